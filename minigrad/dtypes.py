@@ -1,0 +1,102 @@
+"""The dtypes of tensors: names, promotion, and the two 16-bit floats that are stored but not computed in.
+
+A Tensor's dtype is its array's numpy dtype. bfloat16, which numpy lacks, is a numpy structured dtype with one 16-bit field: it is a dtype of its
+own, every copy, view and gather works on it, and arithmetic on it by accident raises instead of adding bit patterns.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minigrad.errors import DTypeError
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+DType: TypeAlias = np.dtype[Any]
+
+bool_ = np.dtype(np.bool_)
+uint8, int8 = np.dtype(np.uint8), np.dtype(np.int8)
+uint16, int16 = np.dtype(np.uint16), np.dtype(np.int16)
+uint32, int32 = np.dtype(np.uint32), np.dtype(np.int32)
+uint64, int64 = np.dtype(np.uint64), np.dtype(np.int64)
+float16, float32, float64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+bfloat16 = np.dtype([("bfloat16", np.uint16)])
+
+_NAMED: dict[Any, DType] = {
+    "bool": bool_, bool: bool_, int: int64, float: float32, "half": float16, "float": float32, "double": float64,
+    "long": int64, "int": int32, "bfloat16": bfloat16,
+}  # fmt: skip
+_ALLOWED = (
+    bool_, uint8, int8, uint16, int16, uint32, int32, uint64, int64, float16, float32, float64, bfloat16,
+)  # fmt: skip
+
+
+def as_dtype(dtype: Any) -> DType:
+    """The dtype meant by a name ("float32", "bfloat16"), a Python type or a numpy dtype. Raises DTypeError for any other."""
+    try:
+        found = _NAMED.get(dtype)
+        if found is None:
+            found = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        found = None
+    if found not in _ALLOWED:
+        wanted = [name(d) for d in _ALLOWED]
+        raise DTypeError("dtype", f"{dtype!r} is no dtype of a Tensor", got=dtype, wanted=wanted,
+                         hint="one of " + ", ".join(wanted))  # fmt: skip
+    return found
+
+
+def name(dtype: DType) -> str:
+    """The dtype's name: "float32", "int64", "bool", "bfloat16"."""
+    return "bfloat16" if dtype == bfloat16 else dtype.name
+
+
+def is_float(dtype: DType) -> bool:
+    """True for the floating dtypes, bfloat16 among them: those that can carry gradients."""
+    return dtype.kind == "f" or dtype == bfloat16
+
+
+def is_half(dtype: DType) -> bool:
+    """True for the storage-only floats, float16 and bfloat16: arithmetic on them runs in float32."""
+    return dtype == float16 or dtype == bfloat16
+
+
+def cast(array: Array, dtype: DType) -> Array:
+    """`array` with the given dtype; the array itself if it has it already. To bfloat16, rounds to nearest, ties to even."""
+    if array.dtype == dtype:
+        return array
+    if array.dtype == bfloat16:
+        bits = array["bfloat16"].astype(np.uint32) << np.uint32(16)
+        return bits.view(np.float32).astype(dtype, copy=False)
+    if dtype == bfloat16:
+        return _round_to_bfloat16(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(dtype)
+
+
+def _round_to_bfloat16(array: Array) -> Array:
+    wide = np.ascontiguousarray(array, dtype=np.float32)
+    bits = wide.view(np.uint32)
+    # Adding 0x7FFF plus the lowest kept bit carries exactly when the dropped half is above the tie, or on it with an odd neighbour.
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    rounded = np.where(np.isnan(wide), (bits >> np.uint32(16)) | np.uint32(0x40), rounded)
+    return rounded.astype(np.uint16).view(bfloat16).reshape(array.shape)
+
+
+def computing(dtype: DType) -> DType:
+    """The dtype that arithmetic on `dtype` runs in: float32 for the 16-bit floats, else itself."""
+    return float32 if is_half(dtype) else dtype
+
+
+def promote(*dtypes: DType) -> DType:
+    """The common dtype of tensors in one op, by PyTorch's rule: floats win over integers, integers over bool; no width is gained by mixing kinds.
+
+    promote(int64, float32) = float32 (numpy says float64);  promote(float16, bfloat16) = float32.
+    """
+    floats = {d for d in dtypes if is_float(d)}
+    if not floats:
+        return np.result_type(*dtypes)
+    if len(floats) == 1:
+        return floats.pop()
+    return np.result_type(*(computing(d) for d in floats))

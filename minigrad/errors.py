@@ -1,0 +1,123 @@
+"""Every error a user can meet, one class per mistake.
+
+An error says which call it was, what is wrong, and one way out; `got` and `wanted` carry the facts for programs and tests. Each class is also
+the builtin that a Python programmer would expect to catch (ShapeError is a ValueError, DTypeError a TypeError, ...).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class MinigradError(Exception):
+    """The base of all errors of this library.
+
+    call: the name of what was called;  got, wanted: the facts;  hint: a way out;  where: the user's line, when it is another one than the
+    traceback shows.
+    """
+
+    def __init__(
+        self, call: str, problem: str, *, got: Any = None, wanted: Any = None, hint: str = "", where: str = ""
+    ) -> None:
+        self.call, self.problem = call, problem
+        self.got, self.wanted, self.hint, self.where = got, wanted, hint, where
+        text = f"{call}: {problem}"
+        if where:
+            text += f"\n  made at {where}"
+        if hint:
+            text += f"\n  {hint}"
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[MinigradError], args: tuple[Any, ...], facts: dict[str, Any]) -> MinigradError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+class ShapeError(MinigradError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(MinigradError, TypeError):
+    """A dtype or a kind of data that the call does not take."""
+
+
+class IndexRangeError(MinigradError, IndexError):
+    """An index, target or token outside its range."""
+
+
+class ConfigError(MinigradError, ValueError):
+    """A setting that makes no sense: lr < 0, n_embd not divisible by n_head, an unknown option."""
+
+
+class MaskError(MinigradError, ValueError):
+    """A mask of the wrong shape, or one whose polarity cannot be told."""
+
+
+class CacheError(MinigradError, RuntimeError):
+    """A KV cache that is full, or that belongs to another batch, model or dtype."""
+
+
+class StateDictError(MinigradError, ValueError):
+    """Weights that do not fit the model; lists missing, unexpected and mismatched names. The model is unchanged."""
+
+
+class NotFiniteError(MinigradError, ArithmeticError):
+    """A NaN or an infinity where none may be."""
+
+
+class ReadOnlyError(MinigradError, ValueError):
+    """Writing to memory that may not be written."""
+
+
+class MissingDependencyError(MinigradError, ImportError):
+    """An optional package is not installed; the hint is the `pip install` line."""
+
+
+class CaptureError(MinigradError, RuntimeError):
+    """Something that a recorded step cannot replay."""
+
+
+class FormatError(MinigradError, ValueError):
+    """A file that is not what it should be; `code` names the broken rule."""
+
+    def __init__(self, call: str, problem: str, *, code: str, **facts: Any) -> None:
+        super().__init__(call, problem, **facts)
+        self.code = code
+
+
+class GradientError(MinigradError, RuntimeError):
+    """The base of what can go wrong in a backward pass."""
+
+
+class NotScalarError(GradientError):
+    """backward() of a tensor with more than one element, without a gradient to start from."""
+
+
+class NoGradientError(GradientError):
+    """backward() of a tensor that does not depend on anything that requires a gradient."""
+
+
+class NoGradModeError(GradientError):
+    """backward() of a tensor that was computed under no_grad()."""
+
+
+class BackwardTwiceError(GradientError):
+    """backward() a second time through the same graph."""
+
+
+class GraphFreedError(GradientError):
+    """backward() through a part of a graph that another backward() has freed."""
+
+
+class StaleValueError(GradientError):
+    """A value that the backward pass needs was changed in place after it was used."""
+
+
+class UnusedInputError(GradientError):
+    """grad() with respect to a tensor that the output does not depend on."""
