@@ -91,6 +91,29 @@ class FormatError(MinigradError, ValueError):
         self.code = code
 
 
+class MissingFileError(FormatError, FileNotFoundError):
+    """A file that is not there; the hint names the files of its folder that look like it."""
+
+
+class SaveError(MinigradError, OSError):
+    """A file that could not be written. What stood there before is untouched, unless `phase` is "flush the folder".
+
+    phase: what failed;  path, errno: of the failure;  needed, free: bytes to write, and bytes free on that disk (None
+    where it could not be asked).
+    """
+
+    def __init__(
+        self, call: str, problem: str, *, phase: str, path: str, errno: int | None = None,
+        needed: int | None = None, free: int | None = None, **facts: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(call, problem, **facts)
+        self.phase, self.path, self.errno, self.needed, self.free = phase, path, errno, needed, free
+
+
+class LockedError(MinigradError, RuntimeError):
+    """A run folder in which another process is training."""
+
+
 class GradientError(MinigradError, RuntimeError):
     """The base of what can go wrong in a backward pass."""
 

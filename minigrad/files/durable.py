@@ -1,0 +1,122 @@
+"""Writing a file so that it is there whole, or the old one is: the one way in which this library writes files.
+
+A temporary file in the same folder is written and flushed to the disk, and then renamed over the target; then the
+folder is flushed. A crash, a full disk or an error at any moment leaves the old file as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from minigrad.errors import SaveError
+
+Buffer = bytes | memoryview  # flat, of single bytes
+Path = str | os.PathLike[str]
+T = TypeVar("T")
+
+TEMPORARY = ".minigrad-{pid}-{token}.tmp"
+_SLICE = 16 << 20  # written at once; between two slices Python can handle a signal
+
+
+def write_durably(path: Path, pieces: Iterable[Buffer], *, nbytes: int, call: str = "save") -> None:
+    """Replace the file at `path` by the pieces, `nbytes` in all, or raise and leave it as it was.
+
+    Raises SaveError with the phase that failed, errno, the bytes needed and those free. A symbolic link stays one: its
+    target is replaced. Two processes may write the same path; the last one wins, whole.
+    """
+    target = os.path.realpath(os.fsdecode(path))
+    mode = _mode_of(target, call, nbytes)
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, TEMPORARY.format(pid=os.getpid(), token=os.urandom(6).hex()))
+
+    def do(phase: str, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except OSError as error:
+            raise _failure(call, phase, target, nbytes, error) from error
+
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = do("create the temporary", lambda: os.open(temporary, flags, 0o666))
+    try:
+        try:
+            if mode is not None:
+                do("set the mode", lambda: os.fchmod(fd, mode))
+            do("reserve the space", lambda: _reserve(fd, nbytes))
+            for piece in pieces:
+                do("write", lambda piece=piece: _write_all(fd, memoryview(piece)))  # type: ignore[misc]
+            do("flush", lambda: os.fsync(fd))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+            raise
+        do("close", lambda: os.close(fd))
+        do("rename", lambda: os.replace(temporary, target))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    do("flush the folder", lambda: sync_folder(folder))
+
+
+def sync_folder(folder: str) -> None:
+    """Flush a folder's list of names to the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _mode_of(target: str, call: str, nbytes: int) -> int | None:
+    """The permissions of the file that will be replaced, which the new one gets; None if there is none."""
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _failure(call, "look at the target", target, nbytes, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise SaveError(
+            call, f"{target} is there and is no regular file", phase="look at the target", path=target,
+            errno=errno.EEXIST, needed=nbytes, hint="give the name of a file",
+        )  # fmt: skip
+    return stat.S_IMODE(status.st_mode)
+
+
+def _reserve(fd: int, nbytes: int) -> None:
+    """Claim the space now, so that a full disk is found before anything is written.
+
+    Some file systems cannot; then writing finds it.
+    """
+    if nbytes == 0 or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(fd, 0, nbytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def _write_all(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data[:_SLICE]) :]
+
+
+def _failure(call: str, phase: str, path: str, nbytes: int, error: OSError) -> SaveError:
+    free = None
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(os.path.dirname(path))
+        free = disk.f_bavail * disk.f_frsize
+    state = "what stood there is untouched"
+    if phase == "flush the folder":
+        state = "the new file is in place, but may not survive a power cut"
+    hint = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = f"{nbytes:,} bytes are needed" + (f", {free:,} are free" if free is not None else "")
+    problem = f"{path}: could not {phase}: {error.strerror or error}; {state}"
+    return SaveError(call, problem, phase=phase, path=path, errno=error.errno, needed=nbytes, free=free, hint=hint)

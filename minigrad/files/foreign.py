@@ -1,0 +1,40 @@
+"""What a file is that is not ours: words for the formats that people try to load.
+
+Looks at the first and the last bytes only. Never reads a pickle, never opens an archive.
+"""
+
+from __future__ import annotations
+
+_BEGINNINGS = (
+    (b"\x93NUMPY", "npy", "a numpy .npy file: numpy.load reads it"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5", "an HDF5 file: read it with h5py and save its arrays with minigrad.save"),
+    (b"GGUF", "gguf", "a GGUF file, which minigrad does not read"),
+    (b"version https://git-lfs", "git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull`"),
+    (b"\x1f\x8b", "gzip", "a gzip file: unpack it first"),
+)  # fmt: skip
+_PICKLE = (
+    "a pickle or PyTorch checkpoint; minigrad never unpickles, since a pickle can run code. "
+    "Save it as safetensors and `minigrad convert` that"
+)
+
+
+def recognise(head: bytes, tail: bytes) -> tuple[str, str] | None:
+    """(format, what to say of it) for a file that begins with `head` and ends with `tail`;
+
+    None if nothing is known of it.
+    """
+    for beginning, name, words in _BEGINNINGS:
+        if head.startswith(beginning):
+            return name, words
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle", _PICKLE
+    if head.startswith(b"PK\x03\x04"):
+        # The names of a zip archive stand in its directory, at the end.
+        if b".npy" in tail:
+            return "npz", "a numpy .npz archive: `minigrad convert FILE OUT.mgrd`, or minigrad.files.load_npz"
+        if b"data.pkl" in tail:
+            return "pickle", _PICKLE
+        return "zip", "a zip archive: perhaps a PyTorch checkpoint, but minigrad never unpickles"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
+        return "safetensors", "a safetensors file: `minigrad convert FILE OUT.mgrd`, or minigrad.files.load_safetensors"
+    return None

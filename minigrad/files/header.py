@@ -1,0 +1,354 @@
+"""The header of a MGRD 1 file: strict decoding, the schema, canonical encoding.
+
+The writer passes its own header through the reader's checks, so both hold the same limits. Knows bytes and plain Python
+values; no file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import unicodedata
+from typing import Any
+
+import msgpack
+
+from minigrad.errors import FormatError
+from minigrad.files import layout
+from minigrad.files.layout import DTYPES, TensorInfo
+
+KINDS = ("weights", "checkpoint")
+KNOWN_FEATURES: frozenset[str] = frozenset()
+ARRAY_KEY, ARRAY_PREFIX = "$array", "state/"  # how a checkpoint's state points to its arrays among the tensors
+_KEYS = {"aliases", "format", "kind", "meta", "producer", "requires", "tensors", "version"}
+_INT64 = range(-(2**63), 2**63)
+_UINT32 = range(2**32)
+_LEAVES = {type(None), bool, int, float, str, bytes}
+
+
+class Refusal(Exception):
+    """A broken rule, on its way to the FormatError that adds the call and the file."""
+
+    def __init__(self, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
+        super().__init__(problem)
+        self.code, self.problem, self.got, self.wanted = code, problem, got, wanted
+
+    def at(self, call: str, path: str) -> FormatError:
+        """The error that the user sees."""
+        where = f"{path}: " if path else ""
+        return FormatError(call, where + self.problem, code=self.code, got=self.got, wanted=self.wanted)
+
+
+def pack(header: dict[str, Any]) -> bytes:
+    """The canonical encoding:
+
+    Keys sorted at every level, shortest forms. Raises Refusal for values that msgpack has no room for.
+    """
+    try:
+        packed = msgpack.packb(_sorted(header, 0), strict_types=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Refusal("header-value", f"the header cannot hold this: {error}") from None
+    assert isinstance(packed, bytes)
+    return packed
+
+
+def _sorted(value: Any, depth: int) -> Any:
+    if depth > layout.MAX_STATE_DEPTH + 2:
+        raise Refusal("header-depth", f"nested more than {layout.MAX_STATE_DEPTH} deep", wanted=layout.MAX_STATE_DEPTH)
+    if type(value) is dict:
+        return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
+    if type(value) is list:
+        return [_sorted(item, depth + 1) for item in value]
+    return value
+
+
+def unpack(raw: bytes) -> dict[str, Any]:
+    """Decode the bytes of a header:
+
+    One map, keys str, sorted and unique at every level, no ext types, canonical to the byte.
+    """
+    hooks = _Hooks(len(raw))
+    try:
+        header = msgpack.unpackb(
+            raw, raw=False, strict_map_key=True, list_hook=hooks.sequence, object_pairs_hook=hooks.mapping,
+            ext_hook=hooks.ext, max_str_len=layout.MAX_STRING, max_bin_len=layout.MAX_STRING,
+            max_array_len=layout.MAX_TENSORS, max_map_len=layout.MAX_TENSORS, max_ext_len=0,
+        )  # fmt: skip
+    except Exception as error:
+        raise _explain(error) from None
+    if type(header) is not dict:
+        raise Refusal("header-not-a-map", "the header is no map", type(header).__name__, "map")
+    try:
+        canonical = msgpack.packb(header, strict_types=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        code = "header-depth" if "recursion" in str(error) else "header-type"
+        raise Refusal(code, f"the header holds what it may not: {error}") from None
+    if canonical != raw:
+        raise Refusal("header-not-canonical", "the header is not in the shortest msgpack encoding")
+    return header
+
+
+class _Hooks:
+    """What msgpack calls for every container and ext object:
+
+    Refuses what is not canonical, and what would fill the memory.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        # A map of one byte becomes 240 bytes of Python; real headers spend at least 5 bytes per list or map.
+        self.left = 4096 + nbytes // 5
+
+    def sequence(self, items: list[Any]) -> list[Any]:
+        self.count()
+        return items
+
+    def mapping(self, pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+        self.count()
+        keys = [key for key, _ in pairs]
+        if not all(type(key) is str for key in keys):
+            raise Refusal("header-key-type", "a key of the header is no text", keys, "str")
+        if len(set(keys)) != len(keys):
+            twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+            raise Refusal("header-duplicate-key", f"the key {twice!r} stands twice in one map", twice)
+        if keys != sorted(keys):
+            raise Refusal("header-key-order", "the keys of a map are not sorted", keys)
+        return dict(pairs)
+
+    def ext(self, code: int, data: bytes) -> Any:
+        raise Refusal("header-ext", f"the header holds a msgpack ext type ({code}); none is allowed", code)
+
+    def count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Refusal("header-objects", "the header has more lists and maps than a fifth of its bytes")
+
+
+def _explain(error: Exception) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, msgpack.ExtraData):
+        return Refusal(
+            "header-extra-bytes", f"{len(error.extra)} bytes left over inside the header", got=len(error.extra)
+        )
+    if isinstance(error, (msgpack.StackError, RecursionError)):
+        return Refusal("header-depth", "the header is nested too deeply", wanted=layout.MAX_STATE_DEPTH)
+    if isinstance(error, UnicodeDecodeError):
+        return Refusal("header-utf8", "the header holds text that is not UTF-8")
+    text = str(error)
+    if "max_ext_len" in text:
+        return Refusal("header-ext", "the header holds a msgpack ext type; none is allowed")
+    if "exceeds max_" in text:
+        return Refusal("header-length", f"something in the header is too long: {text}")
+    if "strict_map_key" in text:
+        return Refusal("header-key-type", "a key of the header is no text", wanted="str")
+    return Refusal("header-msgpack", f"the header is not msgpack: {text or type(error).__name__}")
+
+
+def check(header: dict[str, Any], version: tuple[int, int]) -> None:
+    """Hold a decoded header against the schema; raises Refusal. `version` is the preamble's."""
+    _check_keys(header, version)
+    _equal("format", header["format"], "minigrad")
+    _one_of("kind", header["kind"], KINDS)
+    _equal("version", _typed("version", header["version"], list), list(version))
+    for part in header["version"]:
+        _typed("version", part, int)
+    _typed("producer", header["producer"], str)
+    _check_features(header["requires"])
+    entries = [_entry(e) for e in _typed("tensors", header["tensors"], list)]
+    names = [e[0] for e in entries]
+    _check_sorted(names)
+    _check_offsets(entries)
+    _check_aliases(header["aliases"], names)
+    if len(entries) + len(header["aliases"]) > layout.MAX_TENSORS:
+        raise Refusal("tensor-count", f"more than {layout.MAX_TENSORS} tensors", wanted=layout.MAX_TENSORS)
+    _check_tree("meta", _typed("meta", header["meta"], dict), layout.MAX_META_DEPTH)
+    if header["kind"] == "checkpoint":
+        _check_tree("state", _typed("state", header["state"], dict), layout.MAX_STATE_DEPTH, with_bytes=True)
+        _check_references(header["state"], [*names, *header["aliases"]])
+
+
+def tensor_infos(header: dict[str, Any], base: int) -> tuple[TensorInfo, ...]:
+    """The tensor table of a checked header, offsets counted from the beginning of the file;
+
+    `base` is where the first payload lies.
+    """
+    return tuple(TensorInfo(n, d, tuple(s), base + o, b, c) for n, d, s, o, b, c in header["tensors"])
+
+
+def _check_keys(header: dict[str, Any], version: tuple[int, int]) -> None:
+    wanted = _KEYS | ({"state"} if header.get("kind") == "checkpoint" else set())
+    missing, unknown = sorted(wanted - set(header)), sorted(set(header) - wanted)
+    if missing:
+        raise Refusal("header-key-missing", f"the header lacks {', '.join(missing)}", sorted(header), sorted(wanted))
+    # A newer minor version may say more; what a reader must understand of it is named in `requires`.
+    if unknown and version[1] <= layout.MINOR:
+        raise Refusal("header-key-unknown", f"the header has an unknown key: {unknown[0]!r}", unknown, sorted(wanted))
+
+
+def _check_features(requires: Any) -> None:
+    for feature in _typed("requires", requires, list):
+        _typed("requires", feature, str)
+        if feature not in KNOWN_FEATURES:
+            raise Refusal(
+                "feature", f"this file needs the feature {feature!r}, unknown here: upgrade minigrad", feature
+            )
+    if requires != sorted(set(requires)):
+        raise Refusal("feature-order", "the required features are not sorted, or stand twice", requires)
+
+
+def _entry(entry: Any) -> tuple[str, str, list[int], int, int, int]:
+    if type(entry) is not list or len(entry) != 6:
+        raise Refusal(
+            "tensor-entry", "a row of the tensor table is not [name, dtype, shape, offset, nbytes, crc32]", entry
+        )
+    name, dtype, shape, offset, nbytes, crc = entry
+    check_name(name)
+    if type(dtype) is not str or dtype not in DTYPES:
+        raise Refusal("dtype", f"tensor {name!r} has the unknown dtype {dtype!r}", dtype, sorted(DTYPES))
+    _check_shape(name, shape)
+    for label, number in (("offset", offset), ("nbytes", nbytes), ("crc32", crc)):
+        _typed(f"{label} of {name!r}", number, int)
+    wanted = math.prod(shape) * DTYPES[dtype].itemsize
+    if nbytes != wanted:
+        raise Refusal("nbytes", f"tensor {name!r} says {nbytes} bytes instead of {wanted}", nbytes, wanted)
+    if nbytes > layout.MAX_PAYLOAD:
+        raise Refusal("payload-limit", f"tensor {name!r} has {nbytes} bytes; the limit is {layout.MAX_PAYLOAD}", nbytes)
+    if crc not in _UINT32:
+        raise Refusal("crc-range", f"the crc32 of {name!r} is no 32-bit number", crc)
+    return name, dtype, shape, offset, nbytes, crc
+
+
+def _check_shape(name: str, shape: Any) -> None:
+    _typed(f"shape of {name!r}", shape, list)
+    if len(shape) > layout.MAX_RANK:
+        raise Refusal("rank", f"tensor {name!r} has {len(shape)} dimensions; {layout.MAX_RANK} is the limit")
+    for dim in shape:
+        _typed(f"shape of {name!r}", dim, int)
+        if not 0 <= dim <= layout.MAX_DIM:
+            raise Refusal("dimension", f"tensor {name!r} has a dimension of {dim}; 0 to 2^48 is allowed", dim)
+    # numpy multiplies the other dimensions of an empty array too, in 64 bits.
+    if math.prod(dim for dim in shape if dim) * 8 not in _INT64:
+        raise Refusal("shape-overflow", f"the shape of {name!r} overflows 64 bits", shape)
+
+
+def check_name(name: Any) -> None:
+    """A tensor's name: 1 to 512 bytes of UTF-8 in NFC without control characters or surrogates; raises Refusal."""
+    if type(name) is not str:
+        raise Refusal("name-type", "a tensor's name is no text", type(name).__name__, "str")
+    if not name:
+        raise Refusal("name-empty", "a tensor's name is empty")
+    if any("\ud800" <= c <= "\udfff" for c in name):
+        raise Refusal("name-surrogate", f"the name {name!a} holds half a surrogate pair", name)
+    if len(name) > layout.MAX_NAME or len(name.encode()) > layout.MAX_NAME:
+        raise Refusal("name-length", f"the name {name[:40]!r}... is longer than {layout.MAX_NAME} bytes", name)
+    if any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
+        raise Refusal("name-control", f"the name {name!r} holds a control character", name)
+    if not name.isascii() and not unicodedata.is_normalized("NFC", name):
+        raise Refusal("name-nfc", f"the name {name!a} is not in Unicode normal form NFC", name)
+
+
+def _check_sorted(names: list[str]) -> None:
+    for before, after in itertools.pairwise(names):
+        if before == after:
+            raise Refusal("name-twice", f"the name {after!r} stands twice in the tensor table", after)
+        if before > after:
+            raise Refusal("table-order", f"the tensor table is not sorted: {before!r} before {after!r}")
+
+
+def _check_offsets(entries: list[tuple[str, str, list[int], int, int, int]]) -> None:
+    wanted = layout.relative_offsets([e[4] for e in entries])
+    for (name, _, _, offset, _, _), right in zip(entries, wanted, strict=True):
+        if offset != right:
+            problem = f"tensor {name!r} says offset {offset}; it lies at {right}"
+            raise Refusal(_offset_code(offset, right), problem, offset, right)
+
+
+def _offset_code(offset: int, right: int) -> str:
+    if offset < 0:
+        return "offset-negative"
+    if offset % layout.ALIGNMENT:
+        return "offset-misaligned"
+    return "offset-overlap" if offset < right else "offset-hole"
+
+
+def _check_aliases(aliases: Any, names: list[str]) -> None:
+    stored = set(names)
+    for alias, target in _typed("aliases", aliases, dict).items():
+        check_name(alias)
+        if type(target) is not str or target not in stored:
+            raise Refusal("alias-target", f"the tied name {alias!r} points to {target!r}, no tensor here", target)
+        if alias in stored:
+            raise Refusal("alias-twice", f"the name {alias!r} is both a tensor and a tied name", alias)
+        if alias < target:
+            raise Refusal("alias-order", f"of the tied names {alias!r} and {target!r} the first is stored", alias)
+
+
+def _check_tree(where: str, value: Any, depth: int, with_bytes: bool = False) -> None:
+    kind = type(value)
+    if kind in _LEAVES:
+        _check_leaf(where, value, with_bytes)
+        return
+    if kind is not dict and kind is not list:
+        raise Refusal(f"{where.split('.')[0]}-type", f"{where} holds a {kind.__name__}", kind.__name__)
+    if depth == 0:
+        raise Refusal("depth", f"{where[:80]} is nested too deeply", where)
+    if kind is list and set(map(type, value)) <= {type(None), bool, float}:
+        return
+    for key, item in value.items() if kind is dict else enumerate(value):
+        _check_tree(
+            f"{where}.{key}" if type(item) is dict or type(item) is list else where, item, depth - 1, with_bytes
+        )
+
+
+def _check_leaf(where: str, value: Any, with_bytes: bool) -> None:
+    kind = type(value)
+    if kind is int and value not in _INT64:
+        raise Refusal("int64", f"{where} holds {value}, which is no int64; wider ones go in as text or bytes", value)
+    if kind is bytes and not with_bytes:
+        raise Refusal("meta-type", f"{where} holds bytes; they belong into a checkpoint's state", "bytes")
+    if kind is str and len(value) * 4 > layout.MAX_STRING and len(value.encode()) > layout.MAX_STRING:
+        raise Refusal("string-limit", f"{where} holds a text longer than {layout.MAX_STRING} bytes", len(value))
+
+
+def array_name(path: tuple[str, ...]) -> str:
+    """The name under which an array at this path of a checkpoint's state is stored among the tensors."""
+    return ARRAY_PREFIX + "/".join(part.replace("%", "%25").replace("/", "%2F") for part in path)
+
+
+def _check_references(state: Any, names: list[str]) -> None:
+    """Every array of the state is pointed to exactly from its own place."""
+    wanted: list[str] = []
+    todo: list[tuple[tuple[str, ...], Any]] = [((), state)]
+    while todo:
+        path, value = todo.pop()
+        if type(value) is list:
+            todo += [((*path, str(i)), item) for i, item in enumerate(value)]
+        elif type(value) is dict and ARRAY_KEY in value:
+            if value != {ARRAY_KEY: array_name(path)}:
+                raise Refusal(
+                    "state-reference", f"the state at {'.'.join(path)} points elsewhere", value, array_name(path)
+                )
+            wanted.append(array_name(path))
+        elif type(value) is dict:
+            todo += [((*path, key), item) for key, item in value.items()]
+    stored = sorted(name for name in names if name.startswith(ARRAY_PREFIX))
+    if sorted(wanted) != stored:
+        odd = sorted(set(wanted) ^ set(stored)) or wanted
+        raise Refusal("state-arrays", f"the state and the tensor table disagree about {odd[0]!r}", stored, wanted)
+
+
+def _typed(field: str, value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        found = type(value).__name__
+        raise Refusal("field-type", f"{field} is of type {found} instead of {kind.__name__}", found, kind.__name__)
+    return value
+
+
+def _equal(field: str, value: Any, wanted: Any) -> None:
+    if value != wanted:
+        raise Refusal(f"header-{field}", f"{field} is {value!r} instead of {wanted!r}", value, wanted)
+
+
+def _one_of(field: str, value: Any, wanted: tuple[str, ...]) -> None:
+    if type(value) is not str or value not in wanted:
+        raise Refusal(f"header-{field}", f"{field} is {value!r} instead of one of {', '.join(wanted)}", value, wanted)

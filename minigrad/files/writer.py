@@ -1,0 +1,201 @@
+"""Writing a MGRD 1 file: arrays and plain values in, one canonical file out.
+
+Equal content gives equal bytes. Everything that is wrong with the content is found before the disk is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.errors import DTypeError
+from minigrad.files import header as headers
+from minigrad.files import layout
+from minigrad.files.durable import Path, write_durably
+from minigrad.files.header import Refusal
+
+PRODUCER = "minigrad"
+_THREADED = 4 << 20  # below this many bytes a thread costs more than it saves
+
+
+def save(path: Path, state_dict: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None) -> str:
+    """Write named arrays to `path` in the MGRD 1 format, durably. Returns the SHA-256, for `load(..., sha256=...)`.
+
+    state_dict: name -> Tensor, numpy array, or what numpy.asarray takes. Names that share the same memory are stored
+        once and tied at load.
+    meta: text keys -> None, bool, int, float, str, lists and dicts of these, to 8 levels; tuples become lists.
+
+    The old file at `path` stays until the new one is on the disk. Do not change the arrays while they are written.
+    Raises DTypeError for arrays that are no numbers, FormatError for names and meta that the format has no room for,
+    SaveError for the disk.
+    """
+    return write(path, "weights", state_dict, meta or {}, None, call="save")
+
+
+def write(
+    path: Path,
+    kind: str,
+    arrays: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    state: dict[str, Any] | None,
+    *,
+    call: str,
+) -> str:
+    """Write a file of either kind; `state` is a checkpoint's tree, whose arrays stand among `arrays` already."""
+    try:
+        stored, aliases = _store(arrays, call)
+        raw = _header(kind, stored, aliases, plain(meta, "meta"), state)
+    except Refusal as refusal:
+        raise refusal.at(call, os.fsdecode(path)) from None
+    total = layout.file_length(len(raw), [a.nbytes for _, a in stored])
+    digest: list[bytes] = []
+    write_durably(path, _pieces(raw, [a for _, a in stored], total, digest), nbytes=total, call=call)
+    return digest[0].hex()
+
+
+def as_array(name: str, value: Any, call: str) -> Array:
+    """The array to store for a Tensor, array, scalar or list; raises DTypeError for what is no number."""
+    data = value if isinstance(value, np.ndarray) else getattr(value, "data", None)
+    source = data if isinstance(data, np.ndarray) else value
+    if isinstance(source, np.ndarray) and type(source) is not np.ndarray and isinstance(source, np.ma.MaskedArray):
+        hint = "save .filled() and the mask as two arrays"
+        raise DTypeError(call, f"{name!r} is a masked array, and no file holds a mask", got="MaskedArray", hint=hint)
+    try:
+        array = np.asarray(source)
+    except (ValueError, TypeError) as error:
+        raise DTypeError(call, f"{name!r} cannot be made an array: {error}", got=type(value).__name__) from None
+    if array.dtype.newbyteorder("=") not in layout.DTYPE_NAMES:
+        hint = "convert it with astype to one of " + ", ".join(layout.DTYPES)
+        problem = f"{name!r} has dtype {array.dtype}, which no file holds"
+        raise DTypeError(call, problem, got=array.dtype, wanted=list(layout.DTYPES), hint=hint)
+    return array
+
+
+def plain(value: Any, where: str, depth: int = 0) -> Any:
+    """The value as the header holds it: numpy scalars become Python's, tuples lists.
+
+    Raises Refusal for anything else.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if depth > layout.MAX_STATE_DEPTH:
+        raise Refusal("depth", f"{where[:80]} is nested too deeply (or holds itself)", wanted=layout.MAX_STATE_DEPTH)
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) is not str:
+                raise Refusal("header-key-type", f"{where} has the key {key!r}; keys are text", got=key, wanted="str")
+        return {key: plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
+    code = where.split(".")[0].split("[")[0] + "-type"
+    raise Refusal(code, f"{where} is a {type(value).__name__}, which a header cannot hold", got=type(value).__name__,
+                  wanted="None, bool, int, float, str, list, dict")  # fmt: skip
+
+
+def _store(arrays: Mapping[str, Any], call: str) -> tuple[list[tuple[str, Array]], dict[str, str]]:
+    """The arrays to store, sorted by name, and the names tied to one of them."""
+    for name in arrays:
+        headers.check_name(name)
+    found = [(name, as_array(name, arrays[name], call)) for name in sorted(arrays)]
+    first: dict[Any, str] = {}
+    stored, aliases = [], {}
+    for name, array in found:
+        target = first.setdefault(_identity(array), name)
+        if target == name:
+            stored.append((name, layout.stored(array)))
+        else:
+            aliases[name] = target
+    return stored, aliases
+
+
+def _identity(array: Array) -> Any:
+    """Equal for two arrays that are the same view of the same memory."""
+    if array.size == 0:
+        return id(array)
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str, array.dtype.names
+
+
+def _header(
+    kind: str,
+    stored: list[tuple[str, Array]],
+    aliases: dict[str, str],
+    meta: dict[str, Any],
+    state: dict[str, Any] | None,
+) -> bytes:
+    """The bytes of the header, which has passed the reader's own checks."""
+    offsets = layout.relative_offsets([a.nbytes for _, a in stored])
+    crcs = _checksums([layout.as_bytes(a) for _, a in stored])
+    tensors = [
+        [name, layout.DTYPE_NAMES[a.dtype.newbyteorder("=")], list(a.shape), offset, a.nbytes, crc]
+        for (name, a), offset, crc in zip(stored, offsets, crcs, strict=True)
+    ]
+    version = (layout.MAJOR, layout.MINOR)
+    header = {
+        "format": "minigrad", "kind": kind, "version": list(version), "requires": [], "producer": PRODUCER,
+        "tensors": tensors, "aliases": aliases, "meta": meta,
+    }  # fmt: skip
+    if state is not None:
+        header["state"] = state
+    headers.check(header, version)
+    raw = headers.pack(header)
+    if len(raw) > layout.MAX_HEADER:
+        problem = f"the header would have {len(raw):,} bytes; {layout.MAX_HEADER:,} is the limit"
+        raise Refusal("header-limit", problem, len(raw), layout.MAX_HEADER)
+    headers.unpack(raw)
+    return raw
+
+
+def _checksums(payloads: list[memoryview]) -> list[int]:
+    """The crc32 of each payload; large ones by two threads, since zlib leaves Python while it works."""
+    crcs = [0] * len(payloads)
+
+    def work(first: int, step: int) -> None:
+        for i in range(first, len(payloads), step):
+            crcs[i] = zlib.crc32(payloads[i])
+
+    if sum(p.nbytes for p in payloads) < _THREADED:
+        work(0, 1)
+        return crcs
+    other = threading.Thread(target=work, args=(1, 2))
+    other.start()
+    work(0, 2)
+    other.join()
+    return crcs
+
+
+def _pieces(raw: bytes, arrays: list[Array], total: int, digest: list[bytes]) -> Iterator[memoryview | bytes]:
+    """Every byte of the file in order; `digest` receives the SHA-256 with the last piece."""
+    pieces: list[memoryview | bytes] = [layout.pack_preamble(len(raw), total) + raw]
+    end, payload = layout.PREAMBLE_SIZE + len(raw), layout.first_payload(len(raw))
+    for array in arrays:
+        pieces += [layout.gap(end, payload, array.nbytes), layout.as_bytes(array)]
+        end = payload + array.nbytes
+        payload = layout.round_up(end + layout.GAP_SIZE)
+    sha = hashlib.sha256()
+
+    def hash_all() -> None:
+        for piece in pieces:
+            sha.update(piece)
+
+    # Hashing and writing both leave Python, so together they take as long as the slower of the two.
+    hasher = threading.Thread(target=hash_all) if total >= _THREADED else None
+    if hasher:
+        hasher.start()
+    try:
+        yield from pieces
+    finally:
+        if hasher:
+            hasher.join()
+    if not hasher:
+        hash_all()
+    digest.append(sha.digest())
+    yield layout.pack_trailer(sha.digest())
