@@ -32,16 +32,12 @@ class Primitive:
     Operands are positional (arrays, Tensors, scalars); params are keywords, constant for the call.
 
     kind: what the compiler may assume: "elementwise" (broadcasts), "reduce", "view" (shares memory), "contract" (matrix products), "gather"
-        (data movement by index), "random" (advances the state that is its first operand), "effect" (changes its first operand in place).
+        (data movement by index), "random" (advances the state that is its last operand), "effect" (changes its first operand in place;
+        the first n if it has a param `changes=n`).
     dtype: what a Tensor does with operands of several dtypes. "same": promotes them to one; "float": also turns integers into float32; None:
         leaves them alone.
     outputs: 1, or the number of arrays in the tuple that the forward returns.
     """
-
-    __slots__ = (
-        "__doc__", "__name__", "__qualname__", "__wrapped__", "composed_form", "dtype", "forward", "keeps_operand", "keeps_output", "kind",
-        "name", "outputs", "rule", "wants_needs",
-    )  # fmt: skip
 
     def __init__(self, forward: Callable[..., Any], kind: Kind, dtype: Casting, outputs: int) -> None:
         self.forward, self.kind, self.dtype, self.outputs = forward, kind, dtype, outputs
@@ -58,8 +54,8 @@ class Primitive:
         for x in operands:
             kind = type(x)
             if kind not in _PLAIN_TYPES and hasattr(kind, "__apply_primitive__"):
-                return kind.__apply_primitive__(self, operands, params)  # type: ignore[no-any-return, attr-defined]
-        return self.forward(*operands, **params)  # type: ignore[no-any-return]
+                return kind.__apply_primitive__(self, operands, params)
+        return self.forward(*operands, **params)
 
     def vjp(self, rule: Function) -> Function:
         """Register the rule `(g, y, *operands, **params) -> one cotangent per operand`, None where there is none.
@@ -69,7 +65,7 @@ class Primitive:
         A rule with a keyword `needs` gets a tuple of bools, True where a cotangent is wanted, and may return None elsewhere.
         With `outputs` > 1, g and y are tuples; the g of an output that nobody used is None.
         """
-        code = rule.__code__  # type: ignore[attr-defined]
+        code = rule.__code__
         names = code.co_varnames[: code.co_argcount]
         keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
         rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if code.co_flags & _VARIADIC else "_"

@@ -1,0 +1,31 @@
+"""minigrad: tensors with exact gradients on numpy, and the transformer built on them."""
+
+from minigrad import functional, ops, random
+from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
+from minigrad.primitive import primitive
+from minigrad.random import Generator, manual_seed
+from minigrad.tensor import Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Generator",
+    "Tensor",
+    "bfloat16",
+    "enable_grad",
+    "float16",
+    "float32",
+    "float64",
+    "functional",
+    "grad",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "manual_seed",
+    "no_grad",
+    "ops",
+    "primitive",
+    "random",
+    "set_grad_enabled",
+]

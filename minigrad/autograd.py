@@ -1,0 +1,444 @@
+"""The tape, and the walk from outputs back to leaves.
+
+Knows nodes and rules. Does not know Tensor's methods, or any op by name but the few that the walk itself needs (to undo broadcasting, to
+accumulate).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from minigrad import ops
+from minigrad.dtypes import Array, DType, cast, computing, is_half, name
+from minigrad.errors import (
+    BackwardTwiceError,
+    DTypeError,
+    GraphFreedError,
+    NoGradientError,
+    NoGradModeError,
+    NotScalarError,
+    ShapeError,
+    StaleValueError,
+    UnusedInputError,
+)
+from minigrad.primitive import Primitive
+
+# --- modes
+
+
+class Listener(Protocol):
+    """Somebody who hears of every op at the Tensor's door: a profiler, a debugger, a recorder."""
+
+    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Run the op's forward and return what it returns."""
+
+    def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
+        """The op has been done: its operands and outputs as Tensors."""
+
+
+class Mode(NamedTuple):
+    """What the door looks at, once per op."""
+
+    grad: bool = True
+    listener: Listener | None = None
+
+
+MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())  # noqa: B039 (a NamedTuple does not change)
+
+
+class set_grad_enabled(contextlib.ContextDecorator):
+    """Gradients on or off inside a `with` block or a decorated function; holds for this thread or task only."""
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = mode
+        self.before: list[Mode] = []
+
+    def __enter__(self) -> None:
+        self.before.append(MODE.get())
+        MODE.set(self.before[-1]._replace(grad=self.mode))
+
+    def __exit__(self, *exception: object) -> None:
+        MODE.set(MODE.get()._replace(grad=self.before.pop().grad))
+
+    def _recreate_cm(self) -> set_grad_enabled:
+        return set_grad_enabled(self.mode)
+
+
+def no_grad() -> set_grad_enabled:
+    """No gradients inside: nothing is taped. A context manager and a decorator."""
+    return set_grad_enabled(False)
+
+
+def enable_grad() -> set_grad_enabled:
+    """Gradients inside, also within no_grad(). A context manager and a decorator."""
+    return set_grad_enabled(True)
+
+
+def is_grad_enabled() -> bool:
+    """True unless under no_grad()."""
+    return MODE.get().grad
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Let `listener` hear of every op inside. One at a time: the newest hears, and may pass on what it hears."""
+    before = MODE.get()
+    MODE.set(before._replace(listener=listener))
+    try:
+        yield
+    finally:
+        MODE.set(MODE.get()._replace(listener=before.listener))
+
+
+# --- nodes
+
+_ENGINE = tuple(f"{__name__.rpartition('.')[0]}.{part}" for part in ("autograd", "primitive", "ops", "tensor", "functional"))
+_number = itertools.count().__next__
+
+Where = tuple[str, int]
+
+
+def user_line() -> Where:
+    """File and line of the nearest caller outside the engine."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_ENGINE):
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)
+
+
+class Shadow:
+    """An operand whose values the rule does not read: shape, dtype, and the way up."""
+
+    __slots__ = ("_index", "_node", "dtype", "ndim", "requires_grad", "shape")
+
+    def __init__(self, tensor: Any) -> None:
+        self.shape, self.dtype = tensor.data.shape, tensor.data.dtype
+        self.ndim = len(self.shape)
+        self.requires_grad, self._node, self._index = tensor.requires_grad, tensor._node, tensor._index
+
+
+class Node:
+    """One op on the tape. Points up to its operands, never down to its outputs.
+
+    operands: Tensors where the rule reads values or the operand is a leaf, Shadows elsewhere, scalars as they came.
+    outputs: the arrays that came out, where the rule reads them.
+    seen: (version cell, version) of each value that is kept.
+    """
+
+    __slots__ = ("freed_by", "number", "op", "operands", "outputs", "params", "seen", "size", "where")
+
+    def __init__(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any]) -> None:
+        self.op, self.params, self.number, self.where = op, params, _number(), user_line()
+        kept: list[Any] = []
+        seen: list[tuple[list[Any], int]] = []
+        for i, x in enumerate(operands):
+            if not hasattr(x, "_node"):
+                kept.append(x)
+            elif op.keeps_operand(i):
+                kept.append(x)
+                seen.append((x._version, x._version[0]))
+            else:
+                kept.append(x if x._node is None and x.requires_grad else Shadow(x))
+        self.operands: list[Any] = kept
+        self.outputs: tuple[Array, ...] | None = None
+        if op.keeps_output:
+            self.outputs = tuple(y.data for y in outputs)
+            seen.extend((y._version, 0) for y in outputs)
+        self.size = len(outputs)
+        self.seen = seen
+        self.freed_by: int | None = None
+
+    def free(self, walk: int) -> None:
+        """Let go of what the rule would have read; `walk` is the number of the root that this was done for."""
+        self.operands, self.outputs, self.seen, self.freed_by = [], None, [], walk
+
+
+class _NoGradMark:
+    """Stands in a Tensor's `_node` for a node that was not made because of no_grad()."""
+
+
+UNDER_NO_GRAD = _NoGradMark()
+
+
+def at(where: Where | None) -> str:
+    """A line as errors print it: file.py:12."""
+    return f"{where[0]}:{where[1]}" if where else ""
+
+
+# --- the walk
+
+Slot = Any  # (node, index) of an intermediate tensor, id of a leaf
+
+
+def slot_of(x: Any) -> Slot:
+    """What names a tensor's place in the graph: one of a node's outputs, or the leaf itself."""
+    return (x._node, x._index) if isinstance(x._node, Node) else id(x)
+
+
+def _nodes_above(roots: Sequence[Any]) -> list[Node]:
+    """All nodes that the roots depend on, newest first. Refuses freed nodes and stale values before anything is changed."""
+    found: set[Node] = set()
+    stack = [x._node for x in roots if isinstance(x._node, Node)]
+    first = stack[0].number if stack else 0
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        found.add(node)
+        if node.freed_by is not None:
+            _refuse_freed(node, first)
+        for cell, version in node.seen:
+            if cell[0] != version:
+                _refuse_stale(node, cell)
+        for x in node.operands:
+            up = getattr(x, "_node", None)
+            if up is not None and x.requires_grad:
+                stack.append(up)
+    return sorted(found, key=lambda node: node.number, reverse=True)
+
+
+def _refuse_freed(node: Node, root: int) -> None:
+    if node.freed_by == root:
+        raise BackwardTwiceError("backward", "a second time through the same graph, whose values the first has freed", where=at(node.where),
+                                 hint="backward(retain_graph=True) the first time, or run the forward pass again")  # fmt: skip
+    raise GraphFreedError("backward", f"through {node.op.name}, whose values another backward() has freed", where=at(node.where),
+                          hint="add the losses and call backward() once, or give retain_graph=True to the first")  # fmt: skip
+
+
+def _refuse_stale(node: Node, cell: list[Any]) -> None:
+    raise StaleValueError(
+        "backward", f"{node.op.name} needs a value that was changed in place at {at(cell[1])} after it was used", where=at(node.where),
+        got=cell[1], wanted=node.where, hint="change a copy, or change it after backward()",
+    )  # fmt: skip
+
+
+def _leading_to(nodes: list[Node], wanted: set[Slot]) -> set[Node]:
+    """The nodes through which a gradient flows to a wanted slot."""
+    leading: set[Node] = set()
+    for node in reversed(nodes):
+        for x in node.operands:
+            if getattr(x, "requires_grad", False) and (slot_of(x) in wanted or x._node in leading):
+                leading.add(node)
+                break
+    return leading
+
+
+class Walk:
+    """One backward pass. On arrays when nobody needs to hear of it; on Tensors to build a graph of the gradient, or while a listener listens."""
+
+    def __init__(self, wrap: Callable[[Array], Any], create_graph: bool) -> None:
+        self.wrap, self.create_graph = wrap, create_graph
+        self.on_tensors = create_graph or MODE.get().listener is not None
+        self.leaves: dict[Slot, Any] = {}  # the leaves that were reached
+        self.sums: dict[Slot, Any] = {}  # slot -> cotangent so far
+        self.fresh: set[Slot] = set()  # slots whose cotangent is an array that nobody else holds
+
+    def run(self, roots: Sequence[Any], cotangents: Sequence[Any], wanted: set[Slot] | None, retain: bool) -> None:
+        """From the roots up to the leaves, or to the wanted slots; what arrives is in `sums`."""
+        nodes = _nodes_above(roots)
+        leading = None if wanted is None else _leading_to(nodes, wanted)
+        for root, g in zip(roots, cotangents, strict=True):
+            self.add(root, g if self.on_tensors else g.data, fresh=False)
+        free_for = nodes[0].number if nodes and not retain else None
+        with set_grad_enabled(self.create_graph), np.errstate(all="ignore"):
+            for node in nodes:
+                if leading is None or node in leading:
+                    self.through(node, wanted, leading)
+                elif wanted is not None:
+                    self.drop(node, wanted)
+                if free_for is not None:
+                    node.free(free_for)
+
+    def drop(self, node: Node, wanted: set[Slot]) -> None:
+        """Forget cotangents that lead nowhere."""
+        for i in range(node.size):
+            if (node, i) not in wanted:
+                self.sums.pop((node, i), None)
+
+    def through(self, node: Node, wanted: set[Slot] | None, leading: set[Node] | None) -> None:
+        """Through one node: its outputs' cotangents in, its operands' out."""
+        gs = tuple(self.sums.get((node, i)) if wanted and (node, i) in wanted else self.sums.pop((node, i), None) for i in range(node.size))
+        if all(g is None for g in gs):
+            return
+        needs = tuple(
+            getattr(x, "requires_grad", False) and (leading is None or slot_of(x) in (wanted or ()) or x._node in leading)
+            for x in node.operands
+        )
+        cotangents = self.cotangents(node, gs, needs)
+        held = [id(g) for g in gs]
+        for x, need, g in zip(node.operands, needs, cotangents, strict=False):
+            if need and g is not None:
+                fitted = self.fit(node, g, x)
+                own = isinstance(fitted, np.ndarray) and fitted.base is None and id(fitted) not in held
+                held.append(id(fitted))
+                self.add(x, fitted, fresh=own)
+
+    def cotangents(self, node: Node, gs: tuple[Any, ...], needs: tuple[bool, ...]) -> Sequence[Any]:
+        """What the node's rule, or its composed form, says."""
+        op = node.op
+        if op.composed_form is not None and (self.create_graph or op.rule is None):
+            return _through_composed(node, gs[0], needs, self.wrap, self.create_graph)
+        assert op.rule is not None, op
+        y: Any = None
+        if op.keeps_output:
+            assert node.outputs is not None
+            ys = [self.output(node, i, array) for i, array in enumerate(node.outputs)]
+            y = ys[0] if op.outputs == 1 else tuple(ys)
+        operands = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
+        params = {**node.params, "needs": needs} if op.wants_needs else node.params
+        answer: Sequence[Any] = op.rule(gs[0] if op.outputs == 1 else gs, y, *operands, **params)
+        return answer
+
+    def output(self, node: Node, index: int, array: Array) -> Any:
+        """One of the node's outputs, as the rule wants to see it."""
+        if not self.on_tensors:
+            return cast(array, computing(array.dtype))
+        y = self.wrap(array)
+        if self.create_graph:
+            y.requires_grad, y._node, y._index = True, node, index
+        return y
+
+    def fit(self, node: Node, g: Any, x: Any) -> Any:
+        """A cotangent in its operand's shape and (computing) dtype: broadcasting and promotion undone."""
+        if not self.on_tensors and type(g) is not np.ndarray:
+            g = np.asarray(g)
+        if g.shape != x.shape:
+            g = unbroadcast(g, x.shape, node.op.name)
+        dtype = computing(x.dtype)
+        return g if g.dtype == dtype else ops.cast(g, dtype=dtype)
+
+    def add(self, x: Any, g: Any, fresh: bool) -> None:
+        """One more cotangent for x. Two are added into a new array, further ones in place."""
+        slot = slot_of(x)
+        if x._node is None:
+            self.leaves[slot] = x
+        before = self.sums.get(slot)
+        if before is None:
+            self.sums[slot] = g
+            if fresh:
+                self.fresh.add(slot)
+            return
+        if slot in self.fresh and not self.on_tensors and before.ndim:
+            before += g
+        else:
+            self.sums[slot] = before + g
+            self.fresh.add(slot)
+
+    def result(self, x: Any) -> Any:
+        """The cotangent of a leaf or wanted tensor, as a Tensor of its dtype that shares no memory with any other; None if none arrived."""
+        slot = slot_of(x)
+        g = self.sums.get(slot)
+        if g is None:
+            return None
+        if self.on_tensors:
+            return g if g.dtype == x.dtype else ops.cast(g, dtype=x.dtype)
+        g = cast(np.asarray(g), x.dtype)
+        return self.wrap(g if slot in self.fresh or g.dtype != computing(x.dtype) else g.copy())
+
+
+def _computable(x: Any) -> Any:
+    data = getattr(x, "data", x)
+    return cast(data, computing(data.dtype)) if isinstance(data, np.ndarray) and is_half(data.dtype) else data
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
+    """g summed over the axes along which an operand of `shape` was broadcast."""
+    extra = g.ndim - len(shape)
+    axis = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    if extra < 0 or any(n != g.shape[i + extra] for i, n in enumerate(shape) if n != 1):
+        raise ShapeError(f"{call}.vjp", f"the rule gave a cotangent of shape {g.shape} for an operand of shape {shape}",
+                         got=g.shape, wanted=shape, hint="a cotangent has its operand's shape, up to broadcasting")  # fmt: skip
+    return ops.reshape(ops.sum(g, axis=axis), shape=shape) if axis else g
+
+
+def _through_composed(node: Node, g: Any, needs: tuple[bool, ...], wrap: Callable[[Array], Any], create_graph: bool) -> list[Any]:
+    """The cotangents by way of the op's composed form, which is run again on aliases of the operands and differentiated."""
+    assert node.op.composed_form is not None
+    with enable_grad():
+        aliases = list(node.operands)
+        for i, need in enumerate(needs):
+            if need:
+                aliases[i] = ops.alias(aliases[i]) if create_graph else wrap(aliases[i].data).requires_grad_()
+        y = node.op.composed_form(*aliases, **node.params)
+        g = g if hasattr(g, "_node") else wrap(np.asarray(g))
+        found = grad(y, [a for a, need in zip(aliases, needs, strict=True) if need], g, create_graph=create_graph, allow_unused=True)
+    arrived = iter(found)
+    answers = [next(arrived) if need else None for need in needs]
+    if create_graph or MODE.get().listener is not None:
+        return answers
+    return [None if a is None else a.data for a in answers]
+
+
+# --- the two doors
+
+
+def backward(root: Any, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Add d root / d leaf to the .grad of every leaf that `root` depends on. See Tensor.backward."""
+    start = _starting_gradient("backward", root, gradient)
+    walk = Walk(root._wrap, create_graph)
+    walk.run([root], [start], None, retain_graph or create_graph)
+    with set_grad_enabled(create_graph):
+        for leaf in walk.leaves.values():
+            g = walk.result(leaf)
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def grad(
+    outputs: Any, inputs: Any, grad_outputs: Any = None, *, retain_graph: bool | None = None, create_graph: bool = False,
+    allow_unused: bool = False, materialize_grads: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
+    """d outputs / d inputs, as a tuple with one tensor per input; .grad is not touched.
+
+    outputs, inputs, grad_outputs: a tensor or a sequence of them. Outputs that are not scalars need grad_outputs, the v of v^T J.
+    create_graph: the results can be differentiated again.  allow_unused: None for an input that no output depends on, else
+    UnusedInputError; materialize_grads: zeros instead of None.
+    """
+    roots = [outputs] if hasattr(outputs, "_node") else list(outputs)
+    targets = [inputs] if hasattr(inputs, "_node") else list(inputs)
+    given = [grad_outputs] if grad_outputs is None or hasattr(grad_outputs, "_node") else list(grad_outputs)
+    if len(given) == 1 and given[0] is None:
+        given *= len(roots)
+    if len(given) != len(roots):
+        raise ShapeError("grad", f"{len(roots)} outputs but {len(given)} grad_outputs", got=len(given), wanted=len(roots))
+    starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, given, strict=True)]
+    walk = Walk(roots[0]._wrap, create_graph)
+    walk.run(roots, starts, {slot_of(x) for x in targets}, create_graph if retain_graph is None else retain_graph)
+    results = [walk.result(x) for x in targets]
+    for i, (x, g) in enumerate(zip(targets, results, strict=True)):
+        if g is None and materialize_grads:
+            results[i] = x._wrap(np.zeros(x.shape, x.dtype))
+        elif g is None and not allow_unused:
+            raise UnusedInputError("grad", f"no output depends on input {i} of shape {x.shape}", got=i,
+                                   hint="allow_unused=True gives None for it, materialize_grads=True gives zeros")  # fmt: skip
+    return tuple(results)
+
+
+def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
+    """The cotangent that a walk starts with: ones for a scalar, else what was given, checked."""
+    if not root.requires_grad:
+        if root._node is UNDER_NO_GRAD:
+            raise NoGradModeError(call, "the tensor was computed under no_grad()",
+                                  hint="compute it outside no_grad(), or inside enable_grad()")  # fmt: skip
+        raise NoGradientError(call, "the tensor does not depend on anything that requires a gradient", got=root.shape,
+                              hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation")  # fmt: skip
+    if gradient is None:
+        if root.data.size != 1:
+            raise NotScalarError(call, f"of a tensor of shape {root.shape} needs a gradient to start from", got=root.shape, wanted=(),
+                                 hint="reduce it first, say .sum() or .mean(), or pass gradient=")  # fmt: skip
+        return root._wrap(np.ones(root.shape, computing(root.dtype)))
+    if not hasattr(gradient, "_node"):
+        gradient = root._wrap(np.array(gradient, computing(root.dtype)))
+    if gradient.shape != root.shape:
+        raise ShapeError(call, f"gradient has shape {gradient.shape}, the tensor {root.shape}", got=gradient.shape, wanted=root.shape)
+    dtype: DType = computing(root.dtype)
+    if gradient.dtype.kind not in "fiub":
+        raise DTypeError(call, f"gradient has dtype {name(gradient.dtype)}", got=gradient.dtype, wanted=dtype)
+    return gradient if gradient.dtype == dtype else ops.cast(gradient, dtype=dtype)

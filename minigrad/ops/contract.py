@@ -1,0 +1,77 @@
+"""Contractions: matrix products, which run in BLAS. Transposed operands are views; nothing is copied for them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.errors import ShapeError
+from minigrad.ops.movement import permute, reshape
+from minigrad.ops.reduce import sum as sum_
+from minigrad.primitive import primitive
+
+
+def swap_last(x):
+    """x with its last two axes exchanged, a view."""
+    return permute(x, order=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+@primitive(kind="contract", dtype="same")
+def matmul(a: Array, b: Array) -> Array:
+    """The matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N); leading axes broadcast.
+
+    A 1-d operand is a row on the left, a column on the right, and its axis is gone from the result.
+    """
+    if a.ndim > 2 and b.ndim == 2:  # One product of B * M rows is faster than B products of M rows.
+        return np.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+    return np.matmul(a, b)
+
+
+@matmul.vjp
+def _(g, _y, a, b, *, needs):
+    if a.ndim == 1 and b.ndim == 1:
+        return g * b, g * a
+    rows = reshape(a, shape=(1, *a.shape)) if a.ndim == 1 else a
+    columns = reshape(b, shape=(*b.shape, 1)) if b.ndim == 1 else b
+    if a.ndim == 1:
+        g = reshape(g, shape=(*g.shape[:-1], 1, g.shape[-1]))
+    elif b.ndim == 1:
+        g = reshape(g, shape=(*g.shape, 1))
+    ga = gb = None
+    if needs[0]:
+        ga = matmul(g, swap_last(columns))
+        ga = reshape(ga, shape=(*ga.shape[:-2], ga.shape[-1])) if a.ndim == 1 else ga
+    if needs[1]:
+        if b.ndim == 2 and rows.ndim > 2:  # One b for a whole batch: its sum over the batch happens inside BLAS.
+            rows, g = reshape(rows, shape=(-1, rows.shape[-1])), reshape(g, shape=(-1, g.shape[-1]))
+        gb = matmul(swap_last(rows), g)
+        gb = reshape(gb, shape=gb.shape[:-1]) if b.ndim == 1 else gb
+    return ga, gb
+
+
+@primitive(kind="contract", dtype="same")
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N). Raises ShapeError if K differs."""
+    if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError("linear", f"x {x.shape} does not fit weight {weight.shape}", got=x.shape, wanted=(..., weight.shape[-1]),
+                         hint="weight is (out, in), and x's last axis must be `in`")  # fmt: skip
+    y = np.matmul(x.reshape(-1, x.shape[-1]), weight.T)
+    if bias is not None:
+        y += bias
+    return y.reshape(*x.shape[:-1], weight.shape[0])
+
+
+@linear.vjp
+def _(g, _y, x, weight, _bias=None, *, needs):
+    rows = reshape(g, shape=(-1, g.shape[-1]))
+    return (
+        matmul(g, weight) if needs[0] else None,
+        matmul(swap_last(rows), reshape(x, shape=(-1, x.shape[-1]))) if needs[1] else None,
+        sum_(rows, axis=0) if len(needs) > 2 and needs[2] else None,
+    )[: len(needs)]
+
+
+@linear.composed
+def _(x, weight, bias=None):
+    y = matmul(x, swap_last(weight))
+    return y if bias is None else y + bias

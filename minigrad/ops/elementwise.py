@@ -1,0 +1,278 @@
+"""Elementwise ops: one number in, one number out, with numpy's broadcasting.
+
+Arithmetic, comparison, rounding, and the functions of calculus. Activations composed of these are in `activation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.primitive import primitive
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def quiet(function: F) -> F:
+    """Let infinities and NaN pass without numpy's warnings, for ops at whose edges they are the right answer (log 0 = -inf)."""
+    return np.errstate(all="ignore")(function)
+
+
+# --- arithmetic
+
+
+@primitive(kind="elementwise", dtype="same")
+def add(a: Array, b: Array) -> Array:
+    """a + b."""
+    return a + b
+
+
+@add.vjp
+def _(g, _y, _a, _b):
+    return g, g
+
+
+@primitive(kind="elementwise", dtype="same")
+def sub(a: Array, b: Array) -> Array:
+    """a - b."""
+    return a - b
+
+
+@sub.vjp
+def _(g, _y, _a, _b):
+    return g, -g
+
+
+@primitive(kind="elementwise", dtype="same")
+def mul(a: Array, b: Array) -> Array:
+    """a * b."""
+    return a * b
+
+
+@mul.vjp
+def _(g, _y, a, b, *, needs):
+    return (g * b if needs[0] else None), (g * a if needs[1] else None)
+
+
+@primitive(kind="elementwise", dtype="float")
+@quiet
+def div(a: Array, b: Array) -> Array:
+    """a / b. Integers divide to float32."""
+    return np.true_divide(a, b)
+
+
+@div.vjp
+def _(g, y, _a, b, *, needs):
+    return (guard_div(g, b) if needs[0] else None), (-guard_mul(guard_div(g, b), y) if needs[1] else None)
+
+
+@primitive(kind="elementwise", dtype="same")
+@quiet
+def guard_mul(g: Array, d: Array) -> Array:
+    """g * d, but 0 wherever g is 0, even where d is infinite or NaN: a cotangent of zero asks for nothing."""
+    y = np.multiply(g, d)
+    return np.where(g == 0, np.zeros_like(y), y) if np.isnan(y).any() else y
+
+
+@guard_mul.vjp
+def _(h, _y, g, d):
+    return guard_mul(h, d), guard_mul(h, g)
+
+
+@primitive(kind="elementwise", dtype="same")
+@quiet
+def guard_div(g: Array, d: Array) -> Array:
+    """g / d, but 0 wherever g is 0, even where d is 0 or NaN."""
+    y = np.true_divide(g, d)
+    return np.where(g == 0, np.zeros_like(y), y) if np.isnan(y).any() else y
+
+
+@guard_div.vjp
+def _(h, y, _g, d):
+    return guard_div(h, d), -guard_mul(guard_div(h, d), y)
+
+
+@primitive(kind="elementwise", dtype="same")
+def neg(x: Array) -> Array:
+    """-x."""
+    return np.negative(x)
+
+
+@neg.vjp
+def _(g, _y, _x):
+    return (-g,)
+
+
+@primitive(kind="elementwise", dtype="same")
+@quiet
+def mod(a: Array, b: Array) -> Array:
+    """a - b * floor(a / b): the remainder with the sign of b, as in Python."""
+    return np.mod(a, b)
+
+
+@mod.vjp
+def _(g, _y, a, b):
+    return g, -g * floor_div(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+@quiet
+def floor_div(a: Array, b: Array) -> Array:
+    """floor(a / b). Piecewise constant: gradient 0."""
+    return np.floor_divide(a, b)
+
+
+@floor_div.vjp
+def _(g, _y, _a, _b):
+    return zeros_like(g), zeros_like(g)
+
+
+@primitive(kind="elementwise", dtype="same")
+def maximum(a: Array, b: Array) -> Array:
+    """The larger of a and b; a NaN wins. Where they are equal the gradient is split in halves."""
+    return np.maximum(a, b)
+
+
+@maximum.vjp
+def _(g, _y, a, b):
+    return g * share(greater(a, b), equal(a, b)), g * share(greater(b, a), equal(a, b))
+
+
+@primitive(kind="elementwise", dtype="same")
+def minimum(a: Array, b: Array) -> Array:
+    """The smaller of a and b; a NaN wins. Where they are equal the gradient is split in halves."""
+    return np.minimum(a, b)
+
+
+@minimum.vjp
+def _(g, _y, a, b):
+    return g * share(less(a, b), equal(a, b)), g * share(less(b, a), equal(a, b))
+
+
+@primitive(kind="elementwise")
+def share(wins: Array, ties: Array) -> Array:
+    """1 where `wins`, 1/2 where `ties`, else 0, in float32 (all three are exact in any float)."""
+    return np.where(ties, np.float32(0.5), np.asarray(wins, np.float32))
+
+
+@primitive(kind="elementwise", dtype="same")
+def clamp(x: Array, low: Array, high: Array) -> Array:
+    """min(max(x, low), high). The gradient passes inside and at the bounds (1, as in PyTorch); the bounds get the rest."""
+    return np.minimum(np.maximum(x, low), high)
+
+
+@clamp.vjp
+def _(g, _y, x, low, high):
+    below, above = less(x, low), greater(x, high)
+    crossed = greater(low, high)
+    return (
+        where(logical_or(below, above), 0, g),
+        where(logical_and(below, logical_not(crossed)), g, 0),
+        where(logical_or(above, crossed), g, 0),
+    )
+
+
+@primitive(kind="elementwise", dtype="same")
+def where(condition: Array, a: Array, b: Array) -> Array:
+    """a where `condition` is true, else b. Backward selects as well, so a NaN in the branch not taken stays out."""
+    return np.where(condition, a, b)
+
+
+@where.vjp
+def _(g, _y, condition, _a, _b):
+    return None, where(condition, g, 0), where(condition, 0, g)
+
+
+@primitive(kind="elementwise")
+def zeros_like(x: Array) -> Array:
+    """Zeros of the shape and dtype of x."""
+    return np.zeros_like(x)
+
+
+@zeros_like.vjp
+def _(g, _y, _x):
+    return (zeros_like(g),)
+
+
+# --- comparisons and logic: bool results, no gradients
+
+
+@primitive(kind="elementwise", dtype="same")
+def equal(a: Array, b: Array) -> Array:
+    """a == b, as bool."""
+    return np.equal(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def not_equal(a: Array, b: Array) -> Array:
+    """a != b, as bool."""
+    return np.not_equal(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def less(a: Array, b: Array) -> Array:
+    """a < b, as bool."""
+    return np.less(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def less_equal(a: Array, b: Array) -> Array:
+    """a <= b, as bool."""
+    return np.less_equal(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def greater(a: Array, b: Array) -> Array:
+    """a > b, as bool."""
+    return np.greater(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def greater_equal(a: Array, b: Array) -> Array:
+    """a >= b, as bool."""
+    return np.greater_equal(a, b)
+
+
+@primitive(kind="elementwise")
+def logical_and(a: Array, b: Array) -> Array:
+    """True where both are true (not zero)."""
+    return np.logical_and(a, b)
+
+
+@primitive(kind="elementwise")
+def logical_or(a: Array, b: Array) -> Array:
+    """True where either is true (not zero)."""
+    return np.logical_or(a, b)
+
+
+@primitive(kind="elementwise")
+def logical_xor(a: Array, b: Array) -> Array:
+    """True where exactly one is true (not zero)."""
+    return np.logical_xor(a, b)
+
+
+@primitive(kind="elementwise")
+def logical_not(x: Array) -> Array:
+    """True where x is false (zero)."""
+    return np.logical_not(x)
+
+
+@primitive(kind="elementwise")
+def isnan(x: Array) -> Array:
+    """True where x is not a number."""
+    return np.isnan(x)
+
+
+@primitive(kind="elementwise")
+def isinf(x: Array) -> Array:
+    """True where x is +inf or -inf."""
+    return np.isinf(x)
+
+
+@primitive(kind="elementwise")
+def isfinite(x: Array) -> Array:
+    """True where x is neither NaN nor infinite."""
+    return np.isfinite(x)

@@ -1,0 +1,47 @@
+"""Random bits: Philox 4x32-10, and dropout, which is made of them.
+
+The state, a uint64 array [seed, counter], is the last operand of an op of kind "random", which advances it in place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.primitive import primitive
+
+# The multipliers and Weyl constants of Philox 4x32, from Salmon et al. 2011, section 3.3 and table 2.
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
+
+
+@primitive(kind="random")
+def philox(state: Array, *, n: int) -> Array:
+    """n uint32 words. Block i of four comes from counter (c + i, 0) and key = seed; afterwards the counter is c + ceil(n / 4)."""
+    blocks = -(-n // 4)
+    seed, counter = state
+    with np.errstate(over="ignore"):
+        index = np.arange(blocks, dtype=np.uint64) + counter
+        state[1] = counter + np.uint64(blocks)
+    x0, x1 = index & _LOW, index >> _32
+    x2, x3 = np.zeros(blocks, np.uint64), np.zeros(blocks, np.uint64)
+    k0, k1 = int(seed) & 0xFFFFFFFF, int(seed) >> 32
+    for _ in range(10):
+        p0, p1 = x0 * _M0, x2 * _M1  # 32 x 32 -> 64 bits: exact
+        x0, x1, x2, x3 = (p1 >> _32) ^ x1 ^ np.uint64(k0), p1 & _LOW, (p0 >> _32) ^ x3 ^ np.uint64(k1), p0 & _LOW
+        k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
+    return np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32).reshape(-1)[:n]
+
+
+@primitive(kind="random", outputs=2)
+def dropout(x: Array, state: Array, *, p: float) -> tuple[Array, Array]:
+    """Each element set to 0 with probability p, else scaled by 1 / (1 - p), so that the expectation stays; and the factors."""
+    kept = philox.forward(state, n=x.size) >= np.uint32(min(round(p * 2.0**32), 2**32 - 1))
+    mask = (kept * x.dtype.type(1 / (1 - p) if p < 1 else 0)).astype(x.dtype, copy=False).reshape(x.shape)
+    return x * mask, mask
+
+
+@dropout.vjp
+def _(g, y, _x, _state, *, p):
+    return g[0] * y[1], None

@@ -1,0 +1,102 @@
+"""Random numbers that are a function of a seed and a counter, and of nothing else.
+
+Philox 4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a 128-bit counter and a 64-bit key into four
+32-bit words. A generator is its state, a uint64 array [seed, counter]; drawing n words advances the counter by ceil(n / 4). So a state is saved
+as two integers, the bits are the same from numpy and from C, and to draw the same again one sets the counter back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from minigrad.dtypes import Array, float32, int64
+from minigrad.errors import ConfigError
+from minigrad.ops.philox import philox
+
+Shape = tuple[int, ...]
+
+
+class Generator:
+    """A stream of random numbers. `state` is the array [seed, counter]; random ops read it and advance it in place.
+
+    seed: 0 .. 2**64 - 1.   Not thread-safe: give each thread its own.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.state = np.zeros(2, np.uint64)
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start over with this seed."""
+        if not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 1 << 64:
+            raise ConfigError("manual_seed", f"the seed must be an integer from 0 to 2**64 - 1, not {seed!r}", got=seed, hint="e.g. 1337")
+        self.state[:] = int(seed), 0
+        return self
+
+    def get_state(self) -> tuple[int, int]:
+        """(seed, counter): all there is to save."""
+        return int(self.state[0]), int(self.state[1])
+
+    def set_state(self, state: tuple[int, int]) -> None:
+        """Go on where `get_state` was taken."""
+        self.state[:] = state
+
+    def bits(self, n: int) -> Array:
+        """n random uint32 words."""
+        return philox(self.state, n=n)
+
+    def uniform(self, shape: Shape = (), low: float = 0.0, high: float = 1.0) -> Array:
+        """float32 numbers, uniform in [low, high), 24 random bits each."""
+        unit = (self.bits(_count(shape)) >> np.uint32(8)).astype(float32) * float32.type(2.0**-24)
+        y = unit * float32.type(high - low) + float32.type(low)
+        return np.minimum(y, np.nextafter(float32.type(high), float32.type(low))).reshape(shape) if high > low else y.reshape(shape)
+
+    def normal(self, shape: Shape = (), mean: float = 0.0, std: float = 1.0) -> Array:
+        """float32 numbers, normal with the given mean and standard deviation, by Box and Muller's transform in float64."""
+        n = _count(shape)
+        pairs = (n + 1) // 2
+        u = self.bits(2 * pairs).astype(np.float64)
+        radius = np.sqrt(-2.0 * np.log((u[:pairs] + 1.0) * 2.0**-32))  # u + 1: the logarithm never sees 0
+        angle = u[pairs:] * (2.0 * np.pi * 2.0**-32)
+        y = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
+        return (y * std + mean).astype(float32).reshape(shape)
+
+    def integers(self, low: int, high: int, shape: Shape = ()) -> Array:
+        """int64 numbers, uniform in low .. high - 1 (bias below 2**-32 per unit of range, for ranges up to 2**32)."""
+        if not 0 < high - low <= 1 << 32:
+            raise ConfigError("integers", f"the range {low}..{high} is empty or wider than 2**32", got=(low, high))
+        scaled = (self.bits(_count(shape)).astype(np.uint64) * np.uint64(high - low)) >> np.uint64(32)
+        return (scaled.astype(int64) + low).reshape(shape)
+
+    def permutation(self, n: int) -> Array:
+        """The numbers 0 .. n - 1 in random order, int64."""
+        high, low = self.bits(2 * n).astype(np.uint64).reshape(2, n)
+        return np.argsort(high << np.uint64(32) | low, kind="stable")
+
+    @contextlib.contextmanager
+    def replaying(self, state: tuple[int, int]) -> Iterator[None]:
+        """Inside, draw from `state`; afterwards go on as if nothing had been drawn."""
+        now = self.get_state()
+        self.set_state(state)
+        try:
+            yield
+        finally:
+            self.set_state(now)
+
+
+def _count(shape: Shape) -> int:
+    n = 1
+    for size in shape:
+        n *= size
+    return n
+
+
+default_generator = Generator(0)
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the library's default generator, from which initial weights, dropout and sampling draw."""
+    return default_generator.manual_seed(seed)

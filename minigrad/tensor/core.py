@@ -1,0 +1,330 @@
+"""The Tensor: an array, its place on the tape, and the one door that every op goes through.
+
+The door (`__apply_primitive__`) runs the forward on arrays, leaves a node if a gradient is wanted, and tells the listener if there is one. The
+methods that people call are in the files beside this one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minigrad import autograd, ops
+from minigrad.autograd import MODE, UNDER_NO_GRAD, Node, user_line
+from minigrad.dtypes import Array, DType, as_dtype, bool_, cast, computing, float32, is_float, is_half, name, promote
+from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
+from minigrad.primitive import Primitive
+from minigrad.tensor.creation import Creation
+from minigrad.tensor.elementwise import Arithmetic, Elementwise
+from minigrad.tensor.explain import explain
+from minigrad.tensor.indexing import Indexing
+from minigrad.tensor.movement import Movement
+from minigrad.tensor.reduction import Reduction
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_SCALARS = frozenset({float, int, bool, type(None)})
+
+
+class Tensor(Arithmetic, Elementwise, Reduction, Movement, Indexing, Creation):
+    """An n-dimensional array with a gradient.
+
+    Tensor(data, dtype=None, requires_grad=False): a copy of `data`, which may be a number, nested lists of them, an array or a tensor. Python
+    floats become float32; arrays keep their dtype.
+
+    data: the numpy array behind it.  grad: d loss / d this, after loss.backward().  requires_grad: whether that is wanted.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
+        self.data = as_array(data, dtype)
+        self.grad = self._node = None
+        self._index, self._version, self.requires_grad = 0, [0, None], False
+        if requires_grad:
+            self.requires_grad_()
+
+    # --- the door
+
+    @classmethod
+    def __apply_primitive__(cls, op: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+        arrays: list[Any] = []
+        wants_grad, plain = False, True
+        for x in operands:
+            if isinstance(x, Tensor):
+                a = x.data
+                if x.requires_grad:
+                    wants_grad = True
+                if a.dtype is not float32:
+                    plain = False
+                arrays.append(a)
+            elif type(x) in _SCALARS:
+                arrays.append(x)
+            elif op.kind == "random" and isinstance(x, np.ndarray):
+                arrays.append(x)  # the generator's state, which the op advances
+            else:
+                return cls.__apply_primitive__(op, [as_operand(x, op.name) for x in operands], params)
+        mode = MODE.get()
+        dtype = None
+        if not plain:
+            arrays, dtype = _harmonise(op, arrays)
+        try:
+            out = op.forward(*arrays, **params) if mode.listener is None else mode.listener.run(op, arrays, params)
+        except MinigradError:
+            raise
+        except (ValueError, TypeError, IndexError) as error:
+            raise explain(op, arrays, params, error) from error
+        outputs = _wrap_outputs(op, operands, params, out, dtype)
+        if wants_grad:
+            _tape(op, operands, params, outputs, mode.grad)
+        if mode.listener is not None:
+            mode.listener.done(op, operands, params, outputs)
+        return outputs[0] if op.outputs == 1 else outputs
+
+    # --- what it is
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a tensor that no taped op has made: backward() stores gradients in leaves."""
+        return not isinstance(self._node, Node)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Ask for gradients with respect to this leaf. Raises DTypeError for integers and bools, GradientError for a computed tensor."""
+        if requires_grad and not is_float(self.data.dtype):
+            raise DTypeError("requires_grad", f"a tensor of {name(self.dtype)} cannot have a gradient", got=self.dtype,
+                             wanted=float32, hint="convert it first: .float()")  # fmt: skip
+        if not requires_grad and isinstance(self._node, Node):
+            raise GradientError("requires_grad_", "only a leaf can stop requiring a gradient", hint="use .detach()")
+        self.requires_grad = requires_grad
+        if requires_grad and self._node is UNDER_NO_GRAD:
+            self._node = None
+        return self
+
+    # --- gradients
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add d self / d leaf to `.grad` of every leaf that self was computed from.
+
+        gradient: the cotangent to start from, of self's shape; needed unless self has one element.
+        retain_graph: keep what the pass needs, so that it can be done again.  create_graph: make the gradients differentiable.
+        Raises NotScalarError, NoGradientError, NoGradModeError, BackwardTwiceError, GraphFreedError or StaleValueError.
+        """
+        autograd.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    def gradient(self, *targets: Self, gradient: Any = None, create_graph: bool = False) -> tuple[Self, ...]:
+        """d self / d target for each target, as a tuple; .grad is not touched. Zeros for a target that self does not depend on."""
+        return autograd.grad(self, targets, gradient, create_graph=create_graph, materialize_grads=True)
+
+    def detach(self) -> Self:
+        """The same memory as a leaf without a gradient; a change in place is seen, and noticed, by both."""
+        t = self._wrap(self.data)
+        t._version = self._version
+        return t
+
+    # --- in and out
+
+    def assign(self, value: Any) -> Self:
+        """Write `value` (broadcast, cast) into this tensor's memory, and return it.
+
+        Raises GradientError where autograd could not follow: on a tensor that requires a gradient, outside no_grad().
+        """
+        if self.requires_grad and MODE.get().grad:
+            raise GradientError("assign", "the tensor requires a gradient, which does not flow through a change in place",
+                                hint="with minigrad.no_grad(): t.assign(...), or compute a new tensor")  # fmt: skip
+        value = value if isinstance(value, Tensor) else type(self)._wrap(as_array(value, None))
+        ops.assign(self, value)
+        return self
+
+    def numpy(self) -> Array:
+        """The elements as a read-only numpy array: the same memory, not a copy; bfloat16 comes out as float32."""
+        self._read("numpy()")
+        view: Array = cast(self.data, computing(self.dtype)).view() if self.dtype.fields else self.data.view()
+        view.flags.writeable = False
+        return view
+
+    def item(self) -> float | int | bool:
+        """The one element as a Python number. Raises ShapeError if there are several."""
+        if self.data.size != 1:
+            raise ShapeError("item", f"a tensor of shape {self.shape} has {self.data.size} elements, not one", got=self.shape)
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return self.numpy().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return self.numpy().__index__()
+
+    def __bool__(self) -> bool:
+        self._read("bool()")
+        if self.data.size != 1:
+            raise ShapeError("bool", f"a tensor of shape {self.shape} is neither true nor false", got=self.shape, hint=".any() or .all()")
+        return bool(self.data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        self._read("numpy()")
+        return np.array(self.numpy(), dtype, copy=copy)
+
+    __array_ufunc__ = None  # array + tensor is the tensor's business
+
+    def _read(self, how: str) -> None:
+        """A place where a value leaves the tensors; a recorder may object."""
+        listener = MODE.get().listener
+        if listener is not None:
+            objection = getattr(listener, "reading", None)
+            if objection is not None:
+                objection(self, how)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        if isinstance(self._node, Node):
+            raise GradientError("deepcopy", "a computed tensor is part of a graph, which is not copied", hint="use .detach()")
+        t = object.__new__(type(self))
+        memo[id(self)] = t
+        t.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return t
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"data": np.array(self.data), "requires_grad": self.requires_grad, "grad": self.grad}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.data, self.requires_grad, self.grad = state["data"], state["requires_grad"], state["grad"]
+        self._node, self._index, self._version = None, 0, [0, None]
+
+    def __repr__(self) -> str:
+        shown = self.data if not self.dtype.fields else cast(self.data, float32)
+        text = "Tensor(" + np.array2string(shown, separator=", ", prefix="Tensor(", threshold=200, edgeitems=3)
+        if self.dtype not in (float32, bool_, np.int64):
+            text += f", dtype={name(self.dtype)}"
+        if isinstance(self._node, Node):
+            return text + f", grad_fn=<{self._node.op.name}>)"
+        return text + (", requires_grad=True)" if self.requires_grad else ")")
+
+
+def as_array(data: Any, dtype: Any) -> Array:
+    """A new array of `data`: Python floats become float32, arrays keep their dtype, integers stay integers."""
+    wanted = None if dtype is None else as_dtype(dtype)
+    if isinstance(data, Tensor):
+        return cast(np.array(data.data), wanted or data.dtype)
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.array(data)
+    else:
+        array = _from_lists(data)
+        if wanted is None and array.dtype == np.float64:
+            wanted = float32
+    return cast(array.astype(as_dtype(array.dtype), copy=False), wanted or as_dtype(array.dtype))
+
+
+def _from_lists(data: Any) -> Array:
+    if isinstance(data, (list, tuple)) and any(isinstance(x, (Tensor, list, tuple)) for x in data):
+        data = _plain(data)
+    try:
+        array = np.array(data)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        place, what = _odd_one(data, "input")
+        raise DTypeError("Tensor", f"{place} is {what}", got=what, wanted="numbers in lists of equal length",
+                         hint="pad ragged lists to one length; turn text into integers with a tokenizer")  # fmt: skip
+    if array.size == 0 and not isinstance(data, np.ndarray):
+        return array.astype(float32)
+    return array
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.numpy()
+    return [_plain(x) for x in data] if isinstance(data, (list, tuple)) else data
+
+
+def _odd_one(data: Any, path: str) -> tuple[str, str]:
+    """The first place in nested lists that is no number or breaks the shape, and what it is."""
+    if not isinstance(data, (list, tuple)):
+        return path, f"{data!r}, not a number"
+    lengths = [np.shape(x) if not isinstance(x, (list, tuple)) else (len(x),) for x in data]
+    for i, x in enumerate(data):
+        if isinstance(x, (list, tuple)) or not isinstance(x, (int, float, np.generic, np.ndarray)):
+            if lengths[i] != lengths[0]:
+                return f"{path}[{i}]", f"of length {lengths[i]} beside {lengths[0]}: ragged" if lengths[i] else f"{x!r}, not a number"
+            place, what = _odd_one(x, f"{path}[{i}]")
+            if what:
+                return place, what
+        elif lengths[i] != lengths[0]:
+            return f"{path}[{i}]", "a number beside lists: ragged"
+    return path, "" if path != "input" else "nothing that numpy understands"
+
+
+def as_operand(x: Any, call: str) -> Any:
+    """An operand as the door takes it: numpy scalars become Python's, which never change a dtype; arrays become tensors."""
+    if isinstance(x, Tensor) or type(x) in _SCALARS:
+        return x
+    if isinstance(x, (np.generic, int, float)):
+        return x.item() if isinstance(x, np.generic) else (int(x) if isinstance(x, int) else float(x))
+    if isinstance(x, (np.ndarray, list, tuple)):
+        return _wrap(as_array(x, None))
+    raise DTypeError(call, f"cannot work on {type(x).__name__}", got=type(x), wanted="Tensor, array or number")
+
+
+def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | None]:
+    """Operands in one dtype that can be computed in, by the op's `dtype`; and the 16-bit dtype that results are to be stored in, if any."""
+    dtypes = [a.dtype for a in arrays if isinstance(a, np.ndarray)]
+    halves = op.kind not in ("view", "gather", "random", "effect") and any(map(is_half, dtypes)) and op is not ops.cast
+    if op.dtype is None:
+        if not halves:
+            return arrays, None
+        stored = promote(*(d for d in dtypes if is_float(d)))
+        return [cast(a, computing(a.dtype)) if isinstance(a, np.ndarray) else a for a in arrays], stored if is_half(stored) else None
+    numbers = [d for d in dtypes if d != bool_]
+    target = promote(*numbers) if numbers else bool_
+    if not is_float(target) and (op.dtype == "float" or any(type(a) is float for a in arrays)):
+        target = float32
+    dtype = computing(target) if halves else target
+    lone = op.dtype == "float" and not numbers
+    harmonised = [
+        cast(a, dtype) if isinstance(a, np.ndarray) and a.dtype != dtype and (a.dtype != bool_ or lone) else a for a in arrays
+    ]
+    return harmonised, target if halves and is_half(target) else None
+
+
+def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any], out: Any, dtype: DType | None) -> tuple[Any, ...]:
+    """The arrays that came out as Tensors. A view shares its operand's version; an effect raises the versions of what it changed."""
+    outputs: list[Any] = []
+    for array in (out,) if op.outputs == 1 else out:
+        if array is None:
+            outputs.append(None)
+            continue
+        if type(array) is not np.ndarray:
+            array = np.asarray(array)
+        if dtype is not None and array.dtype == float32:
+            array = cast(array, dtype)
+        outputs.append(_wrap(array))
+    if op.kind == "view":
+        outputs[0]._version = operands[0]._version
+    elif op.kind == "effect":
+        where = user_line()
+        for x in operands[: params.get("changes", 1)]:
+            x._version[0] += 1
+            x._version[1] = where
+    return tuple(outputs)
+
+
+def _tape(op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...], grad: bool) -> None:
+    """Leave a node for the outputs, or the mark that there is none because of no_grad()."""
+    if op.rule is None and op.composed_form is None:
+        return
+    node: Any = Node(op, operands, params, outputs) if grad else UNDER_NO_GRAD
+    for i, y in enumerate(outputs):
+        if is_float(y.data.dtype):
+            y._node, y._index, y.requires_grad = node, i, grad
+
+
+_wrap = Tensor._wrap

@@ -1,0 +1,320 @@
+"""Tensor's operators and elementwise methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from minigrad import ops
+from minigrad.primitive import Primitive
+from minigrad.tensor.frame import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Arithmetic(Frame):
+    """Operators. An operand may be a tensor, an array or a number; a number never changes the dtype."""
+
+    __slots__ = ()
+
+    def _from_left(self, op: Primitive, other: Any) -> Self:
+        result: Self = op(other, self)
+        return result
+
+    def __add__(self, other: Any) -> Self:
+        return ops.add(self, other)
+
+    def __radd__(self, other: Any) -> Self:
+        return self._from_left(ops.add, other)
+
+    def __sub__(self, other: Any) -> Self:
+        return ops.sub(self, other)
+
+    def __rsub__(self, other: Any) -> Self:
+        return self._from_left(ops.sub, other)
+
+    def __mul__(self, other: Any) -> Self:
+        return ops.mul(self, other)
+
+    def __rmul__(self, other: Any) -> Self:
+        return self._from_left(ops.mul, other)
+
+    def __truediv__(self, other: Any) -> Self:
+        return ops.div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Self:
+        return self._from_left(ops.div, other)
+
+    def __floordiv__(self, other: Any) -> Self:
+        return ops.floor_div(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Self:
+        return self._from_left(ops.floor_div, other)
+
+    def __mod__(self, other: Any) -> Self:
+        return ops.mod(self, other)
+
+    def __rmod__(self, other: Any) -> Self:
+        return self._from_left(ops.mod, other)
+
+    def __pow__(self, other: Any) -> Self:
+        return ops.square(self) if type(other) is int and other == 2 else ops.pow(self, other)
+
+    def __rpow__(self, other: Any) -> Self:
+        return self._from_left(ops.pow, other)
+
+    def __matmul__(self, other: Any) -> Self:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Self:
+        return self._from_left(ops.matmul, other)
+
+    def __neg__(self) -> Self:
+        return ops.neg(self)
+
+    def __pos__(self) -> Self:
+        return self
+
+    def __abs__(self) -> Self:
+        return ops.abs(self)
+
+    def __eq__(self, other: object) -> Self:  # type: ignore[override]
+        return ops.equal(self, other)
+
+    def __ne__(self, other: object) -> Self:  # type: ignore[override]
+        return ops.not_equal(self, other)
+
+    __hash__ = Frame.__hash__
+
+    def __lt__(self, other: Any) -> Self:
+        return ops.less(self, other)
+
+    def __le__(self, other: Any) -> Self:
+        return ops.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Self:
+        return ops.greater(self, other)
+
+    def __ge__(self, other: Any) -> Self:
+        return ops.greater_equal(self, other)
+
+
+class Elementwise(Frame):
+    """Functions of each element. Formulas and derivatives are with the ops of the same name."""
+
+    __slots__ = ()
+
+    def neg(self) -> Self:
+        """-x."""
+        return ops.neg(self)
+
+    def exp(self) -> Self:
+        """e ** x."""
+        return ops.exp(self)
+
+    def exp2(self) -> Self:
+        """2 ** x."""
+        return ops.exp2(self)
+
+    def expm1(self) -> Self:
+        """e ** x - 1, exact for small x."""
+        return ops.expm1(self)
+
+    def log(self) -> Self:
+        """The natural logarithm."""
+        return ops.log(self)
+
+    def log2(self) -> Self:
+        """The logarithm to base 2."""
+        return ops.log2(self)
+
+    def log10(self) -> Self:
+        """The logarithm to base 10."""
+        return ops.log10(self)
+
+    def log1p(self) -> Self:
+        """log(1 + x), exact for small x."""
+        return ops.log1p(self)
+
+    def sqrt(self) -> Self:
+        """The square root."""
+        return ops.sqrt(self)
+
+    def rsqrt(self) -> Self:
+        """1 / sqrt(x)."""
+        return ops.rsqrt(self)
+
+    def square(self) -> Self:
+        """x * x."""
+        return ops.square(self)
+
+    def reciprocal(self) -> Self:
+        """1 / x."""
+        return ops.reciprocal(self)
+
+    def sin(self) -> Self:
+        """Sine of x in radians."""
+        return ops.sin(self)
+
+    def cos(self) -> Self:
+        """Cosine of x in radians."""
+        return ops.cos(self)
+
+    def tan(self) -> Self:
+        """Tangent of x in radians."""
+        return ops.tan(self)
+
+    def asin(self) -> Self:
+        """Arc sine, in radians."""
+        return ops.asin(self)
+
+    def acos(self) -> Self:
+        """Arc cosine, in radians."""
+        return ops.acos(self)
+
+    def atan(self) -> Self:
+        """Arc tangent, in radians."""
+        return ops.atan(self)
+
+    def sinh(self) -> Self:
+        """Hyperbolic sine."""
+        return ops.sinh(self)
+
+    def cosh(self) -> Self:
+        """Hyperbolic cosine."""
+        return ops.cosh(self)
+
+    def tanh(self) -> Self:
+        """Hyperbolic tangent."""
+        return ops.tanh(self)
+
+    def sigmoid(self) -> Self:
+        """1 / (1 + exp(-x))."""
+        return ops.sigmoid(self)
+
+    def relu(self) -> Self:
+        """max(x, 0); derivative 0 at 0."""
+        return ops.relu(self)
+
+    def abs(self) -> Self:
+        """|x|; derivative 0 at 0."""
+        return ops.abs(self)
+
+    def sign(self) -> Self:
+        """-1, 0 or 1."""
+        return ops.sign(self)
+
+    def floor(self) -> Self:
+        """The largest integer not above x."""
+        return ops.floor(self)
+
+    def ceil(self) -> Self:
+        """The smallest integer not below x."""
+        return ops.ceil(self)
+
+    def trunc(self) -> Self:
+        """x without its fraction."""
+        return ops.trunc(self)
+
+    def round(self) -> Self:
+        """The nearest integer, halves to even."""
+        return ops.round(self)
+
+    def isnan(self) -> Self:
+        """True where x is not a number."""
+        return ops.isnan(self)
+
+    def isinf(self) -> Self:
+        """True where x is infinite."""
+        return ops.isinf(self)
+
+    def isfinite(self) -> Self:
+        """True where x is finite."""
+        return ops.isfinite(self)
+
+    def logical_not(self) -> Self:
+        """True where x is zero."""
+        return ops.logical_not(self)
+
+    def add(self, other: Any) -> Self:
+        """self + other."""
+        return ops.add(self, other)
+
+    def sub(self, other: Any) -> Self:
+        """self - other."""
+        return ops.sub(self, other)
+
+    def mul(self, other: Any) -> Self:
+        """self * other."""
+        return ops.mul(self, other)
+
+    def div(self, other: Any) -> Self:
+        """self / other."""
+        return ops.div(self, other)
+
+    def pow(self, other: Any) -> Self:
+        """self ** other."""
+        return ops.pow(self, other)
+
+    def mod(self, other: Any) -> Self:
+        """The remainder, with the sign of other."""
+        return ops.mod(self, other)
+
+    def maximum(self, other: Any) -> Self:
+        """The larger of the two; gradient halved at ties."""
+        return ops.maximum(self, other)
+
+    def minimum(self, other: Any) -> Self:
+        """The smaller of the two; gradient halved at ties."""
+        return ops.minimum(self, other)
+
+    def logical_and(self, other: Any) -> Self:
+        """True where both are not zero."""
+        return ops.logical_and(self, other)
+
+    def logical_or(self, other: Any) -> Self:
+        """True where one is not zero."""
+        return ops.logical_or(self, other)
+
+    def logical_xor(self, other: Any) -> Self:
+        """True where exactly one is not zero."""
+        return ops.logical_xor(self, other)
+
+    def eq(self, other: Any) -> Self:
+        """self == other, as bool."""
+        return ops.equal(self, other)
+
+    def ne(self, other: Any) -> Self:
+        """self != other, as bool."""
+        return ops.not_equal(self, other)
+
+    def lt(self, other: Any) -> Self:
+        """self < other, as bool."""
+        return ops.less(self, other)
+
+    def le(self, other: Any) -> Self:
+        """self <= other, as bool."""
+        return ops.less_equal(self, other)
+
+    def gt(self, other: Any) -> Self:
+        """self > other, as bool."""
+        return ops.greater(self, other)
+
+    def ge(self, other: Any) -> Self:
+        """self >= other, as bool."""
+        return ops.greater_equal(self, other)
+
+    def where(self, a: Any, b: Any) -> Self:
+        """a where self is true, else b."""
+        return ops.where(self, a, b)
+
+    def masked_fill(self, mask: Any, value: Any) -> Self:
+        """`value` where `mask` is true, else self."""
+        result: Self = ops.where(mask, value, self)
+        return result
+
+    def clamp(self, min: Any = None, max: Any = None) -> Self:
+        """min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
+        return ops.clamp(self, -float("inf") if min is None else min, float("inf") if max is None else max)
+
+    clip = clamp

@@ -1,0 +1,165 @@
+"""Tensor's movement methods: the same numbers in another shape, place or dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from minigrad import ops
+from minigrad.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int32, int64
+from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.reduce import axes
+from minigrad.tensor.frame import Frame
+from minigrad.tensor.spelling import both_spellings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Sizes = int | Sequence[int]
+
+
+def flat(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """reshape(2, 3), reshape((2, 3)) and reshape([2, 3]) are the same."""
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+
+
+class Movement(Frame):
+    """Views where numpy can, copies where it must; exact either way."""
+
+    __slots__ = ()
+
+    def reshape(self, *shape: Sizes) -> Self:
+        """The same elements in row-major order under another shape; one size may be -1."""
+        return ops.reshape(self, shape=flat(shape))
+
+    view = reshape
+
+    @both_spellings
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Self:
+        """The axes start_dim .. end_dim as one."""
+        if not self.ndim:
+            return self.reshape(1)
+        (start,), (end,) = axes(start_dim, self.ndim, "flatten"), axes(end_dim, self.ndim, "flatten")
+        return self.reshape(*self.shape[:start], -1, *self.shape[end + 1 :]) if start < end else self
+
+    def permute(self, *order: Sizes) -> Self:
+        """Axes in another order: result.shape[i] = shape[order[i]]."""
+        wanted = flat(order)
+        normal = tuple(a % self.ndim if -self.ndim <= a < self.ndim else -1 for a in wanted)
+        if sorted(normal) != list(range(self.ndim)):
+            raise ShapeError("permute", f"{wanted} is no order of the {self.ndim} axes of {self.shape}", got=wanted,
+                             hint="name each axis once")  # fmt: skip
+        return ops.permute(self, order=normal)
+
+    def transpose(self, dim0: int = 1, dim1: int = 0) -> Self:
+        """Two axes exchanged; without arguments the first two."""
+        order = list(range(self.ndim))
+        (a,), (b,) = axes(dim0, self.ndim, "transpose"), axes(dim1, self.ndim, "transpose")
+        order[a], order[b] = b, a
+        return ops.permute(self, order=tuple(order))
+
+    @property
+    def T(self) -> Self:
+        """The axes in reverse order: the transpose of a matrix."""
+        return ops.permute(self, order=tuple(reversed(range(self.ndim))))
+
+    def expand(self, *shape: Sizes) -> Self:
+        """Broadcast to `shape` without a copy; -1 keeps a size."""
+        wanted = flat(shape)
+        kept = (1,) * (len(wanted) - self.ndim) + self.shape
+        return ops.expand(self, shape=tuple(k if n == -1 else n for n, k in zip(wanted, kept, strict=False)))
+
+    @both_spellings
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Self:
+        """Without axes of size 1: all of them, or the named ones that have size 1."""
+        gone = {a for a in axes(axis, self.ndim, "squeeze") if self.shape[a] == 1}
+        return self.reshape(tuple(n for i, n in enumerate(self.shape) if i not in gone))
+
+    @both_spellings
+    def unsqueeze(self, axis: int) -> Self:
+        """With a new axis of size 1 at `axis`."""
+        (a,) = axes(axis, self.ndim + 1, "unsqueeze")
+        return self.reshape(*self.shape[:a], 1, *self.shape[a:])
+
+    @both_spellings
+    def flip(self, axis: int | tuple[int, ...]) -> Self:
+        """In reverse order along each axis named."""
+        return ops.flip(self, axis=axes(axis, self.ndim, "flip"))
+
+    @both_spellings
+    def cat(self, *others: Any, axis: int = 0) -> Self:
+        """self and the others one after the other along `axis`."""
+        return ops.cat(self, *others, axis=axis)
+
+    @both_spellings
+    def stack(self, *others: Any, axis: int = 0) -> Self:
+        """self and the others along a new axis."""
+        first, *rest = (x.unsqueeze(axis) for x in (self, *others))
+        (a,) = axes(axis, self.ndim + 1, "stack")
+        return ops.cat(first, *rest, axis=a)
+
+    @both_spellings
+    def split(self, sizes: Sizes, axis: int = 0) -> tuple[Self, ...]:
+        """Pieces along `axis`: of one size (the last may be smaller), or of the sizes named."""
+        (a,) = axes(axis, self.ndim, "split")
+        n = self.shape[a]
+        if isinstance(sizes, int):
+            if sizes < 1:
+                raise ConfigError("split", f"pieces of size {sizes}", got=sizes, wanted="size >= 1")
+            sizes = [min(sizes, n - i) for i in range(0, n, sizes)]
+        if sum(sizes) != n:
+            raise ShapeError("split", f"the sizes {list(sizes)} add up to {sum(sizes)}, axis {axis} has {n}", got=sizes, wanted=n)
+        before, start, pieces = (slice(None),) * a, 0, []
+        for size in sizes:
+            pieces.append(ops.getitem(self, index=(*before, slice(start, start + size))))
+            start += size
+        return tuple(pieces)
+
+    @both_spellings
+    def chunk(self, n: int, axis: int = 0) -> tuple[Self, ...]:
+        """At most n pieces of equal size along `axis` (the last may be smaller)."""
+        (a,) = axes(axis, self.ndim, "chunk")
+        return self.split(-(-self.shape[a] // n) or 1, axis)
+
+    # --- dtypes
+
+    def cast(self, dtype: Any) -> Self:
+        """With another dtype; self if it has it already."""
+        wanted = as_dtype(dtype)
+        return self if wanted == self.dtype else ops.cast(self, dtype=wanted)
+
+    def float(self) -> Self:
+        """In float32."""
+        return self.cast(float32)
+
+    def double(self) -> Self:
+        """In float64."""
+        return self.cast(float64)
+
+    def half(self) -> Self:
+        """In float16."""
+        return self.cast(float16)
+
+    def bfloat16(self) -> Self:
+        """In bfloat16."""
+        return self.cast(bfloat16)
+
+    def int(self) -> Self:
+        """In int32, fractions cut off."""
+        return self.cast(int32)
+
+    def long(self) -> Self:
+        """In int64, fractions cut off."""
+        return self.cast(int64)
+
+    def bool(self) -> Self:
+        """True where not zero."""
+        return self.cast(bool_)
+
+    def clone(self) -> Self:
+        """A copy in new memory, through which gradients flow."""
+        return ops.copy(self)
+
+    def contiguous(self) -> Self:
+        """self, or a copy in row-major order if it is not in that order."""
+        return self if self.data.flags.c_contiguous else ops.copy(self)
