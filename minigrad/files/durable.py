@@ -29,8 +29,7 @@ def write_durably(path: Path, pieces: Iterable[Buffer], *, nbytes: int, call: st
     Raises SaveError with the phase that failed, errno, the bytes needed and those free. A symbolic link stays one: its
     target is replaced. Two processes may write the same path; the last one wins, whole.
     """
-    target = os.path.realpath(os.fsdecode(path))
-    mode = _mode_of(target, call, nbytes)
+    target, mode = _look_at(os.fsdecode(path), call, nbytes)
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, TEMPORARY.format(pid=os.getpid(), token=os.urandom(6).hex()))
 
@@ -72,20 +71,23 @@ def sync_folder(folder: str) -> None:
         os.close(fd)
 
 
-def _mode_of(target: str, call: str, nbytes: int) -> int | None:
-    """The permissions of the file that will be replaced, which the new one gets; None if there is none."""
+def _look_at(path: str, call: str, nbytes: int) -> tuple[str, int | None]:
+    """Where a path leads, and the permissions of the file that will be replaced there, which the new one gets."""
     try:
-        status = os.stat(target)
-    except FileNotFoundError:
-        return None
+        path = os.path.realpath(path)
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        if os.path.isabs(path):
+            return path, None
+        raise _failure(call, "look at the target", path, nbytes, error) from error  # the current folder was removed
     except OSError as error:
-        raise _failure(call, "look at the target", target, nbytes, error) from error
+        raise _failure(call, "look at the target", path, nbytes, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise SaveError(
-            call, f"{target} is there and is no regular file", phase="look at the target", path=target,
+            call, f"{path} is there and is no regular file", phase="look at the target", path=path,
             errno=errno.EEXIST, needed=nbytes, hint="give the name of a file",
         )  # fmt: skip
-    return stat.S_IMODE(status.st_mode)
+    return path, stat.S_IMODE(status.st_mode)
 
 
 def _reserve(fd: int, nbytes: int) -> None:

@@ -210,13 +210,13 @@ class _File:
         return (major, minor), header_len
 
     def _explain_magic(self, head: bytes) -> None:
+        whole = (b"\xc4\x1e" + layout.MAGIC).startswith(head)
+        self._check(not whole, "short", f"the file ends after {self.size} bytes, inside its first 32", self.size)
         if head.startswith(b"\xc4\x1e\x89MGRD"):
             self.refuse("magic-newlines", "line ends were translated on the way (text mode); copy the file as binary")
         found = foreign.recognise(head, self._pread(64 << 10, max(0, self.size - (64 << 10))))
         if found:
             self.refuse(f"foreign-{found[0]}", f"this is {found[1]}", found[0], "MGRD 1")
-        whole = (b"\xc4\x1e" + layout.MAGIC).startswith(head)
-        self._check(not whole, "short", f"the file ends after {self.size} bytes, inside its first 32", self.size)
         self.refuse("magic", "this is no minigrad file", head[:10], b"\xc4\x1e" + layout.MAGIC)
 
     def _read_header(self, version: tuple[int, int]) -> FileInfo:
