@@ -3,6 +3,7 @@
 from minigrad import functional, ops, random
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
+from minigrad.files import load, save
 from minigrad.primitive import primitive
 from minigrad.random import Generator, manual_seed
 from minigrad.tensor import Tensor
@@ -22,10 +23,12 @@ __all__ = [
     "int32",
     "int64",
     "is_grad_enabled",
+    "load",
     "manual_seed",
     "no_grad",
     "ops",
     "primitive",
     "random",
+    "save",
     "set_grad_enabled",
 ]

@@ -55,6 +55,10 @@ class ConfigError(MinigradError, ValueError):
     """A setting that makes no sense: lr < 0, n_embd not divisible by n_head, an unknown option."""
 
 
+class DataError(MinigradError, ValueError):
+    """A text that nothing can be learned from, that is no text, or that has characters the tokenizer does not know."""
+
+
 class MaskError(MinigradError, ValueError):
     """A mask of the wrong shape, or one whose polarity cannot be told."""
 

@@ -22,8 +22,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import FormatError, StateDictError
-from minigrad.files import foreign, layout, opening
-from minigrad.files import header as headers
+from minigrad.files import foreign, header as headers, layout, opening
 from minigrad.files.durable import Path
 from minigrad.files.header import Refusal
 from minigrad.files.layout import FileInfo, TensorInfo

@@ -16,8 +16,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import DTypeError
-from minigrad.files import header as headers
-from minigrad.files import layout
+from minigrad.files import header as headers, layout
 from minigrad.files.durable import Path, write_durably
 from minigrad.files.header import Refusal
 

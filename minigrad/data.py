@@ -1,0 +1,225 @@
+"""Text for training: where it comes from, its characters as numbers, and the batches drawn from it.
+
+    text = read_text("poems/")                       # or default_text(), which is on every machine
+    tokenizer = CharTokenizer.from_text(text)
+    data = TextData(tokenizer.encode(text), block_size=64, batch_size=12, seed=0)
+    x, y = data.batch(step)                          # a function of seed and step alone: no position to save
+
+Nothing here knows a model.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.errors import ConfigError, DataError
+from minigrad.random import Generator
+
+__all__ = ["CharTokenizer", "TextData", "bigram_loss", "default_text", "read_text", "standard_library_docstrings"]
+
+
+def default_text() -> str:
+    """Text that is on every machine with Python: the language's own documentation, about 465,000 characters; where a distribution has left it
+    out, the docstrings of the standard library. Raises DataError if there is neither."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        return standard_library_docstrings()
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def standard_library_docstrings(limit: int = 500_000) -> str:
+    """About `limit` characters of docstrings, from the source files of the standard library's public modules in alphabetical order.
+
+    The files are parsed, not imported. Raises DataError if there are none.
+    """
+    folder, found, length = Path(sysconfig.get_paths()["stdlib"]), [], 0
+    for name in sorted(n for n in sys.stdlib_module_names if not n.startswith("_")):
+        path = next((p for p in (folder / f"{name}.py", folder / name / "__init__.py") if p.is_file()), None)
+        if path is None or length >= limit:
+            continue
+        for text in _docstrings(ast.parse(path.read_bytes())):
+            found.append(text)
+            length += len(text) + 2
+    if not found:
+        raise DataError("default_text", "this Python comes without its documentation and without its library's source files",
+                        got=str(folder), hint="name a text of your own: --text FILE_OR_FOLDER")  # fmt: skip
+    return "\n\n".join(found)[:limit]
+
+
+def _docstrings(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            text = ast.get_docstring(node)
+            if text:
+                yield text
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file; or of all of them in a folder and its subfolders, in the order of their paths, with an empty line between.
+
+    In a folder, hidden files and files that are not UTF-8 text are passed over. Raises FileNotFoundError if there is nothing at `path`, DataError
+    if there is no text in it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path)))
+        texts = [text for text in map(_decode, files) if text]
+        if not texts:
+            raise DataError("read_text", f"the folder {path} holds no UTF-8 text", got=len(files), wanted="text files",
+                            hint=f"files looked at: {len(files)}")  # fmt: skip
+        return "\n\n".join(texts)
+    text = _decode(path)
+    if text is None:
+        raise DataError("read_text", f"{path} is not UTF-8 text", got=str(path), wanted="UTF-8",
+                        hint=f"convert it: iconv -f LATIN1 -t UTF-8 {path} > {path.stem}.utf8.txt")  # fmt: skip
+    return text
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _decode(path: Path) -> str | None:
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    # A zero byte is valid UTF-8, but only binary files have one.
+    return None if "\0" in text else text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+class CharTokenizer:
+    """Characters as numbers: token i is the i-th of the sorted distinct characters.
+
+    >>> tokenizer = CharTokenizer("abc")
+    >>> tokenizer.encode("cab")
+    array([2, 0, 1], dtype=int32)
+    >>> tokenizer.decode([2, 0, 1])
+    'cab'
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = sorted(set(characters))
+        self._codes = np.array([ord(c) for c in self.characters], dtype=np.uint32)
+
+    @classmethod
+    def from_text(cls, text: str) -> CharTokenizer:
+        """The tokenizer of the characters of `text`. Raises DataError if there are fewer than two: nothing could be learned."""
+        distinct = set(text)
+        if len(distinct) < 2:
+            what = "is empty" if not text else f"holds a single character, {text[0]!r}"
+            raise DataError("CharTokenizer", f"the text {what}; there is nothing to predict", got=len(distinct), wanted=2,
+                            hint="give a text of at least a few thousand characters")  # fmt: skip
+        return cls(distinct)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens."""
+        return len(self.characters)
+
+    def encode(self, text: str) -> Array:
+        """The tokens of `text`, int32. Raises DataError that names the characters this tokenizer does not know."""
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        tokens = np.searchsorted(self._codes, codes).clip(max=self.vocab_size - 1)
+        strange = codes[self._codes[tokens] != codes]
+        if strange.size:
+            unknown = sorted({chr(c) for c in strange})
+            shown = ", ".join(map(repr, unknown[:8])) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
+            raise DataError("CharTokenizer.encode", f"unknown character{'s'[: len(unknown) - 1]} {shown}", got=unknown,
+                            wanted=self.characters, hint=f"known are: {_visible(self.characters)}")  # fmt: skip
+        return tokens.astype(np.int32)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of `tokens`."""
+        return "".join(self.characters[t] for t in tokens)
+
+    def state(self) -> dict[str, Any]:
+        """What `from_state` needs, in types that fit the meta of a weight file."""
+        return {"kind": "char", "characters": list(self.characters)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> CharTokenizer:
+        """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
+        if state.get("kind") != "char":
+            raise DataError(
+                "CharTokenizer.from_state",
+                "this is not the state of a character tokenizer",
+                got=state.get("kind"),
+                wanted="char",
+            )
+        return cls(state["characters"])
+
+    def __repr__(self) -> str:
+        return f"CharTokenizer({_visible(self.characters)!r})"
+
+
+def _visible(characters: list[str]) -> str:
+    return "".join(characters).replace("\n", "\\n").replace("\t", "\\t")
+
+
+class TextData:
+    """Tokens split into a training and a validation part, and the batches drawn from them.
+
+    The last `val_fraction` of the tokens is the validation part. Training batches are windows at random places, a function of seed and step;
+    validation covers its part once, from end to end, always in the same way.
+    Raises ConfigError if a part is too short for one window.
+    """
+
+    def __init__(
+        self, tokens: Array, *, block_size: int, batch_size: int, seed: int = 0, val_fraction: float = 0.1
+    ) -> None:
+        for name, value in (("block_size", block_size), ("batch_size", batch_size)):
+            if value < 1:
+                raise ConfigError("TextData", f"{name}={value}", got=value, wanted=">= 1")
+        cut = len(tokens) - max(int(len(tokens) * val_fraction), 2)
+        if cut < block_size + 1:
+            raise ConfigError("TextData", f"block_size={block_size} is longer than the text", got=len(tokens), wanted=f"> {block_size}",
+                              hint=f"the text has {len(tokens)} characters, {max(cut, 0)} of them for training; "
+                                   + (f"block_size can be at most {cut - 1}" if cut > 1 else "give a longer one"))  # fmt: skip
+        self.train, self.val = tokens[:cut], tokens[cut:]
+        self.block_size, self.batch_size, self.seed = block_size, batch_size, seed
+
+    def batch(self, step: int) -> tuple[Array, Array]:
+        """Inputs and targets of a training step, each (B, T): y is x one token later."""
+        B, T = self.batch_size, self.block_size
+        generator = Generator(self.seed)
+        # Weights and dropout count up from 0 under the same seed; batches have the upper half of the counters to themselves.
+        generator.set_state((self.seed, (1 << 63) + step * B))
+        starts = generator.integers(0, len(self.train) - T, (B, 1))
+        windows = self.train[starts + np.arange(T + 1)]  # (B, T + 1)
+        return windows[:, :-1], windows[:, 1:]
+
+    def validation(self) -> Iterator[tuple[Array, Array]]:
+        """Batches that cover the validation part once: every token but the first is a target. The last row may be shorter than T."""
+        x, y, T = self.val[:-1], self.val[1:], self.block_size
+        rows = len(x) // T
+        for first in range(0, rows, self.batch_size):
+            span = slice(first * T, min(first + self.batch_size, rows) * T)
+            yield x[span].reshape(-1, T), y[span].reshape(-1, T)
+        if rows * T < len(x):
+            yield x[None, rows * T :], y[None, rows * T :]
+
+
+def bigram_loss(data: TextData, vocab_size: int) -> float:
+    """The validation loss, in nats per token, of a table of pairs counted on the training part: what a model has to beat.
+
+    p(b | a) = (count(a, b) + 0.1) / (count(a) + 0.1 V);  the loss is the mean of -log p over the targets that `data.validation()` gives.
+    """
+    pairs = data.train[:-1].astype(np.int64) * vocab_size + data.train[1:]
+    wanted = data.val[:-1].astype(np.int64) * vocab_size + data.val[1:]
+    # The whole table would have vocab_size^2 places; only the pairs that occur are kept.
+    seen, counts = np.unique(pairs, return_counts=True)
+    place = np.searchsorted(seen, wanted).clip(max=len(seen) - 1)
+    both = np.where(seen[place] == wanted, counts[place], 0) + 0.1
+    first = np.bincount(data.train[:-1], minlength=vocab_size)[data.val[:-1]] + 0.1 * vocab_size
+    return float(np.log(first / both).mean())
