@@ -439,6 +439,6 @@ def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
     if gradient.shape != root.shape:
         raise ShapeError(call, f"gradient has shape {gradient.shape}, the tensor {root.shape}", got=gradient.shape, wanted=root.shape)
     dtype: DType = computing(root.dtype)
-    if gradient.dtype.kind not in "fiub":
+    if gradient.dtype.kind not in "fiub" and not is_half(gradient.dtype):
         raise DTypeError(call, f"gradient has dtype {name(gradient.dtype)}", got=gradient.dtype, wanted=dtype)
     return gradient if gradient.dtype == dtype else ops.cast(gradient, dtype=dtype)

@@ -148,3 +148,7 @@ class StaleValueError(GradientError):
 
 class UnusedInputError(GradientError):
     """grad() with respect to a tensor that the output does not depend on."""
+
+
+class GradientMismatchError(GradientError, AssertionError):
+    """A gradient that is not what finite differences say."""

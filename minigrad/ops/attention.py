@@ -34,7 +34,7 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale:
     softmax_in_place(p)
     o = np.matmul(p, v)
     if not np.isfinite(o).all():
-        o = _product_of_seen(p, v, hidden)
+        o = _product_of_seen(p, v, np.True_ if hidden is None else ~hidden)
     return o, p
 
 
@@ -47,18 +47,19 @@ def hidden_keys(mask: Array | None, offset: int | None, T: int, S: int) -> Array
     return hidden
 
 
-def _product_of_seen(p: Array, v: Array, hidden: Array | None) -> Array:
-    """p v where v holds NaN or inf: each query's sum runs over the keys it may see, so that 0 * NaN from behind the mask does not count."""
-    if hidden is None:
-        return np.matmul(p, v)
-    seen = np.broadcast_to(~hidden, p.shape)
-    batch = np.broadcast_shapes(p.shape[:-2], v.shape[:-2])
-    p, seen, v = (np.broadcast_to(a, batch + a.shape[-2:]) for a in (p, seen, v))
-    o = np.empty((*p.shape[:-1], v.shape[-1]), p.dtype)
-    for row in np.ndindex(p.shape[:-1]):
-        keys = seen[row]
-        o[row] = p[row][keys] @ v[row[:-1]][keys]
-    return o
+def _product_of_seen(weights: Array, x: Array, seen: Array | np.bool_) -> Array:
+    """weights x, where the NaN and inf of x count in the rows that see them and nowhere else: 0 * NaN from behind a mask is 0.
+
+    weights: (..., T, S)   x: (..., S, E)   seen: bool, broadcasting to (..., T, S)
+    What is finite goes through one product, as it always does, so that hidden values do not change the others by so much as a rounding.
+    """
+    finite = np.isfinite(x)
+    y = np.matmul(weights, np.where(finite, x, 0))
+    odd = np.where(finite, 0, x)
+    seen = np.broadcast_to(seen, weights.shape)
+    for j in np.flatnonzero(~finite.all(axis=(*range(x.ndim - 2), x.ndim - 1))):
+        y += np.where(seen[..., j, None], weights[..., j, None] * odd[..., j : j + 1, :], 0)
+    return y
 
 
 @attention.vjp
@@ -95,20 +96,12 @@ def attention_grad(
 
 
 def _grads_of_seen(g: Array, q: Array, k: Array, v: Array, p: Array, scale: float) -> tuple[Array, Array, Array, Array]:
-    """`attention_grad` query by query, for values that are not finite: a query that nobody asks for (g = 0) or a key with no weight adds nothing,
-    not even 0 * NaN."""
-    batch = p.shape[:-2]
-    g, q, k, v = (np.broadcast_to(a, batch + a.shape[-2:]) for a in (g, q, k, v))
-    gq, gk, gv, gm = (np.zeros(a.shape, p.dtype) for a in (q, k, v, p))
-    for row in np.ndindex(p.shape[:-1]):
-        if not g[row].any():
-            continue
-        b, keys = row[:-1], np.flatnonzero(p[row])
-        weights = p[row][keys]
-        dp = v[b][keys] @ g[row]
-        ds = weights * (dp - weights @ dp)
-        gm[row][keys] = ds
-        gq[row] = scale * (ds @ k[b][keys])
-        gk[b][keys] += scale * ds[:, None] * q[row]
-        gv[b][keys] += weights[:, None] * g[row]
-    return gq, gk, gv, gm
+    """`attention_grad` where something is not finite: a query that nobody asks for (g = 0) and a key without weight add 0, not 0 * NaN."""
+    p = np.where((g != 0).any(axis=-1, keepdims=True), p, 0)
+    seen = p != 0
+    ds = np.where(seen, np.matmul(g, v.swapaxes(-1, -2)) * p, 0)
+    gm = np.where(seen, ds - row_sums(ds) * p, 0)
+    ds = gm * p.dtype.type(scale)
+    back = seen.swapaxes(-1, -2)
+    gq, gk = _product_of_seen(ds, k, seen), _product_of_seen(ds.swapaxes(-1, -2), q, back)
+    return gq, gk, _product_of_seen(p.swapaxes(-1, -2), g, back), gm

@@ -6,7 +6,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
-from minigrad.ops.movement import permute, reshape
+from minigrad.ops.movement import matrix_shape, permute, reshape
 from minigrad.ops.reduce import sum as sum_
 from minigrad.primitive import primitive
 
@@ -23,7 +23,7 @@ def matmul(a: Array, b: Array) -> Array:
     A 1-d operand is a row on the left, a column on the right, and its axis is gone from the result.
     """
     if a.ndim > 2 and b.ndim == 2:  # One product of B * M rows is faster than B products of M rows.
-        return np.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+        return np.matmul(a.reshape(matrix_shape(a.shape)), b).reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b)
 
 
@@ -43,7 +43,7 @@ def _(g, _y, a, b, *, needs):
         ga = reshape(ga, shape=(*ga.shape[:-2], ga.shape[-1])) if a.ndim == 1 else ga
     if needs[1]:
         if b.ndim == 2 and rows.ndim > 2:  # One b for a whole batch: its sum over the batch happens inside BLAS.
-            rows, g = reshape(rows, shape=(-1, rows.shape[-1])), reshape(g, shape=(-1, g.shape[-1]))
+            rows, g = reshape(rows, shape=matrix_shape(rows.shape)), reshape(g, shape=matrix_shape(g.shape))
         gb = matmul(swap_last(rows), g)
         gb = reshape(gb, shape=gb.shape[:-1]) if b.ndim == 1 else gb
     return ga, gb
@@ -55,7 +55,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ShapeError("linear", f"x {x.shape} does not fit weight {weight.shape}", got=x.shape, wanted=(..., weight.shape[-1]),
                          hint="weight is (out, in), and x's last axis must be `in`")  # fmt: skip
-    y = np.matmul(x.reshape(-1, x.shape[-1]), weight.T)
+    y = np.matmul(x.reshape(matrix_shape(x.shape)), weight.T)
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], weight.shape[0])
@@ -63,10 +63,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 @linear.vjp
 def _(g, _y, x, weight, _bias=None, *, needs):
-    rows = reshape(g, shape=(-1, g.shape[-1]))
+    rows = reshape(g, shape=matrix_shape(g.shape))
     return (
         matmul(g, weight) if needs[0] else None,
-        matmul(swap_last(rows), reshape(x, shape=(-1, x.shape[-1]))) if needs[1] else None,
+        matmul(swap_last(rows), reshape(x, shape=matrix_shape(x.shape))) if needs[1] else None,
         sum_(rows, axis=0) if len(needs) > 2 and needs[2] else None,
     )[: len(needs)]
 

@@ -66,7 +66,8 @@ def div(a: Array, b: Array) -> Array:
 
 @div.vjp
 def _(g, y, _a, b, *, needs):
-    return (guard_div(g, b) if needs[0] else None), (-guard_mul(guard_div(g, b), y) if needs[1] else None)
+    # g y / b and not g / b y, which would overflow for a small b though the product is in range.
+    return (guard_div(g, b) if needs[0] else None), (-guard_div(guard_mul(g, y), b) if needs[1] else None)
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -92,7 +93,7 @@ def guard_div(g: Array, d: Array) -> Array:
 
 @guard_div.vjp
 def _(h, y, _g, d):
-    return guard_div(h, d), -guard_mul(guard_div(h, d), y)
+    return guard_div(h, d), -guard_div(guard_mul(h, y), d)
 
 
 @primitive(kind="elementwise", dtype="same")

@@ -14,7 +14,7 @@ from minigrad.errors import ShapeError
 from minigrad.ops.calculus import exp, rsqrt, tanh
 from minigrad.ops.elementwise import equal, quiet, where
 from minigrad.ops.index import check_range
-from minigrad.ops.movement import reshape
+from minigrad.ops.movement import matrix_shape, reshape
 from minigrad.ops.reduce import _sum_rows, logsumexp, mean, sum as sum_
 from minigrad.primitive import primitive
 
@@ -30,7 +30,7 @@ def softmax_in_place(x: Array, axis: int = -1) -> Array:
     """The softmax written over x, which is also returned."""
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     if np.isinf(top).any():
-        np.copyto(x, 0, where=(x == top) & (top == np.inf))
+        np.copyto(x, np.where(x == np.inf, 0, -np.inf), where=top == np.inf)
         top = np.where(np.isinf(top), 0, top)
     np.subtract(x, top, out=x)
     np.exp(x, out=x)
@@ -41,7 +41,7 @@ def softmax_in_place(x: Array, axis: int = -1) -> Array:
 
 def row_sums(x: Array) -> Array:
     """The sums of the last axis, kept as size 1: a product with ones, since BLAS sums short rows 5 times faster than numpy's reduction."""
-    return np.matmul(x.reshape(-1, x.shape[-1]), np.ones((x.shape[-1], 1), x.dtype)).reshape(*x.shape[:-1], 1)
+    return np.matmul(x.reshape(matrix_shape(x.shape)), np.ones((x.shape[-1], 1), x.dtype)).reshape(*x.shape[:-1], 1)
 
 
 @softmax.vjp
@@ -108,7 +108,7 @@ def layer_norm_grad(g: Array, x: Array, weight: Array | None, middle: Array, sca
     width = x.dtype.type(x.shape[-1])
     h = x - middle
     h *= scale
-    rows = g.reshape(-1, g.shape[-1])
+    rows = g.reshape(matrix_shape(g.shape))
     gx = g * h
     gw, gb = _sum_rows(gx.reshape(rows.shape)), _sum_rows(rows)
     u = g if weight is None else np.multiply(g, weight, out=gx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ from minigrad.errors import ReadOnlyError, ShapeError
 from minigrad.primitive import primitive
 
 Shape = tuple[int, ...]
+
+
+def matrix_shape(shape: Shape) -> Shape:
+    """(..., C) -> (N, C): all axes but the last in one. Unlike reshape's -1 this is defined for C = 0."""
+    return math.prod(shape[:-1]), shape[-1]
 
 
 @primitive(kind="view")

@@ -5,6 +5,7 @@ Sums in float32 are pairwise or blocked along every axis: a plain loop over 4 mi
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def sum(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
     """The sum along `axis` (None: all). The sum of nothing is 0. Bool and small integers add up in int64."""
     gone = axes(axis, x.ndim, "sum")
     if x.dtype.kind == "f" and x.ndim > 1 and gone == tuple(range(len(gone))) and len(gone) < x.ndim:
-        y = _sum_rows(x.reshape(-1, *x.shape[len(gone) :]))
+        y = _sum_rows(x.reshape(math.prod(x.shape[: len(gone)]), *x.shape[len(gone) :]))
         return y.reshape(with_axes_kept(x.shape, axis)) if keepdim else y
     return np.sum(x, axis=gone, keepdims=keepdim)
 

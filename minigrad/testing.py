@@ -1,0 +1,207 @@
+"""Checks for your own ops, layers and tests: gradients against finite differences, and closeness with a message that helps.
+
+    from minigrad.testing import assert_close, gradcheck
+
+    x = Tensor(np.random.randn(3, 4), requires_grad=True)      # float64
+    gradcheck(lambda x: my_op(x), x)
+
+Finite differences are good to about ten digits: they find a wrong rule, they do not prove a right one to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad.autograd import grad, no_grad
+from minigrad.dtypes import Array, cast, computing, float16, float32, float64, is_float, name
+from minigrad.errors import ConfigError, DTypeError, GradientMismatchError
+from minigrad.tensor import Tensor
+
+# Relative and absolute tolerances of `assert_close`, the ones that PyTorch users know.
+_TOLERANCES = {float64: (1e-7, 1e-7), float32: (1.3e-6, 1e-5), float16: (1e-3, 1e-5)}
+_OF_BFLOAT16 = (1.6e-2, 1e-5)
+
+
+def gradcheck(
+    f: Callable[..., Any],
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+) -> bool:
+    """Compare the gradients of f, element by element, with central differences (f(x + eps) - f(x - eps)) / (2 eps).
+
+    f: takes the inputs, returns a Tensor or several.   inputs: a Tensor or a sequence; those with requires_grad are checked, and must be float64.
+    An element passes if |rule - difference| <= atol + rtol |difference|. Returns True; on a mismatch raises GradientMismatchError, or returns
+    False if raise_exception is False. f must be smooth around the inputs and give the same result each time.
+    """
+    xs = _checked_inputs("gradcheck", inputs)
+    try:
+        outputs = _outputs(f, xs)
+        for y, again in zip(outputs, _outputs(f, xs), strict=True):
+            if not np.array_equal(y.numpy(), again.numpy(), equal_nan=True):
+                raise GradientMismatchError(
+                    "gradcheck", "f gives two results for the same inputs", got=again, wanted=y,
+                    hint="take randomness out, or call minigrad.manual_seed inside f")  # fmt: skip
+        wanted = [i for i, x in enumerate(xs) if x.requires_grad]
+        differences = {i: _differences(f, xs, i, eps) for i in wanted}
+        for k, y in enumerate(outputs):
+            rules = _jacobians(y, [xs[i] for i in wanted])
+            for i, rule in zip(wanted, rules, strict=True):
+                _compare(rule, differences[i][k], (k, y.shape), (i, xs[i].shape), atol, rtol)
+    except GradientMismatchError:
+        if raise_exception:
+            raise
+        return False
+    return True
+
+
+def gradgradcheck(
+    f: Callable[..., Any],
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+) -> bool:
+    """`gradcheck` of the gradients of f themselves: second derivatives, with respect to the inputs and to the cotangent.
+
+    The cotangent is random, the same in each call. Arguments, result and errors are those of gradcheck.
+    """
+    xs = _checked_inputs("gradgradcheck", inputs)
+    wanted = [i for i, x in enumerate(xs) if x.requires_grad]
+    rng = np.random.default_rng(0)
+    cotangents = [Tensor(rng.normal(size=y.shape), requires_grad=True) for y in _outputs(f, xs) if y.requires_grad]
+
+    def gradients(*operands: Tensor) -> tuple[Tensor, ...]:
+        at, g = operands[: len(xs)], operands[len(xs) :]
+        outputs = [y for y in _outputs(f, at) if y.requires_grad]
+        return grad(outputs, [at[i] for i in wanted], g, create_graph=True, materialize_grads=True)
+
+    return gradcheck(gradients, (*xs, *cotangents), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
+
+
+def assert_close(
+    actual: Any, expected: Any, *, rtol: float | None = None, atol: float | None = None, equal_nan: bool = False, check_dtype: bool = True
+) -> None:
+    """Raise AssertionError unless |actual - expected| <= atol + rtol |expected| everywhere, for Tensors, arrays, numbers and lists of numbers.
+
+    Shapes must agree, and dtypes unless check_dtype is False. Without tolerances: 1e-7 and 1e-7 for float64, 1.3e-6 and 1e-5 for float32,
+    1e-3 and 1e-5 for float16, 1.6e-2 and 1e-5 for bfloat16 (rtol and atol), equality for integers and bool. NaN equals NaN if equal_nan.
+    """
+    if (rtol is None) != (atol is None):
+        raise ConfigError("assert_close", "rtol and atol come together or not at all", got=(rtol, atol))
+    a, b = _array(actual), _array(expected)
+    if a.shape != b.shape:
+        raise AssertionError(f"assert_close: shape {a.shape}, wanted {b.shape}")
+    if check_dtype and a.dtype != b.dtype:
+        raise AssertionError(f"assert_close: dtype {name(a.dtype)}, wanted {name(b.dtype)}\n  check_dtype=False compares the values alone")
+    relative, absolute = (rtol, atol) if rtol is not None and atol is not None else _tolerances(a.dtype, b.dtype)
+    a, b = (cast(x, float64) if is_float(x.dtype) else x for x in (a, b))
+    with np.errstate(all="ignore"):
+        off = np.abs(a - b) if a.dtype != np.bool_ and b.dtype != np.bool_ else np.asarray(a != b, float)
+        fine = (a == b) | (np.isfinite(b) & (off <= absolute + relative * np.abs(b)))
+    if equal_nan:
+        fine |= np.isnan(a) & np.isnan(b)
+    if not fine.all():
+        raise AssertionError(_difference(a, b, np.where(np.isnan(off), np.inf, off), fine, absolute, relative))
+
+
+def _difference(a: Array, b: Array, off: Array, fine: Array, atol: float, rtol: float) -> str:
+    """How many elements differ, and which one most."""
+    at = np.unravel_index(int(np.argmax(np.where(fine, -1.0, off))), a.shape)
+    place = f" at {tuple(int(i) for i in at)}" if a.ndim else ""
+    bad = int(np.sum(~fine))
+    return (
+        f"assert_close: {bad} of {a.size} elements differ ({100 * bad / a.size:.3g} %)\n"
+        f"  worst{place}: {a[at]!s}, wanted {b[at]!s}; off by {off[at]:.3g}, allowed {atol:.3g} + {rtol:.3g} * |wanted|"
+    )
+
+
+def _array(x: Any) -> Array:
+    return x.data if isinstance(x, Tensor) else np.asarray(x)
+
+
+def _tolerances(*dtypes: np.dtype[Any]) -> tuple[float, float]:
+    """The looser of the two dtypes' tolerances."""
+    found = [_TOLERANCES.get(d, _OF_BFLOAT16) for d in dtypes if is_float(d)]
+    return max(found, default=(0.0, 0.0))
+
+
+# --- finite differences
+
+
+def _checked_inputs(call: str, inputs: Any) -> tuple[Tensor, ...]:
+    xs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    wanted = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
+    if not wanted or len([x for x in xs if isinstance(x, Tensor)]) < len(xs):
+        raise ConfigError(call, "wants Tensors, one of them with requires_grad=True", got=xs, hint="Tensor(array, requires_grad=True)")
+    for x in wanted:
+        if x.dtype != float64:
+            raise DTypeError(call, f"an input is {name(x.dtype)}: differences of 1e-6 are lost in it", got=x.dtype, wanted=float64,
+                             hint="x.double(), or Tensor(array, dtype='float64')")  # fmt: skip
+    return xs
+
+
+def _outputs(f: Callable[..., Any], xs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What f returns, the floats of it, as a tuple."""
+    y = f(*xs)
+    return tuple(t for t in ((y,) if isinstance(y, Tensor) else y) if is_float(t.dtype))
+
+
+def _jacobians(y: Tensor, xs: Sequence[Tensor]) -> list[Array]:
+    """d y / d x for each x, (y.size, x.size), one backward pass per element of y."""
+    size = y.numpy().size
+    rows = [np.zeros((size, x.numpy().size)) for x in xs]
+    for row in range(size if y.requires_grad else 0):
+        one = np.zeros(size)
+        one[row] = 1
+        cotangent = Tensor(cast(one.reshape(y.shape), computing(y.dtype)))
+        grads = grad(y, xs, cotangent, create_graph=False, retain_graph=True, materialize_grads=True)
+        for found, g, x in zip(rows, grads, xs, strict=True):
+            if g.shape != x.shape or g.dtype != x.dtype:
+                raise GradientMismatchError("gradcheck", f"a gradient is {g.shape} {name(g.dtype)}", got=g.shape, wanted=x.shape)
+            found[row] = g.numpy().ravel()
+    return rows
+
+
+def _differences(f: Callable[..., Any], xs: Sequence[Tensor], i: int, eps: float) -> list[Array]:
+    """d y / d xs[i] by central differences, (y.size, x.size), for each output y of f."""
+    base = xs[i].numpy()
+    columns: list[list[Array]] = []
+    for element in range(base.size):
+        sides = []
+        for step in (eps, -eps):
+            moved = base.copy()
+            moved.reshape(-1)[element] += step
+            with no_grad():
+                ys = _outputs(f, [*xs[:i], Tensor(moved), *xs[i + 1 :]])
+            sides.append([cast(y.numpy(), float64).ravel() for y in ys])
+        columns.append([(up - down) / (2 * eps) for up, down in zip(*sides, strict=True)])
+    return [np.stack(parts, axis=1) for parts in zip(*columns, strict=True)]
+
+
+def _compare(rule: Array, difference: Array, output: tuple[int, Any], given: tuple[int, Any], atol: float, rtol: float) -> None:
+    with np.errstate(all="ignore"):
+        excess = np.abs(rule - difference) - (atol + rtol * np.abs(difference))
+    excess = np.where(np.isnan(excess), np.inf, excess)
+    if excess.size == 0 or excess.max() <= 0:
+        return
+    row, column = np.unravel_index(int(np.argmax(excess)), excess.shape)
+    place_y = tuple(int(n) for n in np.unravel_index(row, output[1]))
+    place_x = tuple(int(n) for n in np.unravel_index(column, given[1]))
+    got, wanted = float(rule[row, column]), float(difference[row, column])
+    raise GradientMismatchError(
+        "gradcheck",
+        f"d output[{output[0]}]{place_y} / d input[{given[0]}]{place_x} is {got:.9g} by its rule, {wanted:.9g} by differences;"
+        f" {int(np.sum(excess > 0))} of {excess.size} such pairs differ",
+        got=got,
+        wanted=wanted,
+        hint=f"allowed are {atol:g} + {rtol:g} |difference|; a kink or a jump near the inputs looks like this as well",
+    )

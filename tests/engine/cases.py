@@ -1,0 +1,173 @@
+"""The op table: one row per op. `test_op_table.py` and `tools/exactness.py` judge every row; the property tests draw from it.
+
+A new op is one new `Case` here (or `Exact`, for an op whose result carries no gradient and must be right to the bit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigrad import ops
+from tests import formulas as f, oracle as o
+from tests.engine.table import POSITIVE, REAL, Case, N
+
+V, VV, VVV = ((N,),), ((N,), (N,)), ((N,), (N,), (N,))
+M = ((3, 4),)
+INSIDE = (-1.0, 1.0)
+
+
+def zero(x: Any) -> Any:
+    """0, with no derivative."""
+    return o.flat(lambda a: 0 * a)(x)
+
+
+ELEMENTWISE = [
+    Case("add", ops.add, lambda a, b: a + b, VV),
+    Case("sub", ops.sub, lambda a, b: a - b, VV),
+    Case("mul", ops.mul, lambda a, b: a * b, VV),
+    Case("div", ops.div, lambda a, b: a / b, VV, domain=(REAL, POSITIVE)),
+    Case("div by a negative number", ops.div, lambda a, b: a / b, VV, domain=(REAL, (-np.inf, 0.0))),
+    Case("neg", ops.neg, lambda x: -x, V),
+    Case("pow", ops.pow, o.elementwise(lambda x, p: o.power(x, p)), VV, domain=(POSITIVE, REAL), wide=0.02),
+    Case("pow of a constant", lambda x: ops.pow(x, 3), lambda x: x**3, V, wide=0.3),
+    Case("pow of a negative constant", lambda x: ops.pow(x, -0.5), lambda x: x ** o.mp.mpf(-0.5), V, domain=POSITIVE, wide=0.6),
+    Case("mod", ops.mod, f.mod, VV, domain=(REAL, POSITIVE), wide=0.02),
+    Case("floor_div", ops.floor_div, o.elementwise(lambda a, b: o.given(o.mp.floor(o.number(a) / o.number(b)))), VV, wide=0.02),
+    Case("maximum", ops.maximum, o.elementwise(lambda a, b: max(a, b)), VV),
+    Case("minimum", ops.minimum, o.elementwise(lambda a, b: min(a, b)), VV),
+    Case("clamp", lambda x: ops.clamp(x, -0.25, 1.5), o.elementwise(lambda x: o.given(-0.25) if x < -0.25 else min(x, o.given(1.5))), V),
+    Case("where", lambda a, b: ops.where(b > 0, a, b), o.elementwise(lambda a, b: a if b > 0 else b), VV),
+    Case("guard_mul", ops.guard_mul, lambda a, b: a * b, VV),
+    Case("guard_div", ops.guard_div, lambda a, b: a / b, VV, domain=(REAL, POSITIVE)),
+    Case("exp", ops.exp, o.exp, V),
+    Case("exp2", ops.exp2, o.exp2, V),
+    Case("expm1", ops.expm1, o.expm1, V),
+    Case("log", ops.log, o.log, V, domain=POSITIVE),
+    Case("log2", ops.log2, o.log2, V, domain=POSITIVE),
+    Case("log10", ops.log10, o.log10, V, domain=POSITIVE),
+    Case("log1p", ops.log1p, o.log1p, V, domain=(-0.999, np.inf)),
+    Case("sqrt", ops.sqrt, o.sqrt, V, domain=POSITIVE),
+    Case("rsqrt", ops.rsqrt, o.rsqrt, V, domain=POSITIVE),
+    Case("reciprocal", ops.reciprocal, o.reciprocal, V, domain=POSITIVE),
+    Case("square", ops.square, lambda x: x * x, V),
+    Case("sin", ops.sin, o.sin, V),
+    Case("cos", ops.cos, o.cos, V),
+    Case("tan", ops.tan, o.tan, V),
+    Case("asin", ops.asin, o.asin, V, domain=INSIDE),
+    Case("acos", ops.acos, o.acos, V, domain=INSIDE),
+    Case("atan", ops.atan, o.atan, V),
+    Case("sinh", ops.sinh, o.sinh, V),
+    Case("cosh", ops.cosh, o.cosh, V),
+    Case("tanh", ops.tanh, o.tanh, V),
+    Case("sigmoid", ops.sigmoid, o.sigmoid, V),
+    Case("erf", ops.erf, o.erf, V),
+    Case("abs", ops.abs, o.elementwise(lambda x: abs(x)), V),
+    Case("sign", ops.sign, o.flat(o.mp.sign), V),
+    Case("floor", ops.floor, o.flat(o.mp.floor), V),
+    Case("ceil", ops.ceil, o.flat(o.mp.ceil), V),
+    Case("trunc", ops.trunc, o.flat(lambda x: o.mp.sign(x) * o.mp.floor(abs(x))), V),
+    Case("round", ops.round, o.flat(o.mp.nint), V),
+    Case("relu", ops.relu, f.relu, V),
+    Case("zeros_like", ops.zeros_like, zero, V),
+]
+
+REDUCTIONS = [
+    Case("sum", lambda x: ops.sum(x), np.sum, M),
+    Case("sum, axis 0", lambda x: ops.sum(x, axis=0), lambda x: x.sum(0), M),
+    Case("sum, two axes", lambda x: ops.sum(x, axis=(0, -1), keepdim=True), lambda x: x.sum((0, 2), keepdims=True), ((2, 3, 2),)),
+    Case("mean", lambda x: ops.mean(x, axis=1), lambda x: f.mean(x, 1), M),
+    Case("var", lambda x: ops.var(x, axis=0), lambda x: f.var(x, 0), M, wide=0.4, budget=64),
+    Case("var, of the population", lambda x: ops.var(x, correction=0), lambda x: f.var(x, correction=0), M, wide=0.4, budget=64),
+    Case("max", lambda x: ops.max(x, axis=1), lambda x: f.extremum(x, 1, np.max), M),
+    Case("min", lambda x: ops.min(x, axis=0, keepdim=True), lambda x: f.extremum(x, 0, np.min)[None], M),
+    Case("logsumexp", lambda x: ops.logsumexp(x, axis=1), lambda x: f.logsumexp(x, 1, keepdims=False), M, wide=0.02),
+]
+
+INDEX = np.array([[2, 0, 2], [1, 2, 2]])
+MOVEMENT = [
+    Case("alias", ops.alias, lambda x: x, M),
+    Case("copy", ops.copy, lambda x: x, M),
+    Case("cast", lambda x: ops.cast(x, dtype=np.dtype(np.float64)), lambda x: x, M),
+    Case("reshape", lambda x: ops.reshape(x, shape=(2, -1)), lambda x: x.reshape(2, 6), M),
+    Case("permute", lambda x: ops.permute(x, order=(2, 0, 1)), lambda x: x.transpose(2, 0, 1), ((2, 3, 4),)),
+    Case("expand", lambda x: ops.expand(x, shape=(2, 3, 4)), lambda x: np.broadcast_to(x, (2, 3, 4)), ((3, 1),)),
+    Case("flip", lambda x: ops.flip(x, axis=(1,)), lambda x: x[:, ::-1], M),
+    Case("pad", lambda x: ops.pad(x, widths=((1, 0), (0, 2))), lambda x: np.pad(x, ((1, 0), (0, 2)), constant_values=o.given(0)), M),
+    Case("pad, negative", lambda x: ops.pad(x, widths=((-1, 1), (0, -2)), value=3.0),
+         lambda x: np.pad(x[1:, :2], ((0, 1), (0, 0)), constant_values=o.given(3)), M),
+    Case("cat", lambda a, b: ops.cat(a, b, axis=1), lambda a, b: np.concatenate([a, b], 1), ((2, 3), (2, 1))),
+    Case("getitem", lambda x: ops.getitem(x, index=(slice(None, None, -2), None, 1)), lambda x: x[::-2, None, 1], M),
+    Case("ungetitem", lambda x: ops.ungetitem(x, index=(slice(1, 3), 0), shape=(4, 2)),
+         lambda x: np.array([[0, 0], [x[0], 0], [x[1], 0], [0, 0]], dtype=object), ((2,),)),
+    Case("embedding", ops.embedding, lambda w, i: w[i], ((3, 2),), extra=(INDEX,)),
+    Case("embedding_grad", lambda g, i: ops.embedding_grad(g, i, size=4),
+         lambda g, i: np.array([g[i == row].sum(0) + np.zeros(2, int) for row in range(4)], dtype=object), ((2, 3, 2),), extra=(INDEX,)),
+]  # fmt: skip
+
+
+def attend(mask: Any = None, offset: int | None = None) -> Callable[..., Any]:
+    """The attention op on (q, k, v), with its scale of 1/sqrt(D)."""
+    return lambda q, k, v: ops.attention(q, k, v, *([] if mask is None else [mask]), scale=q.shape[-1] ** -0.5, offset=offset)[0]
+
+
+QKV = ((2, 3, 4), (2, 5, 4), (2, 5, 2))
+SEEN = np.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool)
+TARGET = np.array([2, -100, 0])
+FUSED = [
+    Case("matmul", ops.matmul, np.matmul, ((3, 4), (4, 2)), wide=0.4),
+    Case("matmul, batched", ops.matmul, np.matmul, ((2, 1, 3, 4), (3, 4, 2)), wide=0.4),
+    Case("matmul, a batch by one matrix", ops.matmul, np.matmul, ((2, 3, 4), (4, 2)), wide=0.4),
+    Case("matmul, two vectors", ops.matmul, np.matmul, ((4,), (4,)), wide=0.4),
+    Case("matmul, a vector on the left", ops.matmul, np.matmul, ((4,), (2, 4, 3)), wide=0.4),
+    Case("matmul, a vector on the right", ops.matmul, np.matmul, ((2, 3, 4), (4,)), wide=0.4),
+    Case("linear", ops.linear, lambda x, w, b: x @ w.T + b, ((2, 3, 4), (2, 4), (2,)), wide=0.4),
+    Case("linear without bias", ops.linear, lambda x, w: x @ w.T, ((3, 4), (2, 4)), wide=0.4),
+    Case("softmax", lambda x: ops.softmax(x, axis=0), lambda x: f.softmax(x, 0), M, wide=0.02, budget=64),
+    Case("log_softmax", lambda x: ops.log_softmax(x), f.log_softmax, M, wide=0.02, budget=64),
+    Case("layer_norm", lambda x, w, b: ops.layer_norm(x, w, b)[0], f.layer_norm, ((2, 3, 4), (4,), (4,)), wide=0, budget=64),
+    Case("layer_norm, plain", lambda x: ops.layer_norm(x, None, None)[0], f.layer_norm, M, wide=0, budget=64),
+    Case("gelu_tanh", lambda x: ops.gelu_tanh(x)[0], f.gelu_tanh, V, wide=0.02, budget=64),
+    Case("cross_entropy", lambda x, t: ops.cross_entropy(x, t)[0], lambda x, t: f.cross_entropy(x, t, reduction="none"), M,
+         extra=(TARGET,), wide=0.02, budget=64),
+    Case("cross_entropy, smoothed", lambda x, t: ops.cross_entropy(x, t, ignore_index=1, label_smoothing=0.25)[0],
+         lambda x, t: f.cross_entropy(x, t, ignore_index=1, label_smoothing=0.25, reduction="none"), M,
+         extra=(np.array([2, 1, 0]),), wide=0.02, budget=64),
+    Case("attention", attend(), f.attention, QKV, wide=0, budget=64),
+    Case("attention, causal", attend(offset=0), lambda q, k, v: f.attention(q, k, v, np.tri(3, 5, dtype=bool)), QKV, wide=0, budget=64),
+    Case("attention, masked", attend(SEEN), lambda q, k, v: f.attention(q, k, v, SEEN), QKV, wide=0, budget=64),
+    Case("attention, masked and causal", attend(SEEN, 2), lambda q, k, v: f.attention(q, k, v, SEEN & np.tri(3, 5, 2, dtype=bool)), QKV,
+         wide=0, budget=64),
+    Case("attention, float mask", lambda q, k, v, b: ops.attention(q, k, v, b, scale=0.5)[0],
+         lambda q, k, v, b: f.attention(q, k, v, bias=b), ((2, 3, 4), (5, 4), (5, 2), (3, 5)), wide=0, budget=64),
+]  # fmt: skip
+
+CASES = [*ELEMENTWISE, *REDUCTIONS, *MOVEMENT, *FUSED]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """An op without a gradient: numpy says what it is, and it is that to the bit, with that dtype."""
+
+    name: str
+    call: Callable[..., Any]
+    numpy: Callable[..., Any]
+    inputs: tuple[Any, ...]
+
+
+A = np.array([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan, 1.5, 3.0])
+B = np.array([0.0, 1.0, 1.5, np.nan, np.inf, 5e-324, np.nan, -1.5, 0.0])
+TIES = np.array([[3.0, 1.0, 3.0], [0.0, 5.0, 5.0]])
+EXACT = [
+    *(Exact(op.name, op, getattr(np, op.name), (A, B)) for op in (
+        ops.equal, ops.not_equal, ops.less, ops.less_equal, ops.greater, ops.greater_equal,
+        ops.logical_and, ops.logical_or, ops.logical_xor)),
+    *(Exact(op.name, op, getattr(np, op.name), (A,)) for op in (ops.logical_not, ops.isnan, ops.isinf, ops.isfinite)),
+    Exact("any", lambda x: ops.any(x, axis=0), lambda x: x.any(0), (TIES,)),
+    Exact("all", lambda x: ops.all(x, axis=1, keepdim=True), lambda x: x.all(1, keepdims=True), (TIES,)),
+    Exact("argmax", lambda x: ops.argmax(x, axis=1), lambda x: x.argmax(1), (TIES,)),
+    Exact("argmin", lambda x: ops.argmin(x), lambda x: x.argmin(), (TIES,)),
+]  # fmt: skip
