@@ -11,13 +11,13 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from types import FrameType
+from types import CodeType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array, DType, cast, computing, is_half, name
+from minigrad.dtypes import Array, DType, cast, computing, float32, is_half, name
 from minigrad.errors import (
     BackwardTwiceError,
     DTypeError,
@@ -100,22 +100,41 @@ def listening(listener: Listener) -> Iterator[None]:
 
 # --- nodes
 
-_ENGINE = tuple(f"{__name__.rpartition('.')[0]}.{part}" for part in ("autograd", "primitive", "ops", "tensor", "functional"))
+_ENGINE = ("autograd", "primitive", "ops", "tensor", "functional")
 _number = itertools.count().__next__
+_internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
 
-Where = tuple[str, int]
+
+class Where(NamedTuple):
+    """A place in somebody's code. The line is worked out only when it is asked for."""
+
+    code: CodeType
+    instruction: int
+
+    def __str__(self) -> str:
+        lines = (line for start, end, line in self.code.co_lines() if start <= self.instruction < end)
+        return f"{self.code.co_filename}:{next(lines, None) or self.code.co_firstlineno}"
 
 
-def user_line() -> Where:
-    """File and line of the nearest caller outside the engine."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(_ENGINE):
+def user_line(depth: int = 2) -> Where:
+    """The nearest caller outside the engine, at least `depth` frames up."""
+    frame = sys._getframe(depth)
+    while True:
+        file = frame.f_code.co_filename
+        internal = _internal.get(file)
+        if internal is None:
+            module = str(frame.f_globals.get("__name__", "")).split(".")
+            internal = _internal[file] = module[0] == __name__.split(".")[0] and module[1:2] != [] and module[1] in _ENGINE
+        if not internal or frame.f_back is None:
+            return Where(frame.f_code, frame.f_lasti)
         frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)
+
+
+_SMALL = 1024  # elements; below, an operand that the rule does not read is not worth replacing
 
 
 class Shadow:
-    """An operand whose values the rule does not read: shape, dtype, and the way up."""
+    """A large operand whose values the rule does not read: shape, dtype, and the way up."""
 
     __slots__ = ("_index", "_node", "dtype", "ndim", "requires_grad", "shape")
 
@@ -128,37 +147,36 @@ class Shadow:
 class Node:
     """One op on the tape. Points up to its operands, never down to its outputs.
 
-    operands: Tensors where the rule reads values or the operand is a leaf, Shadows elsewhere, scalars as they came.
+    operands: Tensors where the rule reads values, Shadows of large ones elsewhere, scalars as they came.
     outputs: the arrays that came out, where the rule reads them.
     seen: (version cell, version) of each value that is kept.
     """
 
-    __slots__ = ("freed_by", "number", "op", "operands", "outputs", "params", "seen", "size", "where")
+    __slots__ = ("freed_by", "needs", "number", "op", "operands", "outputs", "params", "seen", "size", "where")
 
     def __init__(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any]) -> None:
-        self.op, self.params, self.number, self.where = op, params, _number(), user_line()
-        kept: list[Any] = []
-        seen: list[tuple[list[Any], int]] = []
+        self.op, self.params, self.number, self.where = op, params, _number(), user_line(4)
+        self.operands = operands = list(operands)
+        self.needs = needs = [False] * len(operands)  # which operands want a cotangent
+        self.seen: list[tuple[list[Any], int]] = []
+        keeps, last = op.keeps, len(op.keeps) - 1
         for i, x in enumerate(operands):
-            if not hasattr(x, "_node"):
-                kept.append(x)
-            elif op.keeps_operand(i):
-                kept.append(x)
-                seen.append((x._version, x._version[0]))
-            else:
-                kept.append(x if x._node is None and x.requires_grad else Shadow(x))
-        self.operands: list[Any] = kept
+            if hasattr(x, "_node"):
+                needs[i] = x.requires_grad
+                if keeps[i if i < last else last]:
+                    self.seen.append((x._version, x._version[0]))
+                elif x._node is not None and x.data.size > _SMALL:
+                    operands[i] = Shadow(x)
         self.outputs: tuple[Array, ...] | None = None
         if op.keeps_output:
             self.outputs = tuple(y.data for y in outputs)
-            seen.extend((y._version, 0) for y in outputs)
+            self.seen.extend((y._version, 0) for y in outputs)
         self.size = len(outputs)
-        self.seen = seen
         self.freed_by: int | None = None
 
     def free(self, walk: int) -> None:
         """Let go of what the rule would have read; `walk` is the number of the root that this was done for."""
-        self.operands, self.outputs, self.seen, self.freed_by = [], None, [], walk
+        self.operands, self.needs, self.outputs, self.seen, self.freed_by = [], [], None, [], walk
 
 
 class _NoGradMark:
@@ -168,19 +186,17 @@ class _NoGradMark:
 UNDER_NO_GRAD = _NoGradMark()
 
 
-def at(where: Where | None) -> str:
-    """A line as errors print it: file.py:12."""
-    return f"{where[0]}:{where[1]}" if where else ""
-
-
 # --- the walk
 
-Slot = Any  # (node, index) of an intermediate tensor, id of a leaf
+Slot = Any  # a node for its first output, (node, index) for another, the id of a leaf
 
 
 def slot_of(x: Any) -> Slot:
-    """What names a tensor's place in the graph: one of a node's outputs, or the leaf itself."""
-    return (x._node, x._index) if isinstance(x._node, Node) else id(x)
+    """What names a tensor's place in the graph."""
+    node = x._node
+    if node is None or node is UNDER_NO_GRAD:
+        return id(x)
+    return (node, x._index) if x._index else node
 
 
 def _nodes_above(roots: Sequence[Any]) -> list[Node]:
@@ -198,24 +214,23 @@ def _nodes_above(roots: Sequence[Any]) -> list[Node]:
         for cell, version in node.seen:
             if cell[0] != version:
                 _refuse_stale(node, cell)
-        for x in node.operands:
-            up = getattr(x, "_node", None)
-            if up is not None and x.requires_grad:
-                stack.append(up)
+        for x, need in zip(node.operands, node.needs, strict=True):
+            if need and x._node is not None:
+                stack.append(x._node)
     return sorted(found, key=lambda node: node.number, reverse=True)
 
 
 def _refuse_freed(node: Node, root: int) -> None:
     if node.freed_by == root:
-        raise BackwardTwiceError("backward", "a second time through the same graph, whose values the first has freed", where=at(node.where),
+        raise BackwardTwiceError("backward", "a second time through the same graph, whose values the first has freed", where=str(node.where),
                                  hint="backward(retain_graph=True) the first time, or run the forward pass again")  # fmt: skip
-    raise GraphFreedError("backward", f"through {node.op.name}, whose values another backward() has freed", where=at(node.where),
+    raise GraphFreedError("backward", f"through {node.op.name}, whose values another backward() has freed", where=str(node.where),
                           hint="add the losses and call backward() once, or give retain_graph=True to the first")  # fmt: skip
 
 
 def _refuse_stale(node: Node, cell: list[Any]) -> None:
     raise StaleValueError(
-        "backward", f"{node.op.name} needs a value that was changed in place at {at(cell[1])} after it was used", where=at(node.where),
+        "backward", f"{node.op.name} needs a value that was changed in place at {cell[1]} after it was used", where=str(node.where),
         got=cell[1], wanted=node.where, hint="change a copy, or change it after backward()",
     )  # fmt: skip
 
@@ -224,8 +239,8 @@ def _leading_to(nodes: list[Node], wanted: set[Slot]) -> set[Node]:
     """The nodes through which a gradient flows to a wanted slot."""
     leading: set[Node] = set()
     for node in reversed(nodes):
-        for x in node.operands:
-            if getattr(x, "requires_grad", False) and (slot_of(x) in wanted or x._node in leading):
+        for x, need in zip(node.operands, node.needs, strict=True):
+            if need and (slot_of(x) in wanted or x._node in leading):
                 leading.add(node)
                 break
     return leading
@@ -250,68 +265,54 @@ class Walk:
         free_for = nodes[0].number if nodes and not retain else None
         with set_grad_enabled(self.create_graph), np.errstate(all="ignore"):
             for node in nodes:
-                if leading is None or node in leading:
-                    self.through(node, wanted, leading)
-                elif wanted is not None:
-                    self.drop(node, wanted)
+                slots = [node, *((node, i) for i in range(1, node.size))] if node.size > 1 else (node,)
+                gs = [self.sums.get(s) if wanted and s in wanted else self.sums.pop(s, None) for s in slots]
+                if any(g is not None for g in gs):
+                    if leading is None:
+                        self.through(node, gs, node.needs)
+                    elif node in leading:
+                        self.through(node, gs, [need and (slot_of(x) in (wanted or ()) or x._node in leading)
+                                                for x, need in zip(node.operands, node.needs, strict=True)])  # fmt: skip
                 if free_for is not None:
                     node.free(free_for)
 
-    def drop(self, node: Node, wanted: set[Slot]) -> None:
-        """Forget cotangents that lead nowhere."""
-        for i in range(node.size):
-            if (node, i) not in wanted:
-                self.sums.pop((node, i), None)
-
-    def through(self, node: Node, wanted: set[Slot] | None, leading: set[Node] | None) -> None:
+    def through(self, node: Node, gs: list[Any], needs: list[bool]) -> None:
         """Through one node: its outputs' cotangents in, its operands' out."""
-        gs = tuple(self.sums.get((node, i)) if wanted and (node, i) in wanted else self.sums.pop((node, i), None) for i in range(node.size))
-        if all(g is None for g in gs):
-            return
-        needs = tuple(
-            getattr(x, "requires_grad", False) and (leading is None or slot_of(x) in (wanted or ()) or x._node in leading)
-            for x in node.operands
-        )
-        cotangents = self.cotangents(node, gs, needs)
-        held = [id(g) for g in gs]
-        for x, need, g in zip(node.operands, needs, cotangents, strict=False):
-            if need and g is not None:
-                fitted = self.fit(node, g, x)
-                own = isinstance(fitted, np.ndarray) and fitted.base is None and id(fitted) not in held
-                held.append(id(fitted))
-                self.add(x, fitted, fresh=own)
-
-    def cotangents(self, node: Node, gs: tuple[Any, ...], needs: tuple[bool, ...]) -> Sequence[Any]:
-        """What the node's rule, or its composed form, says."""
         op = node.op
         if op.composed_form is not None and (self.create_graph or op.rule is None):
-            return _through_composed(node, gs[0], needs, self.wrap, self.create_graph)
-        assert op.rule is not None, op
-        y: Any = None
-        if op.keeps_output:
-            assert node.outputs is not None
-            ys = [self.output(node, i, array) for i, array in enumerate(node.outputs)]
-            y = ys[0] if op.outputs == 1 else tuple(ys)
-        operands = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
-        params = {**node.params, "needs": needs} if op.wants_needs else node.params
-        answer: Sequence[Any] = op.rule(gs[0] if op.outputs == 1 else gs, y, *operands, **params)
-        return answer
+            values: Sequence[Any] = ()
+            answer = _through_composed(node, gs[0], needs, self.wrap, self.create_graph)
+        else:
+            assert op.rule is not None, op
+            values = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
+            params = {**node.params, "needs": needs} if op.wants_needs else node.params
+            answer = op.rule(gs[0] if op.outputs == 1 else gs, self.outputs(node), *values, **params)
+        held = {id(a) for a in (*gs, *values)}
+        for x, need, g in zip(node.operands, needs, answer, strict=False):
+            if need and g is not None:
+                if type(g) is not np.ndarray or g.shape != x.shape or g.dtype is not x.dtype:
+                    g = self.fit(op, g, x)
+                self.add(x, g, fresh=id(g) not in held and not self.on_tensors and g.base is None)
+                held.add(id(g))
 
-    def output(self, node: Node, index: int, array: Array) -> Any:
-        """One of the node's outputs, as the rule wants to see it."""
+    def outputs(self, node: Node) -> Any:
+        """The node's output, or the tuple of them, as its rule wants to see it; None if it does not."""
+        if node.outputs is None:
+            return None
         if not self.on_tensors:
-            return cast(array, computing(array.dtype))
-        y = self.wrap(array)
-        if self.create_graph:
-            y.requires_grad, y._node, y._index = True, node, index
-        return y
+            ys: tuple[Any, ...] = tuple([_computable(y) for y in node.outputs])
+        else:
+            ys = tuple([self.wrap(y) for y in node.outputs])
+            for i, y in enumerate(ys if self.create_graph else ()):
+                y.requires_grad, y._node, y._index = True, node, i
+        return ys[0] if node.op.outputs == 1 else ys
 
-    def fit(self, node: Node, g: Any, x: Any) -> Any:
+    def fit(self, op: Primitive, g: Any, x: Any) -> Any:
         """A cotangent in its operand's shape and (computing) dtype: broadcasting and promotion undone."""
         if not self.on_tensors and type(g) is not np.ndarray:
             g = np.asarray(g)
         if g.shape != x.shape:
-            g = unbroadcast(g, x.shape, node.op.name)
+            g = unbroadcast(g, x.shape, op.name)
         dtype = computing(x.dtype)
         return g if g.dtype == dtype else ops.cast(g, dtype=dtype)
 
@@ -345,8 +346,9 @@ class Walk:
 
 
 def _computable(x: Any) -> Any:
-    data = getattr(x, "data", x)
-    return cast(data, computing(data.dtype)) if isinstance(data, np.ndarray) and is_half(data.dtype) else data
+    """An operand as its rule gets it on arrays: 16-bit floats as float32, Shadows and scalars as they are."""
+    data = x if type(x) is np.ndarray else x.data if hasattr(x, "data") else x
+    return cast(data, float32) if type(data) is np.ndarray and data.dtype is not float32 and is_half(data.dtype) else data
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
@@ -359,7 +361,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
     return ops.reshape(ops.sum(g, axis=axis), shape=shape) if axis else g
 
 
-def _through_composed(node: Node, g: Any, needs: tuple[bool, ...], wrap: Callable[[Array], Any], create_graph: bool) -> list[Any]:
+def _through_composed(node: Node, g: Any, needs: list[bool], wrap: Callable[[Array], Any], create_graph: bool) -> list[Any]:
     """The cotangents by way of the op's composed form, which is run again on aliases of the operands and differentiated."""
     assert node.op.composed_form is not None
     with enable_grad():

@@ -47,7 +47,7 @@ class Primitive:
         self.rule: Callable[..., Any] | None = None
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
-        self.keeps_operand: Callable[[int], bool] = _keep_all
+        self.keeps: tuple[bool, ...] = ()  # which operands the rule reads; the last entry holds for all further ones
 
     def __call__(self, first: T, *others: Any, **params: Any) -> T:
         operands = (first, *others)
@@ -73,7 +73,7 @@ class Primitive:
         keep_rest = not rest.startswith("_")
         self.rule = rule
         self.keeps_output = not names[1].startswith("_")
-        self.keeps_operand = lambda i: kept[i] if i < len(kept) else keep_rest
+        self.keeps = (True,) if self.composed_form is not None else (*kept, keep_rest)
         self.wants_needs = "needs" in keywords
         return rule
 
@@ -83,7 +83,7 @@ class Primitive:
         It is the meaning of a fused op: tests hold the fast forward and rule against it, and second derivatives go through it.
         """
         self.composed_form = form
-        self.keeps_operand = _keep_all
+        self.keeps = (True,)
         return form
 
     def __repr__(self) -> str:
@@ -91,10 +91,6 @@ class Primitive:
 
     def __reduce__(self) -> str:
         return self.__qualname__  # pickled and copied by name, as a function is
-
-
-def _keep_all(index: int) -> bool:
-    return True
 
 
 def primitive(*, kind: Kind, dtype: Casting = None, outputs: int = 1) -> Callable[[Callable[..., Any]], Primitive]:

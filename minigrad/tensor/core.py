@@ -78,9 +78,15 @@ class Tensor(Arithmetic, Elementwise, Reduction, Movement, Indexing, Creation):
             raise
         except (ValueError, TypeError, IndexError) as error:
             raise explain(op, arrays, params, error) from error
-        outputs = _wrap_outputs(op, operands, params, out, dtype)
-        if wants_grad:
-            _tape(op, operands, params, outputs, mode.grad)
+        if type(out) is np.ndarray and dtype is None and op.kind != "view":
+            outputs: tuple[Any, ...] = (_wrap(out),)
+        else:
+            outputs = _wrap_outputs(op, operands, params, out, dtype)
+        if wants_grad and (op.rule is not None or op.composed_form is not None):
+            node: Any = Node(op, operands, params, outputs) if mode.grad else UNDER_NO_GRAD
+            for i, y in enumerate(outputs):
+                if y.data.dtype is float32 or is_float(y.data.dtype):
+                    y._node, y._index, y.requires_grad = node, i, mode.grad
         if mode.listener is not None:
             mode.listener.done(op, operands, params, outputs)
         return outputs[0] if op.outputs == 1 else outputs
@@ -315,16 +321,6 @@ def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any]
             x._version[0] += 1
             x._version[1] = where
     return tuple(outputs)
-
-
-def _tape(op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...], grad: bool) -> None:
-    """Leave a node for the outputs, or the mark that there is none because of no_grad()."""
-    if op.rule is None and op.composed_form is None:
-        return
-    node: Any = Node(op, operands, params, outputs) if grad else UNDER_NO_GRAD
-    for i, y in enumerate(outputs):
-        if is_float(y.data.dtype):
-            y._node, y._index, y.requires_grad = node, i, grad
 
 
 _wrap = Tensor._wrap
