@@ -205,7 +205,7 @@ def _entry(entry: Any) -> tuple[str, str, list[int], int, int, int]:
     check_name(name)
     if type(dtype) is not str or dtype not in DTYPES:
         raise Refusal("dtype", f"tensor {name!r} has the unknown dtype {dtype!r}", dtype, sorted(DTYPES))
-    _check_shape(name, shape)
+    check_shape(name, shape)
     for label, number in (("offset", offset), ("nbytes", nbytes), ("crc32", crc)):
         _typed(f"{label} of {name!r}", number, int)
     wanted = math.prod(shape) * DTYPES[dtype].itemsize
@@ -218,7 +218,8 @@ def _entry(entry: Any) -> tuple[str, str, list[int], int, int, int]:
     return name, dtype, shape, offset, nbytes, crc
 
 
-def _check_shape(name: str, shape: Any) -> None:
+def check_shape(name: str, shape: Any) -> None:
+    """A shape that numpy can hold: a list of at most 32 ints from 0 to 2^48, within 64 bits in all; raises Refusal."""
     _typed(f"shape of {name!r}", shape, list)
     if len(shape) > layout.MAX_RANK:
         raise Refusal("rank", f"tensor {name!r} has {len(shape)} dimensions; {layout.MAX_RANK} is the limit")

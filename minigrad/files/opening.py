@@ -1,4 +1,4 @@
-"""Opening a file to read it: regular files only, and a clear word for everything else."""
+"""An open file that is being judged: regular files only, exact reads, and a clear word for everything else."""
 
 from __future__ import annotations
 
@@ -6,8 +6,68 @@ import difflib
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 from minigrad.errors import FormatError, MissingFileError
+from minigrad.files.header import Refusal
+
+CHUNK = 1 << 20  # read and checked at once, while it is in the processor's cache
+
+
+class OpenFile:
+    """A regular file, open for reading, with its size at that moment. Every complaint is a FormatError that names it."""
+
+    def __init__(self, path: str | os.PathLike[str], call: str) -> None:
+        self.path, self.call = os.fsdecode(path), call
+        self.fd = open_regular(self.path, call)
+        self.status = os.fstat(self.fd)
+        self.size = self.status.st_size
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
+
+    def refuse(self, code: str, problem: str, got: Any = None, wanted: Any = None) -> NoReturn:
+        """Raise FormatError."""
+        raise Refusal(code, problem, got, wanted).at(self.call, self.path)
+
+    def check(self, good: bool, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
+        """Raise FormatError unless good."""
+        if not good:
+            self.refuse(code, problem, got, wanted)
+
+    def bytes_at(self, position: int, count: int) -> bytes:
+        """Exactly these bytes of the file."""
+        found = self.some_at(position, count)
+        self.check(len(found) == count, "cut-while-loading", "the file became shorter while it was read")
+        return found
+
+    def some_at(self, position: int, count: int) -> bytes:
+        """At most `count` bytes from a position."""
+        try:
+            return os.pread(self.fd, count, position)
+        except OSError as error:
+            raise unreadable(self.call, self.path, error) from error
+
+    def chunks(self, position: int, buffer: memoryview) -> Iterator[memoryview]:
+        """Fill the buffer from a position on, and hand out each part of it as it comes."""
+        done = 0
+        while done < len(buffer):
+            part = buffer[done : done + CHUNK]
+            try:
+                count = os.preadv(self.fd, [part], position + done)
+            except OSError as error:
+                raise unreadable(self.call, self.path, error) from error
+            self.check(count > 0, "cut-while-loading", "the file became shorter while it was read")
+            yield part[:count]
+            done += count
+
+    def check_unchanged(self) -> None:
+        """The file is still the one that was opened, with the same size and time of change."""
+        now = os.fstat(self.fd)
+        same = (now.st_size, now.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
+        self.check(same, "changed-while-loading", "the file was written to while it was read; load it again")
 
 
 def open_regular(path: str, call: str) -> int:

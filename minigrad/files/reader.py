@@ -11,23 +11,22 @@ import contextlib
 import difflib
 import hashlib
 import mmap as mapping
-import os
 import sys
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import FormatError, StateDictError
-from minigrad.files import foreign, header as headers, layout, opening
+from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path
 from minigrad.files.header import Refusal
 from minigrad.files.layout import FileInfo, TensorInfo
+from minigrad.files.opening import CHUNK, OpenFile, unreadable
 
-_CHUNK = 1 << 20  # read and checked at once, while it is in the processor's cache
 _THREADED = 4 << 20
 
 
@@ -73,7 +72,7 @@ def load(
 
 def peek(path: Path) -> FileInfo:
     """Read the header only: kind, meta, and the table of tensors. Damage to the payloads is not seen."""
-    with _File(path, "peek", verify_up_to=0) as file:
+    with contextlib.closing(_File(path, "peek", verify_up_to=0)) as file:
         return file.info
 
 
@@ -85,13 +84,13 @@ def read(
     most = layout.VERIFIED_BY_DEFAULT if names is None and not mmap else 0
     if verify is not None or sha256 is not None:
         most = sys.maxsize if verify or sha256 is not None else 0
-    with _File(path, call, verify_up_to=most) as file:
+    with contextlib.closing(_File(path, call, verify_up_to=most)) as file:
         if kind is not None:
             file.expect_kind(kind)
         if sha256 is not None:
             file.expect_sha256(sha256)
         # Where each wanted name is stored: under itself, or under the name that it is tied to.
-        places = {name: file.info.aliases.get(name, name) for name in _select(file, names)}
+        places = {name: file.info.aliases.get(name, name) for name in select(file.info.names, names, file)}
         needed, stored = set(places.values()), dict[str, Array]()
         with file.verifying():
             file.check_pads()
@@ -103,15 +102,15 @@ def read(
         return {name: stored[place] for name, place in places.items()}, file.info
 
 
-def _select(file: _File, names: Iterable[str] | None) -> list[str]:
-    known = file.info.names
+def select(known: list[str], names: Iterable[str] | None, file: OpenFile) -> list[str]:
+    """The names to return: all that are known, or those asked for; raises StateDictError if one is not there."""
     if names is None:
         return known
     wanted = [names] if isinstance(names, str) else list(names)
     missing = sorted(set(wanted) - set(known))
     if missing:
         near = difflib.get_close_matches(missing[0], known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"peek({file.path!r}).names lists them"
+        hint = f"did you mean {near[0]!r}?" if near else f"`minigrad inspect {file.path}` lists them"
         problem = f"{file.path} has no tensor {missing[0]!r}"
         raise StateDictError(file.call, problem, got=missing, wanted=known, hint=hint)
     return wanted
@@ -121,99 +120,67 @@ def _checked(file: _File, tensor: TensorInfo, fetch: Any) -> Array:
     payload, crc = fetch(tensor)
     if crc != tensor.crc32:
         file.refuse("crc", f"tensor {tensor.name!r} is damaged: its crc32 is wrong", crc, tensor.crc32)
-    if tensor.dtype == "bool" and payload.size and payload.max() > 1:
-        file.refuse("bool-value", f"tensor {tensor.name!r} is bool and holds the byte {payload.max()}")
+    check_bool(file, tensor, payload)
     return layout.restored(payload, layout.DTYPES[tensor.dtype], tensor.shape)
 
 
-class _File:
+def check_bool(file: OpenFile, tensor: TensorInfo, payload: Array) -> None:
+    """Refuse a bool tensor with a byte that is neither 0 nor 1: numpy would compute nonsense with it."""
+    if tensor.dtype == "bool" and payload.size and payload.max() > 1:
+        file.refuse("bool-value", f"tensor {tensor.name!r} is bool and holds the byte {payload.max()}")
+
+
+class _File(OpenFile):
     """An open file whose preamble, size, trailer and header have passed; SHA-256 too, up to `verify_up_to` bytes."""
 
     def __init__(self, path: Path, call: str, verify_up_to: int) -> None:
-        self.path, self.call = os.fsdecode(path), call
-        self.fd = opening.open_regular(self.path, call)
+        super().__init__(path, call)
         try:
-            self.status = os.fstat(self.fd)
-            self.size = self.status.st_size
             version, header_len = self._check_preamble()
             trailer = self.bytes_at(self.size - layout.TRAILER_SIZE, layout.TRAILER_SIZE)
-            self._check(trailer[:10] == b"\xc4\x28" + layout.END_MAGIC, "trailer", "the end of the file is damaged")
+            self.check(trailer[:10] == b"\xc4\x28" + layout.END_MAGIC, "trailer", "the end of the file is damaged")
             self.digest, self.header_len = trailer[10:], header_len
             self.verify_beside = _THREADED <= self.size <= verify_up_to
             if self.size <= verify_up_to and not self.verify_beside:
                 self._compare(self._sha256(), None)
             self.info = self._read_header(version)
         except BaseException:
-            os.close(self.fd)
+            self.close()
             raise
-
-    def __enter__(self) -> _File:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
-
-    def refuse(self, code: str, problem: str, got: Any = None, wanted: Any = None) -> NoReturn:
-        """Raise FormatError."""
-        raise Refusal(code, problem, got, wanted).at(self.call, self.path)
-
-    def _check(self, good: bool, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
-        if not good:
-            self.refuse(code, problem, got, wanted)
-
-    def bytes_at(self, position: int, count: int) -> bytes:
-        """Exactly these bytes of the file."""
-        found = self._pread(count, position)
-        self._check(len(found) == count, "cut-while-loading", "the file became shorter while it was read")
-        return found
-
-    def _pread(self, count: int, position: int) -> bytes:
-        try:
-            return os.pread(self.fd, count, position)
-        except OSError as error:
-            raise opening.unreadable(self.call, self.path, error) from error
-
-    def _read_into(self, buffer: memoryview, position: int) -> int:
-        try:
-            count = os.preadv(self.fd, [buffer], position)
-        except OSError as error:
-            raise opening.unreadable(self.call, self.path, error) from error
-        self._check(count > 0, "cut-while-loading", "the file became shorter while it was read")
-        return count
 
     # ---- preamble and header ---------------------------------------------------
 
     def _check_preamble(self) -> tuple[tuple[int, int], int]:
-        head = self._pread(layout.PREAMBLE_SIZE, 0)
-        self._check(self.size > 0 and len(head) > 0, "empty", "the file is empty")
+        head = self.some_at(0, layout.PREAMBLE_SIZE)
+        self.check(self.size > 0 and len(head) > 0, "empty", "the file is empty")
         if head[:10] != b"\xc4\x1e" + layout.MAGIC:
             self._explain_magic(head)
         if self.size < layout.PREAMBLE_SIZE or len(head) < layout.PREAMBLE_SIZE:
             self.refuse("short", f"the file ends after {self.size} bytes, inside its first 32", self.size)
         _, major, minor, header_len, file_len, right, reserved = layout.unpack_preamble(head)
-        self._check(right, "preamble-crc", "the first 32 bytes are damaged (crc32)")
-        self._check(reserved == b"\0\0", "reserved", "the reserved bytes are not zero", reserved)
+        self.check(right, "preamble-crc", "the first 32 bytes are damaged (crc32)")
+        self.check(reserved == b"\0\0", "reserved", "the reserved bytes are not zero", reserved)
         if major > layout.MAJOR:
             newer = f"written in format {major}.{minor}; this minigrad reads {layout.MAJOR}: upgrade minigrad"
             self.refuse("version-newer", newer, (major, minor))
-        self._check(major == layout.MAJOR, "version-unknown", f"there is no format {major}.{minor}", (major, minor))
+        self.check(major == layout.MAJOR, "version-unknown", f"there is no format {major}.{minor}", (major, minor))
         if self.size < file_len:
             self.refuse("cut", f"the file is cut: {self.size:,} of {file_len:,} bytes are there", self.size, file_len)
         extra = self.size - file_len
-        self._check(extra == 0, "trailing-bytes", f"{extra:,} bytes too many at the end", self.size, file_len)
-        self._check(header_len > 0, "header-empty", "the header has 0 bytes")
+        self.check(extra == 0, "trailing-bytes", f"{extra:,} bytes too many at the end", self.size, file_len)
+        self.check(header_len > 0, "header-empty", "the header has 0 bytes")
         said = f"a header of {header_len:,} bytes"
-        self._check(header_len <= layout.MAX_HEADER, "header-limit", f"{said}; {layout.MAX_HEADER:,} is the limit")
+        self.check(header_len <= layout.MAX_HEADER, "header-limit", f"{said}; {layout.MAX_HEADER:,} is the limit")
         fits = layout.PREAMBLE_SIZE + header_len + layout.TRAILER_SIZE <= self.size
-        self._check(fits, "header-past-end", f"{said} does not fit the file", header_len, self.size)
+        self.check(fits, "header-past-end", f"{said} does not fit the file", header_len, self.size)
         return (major, minor), header_len
 
     def _explain_magic(self, head: bytes) -> None:
         whole = (b"\xc4\x1e" + layout.MAGIC).startswith(head)
-        self._check(not whole, "short", f"the file ends after {self.size} bytes, inside its first 32", self.size)
+        self.check(not whole, "short", f"the file ends after {self.size} bytes, inside its first 32", self.size)
         if head.startswith(b"\xc4\x1e\x89MGRD"):
             self.refuse("magic-newlines", "line ends were translated on the way (text mode); copy the file as binary")
-        found = foreign.recognise(head, self._pread(64 << 10, max(0, self.size - (64 << 10))))
+        found = foreign.recognise(head, self.some_at(max(0, self.size - (64 << 10)), 64 << 10))
         if found:
             self.refuse(f"foreign-{found[0]}", f"this is {found[1]}", found[0], "MGRD 1")
         self.refuse("magic", "this is no minigrad file", head[:10], b"\xc4\x1e" + layout.MAGIC)
@@ -227,7 +194,7 @@ class _File:
             raise refusal.at(self.call, self.path) from None
         tensors = headers.tensor_infos(header, layout.first_payload(self.header_len))
         wanted = layout.file_length(self.header_len, [t.nbytes for t in tensors])
-        self._check(wanted == self.size, "file-length", f"the tensors need {wanted:,} bytes", self.size, wanted)
+        self.check(wanted == self.size, "file-length", f"the tensors need {wanted:,} bytes", self.size, wanted)
         return FileInfo(
             header["kind"], version, header["producer"], header["meta"], tensors, header["aliases"], self.size,
             self.digest.hex(), header.get("state"),
@@ -241,18 +208,14 @@ class _File:
         for tensor in self.info.tensors:
             wanted = layout.gap(end, tensor.offset, tensor.nbytes)
             found = self.bytes_at(end, tensor.offset - end)
-            self._check(found == wanted, "pad", f"the bytes before tensor {tensor.name!r} are damaged", found, wanted)
+            self.check(found == wanted, "pad", f"the bytes before tensor {tensor.name!r} are damaged", found, wanted)
             end = tensor.offset + tensor.nbytes
 
     def read(self, tensor: TensorInfo) -> tuple[Array, int]:
         """A tensor's bytes in memory of their own, and their crc32."""
-        payload = np.empty(tensor.nbytes, np.uint8)
-        view, done, crc = payload.data, 0, 0
-        while done < tensor.nbytes:
-            part = view[done : done + _CHUNK]
-            count = self._read_into(part, tensor.offset + done)
-            crc = zlib.crc32(part[:count], crc)
-            done += count
+        payload, crc = np.empty(tensor.nbytes, np.uint8), 0
+        for part in self.chunks(tensor.offset, payload.data):
+            crc = zlib.crc32(part, crc)
         return payload, crc
 
     def map(self) -> Any:
@@ -260,7 +223,7 @@ class _File:
         try:
             whole = np.frombuffer(mapping.mmap(self.fd, self.size, access=mapping.ACCESS_READ), np.uint8)
         except OSError as error:
-            raise opening.unreadable(self.call, self.path, error) from error
+            raise unreadable(self.call, self.path, error) from error
 
         def view(tensor: TensorInfo) -> tuple[Array, int]:
             payload = whole[tensor.offset : tensor.offset + tensor.nbytes]
@@ -268,25 +231,19 @@ class _File:
 
         return view
 
-    def check_unchanged(self) -> None:
-        """The file is still the one that was opened, with the same size and time of change."""
-        now = os.fstat(self.fd)
-        same = (now.st_size, now.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
-        self._check(same, "changed-while-loading", "the file was written to while it was read; load it again")
-
     # ---- SHA-256 ---------------------------------------------------------------
 
     def expect_kind(self, kind: str) -> None:
         """Refuse weights where a checkpoint is wanted, and the reverse."""
         reader = "load_checkpoint" if self.info.kind == "checkpoint" else "load"
         problem = f"this is a file of kind {self.info.kind!r}, not {kind!r}: minigrad.files.{reader} reads it"
-        self._check(self.info.kind == kind, "kind", problem, self.info.kind, kind)
+        self.check(self.info.kind == kind, "kind", problem, self.info.kind, kind)
 
     def expect_sha256(self, sha256: str) -> None:
         """Refuse a file whose trailer states another SHA-256."""
         found = self.digest.hex()
         problem = f"the file's SHA-256 is {found}, not the one asked for"
-        self._check(found == sha256.lower(), "sha256-other", problem, found, sha256)
+        self.check(found == sha256.lower(), "sha256-other", problem, found, sha256)
 
     @contextlib.contextmanager
     def verifying(self) -> Iterator[None]:
@@ -316,14 +273,13 @@ class _File:
             raise cause
 
     def _sha256(self) -> bytes:
-        sha, position, end = hashlib.sha256(), 0, self.size - layout.TRAILER_SIZE
-        buffer = memoryview(bytearray(min(_CHUNK, end)))
-        while position < end:
-            count = self._read_into(buffer[: end - position], position)
-            sha.update(buffer[:count])
-            position += count
+        sha, end = hashlib.sha256(), self.size - layout.TRAILER_SIZE
+        buffer = memoryview(bytearray(min(CHUNK, end)))
+        for position in range(0, end, CHUNK):
+            for part in self.chunks(position, buffer[: end - position]):
+                sha.update(part)
         return sha.digest()
 
     def _compare(self, digest: bytes, cause: FormatError | None) -> None:
         problem = "the file is damaged: its SHA-256 is not the one it states" + (f" ({cause.problem})" if cause else "")
-        self._check(digest == self.digest, "sha256", problem, digest.hex(), self.digest.hex())
+        self.check(digest == self.digest, "sha256", problem, digest.hex(), self.digest.hex())
