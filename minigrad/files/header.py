@@ -325,7 +325,7 @@ def _check_references(state: Any, names: list[str]) -> None:
         if type(value) is list:
             todo += [((*path, str(i)), item) for i, item in enumerate(value)]
         elif type(value) is dict and ARRAY_KEY in value:
-            if value != {ARRAY_KEY: array_name(path)}:
+            if value != {ARRAY_KEY: array_name(path)} or not path:
                 raise Refusal(
                     "state-reference", f"the state at {'.'.join(path)} points elsewhere", value, array_name(path)
                 )

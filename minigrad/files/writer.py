@@ -59,10 +59,16 @@ def write(
     return digest[0].hex()
 
 
+def array_in(value: Any) -> Array | None:
+    """The array itself, or the one that a Tensor carries as `.data`; None for everything else, numpy scalars too."""
+    held = value if isinstance(value, np.ndarray) else getattr(value, "data", None)
+    return held if isinstance(held, np.ndarray) else None
+
+
 def as_array(name: str, value: Any, call: str) -> Array:
     """The array to store for a Tensor, array, scalar or list; raises DTypeError for what is no number."""
-    data = value if isinstance(value, np.ndarray) else getattr(value, "data", None)
-    source = data if isinstance(data, np.ndarray) else value
+    held = array_in(value)
+    source = value if held is None else held
     if isinstance(source, np.ndarray) and type(source) is not np.ndarray and isinstance(source, np.ma.MaskedArray):
         hint = "save .filled() and the mask as two arrays"
         raise DTypeError(call, f"{name!r} is a masked array, and no file holds a mask", got="MaskedArray", hint=hint)
@@ -108,7 +114,7 @@ def _store(arrays: Mapping[str, Any], call: str) -> tuple[list[tuple[str, Array]
     first: dict[Any, str] = {}
     stored, aliases = [], {}
     for name, array in found:
-        target = first.setdefault(_identity(array), name)
+        target = first.setdefault(identity(array), name)
         if target == name:
             stored.append((name, layout.stored(array)))
         else:
@@ -116,7 +122,7 @@ def _store(arrays: Mapping[str, Any], call: str) -> tuple[list[tuple[str, Array]
     return stored, aliases
 
 
-def _identity(array: Array) -> Any:
+def identity(array: Array) -> Any:
     """Equal for two arrays that are the same view of the same memory."""
     if array.size == 0:
         return id(array)

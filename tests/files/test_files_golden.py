@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.files import layout, load, save
+from minigrad.files import layout, load, load_checkpoint, save, save_checkpoint
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -39,3 +39,28 @@ def test_the_same_content_is_written_to_the_bytes_of_the_golden_file(tmp_path):
     arrays, meta = content()
     save(tmp_path / "a.mgrd", arrays, meta=meta)
     assert (tmp_path / "a.mgrd").read_bytes() == (DATA / "mgrd-1.0-weights.mgrd").read_bytes()
+
+
+def training_state():
+    """What the golden checkpoint holds beside the weights."""
+    moments = {"wte.weight": np.full((5, 4), 0.25, np.float32)}
+    optimizer = {"kind": "AdamW", "step": 7, "betas": [0.9, 0.95], "exp_avg": moments}
+    return {
+        "optimizer": optimizer,
+        "rng": b"\x00\xff" * 8,
+        "loader": {"epoch": 1, "seed": np.array([7, 2**63], np.uint64)},
+        "best": None,
+    }
+
+
+def test_the_golden_checkpoint_of_version_1_0_loads_and_is_written_to_the_same_bytes(tmp_path):
+    found = load_checkpoint(DATA / "mgrd-1.0-checkpoint.mgrd")
+    state = training_state()
+    assert found.meta == content()[1] and list(found.weights) == sorted(content()[0])
+    assert (
+        found.state["optimizer"]["exp_avg"]["wte.weight"].tolist()
+        == state["optimizer"]["exp_avg"]["wte.weight"].tolist()
+    )
+    assert found.state["loader"]["seed"].tolist() == [7, 2**63] and found.state["rng"] == state["rng"]
+    save_checkpoint(tmp_path / "a.mgrd", content()[0], state, meta=content()[1])
+    assert (tmp_path / "a.mgrd").read_bytes() == (DATA / "mgrd-1.0-checkpoint.mgrd").read_bytes()

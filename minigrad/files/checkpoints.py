@@ -1,0 +1,134 @@
+"""Checkpoints: weights together with everything that a run needs to go on as if nothing had happened.
+
+A checkpoint is one file, so one rename commits it. Its `state` is a tree of dicts, lists, scalars, bytes and arrays; the arrays lie among the
+tensors, under "state/" and their path. What belongs into the state is the trainer's business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.files.durable import Path
+from minigrad.files.header import ARRAY_KEY, ARRAY_PREFIX, Refusal, array_name
+from minigrad.files.layout import FileInfo
+from minigrad.files.reader import StateDict, read
+from minigrad.files.writer import array_in, identity, write
+
+
+@dataclass(frozen=True, repr=False)
+class Checkpoint:
+    """What `load_checkpoint` returns: `weights` (name -> array), the `state` tree with its arrays in place, and the file's `info`."""
+
+    weights: StateDict
+    state: dict[str, Any]
+    info: FileInfo
+    path: str
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The meta that was saved with it."""
+        return self.info.meta
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.path!r}, {len(self.weights)} weights, state={sorted(self.state)}, meta={self.meta})"
+
+
+def save_checkpoint(
+    path: Path, weights: Mapping[str, Any], state: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None
+) -> str:
+    """Write weights and training state to one file, durably; returns its SHA-256.
+
+    weights: name -> Tensor or array.
+    state: a tree, 32 levels deep at most, of dicts with text keys, lists, None, bool, int64, float, str, bytes, Tensors and arrays. Tuples become
+        lists; wider integers go in as bytes or as uint64 arrays.
+
+    Raises what `save` raises.
+    """
+    call = "save_checkpoint"
+    arrays: dict[str, Any] = dict(weights)
+    try:
+        for name in weights:
+            if type(name) is str and name.startswith(ARRAY_PREFIX):
+                raise Refusal(
+                    "name-reserved",
+                    f"the name {name!r} begins with {ARRAY_PREFIX!r}, which is kept for the state",
+                    name,
+                )
+        tree = _take_arrays(state, (), arrays)
+    except Refusal as refusal:
+        raise refusal.at(call, os.fsdecode(path)) from None
+    return write(path, "checkpoint", arrays, meta or {}, tree, call=call)
+
+
+def load_checkpoint(path: Path, *, sha256: str | None = None, verify: bool | None = None) -> Checkpoint:
+    """Read a checkpoint. Arrays that shared memory when they were saved share it again. Options and errors are those of `load`."""
+    arrays, info = read(path, "checkpoint", sha256=sha256, verify=verify, call="load_checkpoint")
+    weights = {name: array for name, array in arrays.items() if not name.startswith(ARRAY_PREFIX)}
+    state = _put_arrays(info.state, arrays)
+    assert isinstance(state, dict)
+    return Checkpoint(StateDict(weights, info), state, info, os.fsdecode(path))
+
+
+def snapshot(tree: Any) -> Any:
+    """The tree with copies of its arrays and Tensors, as arrays. What shared memory shares the copy."""
+    copies: dict[Any, Array] = {}
+
+    def copy(value: Any) -> Any:
+        if (array := array_in(value)) is not None:
+            return (
+                copies[identity(array)]
+                if identity(array) in copies
+                else copies.setdefault(identity(array), array.copy())
+            )
+        if isinstance(value, Mapping):
+            return {key: copy(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [copy(item) for item in value]
+        return value
+
+    return copy(tree)
+
+
+def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
+    """The tree as the header holds it, each array replaced by a reference to its place among `arrays`."""
+    where = ".".join(("state", *path))
+    if array_in(value) is not None:
+        name = array_name(path)
+        arrays[name] = value
+        return {ARRAY_KEY: name}
+    if len(path) > 32:
+        raise Refusal("depth", f"{where[:80]} is nested too deeply (or holds itself)")
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) is not str or key == ARRAY_KEY:
+                raise Refusal(
+                    "header-key-type",
+                    f"{where} has the key {key!r}; keys are text, and {ARRAY_KEY!r} is kept for arrays",
+                    key,
+                )
+        return {key: _take_arrays(item, (*path, key), arrays) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_take_arrays(item, (*path, str(i)), arrays) for i, item in enumerate(value)]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    raise Refusal(
+        "state-type", f"{where} is a {type(value).__name__}, which a checkpoint cannot hold", type(value).__name__
+    )
+
+
+def _put_arrays(value: Any, arrays: dict[str, Array]) -> Any:
+    if isinstance(value, list):
+        return [_put_arrays(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if ARRAY_KEY in value:
+        return arrays[value[ARRAY_KEY]]
+    return {key: _put_arrays(item, arrays) for key, item in value.items()}

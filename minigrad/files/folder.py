@@ -1,0 +1,211 @@
+"""The checkpoints of a run in their folder: which to keep, which is the latest good one, and who may write.
+
+    with CheckpointFolder("runs/a") as folder:
+        last = folder.load_latest()                     # None in a new run
+        ...
+        folder.save(step, weights, state, metric=val_loss)
+
+There is no pointer file that could lie: the latest is the highest step that validates, the best the lowest metric in the headers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minigrad.errors import ConfigError, FormatError, LockedError, SaveError
+from minigrad.files.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, snapshot
+from minigrad.files.reader import peek
+
+_STEP = re.compile(r"step-(\d{8,})\.mgrd")
+_LEFTOVER = re.compile(r"\.minigrad-(\d+)-[0-9a-f]+\.tmp")
+
+
+class CheckpointFolder:
+    """A folder of checkpoints `step-00001200.mgrd`, for one trainer at a time.
+
+    keep: how many of the last ones stay; the one with the lowest metric stays besides.
+    background: `save` copies the arrays and returns; the file is written by a thread. If that fails, the next `save`, `check` or `close` raises it.
+
+    Used as a context manager, which holds the folder's lock. Raises LockedError if another process holds it, ConfigError for keep < 1.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, background: bool = False) -> None:
+        if type(keep) is not int or keep < 1:
+            raise ConfigError(
+                "CheckpointFolder", f"keep={keep!r}: at least the last checkpoint must stay", got=keep, wanted=">= 1"
+            )
+        self.folder, self.keep, self.background = Path(folder), keep, background
+        self.damaged: list[FormatError] = []
+        self._lock: int | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"CheckpointFolder({str(self.folder)!r}, keep={self.keep}, steps={[step for step, _ in self.steps()]})"
+
+    # ---- the lock ------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> CheckpointFolder:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            problem = f"{self.folder}: cannot be used: {error.strerror}"
+            raise SaveError(
+                "CheckpointFolder", problem, phase="lock", path=str(self.folder), errno=error.errno
+            ) from error
+        try:
+            # The system drops this lock when the process ends, however it ends; the text in the file is for people.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(fd, 200).decode(errors="replace").strip()
+            os.close(fd)
+            raise LockedError("CheckpointFolder", f"{self.folder} is in use: {owner}", got=owner,
+                              hint="wait for it, or give another folder") from None  # fmt: skip
+        os.truncate(fd, 0)
+        os.write(fd, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        self._lock = fd
+        self._sweep()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._wait()
+            if kind is None:
+                self.check()
+        finally:
+            if self._lock is not None:
+                os.truncate(self._lock, 0)
+                os.close(self._lock)
+                self._lock = None
+
+    def _sweep(self) -> None:
+        """Remove the temporaries of writers that are no more."""
+        for path in self.folder.iterdir():
+            match = _LEFTOVER.fullmatch(path.name)
+            # A leftover with our own number is from an earlier life: we have written nothing yet.
+            if match and (int(match[1]) == os.getpid() or not _is_alive(int(match[1]))):
+                path.unlink(missing_ok=True)
+
+    # ---- saving --------------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        step: int,
+        weights: Mapping[str, Any],
+        state: Mapping[str, Any],
+        *,
+        metric: float | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write the checkpoint of a step, then remove those that need not stay; returns its path.
+
+        metric: the lower the better. It and the step go into the meta. Raises SaveError, also that of an earlier background save.
+        """
+        if self._lock is None:
+            raise LockedError("CheckpointFolder.save", "the folder is not locked", hint="use it in a with statement")
+        if type(step) is not int or step < 0:
+            raise ConfigError("CheckpointFolder.save", f"step={step!r} is no step", got=step, wanted=">= 0")
+        self._wait()
+        self.check()
+        path = self.folder / f"step-{step:08d}.mgrd"
+        full = {**(meta or {}), "step": step, "metric": None if metric is None else float(metric)}
+        if not self.background:
+            self._write(path, weights, state, full)
+            return path
+        weights, state = snapshot((weights, state))
+        self._thread = threading.Thread(target=self._write_in_background, args=(path, weights, state, full))
+        self._thread.start()
+        return path
+
+    def check(self) -> None:
+        """Raise what a background save has failed with, once."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, path: Path, weights: Mapping[str, Any], state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        save_checkpoint(path, weights, state, meta=meta)
+        self._prune(path)
+
+    def _write_in_background(self, *args: Any) -> None:
+        try:
+            self._write(*args)
+        except Exception as error:
+            self._failure = error
+
+    def _prune(self, written: Path) -> None:
+        """Remove all but the last ones, the best, and the one just written. Files that are not good stay, and are not counted."""
+        good = [(step, path) for step, path in self.steps() if _metric(path) is not None]
+        stay = {path for _, path in good[-self.keep :]} | {written, self.best()}
+        for _, path in good:
+            if path not in stay:
+                path.unlink(missing_ok=True)
+
+    # ---- looking -------------------------------------------------------------------------------------------------
+
+    def steps(self) -> list[tuple[int, Path]]:
+        """(step, path) of every checkpoint, good or not, in order."""
+        with contextlib.suppress(FileNotFoundError):
+            matches = [(_STEP.fullmatch(path.name), path) for path in self.folder.iterdir()]
+            return sorted((int(match[1]), path) for match, path in matches if match)
+        return []
+
+    def best(self) -> Path | None:
+        """The checkpoint with the lowest metric, by the headers; of equals the latest."""
+        found = [
+            (metric, -step, path)
+            for step, path in self.steps()
+            if (metric := _metric(path)) is not None and metric < math.inf
+        ]
+        return min(found)[2] if found else None
+
+    def load_latest(self) -> Checkpoint | None:
+        """The checkpoint with the highest step that is whole, down to its SHA-256; None if there is none.
+
+        What had to be passed over is in `damaged`.
+        """
+        self._wait()
+        self.damaged = []
+        for _, path in reversed(self.steps()):
+            try:
+                return load_checkpoint(path, verify=True)
+            except FormatError as error:
+                self.damaged.append(error)
+        return None
+
+
+def _metric(path: Path) -> float | None:
+    """The metric in a checkpoint's header, infinity if it has none (or NaN); None if the file is not good."""
+    try:
+        info = peek(path)
+    except FormatError:
+        return None
+    metric = info.meta.get("metric")
+    if info.kind != "checkpoint":
+        return None
+    return metric if type(metric) is float and metric == metric else math.inf
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
