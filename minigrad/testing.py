@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd import grad, no_grad
+from minigrad.autograd import grad
 from minigrad.dtypes import Array, cast, computing, float16, float32, float64, is_float, name
 from minigrad.errors import ConfigError, DTypeError, GradientMismatchError
 from minigrad.tensor import Tensor
@@ -174,14 +174,15 @@ def _jacobians(y: Tensor, xs: Sequence[Tensor]) -> list[Array]:
 def _differences(f: Callable[..., Any], xs: Sequence[Tensor], i: int, eps: float) -> list[Array]:
     """d y / d xs[i] by central differences, (y.size, x.size), for each output y of f."""
     base = xs[i].numpy()
+    if base.size == 0:
+        return [np.zeros((y.numpy().size, 0)) for y in _outputs(f, xs)]
     columns: list[list[Array]] = []
     for element in range(base.size):
         sides = []
         for step in (eps, -eps):
             moved = base.copy()
             moved.reshape(-1)[element] += step
-            with no_grad():
-                ys = _outputs(f, [*xs[:i], Tensor(moved), *xs[i + 1 :]])
+            ys = _outputs(f, [*xs[:i], Tensor(moved, requires_grad=True), *xs[i + 1 :]])
             sides.append([cast(y.numpy(), float64).ravel() for y in ys])
         columns.append([(up - down) / (2 * eps) for up, down in zip(*sides, strict=True)])
     return [np.stack(parts, axis=1) for parts in zip(*columns, strict=True)]
