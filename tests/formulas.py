@@ -164,6 +164,18 @@ def attention(q: Objects, k: Objects, v: Objects, seen: Any = None, bias: Any = 
     return out
 
 
+# x, then weights and biases of a layer of GPT-2 with C = 4, in the order of its state dict.
+GPT_SHAPES = ((3, 4), (4,), (4,), (12, 4), (12,), (4, 4), (4,), (4,), (4,), (8, 4), (8,), (4, 8), (4,))
+
+
+def gpt_block(x: Objects, *p: Objects) -> Objects:
+    g1, b1, w_qkv, b_qkv, w_out, b_out, g2, b2, w_up, b_up, w_down, b_down = p
+    q, k, v = (layer_norm(x, g1, b1) @ w_qkv.T + b_qkv).reshape(3, 3, 2, 2).transpose(1, 2, 0, 3)
+    seen = attention(q, k, v, np.tri(3, dtype=bool)).transpose(1, 0, 2).reshape(3, 4)
+    x = x + seen @ w_out.T + b_out
+    return x + gelu_tanh(layer_norm(x, g2, b2) @ w_up.T + b_up) @ w_down.T + b_down
+
+
 def binary_cross_entropy_with_logits(x: Objects, y: Objects) -> Objects:
     return mean(o.softplus(x) - x * y)
 

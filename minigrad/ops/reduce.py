@@ -18,7 +18,7 @@ from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
 
 Axis = int | tuple[int, ...] | None
-_BLOCK = 128  # rows that are added one after the other; between blocks the sum is pairwise
+_BLOCK = 32  # rows that are added one after the other, where errors of one sign can pile up; between blocks the sum is a tree
 
 
 def axes(axis: Axis, ndim: int, call: str) -> tuple[int, ...]:
@@ -51,9 +51,13 @@ def spread(y: Any, axis: Axis, shape: tuple[int, ...]) -> Any:
 def sum(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
     """The sum along `axis` (None: all). The sum of nothing is 0. Bool and small integers add up in int64."""
     gone = axes(axis, x.ndim, "sum")
-    if x.dtype.kind == "f" and x.ndim > 1 and gone == tuple(range(len(gone))) and len(gone) < x.ndim:
-        y = _sum_rows(x.reshape(math.prod(x.shape[: len(gone)]), *x.shape[len(gone) :]))
-        return y.reshape(with_axes_kept(x.shape, axis)) if keepdim else y
+    if x.dtype.kind == "f" and x.ndim > 1:
+        kept = tuple(a for a in range(x.ndim) if a not in gone)
+        count = math.prod(x.shape[a] for a in gone)
+        # numpy sums pairwise only along the innermost axes in memory; along others it adds row to row.
+        if count > _BLOCK and not (x.flags.c_contiguous and (*kept, *gone) == tuple(range(x.ndim))):
+            y = _sum_rows(x.transpose(*gone, *kept).reshape(count, *(x.shape[a] for a in kept)))
+            return np.asarray(y).reshape(with_axes_kept(x.shape, axis)) if keepdim else y
     return np.sum(x, axis=gone, keepdims=keepdim)
 
 

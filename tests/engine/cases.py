@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import ops
+from minigrad import functional as F, ops
 from tests import formulas as f, oracle as o
 from tests.engine.table import POSITIVE, REAL, Case, N
 
@@ -145,7 +145,43 @@ FUSED = [
          lambda q, k, v, b: f.attention(q, k, v, bias=b), ((2, 3, 4), (5, 4), (5, 2), (3, 5)), wide=0, budget=64),
 ]  # fmt: skip
 
-CASES = [*ELEMENTWISE, *REDUCTIONS, *MOVEMENT, *FUSED]
+
+
+def gpt_block(x: Any, *p: Any) -> Any:
+    """x + attention(layer_norm(x)), then y + mlp(layer_norm(y)): one layer of GPT-2 with two heads, out of the library's functions."""
+    g1, b1, w_qkv, b_qkv, w_out, b_out, g2, b2, w_up, b_up, w_down, b_down = p
+    T, C = x.shape
+    qkv = F.linear(F.layer_norm(x, C, g1, b1), w_qkv, b_qkv)  # (T, 3C)
+    q, k, v = qkv.reshape(T, 3, 2, C // 2).permute(1, 2, 0, 3)  # each (2, T, C / 2)
+    seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    x = x + F.linear(seen.permute(1, 0, 2).reshape(T, C), w_out, b_out)
+    return x + F.linear(F.gelu(F.linear(F.layer_norm(x, C, g2, b2), w_up, b_up), approximate="tanh"), w_down, b_down)
+
+
+GROUPED = ((4, 3, 2), (2, 5, 2), (2, 5, 2))
+FUNCTIONS = [
+    Case("F.relu", F.relu, f.relu, V),
+    Case("F.silu", F.silu, f.silu, V, wide=0.02, budget=64),
+    Case("F.gelu", F.gelu, f.gelu, V, wide=0.02, budget=64),
+    Case("F.gelu, tanh", lambda x: F.gelu(x, approximate="tanh"), f.gelu_tanh, V, wide=0.02, budget=64),
+    Case("F.rms_norm", lambda x, w: F.rms_norm(x, 4, w, eps=1e-5), f.rms_norm, ((2, 3, 4), (4,)), wide=0, budget=64),
+    Case("F.rms_norm, two axes", lambda x: F.rms_norm(x, (2, 2), eps=1e-5),
+         lambda x: f.rms_norm(x.reshape(3, 4)).reshape(3, 2, 2), ((3, 2, 2),), wide=0, budget=64),
+    Case("F.layer_norm, two axes", lambda x, w, b: F.layer_norm(x, (2, 2), w, b),
+         lambda x, w, b: f.layer_norm(x.reshape(3, 4), w.ravel(), b.ravel()).reshape(3, 2, 2), ((3, 2, 2), (2, 2), (2, 2)), wide=0, budget=64),
+    Case("F.cross_entropy", F.cross_entropy, f.cross_entropy, M, extra=(TARGET,), wide=0.02, budget=64),
+    Case("F.cross_entropy, sum", lambda x, t: F.cross_entropy(x, t, label_smoothing=0.125, reduction="sum"),
+         lambda x, t: f.cross_entropy(x, t, label_smoothing=0.125, reduction="sum"), M, extra=(TARGET,), wide=0.02, budget=64),
+    Case("F.linear", F.linear, lambda x, w, b: x @ w.T + b, ((2, 4), (3, 4), (3,)), wide=0.4),
+    Case("F.embedding", lambda w, i: F.embedding(i, w), lambda w, i: w[i], ((3, 2),), extra=(INDEX,)),
+    Case("F.scaled_dot_product_attention", lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, causal="lower_right"),
+         lambda q, k, v: f.attention(q, k, v, np.tri(3, 5, 2, dtype=bool)), QKV, wide=0, budget=64),
+    Case("F.scaled_dot_product_attention, grouped", lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SEEN, enable_gqa=True),
+         lambda q, k, v: f.attention(q, np.repeat(k, 2, 0), np.repeat(v, 2, 0), SEEN), GROUPED, wide=0, budget=64),
+    Case("a whole GPT block", gpt_block, f.gpt_block, f.GPT_SHAPES, wide=0, budget=64, second=False),
+]  # fmt: skip
+
+CASES = [*ELEMENTWISE, *REDUCTIONS, *MOVEMENT, *FUSED, *FUNCTIONS]
 
 
 @dataclass(frozen=True)
