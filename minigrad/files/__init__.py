@@ -8,7 +8,7 @@ from minigrad.files.checkpoints import Checkpoint, load_checkpoint, save_checkpo
 from minigrad.files.durable import write_durably
 from minigrad.files.folder import CheckpointFolder
 from minigrad.files.layout import FileInfo, TensorInfo
-from minigrad.files.reader import StateDict, load, peek
+from minigrad.files.reader import StateDict, load, peek, verify
 from minigrad.files.writer import save
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "peek",
     "save",
     "save_checkpoint",
+    "verify",
     "write_durably",
 ]

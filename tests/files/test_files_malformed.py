@@ -14,7 +14,7 @@ import pytest
 from forging import MAGIC, PAYLOADS, body, entry, forge, header, preamble, reseal, seal, trailer
 
 from minigrad.errors import FormatError
-from minigrad.files import load, peek, save
+from minigrad.files import load, peek, save, verify
 
 GOOD = forge()
 PACK = msgpack.packb
@@ -194,6 +194,9 @@ def test_a_malformed_file_is_refused_with_the_code_of_its_fault(tmp_path, conten
     path.write_bytes(content)
     assert code_of(path) == code
     assert code_of(path, mmap=True, verify=True) == code
+    with pytest.raises(FormatError) as caught:
+        verify(path)
+    assert caught.value.code == code
 
 
 def test_the_forged_file_is_good_without_a_fault(tmp_path):

@@ -1,0 +1,199 @@
+"""What the command line does with files: inspect, verify, diff, convert.
+
+Each command is a pair: `add_NAME` gives an argparse parser its arguments, and `run_NAME` prints and returns the exit code. Errors are raised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.dtypes import Array
+from minigrad.errors import ConfigError, FormatError, MinigradError
+from minigrad.files import layout
+from minigrad.files.convert import ENDINGS, convert, ending_of, load_any, peek_any
+from minigrad.files.layout import FileInfo
+from minigrad.files.reader import read, verify
+
+Print = Callable[[str], None]
+
+
+# ---- inspect -----------------------------------------------------------------------------------------------------
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `minigrad inspect`."""
+    parser.add_argument("file", help="a file of weights or a checkpoint: .mgrd, .safetensors or .npz")
+    parser.add_argument("--stats", action="store_true", help="read the arrays too, and show min, max, mean and NaNs")
+
+
+def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
+    """Print what a file holds: names, dtypes, shapes, bytes, meta, SHA-256."""
+    info = peek_any(args.file)
+    arrays = _every_array(args.file) if args.stats else None
+    rows = [("name", "dtype", "shape", "bytes") + (("min", "max", "mean", "NaN") if arrays is not None else ())]
+    for tensor in info.tensors:
+        shape = "×".join(map(str, tensor.shape)) or "scalar"
+        row = (printable(tensor.name), tensor.dtype, shape, f"{tensor.nbytes:,}")
+        rows.append(row + (_statistics(arrays[tensor.name]) if arrays is not None else ()))
+    for line in _table(rows, left=3):
+        show(line)
+    for alias, target in info.aliases.items():
+        show(f"{printable(alias)} is tied to {printable(target)}")
+    for line in _summary(info):
+        show(line)
+    return 0
+
+
+def _every_array(path: str) -> dict[str, Array]:
+    """Of a checkpoint, the arrays of the training state too."""
+    return read(path, None, call="inspect")[0] if ending_of(path) == ".mgrd" else load_any(path)
+
+
+def _statistics(array: Array) -> tuple[str, str, str, str]:
+    if array.size == 0:
+        return "-", "-", "-", "0"
+    values = dtypes.cast(array, dtypes.computing(array.dtype))
+    nans = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
+    good = values[~np.isnan(values)] if nans else values
+    if good.size == 0:
+        return "-", "-", "-", f"{nans:,}"
+    with np.errstate(all="ignore"):
+        mean = good.mean(dtype=np.float64)
+    return f"{good.min():.6g}", f"{good.max():.6g}", f"{mean:.6g}", f"{nans:,}"
+
+
+def _summary(info: FileInfo) -> Iterator[str]:
+    elements = sum(int(np.prod(t.shape, dtype=np.int64)) for t in info.tensors)
+    version = f", format {info.version[0]}.{info.version[1]}" if info.version != (0, 0) else ""
+    yield f"{len(info.tensors)} tensors, {elements:,} elements; {info.kind}{version}; {info.size:,} bytes"
+    for key, value in info.meta.items():
+        yield f"meta.{printable(key)}: {_short(value)}"
+    for key, value in (info.state or {}).items():
+        yield f"state.{printable(key)}: {_short(value)}"
+    if info.sha256:
+        yield f"SHA-256 {info.sha256}"
+
+
+def printable(text: str) -> str:
+    """The text, with everything escaped that a terminal could take for a command."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _short(value: Any, limit: int = 200) -> str:
+    text = printable(json.dumps(value, ensure_ascii=False, default=lambda b: f"{len(b)} bytes"))
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _table(rows: list[tuple[str, ...]], left: int) -> list[str]:
+    """Rows as aligned columns, the first `left` of them to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]  # fmt: skip
+
+
+# ---- verify ------------------------------------------------------------------------------------------------------
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `minigrad verify`."""
+    parser.add_argument("path", nargs="+", help="a file, or a folder whose files are all checked")
+
+
+def run_verify(args: argparse.Namespace, show: Print = print) -> int:
+    """Check files down to every byte; exit code 1 if one is not good."""
+    bad = 0
+    for path in _files(args.path):
+        try:
+            digest = _verify(path)
+        except MinigradError as error:
+            bad += 1
+            code = error.code if isinstance(error, FormatError) else type(error).__name__
+            show(f"BAD   {printable(str(path))}: {printable(getattr(error, 'problem', str(error)))} [{code}]")
+        else:
+            show(f"good  {printable(str(path))}  {digest}")
+    return 1 if bad else 0
+
+
+def _files(paths: list[str]) -> list[Path]:
+    found: list[Path] = []
+    for path in map(Path, paths):
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS) if path.is_dir() else [path]
+        if not inside:
+            raise ConfigError("verify", f"{path} holds no file that ends in {', '.join(ENDINGS)}", got=str(path))
+        found += inside
+    return found
+
+
+def _verify(path: Path) -> str:
+    if ending_of(path) == ".mgrd":
+        return f"sha256 {verify(path).sha256}"
+    load_any(path)
+    return "(this format has no checksum)" if ending_of(path) == ".safetensors" else "(crc32)"
+
+
+# ---- diff --------------------------------------------------------------------------------------------------------
+
+
+def add_diff(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `minigrad diff`."""
+    parser.add_argument("a", help="a file of weights or a checkpoint")
+    parser.add_argument("b", help="another one, of any of the formats")
+
+
+def run_diff(args: argparse.Namespace, show: Print = print) -> int:
+    """Print how the weights and meta of two files differ; exit code 0 if they do not, else 1."""
+    a, b = load_any(args.a), load_any(args.b)
+    lines = [f"only in {printable(args.a)}: {printable(name)}" for name in sorted(a.keys() - b.keys())]
+    lines += [f"only in {printable(args.b)}: {printable(name)}" for name in sorted(b.keys() - a.keys())]
+    for name in sorted(a.keys() & b.keys()):
+        if difference := _difference(a[name], b[name]):
+            lines.append(f"{printable(name)}: {difference}")
+    for key in sorted(a.meta.keys() | b.meta.keys()):
+        left, right = (_short(m.meta[key], 60) if key in m.meta else "(not there)" for m in (a, b))
+        if left != right:
+            lines.append(f"meta.{printable(key)}: {left} against {right}")
+    for line in lines or [f"no difference: {len(a)} tensors, equal to the bit"]:
+        show(line)
+    return 1 if lines else 0
+
+
+def _difference(a: Array, b: Array) -> str:
+    """How two arrays differ; empty if they are equal to the bit."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        said = [f"{layout.DTYPE_NAMES[x.dtype]}{list(x.shape)}" for x in (a, b)]
+        return f"{said[0]} against {said[1]}"
+    left, right = (np.asarray(x, order="C").reshape(-1).view(np.uint8) for x in (a, b))
+    unlike = (left != right).reshape(-1, a.dtype.itemsize).any(axis=1)
+    if not unlike.any():
+        return ""
+    wide = [dtypes.cast(x, dtypes.computing(x.dtype)).reshape(-1)[unlike].astype(np.float64) for x in (a, b)]
+    with np.errstate(all="ignore"):
+        distance = np.abs(wide[0] - wide[1])
+    largest = f"{np.nanmax(distance):.3g}" if not np.isnan(distance).all() else "NaN"
+    return f"{int(unlike.sum()):,} of {a.size:,} elements differ, by {largest} at most"
+
+
+# ---- convert -----------------------------------------------------------------------------------------------------
+
+
+def add_convert(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `minigrad convert`."""
+    parser.add_argument("source", help="the file to read: .mgrd, .safetensors or .npz")
+    parser.add_argument("target", help="the file to write; its ending names the format")
+
+
+def run_convert(args: argparse.Namespace, show: Print = print) -> int:
+    """Write the weights of one file in another format."""
+    content = convert(args.source, args.target)
+    lost = " (an npz archive has no room for the meta)" if ending_of(args.target) == ".npz" and content.meta else ""
+    show(f"{len(content)} tensors, {sum(a.nbytes for a in content.values()):,} bytes -> {printable(args.target)}{lost}")
+    return 0

@@ -1,0 +1,99 @@
+"""The file commands, run as a user's arguments run them."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+from minigrad import dtypes
+from minigrad.errors import ConfigError, MissingFileError
+from minigrad.files import commands, save, save_checkpoint
+from minigrad.files.safetensors import save_safetensors
+
+
+def run(name, *argv):
+    """The exit code and the lines of a command."""
+    parser = argparse.ArgumentParser()
+    getattr(commands, f"add_{name}")(parser)
+    lines: list[str] = []
+    code = getattr(commands, f"run_{name}")(parser.parse_args(list(map(str, argv))), lines.append)
+    return code, lines
+
+
+W = np.array([[1.0, -2.0], [np.nan, 4.0]], np.float32)
+
+
+def test_inspect_shows_names_dtypes_shapes_bytes_and_meta(tmp_path):
+    digest = save(tmp_path / "a.mgrd", {"w": W, "tied": W, "x": np.float64(3)}, meta={"lr": 0.1, "text": "a\x1b[2J"})
+    code, lines = run("inspect", tmp_path / "a.mgrd")
+    assert code == 0
+    assert lines[:3] == ["name  dtype  shape   bytes", "tied  f32    2×2        16", "x     f64    scalar      8"]
+    assert "w is tied to tied" in lines and "meta.lr: 0.1" in lines and f"SHA-256 {digest}" in lines
+    assert "\x1b" not in "".join(lines)
+
+
+def test_inspect_shows_statistics_that_leave_nans_out(tmp_path):
+    bf16 = dtypes.cast(np.array([0.5, 1.5], np.float32), dtypes.bfloat16)
+    save(tmp_path / "a.mgrd", {"w": W, "bf": bf16, "none": np.zeros((0, 3)), "nan": W[1:, :1], "on": np.array([True])})
+    _, lines = run("inspect", tmp_path / "a.mgrd", "--stats")
+    found = {line.split()[0]: line.split()[4:] for line in lines[1:6]}
+    assert found == {
+        "w": ["-2", "4", "1", "1"], "bf": ["0.5", "1.5", "1", "0"], "none": ["-", "-", "-", "0"],
+        "nan": ["-", "-", "-", "1"], "on": ["1", "1", "1", "0"],
+    }  # fmt: skip
+
+
+def test_inspect_shows_the_state_of_a_checkpoint(tmp_path):
+    save_checkpoint(tmp_path / "a.mgrd", {"w": W}, {"step": 3, "rng": b"1234", "optimizer": {"m": W}})
+    lines = run("inspect", tmp_path / "a.mgrd", "--stats")[1]
+    assert "state.step: 3" in lines and 'state.rng: "4 bytes"' in lines
+    assert any(line.startswith("state/optimizer/m  f32") or "state/optimizer/m" in line for line in lines)
+
+
+def test_verify_judges_a_file_or_a_folder(tmp_path):
+    save(tmp_path / "good.mgrd", {"w": W})
+    save_checkpoint(tmp_path / "run.mgrd", {"w": W}, {})
+    save_safetensors(tmp_path / "st.safetensors", {"w": W})
+    assert run("verify", tmp_path)[0] == 0
+    content = bytearray((tmp_path / "good.mgrd").read_bytes())
+    content[-50] ^= 1
+    (tmp_path / "bad.mgrd").write_bytes(content)
+    code, lines = run("verify", tmp_path)
+    assert code == 1 and [line.split()[0] for line in lines] == ["BAD", "good", "good", "good"]
+    assert lines[0].endswith("[sha256]")
+    assert run("verify", tmp_path / "nothing.mgrd") == (
+        1,
+        [f"BAD   {tmp_path}/nothing.mgrd: there is no file {tmp_path}/nothing.mgrd [no-such-file]"],
+    )
+
+
+def test_verify_of_a_folder_without_files_is_an_error(tmp_path):
+    with pytest.raises(ConfigError):
+        run("verify", tmp_path)
+
+
+def test_diff_says_what_differs(tmp_path):
+    a, b = tmp_path / "a.mgrd", tmp_path / "b.safetensors"
+    save(a, {"w": W, "x": np.zeros(3), "only": W, "s": np.ones(2)}, meta={"lr": "0.1"})
+    assert run("diff", a, a) == (0, ["no difference: 4 tensors, equal to the bit"])
+    save_safetensors(b, {"w": W, "x": np.array([0, 0.5, -0.0]), "other": W, "s": np.ones(2, np.float32)})
+    code, lines = run("diff", a, b)
+    assert code == 1 and lines == [
+        f"only in {a}: only", f"only in {b}: other", "s: f64[2] against f32[2]",
+        "x: 2 of 3 elements differ, by 0.5 at most", 'meta.lr: "0.1" against (not there)',
+    ]  # fmt: skip
+
+
+def test_convert_says_what_it_wrote_and_what_was_lost(tmp_path):
+    save(tmp_path / "a.mgrd", {"w": W}, meta={"lr": 0.1})
+    assert run("convert", tmp_path / "a.mgrd", tmp_path / "b.safetensors")[0] == 0
+    assert "no room for the meta" in run("convert", tmp_path / "a.mgrd", tmp_path / "b.npz")[1][0]
+    assert run("diff", tmp_path / "a.mgrd", tmp_path / "b.npz")[1] == ["meta.lr: 0.1 against (not there)"]
+    with pytest.raises(MissingFileError):
+        run("convert", tmp_path / "c.mgrd", tmp_path / "d.npz")
+
+
+def test_a_checkpoint_is_converted_to_its_weights(tmp_path):
+    save_checkpoint(tmp_path / "a.mgrd", {"w": W}, {"m": W + 1})
+    run("convert", tmp_path / "a.mgrd", tmp_path / "b.mgrd")
+    assert run("diff", tmp_path / "a.mgrd", tmp_path / "b.mgrd") == (0, ["no difference: 1 tensors, equal to the bit"])
