@@ -1,0 +1,116 @@
+"""What happens at kinks, ties, zeros and infinities: the conventions, one test each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad
+from minigrad import Tensor, functional as F, ops
+from minigrad.errors import ShapeError
+
+
+def slope(f: Any, *values: float) -> list[float]:
+    """The gradient of sum f(x)."""
+    x = Tensor(np.array(values, float), requires_grad=True)
+    return minigrad.grad(f(x).sum(), x)[0].tolist()
+
+
+def test_relu_and_abs_have_slope_0_at_0() -> None:
+    assert slope(ops.relu, -1, 0, 2) == [0, 0, 1]
+    assert slope(ops.abs, -1, 0, 2) == [-1, 0, 1]
+
+
+def test_maximum_and_minimum_share_a_tie_in_halves() -> None:
+    assert slope(lambda x: ops.maximum(x, 0.0), -1, 0, 2) == [0, 0.5, 1]
+    assert slope(lambda x: ops.minimum(x, 0.0), -1, 0, 2) == [1, 0.5, 0]
+
+
+def test_clamp_has_slope_1_at_its_bounds_and_the_bounds_get_the_rest() -> None:
+    assert slope(lambda x: ops.clamp(x, -1.0, 1.0), -2, -1, 0, 1, 2) == [0, 1, 1, 1, 0]
+    low, high = (Tensor(np.array(v), requires_grad=True) for v in (-1.0, 1.0))
+    ops.clamp(Tensor(np.array([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0])), low, high).sum().backward()
+    assert (low.grad.item(), high.grad.item()) == (1, 2)
+
+
+@pytest.mark.parametrize("op", [ops.max, ops.min])
+def test_ties_of_max_and_min_share_evenly(op: Any) -> None:
+    assert slope(op, 3, 3, 3, 3) == [0.25] * 4
+    x = Tensor(np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), requires_grad=True)
+    ops.max(x, axis=1).backward(Tensor(np.array([4.0, 8.0])))
+    assert x.grad.tolist() == [[2, 2, 0], [0, 8, 0]]
+
+
+def test_seventy_thousand_ties_in_float16_share_without_underflow_of_the_count() -> None:
+    x = Tensor(np.ones(70_000), dtype="float16", requires_grad=True)
+    x.max().backward()
+    assert x.grad.dtype == np.float16 and abs(x.grad.double().sum().item() - 1) < 0.02
+
+
+def test_where_keeps_the_branch_not_taken_out_of_the_gradient() -> None:
+    assert slope(lambda x: ops.where(x > 0, ops.log(x), 0.0), 0, 2) == [0, 0.5]
+    assert slope(lambda x: ops.where(x > 0, ops.sqrt(x), 0.0), 0, 4) == [0, 0.25]
+    assert slope(lambda x: ops.where(x > 0, 1.0 / x, 0.0), 0, 2) == [0, -0.25]
+    assert slope(lambda x: ops.where(x > 0, x**0.5, 0.0), 0, 4) == [0, 0.25]
+    assert slope(lambda x: ops.where(x < 1, ops.exp(x), 0.0), 0, 1e4) == [1, 0]
+
+
+def test_sqrt_and_log_have_slope_inf_at_0() -> None:
+    assert slope(ops.sqrt, 0) == [np.inf] and slope(ops.log, 0) == [np.inf] and slope(ops.rsqrt, 4) == [-1 / 16]
+
+
+def test_powers_at_zero() -> None:
+    assert slope(lambda x: x**0.0, 0, 2) == [0, 0] and slope(lambda x: x**1.0, 0) == [1] and slope(lambda x: x**2.0, 0) == [0]
+    assert slope(lambda p: 0.0**p, 0, 2) == [0, 0] and slope(lambda p: 2.0**p, 1) == [2 * np.log(2)]
+    second = minigrad.grad(minigrad.grad((x := Tensor(np.array(0.0), requires_grad=True)) ** 2.0, x, create_graph=True)[0], x)[0]
+    assert second.item() == 2
+
+
+def test_gelu_is_the_one_with_erf_unless_told_otherwise() -> None:
+    x = Tensor(np.array([1.0]))
+    assert abs(F.gelu(x).item() - 0.8413447460685429) < 1e-15
+    assert abs(F.gelu(x, approximate="tanh").item() - 0.8411919906082768) < 1e-15
+
+
+@pytest.mark.parametrize("op", [ops.max, ops.min, ops.argmax, ops.argmin])
+def test_the_extremum_of_an_empty_axis_is_an_error_that_names_the_axis(op: Any) -> None:
+    with pytest.raises(ShapeError, match="axis 1") as caught:
+        op(Tensor(np.zeros((2, 0))), axis=1)
+    assert caught.value.got == (2, 0)
+
+
+def test_sums_of_nothing_are_zero_and_means_are_nan() -> None:
+    empty = Tensor(np.zeros((2, 0)), requires_grad=True)
+    assert ops.sum(empty, axis=1).tolist() == [0, 0] and np.isnan(ops.mean(empty, axis=1).numpy()).all()
+    assert ops.logsumexp(empty, axis=1).tolist() == [-np.inf, -np.inf]
+    empty.sum().backward()
+    assert empty.grad.shape == (2, 0)
+
+
+def test_causal_attention_of_few_queries_starts_in_the_corner_that_is_named() -> None:
+    k = v = Tensor(np.eye(3)[None])
+    q = Tensor(np.zeros((1, 1, 3)))
+    assert F.scaled_dot_product_attention(q, k, v, is_causal=True).tolist() == [[[1, 0, 0]]]
+    np.testing.assert_allclose(F.scaled_dot_product_attention(q, k, v, is_causal=True, causal="lower_right").numpy(), 1 / 3)
+
+
+SCALARS = [2, 2.0, True, np.float64(2), np.float32(2), np.int64(2), 1 / np.sqrt(64), np.array(2.0)[()]]
+
+
+@pytest.mark.parametrize("scalar", SCALARS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_scalars_never_change_a_dtype(dtype: str, scalar: Any) -> None:
+    x = Tensor([1.0, 2.0], dtype=dtype, requires_grad=True)
+    for y in (x * scalar, scalar * x, x + scalar, scalar - x, x / scalar, x**scalar, scalar / x, ops.where(x > 1, x, scalar)):
+        assert y.dtype == x.dtype
+        x.grad = None
+        y.sum().backward()
+        assert x.grad.dtype == x.dtype
+
+
+def test_nan_is_not_hidden_by_max_relu_or_a_comparison() -> None:
+    x = Tensor(np.array([1.0, np.nan, 3.0]))
+    assert np.isnan(ops.max(x).item()) and np.isnan(ops.min(x).item()) and np.isnan(ops.relu(x).numpy()[1])
+    assert np.isnan(ops.maximum(x, 5.0).numpy()[1]) and np.isnan(ops.clamp(x, 0.0, 1.0).numpy()[1]) and np.isnan(ops.softmax(x).numpy()).all()
