@@ -80,6 +80,11 @@ from minigrad.ops.fused import (
     log_softmax as log_softmax,
     softmax as softmax,
 )
+from minigrad.ops.heads import (
+    join_heads as join_heads,
+    merge_heads as merge_heads,
+    split_heads as split_heads,
+)
 from minigrad.ops.index import (
     embedding as embedding,
     embedding_grad as embedding_grad,
@@ -117,4 +122,9 @@ from minigrad.ops.reduce import (
 )
 from minigrad.ops.special import (
     erf as erf,
+)
+from minigrad.ops.update import (
+    adam_ as adam_,
+    clip_grad_norm_ as clip_grad_norm_,
+    sgd_ as sgd_,
 )

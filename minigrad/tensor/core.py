@@ -78,7 +78,7 @@ class Tensor(Arithmetic, Elementwise, Reduction, Movement, Indexing, Creation):
             raise
         except (ValueError, TypeError, IndexError) as error:
             raise explain(op, arrays, params, error) from error
-        if type(out) is np.ndarray and dtype is None and op.kind != "view":
+        if type(out) is np.ndarray and dtype is None and op.kind not in ("view", "effect"):
             outputs: tuple[Any, ...] = (_wrap(out),)
         else:
             outputs = _wrap_outputs(op, operands, params, out, dtype)
@@ -314,7 +314,8 @@ def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any]
             array = cast(array, dtype)
         outputs.append(_wrap(array))
     if op.kind == "view":
-        outputs[0]._version = operands[0]._version
+        for y in outputs:
+            y._version = operands[0]._version
     elif op.kind == "effect":
         where = user_line()
         for x in operands[: params.get("changes", 1)]:

@@ -1,0 +1,194 @@
+"""GPT: a decoder-only transformer with learned positions, in the form of GPT-2 (Radford et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigrad import functional as F, random
+from minigrad.autograd import no_grad
+from minigrad.dtypes import Array
+from minigrad.errors import CacheError, ConfigError, DTypeError, IndexRangeError, ShapeError
+from minigrad.models.sampling import check_sampling, sample
+from minigrad.nn import init
+from minigrad.nn.attention import KVCache, check_heads
+from minigrad.nn.layers import Dropout, Embedding, LayerNorm, check_size
+from minigrad.nn.module import Module, ModuleList
+from minigrad.nn.transformer import TransformerBlock
+from minigrad.random import Generator
+from minigrad.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The sizes of a GPT. Raises ConfigError if one makes no sense.
+
+    vocab_size: number of tokens.  block_size: longest context.  n_layer blocks of n_head heads, n_embd wide.  dropout: on embeddings, attention
+    weights and residual sums.  bias: whether Linear and LayerNorm have one.
+    """
+
+    vocab_size: int
+    block_size: int = 256
+    n_layer: int = 4
+    n_head: int = 4
+    n_embd: int = 128
+    dropout: float = 0.0
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        check_size("GPTConfig", vocab_size=self.vocab_size, block_size=self.block_size, n_layer=self.n_layer)
+        check_size("GPTConfig", n_head=self.n_head, n_embd=self.n_embd)
+        check_heads("GPTConfig", self.n_embd, self.n_head)
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise ConfigError("GPTConfig", f"dropout={self.dropout!r}", got=self.dropout, wanted="0 <= dropout < 1")
+        if not isinstance(self.bias, bool):
+            raise ConfigError("GPTConfig", f"bias={self.bias!r}", got=self.bias, wanted="True or False")
+
+
+class GPT(Module):
+    """Tokens in, logits of the next token out; embedding and head share their weights.
+
+    x = wte[tokens] + wpe[0..T-1];   x = h_i(x) for each block;   logits = ln_f(x) wte^T
+
+    tokens: (B, T) integers, T <= block_size   ->   (B, T, vocab_size)
+    First values as in GPT-2: normal with standard deviation 0.02, the projections into the residual sum 1 / sqrt(2 n_layer) times that; biases 0.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        self.config = config
+        self.wte = Embedding(config.vocab_size, config.n_embd)
+        self.wpe = Embedding(config.block_size, config.n_embd)
+        self.drop = Dropout(config.dropout)
+        self.h = ModuleList(
+            TransformerBlock(config.n_embd, config.n_head, bias=config.bias, dropout=config.dropout)
+            for _ in range(config.n_layer)
+        )
+        self.ln_f = LayerNorm(config.n_embd, bias=config.bias)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, p in self.named_parameters():
+            if p.ndim == 2:
+                residual = name.endswith((".out_proj.weight", ".c_proj.weight"))
+                init.normal_(p, std=0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02)
+            elif name.endswith("bias"):
+                init.zeros_(p)
+
+    def forward(self, tokens: Any, *, caches: Sequence[KVCache] | None = None) -> Tensor:
+        """The logits at each position.
+
+        caches: one per layer, from `make_caches()`, with all earlier positions of the conversation; `tokens` are those that follow. Nothing is taped
+        then: no gradient flows through a cache. Raises CacheError, with the caches as they were, if there is no room left or they do not fit.
+        """
+        if caches is None:
+            return F.linear(self._hidden(tokens, None), self.wte.weight)  # (B, T, V)
+        with no_grad():
+            return F.linear(self._hidden(tokens, caches), self.wte.weight)
+
+    def loss(self, tokens: Any, targets: Any) -> Tensor:
+        """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor. A target of -100 does not count."""
+        return F.cross_entropy(self(tokens), targets)
+
+    def _hidden(self, tokens: Any, caches: Sequence[KVCache] | None) -> Tensor:
+        """What the head reads, (B, T, C)."""
+        tokens = tokens if isinstance(tokens, Tensor) else Tensor(tokens)
+        if tokens.ndim != 2 or tokens.shape[1] == 0:
+            raise ShapeError("GPT", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted=("B", "T"),
+                             hint="a batch of at least one token each: [[1, 2, 3]]")  # fmt: skip
+        if caches is None:
+            return self._blocks(tokens, 0, [None] * len(self.h))
+        start = self._common_length(caches)
+        try:
+            return self._blocks(tokens, start, caches)
+        except BaseException:
+            for cache in caches:
+                cache.truncate(start)  # some layers have appended, some have not: back to one length
+            raise
+
+    def _blocks(self, tokens: Tensor, start: int, caches: Sequence[KVCache | None]) -> Tensor:
+        stop = start + tokens.shape[1]
+        if stop > self.config.block_size:
+            raise ShapeError("GPT", f"{stop} positions, but block_size={self.config.block_size}", got=stop, wanted=self.config.block_size,
+                             hint="give the last block_size tokens only, or make a GPT with a larger block_size")  # fmt: skip
+        x = self.drop(self.wte(tokens) + self.wpe.weight[start:stop])  # (B, T, C)
+        for block, cache in zip(self.h, caches, strict=True):
+            x = block(x, cache=cache)
+        return self.ln_f(x)
+
+    def _common_length(self, caches: Sequence[KVCache]) -> int:
+        lengths = [cache.length for cache in caches]
+        if len(lengths) != len(self.h) or len(set(lengths)) != 1:
+            raise CacheError("GPT", f"caches of lengths {lengths} for {len(self.h)} layers", got=lengths, wanted="one per layer, of one length",
+                             hint="caches = model.make_caches()")  # fmt: skip
+        return lengths[0]
+
+    def make_caches(self, capacity: int | None = None) -> list[KVCache]:
+        """Empty caches for one conversation of up to `capacity` positions (block_size unless given): one per layer."""
+        return [KVCache(capacity or self.config.block_size) for _ in self.h]
+
+    def generate(
+        self, prompt: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+        seed: int | None = None, use_cache: bool = True,
+    ) -> Iterator[Any]:  # fmt: skip
+        """Yield max_new_tokens tokens that continue the prompt, one by one as they are made.
+
+        prompt: (T,) tokens, then ints are yielded; or (B, T), then arrays (B,).   temperature, top_k, top_p: see `sampling.sample`.
+        seed: of the draws; None goes on with the library's generator.   use_cache=False computes the whole context for every token.
+        When the context is full, its older half is dropped. Dropout is off meanwhile.
+        Raises ConfigError, ShapeError, DTypeError or IndexRangeError for bad arguments, at the call.
+        """
+        check_sampling("generate", temperature, top_k, top_p)
+        if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
+            raise ConfigError("generate", f"max_new_tokens={max_new_tokens!r}", got=max_new_tokens, wanted="an integer >= 0")
+        tokens = self._checked_prompt(prompt)
+        generator = random.default_generator if seed is None else Generator(seed)
+        drawn = self._generate(np.atleast_2d(tokens), max_new_tokens, use_cache, generator, (temperature, top_k, top_p))
+        return (int(row[0]) for row in drawn) if tokens.ndim == 1 else drawn
+
+    def _checked_prompt(self, prompt: Any) -> Array:
+        tokens = np.asarray(prompt)
+        if tokens.ndim not in (1, 2) or tokens.size == 0:
+            raise ShapeError("generate", f"a prompt of shape {tokens.shape}", got=tokens.shape, wanted="(T,) or (B, T)",
+                             hint="start with at least one token, such as a newline's")  # fmt: skip
+        if tokens.dtype.kind not in "iu":
+            raise DTypeError("generate", f"a prompt of {tokens.dtype}", got=tokens.dtype, wanted="integers")
+        if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
+            bad = int(tokens.min() if tokens.min() < 0 else tokens.max())
+            raise IndexRangeError("generate", f"token {bad} is outside 0..{self.config.vocab_size - 1}", got=bad,
+                                  wanted=(0, self.config.vocab_size - 1))  # fmt: skip
+        return tokens.astype(np.int64)
+
+    def _generate(
+        self, tokens: Array, count: int, use_cache: bool, generator: Generator, how: tuple[float, int | None, float | None]
+    ) -> Iterator[Array]:
+        size = self.config.block_size
+        context, new = tokens[:, -size:], tokens[:, -size:]
+        caches = self.make_caches() if use_cache else None
+        for _ in range(count):
+            drawn = sample(self._last_logits(new if use_cache else context, caches), generator, *how)  # (B,)
+            yield drawn
+            new = drawn[:, None]
+            context = np.concatenate([context, new], axis=1)
+            if context.shape[1] > size:
+                context = new = context[:, -max(size // 2, 1) :]
+                caches = self.make_caches() if use_cache else None
+
+    def _last_logits(self, tokens: Array, caches: Sequence[KVCache] | None) -> Array:
+        """The logits after the last token, (B, V), without dropout. Modes are set only while it runs: a generator may be left in the middle."""
+        training = [module for module in self.modules() if module.training] if self.training else []
+        for module in training:
+            module.training = False
+        try:
+            with no_grad():
+                x = self._hidden(Tensor._wrap(tokens), caches)[:, -1]  # (B, C)
+                return F.linear(x, self.wte.weight).data
+        finally:
+            for module in training:
+                module.training = True
+
+    def extra_repr(self) -> str:
+        return repr(self.config)

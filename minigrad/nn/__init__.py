@@ -1,0 +1,26 @@
+"""Layers, and what they are made of."""
+
+from minigrad.nn import init
+from minigrad.nn.attention import CausalMaskCache, KVCache, MultiHeadAttention
+from minigrad.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
+from minigrad.nn.module import Module, ModuleDict, ModuleList, Parameter, Sequential
+from minigrad.nn.transformer import MLP, TransformerBlock
+
+__all__ = [
+    "MLP",
+    "CausalMaskCache",
+    "Dropout",
+    "Embedding",
+    "KVCache",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "MultiHeadAttention",
+    "Parameter",
+    "RMSNorm",
+    "Sequential",
+    "TransformerBlock",
+    "init",
+]

@@ -1,0 +1,406 @@
+"""Module: something with parameters. And the containers.
+
+A Module's parameters, buffers and children are its attributes: assigning one registers it, reading one costs what reading an attribute costs.
+There is no state beside them. What a Module computes is its `forward`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar, overload
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.autograd import no_grad
+from minigrad.errors import ConfigError, ReadOnlyError, StateDictError
+from minigrad.tensor import Tensor
+
+M = TypeVar("M", bound="Module")
+T = TypeVar("T")
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module trains: assigned to an attribute of a Module it becomes one of its parameters. Copies `data`, as Tensor does."""
+
+    __slots__ = ()
+    _wrap = staticmethod(Tensor._wrap)  # type: ignore[assignment]  # what is computed from a parameter, or detached, is a plain Tensor
+
+    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = True) -> None:
+        super().__init__(data, dtype=dtype, requires_grad=requires_grad)
+
+
+class Loaded(NamedTuple):
+    """What `load_state_dict` found: names the model has and the weights lack, and the reverse."""
+
+    missing: list[str]
+    unexpected: list[str]
+
+
+class Module:
+    """The base of layers and models. A subclass makes its parts in `__init__` and computes in `forward`.
+
+    class MLP(Module):
+        def __init__(self, width):
+            self.up, self.down = Linear(width, 4 * width), Linear(4 * width, width)
+
+        def forward(self, x):
+            return self.down(F.gelu(self.up(x)))
+    """
+
+    training: bool = True
+    _buffers: Mapping[str, bool] = {}  # name -> whether it belongs to the state_dict
+
+    forward: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and not isinstance(value, Parameter) and isinstance(vars(self).get(name), Parameter):
+            raise ConfigError(f"{type(self).__name__}.{name}", "a Tensor in place of a Parameter would not be trained", got=value,
+                              wanted="Parameter", hint=f"Parameter(...), or {name}.assign(...) to change its values")  # fmt: skip
+        object.__setattr__(self, name, value)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Make `tensor` the attribute `name` that is not trained, but moves with `to`, and is part of the state_dict if `persistent`."""
+        setattr(self, name, tensor)
+        self._buffers = {**self._buffers, name: persistent}
+
+    # --- parts: pairs of name and part, this module's own first
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules that are attributes of this one. Raises ConfigError for a plain list of modules, which nobody would train."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list | tuple | dict):
+                inside = value.values() if isinstance(value, dict) else value
+                if any(isinstance(part, Module | Parameter) for part in inside):
+                    raise ConfigError(f"{type(self).__name__}.{name}", f"a {type(value).__name__} hides the modules in it", got=value,
+                                      wanted="ModuleList or ModuleDict", hint=f"self.{name} = ModuleList([...])")  # fmt: skip
+
+    def children(self) -> Iterator[Module]:
+        """The modules that are attributes of this one."""
+        return (child for _, child in self.named_children())
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module, under the name `prefix`, and all below it, each once, parents first."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            name, module = stack.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+                below = [(f"{name}.{child_name}" if name else child_name, child) for child_name, child in module.named_children()]
+                stack.extend(reversed(below))
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Name and parameter, as "blocks.0.attn.in_proj_weight". A parameter with several names comes once, under the first."""
+        return _once(self._named(prefix, recurse, lambda module: _own(module, Parameter)))
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """The parameters, each once: what an optimizer takes."""
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Name and tensor of the buffers."""
+        return _once(self._named(prefix, recurse, lambda module: _buffers(module, persistent=False)))
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The buffers: tensors that belong to the model and are not trained."""
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def _named(
+        self, prefix: str, recurse: bool, parts: Callable[[Module], Iterable[tuple[str, T]]]
+    ) -> Iterator[tuple[str, T]]:
+        for name, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+            for part_name, part in parts(module):
+                yield f"{name}.{part_name}" if name else part_name, part
+
+    # --- changing all parts
+
+    def apply(self: M, function: Callable[[Module], Any]) -> M:
+        """Call `function` on every module below, then on this one; for initialisation."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
+
+    def train(self: M, mode: bool = True) -> M:
+        """Switch training behaviour, such as dropout, on for this module and all below it, or off with mode=False."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Switch training behaviour off: train(False)."""
+        return self.train(False)
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Let all parameters gather gradients, or none: requires_grad_(False) freezes."""
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters; or, with set_to_none=False, write zeros over them."""
+        for p in self.parameters():
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad.assign(0)
+
+    def to(self: M, dtype: Any) -> M:
+        """Give all floating parameters and buffers another dtype. They stay the same objects, so an optimizer keeps them."""
+        dtype = dtypes.as_dtype(dtype)
+        for t in [*self.parameters(), *self.buffers()]:
+            if dtypes.is_float(t.dtype) and t.dtype != dtype:
+                t.data, t.grad = dtypes.cast(t.data, dtype), None
+                t._version[0] += 1  # what was computed from the old values has no backward any more
+        return self
+
+    # --- saving
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All parameters and persistent buffers by name: a copy, which training on does not change. Tied parameters have all their names."""
+        return {name: Tensor(t.data) for name, t in self._state()}
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        """Every name in the state_dict, with the tensor itself. A module that has two names is walked twice."""
+        stack: list[tuple[str, Module]] = [("", self)]
+        while stack:
+            prefix, module = stack.pop()
+            for name, t in [*_own(module, Parameter), *_buffers(module, persistent=True)]:
+                yield prefix + name, t
+            stack.extend(reversed([(f"{prefix}{name}.", child) for name, child in module.named_children()]))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Loaded:
+        """Take over the values in `state_dict`: Tensors or arrays by name, cast to each parameter's dtype. All or nothing.
+
+        Returns the missing and the unexpected names. Raises StateDictError, with the model unchanged, if a shape does not fit, or, if `strict`,
+        for a missing or unexpected name; it lists up to 20 of each. Raises ReadOnlyError if a parameter lies in read-only memory.
+        """
+        own = dict(self._state())
+        given = {name: state_dict[name] for name in own if name in state_dict}
+        arrays = {name: value.data if isinstance(value, Tensor) else np.asarray(value) for name, value in given.items()}
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        mismatched = [name for name, a in arrays.items() if a.shape != own[name].shape or not _castable(a.dtype, own[name].dtype)]
+        if mismatched or (strict and (missing or unexpected)):
+            raise _do_not_fit(type(self).__name__, own, state_dict, arrays, missing, unexpected, mismatched)
+        for name in arrays:
+            if not own[name].data.flags.writeable:
+                raise ReadOnlyError("load_state_dict", f"{name} lies in memory that may not be written", got=name, wanted="writable memory")
+        values = {name: Tensor._wrap(dtypes.cast(a, own[name].dtype)) for name, a in arrays.items()}
+        with no_grad():
+            for name, value in values.items():
+                own[name].assign(value)
+        return Loaded(missing, unexpected)
+
+    # --- showing
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments, as `repr` shows them between the parentheses. A layer of your own may override it."""
+        return ""
+
+    def __repr__(self) -> str:
+        """The layer as the call that makes it; without an `extra_repr`, its children by name."""
+        name, arguments = type(self).__name__, self.extra_repr()
+        if arguments:
+            return f"{name}({arguments})"
+        return _bracketed(f"{name}(", [f"{child_name}={child!r}" for child_name, child in self.named_children()], ")")
+
+
+def _own(module: Module, kind: type[T]) -> Iterator[tuple[str, T]]:
+    return ((name, value) for name, value in vars(module).items() if isinstance(value, kind) and name not in module._buffers)
+
+
+def _buffers(module: Module, persistent: bool) -> Iterator[tuple[str, Tensor]]:
+    for name, kept in module._buffers.items():
+        if (kept or not persistent) and getattr(module, name) is not None:
+            yield name, getattr(module, name)
+
+
+def _once(parts: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    seen: set[int] = set()
+    for name, part in parts:
+        if id(part) not in seen:
+            seen.add(id(part))
+            yield name, part
+
+
+def _bracketed(opening: str, items: list[str], closing: str) -> str:
+    if not items:
+        return opening + closing
+    return "\n".join([opening, *("  " + item.replace("\n", "\n  ") + "," for item in items), closing])
+
+
+# --- the error of load_state_dict
+
+_LISTED = 20
+
+
+def _castable(source: dtypes.DType, target: dtypes.DType) -> bool:
+    """Floats of any width fit one another; whole numbers fit whole numbers that hold them."""
+    if dtypes.is_float(source) or dtypes.is_float(target):
+        return dtypes.is_float(source) and dtypes.is_float(target)
+    return np.can_cast(source, target, casting="same_kind")
+
+
+def _do_not_fit(
+    call: str, own: Mapping[str, Tensor], given: Mapping[str, Any], arrays: Mapping[str, dtypes.Array],
+    missing: list[str], unexpected: list[str], mismatched: list[str],
+) -> StateDictError:  # fmt: skip
+    def shown(name: str, t: Any) -> str:
+        return f"{dtypes.name(t.dtype)}{list(t.shape)}"
+
+    lines = _listed("missing", missing, lambda name: _nearest(name, [n for n in given if n not in own], "given is"))
+    lines += _listed("unexpected", unexpected, lambda name: _nearest(name, list(own), "the model has"))
+    lines += _listed("mismatched", mismatched, lambda name: f": {shown(name, arrays[name])} for {shown(name, own[name])}")
+    counts = f"{len(missing)} names missing, {len(unexpected)} unexpected, {len(mismatched)} mismatched"
+    return StateDictError(
+        f"{call}.load_state_dict", f"the weights do not fit: {counts}; the model is unchanged" + "".join(lines),
+        got={"missing": missing, "unexpected": unexpected, "mismatched": mismatched}, wanted=list(own),
+        hint="" if mismatched else "strict=False loads what fits",
+    )  # fmt: skip
+
+
+def _listed(title: str, names: list[str], remark: Callable[[str], str]) -> list[str]:
+    lines = [f"\n  {title}: {name}{remark(name)}" for name in names[:_LISTED]]
+    return [*lines, f"\n  {title}: and {len(names) - _LISTED} more"] if len(names) > _LISTED else lines
+
+
+def _nearest(name: str, others: list[str], word: str) -> str:
+    near = difflib.get_close_matches(name, others, n=1, cutoff=0.6)
+    return f" ({word} {near[0]})" if near else ""
+
+
+# --- containers
+
+
+class Sequential(Module):
+    """Modules one after the other: the output of each is the input of the next."""
+
+    def __init__(self, *modules: Module) -> None:
+        self._items = _checked_modules("Sequential", modules)
+
+    def forward(self, x: Any) -> Any:
+        """x through every module in turn."""
+        for module in self._items:
+            x = module(x)
+        return x
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((str(i), module) for i, module in enumerate(self._items))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Module:
+        return Sequential(*self._items[index]) if isinstance(index, slice) else self._items[index]
+
+    def __repr__(self) -> str:
+        return _bracketed("Sequential(", [repr(module) for module in self._items], ")")
+
+
+class ModuleList(Module):
+    """A list of modules whose parameters are found. It has no forward of its own."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        self._items = _checked_modules("ModuleList", modules)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((str(i), module) for i, module in enumerate(self._items))
+
+    def append(self, module: Module) -> ModuleList:
+        """Add one at the end."""
+        return self.extend([module])
+
+    def extend(self, modules: Iterable[Module]) -> ModuleList:
+        """Add several at the end."""
+        self._items.extend(_checked_modules("ModuleList", modules))
+        return self
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return ModuleList(self._items[index]) if isinstance(index, slice) else self._items[index]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        self._items[index] = _checked_modules("ModuleList", [module])[0]
+
+    def __repr__(self) -> str:
+        return _bracketed("ModuleList([", [repr(module) for module in self._items], "])")
+
+
+class ModuleDict(Module):
+    """A dict of modules whose parameters are found, in the order in which they were put in. It has no forward of its own."""
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
+        self._items: dict[str, Module] = {}
+        for name, module in dict(modules).items():
+            self[name] = module
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return iter(self._items.items())
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._items.keys()
+
+    def values(self) -> Iterable[Module]:
+        """The modules."""
+        return self._items.values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        """Pairs of name and module."""
+        return self._items.items()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items[name]
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        if not name or "." in name:
+            raise ConfigError("ModuleDict", f"{name!r} is no name for a module", got=name, wanted="not empty, without a dot")
+        self._items[name] = _checked_modules("ModuleDict", [module])[0]
+
+    def __delitem__(self, name: str) -> None:
+        del self._items[name]
+
+    def __repr__(self) -> str:
+        return _bracketed("ModuleDict({", [f"{name!r}: {module!r}" for name, module in self._items.items()], "})")
+
+
+def _checked_modules(call: str, modules: Iterable[Any]) -> list[Module]:
+    found = list(modules)
+    for i, module in enumerate(found):
+        if not isinstance(module, Module):
+            raise ConfigError(call, f"item {i} is {module!r}, no Module", got=module, wanted="Module",
+                              hint="a function becomes one in a Module's forward")  # fmt: skip
+    return found

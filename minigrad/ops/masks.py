@@ -1,0 +1,77 @@
+"""Causal masks as windows into one short band.
+
+Row i of a causal mask is row 0 shifted by i places, so every mask of every size is a view, with strides (-1, 1), of a band of as many bytes
+as it has rows and columns: nothing of the size of the mask is ever built.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad.dtypes import Array
+
+
+class MaskInfo(NamedTuple):
+    """Requests answered from the band, requests for which it was made or grown, and its size."""
+
+    hits: int
+    misses: int
+    bytes: int
+
+
+class CausalMaskCache:
+    """Causal masks of any length and offset: read-only views of one band, which is made on first use and grows by doubling.
+
+    max_bytes: a band longer than this is made for the call and not kept.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 20) -> None:
+        self.max_bytes = max_bytes
+        self.clear()
+
+    def get_or_create(self, seq_len: int, offset: int = 0) -> Array:
+        """The mask of `seq_len` queries behind `offset` earlier keys, (seq_len, offset + seq_len) of bool: True where j <= i + offset."""
+        band, middle = self._band_for(seq_len + offset + 1)
+        return _window(band, middle - offset - 1, seq_len, offset + seq_len)
+
+    def hidden(self, T: int, S: int, offset: int) -> Array:
+        """The keys that causality hides, (T, S) of bool: True where j > i + offset, for any offset, negative too."""
+        band, middle = self._band_for(max(T, S) + abs(offset) + 1)
+        return _window(band, 2 * middle - offset - 1, T, S)
+
+    def info(self) -> MaskInfo:
+        """Hits, misses and bytes since the last clear()."""
+        return MaskInfo(self._hits, self._misses, self._band.nbytes)
+
+    def clear(self) -> None:
+        """Forget the band and the counts."""
+        self._band, self._hits, self._misses = np.zeros(0, np.bool_), 0, 0
+
+    def __len__(self) -> int:
+        """How many bands are kept: 0 or 1."""
+        return int(self._band.size > 0)
+
+    def _band_for(self, reach: int) -> tuple[Array, int]:
+        """A band of `n` times True, `n` times False, `n` times True with n >= reach, and n."""
+        band = self._band
+        if band.size >= 3 * reach:
+            self._hits += 1
+            return band, band.size // 3
+        self._misses += 1
+        n = max(64, 1 << (reach - 1).bit_length())
+        band = np.ones(3 * n, np.bool_)
+        band[n : 2 * n] = False
+        band.flags.writeable = False
+        if band.nbytes <= self.max_bytes:
+            self._band = band
+        return band, n
+
+
+def _window(band: Array, start: int, rows: int, columns: int) -> Array:
+    """The view w[i, j] = band[start - i + j]."""
+    return np.ndarray((rows, columns), np.bool_, band, offset=start, strides=(-1, 1))
+
+
+causal_masks = CausalMaskCache()

@@ -1,0 +1,252 @@
+"""Optimizers: groups of parameters with their settings, and the state that goes with them.
+
+The arithmetic is in `ops.update`, one op for all parameters of a group. Here is what surrounds it: which parameters are updated together
+(a `Bundle`), settings that can be changed in place while a step is running or compiled (a `ParamGroup`), and saving.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import UserDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.autograd import no_grad
+from minigrad.errors import ConfigError, DTypeError, StateDictError
+from minigrad.tensor import Tensor
+
+Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+
+
+class ParamGroup(UserDict[str, Any]):
+    """A dict of one group's parameters and settings. Writing a setting (`group["lr"] = 1e-4`) checks it and changes the optimizer's copy in
+    place, so that a schedule never makes a compiled step stale."""
+
+    def __init__(self, owner: str, settings: tuple[str, ...], values: dict[str, Any]) -> None:
+        self._owner, self._names = owner, settings
+        self.settings = Tensor._wrap(np.zeros(0))
+        super().__init__(values)
+        self.settings = Tensor._wrap(self._numbers())
+
+    def _numbers(self) -> dtypes.Array:
+        return np.hstack([np.asarray(self.data[name], np.float64) for name in self._names])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.data[key] = _checked(self._owner, key, value)
+        if self.settings.data.size and key in self._names:
+            self.settings.assign(Tensor._wrap(self._numbers()))
+
+    def __repr__(self) -> str:
+        return f"ParamGroup({len(self['params'])} tensors, {_spelled(self)})"
+
+
+def _spelled(group: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v!r}" for k, v in group.items() if k not in ("params", "param_names", "initial_lr"))
+
+
+def _checked(owner: str, key: str, value: Any) -> Any:
+    """The setting, as plain Python numbers. Raises ConfigError for one that makes no sense."""
+    if key == "betas":
+        b1, b2 = (float(b) for b in value)
+        if not (0 <= b1 < 1 and 0 <= b2 < 1):
+            raise ConfigError(owner, f"betas={value} must lie in 0 <= beta < 1", got=value, wanted="0 <= beta < 1")
+        return b1, b2
+    if key in ("lr", "eps", "weight_decay", "momentum", "dampening"):
+        value = float(value)
+        if not 0 <= value < math.inf:
+            raise ConfigError(owner, f"{key}={value} must be a finite number >= 0", got=value, wanted=f"{key} >= 0")
+    return value
+
+
+class Bundle:
+    """Parameters of one dtype that have been updated equally often, with their step count and their flat moments.
+
+    Small parameters come first, so that they lie together. A parameter that gets no gradient in some step leaves for a bundle of its own.
+    """
+
+    def __init__(self, params: list[Tensor], moments: int, step: int = 0) -> None:
+        self.params = sorted(params, key=lambda p: p.data.size)
+        dtype = np.float64 if self.params[0].dtype == np.float64 else np.float32
+        size = sum(p.data.size for p in self.params)
+        self.step = Tensor._wrap(np.array(step, np.int64))
+        self.moments = [Tensor._wrap(np.zeros(size, dtype)) for _ in range(moments)]
+
+    def views(self) -> list[tuple[Tensor, list[dtypes.Array]]]:
+        """Each parameter with its part of each moment, in the parameter's shape, sharing memory."""
+        found, start = [], 0
+        for p in self.params:
+            part = slice(start, start + p.data.size)
+            found.append((p, [m.data[part].reshape(p.shape) for m in self.moments]))
+            start += p.data.size
+        return found
+
+    def split(self) -> list[Bundle]:
+        """Two bundles: of the parameters with a gradient and of those without."""
+        parts = []
+        for has_grad in (True, False):
+            chosen = [(p, moments) for p, moments in self.views() if (p.grad is not None) == has_grad]
+            part = Bundle([p for p, _ in chosen], len(self.moments), int(self.step.data))
+            for (_, new), (_, old) in zip(part.views(), chosen, strict=True):
+                for to, source in zip(new, old, strict=True):
+                    to[...] = source
+            parts.append(part)
+        return parts
+
+
+class Optimizer:
+    """The base of SGD, Adam and AdamW: groups, checks, state. A subclass names its settings and moments and says `_update`.
+
+    params: tensors, or (name, tensor) pairs, or dicts {"params": ..., "lr": ...} of groups with their own settings.
+    Raises ConfigError for an empty list, a parameter given twice, or a setting that makes no sense.
+    """
+
+    _settings: tuple[str, ...] = ()
+    _moments: tuple[str, ...] = ()
+
+    def __init__(self, params: Params, **defaults: Any) -> None:
+        self.defaults = defaults
+        self.param_groups: list[ParamGroup] = []
+        self._bundles: list[list[Bundle]] = []
+        given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        if isinstance(params, Tensor):
+            raise DTypeError(self._name, "params is one tensor", got=params, wanted="a list", hint="pass [tensor]")
+        if not given:
+            raise ConfigError(self._name, "there are no parameters", got=[], wanted="at least one parameter",
+                              hint="if they come from a generator, it may have been used up")  # fmt: skip
+        for group in given if isinstance(given[0], dict) else [{"params": given}]:
+            self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add a group {"params": ..., and any settings of its own}, as for the parameters of a layer that is trained from now on."""
+        group = {**group}
+        params = group.pop("params", ())
+        params = [params] if isinstance(params, Tensor) else list(params)
+        if params and isinstance(params[0], tuple):
+            group["param_names"] = [name for name, _ in params]
+            params = [p for _, p in params]
+        unknown = [key for key in group if key not in (*self.defaults, "param_names", "initial_lr")]
+        if unknown:
+            raise ConfigError(self._name, f"a group has no setting {unknown[0]!r}", got=unknown, wanted=list(self.defaults))
+        self._check_params(params)
+        settings = {"params": params, **self.defaults, **group}
+        self.param_groups.append(ParamGroup(self._name, self._settings, settings))
+        self._bundles.append(self._bundled([(p, 0) for p in params]))
+
+    def _check_params(self, params: list[Any]) -> None:
+        seen = {id(p) for group in self.param_groups for p in group["params"]}
+        for i, p in enumerate(params):
+            if not isinstance(p, Tensor) or not dtypes.is_float(p.dtype):
+                what = f"a tensor of {p.dtype}" if isinstance(p, Tensor) else repr(type(p).__name__)
+                raise DTypeError(self._name, f"params[{i}] is {what}", got=p, wanted="a tensor of a floating dtype")
+            if id(p) in seen:
+                raise ConfigError(self._name, f"params[{i}], of shape {p.shape}, is given twice", got=i, wanted="each once",
+                                  hint="model.parameters() gives tied weights once")  # fmt: skip
+            seen.add(id(p))
+
+    def _bundled(self, params: list[tuple[Tensor, int]]) -> list[Bundle]:
+        """The fewest bundles for parameters with their step counts."""
+        kinds: dict[tuple[bool, int], list[Tensor]] = {}
+        for p, step in params:
+            kinds.setdefault((p.dtype == np.float64, step), []).append(p)
+        return [Bundle(group, len(self._moments), step) for (_, step), group in kinds.items()]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group; setting it sets that of every group, in place."""
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = value
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient. The others keep their value, moments and step count."""
+        with no_grad():
+            for group, bundles in zip(self.param_groups, self._bundles, strict=True):
+                for bundle in list(bundles):
+                    gradients = [p.grad for p in bundle.params]
+                    found = [g for g in gradients if g is not None]
+                    if found and len(found) < len(gradients):
+                        at = bundles.index(bundle)
+                        bundles[at : at + 1] = bundle.split()
+                        bundle, found = bundles[at], [p.grad for p in bundles[at].params if p.grad is not None]
+                    if found:
+                        self._update(bundle, group, found)
+
+    def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
+        raise NotImplementedError
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients; or, with set_to_none=False, write zeros over them."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
+                elif p.grad is not None:
+                    p.grad.assign(0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot in PyTorch's layout: {"state": {index: {"step", moments...}}, "param_groups": [{settings..., "params": indices}]}.
+
+        Parameters are numbered through all groups; one that was never updated has no state. Training on does not change it.
+        """
+        index = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        state: dict[int, dict[str, Any]] = {}
+        for bundle in (b for bundles in self._bundles for b in bundles if b.step.data):
+            for p, moments in bundle.views():
+                named = zip(self._moments, moments, strict=True)
+                state[index[id(p)]] = {"step": int(bundle.step.data), **{name: Tensor(m) for name, m in named}}
+        groups = [{**group.data, "params": [index[id(p)] for p in group["params"]]} for group in self.param_groups]
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over moments, step counts and settings of `state_dict()`, made by an optimizer of the same kind with groups of the same sizes.
+
+        Raises StateDictError, and changes nothing, if they do not fit.
+        """
+        if not {"state", "param_groups"} <= set(state_dict):
+            raise StateDictError(self._name, "no state of an optimizer", got=sorted(state_dict), wanted=["state", "param_groups"])
+        groups, state = list(state_dict["param_groups"]), dict(state_dict["state"])
+        settings = [self._fitting(own, group) for own, group in zip(self.param_groups, groups, strict=False)]
+        sizes, own_sizes = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
+        if sizes != own_sizes:
+            raise StateDictError(self._name, f"groups of {sizes} parameters for groups of {own_sizes}", got=sizes, wanted=own_sizes)
+        numbers = [i for group in groups for i in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        entries = {id(p): self._entry(i, p, state[i]) for i, p in zip(numbers, params, strict=True) if i in state}
+        for at, (own, new) in enumerate(zip(self.param_groups, settings, strict=True)):
+            own.update(new)
+            self._bundles[at] = self._bundled([(p, entries[id(p)][0] if id(p) in entries else 0) for p in own["params"]])
+            for p, moments in (view for bundle in self._bundles[at] for view in bundle.views()):
+                for to, source in zip(moments, entries.get(id(p), (0, []))[1], strict=False):
+                    to[...] = source
+
+    def _fitting(self, own: ParamGroup, group: Mapping[str, Any]) -> dict[str, Any]:
+        missing = [name for name in self._settings if name not in group]
+        if missing:
+            raise StateDictError(self._name, f"the state has no setting {missing[0]!r}: it is of another kind of optimizer",
+                                 got=sorted(group), wanted=self._settings)  # fmt: skip
+        kept = (*self.defaults, "initial_lr")
+        return {name: _checked(self._name, name, group[name]) for name in kept if name in group}
+
+    def _entry(self, i: Any, p: Tensor, entry: Mapping[str, Any]) -> tuple[int, list[dtypes.Array]]:
+        missing = [name for name in ("step", *self._moments) if name not in entry]
+        if missing:
+            raise StateDictError(self._name, f"the state of parameter {i} has no {missing[0]!r}", got=sorted(entry), wanted=self._moments)
+        moments = [np.asarray(entry[name]) for name in self._moments]
+        for name, m in zip(self._moments, moments, strict=True):
+            if m.shape != p.shape:
+                raise StateDictError(self._name, f"{name} of parameter {i} has shape {m.shape}, the parameter {p.shape}",
+                                     got=m.shape, wanted=p.shape)  # fmt: skip
+        return int(entry["step"]), moments
+
+    def __repr__(self) -> str:
+        return f"{self._name}({'; '.join(_spelled(group) for group in self.param_groups)})"

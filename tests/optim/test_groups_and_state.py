@@ -1,0 +1,208 @@
+"""Parameter groups, settings that change in place, saving and loading, and what is refused."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+from minigrad import Tensor, optim
+from minigrad.errors import ConfigError, DTypeError, StateDictError
+
+
+def parameter(*values):
+    p = Tensor(list(values), requires_grad=True)
+    p.grad = Tensor([0.5] * len(values))
+    return p
+
+
+def test_groups_have_settings_of_their_own_and_defaults_for_the_rest():
+    a, b = parameter(1.0), parameter(1.0)
+    optimizer = optim.SGD([{"params": [a], "lr": 0.5}, {"params": [b]}], lr=0.1)
+    optimizer.step()
+    assert (a.item(), b.item()) == (0.75, np.float32(1 - np.float32(0.1) * np.float32(0.5)))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.1]
+
+
+def test_setting_lr_changes_every_group_in_place():
+    optimizer = optim.AdamW([{"params": [parameter(1.0)], "lr": 0.5}, {"params": [parameter(1.0)]}])
+    leaves = [group.settings for group in optimizer.param_groups]
+    memory = [leaf.data for leaf in leaves]
+    optimizer.lr = 0.25
+    assert optimizer.lr == 0.25
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+    assert all(group.settings is leaf for group, leaf in zip(optimizer.param_groups, leaves, strict=True))
+    assert all(leaf.data is m and leaf.data[0] == 0.25 for leaf, m in zip(leaves, memory, strict=True))
+
+
+def test_every_way_of_writing_a_setting_reaches_the_next_step():
+    p = parameter(1.0)
+    optimizer = optim.SGD([p], lr=0.1)
+    optimizer.param_groups[0].update(lr=0.0)
+    optimizer.step()
+    assert p.item() == 1.0
+    optimizer.param_groups[0]["lr"] = 1.0
+    optimizer.step()
+    assert p.item() == 0.5
+
+
+def test_named_parameters_and_tinygrads_b1_b2_are_taken():
+    optimizer = optim.Adam([("w", parameter(1.0)), ("b", parameter(1.0))], b1=0.8, b2=0.9)
+    assert optimizer.param_groups[0]["param_names"] == ["w", "b"]
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+
+
+def test_a_generator_of_parameters_is_enough():
+    p = parameter(1.0)
+    optim.SGD((p for _ in range(1)), lr=1.0).step()
+    assert p.item() == 0.5
+
+
+def test_a_repr_is_the_constructor():
+    assert repr(optim.AdamW([parameter(1.0)], lr=0.1)) == "AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"
+    assert repr(optim.SGD([parameter(1.0)]).param_groups[0]).startswith("ParamGroup(1 tensors, lr=0.001, momentum=0.0")
+
+
+def test_zero_grad_forgets_or_writes_zeros():
+    p = parameter(1.0, 2.0)
+    optimizer, gradient = optim.SGD([p]), p.grad
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad is gradient
+    assert p.grad.tolist() == [0.0, 0.0]
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "bad"),
+    [
+        ("lr", -1e-3), ("lr", math.nan), ("lr", math.inf), ("betas", (1.0, 0.9)), ("betas", (0.9, 1.0)), ("betas", (-0.1, 0.9)),
+        ("betas", (math.nan, 0.9)), ("eps", -1.0), ("weight_decay", -0.1),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused_when_given_and_when_written(setting, bad):
+    with pytest.raises(ConfigError) as caught:
+        optim.AdamW([parameter(1.0)], **{setting: bad})
+    assert setting.rstrip("s") in str(caught.value)
+    optimizer = optim.AdamW([parameter(1.0)])
+    before = optimizer.param_groups[0].settings.data.copy()
+    with pytest.raises(ConfigError):
+        optimizer.param_groups[0][setting] = bad
+    assert np.array_equal(optimizer.param_groups[0].settings.data, before)
+
+
+@pytest.mark.parametrize("settings", [{"nesterov": True}, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}])
+def test_nesterov_wants_momentum_without_dampening(settings):
+    with pytest.raises(ConfigError):
+        optim.SGD([parameter(1.0)], **settings)
+
+
+def test_a_parameter_given_twice_is_refused():
+    p = parameter(1.0)
+    for params in ([p, p], [{"params": [p]}, {"params": [p]}]):
+        with pytest.raises(ConfigError, match="twice"):
+            optim.AdamW(params)
+
+
+def test_what_is_no_list_of_floating_tensors_is_refused():
+    with pytest.raises(ConfigError, match="no parameters"):
+        optim.AdamW([])
+    with pytest.raises(DTypeError, match="one tensor"):
+        optim.AdamW(parameter(1.0))
+    with pytest.raises(DTypeError, match=r"params\[1\]"):
+        optim.AdamW([parameter(1.0), np.zeros(3)])
+    with pytest.raises(DTypeError, match="int64"):
+        optim.AdamW([Tensor([1, 2])])
+    with pytest.raises(ConfigError, match="learning_rate"):
+        optim.AdamW([{"params": [parameter(1.0)], "learning_rate": 0.1}])
+
+
+# --- state
+
+KINDS = [
+    lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9, nesterov=True),
+    lambda ps: optim.Adam(ps, lr=0.1, weight_decay=0.1),
+    lambda ps: optim.AdamW([{"params": ps[:1], "lr": 0.3}, {"params": ps[1:]}], lr=0.1),
+]
+
+
+def three(seed):
+    rng = np.random.default_rng(seed)
+    return [Tensor(rng.normal(size=s).astype(np.float32), requires_grad=True) for s in [(5, 3), (3,), (2,)]]
+
+
+def steps(optimizer, params, seed, n=4):
+    rng = np.random.default_rng(seed)
+    for i in range(n):
+        for p in params:
+            p.grad = Tensor(rng.normal(size=p.shape).astype(np.float32))
+        params[2].grad = None if i % 2 else params[2].grad
+        optimizer.step()
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_going_on_from_a_saved_state_is_going_on_without_a_break(make):
+    params = three(0)
+    optimizer = make(params)
+    steps(optimizer, params, 1)
+    saved, weights = optimizer.state_dict(), [p.data.copy() for p in params]
+    steps(optimizer, params, 2)
+    resumed = [Tensor(w, requires_grad=True) for w in weights]
+    again = make(resumed)
+    again.load_state_dict(saved)
+    steps(again, resumed, 2)
+    for p, q in zip(params, resumed, strict=True):
+        assert np.array_equal(p.data, q.data)
+
+
+def test_a_saved_state_does_not_change_as_training_goes_on():
+    params = three(0)
+    optimizer = optim.AdamW(params)
+    steps(optimizer, params, 1)
+    saved = optimizer.state_dict()
+    before = copy.deepcopy(saved)
+    steps(optimizer, params, 2)
+    optimizer.lr = 0.5
+    assert saved["param_groups"] == before["param_groups"]
+    for i, entry in saved["state"].items():
+        assert entry["step"] == before["state"][i]["step"]
+        assert np.array_equal(entry["exp_avg"].data, before["state"][i]["exp_avg"].data)
+
+
+def broken(change):
+    params = three(0)
+    optimizer = optim.AdamW(params)
+    steps(optimizer, params, 1)
+    state = optimizer.state_dict()
+    change(state)
+    return state
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s["param_groups"][0]["params"].pop(),
+        lambda s: s["param_groups"].append(s["param_groups"][0]),
+        lambda s: s["param_groups"][0].pop("betas"),
+        lambda s: s["state"][0].pop("exp_avg_sq"),
+        lambda s: s["state"][2].update(exp_avg=Tensor([1.0, 2.0, 3.0])),
+        lambda s: s.pop("state"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change):
+    params = three(5)
+    optimizer = optim.AdamW(params, lr=0.7)
+    steps(optimizer, params, 6)
+    before = optimizer.state_dict()
+    with pytest.raises(StateDictError):
+        optimizer.load_state_dict(broken(change))
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for i, entry in before["state"].items():
+        assert all(np.array_equal(np.asarray(entry[k]), np.asarray(after["state"][i][k])) for k in entry)
+
+
+def test_the_state_of_another_kind_of_optimizer_is_refused():
+    saved = optim.SGD(three(0), momentum=0.9).state_dict()
+    with pytest.raises(StateDictError, match="another kind"):
+        optim.AdamW(three(0)).load_state_dict(saved)
