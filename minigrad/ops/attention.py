@@ -12,6 +12,7 @@ from minigrad.dtypes import Array
 from minigrad.ops.contract import matmul, swap_last
 from minigrad.ops.elementwise import quiet, where
 from minigrad.ops.fused import row_sums, softmax, softmax_in_place
+from minigrad.ops.masks import causal_masks
 from minigrad.primitive import primitive
 
 
@@ -40,7 +41,7 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale:
 
 def hidden_keys(mask: Array | None, offset: int | None, T: int, S: int) -> Array | None:
     """The keys that may not be looked at, as a bool array broadcasting to (..., T, S); None where all may."""
-    hidden = None if offset is None or (T == 1 and offset >= S - 1) else ~np.tri(T, S, offset, dtype=np.bool_)
+    hidden = None if offset is None or (T == 1 and offset >= S - 1) else causal_masks.hidden(T, S, offset)
     if mask is not None:
         blind = ~mask if mask.dtype == np.bool_ else mask == -np.inf
         hidden = blind if hidden is None else hidden | blind
