@@ -16,6 +16,7 @@ from minigrad import autograd, ops
 from minigrad.autograd import MODE, UNDER_NO_GRAD, Node, user_line
 from minigrad.dtypes import Array, DType, as_dtype, bool_, cast, computing, float32, is_float, is_half, name, promote
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
+from minigrad.heap import keep_freed_memory
 from minigrad.primitive import Primitive
 from minigrad.tensor.creation import Creation
 from minigrad.tensor.elementwise import Arithmetic, Elementwise
@@ -325,3 +326,4 @@ def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any]
 
 
 _wrap = Tensor._wrap
+keep_freed_memory()
