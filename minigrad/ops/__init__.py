@@ -1,5 +1,34 @@
 """The ops, by name: `ops.tanh(x)` works on arrays and on Tensors. See docs/design.md for what an op is."""
 
+from minigrad.ops.activation import (
+    celu as celu,
+    elu as elu,
+    gelu as gelu,
+    hardsigmoid as hardsigmoid,
+    hardswish as hardswish,
+    hardtanh as hardtanh,
+    leaky_relu as leaky_relu,
+    logsigmoid as logsigmoid,
+    mish as mish,
+    quick_gelu as quick_gelu,
+    relu6 as relu6,
+    selu as selu,
+    silu as silu,
+    softplus as softplus,
+    softsign as softsign,
+)
+from minigrad.ops.arrange import (
+    diagonal as diagonal,
+    meshgrid as meshgrid,
+    one_hot as one_hot,
+    pad_by as pad_by,
+    repeat as repeat,
+    repeat_interleave as repeat_interleave,
+    roll as roll,
+    tril as tril,
+    triu as triu,
+    unflatten as unflatten,
+)
 from minigrad.ops.attention import (
     attention as attention,
     attention_grad as attention_grad,
@@ -40,8 +69,22 @@ from minigrad.ops.contract import (
     matmul as matmul,
     swap_last as swap_last,
 )
+from minigrad.ops.convolve import (
+    avg_pool2d as avg_pool2d,
+    conv as conv,
+    fold as fold,
+    max_pool2d as max_pool2d,
+    unfold as unfold,
+)
+from minigrad.ops.einsum import (
+    einsum as einsum,
+)
 from minigrad.ops.elementwise import (
     add as add,
+    bitwise_and as bitwise_and,
+    bitwise_not as bitwise_not,
+    bitwise_or as bitwise_or,
+    bitwise_xor as bitwise_xor,
     clamp as clamp,
     div as div,
     equal as equal,
@@ -53,6 +96,8 @@ from minigrad.ops.elementwise import (
     isfinite as isfinite,
     isinf as isinf,
     isnan as isnan,
+    left_shift as left_shift,
+    lerp as lerp,
     less as less,
     less_equal as less_equal,
     logical_and as logical_and,
@@ -65,6 +110,7 @@ from minigrad.ops.elementwise import (
     mul as mul,
     neg as neg,
     not_equal as not_equal,
+    right_shift as right_shift,
     share as share,
     sub as sub,
     where as where,
@@ -86,8 +132,25 @@ from minigrad.ops.heads import (
     split_heads as split_heads,
 )
 from minigrad.ops.index import (
+    add_along as add_along,
+    add_at as add_at,
     embedding as embedding,
     embedding_grad as embedding_grad,
+    last_along as last_along,
+    last_at as last_at,
+    nonzero as nonzero,
+    put as put,
+    put_along as put_along,
+    take as take,
+    take_along as take_along,
+)
+from minigrad.ops.loss import (
+    batchnorm as batchnorm,
+    binary_crossentropy as binary_crossentropy,
+    binary_crossentropy_logits as binary_crossentropy_logits,
+    cross_entropy_loss as cross_entropy_loss,
+    mse as mse,
+    nll_loss as nll_loss,
 )
 from minigrad.ops.movement import (
     alias as alias,
@@ -107,6 +170,9 @@ from minigrad.ops.philox import (
     dropout as dropout,
     philox as philox,
 )
+from minigrad.ops.rearrange import (
+    rearrange as rearrange,
+)
 from minigrad.ops.reduce import (
     all as all,
     any as any,
@@ -116,12 +182,36 @@ from minigrad.ops.reduce import (
     max as max,
     mean as mean,
     min as min,
+    std as std,
+    std_mean as std_mean,
     sum as sum,
     tie_shares as tie_shares,
     var as var,
+    var_mean as var_mean,
+)
+from minigrad.ops.scan import (
+    cummax as cummax,
+    cummax_index as cummax_index,
+    cumprod as cumprod,
+    cumsum as cumsum,
+    logcumsumexp as logcumsumexp,
+    prod as prod,
+    recurrence as recurrence,
+)
+from minigrad.ops.scatter import (
+    scatter as scatter,
+    scatter_reduce as scatter_reduce,
+)
+from minigrad.ops.sort import (
+    argsort as argsort,
+    sort as sort,
+    topk as topk,
 )
 from minigrad.ops.special import (
     erf as erf,
+    erfc as erfc,
+    gauss as gauss,
+    logaddexp as logaddexp,
 )
 from minigrad.ops.update import (
     adam_ as adam_,

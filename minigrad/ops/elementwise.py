@@ -1,6 +1,6 @@
 """Elementwise ops: one number in, one number out, with numpy's broadcasting.
 
-Arithmetic, comparison, rounding, and the functions of calculus. Activations composed of these are in `activation`.
+Arithmetic, comparison, logic and bits. The functions of calculus are in `calculus`, activations in `activation`.
 """
 
 from __future__ import annotations
@@ -187,6 +187,11 @@ def _(g, _y, condition, _a, _b):
     return None, where(condition, g, 0), where(condition, 0, g)
 
 
+def lerp(a: Any, b: Any, weight: Any) -> Any:
+    """a + weight (b - a): a at 0, b at 1."""
+    return a + (b - a) * weight
+
+
 @primitive(kind="elementwise")
 def zeros_like(x: Array) -> Array:
     """Zeros of the shape and dtype of x."""
@@ -277,3 +282,42 @@ def isinf(x: Array) -> Array:
 def isfinite(x: Array) -> Array:
     """True where x is neither NaN nor infinite."""
     return np.isfinite(x)
+
+
+# --- the bits of integers (of bools: their truth values): no gradients
+
+
+@primitive(kind="elementwise", dtype="same")
+def bitwise_and(a: Array, b: Array) -> Array:
+    """a & b. Raises DTypeError for floats, as all bitwise ops do."""
+    return np.bitwise_and(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def bitwise_or(a: Array, b: Array) -> Array:
+    """a | b."""
+    return np.bitwise_or(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def bitwise_xor(a: Array, b: Array) -> Array:
+    """a ^ b."""
+    return np.bitwise_xor(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def bitwise_not(x: Array) -> Array:
+    """~x: for bools, not x."""
+    return np.bitwise_not(x)
+
+
+@primitive(kind="elementwise", dtype="same")
+def left_shift(a: Array, b: Array) -> Array:
+    """a * 2 ** b, for integers."""
+    return np.left_shift(a, b)
+
+
+@primitive(kind="elementwise", dtype="same")
+def right_shift(a: Array, b: Array) -> Array:
+    """floor(a / 2 ** b), for integers."""
+    return np.right_shift(a, b)

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import IndexRangeError, ShapeError
-from minigrad.ops.calculus import exp
+from minigrad.ops.calculus import exp, sqrt
 from minigrad.ops.elementwise import equal, guard_mul, quiet, where
 from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
@@ -167,3 +167,18 @@ def argmax(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array
 def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array:
     """The index of the first smallest element along `axis` (None: in the flattened tensor), as int64."""
     return np.argmin(_not_empty(x, axis, "argmin"), axis=axis, keepdims=keepdim)
+
+
+def std(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Any:
+    """The standard deviation along `axis`: sqrt(var)."""
+    return sqrt(var(x, axis=axis, keepdim=keepdim, correction=correction))
+
+
+def var_mean(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Any, Any]:
+    """The variance and the mean along `axis`."""
+    return var(x, axis=axis, keepdim=keepdim, correction=correction), mean(x, axis=axis, keepdim=keepdim)
+
+
+def std_mean(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Any, Any]:
+    """The standard deviation and the mean along `axis`."""
+    return std(x, axis=axis, keepdim=keepdim, correction=correction), mean(x, axis=axis, keepdim=keepdim)

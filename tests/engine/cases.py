@@ -13,6 +13,7 @@ import numpy as np
 
 from minigrad import functional as F, ops
 from tests import formulas as f, oracle as o
+from tests.engine.more_cases import MORE_CASES
 from tests.engine.table import POSITIVE, REAL, Case, N
 
 V, VV, VVV = ((N,),), ((N,), (N,)), ((N,), (N,), (N,))
@@ -186,7 +187,7 @@ FUNCTIONS = [
     Case("a whole GPT block", gpt_block, f.gpt_block, f.GPT_SHAPES, wide=0, budget=64, second=False),
 ]  # fmt: skip
 
-CASES = [*ELEMENTWISE, *REDUCTIONS, *MOVEMENT, *FUSED, *FUNCTIONS]
+CASES = [*ELEMENTWISE, *REDUCTIONS, *MOVEMENT, *FUSED, *FUNCTIONS, *MORE_CASES]
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ class Exact:
 A = np.array([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan, 1.5, 3.0])
 B = np.array([0.0, 1.0, 1.5, np.nan, np.inf, 5e-324, np.nan, -1.5, 0.0])
 TIES = np.array([[3.0, 1.0, 3.0], [0.0, 5.0, 5.0]])
+BITS = np.array([5, -3, 0, 1 << 40])
 EXACT = [
     *(Exact(op.name, op, getattr(np, op.name), (A, B)) for op in (
         ops.equal, ops.not_equal, ops.less, ops.less_equal, ops.greater, ops.greater_equal,
@@ -211,4 +213,16 @@ EXACT = [
     Exact("all", lambda x: ops.all(x, axis=1, keepdim=True), lambda x: x.all(1, keepdims=True), (TIES,)),
     Exact("argmax", lambda x: ops.argmax(x, axis=1), lambda x: x.argmax(1), (TIES,)),
     Exact("argmin", lambda x: ops.argmin(x), lambda x: x.argmin(), (TIES,)),
+    *(Exact(op.name, op, getattr(np, op.name), (BITS, BITS[::-1].copy())) for op in (
+        ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor)),
+    Exact("bitwise_not", ops.bitwise_not, np.invert, (BITS,)),
+    Exact("left_shift", ops.left_shift, np.left_shift, (BITS, np.array([0, 1, 2, 3]))),
+    Exact("right_shift", ops.right_shift, np.right_shift, (BITS, np.array([0, 1, 2, 3]))),
+    Exact("argsort", lambda x: ops.argsort(x, axis=1), lambda x: np.argsort(x, axis=1, kind="stable"), (TIES,)),
+    Exact("cummax_index", lambda x: ops.cummax_index(x, axis=1), lambda x: np.array([[0, 0, 2], [0, 1, 2]]), (TIES,)),
+    Exact("nonzero", ops.nonzero, np.argwhere, (TIES,)),
+    Exact("one_hot", lambda i: ops.one_hot(i, num_classes=3), lambda i: np.eye(3, dtype=np.int64)[i], (INDEX,)),
+    Exact("last_along", lambda i: ops.last_along(i, axis=1, shape=(2, 3)), lambda i: np.array([[0, 1, 1], [1, 0, 1]], bool), (INDEX,)),
+    Exact("last_at", lambda i: ops.last_at(i, spec=(ops.index.ARRAY,), shape=(4,)), lambda i: np.array([0, 1, 1], bool),
+          (np.array([-1, 0, 3]),)),
 ]  # fmt: skip

@@ -1,0 +1,102 @@
+"""Activations, composed of the functions of calculus; relu, sigmoid and tanh are there, gelu's fast tanh form is in `fused`.
+
+None has a rule of its own. Each is written so that nothing overflows and nothing cancels; the gradients at the joints are PyTorch's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from minigrad.errors import ConfigError
+from minigrad.ops.calculus import abs, expm1, sigmoid, tanh
+from minigrad.ops.elementwise import greater, greater_equal, less_equal, mul, where
+from minigrad.ops.fused import gelu_tanh
+from minigrad.ops.special import erfc, logaddexp
+from minigrad.primitive import T
+
+_SQRT_HALF = 0.7071067811865476
+# The constants of Klambauer et al. 2017, for which activations keep mean 0 and variance 1.
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+def softplus(x: T, beta: float = 1.0) -> T:
+    """log(1 + exp(beta x)) / beta, without overflow: a smooth relu."""
+    y = logaddexp(x if beta == 1 else mul(x, beta), 0)
+    return y if beta == 1 else mul(y, 1 / beta)
+
+
+def logsigmoid(x: T) -> T:
+    """log(sigmoid(x)) = -softplus(-x)."""
+    return mul(softplus(mul(x, -1)), -1)
+
+
+def softsign(x: Any) -> Any:
+    """x / (1 + |x|)."""
+    return x / (1 + abs(x))
+
+
+def silu(x: T) -> T:
+    """x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
+    return mul(x, sigmoid(x))
+
+
+def quick_gelu(x: T) -> T:
+    """x sigmoid(1.702 x): the approximation of gelu that CLIP uses."""
+    return mul(x, sigmoid(mul(x, 1.702)))
+
+
+def mish(x: T) -> T:
+    """x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
+    return mul(x, tanh(softplus(x)))
+
+
+def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
+    """x Phi(x), Phi the normal distribution function: "none" by erfc, to the last digits of both tails; "tanh" by GPT-2's formula.
+
+    Raises ConfigError for another `approximate`. From Hendrycks and Gimpel 2016, arXiv:1606.08415.
+    """
+    if approximate == "tanh":
+        return gelu_tanh(x)[0]
+    if approximate != "none":
+        raise ConfigError("gelu", f"approximate={approximate!r}", got=approximate, wanted=("none", "tanh"), hint='"none" or "tanh"')
+    return mul(x, erfc(x * -_SQRT_HALF)) * 0.5
+
+
+def relu6(x: Any) -> Any:
+    """min(relu(x), 6). The gradient at 0 and at 6 is 0."""
+    return hardtanh(x, 0.0, 6.0)
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """x where x > 0, else negative_slope x."""
+    return where(greater(x, 0), x, x * negative_slope)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
+    return where(greater(x, 0), x, expm1(x) * alpha)
+
+
+def selu(x: Any) -> Any:
+    """1.0507 elu(x, 1.67326). From Klambauer et al. 2017, arXiv:1706.02515."""
+    return elu(x, _SELU_ALPHA) * _SELU_SCALE
+
+
+def celu(x: Any, alpha: float = 1.0) -> Any:
+    """x where x > 0, else alpha (exp(x / alpha) - 1). From Barron 2017, arXiv:1704.07483."""
+    return where(greater(x, 0), x, expm1(x / alpha) * alpha)
+
+
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    """x between min_val and max_val, these beyond them. The gradient at the bounds is 0 (that of clamp is 1)."""
+    return where(less_equal(x, min_val), min_val, where(greater_equal(x, max_val), max_val, x))
+
+
+def hardsigmoid(x: Any) -> Any:
+    """relu6(x + 3) / 6: a sigmoid of three straight lines."""
+    return relu6(x + 3) * (1 / 6)
+
+
+def hardswish(x: Any) -> Any:
+    """x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
+    return x * hardsigmoid(x)

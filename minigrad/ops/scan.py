@@ -1,0 +1,133 @@
+"""Scans: running sums, products, maxima along an axis; and the product of an axis, whose rule needs them.
+
+The rules of cumprod and logcumsumexp are linear recurrences s_k = a_k s_(k-1) + b_k, of which `recurrence` is the op. Nothing is divided, so
+zeros in a product are no special case, at any order of derivative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.ops.calculus import exp
+from minigrad.ops.elementwise import equal, guard_mul, isinf, logical_and, quiet, where
+from minigrad.ops.index import take_along
+from minigrad.ops.movement import flip, pad, permute, reshape
+from minigrad.ops.reduce import Axis, axes, spread
+from minigrad.primitive import primitive
+
+
+def _wide(x: Array) -> Any:
+    """The dtype to add up in: float64 for floats, so that a running sum of a million float32 keeps its digits."""
+    return np.float64 if x.dtype.kind == "f" else None
+
+
+def _back(x: Any, axis: int) -> Any:
+    return flip(x, axis=(axis,))
+
+
+def _shifted(x: Any, axis: int, by: int, value: float) -> Any:
+    """x moved by 1 or -1 places along `axis`; `value` comes in, what falls off is lost."""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (by, -by)
+    return pad(x, widths=tuple(widths), value=value)
+
+
+@primitive(kind="reduce")
+def cumsum(x: Array, *, axis: int) -> Array:
+    """The sums of the first 1, 2, ... elements along `axis`. Floats are added in float64, bools and small integers in int64."""
+    y = np.cumsum(x, axis=axis, dtype=_wide(x))
+    return y.astype(x.dtype, copy=False) if x.dtype.kind == "f" else y
+
+
+@cumsum.vjp
+def _(g, _y, _x, *, axis):
+    return (_back(cumsum(_back(g, axis), axis=axis), axis),)
+
+
+@primitive(kind="reduce")
+def recurrence(a: Array, b: Array, *, axis: int) -> Array:
+    """s_0 = b_0, s_k = a_k s_(k-1) + b_k along `axis`; a and b have the same shape."""
+    y = np.empty(b.shape, np.result_type(a, b))
+    rows, factors, terms = (np.moveaxis(v, axis, 0) for v in (y, a, b))
+    for k in range(len(rows)):
+        rows[k] = factors[k] * rows[k - 1] + terms[k] if k else terms[k]
+    return y
+
+
+@recurrence.vjp
+def _(g, y, a, _b, *, axis):
+    # The transpose runs backwards: r_k = g_k + a_(k+1) r_(k+1).
+    r = _back(recurrence(_back(_shifted(a, axis, -1, 0.0), axis), _back(g, axis), axis=axis), axis)
+    return r * _shifted(y, axis, 1, 0.0), r
+
+
+@primitive(kind="reduce")
+@quiet
+def cumprod(x: Array, *, axis: int) -> Array:
+    """The products of the first 1, 2, ... elements along `axis`."""
+    return np.cumprod(x, axis=axis)
+
+
+@cumprod.vjp
+def _(g, _y, x, *, axis):
+    # d y_i / d x_k = (product before k) (product from k + 1 to i): the first factor once more a cumprod, the sum over i a recurrence.
+    after = _back(recurrence(_back(_shifted(x, axis, -1, 0.0), axis), _back(g, axis), axis=axis), axis)
+    return (cumprod(_shifted(x, axis, 1, 1.0), axis=axis) * after,)
+
+
+@primitive(kind="reduce")
+@quiet
+def prod(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
+    """The product along `axis`; of nothing, 1. Each element's derivative is the product of all others, zeros among them or not."""
+    return np.prod(x, axis=axes(axis, x.ndim, "prod"), keepdims=keepdim)
+
+
+@prod.vjp
+def _(g, _y, x, *, axis=None, keepdim=False):
+    gone = axes(axis, x.ndim, "prod")
+    kept = tuple(i for i in range(x.ndim) if i not in gone)
+    row = permute(x, order=(*kept, *gone))
+    ordered = row.shape
+    row = reshape(row, shape=(*ordered[: len(kept)], int(np.prod(ordered[len(kept) :]))))
+    last = row.ndim - 1
+    before = cumprod(_shifted(row, last, 1, 1.0), axis=last)
+    after = _back(cumprod(_back(_shifted(row, last, -1, 1.0), last), axis=last), last)
+    back = tuple(int(i) for i in np.argsort((*kept, *gone)))
+    return (guard_mul(spread(g, axis, x.shape), permute(reshape(before * after, shape=ordered), order=back)),)
+
+
+@primitive(kind="reduce")
+def cummax_index(x: Array, *, axis: int) -> Array:
+    """Where the largest of the first 1, 2, ... elements along `axis` stands: the last of equals, and the first NaN for good. int64."""
+    top = np.maximum.accumulate(x, axis=axis)
+    place = np.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - axis % x.ndim - 1))
+    return np.maximum.accumulate(np.where((x == top) | np.isnan(x), place, 0), axis=axis)
+
+
+def cummax(x: Any, *, axis: int) -> tuple[Any, Any]:
+    """The largest of the first 1, 2, ... elements along `axis`, and its index. The gradient goes to that one."""
+    index = cummax_index(x, axis=axis)
+    return take_along(x, index, axis=axis), index
+
+
+@primitive(kind="reduce", dtype="float")
+@quiet
+def logcumsumexp(x: Array, *, axis: int) -> Array:
+    """log of the sums of the first 1, 2, ... elements' exponentials, without overflow. Computed in float64."""
+    return np.logaddexp.accumulate(x, axis=axis, dtype=np.float64).astype(x.dtype)
+
+
+@logcumsumexp.vjp
+def _(g, y, x, *, axis):
+    # sum over i >= k of g_i exp(x_k - y_i) = exp(x_k - y_k) r_k,  r_k = g_k + exp(y_k - y_(k+1)) r_(k+1): no exponent above 0.
+    decay = exp(_difference(_shifted(y, axis, 1, 0.0), y))
+    r = _back(recurrence(_back(_shifted(decay, axis, -1, 0.0), axis), _back(g, axis), axis=axis), axis)
+    return (guard_mul(r, where(equal(x, -np.inf), 0, exp(_difference(x, y)))),)
+
+
+def _difference(a: Any, b: Any) -> Any:
+    """a - b, and 0 for two equal infinities."""
+    return where(logical_and(equal(a, b), isinf(a)), 0, a - b)

@@ -1,0 +1,77 @@
+"""Scatter: writing, adding and reducing elements into the places that an index names. Composed of the ops in `index`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import float32, is_float
+from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.elementwise import equal, greater, maximum, where
+from minigrad.ops.index import add_along, put_along
+from minigrad.ops.movement import cast, cat, getitem, pad, permute, reshape
+from minigrad.ops.reduce import axes, max, min
+from minigrad.ops.scan import prod
+
+_NEUTRAL = {"prod": 1.0, "amax": -np.inf, "amin": np.inf}
+_REDUCED = {"prod": prod, "amax": max, "amin": min}
+
+
+def scatter(x: Any, index: Any, src: Any, *, axis: int, reduce: str | None = None) -> Any:
+    """x with y[.., index[i, j, ...], ..] = src[i, j, ...], the index standing on `axis`; of several writers to one place the last wins.
+
+    reduce="add" or "multiply" combines src with what is there instead. src: a tensor, or a number for all places.
+    """
+    if reduce is None:
+        return put_along(x, _cut(src, index, "scatter"), index, axis=axis)
+    if reduce not in ("add", "multiply"):
+        raise ConfigError("scatter", f"reduce={reduce!r}", got=reduce, wanted=(None, "add", "multiply"))
+    return scatter_reduce(x, index, src, axis=axis, reduce="sum" if reduce == "add" else "prod")
+
+
+def scatter_reduce(x: Any, index: Any, src: Any, *, axis: int, reduce: str, include_self: bool = True) -> Any:
+    """The elements of src that share a place, and the element of x there, made one: reduce="sum", "prod", "mean", "amax" or "amin".
+
+    include_self=False: places that something is written to forget what x has there. "amax" and "amin" split their gradient among ties.
+    "prod", "amax" and "amin" work on a table of size (index elements) x (size of x along `axis`).
+    """
+    if reduce not in ("sum", "mean", *_NEUTRAL):
+        raise ConfigError("scatter_reduce", f"reduce={reduce!r}", got=reduce, wanted=("sum", "prod", "mean", "amax", "amin"))
+    (axis,) = axes(axis, x.ndim, "scatter_reduce")
+    src = _cut(src, index, "scatter_reduce")
+    if not hasattr(src, "shape"):
+        src = where(equal(index, index), src, 0.0)  # a number, at every place of the index
+    count = add_along(np.ones(index.shape), index, axis=axis, shape=x.shape)
+    kept = x if include_self else where(greater(count, 0), _NEUTRAL.get(reduce, 0.0), x)
+    if reduce in ("sum", "mean"):
+        total = kept + add_along(src, index, axis=axis, shape=x.shape)
+        if reduce == "sum":
+            return total
+        return total / cast(maximum(count + int(include_self), 1), dtype=x.dtype if is_float(x.dtype) else float32)
+    return _reduced_by_table(kept, index, src, axis, reduce)
+
+
+def _reduced_by_table(x: Any, index: Any, src: Any, axis: int, reduce: str) -> Any:
+    """Row j of the table has src where it goes to place j, else the neutral element; x itself is one more column."""
+    rows = index.ndim
+    to_back = (*(i for i in range(rows) if i != axis), axis)
+    index, src = permute(index, order=to_back), permute(src, order=to_back)
+    places = np.arange(x.shape[axis]).reshape(-1, 1)
+    hits = equal(reshape(index, shape=(*index.shape[:-1], 1, index.shape[-1])), places)
+    table = where(hits, reshape(src, shape=(*src.shape[:-1], 1, src.shape[-1])), _NEUTRAL[reduce])
+    own = permute(x, order=to_back)
+    widths = (*((0, n - m) for n, m in zip(own.shape, table.shape[:-1], strict=True)), (0, 0))
+    table = cat(pad(table, widths=widths, value=_NEUTRAL[reduce]), reshape(own, shape=(*own.shape, 1)), axis=rows)
+    result: Any = _REDUCED[reduce](table, axis=rows)
+    back = (*range(axis), rows - 1, *range(axis, rows - 1))
+    return permute(result, order=back)
+
+
+def _cut(src: Any, index: Any, call: str) -> Any:
+    """src as far as the index goes."""
+    if not getattr(src, "shape", ()):
+        return src
+    if len(src.shape) != index.ndim or any(n < m for n, m in zip(src.shape, index.shape, strict=True)):
+        raise ShapeError(call, f"src {src.shape} is smaller than index {index.shape}", got=src.shape, wanted=index.shape)
+    return src if src.shape == index.shape else getitem(src, index=tuple(slice(0, n) for n in index.shape))
