@@ -183,13 +183,18 @@ def power(x: Any, p: Any) -> Any:
         return Dual(power(xv, pv), d)
     base, exponent = number(x), number(p)
     y = mp.mpf(0) if base == 0 and exponent > 0 else mp.power(base, exponent)
-    inexact = isinstance(x, Num) and not x.exact and base != 0
-    return Num(y, abs(y) * (1 + (abs(exponent) * x.m / abs(base) if inexact else 0)))
+    terms = mp.mpf(1)
+    if base != 0:
+        terms += abs(exponent) * x.m / abs(base) if isinstance(x, Num) and not x.exact else 0
+        terms += abs(exponent * mp.log(abs(base))) if isinstance(p, Num) and not p.exact else 0
+    return Num(y, max(abs(y) * terms, Num.tiny))
 
 
 def _less_one(p: Any) -> Any:
-    """p - 1 as a Num or Dual that is not counted as a rounded sum: the library knows exponents as constants."""
-    return Dual(_less_one(p.v), p.d) if isinstance(p, Dual) else Num(p.v - 1, None, p.exact)
+    """p - 1. For a fraction it is rounded, which x^(p-1) multiplies by |p - 1| |log x|; integers stay exact."""
+    if isinstance(p, Dual):
+        return Dual(_less_one(p.v), p.d)
+    return Num(p.v - 1, None, p.exact and mp.isint(p.v))
 
 
 def _exp(x: Any) -> Any:
