@@ -152,6 +152,11 @@ from minigrad.ops.loss import (
     mse as mse,
     nll_loss as nll_loss,
 )
+from minigrad.ops.matrix_update import (
+    adafactor_ as adafactor_,
+    muon_ as muon_,
+    newton_schulz as newton_schulz,
+)
 from minigrad.ops.movement import (
     alias as alias,
     assign as assign,
@@ -216,5 +221,6 @@ from minigrad.ops.special import (
 from minigrad.ops.update import (
     adam_ as adam_,
     clip_grad_norm_ as clip_grad_norm_,
+    lion_ as lion_,
     sgd_ as sgd_,
 )

@@ -91,6 +91,34 @@ def sgd_(step: Array, m: Array, *others: Array, changes: int, nesterov: bool) ->
     return step
 
 
+@primitive(kind="effect")
+def lion_(step: Array, m: Array, *others: Array, changes: int) -> Array:
+    """One step of Lion; returns the step count.
+
+    p <- p (1 - lr decay) - lr sign(b1 m + (1 - b1) g);   m <- b2 m + (1 - b2) g
+
+    others: n parameters, settings [lr, b1, b2, decay] in float64, n gradients.   changes: 2 + n.   step: int64, 0-d.
+    m: flat, as long as all parameters together, in their order.   From Chen et al. 2023, arXiv:2302.06675.
+    """
+    lr, b1, b2, decay = others[changes - 2].tolist()
+    step += 1
+    work, scaled = np.empty((2, _PIECE), m.dtype)
+    with np.errstate(all="ignore"):
+        for start, p, g in _pieces(others[: changes - 2], others[changes - 1 :], m.dtype):
+            n = p.size
+            mi, a, b = m[start : start + n], work[:n], scaled[:n]
+            np.multiply(mi, b1, out=a)
+            a += np.multiply(g, 1 - b1, out=b)
+            np.sign(a, out=a)
+            a *= lr
+            if decay:
+                p *= 1 - lr * decay
+            p -= a
+            mi *= b2
+            mi += np.multiply(g, 1 - b2, out=b)
+    return step
+
+
 def _plus(g: Array, factor: float, x: Array, out: Array) -> Array:
     """g + factor * x, written to `out`."""
     np.multiply(x, factor, out=out)

@@ -1,9 +1,26 @@
 """Optimizers, gradient clipping, and learning-rate schedules, with PyTorch's names and numbers."""
 
 from minigrad.optim import lr_scheduler
+from minigrad.optim.adafactor import Adafactor
 from minigrad.optim.adam import Adam, AdamW
 from minigrad.optim.clip import clip_grad_norm_
+from minigrad.optim.groups import decay_groups, grouped
+from minigrad.optim.lion import Lion
+from minigrad.optim.muon import Muon
 from minigrad.optim.optimizer import Optimizer, ParamGroup
 from minigrad.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "ParamGroup", "clip_grad_norm_", "lr_scheduler"]
+__all__ = [
+    "SGD",
+    "Adafactor",
+    "Adam",
+    "AdamW",
+    "Lion",
+    "Muon",
+    "Optimizer",
+    "ParamGroup",
+    "clip_grad_norm_",
+    "decay_groups",
+    "grouped",
+    "lr_scheduler",
+]

@@ -74,6 +74,19 @@ class LambdaLR(LRScheduler):
         return base_lr * self.lr_lambdas[group](step)
 
 
+class ConstantLR(LRScheduler):
+    """lr = base_lr * factor for total_iters steps, then base_lr."""
+
+    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5) -> None:
+        _need("ConstantLR", "factor", factor, 0 <= factor <= 1, "0 <= factor <= 1")
+        _need("ConstantLR", "total_iters", total_iters, total_iters >= 0, "total_iters >= 0")
+        self.factor, self.total_iters = factor, total_iters
+        super().__init__(optimizer)
+
+    def rate(self, base_lr: float, step: int, group: int) -> float:
+        return base_lr * (self.factor if step < self.total_iters else 1)
+
+
 class LinearLR(LRScheduler):
     """lr = base_lr * (from start_factor to end_factor in a straight line over total_iters steps, then end_factor)."""
 
@@ -122,6 +135,37 @@ class WarmupCosineLR(LRScheduler):
         if step >= self.total_steps:
             return self.min_lr
         return _cosine(base_lr, self.min_lr, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
+
+
+class WarmupStableDecayLR(LRScheduler):
+    """From base_lr / warmup_steps up to base_lr in a straight line, level, and down to min_lr in the last decay_steps of total_steps.
+
+    step s < warmup_steps:  base_lr (s + 1) / warmup_steps;   in the decay, with done = (s - (total_steps - decay_steps)) / decay_steps:
+    "linear" min_lr + (base_lr - min_lr) (1 - done),   "sqrt" 1 - sqrt(done) in place of 1 - done,   "cosine" (1 + cos(pi done)) / 2
+
+    From Hu et al. 2024, arXiv:2404.06395; "sqrt" from Hägele et al. 2024, arXiv:2405.18392.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, warmup_steps: int, total_steps: int, decay_steps: int, min_lr: float = 0.0, decay: str = "linear"
+    ) -> None:  # fmt: skip
+        call = "WarmupStableDecayLR"
+        _need(call, "warmup_steps", warmup_steps, warmup_steps >= 0, "warmup_steps >= 0")
+        _need(call, "decay_steps", decay_steps, 0 <= decay_steps <= total_steps - warmup_steps, "0 <= decay_steps <= total_steps - warmup_steps")
+        _need(call, "min_lr", min_lr, min_lr >= 0, "min_lr >= 0")
+        _need(call, "decay", decay, decay in ("linear", "sqrt", "cosine"), "'linear', 'sqrt' or 'cosine'")
+        self.warmup_steps, self.total_steps, self.decay_steps, self.min_lr, self.decay = warmup_steps, total_steps, decay_steps, min_lr, decay
+        super().__init__(optimizer)
+
+    def rate(self, base_lr: float, step: int, group: int) -> float:
+        if step < self.warmup_steps:
+            return base_lr * (step + 1) / self.warmup_steps
+        if step >= self.total_steps:
+            return self.min_lr if self.decay_steps else base_lr
+        done = max(step - (self.total_steps - self.decay_steps), 0) / max(self.decay_steps, 1)
+        if self.decay == "cosine":
+            return _cosine(base_lr, self.min_lr, done)
+        return _line(base_lr, self.min_lr, math.sqrt(done) if self.decay == "sqrt" else done)
 
 
 class SequentialLR(LRScheduler):

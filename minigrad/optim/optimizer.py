@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import UserDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,33 +54,42 @@ def _checked(owner: str, key: str, value: Any) -> Any:
         if not (0 <= b1 < 1 and 0 <= b2 < 1):
             raise ConfigError(owner, f"betas={value} must lie in 0 <= beta < 1", got=value, wanted="0 <= beta < 1")
         return b1, b2
-    if key in ("lr", "eps", "weight_decay", "momentum", "dampening"):
+    if key == "eps" and isinstance(value, tuple | list):
+        return tuple(_checked(owner, key, part) for part in value)
+    if key in ("lr", "eps", "weight_decay", "momentum", "dampening", "clip"):
         value = float(value)
         if not 0 <= value < math.inf:
             raise ConfigError(owner, f"{key}={value} must be a finite number >= 0", got=value, wanted=f"{key} >= 0")
     return value
 
 
+MomentShapes = Callable[[Tensor], Sequence[tuple[int, ...] | None]]
+
+
 class Bundle:
     """Parameters of one dtype that have been updated equally often, with their step count and their flat moments.
 
     Small parameters come first, so that they lie together. A parameter that gets no gradient in some step leaves for a bundle of its own.
+    shapes: of a parameter's moments, one each; None for a moment that it does not have.
     """
 
-    def __init__(self, params: list[Tensor], moments: int, step: int = 0) -> None:
-        self.params = sorted(params, key=lambda p: p.data.size)
+    def __init__(self, params: list[Tensor], shapes: MomentShapes, step: int = 0) -> None:
+        self.params, self.shapes = sorted(params, key=lambda p: p.data.size), shapes
         dtype = np.float64 if self.params[0].dtype == np.float64 else np.float32
-        size = sum(p.data.size for p in self.params)
+        sizes = [[math.prod(shape) if shape is not None else 0 for shape in shapes(p)] for p in self.params]
         self.step = Tensor._wrap(np.array(step, np.int64))
-        self.moments = [Tensor._wrap(np.zeros(size, dtype)) for _ in range(moments)]
+        self.moments = [Tensor._wrap(np.zeros(sum(column), dtype)) for column in zip(*sizes, strict=True)]
 
-    def views(self) -> list[tuple[Tensor, list[dtypes.Array]]]:
-        """Each parameter with its part of each moment, in the parameter's shape, sharing memory."""
-        found, start = [], 0
+    def views(self) -> list[tuple[Tensor, list[dtypes.Array | None]]]:
+        """Each parameter with its part of each moment, in that moment's shape, sharing memory; None for a moment it does not have."""
+        found, starts = [], [0] * len(self.moments)
         for p in self.params:
-            part = slice(start, start + p.data.size)
-            found.append((p, [m.data[part].reshape(p.shape) for m in self.moments]))
-            start += p.data.size
+            parts: list[dtypes.Array | None] = []
+            for i, (m, shape) in enumerate(zip(self.moments, self.shapes(p), strict=True)):
+                size = math.prod(shape) if shape is not None else 0
+                parts.append(None if shape is None else m.data[starts[i] : starts[i] + size].reshape(shape))
+                starts[i] += size
+            found.append((p, parts))
         return found
 
     def split(self) -> list[Bundle]:
@@ -88,16 +97,21 @@ class Bundle:
         parts = []
         for has_grad in (True, False):
             chosen = [(p, moments) for p, moments in self.views() if (p.grad is not None) == has_grad]
-            part = Bundle([p for p, _ in chosen], len(self.moments), int(self.step.data))
+            part = Bundle([p for p, _ in chosen], self.shapes, int(self.step.data))
             for (_, new), (_, old) in zip(part.views(), chosen, strict=True):
-                for to, source in zip(new, old, strict=True):
-                    to[...] = source
+                _copy(new, old)
             parts.append(part)
         return parts
 
 
+def _copy(to: Sequence[dtypes.Array | None], source: Sequence[dtypes.Array | None]) -> None:
+    for new, old in zip(to, source, strict=True):
+        if new is not None and old is not None:
+            new[...] = old
+
+
 class Optimizer:
-    """The base of SGD, Adam and AdamW: groups, checks, state. A subclass names its settings and moments and says `_update`.
+    """The base of all optimizers: groups, checks, state. A subclass names its settings and moments and says `_update`.
 
     params: tensors, or (name, tensor) pairs, or dicts {"params": ..., "lr": ...} of groups with their own settings.
     Raises ConfigError for an empty list, a parameter given twice, or a setting that makes no sense.
@@ -155,7 +169,11 @@ class Optimizer:
         kinds: dict[tuple[bool, int], list[Tensor]] = {}
         for p, step in params:
             kinds.setdefault((p.dtype == np.float64, step), []).append(p)
-        return [Bundle(group, len(self._moments), step) for (_, step), group in kinds.items()]
+        return [Bundle(group, self._moment_shapes, step) for (_, step), group in kinds.items()]
+
+    def _moment_shapes(self, p: Tensor) -> Sequence[tuple[int, ...] | None]:
+        """The shapes of a parameter's moments, None for one that it does not have: the parameter's own, unless an optimizer says otherwise."""
+        return [p.shape] * len(self._moments)
 
     @property
     def lr(self) -> float:
@@ -203,7 +221,7 @@ class Optimizer:
         for bundle in (b for bundles in self._bundles for b in bundles if b.step.data):
             for p, moments in bundle.views():
                 named = zip(self._moments, moments, strict=True)
-                state[index[id(p)]] = {"step": int(bundle.step.data), **{name: Tensor(m) for name, m in named}}
+                state[index[id(p)]] = {"step": int(bundle.step.data), **{name: Tensor(m) for name, m in named if m is not None}}
         groups = [{**group.data, "params": [index[id(p)] for p in group["params"]]} for group in self.param_groups]
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
@@ -226,8 +244,8 @@ class Optimizer:
             own.update(new)
             self._bundles[at] = self._bundled([(p, entries[id(p)][0] if id(p) in entries else 0) for p in own["params"]])
             for p, moments in (view for bundle in self._bundles[at] for view in bundle.views()):
-                for to, source in zip(moments, entries.get(id(p), (0, []))[1], strict=False):
-                    to[...] = source
+                if id(p) in entries:
+                    _copy(moments, entries[id(p)][1])
 
     def _fitting(self, own: ParamGroup, group: Mapping[str, Any]) -> dict[str, Any]:
         missing = [name for name in self._settings if name not in group]
@@ -237,15 +255,15 @@ class Optimizer:
         kept = (*self.defaults, "initial_lr")
         return {name: _checked(self._name, name, group[name]) for name in kept if name in group}
 
-    def _entry(self, i: Any, p: Tensor, entry: Mapping[str, Any]) -> tuple[int, list[dtypes.Array]]:
-        missing = [name for name in ("step", *self._moments) if name not in entry]
+    def _entry(self, i: Any, p: Tensor, entry: Mapping[str, Any]) -> tuple[int, list[dtypes.Array | None]]:
+        shapes = dict(zip(self._moments, self._moment_shapes(p), strict=True))
+        missing = [name for name, shape in [("step", ()), *shapes.items()] if shape is not None and name not in entry]
         if missing:
             raise StateDictError(self._name, f"the state of parameter {i} has no {missing[0]!r}", got=sorted(entry), wanted=self._moments)
-        moments = [np.asarray(entry[name]) for name in self._moments]
-        for name, m in zip(self._moments, moments, strict=True):
-            if m.shape != p.shape:
-                raise StateDictError(self._name, f"{name} of parameter {i} has shape {m.shape}, the parameter {p.shape}",
-                                     got=m.shape, wanted=p.shape)  # fmt: skip
+        moments = [None if shape is None else np.asarray(entry[name]) for name, shape in shapes.items()]
+        for (name, shape), m in zip(shapes.items(), moments, strict=True):
+            if m is not None and m.shape != shape:
+                raise StateDictError(self._name, f"{name} of parameter {i} has shape {m.shape}, wanted is {shape}", got=m.shape, wanted=shape)
         return int(entry["step"]), moments
 
     def __repr__(self) -> str:

@@ -25,6 +25,8 @@ def rates(opt, scheduler, n):
 
 SAME_AS_TORCH = [
     ("LambdaLR", {"lr_lambda": lambda step: 0.95**step}),
+    ("ConstantLR", {}),
+    ("ConstantLR", {"factor": 0.1, "total_iters": 12}),
     ("LinearLR", {}),
     ("LinearLR", {"start_factor": 0.1, "end_factor": 0.5, "total_iters": 12}),
     ("CosineAnnealingLR", {"T_max": 7, "eta_min": 0.01}),
@@ -128,3 +130,29 @@ def test_a_resumed_schedule_goes_on_where_it_was():
 def test_schedules_that_make_no_sense_are_refused(make):
     with pytest.raises(ConfigError):
         make(optimizer())
+
+
+DECAYS = [
+    ("linear", lambda x: 1 - x),
+    ("sqrt", lambda x: 1 - math.sqrt(x)),
+    ("cosine", lambda x: (1 + math.cos(math.pi * x)) / 2),
+]
+
+
+@pytest.mark.parametrize(("decay", "shape"), DECAYS)
+def test_warm_up_stable_decay_goes_up_stays_and_comes_down(decay, shape):
+    opt = optimizer(0.4)
+    found = rates(opt, schedules.WarmupStableDecayLR(opt, 4, 20, 8, min_lr=0.1, decay=decay), 24)
+    wanted = [0.1, 0.2, 0.3, 0.4] + [0.4] * 8 + [0.1 + 0.3 * shape(i / 8) for i in range(8)] + [0.1] * 4
+    assert [lr for (lr,) in found] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_warm_up_stable_decay_without_a_decay_stays_where_it_is():
+    opt = optimizer(0.4)
+    assert [lr for (lr,) in rates(opt, schedules.WarmupStableDecayLR(opt, 2, 5, 0), 7)] == [0.2] + [0.4] * 6
+
+
+@pytest.mark.parametrize("settings", [{"decay_steps": 9}, {"decay_steps": -1}, {"decay": "no"}, {"min_lr": -1.0}])
+def test_warm_up_stable_decay_refuses_what_makes_no_sense(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        schedules.WarmupStableDecayLR(optimizer(), **{"warmup_steps": 2, "total_steps": 10, "decay_steps": 4, **settings})
