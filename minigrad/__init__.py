@@ -2,6 +2,7 @@
 
 from minigrad import functional, ops, random
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from minigrad.compiler import jit
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
 from minigrad.files import load, save
 from minigrad.primitive import primitive
@@ -23,6 +24,7 @@ __all__ = [
     "int32",
     "int64",
     "is_grad_enabled",
+    "jit",
     "load",
     "manual_seed",
     "no_grad",

@@ -1,0 +1,12 @@
+"""The compiler: an annex that listens at the Tensor's door for one whole step and replays it, as one piece of C where there is a compiler.
+
+    jit         the decorator                          record    two recordings compared -> Program
+    program     the typed straight line                passes    Program -> Program
+    replay      numpy                                  lower, emit, layout, compiled    C
+    native      compiler, flags, cache                 blas      numpy's BLAS by pointer
+
+It may import floors 0-4 only; the core never imports it.
+"""
+
+from minigrad.compiler.jit import Step as Step, jit as jit
+from minigrad.compiler.native import NativeError as NativeError

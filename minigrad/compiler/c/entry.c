@@ -1,0 +1,30 @@
+
+/* --- the step: phases[first .. last) in order, on up to `threads` threads; not 0 if an index was out of its range */
+
+static progress_t all_progress[sizeof phases / sizeof *phases];
+
+int step(void *const *p, int first, int last, int threads) {
+    int blas_threads = blas_get_threads ? blas_get_threads() : 0;
+    if (blas_set_threads && blas_threads != 1) blas_set_threads(1);
+    pthread_mutex_lock(&door);
+    atomic_store(&status, 0);
+    threads = MAX(1, MIN(threads, MAX_THREADS));
+    if (threads > 1) hire(threads);
+    uint32_t number = atomic_load(&run_number) + 1;
+    progress = all_progress, all_phases = phases, run_first = first, run_last = last, run_p = p, run_threads = threads;
+    for (int i = first; i < last; i++) {
+        atomic_store_explicit(&progress[i].done, 0, memory_order_relaxed);
+        atomic_store_explicit(&progress[i].claimed, (uint64_t)number << 32, memory_order_relaxed);
+    }
+    atomic_store(&run_number, number);
+    if (threads > 1 && atomic_load(&sleepers)) {
+        pthread_mutex_lock(&bed);
+        pthread_cond_broadcast(&wake);
+        pthread_mutex_unlock(&bed);
+    }
+    work(number, 0, threads, first, last, p);
+    int failed = atomic_load(&status);
+    pthread_mutex_unlock(&door);
+    if (blas_set_threads && blas_threads > 1) blas_set_threads(blas_threads);
+    return failed;
+}

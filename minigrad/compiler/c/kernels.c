@@ -1,0 +1,268 @@
+
+/* --- kernels of the fused ops: inlined into small functions that know their sizes, so that each is compiled for its shape */
+
+#define BODY static inline __attribute__((always_inline)) void
+
+static inline int64_t index_at(const void *index, int64_t i, int wide) { return wide ? ((const int64_t *)index)[i] : ((const int32_t *)index)[i]; }
+
+static inline float row_max(const float *x, int64_t n) {
+    float m[16], top;
+    for (int k = 0; k < 16; k++) m[k] = -INFINITY;
+    int64_t w = n - n % 16;
+    for (int64_t b = 0; b < w; b += 16) for (int k = 0; k < 16; k++) m[k] = max_f(m[k], x[b + k]);
+    for (int64_t i = w; i < n; i++) m[i - w] = max_f(m[i - w], x[i]);
+    top = m[0];
+    for (int k = 1; k < 16; k++) top = max_f(top, m[k]);
+    return top;
+}
+
+/* Rows of a table; an index outside it stops the step. */
+BODY embedding_rows(const char *table, const void *index, int wide, char *y, int64_t size, int64_t bytes, int64_t lo, int64_t hi) {
+    for (int64_t r = lo; r < hi; r++) {
+        int64_t i = index_at(index, r, wide);
+        if (i < 0 || i >= size) { atomic_store(&status, 1); return; }
+        memcpy(y + r * bytes, table + i * bytes, bytes);
+    }
+}
+
+/* The columns [lo, hi) of a table's gradient: rows in their order, so that no two threads meet and the sum is always the same. */
+BODY embedding_grad_columns(const float *g, const void *index, int wide, float *y, int64_t size, int64_t rows, int64_t C, int64_t lo, int64_t hi) {
+    for (int64_t i = 0; i < size; i++) memset(y + i * C + lo, 0, (hi - lo) * sizeof(float));
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t i = index_at(index, r, wide);
+        if (i < 0 || i >= size) { atomic_store(&status, 1); return; }
+        for (int64_t j = lo; j < hi; j++) y[i * C + j] += g[r * C + j];
+    }
+}
+
+BODY layer_norm_rows(const float *RESTRICT x, const float *RESTRICT weight, const float *RESTRICT bias, float *RESTRICT y, float *RESTRICT middle,
+                     float *RESTRICT scale, int64_t C, float eps, int64_t lo, int64_t hi) {
+    for (int64_t r = lo; r < hi; r++) {
+        const float *RESTRICT a = x + r * C;
+        float *RESTRICT out = y + r * C, sum, squares;
+        SUM(sum, i, C, a[i]);
+        float m = sum / C;
+        SUM(squares, i, C, (a[i] - m) * (a[i] - m));
+        float s = 1.f / sqrtf(squares / C + eps);
+        middle[r] = m, scale[r] = s;
+        for (int64_t i = 0; i < C; i++) {
+            float h = (a[i] - m) * s;
+            if (weight) h *= weight[i];
+            if (bias) h += bias[i];
+            out[i] = h;
+        }
+    }
+}
+
+/* Units are blocks of BLOCK rows: each leaves its own sums of gw and gb, which `column_sums` adds up in a fixed order. */
+#define BLOCK 32
+BODY layer_norm_grad_blocks(const float *RESTRICT g, const float *RESTRICT x, const float *RESTRICT weight, const float *RESTRICT middle,
+                            const float *RESTRICT scale, const float *RESTRICT more, float *RESTRICT gx, float *RESTRICT part_w, float *RESTRICT part_b,
+                            int64_t rows, int64_t C, int64_t lo, int64_t hi) {
+    for (int64_t block = lo; block < hi; block++) {
+        float *RESTRICT gw = part_w + block * C, *RESTRICT gb = part_b + block * C;
+        memset(gw, 0, C * sizeof(float)), memset(gb, 0, C * sizeof(float));
+        for (int64_t r = block * BLOCK; r < MIN(rows, (block + 1) * BLOCK); r++) {
+            const float *RESTRICT d = g + r * C, *RESTRICT a = x + r * C, *RESTRICT e = more + r * C;
+            float *RESTRICT out = gx + r * C, m = middle[r], s = scale[r], u_sum, uh_sum;
+            SUM2(u_sum, uh_sum, i, C, weight ? d[i] * weight[i] : d[i], (weight ? d[i] * weight[i] : d[i]) * ((a[i] - m) * s));
+            u_sum /= C, uh_sum /= C;
+            for (int64_t i = 0; i < C; i++) {
+                float h = (a[i] - m) * s, u = weight ? d[i] * weight[i] : d[i];
+                gw[i] += d[i] * h, gb[i] += d[i];
+                float v = (u - h * uh_sum - u_sum) * s;
+                out[i] = more ? e[i] + v : v;
+            }
+        }
+    }
+}
+
+/* Sums of BLOCK rows each: units are blocks. */
+BODY block_sums(const float *RESTRICT x, int64_t stride, float *RESTRICT part, int64_t rows, int64_t C, int64_t lo, int64_t hi) {
+    for (int64_t block = lo; block < hi; block++) {
+        float *RESTRICT out = part + block * C;
+        memset(out, 0, C * sizeof(float));
+        for (int64_t r = block * BLOCK; r < MIN(rows, (block + 1) * BLOCK); r++) for (int64_t i = 0; i < C; i++) out[i] += x[r * stride + i];
+    }
+}
+
+/* The columns [lo, hi) of the sum of `blocks` rows. */
+BODY column_sums(const float *RESTRICT part, float *RESTRICT y, int64_t blocks, int64_t C, int64_t lo, int64_t hi) {
+    for (int64_t i = lo; i < hi; i++) y[i] = part[i];
+    for (int64_t b = 1; b < blocks; b++) for (int64_t i = lo; i < hi; i++) y[i] += part[b * C + i];
+}
+
+static inline float gelu_slope(float x) { return 0.7978845608028654f * x * (1.f + 0.044715f * (x * x)); }
+
+BODY gelu_tanh_range(const float *RESTRICT x, float *RESTRICT y, int64_t lo, int64_t hi) {
+    for (int64_t i = lo; i < hi; i++) y[i] = 0.5f * x[i] * (1.f + tanh_f(gelu_slope(x[i])));
+}
+
+BODY gelu_tanh_grad_range(const float *RESTRICT g, const float *RESTRICT x, float *RESTRICT y, int64_t lo, int64_t hi) {
+    for (int64_t i = lo; i < hi; i++) {
+        float u = x[i], t = tanh_f(gelu_slope(u)), w = min_f(u * u, 1e30f);
+        y[i] = 0.5f * g[i] * (1.f + t) * (1.f + (1.f - t) * u * (0.7978845608028654f * (1.f + 3 * 0.044715f * w)));
+    }
+}
+
+/* Where a (batch, head) pair begins in a (B, H, T, D) operand of any strides, in elements. */
+typedef struct { int64_t b, h, t; } strides_t;
+
+BODY softmax_row(float *RESTRICT s, int64_t n, float scale) {
+    float top = row_max(s, n) * scale, total;
+    if (top == -INFINITY) { memset(s, 0, n * sizeof(float)); return; }
+    if (top == INFINITY) {  /* +inf takes all, shared evenly */
+        for (int64_t j = 0; j < n; j++) s[j] = s[j] == INFINITY ? 0.f : -INFINITY;
+        top = 0, scale = 1;
+    }
+    for (int64_t j = 0; j < n; j++) s[j] = exp_f(s[j] * scale - top);
+    SUM(total, j, n, s[j]);
+    float inverse = 1.f / total;
+    for (int64_t j = 0; j < n; j++) s[j] *= inverse;
+}
+
+static int all_finite(const float *x, int64_t rows, int64_t columns, int64_t stride) {
+    for (int64_t r = 0; r < rows; r++) {
+        float sum;
+        SUM(sum, j, columns, x[r * stride + j] * 0.f);
+        if (sum != 0) return 0;
+    }
+    return 1;
+}
+
+/* A row of P V over the keys that it may see, for values that are not finite: what stands behind the mask counts nothing, not even 0 * NaN. */
+static __attribute__((noinline)) void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E) {
+    for (int64_t e = 0; e < E; e++) {
+        float sum = 0;
+        for (int64_t j = 0; j < keys; j++) sum += p[j] * V[j * step + e];
+        o[e] = sum;
+    }
+}
+
+/* The cotangents of one pair query by query, for values that are not finite: a query that nobody asks for and a key without weight add nothing. */
+static __attribute__((noinline)) void attention_grad_rows(const float *G, int64_t sg, const float *Q, int64_t sq, const float *K, int64_t sk, const float *V,
+        int64_t sv, const float *P, float *GQ, int64_t tq, float *GK, int64_t tk, float *GV, int64_t tv, float *d, int64_t T, int64_t S, int64_t D, int64_t E,
+        float scale) {
+    for (int64_t r = 0; r < T; r++) memset(GQ + r * tq, 0, D * sizeof(float));
+    for (int64_t j = 0; j < S; j++) memset(GK + j * tk, 0, D * sizeof(float)), memset(GV + j * tv, 0, E * sizeof(float));
+    for (int64_t r = 0; r < T; r++) {
+        const float *g = G + r * sg, *p = P + r * S;
+        float asked = 0, dot = 0;
+        for (int64_t e = 0; e < E; e++) asked = g[e] != 0 ? 1 : asked;
+        if (asked == 0) continue;
+        for (int64_t j = 0; j < S; j++) {
+            if (p[j] == 0) continue;
+            d[j] = 0;
+            for (int64_t e = 0; e < E; e++) d[j] += V[j * sv + e] * g[e];
+            dot += p[j] * d[j];
+        }
+        for (int64_t j = 0; j < S; j++) {
+            if (p[j] == 0) continue;
+            float ds = scale * (p[j] * (d[j] - dot));
+            for (int64_t i = 0; i < D; i++) GQ[r * tq + i] += ds * K[j * sk + i], GK[j * tk + i] += ds * Q[r * sq + i];
+            for (int64_t e = 0; e < E; e++) GV[j * tv + e] += p[j] * g[e];
+        }
+    }
+}
+
+/* softmax(scale q k^T) v, the probabilities kept in p: (pairs, T, S). Queries go in tiles, and a tile's keys end at its causal edge. */
+#define TILE 64
+BODY attention_pairs(const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, float *o, strides_t so, float *p,
+                     int64_t H, int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
+    for (int64_t pair = lo; pair < hi; pair++) {
+        int64_t b = pair / H, h = pair % H;
+        const float *Q = q + b * sq.b + h * sq.h, *K = k + b * sk.b + h * sk.h, *V = v + b * sv.b + h * sv.h;
+        float *O = o + b * so.b + h * so.h, *P = p + pair * T * S;
+        for (int64_t t = 0; t < T; t += TILE) {
+            int64_t n = MIN(TILE, T - t), keys = causal ? MAX(0, MIN(S, t + n + offset)) : S;
+            gemm(0, 1, n, keys, D, 1.f, Q + t * sq.t, sq.t, K, sk.t, 0.f, P + t * S, S);
+            for (int64_t r = t; r < t + n; r++) {
+                int64_t seen = causal ? MAX(0, MIN(S, r + 1 + offset)) : S;
+                softmax_row(P + r * S, seen, scale);
+                memset(P + r * S + seen, 0, (S - seen) * sizeof(float));
+            }
+            if (keys) gemm(0, 0, n, E, keys, 1.f, P + t * S, S, V, sv.t, 0.f, O + t * so.t, so.t);
+            if (keys && all_finite(O + t * so.t, n, E, so.t)) continue;
+            for (int64_t r = t; r < t + n; r++) attention_row(P + r * S, V, sv.t, O + r * so.t, causal ? MAX(0, MIN(S, r + 1 + offset)) : S, E);
+        }
+    }
+}
+
+BODY attention_grad_pairs(const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
+                          const float *p, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv, float *scratch, int64_t H, int64_t T,
+                          int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
+    for (int64_t pair = lo; pair < hi; pair++) {
+        int64_t b = pair / H, h = pair % H, last = causal ? MAX(0, MIN(S, T + offset)) : S;
+        const float *G = g + b * sg.b + h * sg.h, *Q = q + b * sq.b + h * sq.h, *K = k + b * sk.b + h * sk.h, *V = v + b * sv.b + h * sv.h;
+        const float *P = p + pair * T * S;
+        float *GQ = gq + b * tq.b + h * tq.h, *GK = gk + b * tk.b + h * tk.h, *GV = gv + b * tv.b + h * tv.h;
+        for (int64_t r = last; r < S; r++) memset(GK + r * tk.t, 0, D * sizeof(float)), memset(GV + r * tv.t, 0, E * sizeof(float));
+        /* The last tile sees the most keys: it writes, the others add. */
+        for (int64_t t = (T - 1) / TILE * TILE; t >= 0; t -= TILE) {
+            int64_t n = MIN(TILE, T - t), keys = causal ? MAX(0, MIN(S, t + n + offset)) : S;
+            float beta = t + n < T ? 1.f : 0.f;
+            gemm(0, 1, n, keys, E, 1.f, G + t * sg.t, sg.t, V, sv.t, 0.f, scratch, S);
+            for (int64_t r = 0; r < n; r++) {
+                int64_t seen = causal ? MAX(0, MIN(S, t + r + 1 + offset)) : S;
+                const float *RESTRICT a = P + (t + r) * S;
+                float *RESTRICT d = scratch + r * S, dot;
+                SUM(dot, j, seen, a[j] * d[j]);
+                for (int64_t j = 0; j < seen; j++) d[j] = a[j] * (d[j] - dot) * scale;
+                memset(d + seen, 0, (keys - seen) * sizeof(float));
+            }
+            gemm(1, 0, keys, E, n, 1.f, P + t * S, S, G + t * sg.t, sg.t, beta, GV, tv.t);
+            gemm(1, 0, keys, D, n, 1.f, scratch, S, Q + t * sq.t, sq.t, beta, GK, tk.t);
+            if (keys) gemm(0, 0, n, D, keys, 1.f, scratch, S, K, sk.t, 0.f, GQ + t * tq.t, tq.t);
+            else for (int64_t r = t; r < t + n; r++) memset(GQ + r * tq.t, 0, D * sizeof(float));
+        }
+        if (!all_finite(GQ, T, D, tq.t) || !all_finite(GK, S, D, tk.t) || !all_finite(GV, S, E, tv.t))
+            attention_grad_rows(G, sg.t, Q, sq.t, K, sk.t, V, sv.t, P, GQ, tq.t, GK, tk.t, GV, tv.t, scratch, T, S, D, E, scale);
+    }
+}
+
+BODY cross_entropy_rows(const float *RESTRICT logits, const void *target, int wide, float *RESTRICT loss, float *RESTRICT total, int64_t V, int64_t ignore,
+                        float smoothing, int64_t lo, int64_t hi) {
+    for (int64_t r = lo; r < hi; r++) {
+        const float *RESTRICT a = logits + r * V;
+        int64_t t = index_at(target, r, wide);
+        if (t != ignore && (t < 0 || t >= V)) { atomic_store(&status, 1); return; }
+        float top = row_max(a, V), sum, all = 0;
+        if (isinf(top)) top = 0;
+        SUM(sum, i, V, exp_f(a[i] - top));
+        total[r] = logf(sum) + top;
+        if (smoothing != 0) SUM(all, i, V, a[i]);
+        loss[r] = t == ignore ? 0 : (1 - smoothing) * (total[r] - a[t]) + (smoothing != 0 ? smoothing * (total[r] - all / V) : 0);
+    }
+}
+
+BODY cross_entropy_grad_rows(const float *g, int64_t step, const float *RESTRICT logits, const void *target, int wide, const float *RESTRICT total,
+                             float *RESTRICT y, int64_t V, int64_t ignore, float smoothing, int64_t lo, int64_t hi) {
+    for (int64_t r = lo; r < hi; r++) {
+        const float *RESTRICT a = logits + r * V;
+        float *RESTRICT out = y + r * V, w = g[r * step];
+        int64_t t = index_at(target, r, wide);
+        if (t == ignore) { memset(out, 0, V * sizeof(float)); continue; }
+        if (t < 0 || t >= V) { atomic_store(&status, 1); return; }
+        for (int64_t i = 0; i < V; i++) out[i] = (exp_f(a[i] - total[r]) - smoothing / V) * w;
+        out[t] -= (1 - smoothing) * w;
+    }
+}
+
+static inline double sum_of_squares(const float *x, int64_t n) {
+    double s[8] = {0};
+    int64_t w = n - n % 8;
+    for (int64_t b = 0; b < w; b += 8) for (int k = 0; k < 8; k++) s[k] += (double)x[b + k] * x[b + k];
+    for (int64_t i = w; i < n; i++) s[i - w] += (double)x[i] * x[i];
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+
+/* c: b1, 1 - b1, b2, 1 - b2, eps, rate, 1 - lr decay, decay; the corrections for starting at 0 are in eps and rate. */
+BODY adam_piece(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, float *RESTRICT v, int64_t n, const float *RESTRICT c, int decoupled) {
+    float b1 = c[0], a1 = c[1], b2 = c[2], a2 = c[3], eps = c[4], rate = c[5], keep = decoupled ? c[6] : 1.f, decay = decoupled ? 0.f : c[7];
+    for (int64_t i = 0; i < n; i++) {
+        float w = p[i] * keep, q = decoupled ? g[i] : g[i] + decay * p[i];
+        float mi = m[i] * b1 + q * a1, vi = v[i] * b2 + q * q * a2;
+        m[i] = mi, v[i] = vi;
+        p[i] = w - mi / (sqrtf(vi) + eps) * rate;
+    }
+}

@@ -1,0 +1,200 @@
+/* A step compiled by minigrad: a fixed prelude (threads, matrix products, functions of calculus), the kernels of this program, and its phases. */
+
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RESTRICT __restrict__
+#define KERNEL static __attribute__((noinline)) void
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* --- phases and threads
+
+   A phase is a kernel over `units` (rows, columns, heads), cut into at most 32 chunks. Threads claim chunks; a phase is over when all its chunks are
+   done, whoever did them. So a thread that the system has put aside holds nobody up unless it is in the middle of a chunk, and what is computed
+   depends on the chunks alone, not on the number of threads. A claim carries the number of the run: a thread that comes late finds the run gone. */
+
+typedef void (*kernel_t)(void *const *p, int64_t lo, int64_t hi, int thread);
+typedef struct { kernel_t kernel; int64_t units; int32_t chunks; } phase_t;
+typedef struct { _Alignas(64) _Atomic uint64_t claimed; _Atomic uint32_t done; } progress_t;
+
+#define MAX_THREADS 32
+static progress_t *progress;       /* one for each phase of the program */
+static const phase_t *all_phases;
+static void *const *run_p;
+static int run_first, run_last, run_threads;
+static _Atomic uint32_t run_number;
+static _Atomic int status, sleepers;
+static int workers;
+static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER, bed = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+
+static inline void relax(unsigned tries) {
+#if defined(__x86_64__)
+    if (tries & 1023) { __builtin_ia32_pause(); return; }
+#elif defined(__aarch64__)
+    if (tries & 1023) { __asm__ volatile("yield"); return; }
+#endif
+    sched_yield();
+}
+
+/* Work on run `number` as `thread` until its last phase is over. */
+static void work(uint32_t number, int thread, int threads, int first, int last, void *const *p) {
+    for (int i = first; i < last; i++) {
+        const phase_t *f = &all_phases[i];
+        uint32_t all = f->chunks == 32 ? ~0u : (1u << f->chunks) - 1;
+        uint32_t mine = ~0u << (thread * f->chunks / threads);
+        uint64_t seen = atomic_load_explicit(&progress[i].claimed, memory_order_relaxed);
+        for (;;) {
+            uint32_t left = all & ~(uint32_t)seen;
+            if (seen >> 32 != number) return;
+            if (!left) break;
+            int c = __builtin_ctz(left & mine ? left & mine : left);
+            if (!atomic_compare_exchange_weak_explicit(&progress[i].claimed, &seen, seen | 1u << c, memory_order_acquire, memory_order_relaxed)) continue;
+            if (!atomic_load_explicit(&status, memory_order_relaxed)) f->kernel(p, f->units * c / f->chunks, f->units * (c + 1) / f->chunks, thread);
+            atomic_fetch_add_explicit(&progress[i].done, 1, memory_order_release);
+            seen = atomic_load_explicit(&progress[i].claimed, memory_order_relaxed);
+        }
+        for (unsigned tries = 1; atomic_load_explicit(&progress[i].done, memory_order_acquire) != (uint32_t)f->chunks; tries++) {
+            if (atomic_load_explicit(&run_number, memory_order_acquire) != number) return;
+            relax(tries);
+        }
+    }
+}
+
+static void *worker(void *argument) {
+    int thread = (int)(intptr_t)argument;
+    uint32_t last = 0;
+    for (;;) {
+        for (unsigned tries = 1; tries < 4096 && atomic_load_explicit(&run_number, memory_order_acquire) == last; tries++) relax(tries);
+        if (atomic_load(&run_number) == last) {
+            pthread_mutex_lock(&bed);
+            atomic_fetch_add(&sleepers, 1);
+            while (atomic_load(&run_number) == last) pthread_cond_wait(&wake, &bed);
+            atomic_fetch_sub(&sleepers, 1);
+            pthread_mutex_unlock(&bed);
+        }
+        last = atomic_load_explicit(&run_number, memory_order_acquire);
+        if (thread < run_threads) work(last, thread, run_threads, run_first, run_last, run_p);
+    }
+    return NULL;
+}
+
+/* After a fork the child has no workers, and nobody holds its locks. */
+static void born(void) {
+    workers = 0;
+    atomic_store(&sleepers, 0);
+    pthread_mutex_init(&door, NULL), pthread_mutex_init(&bed, NULL), pthread_cond_init(&wake, NULL);
+}
+
+static void hire(int wanted) {
+    static int watching;
+    if (!watching) watching = 1, pthread_atfork(NULL, NULL, born);
+    for (; workers < wanted - 1; workers++) {
+        pthread_t id;
+        pthread_attr_t attributes;
+        pthread_attr_init(&attributes);
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        int failed = pthread_create(&id, &attributes, worker, (void *)(intptr_t)(workers + 1));
+        pthread_attr_destroy(&attributes);
+        if (failed) return;
+    }
+}
+
+/* --- matrix products: C[M,N] = alpha op(A) op(B) + beta C, row-major */
+
+#ifndef BLAS_INT
+#define BLAS_INT int64_t
+#endif
+typedef void (*sgemm_t)(int, int, int, BLAS_INT, BLAS_INT, BLAS_INT, float, const float *, BLAS_INT, const float *, BLAS_INT, float, float *, BLAS_INT);
+static sgemm_t blas_sgemm;
+static void (*blas_set_threads)(int);
+static int (*blas_get_threads)(void);
+
+void bind_blas(void *sgemm, void *set_threads, void *get_threads) {
+    blas_sgemm = (sgemm_t)sgemm, blas_set_threads = (void (*)(int))set_threads, blas_get_threads = (int (*)(void))get_threads;
+}
+
+static void plain_gemm(int ta, int tb, int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
+    enum { BLOCK = 64 };
+    float packed[BLOCK][BLOCK];
+    for (int64_t i = 0; i < M; i++) for (int64_t j = 0; j < N; j++) c[i * ldc + j] = beta == 0 ? 0 : c[i * ldc + j] * beta;
+    for (int64_t k0 = 0; k0 < K; k0 += BLOCK) for (int64_t j0 = 0; j0 < N; j0 += BLOCK) {
+        int64_t k1 = MIN(K - k0, BLOCK), j1 = MIN(N - j0, BLOCK);
+        for (int64_t k = 0; k < k1; k++) for (int64_t j = 0; j < j1; j++) packed[k][j] = tb ? b[(j0 + j) * ldb + k0 + k] : b[(k0 + k) * ldb + j0 + j];
+        for (int64_t i = 0; i < M; i++) {
+            float sum[BLOCK] = {0};
+            for (int64_t k = 0; k < k1; k++) {
+                float x = ta ? a[(k0 + k) * lda + i] : a[i * lda + k0 + k];
+                for (int64_t j = 0; j < BLOCK; j++) sum[j] += x * packed[k][j];
+            }
+            for (int64_t j = 0; j < j1; j++) c[i * ldc + j0 + j] += alpha * sum[j];
+        }
+    }
+}
+
+static void gemm(int ta, int tb, int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
+    if (M <= 0 || N <= 0) return;
+    if (blas_sgemm && K > 0) blas_sgemm(101, ta ? 112 : 111, tb ? 112 : 111, M, N, K, alpha, a, lda, b, ldb, beta, c, ldc);
+    else plain_gemm(ta, tb, M, N, K, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+/* --- functions of calculus, about 1 ulp in float32; without branches, so that loops over them run in vector registers; NaN and inf as in libm */
+
+static inline float power_of_two(int32_t n) { union { int32_t i; float f; } u = {(n + 127) << 23}; return u.f; }
+
+static inline float exp_f(float x) {
+    float c = x < -104.f ? -104.f : x;
+    c = c > 89.f ? 89.f : c;
+    float n = rintf(c * 1.44269504088896341f);
+    float r = c - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f, p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.f;
+    int32_t k = (int32_t)n, half = k >> 1;  /* in two factors, so that the smallest and the largest results are reached */
+    return p * power_of_two(half) * power_of_two(k - half);
+}
+
+static inline float tanh_f(float x) {
+    float a = fabsf(x), z = x * x;
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f, p = p * z - 5.37397155531e-2f, p = p * z + 1.33314422036e-1f, p = p * z - 3.33332819422e-1f;
+    float small = x + x * z * p;
+    float large = copysignf(1.f - 2.f / (exp_f(2.f * a) + 1.f), x);
+    float y = a < 0.625f ? small : large;
+    return x != x ? x : y;
+}
+
+static inline float sigmoid_f(float x) {
+    float e = exp_f(-fabsf(x));
+    return (x >= 0 ? 1.f : e) / (1.f + e);
+}
+
+static inline float max_f(float a, float b) { return a > b || a != a ? a : b; }  /* a NaN wins */
+static inline float min_f(float a, float b) { return a < b || a != a ? a : b; }
+static inline double max_d(double a, double b) { return a > b || a != a ? a : b; }
+static inline double min_d(double a, double b) { return a < b || a != a ? a : b; }
+
+/* A sum of n numbers with 16 running sums, added as a tree: fixed order, vector registers, short chains. */
+static inline float tree16(const float *s) {
+    float a[8];
+    for (int j = 0; j < 8; j++) a[j] = s[j] + s[j + 8];
+    for (int j = 0; j < 4; j++) a[j] += a[j + 4];
+    return (a[0] + a[2]) + (a[1] + a[3]);
+}
+#define SUM(result, i, n, term) do { \
+    float s_[16] = {0}; int64_t i, n_ = (n), w_ = n_ - n_ % 16; \
+    for (int64_t b_ = 0; b_ < w_; b_ += 16) for (int k_ = 0; k_ < 16; k_++) { i = b_ + k_; s_[k_] += (term); } \
+    for (i = w_; i < n_; i++) s_[i - w_] += (term); \
+    result = tree16(s_); } while (0)
+#define SUM2(first, second, i, n, term1, term2) do { \
+    float s_[16] = {0}, t_[16] = {0}; int64_t i, n_ = (n), w_ = n_ - n_ % 16; \
+    for (int64_t b_ = 0; b_ < w_; b_ += 16) for (int k_ = 0; k_ < 16; k_++) { i = b_ + k_; s_[k_] += (term1), t_[k_] += (term2); } \
+    for (i = w_; i < n_; i++) s_[i - w_] += (term1), t_[i - w_] += (term2); \
+    first = tree16(s_), second = tree16(t_); } while (0)

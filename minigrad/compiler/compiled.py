@@ -1,0 +1,255 @@
+"""The C back end: layout, kernels, phases, one C file, and the calls into it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Mapping
+from itertools import chain
+
+import numpy as np
+
+from minigrad.compiler import native
+from minigrad.compiler.blas import find_blas
+from minigrad.compiler.emit import Emitter
+from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.layout import ALIGNMENT, Layout, pack
+from minigrad.compiler.program import Program, Ref
+from minigrad.compiler.schedule import Phase, Scheduler
+from minigrad.compiler.select import Selector, for_c
+from minigrad.dtypes import Array
+from minigrad.errors import IndexRangeError
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class CompiledReplay:
+    """Runs a program as compiled phases, with what has no C called back through numpy in between.
+
+    threads: None for one per core.   Raises NativeError if there is no C compiler.
+    """
+
+    kind = "c"
+
+    def __init__(self, program: Program, constants: Mapping[int, Array], bound: Mapping[int, Array], threads: int | None = None) -> None:
+        native.find_compiler()  # before any work is done for nothing
+        self.original, self.program, self.threads = program, for_c(program), threads or int(os.environ.get("MINIGRAD_THREADS", cores()))
+        self.layout = Layout(self.program, {**constants, **bound})
+        self._hold = dict(constants)
+        self._select()
+        blas = find_blas()
+        emitter = Emitter(self.phases, "int64_t" if blas is None or blas.wide else "int")
+        self.source, self._slots = emitter.source, emitter.slots
+        started = time.perf_counter()
+        self.built = native.build(self.source)
+        self.build_seconds = time.perf_counter() - started
+        library = self.built.library
+        library.bind_blas.argtypes = [ctypes.c_void_p] * 3
+        if blas is not None:
+            library.bind_blas(blas.sgemm, blas.set_threads, blas.get_threads)
+        self._step = library.step
+        self._step.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+        self._allocate()
+        self.rebind(bound)
+
+    def _select(self) -> None:
+        """Kernels and phases; `parts` is what to do in order: (first, last) phases, or the number of a line to call back."""
+        self.phases: list[Phase] = []
+        self.parts: list[tuple[int, int] | int] = []
+        scheduler = Scheduler(self.threads)
+
+        def close() -> None:
+            scheduler.flush()
+            if len(scheduler.phases) > len(self.phases):
+                self.parts.append((len(self.phases), len(scheduler.phases)))
+                self.phases = list(scheduler.phases)
+
+        for item in Selector(self.program, self.layout).chosen:
+            if isinstance(item, Kernel):
+                scheduler.add(item)
+            else:
+                close()
+                self.parts.append(item)
+        close()
+        self.called_back = [self.program.lines[n] for n in self.parts if isinstance(n, int)]
+
+    # --- memory
+
+    def _allocate(self) -> None:
+        """One arena for all temporaries by their lifetimes; gradients that are handed over lie apart, in memory that Python objects own."""
+        layout, values = self.layout, self.program.values
+        lifetimes = self._lifetimes()
+        self._direct = [i for i in self.program.kept if self._is_direct(i)]
+        apart = {layout.root[i] for i in self._direct}
+        mine = {r: span for r, span in lifetimes.items() if r >= len(values) or values[r].source == "temporary"}
+        sizes = {r: max(layout.roots[r].nbytes, 1) for r in mine}
+        offsets, total = pack({r: s for r, s in mine.items() if r not in apart}, sizes)
+        self.arena_bytes = total
+        self._arena = np.empty(total + ALIGNMENT, np.uint8)
+        base = _address(self._arena)
+        base += -base % ALIGNMENT
+        self._root_address = {r: base + at for r, at in offsets.items()}
+        self._offsets = {i: layout.offset(i) for i in layout.stand_in}
+        self.table = np.zeros(max(len(self._slots), 1), np.uint64)
+        self._table_address = _address(self.table)
+        self._root_address.update((i, _address(a)) for i, a in self._hold.items())
+        self._views: dict[int, Array] = {}
+        self._inputs = [v.index for v in values if v.source == "input"]
+        self._new_gradients()
+        for i in self._slots:
+            if (root := layout.root[i]) in self._root_address:
+                self._point(i, self._root_address[root])
+        needed = {i for n in self.parts if isinstance(n, int) for i in chain(self.program.lines[n].reads(), self.program.lines[n].made())}
+        self._needed = needed | set(self.program.results) | set(self.program.kept)
+
+    def _lifetimes(self) -> dict[int, tuple[int, int]]:
+        """root -> the first and the last moment (phase or call back) that touches it."""
+        found: dict[int, tuple[int, int]] = {}
+        moment = 0
+        for part in self.parts:
+            if isinstance(part, int):
+                line = self.program.lines[part]
+                groups = [{self.layout.root[i] for i in chain(line.reads(), line.made())}]
+            else:
+                groups = [set().union(*(k.touches for k in phase.kernels)) for phase in self.phases[slice(*part)]]
+            for group in groups:
+                for r in group:
+                    found[r] = (found.get(r, (moment, 0))[0], moment)
+                moment += 1
+        for i in (*self.program.results, *self.program.kept):
+            r = self.layout.root[i]
+            found[r] = (found.get(r, (0, 0))[0], moment)
+        return found
+
+    def _is_direct(self, i: int) -> bool:
+        """True if a handed-over gradient is all of its root, which nothing else that is handed over shares."""
+        root, layout = self.layout.root[i], self.layout
+        others = [j for j in (*self.program.results, *self.program.kept) if layout.root[j] == root]
+        whole = layout.contiguous(i) and layout.stand_in[i].nbytes == layout.roots[root].nbytes
+        return whole and len(others) == 1 and self.program.values[root].source == "temporary"
+
+    def _new_gradients(self) -> None:
+        self._gradients: list[Array] = []
+        for i in self._direct:
+            value = self.program.values[i]
+            array = np.empty(value.shape, value.dtype)
+            self._gradients.append(array)
+            self._root_address[self.layout.root[i]] = _address(array)
+        self._views.clear()
+        for i in self._slots:
+            if (root := self.layout.root[i]) in self._root_address:
+                self._point(i, self._root_address[root])
+
+    def _point(self, i: int, root_address: int) -> None:
+        self.table[self._slots[i]] = root_address + self._offsets[i]
+
+    def rebind(self, bound: Mapping[int, Array]) -> None:
+        """Take over other arrays for states: after a parameter got another array."""
+        self._views.clear()
+        for i in self._slots:
+            root = self.layout.root[i]
+            if root in bound and root not in self._inputs:
+                if bound[root].strides != self.layout.roots[root].strides:
+                    raise native.NativeError("a state changed its strides")
+                self._point(i, _address(bound[root]))
+        self._bound = bound
+
+    def _view(self, i: int) -> Array:
+        """The numpy array of a value, for what goes through numpy."""
+        view = self._views.get(i)
+        if view is None:
+            root, stand_in = self.layout.root[i], self.layout.stand_in[i]
+            if root in self._bound or root in self._hold:
+                base = self._bound[root] if root in self._bound else self._hold[root]
+                view = base if i == root else _at(_address(base) + self._offsets[i], stand_in)
+            else:
+                view = _at(self._root_address[root] + self._offsets[i], stand_in)
+            if root not in self._inputs:
+                self._views[i] = view
+        return view
+
+    # --- running
+
+    def run(self, bound: Mapping[int, Array], held: bool) -> list[Array]:
+        """Run the step; copies of the results, then the gradients, in the memory of the last call's unless somebody holds those (`held`).
+
+        Raises IndexRangeError if an index was out of its range.
+        """
+        if held and self._gradients:
+            self._new_gradients()
+        self._bound = bound
+        hold = []
+        layout, table, slots = self.layout, self.table, self._slots
+        for i in self._dynamic():
+            a = bound[i]
+            if not a.flags.c_contiguous:
+                a = np.ascontiguousarray(a)
+                hold.append(a)
+            address = _address(a)
+            for j in self._dependents[i]:
+                table[slots[j]] = address + self._offsets[j]
+        for part in self.parts:
+            if isinstance(part, int):
+                self._call_back(part)
+            elif self._step(self._table_address, part[0], part[1], self.threads):
+                raise IndexRangeError("jit", "an index is out of its range")
+        del layout
+        results = [self._view(i).copy() for i in self.program.results]
+        direct = iter(self._gradients)
+        which = set(self._direct)
+        return results + [next(direct) if i in which else self._view(i).copy() for i in self.program.kept]
+
+    def _dynamic(self) -> list[int]:
+        if not hasattr(self, "_dependents"):
+            moving = [*self._inputs]
+            self._dependents = {i: [j for j in self._slots if self.layout.root[j] == i] for i in moving}
+        return self._inputs
+
+    def _call_back(self, number: int) -> None:
+        line = self.program.lines[number]
+        operands = [self._view(x.index) if isinstance(x, Ref) else x for x in line.operands]
+        with np.errstate(all="ignore"):
+            out = line.op.forward(*operands, **line.params)
+        for i, y in zip(line.outputs, (out,) if line.op.outputs == 1 else out, strict=True):
+            if i is not None:
+                target = self._view(i)
+                if target is not y:
+                    np.copyto(target, y)
+
+    # --- to look at
+
+    def explain(self) -> str:
+        """Phases and kernels, what was fused, what goes through numpy, bytes and operations."""
+        from_cache = "from the cache" if self.built.from_cache else f"compiled in {self.build_seconds:.2f} s"
+        total = sum(k.cost for phase in self.phases for k in phase.kernels) or 1.0
+        rows = [f"{len(self.phases)} phases, {sum(len(p.kernels) for p in self.phases)} kernels, {self.threads} threads, arena "
+                f"{self.arena_bytes / 1e6:.1f} MB, {from_cache}"]  # fmt: skip
+        if self.built.note:
+            rows.append(self.built.note)
+        for n, phase in enumerate(self.phases):
+            rows.append(f"phase {n}: {'a chain' if phase.chain else 'tasks side by side'}, {phase.chunks} chunks")
+            for k in phase.kernels:
+                fused = f" with {', '.join(k.fused)}" if k.fused else ""
+                rows.append(f"    {k.name + fused:<40} {k.flops / 1e6:9.2f} MFLOP {k.bytes / 1e6:8.2f} MB {100 * k.cost / total:5.1f} %   {k.where}")
+        for line in self.called_back:
+            rows.append(f"through numpy: {line.op.name}   {line.where}")
+        return "\n".join(rows)
+
+
+def _address(a: Array) -> int:
+    return int(a.__array_interface__["data"][0])
+
+
+def _at(address: int, like: Array) -> Array:
+    """An array at an address, with the shape and strides of another."""
+    if like.size == 0:
+        return np.empty(like.shape, like.dtype)
+    span = sum((n - 1) * s for n, s in zip(like.shape, like.strides, strict=True) if s > 0) + like.itemsize
+    low = sum((n - 1) * s for n, s in zip(like.shape, like.strides, strict=True) if s < 0)
+    memory = (ctypes.c_uint8 * (span - low)).from_address(address + low)
+    return np.ndarray(like.shape, like.dtype, memory, -low, like.strides)
+

@@ -1,0 +1,162 @@
+"""Elementwise ops in C: one expression per op, and the loop over any strides in which fused expressions stand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.layout import Layout
+from minigrad.compiler.lower import CTYPES, Builder
+from minigrad.compiler.program import Line, Ref
+
+_LIBM = ("exp2", "expm1", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "floor", "ceil", "trunc", "sqrt")
+
+# $f is the suffix of libm's float functions, $F that of the prelude's, 1$ a one of the right type.
+_FLOAT: dict[str, str] = {
+    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "({0} / {1})", "neg": "(-{0})", "square": "({0} * {0})",
+    "maximum": "max_$F({0}, {1})", "minimum": "min_$F({0}, {1})", "where": "({0} ? {1} : {2})", "zeros_like": "0", "copy": "{0}", "alias": "{0}",
+    "guard_mul": "({0} == 0 ? 0 : {0} * {1})", "guard_div": "({0} == 0 ? 0 : {0} / {1})",
+    "clamp": "min_$F(max_$F({0}, {1}), {2})", "abs": "fabs$f({0})", "sign": "({0} > 0 ? 1 : {0} < 0 ? -1 : {0})", "round": "rint$f({0})",
+    "relu": "max_$F({0}, 0)", "rsqrt": "(1 / sqrt$f({0}))", "reciprocal": "(1 / {0})", "cast": "{0}", "pow": "pow$f({0}, {1})",
+    "log": "log$f({0})", **{name: f"{name}$f({{0}})" for name in _LIBM},
+}  # fmt: skip
+_BOOL: dict[str, str] = {
+    "equal": "({0} == {1})", "not_equal": "({0} != {1})", "less": "({0} < {1})", "less_equal": "({0} <= {1})", "greater": "({0} > {1})",
+    "greater_equal": "({0} >= {1})", "logical_and": "(({0} != 0) & ({1} != 0))", "logical_or": "(({0} != 0) | ({1} != 0))",
+    "logical_xor": "(({0} != 0) ^ ({1} != 0))", "logical_not": "({0} == 0)", "isnan": "({0} != {0})", "isinf": "(isinf({0}) != 0)",
+    "isfinite": "(isfinite({0}) != 0)",
+}  # fmt: skip
+_INTEGER = ("add", "sub", "mul", "where", "zeros_like", "copy")
+_SPECIAL = {
+    "float32": {"exp": "exp_f({0})", "tanh": "tanh_f({0})", "sigmoid": "sigmoid_f({0})", "share": "({1} ? 0.5f : {0} ? 1.f : 0.f)"},
+    "float64": {"exp": "exp({0})", "tanh": "tanh({0})", "sigmoid": "(1 / (1 + exp(-{0})))"},
+}
+
+
+def template(layout: Layout, line: Line) -> str | None:
+    """The C expression of an elementwise line, None if there is none for its op and dtypes."""
+    if len(line.made()) != 1 or line.op.kind not in ("elementwise", "view", "gather"):
+        return None
+    out = layout.stand_in[line.made()[0]].dtype
+    ins = [layout.stand_in[i].dtype for i in line.reads()]
+    name = line.op.name
+    if out.name not in CTYPES or any(d.name not in CTYPES for d in ins):
+        return None
+    if name in _BOOL and out == np.bool_ and len({d.kind for d in ins}) <= 1:
+        return _BOOL[name]
+    if out.kind == "f":
+        if name == "cast":
+            return _FLOAT["cast"] if ins[0].kind in "fiub" else None
+        if any(d != out for d in ins if d != np.bool_) or (name not in ("where", "share", "zeros_like") and np.bool_ in ins):
+            return None
+        text = _SPECIAL.get(out.name, {}).get(name) or _FLOAT.get(name)
+        return text and text.replace("$f", "f" if out == np.float32 else "").replace("$F", "f" if out == np.float32 else "d")
+    if out.kind in "iu" and name in _INTEGER and all(d == out for d in ins if d != np.bool_):
+        return _FLOAT[name]
+    if name == "cast" and ((out.kind in "iu" and ins[0].kind in "iub") or (out == np.bool_ and ins[0].kind in "iub")):
+        return "{0}" if out != np.bool_ else "({0} != 0)"
+    return _FLOAT[name] if name == "copy" else None
+
+
+def number(x: Any, dtype: np.dtype[Any]) -> str:
+    """A Python scalar as a C literal of the dtype that it takes on."""
+    if dtype.kind == "f":
+        x = float(dtype.type(x))
+        if math.isnan(x):
+            return "NAN"
+        if math.isinf(x):
+            return "INFINITY" if x > 0 else "(-INFINITY)"
+        return f"({x!r}{'f' if dtype == np.float32 else ''})"
+    return f"({int(x)})"
+
+
+def expression(layout: Layout, line: Line, names: dict[int, str]) -> str | None:
+    """The line's expression with operands spelled: values by `names`, scalars as literals."""
+    text = template(layout, line)
+    if text is None:
+        return None
+    kinds = [layout.stand_in[i].dtype for i in line.reads() if layout.stand_in[i].dtype != np.bool_]
+    dtype = kinds[0] if kinds and line.op.name != "cast" else layout.stand_in[line.made()[0]].dtype
+    if any(not isinstance(x, (Ref, int, float)) for x in line.operands):
+        return None
+    if any(isinstance(x, float) and dtype.kind != "f" for x in line.operands):
+        return None
+    return text.format(*(names[x.index] if isinstance(x, Ref) else number(x, dtype) for x in line.operands))
+
+
+def lower_elementwise(layout: Layout, lines: list[tuple[int, Line]], stored: set[int]) -> Kernel | None:
+    """One loop for lines of one output shape, in order; of their outputs those in `stored` go to memory, the others stay in registers."""
+    shape = layout.stand_in[lines[0][1].made()[0]].shape
+    if 0 in shape:
+        return None
+    k = Builder(layout, lines[-1][1], lines[-1][0])
+    names: dict[int, str] = {}
+    statements, loads, places = [], [], []
+    flat = all(layout.contiguous(i) for i in stored)
+    inputs = sorted({i for _, line in lines for i in line.reads()} - {i for _, line in lines for i in line.made()})
+    spread = {i: _spread(layout, i, shape) for i in inputs}
+    flat = flat and all(spread[i] == _packed(shape) or not any(spread[i]) for i in inputs)
+    for i in inputs:
+        own = layout.stand_in[i].shape == shape and shape != ()
+        pointer = k.use(i, f"a{i}", share=own)
+        names[i] = f"x{i}"
+        ctype = CTYPES[layout.stand_in[i].dtype.name]
+        loads.append(f"{ctype} x{i} = {pointer}[{_at(spread[i], flat)}];")
+    for _, line in lines:
+        out = line.made()[0]
+        text = expression(layout, line, names)
+        if text is None:
+            return None
+        names[out] = f"x{out}"
+        statements.append(f"{CTYPES[layout.stand_in[out].dtype.name]} x{out} = {text};")
+        if out in stored:
+            pointer = k.use(out, f"y{out}", share=shape != (), write=True)
+            places.append(f"{pointer}[{_at(_spread(layout, out, shape), flat)}] = x{out};")
+    size = int(np.prod(shape))
+    width = shape[-1] if shape else 1
+    if len(shape) == 1:
+        width = 1
+    inside = "\n            ".join([*loads, *statements, *places])
+    if flat:
+        body = f"for (int64_t i = lo * {width}; i < hi * {width}; i++) {{\n            {inside}\n    }}"
+    else:
+        body = _nest(shape, width, inside)
+    name = "_".join(dict.fromkeys(line.op.name for _, line in lines)) if len(lines) <= 3 else "fused"
+    kernel = k.kernel(name, body, size // width, len(lines) * size, fused=[line.op.name for _, line in lines] if len(lines) > 1 else [])
+    kernel.lines = tuple(n for n, _ in lines)
+    return kernel
+
+
+def _packed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    steps, below = [], 1
+    for n in reversed(shape):
+        steps.append(below if n > 1 else 0)
+        below *= n
+    return tuple(reversed(steps))
+
+
+def _spread(layout: Layout, i: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides over `shape`, 0 where the value is broadcast."""
+    own = layout.strides(i)
+    return (0,) * (len(shape) - len(own)) + tuple(own)
+
+
+def _at(strides: tuple[int, ...], flat: bool) -> str:
+    if flat:
+        return "i" if any(strides) else "0"
+    return " + ".join(f"i{d} * {s}" for d, s in enumerate(strides) if s) or "0"
+
+
+def _nest(shape: tuple[int, ...], width: int, inside: str) -> str:
+    """The loop over rows lo..hi of the last axis, with the other indices worked out from the row's number."""
+    axes = range(len(shape) - 1) if width > 1 or len(shape) > 1 else range(len(shape))
+    below, indices = 1, []
+    for d in reversed(axes):
+        indices.append(f"int64_t i{d} = r / {below} % {shape[d]};")
+        below *= shape[d]
+    inner = f"for (int64_t i{len(shape) - 1} = 0; i{len(shape) - 1} < {width}; i{len(shape) - 1}++) " if len(axes) < len(shape) else ""
+    head = " ".join(reversed(indices))
+    return f"for (int64_t r = lo; r < hi; r++) {{\n        {head}\n        {inner}{{\n            {inside}\n        }}\n    }}"

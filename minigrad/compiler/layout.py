@@ -1,0 +1,174 @@
+"""Where values lie: which share memory, with what strides, and how temporaries share one arena.
+
+Views are resolved by running their ops on stand-ins, numpy arrays whose pages are never touched: numpy itself says what is a view and with what
+strides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiler.program import Line, Program, Ref
+from minigrad.dtypes import Array
+
+ALIGNMENT = 64
+
+
+def _part(i: int, n: int) -> Any:
+    """Where part i of n heads-first operands lies in the rows of `join_heads` (n = 3) or `merge_heads` (n = 1)."""
+
+    def place(y: Array, shape: tuple[int, ...]) -> Array:
+        B, H, T, D = shape
+        return y.reshape(B, T, n, H, D)[:, :, i].transpose(0, 2, 1, 3)
+
+    return place
+
+
+# Ops that only put their operands side by side: an operand may be computed in its place at once.
+_PLACES = {"merge_heads": (_part(0, 1),), "join_heads": (_part(0, 3), _part(1, 3), _part(2, 3))}
+_ANYWHERE = frozenset({"attention", "attention_grad"})  # ops whose C writes rows of any stride
+
+
+class Layout:
+    """Stand-ins for all values of a program, and which value's memory (`root`) each lies in.
+
+    copies: numbers of the lines that are views for numpy when it can, but here must copy.   placed: lines that have nothing left to do.
+    """
+
+    def __init__(self, program: Program, bound: Mapping[int, Array]) -> None:
+        self.program = program
+        self.stand_in: dict[int, Array] = {}
+        self.root: dict[int, int] = {}
+        self.roots: dict[int, Array] = {}  # root -> the stand-in of all its memory
+        self.copies: set[int] = set()
+        self.placed: set[int] = set()
+        self._places: dict[int, tuple[int, Any]] = {}
+        self._extra = len(program.values)
+        for v in program.values:
+            if v.source == "input":
+                self._allocate(v.index, v.shape, v.dtype)
+            elif v.source != "temporary":
+                self.stand_in[v.index], self.root[v.index], self.roots[v.index] = bound[v.index], v.index, bound[v.index]
+        self._find_places()
+        for number, line in enumerate(program.lines):
+            self._resolve(number, line)
+
+    def _allocate(self, index: int, shape: tuple[int, ...], dtype: Any) -> Array:
+        self.stand_in[index] = self.roots[index] = np.empty(shape, dtype)
+        self.root[index] = index
+        return self.stand_in[index]
+
+    def scratch(self, shape: tuple[int, ...], dtype: Any = np.float32) -> int:
+        """Memory that a kernel wants for itself, as a value that the program does not have."""
+        index, self._extra = self._extra, self._extra + 1
+        self._allocate(index, shape, dtype)
+        return index
+
+    def name_view(self, view: Array, value: int) -> int:
+        """A number for a view of a value's memory that the program does not have."""
+        index, self._extra = self._extra, self._extra + 1
+        self.stand_in[index], self.root[index] = view, self.root[value]
+        return index
+
+    def _find_places(self) -> None:
+        makers = {i: line for line in self.program.lines for i in line.made()}
+        for number, line in enumerate(self.program.lines):
+            if line.op.name not in _PLACES:
+                continue
+            operands = [x.index for x in line.operands if isinstance(x, Ref)]
+            free = [i not in self._places and i in makers and makers[i].op.name in _ANYWHERE for i in operands]
+            if all(free) and len(set(operands)) == len(line.operands) == len(_PLACES[line.op.name]):
+                out = line.made()[0]
+                self._places.update((i, (out, place)) for i, place in zip(operands, _PLACES[line.op.name], strict=True))
+                self.placed.add(number)
+
+    def _resolve(self, number: int, line: Line) -> None:
+        if line.op.kind == "view":
+            operands = [self.stand_in[x.index] if isinstance(x, Ref) else x for x in line.operands]
+            out = line.op.forward(*operands, **line.params)
+            source = self.root[next(line.reads())]
+            views = (out,) if line.op.outputs == 1 else out
+            if all(np.may_share_memory(v, self.roots[source]) for v in views):
+                for i, v in zip(line.outputs, views, strict=True):
+                    if i is not None:
+                        self.stand_in[i], self.root[i] = v, source
+                return
+            self.copies.add(number)
+        for i in line.made():
+            if i in self.stand_in:
+                continue
+            value = self.program.values[i]
+            if i in self._places:
+                out_index, place = self._places[i]
+                if out_index not in self.stand_in:
+                    out_value = self.program.values[out_index]
+                    self._allocate(out_index, out_value.shape, out_value.dtype)
+                self.stand_in[i], self.root[i] = place(self.stand_in[out_index], value.shape), out_index
+            else:
+                self._allocate(i, value.shape, value.dtype)
+
+    # --- questions
+
+    def strides(self, i: int) -> tuple[int, ...]:
+        """Strides in elements; 0 along axes of size 1, which are never walked."""
+        a = self.stand_in[i]
+        return tuple(0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True))
+
+    def offset(self, i: int) -> int:
+        """Bytes from the beginning of the root's memory to the first element."""
+        return _address(self.stand_in[i]) - _address(self.roots[self.root[i]])
+
+    def contiguous(self, i: int) -> bool:
+        """True if the elements lie in row-major order without gaps."""
+        return bool(self.stand_in[i].flags.c_contiguous)
+
+    def atoms(self, i: int) -> int:
+        """Into how many equal pieces of its root's memory the value's leading axes cut it, piece by piece in order; 0: any; -1: into none.
+
+        A kernel that works on units lo..hi of a value touches only that share of the memory if the cut is at a multiple of an atom.
+        """
+        a, whole = self.stand_in[i], self.roots[self.root[i]]
+        if a.flags.c_contiguous and a.size == whole.size:
+            return 0
+        if a.ndim == 0 or not whole.flags.c_contiguous or min(a.strides, default=0) < 0:
+            return -1
+        n, step, rest = a.shape[0], a.strides[0], 1
+        while rest < a.ndim and step == a.shape[rest] * a.strides[rest]:
+            n, step, rest = n * a.shape[rest], a.strides[rest], rest + 1
+        inside = self.offset(i) + sum((d - 1) * s for d, s in zip(a.shape[rest:], a.strides[rest:], strict=True)) + a.itemsize
+        return n if n * step == whole.nbytes and inside <= step else -1
+
+
+def common(atoms: list[int], units: int) -> int:
+    """The finest cut that suits all: the greatest common divisor, where 0 suits everything; 0 if some value cannot be cut."""
+    found = units
+    for n in atoms:
+        if n < 0:
+            return 0
+        found = gcd(found, n) if n else found
+    return found
+
+
+def _address(a: Array) -> int:
+    return int(a.__array_interface__["data"][0])
+
+
+def pack(lifetimes: Mapping[int, tuple[int, int]], sizes: Mapping[int, int]) -> tuple[dict[int, int], int]:
+    """Offsets in one arena such that values alive at the same time do not overlap, the largest placed first; and the arena's size."""
+    offsets: dict[int, int] = {}
+    total = 0
+    for i in sorted(lifetimes, key=lambda i: -sizes[i]):
+        first, last = lifetimes[i]
+        busy = sorted((offsets[j], offsets[j] + sizes[j]) for j in offsets if lifetimes[j][0] <= last and lifetimes[j][1] >= first)
+        at = 0
+        for start, stop in busy:
+            if at + sizes[i] <= start:
+                break
+            at = max(at, -(-stop // ALIGNMENT) * ALIGNMENT)
+        offsets[i] = at
+        total = max(total, at + sizes[i])
+    return offsets, total

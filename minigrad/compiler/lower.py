@@ -1,0 +1,495 @@
+"""From lines to kernels: what each fused op, product and reduction is in C.
+
+`lower` gives the kernels of a line, or None for what has no C: such a line is called back through numpy between two compiled parts. Elementwise
+ops are in `expressions`, optimizers in `updates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from minigrad.compiler.kernel import Argument, Kernel
+from minigrad.compiler.layout import Layout, common
+from minigrad.compiler.program import Line, Ref
+
+CTYPES = {"float32": "float", "float64": "double", "int64": "int64_t", "int32": "int32_t", "uint8": "uint8_t", "bool": "uint8_t",
+          "int8": "int8_t", "int16": "int16_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t"}  # fmt: skip
+BLOCK = 32  # rows of one partial sum, as in kernels.c
+
+
+class Builder:
+    """Collects the arguments and the memory of one kernel."""
+
+    def __init__(self, layout: Layout, line: Line, number: int) -> None:
+        self.layout, self.line, self.number = layout, line, number
+        self.arguments: list[Argument] = []
+        self.atoms: list[int] = []
+        self.own: set[int] = set()
+        self.whole: set[int] = set()
+        self.writes: set[int] = set()
+        self.bytes = 0.0
+
+    def use(self, value: int, name: str, *, share: bool = False, write: bool = False, ctype: str = "") -> str:
+        """A pointer to a value. share: units lo..hi touch the corresponding share of its leading axes only."""
+        layout = self.layout
+        dtype = layout.stand_in[value].dtype
+        ctype = ctype or CTYPES[dtype.name]
+        self.arguments.append(Argument(f"{ctype} *" if write else f"const {ctype} *", name, value))
+        root, atoms = layout.root[value], layout.atoms(value) if share else -1
+        self.bytes += layout.stand_in[value].nbytes
+        if atoms >= 0:
+            self.own.add(root)
+            self.atoms.append(atoms)
+        else:
+            self.whole.add(root)
+        if write:
+            self.writes.add(root)
+        return name
+
+    def kernel(self, name: str, body: str, units: int, flops: float = 0.0, **more: Any) -> Kernel:
+        """The kernel. Memory touched share by share and also as a whole counts as touched as a whole."""
+        own = self.own - self.whole
+        atoms = common(self.atoms, units) if own else 0
+        if self.writes - own:
+            atoms = 0
+        return Kernel(name, tuple(self.arguments), body, units, atoms, frozenset(own if atoms else ()),
+                      frozenset(self.whole | (set() if atoms else own)), frozenset(self.writes), flops, self.bytes,
+                      self.line.where, (self.number,), **more)  # fmt: skip
+
+
+Lowering = Callable[[Layout, Line, int], "list[Kernel] | None"]
+L = TypeVar("L", bound=Lowering)
+LOWERINGS: dict[str, Lowering] = {}
+
+
+def lowers(*names: str) -> Callable[[L], L]:
+    """Register the lowering of ops by name."""
+
+    def register(function: L) -> L:
+        for name in names:
+            LOWERINGS[name] = function
+        return function
+
+    return register
+
+
+def index(x: Any) -> int:
+    """The value of an operand that must be one."""
+    assert isinstance(x, Ref)
+    return x.index
+
+
+def plain(layout: Layout, *values: int, dtype: Any = np.float32) -> bool:
+    """True if all are contiguous and of the dtype."""
+    return all(layout.contiguous(i) and layout.stand_in[i].dtype == dtype for i in values)
+
+
+def rows_of(layout: Layout, i: int) -> tuple[int, int]:
+    """(rows, width) of a value seen as a matrix of its last axis."""
+    shape = layout.stand_in[i].shape
+    return (layout.stand_in[i].size // shape[-1] if shape and shape[-1] else 0, shape[-1] if shape else 1)
+
+
+def integers(layout: Layout, i: int) -> str | None:
+    """"1" for int64, "0" for int32 indices in row-major order, else None."""
+    a = layout.stand_in[i]
+    return {"int64": "1", "int32": "0"}.get(a.dtype.name) if a.flags.c_contiguous else None
+
+
+def literal(x: float) -> str:
+    """A C float literal of the nearest float32."""
+    x = float(np.float32(x))
+    if x != x:
+        return "NAN"
+    if x in (float("inf"), float("-inf")):
+        return "INFINITY" if x > 0 else "(-INFINITY)"
+    return f"{x!r}f"
+
+
+def zeros(layout: Layout, line: Line, number: int, y: int) -> Kernel:
+    """Zeros over all of a value that lies in memory of its own."""
+    a = layout.roots[layout.root[y]]
+    k = Builder(layout, line, number)
+    k.use(y, "y", share=True, write=True, ctype="char")
+    units = a.shape[0] if a.ndim and a.shape[0] else 1
+    width = a.nbytes // units
+    return k.kernel("zeros", f"memset(y + lo * {width}, 0, (hi - lo) * {width});", units)
+
+
+# --- layer norm, gelu
+
+
+@lowers("layer_norm")
+def _layer_norm(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    x, (y, middle, scale) = index(line.operands[0]), line.made()
+    C = layout.stand_in[x].shape[-1]
+    parts = [p.index for p in line.operands[1:] if isinstance(p, Ref)]
+    if not plain(layout, x, y, *parts):
+        return None
+    k = Builder(layout, line, number)
+    k.use(x, "x", share=True)
+    weight, bias = (k.use(p.index, n) if isinstance(p, Ref) else "NULL" for p, n in zip(line.operands[1:3], ("weight", "bias"), strict=True))
+    k.use(y, "y", share=True, write=True), k.use(middle, "middle", share=True, write=True), k.use(scale, "scale", share=True, write=True)
+    body = f"layer_norm_rows(x, {weight}, {bias}, y, middle, scale, {C}, {literal(line.params.get('eps', 1e-5))}, lo, hi);"
+    return [k.kernel("layer_norm", body, rows_of(layout, x)[0], 8 * layout.stand_in[x].size)]
+
+
+@lowers("layer_norm_grad")
+def lower_layer_norm_grad(
+    layout: Layout, line: Line, number: int, more: int | None = None, out: int | None = None
+) -> list[Kernel] | None:  # fmt: skip
+    g, x, weight, middle, scale = line.operands
+    gx, gw, gb = line.outputs
+    rows, C = rows_of(layout, index(x))
+    weights = [weight.index] if isinstance(weight, Ref) else []
+    assert gx is not None and gw is not None and gb is not None
+    if not plain(layout, index(g), index(x), index(middle), index(scale), gx, *weights, *([] if more is None else [more])):
+        return None
+    blocks = -(-rows // BLOCK)
+    part_w, part_b = layout.scratch((blocks, C)), layout.scratch((blocks, C))
+    k = Builder(layout, line, number)
+    whole = rows % BLOCK == 0  # otherwise the last block is short, and units are no equal shares
+    k.use(index(g), "g", share=whole), k.use(index(x), "x", share=whole)
+    w = k.use(weight.index, "weight") if weights else "NULL"
+    k.use(index(middle), "middle", share=whole), k.use(index(scale), "scale", share=whole)
+    e = "NULL" if more is None else k.use(more, "more", share=whole)
+    k.use(gx if out is None else out, "gx", share=whole, write=True)
+    k.use(part_w, "part_w", share=True, write=True), k.use(part_b, "part_b", share=True, write=True)
+    body = f"layer_norm_grad_blocks(g, x, {w}, middle, scale, {e}, gx, part_w, part_b, {rows}, {C}, lo, hi);"
+    first = k.kernel("layer_norm_grad", body, blocks, 14 * rows * C, fused=["add"] if more is not None else [])
+    return [first, _column_sums(layout, line, number, part_w, gw, blocks, C), _column_sums(layout, line, number, part_b, gb, blocks, C)]
+
+
+def _column_sums(layout: Layout, line: Line, number: int, part: int, y: int, blocks: int, C: int) -> Kernel:
+    k = Builder(layout, line, number)
+    k.use(part, "part"), k.use(y, "y", write=True)
+    return k.kernel("column_sums", f"column_sums(part, y, {blocks}, {C}, lo, hi);", C, blocks * C)
+
+
+@lowers("gelu_tanh")
+def _gelu(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    x, y = index(line.operands[0]), line.outputs[0]
+    assert y is not None
+    if not plain(layout, x, y):
+        return None
+    k = Builder(layout, line, number)
+    k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
+    rows, C = rows_of(layout, x)
+    body = f"gelu_tanh_range(x, y, lo * {C}, hi * {C});"
+    if (t := line.outputs[1]) is not None:
+        k.use(t, "t", share=True, write=True)
+        body += f"\n    for (int64_t i = lo * {C}; i < hi * {C}; i++) t[i] = tanh_f(gelu_slope(x[i]));"
+    return [k.kernel("gelu_tanh", body, rows, 25 * rows * C)]
+
+
+@lowers("gelu_tanh_grad")
+def _gelu_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    g, x = index(line.operands[0]), index(line.operands[1])
+    y = line.made()[0]
+    if not plain(layout, g, x, y):
+        return None
+    k = Builder(layout, line, number)
+    k.use(g, "g", share=True), k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
+    rows, C = rows_of(layout, x)
+    return [k.kernel("gelu_tanh_grad", f"gelu_tanh_grad_range(g, x, y, lo * {C}, hi * {C});", rows, 30 * rows * C)]
+
+
+# --- attention
+
+
+def _pairs(layout: Layout, i: int) -> str | None:
+    """The strides_t literal of a (B, H, T, D) value, None if its rows are not whole."""
+    a, s = layout.stand_in[i], layout.strides(i)
+    if a.ndim != 4 or a.dtype != np.float32 or (a.shape[3] > 1 and s[3] != 1) or s[2] < (a.shape[3] if a.shape[2] > 1 else 0):
+        return None
+    return f"(strides_t){{{s[0]}, {s[1]}, {s[2] or a.shape[3]}}}"
+
+
+def _attention_shape(layout: Layout, line: Line, q: int, k: int, v: int) -> tuple[str, int, int, float] | None:
+    """The sizes as C arguments, pairs, T * S per pair, and flops of one product of D."""
+    sizes = [layout.stand_in[i].shape for i in (q, k, v)]
+    if any(len(s) != 4 or s[:2] != sizes[0][:2] or 0 in s for s in sizes) or not line.params["scale"] > 0:
+        return None
+    (B, H, T, D), (_, _, S, _), (_, _, _, E) = sizes
+    offset = line.params.get("offset")
+    text = f"{H}, {T}, {S}, {D}, {E}, {literal(line.params['scale'])}, {int(offset is not None)}, {offset or 0}"
+    return text, B * H, T * S, 2.0 * B * H * T * S * D * (0.6 if offset is not None else 1)
+
+
+@lowers("attention")
+def _attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    q, key, v = (index(x) for x in line.operands[:3])
+    o, p = line.outputs
+    shape = _attention_shape(layout, line, q, key, v)
+    assert o is not None
+    strides = [_pairs(layout, i) for i in (q, key, v, o)]
+    if shape is None or any(isinstance(x, Ref) for x in line.operands[3:]) or None in strides or (p is not None and not plain(layout, p)):
+        return None
+    k = Builder(layout, line, number)
+    for i, name in ((q, "q"), (key, "k"), (v, "v")):
+        k.use(i, name, share=True)
+    k.use(o, "o", share=True, write=True), k.use(_probabilities(layout, p, shape), "p", share=True, write=True)
+    sq, sk, sv, so = strides
+    body = f"attention_pairs(q, {sq}, k, {sk}, v, {sv}, o, {so}, p, {shape[0]}, lo, hi);"
+    return [k.kernel("attention", body, shape[1], 2 * shape[3] + 20 * shape[1] * shape[2])]
+
+
+def _probabilities(layout: Layout, p: int | None, shape: tuple[str, int, int, float]) -> int:
+    return layout.scratch((shape[1], shape[2])) if p is None else p
+
+
+@lowers("attention_grad")
+def _attention_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    g, q, key, v, p = (index(x) for x in line.operands[:5])
+    gq, gk, gv, gm = line.outputs
+    shape = _attention_shape(layout, line, q, key, v)
+    assert gq is not None and gk is not None and gv is not None
+    strides = [_pairs(layout, i) for i in (g, q, key, v, gq, gk, gv)]
+    if shape is None or isinstance(line.operands[5], Ref) or gm is not None or None in strides or not plain(layout, p):
+        return None
+    T, S = layout.stand_in[p].shape[-2:]
+    k = Builder(layout, line, number)
+    for i, name in ((g, "g"), (q, "q"), (key, "k"), (v, "v"), (p, "p")):
+        k.use(i, name, share=True)
+    for i, name in ((gq, "gq"), (gk, "gk"), (gv, "gv")):
+        k.use(i, name, share=True, write=True)
+    sg, sq, sk, sv, tq, tk, tv = strides
+    strided = ", ".join(f"{name}, {s}" for name, s in (("g", sg), ("q", sq), ("k", sk), ("v", sv)))
+    body = (f"static _Thread_local float scratch[TILE * {S}];\n    attention_grad_pairs({strided}, p, gq, {tq}, gk, {tk}, gv, {tv}, "
+            f"scratch, {shape[0]}, lo, hi);")  # fmt: skip
+    return [k.kernel("attention_grad", body, shape[1], 4 * shape[3] + 6 * shape[1] * T * S)]
+
+
+# --- cross-entropy, embedding
+
+
+@lowers("cross_entropy")
+def _cross_entropy(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    logits, target = index(line.operands[0]), index(line.operands[1])
+    loss, total = line.made()
+    wide = integers(layout, target)
+    if wide is None or not plain(layout, logits, loss, total):
+        return None
+    N, V = layout.stand_in[logits].shape
+    k = Builder(layout, line, number)
+    k.use(logits, "logits", share=True), k.use(target, "target", share=True, ctype="void")
+    k.use(loss, "loss", share=True, write=True), k.use(total, "total", share=True, write=True)
+    ignore, smoothing = line.params.get("ignore_index", -100), line.params.get("label_smoothing", 0.0)
+    body = f"cross_entropy_rows(logits, target, {wide}, loss, total, {V}, {ignore}, {literal(smoothing)}, lo, hi);"
+    return [k.kernel("cross_entropy", body, N, 15 * N * V)]
+
+
+@lowers("cross_entropy_grad")
+def _cross_entropy_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    g, logits, target, total = (index(x) for x in line.operands)
+    y = line.made()[0]
+    wide = integers(layout, target)
+    if wide is None or not plain(layout, logits, total, y) or layout.stand_in[g].dtype != np.float32:
+        return None
+    N, V = layout.stand_in[logits].shape
+    step = layout.strides(g)[0]
+    k = Builder(layout, line, number)
+    k.use(g, "g", share=step == 1), k.use(logits, "logits", share=True), k.use(target, "target", share=True, ctype="void")
+    k.use(total, "total", share=True), k.use(y, "y", share=True, write=True)
+    ignore, smoothing = line.params["ignore_index"], line.params["label_smoothing"]
+    body = f"cross_entropy_grad_rows(g, {step}, logits, target, {wide}, total, y, {V}, {ignore}, {literal(smoothing)}, lo, hi);"
+    return [k.kernel("cross_entropy_grad", body, N, 15 * N * V)]
+
+
+@lowers("embedding")
+def _embedding(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    weight, target, y = index(line.operands[0]), index(line.operands[1]), line.made()[0]
+    wide, table = integers(layout, target), layout.stand_in[weight]
+    if wide is None or not (layout.contiguous(weight) and layout.contiguous(y)) or table.size == 0:
+        return None
+    k = Builder(layout, line, number)
+    k.use(weight, "table", ctype="char"), k.use(target, "index", share=True, ctype="void"), k.use(y, "y", share=True, write=True, ctype="char")
+    body = f"embedding_rows(table, index, {wide}, y, {len(table)}, {table.nbytes // len(table)}, lo, hi);"
+    return [k.kernel("embedding", body, layout.stand_in[target].size)]
+
+
+@lowers("embedding_grad")
+def _embedding_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    g, target, y = index(line.operands[0]), index(line.operands[1]), line.made()[0]
+    wide, table = integers(layout, target), layout.stand_in[y]
+    if wide is None or not plain(layout, g, y) or table.size == 0 or layout.stand_in[g].size == 0:
+        return None
+    C, rows = table.size // len(table), layout.stand_in[target].size
+    k = Builder(layout, line, number)
+    k.use(g, "g"), k.use(target, "index", ctype="void"), k.use(y, "y", write=True)
+    body = f"embedding_grad_columns(g, index, {wide}, y, {len(table)}, {rows}, {C}, lo, hi);"
+    return [k.kernel("embedding_grad", body, C, rows * C)]
+
+
+# --- matrix products
+
+
+def matrix(shape: Sequence[int], strides: Sequence[int]) -> tuple[bool, int] | None:
+    """(transposed, leading dimension) of a matrix as BLAS wants it, None if neither axis is without gaps."""
+    (rows, columns), (s0, s1) = shape, strides
+    if (columns == 1 or s1 == 1) and (rows == 1 or s0 >= columns):
+        return False, max(s0 if rows > 1 else columns, 1)
+    if (rows == 1 or s0 == 1) and (columns == 1 or s1 >= rows):
+        return True, max(s1 if columns > 1 else rows, 1)
+    return None
+
+
+def flat_matrix(layout: Layout, i: int) -> tuple[int, int, int, int] | None:
+    """(rows, columns, row stride, column stride) with all axes but the last taken together; None if they are not evenly spaced."""
+    a = layout.stand_in[i]
+    rows = a.view()
+    try:
+        rows.shape = (a.size // a.shape[-1], a.shape[-1])
+    except AttributeError:
+        return None
+    s = [0 if n == 1 else b // a.itemsize for n, b in zip(rows.shape, rows.strides, strict=True)]
+    return rows.shape[0], rows.shape[1], s[0], s[1]
+
+
+def product(
+    layout: Layout, line: Line, number: int, a: int, b: int, y: int, transpose_b: bool, bias: int | None, more: int | None
+) -> list[Kernel] | None:  # fmt: skip
+    """y = a b (+ bias) (+ more) for a matrix b: rows of a in parallel, or, where a is transposed (weight gradients), blocks of y."""
+    left, right, out = (flat_matrix(layout, i) for i in (a, b, y))
+    if left is None or right is None or out is None or any(layout.stand_in[i].dtype != np.float32 for i in (a, b, y)):
+        return None
+    A, B, Y = matrix(left[:2], left[2:]), matrix(right[:2], right[2:]), matrix(out[:2], out[2:])
+    if A is None or B is None or Y is None or Y[0]:
+        return None
+    (ta, lda), (tb, ldb), ldc = A, B, Y[1]
+    M, K, N = left[0], left[1], out[1]
+    tb = tb != transpose_b
+    k = Builder(layout, line, number)
+    by_rows = not ta and M >= 8
+    k.use(a, "a", share=by_rows), k.use(b, "b")
+    prefill, beta = "", "0"
+    if bias is not None or more is not None:
+        terms = [f"{k.use(more, 'more', share=by_rows)}[i * {N} + j]"] if more is not None else []
+        terms += [f"{k.use(bias, 'bias')}[j]"] if bias is not None else []
+        beta = "1"
+        spread = "for (int64_t i = lo; i < hi; i++) for (int64_t j = 0; j < {N}; j++)" if by_rows else \
+                 "for (int64_t i = 0; i < {M}; i++) for (int64_t j = lo; j < hi; j++)"  # fmt: skip
+        prefill = f"{spread.format(M=M, N=N)} y[i * {ldc} + j] = {' + '.join(terms)};\n    "
+    k.use(y, "y", share=by_rows, write=True)
+    flops = 2.0 * M * N * K
+    fused = (["bias"] if bias is not None else []) + (["add"] if more is not None else [])
+    if by_rows:
+        call = f"gemm(0, {int(tb)}, hi - lo, {N}, {K}, 1, a + lo * {lda}, {lda}, b, {ldb}, {beta}, y + lo * {ldc}, {ldc});"
+        return [k.kernel("product", prefill + call, M, flops, fused=fused)]
+    if ta and M >= N and not prefill:
+        call = f"gemm(1, {int(tb)}, hi - lo, {N}, {K}, 1, a + lo, {lda}, b, {ldb}, 0, y + lo * {ldc}, {ldc});"
+        return [k.kernel("product", call, M, flops)]
+    start = f"b + lo * {ldb}" if tb else "b + lo"
+    call = f"gemm({int(ta)}, {int(tb)}, {M}, hi - lo, {K}, 1, a, {lda}, {start}, {ldb}, {beta}, y + lo, {ldc});"
+    return [k.kernel("product", prefill + call, N, flops, fused=fused)]
+
+
+@lowers("linear")
+def lower_linear(layout: Layout, line: Line, number: int, more: int | None = None, out: int | None = None) -> list[Kernel] | None:
+    bias = line.operands[2] if len(line.operands) > 2 else None
+    bias = bias.index if isinstance(bias, Ref) else None
+    if 0 in layout.stand_in[index(line.operands[0])].shape or not plain(layout, *[i for i in (bias, more) if i is not None]):
+        return None
+    y = line.made()[0] if out is None else out
+    return product(layout, line, number, index(line.operands[0]), index(line.operands[1]), y, True, bias, more)
+
+
+@lowers("matmul")
+def _matmul(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    a, b, y = index(line.operands[0]), index(line.operands[1]), line.made()[0]
+    left, right = layout.stand_in[a], layout.stand_in[b]
+    if left.ndim < 2 or right.ndim < 2 or 0 in left.shape or 0 in right.shape:
+        return None
+    if right.ndim == 2:
+        return product(layout, line, number, a, b, y, False, None, None)
+    return _batched(layout, line, number, a, b, y)
+
+
+def _batched(layout: Layout, line: Line, number: int, a: int, b: int, y: int) -> list[Kernel] | None:
+    """One product per matrix of a batch; operands may broadcast over it."""
+    arrays = [layout.stand_in[i] for i in (a, b, y)]
+    batch = arrays[2].shape[:-2]
+    if any(x.dtype != np.float32 for x in arrays) or not arrays[2].flags.c_contiguous:
+        return None
+    A, B, Y = (matrix(x.shape[-2:], layout.strides(i)[-2:]) for x, i in zip(arrays, (a, b, y), strict=True))
+    if A is None or B is None or Y is None or Y[0]:
+        return None
+    (ta, lda), (tb, ldb), ldc = A, B, Y[1]
+    M, K = arrays[0].shape[-2:]
+    N = arrays[1].shape[-1]
+    k = Builder(layout, line, number)
+    same = [x.shape[:-2] == batch for x in arrays]
+    k.use(a, "a", share=same[0]), k.use(b, "b", share=same[1]), k.use(y, "y", share=True, write=True)
+    offsets = []
+    for x, i in ((arrays[0], a), (arrays[1], b)):
+        steps, shape = layout.strides(i)[:-2], x.shape[:-2]
+        steps = (0,) * (len(batch) - len(shape)) + tuple(steps)
+        terms, below = [], 1
+        for n, s in zip(reversed(batch), reversed(steps), strict=True):
+            if s:
+                terms.append(f"u / {below} % {n} * {s}")
+            below *= n
+        offsets.append(" + ".join(terms) or "0")
+    count = int(np.prod(batch))
+    body = (f"for (int64_t u = lo; u < hi; u++) gemm({int(ta)}, {int(tb)}, {M}, {N}, {K}, 1, a + {offsets[0]}, {lda}, b + {offsets[1]}, {ldb}, 0, "
+            f"y + u * {M * N}, {ldc});")  # fmt: skip
+    return [k.kernel("batched_product", body, count, 2.0 * count * M * N * K)]
+
+
+# --- sums
+
+
+@lowers("sum")
+def _sum(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    x, y = index(line.operands[0]), line.made()[0]
+    a, axis = layout.stand_in[x], line.params.get("axis")
+    if a.dtype != np.float32 or layout.stand_in[y].dtype != np.float32 or not layout.contiguous(y) or a.size == 0 or a.ndim == 0:
+        return None
+    axes = sorted(range(a.ndim) if axis is None else {i % a.ndim for i in ((axis,) if isinstance(axis, int) else axis)})
+    if not axes:
+        return None
+    if len(axes) == a.ndim and layout.contiguous(x):
+        return [_total(layout, line, number, x, y)]
+    if axes == list(range(a.ndim - len(axes), a.ndim)) and layout.contiguous(x):
+        width = int(np.prod([a.shape[i] for i in axes]))
+        k = Builder(layout, line, number)
+        k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
+        body = f"for (int64_t r = lo; r < hi; r++) {{ float s; SUM(s, i, {width}, x[r * {width} + i]); y[r] = s; }}"
+        return [k.kernel("sum_rows", body, a.size // width, a.size)]
+    if axes == list(range(len(axes))):
+        return _sum_leading(layout, line, number, x, y, len(axes))
+    return None
+
+
+def _total(layout: Layout, line: Line, number: int, x: int, y: int) -> Kernel:
+    n = layout.stand_in[x].size
+    k = Builder(layout, line, number)
+    k.use(x, "x"), k.use(y, "y", write=True)
+    body = (f"(void)lo, (void)hi; double total = 0;\n    for (int64_t b = 0; b < {n}; b += 1024) {{ float s; const float *z = x + b; "
+            f"SUM(s, i, MIN(1024, {n} - b), z[i]); total += s; }}\n    *y = (float)total;")  # fmt: skip
+    return k.kernel("sum_all", body, 1, n)
+
+
+def _sum_leading(layout: Layout, line: Line, number: int, x: int, y: int, count: int) -> list[Kernel] | None:
+    """The sum over the first axes: blocks of rows, then the blocks."""
+    a = layout.stand_in[x]
+    rows, C = int(np.prod(a.shape[:count])), int(np.prod(a.shape[count:]))
+    view = a.view()
+    try:
+        view.shape = (rows, C)
+    except AttributeError:
+        return None
+    if C > 1 and view.strides[1] != a.itemsize:
+        return None
+    stride = view.strides[0] // a.itemsize
+    if rows <= 2 * BLOCK and stride == C:
+        return [_column_sums(layout, line, number, x, y, rows, C)]
+    blocks = -(-rows // BLOCK)
+    part = layout.scratch((blocks, C))
+    k = Builder(layout, line, number)
+    k.use(x, "x", share=rows % BLOCK == 0), k.use(part, "part", share=True, write=True)
+    first = k.kernel("block_sums", f"block_sums(x, {stride}, part, {rows}, {C}, lo, hi);", blocks, rows * C)
+    return [first, _column_sums(layout, line, number, part, y, blocks, C)]

@@ -1,0 +1,183 @@
+"""From C text to a loaded library: compiler discovery, flags, and the cache of built objects.
+
+Knows nothing of programs or ops. Every failure is a NativeError with one line of text; whoever catches it goes on without C.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+FLAGS = (
+    "-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+    "-fno-strict-aliasing", "-pthread",
+)  # fmt: skip
+_TIMEOUT = 120  # seconds; zig's very first run builds its own runtime
+
+
+class NativeError(Exception):
+    """Why there is no compiled code, in one line."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler: the command that runs it and what it says it is."""
+
+    command: tuple[str, ...]
+    version: str
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.command)} ({self.version})"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A loaded object: the library, and whether it came from the cache."""
+
+    library: ctypes.CDLL
+    path: Path
+    from_cache: bool
+    note: str = ""
+
+
+@lru_cache(maxsize=8)
+def _find_compiler(cc: str | None, path: str | None) -> Compiler:
+    candidates: list[tuple[str, ...]] = [tuple(shlex.split(cc))] if cc else [("cc",), ("gcc",), ("clang",)]
+    if not cc:
+        candidates.append((sys.executable, "-m", "ziglang", "cc"))
+    problems = []
+    for command in candidates:
+        found = shutil.which(command[0])
+        if found is None:
+            problems.append(f"{command[0]}: not found")
+            continue
+        try:
+            ran = subprocess.run([found, *command[1:], "--version"], capture_output=True, text=True, timeout=_TIMEOUT)
+        except (OSError, subprocess.SubprocessError) as error:
+            problems.append(f"{command[0]}: {error}")
+            continue
+        if ran.returncode == 0:
+            return Compiler((found, *command[1:]), (ran.stdout.strip().splitlines() or ["unknown"])[0])
+        problems.append(f"{command[0]}: exit {ran.returncode}")
+    way_out = "fix $CC" if cc else "install gcc or clang, or `pip install ziglang`"
+    raise NativeError(f"no C compiler works ({'; '.join(problems)}): {way_out}")
+
+
+def find_compiler() -> Compiler:
+    """The first of $CC, cc, gcc, clang and the `ziglang` package that runs. Raises NativeError, which says what was tried."""
+    return _find_compiler(os.environ.get("CC") or None, os.environ.get("PATH"))
+
+
+@cache
+def cpu_identity() -> str:
+    """What -march=native means here: two machines that share a home folder must not share objects."""
+    lines = {platform.machine(), platform.system()}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.split("\t")[0].strip() in ("model name", "flags", "Features", "CPU part"):
+                lines.add(line)
+    except OSError:
+        lines.add(platform.processor())
+    return "\n".join(sorted(lines))
+
+
+def cache_folder() -> Path:
+    """Where built objects are kept: $MINIGRAD_CACHE, else `minigrad` in the user's cache folder."""
+    if chosen := os.environ.get("MINIGRAD_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "minigrad"
+
+
+def open_cache(folder: Path) -> None:
+    """Make `folder` and see that it is the user's alone (owner checked, mode 0700, writable). Raises NativeError if it cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = folder.lstat()
+        if hasattr(os, "getuid") and facts.st_uid != os.getuid():
+            raise NativeError(f"the cache folder {folder} belongs to another user (uid {facts.st_uid})")
+        if not stat.S_ISDIR(facts.st_mode):
+            raise NativeError(f"the cache folder {folder} is a link or a file, not a folder")
+        if facts.st_mode & 0o077:
+            folder.chmod(0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise NativeError(f"the cache folder {folder} cannot be written ({error.strerror or error})") from None
+
+
+def build(source: str) -> Built:
+    """Compile `source` and load it, or load what an earlier build of the same text left in the cache.
+
+    The key is a hash of the source, the flags, the compiler and the CPU. A folder that cannot be trusted or written is replaced by a temporary one,
+    a damaged object by a new build; either way `note` says so in one line. Raises NativeError.
+    """
+    compiler = find_compiler()
+    text = "\0".join((source, *FLAGS, *compiler.command, compiler.version, cpu_identity()))
+    key = hashlib.sha256(text.encode()).hexdigest()[:32]
+    try:
+        folder = cache_folder()
+        open_cache(folder)
+    except NativeError as error:
+        folder, note = Path(tempfile.mkdtemp(prefix="minigrad-")), f"{error}: the compiled step is not kept"
+        try:
+            return Built(_load(_compile(compiler, source, folder, key)), folder, False, note)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # what is loaded stays loaded
+    path, note = folder / f"{key}.so", ""
+    if path.exists():
+        if _is_whole(path):
+            try:
+                return Built(_load(path), path, True)
+            except NativeError:
+                pass
+        note = f"the cached object {path} was damaged and has been built again"
+    return Built(_load(_compile(compiler, source, folder, key)), path, False, note)
+
+
+def _is_whole(path: Path) -> bool:
+    """True if the object is the user's own and its bytes are those whose hash was written beside it."""
+    try:
+        if hasattr(os, "getuid") and path.lstat().st_uid != os.getuid():
+            return False
+        return path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return False
+
+
+def _compile(compiler: Compiler, source: str, folder: Path, key: str) -> Path:
+    """Run the compiler on a temporary file in `folder`; the object and its hash appear under their names only when whole."""
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        text, made = Path(work) / "step.c", Path(work) / "step.so"
+        text.write_text(source)
+        command = [*compiler.command, *FLAGS, str(text), "-o", str(made), "-lm"]
+        try:
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise NativeError(f"{compiler.command[0]} did not run: {error}") from None
+        if ran.returncode != 0 or not made.exists():
+            first = next((line for line in ran.stderr.splitlines() if "error" in line), ran.stderr.strip()[:200])
+            raise NativeError(f"{compiler.command[0]} failed (exit {ran.returncode}): {first}")
+        seal = Path(work) / "seal"
+        seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
+        os.replace(seal, folder / f"{key}.sha256")
+        os.replace(made, folder / f"{key}.so")
+    return folder / f"{key}.so"
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeError(f"the compiled object does not load: {error}") from None

@@ -1,0 +1,94 @@
+"""Passes: functions from a Program to a Program, each of which can be printed before and after.
+
+simplify = dead code out, equal computations once. What changes memory (effects, random draws) is never moved, joined or dropped, and nothing is
+read across it that it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiler.program import Line, Program, Ref
+from minigrad.dtypes import Array
+
+
+def simplify(program: Program, constants: Mapping[int, Array]) -> tuple[Program, dict[int, Array]]:
+    """All passes that every back end wants: exact ones, which keep every bit. Also the constants, with those that were computed."""
+    program, known = with_constants_folded(program, constants)
+    return without_dead_code(without_repetition(program, known)), known
+
+
+def with_constants_folded(program: Program, constants: Mapping[int, Array]) -> tuple[Program, dict[int, Array]]:
+    """Lines that read constants only are computed now; small results and views become constants."""
+    known, lines, values = dict(constants), [], list(program.values)
+    changed = {i for line in program.lines for i in line.changes()}
+    for line in program.lines:
+        pure = line.op.kind not in ("effect", "random") and changed.isdisjoint(line.made())
+        if not (pure and all(i in known and i not in changed for i in line.reads()) and not set(line.made()) & {*program.results, *program.kept}):
+            lines.append(line)
+            continue
+        with np.errstate(all="ignore"):
+            out = line.op.forward(*(known[x.index] if isinstance(x, Ref) else x for x in line.operands), **line.params)
+        for i, y in zip(line.outputs, (out,) if line.op.outputs == 1 else out, strict=True):
+            if i is not None:
+                known[i] = np.asarray(y)
+                values[i] = replace(values[i], source="constant", name=f"c{i}")
+    return program.with_lines(lines, values=tuple(values)), known
+
+
+def without_dead_code(program: Program) -> Program:
+    """The lines whose outputs are read, handed out or kept, and those that change memory."""
+    wanted = {*program.results, *program.kept}
+    lines: list[Line] = []
+    for line in reversed(program.lines):
+        if line.changes() or not wanted.isdisjoint(line.made()):
+            wanted.update(line.reads())
+            lines.append(line)
+    return program.with_lines(reversed(lines))
+
+
+def without_repetition(program: Program, constants: Mapping[int, Array]) -> Program:
+    """Each computation once: a line equal to an earlier one, on values that did not change in between, gives way to it."""
+    root = roots(program)
+    changed = {root[i] for line in program.lines for i in line.changes()}
+    same: dict[int, int] = _equal_constants(constants)
+    seen: dict[Any, Line] = {}
+    lines = []
+    for line in program.lines:
+        operands = tuple(Ref(same.get(x.index, x.index)) if isinstance(x, Ref) else x for x in line.operands)
+        line = replace(line, operands=operands)
+        # What is changed somewhere is left alone altogether: it would have to be compared by version.
+        fixed = line.op.kind not in ("effect", "random") and all(root[i] not in changed for i in (*line.reads(), *line.made()))
+        handed_out = any(i in program.results or i in program.kept for i in line.made())
+        if fixed and not handed_out:
+            key = (line.op.name, id(line.op), tuple((type(x), x) for x in operands), repr(line.params))
+            earlier = seen.setdefault(key, line)
+            if earlier is not line and earlier.outputs != line.outputs:
+                same.update((i, j) for i, j in zip(line.outputs, earlier.outputs, strict=True) if i is not None and j is not None)
+                continue
+        lines.append(line)
+    return program.with_lines(lines)
+
+
+def _equal_constants(constants: Mapping[int, Array]) -> dict[int, int]:
+    first: dict[Any, int] = {}
+    same: dict[int, int] = {}
+    for i, a in constants.items():
+        j = first.setdefault((a.shape, a.dtype, np.ascontiguousarray(a).tobytes()), i)
+        if j != i:
+            same[i] = j
+    return same
+
+
+def roots(program: Program) -> list[int]:
+    """For each value the one whose memory it may share: views and effects' returns share that of their first operand."""
+    root = list(range(len(program.values)))
+    for line in program.lines:
+        if line.op.kind in ("view", "effect") and isinstance(line.operands[0], Ref):
+            for i in line.made():
+                root[i] = root[line.operands[0].index]
+    return root

@@ -1,0 +1,120 @@
+"""The program: a typed straight line of op calls on numbered values. What is recorded, what passes transform, what is replayed and emitted.
+
+Printable, comparable and checkable. Knows shapes, dtypes and ops' kinds; does not know how anything is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from minigrad.dtypes import DType, name as dtype_name
+from minigrad.primitive import Primitive
+
+Source = Literal["input", "state", "constant", "temporary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An operand that is a value of the program; any other operand is a Python scalar."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """A numbered array. input: an argument of the call; state: memory that outlives the call (parameters, moments), read and written by reference;
+    constant: made inside the recording, always the same; temporary: computed by a line."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: DType
+    source: Source
+    name: str = ""
+
+    def __str__(self) -> str:
+        prefix = {"input": "in", "state": "s", "constant": "c", "temporary": "%"}[self.source]
+        return self.name or f"{prefix}{self.index}"
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+
+@dataclass(frozen=True)
+class Line:
+    """One call: outputs = op(*operands, **params). An output is None where the op gave None. where: file:line of the user."""
+
+    op: Primitive
+    operands: tuple[Any, ...]
+    params: dict[str, Any]
+    outputs: tuple[int | None, ...]
+    where: str = ""
+
+    def reads(self) -> Iterator[int]:
+        """The values among the operands."""
+        return (x.index for x in self.operands if isinstance(x, Ref))
+
+    def changes(self) -> tuple[int, ...]:
+        """The values that the call changes in place."""
+        if self.op.kind == "effect":
+            n = self.params.get("changes", 1)
+            return tuple(x.index for x in self.operands[:n] if isinstance(x, Ref))
+        if self.op.kind == "random":
+            return tuple(x.index for x in self.operands[-1:] if isinstance(x, Ref))
+        return ()
+
+    def made(self) -> tuple[int, ...]:
+        """The values that the call makes."""
+        return tuple(i for i in self.outputs if i is not None)
+
+
+@dataclass(frozen=True)
+class Program:
+    """values: by number; lines: in order; results: the values that are handed out; kept: temporaries that must outlive the call (gradients)."""
+
+    values: tuple[Value, ...]
+    lines: tuple[Line, ...]
+    results: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        rows = [self._row(line) for line in self.lines]
+        width = min(max((len(left) for left, _, _ in rows), default=0), 88)
+        text = [f"  {left:<{width}}  {types}{'   # ' + where if where else ''}" for left, types, where in rows]
+        results = ", ".join(str(self.values[i]) for i in self.results)
+        return "\n".join([f"program: {len(self.lines)} lines", *text, f"  return {results}"])
+
+    def _row(self, line: Line) -> tuple[str, str, str]:
+        outputs = ", ".join("_" if i is None else str(self.values[i]) for i in line.outputs)
+        operands = [str(self.values[x.index]) if isinstance(x, Ref) else repr(x) for x in line.operands]
+        if len(operands) > 8:
+            operands[4:-2] = [f"... {len(operands) - 6} more ..."]
+        params = [f"{k}={v}" for k, v in line.params.items() if k != "changes"]
+        types = ", ".join(f"{dtype_name(v.dtype)}{list(v.shape)}" for v in (self.values[i] for i in line.made()))
+        return f"{outputs} = {line.op.name}({', '.join(operands + params)})", types, line.where
+
+    def check(self) -> Program:
+        """Itself, if every value is made once, before it is read, and everything handed out exists. AssertionError names what is not so."""
+        known = {v.index for v in self.values if v.source != "temporary"}
+        assert all(v.index == i for i, v in enumerate(self.values)), "values are numbered in order"
+        for number, line in enumerate(self.lines):
+            for i in line.reads():
+                assert i in known, f"line {number} ({line.op.name}) reads {self.values[i]} before it is made"
+            for i in line.made():
+                again = line.op.kind == "effect"  # an effect may return what it changed
+                assert i not in known or again, f"line {number} ({line.op.name}) makes {self.values[i]} a second time"
+            known.update(line.made())
+        for i in (*self.results, *self.kept):
+            assert i in known, f"{self.values[i]} is handed out but never made"
+        return self
+
+    def with_lines(self, lines: Iterable[Line], **changes: Any) -> Program:
+        """The same program with other lines, checked."""
+        return replace(self, lines=tuple(lines), **changes).check()

@@ -1,0 +1,245 @@
+"""Listening to a step, twice, and what both recordings agree on as a Program.
+
+A recording holds every array of the call alive, so an array is known by its identity. What both recordings do not share - another op, shape,
+Python number, or an array made from something that changed - is a CaptureError with both lines.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minigrad import ops
+from minigrad.compiler.program import Line, Program, Ref, Source, Value
+from minigrad.dtypes import Array
+from minigrad.errors import CaptureError
+from minigrad.primitive import Primitive
+from minigrad.tensor import Tensor
+
+_INSIDE = tuple(f"{__name__.split('.')[0]}.{part}" for part in ("autograd", "primitive", "ops", "tensor", "functional", "compiler"))
+
+
+@dataclass
+class Leaf:
+    """An array that the recording met and had not made, and the Tensor that held it."""
+
+    array: Array
+    tensor: Tensor | None
+    contents: Array  # a copy, as first seen
+    where: str
+
+
+@dataclass
+class Call:
+    """One call as heard: operands are value numbers (Ref) or Python scalars."""
+
+    op: Primitive
+    operands: tuple[Any, ...]
+    params: dict[str, Any]
+    outputs: tuple[int | None, ...]
+    where: str
+
+
+class Recording:
+    """A listener that writes down every op of one call. The step runs eagerly meanwhile: a recorded call is a real one."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        self.calls: list[Call] = []
+        self.arrays: list[Array] = []
+        self.leaves: dict[int, Leaf] = {}
+        self.read_gradients = False  # whether it added to gradients that it found in .grad
+        self.tensors: dict[int, Tensor] = {}  # leaf tensors by id: parameters, among others
+        self._numbers: dict[int, int] = {}
+        self._pending: tuple[Sequence[Any], Any] = ((), None)
+        self.inputs = [self._number(t.data, t) for t in inputs]
+
+    # --- what the door calls
+
+    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Run the op; `done` follows."""
+        where = _where()
+        for x in arrays:
+            if isinstance(x, np.ndarray) and id(x) in self._numbers:
+                continue
+            if isinstance(x, np.ndarray) and op.kind in ("effect", "random"):
+                self._number(x, None, where)  # seen before it is changed
+        out = op.forward(*arrays, **params)
+        self._pending = arrays, out
+        return out
+
+    def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
+        """Write the call down, and the casts that the door made before and after it."""
+        arrays, out = self._pending
+        where = _where()
+        refs = tuple(self._operand(x, a, where) for x, a in zip(operands, arrays, strict=True))
+        numbers: list[int | None] = []
+        for raw, tensor in zip((out,) if op.outputs == 1 else out, outputs, strict=True):
+            if tensor is None:
+                numbers.append(None)
+            elif isinstance(raw, np.ndarray) and raw.dtype != tensor.data.dtype:
+                numbers.append(self._number(raw, None))
+            else:
+                numbers.append(self._number(tensor.data, tensor, made=True))
+        self.calls.append(Call(op, refs, params, tuple(numbers), where))
+        for raw, tensor in zip((out,) if op.outputs == 1 else out, outputs, strict=True):
+            if tensor is not None and isinstance(raw, np.ndarray) and raw.dtype != tensor.data.dtype:
+                self._cast(self._numbers[id(raw)], tensor.data, where)
+
+    def reading(self, tensor: Tensor, how: str) -> None:
+        """A value is about to leave the tensors: the recording could not follow it."""
+        where = _where()
+        raise CaptureError("jit", f"{how} reads a value while the step is recorded; a replay would not see it change", where=where, got=how,
+                           hint="return the tensor and read it outside the step; choose between values with where()")  # fmt: skip
+
+    # --- numbers
+
+    def _number(self, array: Array, tensor: Tensor | None, where: str = "", made: bool = False) -> int:
+        number = self._numbers.get(id(array))
+        if number is None:
+            number = self._numbers[id(array)] = len(self.arrays)
+            self.arrays.append(array)
+            if not made:
+                contents = array.copy() if array.size <= 1 << 16 else array
+                self.leaves[number] = Leaf(array, tensor, contents, where)
+        if tensor is not None and number in self.leaves:
+            if self.leaves[number].tensor is None:
+                self.leaves[number].tensor = tensor
+            self.tensors.setdefault(id(tensor), tensor)
+        return number
+
+    def _operand(self, x: Any, array: Any, where: str) -> Any:
+        if not isinstance(array, np.ndarray):
+            return array
+        if isinstance(x, Tensor) and x.data is not array:
+            source = self._number(x.data, x, where)
+            if id(array) not in self._numbers:
+                self._cast(source, array, where)
+            return Ref(self._numbers[id(array)])
+        return Ref(self._number(array, x if isinstance(x, Tensor) else None, where))
+
+    def _cast(self, source: int, array: Array, where: str) -> None:
+        number = self._number(array, None, made=True)
+        self.leaves.pop(number, None)
+        self.calls.append(Call(ops.cast, (Ref(source),), {"dtype": array.dtype}, (number,), where))
+
+    def reads(self, arrays: Collection[int]) -> bool:
+        """True if it read one of the arrays, given by id, as it found it."""
+        return any(id(leaf.array) in arrays for leaf in self.leaves.values())
+
+    def find(self, array: Array) -> int | None:
+        """The number of an array that the recording met."""
+        return self._numbers.get(id(array))
+
+
+def _where() -> str:
+    """file:line of the nearest caller outside the engine and this package."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(_INSIDE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+@dataclass
+class Captured:
+    """What two recordings agree on: the program, and where its values that are not computed come from."""
+
+    program: Program
+    inputs: dict[int, int] = field(default_factory=dict)  # value -> position among the tensors of the arguments
+    states: dict[int, tuple[Array, Tensor | None]] = field(default_factory=dict)
+    gradients: dict[int, Tensor] = field(default_factory=dict)  # value -> the tensor whose .grad it is when the call begins
+    constants: dict[int, Array] = field(default_factory=dict)
+
+
+def capture(first: Recording, second: Recording, start_grads: dict[int, Tensor], results: Sequence[int], kept: Sequence[int]) -> Captured:
+    """The program of two recordings of the same step. Raises CaptureError where they differ.
+
+    start_grads: id of the array of a gradient that lay in .grad when the second call began -> the tensor whose gradient it is.
+    """
+    for i, (a, b) in enumerate(zip(first.calls, second.calls, strict=False)):
+        _compare(i, a, b, first, second)
+    if len(first.calls) != len(second.calls):
+        shorter, longer = sorted((first.calls, second.calls), key=len)
+        extra = longer[len(shorter)]
+        raise CaptureError("jit", f"the first two calls did not do the same: one went on with {extra.op.name}", where=extra.where,
+                           got=len(second.calls), wanted=len(first.calls),
+                           hint="a branch of the step depends on something that changes from call to call; pass it as an argument")  # fmt: skip
+    captured = Captured(Program((), ()))
+    values = []
+    for number, array in enumerate(second.arrays):
+        leaf, source, name = second.leaves.get(number), "temporary", ""
+        if leaf is not None:
+            source, name = _place(number, leaf, first, second, start_grads, captured)
+        values.append(Value(number, array.shape, array.dtype, _source(source), name))
+    lines = [Line(c.op, c.operands, c.params, c.outputs, c.where) for c in second.calls]
+    captured.program = Program(tuple(values), tuple(lines), tuple(results), tuple(kept)).check()
+    return captured
+
+
+def _source(text: str) -> Source:
+    assert text in ("input", "state", "constant", "temporary")
+    return text  # type: ignore[return-value]
+
+
+def _place(number: int, leaf: Leaf, first: Recording, second: Recording, start_grads: dict[int, Tensor], captured: Captured) -> tuple[str, str]:
+    """Where a leaf comes from, written into `captured`; its source and name."""
+    if number in second.inputs:
+        captured.inputs[number] = second.inputs.index(number)
+        return "input", f"in{captured.inputs[number]}"
+    if id(leaf.array) in start_grads:
+        captured.gradients[number] = start_grads[id(leaf.array)]
+        return "input", f"g{number}"
+    twin = first.leaves.get(number)
+    if twin is not None and _same_memory(twin.array, leaf.array):
+        keep = leaf.tensor if leaf.tensor is not None and twin.tensor is leaf.tensor else None
+        captured.states[number] = leaf.array, keep
+        return "state", f"s{number}"
+    if twin is None or not np.array_equal(_bits(twin.contents), _bits(leaf.contents)):
+        raise CaptureError(
+            "jit", f"an array of shape {leaf.array.shape} that is made inside the step, not by an op, differs from call to call", where=leaf.where,
+            got=leaf.array.shape, hint="pass what changes as an argument of the step, as a Tensor or an array",
+        )  # fmt: skip
+    captured.constants[number] = leaf.contents.copy()
+    return "constant", f"c{number}"
+
+
+def _bits(x: Array) -> Array:
+    return np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    return a.__array_interface__["data"] == b.__array_interface__["data"] and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
+
+
+def _compare(index: int, a: Call, b: Call, first: Recording, second: Recording) -> None:
+    """Raise CaptureError unless two calls are the same one."""
+
+    def differ(what: str, got: Any, wanted: Any) -> CaptureError:
+        lines = a.where if a.where == b.where else f"{a.where} and {b.where}"
+        return CaptureError("jit", f"the first two calls of the step differ at op {index}: {what}", where=lines, got=got, wanted=wanted,
+                            hint="what changes from call to call must be an argument, or a 0-d Tensor changed by assign()")  # fmt: skip
+
+    if a.op is not b.op:
+        raise differ(f"{a.op.name}, then {b.op.name} (a branch that changed?)", b.op.name, a.op.name)
+    if len(a.operands) != len(b.operands) or a.outputs != b.outputs:
+        raise differ(f"{a.op.name} got other operands", b.operands, a.operands)
+    for x, y in zip(a.operands, b.operands, strict=True):
+        if type(x) is not type(y) or not _equal(x, y):
+            what = "works on another value" if isinstance(x, Ref) else f"has the Python value {x!r}, then {y!r}, which a replay would freeze"
+            raise differ(f"{a.op.name} {what}", y, x)
+    if a.params.keys() != b.params.keys() or not all(_equal(a.params[k], b.params[k]) for k in a.params):
+        raise differ(f"{a.op.name} has {a.params}, then {b.params}, which a replay would freeze", b.params, a.params)
+    for i, j in zip(a.outputs, b.outputs, strict=True):
+        if i is not None and j is not None and (first.arrays[i].shape, first.arrays[i].dtype) != (second.arrays[j].shape, second.arrays[j].dtype):
+            raise differ(f"{a.op.name} gives another shape", second.arrays[j].shape, first.arrays[i].shape)
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if isinstance(x, np.ndarray) or isinstance(y, np.ndarray):
+        return np.array_equal(x, y)
+    if isinstance(x, (tuple, list)) and isinstance(y, (tuple, list)):
+        return len(x) == len(y) and all(_equal(p, q) for p, q in zip(x, y, strict=True))
+    return bool(x == y) or (x != x and y != y)

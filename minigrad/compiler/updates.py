@@ -1,0 +1,91 @@
+"""Optimizers and clipping in C: all parameters of a group as pieces of equal length in one phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.layout import Layout
+from minigrad.compiler.lower import Builder, index, lowers
+from minigrad.compiler.program import Line
+
+_PIECE = 8192  # numbers per unit: a fixed cut, so that sums do not depend on the number of threads
+
+
+def _pieces(sizes: list[int]) -> list[tuple[int, int, int]]:
+    """(which array, where it starts, how many numbers) for each unit."""
+    return [(i, at, min(_PIECE, n - at)) for i, n in enumerate(sizes) for at in range(0, n, _PIECE)]
+
+
+def _table(name: str, rows: Sequence[tuple[int, ...]]) -> str:
+    width = len(rows[0])
+    text = ", ".join("{" + ", ".join(map(str, row)) + "}" for row in rows)
+    return f"static const int64_t {name}[][{width}] = {{{text}}};"
+
+
+@lowers("clip_grad_norm_")
+def _clip(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    gradients = [index(x) for x in line.operands]
+    if any(layout.stand_in[g].dtype != np.float32 or not layout.contiguous(g) or layout.stand_in[g].size == 0 for g in gradients):
+        return None
+    pieces = _pieces([layout.stand_in[g].size for g in gradients])
+    part, scale, norm = layout.scratch((len(pieces),), np.float64), layout.scratch((1,), np.float32), line.made()[0]
+    table = _table(f"clip_pieces_{number}", pieces)
+    squares, total, scaling = (Builder(layout, line, number) for _ in range(3))
+    names = [squares.use(g, f"g{i}") for i, g in enumerate(gradients)]
+    squares.use(part, "part", write=True)
+    head = f"const float *const all[] = {{{', '.join(names)}}};\n    "
+    loop = f"for (int64_t u = lo; u < hi; u++) {{ const float *g = all[clip_pieces_{number}[u][0]] + clip_pieces_{number}[u][1]; "
+    first = squares.kernel("squares", f"{head}{loop}part[u] = sum_of_squares(g, clip_pieces_{number}[u][2]); }}", len(pieces),
+                           2 * len(pieces) * _PIECE, helper=table)  # fmt: skip
+    total.use(part, "part"), total.use(scale, "scale", write=True), total.use(norm, "norm", write=True)
+    refuse = "if (!isfinite(n)) atomic_store(&status, 1);" if line.params["error_if_nonfinite"] else ""
+    body = (f"(void)lo, (void)hi; double s = 0; for (int64_t i = 0; i < {len(pieces)}; i++) s += part[i];\n    double n = sqrt(s), f = "
+            f"{line.params['max_norm']!r} / (n + 1e-6); {refuse}\n    *norm = (float)n, *scale = f >= 1 ? 1 : (float)f;")  # fmt: skip
+    second = total.kernel("clip_norm", body, 1, len(pieces))
+    scaling.use(scale, "scale")
+    names = [scaling.use(g, f"g{i}", write=True) for i, g in enumerate(gradients)]
+    head = f"if (*scale == 1) return;\n    float *const all[] = {{{', '.join(names)}}};\n    "
+    loop = f"for (int64_t u = lo; u < hi; u++) {{ float *g = all[clip_pieces_{number}[u][0]] + clip_pieces_{number}[u][1]; "
+    third = scaling.kernel("clip_scale", f"{head}{loop}for (int64_t i = 0; i < clip_pieces_{number}[u][2]; i++) g[i] *= *scale; }}", len(pieces),
+                           len(pieces) * _PIECE, helper=table, solo=True)  # fmt: skip
+    return [first, second, third]
+
+
+@lowers("adam_")
+def _adam(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    changes: int = line.params["changes"]
+    step, m, v = (index(x) for x in line.operands[:3])
+    params = [index(x) for x in line.operands[3:changes]]
+    settings, gradients = index(line.operands[changes]), [index(x) for x in line.operands[changes + 1 :]]
+    if not _flat(layout, [m, v, *params, *gradients]) or len(params) != len(gradients):
+        return None
+    scalars = layout.scratch((8,), np.float32)
+    first = Builder(layout, line, number)
+    first.use(step, "step", write=True), first.use(settings, "set"), first.use(scalars, "c", write=True)
+    body = """(void)lo, (void)hi; *step += 1;
+    double lr = set[0], b1 = set[1], b2 = set[2], eps = set[3], decay = set[4], t = (double)*step, root = sqrt(1 - pow(b2, t));
+    c[0] = b1, c[1] = 1 - b1, c[2] = b2, c[3] = 1 - b2, c[4] = eps * root, c[5] = lr * root / (1 - pow(b1, t));
+    c[6] = 1 - lr * decay, c[7] = decay;"""
+    one = first.kernel("adam_scalars", body, 1, 1, solo=True)
+    sizes = [layout.stand_in[p].size for p in params]
+    starts = np.cumsum([0, *sizes]).tolist()
+    rows = [(i, at, n, starts[i] + at) for i, at, n in _pieces(sizes)]
+    k = Builder(layout, line, number)
+    k.use(scalars, "c")
+    ps = [k.use(p, f"p{i}", write=True) for i, p in enumerate(params)]
+    gs = [k.use(g, f"g{i}") for i, g in enumerate(gradients)]
+    k.use(m, "m", write=True), k.use(v, "v", write=True)
+    name = f"adam_pieces_{number}"
+    loop = (f"float *const ps[] = {{{', '.join(ps)}}};\n    const float *const gs[] = {{{', '.join(gs)}}};\n"
+            f"    for (int64_t u = lo; u < hi; u++) {{\n        const int64_t *w = {name}[u], i = w[0], at = w[1];\n"
+            f"        adam_piece(ps[i] + at, gs[i] + at, m + w[3], v + w[3], w[2], c, {int(line.params['decoupled'])});\n    }}")  # fmt: skip
+    return [one, k.kernel("adam", loop, len(rows), 12 * starts[-1], helper=_table(name, rows), solo=True)]
+
+
+def _flat(layout: Layout, values: list[int]) -> bool:
+    arrays: list[Any] = [layout.stand_in[i] for i in values]
+    return all(a.dtype == np.float32 and a.flags.c_contiguous and a.size > 0 for a in arrays)

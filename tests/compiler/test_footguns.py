@@ -1,0 +1,377 @@
+"""What goes wrong silently elsewhere when a step is captured, and what happens here: an error with the line, or the right result."""
+
+import multiprocessing
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from minigrad import Tensor, no_grad, ops
+from minigrad.compiler import jit
+from minigrad.errors import CaptureError, ConfigError, IndexRangeError, ShapeError
+
+BACKENDS = pytest.mark.parametrize("backend", ["numpy", "c"])
+
+
+def x(*shape, start=0.0):
+    return Tensor((np.arange(int(np.prod(shape)), dtype=np.float32) + start).reshape(shape))
+
+
+# --- what changes from call to call
+
+
+def test_a_python_number_that_changes_is_refused_with_the_line():
+    state = {"scale": 1.0}
+
+    @jit
+    def step(t):
+        state["scale"] += 1
+        return t * state["scale"]
+
+    step(x(3))
+    with pytest.raises(CaptureError, match=r"2\.0, then 3\.0") as caught:
+        step(x(3))
+    assert "test_footguns.py" in caught.value.where
+
+
+def test_a_branch_that_changes_is_refused_with_both_lines():
+    calls = []
+
+    @jit
+    def step(t):
+        calls.append(1)
+        if len(calls) == 1:
+            return t.exp()
+        return t.tanh()
+
+    step(x(3))
+    with pytest.raises(CaptureError, match="exp, then tanh") as caught:
+        step(x(3))
+    assert caught.value.where.count("test_footguns.py") == 2
+
+
+def test_an_op_more_in_the_second_call_is_refused():
+    calls = []
+
+    @jit
+    def step(t):
+        calls.append(1)
+        return t * 2 if len(calls) == 1 else (t * 2).exp()
+
+    step(x(3))
+    with pytest.raises(CaptureError, match="went on with exp"):
+        step(x(3))
+
+
+def test_an_array_made_inside_that_changes_is_refused():
+    random = np.random.default_rng(0)
+
+    @jit
+    def step(t):
+        return t + Tensor(random.normal(size=3).astype(np.float32))
+
+    step(x(3))
+    with pytest.raises(CaptureError, match="made inside the step"):
+        step(x(3))
+
+
+@BACKENDS
+def test_an_array_made_inside_that_stays_the_same_is_a_constant(backend):
+    step = jit(lambda t: t + Tensor([1.0, 2.0, 3.0]), backend=backend)
+    for i in range(4):
+        assert step(x(3, start=i)).tolist() == [1 + i, 3 + i, 5 + i]
+
+
+@BACKENDS
+def test_a_python_argument_is_part_of_the_signature(backend):
+    step = jit(lambda t, k: t * k, backend=backend)
+    for k in (2, 3, 2, 3, 2, 3, 2.0, 2.0, 2.0):
+        assert step(x(3), k).tolist() == [0, k, 2 * k]
+
+
+# --- values read while recording
+
+
+@pytest.mark.parametrize("read", [float, bool, int, lambda t: t.item(), lambda t: t.tolist(), lambda t: t.numpy()],
+                         ids=["float", "bool", "int", "item", "tolist", "numpy"])  # fmt: skip
+def test_reading_a_value_while_recording_is_refused_with_a_way_out(read):
+    @jit
+    def step(t):
+        total = t.sum()
+        read(total)
+        return total
+
+    with pytest.raises(CaptureError) as caught:
+        step(x(3))
+    assert "outside the step" in str(caught.value) or "where" in str(caught.value)
+
+
+def test_printing_while_recording_is_allowed(capsys):
+    @jit
+    def step(t):
+        print(t)
+        return t * 2
+
+    step(x(3))
+    assert "Tensor" in capsys.readouterr().out
+
+
+# --- memory
+
+
+@BACKENDS
+def test_leaves_are_read_by_reference(backend):
+    weight = Tensor([1.0, 2.0, 3.0])
+    step = jit(lambda t: t * weight, backend=backend)
+    for _ in range(3):
+        step(x(3))
+    weight.assign([10.0, 20.0, 30.0])
+    assert step(x(3)).tolist() == [0, 20, 60]
+
+
+@BACKENDS
+def test_a_leaf_whose_array_was_replaced_is_found_again(backend):
+    weight = Tensor([1.0, 2.0, 3.0])
+    step = jit(lambda t: t * weight, backend=backend)
+    for _ in range(3):
+        step(x(3))
+    weight.data = np.float32([10, 20, 30])
+    assert step(x(3)).tolist() == [0, 20, 60]
+
+
+@BACKENDS
+def test_a_leaf_of_another_shape_makes_a_new_program(backend):
+    weight = Tensor([1.0, 2.0, 3.0])
+    step = jit(lambda t: t * weight, backend=backend)
+    for _ in range(3):
+        step(x(3))
+    weight.data = np.float32([2])
+    for _ in range(4):
+        assert step(x(3)).tolist() == [0, 2, 4]
+
+
+@BACKENDS
+def test_results_are_the_callers_own(backend):
+    step = jit(lambda t: (t * 2, t[:1]), backend=backend)
+    results = [step(x(3, start=i)) for i in range(5)]
+    for i, (double, first) in enumerate(results):
+        assert double.tolist() == [2 * i, 2 * i + 2, 2 * i + 4] and first.tolist() == [i]
+    results[-1][0].assign([7.0, 7.0, 7.0])
+    assert step(x(3))[0].tolist() == [0, 2, 4]
+
+
+@BACKENDS
+def test_a_gradient_that_somebody_holds_is_not_overwritten(backend):
+    w = Tensor([1.0, 2.0], requires_grad=True)
+
+    def body(t):
+        w.grad = None
+        (w * t).sum().backward()
+
+    step, held = jit(body, backend=backend), []
+    for i in range(6):
+        step(x(2, start=i))
+        held.append(w.grad)
+    assert [g.tolist() for g in held] == [[i, i + 1] for i in range(6)]
+
+
+@BACKENDS
+def test_gradients_that_are_not_cleared_add_up(backend):
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    step = jit(lambda t: (w * t).sum().backward(), backend=backend)
+    for _ in range(6):
+        step(x(2, start=1))
+    assert w.grad.tolist() == [6, 12]
+    w.grad = None
+    for _ in range(3):
+        step(x(2, start=1))
+    assert w.grad.tolist() == [3, 6]
+
+
+@BACKENDS
+def test_gradients_cleared_outside_or_not_are_told_apart(backend):
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    step = jit(lambda t: (w * t).sum().backward(), backend=backend)
+    for clear in (True, True, True, False, False, True, False):
+        before = [0, 0] if clear or w.grad is None else w.grad.tolist()
+        if clear:
+            w.grad = None
+        step(x(2, start=1))
+        assert w.grad.tolist() == [before[0] + 1, before[1] + 2]
+
+
+@BACKENDS
+def test_an_argument_that_shares_memory_with_what_the_step_changes_is_right(backend):
+    total = Tensor(np.zeros(4, np.float32))
+
+    def body(t):
+        total.assign(total + 1)
+        return t * 2
+
+    step = jit(body, backend=backend)
+    for _ in range(3):
+        step(x(4))
+    assert step(total).tolist() == [8, 8, 8, 8]  # the argument is read after the change
+    assert total.tolist() == [4, 4, 4, 4]
+
+
+@BACKENDS
+def test_arguments_of_any_strides_are_right(backend):
+    step = jit(lambda t: t.exp().sum(0), backend=backend)
+    base = np.arange(24, dtype=np.float32).reshape(4, 6) / 10
+    for a in (base[:, ::2], base[:, ::2], base[:, 1::2], np.ascontiguousarray(base[:, :3]), base.T[:4, :3], base[::-1, :3]):
+        assert np.allclose(step(Tensor._wrap(a)).numpy(), np.exp(a).sum(0), rtol=1e-6)
+
+
+@BACKENDS
+def test_a_changed_leaf_makes_eager_graphs_stale(backend):
+    w = Tensor([1.0, 2.0])
+
+    def body(t):
+        w.assign(w + t)
+
+    step = jit(body, backend=backend)
+    for _ in range(3):
+        step(x(2))
+    before = w._version[0]
+    step(x(2))
+    assert w._version[0] > before
+
+
+# --- signatures
+
+
+@BACKENDS
+def test_each_shape_is_a_program_and_their_number_is_bounded(backend):
+    step = jit(lambda t: t.sum(), backend=backend, max_programs=2)
+    for _ in range(2):
+        for n in (2, 3, 4):
+            for _ in range(3):
+                assert step(x(n)).item() == n * (n - 1) / 2
+    assert "2 programs" in repr(step)
+
+
+def test_grad_mode_is_part_of_the_signature():
+    w = Tensor([2.0], requires_grad=True)
+    step = jit(lambda t: (w * t).sum())
+    for _ in range(3):
+        step(x(1))
+    with no_grad():
+        for _ in range(3):
+            step(x(1))
+    assert "2 programs" in repr(step)
+
+
+def test_train_and_eval_mode_are_part_of_the_signature():
+    from minigrad.nn import Dropout
+
+    drop = Dropout(0.5)
+    step = jit(lambda t: drop(t))
+    results = [step(Tensor(np.ones(1000, np.float32))).numpy() for _ in range(3)]
+    drop.eval()
+    assert step(Tensor(np.ones(1000, np.float32))).numpy().min() == 1
+    assert all(r.min() == 0 for r in results) and not np.array_equal(results[1], results[2])
+
+
+# --- errors, re-entrance, threads, processes
+
+
+@BACKENDS
+def test_an_exception_while_recording_leaves_nothing_behind(backend):
+    fail = [True]
+
+    def body(t):
+        y = t * 2
+        if fail[0]:
+            raise RuntimeError("in the middle")
+        return y
+
+    step = jit(body, backend=backend)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="in the middle"):
+            step(x(3))
+    fail[0] = False
+    for _ in range(4):
+        assert step(x(3)).tolist() == [0, 2, 4]
+    assert step(x(3) + 0).requires_grad is False
+
+
+@BACKENDS
+def test_an_index_out_of_its_range_is_the_eager_error_and_changes_nothing(backend):
+    table = Tensor(np.ones((4, 2), np.float32), requires_grad=True)
+    count = Tensor(0.0)
+
+    def body(i):
+        y = ops.embedding(table, i).sum()
+        count.assign(count + 1)
+        return y
+
+    step = jit(body, backend=backend)
+    for _ in range(3):
+        step(Tensor([1, 2]))
+    for bad in (4, -1):
+        with pytest.raises(IndexRangeError, match=str(bad)):
+            step(Tensor([1, bad]))
+    assert count.item() == 3 and step(Tensor([1, 2])).item() == 4
+
+
+def test_shapes_that_do_not_fit_are_the_eager_error():
+    step = jit(lambda a, b: a + b)
+    with pytest.raises(ShapeError):
+        step(x(3), x(4))
+
+
+@BACKENDS
+def test_a_step_inside_a_step_is_part_of_it(backend):
+    inner = jit(lambda t: t * 2, backend=backend)
+    outer = jit(lambda t: inner(t) + 1, backend=backend)
+    for _ in range(4):
+        assert outer(x(3)).tolist() == [1, 3, 5]
+
+
+@BACKENDS
+def test_threads_may_call_one_step(backend):
+    step, wrong = jit(lambda t: (t * 2).tanh().sum(), backend=backend), []
+
+    def work(n):
+        t = x(8, start=n)
+        wanted = np.tanh(t.numpy() * 2).sum()
+        for _ in range(50):
+            if abs(step(t).item() - wanted) > 1e-5:
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_may_go_on(recwarn):
+    step = jit(lambda a, b: (a @ b).tanh().sum(), backend="c", threads=2)
+    a, b = x(64, 64) * 0.01, x(64, 64) * 0.01
+    wanted = [step(a, b).item() for _ in range(4)][-1]
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe()
+    child = context.Process(target=lambda: send.send([step(a, b).item() for _ in range(3)]))
+    child.start()
+    assert receive.poll(30) and receive.recv() == [wanted] * 3
+    child.join()
+    assert step(a, b).item() == wanted
+
+
+def test_there_is_nothing_to_show_before_the_first_program():
+    step = jit(lambda t: t)
+    with pytest.raises(ConfigError, match="no program yet"):
+        _ = step.program
+
+
+def test_the_numpy_replay_has_no_c_source():
+    step = jit(lambda t: t * 2, backend="numpy")
+    for _ in range(3):
+        step(x(3))
+    with pytest.raises(ConfigError, match="no C source"):
+        _ = step.c_source

@@ -1,0 +1,81 @@
+"""A whole training step of a GPT - forward, backward, clipping, AdamW - replayed."""
+
+import numpy as np
+import pytest
+
+from minigrad import Tensor, manual_seed
+from minigrad.compiler import jit
+from minigrad.models.gpt import GPT, GPTConfig
+from minigrad.optim import AdamW, clip_grad_norm_
+
+V, B, T = 17, 4, 12
+EPS = float(np.finfo(np.float32).eps)
+
+
+def trained(wrap, steps=50, dropout=0.0, max_norm=1.0):
+    """(losses, parameters, gradients, moments) after some steps of a small GPT whose step went through `wrap`."""
+    manual_seed(3)
+    model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=2, n_head=2, n_embd=16, dropout=dropout))
+    optimizer = AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = model.loss(x, y)
+        loss.backward()
+        clip_grad_norm_(model.parameters(), max_norm)
+        optimizer.step()
+        return loss
+
+    step, rng, losses = wrap(step), np.random.default_rng(0), []
+    for i in range(steps):
+        optimizer.lr = 1e-3 * (1 - i / 100)
+        tokens = rng.integers(0, V, (B, T + 1))
+        losses.append(step(Tensor(tokens[:, :-1]), Tensor(tokens[:, 1:])).item())
+    params = list(model.parameters())
+    state = optimizer.state_dict()["state"]
+    moments = [np.asarray(s[name]) for s in state.values() for name in ("exp_avg", "exp_avg_sq")]
+    return [np.array(losses)], [p.numpy() for p in params], [p.grad.numpy() for p in params], moments
+
+
+@pytest.fixture(scope="module")
+def eager():
+    return trained(lambda step: step)
+
+
+def test_fifty_steps_replayed_by_numpy_are_eager_to_the_bit(eager):
+    for got, wanted in zip(trained(lambda step: jit(step, backend="numpy")), eager, strict=True):
+        assert all(np.array_equal(g, w) for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_fifty_compiled_steps_are_eager_within_64_eps(eager, threads):
+    for got, wanted in zip(trained(lambda step: jit(step, backend="c", threads=threads)), eager, strict=True):
+        scale = max(1.0, max(float(np.abs(w).max()) for w in wanted))
+        assert max(float(np.abs(g - w).max()) for g, w in zip(got, wanted, strict=True)) <= 64 * EPS * scale
+
+
+def test_the_whole_step_is_one_call_without_numpy_in_between():
+    steps = []
+    trained(lambda step: steps.append(jit(step, backend="c")) or steps[0], steps=4)
+    assert "through numpy" not in steps[0].explain()
+    assert "adam_" in str(steps[0].program) and "attention_grad" in steps[0].c_source
+
+
+def test_dropout_draws_the_same_numbers_replayed_as_eager():
+    wanted, got = trained(lambda step: step, 8, 0.2), trained(lambda step: jit(step, backend="numpy"), 8, 0.2)
+    assert np.array_equal(got[0][0], wanted[0][0])
+    compiled = trained(lambda step: jit(step, backend="c"), 8, 0.2)
+    assert np.allclose(compiled[0][0], wanted[0][0], rtol=64 * EPS)
+
+
+def test_gradients_below_the_norm_are_not_scaled():
+    wanted, got = (trained(wrap, 4, max_norm=1e6) for wrap in (lambda step: step, lambda step: jit(step, backend="c")))
+    assert all(np.allclose(g, w, rtol=0, atol=64 * EPS) for g, w in zip(got[2], wanted[2], strict=True))
+
+
+def test_a_compiled_step_wants_less_memory_than_seven_tenths_of_its_values():
+    steps = []
+    trained(lambda step: steps.append(jit(step, backend="c")) or steps[0], steps=3)
+    backend = steps[0]._last.backend
+    values = sum(v.size * v.dtype.itemsize for v in backend.original.values if v.source == "temporary")
+    assert backend.arena_bytes <= 0.7 * values

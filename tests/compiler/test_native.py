@@ -1,0 +1,106 @@
+"""Compilers and the cache: whatever is wrong with them costs one clear line and never the result."""
+
+import os
+import stat
+import warnings
+
+import numpy as np
+import pytest
+
+from minigrad import Tensor
+from minigrad.compiler import jit, native
+from minigrad.compiler.blas import find_blas
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def three_calls(backend=None):
+    step = jit(lambda x: (x * 2 + 1).tanh().sum(), backend=backend)
+    x = Tensor(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4))
+    results = [step(x).item() for _ in range(3)]
+    assert results == pytest.approx([np.tanh(np.linspace(-1, 1, 12) * 2 + 1).sum()] * 3, rel=1e-6)
+    return step
+
+
+def test_a_step_is_compiled_and_its_source_is_at_hand():
+    step = three_calls("c")
+    assert "tanh_f" in step.c_source and "phase" in step.explain()
+
+
+def test_the_cache_folder_is_the_users_alone_and_the_second_build_comes_from_it(own_cache):
+    three_calls("c")
+    assert stat.S_IMODE(own_cache.stat().st_mode) == 0o700
+    assert "from the cache" in three_calls("c").explain()
+
+
+def test_a_folder_that_others_may_enter_is_closed_to_them(own_cache):
+    own_cache.mkdir(mode=0o755)
+    three_calls("c")
+    assert stat.S_IMODE(own_cache.stat().st_mode) == 0o700
+
+
+def test_without_a_compiler_one_line_says_so_and_results_are_right(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.warns(RuntimeWarning, match=r"no C compiler works.*no-such-compiler.*CC"):
+        step = three_calls()
+    assert "numpy replay" in step.explain()
+
+
+def test_a_broken_compiler_costs_one_line(monkeypatch, tmp_path):
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\ncase $1 in --version) echo broken 1.0;; *) echo 'step.c: error: no luck' >&2; exit 3;; esac\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    with pytest.warns(RuntimeWarning, match="no luck"):
+        three_calls()
+
+
+def test_a_damaged_object_is_built_again(own_cache):
+    three_calls("c")
+    (made,) = own_cache.glob("*.so")
+    contents = made.read_bytes()
+    made.unlink()  # what is loaded must not be cut short under our feet
+    made.write_bytes(contents[:1000])
+    assert "was damaged" in three_calls("c").explain()
+    assert "was damaged" not in three_calls("c").explain()
+
+
+def test_a_cache_that_cannot_be_written_costs_one_line(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("MINIGRAD_CACHE", str(tmp_path / "file" / "cache"))
+    assert "cannot be written" in three_calls("c").explain()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+def test_a_cache_of_another_user_is_not_used(own_cache):
+    own_cache.mkdir(mode=0o700)
+    os.chown(own_cache, 12345, 12345)
+    assert "belongs to another user" in three_calls("c").explain()
+    assert not list(own_cache.iterdir())
+
+
+def test_a_link_is_not_followed_to_a_cache(own_cache, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    own_cache.symlink_to(tmp_path / "elsewhere")
+    assert "link or a file" in three_calls("c").explain()
+
+
+def test_an_error_in_the_source_is_a_native_error_of_one_line():
+    with pytest.raises(native.NativeError) as caught:
+        native.build("int step( {")
+    assert "\n" not in str(caught.value)
+
+
+def test_numpys_blas_is_found_and_named():
+    blas = find_blas()
+    assert blas is None or (blas.sgemm and os.path.exists(blas.path))
+
+
+def test_nothing_is_printed_when_all_is_well():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        three_calls()

@@ -1,0 +1,178 @@
+"""Replay is eager: to the bit with numpy, to rounding in C, for random programs and any number of threads."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from minigrad import Tensor, no_grad, ops
+from minigrad.compiler import jit
+
+rng = np.random.default_rng(0)
+EPS = float(np.finfo(np.float32).eps)
+
+
+def tensor(*shape, scale=1.0):
+    return Tensor(rng.normal(0, scale, shape).astype(np.float32), requires_grad=True)
+
+
+def close(got, wanted, factor=64):
+    scale = max(1.0, float(np.abs(wanted).max(initial=0)))
+    return np.allclose(got, wanted, rtol=0, atol=factor * EPS * scale, equal_nan=True)
+
+
+UNARY = [lambda x: x.tanh(), lambda x: x.exp(), lambda x: x.sigmoid(), lambda x: x.relu(), lambda x: x * 0.5 - 1, lambda x: (x * x + 1).log(),
+         lambda x: x.abs().sqrt(), lambda x: x.softmax(-1), lambda x: ops.gelu_tanh(x)[0], lambda x: x.sin(), lambda x: x.clip(-0.5, 0.5)]
+BINARY = [lambda x, y: x + y, lambda x, y: x * y, lambda x, y: x - y, lambda x, y: x / (y * y + 1), lambda x, y: x @ y.transpose(-1, -2) @ y,
+          lambda x, y: ops.maximum(x, y), lambda x, y: ops.where(x > y, x, y * 2)]  # fmt: skip
+REDUCE = [lambda x: x.sum(0, keepdim=True) * 0.1 + x, lambda x: x.mean(-1, keepdim=True) + x, lambda x: x.max(-1, keepdim=True) - x,
+          lambda x: x.permute(1, 0, 2).reshape(*x.shape)]  # fmt: skip
+
+
+@st.composite
+def programs(draw):
+    """A list of moves on a stack that holds two tensors at first."""
+    n = draw(st.integers(3, 12))
+    kinds = st.one_of(st.tuples(st.just(UNARY), st.integers(0, len(UNARY) - 1)), st.tuples(st.just(BINARY), st.integers(0, len(BINARY) - 1)),
+                      st.tuples(st.just(REDUCE), st.integers(0, len(REDUCE) - 1)))  # fmt: skip
+    return draw(st.lists(kinds, min_size=n, max_size=n)), draw(st.tuples(*[st.integers(1, 5)] * 3))
+
+
+def value(moves, a, b):
+    x, y = a, b
+    for family, i in moves:
+        x, y = (family[i](x, y), x) if family is BINARY else (family[i](x), y)
+        x = x.clip(-4, 4)
+    return (x + y).sum()
+
+
+@settings(deadline=None, max_examples=12)
+@given(programs())
+def test_random_programs_and_their_gradients_are_the_same_eager_replayed_and_compiled(program):
+    moves, shape = program
+    local = np.random.default_rng(1)
+    inputs = [[Tensor(local.normal(0, 1, shape).astype(np.float32)) for _ in range(2)] for _ in range(3)]
+
+    def step(a, b):
+        a, b = a.detach().requires_grad_(), b.detach().requires_grad_()
+        out = value(moves, a, b)
+        return out.detach(), *out.gradient(a, b)
+
+    wanted = [[t.numpy() for t in step(*pair)] for pair in inputs]
+    for backend in ("numpy", "c"):
+        jitted = jit(step, backend=backend)
+        got = [[t.numpy() for t in jitted(*pair)] for pair in inputs]
+        for g, w in zip(got, wanted, strict=True):
+            if backend == "numpy":
+                assert all(np.array_equal(p, q, equal_nan=True) for p, q in zip(g, w, strict=True))
+            else:
+                assert all(close(p, q, 4096) for p, q in zip(g, w, strict=True)), jitted.explain()
+
+
+def mlp_step(backend, threads=None):
+    local = np.random.default_rng(2)
+    w1, w2 = (Tensor(local.normal(0, 0.1, s).astype(np.float32), requires_grad=True) for s in ((48, 33), (33, 7)))
+    rate = Tensor(0.1)
+
+    def step(x, y):
+        w1.grad = w2.grad = None
+        hidden = (x @ w1).tanh()
+        loss = (((hidden @ w2) - y) ** 2).mean()
+        loss.backward()
+        with no_grad():
+            for w in (w1, w2):
+                w.assign(w - rate * w.grad)
+        return loss.detach()
+
+    return (step if backend is None else jit(step, backend=backend, threads=threads)), (w1, w2), rate
+
+
+def train(backend, threads=None, steps=50):
+    step, weights, rate = mlp_step(backend, threads)
+    local, losses = np.random.default_rng(3), []
+    for i in range(steps):
+        if i == 30:
+            rate.assign(0.05)  # a schedule changes numbers, not the program
+        x, y = Tensor(local.normal(size=(64, 48)).astype(np.float32)), Tensor(local.normal(size=(64, 7)).astype(np.float32))
+        losses.append(step(x, y).item())
+    return losses, [w.numpy().copy() for w in weights], [w.grad.numpy().copy() for w in weights]
+
+
+def test_fifty_steps_replayed_by_numpy_are_eager_to_the_bit():
+    for got, wanted in zip(train("numpy"), train(None), strict=True):
+        assert all(np.array_equal(g, w) for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_fifty_compiled_steps_are_eager_to_rounding_with_any_number_of_threads(threads):
+    for got, wanted in zip(train("c", threads), train(None), strict=True):
+        assert all(close(np.asarray(g), np.asarray(w)) for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "log", "sqrt"])
+def test_functions_of_the_prelude_are_within_two_ulp_and_keep_nan_and_inf(name):
+    x = np.concatenate([rng.normal(0, s, 4000) for s in (1e-6, 0.1, 1, 10, 60)] + [np.linspace(-105, 90, 4001)]).astype(np.float32)
+    x = np.concatenate([x, np.float32([0, -0.0, np.inf, -np.inf, np.nan, 1e-42, -1e-42, 3e38, -3e38])])
+    jitted = jit(lambda t: getattr(t, name)(), backend="c")
+    for _ in range(3):
+        got = jitted(Tensor(x)).numpy()
+    wide = x.astype(np.float64)
+    with np.errstate(all="ignore"):
+        wanted = {"sigmoid": lambda v: 1 / (1 + np.exp(-v))}.get(name, getattr(np, name, None))(wide)
+        rounded = wanted.astype(np.float32)
+    assert np.array_equal(np.isnan(got), np.isnan(rounded))
+    finite = np.isfinite(rounded)
+    assert np.array_equal(got[~finite & ~np.isnan(rounded)], rounded[~finite & ~np.isnan(rounded)])
+    error = np.abs(got[finite] - wanted[finite]) / np.spacing(np.abs(rounded[finite]))
+    assert error.max() <= 2.5, (x[finite][error.argmax()], error.max())
+
+
+def attention_inputs(T, D, poison):
+    local = np.random.default_rng(4)
+    q, k, v, g = (local.normal(size=(2, 3, T, D)).astype(np.float32) for _ in range(4))
+    if poison:
+        k[:, :, T // 2 :], v[:, :, T // 2 :] = np.nan, np.inf
+    return [Tensor(a) for a in (q, k, v, g)]
+
+
+@pytest.mark.parametrize(("T", "D", "poison"), [(1, 4, False), (63, 8, False), (64, 8, False), (65, 5, False), (130, 16, False), (70, 8, True)])
+def test_causal_attention_in_tiles_is_eager_and_what_is_behind_the_mask_stays_there(T, D, poison):
+    def step(q, k, v, g):
+        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+        out = ops.attention(q, k, v, scale=0.5, offset=0)[0]
+        return out.detach(), *out.gradient(q, k, v, gradient=g)
+
+    inputs = attention_inputs(T, D, poison)
+    wanted = [t.numpy() for t in step(*inputs)]
+    jitted = jit(step, backend="c")
+    for _ in range(3):
+        got = [t.numpy() for t in jitted(*inputs)]
+    seen = slice(0, T // 2) if poison else slice(None)
+    for g, w in zip(got[:2], wanted[:2], strict=True):  # outputs and dq of queries that see no poison
+        assert close(g[:, :, seen], w[:, :, seen], 256)
+    if not poison:
+        assert all(close(g, w, 256) for g, w in zip(got, wanted, strict=True))
+
+
+def test_no_scatter_races_in_an_embedding_with_many_repeats():
+    table, index = tensor(11, 6), Tensor(rng.integers(0, 11, (40, 9)))
+
+    def step(i, g):
+        table.grad = None
+        ops.embedding(table, i).backward(g)
+        return (table.grad * 1).detach()
+
+    g = tensor(40, 9, 6).detach()
+    wanted = step(index, g).numpy()
+    jitted = jit(step, backend="c", threads=7)
+    for _ in range(3):
+        got = jitted(index, g).numpy()
+    assert close(got, wanted)
+
+
+def test_what_has_no_c_goes_through_numpy_between_compiled_parts():
+    step = jit(lambda x: (ops.argmax((x * 2).tanh(), axis=-1), (x.tanh() + 1).sum()), backend="c")
+    for _ in range(3):
+        x = tensor(4, 5).detach()
+        best, total = step(x)
+    assert np.array_equal(best.numpy(), x.numpy().argmax(-1)) and total.item() == pytest.approx(float((np.tanh(x.numpy()) + 1).sum()), rel=1e-6)
+    assert "through numpy: argmax" in step.explain()
