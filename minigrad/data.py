@@ -13,15 +13,15 @@ from __future__ import annotations
 import ast
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, DataError
 from minigrad.random import Generator
+from minigrad.text import CharTokenizer
 
 __all__ = ["CharTokenizer", "TextData", "bigram_loss", "default_text", "read_text", "standard_library_docstrings"]
 
@@ -96,75 +96,6 @@ def _decode(path: Path) -> str | None:
         return None
     # A zero byte is valid UTF-8, but only binary files have one.
     return None if "\0" in text else text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-class CharTokenizer:
-    """Characters as numbers: token i is the i-th of the sorted distinct characters.
-
-    >>> tokenizer = CharTokenizer("abc")
-    >>> tokenizer.encode("cab")
-    array([2, 0, 1], dtype=int32)
-    >>> tokenizer.decode([2, 0, 1])
-    'cab'
-    """
-
-    def __init__(self, characters: Iterable[str]) -> None:
-        self.characters = sorted(set(characters))
-        self._codes = np.array([ord(c) for c in self.characters], dtype=np.uint32)
-
-    @classmethod
-    def from_text(cls, text: str) -> CharTokenizer:
-        """The tokenizer of the characters of `text`. Raises DataError if there are fewer than two: nothing could be learned."""
-        distinct = set(text)
-        if len(distinct) < 2:
-            what = "is empty" if not text else f"holds a single character, {text[0]!r}"
-            raise DataError("CharTokenizer", f"the text {what}; there is nothing to predict", got=len(distinct), wanted=2,
-                            hint="give a text of at least a few thousand characters")  # fmt: skip
-        return cls(distinct)
-
-    @property
-    def vocab_size(self) -> int:
-        """The number of tokens."""
-        return len(self.characters)
-
-    def encode(self, text: str) -> Array:
-        """The tokens of `text`, int32. Raises DataError that names the characters this tokenizer does not know."""
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        tokens = np.searchsorted(self._codes, codes).clip(max=self.vocab_size - 1)
-        strange = codes[self._codes[tokens] != codes]
-        if strange.size:
-            unknown = sorted({chr(c) for c in strange})
-            shown = ", ".join(map(repr, unknown[:8])) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
-            raise DataError("CharTokenizer.encode", f"unknown character{'s'[: len(unknown) - 1]} {shown}", got=unknown,
-                            wanted=self.characters, hint=f"known are: {_visible(self.characters)}")  # fmt: skip
-        return tokens.astype(np.int32)
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        """The text of `tokens`."""
-        return "".join(self.characters[t] for t in tokens)
-
-    def state(self) -> dict[str, Any]:
-        """What `from_state` needs, in types that fit the meta of a weight file."""
-        return {"kind": "char", "characters": list(self.characters)}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> CharTokenizer:
-        """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
-        if state.get("kind") != "char":
-            raise DataError(
-                "CharTokenizer.from_state",
-                "this is not the state of a character tokenizer",
-                got=state.get("kind"),
-                wanted="char",
-            )
-        return cls(state["characters"])
-
-    def __repr__(self) -> str:
-        return f"CharTokenizer({_visible(self.characters)!r})"
-
-
-def _visible(characters: list[str]) -> str:
-    return "".join(characters).replace("\n", "\\n").replace("\t", "\\t")
 
 
 class TextData:

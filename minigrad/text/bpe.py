@@ -1,0 +1,149 @@
+"""Byte-level byte-pair encoding, as GPT-2's: text is cut into words, a word is UTF-8 bytes, and learned pairs are merged."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.errors import ConfigError, DataError, IndexRangeError
+from minigrad.text.merges import Pair, learn_merges, merged
+
+# GPT-2's numbering of the bytes: those with a printable character first.
+_BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_BYTES += [b for b in range(256) if b not in _BYTES]
+_NUMBER = {b: i for i, b in enumerate(_BYTES)}
+_SPACE = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"
+
+
+@functools.cache
+def _words() -> re.Pattern[str]:
+    """GPT-2's cut: contractions, letters, numbers, other signs, each with one space before it; white space.
+
+    Python's `re` has no class of letters: it is \\w without the underscore and without the characters of the three categories of numbers.
+    """
+    numbers = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] == "N" and c > "9")
+    number, letter = f"[0-9{numbers}]", f"[^\\W_0-9{numbers}]"
+    sign = f"(?:(?!{letter})[^{_SPACE}0-9{numbers}])"
+    return re.compile(
+        f"'(?:s|t|re|ve|m|ll|d)| ?{letter}+| ?{number}+| ?{sign}+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+"
+    )
+
+
+class BPETokenizer:
+    """Byte-level BPE: tokens 0 .. 255 are the bytes, in GPT-2's order, and each merge adds one token made of two. Knows every text.
+
+        tokenizer = BPETokenizer.train(text, vocab_size=1000, special_tokens=["<|endoftext|>"])
+        tokenizer.decode(tokenizer.encode("hello"))
+
+    merges: pairs of tokens, most important first.   special_tokens: texts with a token of their own, the last numbers of all.
+    From Radford et al. 2019 (GPT-2); its merges give its tokens.
+    """
+
+    def __init__(self, merges: Sequence[Pair], special_tokens: Sequence[str] = ()) -> None:
+        self._pieces = [bytes([b]) for b in _BYTES]
+        self._known = {piece: i for i, piece in enumerate(self._pieces)}
+        self.merges: dict[Pair, int] = {}  # pair -> token, in order of rank
+        for left, right in merges:
+            if not (0 <= left < len(self._pieces) and 0 <= right < len(self._pieces)):
+                raise DataError("BPETokenizer", f"the merge ({left}, {right}) names a token that no merge before it has made",
+                                got=(left, right), wanted=(0, len(self._pieces) - 1))  # fmt: skip
+            self.merges[left, right] = self._join((left, right))
+        self._rank = {pair: i for i, pair in enumerate(self.merges)}
+        self.special_tokens = {text: len(self._pieces) + i for i, text in enumerate(dict.fromkeys(special_tokens))}
+        self._special = re.compile("(" + "|".join(map(re.escape, sorted(self.special_tokens, key=len, reverse=True))) + ")")
+        self._cache: dict[str, list[int]] = {}
+
+    def _join(self, pair: Pair) -> int:
+        """The token of a pair; two pairs may spell the same bytes, and then share it."""
+        piece = self._pieces[pair[0]] + self._pieces[pair[1]]
+        if piece not in self._known:
+            self._known[piece] = len(self._pieces)
+            self._pieces.append(piece)
+        return self._known[piece]
+
+    @classmethod
+    def train(
+        cls, text: str | Iterable[str], vocab_size: int, special_tokens: Sequence[str] = (), min_frequency: int = 1
+    ) -> BPETokenizer:
+        """Learn merges from a text, or from several, until there are vocab_size tokens or no pair occurs min_frequency times.
+
+        Raises ConfigError for a vocab_size below 256 and the special tokens.
+        """
+        if vocab_size < 256 + len(special_tokens):
+            raise ConfigError("BPETokenizer.train", f"vocab_size={vocab_size} has no room for the 256 bytes and {len(special_tokens)} special "
+                              "tokens", got=vocab_size, wanted=256 + len(special_tokens))  # fmt: skip
+        counts: Counter[str] = Counter()
+        for part in [text] if isinstance(text, str) else text:
+            counts.update(_words().findall(part))
+        words = {tuple(_NUMBER[b] for b in word.encode("utf-8", "replace")): n for word, n in counts.items()}
+        made = cls(())
+        room = vocab_size - len(special_tokens)
+        return cls(learn_merges(words, made._join, lambda: len(made._pieces) < room, min_frequency), special_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, special ones among them."""
+        return len(self._pieces) + len(self.special_tokens)
+
+    def encode(self, text: str, special: bool = False) -> Array:
+        """The tokens of `text`, int32. With `special`, the text of a special token becomes that token; else it is text like any other."""
+        tokens: list[int] = []
+        for part in self._special.split(text) if special and self.special_tokens else [text]:
+            if special and part in self.special_tokens:
+                tokens.append(self.special_tokens[part])
+            else:
+                for word in _words().findall(part):
+                    tokens += self._word(word)
+        return np.array(tokens, np.int32)
+
+    def _word(self, word: str) -> list[int]:
+        found = self._cache.get(word)
+        if found is not None:
+            return found
+        tokens = [_NUMBER[b] for b in word.encode("utf-8", "replace")]
+        while len(tokens) > 1:
+            pair = min(pairwise(tokens), key=lambda p: self._rank.get(p, len(self._rank)))
+            if pair not in self._rank:
+                break
+            tokens = merged(tokens, pair, self.merges[pair])
+        if len(self._cache) < 1 << 16:  # natural text has few words; a stream of others must not eat the memory
+            self._cache[word] = tokens
+        return tokens
+
+    def decode_bytes(self, tokens: Iterable[int]) -> bytes:
+        """The bytes of `tokens`, which may end in the middle of a character."""
+        special = list(self.special_tokens)
+        out = []
+        for t in tokens:
+            if not 0 <= t < self.vocab_size:
+                raise IndexRangeError("BPETokenizer.decode", f"token {t} is outside 0..{self.vocab_size - 1}", got=t,
+                                      wanted=(0, self.vocab_size - 1))  # fmt: skip
+            out.append(self._pieces[t] if t < len(self._pieces) else special[t - len(self._pieces)].encode())
+        return b"".join(out)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of `tokens`; bytes that are no UTF-8 become U+FFFD."""
+        return self.decode_bytes(tokens).decode("utf-8", "replace")
+
+    def state(self) -> dict[str, Any]:
+        """What `from_state` needs, in types that fit the meta of a weight file."""
+        return {"kind": "bpe", "merges": [list(pair) for pair in self.merges], "special_tokens": list(self.special_tokens)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> BPETokenizer:
+        """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
+        if state.get("kind") != "bpe":
+            raise DataError("BPETokenizer.from_state", "this is not the state of a BPE tokenizer", got=state.get("kind"), wanted="bpe")
+        return cls([(int(a), int(b)) for a, b in state["merges"]], state["special_tokens"])
+
+    def __repr__(self) -> str:
+        return f"<BPETokenizer: {self.vocab_size} tokens, {len(self.special_tokens)} of them special>"

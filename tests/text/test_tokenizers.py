@@ -1,0 +1,174 @@
+"""Bytes, BPE and WordPiece: round trips, and the `tokenizers` library's answers."""
+
+import functools
+import json
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from minigrad.data import default_text
+from minigrad.errors import ConfigError, DataError, IndexRangeError, MissingDependencyError
+from minigrad.text import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    TokenizerFile,
+    WordPieceTokenizer,
+    tokenizer_from_state,
+)
+from minigrad.text.bpe import _BYTES
+
+TEXT = default_text()[:60_000] + " naïve café — 北京 ½ ² Ⅷ ٣ 🙂 don't WE'LL  \n\n\t x_y __init__ "
+BPE = BPETokenizer.train(TEXT, 600, special_tokens=["<|end|>"])
+WORDPIECE = WordPieceTokenizer.train(TEXT, 500)
+ASSIGNED = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
+PROSE = st.lists(st.sampled_from([*"abctheing 'sdll\n\t  123½²٣é北_-.🙂Ⅷ\u00a0\u2003\x85\x1c", " the", "don't", "__"]), max_size=60).map("".join)
+
+
+def printable(piece: bytes) -> str:
+    """Bytes as the `tokenizers` library writes them: the n-th unprintable byte as character 256 + n."""
+    shown = {b: chr(b) if i < 188 else chr(256 + i - 188) for i, b in enumerate(_BYTES)}
+    return "".join(shown[b] for b in piece)
+
+
+@functools.cache
+def library_bpe(ours: BPETokenizer):
+    tokenizers = pytest.importorskip("tokenizers")
+    pieces = [printable(ours.decode_bytes([t])) for t in range(ours.vocab_size - len(ours.special_tokens))]
+    model = tokenizers.models.BPE(
+        vocab={p: i for i, p in enumerate(pieces)}, merges=[(pieces[a], pieces[b]) for a, b in ours.merges]
+    )
+    theirs = tokenizers.Tokenizer(model)
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.decoder = tokenizers.decoders.ByteLevel()
+    return theirs
+
+
+def test_the_bytes_are_numbered_as_in_gpt2():
+    assert sorted(_BYTES) == list(range(256))
+    assert BPE.decode([0, 1, 220]) == '!" '
+
+
+@settings(deadline=None)
+@given(ASSIGNED)
+def test_bytes_and_bpe_give_every_text_back(text):
+    for tokenizer in (ByteTokenizer(), BPE):
+        tokens = tokenizer.encode(text)
+        assert tokens.dtype == np.int32 and tokenizer.decode(tokens) == text
+    assert ByteTokenizer().encode(text).tolist() == list(text.encode())
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.one_of(ASSIGNED, PROSE))
+def test_bpe_encodes_as_the_library_does(text):
+    assert BPE.encode(text).tolist() == library_bpe(BPE).encode(text).ids
+
+
+def test_bpe_learns_the_merges_that_the_library_learns():
+    tokenizers = pytest.importorskip("tokenizers")
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=600, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    theirs.train_from_iterator([TEXT], trainer)
+    ours = BPETokenizer.train(TEXT, 600)
+    assert {printable(ours.decode_bytes([t])): t for t in range(600)} == theirs.get_vocab()
+    merges = json.loads(theirs.to_str())["model"]["merges"]
+    assert [tuple(printable(ours.decode_bytes([t])) for t in pair) for pair in ours.merges] == [tuple(m) for m in merges]
+
+
+def test_pairs_never_reach_across_words_or_parts():
+    a, b, space = (int(BPE.encode(c)[0]) for c in "ab ")
+    assert BPETokenizer.train(["ab ab", "ab"], 300).merges == {(a, b): 256, (space, 256): 257}
+    assert BPETokenizer.train(["ab ab", "ab"], 300, min_frequency=2).merges == {(a, b): 256}
+    assert BPETokenizer.train(["ab ab", "ab"], 257).merges == {(a, b): 256}
+
+
+def test_special_tokens_are_read_only_when_asked_for():
+    end = BPE.special_tokens["<|end|>"]
+    assert end == BPE.vocab_size - 1 == 599
+    assert BPE.encode("a<|end|>b", special=True).tolist() == [*BPE.encode("a"), end, *BPE.encode("b")]
+    assert end not in BPE.encode("a<|end|>b") and BPE.decode(BPE.encode("a<|end|>b")) == "a<|end|>b"
+    assert BPE.decode([end]) == "<|end|>"
+
+
+def test_a_text_becomes_shorter_than_its_bytes():
+    assert len(BPE.encode(TEXT)) < 0.55 * len(TEXT.encode())
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.one_of(ASSIGNED, PROSE), st.booleans())
+def test_wordpiece_encodes_as_the_library_does(text, lowercase):
+    tokenizers = pytest.importorskip("tokenizers")
+    # Letters whose lower case is spelled differently by Unicode versions, and ß-like ones, are not the subject here.
+    text = "".join(c for c in text if unicodedata.normalize("NFD", c.lower()).lower() == unicodedata.normalize("NFD", c).lower())
+    model = tokenizers.models.WordPiece({p: i for i, p in enumerate(WORDPIECE.pieces)}, unk_token="[UNK]", max_input_chars_per_word=100)
+    theirs = tokenizers.Tokenizer(model)
+    theirs.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    ours = WordPieceTokenizer(WORDPIECE.pieces, lowercase)
+    assert ours.encode(text).tolist() == theirs.encode(text).ids
+
+
+def test_wordpiece_spells_words_with_the_longest_pieces_and_knows_what_it_does_not_know():
+    tokenizer = WordPieceTokenizer(["[UNK]", "un", "##aff", "##able", "##a", "!"])
+    assert [tokenizer.pieces[t] for t in tokenizer.encode("Unaffable! unx")] == ["un", "##aff", "##able", "!", "[UNK]"]
+    assert tokenizer.decode(tokenizer.encode("unaffable !")) == "unaffable !"
+    assert WORDPIECE.vocab_size == 500 and WORDPIECE.decode(WORDPIECE.encode("The statement")) == "the statement"
+
+
+ALL = [CharTokenizer("abc"), ByteTokenizer(), BPE, WORDPIECE]
+
+
+@pytest.mark.parametrize("tokenizer", ALL, ids=repr)
+def test_a_tokenizer_comes_back_from_its_state(tokenizer):
+    state = json.loads(json.dumps(tokenizer.state()))
+    again = tokenizer_from_state(state)
+    assert type(again) is type(tokenizer) and again.vocab_size == tokenizer.vocab_size
+    assert np.array_equal(again.encode("abcab"), tokenizer.encode("abcab"))
+    with pytest.raises(DataError, match="from_state"):
+        type(tokenizer).from_state({"kind": "other"})
+    with pytest.raises(DataError, match="other"):
+        tokenizer_from_state({"kind": "other"})
+
+
+@pytest.mark.parametrize("tokenizer", ALL[1:], ids=repr)
+def test_a_token_out_of_range_is_refused(tokenizer):
+    for bad in (-1, tokenizer.vocab_size):
+        with pytest.raises(IndexRangeError, match=str(bad)):
+            tokenizer.decode([0, bad])
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match="256"):
+        BPETokenizer.train("abc", 256, special_tokens=["<|end|>"])
+    with pytest.raises(DataError, match="300"):
+        BPETokenizer([(1, 300)])
+    with pytest.raises(ConfigError, match="characters"):
+        WordPieceTokenizer.train("abcdef", 6)
+    with pytest.raises(DataError, match="UNK"):
+        WordPieceTokenizer(["a"])
+
+
+def test_a_tokenizer_json_is_read_through_the_library(tmp_path: Path):
+    path = tmp_path / "tokenizer.json"
+    library_bpe(BPE).save(str(path))
+    tokenizer = TokenizerFile.read(path)
+    assert np.array_equal(tokenizer.encode(TEXT[:1000]), BPE.encode(TEXT[:1000]))
+    assert tokenizer.decode(tokenizer.encode("naïve café")) == "naïve café"
+    assert tokenizer.vocab_size == BPE.vocab_size - 1
+    assert tokenizer_from_state(tokenizer.state()).encode("abc").tolist() == tokenizer.encode("abc").tolist()
+    path.write_text("{}")
+    with pytest.raises(DataError, match=r"no tokenizer\.json"):
+        TokenizerFile.read(path)
+
+
+def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(MissingDependencyError, match=r"minigrad\[tokenizers\]"):
+        TokenizerFile("{}")
