@@ -21,9 +21,9 @@ KINDS = ("weights", "checkpoint")
 KNOWN_FEATURES: frozenset[str] = frozenset()
 ARRAY_KEY, ARRAY_PREFIX = "$array", "state/"  # how a checkpoint's state points to its arrays among the tensors
 _KEYS = {"aliases", "format", "kind", "meta", "producer", "requires", "tensors", "version"}
-_INT64 = range(-(2**63), 2**63)
+INT64 = range(-(2**63), 2**63)
 _UINT32 = range(2**32)
-_LEAVES = {type(None), bool, int, float, str, bytes}
+_LEAVES = {type(None), bool, int, float, str}
 
 
 class Refusal(Exception):
@@ -104,6 +104,8 @@ class _Hooks:
 
     def mapping(self, pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
         self.count()
+        if len(pairs) == 1 and type(pairs[0][0]) is str:
+            return dict(pairs)
         keys = [key for key, _ in pairs]
         if not all(type(key) is str for key in keys):
             raise Refusal("header-key-type", "a key of the header is no text", keys, "str")
@@ -228,7 +230,7 @@ def check_shape(name: str, shape: Any) -> None:
         if not 0 <= dim <= layout.MAX_DIM:
             raise Refusal("dimension", f"tensor {name!r} has a dimension of {dim}; 0 to 2^48 is allowed", dim)
     # numpy multiplies the other dimensions of an empty array too, in 64 bits.
-    if math.prod(dim for dim in shape if dim) * 8 not in _INT64:
+    if math.prod(dim for dim in shape if dim) * 8 not in INT64:
         raise Refusal("shape-overflow", f"the shape of {name!r} overflows 64 bits", shape)
 
 
@@ -284,31 +286,26 @@ def _check_aliases(aliases: Any, names: list[str]) -> None:
             raise Refusal("alias-order", f"of the tied names {alias!r} and {target!r} the first is stored", alias)
 
 
-def _check_tree(where: str, value: Any, depth: int, with_bytes: bool = False) -> None:
-    kind = type(value)
-    if kind in _LEAVES:
-        _check_leaf(where, value, with_bytes)
-        return
-    if kind is not dict and kind is not list:
-        raise Refusal(f"{where.split('.')[0]}-type", f"{where} holds a {kind.__name__}", kind.__name__)
-    if depth == 0:
-        raise Refusal("depth", f"{where[:80]} is nested too deeply", where)
-    if kind is list and set(map(type, value)) <= {type(None), bool, float}:
-        return
-    for key, item in value.items() if kind is dict else enumerate(value):
-        _check_tree(
-            f"{where}.{key}" if type(item) is dict or type(item) is list else where, item, depth - 1, with_bytes
-        )
-
-
-def _check_leaf(where: str, value: Any, with_bytes: bool) -> None:
-    kind = type(value)
-    if kind is int and value not in _INT64:
-        raise Refusal("int64", f"{where} holds {value}, which is no int64; wider ones go in as text or bytes", value)
-    if kind is bytes and not with_bytes:
-        raise Refusal("meta-type", f"{where} holds bytes; they belong into a checkpoint's state", "bytes")
-    if kind is str and len(value) * 4 > layout.MAX_STRING and len(value.encode()) > layout.MAX_STRING:
-        raise Refusal("string-limit", f"{where} holds a text longer than {layout.MAX_STRING} bytes", len(value))
+def _check_tree(where: str, tree: dict[str, Any], depth: int, with_bytes: bool = False) -> None:
+    """Plain values only, int64, at most `depth` levels. Level by level, since there can be a million values."""
+    level: list[Any] = [tree]
+    allowed = _LEAVES | {dict, list} | ({bytes} if with_bytes else set())
+    while level:
+        if depth == 0:
+            raise Refusal("depth", f"{where} is nested too deeply")
+        inner: list[Any] = []
+        for container in level:
+            items = container if type(container) is list else container.values()
+            kinds = set(map(type, items))
+            if not kinds <= allowed:
+                odd = (kinds - allowed).pop().__name__
+                raise Refusal(f"{where}-type", f"{where} holds what it may not: {odd}", odd)
+            # msgpack itself goes down to -2^63 and up to 2^64 - 1.
+            if int in kinds and (largest := max(item for item in items if type(item) is int)) not in INT64:
+                raise Refusal("int64", f"{where} holds {largest}, which is no int64", largest)
+            if dict in kinds or list in kinds:
+                inner += [item for item in items if type(item) is dict or type(item) is list]
+        level, depth = inner, depth - 1
 
 
 def array_name(path: tuple[str, ...]) -> str:

@@ -127,10 +127,22 @@ def _decode(raw: bytes) -> dict[str, Any]:
     """The JSON of a header: an object, no key twice, no numbers but 64-bit integers."""
     if raw[:1] != b"{":
         raise Refusal("header-json", "the header does not begin with {")
+    objects = 0
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal objects
+        objects += 1
+        if objects > layout.MAX_TENSORS + 2:
+            raise Refusal("tensor-count", f"the header has more than {layout.MAX_TENSORS} entries")
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise Refusal("header-duplicate-key", "a key stands twice in the header", [key for key, _ in pairs])
+        return found
+
     try:
         header = json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_unique,
+            object_pairs_hook=unique,
             parse_int=_integer,
             parse_float=_no_number,
             parse_constant=_no_number,
@@ -143,13 +155,6 @@ def _decode(raw: bytes) -> dict[str, Any]:
         raise Refusal("header-json", f"the header is not JSON: {error}") from None
     assert isinstance(header, dict)
     return header
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Refusal("header-duplicate-key", "a key stands twice in the header", [key for key, _ in pairs])
-    return found
 
 
 def _integer(text: str) -> int:

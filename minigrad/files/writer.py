@@ -90,6 +90,8 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     """
     if isinstance(value, np.generic):
         value = value.item()
+    if type(value) is int and value not in headers.INT64:
+        raise Refusal("int64", f"{where} holds {value}, which is no int64; wider ones go in as text or bytes", value)
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     if depth > layout.MAX_STATE_DEPTH:

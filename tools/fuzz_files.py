@@ -1,0 +1,455 @@
+"""Feed the readers of weight files with inputs that are wrong on purpose.
+
+    python tools/fuzz_files.py --runs 100000 [--seed 0] [--write]        # --write puts the figures into docs/reliability.md
+
+Every input begins as a good file and is changed: bytes, the tree of the header, the payloads. Most are then repaired around the change (lengths,
+crc32, SHA-256), so that the reader has to find the change itself. What must hold for every input:
+
+- nothing but FormatError comes out, within a second and 64 times the input's memory (plus 1 MiB);
+- a MGRD file that is accepted is the one file that `save` writes for its content, to the byte.
+
+With --atheris the same check runs under coverage guidance (`pip install atheris`).
+"""
+
+import argparse
+import collections
+import copy
+import hashlib
+import io
+import json
+import os
+import random
+import struct
+import sys
+import tempfile
+import time
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import reliability
+
+from minigrad import bfloat16
+from minigrad.errors import FormatError
+from minigrad.files import load, load_checkpoint, peek, save, save_checkpoint
+from minigrad.files.npz import load_npz, save_npz
+from minigrad.files.safetensors import load_safetensors, save_safetensors
+
+PURE = bool(os.environ.get("MSGPACK_PUREPYTHON"))
+MEMORY_EVERY = 20  # tracing memory is slow: every twentieth input
+NUMBERS = [
+    0,
+    1,
+    -1,
+    2,
+    3,
+    63,
+    64,
+    65,
+    127,
+    128,
+    255,
+    256,
+    2**16,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**48,
+    2**48 + 1,
+    2**62,
+    2**63 - 1,
+    -(2**63),
+]
+VALUES = [*NUMBERS, 2**63, 2**64 - 1, True, False, None, 0.0, 1.5, float("nan"), float("inf"), "", "a", "\0", "e\u0301", "x" * 600, b"", b"x",
+          [], {}, [[]], {"": {}}, {"$array": "w"}, "weights", "checkpoint", "f32", "f64", "bool", "bf16", "O", [[{}] * 9] * 2]  # fmt: skip
+
+
+# ---- good files to begin with --------------------------------------------------------------------------------------
+
+
+def seeds(folder):
+    """Small good files: (format, bytes)."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(3, 4)).astype(np.float32)
+    weights = {
+        "wte": w,
+        "head": w,
+        "h.0.b": np.arange(5, dtype=np.int64),
+        "mask": np.array([True, False, True]),
+        "e": np.zeros((0, 3)),
+    }
+    weights |= {
+        "bf": np.arange(3, dtype=np.uint16).view(bfloat16),
+        "u8": np.arange(7, dtype=np.uint8),
+        "s": np.float64(1.5),
+    }
+    meta = {"n_layer": 2, "lr": 0.1, "text": "é", "deep": [{"a": [None, True]}], "low": -(2**63)}
+    state = {
+        "optimizer": {"kind": "AdamW", "m": {"wte": w * 2}, "step": 3},
+        "rng": b"\0" * 16,
+        "list": [w[0], {"x": 1}],
+    }
+    path = folder / "seed"
+    found = []
+    for format_, write in [
+        ("mgrd", lambda: save(path, weights, meta=meta)), ("mgrd", lambda: save(path, {})), ("mgrd", lambda: save(path, {"w": w[:2, :2]})),
+        ("mgrd", lambda: save_checkpoint(path, {"wte": w, "head": w}, state, meta=meta)),
+        ("safetensors", lambda: save_safetensors(path, weights, meta={"format": "pt"})), ("npz", lambda: save_npz(path, weights)),
+    ]:  # fmt: skip
+        write()
+        found.append((format_, path.read_bytes()))
+    return found
+
+
+# ---- mutations -----------------------------------------------------------------------------------------------------
+
+
+def change_bytes(rng, content):
+    """A few changes to raw bytes."""
+    content = bytearray(content)
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        i, j = sorted(rng.randrange(len(content) + 1) for _ in range(2))
+        j = min(j, i + rng.choice([1, 4, 16, 200]))
+        kind = rng.randrange(7)
+        if kind <= 1 and i < len(content):
+            content[i] ^= 1 << rng.randrange(8)
+        elif kind == 2 and i < len(content):
+            content[i] = rng.choice([0, 1, 0x7F, 0x80, 0xC0, 0xC1, 0xC4, 0xC6, 0xD4, 0xDC, 0xDD, 0xDE, 0xDF, 0xFF])
+        elif kind == 3:
+            content[i:i] = rng.randbytes(rng.choice([1, 2, 8]))
+        elif kind == 4:
+            del content[i:j]
+        elif kind == 5:
+            content[i:i] = content[i:j]
+        else:
+            content[i : i + 8] = struct.pack(rng.choice(["<Q", ">Q"]), rng.choice(NUMBERS) % 2**64)
+    return bytes(content)
+
+
+def nodes(tree):
+    """Every (container, key) of a tree."""
+    found, todo = [], [tree]
+    while todo:
+        value = todo.pop()
+        pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, item in pairs:
+            found.append((value, key))
+            todo.append(item)
+    return found
+
+
+def change_tree(rng, tree):
+    """A few changes to values, keys and order of a tree of dicts and lists, in place."""
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        places = nodes(tree)
+        if not places:
+            return
+        container, key = rng.choice(places)
+        kind = rng.randrange(8)
+        if kind <= 2:
+            value = rng.choice(VALUES)
+            container[key] = copy.deepcopy(value) if isinstance(value, (list, dict)) else value
+        elif kind == 3 and type(container[key]) is int:
+            container[key] += rng.choice([-64, -1, 1, 64])
+        elif kind == 4:
+            del container[key]
+        elif kind == 5 and isinstance(container, dict):
+            container[
+                rng.choice([key + "x", "", "z", "extra", "$array", 7, "\x1b"]) if isinstance(key, str) else "k"
+            ] = container.pop(key)
+        elif kind == 6 and isinstance(container, list):
+            rng.shuffle(container)
+        else:
+            other, place = rng.choice(places)
+            container[key] = (
+                copy.deepcopy(other[place])
+                if place in (other if isinstance(other, dict) else range(len(other)))
+                else None
+            )
+            if rng.random() < 0.02:
+                for _ in range(rng.choice([9, 33, 100])):
+                    container[key] = [container[key]]
+
+
+def sort_keys(value):
+    """The same tree with sorted keys, as the format wants it."""
+    if isinstance(value, dict):
+        return {key: sort_keys(value[key]) for key in sorted(value, key=str)}
+    return [sort_keys(item) for item in value] if isinstance(value, list) else value
+
+
+class Mgrd:
+    """A good MGRD file taken apart, to be put together again around a change."""
+
+    def __init__(self, content):
+        header_len = struct.unpack_from("<I", content, 14)[0]
+        self.raw = content[32 : 32 + header_len]
+        self.payloads = []
+        base = -(-(32 + header_len + 10) // 64) * 64
+        for _, _, _, offset, nbytes, _ in msgpack.unpackb(self.raw)["tensors"]:
+            self.payloads.append(content[base + offset : base + offset + nbytes])
+
+    def mutate(self, rng):
+        header, payloads = msgpack.unpackb(self.raw), list(self.payloads)
+        kind = rng.randrange(5)
+        if kind <= 2:
+            change_tree(rng, header)
+        if kind >= 2 and payloads:
+            i = rng.randrange(len(payloads))
+            payloads[i] = change_bytes(rng, payloads[i]) if payloads[i] else b"\1"
+            if rng.random() < 0.8:
+                self.repair(header, payloads)
+        if rng.random() < 0.1:
+            rng.shuffle(payloads)
+        raw = pack(header if rng.random() < 0.1 else sort_keys(header))
+        if kind == 4 or rng.random() < 0.1:
+            raw = change_bytes(rng, raw)
+        return self.join(rng, raw, payloads)
+
+    @staticmethod
+    def repair(header, payloads):
+        """Right crc32, offsets and sizes in the table, as far as it is still one."""
+        offset = 0
+        table = header.get("tensors")
+        for entry, payload in zip(table if isinstance(table, list) else [], payloads, strict=False):
+            if isinstance(entry, list) and len(entry) == 6:
+                entry[3:] = [offset, len(payload), zlib.crc32(payload)]
+            offset = -(-(offset + len(payload) + 10) // 64) * 64
+
+    @staticmethod
+    def join(rng, raw, payloads):
+        body = raw
+        for payload in payloads:
+            zeros = -(32 + len(body) + 10) % 64
+            body += (
+                b"\xc6" + struct.pack(">I", zeros) + bytes(zeros) + b"\xc6" + struct.pack(">I", len(payload)) + payload
+            )
+        if rng.random() < 0.1:
+            body = change_bytes(rng, body)
+        fields = struct.pack(
+            "<8sHHIQ", b"\x89MGRD\r\n\x1a", 1, rng.choice([0] * 20 + [1, 7]), len(raw), 32 + len(body) + 42
+        )
+        if rng.random() < 0.05:
+            fields = change_bytes(rng, fields)
+        start = b"\xc4\x1e" + fields + struct.pack("<IH", zlib.crc32(fields), 0)
+        end = b"\xc4\x28MGRDEND\0" + hashlib.sha256(start + body).digest()
+        return start + body + end
+
+
+def pack(tree):
+    """msgpack of a tree, whatever is in it."""
+    try:
+        return msgpack.packb(tree)
+    except (ValueError, OverflowError, TypeError):
+        return msgpack.packb(None)
+
+
+def change_safetensors(rng, content):
+    """A change to the JSON header, or to the bytes, with the length repaired."""
+    length = struct.unpack_from("<Q", content)[0]
+    raw, data = content[8 : 8 + length], content[8 + length :]
+    if rng.random() < 0.7:
+        tree = json.loads(raw)
+        change_tree(rng, tree)
+        raw = json.dumps(tree, default=lambda _: None, skipkeys=True).encode(errors="surrogatepass")
+    if rng.random() < 0.3:
+        raw = change_bytes(rng, raw)
+    if rng.random() < 0.2:
+        data = change_bytes(rng, data) if data else b"x"
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def change_npz(rng, content):
+    """A change to a member, zipped again with a right crc32; or to the bytes of the archive."""
+    if rng.random() < 0.3:
+        return change_bytes(rng, content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    i = rng.randrange(len(members))
+    name, data = members[i]
+    members[i] = (rng.choice([name, name, name, "x", ".npy", "\0.npy"]), change_bytes(rng, data[:128]) + data[128:])
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+        for name, data in dict(members).items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return found.getvalue()
+
+
+# ---- the check -----------------------------------------------------------------------------------------------------
+
+
+class Failure(Exception):
+    """An input that broke one of the rules."""
+
+
+class Target:
+    """Reads inputs through the public doors, and judges what comes out."""
+
+    def __init__(self, folder):
+        self.path, self.again = folder / "input", folder / "again"
+        self.fd = os.open(self.path, os.O_CREAT | os.O_WRONLY)
+        self.codes, self.accepted, self.slowest, self.hungriest = collections.Counter(), 0, 0.0, 0.0
+
+    def check(self, format_, content, options):
+        """One input: raises Failure, or counts what the reader said."""
+        os.pwrite(self.fd, content, 0)
+        os.truncate(self.fd, len(content))
+        start = time.process_time()  # other programs on the machine do not count
+        try:
+            result = self.read(format_, options)
+        except FormatError as error:
+            self.codes[f"{format_}: {error.code}"] += 1
+            result = None
+        except Exception as error:
+            raise Failure(f"{type(error).__name__}: {error}") from error
+        seconds = time.process_time() - start
+        self.slowest = max(self.slowest, seconds)
+        if seconds > 1:
+            raise Failure(f"took {seconds:.2f} seconds")
+        if result is not None:
+            self.accepted += 1
+            if format_ == "mgrd":
+                self.check_canonical(content, result)
+
+    def read(self, format_, options):
+        if format_ == "safetensors":
+            return load_safetensors(self.path)
+        if format_ == "npz":
+            return load_npz(self.path)
+        if peek(self.path).kind == "checkpoint":
+            return load_checkpoint(self.path)
+        return load(self.path, **options)
+
+    def check_canonical(self, content, result):
+        info = result.info
+        if info.version != (1, 0) or info.producer != "minigrad":
+            return
+        if info.kind == "checkpoint":
+            save_checkpoint(self.again, result.weights, result.state, meta=result.meta)
+        else:
+            save(self.again, result, meta=result.meta)
+        if self.again.read_bytes()[:-32] != content[:-32]:  # a wrong SHA-256 passes where it was not asked for
+            raise Failure("was accepted, but its content is written to other bytes")
+
+    def check_memory(self, format_, content, options):
+        """The same input again, with its memory traced."""
+        tracemalloc.start()
+        try:
+            self.read(format_, options)
+        except FormatError:
+            pass
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        self.hungriest = max(self.hungriest, peak / len(content)) if len(content) > 65536 else self.hungriest
+        if peak > 64 * len(content) + 2**20:
+            raise Failure(f"took {peak:,} bytes of memory for an input of {len(content):,}")
+
+
+def bombs():
+    """Inputs that are small on disk and would be large in memory, if the reader let them."""
+    entry = ["w", "u8", [0], 0, 0, 0]
+    good = {
+        "aliases": {},
+        "format": "minigrad",
+        "kind": "weights",
+        "meta": {},
+        "producer": "",
+        "requires": [],
+        "tensors": [entry],
+        "version": [1, 0],
+    }
+    rng = random.Random(0)
+    for value in [[{"": None}] * 60000, [[]] * 65000, [[[{}] * 60000] * 15], [{"a": [{}]}] * 30000, [["ab"] * 65000] * 20, [[2.5] * 60000] * 7,
+                  [[300] * 60000] * 20, {str(i): {} for i in range(60000)}, "x" * 65000, [["x" * 60000]] * 60]:  # fmt: skip
+        for field in ["meta", rng.choice(["aliases", "tensors", "requires"])]:
+            header = good | {field: {"x": value} if field == "meta" else value}
+            yield "mgrd", Mgrd.join(rng, pack(sort_keys(header)), [b""])
+    yield "mgrd", Mgrd.join(rng, b"\x91" * 4_000_000, [])
+    yield "mgrd", Mgrd.join(rng, b"\x81\xa0" * 2_000_000, [])
+    yield "safetensors", struct.pack("<Q", 8_000_000) + b'{"a":' + b"[" * 7_999_995
+    yield "safetensors", (lambda raw: struct.pack("<Q", len(raw)) + raw)(b'{"a":[' + b"{}," * 2_000_000 + b"1]}")
+
+
+def fuzz(runs, seed, folder):
+    """Run the mutations; returns the Target with its counts, or stops at the first Failure."""
+    target, rng = Target(folder), random.Random(seed)
+    good = seeds(folder)
+    parts = [Mgrd(content) if format_ == "mgrd" else None for format_, content in good]
+    # msgpack's decoder in pure Python needs more than a second for the largest headers, so there the bombs are left out.
+    for format_, content in [] if PURE else bombs():
+        judge(target, format_, content, {}, memory=True)
+    for run in range(runs):
+        i = rng.choice([0, 0, 0, 1, 2, 3, 3, 3, 4, 5])
+        format_, content = good[i]
+        if format_ == "safetensors":
+            content = change_safetensors(rng, content)
+        elif format_ == "npz":
+            content = change_npz(rng, content)
+        else:
+            content = parts[i].mutate(rng) if rng.random() < 0.85 else change_bytes(rng, content)
+        options = rng.choice([{}, {}, {"mmap": True}, {"verify": False}])
+        judge(target, format_, content, options, memory=run % MEMORY_EVERY == 0)
+        if run % 100_000 == 99_999:
+            print(f"{run + 1:,} inputs, {target.accepted:,} accepted", flush=True)
+    return target
+
+
+def judge(target, format_, content, options, memory):
+    """One input; a failing one is kept in a file."""
+    try:
+        target.check(format_, content, options)
+        if memory:
+            target.check_memory(format_, content, options)
+    except Failure as failure:
+        kept = Path(tempfile.gettempdir()) / f"fuzz-{hashlib.sha256(content).hexdigest()[:16]}.{format_}"
+        kept.write_bytes(content)
+        sys.exit(f"FAILURE: {failure}\n  options {options}; the input is kept in {kept}")
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/reliability.md")
+    parser.add_argument("--atheris", action="store_true", help="guided by coverage, until stopped")
+    args, rest = parser.parse_known_args()
+    memory_disk = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory_disk) as name:
+        if args.atheris:
+            return guided(Path(name), rest)
+        start = time.perf_counter()
+        target = fuzz(args.runs, args.seed, Path(name))
+        seconds = time.perf_counter() - start
+    decoder = "pure Python" if PURE else "C"
+    lines = [
+        f"{sum(target.codes.values()) + target.accepted:,} inputs (seed {args.seed}, msgpack in {decoder}) in {seconds:,.0f} s: no failure.",
+        f"{sum(target.codes.values()):,} were refused, with {len(target.codes)} different codes; {target.accepted:,} were accepted, and each",
+        "accepted MGRD file was the very file that `save` writes for its content.",
+        f"The slowest input took {target.slowest * 1000:.0f} ms; the hungriest above 64 KiB took {target.hungriest:.0f} times its size in memory.",
+    ]  # fmt: skip
+    print("\n".join(lines))
+    if args.write:
+        name = "fuzz_files_pure" if PURE else "fuzz_files"
+        title = f"## Fuzzing (msgpack in {decoder})"
+        reliability.write_section(name, [title, "", *lines, "", f"{reliability.machine()}."])
+    return None
+
+
+def guided(folder, rest):
+    """The check under atheris, which the user has installed."""
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("fuzz_files: atheris is not installed: pip install atheris")
+    target = Target(folder)
+    atheris.Setup([sys.argv[0], *rest], lambda data: judge(target, "mgrd", data, {}, memory=False))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
