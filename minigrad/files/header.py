@@ -141,7 +141,7 @@ def _explain(error: Exception) -> Refusal:
         return Refusal("header-ext", "the header holds a msgpack ext type; none is allowed")
     if "exceeds max_" in text:
         return Refusal("header-length", f"something in the header is too long: {text}")
-    if "strict_map_key" in text:
+    if "map key" in text or "strict_map_key" in text:
         return Refusal("header-key-type", "a key of the header is no text", wanted="str")
     return Refusal("header-msgpack", f"the header is not msgpack: {text or type(error).__name__}")
 

@@ -61,6 +61,9 @@ def meta(value):
     return forge(header(meta={"x": value}))
 
 
+# A length beyond the limit and beyond the input: msgpack's two decoders look at the one or the other first.
+ANNOUNCED = "header-length" if os.environ.get("MSGPACK_PUREPYTHON") else "header-msgpack"
+
 FAULTS = [
     ("empty", b"", "empty"),
     ("one byte", b"\xc4", "short"),
@@ -176,7 +179,7 @@ FAULTS = [
     ("invalid UTF-8", in_meta(b"\xa2\xff\xfe"), "header-utf8"),
     ("half a surrogate pair", in_meta(b"\xa3\xed\xa0\x80"), "header-utf8"),
     ("text over 64 KiB", meta("x" * 65537), "header-length"),
-    ("a text of 4 GiB announced", in_meta(b"\xdb\xff\xff\xff\xff"), "header-msgpack"),
+    ("a text of 4 GiB announced", in_meta(b"\xdb\xff\xff\xff\xff"), ANNOUNCED),
     ("a list of 4 G announced", in_meta(b"\xdd\xff\xff\xff\xff"), "header-length"),
     ("a map of 4 G announced", in_meta(b"\xdf\xff\xff\xff\xff"), "header-length"),
     ("more maps than bytes allow", meta([[{}] * 30_000] * 4), "header-objects"),
