@@ -335,7 +335,16 @@ class Target:
             raise Failure("was accepted, but its content is written to other bytes")
 
     def check_memory(self, format_, content, options):
-        """The same input again, with its memory traced."""
+        """The same input again, with its memory traced; up to three times, since the interpreter's own tables grow now and then."""
+        peak = self.peak_memory(format_, options)
+        for _ in range(2):
+            if peak > 64 * len(content) + 2**20:
+                peak = min(peak, self.peak_memory(format_, options))
+        self.hungriest = max(self.hungriest, peak / len(content)) if len(content) > 65536 else self.hungriest
+        if peak > 64 * len(content) + 2**20:
+            raise Failure(f"took {peak:,} bytes of memory for an input of {len(content):,}")
+
+    def peak_memory(self, format_, options):
         tracemalloc.start()
         try:
             self.read(format_, options)
@@ -344,9 +353,7 @@ class Target:
         finally:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        self.hungriest = max(self.hungriest, peak / len(content)) if len(content) > 65536 else self.hungriest
-        if peak > 64 * len(content) + 2**20:
-            raise Failure(f"took {peak:,} bytes of memory for an input of {len(content):,}")
+        return peak
 
 
 def bombs():

@@ -124,7 +124,7 @@ def _head(name: str, content: Any) -> Any:
         if version not in _HEADS:
             raise Refusal("version-unknown", f"{name!r} is in npy version {version}", version, list(_HEADS))
         return _HEADS[version](content)
-    except Refusal:
+    except (Refusal, zipfile.BadZipFile, zlib.error):
         raise
     except Exception as error:  # numpy parses the header as Python text, and lets whatever its tokenizer raises through
         raise Refusal("npy", f"{name!r} is no npy file: {error}") from None
