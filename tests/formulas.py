@@ -150,6 +150,15 @@ def rms_norm(x: Objects, weight: Any = None, eps: float = 1e-5) -> Objects:
     return y if weight is None else y * weight
 
 
+def rope(x: Objects, cos: Any, sin: Any, pairs: Any) -> Objects:
+    """The features i, j of each pair turned by the pair's angle: (x_i cos - x_j sin, x_j cos + x_i sin)."""
+    y = np.array(x)
+    for pair, (i, j) in enumerate(pairs):
+        c, s = (np.array([o.given(float(n)) for n in table[:, pair]], dtype=object) for table in (cos, sin))
+        y[..., i], y[..., j] = x[..., i] * c - x[..., j] * s, x[..., j] * c + x[..., i] * s
+    return y
+
+
 def attention(q: Objects, k: Objects, v: Objects, seen: Any = None, bias: Any = None) -> Objects:
     """softmax(q k^T / sqrt(D) + bias) v over the keys that are `seen` (bool, (T, S)); a row that sees nothing is 0."""
     scores = q @ np.swapaxes(k, -1, -2) * o.constant(1 / o.mp.sqrt(q.shape[-1]))

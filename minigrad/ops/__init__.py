@@ -116,6 +116,10 @@ from minigrad.ops.elementwise import (
     where as where,
     zeros_like as zeros_like,
 )
+from minigrad.ops.flash import (
+    flash_attention as flash_attention,
+    flash_attention_grad as flash_attention_grad,
+)
 from minigrad.ops.fused import (
     cross_entropy as cross_entropy,
     cross_entropy_grad as cross_entropy_grad,
@@ -124,6 +128,8 @@ from minigrad.ops.fused import (
     layer_norm as layer_norm,
     layer_norm_grad as layer_norm_grad,
     log_softmax as log_softmax,
+    rms_norm as rms_norm,
+    rms_norm_grad as rms_norm_grad,
     softmax as softmax,
 )
 from minigrad.ops.heads import (
@@ -193,6 +199,9 @@ from minigrad.ops.reduce import (
     tie_shares as tie_shares,
     var as var,
     var_mean as var_mean,
+)
+from minigrad.ops.rope import (
+    rope as rope,
 )
 from minigrad.ops.scan import (
     cummax as cummax,

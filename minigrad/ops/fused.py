@@ -119,6 +119,50 @@ def layer_norm_grad(g: Array, x: Array, weight: Array | None, middle: Array, sca
     return gx, gw, gb
 
 
+@primitive(kind="reduce", dtype="same", outputs=2)
+@quiet
+def rms_norm(x: Array, weight: Array | None, *, eps: float = 1e-6) -> tuple[Array, Array]:
+    """Divide the last axis by its root mean square, then scale; also 1/rms of each row.
+
+    y = x / sqrt(mean(x^2) + eps) * weight
+
+    x: (..., C)   weight: (C,) or None   ->   (..., C), (..., 1).   Raises ShapeError if C differs. From Zhang and Sennrich 2019, arXiv:1910.07467.
+    """
+    if weight is not None and weight.shape != x.shape[-1:]:
+        raise ShapeError("rms_norm", f"x {x.shape} does not fit weight {weight.shape}", got=weight.shape, wanted=x.shape[-1:])
+    scale = 1 / np.sqrt(np.vecdot(x, x)[..., None] / x.dtype.type(x.shape[-1]) + x.dtype.type(eps))
+    y = x * scale
+    if weight is not None:
+        y *= weight
+    return y, scale
+
+
+@rms_norm.vjp
+def _(g, y, x, weight, *, eps=1e-6):
+    gx, gw = rms_norm_grad(g[0], x, weight, y[1])
+    return gx, (None if weight is None else gw)
+
+
+@rms_norm.composed
+def _(x, weight, *, eps=1e-6):
+    y = x * rsqrt(mean(x * x, axis=-1, keepdim=True) + eps)
+    return y if weight is None else y * weight
+
+
+@primitive(kind="reduce", outputs=2)
+@quiet
+def rms_norm_grad(g: Array, x: Array, weight: Array | None, scale: Array) -> tuple[Array, Array]:
+    """The cotangents of x and weight. With h = x / rms and u = g * weight:  dx = (u - h mean(u h)) / rms."""
+    h = x * scale
+    gx = g * h
+    gw = _sum_rows(gx.reshape(-1, gx.shape[-1]))
+    u = g if weight is None else np.multiply(g, weight, out=gx)
+    h *= np.vecdot(u, h)[..., None] / x.dtype.type(x.shape[-1])
+    gx = np.subtract(u, h, out=gx)
+    gx *= scale
+    return gx, gw
+
+
 _GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
 _CHUNK = 1 << 14  # elements worked on at a time, so that the ten passes of one op stay in the first-level cache
 

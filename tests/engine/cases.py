@@ -120,7 +120,14 @@ def attend(mask: Any = None, offset: int | None = None) -> Callable[..., Any]:
     return lambda q, k, v: ops.attention(q, k, v, *([] if mask is None else [mask]), scale=q.shape[-1] ** -0.5, offset=offset)[0]
 
 
+def flash(mask: Any = None, **params: Any) -> Callable[..., Any]:
+    """The tiled attention op on (q, k, v), with its scale of 1/sqrt(D)."""
+    return lambda q, k, v: ops.flash_attention(q, k, v, *([] if mask is None else [mask]), scale=q.shape[-1] ** -0.5, **params)[0]
+
+
 QKV = ((2, 3, 4), (2, 5, 4), (2, 5, 2))
+ALIBI = -np.array([0.5, 0.25])[:, None, None] * np.abs(np.arange(3)[:, None] - np.arange(5))
+COS, SIN = np.array([[1.0, 0.5], [-0.25, 0.75], [0.5, -1.0]]), np.array([[0.0, -0.5], [0.5, 0.25], [1.0, 0.125]])
 SEEN = np.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool)
 TARGET = np.array([2, -100, 0])
 FUSED = [
@@ -136,6 +143,11 @@ FUSED = [
     Case("log_softmax", lambda x: ops.log_softmax(x), f.log_softmax, M, wide=0.02, budget=64),
     Case("layer_norm", lambda x, w, b: ops.layer_norm(x, w, b)[0], f.layer_norm, ((2, 3, 4), (4,), (4,)), wide=0, budget=64),
     Case("layer_norm, plain", lambda x: ops.layer_norm(x, None, None)[0], f.layer_norm, M, wide=0, budget=64),
+    Case("rms_norm", lambda x, w: ops.rms_norm(x, w)[0], lambda x, w: f.rms_norm(x, w, 1e-6), ((2, 3, 4), (4,)), wide=0, budget=64),
+    Case("rms_norm, plain", lambda x: ops.rms_norm(x, None)[0], lambda x: f.rms_norm(x, None, 1e-6), M, wide=0, budget=64),
+    Case("rope", lambda x: ops.rope(x, COS, SIN), lambda x: f.rope(x, COS, SIN, [(0, 2), (1, 3)]), ((2, 3, 5),), wide=0.4, budget=64),
+    Case("rope, interleaved", lambda x: ops.rope(x, COS, SIN, interleaved=True), lambda x: f.rope(x, COS, SIN, [(0, 1), (2, 3)]), ((2, 3, 5),),
+         wide=0.4, budget=64),
     Case("gelu_tanh", lambda x: ops.gelu_tanh(x)[0], f.gelu_tanh, V, wide=0.02, budget=64),
     Case("cross_entropy", lambda x, t: ops.cross_entropy(x, t)[0], lambda x, t: f.cross_entropy(x, t, reduction="none"), M,
          extra=(TARGET,), wide=0.02, budget=64),
@@ -147,6 +159,12 @@ FUSED = [
     Case("attention, masked", attend(SEEN), lambda q, k, v: f.attention(q, k, v, SEEN), QKV, wide=0, budget=64),
     Case("attention, masked and causal", attend(SEEN, 2), lambda q, k, v: f.attention(q, k, v, SEEN & np.tri(3, 5, 2, dtype=bool)), QKV,
          wide=0, budget=64),
+    Case("flash_attention", flash(), f.attention, QKV, wide=0, budget=64),
+    Case("flash_attention, masked and causal", flash(SEEN, offset=2), lambda q, k, v: f.attention(q, k, v, SEEN & np.tri(3, 5, 2, dtype=bool)),
+         QKV, wide=0, budget=64),
+    Case("flash_attention, window", flash(offset=1, window=2),
+         lambda q, k, v: f.attention(q, k, v, np.tri(3, 5, 1, dtype=bool) & ~np.tri(3, 5, -1, dtype=bool)), QKV, wide=0, budget=64),
+    Case("flash_attention, ALiBi", flash(slopes=(0.5, 0.25)), lambda q, k, v: f.attention(q, k, v, bias=ALIBI), QKV, wide=0, budget=64),
     Case("attention, float mask", lambda q, k, v, b: ops.attention(q, k, v, b, scale=0.5)[0],
          lambda q, k, v, b: f.attention(q, k, v, bias=b), ((2, 3, 4), (5, 4), (5, 2), (3, 5)), wide=0, budget=64),
 ]  # fmt: skip

@@ -1,0 +1,144 @@
+"""Work shared among the machine's cores by a few Python threads, while BLAS keeps to one thread.
+
+numpy lets go of the interpreter inside its calls, so threads that each work on large blocks run side by side. OpenBLAS would start threads of its
+own in each of them, which wait for one another (3 times slower, measured): it is held to one thread meanwhile. As every piece of work is done
+whole by one thread, with one BLAS thread, results are the same to the bit for any number of threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import glob
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from minigrad.errors import ConfigError
+
+Item = TypeVar("Item")
+
+
+class _State:
+    """How many threads to use (0: as many as cores), the pool that holds all but the caller's, and who holds BLAS to one thread."""
+
+    def __init__(self) -> None:
+        self.wanted = 0
+        self.pool: ThreadPoolExecutor | None = None
+        self.size = 0
+        self.lock = threading.Lock()
+        self.holders = self.blas_threads = 0
+
+
+_state = _State()
+
+
+def _forget_threads() -> None:
+    wanted = _state.wanted
+    _state.__init__()  # type: ignore[misc]  # A forked child has none of the parent's threads, and its locks may be held by nobody.
+    _state.wanted = wanted
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+def set_num_threads(n: int) -> None:
+    """Use n threads for heads and tiles of attention; 0 for as many as there are cores. Raises ConfigError for a negative n."""
+    if n < 0:
+        raise ConfigError("set_num_threads", f"n={n}", got=n, wanted="n >= 0", hint="0 means one thread per core")
+    _state.wanted = n
+
+
+def get_num_threads() -> int:
+    """The number of threads that `for_each` uses."""
+    return _state.wanted or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
+    """work(item) for every item, in any order, on several threads if BLAS can be held to one. The first exception is raised when all have ended."""
+    with _one_blas_thread() as held:
+        threads = get_num_threads() if held else 1
+        if threads == 1:
+            for item in items:
+                work(item)
+            return
+        queue = iter(list(items))  # The next() of a list's iterator is one step of the interpreter: no two threads get the same item.
+
+        def run() -> None:
+            for item in queue:
+                work(item)
+
+        helpers = [_pool(threads - 1).submit(copy_context().run, run) for _ in range(threads - 1)]
+        try:
+            run()
+        finally:
+            errors = [helper.exception() for helper in helpers]
+        for error in errors:
+            if error is not None:
+                raise error
+
+
+def _pool(size: int) -> ThreadPoolExecutor:
+    if _state.pool is None or _state.size < size:
+        _state.pool, _state.size = ThreadPoolExecutor(size, "minigrad"), size
+    return _state.pool
+
+
+# --- the threads of BLAS
+
+
+class _Blas(NamedTuple):
+    get_threads: Callable[[], int]
+    set_threads: Callable[[int], None]
+
+
+@cache
+def _blas() -> _Blas | None:
+    """The knobs of the OpenBLAS that numpy has loaded, or None if there is another BLAS."""
+    for path in _libraries():
+        try:
+            library = ctypes.CDLL(path)  # loaded already: this finds it again
+        except OSError:
+            continue
+        for prefix, suffix in (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", "")):
+            getter, setter = (getattr(library, f"{prefix}_{verb}_num_threads{suffix}", None) for verb in ("get", "set"))
+            if getter is not None and setter is not None:
+                return _Blas(getter, setter)
+    return None
+
+
+def _libraries() -> list[str]:
+    """Where numpy's OpenBLAS may lie: beside its wheel, or wherever this process has mapped one."""
+    folder = os.path.dirname(np.__file__)
+    found = glob.glob(os.path.join(folder, "..", "numpy.libs", "*openblas*")) + glob.glob(os.path.join(folder, ".dylibs", "*openblas*"))
+    with contextlib.suppress(OSError), open("/proc/self/maps") as maps:
+        found += sorted({line.split()[-1] for line in maps if "openblas" in line})
+    return found
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[bool]:
+    """Hold BLAS to one thread inside; False if it cannot be. Several callers may overlap: the last one out gives the threads back."""
+    blas = _blas()
+    if blas is None:
+        yield False
+        return
+    with _state.lock:
+        if _state.holders == 0:
+            _state.blas_threads = blas.get_threads()
+            blas.set_threads(1)
+        _state.holders += 1
+    try:
+        yield True
+    finally:
+        with _state.lock:
+            _state.holders -= 1
+            if _state.holders == 0:
+                blas.set_threads(_state.blas_threads)
