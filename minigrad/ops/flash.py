@@ -34,7 +34,7 @@ def flash_attention(
 
     q: (..., T, D)   k: (..., S, D)   v: (..., S, E)   mask: bool (True: may look) or float (added), broadcasting to (..., T, S)
     offset: query i sees the keys j <= i + offset;  window: and j > i + offset - window.   ->   (..., T, E), (..., T)
-    slopes: one per head, the axis before T: adds -slope |i + offset - j| (ALiBi); an offset of None counts as 0 there.
+    slopes: one per head, the axis before T, or two axes of groups: adds -slope |i + offset - j| (ALiBi); an offset of None counts as 0 there.
     Means what `attention` means, zeros for rows that see nothing and nothing from behind the mask included. A mask gets no gradient.
     """
     batch = common_batch(q, k, v, mask)
@@ -45,7 +45,7 @@ def flash_attention(
     def work(item: tuple[tuple[int, ...], int]) -> None:
         at, a = item
         b = min(a + ROWS, plan.T)
-        _forward_rows(plan, q[at], k[at], v[at], None if mask is None else mask[at], at, a, b, o[at][a:b], lse[at][a:b])
+        _forward_rows(plan, q[at], k[at], v[at], None if mask is None else mask[at], plan.head(at, batch), a, b, o[at][a:b], lse[at][a:b])
 
     for_each(quiet(work), [(at, a) for at in np.ndindex(batch) for a in range(0, plan.T, ROWS)])
     return o, lse
@@ -80,6 +80,10 @@ class Plan:
     def _shift(self) -> int:
         return self.offset or 0
 
+    def head(self, at: tuple[int, ...], batch: tuple[int, ...]) -> int:
+        """The number of a head among the slopes; heads may be an axis, or two of groups and heads in the group."""
+        return 0 if self.slopes is None else int(np.ravel_multi_index(at, batch)) % len(self.slopes)
+
     def hidden(self, a: int, b: int, c: int, d: int) -> Array | None:
         """Which keys c..d-1 the edge and the window hide from the queries a..b-1; None if none."""
         hidden = None
@@ -90,13 +94,13 @@ class Plan:
             hidden = early if hidden is None else hidden | early
         return hidden
 
-    def scores(self, q: Array, k: Array, mask: Array | None, at: tuple[int, ...], tile: tuple[int, int, int, int], out: Array) -> Array | None:
+    def scores(self, q: Array, k: Array, mask: Array | None, head: int, tile: tuple[int, int, int, int], out: Array) -> Array | None:
         """Fill `out` with the tile's scores, -inf where hidden, and return what is hidden. q has the scale in it."""
         a, b, c, d = tile
         np.matmul(q, k[c:d].T, out=out)
         if self.slopes is not None:
             distance = np.abs(np.arange(a + self._shift, b + self._shift)[:, None] - np.arange(c, d)).astype(q.dtype)
-            distance *= q.dtype.type(self.slopes[at[-1]])
+            distance *= q.dtype.type(self.slopes[head])
             out -= distance
         hidden = self.hidden(a, b, c, d)
         if mask is not None:
@@ -113,12 +117,12 @@ class Plan:
 
 
 def _forward_rows(
-    plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, at: tuple[int, ...], a: int, b: int, o: Array, lse: Array
+    plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, head: int, a: int, b: int, o: Array, lse: Array
 ) -> None:
     """The queries a..b-1 of one head, against all keys that they see."""
     q = q[a:b] * q.dtype.type(plan.scale)
     for careful in (False, True):
-        total, top, summed = _pass_over_keys(plan, q, k, v, mask, at, a, b, careful)
+        total, top, summed = _pass_over_keys(plan, q, k, v, mask, head, a, b, careful)
         total /= np.where(summed == 0, 1, summed)
         if careful or np.isfinite(total).all():
             break
@@ -127,7 +131,7 @@ def _forward_rows(
 
 
 def _pass_over_keys(
-    plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, at: tuple[int, ...], a: int, b: int, careful: bool
+    plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, head: int, a: int, b: int, careful: bool
 ) -> tuple[Array, Array, Array]:
     """The online softmax: weighted sum of values (rows, E), maximum (rows, 1) and sum of exponentials (rows, 1)."""
     total = np.zeros((b - a, v.shape[-1]), q.dtype)
@@ -137,7 +141,7 @@ def _pass_over_keys(
     for c in range(low, high, COLUMNS):
         d = min(c + COLUMNS, high)
         s = buffer[: (b - a) * (d - c)].reshape(b - a, d - c)
-        hidden = plan.scores(q, k, mask, at, (a, b, c, d), s)
+        hidden = plan.scores(q, k, mask, head, (a, b, c, d), s)
         raised = np.maximum(top, s.max(axis=1, keepdims=True))
         shift = np.where(raised == -np.inf, 0, raised)
         s -= shift
@@ -165,6 +169,8 @@ def _(g, y, q, k, v, mask=None, *, scale, offset=None, window=None, slopes=None,
 @flash_attention.composed
 def _(q, k, v, mask=None, *, scale, offset=None, window=None, slopes=None):
     whole = band_and_bias(q.shape[-2], k.shape[-2], offset, window, slopes)
+    if whole is not None and slopes is not None and q.shape[-3] != len(slopes):
+        whole = whole.reshape(*q.shape[-4:-2], *whole.shape[-2:])
     if whole is not None and mask is not None:
         whole = where(mask, whole, -np.inf) if mask.dtype == np.bool_ else mask + whole
     mask = mask if whole is None else whole
@@ -199,7 +205,7 @@ def flash_attention_grad(
     def work(at: tuple[int, ...]) -> None:
         out = (gq[at], gk[at], gv[at])
         for careful in (False, True):
-            _backward_head(plan, (g[at], q[at], k[at], v[at], o[at], lse[at]), None if mask is None else mask[at], at, out, careful)
+            _backward_head(plan, (g[at], q[at], k[at], v[at], o[at], lse[at]), None if mask is None else mask[at], plan.head(at, batch), out, careful)
             if all(np.isfinite(x).all() for x in out):
                 return
 
@@ -208,7 +214,7 @@ def flash_attention_grad(
 
 
 def _backward_head(
-    plan: Plan, arrays: tuple[Array, ...], mask: Array | None, at: tuple[int, ...], out: tuple[Array, ...], careful: bool
+    plan: Plan, arrays: tuple[Array, ...], mask: Array | None, head: int, out: tuple[Array, ...], careful: bool
 ) -> None:
     """Fill one head's (gq, gk, gv), block of queries by block of queries."""
     g, q, k, v, o, lse = arrays
@@ -226,18 +232,18 @@ def _backward_head(
         for c in range(low, high, COLUMNS):
             d = min(c + COLUMNS, high)
             tiles = [x[: (b - a) * (d - c)].reshape(b - a, d - c) for x in buffers]
-            _backward_tile(plan, rows, k, v, mask, at, (a, b, c, d), tiles, out, asked)
+            _backward_tile(plan, rows, k, v, mask, head, (a, b, c, d), tiles, out, asked)
         out[0][a:b] *= q.dtype.type(plan.scale)
 
 
 def _backward_tile(
-    plan: Plan, rows: tuple[Array, ...], k: Array, v: Array, mask: Array | None, at: tuple[int, ...], tile: tuple[int, int, int, int],
+    plan: Plan, rows: tuple[Array, ...], k: Array, v: Array, mask: Array | None, head: int, tile: tuple[int, int, int, int],
     buffers: list[Array], out: tuple[Array, ...], asked: Array | None,
 ) -> None:  # fmt: skip
     """Add one tile's share to (gq, gk, gv). asked: None, or, when NaN or inf is about, the queries whose cotangent is not zero."""
     (g, q, lse, delta), (p, ds), (gq, gk, gv) = rows, buffers, out
     a, b, c, d = tile
-    hidden = plan.scores(q, k, mask, at, tile, p)
+    hidden = plan.scores(q, k, mask, head, tile, p)
     p -= lse
     np.exp(p, out=p)
     np.matmul(g, v[c:d].T, out=ds)
