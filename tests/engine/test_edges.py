@@ -61,6 +61,14 @@ def test_sqrt_and_log_have_slope_inf_at_0() -> None:
     assert slope(ops.sqrt, 0) == [np.inf] and slope(ops.log, 0) == [np.inf] and slope(ops.rsqrt, 4) == [-1 / 16]
 
 
+def test_a_quotient_of_subnormals_has_a_finite_gradient() -> None:
+    """d (a / b) / db = -(a / b) / b: 1e294 here, though 1 / b alone is beyond the largest float."""
+    a, b = (Tensor(np.array(v), requires_grad=True) for v in (2.5e-323, 5.5e-309))
+    (a / b).backward()
+    assert b.grad.item() == -(2.5e-323 / 5.5e-309) / 5.5e-309
+    assert np.isinf(a.grad.item())
+
+
 def test_powers_at_zero() -> None:
     assert slope(lambda x: x**0.0, 0, 2) == [0, 0] and slope(lambda x: x**1.0, 0) == [1] and slope(lambda x: x**2.0, 0) == [0]
     assert slope(lambda p: 0.0**p, 0, 2) == [0, 0] and slope(lambda p: 2.0**p, 1) == [2 * np.log(2)]
