@@ -22,7 +22,7 @@ _GROUP = 24  # lines in one fused loop at most
 
 def for_c(program: Program) -> Program:
     """The program as C wants it: GELU's backward works its tanh out again instead of reading it, and outputs that nobody reads are not made."""
-    single = [v.dtype == np.float32 for v in program.values]
+    single = [v.dtype == np.float32 and v.size > 0 for v in program.values]
     lines = []
     for line in program.lines:
         if line.op.name == "gelu_tanh_grad" and all(single[i] for i in line.reads()):
@@ -103,11 +103,28 @@ class Selector:
         if copies is not None:
             return copies
         if line.op.name in LOWERINGS:
-            return LOWERINGS[line.op.name](self.layout, line, number)
+            return LOWERINGS[line.op.name](self.layout, line, number) or self._packed(number, line)
         if line.op.kind == "elementwise" and len(line.made()) == 1 and expressions.template(self.layout, line):
             kernel = expressions.lower_elementwise(self.layout, [(number, line)], set(line.made()))
             return None if kernel is None else [kernel]
         return None
+
+    def _packed(self, number: int, line: Line) -> list[Kernel] | None:
+        """The kernels of a line whose C wants rows without gaps, behind copies of the operands that have them; None if that does not help."""
+        copies, operands = [], []
+        for i, x in enumerate(line.operands):
+            changed = line.op.kind == "effect" and i < line.params.get("changes", 1)
+            if isinstance(x, Ref) and not changed and not self.layout.contiguous(x.index):
+                like = self.layout.stand_in[x.index]
+                room = self.layout.scratch(like.shape, like.dtype)
+                copy = self._copy(number, line, x, self.layout.stand_in[room], room)
+                if copy is None:
+                    return None
+                copies.append(copy)
+                x = Ref(room)
+            operands.append(x)
+        kernels = LOWERINGS[line.op.name](self.layout, replace(line, operands=tuple(operands)), number) if copies else None
+        return None if kernels is None else [*copies, *kernels]
 
     # --- loops
 

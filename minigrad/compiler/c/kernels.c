@@ -92,16 +92,17 @@ BODY column_sums(const float *RESTRICT part, float *RESTRICT y, int64_t blocks, 
     for (int64_t b = 1; b < blocks; b++) for (int64_t i = lo; i < hi; i++) y[i] += part[b * C + i];
 }
 
+/* GELU by the logistic function: (1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u)), which keeps its digits where tanh(u) is near -1. */
 static inline float gelu_slope(float x) { return 0.7978845608028654f * x * (1.f + 0.044715f * (x * x)); }
 
 BODY gelu_tanh_range(const float *RESTRICT x, float *RESTRICT y, int64_t lo, int64_t hi) {
-    for (int64_t i = lo; i < hi; i++) y[i] = 0.5f * x[i] * (1.f + tanh_f(gelu_slope(x[i])));
+    for (int64_t i = lo; i < hi; i++) y[i] = x[i] / (1.f + exp_f(-2.f * gelu_slope(x[i])));
 }
 
 BODY gelu_tanh_grad_range(const float *RESTRICT g, const float *RESTRICT x, float *RESTRICT y, int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; i++) {
-        float u = x[i], t = tanh_f(gelu_slope(u)), w = min_f(u * u, 1e30f);
-        y[i] = 0.5f * g[i] * (1.f + t) * (1.f + (1.f - t) * u * (0.7978845608028654f * (1.f + 3 * 0.044715f * w)));
+        float u = x[i], e = exp_f(-2.f * gelu_slope(u)), s = 1.f / (1.f + e), rest = e > 1e30f ? 1.f : e * s, w = min_f(u * u, 1e30f);
+        y[i] = g[i] * s * (1.f + u * rest * (2 * 0.7978845608028654f * (1.f + 3 * 0.044715f * w)));
     }
 }
 

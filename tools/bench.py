@@ -1,0 +1,172 @@
+"""A whole training step (forward, backward, clipping, AdamW) of one GPT in minigrad and other frameworks, and how far they are from the floor.
+
+    python tools/bench.py                       all shapes; writes docs/performance.md
+    python tools/bench.py --shapes 4,32,2,2,32 --rounds 5 --force --no-write
+
+Each contender lives in a process of its own, starts from the same weights and gets the same batches; their losses are compared before anything is
+timed. Turns are interleaved. The floor is the step's matrix products alone, through the same BLAS. A busy machine is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384"]
+CONTENDERS = ["minigrad C", "minigrad numpy replay", "minigrad eager", "PyTorch eager", "PyTorch compile", "JAX jit", "floor"]
+VOCABULARY = 65
+WARM, BATCHES = 4, 8
+
+
+class Contender:
+    """A worker process: `turn(n)` makes n steps and returns their times and the last loss."""
+
+    def __init__(self, name: str, shape: str, weights: Path, threads: int) -> None:
+        self.name = name
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
+                       "MINIGRAD_THREADS": str(threads), "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+                       "JAX_PLATFORMS": "cpu"}  # fmt: skip
+        command = [sys.executable, str(Path(__file__).with_name("bench_worker.py")), name, shape, str(weights)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        self.why_not = ""
+
+    def turn(self, steps: int) -> dict[str, Any] | None:
+        """One turn; None if the contender is not here."""
+        assert self.process.stdin is not None and self.process.stdout is not None and self.process.stderr is not None
+        try:
+            print(steps, file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self.why_not = (self.process.stderr.read().strip().splitlines() or ["no answer"])[-1]
+            return None
+        return dict(json.loads(line))
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate(None)
+
+
+def weights_of(shape: str, folder: Path) -> Path:
+    """First weights and batches of a shape, in a file that every contender reads."""
+    B, T, L, _, C = map(int, shape.split(","))
+    rng = np.random.default_rng(0)
+
+    def normal(*size: int, scale: float = 0.02) -> np.ndarray:
+        return rng.normal(0, scale, size).astype(np.float32)
+
+    arrays = {"wte.weight": normal(VOCABULARY, C), "wpe.weight": normal(T, C), "ln_f.weight": np.ones(C, np.float32), "ln_f.bias": normal(C)}
+    for i in range(L):
+        layers = {"attn.in_proj_": (3 * C, C), "attn.out_proj.": (C, C), "mlp.c_fc.": (4 * C, C), "mlp.c_proj.": (C, 4 * C)}
+        for name, (rows, columns) in layers.items():
+            arrays[f"h.{i}.{name}weight"], arrays[f"h.{i}.{name}bias"] = normal(rows, columns), np.zeros(rows, np.float32)
+        for name in ("ln_1", "ln_2"):
+            arrays[f"h.{i}.{name}.weight"], arrays[f"h.{i}.{name}.bias"] = np.ones(C, np.float32), np.zeros(C, np.float32)
+    tokens = rng.integers(0, VOCABULARY, (BATCHES, B, T + 1))
+    path = folder / f"{shape}.npz"
+    np.savez(path, tokens=tokens, **arrays)
+    return path
+
+
+def compare(shape: str, rounds: int, threads: int, folder: Path) -> dict[str, Any]:
+    """All contenders on one shape: losses first, then interleaved turns. name -> median ms, quartiles, start-up seconds; and what is missing."""
+    weights = weights_of(shape, folder)
+    starts, losses, here, contenders = {}, {}, [], []
+    for name in CONTENDERS:  # one after the other, so that nobody compiles while another does
+        c = Contender(name, shape, weights, threads)
+        contenders.append(c)
+        answer = c.turn(WARM)
+        if answer is None:
+            print(f"  {c.name}: not here ({c.why_not})")
+            continue
+        here.append(c)
+        starts[c.name], losses[c.name] = answer["start"], answer["loss"]
+        print(f"  {c.name:<24} loss after {WARM} steps {answer['loss']}   ready after {answer['start']:.1f} s")
+    known = [loss for loss in losses.values() if loss is not None]
+    if max(known) - min(known) > 1e-4 * max(known):
+        raise SystemExit(f"the losses differ, so nothing is timed: {losses}")
+    times: dict[str, list[float]] = {c.name: [] for c in here}
+    for _ in range(rounds):
+        for c in here:
+            time.sleep(0.05)  # threads of the one before go to sleep
+            c.turn(1)
+            first = c.turn(1)
+            assert first is not None
+            steps = max(3, min(200, int(0.4 / max(first["times"][0], 1e-6))))
+            answer = c.turn(steps)
+            assert answer is not None
+            times[c.name].append(statistics.median(answer["times"]))
+    for c in contenders:
+        c.close()
+    return {"shape": shape, "starts": starts, "times": times, "missing": {c.name: c.why_not for c in contenders if c not in here}}
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results as Markdown."""
+    text = []
+    for r in results:
+        times = r["times"]
+        ours = statistics.median(times["minigrad C"])
+        floor = statistics.median(times["floor"])
+        text += [f"## (batch, T, layers, heads, width) = ({r['shape'].replace(',', ', ')})", "",
+                 "| | ms per step, median | spread of the medians | times minigrad C | ready after, s |", "|---|---|---|---|---|"]  # fmt: skip
+        for name, medians in times.items():
+            m = statistics.median(medians)
+            spread = f"{1e3 * min(medians):.2f} .. {1e3 * max(medians):.2f}"
+            text.append(f"| {name} | {1e3 * m:.2f} | {spread} | {m / ours:.2f} | {r['starts'][name]:.1f} |")
+        text += ["", f"minigrad C takes {ours / floor:.2f} times the floor."]
+        text += [f"Not measured: {name} ({why})." for name, why in r["missing"].items()] + [""]
+    return "\n".join(text)
+
+
+def machine(threads: int) -> str:
+    """What was measured on."""
+    from minigrad.compiler import environment
+
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())  # noqa: SIM115
+    facts = "\n".join(f"{key}: {value}  " for key, value in environment().items())
+    load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
+    return f"{model}, {threads} threads; Python {platform.python_version()}, numpy {np.__version__}  \n{facts}\nload average at the start: {load}\n"
+
+
+def main() -> None:
+    """Parse, refuse a busy machine, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="*", default=SHAPES)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--force", action="store_true", help="measure on a busy machine too, and say so")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    options = parser.parse_args()
+    busy = os.getloadavg()[0] > 0.3
+    if busy and not options.force:
+        raise SystemExit(f"the machine is busy (load average {os.getloadavg()[0]:.2f}): wait, or --force")
+    head = machine(options.threads)
+    print(head)
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for shape in options.shapes:
+            print(shape)
+            results.append(compare(shape, options.rounds, options.threads, Path(folder)))
+    warning = "**The machine was busy: these figures are indicative only.**\n\n" if busy else ""
+    report = f"# Performance\n\nWritten by `python tools/bench.py`, which says what is measured and how.\n\n{warning}{head}\n{table(results)}"
+    print(report)
+    if not options.no_write:
+        (ROOT / "docs" / "performance.md").write_text(report)
+
+
+if __name__ == "__main__":
+    main()
