@@ -18,6 +18,7 @@ from minigrad.errors import NotFiniteError
 from minigrad.primitive import primitive
 
 _PIECE = 1 << 15  # numbers worked on at a time: six buffers of 128 KiB stay in the second-level cache
+_DOT = 1 << 13  # the same for sums of squares
 
 
 @primitive(kind="effect")
@@ -133,7 +134,7 @@ def clip_grad_norm_(*gradients: Array, changes: int, max_norm: float, error_if_n
     g <- g min(1, max_norm / (norm + 1e-6)).   The squares are summed in float64.   changes: the number of gradients.
     A norm that is not finite makes them NaN or 0, or raises NotFiniteError before anything is changed, if error_if_nonfinite.
     """
-    norm = math.sqrt(sum(_sum_of_squares(g) for g in gradients))
+    norm = math.sqrt(_sum_of_squares(gradients))
     if error_if_nonfinite and not math.isfinite(norm):
         raise NotFiniteError("clip_grad_norm_", f"the norm of the gradients is {norm}", got=norm, wanted="finite",
                              hint="error_if_nonfinite=False lets it pass; minigrad.debug(nan=True) finds where it comes from")  # fmt: skip
@@ -145,14 +146,20 @@ def clip_grad_norm_(*gradients: Array, changes: int, max_norm: float, error_if_n
     return np.array(norm, np.result_type(*(_wide(g) for g in gradients)))
 
 
-def _sum_of_squares(g: Array) -> float:
-    flat, total = cast(g, _wide(g)).reshape(-1), 0.0
-    work = np.empty(min(_PIECE, flat.size), np.float64)
-    for start in range(0, flat.size, _PIECE):
-        part = flat[start : start + _PIECE]
-        wide = work[: part.size]
-        wide[:] = part
-        total += float(np.dot(wide, wide))
+def _sum_of_squares(gradients: tuple[Array, ...]) -> float:
+    """Summed in float64, in pieces that BLAS does not spread over threads: waking them would cost more than the sum."""
+    flat = [cast(g, _wide(g)).reshape(-1) for g in gradients]
+    work, total = np.empty(_DOT, np.float64), 0.0
+    for first, last in _runs([g.size for g in flat], _DOT):
+        if last > first + 1:
+            wide = np.concatenate(flat[first:last], out=work[: sum(g.size for g in flat[first:last])])
+            total += float(np.dot(wide, wide))
+            continue
+        for start in range(0, flat[first].size, _DOT):
+            part = flat[first][start : start + _DOT]
+            wide = work[: part.size]
+            wide[:] = part
+            total += float(np.dot(wide, wide))
     return total
 
 
@@ -172,7 +179,7 @@ def _pieces(
 ) -> Iterator[tuple[int, Array, Array]]:
     """(start in the flat buffers, parameters, gradients), flat, in `dtype`, at most _PIECE long; what is done to the parameters stays."""
     start = 0
-    for first, last in _runs([p.size for p in params]):
+    for first, last in _runs([p.size for p in params], _PIECE):
         if last == first + 1:
             yield from _cut(start, params[first], gradients[first], dtype)
             start += params[first].size
@@ -185,11 +192,11 @@ def _pieces(
             at += p.size
 
 
-def _runs(sizes: list[int]) -> list[tuple[int, int]]:
-    """Ranges of neighbours that fit into one piece together, so that a hundred biases cost little more than one."""
+def _runs(sizes: list[int], limit: int) -> list[tuple[int, int]]:
+    """Ranges of neighbours that have at most `limit` numbers together, or of one that has more, so that a hundred biases cost little more than one."""
     runs, first, total = [], 0, 0
     for i, size in enumerate(sizes):
-        if i > first and total + size > _PIECE:
+        if i > first and total + size > limit:
             runs.append((first, i))
             first, total = i, 0
         total += size
