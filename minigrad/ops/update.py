@@ -193,7 +193,7 @@ def _pieces(
 
 
 def _runs(sizes: list[int], limit: int) -> list[tuple[int, int]]:
-    """Ranges of neighbours that have at most `limit` numbers together, or of one that has more, so that a hundred biases cost little more than one."""
+    """Ranges of neighbours with at most `limit` numbers together, or of one with more: a hundred biases cost little more than one."""
     runs, first, total = [], 0, 0
     for i, size in enumerate(sizes):
         if i > first and total + size > limit:
