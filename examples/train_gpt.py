@@ -1,0 +1,54 @@
+"""minigrad as a framework: a character GPT trained by a loop of one's own, then greedy text from it.
+
+    python examples/train_gpt.py [text file] [steps]
+
+The command `minigrad train` does the same with a progress line, checkpoints and options; this is the loop without the comforts.
+"""
+
+import sys
+import time
+
+import minigrad
+from minigrad.data import CharTokenizer, TextData, bigram_loss, default_text, read_text
+from minigrad.models import GPT, GPTConfig
+from minigrad.optim import AdamW, clip_grad_norm_, lr_scheduler
+from minigrad.train import evaluate
+
+
+def main(path: str | None = None, steps: int = 200) -> float:
+    minigrad.manual_seed(1337)
+    text = read_text(path) if path else default_text()
+    tokenizer = CharTokenizer.from_text(text)
+    data = TextData(tokenizer.encode(text), block_size=32, batch_size=16, seed=1337)
+
+    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=32, n_layer=2, n_head=2, n_embd=64))
+    optimizer = AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.99), weight_decay=0.01)
+    schedule = lr_scheduler.WarmupCosineLR(optimizer, warmup_steps=steps // 10, total_steps=steps)
+    print(model)
+
+    start = time.perf_counter()
+    for step in range(steps):
+        x, y = data.batch(step)
+        loss = model.loss(x, y)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 20 == 0 or step == steps - 1:
+            print(f"step {step:4d}  loss {float(loss):.3f}  gradient norm {float(norm):.2f}  lr {schedule.get_last_lr()[0]:.1e}")
+    seconds = time.perf_counter() - start
+
+    val_loss = evaluate(model, data.validation())
+    print(f"validation {val_loss:.3f} nats per character; a table of pairs has {bigram_loss(data, tokenizer.vocab_size):.3f}")
+    print(f"{seconds / steps * 1000:.1f} ms per step")
+
+    prompt = text[:20]
+    tokens = model.generate(tokenizer.encode(prompt), 100, temperature=0.0)
+    print(repr(prompt + tokenizer.decode(tokens)))
+    return val_loss
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    main(arguments[0] if arguments else None, int(arguments[1]) if len(arguments) > 1 else 200)

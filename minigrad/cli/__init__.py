@@ -1,0 +1,60 @@
+"""The command `minigrad`: one module per subcommand, each with an `add_to(commands)`; this file only joins them.
+
+Bad input ends in one line on stderr and exit code 2; a broken pipe and Ctrl-C end quietly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from minigrad import __version__
+from minigrad.cli import generate, train
+from minigrad.cli.arguments import Parser
+from minigrad.errors import MinigradError
+
+__all__ = ["main"]
+
+COMMANDS = (train, generate)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (those of the process if None) and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the terminal's encoding lacks must not end a run of three minutes.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (MinigradError, OSError) as error:
+        print(f"minigrad {options.command}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="minigrad",
+        description="Train small transformers on text and let them write.",
+        epilog="example:  minigrad train --text my_notes/ && minigrad generate --model runs/gpt --prompt 'Once'",
+    )
+    parser.add_argument("--version", action="version", version=f"minigrad {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_to(commands)
+    return parser
+
+
+def _one_line(error: MinigradError | OSError) -> str:
+    if isinstance(error, MinigradError):
+        parts = [error.problem, error.hint]
+    else:
+        parts = [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
+    return "; ".join(" ".join(part.split()) for part in parts if part)

@@ -1,0 +1,56 @@
+"""The folder of a run: `model.mgrd`, which holds the weights, and in its meta the model's config, its tokenizer and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from minigrad.data import CharTokenizer
+from minigrad.errors import ConfigError
+from minigrad.files import load, save
+from minigrad.models import GPT, GPTConfig
+
+WEIGHTS = "model.mgrd"
+
+
+def new_folder(wanted: str | None, overwrite: bool) -> Path:
+    """Make the folder for a new run and return it: `wanted`, or the first of runs/gpt, runs/gpt-2, ... that is free.
+
+    Raises ConfigError if there is a model in the wanted one already, unless it may be overwritten.
+    """
+    if wanted is None:
+        names = (Path("runs") / ("gpt" if n == 1 else f"gpt-{n}") for n in range(1, 1_000_000))
+        folder = next(path for path in names if not path.exists())
+    else:
+        folder = Path(wanted)
+        if (folder / WEIGHTS).exists() and not overwrite:
+            raise ConfigError("train", f"{folder} holds a model already", got=str(folder), wanted="a new folder",
+                              hint="name another --out, or say --overwrite")  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_model(folder: Path, model: GPT, tokenizer: CharTokenizer, run: Mapping[str, Any]) -> None:
+    """Write the model to its folder; `run` are facts for the reader: steps, losses, options."""
+    meta = {"model": asdict(model.config), "tokenizer": tokenizer.state(), "run": dict(run)}
+    save(folder / WEIGHTS, model.state_dict(), meta=meta)
+
+
+def load_model(place: str) -> tuple[GPT, CharTokenizer]:
+    """The model in a run's folder, or in a weight file itself, and its tokenizer. Raises an error that names what is missing."""
+    path = Path(place)
+    if path.is_dir():
+        path = path / WEIGHTS
+        if not path.exists():
+            raise ConfigError("load_model", f"{place} holds no {WEIGHTS}", got=place, wanted=WEIGHTS,
+                              hint=f"train one: minigrad train --out {place}")  # fmt: skip
+    state_dict = load(path)
+    if not {"model", "tokenizer"} <= state_dict.meta.keys():
+        raise ConfigError("load_model", f"{path} is not a model made by minigrad train: its meta has no config and tokenizer",
+                          got=sorted(state_dict.meta), wanted=["model", "tokenizer"])  # fmt: skip
+    model = GPT(GPTConfig(**state_dict.meta["model"]))
+    model.load_state_dict(state_dict)
+    model.eval()
+    return model, CharTokenizer.from_state(state_dict.meta["tokenizer"])

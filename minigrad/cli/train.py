@@ -1,0 +1,175 @@
+"""`minigrad train`: a transformer from a text, in a few minutes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from minigrad.cli.arguments import Commands, Parser, number, whole
+from minigrad.cli.generate import print_stream
+from minigrad.cli.run_folder import new_folder, save_model
+from minigrad.cli.terminal import progress
+from minigrad.data import CharTokenizer, TextData, bigram_loss, default_text, read_text
+from minigrad.models import GPT, GPTConfig
+from minigrad.optim import AdamW
+from minigrad.optim.lr_scheduler import WarmupCosineLR
+from minigrad.random import manual_seed
+from minigrad.train import Interruption, Report, Trainer
+
+EXAMPLES = """\
+examples:
+  minigrad train                                          # on Python's documentation: about two minutes on two cores
+  minigrad train --text my_notes/ --out runs/notes        # on your own text: a file, or a folder of them
+  minigrad train --text book.txt --steps 5000 --n-layer 6 --n-head 6 --n-embd 192 --block-size 128 --dropout 0.1
+"""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("train", help="train a transformer on a text", epilog=EXAMPLES,
+                                 description="Train a small GPT on the characters of a text. Ctrl-C stops after the step, and saves.")  # fmt: skip
+    parser.option(
+        "--text", "PATH", str, None, "a UTF-8 text file, or a folder of them (default: Python's own documentation)"
+    )
+    parser.option(
+        "--out", "DIR", str, None, "the folder for the model (default: runs/gpt, or runs/gpt-2, ... if that exists)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a model that is in --out already")
+    parser.option("--steps", "N", whole(1), 1500, "training steps")
+    parser.option("--seed", "N", whole(0), 0, "of weights, batches and sample: the same seed gives the same model")
+    parser.option("--sample", "N", whole(0), 400, "characters to write at the end")
+    _add_model_options(parser)
+    _add_training_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_model_options(parser: Parser) -> None:
+    parser.option("--block-size", "N", whole(1), 64, "characters the model sees at once")
+    parser.option("--n-layer", "N", whole(1), 4, "transformer blocks")
+    parser.option("--n-head", "N", whole(1), 4, "attention heads in each; must divide --n-embd")
+    parser.option("--n-embd", "N", whole(1), 128, "width: numbers per character")
+    parser.option(
+        "--dropout",
+        "P",
+        number(0, 1),
+        0.0,
+        "share of activations dropped in training; for small texts and long runs 0.1 to 0.2",
+    )
+
+
+def _add_training_options(parser: Parser) -> None:
+    parser.option("--batch-size", "N", whole(1), 12, "pieces of text per step")
+    parser.option(
+        "--lr", "X", number(0), 3e-3, "the highest learning rate; it warms up and then falls along a cosine to a tenth"
+    )
+    parser.option("--warmup", "N", whole(0), 100, "steps in which the learning rate rises")
+    parser.option("--weight-decay", "X", number(0), 0.1, "AdamW's, on matrices only")
+    parser.option("--clip-norm", "X", number(0), 1.0, "gradients longer than this are shortened to it")
+    parser.option(
+        "--eval-interval",
+        "N",
+        whole(1),
+        250,
+        "steps between measurements of the validation loss; the model is saved at each",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, save, and print a sample; the exit code is 0, or 128 + the number of the signal that stopped the run."""
+    text = default_text() if options.text is None else read_text(options.text)
+    tokenizer = CharTokenizer.from_text(text)
+    data = TextData(
+        tokenizer.encode(text), block_size=options.block_size, batch_size=options.batch_size, seed=options.seed
+    )
+    model = build_model(options, tokenizer.vocab_size)
+    trainer = build_trainer(options, model, data)
+    folder = new_folder(options.out, options.overwrite)
+    baseline = bigram_loss(data, tokenizer.vocab_size)
+    print(
+        f"text     {options.text or 'the documentation of Python'}: {len(text):,} characters, {tokenizer.vocab_size} different ones"
+    )
+    print(
+        f"model    {options.n_layer} layers, {options.n_head} heads, {options.n_embd} wide: {count(model):,} parameters"
+    )
+    print(
+        f"to beat  {baseline:.3f} nats per character on the validation text, by a table of character pairs", flush=True
+    )
+
+    def save(report: Report | None) -> None:
+        facts = {
+            "step": trainer.step,
+            "val_loss": report and report.val_loss,
+            "bigram_loss": baseline,
+            "options": chosen(options),
+        }
+        save_model(folder, model, tokenizer, facts)
+
+    with Interruption() as interruption:
+        report = train(trainer, save, interruption)
+    if interruption:
+        print(f"stopped after step {report.step} of {report.steps}; the model as it is now is saved in {folder}")
+    else:
+        print(
+            f"\nvalidation loss {report.val_loss:.3f} nats per character (table of pairs {baseline:.3f}). A sample:\n"
+        )
+        print_sample(model, tokenizer, options)
+        print(f"\nsaved in {folder}")
+    print(f"let it write:  minigrad generate --model {folder} --prompt 'The '")
+    return interruption.exit_code
+
+
+def build_model(options: argparse.Namespace, vocab_size: int) -> GPT:
+    """The model that the options describe, its weights drawn from the seed."""
+    manual_seed(options.seed)
+    return GPT(GPTConfig(vocab_size=vocab_size, block_size=options.block_size, n_layer=options.n_layer, n_head=options.n_head,
+                         n_embd=options.n_embd, dropout=options.dropout))  # fmt: skip
+
+
+def build_trainer(options: argparse.Namespace, model: GPT, data: TextData) -> Trainer:
+    """AdamW with decay on matrices alone, as in GPT-2's successors, and the schedule that the options describe."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = AdamW(groups, lr=options.lr, betas=(0.9, 0.99))
+    warmup = min(options.warmup, options.steps)
+    schedule = WarmupCosineLR(optimizer, warmup, options.steps, min_lr=options.lr / 10)
+    return Trainer(model, optimizer, data, steps=options.steps, schedule=schedule, clip_norm=options.clip_norm,
+                   eval_interval=options.eval_interval)  # fmt: skip
+
+
+def train(trainer: Trainer, save: Callable[[Report | None], None], interruption: Interruption) -> Report:
+    """Run to the end or to an interruption, showing progress and saving at each evaluation; returns the last report."""
+    # The untrained model is saved too: a folder that cannot be written to is found out now and not in three minutes.
+    save(None)
+    display = progress(sys.stdout)
+    try:
+        for report in trainer.run():
+            display.show(report)
+            if report.val_loss is not None or interruption:
+                save(report)
+            if interruption:
+                break
+    finally:
+        display.close()
+    return report
+
+
+def print_sample(model: GPT, tokenizer: CharTokenizer, options: argparse.Namespace) -> None:
+    """Let the model write from a line end, or from the first character it knows."""
+    prompt = "\n" if "\n" in tokenizer.characters else tokenizer.characters[0]
+    tokens = model.generate(tokenizer.encode(prompt), options.sample, temperature=0.8, seed=options.seed)
+    print_stream(tokens, tokenizer)
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The options as plain values, for the record in the weight file."""
+    return {name: value for name, value in vars(options).items() if name not in ("command", "run")}
+
+
+def count(model: GPT) -> int:
+    """The number of the model's parameters."""
+    return sum(p.data.size for p in model.parameters())
