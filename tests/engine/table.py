@@ -66,7 +66,8 @@ class Verdict:
 def specials(dtype: Any, wide: float) -> Any:
     """The edges of a dtype: zero, subnormals, the smallest and largest exponents, and the neighbours of 1."""
     f = np.finfo(dtype)
-    edges = [f.smallest_subnormal, 5 * f.smallest_subnormal, f.tiny / 4, f.tiny, 10.0 ** (f.minexp * 0.3 + 7), 10.0 ** (f.maxexp * 0.3 - 7),
+    far = 300 if f.bits == 64 else 37
+    edges = [f.smallest_subnormal, 5 * f.smallest_subnormal, f.tiny / 4, f.tiny, 10.0**-far, 10.0**far,
              f.max / 4, f.eps, 1 - f.eps, 1, 1 + f.eps, 0.5, 88.0, 700.0]  # fmt: skip
     low, high = float(f.smallest_subnormal) ** wide, float(f.max) ** wide
     kept = [float(x) for x in edges if low <= float(x) <= high]
