@@ -25,8 +25,8 @@ _NAME = "scaled_dot_product_attention"
 def scaled_dot_product_attention(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
     enable_gqa: bool = False, *, causal: Corner = "upper_left", window: int | None = None, bias: Any = None,
-    alibi: Sequence[float] | None = None, method: Method = "auto",
-) -> Tensor:  # fmt: skip
+    alibi: Sequence[float] | None = None, method: Method = "auto", return_weights: bool = False,
+) -> Any:  # fmt: skip
     """softmax(scale q k^T + mask + bias) v.
 
     q: (..., H, T, D)   k, v: (..., H, S, D)   ->   (..., H, T, D);   scale defaults to 1 / sqrt(D).
@@ -35,9 +35,10 @@ def scaled_dot_product_attention(
     enable_gqa: q may have a multiple of k's heads.   window: a query sees the last `window` keys up to its own place; without is_causal, those
     less than `window` away to either side.   bias: float, added to the scores, may learn.   alibi: a slope per head, see `alibi_slopes`.
     method: "plain" keeps the T x S probabilities for backward, "flash" works in tiles with memory that grows with T; "auto" takes tiles from
-    32 MB of probabilities on. Raises ShapeError, MaskError, ConfigError. From Vaswani et al. 2017, arXiv:1706.03762.
+    32 MB of probabilities on.   return_weights: also the probabilities, (..., H, T, S), before dropout: a pair (y, weights).
+    Raises ShapeError, MaskError, ConfigError. From Vaswani et al. 2017, arXiv:1706.03762.
     """
-    _check(q, k, v, dropout_p, causal, window, method)
+    _check(q, k, v, dropout_p, causal, window, method, return_weights)
     T, S = q.shape[-2], k.shape[-2]
     offset = S - T if causal == "lower_right" else 0
     edge = offset if is_causal else None
@@ -46,21 +47,23 @@ def scaled_dot_product_attention(
     slopes = None if alibi is None else tuple(float(s) for s in alibi)
     # A window is a band that ends at the causal edge, or, without one, as far ahead as it begins behind.
     band = None if window is None else (offset, window) if is_causal else (offset + window - 1, 2 * window - 1)
-    tiled = method == "flash" or (method == "auto" and not dropout_p and _is_large(q, k, mask))
+    tiled = method == "flash" or (method == "auto" and not dropout_p and not return_weights and _is_large(q, k, mask))
     if not tiled or (slopes is not None and not is_causal and (band or offset)):
         mask, slopes = _with_bias(mask, _whole(T, S, offset, None if tiled else band, slopes)), None
     shape = (*q.shape[:-1], v.shape[-1])
     if enable_gqa and q.shape[-3] != k.shape[-3]:
         q, k, v, mask = _in_groups(q, k, v, mask)
-    if dropout_p:
-        return (dropout(attention_weights(q, k, mask, factor, edge), dropout_p) @ v).reshape(shape)
+    weights = attention_weights(q, k, mask, factor, edge) if dropout_p or return_weights else None
     operands = (q, k, v) if mask is None else (q, k, v, mask)
-    if tiled:
+    if dropout_p and weights is not None:
+        y: Tensor = dropout(weights, dropout_p) @ v
+    elif tiled:
         edge, window = (edge, None) if band is None else band
-        y: Tensor = ops.flash_attention(*operands, scale=factor, offset=edge, window=window, slopes=slopes)[0]
+        y = ops.flash_attention(*operands, scale=factor, offset=edge, window=window, slopes=slopes)[0]
     else:
         y = ops.attention(*operands, scale=factor, offset=edge)[0]
-    return y if y.shape == shape else y.reshape(shape)
+    y = y if y.shape == shape else y.reshape(shape)
+    return y if not return_weights or weights is None else (y, weights.reshape(*shape[:-1], S))
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: float | None = None, offset: int | None = None) -> Tensor:
@@ -76,7 +79,8 @@ def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: float | Non
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) v, without a mask."""
-    return scaled_dot_product_attention(q, k, v)
+    y: Tensor = scaled_dot_product_attention(q, k, v)
+    return y
 
 
 def attention_with_mask(q: Tensor, k: Tensor, v: Tensor, mask: Any = None, scale: float | None = None) -> tuple[Tensor, Tensor]:
@@ -84,7 +88,8 @@ def attention_with_mask(q: Tensor, k: Tensor, v: Tensor, mask: Any = None, scale
 
     mask: bool, True where a query may look, or float, added to the scores (0 and -inf); broadcasts to (..., T, S).
     """
-    return scaled_dot_product_attention(q, k, v, mask, scale=scale), attention_weights(q, k, mask, scale)
+    y, weights = scaled_dot_product_attention(q, k, v, mask, scale=scale, return_weights=True)
+    return y, weights
 
 
 def alibi_slopes(n_head: int) -> tuple[float, ...]:
@@ -110,7 +115,7 @@ def apply_rotary(x: Tensor, cos: Any, sin: Any, interleaved: bool = False) -> Te
 # --- the parts
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, causal: str, window: int | None, method: str) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, causal: str, window: int | None, method: str, weights: bool) -> None:
     if q.ndim < 2 or k.shape[-1] != q.shape[-1] or v.shape[:-1] != k.shape[:-1]:
         raise ShapeError(_NAME, f"q {q.shape}, k {k.shape}, v {v.shape} do not fit together",
                          got=(q.shape, k.shape, v.shape), wanted="(..., T, D), (..., S, D), (..., S, E)")  # fmt: skip
@@ -120,8 +125,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, causal: str, windo
         raise ConfigError(_NAME, f"method={method!r}", got=method, wanted=("auto", "plain", "flash"))
     if window is not None and window < 1:
         raise ConfigError(_NAME, f"window={window}", got=window, wanted="window >= 1", hint="window=1 sees its own place only")
-    if method == "flash" and dropout_p:
-        raise ConfigError(_NAME, "tiles have no dropout on the weights", got=dropout_p, wanted=0.0, hint='method="plain", or dropout_p=0')
+    if method == "flash" and (dropout_p or weights):
+        raise ConfigError(_NAME, "tiles keep no weights to drop or to return", got=(dropout_p, weights), wanted=(0.0, False), hint='method="plain"')
 
 
 def _is_large(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:

@@ -1,9 +1,11 @@
 """Layers, and what they are made of."""
 
 from minigrad.nn import init
-from minigrad.nn.attention import CausalMaskCache, KVCache, MultiHeadAttention
+from minigrad.nn.attention import CausalMaskCache, MultiHeadAttention
+from minigrad.nn.cache import KVCache, all_or_none
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from minigrad.nn.module import Module, ModuleDict, ModuleList, Parameter, Sequential
+from minigrad.nn.rotary import RotaryEmbedding
 from minigrad.nn.transformer import MLP, TransformerBlock
 
 __all__ = [
@@ -20,7 +22,9 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
+    "RotaryEmbedding",
     "Sequential",
     "TransformerBlock",
+    "all_or_none",
     "init",
 ]

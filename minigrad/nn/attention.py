@@ -1,188 +1,207 @@
-"""Multi-head self-attention, and the memory of what it has seen.
+"""Multi-head attention: over one sequence or across two, with all that positions, masks and caches can be.
 
-A `KVCache` belongs to one conversation and arrives as an argument: one model serves many. Causal masks need no cache of their own in a layer; the
-attention op takes them from the library's `causal_masks`, a `CausalMaskCache`.
+A `KVCache` belongs to one conversation and arrives as an argument: one model serves many. Causal masks need no cache in a layer; the attention op
+takes them from the library's `causal_masks`, a `CausalMaskCache`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minigrad import functional as F, ops
-from minigrad.autograd import is_grad_enabled
-from minigrad.dtypes import Array, DType, name
+from minigrad.dtypes import Array, bool_
 from minigrad.errors import CacheError, ConfigError, ShapeError
 from minigrad.nn import init
-from minigrad.nn.layers import Linear, check_size, empty
+from minigrad.nn.cache import KVCache as KVCache
+from minigrad.nn.layers import Linear, RMSNorm, check_size, empty
 from minigrad.nn.module import Module
-from minigrad.ops.masks import CausalMaskCache as CausalMaskCache
+from minigrad.nn.rotary import Layout, RotaryEmbedding
+from minigrad.ops.masks import CausalMaskCache as CausalMaskCache, causal_masks
 from minigrad.tensor import Tensor
 
 
-class CacheInfo(NamedTuple):
-    """Positions held, positions there is room for in all, bytes allocated."""
-
-    length: int
-    capacity: int
-    bytes: int
-
-
-class KVCache:
-    """The keys and values of the positions that one attention layer has seen: two buffers (B, H, positions, D), which grow by doubling.
-
-    capacity: how many positions it may hold. Batch, heads, width and dtype are those of the first `append`.
-    Raises CacheError when it is full, for keys of another batch, model or dtype, and for keys that carry gradients.
-    """
-
-    _FIRST = 64  # positions allocated at first
-
-    def __init__(self, capacity: int) -> None:
-        check_size("KVCache", capacity=capacity)
-        self.capacity, self.length = capacity, 0
-        self._keys: Array | None = None
-        self._values: Array | None = None
-
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add keys and values of T positions, (B, H, T, D); returns those of all positions, (B, H, length, D), as views."""
-        start, stop = self.length, self.length + k.shape[2]
-        keys, values = self._keys, self._values
-        if keys is None or values is None or stop > keys.shape[2]:
-            keys, values = self._grow(k, v, stop)
-        # Every wrong batch, head count, width or dtype ends here; growing checks the rest.
-        if k.dtype != keys.dtype or k.shape[:2] != keys.shape[:2] or k.shape[3] != keys.shape[3]:
-            raise self._foreign(k, keys)
-        if (k.requires_grad or v.requires_grad) and is_grad_enabled():
-            raise CacheError("KVCache", "no gradient flows through a cache", got="keys that require gradients", wanted="no_grad",
-                             hint="with minigrad.no_grad(): model(x, caches=caches)")  # fmt: skip
-        keys[:, :, start:stop] = k.data
-        values[:, :, start:stop] = v.data
-        self.length = stop
-        return Tensor._wrap(keys[:, :, :stop]), Tensor._wrap(values[:, :, :stop])
-
-    def _grow(self, k: Tensor, v: Tensor, needed: int) -> tuple[Array, Array]:
-        if needed > self.capacity:
-            raise CacheError("KVCache", f"{needed} positions in a cache for {self.capacity}, of which {self.length} are in use", got=needed,
-                             wanted=self.capacity, hint="truncate(n) or reset() makes room; KVCache(capacity) a larger one")  # fmt: skip
-        B, H, _, _ = k.shape
-        size = min(self.capacity, max(needed, 2 * self.allocated, self._FIRST))
-        keys, values = np.empty((B, H, size, k.shape[3]), k.dtype), np.empty((B, H, size, v.shape[3]), v.dtype)
-        if self._keys is not None and self._values is not None:
-            if self._keys.shape[:2] != (B, H) or self._keys.shape[3] != k.shape[3] or self._keys.dtype != k.dtype:
-                raise self._foreign(k, self._keys)
-            keys[:, :, : self.length] = self._keys[:, :, : self.length]
-            values[:, :, : self.length] = self._values[:, :, : self.length]
-        self._keys, self._values = keys, values
-        return keys, values
-
-    def _foreign(self, k: Tensor, keys: Array) -> CacheError:
-        def shown(shape: tuple[int, ...], dtype: DType) -> str:
-            return f"batch {shape[0]}, {shape[1]} heads of {shape[3]}, {name(dtype)}"
-
-        return CacheError("KVCache", f"keys of {shown(k.shape, k.dtype)} for a cache of {shown(keys.shape, keys.dtype)}",
-                          got=k.shape, wanted=keys.shape, hint="one cache per layer and conversation; reset() makes it new")  # fmt: skip
-
-    @property
-    def allocated(self) -> int:
-        """Positions that memory is allocated for."""
-        return 0 if self._keys is None else self._keys.shape[2]
-
-    def truncate(self, length: int) -> None:
-        """Forget all positions from `length` on."""
-        if not 0 <= length <= self.length:
-            raise CacheError("KVCache.truncate", f"to {length} of {self.length} positions", got=length, wanted=(0, self.length))
-        self.length = length
-
-    def reorder(self, rows: Sequence[int] | Array) -> None:
-        """Let row b of the batch go on from what was row rows[b], for beam search; the batch may change its size."""
-        index = np.asarray(rows)
-        if self._keys is None or self._values is None or index.ndim != 1 or index.dtype.kind not in "iu":
-            raise CacheError("KVCache.reorder", f"rows {rows!r} of {'an empty' if self._keys is None else 'this'} cache", got=rows,
-                             wanted="a list of row numbers, after the first append")  # fmt: skip
-        B = self._keys.shape[0]
-        if index.size == 0 or index.min() < 0 or index.max() >= B:
-            raise CacheError("KVCache.reorder", f"rows {index.tolist()} of a batch of {B}", got=rows, wanted=(0, B - 1))
-        self._keys, self._values = self._keys[index], self._values[index]
-
-    def reset(self) -> None:
-        """Empty: ready for another conversation, of any batch."""
-        self.length, self._keys, self._values = 0, None, None
-
-    def info(self) -> CacheInfo:
-        """Length, capacity and bytes."""
-        used = 0 if self._keys is None or self._values is None else self._keys.nbytes + self._values.nbytes
-        return CacheInfo(self.length, self.capacity, used)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __bool__(self) -> bool:
-        return True  # an empty cache is a cache
-
-    def __repr__(self) -> str:
-        return f"<KVCache: {self.length} of {self.capacity} positions>"
-
-
 class MultiHeadAttention(Module):
-    """Self-attention with n_head heads of width D = n_embd / n_head.
+    """Attention with n_head heads of width D = n_embd / n_head.
 
     q, k, v = x in_proj_weight^T + in_proj_bias;   y = concat over heads of softmax(q k^T / sqrt(D)) v;   out_proj(y)
 
     x: (B, T, C)  ->  (B, T, C).   causal: position i sees positions j <= i only.   dropout: on the attention weights.
-    in_proj_weight: (3 C, C), the rows of q, then k, then v. Parameter names are PyTorch's. Raises ConfigError unless n_head divides n_embd.
-    From Vaswani et al. 2017, arXiv:1706.03762.
+    n_kv_head: heads of k and v, each shared by n_head / n_kv_head heads of q (grouped; 1: multi-query); n_head unless given.
+    rope: "half", "interleaved" or a RotaryEmbedding turns q and k by their positions.   alibi: scores fall with distance, see `F.alibi_slopes`.
+    window: position i sees the last `window` positions only, its own among them.   qk_norm: RMSNorm over each head of q and k, before rope.
+    in_proj_weight: (C + 2 n_kv_head D, C), the rows of q, then k, then v. Parameter names are PyTorch's. Raises ConfigError unless n_head divides
+    n_embd and n_kv_head n_head. From Vaswani et al. 2017, arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245 (groups); Henry et al. 2020,
+    arXiv:2010.04245 (qk_norm); Beltagy et al. 2020, arXiv:2004.05150 (window).
     """
 
     def __init__(
-        self, n_embd: int, n_head: int, *, bias: bool = True, causal: bool = True, dropout: float = 0.0
-    ) -> None:
-        check_size("MultiHeadAttention", n_embd=n_embd, n_head=n_head)
-        check_heads("MultiHeadAttention", n_embd, n_head)
+        self, n_embd: int, n_head: int, n_kv_head: int | None = None, bias: bool = True, causal: bool = True,
+        rope: Layout | RotaryEmbedding | None = None, window: int | None = None, alibi: bool = False, qk_norm: bool = False, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        call, kv = type(self).__name__, n_head if n_kv_head is None else n_kv_head
+        check_size(call, n_embd=n_embd, n_head=n_head, n_kv_head=kv, window=1 if window is None else window)
+        check_heads(call, n_embd, n_head)
+        if n_head % kv:
+            raise ConfigError(call, f"n_head={n_head} heads do not share n_kv_head={kv} evenly", got=(n_head, kv), wanted="n_head % n_kv_head == 0")
         if not 0 <= dropout < 1:
-            raise ConfigError("MultiHeadAttention", f"dropout={dropout}", got=dropout, wanted="0 <= dropout < 1")
-        self.n_embd, self.n_head, self.causal, self.dropout = n_embd, n_head, causal, dropout
-        self.in_proj_weight = init.xavier_uniform_(empty(3 * n_embd, n_embd))
-        self.in_proj_bias = init.zeros_(empty(3 * n_embd)) if bias else None
+            raise ConfigError(call, f"dropout={dropout}", got=dropout, wanted="0 <= dropout < 1")
+        D = n_embd // n_head
+        self.n_embd, self.n_head, self.n_kv_head, self.head_dim = n_embd, n_head, kv, D
+        self.causal, self.window, self.alibi, self.dropout = causal, window, alibi, dropout
+        self.rope = RotaryEmbedding(D, layout=rope) if isinstance(rope, str) else rope
+        if self.rope is not None and self.rope.head_dim != D:
+            raise ConfigError(call, f"{self.rope} for heads of {D}", got=self.rope.head_dim, wanted=D)
+        width = n_embd + 2 * kv * D
+        self.in_proj_weight = init.xavier_uniform_(empty(width, n_embd))
+        self.in_proj_bias = init.zeros_(empty(width)) if bias else None
         self.out_proj = Linear(n_embd, n_embd, bias=bias)
+        self.q_norm = RMSNorm(D) if qk_norm else None
+        self.k_norm = RMSNorm(D) if qk_norm else None
+        self._slopes = F.alibi_slopes(n_head) if alibi else None
         self._cache: KVCache | None = None
 
-    def forward(self, x: Tensor, *, mask: Any = None, cache: KVCache | None = None) -> Tensor:
-        """mask: bool, True where a query may look, or float, added to the scores; broadcasts to (B, H, T, S). With `causal`, both hold.
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, *, mask: Any = None, lengths: Sequence[int] | Array | None = None,
+        cache: KVCache | None = None, return_weights: bool = False,
+    ) -> Any:  # fmt: skip
+        """The attention of x to itself, or, with a context (B, S, C), of x to that: then nothing is causal.
 
+        mask: bool, True where a query may look, or float, added to the scores; broadcasts to (B, H, T, S). With `causal`, both hold.
+        lengths: how many positions of each row are real, those of the context if there is one; the rest, at the end, is padding that no one sees.
         cache: the keys and values of earlier positions, S - T of them; x is the T positions that follow.
+        return_weights: also the probabilities, (B, H, T, S), as a pair (y, weights).
         """
-        if x.ndim != 3 or x.shape[2] != self.n_embd:
-            raise ShapeError("MultiHeadAttention", f"x has shape {x.shape}", got=x.shape, wanted=("B", "T", self.n_embd),
-                             hint="x is (batch, position, feature)")  # fmt: skip
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, 3 C)
-        q, k, v = ops.split_heads(qkv, n_head=self.n_head)  # (B, H, T, D)
-        cache = cache if cache is not None else self._cache
+        for part in (x,) if context is None else (x, context):
+            if part.ndim != 3 or part.shape[2] != self.n_embd:
+                raise ShapeError("MultiHeadAttention", f"x has shape {part.shape}", got=part.shape, wanted=("B", "T", self.n_embd),
+                                 hint="x is (batch, position, feature)")  # fmt: skip
+        causal, cache = self.causal and context is None, self._cache if cache is None and context is None else cache
+        if cache is not None and not causal:
+            raise CacheError("MultiHeadAttention", "a cache is for causal attention: earlier positions would have to see later ones",
+                             got="causal=False or a context", wanted="causal=True")  # fmt: skip
+        q, k, v = self._heads(x) if context is None else self._heads_across(x, context)
+        q, k = self._placed(q, k, cache)
+        window = self._reach(cache, x.shape[1])
         if cache is not None:
-            if not self.causal:
-                raise CacheError("MultiHeadAttention", "a cache is for causal attention: earlier positions would have to see later ones",
-                                 got="causal=False", wanted="causal=True")  # fmt: skip
-            k, v = cache.append(k, v)  # (B, H, S, D)
+            k, v = cache.append(k, v, lengths)  # (B, Hkv, S, D)
+            hidden = cache.hidden(x.shape[1], window)
+            if hidden is not None:
+                mask, causal, window = _with_hidden(mask, hidden), False, None
+        elif lengths is not None:
+            mask = _with_hidden(mask, _padding(lengths, k.shape[0], k.shape[2]))
+        return self._attend(q, k, v, mask, causal, window, return_weights)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any, causal: bool, window: int | None, return_weights: bool) -> Any:
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, mask, dropout, self.causal, causal="lower_right")
+        y = F.scaled_dot_product_attention(
+            q, k, v, mask, dropout, causal, enable_gqa=True, causal="lower_right", window=window, alibi=self._slopes, return_weights=return_weights
+        )
+        if return_weights:
+            return self.out_proj(ops.merge_heads(y[0])), y[1]
         return self.out_proj(ops.merge_heads(y))
 
-    def enable_kv_cache(self, capacity: int) -> KVCache:
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, H, T, D), k and v (B, Hkv, T, D), from one product."""
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, C + 2 Hkv D)
+        if self.n_kv_head == self.n_head:
+            q, k, v = ops.split_heads(qkv, n_head=self.n_head)
+            return q, k, v
+        C, K = self.n_embd, self.n_kv_head * self.head_dim
+        return self._split(qkv[:, :, :C]), self._split(qkv[:, :, C : C + K]), self._split(qkv[:, :, C + K :])
+
+    def _heads_across(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q from x, k and v from the context."""
+        if self.rope is not None or self.alibi or self.window is not None:
+            raise ConfigError("MultiHeadAttention", "positions of x and of a context have no common measure", got="a context",
+                              wanted="rope=None, alibi=False, window=None")  # fmt: skip
+        C, K, bias = self.n_embd, self.n_kv_head * self.head_dim, self.in_proj_bias
+        q = F.linear(x, self.in_proj_weight[:C], None if bias is None else bias[:C])
+        kv = F.linear(context, self.in_proj_weight[C:], None if bias is None else bias[C:])
+        return self._split(q), self._split(kv[:, :, :K]), self._split(kv[:, :, K:])
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, T, n D) -> (B, n, T, D)"""
+        return x.reshape(*x.shape[:2], -1, self.head_dim).permute(0, 2, 1, 3)
+
+    def _placed(self, q: Tensor, k: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
+        """q and k, normed and turned by their positions."""
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rope is not None:
+            T = q.shape[2]
+            positions = np.arange(T) if cache is None else cache.positions(T)
+            q, k = self.rope(q, positions), self.rope(k, positions)
+        return q, k
+
+    def _reach(self, cache: KVCache | None, T: int) -> int | None:
+        """The window that attention must still see to: a ring, asked for one position, gives no more than that anyway, and in no order."""
+        if cache is None or cache.window is None:
+            return self.window
+        if self.window != cache.window or self.alibi:
+            raise CacheError("MultiHeadAttention", f"a ring of {cache.window} positions for window={self.window}, alibi={self.alibi}",
+                             got=cache.window, wanted=self.window, hint="layer.make_cache() makes one that fits")  # fmt: skip
+        return None if T == 1 else self.window
+
+    # --- caches
+
+    def make_cache(self, capacity: int | None = None) -> KVCache:
+        """An empty cache for one conversation; with a window, a ring that holds no more than that."""
+        ring = self.window is not None and not self.alibi
+        return KVCache(capacity, window=self.window if ring else None)
+
+    def enable_kv_cache(self, capacity: int | None = None) -> KVCache:
         """Keep a cache in the layer, for one conversation; returns it. Calls from now on continue where the last one ended."""
-        self._cache = KVCache(capacity)
+        self._cache = self.make_cache(capacity)
         return self._cache
 
     def disable_kv_cache(self) -> None:
         """Forget the layer's own cache."""
         self._cache = None
 
+    @property
+    def causal_mask_cache(self) -> CausalMaskCache:
+        """The causal masks that all layers share."""
+        return causal_masks
+
+    def get_or_create_causal_mask(self, seq_len: int) -> Array:
+        """(seq_len, seq_len) of bool, True where position i may look at j: j <= i. A view of the shared cache."""
+        return causal_masks.get_or_create(seq_len)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_cache": None}  # caches are never saved
 
     def extra_repr(self) -> str:
-        bias = self.in_proj_bias is not None
-        return f"{self.n_embd}, {self.n_head}, bias={bias}, causal={self.causal}, dropout={self.dropout}"
+        text = f"{self.n_embd}, {self.n_head}"
+        text += f", n_kv_head={self.n_kv_head}" if self.n_kv_head != self.n_head else ""
+        text += f", bias={self.in_proj_bias is not None}, causal={self.causal}"
+        text += f", rope={self.rope}" if self.rope is not None else ""
+        text += f", window={self.window}" if self.window is not None else ""
+        text += ", alibi=True" if self.alibi else ""
+        text += ", qk_norm=True" if self.q_norm is not None else ""
+        return text + f", dropout={self.dropout}"
+
+
+def _padding(lengths: Sequence[int] | Array, B: int, S: int) -> Array:
+    """The keys behind each row's length, (B, 1, 1, S) of bool."""
+    counts = np.asarray(lengths)
+    if counts.shape != (B,) or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0 or counts.max(initial=0) > S:
+        raise ShapeError("MultiHeadAttention", f"lengths {lengths!r} for {B} rows of {S} positions", got=lengths,
+                         wanted=f"{B} integers from 0 to {S}")  # fmt: skip
+    return (np.arange(S) >= counts[:, None])[:, None, None]
+
+
+def _with_hidden(mask: Any, hidden: Array | None) -> Any:
+    """A user's mask, bool or float, that hides these keys as well."""
+    if hidden is None:
+        return mask
+    seen = Tensor._wrap(~hidden)
+    if mask is None:
+        return seen
+    mask = mask if isinstance(mask, Tensor) else Tensor(mask)
+    return ops.logical_and(mask, seen) if mask.dtype == bool_ else ops.where(seen, mask, -np.inf)
 
 
 def check_heads(call: str, n_embd: int, n_head: int) -> None:

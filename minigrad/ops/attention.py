@@ -26,7 +26,6 @@ from minigrad.primitive import primitive
 _ROWS = 64  # queries in a causal block
 _PARALLEL = 1 << 20  # scores from which threads pay: waking one costs 0.1 ms
 _TINY, _HUGE = 1e-18, 1e30  # between these a sum of exp(s) has lost nothing to underflow or overflow, in float32 either
-_TRIANGLE = np.triu(np.full((_ROWS, 2 * _ROWS), -np.inf, np.float32), 1)  # 0 where column <= row, else -inf
 
 
 @primitive(kind="contract", dtype="same", outputs=2)
@@ -98,7 +97,7 @@ def _attend(q: Array, k: Array, v: Array, mask: Array | None, p: Array, o: Array
         np.matmul(q[..., a:b, :], k[..., :seen, :].swapaxes(-1, -2), out=s)
         if added is not None:
             s += window(added, a, b, 0, seen)
-        hide_later(s, a, 0, offset)
+        _hide_later(s, a, offset)
         np.exp(s, out=s)
         total = np.matmul(s, np.ones((seen, 1), s.dtype))
         good = (total > _TINY) & (total < _HUGE)
@@ -127,21 +126,13 @@ def window(x: Array, a: int, b: int, c: int, d: int) -> Array:
     return x[..., rows, columns] if x.ndim > 1 else x[..., columns] if x.ndim else x
 
 
-def hide_later(s: Array, a: int, c: int, offset: int | None) -> None:
-    """Add -inf to the scores of queries a, a+1, ... and keys c, c+1, ... where the key is later than query + offset. At most 64 queries."""
-    if offset is None:
-        return
-    rows, columns = s.shape[-2:]
-    edge = a + offset + 1 - c  # the first row sees the columns below this
-    if edge >= columns:
-        return
-    first = max(edge, 0)
-    shift = first - edge  # so many rows at the top see nothing
-    triangle = _TRIANGLE[:rows, 1 + shift : 1 + shift + columns - first]
-    tail = s[..., first : first + triangle.shape[1]]
-    tail += triangle
-    if triangle.shape[1] < columns - first:
-        s[..., first + triangle.shape[1] :] = -np.inf
+def _hide_later(s: Array, a: int, offset: int | None) -> None:
+    """Add -inf to the scores of queries a, a+1, ... where the key is later than query + offset."""
+    columns = s.shape[-1]
+    if offset is not None and a + offset + 1 < columns:
+        first = max(a + offset + 1, 0)  # the columns before this are seen by all
+        tail = s[..., first:]
+        tail += causal_masks.added(s.shape[-2], columns - first, a + offset - first)
 
 
 def _hidden(mask: Array | None, a: int, b: int, seen: int, offset: int | None) -> Array | None:

@@ -29,7 +29,8 @@ class CausalMaskCache:
 
     def __init__(self, max_bytes: int = 1 << 20) -> None:
         self.max_bytes = max_bytes
-        self.clear()
+        self._band, self._floats = np.zeros(0, np.bool_), np.zeros(0, np.float32)
+        self._hits = self._misses = 0
 
     def get_or_create(self, seq_len: int, offset: int = 0) -> Array:
         """The mask of `seq_len` queries behind `offset` earlier keys, (seq_len, offset + seq_len) of bool: True where j <= i + offset."""
@@ -41,13 +42,25 @@ class CausalMaskCache:
         band, middle = self._band_for(max(T, S) + abs(offset) + 1)
         return _window(band, 2 * middle - offset - 1, T, S)
 
+    def added(self, T: int, S: int, offset: int) -> Array:
+        """What hides those keys when it is added to scores, (T, S) of float32: 0 where j <= i + offset, else -inf."""
+        band, middle = self._band_for(max(T, S) + abs(offset) + 1)
+        floats = self._floats
+        if floats.size != band.size:
+            floats = np.where(band, np.float32(-np.inf), np.float32(0))
+            floats.flags.writeable = False
+            if band is self._band:
+                self._floats = floats
+        return _window(floats, 2 * middle - offset - 1, T, S)
+
     def info(self) -> MaskInfo:
         """Hits, misses and bytes since the last clear()."""
-        return MaskInfo(self._hits, self._misses, self._band.nbytes)
+        return MaskInfo(self._hits, self._misses, self._band.nbytes + self._floats.nbytes)
 
     def clear(self) -> None:
         """Forget the band and the counts."""
-        self._band, self._hits, self._misses = np.zeros(0, np.bool_), 0, 0
+        self._band, self._floats = np.zeros(0, np.bool_), np.zeros(0, np.float32)
+        self._hits = self._misses = 0
 
     def __len__(self) -> int:
         """How many bands are kept: 0 or 1."""
@@ -71,7 +84,8 @@ class CausalMaskCache:
 
 def _window(band: Array, start: int, rows: int, columns: int) -> Array:
     """The view w[i, j] = band[start - i + j]."""
-    return np.ndarray((rows, columns), np.bool_, band, offset=start, strides=(-1, 1))
+    size = band.itemsize
+    return np.ndarray((rows, columns), band.dtype, band, offset=start * size, strides=(-size, size))
 
 
 causal_masks = CausalMaskCache()

@@ -1,0 +1,277 @@
+"""The memory of attention: the keys and values of the positions that a layer has seen. One per layer and conversation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.autograd import is_grad_enabled
+from minigrad.dtypes import Array, DType, as_dtype, cast, name
+from minigrad.errors import CacheError
+from minigrad.nn.layers import check_size
+from minigrad.tensor import Tensor
+
+
+class CacheInfo(NamedTuple):
+    """Positions held (by the longest row), positions there is room for in all (None: no bound), bytes allocated."""
+
+    length: int
+    capacity: int | None
+    bytes: int
+
+
+class KVCache:
+    """Keys and values in two buffers (B, H, positions, D), which grow by doubling.
+
+    capacity: how many positions it may hold; None: any number.   fixed: allocate them all at the first append.
+    window: keep the last `window` positions only, in a ring; `length` goes on counting.
+    dtype: of the buffers, such as "bfloat16"; that of the first keys unless given.
+    Batch, heads, width and dtype are those of the first `append`. Rows may have different lengths, see `append`.
+    Raises CacheError when it is full, for keys of another batch, model or dtype, and for keys that carry gradients.
+    """
+
+    _FIRST = 64  # positions allocated at first
+
+    def __init__(self, capacity: int | None = None, *, fixed: bool = False, window: int | None = None, dtype: Any = None) -> None:
+        for size in (capacity, window):
+            if size is not None:
+                check_size("KVCache", capacity=size)
+        if fixed and capacity is None:
+            raise CacheError("KVCache", "fixed=True needs a capacity", got=None, wanted="capacity", hint="KVCache(1024, fixed=True)")
+        self.capacity, self.fixed, self.window = capacity, fixed, window
+        self.dtype: DType | None = None if dtype is None else as_dtype(dtype)
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty: ready for another conversation, of any batch."""
+        self.length = 0
+        self._lengths: Array | None = None  # of each row, where they differ
+        self._last: tuple[Array, Array] | None = None  # each row's length before and after the last append, where they differed
+        self._keys: Array | None = None
+        self._values: Array | None = None
+        self._shared = False  # with a fork: copied before it is written to
+        self._before: tuple[Any, ...] | None = None  # what the last append to a ring has overwritten
+
+    # --- adding
+
+    def append(self, k: Tensor, v: Tensor, lengths: Sequence[int] | Array | None = None) -> tuple[Tensor, Tensor]:
+        """Add keys and values of T positions, (B, H, T, D); returns those of all positions, (B, H, S, D), to be read at once.
+
+        lengths: how many of the T positions are real, per row; the rest is padding at the end, over which the next append writes. `hidden` tells
+        which of the S positions a query must not see. From a ring come the last `window` positions and, for T > 1, those before them that its
+        first query sees.
+        """
+        keys, values = self._checked(k, v)
+        if self.window is not None:
+            if lengths is not None:
+                raise CacheError("KVCache", "rows of a ring have one length", got=lengths, wanted=None, hint="a cache without window")
+            return self._append_to_ring(k, v, keys, values)
+        B, _, T, _ = k.shape
+        counts = None if lengths is None else self._checked_lengths(lengths, B, T)
+        stop = self.length + T
+        if keys is None or values is None or stop > keys.shape[2] or self._shared:
+            keys, values = self._grow(k, v, stop)
+        starts = self.lengths
+        for buffer, new in ((keys, cast(k.data, keys.dtype)), (values, cast(v.data, values.dtype))):
+            if self._lengths is None:
+                buffer[:, :, self.length : stop] = new
+            else:
+                for b, start in enumerate(starts):
+                    buffer[b, :, start : start + T] = new[b]
+        self._last = None
+        if counts is None and self._lengths is None:
+            self.length = stop
+        else:
+            ends = starts + (T if counts is None else counts)
+            self._last = (starts, ends)
+            self._set_lengths(ends)
+        return Tensor._wrap(keys[:, :, :stop]), Tensor._wrap(values[:, :, :stop])
+
+    def _checked_lengths(self, lengths: Sequence[int] | Array, B: int, T: int) -> Array:
+        counts = np.asarray(lengths)
+        if counts.shape != (B,) or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0 or counts.max(initial=0) > T:
+            raise CacheError("KVCache", f"lengths {lengths!r} for {B} rows of {T} positions", got=lengths, wanted=f"{B} integers from 0 to {T}")
+        return counts
+
+    def _set_lengths(self, lengths: Array) -> None:
+        self.length = int(lengths.max(initial=0))
+        self._lengths = None if (lengths == self.length).all() else np.array(lengths)
+
+    def _checked(self, k: Tensor, v: Tensor) -> tuple[Array | None, Array | None]:
+        """The buffers, if k and v may be added to them."""
+        if (k.requires_grad or v.requires_grad) and is_grad_enabled():
+            raise CacheError("KVCache", "no gradient flows through a cache", got="keys that require gradients", wanted="no_grad",
+                             hint="with minigrad.no_grad(): model(x, caches=caches)")  # fmt: skip
+        keys, values = self._keys, self._values
+        if keys is not None and (
+            k.shape[:2] != keys.shape[:2] or k.shape[3] != keys.shape[3] or (self.dtype is None and k.dtype != keys.dtype)
+        ):
+            raise self._foreign(k, keys)
+        needed = self.length + k.shape[2]
+        if self.capacity is not None and needed > self.capacity:
+            raise CacheError("KVCache", f"{needed} positions in a cache for {self.capacity}, of which {self.length} are in use", got=needed,
+                             wanted=self.capacity, hint="truncate(n) or reset() makes room; KVCache(capacity) a larger one")  # fmt: skip
+        return keys, values
+
+    def _grow(self, k: Tensor, v: Tensor, needed: int) -> tuple[Array, Array]:
+        """Buffers of this cache's own, with room for `needed` positions and what was there before."""
+        size = self.allocated if needed <= self.allocated else max(needed, 2 * self.allocated, self._FIRST)
+        if self.capacity is not None:
+            size = self.capacity if self.fixed else min(self.capacity, size)
+        grown = []
+        for old, new in ((self._keys, k), (self._values, v)):
+            buffer = np.zeros((*new.shape[:2], size, new.shape[3]), self.dtype or new.dtype)
+            if old is not None:
+                buffer[:, :, : self.length] = old[:, :, : self.length]
+            grown.append(buffer)
+        self._keys, self._values = grown
+        self._shared = False
+        return grown[0], grown[1]
+
+    def _append_to_ring(self, k: Tensor, v: Tensor, keys: Array | None, values: Array | None) -> tuple[Tensor, Tensor]:
+        """Position t lies in slot t % window. One new position goes into its slot; several are laid out in order first."""
+        assert self.window is not None
+        T, W, dtype = k.shape[2], self.window, self.dtype or k.dtype
+        k_new, v_new = cast(k.data, dtype), cast(v.data, dtype)
+        if keys is None or values is None:
+            keys, values = (np.zeros((*x.shape[:2], W, x.shape[3]), dtype) for x in (k, v))
+        elif self._shared or T > 1:
+            keys, values = keys.copy(), values.copy()
+        slot = self.length % W
+        if T == 1:
+            self._before = (self.length, self._keys, self._values, keys[:, :, slot].copy(), values[:, :, slot].copy())
+            keys[:, :, slot], values[:, :, slot] = k_new[:, :, 0], v_new[:, :, 0]
+            seen = min(self.length + 1, W)
+            views = keys[:, :, :seen], values[:, :, :seen]
+        else:
+            self._before = (self.length, self._keys, self._values, None, None)
+            held = np.arange(max(0, self.length - W + 1), self.length) % W
+            views = np.concatenate([keys[:, :, held], k_new], 2), np.concatenate([values[:, :, held], v_new], 2)
+            last = np.arange(max(0, T - W), T)
+            keys[:, :, (self.length + last) % W] = k_new[:, :, last]
+            values[:, :, (self.length + last) % W] = v_new[:, :, last]
+        self._keys, self._values, self._shared, self.length = keys, values, False, self.length + T
+        return Tensor._wrap(views[0]), Tensor._wrap(views[1])
+
+    def hidden(self, T: int, window: int | None = None) -> Array | None:
+        """Which positions each of the last T queries must not see, (B, 1, T, S) of bool, where rows have different lengths; None where not.
+
+        With rows of one length causality (and the window) says it all: query i of T sees position j <= S - T + i.
+        """
+        if self._last is None:
+            return None
+        starts, ends = self._last
+        places = starts[:, None] + np.arange(T)  # (B, T)
+        keys = np.arange(int(starts.max(initial=0)) + T)
+        hidden = keys > np.minimum(places, ends[:, None] - 1)[:, :, None]
+        if window is not None:
+            hidden |= keys <= (places - window)[:, :, None]
+        return hidden[:, None]
+
+    # --- lengths
+
+    @property
+    def lengths(self) -> Array:
+        """Positions held, per row."""
+        if self._lengths is not None:
+            return self._lengths.copy()
+        return np.full(0 if self._keys is None else self._keys.shape[0], self.length)
+
+    def positions(self, T: int) -> Array:
+        """The places of the T positions that are appended next: (T,), or (B, T) where rows have different lengths."""
+        return self.length + np.arange(T) if self._lengths is None else self._lengths[:, None] + np.arange(T)
+
+    @property
+    def allocated(self) -> int:
+        """Positions that memory is allocated for."""
+        return 0 if self._keys is None else self._keys.shape[2]
+
+    def info(self) -> CacheInfo:
+        """Length, capacity and bytes."""
+        used = 0 if self._keys is None or self._values is None else self._keys.nbytes + self._values.nbytes
+        return CacheInfo(self.length, self.capacity, used)
+
+    # --- changing what is held
+
+    def truncate(self, length: int | Sequence[int] | Array) -> None:
+        """Forget all positions from `length` on, one number or one per row. A ring can only take back its last append."""
+        wanted = np.asarray(length)
+        held = self.lengths if wanted.ndim else np.asarray(self.length)
+        if wanted.dtype.kind not in "iu" or wanted.shape != held.shape or (wanted < 0).any() or (wanted > held).any():
+            raise CacheError("KVCache.truncate", f"to {length} of {held.tolist()} positions", got=length, wanted=(0, self.length))
+        self._last = None
+        if wanted.ndim:
+            self._set_lengths(wanted)
+        elif self.window is not None and 0 < wanted < self.length:
+            self._take_back(int(wanted))
+        elif self._lengths is not None:
+            self._set_lengths(np.minimum(self._lengths, wanted))
+        else:
+            self.length = int(wanted)
+
+    def _take_back(self, length: int) -> None:
+        if self._before is None or self._before[0] != length:
+            raise CacheError("KVCache.truncate", f"to {length}: the ring has overwritten what came before", got=length, wanted=self._before and
+                             self._before[0], hint="a cache without window can go back any number of positions")  # fmt: skip
+        self.length, keys, values, old_k, old_v = self._before
+        if old_k is not None:
+            slot = self.length % keys.shape[2]
+            keys, values = (x.copy() if self._shared else x for x in (keys, values))
+            keys[:, :, slot], values[:, :, slot] = old_k, old_v
+            self._shared = False
+        self._keys, self._values, self._before = keys, values, None
+
+    def reorder(self, rows: Sequence[int] | Array) -> None:
+        """Let row b of the batch go on from what was row rows[b], for beam search; the batch may change its size."""
+        index = np.asarray(rows)
+        if self._keys is None or self._values is None or index.ndim != 1 or index.dtype.kind not in "iu":
+            raise CacheError("KVCache.reorder", f"rows {rows!r} of {'an empty' if self._keys is None else 'this'} cache", got=rows,
+                             wanted="a list of row numbers, after the first append")  # fmt: skip
+        B = self._keys.shape[0]
+        if index.size == 0 or index.min() < 0 or index.max() >= B:
+            raise CacheError("KVCache.reorder", f"rows {index.tolist()} of a batch of {B}", got=rows, wanted=(0, B - 1))
+        self._keys, self._values, self._shared = self._keys[index], self._values[index], False
+        self._before = self._last = None
+        if self._lengths is not None:
+            self._set_lengths(self._lengths[index])
+
+    def fork(self) -> KVCache:
+        """A second conversation with this one's past. Memory is shared until one of the two is added to."""
+        other = KVCache.__new__(KVCache)
+        vars(other).update(vars(self))
+        self._shared = other._shared = self._keys is not None
+        self._before = other._before = None
+        return other
+
+    def _foreign(self, k: Tensor, keys: Array) -> CacheError:
+        def shown(shape: tuple[int, ...], dtype: DType) -> str:
+            return f"batch {shape[0]}, {shape[1]} heads of {shape[3]}, {name(dtype)}"
+
+        return CacheError("KVCache", f"keys of {shown(k.shape, k.dtype)} for a cache of {shown(keys.shape, keys.dtype)}",
+                          got=k.shape, wanted=keys.shape, hint="one cache per layer and conversation; reset() makes it new")  # fmt: skip
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __bool__(self) -> bool:
+        return True  # an empty cache is a cache
+
+    def __repr__(self) -> str:
+        room = f"of {self.capacity} " if self.capacity is not None else ""
+        return f"<KVCache: {self.length} {room}positions>"
+
+
+@contextlib.contextmanager
+def all_or_none(caches: Sequence[KVCache]) -> Iterator[None]:
+    """If the block raises, every cache is as long as it was before: no layer is ahead of another. One append per cache, at most, inside."""
+    before = [cache.lengths if cache._lengths is not None else cache.length for cache in caches]
+    try:
+        yield
+    except BaseException:
+        for cache, length in zip(caches, before, strict=True):
+            if np.any(cache.lengths != length):
+                cache.truncate(length)
+        raise
