@@ -6,7 +6,7 @@ from minigrad.nn.cache import KVCache, all_or_none
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from minigrad.nn.module import Module, ModuleDict, ModuleList, Parameter, Sequential
 from minigrad.nn.rotary import RotaryEmbedding
-from minigrad.nn.transformer import MLP, TransformerBlock
+from minigrad.nn.transformer import MLP, SwiGLU, TransformerBlock
 
 __all__ = [
     "MLP",
@@ -24,6 +24,7 @@ __all__ = [
     "RMSNorm",
     "RotaryEmbedding",
     "Sequential",
+    "SwiGLU",
     "TransformerBlock",
     "all_or_none",
     "init",
