@@ -16,7 +16,7 @@ from minigrad.compiler.emit import Emitter
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import ALIGNMENT, Layout, pack
 from minigrad.compiler.program import Program, Ref
-from minigrad.compiler.schedule import Phase, Scheduler
+from minigrad.compiler.schedule import Phase, Scheduler, shared_inside_chains
 from minigrad.compiler.select import Selector, for_c
 from minigrad.dtypes import Array
 from minigrad.errors import IndexRangeError
@@ -87,7 +87,9 @@ class CompiledReplay:
         apart = {layout.root[i] for i in self._direct}
         mine = {r: span for r, span in lifetimes.items() if r >= len(values) or values[r].source == "temporary"}
         sizes = {r: max(layout.roots[r].nbytes, 1) for r in mine}
-        offsets, total = pack({r: s for r, s in mine.items() if r not in apart}, sizes)
+        same = shared_inside_chains(self.phases, {r: s for r, s in mine.items() if r not in apart}, sizes, self._moments())
+        offsets, total = pack({r: s for r, s in mine.items() if r not in apart and r not in same}, sizes)
+        offsets.update((r, offsets[other]) for r, other in same.items())
         self.arena_bytes = total
         self._arena = np.empty(total + ALIGNMENT, np.uint8)
         base = _address(self._arena)
@@ -124,6 +126,17 @@ class CompiledReplay:
             r = self.layout.root[i]
             found[r] = (found.get(r, (0, 0))[0], moment)
         return found
+
+    def _moments(self) -> list[int]:
+        """The moment of each phase, as `_lifetimes` counts them."""
+        moments: list[int] = []
+        moment = 0
+        for part in self.parts:
+            count = 1 if isinstance(part, int) else part[1] - part[0]
+            if not isinstance(part, int):
+                moments += range(moment, moment + count)
+            moment += count
+        return moments
 
     def _is_direct(self, i: int) -> bool:
         """True if a handed-over gradient is all of its root, which nothing else that is handed over shares."""

@@ -153,10 +153,10 @@ class _Plan:
     def overlaps(self, tensors: list[Tensor]) -> bool:
         """True if an argument shares memory with another that the step changes, or with such a state: then order matters, and eager knows it."""
         if self._ranges is None:
-            spans = [byte_bounds(self.bound[i]) for i in self.changed if self.program.values[i].source == "state"]
+            spans = [_span(self.bound[i]) for i in self.changed if self.program.values[i].source == "state"]
             self._ranges = sorted(spans)
         for number, position in self.captured.inputs.items():
-            low, high = byte_bounds(tensors[position].data)
+            low, high = _span(tensors[position].data)
             at = bisect_left(self._ranges, (high, 0))
             if any(stop > low for _, stop in self._ranges[max(at - 1, 0) : at]):
                 return True
@@ -397,6 +397,14 @@ def _detached(out: Any) -> Any:
 
 def _address(a: Array) -> int:
     return int(a.__array_interface__["data"][0])
+
+
+def _span(a: Array) -> tuple[int, int]:
+    """Where the array's memory begins and ends."""
+    if a.flags.c_contiguous:
+        start = _address(a)
+        return start, start + a.nbytes
+    return byte_bounds(a)
 
 
 def _snapshot(first: Recording) -> dict[int, Array]:

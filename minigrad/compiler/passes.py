@@ -84,6 +84,38 @@ def _equal_constants(constants: Mapping[int, Array]) -> dict[int, int]:
     return same
 
 
+_CHEAP = frozenset({"gelu_tanh", "layer_norm"})  # cheap to do again, large to keep
+_FAR = 24  # lines between the computation of a value and a use that is far away
+
+
+def with_recomputation(program: Program) -> Program:
+    """Large values that are cheap to compute are computed again for uses that come much later, instead of being kept: from forward to backward."""
+    values, lines = list(program.values), list(program.lines)
+    handed_out = {*program.results, *program.kept}
+    changed = {i for line in lines for i in line.changes()}
+    first_change = min((n for n, line in enumerate(lines) if line.changes()), default=len(lines))
+    clones: dict[int, list[Line]] = {}
+    for number, line in enumerate(program.lines):
+        large = line.outputs[0]
+        if line.op.name not in _CHEAP or large is None or large in handed_out or not changed.isdisjoint(line.made()):
+            continue
+        uses = [n for n in range(number + 1, len(lines)) if large in lines[n].reads()]
+        far = [n for n in uses if n > number + _FAR]
+        if not far or len(far) == len(uses) or far[0] > first_change:
+            continue
+        outputs = []
+        for i in line.outputs:
+            outputs.append(None if i is None else len(values))
+            if i is not None:
+                values.append(replace(values[i], index=len(values), name=f"{values[i]}'"))
+        clones.setdefault(far[0], []).append(replace(line, outputs=tuple(outputs)))
+        again = Ref(outputs[0] or 0)
+        for n in far:
+            lines[n] = replace(lines[n], operands=tuple(again if x == Ref(large) else x for x in lines[n].operands))
+    spread = [piece for n, line in enumerate(lines) for piece in (*clones.get(n, ()), line)]
+    return program.with_lines(spread, values=tuple(values))
+
+
 def roots(program: Program) -> list[int]:
     """For each value the one whose memory it may share: views and effects' returns share that of their first operand."""
     root = list(range(len(program.values)))

@@ -7,6 +7,7 @@ put off and gathered, and run side by side as tasks of one phase.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, gcd
@@ -14,7 +15,7 @@ from math import ceil, gcd
 from minigrad.compiler.kernel import Kernel
 
 _MIN_CUT = 4  # a phase of several kernels must be cut into at least so many parts
-_GATHER = 2e-3  # seconds of work put off at most
+_GATHER = 4e-3  # seconds of work put off at most
 _MAX_CHUNKS = 32
 
 
@@ -119,3 +120,32 @@ def _crosses(k: Kernel, other: Kernel) -> bool:
     """True if k, on its share, would need what `other` does on another share."""
     shared = (k.touches & other.writes) | (k.writes & other.touches)
     return bool(shared & (k.whole | other.whole))
+
+
+def shared_inside_chains(
+    phases: list[Phase], lifetimes: Mapping[int, tuple[int, int]], sizes: Mapping[int, int], moments: list[int]
+) -> dict[int, int]:  # fmt: skip
+    """root -> another root of the same size whose memory it may take over, within one chain.
+
+    In a chain a thread goes through all kernels with the same share of each value. Values that live inside the chain only, and of which each kernel
+    touches its share only, may therefore follow one another in the same memory: share lies on share.
+    """
+    same: dict[int, int] = {}
+    for phase, moment in zip(phases, moments, strict=True):
+        spans: dict[int, tuple[int, int]] = {}
+        for n, k in enumerate(phase.chain):
+            for r in k.own:
+                spans[r] = (spans.get(r, (n, n))[0], n)
+        whole = set().union(*(k.whole for k in phase.chain))
+        free: dict[int, list[tuple[int, int]]] = {}  # size -> (last use, root whose memory it is)
+        for r, (first, last) in sorted(spans.items(), key=lambda item: item[1]):
+            if r in whole or lifetimes.get(r) != (moment, moment):
+                continue
+            places = free.setdefault(sizes[r], [])
+            found = next((i for i, (end, _) in enumerate(places) if end < first), None)
+            if found is None:
+                places.append((last, r))
+            else:
+                same[r] = places[found][1]
+                places[found] = (last, same[r])
+    return same

@@ -9,9 +9,11 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.compiler import expressions, lower, updates
+from minigrad.compiler.draws import Draws
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
 from minigrad.compiler.lower import LOWERINGS
+from minigrad.compiler.passes import with_recomputation
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.dtypes import Array
 
@@ -33,7 +35,7 @@ def for_c(program: Program) -> Program:
     for n, line in enumerate(lines):
         if (at := spare.get(line.op.name)) is not None and line.outputs[at] not in wanted:
             lines[n] = replace(line, outputs=(*line.outputs[:at], None, *line.outputs[at + 1 :]))
-    return program.with_lines(lines)
+    return with_recomputation(program.with_lines(lines))
 
 
 class Selector:
@@ -51,8 +53,10 @@ class Selector:
         for i in (*program.results, *program.kept):
             self.uses[i] = self.uses.get(i, 0) + 2
         self.absorbed = dict(self._absorbed())  # number of a line -> (number of the addition it takes over, the other operand)
+        self.draws = Draws(program, layout)
         self.gone = {addition for addition, _ in self.absorbed.values()}
         self._choose()
+        self.chosen.extend(self.draws.advance())
 
     def _absorbed(self) -> Iterator[tuple[int, tuple[int, int]]]:
         taken = set()
@@ -97,6 +101,8 @@ class Selector:
             out = self.program.lines[addition].made()[0]
             function = lower.lower_linear if line.op.name == "linear" else lower.lower_layer_norm_grad
             return function(self.layout, line, number, other, out)
+        if line.op.kind == "random":
+            return self.draws.lower(number, line)
         if line.op.name == "assign":
             return self._assign(number, line)
         copies = self._copies(number, line)

@@ -192,3 +192,31 @@ def test_gelu_and_its_gradient_are_eager_at_the_edges_too():
     for g, w in zip(got, wanted, strict=True):
         assert np.allclose(g.numpy(), w.numpy(), rtol=0, atol=16 * EPS * 12, equal_nan=True)
     assert "through numpy" not in jitted.explain() and "numpy replay" not in jitted.explain()
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
+def test_dropout_in_c_draws_eagers_bits_and_leaves_the_generator_where_eager_does(p):
+    from minigrad.random import Generator
+
+    def masks(wrap):
+        generator = Generator(7)
+        step = wrap(lambda t: (ops.dropout(t, generator.state, p=p)[1], ops.dropout(t[1:] * 1, generator.state, p=p)[0]))
+        x = Tensor(np.ones((5, 37), np.float32))
+        return [[t.numpy() for t in step(x)] for _ in range(5)], generator.get_state()
+
+    wanted = masks(lambda f: f)
+    for threads in (1, 3):
+        steps = []
+        got = masks(lambda f, n=threads, kept=steps: kept.append(jit(f, backend="c", threads=n)) or kept[0])
+        assert got[1] == wanted[1] and "through numpy" not in steps[0].explain()
+        assert all(np.array_equal(g, w) for a, b in zip(got[0], wanted[0], strict=True) for g, w in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", "max"])
+def test_rows_with_infinities_are_eager(name):
+    x = np.float32([[0, 1, 2], [-np.inf, 0, 1], [-np.inf] * 3, [np.inf, 0, 1], [np.inf, np.inf, 1], [np.nan, 0, 1], [1e4, -1e4, 1e4]])
+    jitted = jit(lambda t: getattr(ops, name)(t, axis=-1), backend="c")
+    for _ in range(3):
+        got = jitted(Tensor(x)).numpy()
+    assert np.allclose(got, getattr(ops, name)(Tensor(x), axis=-1).numpy(), rtol=4 * EPS, atol=0, equal_nan=True)
+    assert "numpy" not in jitted.explain()

@@ -267,3 +267,46 @@ BODY adam_piece(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, f
         p[i] = w - mi / (sqrtf(vi) + eps) * rate;
     }
 }
+
+/* Dropout of the elements [lo, hi): word i of Philox 4x32-10 (Salmon et al. 2011) decides on element i; four words come of one counter. */
+enum { WAYS = 16 };
+static void philox_blocks(uint64_t seed, uint64_t counter, uint32_t words[4][WAYS]) {
+    uint32_t x0[WAYS], x1[WAYS], x2[WAYS] = {0}, x3[WAYS] = {0}, k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int i = 0; i < WAYS; i++) x0[i] = (uint32_t)(counter + i), x1[i] = (uint32_t)((counter + i) >> 32);
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) for (int i = 0; i < WAYS; i++) {
+        uint64_t p0 = (uint64_t)x0[i] * 0xD2511F53u, p1 = (uint64_t)x2[i] * 0xCD9E8D57u;
+        uint32_t y0 = (uint32_t)(p1 >> 32) ^ x1[i] ^ k0, y2 = (uint32_t)(p0 >> 32) ^ x3[i] ^ k1;
+        x1[i] = (uint32_t)p1, x3[i] = (uint32_t)p0, x0[i] = y0, x2[i] = y2;
+    }
+    memcpy(words[0], x0, sizeof x0), memcpy(words[1], x1, sizeof x1), memcpy(words[2], x2, sizeof x2), memcpy(words[3], x3, sizeof x3);
+}
+
+BODY dropout_range(const float *RESTRICT x, const uint64_t *state, uint64_t before, float *RESTRICT y, float *RESTRICT mask, uint32_t threshold,
+                   float factor, int64_t lo, int64_t hi) {
+    uint32_t words[4][WAYS];
+    for (int64_t block = lo / 4; block * 4 < hi; block += WAYS) {
+        philox_blocks(state[0], state[1] + before + block, words);
+        for (int64_t i = MAX(lo, block * 4); i < MIN(hi, (block + WAYS) * 4); i++) {
+            float m = words[i & 3][i / 4 - block] >= threshold ? factor : 0.f;
+            mask[i] = m, y[i] = x[i] * m;
+        }
+    }
+}
+
+BODY softmax_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64_t lo, int64_t hi) {
+    for (int64_t r = lo; r < hi; r++) memcpy(y + r * C, x + r * C, C * sizeof(float)), softmax_row(y + r * C, C, 1.f);
+}
+
+BODY logsumexp_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64_t lo, int64_t hi) {
+    for (int64_t r = lo; r < hi; r++) {
+        const float *RESTRICT a = x + r * C;
+        float top = row_max(a, C), sum;
+        if (isinf(top)) top = 0;
+        SUM(sum, i, C, exp_f(a[i] - top));
+        y[r] = logf(sum) + top;
+    }
+}
+
+BODY max_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64_t lo, int64_t hi) {
+    for (int64_t r = lo; r < hi; r++) y[r] = row_max(x + r * C, C);
+}

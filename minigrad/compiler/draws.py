@@ -1,0 +1,56 @@
+"""Dropout in C: the bits of Philox 4x32-10 at the places where numpy would have drawn them.
+
+The counter is advanced once, at the end of the step: each draw knows how far behind the counter it begins. So a step that stops at a wrong index
+has drawn nothing, and draws do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.layout import Layout
+from minigrad.compiler.lower import Builder, literal, plain, rows_of
+from minigrad.compiler.program import Line, Program, Ref
+
+
+class Draws:
+    """Lowers the random lines of a program, if all of them are dropouts of float32 values; else none, and numpy draws in order."""
+
+    def __init__(self, program: Program, layout: Layout) -> None:
+        self.layout = layout
+        self.drawn: dict[int, int] = {}  # root of a state -> blocks drawn so far
+        self.last: dict[int, tuple[int, Line, int]] = {}  # root of a state -> (number of its last line, the line, the state)
+        self.possible = all(self._fits(line) for line in program.lines if line.op.kind == "random")
+
+    def _fits(self, line: Line) -> bool:
+        if line.op.name != "dropout" or not all(isinstance(x, Ref) for x in line.operands):
+            return False
+        x, state = line.reads()
+        return plain(self.layout, x, *line.made()) and self.layout.contiguous(state) and self.layout.stand_in[x].size > 0
+
+    def lower(self, number: int, line: Line) -> list[Kernel] | None:
+        """The kernel of a dropout: y = x * mask, and the mask."""
+        if not self.possible:
+            return None
+        x, state = line.reads()
+        y, mask = line.made()
+        root, (rows, C) = self.layout.root[state], rows_of(self.layout, x)
+        before = self.drawn.get(root, 0)
+        self.drawn[root] = before + -(-rows * C // 4)
+        self.last[root] = number, line, state
+        p = float(line.params["p"])
+        k = Builder(self.layout, line, number)
+        k.use(x, "x", share=True), k.use(state, "state"), k.use(y, "y", share=True, write=True), k.use(mask, "mask", share=True, write=True)
+        threshold, factor = min(round(p * 2.0**32), 2**32 - 1), literal(float(np.float32(1 / (1 - p) if p < 1 else 0)))
+        body = f"dropout_range(x, state, {before}, y, mask, {threshold}u, {factor}, lo * {C}, hi * {C});"
+        return [k.kernel("dropout", body, rows, 20 * rows * C)]
+
+    def advance(self) -> list[Kernel]:
+        """The counters' way forward, when all has been drawn."""
+        kernels = []
+        for root, (number, line, state) in self.last.items():
+            k = Builder(self.layout, line, number)
+            k.use(state, "state", write=True)
+            kernels.append(k.kernel("advance", f"(void)lo, (void)hi; state[1] += {self.drawn[root]}u;", 1, solo=True))
+        return kernels
