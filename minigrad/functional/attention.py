@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import bool_, computing
+from minigrad.dtypes import DType, bool_, computing
 from minigrad.errors import ConfigError, MaskError, ShapeError
 from minigrad.functional.layers import dropout, softmax
 from minigrad.ops.flash import band_and_bias
@@ -49,7 +49,7 @@ def scaled_dot_product_attention(
     band = None if window is None else (offset, window) if is_causal else (offset + window - 1, 2 * window - 1)
     tiled = method == "flash" or (method == "auto" and not dropout_p and not return_weights and _is_large(q, k, mask))
     if not tiled or (slopes is not None and not is_causal and (band or offset)):
-        mask, slopes = _with_bias(mask, _whole(T, S, offset, None if tiled else band, slopes)), None
+        mask, slopes = _with_bias(mask, _whole(T, S, offset, None if tiled else band, slopes, computing(q.dtype))), None
     shape = (*q.shape[:-1], v.shape[-1])
     if enable_gqa and q.shape[-3] != k.shape[-3]:
         q, k, v, mask = _in_groups(q, k, v, mask)
@@ -136,10 +136,12 @@ def _is_large(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
     return q.numel() // q.shape[-1] * k.shape[-2] * computing(q.dtype).itemsize >= FLASH_BYTES
 
 
-def _whole(T: int, S: int, offset: int, band: tuple[int, int] | None, slopes: tuple[float, ...] | None) -> Tensor | None:
+def _whole(
+    T: int, S: int, offset: int, band: tuple[int, int] | None, slopes: tuple[float, ...] | None, dtype: DType
+) -> Tensor | None:
     """Window and ALiBi as one float mask, (T, S) or (H, T, S); None if there is neither."""
-    bias = band_and_bias(T, S, offset, None, slopes)
-    inside = None if band is None else band_and_bias(T, S, *band, None)
+    bias = band_and_bias(T, S, offset, None, slopes, dtype)
+    inside = None if band is None else band_and_bias(T, S, *band, None, dtype)
     if band is not None and inside is not None:
         inside[np.triu_indices(T, band[0] + 1, S)] = -np.inf
         bias = inside if bias is None else bias + inside

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, DType, computing
 from minigrad.errors import GradientError
 from minigrad.ops.attention import attention, common_batch, product_of_present, rows_like, window as window_of
 from minigrad.ops.elementwise import quiet, where
@@ -168,7 +168,7 @@ def _(g, y, q, k, v, mask=None, *, scale, offset=None, window=None, slopes=None,
 
 @flash_attention.composed
 def _(q, k, v, mask=None, *, scale, offset=None, window=None, slopes=None):
-    whole = band_and_bias(q.shape[-2], k.shape[-2], offset, window, slopes)
+    whole = band_and_bias(q.shape[-2], k.shape[-2], offset, window, slopes, computing(q.dtype))
     if whole is not None and slopes is not None and q.shape[-3] != len(slopes):
         whole = whole.reshape(*q.shape[-4:-2], *whole.shape[-2:])
     if whole is not None and mask is not None:
@@ -179,15 +179,17 @@ def _(q, k, v, mask=None, *, scale, offset=None, window=None, slopes=None):
     return attention.composed_form(*operands, scale=scale, offset=offset)
 
 
-def band_and_bias(T: int, S: int, offset: int | None, window: int | None, slopes: tuple[float, ...] | None) -> Array | None:
-    """The window (0 inside, -inf before it) and ALiBi's bias as one float32 mask (T, S) or (heads, T, S); None if there is neither."""
+def band_and_bias(
+    T: int, S: int, offset: int | None, window: int | None, slopes: tuple[float, ...] | None, dtype: DType
+) -> Array | None:
+    """The window (0 inside, -inf before it) and ALiBi's bias as one mask (T, S) or (heads, T, S); None if there is neither."""
     if window is None and slopes is None:
         return None
     behind = np.arange(T)[:, None] + (offset or 0) - np.arange(S)  # how far the key is behind the query
-    bias = np.zeros((T, S), np.float32)
+    bias = np.zeros((T, S), dtype)
     if slopes is not None:
-        bias = -np.array(slopes, np.float32)[:, None, None] * np.abs(behind).astype(np.float32)
-    return bias if window is None else np.where(behind < window, bias, np.float32(-np.inf))
+        bias = -np.array(slopes, dtype)[:, None, None] * np.abs(behind).astype(dtype)
+    return bias if window is None else np.where(behind < window, bias, dtype.type(-np.inf))
 
 
 @primitive(kind="contract", outputs=3)

@@ -6,6 +6,7 @@ from minigrad.optim.adam import Adam, AdamW
 from minigrad.optim.clip import clip_grad_norm_
 from minigrad.optim.groups import decay_groups, grouped
 from minigrad.optim.lion import Lion
+from minigrad.optim.mixed import MixedPrecision
 from minigrad.optim.muon import Muon
 from minigrad.optim.optimizer import Optimizer, ParamGroup
 from minigrad.optim.sgd import SGD
@@ -16,6 +17,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Lion",
+    "MixedPrecision",
     "Muon",
     "Optimizer",
     "ParamGroup",
