@@ -68,6 +68,7 @@ class GPT(Module):
             for _ in range(config.n_layer)
         )
         self.ln_f = LayerNorm(config.n_embd, bias=config.bias)
+        self._caches: list[KVCache] | None = None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -84,6 +85,7 @@ class GPT(Module):
         caches: one per layer, from `make_caches()`, with all earlier positions of the conversation; `tokens` are those that follow. Nothing is taped
         then: no gradient flows through a cache. Raises CacheError, with the caches as they were, if there is no room left or they do not fit.
         """
+        caches = self._caches if caches is None else caches
         if caches is None:
             return F.linear(self._hidden(tokens, None), self.wte.weight)  # (B, T, V)
         with no_grad():
@@ -91,7 +93,7 @@ class GPT(Module):
 
     def loss(self, tokens: Any, targets: Any) -> Tensor:
         """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor. A target of -100 does not count."""
-        return F.cross_entropy(self(tokens), targets)
+        return F.cross_entropy(F.linear(self._hidden(tokens, None), self.wte.weight), targets)
 
     def _hidden(self, tokens: Any, caches: Sequence[KVCache] | None) -> Tensor:
         """What the head reads, (B, T, C)."""
@@ -129,6 +131,18 @@ class GPT(Module):
     def make_caches(self, capacity: int | None = None) -> list[KVCache]:
         """Empty caches for one conversation of up to `capacity` positions (block_size unless given): one per layer."""
         return [KVCache(capacity or self.config.block_size) for _ in self.h]
+
+    def enable_kv_cache(self, capacity: int | None = None) -> list[KVCache]:
+        """Keep caches in the model, for one conversation; returns them. Calls without `caches` continue where the last one ended."""
+        self._caches = self.make_caches(capacity)
+        return self._caches
+
+    def disable_kv_cache(self) -> None:
+        """Forget the model's own caches."""
+        self._caches = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_caches": None}  # caches are never saved
 
     def generate(
         self, prompt: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from minigrad import Tensor, nn, no_grad
 from minigrad.errors import CacheError
+from minigrad.models import GPT, GPTConfig
 
 C = 12
 KINDS = [
@@ -143,6 +145,19 @@ def test_an_error_in_a_later_layer_leaves_all_caches_at_one_length(kind):
         cache.reset()
     run(x, None)
     assert np.array_equal(run(more, None), y)
+
+
+def test_a_model_with_its_own_caches_continues_and_does_not_save_them():
+    model = GPT(GPTConfig(vocab_size=11, block_size=16, n_layer=2, n_head=2, n_embd=8)).eval()
+    tokens = np.random.default_rng(0).integers(0, 11, size=(2, 9))
+    full = model(tokens).data
+    caches = model.enable_kv_cache()
+    parts = [model(tokens[:, a:b]).data for a, b in pairwise([0, 4, 5, 9])]
+    assert np.abs(np.concatenate(parts, 1) - full).max() < 1e-6 and [len(cache) for cache in caches] == [9, 9]
+    assert np.allclose(pickle.loads(pickle.dumps(model))(tokens).data, full)
+    model.loss(tokens, tokens).backward()  # training looks at no cache
+    model.disable_kv_cache()
+    assert np.array_equal(model(tokens).data, full)
 
 
 def test_a_cache_of_half_floats_stores_half_the_bytes():
