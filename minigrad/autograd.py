@@ -214,10 +214,32 @@ def _nodes_above(roots: Sequence[Any]) -> list[Node]:
         for cell, version in node.seen:
             if cell[0] != version:
                 _refuse_stale(node, cell)
+        if _rebound:
+            _look_behind(node)
         for x, need in zip(node.operands, node.needs, strict=True):
             if need and x._node is not None:
                 stack.append(x._node)
     return sorted(found, key=lambda node: node.number, reverse=True)
+
+
+_rebound: list[bool] = []  # not empty once a tensor has become the result of writing into it, as `t[i] = x` does where gradients flow
+
+
+def rebound() -> None:
+    """To be told of a tensor whose place on the tape has changed: from then on, walks look whether operands are what they were."""
+    if not _rebound:
+        _rebound.append(True)
+
+
+def _look_behind(node: Node) -> None:
+    """Put in place of an operand that has since been written into what it was before: the first operand of the node that wrote."""
+    for i, x in enumerate(node.operands):
+        up = getattr(x, "_node", None)
+        while isinstance(up, Node) and up.number > node.number:
+            if up.freed_by is not None or node.op.keeps[min(i, len(node.op.keeps) - 1)]:
+                _refuse_stale(node, [1, up.where])
+            node.operands[i] = x = up.operands[0]
+            up = x._node
 
 
 def _refuse_freed(node: Node, root: int) -> None:

@@ -146,6 +146,7 @@ from minigrad.ops.index import (
     last_at as last_at,
     nonzero as nonzero,
     put as put,
+    put_ as put_,
     put_along as put_along,
     take as take,
     take_along as take_along,
@@ -179,6 +180,7 @@ from minigrad.ops.movement import (
 )
 from minigrad.ops.philox import (
     dropout as dropout,
+    multinomial as multinomial,
     philox as philox,
 )
 from minigrad.ops.rearrange import (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.errors import DTypeError, IndexRangeError, ShapeError
+from minigrad.errors import DTypeError, IndexRangeError, ReadOnlyError, ShapeError
 from minigrad.ops.elementwise import where
 from minigrad.primitive import primitive
 
@@ -180,6 +180,14 @@ def _(g, _y, _x, _value, *keys, spec):
     if keys:
         gvalue = where(last_at(*keys, spec=spec, shape=_x.shape), gvalue, 0)
     return (put(g, 0, *keys, spec=spec), gvalue, *(None for _ in keys))
+
+
+@primitive(kind="effect")
+def put_(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> None:
+    """x[key] = value, in the memory of x."""
+    if not x.flags.writeable:
+        raise ReadOnlyError("setitem", "the tensor's memory is read-only", hint="write into a copy: x.clone()")
+    x[_filled(spec, keys)] = value
 
 
 @primitive(kind="gather")

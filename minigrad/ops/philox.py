@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad.dtypes import Array
+from minigrad.errors import ConfigError
 from minigrad.primitive import primitive
 
 # The multipliers and Weyl constants of Philox 4x32, from Salmon et al. 2011, section 3.3 and table 2.
@@ -45,3 +46,29 @@ def dropout(x: Array, state: Array, *, p: float) -> tuple[Array, Array]:
 @dropout.vjp
 def _(g, y, _x, _state, *, p):
     return g[0] * y[1], None
+
+
+@primitive(kind="random")
+def multinomial(weights: Array, state: Array, *, num_samples: int, replacement: bool) -> Array:
+    """Indices drawn in proportion to the weights of each row: (..., K) -> (..., num_samples), int64.
+
+    Without replacement by exponential races: the k smallest of -log(u) / weight. From Efraimidis and Spirakis 2006, Inf. Process. Lett. 97.
+    """
+    w = np.asarray(weights, np.float64)
+    rows = w.reshape(-1, w.shape[-1])
+    possible = (rows > 0).sum(axis=-1)
+    if not (np.isfinite(rows).all() and (rows >= 0).all() and (possible > 0).all()):
+        raise ConfigError("multinomial", "weights must be finite, none negative, and not all 0", got=weights.shape)
+    if num_samples < 1 or (not replacement and num_samples > possible.min(initial=num_samples)):
+        raise ConfigError("multinomial", f"{num_samples} samples of {possible.min()} that are possible", got=num_samples,
+                          wanted=(1, int(possible.min())), hint="replacement=True draws any number")  # fmt: skip
+    draws = num_samples if replacement else rows.shape[-1]
+    high, low = philox.forward(state, n=2 * len(rows) * draws).astype(np.uint64).reshape(2, len(rows), draws)
+    unit = ((high << np.uint64(21) ^ low >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    if replacement:
+        ends = np.cumsum(rows, axis=-1)
+        index = np.stack([np.searchsorted(e, u * e[-1], side="right") for e, u in zip(ends, unit, strict=True)])
+    else:
+        with np.errstate(divide="ignore"):
+            index = np.argsort(-np.log(unit) / rows, axis=-1, kind="stable")[:, :num_samples]
+    return index.reshape(*w.shape[:-1], num_samples)

@@ -18,11 +18,15 @@ from minigrad.dtypes import Array, DType, as_dtype, bool_, cast, computing, floa
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
 from minigrad.primitive import Primitive
+from minigrad.tensor.activation import Activation
 from minigrad.tensor.creation import Creation
 from minigrad.tensor.elementwise import Arithmetic, Elementwise
 from minigrad.tensor.explain import explain
 from minigrad.tensor.indexing import Indexing
+from minigrad.tensor.inplace import InPlace
+from minigrad.tensor.interop import Interop
 from minigrad.tensor.movement import Movement
+from minigrad.tensor.neural import Neural
 from minigrad.tensor.reduction import Reduction
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 _SCALARS = frozenset({float, int, bool, type(None)})
 
 
-class Tensor(Arithmetic, Elementwise, Reduction, Movement, Indexing, Creation):
+class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, Indexing, Creation, Neural, Interop):
     """An n-dimensional array with a gradient.
 
     Tensor(data, dtype=None, requires_grad=False): a copy of `data`, which may be a number, nested lists of them, an array or a tensor. Python
@@ -99,6 +103,11 @@ class Tensor(Arithmetic, Elementwise, Reduction, Movement, Indexing, Creation):
         """True for a tensor that no taped op has made: backward() stores gradients in leaves."""
         return not isinstance(self._node, Node)
 
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node of the tape that this tensor came from (`.op`, `.operands`, `.where`); None for a leaf."""
+        return self._node if isinstance(self._node, Node) else None
+
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Ask for gradients with respect to this leaf. Raises DTypeError for integers and bools, GradientError for a computed tensor."""
         if requires_grad and not is_float(self.data.dtype):
@@ -129,7 +138,7 @@ class Tensor(Arithmetic, Elementwise, Reduction, Movement, Indexing, Creation):
     def detach(self) -> Self:
         """The same memory as a leaf without a gradient; a change in place is seen, and noticed, by both."""
         t = self._wrap(self.data)
-        t._version = self._version
+        t._version, t._is_view = self._version, True
         return t
 
     # --- in and out
@@ -177,12 +186,6 @@ class Tensor(Arithmetic, Elementwise, Reduction, Movement, Indexing, Creation):
         if self.data.size != 1:
             raise ShapeError("bool", f"a tensor of shape {self.shape} is neither true nor false", got=self.shape, hint=".any() or .all()")
         return bool(self.data)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        self._read("numpy()")
-        return np.array(self.numpy(), dtype, copy=copy)
-
-    __array_ufunc__ = None  # array + tensor is the tensor's business
 
     def _read(self, how: str) -> None:
         """A place where a value leaves the tensors; a recorder may object."""
@@ -316,7 +319,7 @@ def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any]
         outputs.append(_wrap(array))
     if op.kind == "view":
         for y in outputs:
-            y._version = operands[0]._version
+            y._version, y._is_view = operands[0]._version, True
     elif op.kind == "effect":
         where = user_line()
         for x in operands[: params.get("changes", 1)]:

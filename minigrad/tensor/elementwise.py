@@ -69,6 +69,39 @@ class Arithmetic(Frame):
     def __rmatmul__(self, other: Any) -> Self:
         return self._from_left(ops.matmul, other)
 
+    def __and__(self, other: Any) -> Self:
+        return ops.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Self:
+        return self._from_left(ops.bitwise_and, other)
+
+    def __or__(self, other: Any) -> Self:
+        return ops.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Self:
+        return self._from_left(ops.bitwise_or, other)
+
+    def __xor__(self, other: Any) -> Self:
+        return ops.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Self:
+        return self._from_left(ops.bitwise_xor, other)
+
+    def __lshift__(self, other: Any) -> Self:
+        return ops.left_shift(self, other)
+
+    def __rlshift__(self, other: Any) -> Self:
+        return self._from_left(ops.left_shift, other)
+
+    def __rshift__(self, other: Any) -> Self:
+        return ops.right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> Self:
+        return self._from_left(ops.right_shift, other)
+
+    def __invert__(self) -> Self:
+        return ops.bitwise_not(self)
+
     def __neg__(self) -> Self:
         return ops.neg(self)
 

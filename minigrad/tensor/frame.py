@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from minigrad.dtypes import Array, DType
+import numpy as np
+
+from minigrad.dtypes import Array, DType, is_float
 from minigrad.errors import ShapeError
+from minigrad.ops.reduce import axes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -16,7 +19,7 @@ _new = object.__new__
 class Frame:
     """The slots of a Tensor. The methods are in the classes that build on it; `Tensor` brings them together."""
 
-    __slots__ = ("__weakref__", "_index", "_node", "_version", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_index", "_is_view", "_node", "_version", "data", "grad", "requires_grad")
     __hash__ = object.__hash__  # by identity, though == compares elements
 
     data: Array  # the numpy array; writing to it goes unnoticed by autograd, `assign` does not
@@ -24,6 +27,7 @@ class Frame:
     requires_grad: bool
     _node: Any  # the Node that made it; None for a leaf
     _index: int  # which of the node's outputs it is
+    _is_view: bool  # set only on tensors that share another's memory
     _version: list[Any]  # [how often its memory was changed in place, where last], shared by all views of that memory
 
     @classmethod
@@ -34,6 +38,10 @@ class Frame:
         t.grad = t._node = None
         t._index, t._version, t.requires_grad = 0, [0, None], False
         return t
+
+    def _as_tensor(self, x: Any) -> Any:
+        """x if it is a tensor, else a tensor of it, an array's memory shared."""
+        return x if isinstance(x, Frame) else self._wrap(np.asarray(x))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,9 +58,21 @@ class Frame:
         """The number of axes."""
         return self.data.ndim
 
+    def dim(self) -> int:
+        """The number of axes."""
+        return self.data.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        """The sizes of the axes, or of one of them."""
+        return self.data.shape if dim is None else self.data.shape[axes(dim, self.data.ndim, "size")[0]]
+
     def numel(self) -> int:
         """The number of elements."""
         return self.data.size
+
+    def is_floating_point(self) -> bool:
+        """True for the dtypes that can have gradients."""
+        return is_float(self.data.dtype)
 
     def __len__(self) -> int:
         if not self.data.ndim:

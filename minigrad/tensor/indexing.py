@@ -1,4 +1,4 @@
-"""Indexing: t[...] and iteration."""
+"""Indexing: t[...], t[...] = value, iteration, gather and scatter."""
 
 from __future__ import annotations
 
@@ -8,25 +8,127 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.errors import DTypeError
+from minigrad.autograd import MODE, Node, rebound
+from minigrad.dtypes import bool_, is_float, name
+from minigrad.errors import DTypeError, GradientError
+from minigrad.ops.index import ARRAY
+from minigrad.ops.reduce import axes
 from minigrad.tensor.frame import Frame
+from minigrad.tensor.spelling import both_spellings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 class Indexing(Frame):
-    """Basic indexing makes views."""
+    """By numpy's rules. Integers, slices, None and Ellipsis make views; arrays of indices and masks make copies."""
 
     __slots__ = ()
 
     def __getitem__(self, index: Any) -> Self:
-        """Integers, slices, None and Ellipsis, alone or in a tuple."""
-        parts = index if isinstance(index, tuple) else (index,)
+        """Integers, slices, None, Ellipsis, integer arrays and bool masks, alone or in a tuple. Negative indices count from the end."""
+        parts = index if type(index) is tuple else (index,)
         for part in parts:
-            if not (part is None or part is Ellipsis or (isinstance(part, (int, slice, np.integer)) and not isinstance(part, bool))):
-                raise DTypeError("getitem", f"cannot index with {type(part).__name__}", got=type(part))
+            if not (type(part) is int or type(part) is slice or part is None or part is Ellipsis):
+                spec, keys = _spec_and_keys(parts)
+                return ops.take(self, *keys, spec=spec) if keys else ops.getitem(self, index=spec)
         return ops.getitem(self, index=parts)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Write `value`, broadcast and cast, into the part that t[index] names.
+
+        Where no gradient is wanted, in place: views see it, and a backward pass that needs the old values refuses. Where gradients flow through t
+        or `value`, t becomes a new tensor (same object) that they flow through; what was computed from the old one stays as it was.
+        Raises GradientError for a leaf that requires a gradient, and for a view through which the change could not be seen.
+        """
+        spec, keys = _spec_and_keys(index if type(index) is tuple else (index,))
+        value = self._as_value(value)
+        if not (MODE.get().grad and (self.requires_grad or value.requires_grad)):
+            ops.put_(self, value, *keys, spec=spec)
+            return
+        if self.requires_grad and not isinstance(self._node, Node):
+            raise GradientError("setitem", "a leaf that requires a gradient cannot be changed in place", got=self.shape,
+                                hint="with minigrad.no_grad(): t[...] = value, or write into a copy: t.clone()")  # fmt: skip
+        if getattr(self, "_is_view", False):
+            raise GradientError("setitem", "through a view, where gradients are wanted: the tensor it is a view of would not see it",
+                                got=self.shape, hint="write t[i, j] = value instead of t[i][j] = value, or into a copy: t.clone()")  # fmt: skip
+        before = self._wrap(self.data)
+        before.requires_grad, before._node, before._index, before._version = self.requires_grad, self._node, self._index, self._version
+        after = ops.put(before, value, *keys, spec=spec)
+        self.data, self.requires_grad, self._node, self._index, self._version = (
+            after.data, after.requires_grad, after._node, after._index, after._version)  # fmt: skip
+        rebound()
+
+    def _as_value(self, value: Any) -> Self:
+        """A value to be written: in this tensor's dtype, without needless axes in front."""
+        t: Self = self._as_tensor(value)
+        if t.dtype != self.dtype:
+            t = ops.cast(t, dtype=self.dtype)
+        while t.ndim > self.ndim and t.shape[0] == 1:
+            t = ops.reshape(t, shape=t.shape[1:])
+        return t
 
     def __iter__(self) -> Iterator[Self]:
         return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        found: Any = ops.any(ops.equal(self, value))
+        return bool(found)
+
+    # --- by an index for every element
+
+    @both_spellings
+    def gather(self, axis: int, index: Any) -> Self:
+        """y[i, j, ...] = self[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises IndexRangeError outside 0 .. size - 1."""
+        return ops.take_along(self, index, axis=axes(axis, self.ndim, "gather")[0])
+
+    @both_spellings
+    def scatter(self, axis: int, index: Any, src: Any, reduce: str | None = None) -> Self:
+        """A copy with y[i, .., index[i, j, ...], ..] = src[i, j, ...]; of several writers to one place the last wins.
+
+        reduce: "add" or "multiply" combine with what is there.
+        """
+        result: Self = ops.scatter(self, self._as_tensor(index), src, axis=axes(axis, self.ndim, "scatter")[0], reduce=reduce)
+        return result
+
+    @both_spellings
+    def scatter_reduce(self, axis: int, index: Any, src: Any, reduce: str, include_self: bool = True) -> Self:
+        """The elements of src that the index sends to one place, and the one that is there, made one by "sum", "prod", "mean", "amax", "amin"."""
+        (a,) = axes(axis, self.ndim, "scatter_reduce")
+        result: Self = ops.scatter_reduce(self, self._as_tensor(index), src, axis=a, reduce=reduce, include_self=include_self)
+        return result
+
+    def masked_select(self, mask: Any) -> Self:
+        """The elements where `mask` (bool, of this shape or broadcasting to it) is true, as a vector."""
+        mask = ops.expand(self._as_tensor(mask), shape=self.shape)
+        return self[mask]
+
+    def nonzero(self) -> Self:
+        """The indices of the elements that are not 0: (count, ndim), int64."""
+        return ops.nonzero(self)
+
+
+def _spec_and_keys(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
+    """A key as `ops.take` wants it: arrays apart, their places marked."""
+    spec: list[Any] = []
+    keys: list[Any] = []
+    for part in parts:
+        if part is None or part is Ellipsis or isinstance(part, slice):
+            spec.append(part)
+        elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
+            spec.append(int(part))
+        else:
+            key = part if isinstance(part, Frame) else _as_key(part)
+            if is_float(key.dtype) or key.dtype.kind not in "iub":
+                raise DTypeError("getitem", f"cannot index with {name(key.dtype)}", got=key.dtype, wanted="integers or bool",
+                                 hint=".long() makes integers of floats")  # fmt: skip
+            spec.append(ARRAY)
+            keys.append(key)
+    return tuple(spec), keys
+
+
+def _as_key(part: Any) -> Any:
+    if not isinstance(part, (list, tuple, np.ndarray, bool, np.bool_)):
+        raise DTypeError("getitem", f"cannot index with {type(part).__name__}", got=type(part), wanted="integers, slices, arrays, masks")
+    key = np.asarray([p.data if isinstance(p, Frame) else p for p in part] if isinstance(part, (list, tuple)) else part)
+    return key.astype(np.int64) if key.size == 0 and key.dtype != bool_ else key

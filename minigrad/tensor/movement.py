@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from minigrad import ops
 from minigrad.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int32, int64
@@ -88,14 +88,16 @@ class Movement(Frame):
 
     @both_spellings
     def cat(self, *others: Any, axis: int = 0) -> Self:
-        """self and the others one after the other along `axis`."""
-        return ops.cat(self, *others, axis=axis)
+        """self and the others one after the other along `axis`: a.cat(b, dim=1) or Tensor.cat([a, b], dim=1)."""
+        first, *rest = _operands(self, others)
+        (a,) = axes(axis, first.ndim, "cat")
+        return ops.cat(first, *rest, axis=a)
 
     @both_spellings
     def stack(self, *others: Any, axis: int = 0) -> Self:
-        """self and the others along a new axis."""
-        first, *rest = (x.unsqueeze(axis) for x in (self, *others))
-        (a,) = axes(axis, self.ndim + 1, "stack")
+        """self and the others along a new axis: a.stack(b) or Tensor.stack([a, b])."""
+        first, *rest = (x.unsqueeze(axis) for x in _operands(self, others))
+        (a,) = axes(axis, first.ndim, "stack")
         return ops.cat(first, *rest, axis=a)
 
     @both_spellings
@@ -120,6 +122,74 @@ class Movement(Frame):
         """At most n pieces of equal size along `axis` (the last may be smaller)."""
         (a,) = axes(axis, self.ndim, "chunk")
         return self.split(-(-self.shape[a] // n) or 1, axis)
+
+    # --- composed movements
+
+    def unflatten(self, dim: int, sizes: Sequence[int]) -> Self:
+        """The axis `dim` cut into several of these sizes, one of which may be -1."""
+        result: Self = ops.unflatten(self, dim, sizes)
+        return result
+
+    def repeat(self, *counts: Sizes) -> Self:
+        """Put counts[i] times one after the other along axis i; further counts in front make new axes."""
+        result: Self = ops.repeat(self, flat(counts))
+        return result
+
+    @both_spellings
+    def repeat_interleave(self, repeats: int | Sequence[int], axis: int | None = None) -> Self:
+        """Each element along `axis` repeated, all as often or each its own number of times; None: of the flat row."""
+        result: Self = ops.repeat_interleave(self, repeats, axis)
+        return result
+
+    @both_spellings
+    def roll(self, shifts: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Self:
+        """Moved by `shifts` along `axis`; what falls off at the end comes in at the front. None: as one flat row."""
+        result: Self = ops.roll(self, shifts, axis)
+        return result
+
+    def tril(self, diagonal: int = 0) -> Self:
+        """The lower triangle of the last two axes; 0 elsewhere."""
+        result: Self = ops.tril(self, diagonal)
+        return result
+
+    def triu(self, diagonal: int = 0) -> Self:
+        """The upper triangle of the last two axes; 0 elsewhere."""
+        result: Self = ops.triu(self, diagonal)
+        return result
+
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Self:
+        """The elements with equal indices on the two axes, as a new last axis."""
+        result: Self = ops.diagonal(self, offset, dim1, dim2)
+        return result
+
+    def unfold(self, dim: int, size: int, step: int = 1) -> Self:
+        """The windows of `size` elements along `dim`, every `step`, on a new last axis. A view."""
+        (axis,) = axes(dim, self.ndim, "unfold")
+        return ops.unfold(self, axis=axis, size=size, step=step)
+
+    def meshgrid(self, *others: Any, indexing: Literal["ij", "xy"] = "ij") -> tuple[Self, ...]:
+        """This vector and the others as grids: the i-th varies along axis i; "xy" exchanges the first two axes."""
+        return ops.meshgrid(self, *others, indexing=indexing)
+
+    def rearrange(self, pattern: str, **sizes: int) -> Self:
+        """The axes in the order and grouping of the pattern, in einops' notation: x.rearrange("b t (h d) -> b h t d", h=4)."""
+        result: Self = ops.rearrange(self, pattern, **sizes)
+        return result
+
+    def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Self:
+        """With more elements around: of `value`, or by "reflect", "replicate" or "circular" of its own.
+
+        padding: numbers in PyTorch's order, (before, after) of the last axis first; or one pair (or None) per axis, in the order of the axes.
+        Negative numbers cut (mode "constant").
+        """
+        result: Self = ops.pad_by(self, _widths(tuple(padding), self.shape), mode, value)
+        return result
+
+    def shrink(self, bounds: Sequence[tuple[int, int] | None]) -> Self:
+        """The part between (start, stop) of each axis; None leaves an axis whole."""
+        if len(bounds) != self.ndim:
+            raise ShapeError("shrink", f"{len(bounds)} bounds for {self.ndim} axes", got=bounds, wanted=self.ndim)
+        return ops.getitem(self, index=tuple(slice(None) if pair is None else slice(*pair) for pair in bounds))
 
     # --- dtypes
 
@@ -160,6 +230,33 @@ class Movement(Frame):
         """A copy in new memory, through which gradients flow."""
         return ops.copy(self)
 
+    def to(self, dtype: Any) -> Self:
+        """With another dtype; self if it has it already."""
+        return self.cast(dtype)
+
     def contiguous(self) -> Self:
         """self, or a copy in row-major order if it is not in that order."""
         return self if self.data.flags.c_contiguous else ops.copy(self)
+
+
+def _operands(first: Any, others: tuple[Any, ...]) -> list[Any]:
+    """a.cat(b, c), Tensor.cat([a, b, c]) and a.cat([b, c]) name the same operands."""
+    named = [*first] if isinstance(first, (list, tuple)) else [first]
+    for x in others:
+        named += x if isinstance(x, (list, tuple)) else [x]
+    if not named:
+        raise ShapeError("cat", "of no tensors", hint="give one or more")
+    return named
+
+
+def _widths(padding: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Either habit of writing a padding, as (before, after) for each axis."""
+    if any(isinstance(p, (tuple, list)) or p is None for p in padding):
+        pairs = [(0, 0) if p is None else tuple(p) for p in padding]
+    else:
+        pairs = [tuple(padding[i : i + 2]) for i in range(0, len(padding), 2)][::-1]
+        pairs = [(0, 0)] * (len(shape) - len(pairs)) + pairs
+    if len(pairs) != len(shape) or any(len(pair) != 2 for pair in pairs):
+        raise ShapeError("pad", f"padding {padding} does not fit {shape}", got=padding, wanted="pairs",
+                         hint="(before, after) of the last axis first, or a pair or None per axis")  # fmt: skip
+    return tuple((int(a), int(b)) for a, b in pairs)

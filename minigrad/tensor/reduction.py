@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from minigrad import ops
-from minigrad.ops.reduce import Axis
+from minigrad.errors import ShapeError
+from minigrad.ops.reduce import Axis, axes
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.spelling import both_spellings
 
@@ -38,7 +39,23 @@ class Reduction(Frame):
     @both_spellings
     def std(self, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Self:
         """The standard deviation along `axis`: sqrt(var)."""
-        return ops.sqrt(self.var(axis=axis, keepdim=keepdim, correction=correction))
+        result: Self = ops.std(self, axis=axis, keepdim=keepdim, correction=correction)
+        return result
+
+    @both_spellings
+    def var_mean(self, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Self, Self]:
+        """The variance and the mean along `axis`."""
+        return ops.var_mean(self, axis=axis, keepdim=keepdim, correction=correction)
+
+    @both_spellings
+    def std_mean(self, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Self, Self]:
+        """The standard deviation and the mean along `axis`."""
+        return ops.std_mean(self, axis=axis, keepdim=keepdim, correction=correction)
+
+    @both_spellings
+    def prod(self, axis: Axis = None, keepdim: bool = False) -> Self:
+        """The product along `axis`; 1 for an empty one. Gradients are right with zeros in it, too."""
+        return ops.prod(self, axis=axis, keepdim=keepdim)
 
     @both_spellings
     def max(self, axis: Axis = None, keepdim: bool = False) -> Self:
@@ -84,3 +101,45 @@ class Reduction(Frame):
     def log_softmax(self, axis: int = -1) -> Self:
         """log(softmax(x)) along `axis`."""
         return ops.log_softmax(self, axis=axis)
+
+    # --- running reductions and order
+
+    @both_spellings
+    def cumsum(self, axis: int = 0) -> Self:
+        """The sums of the first 1, 2, ... elements along `axis`."""
+        return ops.cumsum(self, axis=self._one_axis(axis, "cumsum"))
+
+    @both_spellings
+    def cumprod(self, axis: int = 0) -> Self:
+        """The products of the first 1, 2, ... elements along `axis`."""
+        return ops.cumprod(self, axis=self._one_axis(axis, "cumprod"))
+
+    @both_spellings
+    def cummax(self, axis: int = 0) -> tuple[Self, Self]:
+        """The largest of the first 1, 2, ... elements along `axis`, and where it stands (the last of equals, which gets the gradient)."""
+        return ops.cummax(self, axis=self._one_axis(axis, "cummax"))
+
+    @both_spellings
+    def logcumsumexp(self, axis: int = 0) -> Self:
+        """log of the sums of the first 1, 2, ... elements' exponentials along `axis`."""
+        return ops.logcumsumexp(self, axis=self._one_axis(axis, "logcumsumexp"))
+
+    @both_spellings
+    def sort(self, axis: int = -1, descending: bool = False) -> tuple[Self, Self]:
+        """In order along `axis`, and the indices that the elements came from. Stable; a NaN counts as the largest."""
+        return ops.sort(self, axis=self._one_axis(axis, "sort"), descending=descending)
+
+    @both_spellings
+    def argsort(self, axis: int = -1, descending: bool = False) -> Self:
+        """The indices that sort along `axis`."""
+        return ops.argsort(self, axis=self._one_axis(axis, "argsort"), descending=descending)
+
+    @both_spellings
+    def topk(self, k: int, axis: int = -1, largest: bool = True) -> tuple[Self, Self]:
+        """The k largest (or smallest) along `axis`, in order, and their indices."""
+        return ops.topk(self, k, axis=axis, largest=largest)
+
+    def _one_axis(self, axis: int, call: str) -> int:
+        if not self.ndim:
+            raise ShapeError(call, "a tensor without axes", got=(), wanted="one axis or more", hint=".reshape(1) first")
+        return axes(axis, self.ndim, call)[0]

@@ -1,0 +1,165 @@
+"""Tensors beside other libraries: numpy's functions called on them, and DLPack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minigrad import ops
+from minigrad.dtypes import Array
+from minigrad.errors import DTypeError, GradientError
+from minigrad.tensor.frame import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_UFUNCS: dict[Any, Callable[..., Any]] = {
+    np.add: ops.add, np.subtract: ops.sub, np.multiply: ops.mul, np.divide: ops.div, np.floor_divide: ops.floor_div, np.remainder: ops.mod,
+    np.power: ops.pow, np.negative: ops.neg, np.absolute: ops.abs, np.fabs: ops.abs, np.sign: ops.sign, np.matmul: ops.matmul,
+    np.maximum: ops.maximum, np.minimum: ops.minimum, np.logaddexp: ops.logaddexp, np.exp: ops.exp, np.exp2: ops.exp2, np.expm1: ops.expm1,
+    np.log: ops.log, np.log2: ops.log2, np.log10: ops.log10, np.log1p: ops.log1p, np.sqrt: ops.sqrt, np.square: ops.square,
+    np.reciprocal: ops.reciprocal, np.sin: ops.sin, np.cos: ops.cos, np.tan: ops.tan, np.arcsin: ops.asin, np.arccos: ops.acos,
+    np.arctan: ops.atan, np.sinh: ops.sinh, np.cosh: ops.cosh, np.tanh: ops.tanh, np.floor: ops.floor, np.ceil: ops.ceil,
+    np.trunc: ops.trunc, np.rint: ops.round, np.isnan: ops.isnan, np.isinf: ops.isinf, np.isfinite: ops.isfinite, np.equal: ops.equal,
+    np.not_equal: ops.not_equal, np.less: ops.less, np.less_equal: ops.less_equal, np.greater: ops.greater,
+    np.greater_equal: ops.greater_equal, np.logical_and: ops.logical_and, np.logical_or: ops.logical_or, np.logical_xor: ops.logical_xor,
+    np.logical_not: ops.logical_not, np.bitwise_and: ops.bitwise_and, np.bitwise_or: ops.bitwise_or, np.bitwise_xor: ops.bitwise_xor,
+    np.invert: ops.bitwise_not, np.left_shift: ops.left_shift, np.right_shift: ops.right_shift,
+}  # fmt: skip
+
+
+def _flat_by_default(method: str) -> Callable[..., Any]:
+    """numpy's running sums go over the flat array unless told otherwise."""
+
+    def call(x: Any, axis: int | None = None) -> Any:
+        return getattr(x.reshape(-1), method)(0) if axis is None else getattr(x, method)(axis)
+
+    return call
+
+
+def _spread_of(method: str) -> Callable[..., Any]:
+    """numpy's var and std are the population's unless told otherwise."""
+
+    def call(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+        return getattr(x, method)(axis=axis, correction=ddof, keepdim=keepdims)
+
+    return call
+
+
+def _joined(op: str) -> Callable[..., Any]:
+    def call(xs: Any, axis: int = 0) -> Any:
+        first = next(x for x in xs if isinstance(x, Frame))
+        return getattr(type(first), op)([first._as_tensor(x) for x in xs], dim=axis)
+
+    return call
+
+
+def _transposed(x: Any, axes: Any = None) -> Any:
+    return x.T if axes is None else x.permute(*axes)
+
+
+def _sorted(x: Any, axis: int = -1) -> Any:
+    return x.sort(axis)[0]
+
+
+_METHODS = (
+    "sum", "mean", "max", "min", "prod", "argmax", "argmin", "any", "all", "reshape", "squeeze", "flip", "diagonal", "roll", "round", "tril",
+    "triu", "argsort", "repeat_interleave",
+)  # fmt: skip
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
+
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    **{getattr(np, name): _method(name) for name in _METHODS if hasattr(np, name)},
+    np.amax: _method("max"), np.amin: _method("min"), np.expand_dims: _method("unsqueeze"), np.swapaxes: _method("transpose"),
+    np.clip: _method("clamp"), np.einsum: ops.einsum, np.where: ops.where, np.dot: ops.matmul, np.transpose: _transposed, np.sort: _sorted,
+    np.cumsum: _flat_by_default("cumsum"), np.cumprod: _flat_by_default("cumprod"), np.var: _spread_of("var"), np.std: _spread_of("std"),
+    np.concatenate: _joined("cat"), np.stack: _joined("stack"), np.broadcast_to: lambda x, shape: x.expand(shape),
+}  # fmt: skip
+
+# What only looks: the gradient of the answer is nobody's business.
+_LOOKS = {np.shape, np.ndim, np.size, np.allclose, np.isclose, np.array_equal, np.array_equiv, np.array2string, np.array_repr, np.array_str,
+          np.result_type, np.can_cast, np.shares_memory, np.may_share_memory, np.iscomplexobj, np.isrealobj}  # fmt: skip
+
+
+class Interop(Frame):
+    """numpy's functions work on tensors: those that minigrad has give tensors and gradients, the others arrays, as long as no gradient is lost."""
+
+    __slots__ = ()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        me: Any = self
+        return np.array(me.numpy(), dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        op = _UFUNCS.get(ufunc)
+        if op is not None and method == "__call__" and not options:
+            return op(*inputs)
+        name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+        return _on_arrays(name, getattr(ufunc, method), inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        name = f"np.{function.__name__}"
+        ours = _FUNCTIONS.get(function)
+        if ours is None or (function is np.where and len(args) != 3):
+            return _on_arrays(name, function, args, kwargs, looks=function in _LOOKS)
+        try:
+            return ours(*args, **kwargs)
+        except (TypeError, AttributeError) as error:
+            if isinstance(error, DTypeError):
+                raise
+            raise DTypeError(name, f"with {', '.join(kwargs) or 'these arguments'} does not work on a Tensor ({error})", got=tuple(kwargs),
+                             hint="call it on t.detach().numpy(), or the method of Tensor of that name") from error  # fmt: skip
+
+    # --- DLPack, the exchange of memory without a copy
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.requires_grad:
+            raise GradientError("__dlpack__", "of a tensor that requires a gradient, which another library cannot see",
+                                hint="export t.detach()")  # fmt: skip
+        return self._exportable().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        return self._exportable().__dlpack_device__()
+
+    def _exportable(self) -> Array:
+        if self.data.dtype.fields:
+            raise DTypeError("__dlpack__", "numpy cannot export bfloat16", got=self.dtype, hint="export t.float()")
+        return self.data
+
+    @classmethod
+    def from_dlpack(cls, source: Any) -> Self:
+        """A tensor on the memory of another library's array (CPU), not a copy: each sees what the other writes.
+
+        Raises DTypeError for what does not speak DLPack, or not on a CPU.
+        """
+        try:
+            return cls._wrap(np.from_dlpack(source))
+        except (AttributeError, BufferError, TypeError, RuntimeError) as error:
+            raise DTypeError("from_dlpack", f"{type(source).__name__}: {error}", got=type(source), wanted="an array on the CPU",
+                             hint="move it to the CPU, detach it, or go through numpy") from error  # fmt: skip
+
+
+def _on_arrays(name: str, function: Callable[..., Any], args: Any, kwargs: Any, looks: bool = False) -> Any:
+    """numpy's own function on the tensors' arrays. Raises GradientError where a gradient would be lost on the way."""
+    found: list[Any] = []
+    plain_args, plain_kwargs = _as_arrays(args, found), {key: _as_arrays(value, found) for key, value in kwargs.items()}
+    if not looks and any(x.requires_grad for x in found):
+        raise GradientError(name, "has no gradient in minigrad, and the tensor wants one", got=name,
+                            hint="a method of Tensor or an op of your own has one; t.detach() if none is needed")  # fmt: skip
+    return function(*plain_args, **plain_kwargs)
+
+
+def _as_arrays(x: Any, found: list[Any]) -> Any:
+    """x with arrays in place of tensors, also inside lists and tuples; the tensors are added to `found`."""
+    if isinstance(x, Frame):
+        found.append(x)
+        return np.asarray(x)
+    if isinstance(x, (list, tuple)):
+        return type(x)(_as_arrays(y, found) for y in x)
+    return x

@@ -1,0 +1,150 @@
+"""Tensor's methods for neural networks: products, normalisation, losses, convolution. `minigrad.functional` has them by PyTorch's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from minigrad import ops
+from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.loss import Reduce
+from minigrad.random import Generator, default_generator
+from minigrad.tensor.frame import Frame
+from minigrad.tensor.spelling import both_spellings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Sizes = int | Sequence[int]
+
+
+class Neural(Frame):
+    """Names as in tinygrad, numbers as in PyTorch."""
+
+    __slots__ = ()
+
+    # --- products
+
+    def matmul(self, other: Any) -> Self:
+        """self @ other."""
+        return ops.matmul(self, other)
+
+    def dot(self, other: Any) -> Self:
+        """self @ other; of two vectors, their inner product."""
+        return ops.matmul(self, other)
+
+    def linear(self, weight: Any, bias: Any = None) -> Self:
+        """self @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
+        return ops.linear(self, weight) if bias is None else ops.linear(self, weight, bias)
+
+    @staticmethod
+    def einsum(formula: str, *operands: Any) -> Any:
+        """The sum of products over the letters that the result lacks: Tensor.einsum("bij,bjk->bik", a, b)."""
+        return ops.einsum(formula, *(operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands))
+
+    def sequential(self, functions: Sequence[Callable[[Any], Any]]) -> Any:
+        """The last of the functions of ... of the first of self."""
+        x: Any = self
+        for function in functions:
+            x = function(x)
+        return x
+
+    # --- normalisation and dropout
+
+    @both_spellings
+    def layernorm(self, axis: int | tuple[int, ...] = -1, eps: float = 1e-5) -> Self:
+        """(x - mean) / sqrt(var + eps) over `axis`."""
+        if axis in (-1, (-1,), self.ndim - 1):
+            outputs: Any = ops.layer_norm(self, None, None, eps=eps)
+            return outputs[0]
+        centred = ops.sub(self, ops.mean(self, axis=axis, keepdim=True))
+        return ops.mul(centred, ops.rsqrt(ops.mean(ops.square(centred), axis=axis, keepdim=True) + eps))
+
+    @both_spellings
+    def rms_norm(self, axis: int | tuple[int, ...] = -1, eps: float = 1e-6) -> Self:
+        """x / sqrt(mean(x^2) + eps) over `axis`."""
+        return ops.mul(self, ops.rsqrt(ops.mean(ops.square(self), axis=axis, keepdim=True) + eps))
+
+    def batchnorm(self, weight: Any, bias: Any, mean: Any, invstd: Any, axis: int = 1) -> Self:
+        """(x - mean) invstd weight + bias, each one number per index of `axis`; weight and bias may be None."""
+        result: Self = ops.batchnorm(self, weight, bias, mean, invstd, axis=axis)
+        return result
+
+    def dropout(self, p: float = 0.5, training: bool = True, generator: Generator = default_generator) -> Self:
+        """In training, each element 0 with probability p, else scaled by 1 / (1 - p); self otherwise. From Srivastava et al. 2014."""
+        if not 0 <= p <= 1:
+            raise ConfigError("dropout", f"p={p} is no probability", got=p, wanted=(0, 1))
+        if not training or p == 0:
+            return self
+        outputs: Any = ops.dropout(self, generator.state, p=p)
+        return outputs[0]
+
+    # --- losses
+
+    def mse(self, target: Any, reduction: Reduce = "mean") -> Self:
+        """(self - target)^2, averaged."""
+        result: Self = ops.mse(self, self._as_tensor(target), reduction=reduction)
+        return result
+
+    def binary_crossentropy(self, target: Any, reduction: Reduce = "mean") -> Self:
+        """-target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
+        result: Self = ops.binary_crossentropy(self, self._as_tensor(target), reduction=reduction)
+        return result
+
+    def binary_crossentropy_logits(self, target: Any, reduction: Reduce = "mean") -> Self:
+        """The binary_crossentropy of sigmoid(self), without overflow."""
+        result: Self = ops.binary_crossentropy_logits(self, self._as_tensor(target), reduction=reduction)
+        return result
+
+    def nll_loss(self, target: Any, ignore_index: int = -100, reduction: Reduce = "mean") -> Self:
+        """-self[target] for log-probabilities (..., V) and targets (...), averaged over the targets that are not ignore_index."""
+        result: Self = ops.nll_loss(self, self._as_tensor(target), ignore_index=ignore_index, reduction=reduction)
+        return result
+
+    def cross_entropy(
+        self, target: Any, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: Reduce = "mean"
+    ) -> Self:
+        """-log softmax(self)[target] for logits (..., V) and targets (...), averaged over the targets that are not ignore_index."""
+        result: Self = ops.cross_entropy_loss(
+            self, self._as_tensor(target), ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction)  # fmt: skip
+        return result
+
+    def sparse_categorical_crossentropy(
+        self, target: Any, ignore_index: int = -1, label_smoothing: float = 0.0, reduction: Reduce = "mean"
+    ) -> Self:
+        """cross_entropy by its other name, where ignore_index is -1."""
+        return self.cross_entropy(target, ignore_index, label_smoothing, reduction)
+
+    # --- convolution and pooling
+
+    def conv1d(
+        self, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal["same", "valid"] = 0, dilation: Sizes = 1,
+        groups: int = 1,
+    ) -> Self:  # fmt: skip
+        """Cross-correlation over the last axis: (N, C, L), (O, C / groups, K) -> (N, O, M)."""
+        return self._conv(1, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def conv2d(
+        self, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal["same", "valid"] = 0, dilation: Sizes = 1,
+        groups: int = 1,
+    ) -> Self:  # fmt: skip
+        """Cross-correlation over the last two axes: (N, C, H, W), (O, C / groups, K, L) -> (N, O, h, w)."""
+        return self._conv(2, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    def _conv(self, axes: int, weight: Any, bias: Any, **options: Any) -> Self:
+        if weight.ndim != axes + 2:
+            raise ShapeError(f"conv{axes}d", f"weight {weight.shape}", got=weight.shape, wanted=f"(O, C / groups, {'K, L'[: 3 * axes - 2]})")
+        result: Self = ops.conv(self, weight, bias, **options)
+        return result
+
+    def max_pool2d(self, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1) -> Self:
+        """The largest of each window over the last two axes; ties share the gradient evenly."""
+        result: Self = ops.max_pool2d(self, kernel_size, stride, padding, dilation)
+        return result
+
+    def avg_pool2d(
+        self, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, count_include_pad: bool = True
+    ) -> Self:
+        """The mean of each window over the last two axes."""
+        result: Self = ops.avg_pool2d(self, kernel_size, stride, padding, count_include_pad)
+        return result
