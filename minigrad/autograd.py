@@ -174,6 +174,9 @@ class Node:
         self.size = len(outputs)
         self.freed_by: int | None = None
 
+    def __repr__(self) -> str:
+        return f"<{self.op.name} at {self.where}>"
+
     def free(self, walk: int) -> None:
         """Let go of what the rule would have read; `walk` is the number of the root that this was done for."""
         self.operands, self.needs, self.outputs, self.seen, self.freed_by = [], [], None, [], walk

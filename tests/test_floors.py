@@ -17,14 +17,14 @@ FLOORS = {
     2: ["ops"],
     3: ["autograd", "random"],
     4: ["tensor"],
-    5: ["functional", "func", "optim", "testing", "text", "compiler"],
+    5: ["functional", "func", "interop", "optim", "testing", "text", "compiler"],
     6: ["nn.module", "nn.init"],
     7: ["nn"],
     8: ["train", "data", "models"],
     9: ["__init__", "__main__", "cli"],
 }
 # Imported where they are used, with the `pip install` line on absence; minigrad works without them.
-OPTIONAL = {"rich", "matplotlib", "pydoc_data", "tokenizers"}
+OPTIONAL = {"rich", "matplotlib", "pydoc_data", "tokenizers", "einops"}
 RUN_TIME = {"numpy", "msgpack"}
 WITHIN_A_FLOOR = {("dtypes", "errors")}  # the one pair on floor 0
 

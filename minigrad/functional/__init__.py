@@ -11,18 +11,48 @@ from minigrad.functional.attention import (
     attention_with_mask as attention_with_mask,
     scaled_dot_product_attention as scaled_dot_product_attention,
 )
+from minigrad.functional.convolution import (
+    avg_pool2d as avg_pool2d,
+    conv1d as conv1d,
+    conv2d as conv2d,
+    max_pool2d as max_pool2d,
+    one_hot as one_hot,
+    pad as pad,
+)
 from minigrad.functional.layers import (
-    cross_entropy as cross_entropy,
+    batch_norm as batch_norm,
     dropout as dropout,
     embedding as embedding,
-    gelu as gelu,
     layer_norm as layer_norm,
     linear as linear,
     log_softmax as log_softmax,
-    relu as relu,
     rms_norm as rms_norm,
-    silu as silu,
     softmax as softmax,
     stable_softmax as stable_softmax,
     swiglu as swiglu,
 )
+from minigrad.functional.losses import (
+    binary_cross_entropy as binary_cross_entropy,
+    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+    cross_entropy as cross_entropy,
+    mse_loss as mse_loss,
+    nll_loss as nll_loss,
+)
+from minigrad.ops.activation import (
+    celu as celu,
+    elu as elu,
+    gelu as gelu,
+    hardsigmoid as hardsigmoid,
+    hardswish as hardswish,
+    hardtanh as hardtanh,
+    leaky_relu as leaky_relu,
+    logsigmoid as logsigmoid,
+    mish as mish,
+    quick_gelu as quick_gelu,
+    relu6 as relu6,
+    selu as selu,
+    silu as silu,
+    softplus as softplus,
+    softsign as softsign,
+)
+from minigrad.ops.calculus import relu as relu, sigmoid as sigmoid, tanh as tanh

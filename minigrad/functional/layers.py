@@ -1,40 +1,16 @@
-"""Activations, norms, losses, and what else a layer computes."""
+"""Norms, dropout, and what else a layer computes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from minigrad import ops
+from minigrad.autograd import no_grad
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.random import Generator, default_generator
 from minigrad.tensor import Tensor
-
-Reduce = Literal["mean", "sum", "none"]
-
-
-def relu(x: Tensor) -> Tensor:
-    """max(x, 0); derivative 0 at 0."""
-    return ops.relu(x)
-
-
-def silu(x: Tensor) -> Tensor:
-    """x sigmoid(x). From Elfwing et al. 2017, arXiv:1702.03118."""
-    return x * ops.sigmoid(x)
-
-
-def gelu(x: Tensor, approximate: Literal["none", "tanh"] = "none") -> Tensor:
-    """x Phi(x), Phi the normal distribution function: "none" with erf, "tanh" by GPT-2's formula.
-
-    From Hendrycks and Gimpel 2016, arXiv:1606.08415.
-    """
-    if approximate == "tanh":
-        y: Tensor = ops.gelu_tanh(x)[0]
-        return y
-    if approximate != "none":
-        raise ConfigError("gelu", f"approximate={approximate!r}", got=approximate, wanted=("none", "tanh"), hint='"none" or "tanh"')
-    return x * 0.5 * (1 + ops.erf(x * 0.7071067811865476))
 
 
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
@@ -89,40 +65,35 @@ def rms_norm(x: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | 
     return rms_norm(rows, count, None if weight is None else weight.reshape(count), eps).reshape(x.shape)
 
 
+def batch_norm(
+    x: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """(x - mean) / sqrt(var + eps) * weight + bias per index of axis 1: (N, C, ...), (C,).
+
+    In training by the batch's own mean and variance, towards which the running ones are moved in place by `momentum` (the variance with n - 1);
+    else by the running ones. From Ioffe and Szegedy 2015, arXiv:1502.03167.
+    """
+    if not training and (running_mean is None or running_var is None):
+        raise ConfigError("batch_norm", "outside training needs running_mean and running_var", hint="training=True normalises by the batch")
+    mean, var = running_mean, running_var
+    if training:
+        axis = (0, *range(2, x.ndim))
+        var, mean = x.var_mean(axis=axis, correction=0)
+        if running_mean is not None and running_var is not None:
+            count = x.numel() // x.shape[1]
+            with no_grad():
+                running_mean.assign(running_mean.lerp(mean, momentum))
+                running_var.assign(running_var.lerp(var * (count / max(count - 1, 1)), momentum))
+    assert mean is not None and var is not None
+    return x.batchnorm(weight, bias, mean, ops.rsqrt(var + eps))
+
+
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Generator = default_generator) -> Tensor:
     """In training, each element 0 with probability p, else scaled by 1 / (1 - p); x itself otherwise. From Srivastava et al. 2014."""
-    if not 0 <= p <= 1:
-        raise ConfigError("dropout", f"p={p} is no probability", got=p, wanted=(0, 1))
-    if not training or p == 0:
-        return x
-    y: Tensor = ops.dropout(x, generator.state, p=p)[0]
-    return y
-
-
-def cross_entropy(
-    logits: Tensor, target: Any, *, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: Reduce = "mean"
-) -> Tensor:
-    """-log softmax(logits)[target], averaged over the targets that are not ignore_index.
-
-    logits: (..., V)   target: (...) integers.   label_smoothing s mixes in the uniform distribution: (1 - s) onehot + s / V.
-    Raises IndexRangeError for a target outside 0..V-1.
-    """
-    target = target if isinstance(target, Tensor) else Tensor(target)
-    if logits.shape[:-1] != target.shape:
-        raise ShapeError("cross_entropy", f"logits {logits.shape} want targets {logits.shape[:-1]}, not {target.shape}",
-                         got=target.shape, wanted=logits.shape[:-1], hint="targets are class numbers, one per row of logits")  # fmt: skip
-    rows, flat = logits.reshape(-1, logits.shape[-1]), target.reshape(-1)
-    loss: Tensor = ops.cross_entropy(rows, flat, ignore_index=ignore_index, label_smoothing=label_smoothing)[0]
-    if reduction == "none":
-        return loss.reshape(target.shape)
-    if reduction == "sum":
-        return loss.sum()
-    if reduction != "mean":
-        raise ConfigError("cross_entropy", f"reduction={reduction!r}", got=reduction, wanted=("mean", "sum", "none"))
-    kept = int((flat.data != ignore_index).sum())
-    return loss.sum() * (1 / kept if kept else float("nan"))
+    return x.dropout(p, training, generator)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
-    return silu(gate) * up
+    return ops.silu(gate) * up

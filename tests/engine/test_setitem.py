@@ -1,0 +1,197 @@
+"""Writing into tensors: t[key] = value and the in-place operators, with and without gradients."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra import numpy as hnp
+
+import minigrad
+from minigrad import Tensor
+from minigrad.errors import DTypeError, GradientError, IndexRangeError, ReadOnlyError, ShapeError, StaleValueError
+
+SHAPE = (3, 4, 2)
+BASIC = hnp.basic_indices(SHAPE, allow_newaxis=True, allow_ellipsis=True)
+ADVANCED = hnp.integer_array_indices(SHAPE, result_shape=hnp.array_shapes(max_dims=2, max_side=3))
+MASKS = hnp.arrays(np.bool_, st.sampled_from([SHAPE, SHAPE[:2], SHAPE[:1]]))
+KEYS = BASIC | ADVANCED | MASKS
+
+
+def leaf(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    return Tensor(np.random.default_rng(seed).standard_normal(shape), requires_grad=True)
+
+
+@settings(deadline=None)
+@given(key=KEYS)
+def test_indexing_gives_what_numpy_gives_and_sends_the_gradient_back_there(key: object) -> None:
+    x = leaf(SHAPE)
+    y = x[key]
+    assert np.array_equal(y.numpy(), x.numpy()[key])
+    weights = np.random.default_rng(1).standard_normal(y.shape)
+    y.backward(Tensor(weights))
+    wanted = np.zeros(SHAPE)
+    np.add.at(wanted, key, weights)
+    np.testing.assert_allclose(x.grad.numpy(), wanted, rtol=1e-14, atol=1e-14)
+
+
+@settings(deadline=None)
+@given(key=KEYS)
+def test_setitem_writes_what_numpy_writes_and_splits_the_gradient(key: object) -> None:
+    x = leaf(SHAPE)
+    value = leaf(x.numpy()[key].shape, 1)
+    t = x * 1
+    t[key] = value
+    wanted = np.array(x.numpy())
+    wanted[key] = value.numpy()
+    assert np.array_equal(t.numpy(), wanted)
+    places = np.arange(x.numel()).reshape(SHAPE)
+    source = np.full(SHAPE, -1)
+    source[key] = np.arange(value.numel()).reshape(value.shape)  # which element of value stands where, -1 for none
+    (t * Tensor(places + 1.0)).sum().backward()
+    assert np.array_equal(x.grad.numpy(), np.where(source < 0, places + 1.0, 0))
+    expected = np.zeros(value.numel())
+    expected[source[source >= 0]] = (places + 1.0)[source >= 0]
+    assert np.array_equal(value.grad.numpy().ravel() if value.grad is not None else np.zeros(value.numel()), expected)
+
+
+def test_a_recurrence_written_into_rows_of_a_buffer_has_the_gradient_of_the_unrolled_one() -> None:
+    w = Tensor(np.eye(3) * 0.5, requires_grad=True)
+    h = Tensor(np.zeros((5, 3)))
+    h[0] = Tensor(np.array([1.0, 2.0, 3.0]))
+    for i in range(1, 5):
+        h[i] = (h[i - 1] @ w).tanh()
+    h.sum().backward()
+    found, w.grad = w.grad.numpy(), None
+    rows = [Tensor(np.array([1.0, 2.0, 3.0]))]
+    for _ in range(4):
+        rows.append((rows[-1] @ w).tanh())
+    Tensor.stack(rows).sum().backward()
+    assert np.array_equal(found, w.grad.numpy())
+
+
+def test_what_was_computed_from_the_tensor_before_keeps_its_gradient() -> None:
+    for size in (2, 5000):  # below and above the size where the tape keeps operands as they are
+        a = leaf((size,))
+        t = a * 2
+        before = t + 1
+        t[0] = 0.0
+        (before.sum() + t.sum()).backward()
+        assert a.grad.numpy()[:2].tolist() == [2, 4]
+
+
+def test_a_rule_that_needs_the_overwritten_values_refuses_with_both_lines() -> None:
+    a = leaf((2,))
+    t = a * 2
+    square = t * t
+    t[0] = 0.0
+    with pytest.raises(StaleValueError, match="mul needs a value") as caught:
+        square.sum().backward()
+    assert __file__ in caught.value.where and __file__ in str(caught.value.got)
+
+
+def test_without_gradients_setitem_writes_in_place_and_views_see_it() -> None:
+    t = Tensor(np.zeros((2, 2)))
+    row = t[1]
+    memory = t.data
+    t[1, 0] = 5
+    t[0][1] = 7
+    assert t.data is memory and t.tolist() == [[0, 7], [5, 0]] and row.tolist() == [5, 0]
+
+
+def test_a_value_that_backward_needs_is_guarded_against_a_write_in_place() -> None:
+    x, scale = leaf((2,)), Tensor(np.ones(2))
+    y = x * scale
+    scale[0] = 3.0
+    with pytest.raises(StaleValueError):
+        y.sum().backward()
+
+
+def test_a_leaf_that_requires_a_gradient_is_not_written_into_outside_no_grad() -> None:
+    x = leaf((2,))
+    with pytest.raises(GradientError, match="no_grad"):
+        x[0] = 1.0
+    with minigrad.no_grad():
+        x[0] = 1.0
+    assert x.numpy()[0] == 1 and x.is_leaf
+
+
+def test_a_write_through_a_view_that_nobody_could_see_is_refused() -> None:
+    h, w = leaf((2, 2)) * 1, leaf(())
+    with pytest.raises(GradientError, match=r"t\[i, j\]"):
+        h[0][1] = 0.0
+    with pytest.raises(GradientError, match=r"t\[i, j\]"):
+        Tensor(np.zeros((2, 2)))[0][1] = w
+    h[0, 1] = w
+    assert h.grad_fn.op.name == "put"
+
+
+def test_values_are_broadcast_and_cast_to_the_tensor_s_dtype() -> None:
+    t = Tensor([[1, 2], [3, 4]])
+    t[:, 0] = 2.9
+    t[1] = np.array([[7, 8]])
+    assert t.tolist() == [[2, 2], [7, 8]] and t.dtype == np.int64
+    for half in ("float16", "bfloat16"):
+        x = Tensor([1.0, 2.0], dtype=half, requires_grad=True)
+        y = x * 1
+        y[0] = Tensor(0.5)
+        y.sum().backward()
+        assert y.tolist() == [0.5, 2.0] and x.grad.tolist() == [0, 1] and x.grad.dtype == x.dtype
+
+
+def test_setitem_refuses_what_does_not_fit() -> None:
+    t = Tensor(np.zeros((2, 3)))
+    with pytest.raises(ShapeError):
+        t[0] = np.ones(4)
+    with pytest.raises(IndexRangeError):
+        t[5] = 1.0
+    with pytest.raises(DTypeError, match="float"):
+        t[np.array([0.5])] = 1.0
+    with pytest.raises(DTypeError, match="str"):
+        t["a"] = 1.0
+    frozen = Tensor.from_dlpack(np.zeros(2))
+    frozen.data.flags.writeable = False
+    with pytest.raises(ReadOnlyError):
+        frozen[0] = 1.0
+
+
+def test_in_place_operators_write_into_memory_where_no_gradient_is_wanted() -> None:
+    t = Tensor(np.array([8.0, 9.0]))
+    same, memory = t, t.data
+    t += 1
+    t -= Tensor(np.array([1.0, 2.0]))
+    t *= 2
+    t /= 4
+    t **= 2
+    t //= 1
+    t %= 7
+    assert t is same and t.data is memory and t.tolist() == [2.0, 2.0]
+    bits = Tensor([6, 5])
+    bits &= 3
+    bits |= 8
+    bits ^= 1
+    bits <<= 2
+    bits >>= 1
+    assert bits.tolist() == [22, 16]
+
+
+def test_in_place_operators_keep_gradients_exact_where_they_flow() -> None:
+    x = leaf((3,))
+    y = x * x
+    y *= x
+    y += x
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 3 * x.numpy() ** 2 + 1, rtol=1e-15)
+
+
+def test_in_place_operators_refuse_leaves_other_shapes_and_other_kinds() -> None:
+    x = leaf((2,))
+    with pytest.raises(GradientError, match="no_grad"):
+        x += 1
+    with minigrad.no_grad():
+        x -= x
+    assert x.is_leaf and x.requires_grad and x.tolist() == [0, 0]
+    t = Tensor(np.ones(2))
+    with pytest.raises(ShapeError):
+        t += np.ones((3, 2))
+    whole = Tensor([1, 2])
+    with pytest.raises(DTypeError):
+        whole += 0.5
