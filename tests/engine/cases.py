@@ -205,7 +205,19 @@ FUNCTIONS = [
     Case("a whole GPT block", gpt_block, f.gpt_block, f.GPT_SHAPES, wide=0, budget=64, second=False),
 ]  # fmt: skip
 
-CASES = [*ELEMENTWISE, *REDUCTIONS, *MOVEMENT, *FUSED, *FUNCTIONS, *MORE_CASES]
+METHODS = [
+    Case("Tensor.flatten", lambda x: x.flatten(1), lambda x: x.reshape(2, 6), ((2, 3, 2),)),
+    Case("Tensor.squeeze", lambda x: x.squeeze(1), lambda x: x[:, 0], ((3, 1, 2),)),
+    Case("Tensor.unsqueeze", lambda x: x.unsqueeze(-1), lambda x: x[..., None], M),
+    Case("Tensor.transpose", lambda x: x.transpose(0, 1), lambda x: x.T, M),
+    Case("Tensor.split", lambda x: x.split([1, 3], axis=1)[1], lambda x: x[:, 1:], M),
+    Case("Tensor.chunk", lambda x: x.chunk(2, axis=1)[0], lambda x: x[:, :2], M),
+    Case("Tensor.stack", lambda a, b: a.stack(b, axis=1), lambda a, b: np.stack([a, b], 1), (*M, *M)),
+    Case("Tensor.masked_fill", lambda x: x.masked_fill(SEEN[:, :4], 2.0), lambda x: np.where(SEEN[:, :4], o.given(2), x), M),
+    Case("Tensor.where", lambda a, b: (a > b).where(a, b), o.elementwise(lambda a, b: max(a, b)), VV),
+]
+
+CASES = [*ELEMENTWISE, *REDUCTIONS, *MOVEMENT, *FUSED, *FUNCTIONS, *METHODS, *MORE_CASES]
 
 
 @dataclass(frozen=True)

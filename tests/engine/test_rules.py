@@ -175,3 +175,13 @@ def test_analytic_ops_agree_with_the_complex_step(op: Any) -> None:
     op(t).sum().backward()
     step = op.forward(x + 1e-40j).imag / 1e-40
     np.testing.assert_allclose(t.grad.numpy(), step, rtol=8 * np.finfo(float).eps)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.25, 1.0])
+def test_dropout_sends_back_what_it_let_through(p: float) -> None:
+    """y = x m and dx = g m for one and the same m, whose elements are 0 or 1 / (1 - p)."""
+    x, g = Tensor(np.full(1000, 3.0), requires_grad=True), np.random.default_rng(5).normal(size=1000)
+    y, _ = ops.dropout(x, minigrad.Generator(1).state, p=p)
+    mask = y.numpy() / 3.0
+    assert set(np.unique(mask)) <= {0.0, 1 / (1 - p) if p < 1 else 0.0}
+    assert np.array_equal(minigrad.grad(y, x, Tensor(g))[0].numpy(), g * mask)
