@@ -25,7 +25,15 @@ class Parser(argparse.ArgumentParser):
     def option(self, name: str, metavar: str, kind: Callable[[str], Any], default: Any, help: str) -> None:
         """Add an option that takes a value; its help shows the default, if it has one."""
         shown = "" if default is None else f" (default {default})"
-        self.add_argument(name, metavar=metavar, type=kind, default=default, help=help + shown)
+        self.add_argument(name, metavar=metavar, type=kind, default=default, help=help + shown, action=_Given)
+
+
+class _Given(argparse.Action):
+    """Stores the value, and in `given` that it was named on the command line."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
 def whole(low: int) -> Callable[[str], int]:

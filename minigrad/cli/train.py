@@ -5,13 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from minigrad.cli.arguments import Commands, Parser, number, whole
 from minigrad.cli.generate import print_stream
+from minigrad.cli.resume import (
+    CHECKPOINTS,
+    checkpoint_folder,
+    differences,
+    last_checkpoint,
+    refuse_changes,
+    restore,
+    run_state,
+    take_over,
+)  # fmt: skip
 from minigrad.cli.run_folder import new_folder, save_model
 from minigrad.cli.terminal import progress
 from minigrad.data import CharTokenizer, TextData, bigram_loss, default_text, read_text
+from minigrad.errors import ConfigError
+from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.models import GPT, GPTConfig
 from minigrad.optim import AdamW
 from minigrad.optim.lr_scheduler import WarmupCosineLR
@@ -26,6 +39,9 @@ examples:
 """
 
 
+_NOT_OF_THE_RUN = {"command", "run", "given", "resume", "accept"}
+
+
 def add_to(commands: Commands) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("train", help="train a transformer on a text", epilog=EXAMPLES,
@@ -36,13 +52,17 @@ def add_to(commands: Commands) -> None:
     parser.option(
         "--out", "DIR", str, None, "the folder for the model (default: runs/gpt, or runs/gpt-2, ... if that exists)"
     )
+    parser.option(
+        "--resume", "DIR", str, None, "go on with the run in this folder, exactly where its last checkpoint was taken"
+    )
+    parser.option("--accept", "FIELD,...", str, None, "with --resume: these may differ from the saved run")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is in --out already")
     parser.option("--steps", "N", whole(1), 1500, "training steps")
     parser.option("--seed", "N", whole(0), 0, "of weights, batches and sample: the same seed gives the same model")
     parser.option("--sample", "N", whole(0), 400, "characters to write at the end")
     _add_model_options(parser)
     _add_training_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, given=frozenset())
 
 
 def _add_model_options(parser: Parser) -> None:
@@ -74,10 +94,28 @@ def _add_training_options(parser: Parser) -> None:
         250,
         "steps between measurements of the validation loss; the model is saved at each",
     )
+    parser.option("--save-interval", "N", whole(1), None, "steps between checkpoints (default: as --eval-interval)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, save, and print a sample; the exit code is 0, or 128 + the number of the signal that stopped the run."""
+    if options.resume is None:
+        if options.accept:
+            raise ConfigError("train", "--accept is for --resume", hint="give --resume DIR too")
+        folder = new_folder(options.out, options.overwrite)
+        with checkpoint_folder(folder) as checkpoints:
+            return run_in(folder, checkpoints, options, None)
+    if not Path(options.resume, CHECKPOINTS).is_dir():
+        raise ConfigError("train", f"{options.resume} is not the folder of a run", got=options.resume,
+                          hint="start one: minigrad train --out DIR")  # fmt: skip
+    folder = Path(options.resume)
+    with checkpoint_folder(folder) as checkpoints:
+        return run_in(folder, checkpoints, options, last_checkpoint(checkpoints))
+
+
+def run_in(folder: Path, checkpoints: CheckpointFolder, options: argparse.Namespace, found: Checkpoint | None) -> int:
+    """Train in a folder that is ours, from the beginning or from what was `found` there; returns the exit code."""
+    changed = take_over(options, found.state["options"]) if found else []
     text = default_text() if options.text is None else read_text(options.text)
     tokenizer = CharTokenizer.from_text(text)
     data = TextData(
@@ -85,7 +123,14 @@ def run(options: argparse.Namespace) -> int:
     )
     model = build_model(options, tokenizer.vocab_size)
     trainer = build_trainer(options, model, data)
-    folder = new_folder(options.out, options.overwrite)
+    if found:
+        accepted = (options.accept or "").split(",")
+        refuse_changes(changed + list(differences(found.state, trainer, text)), accepted)
+        restore(trainer, model, found)
+        if trainer.step >= trainer.steps:
+            raise ConfigError("train", f"the run in {folder} is complete: step {trainer.step} of {trainer.steps}", got=trainer.step,
+                              hint="to go further, give more --steps and --accept steps")  # fmt: skip
+        print(f"resuming from {found.path}, after step {trainer.step}")
     baseline = bigram_loss(data, tokenizer.vocab_size)
     print(
         f"text     {options.text or 'the documentation of Python'}: {len(text):,} characters, {tokenizer.vocab_size} different ones"
@@ -104,12 +149,20 @@ def run(options: argparse.Namespace) -> int:
             "bigram_loss": baseline,
             "options": chosen(options),
         }
-        save_model(folder, model, tokenizer, facts)
+        metric = report.val_loss if report else None
+        state = run_state(trainer, chosen(options), text, tokenizer)
+        checkpoints.save(trainer.step, model.state_dict(), state, metric=metric, meta={"run": folder.name})
+        if report is None or metric is not None or interruption:
+            save_model(folder, model, tokenizer, facts)
+
+    def due(report: Report) -> bool:
+        every = options.save_interval or options.eval_interval
+        return report.val_loss is not None or report.step % every == 0 or bool(interruption)
 
     with Interruption() as interruption:
-        report = train(trainer, save, interruption)
+        report = train(trainer, save, due, interruption)
     if interruption:
-        print(f"stopped after step {report.step} of {report.steps}; the model as it is now is saved in {folder}")
+        print(f"stopped after step {report.step} of {report.steps}; saved. Go on:  minigrad train --resume {folder}")
     else:
         print(
             f"\nvalidation loss {report.val_loss:.3f} nats per character (table of pairs {baseline:.3f}). A sample:\n"
@@ -141,15 +194,18 @@ def build_trainer(options: argparse.Namespace, model: GPT, data: TextData) -> Tr
                    eval_interval=options.eval_interval)  # fmt: skip
 
 
-def train(trainer: Trainer, save: Callable[[Report | None], None], interruption: Interruption) -> Report:
-    """Run to the end or to an interruption, showing progress and saving at each evaluation; returns the last report."""
+def train(
+    trainer: Trainer, save: Callable[[Report | None], None], due: Callable[[Report], bool], interruption: Interruption
+) -> Report:
+    """Run to the end or to an interruption, showing progress and saving whenever it is due; returns the last report."""
     # The untrained model is saved too: a folder that cannot be written to is found out now and not in three minutes.
-    save(None)
+    if trainer.step == 0:
+        save(None)
     display = progress(sys.stdout)
     try:
         for report in trainer.run():
             display.show(report)
-            if report.val_loss is not None or interruption:
+            if due(report):
                 save(report)
             if interruption:
                 break
@@ -167,7 +223,7 @@ def print_sample(model: GPT, tokenizer: CharTokenizer, options: argparse.Namespa
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
     """The options as plain values, for the record in the weight file."""
-    return {name: value for name, value in vars(options).items() if name not in ("command", "run")}
+    return {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_RUN}
 
 
 def count(model: GPT) -> int:

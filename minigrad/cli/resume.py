@@ -1,0 +1,137 @@
+"""Going on with a run: what a checkpoint holds beside the weights, and whether this run is still that one.
+
+A run that was stopped or killed goes on to the bit: weights, moments, schedule, the random stream, and the step, from which the batches follow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigrad.data import CharTokenizer
+from minigrad.errors import ConfigError
+from minigrad.files import Checkpoint, CheckpointFolder
+from minigrad.models import GPT
+from minigrad.train import Trainer
+
+CHECKPOINTS = "checkpoints"
+# What may differ without changing the numbers: where things lie, what is shown, and when it is saved. The text is compared by its content.
+FREE = {"text", "out", "overwrite", "sample", "eval_interval", "save_interval"}
+
+
+def take_over(options: argparse.Namespace, saved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Set every option that was not given to its saved value; returns (field, saved, now) of those that were given and differ."""
+    changed = []
+    for name, value in saved.items():
+        if name not in options.given:
+            setattr(options, name, value)
+        elif name not in FREE and getattr(options, name) != value:
+            changed.append((name, value, getattr(options, name)))
+    return changed
+
+
+def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:
+    """The latest good checkpoint; says which damaged ones it passes over. Raises ConfigError if there is none."""
+    found = folder.load_latest()
+    for error in folder.damaged:
+        print(f"passed over a damaged checkpoint: {error.problem}", file=sys.stderr)
+    if found is None:
+        raise ConfigError("train", f"{folder.folder.parent} holds no checkpoint to resume from", got=str(folder.folder.parent),
+                          hint="start a run there: minigrad train --out DIR")  # fmt: skip
+    return found
+
+
+def refuse_changes(changed: list[tuple[str, Any, Any]], accepted: list[str]) -> None:
+    """Print the table of what differs from the saved run and raise ConfigError, unless all of it is accepted by name."""
+    odd = [row for row in changed if row[0] not in accepted]
+    if not odd:
+        return
+    rows = [("field", "saved", "now"), *((name, str(saved), str(now)) for name, saved, now in odd)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=sys.stderr)
+    names = ",".join(row[0] for row in odd)
+    raise ConfigError(
+        "train", "this is not the run that was saved", got=odd, hint=f"leave it as it was, or say --accept {names}"
+    )
+
+
+def run_state(trainer: Trainer, options: Mapping[str, Any], text: str, tokenizer: CharTokenizer) -> dict[str, Any]:
+    """All that a checkpoint holds beside the weights."""
+    state = trainer.state_dict()
+    moments = {str(index): entry for index, entry in state["optimizer"]["state"].items()}
+    return {
+        "step": state["step"],
+        "optimizer": {
+            "kind": type(trainer.optimizer).__name__,
+            "state": moments,
+            "param_groups": state["optimizer"]["param_groups"],
+        },
+        "schedule": state["schedule"],
+        "generator": np.array(state["generator"], np.uint64),
+        "data": text_identity(text),
+        "tokenizer": tokenizer.state(),
+        "options": dict(options),
+        "environment": environment(),
+    }
+
+
+def restore(trainer: Trainer, model: GPT, found: Checkpoint) -> None:
+    """Put the model and the trainer where the checkpoint was taken."""
+    state = found.state
+    model.load_state_dict(found.weights)
+    entries = {int(index): entry for index, entry in state["optimizer"]["state"].items()}
+    trainer.load_state_dict({
+        "step": state["step"],
+        "optimizer": {"state": entries, "param_groups": state["optimizer"]["param_groups"]},
+        "schedule": state["schedule"],
+        "generator": [int(word) for word in state["generator"]],
+    })  # fmt: skip
+
+
+def differences(state: Mapping[str, Any], trainer: Trainer, text: str) -> Iterator[tuple[str, Any, Any]]:
+    """(field, saved, now) of what no option tells: the data and the optimizer. Warns of another environment, which changes the last bits."""
+    if state["data"] != text_identity(text):
+        yield "data", _said(state["data"]), _said(text_identity(text))
+    if state["optimizer"]["kind"] != type(trainer.optimizer).__name__:
+        yield "optimizer", state["optimizer"]["kind"], type(trainer.optimizer).__name__
+    now = environment()
+    for name, saved in state["environment"].items():
+        if now.get(name) != saved:
+            print(
+                f"warning: {name} was {saved} and is {now.get(name)}: the run goes on, but is equal only to rounding",
+                file=sys.stderr,
+            )
+
+
+def text_identity(text: str) -> dict[str, Any]:
+    """What tells one training text from another."""
+    return {"sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), "characters": len(text)}
+
+
+def environment() -> dict[str, str]:
+    """What the last bits of a matrix product depend on: numpy, its BLAS, and the instructions of the processor."""
+    built = np.show_config(mode="dicts")
+    assert isinstance(built, dict)
+    blas = built.get("Build Dependencies", {}).get("blas", {})
+    simd = built.get("SIMD Extensions", {}).get("found", [])
+    return {
+        "numpy": np.__version__,
+        "BLAS": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "processor": " ".join(simd) or "baseline",
+    }
+
+
+def checkpoint_folder(folder: Path) -> CheckpointFolder:
+    """The checkpoints of a run's folder."""
+    return CheckpointFolder(folder / CHECKPOINTS, keep=2)
+
+
+def _said(identity: Mapping[str, Any]) -> str:
+    return f"{identity['characters']:,} characters, sha256 {identity['sha256'][:12]}"
