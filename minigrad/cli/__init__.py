@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from minigrad import __version__
-from minigrad.cli import generate, train
+from minigrad.cli import file_commands, generate, train
 from minigrad.cli.arguments import Parser
 from minigrad.errors import MinigradError
 
 __all__ = ["main"]
 
-COMMANDS = (train, generate)
+COMMANDS = (train, generate, file_commands)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

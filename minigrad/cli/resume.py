@@ -133,5 +133,16 @@ def checkpoint_folder(folder: Path) -> CheckpointFolder:
     return CheckpointFolder(folder / CHECKPOINTS, keep=2)
 
 
+def clear(checkpoints: CheckpointFolder, overwrite: bool) -> None:
+    """Remove what an earlier run has left in a folder where a new one begins; raises ConfigError unless it may be overwritten."""
+    steps = checkpoints.steps()
+    if steps and not overwrite:
+        folder = checkpoints.folder.parent
+        raise ConfigError("train", f"{folder} holds checkpoints of a run, up to step {steps[-1][0]}", got=str(folder),
+                          hint=f"go on with it: --resume {folder}; or name another --out, or say --overwrite")  # fmt: skip
+    for _, path in steps:
+        path.unlink()
+
+
 def _said(identity: Mapping[str, Any]) -> str:
     return f"{identity['characters']:,} characters, sha256 {identity['sha256'][:12]}"

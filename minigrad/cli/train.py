@@ -13,6 +13,7 @@ from minigrad.cli.generate import print_stream
 from minigrad.cli.resume import (
     CHECKPOINTS,
     checkpoint_folder,
+    clear,
     differences,
     last_checkpoint,
     refuse_changes,
@@ -53,9 +54,15 @@ def add_to(commands: Commands) -> None:
         "--out", "DIR", str, None, "the folder for the model (default: runs/gpt, or runs/gpt-2, ... if that exists)"
     )
     parser.option(
-        "--resume", "DIR", str, None, "go on with the run in this folder, exactly where its last checkpoint was taken"
+        "--resume",
+        "DIR",
+        str,
+        None,
+        "go on with the run in this folder, exactly where its last checkpoint was taken (default: start a new one)",
     )
-    parser.option("--accept", "FIELD,...", str, None, "with --resume: these may differ from the saved run")
+    parser.option(
+        "--accept", "FIELD,...", str, None, "with --resume: these may differ from the saved run (default: none)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is in --out already")
     parser.option("--steps", "N", whole(1), 1500, "training steps")
     parser.option("--seed", "N", whole(0), 0, "of weights, batches and sample: the same seed gives the same model")
@@ -104,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError("train", "--accept is for --resume", hint="give --resume DIR too")
         folder = new_folder(options.out, options.overwrite)
         with checkpoint_folder(folder) as checkpoints:
+            clear(checkpoints, options.overwrite)
             return run_in(folder, checkpoints, options, None)
     if not Path(options.resume, CHECKPOINTS).is_dir():
         raise ConfigError("train", f"{options.resume} is not the folder of a run", got=options.resume,

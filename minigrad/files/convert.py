@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from minigrad.errors import ConfigError
@@ -37,7 +38,8 @@ def load_any(path: Path) -> StateDict:
     if ending == ".npz":
         return load_npz(path)
     if ending == ".safetensors":
-        return load_safetensors(path)
+        found = load_safetensors(path)
+        return StateDict(found, _with_own_meta(found.info))
     names = None
     if (info := peek(path)).kind == "checkpoint":
         names = [name for name in info.names if not name.startswith(ARRAY_PREFIX)]
@@ -49,7 +51,7 @@ def peek_any(path: Path) -> FileInfo:
     ending = ending_of(path)
     if ending == ".npz":
         return load_npz(path).info
-    return peek_safetensors(path) if ending == ".safetensors" else peek(path)
+    return _with_own_meta(peek_safetensors(path)) if ending == ".safetensors" else peek(path)
 
 
 def convert(source: Path, target: Path) -> StateDict:
@@ -65,7 +67,7 @@ def convert(source: Path, target: Path) -> StateDict:
     elif ending == ".safetensors":
         save_safetensors(target, content, meta=_as_text(content.meta))
     else:
-        save(target, content, meta=_from_text(content.meta))
+        save(target, content, meta=content.meta)
     return content
 
 
@@ -76,11 +78,12 @@ def _as_text(meta: Mapping[str, Any]) -> dict[str, str]:
     return {_META: json.dumps(meta)}
 
 
-def _from_text(meta: Mapping[str, Any]) -> dict[str, Any]:
-    if set(meta) != {_META}:
-        return dict(meta)
+def _with_own_meta(info: FileInfo) -> FileInfo:
+    """Meta that `_as_text` has put under one key, unpacked again; anything else stays as it is."""
+    if set(info.meta) != {_META}:
+        return info
     try:
-        found = json.loads(meta[_META])
+        found = json.loads(info.meta[_META])
     except (ValueError, RecursionError):
-        return dict(meta)
-    return found if isinstance(found, dict) else dict(meta)
+        return info
+    return replace(info, meta=found) if isinstance(found, dict) else info

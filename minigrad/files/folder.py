@@ -154,7 +154,10 @@ class CheckpointFolder:
         stay = {path for _, path in good[-self.keep :]} | {written, self.best()}
         for _, path in good:
             if path not in stay:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(
+                    OSError
+                ):  # the new one is safe; an old one too many is no reason to stop a run
+                    path.unlink()
 
     # ---- looking -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,189 @@
+"""`minigrad train --resume`: a run that was killed goes on to the bit, and only as the run it was. Through real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigrad.files import load, load_checkpoint
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+TEXT = "It was the best of times, it was the worst of times.\n" * 40
+TRAIN = [
+    "--text", "text.txt", "--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4", "--dropout", "0.2",
+    "--sample", "0", "--eval-interval", "30", "--save-interval", "7", "--seed", "3",
+]  # fmt: skip
+
+
+def command(*arguments):
+    return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]
+
+
+def run(folder, *arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, cwd=folder, timeout=120)
+
+
+def started(folder, *arguments):
+    """A run in a process of its own that has written a few checkpoints and goes on."""
+    process = subprocess.Popen(
+        command("train", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd=folder
+    )
+    out = folder / arguments[arguments.index("--out") + 1]
+    deadline = time.monotonic() + 60
+    while not any(out.glob("checkpoints/step-*1.mgrd")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    return process
+
+
+def content(folder):
+    loaded = load(folder / "model.mgrd")
+    return {name: array.tobytes() for name, array in loaded.items()}, loaded.meta["run"]["val_loss"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a text, and a run of 240 steps that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "text.txt").write_text(TEXT)
+    done = run(folder, "train", *TRAIN, "--out", "whole", "--steps", "240")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(home, number):
+    process = started(home, *TRAIN, "--out", f"stopped-{number}", "--steps", "240")
+    process.send_signal(number)
+    assert process.wait(timeout=60) == (-9 if number == signal.SIGKILL else 128 + number)
+    done = run(home, "train", "--resume", f"stopped-{number}")
+    assert done.returncode == 0, done.stderr
+    assert "resuming from" in done.stdout and done.stderr == ""
+    assert content(home / f"stopped-{number}") == content(home / "whole")
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_the_run_goes_on_from_the_one_before(home):
+    process = started(home, *TRAIN, "--out", "damaged", "--steps", "240")
+    process.kill()
+    process.wait()
+    last = sorted((home / "damaged" / "checkpoints").glob("step-*"))[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    done = run(home, "train", "--resume", "damaged")
+    assert done.returncode == 0 and "passed over a damaged checkpoint" in done.stderr
+    assert content(home / "damaged") == content(home / "whole")
+
+
+@pytest.fixture
+def half(home):
+    """The folder's name of a run that stands in the middle: the last checkpoint of the whole run but one."""
+    name = "half"
+    if not (home / name).exists():
+        process = started(home, *TRAIN, "--out", name, "--steps", "100000")
+        process.kill()
+        process.wait()
+    return name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "row"),
+    [
+        (["--batch-size", "5"], "batch_size | 4     | 5"),
+        (["--seed", "4"], "seed  | 3     | 4"),
+        (["--lr", "0.5"], "lr    | 0.003 | 0.5"),
+        (["--text", "other.txt"], "data  | 2,120 characters, sha256"),
+    ],
+)
+def test_a_changed_run_is_a_table_and_stops(home, half, arguments, row):
+    (home / "other.txt").write_text(TEXT.replace("best", "rest"))
+    done = run(home, "train", "--resume", half, *arguments)
+    assert done.returncode == 2 and row in done.stderr and "--accept" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_same_text_under_another_name_is_the_same_run_and_free_options_may_change(home):
+    process = started(home, *TRAIN, "--out", "moved", "--steps", "240")
+    process.kill()
+    process.wait()
+    (home / "moved.txt").write_text(TEXT)
+    done = run(home, "train", "--resume", "moved", "--text", "moved.txt", "--save-interval", "50")
+    assert done.returncode == 0, done.stderr
+    assert content(home / "moved") == content(home / "whole")
+
+
+def test_a_change_that_is_accepted_by_name_goes_on(home):
+    done = run(home, "train", *TRAIN, "--out", "more", "--steps", "10")
+    assert done.returncode == 0
+    done = run(home, "train", "--resume", "more")
+    assert done.returncode == 2 and "is complete" in done.stderr
+    done = run(home, "train", "--resume", "more", "--steps", "20", "--batch-size", "5", "--accept", "steps,batch_size")
+    assert done.returncode == 0, done.stderr
+    assert load(home / "more" / "model.mgrd").meta["run"]["step"] == 20
+
+
+def test_a_second_trainer_in_the_same_folder_is_refused(home):
+    process = started(home, *TRAIN, "--out", "busy", "--steps", "100000")
+    try:
+        done = run(home, "train", "--resume", "busy")
+        assert done.returncode == 2 and f"pid {process.pid}" in done.stderr
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("arguments", [["--resume", "nowhere"], ["--accept", "lr"]])
+def test_resuming_nothing_gets_one_line(home, arguments):
+    done = run(home, "train", *arguments)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_a_new_run_does_not_mix_with_the_checkpoints_of_an_old_one(home):
+    small = [*TRAIN, "--out", "again", "--steps"]
+    assert run(home, "train", *small, "9").returncode == 0
+    (home / "again" / "model.mgrd").unlink()
+    done = run(home, "train", *small, "2")
+    assert done.returncode == 2 and "--resume again" in done.stderr
+    assert run(home, "train", *small, "2", "--overwrite").returncode == 0
+    assert [p.name for p in sorted((home / "again" / "checkpoints").glob("step-*"))] == ["step-00000000.mgrd", "step-00000002.mgrd"]
+
+
+def test_a_checkpoint_holds_the_whole_state(home):
+    found = load_checkpoint(sorted((home / "whole" / "checkpoints").glob("step-*"))[-1])
+    assert sorted(found.state) == [
+        "data",
+        "environment",
+        "generator",
+        "optimizer",
+        "options",
+        "schedule",
+        "step",
+        "tokenizer",
+    ]
+    assert found.state["step"] == found.meta["step"] == 240 and found.state["optimizer"]["kind"] == "AdamW"
+    assert found.state["generator"].dtype == np.uint64 and found.state["data"]["characters"] == len(TEXT)
+    assert all({"step", "exp_avg", "exp_avg_sq"} <= set(entry) for entry in found.state["optimizer"]["state"].values())
+
+
+def test_another_environment_is_a_warning(home, tmp_path, monkeypatch, capsys):
+    from minigrad.cli import resume
+
+    found = load_checkpoint(sorted((home / "whole" / "checkpoints").glob("step-*"))[-1])
+    monkeypatch.setattr(np, "__version__", "9.9")
+    trainer = type("T", (), {"optimizer": type("AdamW", (), {})()})
+    assert list(resume.differences(found.state, trainer, TEXT)) == []
+    assert "numpy was" in capsys.readouterr().err
+
+
+def test_the_file_commands_are_there(home):
+    model = "whole/model.mgrd"
+    assert "wte.weight" in run(home, "inspect", model, "--stats").stdout
+    assert run(home, "verify", "whole").returncode == 0
+    assert run(home, "convert", model, "model.safetensors").returncode == 0
+    assert run(home, "diff", model, "model.safetensors").stdout.startswith("no difference")
+    done = run(home, "inspect", "whole/model.pt")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
