@@ -1,7 +1,7 @@
 """Small tasks with a known answer, as data to learn from: does a model learn, and has it understood?
 
     task = tasks.sort(length=8)
-    model = GPT(task.config(n_layer=2, n_embd=64))
+    model = GPT(GPTConfig(**task.sizes, n_layer=2, n_embd=64))
     x, y = task.batch(step)                  # y is -100 where nothing is asked: model.loss(x, y)
     task.accuracy(model)                     # the share of held-out questions answered without a mistake
     print(task.show(0))                      # "3 1 2 = 1 2 3"
@@ -13,14 +13,12 @@ tools/tasks.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
-from minigrad.models import GPTConfig
 from minigrad.nn.module import Module
 from minigrad.random import Generator
 
@@ -51,9 +49,10 @@ class Task:
         """The number of tokens."""
         return len(self.words)
 
-    def config(self, **sizes: Any) -> GPTConfig:
-        """The GPTConfig of a model that fits: vocab_size and block_size are the task's, the rest as given."""
-        return GPTConfig(vocab_size=self.vocab_size, block_size=self.block_size, **sizes)
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a model has to fit: vocab_size and block_size."""
+        return {"vocab_size": self.vocab_size, "block_size": self.block_size}
 
     def _rows(self, n: int, step: int, held_out: bool) -> Rows:
         generator = Generator(self.seed)
@@ -127,7 +126,7 @@ def _rewriting(name: str, rule: Callable[[Array], Array], length: int, symbols: 
     return Task(name, [*map(str, range(symbols)), "="], make, batch_size=batch_size, seed=seed)
 
 
-def addition(digits: int = 3, *, batch_size: int = 64, seed: int = 0) -> Task:
+def addition(digits: int = 2, *, batch_size: int = 64, seed: int = 0) -> Task:
     """Add two numbers; all are written from the ones up, so that a carry goes the way of writing: 7 2 + 5 1 = 2 4 0 is 27 + 15 = 42."""
     _need("addition", "digits", digits, 1)
     powers = 10 ** np.arange(digits + 1)
@@ -197,8 +196,8 @@ def _broken(x: Array, generator: Generator) -> Array:
     first = (chance[0] * (x == 0)).argmax(axis=1)
     second = (chance[1] * ((x == 1) & (place > first[:, None]))).argmax(axis=1)
     out = _exchanged(x, rows, first, second)
-    balanced = (np.cumsum(1 - 2 * out, axis=1) >= 0).all(axis=1)
-    return np.where(balanced[:, None], _exchanged(x, rows, 0 * rows, 0 * rows - 1), out)
+    lowest: Array = np.cumsum(1 - 2 * out, axis=1).min(axis=1)
+    return np.where(lowest[:, None] >= 0, _exchanged(x, rows, 0 * rows, 0 * rows - 1), out)
 
 
 def _exchanged(x: Array, rows: Array, first: Array, second: Array) -> Array:
@@ -215,8 +214,8 @@ def induction(length: int = 8, symbols: int = 16, questions: int = 4, *, batch_s
     _need("induction", "length", length, 2)
     _need("induction", "symbols", symbols, length)
     _need("induction", "questions", questions, 1)
-    answers = np.arange(length + 1 + 2 * questions) > length
-    answers[length + 1 :: 2] = False
+    place = np.arange(length + 1 + 2 * questions)
+    answers = (place > length) & ((place - length) % 2 == 0)
 
     def make(generator: Generator, n: int, held_out: bool) -> Rows:
         x = np.argsort(generator.uniform((n, symbols)), axis=1)[:, :length]

@@ -10,15 +10,15 @@ import time
 
 import minigrad
 from minigrad import optim, tasks
-from minigrad.models import GPT
+from minigrad.models import GPT, GPTConfig
 
 # name -> (task, model's sizes, learning rate, weight decay, stated accuracy)
 SETTINGS = {
     "copy": (tasks.copy(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
     "reverse": (tasks.reverse(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
     "sort": (tasks.sort(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
-    "addition": (tasks.addition(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
-    "modular": (tasks.modular(p=31, train_fraction=0.7), {"n_layer": 1}, 2e-3, 1.0, 0.95),
+    "addition": (tasks.addition(), {"n_layer": 2}, 3e-3, 0.01, 0.99),
+    "modular": (tasks.modular(p=23, train_fraction=0.8, batch_size=256), {"n_layer": 1}, 4e-3, 1.0, 0.95),
     "parity": (tasks.parity(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
     "brackets": (tasks.brackets(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
     "induction": (tasks.induction(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
@@ -29,7 +29,7 @@ def learn(name: str, seconds: float = 60.0, every: int = 50) -> tuple[float, int
     """Accuracy, steps and seconds of processor time until the stated accuracy or the end of the time."""
     task, sizes, lr, decay, stated = SETTINGS[name]
     minigrad.manual_seed(0)
-    model = GPT(task.config(**{"n_embd": 64, "n_head": 4, **sizes}))
+    model = GPT(GPTConfig(**task.sizes, n_embd=64, **sizes))
     optimizer = optim.AdamW(optim.decay_groups(model.named_parameters(), decay), lr=lr, betas=(0.9, 0.98))
     start, step, accuracy = time.process_time(), 0, 0.0
     while accuracy < stated and time.process_time() - start < seconds:

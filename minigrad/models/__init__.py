@@ -1,5 +1,7 @@
-"""Whole models."""
+"""Whole models, and generating with them."""
 
+from minigrad.models.generation import Beam, beam_search, generate_text, speculative_generate
 from minigrad.models.gpt import GPT, GPTConfig
+from minigrad.models.sampling import Sampling
 
-__all__ = ["GPT", "GPTConfig"]
+__all__ = ["GPT", "Beam", "GPTConfig", "Sampling", "beam_search", "generate_text", "speculative_generate"]

@@ -12,8 +12,9 @@ import numpy as np
 from minigrad import functional as F, random
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
-from minigrad.errors import CacheError, ConfigError, DTypeError, IndexRangeError, ShapeError
-from minigrad.models.sampling import check_sampling, sample
+from minigrad.errors import CacheError, ConfigError, ShapeError
+from minigrad.models.prompts import checked_prompt, evaluating
+from minigrad.models.sampling import Sampling, draw
 from minigrad.nn import init
 from minigrad.nn.attention import KVCache, check_heads
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm, check_size
@@ -79,47 +80,62 @@ class GPT(Module):
             elif name.endswith("bias"):
                 init.zeros_(p)
 
-    def forward(self, tokens: Any, *, caches: Sequence[KVCache] | None = None) -> Tensor:
+    def forward(self, tokens: Any, *, caches: Sequence[KVCache] | None = None, pad: Any = None) -> Tensor:
         """The logits at each position.
+
+        pad: (B,), how many tokens at the start of each row, caches included, are padding: nobody looks at them, and positions are counted without
+        them. Their own logits mean nothing.
 
         caches: one per layer, from `make_caches()`, with all earlier positions of the conversation; `tokens` are those that follow. Nothing is taped
         then: no gradient flows through a cache. Raises CacheError, with the caches as they were, if there is no room left or they do not fit.
         """
         caches = self._caches if caches is None else caches
         if caches is None:
-            return F.linear(self._hidden(tokens, None), self.wte.weight)  # (B, T, V)
+            return F.linear(self._hidden(tokens, None, pad), self.wte.weight)  # (B, T, V)
         with no_grad():
-            return F.linear(self._hidden(tokens, caches), self.wte.weight)
+            return F.linear(self._hidden(tokens, caches, pad), self.wte.weight)
 
     def loss(self, tokens: Any, targets: Any) -> Tensor:
         """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor. A target of -100 does not count."""
-        return F.cross_entropy(F.linear(self._hidden(tokens, None), self.wte.weight), targets)
+        return F.cross_entropy(F.linear(self._hidden(tokens, None, None), self.wte.weight), targets)
 
-    def _hidden(self, tokens: Any, caches: Sequence[KVCache] | None) -> Tensor:
+    def _hidden(self, tokens: Any, caches: Sequence[KVCache] | None, pad: Any) -> Tensor:
         """What the head reads, (B, T, C)."""
         tokens = tokens if isinstance(tokens, Tensor) else Tensor(tokens)
         if tokens.ndim != 2 or tokens.shape[1] == 0:
             raise ShapeError("GPT", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted=("B", "T"),
                              hint="a batch of at least one token each: [[1, 2, 3]]")  # fmt: skip
         if caches is None:
-            return self._blocks(tokens, 0, [None] * len(self.h))
+            return self._blocks(tokens, 0, [None] * len(self.h), pad)
         start = self._common_length(caches)
         try:
-            return self._blocks(tokens, start, caches)
+            return self._blocks(tokens, start, caches, pad)
         except BaseException:
             for cache in caches:
                 cache.truncate(start)  # some layers have appended, some have not: back to one length
             raise
 
-    def _blocks(self, tokens: Tensor, start: int, caches: Sequence[KVCache | None]) -> Tensor:
+    def _blocks(self, tokens: Tensor, start: int, caches: Sequence[KVCache | None], pad: Any) -> Tensor:
         stop = start + tokens.shape[1]
         if stop > self.config.block_size:
             raise ShapeError("GPT", f"{stop} positions, but block_size={self.config.block_size}", got=stop, wanted=self.config.block_size,
                              hint="give the last block_size tokens only, or make a GPT with a larger block_size")  # fmt: skip
-        x = self.drop(self.wte(tokens) + self.wpe.weight[start:stop])  # (B, T, C)
+        if pad is None:
+            positions, mask = self.wpe.weight[start:stop], None
+        else:
+            first = self._checked_pad(pad, tokens.shape[0])[:, None]  # (B, 1)
+            positions = self.wpe(Tensor(np.maximum(np.arange(start, stop) - first, 0)))  # (B, T, C)
+            mask = (np.arange(stop) >= first)[:, None, None, :]  # (B, 1, 1, S)
+        x = self.drop(self.wte(tokens) + positions)  # (B, T, C)
         for block, cache in zip(self.h, caches, strict=True):
-            x = block(x, cache=cache)
+            x = block(x, mask=mask, cache=cache)
         return self.ln_f(x)
+
+    def _checked_pad(self, pad: Any, batch: int) -> Array:
+        counts = np.asarray(pad.data if isinstance(pad, Tensor) else pad)
+        if counts.shape != (batch,) or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
+            raise ShapeError("GPT", f"pad={pad!r} for a batch of {batch}", got=counts.shape, wanted=(batch,), hint="one integer >= 0 per row")
+        return counts
 
     def _common_length(self, caches: Sequence[KVCache]) -> int:
         lengths = [cache.length for cache in caches]
@@ -146,63 +162,57 @@ class GPT(Module):
 
     def generate(
         self, prompt: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
-        seed: int | None = None, use_cache: bool = True,
+        min_p: float | None = None, repetition_penalty: float = 1.0, seed: int | None = None, use_cache: bool = True,
     ) -> Iterator[Any]:  # fmt: skip
         """Yield max_new_tokens tokens that continue the prompt, one by one as they are made.
 
-        prompt: (T,) tokens, then ints are yielded; or (B, T), then arrays (B,).   temperature, top_k, top_p: see `sampling.sample`.
+        prompt: (T,) tokens, then ints are yielded; or (B, T), or a list of prompts of different lengths, then arrays (B,).
+        temperature, top_k, top_p, min_p, repetition_penalty: see `sampling.Sampling`; the penalty looks at the context that the model sees.
         seed: of the draws; None goes on with the library's generator.   use_cache=False computes the whole context for every token.
-        When the context is full, its older half is dropped. Dropout is off meanwhile.
+        When the context is full, its older half is dropped (in a batch: when that of the longest is). Dropout is off meanwhile.
         Raises ConfigError, ShapeError, DTypeError or IndexRangeError for bad arguments, at the call.
         """
-        check_sampling("generate", temperature, top_k, top_p)
+        how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
         if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
             raise ConfigError("generate", f"max_new_tokens={max_new_tokens!r}", got=max_new_tokens, wanted="an integer >= 0")
-        tokens = self._checked_prompt(prompt)
+        tokens, pad = checked_prompt("generate", prompt, self.config.vocab_size)
         generator = random.default_generator if seed is None else Generator(seed)
-        drawn = self._generate(np.atleast_2d(tokens), max_new_tokens, use_cache, generator, (temperature, top_k, top_p))
+        drawn = self._generate(np.atleast_2d(tokens), pad, max_new_tokens, use_cache, generator, how)
         return (int(row[0]) for row in drawn) if tokens.ndim == 1 else drawn
 
-    def _checked_prompt(self, prompt: Any) -> Array:
-        tokens = np.asarray(prompt)
-        if tokens.ndim not in (1, 2) or tokens.size == 0:
-            raise ShapeError("generate", f"a prompt of shape {tokens.shape}", got=tokens.shape, wanted="(T,) or (B, T)",
-                             hint="start with at least one token, such as a newline's")  # fmt: skip
-        if tokens.dtype.kind not in "iu":
-            raise DTypeError("generate", f"a prompt of {tokens.dtype}", got=tokens.dtype, wanted="integers")
-        if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
-            bad = int(tokens.min() if tokens.min() < 0 else tokens.max())
-            raise IndexRangeError("generate", f"token {bad} is outside 0..{self.config.vocab_size - 1}", got=bad,
-                                  wanted=(0, self.config.vocab_size - 1))  # fmt: skip
-        return tokens.astype(np.int64)
-
     def _generate(
-        self, tokens: Array, count: int, use_cache: bool, generator: Generator, how: tuple[float, int | None, float | None]
+        self, tokens: Array, pad: Array | None, count: int, use_cache: bool, generator: Generator, how: Sampling
     ) -> Iterator[Array]:
         size = self.config.block_size
-        context, new = tokens[:, -size:], tokens[:, -size:]
-        caches = self.make_caches() if use_cache else None
+        context, pad = _last(tokens, pad, size)
+        new, caches = context, self.make_caches() if use_cache else None
         for _ in range(count):
-            drawn = sample(self._last_logits(new if use_cache else context, caches), generator, *how)  # (B,)
+            logits = how.penalised(self._last_logits(new if use_cache else context, caches, pad), _unpadded(context, pad))  # (B, V)
+            p = how.probabilities(logits)
+            drawn = draw(p, generator) if how.temperature else p.argmax(axis=-1)  # (B,)
             yield drawn
             new = drawn[:, None]
             context = np.concatenate([context, new], axis=1)
             if context.shape[1] > size:
-                context = new = context[:, -max(size // 2, 1) :]
-                caches = self.make_caches() if use_cache else None
+                context, pad = _last(context, pad, max(size // 2, 1))
+                new, caches = context, self.make_caches() if use_cache else None
 
-    def _last_logits(self, tokens: Array, caches: Sequence[KVCache] | None) -> Array:
+    def _last_logits(self, tokens: Array, caches: Sequence[KVCache] | None, pad: Array | None) -> Array:
         """The logits after the last token, (B, V), without dropout. Modes are set only while it runs: a generator may be left in the middle."""
-        training = [module for module in self.modules() if module.training] if self.training else []
-        for module in training:
-            module.training = False
-        try:
-            with no_grad():
-                x = self._hidden(Tensor._wrap(tokens), caches)[:, -1]  # (B, C)
-                return F.linear(x, self.wte.weight).data
-        finally:
-            for module in training:
-                module.training = True
+        with evaluating(self), no_grad():
+            x = self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]  # (B, C)
+            return F.linear(x, self.wte.weight).data
 
     def extra_repr(self) -> str:
         return repr(self.config)
+
+
+def _last(tokens: Array, pad: Array | None, size: int) -> tuple[Array, Array | None]:
+    """The last `size` tokens of each row, and how many of them are padding."""
+    dropped = max(tokens.shape[1] - size, 0)
+    return tokens[:, dropped:], None if pad is None else np.maximum(pad - dropped, 0)
+
+
+def _unpadded(tokens: Array, pad: Array | None) -> Array:
+    """The tokens, with -1 in place of padding."""
+    return tokens if pad is None else np.where(np.arange(tokens.shape[1]) < pad[:, None], -1, tokens)

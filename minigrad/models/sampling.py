@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,44 +12,83 @@ from minigrad.errors import ConfigError, NotFiniteError
 from minigrad.random import Generator
 
 
-def check_sampling(call: str, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raise ConfigError for settings that make no sense."""
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from logits; every step works on what the one before has left.
 
-    def need(name: str, value: Any, good: bool, wanted: str) -> None:
-        if not good:
-            raise ConfigError(call, f"{name}={value!r} will not do", got=value, wanted=wanted, hint=f"wanted: {wanted}")
-
-    need("temperature", temperature, 0 <= temperature < math.inf, "a finite number >= 0 (0: always the likeliest)")
-    need("top_k", top_k, top_k is None or (isinstance(top_k, int) and top_k >= 1), "an integer >= 1, or None")
-    need("top_p", top_p, top_p is None or 0 < top_p <= 1, "0 < top_p <= 1, or None")
-
-
-def sample(logits: Array, generator: Generator, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Array:
-    """One token for each row of logits, (B, V) -> (B,) int64, drawn from softmax(logits / temperature).
-
-    temperature=0: the likeliest, the first of equals.   top_k: among the k likeliest (and their equals) only.
-    top_p: among the fewest likeliest ones whose probabilities reach top_p only (nucleus: Holtzman et al. 2020, arXiv:1904.09751).
-    Raises NotFiniteError for a NaN or +inf among the logits, or a row of -inf.
+    repetition_penalty r: the logit of a token that has already come is divided by r if positive, else multiplied (Keskar et al. 2019, CTRL).
+    temperature: logits / temperature; 0 is the likeliest, the first of equals.   top_k: the k likeliest (and their equals) only.
+    top_p: the fewest likeliest ones whose probabilities reach top_p only (nucleus: Holtzman et al. 2020, arXiv:1904.09751).
+    min_p: those at least min_p times as probable as the likeliest only (Nguyen et al. 2024, arXiv:2407.01082).
+    Raises ConfigError for settings that make no sense, in the name of `call`.
     """
-    if temperature == 0:
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    call: str = "generate"
+
+    def __post_init__(self) -> None:
+        def need(name: str, good: bool, wanted: str) -> None:
+            value = getattr(self, name)
+            if not good:
+                raise ConfigError(self.call, f"{name}={value!r} will not do", got=value, wanted=wanted, hint=f"wanted: {wanted}")
+
+        need("temperature", 0 <= self.temperature < math.inf, "a finite number >= 0 (0: always the likeliest)")
+        need("top_k", self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1), "an integer >= 1, or None")
+        need("top_p", self.top_p is None or 0 < self.top_p <= 1, "0 < top_p <= 1, or None")
+        need("min_p", self.min_p is None or 0 <= self.min_p <= 1, "0 <= min_p <= 1, or None")
+        need("repetition_penalty", 0 < self.repetition_penalty < math.inf, "a finite number > 0 (1: none)")
+
+    def penalised(self, logits: Array, seen: Array) -> Array:
+        """Logits, (B, V), after the repetition penalty for the tokens `seen`, (B, T); negative ones stand for nothing."""
+        if self.repetition_penalty == 1:
+            return logits
+        mask = np.zeros(logits.shape, bool)
+        rows, at = np.nonzero(seen >= 0)
+        mask[rows, seen[rows, at]] = True
+        changed = np.where(logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty)
+        return np.where(mask, changed, logits)
+
+    def probabilities(self, logits: Array) -> Array:
+        """The distribution that a token is drawn from, (..., V) in float64. Raises NotFiniteError for a NaN or +inf among the logits, or a row of
+        -inf."""
         scaled = logits.astype(np.float64)
-    else:
-        scaled = logits.astype(np.float64) / temperature
-    top = scaled.max(axis=-1, keepdims=True)
-    if not np.isfinite(top).all():
-        raise NotFiniteError("sample", "a row of logits has no finite maximum", got=top.ravel().tolist(), wanted="finite logits")
-    if temperature == 0:
-        return scaled.argmax(axis=-1)
-    if top_k is not None and top_k < scaled.shape[-1]:
-        least = np.partition(scaled, -top_k, axis=-1)[:, -top_k, None]
-        scaled[scaled < least] = -np.inf
-    p = np.exp(scaled - top)
-    p /= p.sum(axis=-1, keepdims=True)
-    if top_p is not None and top_p < 1:
-        order = np.argsort(-p, axis=-1, kind="stable")
-        ordered = np.take_along_axis(p, order, axis=-1)
-        ordered[np.cumsum(ordered, axis=-1) - ordered >= top_p] = 0
-        np.put_along_axis(p, order, ordered, axis=-1)
+        if self.temperature:
+            scaled /= self.temperature
+        top = scaled.max(axis=-1, keepdims=True)
+        if not np.isfinite(top).all():
+            raise NotFiniteError("sample", "a row of logits has no finite maximum", got=top.ravel().tolist(), wanted="finite logits")
+        if self.temperature == 0:
+            return np.asarray(scaled.argmax(axis=-1)[..., None] == np.arange(scaled.shape[-1]), np.float64)
+        if self.top_k is not None and self.top_k < scaled.shape[-1]:
+            least = np.partition(scaled, -self.top_k, axis=-1)[..., -self.top_k, None]
+            scaled[scaled < least] = -np.inf
+        p = np.exp(scaled - top)
+        p /= p.sum(axis=-1, keepdims=True)
+        if self.top_p is not None and self.top_p < 1:
+            order = np.argsort(-p, axis=-1, kind="stable")
+            ordered = np.take_along_axis(p, order, axis=-1)
+            ordered[np.cumsum(ordered, axis=-1) - ordered >= self.top_p] = 0
+            np.put_along_axis(p, order, ordered, axis=-1)
+        if self.min_p:
+            p[p < self.min_p * p.max(axis=-1, keepdims=True)] = 0
+        return p / p.sum(axis=-1, keepdims=True)
+
+
+def draw(p: Array, generator: Generator) -> Array:
+    """One number for each row of a distribution, (B, V) -> (B,) int64."""
     edges = np.cumsum(p, axis=-1)
     u = generator.uniform((len(p), 1)).astype(np.float64) * edges[:, -1:]
     return (edges <= u).sum(axis=-1)
+
+
+def sample(
+    logits: Array, generator: Generator, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+    min_p: float | None = None,
+) -> Array:  # fmt: skip
+    """One token for each row of logits, (B, V) -> (B,) int64. Settings and errors are those of `Sampling`; temperature=0 draws nothing."""
+    p = Sampling(temperature, top_k, top_p, min_p, call="sample").probabilities(logits)
+    return draw(p, generator) if temperature else p.argmax(axis=-1)

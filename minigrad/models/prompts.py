@@ -1,0 +1,51 @@
+"""What generation begins with: prompts, checked and made into one array; and a model without dropout."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.errors import DTypeError, IndexRangeError, ShapeError
+from minigrad.nn.module import Module
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Inside, dropout is off; afterwards every module is in the mode that it was in."""
+    training = [module for module in model.modules() if module.training] if model.training else []
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def checked_prompt(call: str, prompt: Any, vocab_size: int) -> tuple[Array, Array | None]:
+    """The prompt as int64, (T,) or (B, T); prompts of different lengths are padded with 0 at their start, and the (B,) amounts come with them.
+
+    Raises ShapeError, DTypeError or IndexRangeError.
+    """
+    if isinstance(prompt, list | tuple) and len({np.shape(row) for row in prompt}) > 1:
+        rows = [checked_prompt(call, row, vocab_size)[0] for row in prompt]
+        for row in rows:
+            if row.ndim != 1:
+                raise ShapeError(call, f"a prompt of shape {row.shape} among others", got=row.shape, wanted="(T,)")
+        longest = max(map(len, rows))
+        pad = np.array([longest - len(row) for row in rows])
+        return np.stack([np.pad(row, (n, 0)) for row, n in zip(rows, pad, strict=True)]), pad
+    tokens = np.asarray(prompt)
+    if tokens.ndim not in (1, 2) or tokens.size == 0:
+        raise ShapeError(call, f"a prompt of shape {tokens.shape}", got=tokens.shape, wanted="(T,) or (B, T)",
+                         hint="start with at least one token, such as a newline's")  # fmt: skip
+    if tokens.dtype.kind not in "iu":
+        raise DTypeError(call, f"a prompt of {tokens.dtype}", got=tokens.dtype, wanted="integers")
+    if tokens.min() < 0 or tokens.max() >= vocab_size:
+        bad = int(tokens.min() if tokens.min() < 0 else tokens.max())
+        raise IndexRangeError(call, f"token {bad} is outside 0..{vocab_size - 1}", got=bad, wanted=(0, vocab_size - 1))
+    return tokens.astype(np.int64), None

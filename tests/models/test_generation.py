@@ -1,0 +1,247 @@
+"""Batches of different lengths, penalties, stop strings, beams, and a draft model that does not change the distribution."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import minigrad
+from minigrad import Generator
+from minigrad.errors import ConfigError, IndexRangeError, ShapeError
+from minigrad.models import GPT, GPTConfig, Sampling, beam_search, generate_text, speculative_generate
+from minigrad.models.generation import accepted
+from minigrad.models.sampling import sample
+from minigrad.text import ByteTokenizer, CharTokenizer
+from tests.models.test_gpt import gpt, tokens
+
+PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 7]]
+
+
+def log_softmax(x):
+    x = x.astype(np.float64)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+# --- batches of different lengths
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_prompts_of_different_lengths_go_on_as_each_alone(use_cache):
+    model = gpt()
+    together = np.stack(list(model.generate(PROMPTS, 15, temperature=0, use_cache=use_cache)), axis=1)
+    alone = [list(model.generate(prompt, 15, temperature=0)) for prompt in PROMPTS]
+    assert together.tolist() == alone
+
+
+def test_padding_is_neither_seen_nor_counted():
+    model, x = gpt(), tokens(3, 9)
+    pad = np.array([0, 3, 8])
+    logits = model(x, pad=pad).numpy()
+    for row, n in enumerate(pad):
+        assert np.allclose(logits[row, n:], model(x[row : row + 1, n:]).numpy()[0], atol=1e-5)
+    caches = model.make_caches()
+    parts = [model(x[:, :4], caches=caches, pad=pad), model(x[:, 4:], caches=caches, pad=pad)]
+    joined = np.concatenate([part.numpy() for part in parts], axis=1)
+    assert all(np.allclose(joined[row, n:], logits[row, n:], atol=1e-5) for row, n in enumerate(pad))
+    with pytest.raises(ShapeError, match="pad"):
+        model(x, pad=[1, 2])
+
+
+def test_a_batch_of_different_lengths_goes_on_when_the_context_is_full():
+    model = gpt()
+    drawn = list(model.generate(PROMPTS, 60, seed=0))
+    assert len(drawn) == 60 and all(step.shape == (3,) for step in drawn)
+    cached = np.stack(list(model.generate(PROMPTS, 60, temperature=0)))
+    assert np.array_equal(cached, np.stack(list(model.generate(PROMPTS, 60, temperature=0, use_cache=False))))
+
+
+def test_a_bad_prompt_among_others_is_refused():
+    with pytest.raises(IndexRangeError, match="17"):
+        gpt().generate([[1, 2], [17]], 1)
+    with pytest.raises(ShapeError, match="prompt"):
+        gpt().generate([[1, 2], []], 1)
+    with pytest.raises(ShapeError, match="among"):
+        gpt().generate([[[1, 2]], [1]], 1)
+
+
+# --- sampling
+
+
+def test_min_p_leaves_those_near_the_likeliest():
+    logits = np.tile(np.log([[0.5, 0.3, 0.15, 0.05]]), (2000, 1))
+    for min_p, kept in ((0.05, 4), (0.2, 3), (0.5, 2), (0.7, 1), (1.0, 1)):
+        assert set(sample(logits, Generator(0), min_p=min_p)) == set(range(kept)), min_p
+
+
+def test_a_repetition_penalty_lowers_what_has_come_and_nothing_else():
+    how = Sampling(repetition_penalty=2.0)
+    logits = np.array([[4.0, -4.0, 1.0, 0.0], [4.0, -4.0, 1.0, 0.0]])
+    assert how.penalised(logits, np.array([[0, 1, 1], [-1, -1, 2]])).tolist() == [[2.0, -8.0, 1.0, 0.0], [4.0, -4.0, 0.5, 0.0]]
+    assert Sampling().penalised(logits, np.array([[0], [1]])) is logits
+    assert logits[0, 0] == 4.0
+
+
+def test_generation_with_a_strong_penalty_repeats_nothing_while_it_can():
+    model = gpt()
+    said = list(model.generate([1], 10, temperature=0, repetition_penalty=1e9))
+    assert len({1, *said}) == 11 and len(set(model.generate([1], 10, temperature=0))) < 10
+
+
+@pytest.mark.parametrize("bad", [{"min_p": -0.1}, {"min_p": 1.1}, {"repetition_penalty": 0.0}, {"repetition_penalty": np.inf}])
+def test_settings_that_make_no_sense_are_refused(bad):
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        gpt().generate([1], 1, **bad)
+
+
+# --- text
+
+
+class Scripted:
+    """A model that says what it is told to."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def generate(self, prompt, max_new_tokens, **sampling):
+        return iter(self.said[:max_new_tokens])
+
+
+@pytest.mark.parametrize(
+    ("stop", "wanted"),
+    [((), "hello wörld. the end"), ("the", "hello wörld. "), (["lo w", "ell"], "h"), ("end!", "hello wörld. the end"), ("h", "")],
+)
+def test_text_ends_before_the_first_stop_string(stop, wanted):
+    tokenizer = ByteTokenizer()
+    model = Scripted(tokenizer.encode("hello wörld. the end").tolist())
+    pieces = list(generate_text(model, tokenizer, "x", 100, stop=stop))
+    assert "".join(pieces) == wanted
+    assert all(pieces) and "\ufffd" not in "".join(pieces)
+    if not stop:
+        assert len(pieces) == len(wanted)  # each character as soon as it is whole
+
+
+def test_text_is_what_the_tokens_say():
+    tokenizer = CharTokenizer("abcdefghijklmnopq")
+    model = gpt()
+    text = "".join(generate_text(model, tokenizer, "abc", 30, seed=5, top_k=4))
+    assert text == tokenizer.decode(model.generate([0, 1, 2], 30, seed=5, top_k=4))
+    with pytest.raises(ConfigError, match="stop"):
+        generate_text(model, tokenizer, "abc", 3, stop=["a", ""])
+
+
+def test_bytes_that_never_become_a_character_come_at_the_end():
+    pieces = list(generate_text(Scripted([97, 195, 195]), ByteTokenizer(), "x", 3))
+    assert "".join(pieces) == "a\ufffd\ufffd"
+
+
+# --- beams
+
+
+def every_continuation(model, prompt, n, stop=None):
+    """All continuations of n tokens, or of fewer that end in `stop`, with their log-probabilities, best first."""
+    found = {}
+    for said in itertools.product(range(model.config.vocab_size), repeat=n):
+        cut = said[: said.index(stop) + 1] if stop in said else said
+        if cut not in found:
+            logp = log_softmax(model(np.array([[*prompt, *cut]])).numpy()[0])
+            found[cut] = sum(logp[len(prompt) - 1 + i, t] for i, t in enumerate(cut))
+    return sorted(found.items(), key=lambda item: -item[1])
+
+
+@pytest.mark.parametrize("stop", [None, 2])
+def test_wide_beams_find_the_most_probable_continuations(stop):
+    model = gpt(vocab_size=5)
+    wanted = every_continuation(model, [1, 2], 3, stop)
+    found = beam_search(model, [1, 2], 3, beams=30, stop_token=stop)
+    assert len(found) == 30
+    for beam, (said, logp) in zip(found, wanted[:30], strict=True):
+        assert tuple(beam.tokens) == said and beam.log_probability == pytest.approx(logp, abs=1e-4)
+
+
+def test_one_beam_is_greedy_and_more_are_no_worse():
+    model = gpt()
+    greedy = beam_search(model, [1, 2], 8, beams=1)
+    assert greedy[0].tokens == list(model.generate([1, 2], 8, temperature=0))
+    assert beam_search(model, [1, 2], 8, beams=8)[0].log_probability >= greedy[0].log_probability - 1e-6
+
+
+def test_a_length_penalty_favours_longer_beams():
+    model = gpt(vocab_size=5)
+    short, long = (beam_search(model, [1, 2], 6, beams=4, stop_token=2, length_penalty=a)[0] for a in (0.0, 3.0))
+    assert len(short.tokens) < len(long.tokens)
+
+
+def test_what_does_not_fit_is_refused():
+    model = gpt()
+    for call in (beam_search, lambda m, p, n: speculative_generate(m, m, p, n)):
+        with pytest.raises(ConfigError, match="block_size"):
+            call(model, [1, 2], 23)
+        with pytest.raises(ShapeError, match="one prompt"):
+            call(model, [[1, 2]], 3)
+        with pytest.raises(ConfigError, match="max_new_tokens"):
+            call(model, [1, 2], -1)
+    with pytest.raises(ConfigError, match="beams"):
+        beam_search(model, [1], 3, beams=0)
+    with pytest.raises(ConfigError, match="lookahead"):
+        speculative_generate(model, model, [1], 3, lookahead=0)
+    with pytest.raises(ConfigError, match="vocabulary"):
+        speculative_generate(model, gpt(vocab_size=5), [1], 3)
+
+
+# --- a draft model
+
+
+def test_a_draft_does_not_change_the_greedy_choice():
+    model, draft = gpt(), gpt(seed=1, n_layer=1)
+    for lookahead in (1, 3, 30):
+        said = list(speculative_generate(model, draft, [1, 2], 20, lookahead=lookahead, temperature=0))
+        assert said == list(model.generate([1, 2], 20, temperature=0))
+
+
+def test_accepted_tokens_are_distributed_as_the_model_says():
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(4), 3), rng.dirichlet(np.ones(4), 2)
+    q[0, 3] = 0.0
+    q /= q.sum(1, keepdims=True)
+    n, generator, pairs = 1500, Generator(3), np.zeros((4, 4))
+    for _ in range(n):
+        proposed = [int((np.cumsum(row) <= generator.uniform()).sum().clip(0, 3)) for row in q]
+        made = accepted(p, q, proposed, generator)
+        if len(made) == 1:  # the next place would be drawn in the next round, from the model's distribution there
+            made.append(int((np.cumsum(p[1]) <= generator.uniform()).sum().clip(0, 3)))
+        pairs[made[0], made[1]] += 1
+    wanted = n * np.outer(p[0], p[1])
+    assert ((pairs - wanted) ** 2 / wanted).sum() < 37.7  # chi-square of 15 degrees of freedom: 1 in 1000
+
+
+def test_speculative_tokens_are_distributed_as_the_models_own():
+    model, draft = gpt(vocab_size=3, n_layer=1, block_size=8), gpt(seed=1, vocab_size=3, n_layer=1, block_size=8)
+    n, counts = 400, np.zeros((3, 3))
+    generator_seed = itertools.count()
+    for _ in range(n):
+        a, b = speculative_generate(model, draft, [1, 2], 2, lookahead=2, temperature=1.5, seed=next(generator_seed))
+        counts[a, b] += 1
+    wanted = np.zeros((3, 3))
+    for a in range(3):
+        logits = model(np.array([[1, 2, a]])).numpy()[0] / 1.5
+        first, second = np.exp(log_softmax(logits[1])), np.exp(log_softmax(logits[2]))
+        wanted[a] = n * first[a] * second
+    assert ((counts - wanted) ** 2 / wanted).sum() < 26.1  # 8 degrees of freedom: 1 in 1000
+
+
+def test_a_perfect_draft_saves_runs_of_the_model():
+    model = gpt()
+    runs = []
+    forward = model.forward
+    model.forward = lambda *args, **settings: (runs.append(1), forward(*args, **settings))[1]
+    twin = gpt()
+    assert len(list(speculative_generate(model, twin, [1, 2], 20, lookahead=4, seed=0))) == 20
+    assert len(runs) == 4
+
+
+def test_dropout_is_off_while_generating_and_on_again_after():
+    minigrad.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=9, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.5))
+    assert beam_search(model, [1], 4) == beam_search(model, [1], 4)
+    assert all(module.training for module in model.modules())
