@@ -9,5 +9,6 @@ It may import floors 0-4 only; the core never imports it.
 """
 
 from minigrad.compiler.environment import environment as environment
+from minigrad.compiler.export import export as export
 from minigrad.compiler.jit import Step as Step, jit as jit
 from minigrad.compiler.native import NativeError as NativeError

@@ -43,7 +43,7 @@ class CompiledReplay:
         self._select()
         blas = find_blas()
         emitter = Emitter(self.phases, "int64_t" if blas is None or blas.wide else "int")
-        self.source, self._slots = emitter.source, emitter.slots
+        self.source, self.slots = emitter.source, emitter.slots
         started = time.perf_counter()
         self.built = native.build(self.source)
         self.build_seconds = time.perf_counter() - started
@@ -90,19 +90,19 @@ class CompiledReplay:
         same = shared_inside_chains(self.phases, {r: s for r, s in mine.items() if r not in apart}, sizes, self._moments())
         offsets, total = pack({r: s for r, s in mine.items() if r not in apart and r not in same}, sizes)
         offsets.update((r, offsets[other]) for r, other in same.items())
-        self.arena_bytes = total
+        self.arena_bytes, self.arena_offsets = total, offsets
         self._arena = np.empty(total + ALIGNMENT, np.uint8)
         base = _address(self._arena)
         base += -base % ALIGNMENT
         self._root_address = {r: base + at for r, at in offsets.items()}
         self._offsets = {i: layout.offset(i) for i in layout.stand_in}
-        self.table = np.zeros(max(len(self._slots), 1), np.uint64)
+        self.table = np.zeros(max(len(self.slots), 1), np.uint64)
         self._table_address = _address(self.table)
         self._root_address.update((i, _address(a)) for i, a in self._hold.items())
         self._views: dict[int, Array] = {}
         self._inputs = [v.index for v in values if v.source == "input"]
         self._new_gradients()
-        for i in self._slots:
+        for i in self.slots:
             if (root := layout.root[i]) in self._root_address:
                 self._point(i, self._root_address[root])
         needed = {i for n in self.parts if isinstance(n, int) for i in chain(self.program.lines[n].reads(), self.program.lines[n].made())}
@@ -153,17 +153,17 @@ class CompiledReplay:
             self._gradients.append(array)
             self._root_address[self.layout.root[i]] = _address(array)
         self._views.clear()
-        for i in self._slots:
+        for i in self.slots:
             if (root := self.layout.root[i]) in self._root_address:
                 self._point(i, self._root_address[root])
 
     def _point(self, i: int, root_address: int) -> None:
-        self.table[self._slots[i]] = root_address + self._offsets[i]
+        self.table[self.slots[i]] = root_address + self._offsets[i]
 
     def rebind(self, bound: Mapping[int, Array]) -> None:
         """Take over other arrays for states: after a parameter got another array."""
         self._views.clear()
-        for i in self._slots:
+        for i in self.slots:
             root = self.layout.root[i]
             if root in bound and root not in self._inputs:
                 if bound[root].strides != self.layout.roots[root].strides:
@@ -196,7 +196,7 @@ class CompiledReplay:
             self._new_gradients()
         self._bound = bound
         hold = []
-        layout, table, slots = self.layout, self.table, self._slots
+        layout, table, slots = self.layout, self.table, self.slots
         for i in self._dynamic():
             a = bound[i]
             if not a.flags.c_contiguous:
@@ -219,7 +219,7 @@ class CompiledReplay:
     def _dynamic(self) -> list[int]:
         if not hasattr(self, "_dependents"):
             moving = [*self._inputs]
-            self._dependents = {i: [j for j in self._slots if self.layout.root[j] == i] for i in moving}
+            self._dependents = {i: [j for j in self.slots if self.layout.root[j] == i] for i in moving}
         return self._inputs
 
     def _call_back(self, number: int) -> None:

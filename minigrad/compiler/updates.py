@@ -57,33 +57,46 @@ def _clip(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
 
 @lowers("adam_")
 def _adam(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    changes: int = line.params["changes"]
-    step, m, v = (index(x) for x in line.operands[:3])
-    params = [index(x) for x in line.operands[3:changes]]
-    settings, gradients = index(line.operands[changes]), [index(x) for x in line.operands[changes + 1 :]]
-    if not _flat(layout, [m, v, *params, *gradients]) or len(params) != len(gradients):
-        return None
-    scalars = layout.scratch((8,), np.float32)
-    first = Builder(layout, line, number)
-    first.use(step, "step", write=True), first.use(settings, "set"), first.use(scalars, "c", write=True)
-    body = """(void)lo, (void)hi; *step += 1;
+    scalars = """*step += 1;
     double lr = set[0], b1 = set[1], b2 = set[2], eps = set[3], decay = set[4], t = (double)*step, root = sqrt(1 - pow(b2, t));
     c[0] = b1, c[1] = 1 - b1, c[2] = b2, c[3] = 1 - b2, c[4] = eps * root, c[5] = lr * root / (1 - pow(b1, t));
     c[6] = 1 - lr * decay, c[7] = decay;"""
-    one = first.kernel("adam_scalars", body, 1, 1, solo=True)
+    piece = f"adam_piece(ps[i] + at, gs[i] + at, m0 + w[3], m1 + w[3], w[2], c, {int(line.params['decoupled'])});"
+    return _update(layout, line, number, 2, scalars, piece)
+
+
+@lowers("sgd_")
+def _sgd(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    scalars = "*step += 1;\n    c[0] = set[0], c[1] = set[1], c[2] = *step == 1 ? 1 : 1 - set[2], c[3] = set[3];"
+    piece = f"sgd_piece(ps[i] + at, gs[i] + at, m0 + w[3], w[2], c, {int(line.params['nesterov'])});"
+    return _update(layout, line, number, 1, scalars, piece)
+
+
+def _update(layout: Layout, line: Line, number: int, moments: int, scalars: str, piece: str) -> list[Kernel] | None:
+    """Operands are the step count, flat moments, parameters, settings, gradients. First the few numbers that all share, then all pieces."""
+    changes: int = line.params["changes"]
+    values = [index(x) for x in line.operands]
+    step, flat, params = values[0], values[1 : 1 + moments], values[1 + moments : changes]
+    settings, gradients = values[changes], values[changes + 1 :]
+    if not _flat(layout, [*flat, *params, *gradients]) or len(params) != len(gradients):
+        return None
+    shared = layout.scratch((8,), np.float32)
+    first = Builder(layout, line, number)
+    first.use(step, "step", write=True), first.use(settings, "set"), first.use(shared, "c", write=True)
+    one = first.kernel(f"{line.op.name}scalars", f"(void)lo, (void)hi; {scalars}", 1, 1, solo=True)
     sizes = [layout.stand_in[p].size for p in params]
     starts = np.cumsum([0, *sizes]).tolist()
     rows = [(i, at, n, starts[i] + at) for i, at, n in _pieces(sizes)]
     k = Builder(layout, line, number)
-    k.use(scalars, "c")
+    k.use(shared, "c")
     ps = [k.use(p, f"p{i}", write=True) for i, p in enumerate(params)]
     gs = [k.use(g, f"g{i}") for i, g in enumerate(gradients)]
-    k.use(m, "m", write=True), k.use(v, "v", write=True)
-    name = f"adam_pieces_{number}"
-    loop = (f"float *const ps[] = {{{', '.join(ps)}}};\n    const float *const gs[] = {{{', '.join(gs)}}};\n"
-            f"    for (int64_t u = lo; u < hi; u++) {{\n        const int64_t *w = {name}[u], i = w[0], at = w[1];\n"
-            f"        adam_piece(ps[i] + at, gs[i] + at, m + w[3], v + w[3], w[2], c, {int(line.params['decoupled'])});\n    }}")  # fmt: skip
-    return [one, k.kernel("adam", loop, len(rows), 12 * starts[-1], helper=_table(name, rows), solo=True)]
+    for i, m in enumerate(flat):
+        k.use(m, f"m{i}", write=True)
+    name = f"pieces_{number}"
+    arrays = f"float *const ps[] = {{{', '.join(ps)}}};\n    const float *const gs[] = {{{', '.join(gs)}}};"
+    loop = f"{arrays}\n    for (int64_t u = lo; u < hi; u++) {{\n        const int64_t *w = {name}[u], i = w[0], at = w[1];\n        {piece}\n    }}"
+    return [one, k.kernel(line.op.name.rstrip("_"), loop, len(rows), 12 * starts[-1], helper=_table(name, rows), solo=True)]
 
 
 def _flat(layout: Layout, values: list[int]) -> bool:

@@ -6,17 +6,17 @@ import pytest
 from minigrad import Tensor, manual_seed
 from minigrad.compiler import jit
 from minigrad.models.gpt import GPT, GPTConfig
-from minigrad.optim import AdamW, clip_grad_norm_
+from minigrad.optim import SGD, Adam, AdamW, clip_grad_norm_
 
 V, B, T = 17, 4, 12
 EPS = float(np.finfo(np.float32).eps)
 
 
-def trained(wrap, steps=50, dropout=0.0, max_norm=1.0):
+def trained(wrap, steps=50, dropout=0.0, max_norm=1.0, make=lambda params: AdamW(params, lr=1e-3, weight_decay=0.1)):
     """(losses, parameters, gradients, moments) after some steps of a small GPT whose step went through `wrap`."""
     manual_seed(3)
     model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=2, n_head=2, n_embd=16, dropout=dropout))
-    optimizer = AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    optimizer = make(model.parameters())
 
     def step(x, y):
         optimizer.zero_grad()
@@ -33,7 +33,7 @@ def trained(wrap, steps=50, dropout=0.0, max_norm=1.0):
         losses.append(step(Tensor(tokens[:, :-1]), Tensor(tokens[:, 1:])).item())
     params = list(model.parameters())
     state = optimizer.state_dict()["state"]
-    moments = [np.asarray(s[name]) for s in state.values() for name in ("exp_avg", "exp_avg_sq")]
+    moments = [np.asarray(m) for s in state.values() for name, m in s.items() if name != "step"]
     return [np.array(losses)], [p.numpy() for p in params], [p.grad.numpy() for p in params], moments
 
 
@@ -79,3 +79,16 @@ def test_a_compiled_step_wants_less_memory_than_seven_tenths_of_its_values():
     backend = steps[0]._last.backend
     values = sum(v.size * v.dtype.itemsize for v in backend.original.values if v.source == "temporary")
     assert backend.arena_bytes <= 0.7 * values
+
+
+OTHERS = [lambda p: Adam(p, lr=1e-3, weight_decay=0.1), lambda p: SGD(p, lr=1e-3), lambda p: SGD(p, lr=1e-3, momentum=0.9, weight_decay=0.1),
+          lambda p: SGD(p, lr=1e-3, momentum=0.9, nesterov=True), lambda p: SGD(p, lr=1e-3, momentum=0.9, dampening=0.5)]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", OTHERS, ids=["adam", "sgd", "momentum", "nesterov", "dampening"])
+def test_the_other_optimizers_in_c_are_eager(make):
+    steps = []
+    got = trained(lambda step: steps.append(jit(step, backend="c")) or steps[0], 6, make=make)
+    assert "through numpy" not in steps[0].explain()
+    for g, w in zip(got, trained(lambda step: step, 6, make=make), strict=True):
+        assert max(float(np.abs(a - b).max()) for a, b in zip(g, w, strict=True)) <= 64 * EPS * max(1.0, max(float(np.abs(b).max()) for b in w))

@@ -3,13 +3,15 @@
 import os
 import stat
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minigrad import Tensor
-from minigrad.compiler import jit, native
+from minigrad.compiler import environment, jit, native
 from minigrad.compiler.blas import find_blas
+from minigrad.compiler.lower import LOWERINGS
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +106,13 @@ def test_nothing_is_printed_when_all_is_well():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         three_calls()
+
+
+def test_the_table_of_what_has_c_names_every_op_that_has():
+    table = (Path(__file__).parents[2] / "docs" / "compiler.md").read_text()
+    assert [name for name in LOWERINGS if name not in table] == []
+
+
+def test_what_is_found_on_the_machine_is_told_without_changing_it(own_cache):
+    facts = environment()
+    assert {"BLAS", "compiler", "flags", "threads", "cache"} <= set(facts) and str(own_cache) in facts["cache"]

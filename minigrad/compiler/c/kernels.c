@@ -261,10 +261,24 @@ static inline double sum_of_squares(const float *x, int64_t n) {
 BODY adam_piece(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, float *RESTRICT v, int64_t n, const float *RESTRICT c, int decoupled) {
     float b1 = c[0], a1 = c[1], b2 = c[2], a2 = c[3], eps = c[4], rate = c[5], keep = decoupled ? c[6] : 1.f, decay = decoupled ? 0.f : c[7];
     for (int64_t i = 0; i < n; i++) {
-        float w = p[i] * keep, q = decoupled ? g[i] : g[i] + decay * p[i];
+        float w = p[i] * keep, q = decay == 0 ? g[i] : g[i] + decay * p[i];
         float mi = m[i] * b1 + q * a1, vi = v[i] * b2 + q * q * a2;
         m[i] = mi, v[i] = vi;
         p[i] = w - mi / (sqrtf(vi) + eps) * rate;
+    }
+}
+
+/* c: lr, momentum, the gradient's share in the momentum, decay. */
+BODY sgd_piece(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, int64_t n, const float *RESTRICT c, int nesterov) {
+    float lr = c[0], momentum = c[1], share = c[2], decay = c[3];
+    if (momentum == 0) {
+        for (int64_t i = 0; i < n; i++) p[i] -= lr * (decay == 0 ? g[i] : g[i] + decay * p[i]);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        float q = decay == 0 ? g[i] : g[i] + decay * p[i], v = m[i] * momentum + q * share;
+        m[i] = v;
+        p[i] -= lr * (nesterov ? q + momentum * v : v);
     }
 }
 
