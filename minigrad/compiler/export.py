@@ -18,7 +18,7 @@ from minigrad.errors import ConfigError
 from minigrad.tensor import Tensor
 
 _HEADER = """/* A step compiled by minigrad. p: {slots} addresses, which main.c shows how to fill in. Runs phases first .. last - 1 on `threads`
-   threads; not 0 if an index was out of its range. bind_blas (optional): the addresses of cblas_sgemm and of functions that set and get its threads. */
+   threads; not 0 if an index was out of its range. bind_blas (optional): cblas_sgemm and functions that set and get its threads. */
 enum {{ STEP_SLOTS = {slots}, STEP_PHASES = {phases} }};
 int step(void *const *p, int first, int last, int threads);
 void bind_blas(void *sgemm, void *set_threads, void *get_threads);
