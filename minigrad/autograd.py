@@ -100,7 +100,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 # --- nodes
 
-_ENGINE = ("autograd", "primitive", "ops", "tensor", "functional")
+_ENGINE = ("autograd", "primitive", "ops", "tensor", "functional", "compiler")
 _number = itertools.count().__next__
 _internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
 

@@ -6,7 +6,6 @@ Python number, or an array made from something that changed - is a CaptureError 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from minigrad import ops
+from minigrad.autograd import user_line
 from minigrad.compiler.program import Line, Program, Ref, Source, Value
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError
 from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
-
-_INSIDE = tuple(f"{__name__.split('.')[0]}.{part}" for part in ("autograd", "primitive", "ops", "tensor", "functional", "compiler"))
 
 
 @dataclass
@@ -61,7 +59,7 @@ class Recording:
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         """Run the op; `done` follows."""
-        where = _where()
+        where = str(user_line())
         for x in arrays:
             if isinstance(x, np.ndarray) and id(x) in self._numbers:
                 continue
@@ -74,7 +72,7 @@ class Recording:
     def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
         """Write the call down, and the casts that the door made before and after it."""
         arrays, out = self._pending
-        where = _where()
+        where = str(user_line())
         refs = tuple(self._operand(x, a, where) for x, a in zip(operands, arrays, strict=True))
         numbers: list[int | None] = []
         for raw, tensor in zip((out,) if op.outputs == 1 else out, outputs, strict=True):
@@ -91,7 +89,7 @@ class Recording:
 
     def reading(self, tensor: Tensor, how: str) -> None:
         """A value is about to leave the tensors: the recording could not follow it."""
-        where = _where()
+        where = str(user_line())
         raise CaptureError("jit", f"{how} reads a value while the step is recorded; a replay would not see it change", where=where, got=how,
                            hint="return the tensor and read it outside the step; choose between values with where()")  # fmt: skip
 
@@ -133,14 +131,6 @@ class Recording:
     def find(self, array: Array) -> int | None:
         """The number of an array that the recording met."""
         return self._numbers.get(id(array))
-
-
-def _where() -> str:
-    """file:line of the nearest caller outside the engine and this package."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(_INSIDE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 @dataclass
