@@ -1,0 +1,125 @@
+"""How good is a model? Log-probabilities, perplexity with a stride, bits per character, accuracy.
+
+    found = perplexity(model, tokens, block_size=256, stride=64)
+    print(found.nats, found.perplexity, found.tokens)
+
+A model is anything that takes tokens (B, T) and gives logits (B, T, V). Dropout is off meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad import functional as F
+from minigrad.autograd import no_grad
+from minigrad.dtypes import Array
+from minigrad.errors import ConfigError, DataError
+from minigrad.nn.module import Module
+from minigrad.tensor import Tensor
+from minigrad.text import Tokenizer
+
+__all__ = ["Perplexity", "accuracy", "bits_per_character", "log_probabilities", "perplexity"]
+
+
+class Perplexity(NamedTuple):
+    """The mean loss in nats per token, exp of it, and how many tokens it is the mean of."""
+
+    nats: float
+    perplexity: float
+    tokens: int
+
+
+def log_probabilities(model: Module, tokens: Any) -> Array:
+    """log p(token | those before it) for every token but the first of each row: (B, T) -> (B, T - 1), float64."""
+    tokens = np.asarray(tokens)
+    return -_losses(model, tokens[:, :-1], tokens[:, 1:]).astype(np.float64)
+
+
+def perplexity(
+    model: Module, tokens: Any, *, block_size: int, stride: int | None = None, batch_size: int = 16
+) -> Perplexity:
+    """exp(mean of -log p(token | up to block_size tokens before it)) over every token of a text (N,) but the first, each counted once.
+
+    A window of block_size moves on by `stride`, and only what it newly sees counts, so each token but those of the first window has at least
+    block_size - stride tokens before it. stride = block_size, the default, is the quickest; a smaller one is fairer and takes block_size / stride
+    times as long. Raises ConfigError for a stride that leaves gaps, DataError for a text of less than two tokens.
+    """
+    tokens = np.asarray(tokens)
+    stride = block_size if stride is None else stride
+    if not 1 <= stride <= block_size or batch_size < 1:
+        raise ConfigError("perplexity", f"block_size={block_size}, stride={stride}, batch_size={batch_size}", got=stride,
+                          wanted="1 <= stride <= block_size and batch_size >= 1")  # fmt: skip
+    if tokens.ndim != 1 or len(tokens) < 2:
+        raise DataError("perplexity", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted="(N,) with N >= 2")
+    T = min(block_size, len(tokens) - 1)
+    total = 0.0
+    spans = list(_spans(len(tokens) - 1, T, stride))
+    for first in range(0, len(spans), batch_size):
+        chosen = spans[first : first + batch_size]
+        at = np.array([start for start, _ in chosen])[:, None] + np.arange(T + 1)
+        windows = tokens[at]  # (B, T + 1)
+        losses = _losses(model, windows[:, :-1], windows[:, 1:])
+        counted = np.arange(T) >= T - np.array([new for _, new in chosen])[:, None]
+        total += float(losses[counted].sum(dtype=np.float64))
+    nats = total / (len(tokens) - 1)
+    return Perplexity(nats, math.exp(nats), len(tokens) - 1)
+
+
+def _spans(targets: int, T: int, stride: int) -> Iterator[tuple[int, int]]:
+    """(start of the window, how many of its last targets are new). The last window ends with the text."""
+    done = 0
+    while done < targets:
+        end = min(done + (stride if done else T), targets)
+        yield end - T, end - done
+        done = end
+
+
+def bits_per_character(
+    model: Module, tokenizer: Tokenizer, text: str, *, block_size: int, stride: int | None = None, batch_size: int = 16
+) -> float:
+    """The mean bits that the model needs to write a character of `text`: comparable between models of different tokenizers.
+
+    -log2 p of all tokens but the first, divided by the characters that they spell. See `perplexity` for the settings.
+    """
+    tokens = tokenizer.encode(text)
+    found = perplexity(model, tokens, block_size=block_size, stride=stride, batch_size=batch_size)
+    return found.nats * found.tokens / math.log(2) / len(tokenizer.decode(tokens[1:]))
+
+
+def accuracy(model: Module, batches: Iterable[tuple[Any, Any]]) -> float:
+    """The share of targets that are the model's likeliest; -100 does not count. batches: (x, y) with y of the shape of logits without the last axis.
+
+    Raises DataError if there is no target at all.
+    """
+    right = total = 0
+    for x, y in batches:
+        y = np.asarray(y)
+        counted = y != -100
+        right += int((_logits(model, x).numpy().argmax(axis=-1) == y)[counted].sum())
+        total += int(counted.sum())
+    if not total:
+        raise DataError("accuracy", "there is no target to judge by", got=0, wanted=">= 1", hint="an iterator may have been used up")
+    return right / total
+
+
+def _logits(model: Module, x: Any) -> Tensor:
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with no_grad():
+            logits: Tensor = model(x)
+            return logits
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _losses(model: Module, x: Array, y: Array) -> Array:
+    """The cross-entropy of each target, (B, T)."""
+    with no_grad():
+        return F.cross_entropy(_logits(model, x), y, reduction="none").numpy()

@@ -1,0 +1,197 @@
+"""Training a part of a model: freezing by pattern, and low-rank adapters (LoRA).
+
+    names = add_lora(model, rank=8)                       # everything else is frozen
+    optimizer = AdamW(trainable(model), lr=1e-3)
+    minigrad.save("adapter.mgrd", lora_state(model))      # the adapter alone
+    load_lora(other, minigrad.load("adapter.mgrd"))
+    merge_lora(model)                                     # one model again, without adapters
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from minigrad.autograd import no_grad
+from minigrad.dtypes import name as dtype_name
+from minigrad.errors import ConfigError, StateDictError
+from minigrad.nn import Linear, MultiHeadAttention, init
+from minigrad.nn.module import Module, ModuleDict, Parameter
+from minigrad.tensor import Tensor
+
+__all__ = ["LoRA", "add_lora", "freeze", "load_lora", "lora_state", "merge_lora", "trainable", "unfreeze"]
+
+
+def freeze(model: Module, *patterns: str) -> list[str]:
+    """Let the parameters whose names fit a pattern ("wte.*", "h.[01].*", "*") gather no gradients any more; returns the names.
+
+    Raises ConfigError for a pattern that no name fits.
+    """
+    return _set(model, "freeze", patterns, False)
+
+
+def unfreeze(model: Module, *patterns: str) -> list[str]:
+    """The reverse of `freeze`."""
+    return _set(model, "unfreeze", patterns, True)
+
+
+def _set(model: Module, call: str, patterns: Sequence[str], requires_grad: bool) -> list[str]:
+    named = dict(model.named_parameters())
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in named):
+            raise ConfigError(call, f"no parameter's name fits {pattern!r}", got=pattern, wanted=list(named),
+                              hint=f"names are like {list(named)[:3]}")  # fmt: skip
+    chosen = [name for name in named if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    for name in chosen:
+        named[name].requires_grad_(requires_grad)
+        named[name].grad = None
+    return chosen
+
+
+def trainable(model: Module) -> Iterator[tuple[str, Parameter]]:
+    """Name and parameter of what is not frozen: what an optimizer takes."""
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+
+
+class LoRA(Module):
+    """What is added to a weight W (out, in) of rank r at most: W + scale b a.   a: (rank, in), b: (out, rank), 0 at first; scale = alpha / rank.
+
+    From Hu et al. 2022, arXiv:2106.09685.
+    """
+
+    def __init__(self, shape: tuple[int, int], rank: int, alpha: float) -> None:
+        self.a = init.uniform_(Parameter(np.zeros((rank, shape[1]), np.float32)), -1 / math.sqrt(shape[1]), 1 / math.sqrt(shape[1]))
+        self.b = Parameter(np.zeros((shape[0], rank), np.float32))
+        self.scale = Tensor(alpha / rank)
+        self.register_buffer("scale", self.scale)  # part of what is saved
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """weight + scale b a."""
+        return weight + (self.b @ self.a) * self.scale
+
+    def extra_repr(self) -> str:
+        return f"{(self.b.shape[0], self.a.shape[1])}, rank={self.a.shape[0]}"
+
+
+class _Adapted(Module):
+    """The part of an adapted layer's class that computes with W + scale b a in place of W. What is trained is in `lora`, by the weight's name."""
+
+    lora: ModuleDict
+
+    def forward(self, *args: Any, **settings: Any) -> Any:
+        """The layer's own forward, with adapted weights."""
+        own = {name: vars(self)[name] for name in self.lora}
+        vars(self).update({name: adapter(own[name]) for name, adapter in self.lora.items()})
+        try:
+            return super().forward(*args, **settings)  # that of the layer's class, which comes next
+        finally:
+            vars(self).update(own)
+
+
+def _adapted(layer: type[Module]) -> type[Module]:
+    return type(layer.__name__, (_Adapted, layer), {"__doc__": layer.__doc__})
+
+
+def _weights(model: Module) -> Iterator[tuple[str, Module, str]]:
+    """(full name, layer, name in the layer) of every matrix that can be adapted: those of Linear and MultiHeadAttention."""
+    for prefix, module in model.named_modules():
+        if isinstance(module, Linear | MultiHeadAttention):
+            for name, p in module.named_parameters(recurse=False):
+                if p.ndim == 2:
+                    yield f"{prefix}.{name}" if prefix else name, module, name
+
+
+def _adapt(layer: Module, name: str, lora: LoRA) -> None:
+    if not isinstance(layer, _Adapted):
+        # As torch's parametrizations do: the layer stays the same object under the same name, so nothing around it has to know.
+        layer.__class__ = _adapted(type(layer))
+        setattr(layer, "lora", ModuleDict())  # noqa: B010
+    _adapters(layer)[name] = lora
+
+
+def add_lora(model: Module, rank: int = 8, alpha: float | None = None, targets: str | Sequence[str] = "*") -> list[str]:
+    """Give the weights whose names fit a pattern an adapter each, and freeze all other parameters; returns the names of the weights.
+
+    alpha: the adapters count alpha / rank; 2 rank unless given.   targets: patterns, say "*.attn.*", of the weights of Linear and MultiHeadAttention.
+    At first the model computes what it did before. Raises ConfigError for a rank < 1, a pattern that fits nothing, or a weight with an adapter.
+    """
+    if not isinstance(rank, int) or rank < 1:
+        raise ConfigError("add_lora", f"rank={rank!r}", got=rank, wanted="an integer >= 1")
+    patterns, weights = [targets] if isinstance(targets, str) else list(targets), list(_weights(model))
+    for pattern in patterns:
+        if not any(fnmatchcase(full, pattern) for full, _, _ in weights):
+            raise ConfigError("add_lora", f"no weight of a Linear or MultiHeadAttention fits {pattern!r}", got=pattern,
+                              wanted=[full for full, _, _ in weights])  # fmt: skip
+    chosen = [w for w in weights if any(fnmatchcase(w[0], pattern) for pattern in patterns)]
+    for full, layer, name in chosen:
+        if name in _adapters(layer):
+            raise ConfigError("add_lora", f"{full} has an adapter already", got=full, wanted="a weight without one", hint="merge_lora(model) first")
+    model.requires_grad_(False)
+    for _, layer, name in chosen:
+        rows, columns = getattr(layer, name).shape
+        _adapt(layer, name, LoRA((rows, columns), rank, 2 * rank if alpha is None else alpha))
+    for adapter in (m for m in model.modules() if isinstance(m, LoRA)):
+        adapter.requires_grad_(True)
+    return [full for full, _, _ in chosen]
+
+
+def _adapters(layer: Module) -> ModuleDict:
+    return layer.lora if isinstance(layer, _Adapted) else ModuleDict()
+
+
+def _is_adapter(name: str) -> bool:
+    return ".lora." in f".{name}"
+
+
+def lora_state(model: Module) -> dict[str, Tensor]:
+    """The adapters alone, by name, for `save`. Raises ConfigError if there are none."""
+    state = {name: t for name, t in model.state_dict().items() if _is_adapter(name)}
+    if not state:
+        raise ConfigError("lora_state", "the model has no adapters", got=type(model).__name__, wanted="a model after add_lora")
+    return state
+
+
+def load_lora(model: Module, state: Mapping[str, Any]) -> list[str]:
+    """Take over adapters, making those that the model lacks, with the rank they have; returns the names of the weights.
+
+    Raises StateDictError, with the model unchanged, for an adapter of a weight that the model has not, or has in another shape.
+    """
+    weights = {full: (layer, name) for full, layer, name in _weights(model)}
+    found = {}
+    for key in state:
+        if not key.endswith(".a"):
+            continue
+        before, _, name = ("." + key.removesuffix(".a")).rpartition(".lora.")
+        full = f"{before}.{name}".lstrip(".")
+        a, b = (np.asarray(state[key.removesuffix("a") + part]) for part in "ab")
+        if full not in weights or getattr(weights[full][0], name).shape != (b.shape[0], a.shape[1]):
+            raise StateDictError("load_lora", f"an adapter of {full} {b.shape[0], a.shape[1]}, {dtype_name(a.dtype)}, does not fit", got=full,
+                                 wanted=list(weights), hint="it was made for another model")  # fmt: skip
+        found[full] = a.shape[0]
+    for full, rank in found.items():
+        layer, name = weights[full]
+        if name not in _adapters(layer) or _adapters(layer)[name].a.shape[0] != rank:
+            rows, columns = getattr(layer, name).shape
+            _adapt(layer, name, LoRA((rows, columns), rank, rank))
+    model.load_state_dict({**model.state_dict(), **state})
+    return list(found)
+
+
+def merge_lora(model: Module) -> list[str]:
+    """Add every adapter to its weight and take it away; returns the names of the weights. What was frozen stays so: see `unfreeze`."""
+    merged = []
+    for full, layer, name in list(_weights(model)):
+        if name in _adapters(layer):
+            weight = getattr(layer, name)
+            with no_grad():
+                weight.assign(_adapters(layer)[name](weight))
+            merged.append(full)
+    for module in model.modules():
+        if isinstance(module, _Adapted):
+            del module.lora
+            module.__class__ = type(module).__mro__[2]
+    return merged

@@ -1,0 +1,132 @@
+"""Freezing by pattern, and low-rank adapters: injected, trained, saved alone, loaded, merged."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import minigrad
+from minigrad import Tensor, finetune, nn, optim
+from minigrad.errors import ConfigError, StateDictError
+from minigrad.models import GPT, GPTConfig
+
+
+def gpt(seed=0):
+    minigrad.manual_seed(seed)
+    return GPT(GPTConfig(vocab_size=11, block_size=12, n_layer=2, n_head=2, n_embd=16))
+
+
+X = np.random.default_rng(0).integers(0, 11, (4, 9))
+
+
+def train(model, steps=15):
+    optimizer = optim.AdamW(finetune.trainable(model), lr=0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model.loss(X[:, :-1], X[:, 1:])
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+def test_frozen_parameters_stand_still_and_the_others_learn():
+    model = gpt()
+    assert finetune.freeze(model, "wte.*", "h.0.*")[0] == "wte.weight"
+    before = model.state_dict()
+    train(model, 3)
+    changed = {name for name, t in model.state_dict().items() if not np.array_equal(t.data, before[name].data)}
+    assert changed == {name for name in before if not name.startswith(("wte.", "h.0."))}
+    assert finetune.unfreeze(model, "wte.weight") == ["wte.weight"]
+    assert {name for name, _ in finetune.trainable(model)} == changed | {"wte.weight"}
+    with pytest.raises(ConfigError, match="wtf"):
+        finetune.freeze(model, "wtf.*")
+
+
+def test_an_adapter_changes_nothing_at_first_then_learns_while_the_model_stands_still():
+    model = gpt()
+    logits, before = model(X).numpy().copy(), model.state_dict()
+    names = finetune.add_lora(model, rank=2)
+    assert len(names) == 8 and "h.1.attn.in_proj_weight" in names
+    assert np.array_equal(model(X).numpy(), logits)
+    first, last = model.loss(X[:, :-1], X[:, 1:]).item(), train(model)
+    assert last < first - 0.1
+    after = model.state_dict()
+    assert all(np.array_equal(after[name].data, t.data) for name, t in before.items())
+    assert all(".lora." in name for name, _ in finetune.trainable(model))
+    assert sum(p.data.size for _, p in finetune.trainable(model)) == 2 * 2 * (16 + 48 + 16 + 16 + 16 + 64 + 64 + 16)
+
+
+def test_the_adapted_weight_is_w_plus_scaled_b_a():
+    layer = nn.Sequential(nn.Linear(5, 3))
+    finetune.add_lora(layer, rank=2, alpha=6.0)
+    state = {name: np.random.default_rng(1).normal(size=t.shape) for name, t in layer.state_dict().items() if "scale" not in name}
+    layer.load_state_dict(state, strict=False)
+    x = np.random.default_rng(2).normal(size=(4, 5)).astype(np.float32)
+    weight = state["0.weight"] + 3.0 * state["0.lora.weight.b"] @ state["0.lora.weight.a"]
+    assert np.allclose(layer(Tensor(x)).numpy(), x @ weight.T + state["0.bias"], atol=1e-5)
+    assert layer[0].weight.numpy() == pytest.approx(state["0.weight"], abs=1e-6)
+
+
+def test_a_merged_model_computes_the_same_without_adapters():
+    model = gpt()
+    names = finetune.add_lora(model, rank=3, targets=["*.attn.*", "h.1.mlp.c_fc.weight"])
+    train(model)
+    logits = model(X).numpy()
+    assert finetune.merge_lora(model) == names
+    assert np.allclose(model(X).numpy(), logits, atol=1e-5)
+    assert type(model.h[0].attn) is nn.MultiHeadAttention and list(model.state_dict()) == list(gpt().state_dict())
+    fresh = gpt()
+    fresh.load_state_dict(model.state_dict())
+    assert np.array_equal(fresh(X).numpy(), model(X).numpy())
+
+
+def test_the_adapter_alone_is_saved_and_taken_over_by_the_same_base_model(tmp_path):
+    model = gpt()
+    names = finetune.add_lora(model, rank=3, alpha=12.0, targets="*.attn.*")
+    train(model)
+    minigrad.save(tmp_path / "adapter.mgrd", finetune.lora_state(model))
+    assert (tmp_path / "adapter.mgrd").stat().st_size < 12_000
+    other = gpt()
+    assert finetune.load_lora(other, minigrad.load(tmp_path / "adapter.mgrd")) == names
+    assert np.array_equal(other(X).numpy(), model(X).numpy())
+    # A second load replaces the first, also one of another rank.
+    again = gpt()
+    finetune.add_lora(again, rank=1, targets="*.attn.*")
+    finetune.load_lora(again, finetune.lora_state(model))
+    assert np.array_equal(again(X).numpy(), model(X).numpy())
+
+
+def test_an_adapted_model_is_copied_and_generates():
+    model = gpt()
+    finetune.add_lora(model, rank=2)
+    train(model, 5)
+    twin = copy.deepcopy(model)
+    assert np.array_equal(twin(X).numpy(), model(X).numpy())
+    assert list(twin.generate([1, 2], 6, temperature=0)) == list(model.generate([1, 2], 6, temperature=0, use_cache=False))
+
+
+def test_a_failing_forward_leaves_the_weights_in_place():
+    layer = nn.Sequential(nn.Linear(5, 3))
+    finetune.add_lora(layer, rank=2)
+    with pytest.raises(ValueError):
+        layer(Tensor(np.ones((2, 4), np.float32)))
+    assert isinstance(layer[0].weight, nn.Parameter)
+
+
+def test_what_does_not_fit_is_refused():
+    model = gpt()
+    with pytest.raises(ConfigError, match="rank"):
+        finetune.add_lora(model, rank=0)
+    with pytest.raises(ConfigError, match="nothing"):
+        finetune.add_lora(model, targets="nothing.*")
+    with pytest.raises(ConfigError, match="no adapters"):
+        finetune.lora_state(model)
+    finetune.add_lora(model, targets="*.attn.*")
+    with pytest.raises(ConfigError, match="already"):
+        finetune.add_lora(model)
+    state = finetune.lora_state(model)
+    wider = GPT(GPTConfig(vocab_size=11, block_size=12, n_layer=1, n_head=2, n_embd=32))
+    before = list(wider.state_dict())
+    with pytest.raises(StateDictError, match=r"h\.0\.attn"):
+        finetune.load_lora(wider, state)
+    assert list(wider.state_dict()) == before
