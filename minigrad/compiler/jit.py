@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+import types
 import warnings
 from bisect import bisect_left
 from collections import OrderedDict
@@ -72,7 +73,9 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
     if type(x) is dict:
         named = {k: flatten(item, tensors) for k, item in x.items()}
         return {k: p for k, (p, _) in named.items()}, (dict, *((k, key) for k, (_, key) in named.items()))
-    if isinstance(x, (int, float, str, bytes, bool, type(None))):
+    if isinstance(x, float):
+        return x, (float, repr(x))  # NaN is equal to itself here, and -0.0 is not 0.0
+    if isinstance(x, (int, str, bytes, bool, type(None))):
         return x, (type(x), x)
     return x, ("object", id(x))
 
@@ -86,18 +89,54 @@ def rebuild(x: Any, tensors: list[Any]) -> Any:
     return {k: rebuild(item, tensors) for k, item in x.items()} if type(x) is dict else x
 
 
-def _modules(function: Any, args: Any) -> list[Any]:
-    """The modules whose train/eval mode is part of the signature: those that the function's closure, globals, object and arguments hold."""
-    plain = inspect.unwrap(function) if not isinstance(function, functools.partial) else function.func
-    code, found = getattr(plain, "__code__", None), [getattr(function, "__self__", None), *args]
-    for cell in getattr(plain, "__closure__", None) or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:
-            continue
-    names = getattr(plain, "__globals__", {})
-    found += [names[n] for n in (code.co_names if code else ()) if n in names]
-    found += [value for owner in found if hasattr(owner, "__dict__") for value in list(vars(owner).values())]
+class _Surroundings:
+    """What a function sees besides its arguments: the variables of its closure and the globals that it names.
+
+    Numbers and strings among them are part of the signature by value, other objects by identity; what the step itself changes is not.
+    """
+
+    def __init__(self, function: Any) -> None:
+        plain = function.func if isinstance(function, functools.partial) else inspect.unwrap(function)
+        plain = getattr(plain, "__func__", plain)
+        code, names = getattr(plain, "__code__", None), getattr(plain, "__globals__", {})
+        self.owner = getattr(function, "__self__", None)
+        self.cells = list(getattr(plain, "__closure__", None) or ())
+        self.names, self.globals = sorted(_named(code) & names.keys()) if code else [], names
+        self.ignored: set[int] = set()
+
+    def values(self) -> list[Any]:
+        """What they hold now."""
+        return [self.owner, *map(_contents, self.cells), *[self.globals.get(n) for n in self.names]]
+
+    def key(self, values: list[Any]) -> tuple[Any, ...]:
+        """The part of the signature."""
+        return tuple([0 if i in self.ignored else (x if type(x) in _PLAIN else id(x)) for i, x in enumerate(values)])
+
+    def ignore_changes(self, before: tuple[Any, ...]) -> None:
+        """Leave out what a call has changed: a counter of the step's own is no reason to record it anew."""
+        after = self.key(self.values())
+        self.ignored.update(i for i, (x, y) in enumerate(zip(before, after, strict=True)) if x != y)
+
+
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
+def _named(code: Any) -> set[str]:
+    """The global names in a function's code and in the functions inside it."""
+    inner = [_named(c) for c in code.co_consts if isinstance(c, types.CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+def _modules(found: list[Any]) -> list[Any]:
+    """The modules whose train or eval mode is part of the signature: those among some objects and their attributes."""
+    found = found + [value for owner in found if hasattr(owner, "__dict__") for value in list(vars(owner).values())]
     modules: dict[int, Any] = {}
     for x in found:
         if callable(getattr(type(x), "modules", None)) and hasattr(x, "training"):
@@ -191,7 +230,7 @@ class _Signature:
     """What is known of one signature: recordings so far, then plans."""
 
     def __init__(self, keep: Any) -> None:
-        self.keep = keep  # objects in the key are known by id, so they must live
+        self.keep = keep
         self.recording: Recording | None = None
         self.plans: list[_Plan] = []
 
@@ -210,7 +249,8 @@ class Step(Generic[P, R]):
         self.function, self.backend, self.threads, self.max_programs = function, backend, threads, max_programs
         self._signatures: OrderedDict[Any, _Signature] = OrderedDict()
         self._lock = threading.Lock()
-        self._modules: list[Any] | None = None
+        self._around = _Surroundings(function)
+        self._modules: OrderedDict[Any, list[Any]] = OrderedDict()
         self._last: _Plan | None = None
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
@@ -222,26 +262,33 @@ class Step(Generic[P, R]):
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
-            if self._modules is None:
-                self._modules = _modules(self.function, args)
-            key = key, MODE.get().grad, tuple([m.training for m in self._modules])
-            signature = self._signature(key, (args, kwargs))
-            for plan in signature.plans:
-                if plan.fits() and not plan.overlaps(tensors):
-                    self._last = plan
-                    try:
-                        return plan.run(tensors)
-                    except IndexError:
-                        pass  # an index out of its range: the eager call says which
-                    break
-            else:
-                return self._record(signature, structure, tensors)
-            filled = rebuild(structure, tensors)
-            return self.function(*filled[0], **filled[1])
+            around = self._around.values()
+            seen = self._around.key(around)
+            signature = self._signature((key, seen, MODE.get().grad), (args, kwargs, around))
+            plan = next((p for p in signature.plans if p.fits()), None)
+            if plan is None:
+                out = self._record(signature, structure, tensors)
+                self._around.ignore_changes(seen)
+                return out
+            if not plan.overlaps(tensors):
+                self._last = plan
+                try:
+                    return plan.run(tensors)
+                except IndexError:
+                    pass  # an index out of its range: the eager call says which
+        filled = rebuild(structure, tensors)
+        return self.function(*filled[0], **filled[1])
 
-    def _signature(self, key: Any, keep: Any) -> _Signature:
+    def _signature(self, key: Any, keep: tuple[Any, ...]) -> _Signature:
+        modules = self._modules.get(key)
+        if modules is None:
+            modules = self._modules[key] = _modules([*_leaves(keep[:2]), *keep[2]])
+            while len(self._modules) > 2 * self.max_programs:
+                self._modules.popitem(last=False)
+        key = key, tuple([m.training for m in modules])
         signature = self._signatures.get(key)
         if signature is None:
+            # Objects in the key are known by id, so they must live.
             signature = self._signatures[key] = _Signature([x for x in _leaves(keep) if not isinstance(x, (Tensor, np.ndarray))])
             while len(self._signatures) > self.max_programs:
                 self._signatures.popitem(last=False)
@@ -268,7 +315,7 @@ class Step(Generic[P, R]):
             return _detached(out)
         plan = self._plan(first, recording, start_grads, had_none, out)
         self._check(plan, tensors, snapshot, out)
-        signature.plans.append(plan)
+        signature.plans = [*signature.plans[-3:], plan]
         self._last = plan
         return _detached(out)
 

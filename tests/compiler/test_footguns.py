@@ -90,6 +90,59 @@ def test_a_python_argument_is_part_of_the_signature(backend):
         assert step(x(3), k).tolist() == [0, k, 2 * k]
 
 
+@BACKENDS
+def test_a_number_of_the_closure_that_changes_later_makes_a_new_program(backend):
+    scale = 2.0
+    step = jit(lambda t: t * scale, backend=backend)
+    for _ in range(3):
+        assert step(x(3)).tolist() == [0, 2, 4]
+    scale = 3.0
+    for _ in range(3):
+        assert step(x(3)).tolist() == [0, 3, 6]
+
+
+@BACKENDS
+def test_another_tensor_under_the_same_name_makes_a_new_program(backend):
+    w = Tensor([1.0, 1.0])
+    step = jit(lambda t: t * w, backend=backend)
+    for _ in range(3):
+        step(x(2))
+    w = Tensor([5.0, 5.0])
+    assert step(x(2)).tolist() == [0, 5]
+
+
+@BACKENDS
+def test_a_counter_of_the_step_itself_does_not_keep_it_from_being_replayed(backend):
+    count = 0
+
+    def body(t):
+        nonlocal count
+        count += 1
+        return t * 2
+
+    step = jit(body, backend=backend)
+    for _ in range(9):
+        assert step(x(2)).tolist() == [0, 2]
+    assert "1 program" in repr(step) and count <= 3
+
+
+@BACKENDS
+def test_a_method_is_a_step_of_its_object(backend):
+    class Model:
+        def __init__(self, w):
+            self.w = Tensor([w])
+
+        def double(self, t):
+            return t * self.w
+
+        step = jit(double, backend=backend)
+
+    models = Model(2.0), Model(3.0)
+    for _ in range(4):
+        assert [m.step(x(1, start=1)).item() for m in models] == [2, 3]
+        assert jit(models[0].double, backend=backend)(x(1, start=1)).item() == 2
+
+
 # --- values read while recording
 
 
