@@ -79,8 +79,9 @@ def read_text(path: str | Path) -> str:
         return "\n\n".join(texts)
     text = _decode(path)
     if text is None:
-        raise DataError("read_text", f"{path} is not UTF-8 text", got=str(path), wanted="UTF-8",
-                        hint=f"convert it: iconv -f LATIN1 -t UTF-8 {path} > {path.stem}.utf8.txt")  # fmt: skip
+        hint = "it holds zero bytes: is it a text?" if b"\0" in path.read_bytes() else (
+            f"convert it: iconv -f LATIN1 -t UTF-8 {path} > {path.stem}.utf8.txt")  # fmt: skip
+        raise DataError("read_text", f"{path} is not UTF-8 text", got=str(path), wanted="UTF-8", hint=hint)
     return text
 
 

@@ -62,11 +62,6 @@ class Report:
     seconds_left: float
     val_loss: float | None
 
-    @property
-    def is_last(self) -> bool:
-        """True after the last step."""
-        return self.step == self.steps
-
 
 class Trainer:
     """Takes a model through its training steps.

@@ -4,6 +4,8 @@ import os
 import pty
 import re
 import select
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import minigrad
@@ -61,7 +64,8 @@ def test_train_prints_progress_both_losses_and_a_sample_and_says_how_to_go_on(ho
         r"^validation loss (\d+\.\d+) nats per character \(table of pairs (\d+\.\d+)\)", log, flags=re.MULTILINE
     )
     assert final and float(final[1]) == losses[-1] and float(final[2]) > 0
-    sample = log.split("A sample:\n\n")[1].split("\nsaved in model")[0]
+    assert "saved in model" in log
+    sample = log.split("a sample:\n\n")[1]
     assert len(sample) >= 400 and set(sample) <= set(TEXT)
     assert "minigrad generate --model model" in log
 
@@ -282,3 +286,43 @@ def test_the_help_of_a_command_explains_every_option_and_gives_examples(name: st
         assert len((same_line + next_lines).strip()) > 10, option
         without_default = ("--help", "--overwrite", "--model", "--no-cache", "--top-k", "--top-p")
         assert "default" in same_line + next_lines or option in without_default, option
+
+
+def test_a_model_that_is_overwritten_stays_until_there_is_a_trained_one(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "model", tmp_path / "model")
+    (tmp_path / "text.txt").write_text(TEXT)
+    before = (tmp_path / "model" / "model.mgrd").read_bytes()
+    done = run(*TRAIN, "--out", "model", "--overwrite", "--steps", "40", "--lr", "1e30", folder=tmp_path)
+    assert done.returncode == 2 and "gradient" in done.stderr
+    assert (tmp_path / "model" / "model.mgrd").read_bytes() == before
+
+
+def test_the_command_that_is_printed_at_the_end_works_for_odd_folders_and_texts(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abcdefg hij klm no\n" * 200)
+    done = run(*TRAIN, "--out", "my out", "--steps", "2", "--sample", "0", folder=tmp_path)
+    printed = shlex.split(done.stdout.split("let it write:")[1])
+    assert printed[:4] == ["minigrad", "generate", "--model", "my out"]
+    assert run(*printed[1:], "--tokens", "5", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("meta", [
+    {"model": {}, "tokenizer": {}}, {"model": 3, "tokenizer": 7}, {"model": {"vocab_size": 3}, "tokenizer": {"kind": "char", "characters": [1]}},
+    {"model": {"vocab_size": 3, "odd": 1}, "tokenizer": {"kind": "char", "characters": ["a", "b", "c"]}},
+])  # fmt: skip
+def test_a_weight_file_with_odd_meta_is_refused_in_one_line(tmp_path: Path, meta: dict) -> None:
+    minigrad.save(tmp_path / "odd.mgrd", {"w": np.ones(3, np.float32)}, meta=meta)
+    done = run("generate", "--model", "odd.mgrd", folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--text", "--out", "--resume"])
+def test_an_empty_path_is_refused(tmp_path: Path, option: str) -> None:
+    done = run("train", option, "", folder=tmp_path)
+    assert done.returncode == 2 and "empty path" in done.stderr
+
+
+def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'minigrad', "
+                           "'train', '--help'])"], capture_output=True, text=True, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr

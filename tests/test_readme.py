@@ -66,7 +66,7 @@ def test_the_first_screen_is_a_sentence_a_program_and_a_picture() -> None:
 def test_the_first_command_installs_trains_and_prints_a_sample_with_numpy_and_msgpack_alone(fresh_copy: Path) -> None:
     done = shell(TRAIN + " --steps 3 --n-layer 1 --n-embd 32", fresh_copy)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "A sample:" in done.stdout and (fresh_copy / "runs" / "gpt" / "model.mgrd").is_file()
+    assert "a sample:" in done.stdout and (fresh_copy / "runs" / "gpt" / "model.mgrd").is_file()
     packages = shell(".venv/bin/pip list --format freeze", fresh_copy).stdout
     assert {line.split("==")[0] for line in packages.split()} - {"pip", "setuptools"} == {
         "minigrad",

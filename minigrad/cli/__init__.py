@@ -21,9 +21,11 @@ COMMANDS = (train, generate, file_commands)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (those of the process if None) and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`): there is nobody to read
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open until the process ends)
         # A character that the terminal's encoding lacks must not end a run of three minutes.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        getattr(sys, name).reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -56,5 +58,5 @@ def _one_line(error: MinigradError | OSError) -> str:
     if isinstance(error, MinigradError):
         parts = [error.problem, error.hint]
     else:
-        parts = [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
+        parts = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)]
     return "; ".join(" ".join(part.split()) for part in parts if part)

@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
     def option(self, name: str, metavar: str, kind: Callable[[str], Any], default: Any, help: str) -> None:
         """Add an option that takes a value; its help shows the default, if it has one."""
-        shown = "" if default is None else f" (default {default})"
+        shown = "" if default is None or "(default" in help else f" (default {default})"
         self.add_argument(name, metavar=metavar, type=kind, default=default, help=help + shown, action=_Given)
 
 
@@ -34,6 +34,13 @@ class _Given(argparse.Action):
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
         setattr(namespace, self.dest, values)
         namespace.given = {*getattr(namespace, "given", ()), self.dest}
+
+
+def path(text: str) -> str:
+    """A path; an empty one would mean the current folder, which nobody asked for."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return text
 
 
 def whole(low: int) -> Callable[[str], int]:
@@ -51,16 +58,17 @@ def whole(low: int) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, high: float = math.inf) -> Callable[[str], float]:
-    """The finite numbers from `low` to `high`."""
+def number(low: float, high: float = math.inf, without: float | None = None) -> Callable[[str], float]:
+    """The finite numbers from `low` to `high`, without one of the two if it is named."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (low <= value <= high and math.isfinite(value)):
+        if not (low <= value <= high and math.isfinite(value)) or value == without:
             wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            wanted += "" if without is None else f", without {without:g}"
             raise argparse.ArgumentTypeError(f"{text!r} is not a number {wanted}")
         return value
 

@@ -6,7 +6,7 @@ import argparse
 import secrets
 from collections.abc import Iterator
 
-from minigrad.cli.arguments import Commands, number, whole
+from minigrad.cli.arguments import Commands, number, path, whole
 from minigrad.cli.run_folder import load_model
 from minigrad.data import CharTokenizer
 from minigrad.errors import ConfigError
@@ -23,9 +23,9 @@ def add_to(commands: Commands) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("generate", help="let a trained model write", epilog=EXAMPLES,
                                  description="Continue a prompt with a model that `minigrad train` has made.")  # fmt: skip
-    parser.add_argument("--model", metavar="DIR", required=True, help="the folder of the run, or a .mgrd file from it")
+    parser.add_argument("--model", metavar="DIR", type=path, required=True, help="the folder of the run, or a .mgrd file from it")
     parser.option(
-        "--prompt", "TEXT", str, "\n", "the text to go on from; its characters must have been in the training text"
+        "--prompt", "TEXT", str, "\n", "the text to go on from; its characters must have been in the training text (default: a line end)"
     )
     parser.option("--tokens", "N", whole(1), 400, "how many tokens (characters) to write")
     parser.option(
@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
     )
     parser.option("--top-k", "N", whole(1), None, "choose among the N likeliest tokens only")
     parser.option(
-        "--top-p", "X", number(0, 1), None, "choose among the likeliest tokens that together have probability X"
+        "--top-p", "X", number(0, 1, without=0), None, "choose among the likeliest tokens that together have probability X"
     )
     parser.option("--seed", "N", whole(0), None, "the same seed gives the same text (default: a new one each time)")
     parser.add_argument(

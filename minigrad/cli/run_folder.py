@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from minigrad.data import CharTokenizer
-from minigrad.errors import ConfigError
-from minigrad.files import load, save
+from minigrad.errors import ConfigError, StateDictError
+from minigrad.files import StateDict, load, save
 from minigrad.models import GPT, GPTConfig
 
 WEIGHTS = "model.mgrd"
@@ -50,7 +50,22 @@ def load_model(place: str) -> tuple[GPT, CharTokenizer]:
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         raise ConfigError("load_model", f"{path} is not a model made by minigrad train: its meta has no config and tokenizer",
                           got=sorted(state_dict.meta), wanted=["model", "tokenizer"])  # fmt: skip
-    model = GPT(GPTConfig(**state_dict.meta["model"]))
-    model.load_state_dict(state_dict)
+    tokenizer = CharTokenizer.from_state(state_dict.meta["tokenizer"])
+    model = _model_of(path, state_dict, tokenizer)
     model.eval()
-    return model, CharTokenizer.from_state(state_dict.meta["tokenizer"])
+    return model, tokenizer
+
+
+def _model_of(path: Path, state_dict: StateDict, tokenizer: CharTokenizer) -> GPT:
+    """The GPT that the file's meta describes, with the file's weights."""
+    sizes = state_dict.meta["model"]
+    try:
+        model = GPT(GPTConfig(**sizes))
+        model.load_state_dict(state_dict)
+    except (TypeError, StateDictError) as error:
+        raise ConfigError("load_model", f"the weights in {path} are not those of the model that its meta describes", got=sizes,
+                          hint=f"minigrad inspect {path} shows both") from error  # fmt: skip
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ConfigError("load_model", f"{path} has {tokenizer.vocab_size} characters for {model.config.vocab_size} tokens",
+                          got=tokenizer.vocab_size, wanted=model.config.vocab_size)  # fmt: skip
+    return model

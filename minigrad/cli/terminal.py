@@ -48,7 +48,9 @@ class LiveProgress:
         if report.val_loss is None and now - self._drawn < _REFRESH:
             return
         self._drawn = now
-        line = describe(report)[: shutil.get_terminal_size().columns - 1]
+        line = describe(report)
+        if report.val_loss is None:  # a line longer than the terminal could not be redrawn in place
+            line = line[: shutil.get_terminal_size().columns - 1]
         # Carriage return, the line, erase what an older and longer line left behind.
         self.stream.write(f"\r{line}\x1b[K" + ("\n" if report.val_loss is not None else ""))
         self.stream.flush()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minigrad.cli.arguments import Commands, Parser, number, whole
+from minigrad.cli.arguments import Commands, Parser, number, path, whole
 from minigrad.cli.generate import print_stream
 from minigrad.cli.resume import (
     CHECKPOINTS,
@@ -21,16 +22,20 @@ from minigrad.cli.resume import (
     run_state,
     take_over,
 )  # fmt: skip
-from minigrad.cli.run_folder import new_folder, save_model
+from minigrad.cli.run_folder import WEIGHTS, new_folder, save_model
 from minigrad.cli.terminal import progress
 from minigrad.data import CharTokenizer, TextData, bigram_loss, default_text, read_text
 from minigrad.errors import ConfigError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.models import GPT, GPTConfig
-from minigrad.optim import AdamW
+from minigrad.optim import AdamW, decay_groups
 from minigrad.optim.lr_scheduler import WarmupCosineLR
 from minigrad.random import manual_seed
 from minigrad.train import Interruption, Report, Trainer
+
+DESCRIPTION = """\
+Train a small GPT on the characters of a text. Ctrl-C stops after the step, and saves; a second one stops at once.
+--resume goes on exactly where a run was stopped or killed."""
 
 EXAMPLES = """\
 examples:
@@ -40,23 +45,23 @@ examples:
 """
 
 
-_NOT_OF_THE_RUN = {"command", "run", "given", "resume", "accept"}
+# Where a run lies, and how it was called, is no part of it: equal runs in two folders give equal files.
+_NOT_OF_THE_RUN = {"accept", "command", "given", "out", "overwrite", "resume", "run"}
 
 
 def add_to(commands: Commands) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("train", help="train a transformer on a text", epilog=EXAMPLES,
-                                 description="Train a small GPT on the characters of a text. Ctrl-C stops after the step, and saves.")  # fmt: skip
+    parser = commands.add_parser("train", help="train a transformer on a text", description=DESCRIPTION, epilog=EXAMPLES)
     parser.option(
-        "--text", "PATH", str, None, "a UTF-8 text file, or a folder of them (default: Python's own documentation)"
+        "--text", "PATH", path, None, "a UTF-8 text file, or a folder of them (default: Python's own documentation)"
     )
     parser.option(
-        "--out", "DIR", str, None, "the folder for the model (default: runs/gpt, or runs/gpt-2, ... if that exists)"
+        "--out", "DIR", path, None, "the folder for the model (default: runs/gpt, or runs/gpt-2, ... if that exists)"
     )
     parser.option(
         "--resume",
         "DIR",
-        str,
+        path,
         None,
         "go on with the run in this folder, exactly where its last checkpoint was taken (default: start a new one)",
     )
@@ -80,7 +85,7 @@ def _add_model_options(parser: Parser) -> None:
     parser.option(
         "--dropout",
         "P",
-        number(0, 1),
+        number(0, 1, without=1),
         0.0,
         "share of activations dropped in training; for small texts and long runs 0.1 to 0.2",
     )
@@ -93,7 +98,7 @@ def _add_training_options(parser: Parser) -> None:
     )
     parser.option("--warmup", "N", whole(0), 100, "steps in which the learning rate rises")
     parser.option("--weight-decay", "X", number(0), 0.1, "AdamW's, on matrices only")
-    parser.option("--clip-norm", "X", number(0), 1.0, "gradients longer than this are shortened to it")
+    parser.option("--clip-norm", "X", number(0, without=0), 1.0, "gradients longer than this are shortened to it")
     parser.option(
         "--eval-interval",
         "N",
@@ -160,7 +165,8 @@ def run_in(folder: Path, checkpoints: CheckpointFolder, options: argparse.Namesp
         metric = report.val_loss if report else None
         state = run_state(trainer, chosen(options), text, tokenizer)
         checkpoints.save(trainer.step, model.state_dict(), state, metric=metric, meta={"run": folder.name})
-        if report is None or metric is not None or interruption:
+        # A model that is to be overwritten stays until there is one that was trained.
+        if metric is not None or interruption or not (folder / WEIGHTS).exists():
             save_model(folder, model, tokenizer, facts)
 
     def due(report: Report) -> bool:
@@ -169,15 +175,15 @@ def run_in(folder: Path, checkpoints: CheckpointFolder, options: argparse.Namesp
 
     with Interruption() as interruption:
         report = train(trainer, save, due, interruption)
+    place = shlex.quote(str(folder))
     if interruption:
-        print(f"stopped after step {report.step} of {report.steps}; saved. Go on:  minigrad train --resume {folder}")
+        print(f"stopped after step {report.step} of {report.steps}; saved. Go on:  minigrad train --resume {place}")
     else:
-        print(
-            f"\nvalidation loss {report.val_loss:.3f} nats per character (table of pairs {baseline:.3f}). A sample:\n"
-        )
+        print(f"\nvalidation loss {report.val_loss:.3f} nats per character (table of pairs {baseline:.3f}); saved in {folder}")
+    print(f"let it write:  minigrad generate --model {place} --prompt {shlex.quote(a_prompt(text, tokenizer))}", flush=True)
+    if not interruption and options.sample:
+        print("\na sample:\n")
         print_sample(model, tokenizer, options)
-        print(f"\nsaved in {folder}")
-    print(f"let it write:  minigrad generate --model {folder} --prompt 'The '")
     return interruption.exit_code
 
 
@@ -190,12 +196,7 @@ def build_model(options: argparse.Namespace, vocab_size: int) -> GPT:
 
 def build_trainer(options: argparse.Namespace, model: GPT, data: TextData) -> Trainer:
     """AdamW with decay on matrices alone, as in GPT-2's successors, and the schedule that the options describe."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = AdamW(groups, lr=options.lr, betas=(0.9, 0.99))
+    optimizer = AdamW(decay_groups(model.named_parameters(), options.weight_decay), lr=options.lr, betas=(0.9, 0.99))
     warmup = min(options.warmup, options.steps)
     schedule = WarmupCosineLR(optimizer, warmup, options.steps, min_lr=options.lr / 10)
     return Trainer(model, optimizer, data, steps=options.steps, schedule=schedule, clip_norm=options.clip_norm,
@@ -220,6 +221,11 @@ def train(
     finally:
         display.close()
     return report
+
+
+def a_prompt(text: str, tokenizer: CharTokenizer) -> str:
+    """Something that the model can be asked to go on from: its text may have no capital T."""
+    return "The " if set("The ") <= set(tokenizer.characters) else text.strip()[:8].partition("\n")[0] or text[:1]
 
 
 def print_sample(model: GPT, tokenizer: CharTokenizer, options: argparse.Namespace) -> None:

@@ -146,7 +146,7 @@ class GPT(Module):
 
     def make_caches(self, capacity: int | None = None) -> list[KVCache]:
         """Empty caches for one conversation of up to `capacity` positions (block_size unless given): one per layer."""
-        return [KVCache(capacity or self.config.block_size) for _ in self.h]
+        return [KVCache(self.config.block_size if capacity is None else capacity) for _ in self.h]
 
     def enable_kv_cache(self, capacity: int | None = None) -> list[KVCache]:
         """Keep caches in the model, for one conversation; returns them. Calls without `caches` continue where the last one ended."""

@@ -36,6 +36,9 @@ class Sampling:
             if not good:
                 raise ConfigError(self.call, f"{name}={value!r} will not do", got=value, wanted=wanted, hint=f"wanted: {wanted}")
 
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            optional = name in ("top_p", "min_p") and getattr(self, name) is None
+            need(name, optional or isinstance(getattr(self, name), (int, float, np.number)), "a number")
         need("temperature", 0 <= self.temperature < math.inf, "a finite number >= 0 (0: always the likeliest)")
         need("top_k", self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1), "an integer >= 1, or None")
         need("top_p", self.top_p is None or 0 < self.top_p <= 1, "0 < top_p <= 1, or None")
@@ -56,17 +59,18 @@ class Sampling:
         """The distribution that a token is drawn from, (..., V) in float64. Raises NotFiniteError for a NaN or +inf among the logits, or a row of
         -inf."""
         scaled = logits.astype(np.float64)
-        if self.temperature:
-            scaled /= self.temperature
         top = scaled.max(axis=-1, keepdims=True)
         if not np.isfinite(top).all():
             raise NotFiniteError("sample", "a row of logits has no finite maximum", got=top.ravel().tolist(), wanted="finite logits")
         if self.temperature == 0:
             return np.asarray(scaled.argmax(axis=-1)[..., None] == np.arange(scaled.shape[-1]), np.float64)
+        scaled -= top  # before the division, which could overflow at a small temperature
+        with np.errstate(over="ignore"):
+            scaled /= self.temperature
         if self.top_k is not None and self.top_k < scaled.shape[-1]:
             least = np.partition(scaled, -self.top_k, axis=-1)[..., -self.top_k, None]
             scaled[scaled < least] = -np.inf
-        p = np.exp(scaled - top)
+        p = np.exp(scaled)
         p /= p.sum(axis=-1, keepdims=True)
         if self.top_p is not None and self.top_p < 1:
             order = np.argsort(-p, axis=-1, kind="stable")

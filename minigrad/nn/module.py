@@ -168,8 +168,11 @@ class Module:
     # --- saving
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All parameters and persistent buffers by name: a copy, which training on does not change. Tied parameters have all their names."""
-        return {name: Tensor(t.data) for name, t in self._state()}
+        """All parameters and persistent buffers by name: a copy, which training on does not change. Tied parameters have all their names, and one
+        copy, so that a file stores them once."""
+        named = list(self._state())
+        copies = {id(t): Tensor(t.data) for t in {id(t): t for _, t in named}.values()}
+        return {name: copies[id(t)] for name, t in named}
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
         """Every name in the state_dict, with the tensor itself. A module that has two names is walked twice."""

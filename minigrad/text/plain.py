@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ class CharTokenizer:
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = sorted(set(characters))
+        if not self.characters:
+            raise DataError("CharTokenizer", "no characters", got=0, wanted="at least one")
         self._codes = np.array([ord(c) for c in self.characters], dtype=np.uint32)
 
     @classmethod
@@ -54,23 +56,24 @@ class CharTokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of `tokens`."""
-        return "".join(self.characters[t] for t in tokens)
+        try:
+            return "".join([self.characters[t if t >= 0 else len(self.characters)] for t in tokens])
+        except IndexError:
+            raise IndexRangeError("CharTokenizer.decode", f"a token is outside 0..{self.vocab_size - 1}", got=tokens,
+                                  wanted=(0, self.vocab_size - 1)) from None  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """What `from_state` needs, in types that fit the meta of a weight file."""
         return {"kind": "char", "characters": list(self.characters)}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> CharTokenizer:
+    def from_state(cls, state: Any) -> CharTokenizer:
         """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
-        if state.get("kind") != "char":
-            raise DataError(
-                "CharTokenizer.from_state",
-                "this is not the state of a character tokenizer",
-                got=state.get("kind"),
-                wanted="char",
-            )
-        return cls(state["characters"])
+        characters = state.get("characters") if isinstance(state, Mapping) and state.get("kind") == "char" else None
+        if not isinstance(characters, list) or not all(isinstance(c, str) and len(c) == 1 for c in characters):
+            raise DataError("CharTokenizer.from_state", "this is not the state of a character tokenizer", got=state,
+                            wanted={"kind": "char", "characters": ["a", "b"]})  # fmt: skip
+        return cls(characters)
 
     def __repr__(self) -> str:
         return f"CharTokenizer({_visible(self.characters)!r})"
