@@ -81,11 +81,11 @@ def weights_of(shape: str, folder: Path) -> Path:
     return path
 
 
-def compare(shape: str, rounds: int, threads: int, folder: Path) -> dict[str, Any]:
-    """All contenders on one shape: losses first, then interleaved turns. name -> median ms, quartiles, start-up seconds; and what is missing."""
+def compare(shape: str, names: list[str], rounds: int, threads: int, folder: Path) -> dict[str, Any]:
+    """Contenders on one shape: losses first, then interleaved turns. name -> median ms, quartiles, start-up seconds; and what is missing."""
     weights = weights_of(shape, folder)
     starts, losses, here, contenders = {}, {}, [], []
-    for name in CONTENDERS:  # one after the other, so that nobody compiles while another does
+    for name in names:  # one after the other, so that nobody compiles while another does
         c = Contender(name, shape, weights, threads)
         contenders.append(c)
         answer = c.turn(WARM)
@@ -120,14 +120,14 @@ def table(results: list[dict[str, Any]]) -> str:
     for r in results:
         times = r["times"]
         ours = statistics.median(times["minigrad C"])
-        floor = statistics.median(times["floor"])
         text += [f"## (batch, T, layers, heads, width) = ({r['shape'].replace(',', ', ')})", "",
                  "| | ms per step, median | spread of the medians | times minigrad C | ready after, s |", "|---|---|---|---|---|"]  # fmt: skip
         for name, medians in times.items():
             m = statistics.median(medians)
             spread = f"{1e3 * min(medians):.2f} .. {1e3 * max(medians):.2f}"
             text.append(f"| {name} | {1e3 * m:.2f} | {spread} | {m / ours:.2f} | {r['starts'][name]:.1f} |")
-        text += ["", f"minigrad C takes {ours / floor:.2f} times the floor."]
+        if "floor" in times:
+            text += ["", f"minigrad C takes {ours / statistics.median(times['floor']):.2f} times the floor."]
         text += [f"Not measured: {name} ({why})." for name, why in r["missing"].items()] + [""]
     return "\n".join(text)
 
@@ -146,6 +146,7 @@ def main() -> None:
     """Parse, refuse a busy machine, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="*", default=SHAPES)
+    parser.add_argument("--contenders", nargs="*", default=CONTENDERS, choices=CONTENDERS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too, and say so")
@@ -160,7 +161,7 @@ def main() -> None:
         results = []
         for shape in options.shapes:
             print(shape)
-            results.append(compare(shape, options.rounds, options.threads, Path(folder)))
+            results.append(compare(shape, options.contenders, options.rounds, options.threads, Path(folder)))
     warning = "**The machine was busy: these figures are indicative only.**\n\n" if busy else ""
     report = f"# Performance\n\nWritten by `python tools/bench.py`, which says what is measured and how.\n\n{warning}{head}\n{table(results)}"
     print(report)
