@@ -1,7 +1,7 @@
 """From lines to kernels: what each fused op, product and reduction is in C.
 
 `lower` gives the kernels of a line, or None for what has no C: such a line is called back through numpy between two compiled parts. Elementwise
-ops are in `expressions`, optimizers in `updates`.
+ops are in `expressions`, sums in `sums`, optimizers in `updates`, dropout in `draws`.
 """
 
 from __future__ import annotations
@@ -160,10 +160,11 @@ def lower_layer_norm_grad(
     k.use(part_w, "part_w", share=True, write=True), k.use(part_b, "part_b", share=True, write=True)
     body = f"layer_norm_grad_blocks(g, x, {w}, middle, scale, {e}, gx, part_w, part_b, {rows}, {C}, lo, hi);"
     first = k.kernel("layer_norm_grad", body, blocks, 14 * rows * C, fused=["add"] if more is not None else [])
-    return [first, _column_sums(layout, line, number, part_w, gw, blocks, C), _column_sums(layout, line, number, part_b, gb, blocks, C)]
+    return [first, column_sums(layout, line, number, part_w, gw, blocks, C), column_sums(layout, line, number, part_b, gb, blocks, C)]
 
 
-def _column_sums(layout: Layout, line: Line, number: int, part: int, y: int, blocks: int, C: int) -> Kernel:
+def column_sums(layout: Layout, line: Line, number: int, part: int, y: int, blocks: int, C: int) -> Kernel:
+    """The sum of `blocks` rows of C numbers, by columns."""
     k = Builder(layout, line, number)
     k.use(part, "part"), k.use(y, "y", write=True)
     return k.kernel("column_sums", f"column_sums(part, y, {blocks}, {C}, lo, hi);", C, blocks * C)
@@ -450,59 +451,3 @@ def _batched(layout: Layout, line: Line, number: int, a: int, b: int, y: int) ->
     body = (f"for (int64_t u = lo; u < hi; u++) gemm({int(ta)}, {int(tb)}, {M}, {N}, {K}, 1, a + {offsets[0]}, {lda}, b + {offsets[1]}, {ldb}, 0, "
             f"y + u * {M * N}, {ldc});")  # fmt: skip
     return [k.kernel("batched_product", body, count, 2.0 * count * M * N * K)]
-
-
-# --- sums
-
-
-@lowers("sum")
-def _sum(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    x, y = index(line.operands[0]), line.made()[0]
-    a, axis = layout.stand_in[x], line.params.get("axis")
-    if a.dtype != np.float32 or layout.stand_in[y].dtype != np.float32 or not layout.contiguous(y) or a.size == 0 or a.ndim == 0:
-        return None
-    axes = sorted(range(a.ndim) if axis is None else {i % a.ndim for i in ((axis,) if isinstance(axis, int) else axis)})
-    if not axes:
-        return None
-    if len(axes) == a.ndim and layout.contiguous(x):
-        return [_total(layout, line, number, x, y)]
-    if axes == list(range(a.ndim - len(axes), a.ndim)) and layout.contiguous(x):
-        width = int(np.prod([a.shape[i] for i in axes]))
-        k = Builder(layout, line, number)
-        k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
-        body = f"for (int64_t r = lo; r < hi; r++) {{ float s; SUM(s, i, {width}, x[r * {width} + i]); y[r] = s; }}"
-        return [k.kernel("sum_rows", body, a.size // width, a.size)]
-    if axes == list(range(len(axes))):
-        return _sum_leading(layout, line, number, x, y, len(axes))
-    return None
-
-
-def _total(layout: Layout, line: Line, number: int, x: int, y: int) -> Kernel:
-    n = layout.stand_in[x].size
-    k = Builder(layout, line, number)
-    k.use(x, "x"), k.use(y, "y", write=True)
-    body = (f"(void)lo, (void)hi; double total = 0;\n    for (int64_t b = 0; b < {n}; b += 1024) {{ float s; const float *z = x + b; "
-            f"SUM(s, i, MIN(1024, {n} - b), z[i]); total += s; }}\n    *y = (float)total;")  # fmt: skip
-    return k.kernel("sum_all", body, 1, n)
-
-
-def _sum_leading(layout: Layout, line: Line, number: int, x: int, y: int, count: int) -> list[Kernel] | None:
-    """The sum over the first axes: blocks of rows, then the blocks."""
-    a = layout.stand_in[x]
-    rows, C = int(np.prod(a.shape[:count])), int(np.prod(a.shape[count:]))
-    view = a.view()
-    try:
-        view.shape = (rows, C)
-    except AttributeError:
-        return None
-    if C > 1 and view.strides[1] != a.itemsize:
-        return None
-    stride = view.strides[0] // a.itemsize
-    if rows <= 2 * BLOCK and stride == C:
-        return [_column_sums(layout, line, number, x, y, rows, C)]
-    blocks = -(-rows // BLOCK)
-    part = layout.scratch((blocks, C))
-    k = Builder(layout, line, number)
-    k.use(x, "x", share=rows % BLOCK == 0), k.use(part, "part", share=True, write=True)
-    first = k.kernel("block_sums", f"block_sums(x, {stride}, part, {rows}, {C}, lo, hi);", blocks, rows * C)
-    return [first, _column_sums(layout, line, number, part, y, blocks, C)]

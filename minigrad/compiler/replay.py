@@ -14,6 +14,10 @@ from minigrad.dtypes import Array
 _UFUNCS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "square": np.square}
 
 
+# What np.errstate makes of a function: a replay sets the error state once, around all lines.
+_QUIETED = np.errstate()(lambda: None).__code__
+
+
 def last_uses(program: Program) -> dict[int, int]:
     """value -> the number of the last line that reads or makes it; views are uses of what they are views of."""
     last: dict[int, int] = {}
@@ -29,7 +33,8 @@ class NumpyReplay:
     kind = "numpy"
 
     def __init__(self, program: Program, constants: Mapping[int, Array]) -> None:
-        self.program, self.constants = program, dict(constants)
+        self.program = program
+        self._slots: list[Any] = [constants.get(i) for i in range(len(program.values))]
         last, held = last_uses(program), {*program.results, *program.kept}
         dead: list[list[int]] = [[] for _ in program.lines]
         for i, number in last.items():
@@ -38,10 +43,18 @@ class NumpyReplay:
         self._steps = [self._step(line, dead[number]) for number, line in enumerate(program.lines)]
 
     def _step(self, line: Line, dead: list[int]) -> tuple[Any, ...]:
-        operands = tuple((True, x.index) if isinstance(x, Ref) else (False, x) for x in line.operands)
         outputs = line.outputs[0] if line.op.outputs == 1 else line.outputs
         forward = _UFUNCS[line.op.name] if self._is_ufunc(line) else line.op.forward
-        return forward, operands, line.params, outputs, tuple(dead)
+        if getattr(forward, "__code__", None) is _QUIETED:
+            forward = getattr(forward, "__wrapped__", forward)  # it is there: the code says so
+        return forward, tuple(self._place(x) for x in line.operands), line.params, outputs, tuple(dead)
+
+    def _place(self, x: Any) -> int:
+        """The slot of an operand: a value's number, or one behind the values for a Python scalar."""
+        if isinstance(x, Ref):
+            return x.index
+        self._slots.append(x)
+        return len(self._slots) - 1
 
     def _is_ufunc(self, line: Line) -> bool:
         """A ufunc's result may be a scalar where the op's is wrapped: only arrays with axes take the short way."""
@@ -49,10 +62,12 @@ class NumpyReplay:
 
     def run(self, bound: Mapping[int, Array], held: bool) -> list[Array]:
         """Run all lines on the arrays of inputs and states; the arrays of results, then of kept values, always in new memory."""
-        slots: dict[int, Any] = {**self.constants, **bound}
+        slots = self._slots.copy()
+        for i, array in bound.items():
+            slots[i] = array
         with np.errstate(all="ignore"):
             for forward, operands, params, outputs, dead in self._steps:
-                out = forward(*[slots[x] if known else x for known, x in operands], **params)
+                out = forward(*[slots[i] for i in operands], **params)
                 if type(outputs) is tuple:
                     for i, y in zip(outputs, out, strict=True):
                         if i is not None:
@@ -60,7 +75,7 @@ class NumpyReplay:
                 elif outputs is not None:
                     slots[outputs] = out if type(out) is np.ndarray else np.asarray(out)
                 for i in dead:
-                    slots.pop(i, None)
+                    slots[i] = None
         taken: set[int] = set()
         return [self._own(slots[i], i, taken) for i in (*self.program.results, *self.program.kept)]
 
