@@ -1,6 +1,6 @@
 """minigrad: tensors with exact gradients on numpy, and the transformer built on them."""
 
-from minigrad import functional, ops, random
+from minigrad import functional, nn, ops, optim, random
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.compiler import jit
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
@@ -27,8 +27,10 @@ __all__ = [
     "jit",
     "load",
     "manual_seed",
+    "nn",
     "no_grad",
     "ops",
+    "optim",
     "primitive",
     "random",
     "save",

@@ -52,7 +52,7 @@ def test_the_top_level_is_a_short_list_without_extras() -> None:
         name for name, value in vars(minigrad).items() if not name.startswith("_") and not isinstance(value, ModuleType)
     }
     assert public <= listed
-    assert {"Tensor", "grad", "load", "manual_seed", "no_grad", "save"} <= listed
+    assert {"Tensor", "grad", "load", "manual_seed", "nn", "no_grad", "optim", "save"} <= listed
     assert len(listed) <= 60
 
 
