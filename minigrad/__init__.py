@@ -1,15 +1,29 @@
 """minigrad: tensors with exact gradients on numpy, and the transformer built on them."""
 
+import typing
+
 from minigrad import functional, nn, ops, optim, random
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
-from minigrad.compiler import jit
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
 from minigrad.files import load, save
 from minigrad.primitive import primitive
 from minigrad.random import Generator, manual_seed
 from minigrad.tensor import Tensor
 
+if typing.TYPE_CHECKING:
+    from minigrad.compiler import jit
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> typing.Any:
+    """`minigrad.jit`: the compiler is imported when it is asked for, since that takes as long as all the rest."""
+    if name == "jit":
+        from minigrad.compiler import jit
+
+        return jit
+    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+
 
 __all__ = [
     "Generator",
