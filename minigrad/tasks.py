@@ -6,8 +6,10 @@
     task.accuracy(model)                     # the share of held-out questions answered without a mistake
     print(task.show(0))                      # "3 1 2 = 1 2 3"
 
-A row is a question and its answer in tokens; the answer follows from the question by a rule. What each reaches, and in what time, is measured by
-tools/tasks.py.
+A row is a question and its answer in tokens; the answer follows from the question by a rule. A GPT of 2 blocks (1 for modular) 64 wide answers at
+least 99% of each wholly right (modular: 95%) after less than a minute on one core, as tools/tasks.py measures:
+
+    copy, reverse 50 steps   sort 600   addition 700   modular p=23 200   parity 400   brackets 350   induction 1250
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""The example pages: each runs as a reader would run it, with few steps, and what it claims can be seen already."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Small matrices gain nothing from a second BLAS thread, and lose much where another process holds the second core.
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+PAGES = ["custom_op", "grokking", "lora", "physics_informed", "sorting", "test_custom_op", "tiny_llama"]
+
+
+def run(name: str, *arguments: str) -> str:
+    call = [sys.executable, "-W", "error", f"examples/{name}.py", *arguments]
+    done = subprocess.run(call, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def number(pattern: str, output: str) -> float:
+    found = re.search(pattern, output)
+    assert found, output
+    return float(found[1])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_example_is_a_page_that_says_how_to_run_it(name: str) -> None:
+    text = (ROOT / "examples" / f"{name}.py").read_text()
+    assert len(text.splitlines()) <= 80
+    assert re.search(rf"(python|pytest) examples/{name}\.py", text)
+
+
+def test_sorting_is_learned() -> None:
+    output = run("sorting", "150")
+    assert number(r"not seen: ([\d.]+)%", output) > 60
+    assert re.search(r"\[3, 1, 4, 1, 5, 9\] -> \[[0-9, ]+\]", output)
+
+
+def test_equations_are_known_before_they_are_understood() -> None:
+    output = run("grokking", "200")
+    known, understood = (number(rf"step  200 .*{word} +([\d.]+)%", output) for word in ("known", "understood"))
+    assert known > 90 and known > understood + 3
+
+
+def test_a_llama_type_model_beats_the_table_of_pairs_on_a_text_of_its_own(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"{a} plus {b} is {a + b}. " for a in range(30) for b in range(30)))
+    output = run("tiny_llama", str(text), "80")
+    assert number(r"validation ([\d.]+) nats", output) < 0.7 * number(r"pairs has ([\d.]+)", output)
+
+
+def test_an_adapter_turns_the_order_around() -> None:
+    output = run("lora", "100", "100")
+    assert number(r"base model +sorts up +[\d.]+% +down +([\d.]+)%", output) < 5
+    adapted = number(r"adapter +sorts up +[\d.]+% +down +([\d.]+)%", output)
+    assert adapted > 30 and number(r"merged +sorts down +([\d.]+)%", output) == pytest.approx(adapted, abs=1)
+
+
+def test_a_network_follows_its_differential_equation() -> None:
+    assert number(r"distance from sin\(t\): ([\d.]+)", run("physics_informed", "400")) < 0.6
+
+
+def test_an_op_of_ones_own_is_checked_and_learns() -> None:
+    output = run("custom_op", "200")
+    assert "say: True" in output and "too: True" in output
+    assert number(r"last loss ([\d.]+)", output) < 0.1
+
+
+def test_the_property_tests_pass_and_find_a_wrong_rule(tmp_path: Path) -> None:
+    op, tests = ((ROOT / "examples" / f"{name}.py").read_text() for name in ("custom_op", "test_custom_op"))
+    for rule, code in ((op, 0), (op.replace("dx = 1 + ops", "dx = 1 - ops"), 1)):
+        (tmp_path / "custom_op.py").write_text(rule)
+        (tmp_path / "test_custom_op.py").write_text(tests)
+        call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_custom_op.py"]
+        done = subprocess.run(call, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == code, done.stdout
