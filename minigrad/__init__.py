@@ -2,10 +2,28 @@
 
 import typing
 
-from minigrad import functional, nn, ops, optim, random
+from minigrad import func, functional, nn, ops, optim, random
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
 from minigrad.files import load, save
+from minigrad.func import checkpoint
+from minigrad.functions import (
+    arange,
+    cat,
+    einsum,
+    empty,
+    eye,
+    full,
+    linspace,
+    ones,
+    rand,
+    randint,
+    randn,
+    stack,
+    where,
+    zeros,
+)
+from minigrad.listeners import debug, profile
 from minigrad.primitive import primitive
 from minigrad.random import Generator, manual_seed
 from minigrad.tensor import Tensor
@@ -28,25 +46,43 @@ def __getattr__(name: str) -> typing.Any:
 __all__ = [
     "Generator",
     "Tensor",
+    "arange",
     "bfloat16",
+    "cat",
+    "checkpoint",
+    "debug",
+    "einsum",
+    "empty",
     "enable_grad",
+    "eye",
     "float16",
     "float32",
     "float64",
+    "full",
+    "func",
     "functional",
     "grad",
     "int32",
     "int64",
     "is_grad_enabled",
     "jit",
+    "linspace",
     "load",
     "manual_seed",
     "nn",
     "no_grad",
+    "ones",
     "ops",
     "optim",
     "primitive",
+    "profile",
+    "rand",
+    "randint",
+    "randn",
     "random",
     "save",
     "set_grad_enabled",
+    "stack",
+    "where",
+    "zeros",
 ]

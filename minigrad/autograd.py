@@ -6,13 +6,11 @@ accumulate).
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from types import CodeType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,78 +27,22 @@ from minigrad.errors import (
     StaleValueError,
     UnusedInputError,
 )
+from minigrad.modes import (
+    MODE as MODE,
+    Listener as Listener,
+    Mode as Mode,
+    Relay as Relay,
+    enable_grad as enable_grad,
+    is_grad_enabled as is_grad_enabled,
+    listening as listening,
+    no_grad as no_grad,
+    set_grad_enabled as set_grad_enabled,
+)
 from minigrad.primitive import Primitive
-
-# --- modes
-
-
-class Listener(Protocol):
-    """Somebody who hears of every op at the Tensor's door: a profiler, a debugger, a recorder."""
-
-    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Run the op's forward and return what it returns."""
-
-    def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
-        """The op has been done: its operands and outputs as Tensors."""
-
-
-class Mode(NamedTuple):
-    """What the door looks at, once per op."""
-
-    grad: bool = True
-    listener: Listener | None = None
-
-
-MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())  # noqa: B039 (a NamedTuple does not change)
-
-
-class set_grad_enabled(contextlib.ContextDecorator):
-    """Gradients on or off inside a `with` block or a decorated function; holds for this thread or task only."""
-
-    def __init__(self, mode: bool) -> None:
-        self.mode = mode
-        self.before: list[Mode] = []
-
-    def __enter__(self) -> None:
-        self.before.append(MODE.get())
-        MODE.set(self.before[-1]._replace(grad=self.mode))
-
-    def __exit__(self, *exception: object) -> None:
-        MODE.set(MODE.get()._replace(grad=self.before.pop().grad))
-
-    def _recreate_cm(self) -> set_grad_enabled:
-        return set_grad_enabled(self.mode)
-
-
-def no_grad() -> set_grad_enabled:
-    """No gradients inside: nothing is taped. A context manager and a decorator."""
-    return set_grad_enabled(False)
-
-
-def enable_grad() -> set_grad_enabled:
-    """Gradients inside, also within no_grad(). A context manager and a decorator."""
-    return set_grad_enabled(True)
-
-
-def is_grad_enabled() -> bool:
-    """True unless under no_grad()."""
-    return MODE.get().grad
-
-
-@contextlib.contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Let `listener` hear of every op inside. One at a time: the newest hears, and may pass on what it hears."""
-    before = MODE.get()
-    MODE.set(before._replace(listener=listener))
-    try:
-        yield
-    finally:
-        MODE.set(MODE.get()._replace(listener=before.listener))
-
 
 # --- nodes
 
-_ENGINE = ("autograd", "primitive", "ops", "tensor", "functional", "compiler")
+_ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "listeners", "compiler")
 _number = itertools.count().__next__
 _internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
 
@@ -154,8 +96,10 @@ class Node:
 
     __slots__ = ("freed_by", "needs", "number", "op", "operands", "outputs", "params", "seen", "size", "where")
 
-    def __init__(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any]) -> None:
-        self.op, self.params, self.number, self.where = op, params, _number(), user_line(4)
+    def __init__(
+        self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any], depth: int = 4
+    ) -> None:
+        self.op, self.params, self.number, self.where = op, params, _number(), user_line(depth)
         self.operands = operands = list(operands)
         self.needs = needs = [False] * len(operands)  # which operands want a cotangent
         self.seen: list[tuple[list[Any], int]] = []
@@ -202,7 +146,7 @@ def slot_of(x: Any) -> Slot:
     return (node, x._index) if x._index else node
 
 
-def _nodes_above(roots: Sequence[Any]) -> list[Node]:
+def nodes_above(roots: Sequence[Any]) -> list[Node]:
     """All nodes that the roots depend on, newest first. Refuses freed nodes and stale values before anything is changed."""
     found: set[Node] = set()
     stack = [x._node for x in roots if isinstance(x._node, Node)]
@@ -283,23 +227,30 @@ class Walk:
 
     def run(self, roots: Sequence[Any], cotangents: Sequence[Any], wanted: set[Slot] | None, retain: bool) -> None:
         """From the roots up to the leaves, or to the wanted slots; what arrives is in `sums`."""
-        nodes = _nodes_above(roots)
+        nodes = nodes_above(roots)
         leading = None if wanted is None else _leading_to(nodes, wanted)
         for root, g in zip(roots, cotangents, strict=True):
             self.add(root, g if self.on_tensors else g.data, fresh=False)
         free_for = nodes[0].number if nodes and not retain else None
-        with set_grad_enabled(self.create_graph), np.errstate(all="ignore"):
-            for node in nodes:
-                slots = [node, *((node, i) for i in range(1, node.size))] if node.size > 1 else (node,)
-                gs = [self.sums.get(s) if wanted and s in wanted else self.sums.pop(s, None) for s in slots]
-                if any(g is not None for g in gs):
-                    if leading is None:
-                        self.through(node, gs, node.needs)
-                    elif node in leading:
-                        self.through(node, gs, [need and (slot_of(x) in (wanted or ()) or x._node in leading)
-                                                for x, need in zip(node.operands, node.needs, strict=True)])  # fmt: skip
-                if free_for is not None:
-                    node.free(free_for)
+        walking = getattr(MODE.get().listener, "walking", None)
+        try:
+            with set_grad_enabled(self.create_graph), np.errstate(all="ignore"):
+                for node in nodes:
+                    if walking is not None:
+                        walking(node)
+                    slots = [node, *((node, i) for i in range(1, node.size))] if node.size > 1 else (node,)
+                    gs = [self.sums.get(s) if wanted and s in wanted else self.sums.pop(s, None) for s in slots]
+                    if any(g is not None for g in gs):
+                        if leading is None:
+                            self.through(node, gs, node.needs)
+                        elif node in leading:
+                            self.through(node, gs, [need and (slot_of(x) in (wanted or ()) or x._node in leading)
+                                                    for x, need in zip(node.operands, node.needs, strict=True)])  # fmt: skip
+                    if free_for is not None:
+                        node.free(free_for)
+        finally:
+            if walking is not None:
+                walking(None)
 
     def through(self, node: Node, gs: list[Any], needs: list[bool]) -> None:
         """Through one node: its outputs' cotangents in, its operands' out."""

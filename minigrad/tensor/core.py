@@ -92,6 +92,10 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
             for i, y in enumerate(outputs):
                 if y.data.dtype is float32 or is_float(y.data.dtype):
                     y._node, y._index, y.requires_grad = node, i, mode.grad
+        elif not mode.grad and any(getattr(x, "_node", None) is UNDER_NO_GRAD for x in operands):
+            for y in outputs:
+                if y is not None:
+                    y._node = UNDER_NO_GRAD
         if mode.listener is not None:
             mode.listener.done(op, operands, params, outputs)
         return outputs[0] if op.outputs == 1 else outputs

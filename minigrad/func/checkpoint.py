@@ -1,0 +1,127 @@
+"""Checkpointing: forget what a part of the model has computed, and compute it again in the backward pass.
+
+From Chen et al. 2016, arXiv:1604.06174. Memory falls by what is inside the part, time grows by its forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minigrad import autograd, ops
+from minigrad.autograd import Node, Relay, enable_grad, listening, no_grad
+from minigrad.dtypes import Array, is_float
+from minigrad.errors import DTypeError
+from minigrad.primitive import Primitive
+from minigrad.tensor import Tensor
+
+
+def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
+    """f(*xs), of which backward needs only xs: f is run again there, with the same dropout bits.
+
+    f: gives a Tensor, or a tuple of them. Gradients reach xs and every tensor that f reads besides, parameters of layers among them.
+    What f does besides computing, such as moving running statistics, it does twice.
+    """
+    if not autograd.is_grad_enabled():
+        return f(*xs)
+    heard = _Heard()
+    with no_grad(), listening(heard):
+        given = f(*xs)
+        outputs = tuple(_own(y) for y in (given if isinstance(given, tuple) else (given,)))
+    operands = [x for x in xs if isinstance(x, Tensor)]
+    operands += [x for x in heard.read.values() if not any(x is other for other in operands)]
+    if any(x.requires_grad for x in operands):
+        node = Node(_recomputing(f, xs, operands, heard.states), operands, {}, outputs, depth=2)
+        for i, y in enumerate(outputs):
+            if is_float(y.dtype):
+                y._node, y._index, y.requires_grad = node, i, True
+    return outputs if isinstance(given, tuple) else outputs[0]
+
+
+def _own(y: Any) -> Tensor:
+    """A result as a tensor that nobody else holds."""
+    if not isinstance(y, Tensor):
+        raise DTypeError("checkpoint", f"f gave {type(y).__name__}", got=type(y), wanted="a Tensor, or a tuple of them")
+    return ops.alias(y)
+
+
+class _Heard(Relay):
+    """What f reads from outside, and where the generators stood that it draws from.
+
+    Under no_grad nothing that f makes requires a gradient: an operand that does comes from outside.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: dict[int, Tensor] = {}
+        self.states: dict[int, tuple[Array, Array]] = {}  # a generator's state array, and what stood in it first
+
+    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        if op.kind == "random":
+            state = arrays[-1]
+            self.states.setdefault(id(state), (state, state.copy()))
+        return super().run(op, arrays, params)
+
+    def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
+        for x in operands:
+            if isinstance(x, Tensor) and x.requires_grad:
+                self.read.setdefault(id(x), x)
+        super().done(op, operands, params, outputs)
+
+
+def _recomputing(
+    f: Callable[..., Any], xs: Sequence[Any], operands: list[Tensor], states: dict[int, tuple[Array, Array]]
+) -> Primitive:
+    """The op whose rule runs f again and goes back through it."""
+    op = Primitive(f, "contract", None, 2)  # two or more outputs: the rule is given their cotangents as a sequence
+    op.name = f"checkpoint({getattr(f, '__name__', type(f).__name__)})"
+
+    def rule(gs: Sequence[Any], _y: Any, *_values: Any, needs: Sequence[bool]) -> list[Any]:
+        create_graph, on_tensors = autograd.is_grad_enabled(), any(isinstance(g, Tensor) for g in gs)
+        with enable_grad(), _standing(states), _as_leaves(operands):
+            again = f(*xs)
+            pairs = [
+                (y, g if on_tensors else Tensor._wrap(np.asarray(g)))
+                for y, g in zip(again if isinstance(again, tuple) else (again,), gs, strict=True)
+                if g is not None and y.requires_grad
+            ]
+            if not pairs:
+                return [None for _ in needs]
+            wanted = [x for x, need in zip(operands, needs, strict=True) if need]
+            roots, starts = zip(*pairs, strict=True)
+            found = iter(autograd.grad(roots, wanted, starts, retain_graph=True, create_graph=create_graph, allow_unused=True))
+        answer = [next(found) if need else None for need in needs]
+        return answer if on_tensors else [None if g is None else g.data for g in answer]
+
+    op.vjp(rule)
+    op.keeps = (True,)  # f will read every operand again, so none may be changed meanwhile
+    return op
+
+
+@contextmanager
+def _as_leaves(xs: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, the tensors are leaves: derivatives stop at them, and do not run on from one to another that it was made of."""
+    nodes = [x._node for x in xs]
+    for x in xs:
+        x._node = None
+    try:
+        yield
+    finally:
+        for x, node in zip(xs, nodes, strict=True):
+            x._node = node
+
+
+@contextmanager
+def _standing(states: dict[int, tuple[Array, Array]]) -> Iterator[None]:
+    """Inside, the generators stand where they stood the first time; afterwards, where they stood before."""
+    now = [(state, state.copy()) for state, _ in states.values()]
+    for state, then in states.values():
+        state[:] = then
+    try:
+        yield
+    finally:
+        for state, before in now:
+            state[:] = before

@@ -1,0 +1,159 @@
+"""Listeners for people: `debug` finds the op that made the first NaN, `profile` counts time and bytes per op and per line.
+
+Both hear forward and backward passes, and may be used inside one another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.autograd import Node, Relay, listening, user_line
+from minigrad.dtypes import cast, computing, is_float
+from minigrad.errors import NotFiniteError
+from minigrad.primitive import Primitive
+
+
+class _Walked(Relay):
+    """Knows which node of the tape a backward pass is at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.node: Node | None = None
+
+    def walking(self, node: Node | None) -> None:
+        self.node = node
+        super().walking(node)
+
+
+# --- debug
+
+
+@contextmanager
+def debug(nan: bool = True, inf: bool = True) -> Iterator[None]:
+    """Inside, the first op that makes a NaN (or an infinity) out of finite numbers raises NotFiniteError with the user's line.
+
+    In a backward pass it is the line of the forward op whose derivative it was. A context manager and a decorator; costs a look at every number.
+    inf=False lets infinities pass, of which a NaN may be made later.
+    """
+    with listening(_Finite(nan, inf)):
+        yield
+
+
+class _Finite(_Walked):
+    def __init__(self, nan: bool, inf: bool) -> None:
+        super().__init__()
+        self.nan, self.inf = nan, inf
+
+    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        out = super().run(op, arrays, params)
+        for y in (out,) if op.outputs == 1 else out:
+            found = _worst(y)
+            if (found == "NaN" and self.nan) or (found == "inf" and self.inf):
+                # A NaN of an infinity is news only to somebody who lets infinities pass.
+                came = {_worst(x) for x in (*arrays, *params.values())}
+                if not came & ({"NaN", "inf"} if self.inf else {"NaN"}):
+                    self.tell(op, found, arrays)
+        return out
+
+    def tell(self, op: Primitive, found: str, arrays: Sequence[Any]) -> None:
+        shapes = [np.shape(a) for a in arrays if a is not None]
+        hint = "look at the operands at this line: a division by 0, the log of 0, a learning rate too high?"
+        if self.node is None:
+            raise NotFiniteError(op.name, f"made the first {found}, of finite operands {shapes}", got=found, wanted="finite numbers",
+                                 where=str(user_line()), hint=hint)  # fmt: skip
+        raise NotFiniteError(
+            f"backward of {self.node.op.name}", f"made the first {found} ({op.name} of finite operands {shapes})", got=found,
+            wanted="finite numbers", where=str(self.node.where), hint=hint,
+        )  # fmt: skip
+
+
+def _worst(x: Any) -> str:
+    """The word "NaN" or "inf" if such a number is in x, else nothing."""
+    if isinstance(x, float) or (isinstance(x, (np.ndarray, np.generic)) and is_float(x.dtype)):
+        values = np.asarray(x)
+        values = cast(values, computing(values.dtype))
+        if not np.isfinite(values).all():
+            return "NaN" if np.isnan(values).any() else "inf"
+    return ""
+
+
+# --- profile
+
+
+class Row(NamedTuple):
+    """What one op, or one line, has cost: how often it ran, seconds in its forward functions, bytes of its results."""
+
+    name: str
+    calls: int
+    seconds: float
+    bytes: int
+
+
+class Profile(_Walked):
+    """What `profile` gives: `by_op()` and `by_line()` are lists of rows, the most time first; print it for both as tables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.costs: dict[tuple[str, str], list[float]] = {}  # (op, line) -> [count, seconds, bytes]
+
+    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        start = time.perf_counter()
+        out = super().run(op, arrays, params)
+        seconds = time.perf_counter() - start
+        name, where = (op.name, user_line()) if self.node is None else (f"{op.name} (backward of {self.node.op.name})", self.node.where)
+        cost = self.costs.setdefault((name, str(where)), [0, 0.0, 0])
+        cost[0] += 1
+        cost[1] += seconds
+        cost[2] += sum(np.asarray(y).nbytes for y in ((out,) if op.outputs == 1 else out) if y is not None) if op.kind != "view" else 0
+        return out
+
+    def by_op(self) -> list[Row]:
+        """One row per op; in backward passes, per op and the forward op that it belongs to."""
+        return self._rows(0)
+
+    def by_line(self) -> list[Row]:
+        """One row per line of the user's code; backward passes count for the line of the forward op."""
+        return self._rows(1)
+
+    def _rows(self, key: int) -> list[Row]:
+        sums: dict[str, list[float]] = {}
+        for names, cost in self.costs.items():
+            total = sums.setdefault(names[key], [0, 0.0, 0])
+            for i in range(3):
+                total[i] += cost[i]
+        rows = [Row(name, int(count), seconds, int(size)) for name, (count, seconds, size) in sums.items()]
+        return sorted(rows, key=lambda row: row.seconds, reverse=True)
+
+    def __str__(self) -> str:
+        return "\n\n".join(_table(title, rows) for title, rows in (("op", self.by_op()), ("line", self.by_line())))
+
+
+def _table(title: str, rows: list[Row]) -> str:
+    all_rows = Row("all", sum(r.calls for r in rows), sum(r.seconds for r in rows), sum(r.bytes for r in rows))
+    lines = [f"{'ms':>10} {'%':>6} {'calls':>8} {'MB':>10}  {title}"]
+    for r in (*rows[:30], all_rows):
+        share = 100 * r.seconds / (all_rows.seconds or 1.0)
+        lines.append(f"{r.seconds * 1e3:10.3f} {share:6.1f} {r.calls:8d} {r.bytes / 1e6:10.3f}  {r.name}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def profile(show: bool = True) -> Iterator[Profile]:
+    """Count inside: time in the ops' forward functions and bytes that they make, per op and per line of the user's code.
+
+        with minigrad.profile():
+            loss = model.loss(x, y)
+            loss.backward()
+
+    show: print the tables at the end. What Python itself takes between the ops is not in them. Ops that a compiled step replays are not heard.
+    """
+    heard = Profile()
+    with listening(heard):
+        yield heard
+    if show:
+        print(heard)

@@ -1,0 +1,234 @@
+"""What people do wrong with the engine, and what they are told: the class, the facts, the line. Prose may change; these may not."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad
+from minigrad import Tensor, functional as F
+from minigrad.errors import (
+    BackwardTwiceError,
+    ConfigError,
+    DTypeError,
+    GradientError,
+    GraphFreedError,
+    IndexRangeError,
+    MaskError,
+    MinigradError,
+    NoGradientError,
+    NoGradModeError,
+    NotFiniteError,
+    NotScalarError,
+    ReadOnlyError,
+    ShapeError,
+    StaleValueError,
+    UnusedInputError,
+)
+
+
+def zeros(*shape: int, requires_grad: bool = False) -> Tensor:
+    return Tensor.zeros(*shape, requires_grad=requires_grad)
+
+
+X = zeros(2, 3, requires_grad=True)
+WRONG: list[tuple[str, Callable[[], Any], type[MinigradError], type[Exception], str, Any]] = [
+    ("shapes that do not broadcast", lambda: zeros(2, 3) + zeros(4, 5), ShapeError, ValueError, "add", ((2, 3), (4, 5))),
+    ("matrices that do not multiply", lambda: zeros(2, 3) @ zeros(4, 5), ShapeError, ValueError, "matmul", ((2, 3), (4, 5))),
+    ("batches that do not fit", lambda: zeros(2, 3, 4) @ zeros(5, 4, 2), ShapeError, ValueError, "matmul", ((2, 3, 4), (5, 4, 2))),
+    ("a scalar in a product", lambda: zeros(2, 3) @ Tensor(1.0), ShapeError, ValueError, "matmul", ((2, 3), ())),
+    ("a weight of another width", lambda: F.linear(zeros(2, 3), zeros(4, 5)), ShapeError, ValueError, "linear", (2, 3)),
+    ("a reshape that does not hold all", lambda: zeros(2, 3).reshape(4), ShapeError, ValueError, "reshape", (2, 3)),
+    ("an expansion of a size that is not 1", lambda: zeros(2, 3).expand(2, 6), ShapeError, ValueError, "expand", (2, 3)),
+    ("an axis that is not there", lambda: zeros(2, 3).sum(axis=2), IndexRangeError, IndexError, "sum", 2),
+    ("an axis named twice", lambda: zeros(2, 3).sum(axis=(0, -2)), ShapeError, ValueError, "sum", (0, -2)),
+    ("the maximum of nothing", lambda: zeros(0, 3).max(axis=0), ShapeError, ValueError, "max", (0, 3)),
+    ("the truth of many elements", lambda: bool(zeros(2)), ShapeError, ValueError, "bool", (2,)),
+    ("the number of many elements", lambda: float(zeros(2)), ShapeError, ValueError, "item", (2,)),
+    ("the length of a number", lambda: len(Tensor(1.0)), ShapeError, ValueError, "len", ()),
+    ("backward of a non-scalar", lambda: (X * 2).backward(), NotScalarError, RuntimeError, "backward", (2, 3)),
+    ("backward without a leaf that wants it", lambda: zeros(2).sum().backward(), NoGradientError, RuntimeError, "backward", ()),
+    ("a gradient of another shape", lambda: (X * 2).backward(zeros(3)), ShapeError, ValueError, "backward", (3,)),
+    ("grad of an input not used", lambda: minigrad.grad(X.sum(), zeros(1, requires_grad=True)), UnusedInputError, RuntimeError, "grad", 0),
+    ("gradients for integers", lambda: Tensor([1, 2], requires_grad=True), DTypeError, TypeError, "requires_grad", np.int64),
+    ("a computed tensor that shall not want one", lambda: (X * 2).requires_grad_(False), GradientError, RuntimeError, "requires_grad_", None),
+    ("a ragged list", lambda: Tensor([[1, 2], [3, 4], [5]]), DTypeError, TypeError, "Tensor", None),
+    ("a dtype that is none", lambda: Tensor([1], dtype="complex64"), DTypeError, TypeError, "dtype", "complex64"),
+    ("an operand of another kind", lambda: X + "a", DTypeError, TypeError, "add", str),
+    ("a token outside the vocabulary", lambda: F.embedding(Tensor([0, 3]), zeros(3, 2)), IndexRangeError, IndexError, "embedding", 3),
+    ("a negative token", lambda: F.embedding(Tensor([-1]), zeros(3, 2)), IndexRangeError, IndexError, "embedding", -1),
+    ("tokens that are floats", lambda: F.embedding(Tensor([1.0]), zeros(3, 2)), DTypeError, TypeError, "embedding", np.float32),
+    ("a target outside the classes", lambda: F.cross_entropy(zeros(2, 3), [0, 3]), IndexRangeError, IndexError, "cross_entropy", 3),
+    ("a negative target", lambda: F.cross_entropy(zeros(2, 3), [0, -1]), IndexRangeError, IndexError, "cross_entropy", -1),
+    ("targets of another shape", lambda: F.cross_entropy(zeros(2, 3), [0]), ShapeError, ValueError, "cross_entropy", (1,)),
+    ("a loss over shapes that broadcast", lambda: zeros(2, 1).mse(zeros(2)), ShapeError, ValueError, "mse", (2,)),
+    ("an unknown reduction", lambda: zeros(2).mse(zeros(2), reduction="avg"), ConfigError, ValueError, "mse", "avg"),
+    ("an unknown approximation", lambda: F.gelu(X, approximate="erf"), ConfigError, ValueError, "gelu", "erf"),
+    ("a probability above 1", lambda: F.dropout(X, 1.5), ConfigError, ValueError, "dropout", 1.5),
+    ("a mask of zeros and ones", lambda: F.scaled_dot_product_attention(zeros(2, 2), zeros(2, 2), zeros(2, 2), Tensor(np.eye(2, dtype="f"))),
+     MaskError, ValueError, "scaled_dot_product_attention", None),
+    ("a mask of another shape", lambda: F.scaled_dot_product_attention(zeros(2, 2), zeros(2, 2), zeros(2, 2), Tensor([[True] * 3])),
+     MaskError, ValueError, "scaled_dot_product_attention", (1, 3)),
+    ("a write into a leaf", lambda: X.assign(0.0), GradientError, RuntimeError, "assign", None),
+    ("a seed below 0", lambda: minigrad.manual_seed(-1), ConfigError, ValueError, "manual_seed", -1),
+    ("an einsum that names too few axes", lambda: minigrad.einsum("i->i", X), ShapeError, ValueError, "einsum", (2, 3)),
+    ("an einsum whose sizes differ", lambda: minigrad.einsum("ij,jk", X, X), ShapeError, ValueError, "einsum", (3, 2)),
+    ("an einsum of too few operands", lambda: minigrad.einsum("ij,jk", X), ShapeError, ValueError, "einsum", 1),
+    ("a window larger than the picture", lambda: zeros(1, 1, 2, 2).max_pool2d(3), ShapeError, ValueError, "unfold", 2),
+    ("a kernel for other channels", lambda: zeros(1, 2, 4, 4).conv2d(zeros(1, 3, 2, 2)), ShapeError, ValueError, "conv", 2),
+    ("a diagonal of a vector", lambda: zeros(3).diagonal(), ShapeError, ValueError, "diagonal", (3,)),
+    ("a deep copy of a graph", lambda: __import__("copy").deepcopy(X * 2), GradientError, RuntimeError, "deepcopy", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "builtin", "name", "got"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+def test_a_mistake_has_one_class_names_the_call_and_carries_what_came(
+    call: Callable[[], Any], kind: type[MinigradError], builtin: type[Exception], name: str, got: Any
+) -> None:
+    with pytest.raises(builtin) as caught:
+        call()
+    error = caught.value
+    assert type(error) is kind and error.call == name and str(error).startswith(f"{name}: ")
+    if got is not None:
+        assert error.got == got
+    again = pickle.loads(pickle.dumps(error)) if name not in ("add",) else error
+    assert str(again) == str(error) and again.call == name
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [([1, 2, "a"], "input[2]"), ([1, None], "input[1]"), ([[1, 2], [3]], "input[1]"), ([[1, 2], 3], "input[1]"), ("text", "input"),
+     ([[1, 2], [3, "b"]], "input[1][1]"), (None, "input"), ([{}], "input[0]")],
+)  # fmt: skip
+def test_a_list_that_is_no_array_is_told_the_place(data: Any, place: str) -> None:
+    with pytest.raises(DTypeError) as caught:
+        Tensor(data)
+    assert caught.value.problem.split(" ")[0] == place and caught.value.hint
+
+
+def test_the_five_ways_in_which_backward_can_be_too_late_have_five_names() -> None:
+    x = zeros(2, requires_grad=True)
+    with minigrad.no_grad():
+        hidden = (x * 2).sum()
+    with pytest.raises(NoGradModeError):
+        hidden.backward()
+    loss = (x * x).sum()
+    loss.backward()
+    with pytest.raises(BackwardTwiceError) as twice:
+        loss.backward()
+    assert __file__ in twice.value.where
+    shared = x * x
+    first, second = (shared * 2).sum(), (shared * 3).sum()
+    first.backward()
+    with pytest.raises(GraphFreedError) as freed:
+        second.backward()
+    assert "mul" in freed.value.problem and "retain_graph" in freed.value.hint and __file__ in freed.value.where
+    assert {c.__base__ for c in (NoGradModeError, BackwardTwiceError, GraphFreedError, NotScalarError, NoGradientError)} == {GradientError}
+
+
+def test_a_change_in_place_is_told_with_both_lines() -> None:
+    x, scale = zeros(2, requires_grad=True), zeros(2)
+    y = x * scale
+    scale.assign(1.0)
+    with pytest.raises(StaleValueError) as caught:
+        y.sum().backward()
+    used, changed = int(caught.value.where.rpartition(":")[2]), int(str(caught.value.got).rpartition(":")[2])
+    assert changed == used + 1 and __file__ in caught.value.where and __file__ in str(caught.value.got)
+
+
+def test_a_shape_error_says_which_axis_and_what_to_do() -> None:
+    with pytest.raises(ShapeError) as caught:
+        zeros(2, 3) + zeros(4, 5)
+    assert "axis -1: 3 against 5" in caught.value.hint and "axis -2: 2 against 4" in caught.value.hint
+    with pytest.raises(ShapeError, match="transposed"):
+        zeros(2, 3) @ zeros(4, 3)
+
+
+def test_memory_that_is_read_only_is_not_written() -> None:
+    array = np.zeros(2)
+    array.flags.writeable = False
+    t = Tensor([1.0, 2.0])
+    t.data = array
+    with pytest.raises(ReadOnlyError, match="clone"):
+        t.assign(1.0)
+    with pytest.raises(ValueError, match="read-only"):
+        Tensor([1.0]).numpy()[0] = 2
+
+
+def test_an_error_keeps_its_facts_when_it_is_pickled() -> None:
+    error = ShapeError("linear", "does not fit", got=(2, 3), wanted=(..., 4), hint="transpose it", where="train.py:3")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is ShapeError and vars(again) == vars(error) and str(again) == str(error)
+    assert "made at train.py:3" in str(error) and "transpose it" in str(error)
+
+
+# --- debug
+
+
+def test_debug_names_the_first_op_that_made_a_nan_or_an_infinity_and_its_line() -> None:
+    x = Tensor([0.0, 1.0], requires_grad=True)
+    with minigrad.debug(), pytest.raises(NotFiniteError) as caught:
+        (x.log() * 0).sum()
+    assert caught.value.call == "log" and caught.value.got == "inf" and __file__ in caught.value.where
+    with np.errstate(all="ignore"), minigrad.debug(inf=False), pytest.raises(NotFiniteError) as caught:
+        (x.log() * 0).sum()
+    assert caught.value.call == "mul" and caught.value.got == "NaN"
+    with np.errstate(all="ignore"), minigrad.debug(nan=False, inf=False):
+        assert np.isnan((x.log() * 0).sum().item())
+
+
+def test_debug_finds_what_a_backward_pass_made_and_names_the_forward_line() -> None:
+    x = Tensor([0.0, 1.0], requires_grad=True)
+    with minigrad.debug():
+        root = x.sqrt()
+        y = root.sum()
+        with pytest.raises(NotFiniteError) as caught:
+            y.backward()
+    assert caught.value.call == "backward of sqrt" and caught.value.where == str(root.grad_fn.where)
+    with minigrad.debug(), pytest.raises(NotFiniteError) as after:
+        Tensor([0.0]).log()
+    assert after.value.call == "log"
+
+
+def test_debug_lets_masks_of_minus_infinity_pass() -> None:
+    x = Tensor(np.zeros((2, 3, 4)), requires_grad=True)
+    with minigrad.debug():
+        seen = F.scaled_dot_product_attention(x, x, x, is_causal=True)
+        hidden = Tensor.where(Tensor([[True, False, True]]), x.sum(-1), -np.inf).softmax()
+        (seen.sum() + (hidden * hidden).sum()).backward()
+    assert np.isfinite(x.grad.numpy()).all()
+
+
+# --- profile
+
+
+def test_profile_counts_calls_and_bytes_per_op_and_per_line_forward_and_backward(capsys: pytest.CaptureFixture[str]) -> None:
+    w = Tensor(np.zeros((4, 8), "f"), requires_grad=True)
+    with minigrad.profile() as seen:
+        for _ in range(3):
+            y = w.exp()
+            y.sum().backward()
+    ops = {row.name: row for row in seen.by_op()}
+    assert (ops["exp"].calls, ops["exp"].bytes) == (3, 3 * 4 * 8 * 4)
+    assert ops["guard_mul (backward of exp)"].calls == 3 and all(row.seconds >= 0 for row in seen.by_op())
+    lines = {row.name: row.calls for row in seen.by_line() if __file__ in row.name}
+    assert len(lines) == 2 and sum(lines.values()) == sum(row.calls for row in seen.by_op())
+    printed = capsys.readouterr().out
+    assert "exp" in printed and f"{__file__}:" in printed and "all" in printed
+    with minigrad.profile(show=False):
+        w.exp()
+    assert capsys.readouterr().out == ""
+
+
+def test_listeners_pass_on_what_they_hear() -> None:
+    w = Tensor([0.0, 1.0], requires_grad=True)
+    with minigrad.profile(show=False) as outer, minigrad.debug(), minigrad.profile(show=False) as inner:
+        with pytest.raises(NotFiniteError):
+            w.exp().log().sqrt().sum().backward()
+        minigrad.checkpoint(lambda t: t.sin(), w).sum().backward()
+    counts = [{row.name: row.calls for row in seen.by_op()} for seen in (outer, inner)]
+    assert counts[0]["exp"] == counts[1]["exp"] == 1 and counts[0]["sin"] == counts[1]["sin"] >= 1
