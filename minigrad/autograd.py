@@ -364,8 +364,13 @@ def backward(root: Any, gradient: Any = None, *, retain_graph: bool = False, cre
     walk = Walk(root._wrap, create_graph)
     walk.run([root], [start], None, retain_graph or create_graph)
     with set_grad_enabled(create_graph):
+        taken: set[int] = set()
         for leaf in walk.leaves.values():
             g = walk.result(leaf)
+            memory = id(g.data if g.data.base is None else g.data.base)
+            if memory in taken or not g.data.flags.writeable:  # found on Tensors: two leaves must not share what is clipped in place
+                g = ops.copy(g)
+            taken.add(memory)
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import weakref
@@ -12,6 +13,7 @@ import pytest
 
 import minigrad
 from minigrad import Tensor, ops
+from minigrad.optim import clip_grad_norm_
 
 
 def leaf(*values: float) -> Tensor:
@@ -169,3 +171,13 @@ def test_memory_is_flat_over_ten_thousand_steps() -> None:
     for _ in range(10_000):
         mlp_step(x, w1, w2)
     assert resident() - before <= 1 << 20
+
+
+def test_no_two_leaves_share_the_memory_of_a_gradient_also_while_somebody_listens() -> None:
+    for listening in (False, True):
+        a, b = (Tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+        with minigrad.profile() if listening else contextlib.nullcontext():
+            (a + b).sum().backward()
+        clip_grad_norm_([a, b], 1.0)
+        assert a.grad is not None and b.grad is not None
+        np.testing.assert_allclose([*a.grad.data, *b.grad.data], 0.5, rtol=1e-5)
