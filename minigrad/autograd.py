@@ -85,6 +85,11 @@ class Shadow:
         self.ndim = len(self.shape)
         self.requires_grad, self._node, self._index = tensor.requires_grad, tensor._node, tensor._index
 
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node that the operand came from, as a Tensor has it."""
+        return self._node if isinstance(self._node, Node) else None
+
 
 class Node:
     """One op on the tape. Points up to its operands, never down to its outputs.
