@@ -164,7 +164,8 @@ def different_sequence_lengths() -> Table:
     for T in LENGTHS:
         alone, theirs_alone = in_turns("infer", T, 1)
         mine, theirs = in_turns("infer", T, 2)
-        both = [f"{mine:.3f}", shown(theirs), ratio(theirs, mine)] if mine < 2 * alone else ["busy"] * 3  # somebody else had the second core
+        busy = mine > 2 * alone or (theirs or 0) > 2 * (theirs_alone or 0)  # somebody else had the second core
+        both = ["busy"] * 3 if busy else [f"{mine:.3f}", shown(theirs), ratio(theirs, mine)]
         yield T, OLD_FORWARD[T], f"{alone:.3f}", shown(theirs_alone), ratio(theirs_alone, alone), *both
 
 

@@ -49,7 +49,7 @@ class KVCache:
         """Empty: ready for another conversation, of any batch."""
         self.length = 0
         self._lengths: Array | None = None  # of each row, where they differ
-        self._last: tuple[Array, Array] | None = None  # each row's length before and after the last append, where they differed
+        self._starts: Array | None = None  # each row's length before the last append, where they differ
         self._keys: Array | None = None
         self._values: Array | None = None
         self._shared = False  # with a fork: copied before it is written to
@@ -81,13 +81,12 @@ class KVCache:
             else:
                 for b, start in enumerate(starts):
                     buffer[b, :, start : start + T] = new[b]
-        self._last = None
+        self._starts = None
         if counts is None and self._lengths is None:
             self.length = stop
         else:
-            ends = starts + (T if counts is None else counts)
-            self._last = (starts, ends)
-            self._set_lengths(ends)
+            self._starts = starts
+            self._set_lengths(starts + (T if counts is None else counts))
         return Tensor._wrap(keys[:, :, :stop]), Tensor._wrap(values[:, :, :stop])
 
     def _checked_lengths(self, lengths: Sequence[int] | Array, B: int, T: int) -> Array:
@@ -161,12 +160,11 @@ class KVCache:
 
         With rows of one length causality (and the window) says it all: query i of T sees position j <= S - T + i.
         """
-        if self._last is None:
+        if self._starts is None:
             return None
-        starts, ends = self._last
-        places = starts[:, None] + np.arange(T)  # (B, T)
-        keys = np.arange(int(starts.max(initial=0)) + T)
-        hidden = keys > np.minimum(places, ends[:, None] - 1)[:, :, None]
+        places = self._starts[:, None] + np.arange(T)  # (B, T)
+        keys = np.arange(int(self._starts.max(initial=0)) + T)
+        hidden = keys > places[:, :, None]
         if window is not None:
             hidden |= keys <= (places - window)[:, :, None]
         return hidden[:, None]
@@ -202,7 +200,7 @@ class KVCache:
         held = self.lengths if wanted.ndim else np.asarray(self.length)
         if wanted.dtype.kind not in "iu" or wanted.shape != held.shape or (wanted < 0).any() or (wanted > held).any():
             raise CacheError("KVCache.truncate", f"to {length} of {held.tolist()} positions", got=length, wanted=(0, self.length))
-        self._last = None
+        self._starts = None
         if wanted.ndim:
             self._set_lengths(wanted)
         elif self.window is not None and 0 < wanted < self.length:
@@ -234,7 +232,7 @@ class KVCache:
         if index.size == 0 or index.min() < 0 or index.max() >= B:
             raise CacheError("KVCache.reorder", f"rows {index.tolist()} of a batch of {B}", got=rows, wanted=(0, B - 1))
         self._keys, self._values, self._shared = self._keys[index], self._values[index], False
-        self._before = self._last = None
+        self._before = self._starts = None
         if self._lengths is not None:
             self._set_lengths(self._lengths[index])
 

@@ -125,6 +125,16 @@ def test_scores_of_any_size(method, scale):
     assert np.abs(y - p / p.sum(-1, keepdims=True) @ v).max() < 1e-11 * max(1, scale / 100)
 
 
+@pytest.mark.parametrize("method", ["plain", "flash"])
+@pytest.mark.parametrize("shift", [-1e4, -100.0, -95.0, -60.0, 60.0, 85.0, 100.0, 1e4])
+def test_scores_shifted_out_of_the_range_of_exp_in_float32(method, shift):
+    q, k, v = heads(9, dtype=np.float32)
+    want = sdpa(Tensor(q), Tensor(k), Tensor(v), scale=1.0).data
+    q, k = (np.concatenate([x, np.full((1, 2, 9, 1), n, np.float32)], -1) for x, n in ((q, 1), (k, shift)))
+    got = sdpa(Tensor(q), Tensor(k), Tensor(v), scale=1.0, method=method).data
+    assert np.abs(got - want).max() < 8 * np.finfo(np.float32).eps * max(8, abs(shift)) * np.abs(v).max()
+
+
 def test_heads_batch_and_keys_may_be_permuted():
     arrays, order = heads(150, H=3, batch=(2,)), np.array([2, 0, 1])
     for method in ("plain", "flash"):
