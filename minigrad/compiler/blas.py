@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import glob
 import os
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
+from minigrad.ops.parallel import blas_libraries
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,6 @@ _BUILDS = (
 )
 
 
-def _candidates() -> list[str]:
-    """Libraries to look in: those beside numpy's wheel first, then whatever BLAS this process has mapped."""
-    root = os.path.dirname(np.__file__)
-    found = sorted(glob.glob(os.path.join(root, "..", "numpy.libs", "*openblas*")))
-    found += sorted(glob.glob(os.path.join(root, ".dylibs", "*openblas*")))
-    try:
-        with open("/proc/self/maps") as maps:
-            mapped = {line.split()[-1] for line in maps if "/" in line}
-        found += sorted(p for p in mapped if "blas" in os.path.basename(p).lower() or "mkl_rt" in p)
-    except OSError:
-        pass
-    accelerate = "/System/Library/Frameworks/Accelerate.framework/Accelerate"
-    return [*found, accelerate] if os.path.exists(os.path.dirname(accelerate)) else found
-
-
 def _address(library: ctypes.CDLL, name: str) -> int:
     try:
         return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
@@ -58,7 +42,7 @@ def _address(library: ctypes.CDLL, name: str) -> int:
 @cache
 def find_blas() -> Blas | None:
     """numpy's BLAS, or None if it cannot be found: then matrix products are plain loops in C."""
-    for path in _candidates():
+    for path in blas_libraries():
         try:
             library = ctypes.CDLL(path)
         except OSError:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
 from typing import NamedTuple, TypeVar
@@ -26,12 +24,10 @@ Item = TypeVar("Item")
 
 
 class _State:
-    """How many threads to use (0: as many as cores), the pool that holds all but the caller's, and who holds BLAS to one thread."""
+    """How many threads to use (0: as many as cores), and who holds BLAS to one thread."""
 
     def __init__(self) -> None:
         self.wanted = 0
-        self.pool: ThreadPoolExecutor | None = None
-        self.size = 0
         self.lock = threading.Lock()
         self.holders = self.blas_threads = 0
 
@@ -41,7 +37,7 @@ _state = _State()
 
 def _forget_threads() -> None:
     wanted = _state.wanted
-    _state.__init__()  # type: ignore[misc]  # A forked child has none of the parent's threads, and its locks may be held by nobody.
+    _state.__init__()  # type: ignore[misc]  # A forked child has none of the parent's threads, which may hold the lock or BLAS.
     _state.wanted = wanted
 
 
@@ -71,24 +67,24 @@ def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
             return
         queue = iter(list(items))  # The next() of a list's iterator is one step of the interpreter: no two threads get the same item.
 
+        errors: list[BaseException] = []
+
         def run() -> None:
-            for item in queue:
-                work(item)
+            try:
+                for item in queue:
+                    work(item)
+            except BaseException as error:
+                errors.append(error)
 
-        helpers = [_pool(threads - 1).submit(copy_context().run, run) for _ in range(threads - 1)]
-        try:
-            run()
-        finally:
-            errors = [helper.exception() for helper in helpers]
-        for error in errors:
-            if error is not None:
-                raise error
-
-
-def _pool(size: int) -> ThreadPoolExecutor:
-    if _state.pool is None or _state.size < size:
-        _state.pool, _state.size = ThreadPoolExecutor(size, "minigrad"), size
-    return _state.pool
+        # Next to the milliseconds of work that are shared here a new thread costs little, and there is no pool to import, or to lose in a fork.
+        helpers = [threading.Thread(target=copy_context().run, args=(run,), name="minigrad") for _ in range(threads - 1)]
+        for helper in helpers:
+            helper.start()
+        run()
+        for helper in helpers:
+            helper.join()
+        if errors:
+            raise errors[0]
 
 
 # --- the threads of BLAS
@@ -102,7 +98,7 @@ class _Blas(NamedTuple):
 @cache
 def _blas() -> _Blas | None:
     """The knobs of the OpenBLAS that numpy has loaded, or None if there is another BLAS."""
-    for path in _libraries():
+    for path in blas_libraries():
         try:
             library = ctypes.CDLL(path)  # loaded already: this finds it again
         except OSError:
@@ -114,13 +110,17 @@ def _blas() -> _Blas | None:
     return None
 
 
-def _libraries() -> list[str]:
-    """Where numpy's OpenBLAS may lie: beside its wheel, or wherever this process has mapped one."""
-    folder = os.path.dirname(np.__file__)
-    found = glob.glob(os.path.join(folder, "..", "numpy.libs", "*openblas*")) + glob.glob(os.path.join(folder, ".dylibs", "*openblas*"))
+def blas_libraries() -> list[str]:
+    """Where numpy's BLAS may lie: beside its wheel first, then whatever BLAS this process has mapped, then Apple's."""
+    root, found = os.path.dirname(np.__file__), []
+    for folder in (os.path.join(root, "..", "numpy.libs"), os.path.join(root, ".dylibs")):
+        with contextlib.suppress(OSError):
+            found += [os.path.join(folder, file) for file in sorted(os.listdir(folder)) if "openblas" in file]
     with contextlib.suppress(OSError), open("/proc/self/maps") as maps:
-        found += sorted({line.split()[-1] for line in maps if "openblas" in line})
-    return found
+        mapped = {line.split()[-1] for line in maps if "/" in line}
+        found += sorted(path for path in mapped if "blas" in os.path.basename(path).lower() or "mkl_rt" in path)
+    accelerate = "/System/Library/Frameworks/Accelerate.framework/Accelerate"
+    return [*found, accelerate] if os.path.exists(os.path.dirname(accelerate)) else found
 
 
 @contextlib.contextmanager
