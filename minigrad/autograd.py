@@ -229,6 +229,7 @@ class Walk:
         self.leaves: dict[Slot, Any] = {}  # the leaves that were reached
         self.sums: dict[Slot, Any] = {}  # slot -> cotangent so far
         self.fresh: set[Slot] = set()  # slots whose cotangent is an array that nobody else holds
+        self.taken: set[int] = set()  # on Tensors: the memory of results handed out, which the next one may not share
 
     def run(self, roots: Sequence[Any], cotangents: Sequence[Any], wanted: set[Slot] | None, retain: bool) -> None:
         """From the roots up to the leaves, or to the wanted slots; what arrives is in `sums`."""
@@ -321,6 +322,10 @@ class Walk:
         if g is None:
             return None
         if self.on_tensors:
+            memory = id(g.data if g.data.base is None else g.data.base)
+            if memory in self.taken or not g.data.flags.writeable:
+                g = ops.copy(g)
+            self.taken.add(memory)
             return g if g.dtype == x.dtype else ops.cast(g, dtype=x.dtype)
         g = cast(np.asarray(g), x.dtype)
         return self.wrap(g if slot in self.fresh or g.dtype != computing(x.dtype) else g.copy())
@@ -369,13 +374,8 @@ def backward(root: Any, gradient: Any = None, *, retain_graph: bool = False, cre
     walk = Walk(root._wrap, create_graph)
     walk.run([root], [start], None, retain_graph or create_graph)
     with set_grad_enabled(create_graph):
-        taken: set[int] = set()
         for leaf in walk.leaves.values():
             g = walk.result(leaf)
-            memory = id(g.data if g.data.base is None else g.data.base)
-            if memory in taken or not g.data.flags.writeable:  # found on Tensors: two leaves must not share what is clipped in place
-                g = ops.copy(g)
-            taken.add(memory)
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 
