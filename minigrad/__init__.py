@@ -5,7 +5,6 @@ import typing
 from minigrad import func, functional, nn, ops, optim, random
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
-from minigrad.files import load, save
 from minigrad.func import checkpoint
 from minigrad.functions import (
     arange,
@@ -30,16 +29,21 @@ from minigrad.tensor import Tensor
 
 if typing.TYPE_CHECKING:
     from minigrad.compiler import jit
+    from minigrad.files import load, save
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> typing.Any:
-    """`minigrad.jit`: the compiler is imported when it is asked for, since that takes as long as all the rest."""
+    """`jit`, `load` and `save`, imported when they are asked for: the compiler takes as long as all the rest, the files bring OpenSSL along."""
     if name == "jit":
         from minigrad.compiler import jit
 
         return jit
+    if name in ("load", "save"):
+        from minigrad import files
+
+        return getattr(files, name)
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
