@@ -23,9 +23,12 @@ TEMPORARY = ".minigrad-{pid}-{token}.tmp"
 _SLICE = 16 << 20  # written at once; between two slices Python can handle a signal
 
 
-def write_durably(path: Path, pieces: Iterable[Buffer], *, nbytes: int, call: str = "save") -> None:
-    """Replace the file at `path` by the pieces, `nbytes` in all, or raise and leave it as it was.
+def write_durably(
+    path: Path, pieces: Iterable[Buffer], *, nbytes: int, last: Callable[[], Buffer] = bytes, call: str = "save"
+) -> None:
+    """Replace the file at `path` by the pieces and the last one, `nbytes` in all, or raise and leave it as it was.
 
+    last: asked for when the disk has all others, so that a checksum can be computed while the disk works.
     Raises SaveError with the phase that failed, errno, the bytes needed and those free. A symbolic link stays one: its
     target is replaced. Two processes may write the same path; the last one wins, whole.
     """
@@ -48,6 +51,10 @@ def write_durably(path: Path, pieces: Iterable[Buffer], *, nbytes: int, call: st
             do("reserve the space", lambda: _reserve(fd, nbytes))
             for piece in pieces:
                 do("write", lambda piece=piece: _write_all(fd, memoryview(piece)))  # type: ignore[misc]
+            if nbytes > _SLICE:
+                do("flush", lambda: os.fsync(fd))
+            end = last()
+            do("write", lambda: _write_all(fd, memoryview(end)))
             do("flush", lambda: os.fsync(fd))
         except BaseException:
             with contextlib.suppress(OSError):

@@ -5,11 +5,12 @@ Equal content gives equal bytes. Everything that is wrong with the content is fo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import DTypeError
 from minigrad.files import header as headers, layout
-from minigrad.files.durable import Path, write_durably
+from minigrad.files.durable import Buffer, Path, write_durably
 from minigrad.files.header import Refusal
 
 PRODUCER = "minigrad"
@@ -54,9 +55,10 @@ def write(
     except Refusal as refusal:
         raise refusal.at(call, os.fsdecode(path)) from None
     total = layout.file_length(len(raw), [a.nbytes for _, a in stored])
-    digest: list[bytes] = []
-    write_durably(path, _pieces(raw, [a for _, a in stored], total, digest), nbytes=total, call=call)
-    return digest[0].hex()
+    pieces = _pieces(raw, [a for _, a in stored], total)
+    with _hashed(pieces, total) as digest:
+        write_durably(path, pieces, nbytes=total, last=lambda: layout.pack_trailer(digest()), call=call)
+        return digest().hex()
 
 
 def array_in(value: Any) -> Array | None:
@@ -179,30 +181,41 @@ def _checksums(payloads: list[memoryview]) -> list[int]:
     return crcs
 
 
-def _pieces(raw: bytes, arrays: list[Array], total: int, digest: list[bytes]) -> Iterator[memoryview | bytes]:
-    """Every byte of the file in order; `digest` receives the SHA-256 with the last piece."""
-    pieces: list[memoryview | bytes] = [layout.pack_preamble(len(raw), total) + raw]
+def _pieces(raw: bytes, arrays: list[Array], total: int) -> list[Buffer]:
+    """Every byte of the file in order, but for the trailer, which holds the SHA-256 of these."""
+    pieces: list[Buffer] = [layout.pack_preamble(len(raw), total) + raw]
     end, payload = layout.PREAMBLE_SIZE + len(raw), layout.first_payload(len(raw))
     for array in arrays:
         pieces += [layout.gap(end, payload, array.nbytes), layout.as_bytes(array)]
         end = payload + array.nbytes
         payload = layout.round_up(end + layout.GAP_SIZE)
+    return pieces
+
+
+@contextlib.contextmanager
+def _hashed(pieces: list[Buffer], total: int) -> Iterator[Callable[[], bytes]]:
+    """A function that gives the SHA-256 of the pieces, which is computed meanwhile.
+
+    Hashing and writing both leave Python, so together they take as long as the slower of the two.
+    """
     sha = hashlib.sha256()
 
     def hash_all() -> None:
         for piece in pieces:
             sha.update(piece)
 
-    # Hashing and writing both leave Python, so together they take as long as the slower of the two.
-    hasher = threading.Thread(target=hash_all) if total >= _THREADED else None
-    if hasher:
-        hasher.start()
-    try:
-        yield from pieces
-    finally:
-        if hasher:
-            hasher.join()
-    if not hasher:
+    if total < _THREADED:
         hash_all()
-    digest.append(sha.digest())
-    yield layout.pack_trailer(sha.digest())
+        yield sha.digest
+        return
+    hasher = threading.Thread(target=hash_all)
+
+    def digest() -> bytes:
+        hasher.join()
+        return sha.digest()
+
+    hasher.start()
+    try:
+        yield digest
+    finally:
+        hasher.join()
