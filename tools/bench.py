@@ -142,6 +142,20 @@ def machine(threads: int) -> str:
     return f"{model}, {threads} threads; Python {platform.python_version()}, numpy {np.__version__}  \n{facts}\nload average at the start: {load}\n"
 
 
+def others_use() -> float:
+    """How much of the processors others used in one second, as a share. The load average would also tell of what ended a minute ago."""
+    def ticks() -> tuple[int, int]:
+        fields = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(fields) - fields[3] - fields[4], sum(fields)
+
+    if not Path("/proc/stat").exists():
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    busy, total = ticks()
+    time.sleep(1)
+    later_busy, later_total = ticks()
+    return (later_busy - busy) / max(later_total - total, 1)
+
+
 def main() -> None:
     """Parse, refuse a busy machine, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -152,10 +166,11 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too, and say so")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
-    busy = os.getloadavg()[0] > 0.3
+    share = others_use()
+    busy = share > 0.05
     if busy and not options.force:
-        raise SystemExit(f"the machine is busy (load average {os.getloadavg()[0]:.2f}): wait, or --force")
-    head = machine(options.threads)
+        raise SystemExit(f"the machine is busy (others use {share:.0%} of the processors): wait, or --force")
+    head = machine(options.threads) + f"others used {share:.1%} of the processors before the start\n"
     print(head)
     with tempfile.TemporaryDirectory() as folder:
         results = []
