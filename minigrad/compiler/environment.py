@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import stat
+from pathlib import Path
 
 from minigrad.compiler import native
 from minigrad.compiler.blas import find_blas
@@ -25,16 +27,14 @@ def environment() -> dict[str, str]:
         advice.append("with a C compiler, steps run several times faster: `pip install ziglang` brings one")
     facts["flags"] = " ".join(native.FLAGS)
     facts["threads"] = f"{os.environ.get('MINIGRAD_THREADS', cores())} (MINIGRAD_THREADS; {cores()} cores, {platform.machine()})"
-    facts["cache"] = str(native.cache_folder())
-    try:
-        native.open_cache(native.cache_folder())
-    except native.NativeError as error:
-        facts["cache"] += f" (not used: {error})"
-        advice.append("MINIGRAD_CACHE names another cache folder")
+    state, good = _cache_state(native.cache_folder())
+    facts["cache"] = f"{native.cache_folder()} ({state})"
+    if not good:
+        advice.append("compiled steps are not kept from run to run; MINIGRAD_CACHE names another cache folder")
     forced = os.environ.get("OPENBLAS_CORETYPE")
     if forced:
         facts["OPENBLAS_CORETYPE"] = forced
-        advice.append(f"OPENBLAS_CORETYPE={forced} forces OpenBLAS kernels; without it the CPU's best are chosen")
+        advice.append(f"OPENBLAS_CORETYPE={forced} forces OpenBLAS kernels: without it the CPU's best are chosen")
     if blas and blas.kernels in _SLOW:
         advice.append(f"{blas.kernels} kernels do not use this CPU's fused multiply-add")
     elif blas and blas.kernels == "Haswell" and "avx512f" in native.cpu_identity():
@@ -42,3 +42,21 @@ def environment() -> dict[str, str]:
     if advice:
         facts["advice"] = "; ".join(advice)
     return facts
+
+
+def _cache_state(folder: Path) -> tuple[str, bool]:
+    """What `native.open_cache` would make of the folder, found out without touching it; and whether it would be used."""
+    try:
+        facts = folder.lstat()
+    except FileNotFoundError:
+        above = next(p for p in folder.absolute().parents if p.exists())
+        return ("not there yet", True) if os.access(above, os.W_OK | os.X_OK) else (f"cannot be made in {above}", False)
+    except OSError as error:
+        return f"not used: {error.strerror}", False
+    if hasattr(os, "getuid") and facts.st_uid != os.getuid():
+        return f"not used: it belongs to uid {facts.st_uid}", False
+    if not stat.S_ISDIR(facts.st_mode):
+        return "not used: a link or a file, not a folder", False
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return "not used: it cannot be written", False
+    return f"yours, writable, {len(list(folder.glob('*.so')))} objects", True

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -144,6 +145,14 @@ def build(source: str) -> Built:
                 pass
         note = f"the cached object {path} was damaged and has been built again"
     return Built(_load(_compile(compiler, source, folder, key)), path, False, note)
+
+
+def trial() -> float:
+    """Build and load an empty function, past the cache: the seconds it took. Raises NativeError if the compiler does not do its work."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="minigrad-") as folder:
+        _load(_compile(find_compiler(), "int trial(void) { return 0; }\n", Path(folder), "trial"))
+    return time.perf_counter() - started
 
 
 def _is_whole(path: Path) -> bool:
