@@ -19,7 +19,7 @@ from minigrad.files import save
 
 
 def touch(megabytes):
-    """Make a virtual machine's host give the memory that the next action needs: without it, whatever runs after a large file was freed looks faster."""
+    """Make a virtual machine's host give the memory that the next action needs: without it, what runs after a large file was freed looks faster."""
     np.ones(3 * megabytes * 1_000_000, np.uint8)
 
 
@@ -85,7 +85,8 @@ def measure(folder, megabytes, rounds):
 
 def report(found, megabytes, rounds):
     """The section of the page."""
-    what = f"A file of {megabytes} MB in 40 float32 tensors, median of {rounds} interleaved rounds; page cache warm, each load in a new process; memory touched before each."
+    what = f"A file of {megabytes} MB in 40 float32 tensors, median of {rounds} interleaved rounds; page cache warm, memory touched before each. "
+    what += "Each load is in a new process."
     lines = ["## Speed", "", what, "",
              "| what | ms | MB/s | ms of processor time |", "|---|---|---|---|"]  # fmt: skip
     lines += [

@@ -177,4 +177,15 @@ LOSSES = [
     Case("cross_entropy_loss", ops.cross_entropy_loss, f.cross_entropy, M, extra=(CLASSES,), wide=0.02, budget=64),
 ]
 
-MORE_CASES = [*ACTIVATIONS, *SCANS, *INDEXING, *ARRANGED, *CONTRACTED, *LOSSES]
+ON_OR_OFF = np.array([[True, False, False, True], [False, True, False, False], [True, True, True, False]])
+METHODS = [
+    Case("Tensor.view", lambda x: x.view(2, -1), lambda x: x.reshape(2, 6), M),
+    Case("Tensor.shrink", lambda x: x.shrink(((1, 3), (0, 2))), lambda x: x[1:, :2], M),
+    Case("Tensor.var_mean", lambda x: sum(x.var_mean(axis=1)), lambda x: f.var(x, 1) + f.mean(x, 1), M, wide=0, budget=64),
+    Case("Tensor.dot", lambda a, b: a.dot(b), np.matmul, ((4,), (4,)), wide=0.4),
+    Case("Tensor.masked_select", lambda x: x.masked_select(ON_OR_OFF), lambda x: x[ON_OR_OFF], M),
+    Case("Tensor.sparse_categorical_crossentropy", lambda x, t: x.sparse_categorical_crossentropy(t, ignore_index=-100), f.cross_entropy, M,
+         extra=(CLASSES,), wide=0.02, budget=64),
+]  # fmt: skip
+
+MORE_CASES = [*ACTIVATIONS, *SCANS, *INDEXING, *ARRANGED, *CONTRACTED, *LOSSES, *METHODS]
