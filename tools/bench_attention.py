@@ -3,9 +3,10 @@
     python tools/bench_attention.py            prints the tables
     python tools/bench_attention.py --write    also puts them into docs/self_attention_optimizations.md, with the picture beside it
 
-The notes' figures (another language, gradients approximate, one sequence at a time) stand beside; so do PyTorch's eager ones, where it is installed,
-the two in processes of their own, turn by turn. A figure is the tenth percentile of the processor time of many short runs with one thread, the
-fastest by the clock with two, and the best of the rounds: for both alike, since others may share the machine.
+"compiled" is the same layer through `minigrad.jit`. The notes' figures (another language, gradients approximate, one sequence at a time) stand
+beside; so do PyTorch's eager ones, where it is installed, all in processes of their own, turn by turn. A figure is the tenth percentile of the
+processor time of many short runs with one thread, the fastest by the clock with two, and the best of the rounds: for all alike, since others may share
+the machine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import Tensor, functional as F, nn, no_grad
+from minigrad import Tensor, functional as F, jit, nn, no_grad
 
 WIDTH, HEADS = 256, 8
 LENGTHS = (8, 16, 32, 64, 128)
@@ -56,6 +57,18 @@ def layer_and_input(T: int, scale: float = 1.0) -> tuple[nn.MultiHeadAttention, 
     rng = np.random.default_rng(0)
     x = Tensor((rng.normal(size=(1, T, WIDTH)) * scale).astype(np.float32), requires_grad=True)
     return nn.MultiHeadAttention(WIDTH, HEADS), x
+
+
+def compiled(task: str, T: int, scale: float) -> float:
+    """The forward pass as `minigrad.jit` replays it, held against eager first."""
+    layer, x = layer_and_input(T, scale)
+    step = jit(lambda x: layer(x))
+    with no_grad():
+        wanted = layer(x).numpy()
+        for _ in range(3):
+            got = step(x)
+        np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-4, atol=1e-5 * scale)
+        return typical_ms(lambda: step(x))
 
 
 def ours(task: str, T: int, scale: float) -> float:
@@ -92,11 +105,14 @@ def torchs(task: str, T: int, scale: float) -> float:
     return typical_ms(lambda: layer().backward(g))
 
 
+CONTESTANTS = {"minigrad": ours, "compiled": compiled, "torch": torchs}
+
+
 class Contestant:
-    """minigrad or PyTorch with so many threads, idle while it is not asked; `present` is False if it is not installed."""
+    """One of CONTESTANTS with so many threads, idle while it is not asked; `present` is False if it is not installed."""
 
     def __init__(self, name: str, threads: int) -> None:
-        env = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
+        env = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "MINIGRAD_THREADS": str(threads)}
         command = [sys.executable, __file__, "--serve", name]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.present = self._answer() == "ready"
@@ -125,20 +141,18 @@ def serve(name: str) -> None:
             return
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
-        print(json.dumps((torchs if name == "torch" else ours)(*json.loads(line))), flush=True)
+        print(json.dumps(CONTESTANTS[name](*json.loads(line))), flush=True)
 
 
-def in_turns(task: str, T: int, threads: int, scale: float = 1.0, rounds: int = 4) -> tuple[float, float | None]:
-    """(minigrad, PyTorch): the best of the rounds."""
-    contestants = [Contestant(name, threads) for name in ("minigrad", "torch")]
+def in_turns(task: str, T: int, threads: int, scale: float = 1.0, names: tuple[str, ...] = ("minigrad", "torch")) -> list[float | None]:
+    """Of each contestant the best of four rounds; None for one that is not here."""
+    contestants = [Contestant(name, threads) for name in names]
     try:
-        times = [[c(task, T, scale) if c.present else None for c in contestants] for _ in range(rounds)]
+        times = [[c(task, T, scale) if c.present else None for c in contestants] for _ in range(4)]
     finally:
         for contestant in contestants:
             contestant.close()
-    best = [None if None in column else min(t for t in column if t is not None) for column in zip(*times, strict=True)]
-    assert best[0] is not None
-    return best[0], best[1]
+    return [None if None in column else min(t for t in column if t is not None) for column in zip(*times, strict=True)]
 
 
 # --- tables: each yields rows of cells, the heading first
@@ -159,14 +173,15 @@ def mask_caching() -> Table:
 
 
 def different_sequence_lengths() -> Table:
-    yield ("length", "the notes, ms", "minigrad, ms of one core", "PyTorch", "PyTorch / minigrad", "minigrad, ms on two cores", "PyTorch",
-           "PyTorch / minigrad")  # fmt: skip
+    parts = ("minigrad", "compiled", "PyTorch", "PyTorch / minigrad", "PyTorch / compiled")
+    yield ("length", "the notes, ms", *(f"{part}, {cores}" for cores in ("one core", "two") for part in parts))
     for T in LENGTHS:
-        alone, theirs_alone = in_turns("infer", T, 1)
-        mine, theirs = in_turns("infer", T, 2)
-        busy = mine > 2 * alone or (theirs or 0) > 2 * (theirs_alone or 0)  # somebody else had the second core
-        both = ["busy"] * 3 if busy else [f"{mine:.3f}", shown(theirs), ratio(theirs, mine)]
-        yield T, OLD_FORWARD[T], f"{alone:.3f}", shown(theirs_alone), ratio(theirs_alone, alone), *both
+        row: list[Any] = [T, OLD_FORWARD[T]]
+        for threads in (1, 2):
+            eager, replayed, theirs = in_turns("infer", T, threads, names=tuple(CONTESTANTS))
+            assert eager is not None and replayed is not None
+            row += [f"{eager:.3f}", f"{replayed:.3f}", shown(theirs), ratio(theirs, eager), ratio(theirs, replayed)]
+        yield tuple(row)
 
 
 def numerical_stability() -> Table:
@@ -335,7 +350,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the tables into the document")
     parser.add_argument("--only", choices=[table.__name__ for table in TABLES], action="append", help="this table")
-    parser.add_argument("--serve", choices=["minigrad", "torch"], help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=list(CONTESTANTS), help=argparse.SUPPRESS)
     parser.add_argument("--scaling", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
