@@ -22,7 +22,7 @@ from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 from minigrad.text import Tokenizer
 
-__all__ = ["Perplexity", "accuracy", "bits_per_character", "log_probabilities", "perplexity"]
+__all__ = ["Perplexity", "accuracy", "bits_per_character", "log_probabilities", "perplexity", "windows"]
 
 
 class Perplexity(NamedTuple):
@@ -48,25 +48,39 @@ def perplexity(
     block_size - stride tokens before it. stride = block_size, the default, is the quickest; a smaller one is fairer and takes block_size / stride
     times as long. Raises ConfigError for a stride that leaves gaps, DataError for a text of less than two tokens.
     """
+    total, count = 0.0, 0
+    for x, y in windows(tokens, block_size=block_size, stride=stride, batch_size=batch_size):
+        total += float(_losses(model, x, y).sum(dtype=np.float64))  # a target that does not count has the loss 0
+        count += int((y >= 0).sum())
+    nats = total / count
+    return Perplexity(nats, math.exp(nats) if nats < 700 else math.inf, count)
+
+
+def windows(
+    tokens: Any, *, block_size: int, stride: int | None = None, batch_size: int = 16
+) -> Iterator[tuple[Array, Array]]:
+    """Batches (x, y), each (B, T), that have every token of a text (N,) but the first as a target once; the others in y are -100.
+
+    See `perplexity`, whose windows and errors these are.
+    """
     tokens = np.asarray(tokens)
     stride = block_size if stride is None else stride
     if not 1 <= stride <= block_size or batch_size < 1:
         raise ConfigError("perplexity", f"block_size={block_size}, stride={stride}, batch_size={batch_size}", got=stride,
-                          wanted="1 <= stride <= block_size and batch_size >= 1")  # fmt: skip
+                          wanted="1 <= stride <= block_size and batch_size >= 1",
+                          hint=f"stride is from 1 to block_size={block_size}")  # fmt: skip
     if tokens.ndim != 1 or len(tokens) < 2:
-        raise DataError("perplexity", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted="(N,) with N >= 2")
+        raise DataError("perplexity", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted="(N,) with N >= 2",
+                        hint="a text of at least two tokens")  # fmt: skip
     T = min(block_size, len(tokens) - 1)
-    total = 0.0
     spans = list(_spans(len(tokens) - 1, T, stride))
-    for first in range(0, len(spans), batch_size):
-        chosen = spans[first : first + batch_size]
-        at = np.array([start for start, _ in chosen])[:, None] + np.arange(T + 1)
-        windows = tokens[at]  # (B, T + 1)
-        losses = _losses(model, windows[:, :-1], windows[:, 1:])
-        counted = np.arange(T) >= T - np.array([new for _, new in chosen])[:, None]
-        total += float(losses[counted].sum(dtype=np.float64))
-    nats = total / (len(tokens) - 1)
-    return Perplexity(nats, math.exp(nats), len(tokens) - 1)
+    return (_batch(tokens, T, spans[first : first + batch_size]) for first in range(0, len(spans), batch_size))
+
+
+def _batch(tokens: Array, T: int, spans: list[tuple[int, int]]) -> tuple[Array, Array]:
+    rows = tokens[np.array([start for start, _ in spans])[:, None] + np.arange(T + 1)]  # (B, T + 1)
+    counted = np.arange(T) >= T - np.array([new for _, new in spans])[:, None]
+    return rows[:, :-1], np.where(counted, rows[:, 1:], -100)
 
 
 def _spans(targets: int, T: int, stride: int) -> Iterator[tuple[int, int]]:

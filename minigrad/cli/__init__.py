@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from minigrad import __version__
-from minigrad.cli import doctor, file_commands, generate, train
+from minigrad.cli import doctor, evaluate, file_commands, generate, train
 from minigrad.cli.arguments import Parser
 from minigrad.errors import MinigradError
 
 __all__ = ["main"]
 
-COMMANDS = (train, generate, file_commands, doctor)
+COMMANDS = (train, generate, evaluate, file_commands, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

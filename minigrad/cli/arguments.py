@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
@@ -41,6 +42,14 @@ def path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty path")
     return text
+
+
+def unescaped(text: str) -> str:
+    """A text that is not empty, with \\n, \\t and \\\\ as in Python: a shell has no simple way to write a line end."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text")
+    signs = {"n": "\n", "t": "\t", "\\": "\\"}
+    return re.sub(r"\\([nt\\])", lambda found: signs[found[1]], text)
 
 
 def whole(low: int) -> Callable[[str], int]:

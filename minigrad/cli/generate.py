@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from minigrad.cli.arguments import Commands, number, path, whole
+from minigrad.cli.arguments import Commands, Parser, number, path, unescaped, whole
 from minigrad.cli.run_folder import load_model
 from minigrad.data import CharTokenizer
 from minigrad.errors import ConfigError
+from minigrad.models import GPT, beam_search, generate_text
 
 EXAMPLES = """\
 examples:
   minigrad generate --model runs/gpt --prompt "The import statement"
   minigrad generate --model runs/gpt --prompt "def " --temperature 0.5 --top-k 20 --tokens 1000
   minigrad generate --model runs/gpt --prompt "A list is" --temperature 0       # always the likeliest next character
+  minigrad generate --model runs/gpt --prompt "A list is" --stop "\\n\\n"         # up to the end of the paragraph
+  minigrad generate --model runs/gpt --prompt "A list is" --beams 8 --tokens 40
 """
 
 
@@ -27,7 +31,19 @@ def add_to(commands: Commands) -> None:
     parser.option(
         "--prompt", "TEXT", str, "\n", "the text to go on from; its characters must have been in the training text (default: a line end)"
     )
-    parser.option("--tokens", "N", whole(1), 400, "how many tokens (characters) to write")
+    parser.option("--tokens", "N", whole(1), 400, "how many tokens (characters) to write at most")
+    add_sampling_options(parser)
+    parser.option("--beams", "N", whole(1), None, "do not draw: print the likeliest text that a search N wide finds (default: draw)")
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="compute every token from scratch, without the KV cache: same text, slower",
+    )
+    parser.set_defaults(run=run, given=frozenset())
+
+
+def add_sampling_options(parser: Parser) -> None:
+    """How a token is chosen, and where to stop: for every command that writes."""
     parser.option(
         "--temperature", "X", number(0), 0.8, "below 1: more predictable; above 1: wilder; 0: always the likeliest"
     )
@@ -35,17 +51,24 @@ def add_to(commands: Commands) -> None:
     parser.option(
         "--top-p", "X", number(0, 1, without=0), None, "choose among the likeliest tokens that together have probability X"
     )
+    parser.option("--min-p", "X", number(0, 1), None, "choose among tokens at least X times as likely as the likeliest (default: all)")
+    parser.option("--repetition-penalty", "X", number(0, without=0), 1.0, "above 1: tokens that have come already are made less likely")
+    parser.add_argument("--stop", metavar="TEXT", type=unescaped, action="append", default=None,
+                        help=r"stop before this text, \n for a line end; may be given several times (default: none)")  # fmt: skip
     parser.option("--seed", "N", whole(0), None, "the same seed gives the same text (default: a new one each time)")
-    parser.add_argument(
-        "--no-cache",
-        action="store_true",
-        help="compute every token from scratch, without the KV cache: same text, slower",
-    )
-    parser.set_defaults(run=run)
+
+
+def sampling(options: argparse.Namespace) -> dict[str, Any]:
+    """The chosen settings, as `model.generate` takes them."""
+    return {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")}
 
 
 def run(options: argparse.Namespace) -> int:
     """Load the model and print prompt and continuation."""
+    drawing = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "no_cache"} & {*options.given}
+    if options.beams and drawing:
+        raise ConfigError("generate", f"--beams draws nothing, so --{min(drawing).replace('_', '-')} has no use", got=sorted(drawing),
+                          hint="leave one of the two out")  # fmt: skip
     model, tokenizer = load_model(options.model)
     if not options.prompt:
         raise ConfigError(
@@ -55,17 +78,36 @@ def run(options: argparse.Namespace) -> int:
             wanted="at least one character",
             hint="give some text to go on from",
         )
-    tokens = tokenizer.encode(options.prompt)
-    seed = secrets.randbits(32) if options.seed is None else options.seed
-    stream = model.generate(tokens, options.tokens, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p,
-                            seed=seed, use_cache=not options.no_cache)  # fmt: skip
+    pieces = searched(model, tokenizer, options) if options.beams else drawn(model, tokenizer, options)
     print(options.prompt, end="")
-    print_stream(stream, tokenizer)
+    print_text(pieces)
     return 0
+
+
+def drawn(model: GPT, tokenizer: CharTokenizer, options: argparse.Namespace) -> Iterator[str]:
+    """The continuation, in pieces as it is drawn."""
+    seed = secrets.randbits(32) if options.seed is None else options.seed
+    return generate_text(model, tokenizer, options.prompt, options.tokens, stop=options.stop or (), seed=seed,
+                         use_cache=not options.no_cache, **sampling(options))  # fmt: skip
+
+
+def searched(model: GPT, tokenizer: CharTokenizer, options: argparse.Namespace) -> list[str]:
+    """The likeliest continuation that beam search finds, up to the first stop string."""
+    prompt = tokenizer.encode(options.prompt)
+    # Beams cannot go beyond the context. A number of tokens that nobody has chosen gives way; one that was chosen is refused.
+    room = options.tokens if "tokens" in options.given else min(options.tokens, max(model.config.block_size - len(prompt), 1))
+    best = beam_search(model, prompt, room, beams=options.beams)[0]
+    text = tokenizer.decode(best.tokens)
+    return [text[: min((at for stop in options.stop or () if (at := text.find(stop)) >= 0), default=None)]]
+
+
+def print_text(pieces: Iterable[str]) -> None:
+    """Print pieces of text as they come, and a line end after the last."""
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
 
 
 def print_stream(tokens: Iterator[int], tokenizer: CharTokenizer) -> None:
     """Print tokens as they come, and a line end after the last."""
-    for token in tokens:
-        print(tokenizer.decode([token]), end="", flush=True)
-    print()
+    print_text(tokenizer.decode([token]) for token in tokens)

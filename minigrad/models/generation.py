@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad import random
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.models.gpt import GPT
-from minigrad.models.prompts import checked_prompt, evaluating
+from minigrad.models.prompts import checked_prompt, evaluating, generator_of
 from minigrad.models.sampling import Sampling, draw
 from minigrad.nn.attention import KVCache
 from minigrad.random import Generator
@@ -36,6 +35,9 @@ def generate_text(
     return _text(tokenizer, model.generate(tokenizer.encode(prompt), max_new_tokens, **sampling), stops)
 
 
+_WINDOW = 64  # tokens that are decoded again with each new one
+
+
 def _text(tokenizer: Tokenizer, drawn: Iterator[int], stops: list[str]) -> Iterator[str]:
     tokens: list[int] = []
     given, text = 0, ""
@@ -52,6 +54,9 @@ def _text(tokenizer: Tokenizer, drawn: Iterator[int], stops: list[str]) -> Itera
         if ready > given:
             yield text[given:ready]
             given = ready
+        if len(tokens) > _WINDOW and given == len(text):  # no stop string has begun here: a long text need not be decoded from its start
+            tokens = tokens[-_WINDOW // 4 :]
+            given = len(tokenizer.decode(tokens))
     if len(text) > given:
         yield text[given:]
 
@@ -128,7 +133,7 @@ def speculative_generate(
         raise ConfigError("speculative_generate", "the draft has another vocabulary", got=draft.config.vocab_size, wanted=model.config.vocab_size)
     tokens = _single_prompt("speculative_generate", prompt, max_new_tokens, model)
     _single_prompt("speculative_generate", prompt, max_new_tokens, draft)
-    generator = random.default_generator if seed is None else Generator(seed)
+    generator = generator_of("speculative_generate", seed)
     return _speculate(model, draft, tokens, max_new_tokens, lookahead, how, generator)
 
 

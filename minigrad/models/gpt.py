@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import functional as F, random
+from minigrad import functional as F
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import CacheError, ConfigError, ShapeError
-from minigrad.models.prompts import checked_prompt, evaluating
+from minigrad.models.prompts import checked_prompt, evaluating, generator_of
 from minigrad.models.sampling import Sampling, draw
 from minigrad.nn import init
 from minigrad.nn.attention import KVCache, check_heads
@@ -176,7 +176,7 @@ class GPT(Module):
         if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
             raise ConfigError("generate", f"max_new_tokens={max_new_tokens!r}", got=max_new_tokens, wanted="an integer >= 0")
         tokens, pad = checked_prompt("generate", prompt, self.config.vocab_size)
-        generator = random.default_generator if seed is None else Generator(seed)
+        generator = generator_of("generate", seed)
         drawn = self._generate(np.atleast_2d(tokens), pad, max_new_tokens, use_cache, generator, how)
         return (int(row[0]) for row in drawn) if tokens.ndim == 1 else drawn
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import random
 from minigrad.dtypes import Array
-from minigrad.errors import DTypeError, IndexRangeError, ShapeError
+from minigrad.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
 from minigrad.nn.module import Module
+from minigrad.random import Generator
 
 
 @contextlib.contextmanager
@@ -24,6 +26,16 @@ def evaluating(model: Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def generator_of(call: str, seed: int | None) -> Generator:
+    """A generator of this seed; the library's for None. Raises ConfigError in the name of `call`."""
+    if seed is None:
+        return random.default_generator
+    try:
+        return Generator(seed)
+    except ConfigError as error:
+        raise ConfigError(call, error.problem, got=seed, wanted=(0, 2**64 - 1), hint=error.hint) from None
 
 
 def checked_prompt(call: str, prompt: Any, vocab_size: int) -> tuple[Array, Array | None]:

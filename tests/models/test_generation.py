@@ -9,7 +9,7 @@ import minigrad
 from minigrad import Generator
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 from minigrad.models import GPT, GPTConfig, Sampling, beam_search, generate_text, speculative_generate
-from minigrad.models.generation import accepted
+from minigrad.models.generation import _text, accepted
 from minigrad.models.sampling import sample
 from minigrad.text import ByteTokenizer, CharTokenizer
 from tests.models.test_gpt import gpt, tokens
@@ -245,3 +245,18 @@ def test_dropout_is_off_while_generating_and_on_again_after():
     model = GPT(GPTConfig(vocab_size=9, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.5))
     assert beam_search(model, [1], 4) == beam_search(model, [1], 4)
     assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "3"])
+def test_a_seed_that_is_none_is_refused_in_the_name_of_the_call(seed):
+    with pytest.raises(ConfigError, match=r"^generate: the seed must be"):
+        gpt().generate([1], 3, seed=seed)
+    with pytest.raises(ConfigError, match=r"^speculative_generate: the seed must be"):
+        speculative_generate(gpt(), gpt(), [1], 3, seed=seed)
+
+
+def test_a_long_text_in_pieces_is_the_whole_text():
+    text = "".join(chr(0x20AC + i) if i % 3 == 0 else "ab "[i % 3] for i in range(200))
+    tokens = ByteTokenizer().encode(text).tolist()
+    assert "".join(_text(ByteTokenizer(), iter(tokens), ["zzz", "ab b"])) == text
+    assert "".join(_text(ByteTokenizer(), iter(tokens), [text[150:153]])) == text[: text.index(text[150:153])]

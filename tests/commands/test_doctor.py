@@ -10,7 +10,7 @@ import pytest
 
 from minigrad.compiler.blas import find_blas
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLAIN = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS") and not name.startswith("OPENBLAS")}
 
 

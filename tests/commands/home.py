@@ -1,0 +1,34 @@
+"""Real processes for the tests of commands, and a model that knows its text by heart."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1", "TERM": "dumb"}
+TEXT = "you: hi\nbot: hello\nyou: how are you\nbot: well\nyou: bye\nbot: see you soon\n\n"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]
+
+
+def run(*arguments: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    """The finished process of `minigrad arguments...`, with `given` as its standard input."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, cwd=folder, timeout=120, input=given)
+
+
+def good(*arguments: str, folder: Path, given: str = "") -> str:
+    """The output of a process that must end well, without a word on stderr."""
+    done = run(*arguments, folder=folder, given=given)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return done.stdout
+
+
+def refused(*arguments: str, folder: Path) -> str:
+    """The one line with which bad input is refused."""
+    done = run(*arguments, folder=folder)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.startswith("minigrad") and ": error: " in done.stderr
+    return done.stderr
