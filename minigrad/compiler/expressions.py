@@ -29,7 +29,8 @@ _BOOL: dict[str, str] = {
     "logical_xor": "(({0} != 0) ^ ({1} != 0))", "logical_not": "({0} == 0)", "isnan": "({0} != {0})", "isinf": "(isinf({0}) != 0)",
     "isfinite": "(isfinite({0}) != 0)",
 }  # fmt: skip
-_INTEGER = ("add", "sub", "mul", "where", "zeros_like", "copy")
+_INTEGER = {**{name: _FLOAT[name] for name in ("add", "sub", "mul", "where", "zeros_like", "copy")},
+            "maximum": "({0} > {1} ? {0} : {1})", "minimum": "({0} < {1} ? {0} : {1})"}  # fmt: skip
 _SPECIAL = {
     "float32": {"exp": "exp_f({0})", "tanh": "tanh_f({0})", "sigmoid": "sigmoid_f({0})", "share": "({1} ? 0.5f : {0} ? 1.f : 0.f)"},
     "float64": {"exp": "exp({0})", "tanh": "tanh({0})", "sigmoid": "(1 / (1 + exp(-{0})))"},
@@ -55,7 +56,7 @@ def template(layout: Layout, line: Line) -> str | None:
         text = _SPECIAL.get(out.name, {}).get(name) or _FLOAT.get(name)
         return text and text.replace("$f", "f" if out == np.float32 else "").replace("$F", "f" if out == np.float32 else "d")
     if out.kind in "iu" and name in _INTEGER and all(d == out for d in ins if d != np.bool_):
-        return _FLOAT[name]
+        return _INTEGER[name]
     if name == "cast" and ((out.kind in "iu" and ins[0].kind in "iub") or (out == np.bool_ and ins[0].kind in "iub")):
         return "{0}" if out != np.bool_ else "({0} != 0)"
     return _FLOAT[name] if name == "copy" else None

@@ -485,7 +485,7 @@ def _moved_differently(got: Array, wanted: Array, before: Array) -> str:
     """What is wrong with a state after the step. A step of Adam magnifies rounding where gradients vanish: steps are measured against the largest."""
     if got.dtype.kind != "f":
         return "" if np.array_equal(got, wanted) else f"a state of shape {wanted.shape} and {wanted.dtype}"
-    step = np.max(np.abs(wanted - before), initial=0, where=np.isfinite(wanted))
+    step = np.max(np.abs(wanted - before), initial=0, where=np.isfinite(wanted) & np.isfinite(before))
     scale = np.max(np.abs(wanted), initial=0, where=np.isfinite(wanted))
     same = np.allclose(got, wanted, rtol=1e-3, atol=float(4 * step + 1e-5 * scale), equal_nan=True)
     return "" if same else f"a state of shape {wanted.shape}"

@@ -377,6 +377,8 @@ def product(
     M, K, N = left[0], left[1], out[1]
     tb = tb != transpose_b
     k = Builder(layout, line, number)
+    if not ta and M < 8 and tb and K > 1:
+        return [_few_rows(layout, line, number, (a, lda), (b, ldb), (y, ldc), (M, N, K), bias, more)]
     by_rows = not ta and M >= 8
     k.use(a, "a", share=by_rows), k.use(b, "b")
     prefill, beta = "", "0"
@@ -399,6 +401,21 @@ def product(
     start = f"b + lo * {ldb}" if tb else "b + lo"
     call = f"gemm({int(ta)}, {int(tb)}, {M}, hi - lo, {K}, 1, a, {lda}, {start}, {ldb}, {beta}, y + lo, {ldc});"
     return [k.kernel("product", prefill + call, N, flops, fused=fused)]
+
+
+def _few_rows(
+    layout: Layout, line: Line, number: int, a: tuple[int, int], b: tuple[int, int], y: tuple[int, int], sizes: tuple[int, int, int],
+    bias: int | None, more: int | None,
+) -> Kernel:  # fmt: skip
+    """The same for a few rows of a and b by rows: dot products, bounded by how fast b is read; BLAS would pack b first. a, b, y: with their steps."""
+    M, N, K = sizes
+    k = Builder(layout, line, number)
+    k.use(a[0], "a"), k.use(b[0], "b")
+    added = ["NULL" if i is None else k.use(i, name) for i, name in ((bias, "bias"), (more, "more"))]
+    k.use(y[0], "y", write=True)
+    body = f"few_rows(a, {a[1]}, b, {b[1]}, {', '.join(added)}, y, {y[1]}, {M}, {N}, {K}, lo, hi);"
+    fused = [name for i, name in ((bias, "bias"), (more, "add")) if i is not None]
+    return k.kernel("product", body, N, 2.0 * M * N * K, fused=fused)
 
 
 @lowers("linear")

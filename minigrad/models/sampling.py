@@ -59,9 +59,7 @@ class Sampling:
         """The distribution that a token is drawn from, (..., V) in float64. Raises NotFiniteError for a NaN or +inf among the logits, or a row of
         -inf."""
         scaled = logits.astype(np.float64)
-        top = scaled.max(axis=-1, keepdims=True)
-        if not np.isfinite(top).all():
-            raise NotFiniteError("sample", "a row of logits has no finite maximum", got=top.ravel().tolist(), wanted="finite logits")
+        top = _finite_top(scaled)
         if self.temperature == 0:
             return np.asarray(scaled.argmax(axis=-1)[..., None] == np.arange(scaled.shape[-1]), np.float64)
         scaled -= top  # before the division, which could overflow at a small temperature
@@ -82,6 +80,22 @@ class Sampling:
         return p / p.sum(axis=-1, keepdims=True)
 
 
+    def draw(self, logits: Array, generator: Generator) -> Array:
+        """One token for each row of logits, (B, V) -> (B,) int64; temperature 0 draws nothing. Raises as `probabilities` does."""
+        if self.temperature:
+            return draw(self.probabilities(logits), generator)
+        _finite_top(logits)
+        return logits.argmax(axis=-1)
+
+
+def _finite_top(logits: Array) -> Array:
+    """The largest of each row. Raises NotFiniteError where it is not finite."""
+    top = logits.max(axis=-1, keepdims=True)
+    if not np.isfinite(top).all():
+        raise NotFiniteError("sample", "a row of logits has no finite maximum", got=top.ravel().tolist(), wanted="finite logits")
+    return top
+
+
 def draw(p: Array, generator: Generator) -> Array:
     """One number for each row of a distribution, (B, V) -> (B,) int64."""
     edges = np.cumsum(p, axis=-1)
@@ -94,5 +108,4 @@ def sample(
     min_p: float | None = None,
 ) -> Array:  # fmt: skip
     """One token for each row of logits, (B, V) -> (B,) int64. Settings and errors are those of `Sampling`; temperature=0 draws nothing."""
-    p = Sampling(temperature, top_k, top_p, min_p, call="sample").probabilities(logits)
-    return draw(p, generator) if temperature else p.argmax(axis=-1)
+    return Sampling(temperature, top_k, top_p, min_p, call="sample").draw(logits, generator)

@@ -15,7 +15,7 @@ from minigrad import functional as F, ops
 from minigrad.dtypes import Array, bool_
 from minigrad.errors import CacheError, ConfigError, ShapeError
 from minigrad.nn import init
-from minigrad.nn.cache import KVCache as KVCache
+from minigrad.nn.cache import KVCache as KVCache, StaticCache as StaticCache
 from minigrad.nn.layers import Linear, RMSNorm, check_size, empty
 from minigrad.nn.module import Module
 from minigrad.nn.rotary import Layout, RotaryEmbedding
@@ -65,7 +65,7 @@ class MultiHeadAttention(Module):
 
     def forward(
         self, x: Tensor, context: Tensor | None = None, *, mask: Any = None, lengths: Sequence[int] | Array | None = None,
-        cache: KVCache | None = None, return_weights: bool = False,
+        cache: KVCache | StaticCache | None = None, return_weights: bool = False,
     ) -> Any:  # fmt: skip
         """The attention of x to itself, or, with a context (B, S, C), of x to that: then nothing is causal.
 
@@ -83,6 +83,8 @@ class MultiHeadAttention(Module):
             raise CacheError("MultiHeadAttention", "a cache is for causal attention: earlier positions would have to see later ones",
                              got="causal=False or a context", wanted="causal=True")  # fmt: skip
         q, k, v = self._heads(x) if context is None else self._heads_across(x, context)
+        if isinstance(cache, StaticCache):
+            return self._attend_to_static(q, k, v, cache, mask is not None or lengths is not None or return_weights)
         q, k = self._placed(q, k, cache)
         window = self._reach(cache, x.shape[1])
         if cache is not None:
@@ -102,6 +104,13 @@ class MultiHeadAttention(Module):
         if return_weights:
             return self.out_proj(ops.merge_heads(y[0])), y[1]
         return self.out_proj(ops.merge_heads(y))
+
+    def _attend_to_static(self, q: Tensor, k: Tensor, v: Tensor, cache: StaticCache, more: bool) -> Tensor:
+        if more or self.window is not None or self.alibi or (self.training and self.dropout):
+            raise CacheError("MultiHeadAttention", "a StaticCache is for plain causal attention", got=(self.window, self.alibi, self.dropout),
+                             wanted="no window, alibi, mask, lengths, weights or dropout", hint="a KVCache can do all that")  # fmt: skip
+        q, k = self._placed(q, k, cache)
+        return self.out_proj(ops.merge_heads(cache.attend(q, k, v)))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, H, T, D), k and v (B, Hkv, T, D), from one product."""
@@ -126,12 +135,15 @@ class MultiHeadAttention(Module):
         """(B, T, n D) -> (B, n, T, D)"""
         return x.reshape(*x.shape[:2], -1, self.head_dim).permute(0, 2, 1, 3)
 
-    def _placed(self, q: Tensor, k: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
+    def _placed(self, q: Tensor, k: Tensor, cache: KVCache | StaticCache | None) -> tuple[Tensor, Tensor]:
         """q and k, normed and turned by their positions."""
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:
             T = q.shape[2]
+            if isinstance(cache, StaticCache):
+                places, most = cache.positions(T), cache.capacity
+                return self.rope.at(q, places, most), self.rope.at(k, places, most)
             positions = np.arange(T) if cache is None else cache.positions(T)
             q, k = self.rope(q, positions), self.rope(k, positions)
         return q, k

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad import ops
 from minigrad.autograd import is_grad_enabled
 from minigrad.dtypes import Array, DType, as_dtype, cast, name
 from minigrad.errors import CacheError
@@ -260,6 +261,41 @@ class KVCache:
     def __repr__(self) -> str:
         room = f"of {self.capacity} " if self.capacity is not None else ""
         return f"<KVCache: {self.length} {room}positions>"
+
+
+class StaticCache:
+    """Keys and values of one layer in buffers of a fixed size whose length is a tensor: a step recorded with it can be replayed at any length.
+
+    shape: (B, H, capacity, D) of the buffers.   length: 0-d int64, how many positions come before those that are appended, shared by all layers;
+    who makes a step gives it its value.   first: (B,) int64, how many positions at the start of each row are padding.
+    It serves plain causal attention: no window, no ALiBi, no masks but the padding, rows of one length. Nothing is taped.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], length: Tensor, first: Tensor, dtype: Any = "float32") -> None:
+        B, H, S, D = shape
+        self.length, self.first, self.capacity = length, first, S
+        # Keys lie in memory feature by feature: the scores of all positions are then a few long sums side by side.
+        self.keys = Tensor._wrap(np.zeros((B, H, D, S), as_dtype(dtype)).swapaxes(2, 3))
+        self.values = Tensor._wrap(np.zeros(shape, as_dtype(dtype)))
+
+    def load(self, cache: KVCache) -> None:
+        """Take over the positions that another cache holds. Raises CacheError if they do not fit."""
+        n, keys, values = cache.length, cache._keys, cache._values
+        if keys is None or values is None or cache.window is not None or cache._lengths is not None or n > self.capacity:
+            raise CacheError("StaticCache", f"it cannot hold what {cache!r} holds", got=cache, wanted="rows of one length, not empty, without window",
+                             hint=f"{self.capacity} positions at most")  # fmt: skip
+        for own, other in ((self.keys, keys), (self.values, values)):
+            own.data[:, :, :n] = other[:, :, :n]
+
+    def positions(self, T: int) -> Tensor:
+        """The places of the T positions that are appended next, padding not counted: (B, T)."""
+        return ops.maximum(self.length + Tensor._wrap(np.arange(T)) - self.first[:, None], 0)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Append k and v, (B, Hkv, T, D), and give the attention of q, (B, H, T, D), to all that is there: (B, H, T, D)."""
+        ops.append_(self.keys, k, self.length)
+        ops.append_(self.values, v, self.length)
+        return ops.cached_attention(q, self.keys, self.values, self.length, self.first, scale=q.shape[-1] ** -0.5)
 
 
 @contextlib.contextmanager

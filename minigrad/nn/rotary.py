@@ -84,6 +84,12 @@ class RotaryEmbedding:
             cos, sin = cos[:, None], sin[:, None]  # one table for all heads of a row
         return F.apply_rotary(x, Tensor._wrap(cos), Tensor._wrap(sin), interleaved=self.layout == "interleaved")
 
+    def at(self, x: Tensor, positions: Tensor, most: int) -> Tensor:
+        """The same with positions as a tensor, (B, T), of integers below `most`: what a recorded step reads when it is replayed."""
+        self.tables(np.array([most - 1]))
+        cos, sin = (F.embedding(positions, Tensor._wrap(table))[:, None] for table in (self._cos, self._sin))  # (B, 1, T, R/2)
+        return F.apply_rotary(x, cos, sin, interleaved=self.layout == "interleaved")
+
     def __getstate__(self) -> dict[str, Any]:
         none = np.zeros((0, self.rotary_dim // 2), np.float32)
         return {**vars(self), "_cos": none, "_sin": none}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from minigrad import functional as F
 from minigrad.errors import ConfigError
-from minigrad.nn.attention import KVCache, MultiHeadAttention
+from minigrad.nn.attention import KVCache, MultiHeadAttention, StaticCache
 from minigrad.nn.layers import Dropout, LayerNorm, Linear, RMSNorm, check_size
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
@@ -76,7 +76,7 @@ class TransformerBlock(Module):
         self.ln_2 = LayerNorm(n_embd, bias=bias) if norm == "layer" else RMSNorm(n_embd)
         self.mlp = MLP(n_embd, bias=bias, dropout=dropout) if mlp == "gelu" else SwiGLU(n_embd, bias=bias, dropout=dropout)
 
-    def forward(self, x: Tensor, *, mask: Any = None, lengths: Any = None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, *, mask: Any = None, lengths: Any = None, cache: KVCache | StaticCache | None = None) -> Tensor:
         """mask, lengths, cache: as for MultiHeadAttention."""
         if self.norm_first:
             x = x + self.dropout(self.attn(self.ln_1(x), mask=mask, lengths=lengths, cache=cache))

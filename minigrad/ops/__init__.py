@@ -33,6 +33,10 @@ from minigrad.ops.attention import (
     attention as attention,
     attention_grad as attention_grad,
 )
+from minigrad.ops.cached import (
+    append_ as append_,
+    cached_attention as cached_attention,
+)
 from minigrad.ops.calculus import (
     abs as abs,
     acos as acos,

@@ -324,3 +324,66 @@ BODY logsumexp_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64
 BODY max_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64_t lo, int64_t hi) {
     for (int64_t r = lo; r < hi; r++) y[r] = row_max(x + r * C, C);
 }
+
+/* --- one position at a time */
+
+/* y = a b^T (+ bias) (+ more) for a few rows of a, the rows [lo, hi) of b: each is read once, four of them side by side. */
+typedef float lanes_t __attribute__((vector_size(32), aligned(4), may_alias));
+BODY few_rows(const float *RESTRICT a, int64_t lda, const float *RESTRICT b, int64_t ldb, const float *bias, const float *more, float *RESTRICT y, int64_t ldc,
+              int64_t M, int64_t N, int64_t K, int64_t lo, int64_t hi) {
+    int64_t whole = K - K % 16;
+    for (int64_t n = lo; n < hi; n += 4) {
+        const float *rows[4];
+        for (int r = 0; r < 4; r++) rows[r] = b + MIN(n + r, hi - 1) * ldb;
+        for (int64_t m = 0; m < M; m++) {
+            const float *RESTRICT x = a + m * lda;
+            lanes_t sums[4][2] = {0};
+            for (int64_t k = 0; k < whole; k += 16) {
+                lanes_t x0 = *(const lanes_t *)(x + k), x1 = *(const lanes_t *)(x + k + 8);
+                for (int r = 0; r < 4; r++) sums[r][0] += x0 * *(const lanes_t *)(rows[r] + k), sums[r][1] += x1 * *(const lanes_t *)(rows[r] + k + 8);
+            }
+            for (int64_t r = 0; r < MIN(4, hi - n); r++) {
+                float sum = tree16((const float *)sums[r]);
+                for (int64_t k = whole; k < K; k++) sum += x[k] * rows[r][k];
+                y[m * ldc + n + r] = sum + (bias ? bias[n + r] : 0.f) + (more ? more[m * N + n + r] : 0.f);
+            }
+        }
+    }
+}
+
+typedef struct { int64_t b, h, t, d; } places_t;  /* strides of a (B, H, T, D) operand, in elements */
+
+/* Write the T positions of `more` into the cache, behind those that it holds, for the pairs [lo, hi). */
+BODY append_pairs(float *RESTRICT cache, places_t to, const float *RESTRICT more, places_t from, const int64_t *length, int64_t H, int64_t T, int64_t capacity,
+                  int64_t D, int64_t lo, int64_t hi) {
+    if (*length < 0 || *length + T > capacity) { atomic_store(&status, 1); return; }
+    for (int64_t pair = lo; pair < hi; pair++) for (int64_t t = 0; t < T; t++) for (int64_t d = 0; d < D; d++)
+        cache[pair / H * to.b + pair % H * to.h + (*length + t) * to.t + d * to.d] = more[pair / H * from.b + pair % H * from.h + t * from.t + d * from.d];
+}
+
+/* Attention of T queries to a cache of which *length positions come before them, for the pairs [lo, hi). Keys lie feature by feature, values position
+   by position. The scores of a pair stand in its row of s. */
+BODY cached_attention_pairs(const float *RESTRICT q, places_t sq, const float *RESTRICT keys, places_t sk, const float *RESTRICT values, places_t sv,
+                            const int64_t *length, const int64_t *first, float *RESTRICT o, places_t so, float *RESTRICT s, int64_t H, int64_t groups,
+                            int64_t T, int64_t capacity, int64_t D, int64_t E, float scale, int64_t lo, int64_t hi) {
+    if (*length < 0 || *length + T > capacity) { atomic_store(&status, 1); return; }
+    for (int64_t pair = lo; pair < hi; pair++) for (int64_t t = 0; t < T; t++) {
+        int64_t b = pair / H, h = pair % H, from = MAX(0, MIN(first[b], *length + t + 1)), n = *length + t + 1 - from, d = 0, j = 0;
+        const float *RESTRICT x = q + b * sq.b + h * sq.h + t * sq.t, *RESTRICT k = keys + b * sk.b + h / groups * sk.h + from;
+        const float *RESTRICT v = values + b * sv.b + h / groups * sv.h + from * sv.t;
+        float *RESTRICT p = s + pair * capacity, *RESTRICT y = o + b * so.b + h * so.h + t * so.t;
+        for (int64_t i = 0; i < n; i++) p[i] = 0;
+        for (; d + 4 <= D; d += 4) {
+            const float *RESTRICT k0 = k + d * sk.d, *RESTRICT k1 = k0 + sk.d, *RESTRICT k2 = k1 + sk.d, *RESTRICT k3 = k2 + sk.d;
+            for (int64_t i = 0; i < n; i++) p[i] += (x[d] * k0[i] + x[d + 1] * k1[i]) + (x[d + 2] * k2[i] + x[d + 3] * k3[i]);
+        }
+        for (; d < D; d++) for (int64_t i = 0; i < n; i++) p[i] += x[d] * k[d * sk.d + i];
+        softmax_row(p, n, scale);
+        for (int64_t e = 0; e < E; e++) y[e] = 0;
+        for (; j + 4 <= n; j += 4) {
+            const float *RESTRICT v0 = v + j * sv.t, *RESTRICT v1 = v0 + sv.t, *RESTRICT v2 = v1 + sv.t, *RESTRICT v3 = v2 + sv.t;
+            for (int64_t e = 0; e < E; e++) y[e] += (p[j] * v0[e] + p[j + 1] * v1[e]) + (p[j + 2] * v2[e] + p[j + 3] * v3[e]);
+        }
+        for (; j < n; j++) for (int64_t e = 0; e < E; e++) y[e] += p[j] * v[j * sv.t + e];
+    }
+}
