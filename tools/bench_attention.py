@@ -5,7 +5,7 @@
 
 "compiled" is the same layer through `minigrad.jit`. The notes' figures (another language, gradients approximate, one sequence at a time) stand
 beside; so do PyTorch's eager ones, where it is installed, all in processes of their own, turn by turn. A figure is the tenth percentile of the
-processor time of many short runs with one thread, the fastest by the clock with two, and the best of the rounds: for all alike, since others may share
+processor time of many short runs with one thread, the fastest by the clock with two, and the best of the rounds: for all alike, as others may share
 the machine.
 """
 
