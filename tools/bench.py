@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384"]
@@ -60,7 +61,7 @@ class Contender:
         self.process.communicate(None)
 
 
-def weights_of(shape: str, folder: Path) -> Path:
+def weights_of(shape: str, folder: Path, vocabulary: int = VOCABULARY) -> Path:
     """First weights and batches of a shape, in a file that every contender reads."""
     B, T, L, _, C = map(int, shape.split(","))
     rng = np.random.default_rng(0)
@@ -68,14 +69,14 @@ def weights_of(shape: str, folder: Path) -> Path:
     def normal(*size: int, scale: float = 0.02) -> np.ndarray:
         return rng.normal(0, scale, size).astype(np.float32)
 
-    arrays = {"wte.weight": normal(VOCABULARY, C), "wpe.weight": normal(T, C), "ln_f.weight": np.ones(C, np.float32), "ln_f.bias": normal(C)}
+    arrays = {"wte.weight": normal(vocabulary, C), "wpe.weight": normal(T, C), "ln_f.weight": np.ones(C, np.float32), "ln_f.bias": normal(C)}
     for i in range(L):
         layers = {"attn.in_proj_": (3 * C, C), "attn.out_proj.": (C, C), "mlp.c_fc.": (4 * C, C), "mlp.c_proj.": (C, 4 * C)}
         for name, (rows, columns) in layers.items():
             arrays[f"h.{i}.{name}weight"], arrays[f"h.{i}.{name}bias"] = normal(rows, columns), np.zeros(rows, np.float32)
         for name in ("ln_1", "ln_2"):
             arrays[f"h.{i}.{name}.weight"], arrays[f"h.{i}.{name}.bias"] = np.ones(C, np.float32), np.zeros(C, np.float32)
-    tokens = rng.integers(0, VOCABULARY, (BATCHES, B, T + 1))
+    tokens = rng.integers(0, vocabulary, (BATCHES, B, T + 1))
     path = folder / f"{shape}.npz"
     np.savez(path, tokens=tokens, **arrays)
     return path
@@ -120,7 +121,7 @@ def table(results: list[dict[str, Any]]) -> str:
     for r in results:
         times = r["times"]
         ours = statistics.median(times["minigrad C"])
-        text += [f"## (batch, T, layers, heads, width) = ({r['shape'].replace(',', ', ')})", "",
+        text += [f"### (batch, T, layers, heads, width) = ({r['shape'].replace(',', ', ')})", "",
                  "| | ms per step, median | spread of the medians | times minigrad C | ready after, s |", "|---|---|---|---|---|"]  # fmt: skip
         for name, medians in times.items():
             m = statistics.median(medians)
@@ -178,10 +179,10 @@ def main() -> None:
             print(shape)
             results.append(compare(shape, options.contenders, options.rounds, options.threads, Path(folder)))
     warning = "**The machine was busy: these figures are indicative only.**\n\n" if busy else ""
-    report = f"# Performance\n\nWritten by `python tools/bench.py`, which says what is measured and how.\n\n{warning}{head}\n{table(results)}"
+    report = f"## A training step\n\nMeasured by `python tools/bench.py`, which says what and how.\n\n{warning}{head}\n{table(results)}"
     print(report)
     if not options.no_write:
-        (ROOT / "docs" / "performance.md").write_text(report)
+        pages.PERFORMANCE.write("bench", report.splitlines())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import reliability
+import pages
 
 from minigrad.files import save
 
@@ -100,7 +100,7 @@ def report(found, megabytes, rounds):
         f"Saving, always with crc32, SHA-256 and both fsyncs, runs at {saving:.2f} of the library's speed, which leaves the flush to",
         f"the system; at {flushed:.2f} of it with the flush. Loading runs at {crc:.2f} of its speed with crc32 and at {sha:.2f} with SHA-256 too.",
         "",
-        f"{reliability.machine()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}.",
+        f"{pages.machine()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}.",
     ]
     return lines
 
@@ -117,7 +117,7 @@ def main():
         lines = report(measure(Path(name), args.megabytes, args.rounds), args.megabytes, args.rounds)
     print("\n".join(lines))
     if args.write:
-        reliability.write_section("bench_files", lines)
+        pages.RELIABILITY.write("bench_files", lines)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One contender of `bench.py`: reads numbers of steps from standard input, answers each with a line of JSON.
 
-A contender is a function (arrays, sizes) -> step, where step(x, y) makes one training step and returns the loss as a float.
+A contender is a function (arrays, sizes) -> Contender; its step(x, y) makes one training step and returns the loss as a float.
 """
 
 from __future__ import annotations
@@ -10,20 +10,27 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 LR, DECAY, BETAS, EPS = 1e-3, 0.1, (0.9, 0.95), 1e-8
 Sizes = tuple[int, int, int, int, int]  # B, T, layers, heads, width
-Step = Callable[[Any, Any], float]
 
 
-def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Step]:
+class Contender(NamedTuple):
+    """step(x, y, lr) trains and returns the loss; loss(x, y), where there is one, only looks."""
+
+    step: Callable[..., float]
+    loss: Callable[[Any, Any], float] | None = None
+
+
+
+def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender]:
     """minigrad, eager (None) or by one of jit's back ends."""
 
-    def make(arrays: dict[str, Any], sizes: Sizes) -> Step:
-        from minigrad import Tensor, jit
+    def make(arrays: dict[str, Any], sizes: Sizes) -> Contender:
+        from minigrad import Tensor, jit, no_grad
         from minigrad.models.gpt import GPT, GPTConfig
         from minigrad.optim import AdamW, clip_grad_norm_
 
@@ -42,53 +49,67 @@ def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Step]:
             return loss
 
         run = step if backend is None else jit(step, backend=backend)
-        return lambda x, y: run(Tensor(x), Tensor(y)).item()
+
+        def trained(x: Any, y: Any, lr: float = LR) -> float:
+            optimizer.lr = lr
+            return float(run(Tensor(x), Tensor(y)))
+
+        def loss(x: Any, y: Any) -> float:
+            with no_grad():
+                return float(model.loss(x, y))
+
+        return Contender(trained, loss)
 
     return make
 
 
-def torch(compiled: bool) -> Callable[[dict[str, Any], Sizes], Step]:
+def torch(compiled: bool) -> Callable[[dict[str, Any], Sizes], Contender]:
     """PyTorch with its fused attention and fused AdamW; eager, or forward and backward by torch.compile."""
 
-    def make(arrays: dict[str, Any], sizes: Sizes) -> Step:
+    def make(arrays: dict[str, Any], sizes: Sizes) -> Contender:
         import torch
         import torch.nn.functional as F
 
-        B, T, L, H, C = sizes
+        _, _, L, H, C = sizes
         w = {k: torch.nn.Parameter(torch.from_numpy(v.copy())) for k, v in arrays.items()}
         optimizer = torch.optim.AdamW(w.values(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY, fused=True)
 
         def loss_of(x: Any, y: Any) -> Any:
-            h = w["wte.weight"][x] + w["wpe.weight"]
+            h = w["wte.weight"][x] + w["wpe.weight"][: x.shape[1]]
             for i in range(L):
                 p = f"h.{i}."
                 z = F.layer_norm(h, (C,), w[p + "ln_1.weight"], w[p + "ln_1.bias"])
                 qkv = F.linear(z, w[p + "attn.in_proj_weight"], w[p + "attn.in_proj_bias"]).split(C, 2)
-                q, k, v = (t.view(B, T, H, C // H).transpose(1, 2) for t in qkv)
-                z = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, T, C)
+                q, k, v = (t.unflatten(2, (H, C // H)).transpose(1, 2) for t in qkv)
+                z = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
                 h = h + F.linear(z, w[p + "attn.out_proj.weight"], w[p + "attn.out_proj.bias"])
                 z = F.layer_norm(h, (C,), w[p + "ln_2.weight"], w[p + "ln_2.bias"])
                 z = F.gelu(F.linear(z, w[p + "mlp.c_fc.weight"], w[p + "mlp.c_fc.bias"]), approximate="tanh")
                 h = h + F.linear(z, w[p + "mlp.c_proj.weight"], w[p + "mlp.c_proj.bias"])
             h = F.layer_norm(h, (C,), w["ln_f.weight"], w["ln_f.bias"])
-            return F.cross_entropy(F.linear(h, w["wte.weight"]).view(B * T, -1), y.reshape(-1))
+            return F.cross_entropy(F.linear(h, w["wte.weight"]).flatten(0, 1), y.flatten())
 
         function = torch.compile(loss_of) if compiled else loss_of
 
-        def step(x: Any, y: Any) -> float:
+        def step(x: Any, y: Any, lr: float = LR) -> float:
+            optimizer.param_groups[0]["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             loss = function(torch.from_numpy(x), torch.from_numpy(y))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(w.values(), 1.0)
             optimizer.step()
-            return float(loss)
+            return float(loss.detach())
 
-        return step
+        def look(x: Any, y: Any) -> float:
+            with torch.no_grad():
+                return float(loss_of(torch.from_numpy(x), torch.from_numpy(y)))
+
+        return Contender(step, look)
 
     return make
 
 
-def jax(arrays: dict[str, Any], sizes: Sizes) -> Step:
+def jax(arrays: dict[str, Any], sizes: Sizes) -> Contender:
     """JAX: the whole step, AdamW included, in one jit with donated buffers."""
     import jax
     import jax.numpy as jnp
@@ -134,10 +155,10 @@ def jax(arrays: dict[str, Any], sizes: Sizes) -> Step:
         *state[:], loss = compiled(*state, x, y)
         return float(loss)
 
-    return step
+    return Contender(step)
 
 
-def floor(arrays: dict[str, Any], sizes: Sizes) -> Step:
+def floor(arrays: dict[str, Any], sizes: Sizes) -> Contender:
     """The matrix products of the step alone, by numpy's BLAS with all its threads: weights' products forward and twice backward, and attention's."""
     B, T, L, H, C = sizes
     N, D, V = B * T, C // H, len(arrays["wte.weight"])
@@ -158,10 +179,10 @@ def floor(arrays: dict[str, Any], sizes: Sizes) -> Step:
                 np.matmul(a, b, out=out)
         return math.nan
 
-    return step
+    return Contender(step)
 
 
-CONTENDERS: dict[str, Callable[[dict[str, Any], Sizes], Step]] = {
+CONTENDERS: dict[str, Callable[[dict[str, Any], Sizes], Contender]] = {
     "minigrad C": minigrad("c"), "minigrad numpy replay": minigrad("numpy"), "minigrad eager": minigrad(None), "PyTorch eager": torch(False),
     "PyTorch compile": torch(True), "JAX jit": jax, "floor": floor,
 }  # fmt: skip
@@ -175,7 +196,7 @@ def main() -> None:
         arrays = {k: file[k] for k in file.files}
     tokens = arrays.pop("tokens")
     B, T, L, H, C = map(int, shape.split(","))
-    step = CONTENDERS[name](arrays, (B, T, L, H, C))
+    step = CONTENDERS[name](arrays, (B, T, L, H, C)).step
     batches = [(np.ascontiguousarray(t[:, :-1]), np.ascontiguousarray(t[:, 1:])) for t in tokens]
     done, ready = 0, 0.0
     for line in sys.stdin:

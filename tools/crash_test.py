@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import reliability
+import pages
 
 from minigrad.errors import SaveError
 from minigrad.files import CheckpointFolder, load, load_checkpoint
@@ -228,7 +228,7 @@ def main():
     ]
     print("\n".join(lines))
     if args.write:
-        reliability.write_section("crash_test", ["## Crashes", "", *lines, "", f"{reliability.machine()}."])
+        pages.RELIABILITY.write("crash_test", ["## Crashes", "", *lines, "", f"{pages.machine()}."])
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import msgpack
 import numpy as np
-import reliability
+import pages
 
 from minigrad import bfloat16
 from minigrad.errors import FormatError
@@ -444,7 +444,7 @@ def main():
     if args.write:
         name = "fuzz_files_pure" if PURE else "fuzz_files"
         title = f"## Fuzzing (msgpack in {decoder})"
-        reliability.write_section(name, [title, "", *lines, "", f"{reliability.machine()}."])
+        pages.RELIABILITY.write(name, [title, "", *lines, "", f"{pages.machine()}."])
     return None
 
 
