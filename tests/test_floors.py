@@ -24,7 +24,7 @@ FLOORS = {
     9: ["__init__", "__main__", "cli"],
 }
 # Imported where they are used, with the `pip install` line on absence; minigrad works without them.
-OPTIONAL = {"rich", "matplotlib", "pydoc_data", "tokenizers", "einops"}
+OPTIONAL = {"rich", "matplotlib", "pydoc_data", "tokenizers", "einops", "readline", "tomllib", "tomli"}
 RUN_TIME = {"numpy", "msgpack"}
 WITHIN_A_FLOOR = {("dtypes", "errors")}  # the one pair on floor 0
 

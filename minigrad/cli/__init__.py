@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from minigrad import __version__
-from minigrad.cli import doctor, evaluate, file_commands, generate, train
-from minigrad.cli.arguments import Parser
+from minigrad.cli import chat, doctor, evaluate, file_commands, generate, train
+from minigrad.cli.arguments import Parser, one_line
 from minigrad.errors import MinigradError
 
 __all__ = ["main"]
 
-COMMANDS = (train, generate, evaluate, file_commands, doctor)
+COMMANDS = (train, generate, chat, evaluate, file_commands, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MinigradError, OSError) as error:
-        print(f"minigrad {options.command}: error: {_one_line(error)}", file=sys.stderr)
+        print(f"minigrad {options.command}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(file=sys.stderr)
@@ -52,11 +52,3 @@ def _parser() -> Parser:
     for command in COMMANDS:
         command.add_to(commands)
     return parser
-
-
-def _one_line(error: MinigradError | OSError) -> str:
-    if isinstance(error, MinigradError):
-        parts = [error.problem, error.hint]
-    else:
-        parts = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)]
-    return "; ".join(" ".join(part.split()) for part in parts if part)

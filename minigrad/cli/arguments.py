@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
+from minigrad.errors import MinigradError
+
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
@@ -82,3 +84,12 @@ def number(low: float, high: float = math.inf, without: float | None = None) -> 
         return value
 
     return parse
+
+
+def one_line(error: MinigradError | OSError) -> str:
+    """What an error has to say, without line breaks."""
+    if isinstance(error, MinigradError):
+        parts = [error.problem, error.hint]
+    else:
+        parts = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)]
+    return "; ".join(" ".join(part.split()) for part in parts if part)

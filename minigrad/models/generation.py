@@ -29,16 +29,23 @@ def generate_text(
     The stop string itself is not given, nor half of a character. sampling: temperature, top_k, ..., seed, as for `model.generate`.
     Raises ConfigError for an empty stop string, and what `model.generate` raises.
     """
+    stops = checked_stops("generate_text", stop)
+    return text_pieces(tokenizer, model.generate(tokenizer.encode(prompt), max_new_tokens, **sampling), stops)
+
+
+def checked_stops(call: str, stop: str | Sequence[str]) -> list[str]:
+    """The stop strings as a list. Raises ConfigError for an empty one."""
     stops = [stop] if isinstance(stop, str) else list(stop)
     if "" in stops:
-        raise ConfigError("generate_text", "an empty stop string would stop at once", got=stops, wanted="no empty strings")
-    return _text(tokenizer, model.generate(tokenizer.encode(prompt), max_new_tokens, **sampling), stops)
+        raise ConfigError(call, "an empty stop string would stop at once", got=stops, wanted="no empty strings")
+    return stops
 
 
 _WINDOW = 64  # tokens that are decoded again with each new one
 
 
-def _text(tokenizer: Tokenizer, drawn: Iterator[int], stops: list[str]) -> Iterator[str]:
+def text_pieces(tokenizer: Tokenizer, drawn: Iterator[int], stops: list[str]) -> Iterator[str]:
+    """The text of tokens as they are drawn, up to the first of the stop strings: neither part of one nor half of a character is given."""
     tokens: list[int] = []
     given, text = 0, ""
     for token in drawn:

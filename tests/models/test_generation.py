@@ -9,7 +9,7 @@ import minigrad
 from minigrad import Generator
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 from minigrad.models import GPT, GPTConfig, Sampling, beam_search, generate_text, speculative_generate
-from minigrad.models.generation import _text, accepted
+from minigrad.models.generation import accepted, text_pieces
 from minigrad.models.sampling import sample
 from minigrad.text import ByteTokenizer, CharTokenizer
 from tests.models.test_gpt import gpt, tokens
@@ -258,5 +258,5 @@ def test_a_seed_that_is_none_is_refused_in_the_name_of_the_call(seed):
 def test_a_long_text_in_pieces_is_the_whole_text():
     text = "".join(chr(0x20AC + i) if i % 3 == 0 else "ab "[i % 3] for i in range(200))
     tokens = ByteTokenizer().encode(text).tolist()
-    assert "".join(_text(ByteTokenizer(), iter(tokens), ["zzz", "ab b"])) == text
-    assert "".join(_text(ByteTokenizer(), iter(tokens), [text[150:153]])) == text[: text.index(text[150:153])]
+    assert "".join(text_pieces(ByteTokenizer(), iter(tokens), ["zzz", "ab b"])) == text
+    assert "".join(text_pieces(ByteTokenizer(), iter(tokens), [text[150:153]])) == text[: text.index(text[150:153])]

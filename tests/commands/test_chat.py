@@ -1,0 +1,122 @@
+"""`minigrad chat`, through a pipe and through a terminal."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.commands.home import ENVIRONMENT, command, good, refused, run
+
+TEMPLATE = r"you: {message}\nbot: "
+CHAT = ("chat", "--model", "bot", "--template", TEMPLATE, "--temperature", "0")
+
+
+def test_messages_from_a_pipe_are_answered_line_by_line_up_to_where_the_next_message_would_begin(home: Path) -> None:
+    assert good(*CHAT, folder=home, given="hi\nhow are you\n\nbye\n") == "hello\nwell\nsee you soon\n"
+
+
+def test_without_a_template_the_model_goes_on_with_the_text_up_to_an_empty_line(home: Path) -> None:
+    output = good("chat", "--model", "bot", "--temperature", "0", folder=home, given="you: how are you\n")
+    assert output == "bot: well\nyou: bye\nbot: see you soon\n"
+
+
+def test_commands_save_reset_retry_and_set_the_temperature(home: Path) -> None:
+    (home / "talk.txt").unlink(missing_ok=True)
+    given = "/temperature 0\nhi\n/retry\n/save talk.txt\n/reset\nbye\n/save talk.txt\n/help\n"
+    output = good("chat", "--model", "bot", "--template", TEMPLATE, folder=home, given=given)
+    assert output.startswith("hello\nhello\n(saved in talk.txt)\nsee you soon\n(saved in talk.txt)\n/reset")
+    assert (home / "talk.txt").read_text() == "you: bye\nbot: see you soon\n"
+
+
+def test_the_conversation_is_one_text_in_the_models_form(home: Path) -> None:
+    (home / "whole.txt").unlink(missing_ok=True)
+    good(*CHAT, folder=home, given="hi\nhow are you\n/save whole.txt\n")
+    assert (home / "whole.txt").read_text() == "you: hi\nbot: hello\nyou: how are you\nbot: well"
+
+
+def test_a_mistake_in_a_conversation_costs_a_line_and_not_the_conversation(home: Path) -> None:
+    (home / "there.txt").write_text("precious")
+    given = "hü\n/nonsense\n/retry\n/temperature -1\n/save\n/save there.txt\n/save no/such/folder.txt\nhi\n"
+    done = run(*CHAT, folder=home, given=given)
+    assert done.returncode == 0 and done.stdout == "hello\n" and (home / "there.txt").read_text() == "precious"
+    said = done.stderr.splitlines()
+    wanted = ["'ü'", "no /nonsense", "no answer to take back", "'-1'", "name of a file", "there.txt exists", "No such file"]
+    assert len(said) == len(wanted) and all(word in line for word, line in zip(wanted, said, strict=True)), said
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    (("--template", "you: "), "must have {message}"), (("--template", "ü{message}"), "'ü'"), (("--template", ""), "empty text"),
+    (("--model", "nowhere"), "nowhere"), (("--tokens", "0"), "--tokens"), (("--temperature", "-1"), "--temperature"),
+])  # fmt: skip
+def test_bad_options_get_one_line(home: Path, options: tuple[str, ...], expected: str) -> None:
+    assert expected in refused("chat", "--model", "bot", *options, folder=home)
+
+
+class Terminal:
+    """`minigrad chat` in a terminal."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.leader, follower = pty.openpty()
+        self.process = subprocess.Popen(
+            command(*CHAT, *options), stdin=follower, stdout=follower, stderr=follower, env=ENVIRONMENT, cwd=folder,
+            preexec_fn=self._own_terminal,
+        )  # fmt: skip
+        os.close(follower)
+        self.seen, self.rest = "", ""
+
+    @staticmethod
+    def _own_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def until(self, pattern: str, again: str = "") -> None:
+        """Read until the output after what the last call was satisfied with matches; `again` is typed while nothing comes."""
+        end = time.monotonic() + 30
+        while not (found := re.search(pattern, self.rest)):
+            assert time.monotonic() < end, (pattern, self.seen, self.rest)
+            if select.select([self.leader], [], [], 0.5)[0]:
+                self.rest += os.read(self.leader, 65536).decode()
+            else:
+                self.type(again)
+        self.seen, self.rest = self.seen + self.rest[: found.end()], self.rest[found.end() :]
+
+    def type(self, text: str) -> None:
+        os.write(self.leader, text.encode())
+
+
+def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_ends(home: Path) -> None:
+    terminal = Terminal(home, "--tokens", "1000000", "--stop", "never")
+    terminal.until(r"Ctrl-D ends\)\s+.*> ")
+    terminal.type("hi\n")
+    terminal.until(r"hello")
+    terminal.type("\x03")
+    terminal.until(r"> ")
+    # Python's readline overlooks a signal in the moment between its prompt and its first look at the keyboard.
+    terminal.until(r"\(Ctrl-D ends\)\s+.*> ", again="\x03")
+    terminal.type("/reset\n")
+    terminal.until(r"> ")
+    terminal.type("\x04")
+    assert terminal.process.wait(30) == 0
+    assert "Traceback" not in terminal.seen
+    os.close(terminal.leader)
+
+
+def test_sigterm_ends_an_answer_and_the_conversation(home: Path) -> None:
+    call = command(*CHAT, "--tokens", "1000000", "--stop", "never")
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=home) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"hi\n")
+        process.stdin.flush()
+        assert process.stdout.read(5) == b"hello"
+        process.send_signal(signal.SIGTERM)
+        process.stdin.close()
+        process.stdout.read()
+        assert process.wait(30) == 128 + signal.SIGTERM and process.stderr.read() == b""

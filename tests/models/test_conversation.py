@@ -1,0 +1,111 @@
+"""A conversation gives what generation from its whole text gives, and computes every position once."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import minigrad
+from minigrad.errors import ConfigError, DataError
+from minigrad.models import GPT, Conversation, GPTConfig, generate_text
+from minigrad.text import ByteTokenizer, CharTokenizer
+
+LETTERS = CharTokenizer("abcdefgh\n")
+
+
+class Counting(GPT):
+    """A GPT that knows how many positions it has computed."""
+
+    positions = 0
+
+    def forward(self, tokens, **rest):
+        self.positions += np.size(tokens)
+        return super().forward(tokens, **rest)
+
+
+def model(vocab_size=LETTERS.vocab_size, block_size=64):
+    minigrad.manual_seed(0)
+    made = Counting(GPTConfig(vocab_size=vocab_size, block_size=block_size, n_layer=2, n_head=2, n_embd=16))
+    for p in made.parameters():
+        p.data *= 8  # far from uniform
+    return made
+
+
+def test_every_answer_is_what_generation_from_the_whole_text_gives_and_no_position_is_computed_twice():
+    gpt = model()
+    talk = Conversation(gpt, LETTERS)
+    for message in ("abc", "hg", "a\n", "ddd"):
+        talk.add(message)
+        wanted = "".join(generate_text(model(), LETTERS, talk.text, 7, temperature=0))
+        assert "".join(talk.answer(7, temperature=0)) == wanted
+    assert gpt.positions == len(talk.tokens) - 1  # the last token has not been looked at yet
+
+
+def test_a_stop_string_is_no_part_of_the_conversation():
+    gpt = model()
+    full = "".join(generate_text(gpt, LETTERS, "abc", 20, temperature=0))
+    stop = full[6:9]
+    talk = Conversation(gpt, LETTERS)
+    talk.add("abc")
+    assert "".join(talk.answer(20, stop=stop, temperature=0)) == full[: full.index(stop)]
+    assert talk.text == "abc" + full[: full.index(stop)]
+    assert "".join(talk.answer(len(stop), temperature=0)) == stop  # and the caches are those of what was kept
+
+
+def test_an_answer_that_is_left_in_the_middle_is_kept_as_far_as_it_was_told():
+    gpt = model()
+    talk = Conversation(gpt, LETTERS)
+    talk.add("abc")
+    answer = talk.answer(20, temperature=0)
+    told = next(answer) + next(answer)
+    answer.close()
+    assert talk.text == "abc" + told
+    assert told + "".join(talk.answer(18, temperature=0)) == "".join(generate_text(gpt, LETTERS, "abc", 20, temperature=0))
+
+
+def test_taking_back_and_answering_again_gives_the_same_greedy_answer_for_the_price_of_one_position():
+    gpt = model()
+    talk = Conversation(gpt, LETTERS)
+    talk.add("abcd")
+    first = "".join(talk.answer(9, temperature=0))
+    talk.take_back(4)
+    gpt.positions = 0
+    assert "".join(talk.answer(9, temperature=0)) == first and gpt.positions == 9
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.text("abcdefgh\n", min_size=1, max_size=30), min_size=1, max_size=4), st.integers(1, 12), st.integers(0, 40))
+def test_a_conversation_longer_than_the_context_goes_on(messages, block_size, back):
+    gpt = model(block_size=block_size)
+    talk = Conversation(gpt, LETTERS, seed=1)
+    text = ""
+    for message in messages:
+        talk.add(message)
+        text += message + "".join(talk.answer(5))
+        assert talk.text == text
+    talk.take_back(max(len(text) - back, 1))
+    text = text[: max(len(text) - back, 1)] + "".join(talk.answer(3))
+    assert talk.text == text
+
+
+def test_half_a_character_is_not_kept():
+    gpt = model(vocab_size=256)
+    talk = Conversation(gpt, ByteTokenizer(), seed=3)
+    talk.add("é")
+    pieces = "".join(talk.answer(30, temperature=5))
+    assert talk.text == "é" + pieces
+
+
+def test_mistakes_are_named():
+    talk = Conversation(model(), LETTERS)
+    with pytest.raises(ConfigError, match="nothing to answer"):
+        talk.answer(3)
+    with pytest.raises(DataError, match="unknown character"):
+        talk.add("xyz")
+    talk.add("a")
+    for bad in ({"stop": ""}, {"temperature": -1}):
+        with pytest.raises(ConfigError, match=r"^Conversation\.answer"):
+            talk.answer(3, **bad)
+    with pytest.raises(ConfigError, match="to 2 of 1 tokens"):
+        talk.take_back(2)
+    with pytest.raises(ConfigError, match=r"^Conversation: the seed"):
+        Conversation(model(), LETTERS, seed=-1)
