@@ -20,7 +20,7 @@ FLOORS = {
     5: ["functional", "func", "functions", "interop", "listeners", "optim", "testing", "text", "compiler"],
     6: ["nn.module", "nn.init"],
     7: ["nn"],
-    8: ["train", "data", "models", "tasks", "evaluate", "finetune"],
+    8: ["train", "data", "models", "tasks", "evaluate", "finetune", "looking"],
     9: ["__init__", "__main__", "cli"],
 }
 # Imported where they are used, with the `pip install` line on absence; minigrad works without them.

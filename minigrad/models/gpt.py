@@ -240,6 +240,10 @@ class GPT(Module):
             x = self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]  # (B, C)
             return F.linear(x, self.wte.weight).data
 
+    def own_products(self) -> list[tuple[str, int]]:
+        """What it multiplies itself, for `minigrad.looking.describe`: the head, with its FLOPs per token."""
+        return [("head: wte.weight again, shared", 2 * self.config.n_embd * self.config.vocab_size)]
+
     def extra_repr(self) -> str:
         return repr(self.config)
 
