@@ -68,7 +68,7 @@ def cast(array: Array, dtype: DType) -> Array:
         return array
     if array.dtype == bfloat16:
         bits = array["bfloat16"].astype(np.uint32) << np.uint32(16)
-        return bits.view(np.float32).astype(dtype, copy=False)
+        return np.asarray(bits.view(np.float32).astype(dtype, copy=False))  # numpy makes a scalar of what is 0-d
     if dtype == bfloat16:
         return _round_to_bfloat16(array)
     with np.errstate(over="ignore", invalid="ignore"):

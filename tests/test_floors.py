@@ -23,8 +23,10 @@ FLOORS = {
     8: ["train", "data", "models", "tasks", "evaluate", "finetune", "looking"],
     9: ["__init__", "__main__", "cli"],
 }
-# Imported where they are used, with the `pip install` line on absence; minigrad works without them.
+# Imported where they are used, with the `pip install` line on absence; minigrad works without them. tomllib came with Python 3.11.
 OPTIONAL = {"rich", "matplotlib", "pydoc_data", "tokenizers", "einops", "readline", "tomllib", "tomli"}
+# The files of the core that import the annex. Who imports them, does so where it is asked for.
+BRING_THE_COMPILER = {"models.decoding", "train.compiled"}
 RUN_TIME = {"numpy", "msgpack"}
 WITHIN_A_FLOOR = {("dtypes", "errors")}  # the one pair on floor 0
 
@@ -92,7 +94,8 @@ def test_every_file_has_a_floor_and_design_md_names_it() -> None:
 def test_a_file_imports_strictly_lower_floors_or_its_own_package(module: str) -> None:
     for imported, node in inner_imports(MODULES[module]):
         where = f"minigrad/{module}:{node.lineno}"
-        assert package_of(imported) != "compiler" or package_of(module) in ("compiler", "cli", "__init__") or module == "models.decoding", (
+        at_home = package_of(module) in ("compiler", "cli", "__init__") or module in BRING_THE_COMPILER
+        assert package_of(imported) != "compiler" or at_home, (
             f"{where}: the core imports the annex"
         )
         if package_of(module) == "compiler" and package_of(imported) != "compiler":
@@ -133,8 +136,9 @@ def test_imports_stand_at_the_top_of_the_file_except_optional_packages(module: s
         assert package != "importlib", f"{where}: importlib hides an import"
         if module == "__init__" and name.startswith(("minigrad.compiler", "minigrad.files")):
             continue  # minigrad.jit, load and save are imported when they are asked for
-        if (module, name) == ("models.gpt", "minigrad.models.decoding"):
-            continue  # it brings the compiler, when generate(jit=True) asks for it
+        if name.removeprefix("minigrad.") in BRING_THE_COMPILER:
+            assert node not in top, f"{where}: {name} brings the compiler; import it where it is asked for"
+            continue
         if package in OPTIONAL:
             assert node not in top, f"{where}: {package} is optional; import it where it is used"
         else:

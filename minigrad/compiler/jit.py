@@ -215,6 +215,8 @@ class _Plan:
     def run(self, tensors: list[Tensor]) -> Any:
         """Replay, and hand out the results as new tensors."""
         arrays = self.backend.run(self.binding(tensors), self._held())
+        for number in self.captured.gradients:
+            del self.bound[number]  # held by nobody, the step that made it may write its next gradient there
         for cell in self.cells:
             cell[0] += 1
         for t, array in zip(self.grads, arrays[len(self.program.results) :], strict=True):

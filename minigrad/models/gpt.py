@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad import functional as F
 from minigrad.autograd import no_grad
-from minigrad.dtypes import Array, float32, float64
+from minigrad.dtypes import Array, float32, float64, is_half
 from minigrad.errors import CacheError, ConfigError, ShapeError
 from minigrad.models.prompts import checked_prompt, evaluating, generator_of
 from minigrad.models.sampling import Sampling
@@ -100,8 +100,9 @@ class GPT(Module):
             return F.linear(self._hidden(tokens, caches, pad), self.wte.weight)
 
     def loss(self, tokens: Any, targets: Any) -> Tensor:
-        """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor. A target of -100 does not count."""
-        return F.cross_entropy(F.linear(self._hidden(tokens, None, None), self.wte.weight), targets)
+        """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor, float32 for 16-bit weights too. A target of -100 does not count."""
+        logits = F.linear(self._hidden(tokens, None, None), self.wte.weight)  # (B, T, V)
+        return F.cross_entropy(logits.float() if is_half(logits.dtype) else logits, targets)
 
     def _hidden(self, tokens: Any, caches: Sequence[KVCache] | None, pad: Any) -> Tensor:
         """What the head reads, (B, T, C)."""

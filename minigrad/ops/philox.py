@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, cast, computing
 from minigrad.errors import ConfigError
 from minigrad.primitive import primitive
 
@@ -37,10 +37,14 @@ def philox(state: Array, *, n: int) -> Array:
 
 @primitive(kind="random", outputs=2)
 def dropout(x: Array, state: Array, *, p: float) -> tuple[Array, Array]:
-    """Each element set to 0 with probability p, else scaled by 1 / (1 - p), so that the expectation stays; and the factors."""
+    """Each element set to 0 with probability p, else scaled by 1 / (1 - p), so that the expectation stays; and the factors.
+
+    16-bit floats have their factors in float32.
+    """
+    wide = computing(x.dtype)
     kept = philox.forward(state, n=x.size) >= np.uint32(min(round(p * 2.0**32), 2**32 - 1))
-    mask = (kept * x.dtype.type(1 / (1 - p) if p < 1 else 0)).astype(x.dtype, copy=False).reshape(x.shape)
-    return x * mask, mask
+    mask = (kept * wide.type(1 / (1 - p) if p < 1 else 0)).astype(wide, copy=False).reshape(x.shape)
+    return cast(cast(x, wide) * mask, x.dtype), mask
 
 
 @dropout.vjp

@@ -55,23 +55,38 @@ class MixedPrecision:
         """loss.backward(), of the scaled loss."""
         loss.backward(np.full(loss.shape, self.loss_scale, np.float32))
 
+    def collect(self) -> None:
+        """Add the parameters' gradients, without the loss scale, to those of the masters, and forget them."""
+        for p, master in zip(self.params, self.masters, strict=True):
+            if p.grad is not None:
+                g = dtypes.cast(p.grad.data, dtypes.float32) / np.float32(self.loss_scale)
+                master.grad, p.grad = Tensor._wrap(g if master.grad is None else master.grad.data + g), None
+
     def step(self, max_norm: float | None = None) -> bool:
         """Update the masters and round them into the parameters; max_norm clips first. False if a gradient was not finite: nothing has changed."""
-        for p, master in zip(self.params, self.masters, strict=True):
-            master.grad = None if p.grad is None else Tensor._wrap(dtypes.cast(p.grad.data, dtypes.float32) / np.float32(self.loss_scale))
-        if not all(np.isfinite(m.grad.data).all() for m in self.masters if m.grad is not None):
-            self.skipped, self.good_steps = self.skipped + 1, 0
-            if self.dynamic:
-                self.loss_scale = max(self.loss_scale / 2, 1.0)
+        for master in self.masters:
+            master.grad = None
+        self.collect()
+        if not math.isfinite(float(clip_grad_norm_(self.masters, math.inf if max_norm is None else max_norm))):
+            self.lower_scale()
             return False
-        if max_norm is not None:
-            clip_grad_norm_(self.masters, max_norm)
+        self.update()
+        return True
+
+    def update(self) -> None:
+        """Update the masters from their own gradients and round them into the parameters: `step` without collecting and clipping."""
         self.optimizer.step()
         self._round()
         self.good_steps += 1
         if self.dynamic and self.good_steps % self.growth_interval == 0:
             self.loss_scale *= 2
-        return True
+
+    def lower_scale(self) -> bool:
+        """After gradients that are not finite: halve a dynamic scale. False if it cannot be lower."""
+        self.skipped, self.good_steps, before = self.skipped + 1, 0, self.loss_scale
+        if self.dynamic:
+            self.loss_scale = max(self.loss_scale / 2, 1.0)
+        return self.loss_scale < before
 
     def _round(self) -> None:
         with no_grad():

@@ -188,16 +188,46 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient. The others keep their value, moments and step count."""
         with no_grad():
-            for group, bundles in zip(self.param_groups, self._bundles, strict=True):
-                for bundle in list(bundles):
-                    gradients = [p.grad for p in bundle.params]
-                    found = [g for g in gradients if g is not None]
-                    if found and len(found) < len(gradients):
-                        at = bundles.index(bundle)
-                        bundles[at : at + 1] = bundle.split()
-                        bundle, found = bundles[at], [p.grad for p in bundles[at].params if p.grad is not None]
-                    if found:
-                        self._update(bundle, group, found)
+            for group, bundle in self._due():
+                self._update(bundle, group, [p.grad for p in bundle.params if p.grad is not None])
+
+    def _due(self) -> list[tuple[ParamGroup, Bundle]]:
+        """The bundles with gradients; one with gradients for some of its parameters only is split first."""
+        due = []
+        for group, bundles in zip(self.param_groups, self._bundles, strict=True):
+            for bundle in list(bundles):
+                missing = [p.grad is None for p in bundle.params]
+                if any(missing) and not all(missing):
+                    at = bundles.index(bundle)
+                    bundles[at : at + 1] = bundle.split()
+                    bundle = bundles[at]
+                if not all(missing):
+                    due.append((group, bundle))
+        return due
+
+    def written(self) -> list[Tensor]:
+        """What `step()` would write to now: step counts, moments, parameters that have a gradient. With copies of them, a step can be undone."""
+        return [t for _, bundle in self._due() for t in (bundle.step, *bundle.moments, *bundle.params)]
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the moments."""
+        return sum(m.data.nbytes for bundles in self._bundles for bundle in bundles for m in bundle.moments)
+
+    def exchange(self, params: Iterable[Tensor]) -> Optimizer:
+        """Update other tensors from now on, one for each parameter in the order of the groups, and return self: for copies in another precision.
+
+        Raises ConfigError after the first step, and if they do not fit.
+        """
+        new, old = list(params), [p for group in self.param_groups for p in group["params"]]
+        if [p.shape for p in new] != [p.shape for p in old] or any(b.step.data for bundles in self._bundles for b in bundles):
+            raise ConfigError(self._name, "exchange() wants a tensor for each parameter, before the first step", got=[p.shape for p in new],
+                              wanted=[p.shape for p in old])  # fmt: skip
+        fresh = iter(new)
+        for at, group in enumerate(self.param_groups):
+            group.data["params"] = [next(fresh) for _ in group["params"]]
+            self._bundles[at] = self._bundled([(p, 0) for p in group["params"]])
+        return self
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
         raise NotImplementedError

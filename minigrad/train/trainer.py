@@ -1,0 +1,252 @@
+"""The order of things: batch, gradients, a look at the numbers, update; evaluations, stopping, saving, going on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.errors import CaptureError, ConfigError, NotFiniteError
+from minigrad.files import Checkpoint, CheckpointFolder, save_checkpoint
+from minigrad.optim import Optimizer
+from minigrad.optim.lr_scheduler import LRScheduler
+from minigrad.random import default_generator
+from minigrad.train.memory import Memory, estimate
+from minigrad.train.report import Report
+from minigrad.train.steps import Batch, EagerStep, MixedStep, Model, NotCompiled, evaluate
+
+
+class Data(Protocol):
+    """What the loop asks of its data: batches that are a function of the step, and a validation part."""
+
+    def batch(self, step: int) -> tuple[Array, Array]: ...
+    def validation(self) -> Iterator[tuple[Array, Array]]: ...
+
+
+class Trainer:
+    """Takes a model through its training steps.
+
+    steps: the number of the last step.  schedule: sets the learning rate after each step; None leaves it as it is.
+    clip_norm: the norm that gradients are clipped to.  eval_interval: steps between evaluations; there is one at the end in any case.
+    accumulate: the parts that a batch is cut into; the gradient is that of the whole batch, the activations are those of a part.
+    patience: stop after this many evaluations without a lower validation loss.   callbacks: called with every Report.
+    mixed: "bfloat16" or "float16" for parameters in 16 bits with float32 masters, see `optim.MixedPrecision`.
+    jit: True compiles the step (see docs/compiler.md), False runs it op by op, None compiles it where that can be. `backend` ("c" or "eager")
+        and `note` say what runs and why, once `prepare` has been called, which `run` does.
+    crash_folder: where to save what gave a loss or a gradient that is no number.
+    """
+
+    def __init__(
+        self, model: Model, optimizer: Optimizer, data: Data, *, steps: int, schedule: LRScheduler | None = None, clip_norm: float = 1.0,
+        eval_interval: int = 250, accumulate: int = 1, patience: int | None = None, callbacks: Sequence[Callable[[Report], object]] = (),
+        mixed: str | None = None, jit: bool | None = None, crash_folder: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        settings = {"steps": steps, "eval_interval": eval_interval, "clip_norm": clip_norm, "accumulate": accumulate}
+        for name, value in {**settings, "patience": 1 if patience is None else patience}.items():
+            if not value > 0:
+                raise ConfigError("Trainer", f"{name}={value}", got=value, wanted="> 0", hint=f"give a positive {name}")
+        if mixed is not None and jit:
+            raise ConfigError("Trainer", f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters", got=mixed, wanted=None,
+                              hint="leave one of them out")  # fmt: skip
+        self.model, self.optimizer, self.data = model, optimizer, data
+        self.steps, self.schedule, self.clip_norm, self.eval_interval = steps, schedule, clip_norm, eval_interval
+        self.accumulate, self.patience, self.callbacks = accumulate, patience, list(callbacks)
+        self.jit, self.crash_folder = jit, crash_folder
+        self.step, self.best_val_loss, self.evaluations_since = 0, math.inf, 0
+        self.good_checkpoint: Path | None = None  # the last one from which a further step was made
+        self._last_checkpoint: Path | None = None
+        self._engine: EagerStep | None = MixedStep(model, optimizer, clip_norm, mixed) if mixed is not None else None
+        self._mixed = self._engine if isinstance(self._engine, MixedStep) else None
+
+    # --- how a step is made
+
+    def prepare(self) -> None:
+        """Choose how steps are made, and compile them, on the batch of the step that is next. Leaves no trace in weights and numbers."""
+        if self._engine is None and self.jit is False:
+            self._engine = EagerStep(self.model, self.optimizer, self.clip_norm)
+        elif self._engine is None:
+            self._engine = self._compiled()
+
+    def _compiled(self) -> EagerStep:
+        """A compiled step; where that cannot be, and was not insisted on, an eager one with a note."""
+        from minigrad.train.compiled import CompiledStep  # brings the compiler along
+
+        before = self.model.training
+        self.model.train()
+        try:
+            step = CompiledStep(self.model, self.optimizer, self.clip_norm, strict=bool(self.jit))
+            with np.errstate(over="ignore", invalid="ignore"):
+                step.prepare(self._parts(self.data.batch(self.step)))
+            return step
+        except (NotCompiled, CaptureError) as error:
+            if self.jit:
+                raise
+            why = error.problem if isinstance(error, CaptureError) else str(error)
+            return EagerStep(self.model, self.optimizer, self.clip_norm, why)
+        finally:
+            self.model.train(before)
+
+    @property
+    def engine(self) -> EagerStep:
+        """What makes the steps."""
+        self.prepare()
+        assert self._engine is not None
+        return self._engine
+
+    @property
+    def backend(self) -> str:
+        """"c" for a compiled step, "eager" for one that runs op by op."""
+        return self.engine.backend
+
+    @property
+    def note(self) -> str:
+        """Why it is that: the compiler, or what is missing; empty where it was asked for."""
+        return self.engine.note
+
+    def estimate_memory(self) -> Memory:
+        """What a step will need, in bytes. Runs one row of a batch forward; a compiled step keeps less."""
+        before = self.model.training
+        self.model.train()
+        try:
+            masters = sum(p.data.nbytes for p in self._mixed.mixed.masters) if self._mixed else 0
+            return estimate(self.model, self.optimizer, self._parts(self.data.batch(self.step))[0], masters)
+        finally:
+            self.model.train(before)
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """The batch in `accumulate` parts of one size."""
+        x, y = batch
+        if len(x) % self.accumulate:
+            raise ConfigError("Trainer", f"accumulate={self.accumulate} does not divide a batch of {len(x)}", got=self.accumulate,
+                              wanted=f"a divisor of {len(x)}", hint="change one of the two")  # fmt: skip
+        rows = len(x) // self.accumulate
+        return [(x[i : i + rows], y[i : i + rows]) for i in range(0, len(x), rows)]
+
+    # --- steps
+
+    def train_step(self) -> tuple[float, float, int]:
+        """One step: batch, loss, gradients, clipping, update. Returns loss, gradient norm and number of tokens.
+
+        Raises NotFiniteError if loss or gradient is not a number; weights, optimizer and generator are then those before the step, and lie in
+        `crash_folder` with the batch.
+        """
+        engine, batch, drawn = self.engine, self.data.batch(self.step), default_generator.get_state()
+        # A run that diverges overflows first; what there is to say about it is said below, once.
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, norm = engine.gradients(self._parts(batch))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            default_generator.set_state(drawn)
+            raise self._not_finite(batch, loss, norm)
+        engine.update()
+        if self.schedule is not None:
+            self.schedule.step()
+        self.step += 1
+        self.good_checkpoint, self._last_checkpoint = self._last_checkpoint or self.good_checkpoint, None
+        return loss, norm, batch[0].size
+
+    def _not_finite(self, batch: Batch, loss: float, norm: float) -> NotFiniteError:
+        """The error that stops a run; saves what led to it first."""
+        hint = "the weights are those before this step; a smaller learning rate may help"
+        if self.good_checkpoint is not None:
+            hint += f"; the last good checkpoint is {self.good_checkpoint}"
+        if self.crash_folder is not None:
+            path = Path(self.crash_folder) / f"not-finite-{self.step + 1:08d}.mgrd"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            facts = {"x": batch[0], "y": batch[1], "loss": repr(loss), "grad_norm": repr(norm)}
+            save_checkpoint(path, self.model.state_dict(), {**self.state_dict(), "not_finite": facts}, meta={"step": self.step})
+            hint += f"; batch and state are in {path}"
+        return NotFiniteError("Trainer", f"the loss is {loss} and the gradient's norm {norm} at step {self.step + 1}", got=(loss, norm),
+                              wanted="finite numbers", hint=hint)  # fmt: skip
+
+    @property
+    def finished(self) -> bool:
+        """True after the last step, or when `patience` is at its end."""
+        return self.step >= self.steps or self.out_of_patience
+
+    @property
+    def out_of_patience(self) -> bool:
+        """True after `patience` evaluations in a row without a lower validation loss."""
+        return self.patience is not None and self.evaluations_since >= self.patience
+
+    def run(self) -> Iterator[Report]:
+        """Take the steps that are left and report after each. Leave the loop to stop; call `run` again to go on."""
+        if self.finished:
+            return
+        self.prepare()
+        began, first, seconds = time.perf_counter(), self.step, 0.0
+        self.model.train()
+        while not self.finished:
+            start, lr = time.perf_counter(), self.optimizer.lr
+            loss, norm, tokens = self.train_step()
+            took = time.perf_counter() - start
+            # A moving average over about 20 steps: quick to follow a change of load, slow enough to be read.
+            seconds = took if not seconds else 0.95 * seconds + 0.05 * took
+            due = self.step % self.eval_interval == 0 or self.step == self.steps
+            val_loss = self._evaluate() if due else None
+            left = (time.perf_counter() - began) / (self.step - first) * (self.steps - self.step)
+            report = Report(self.step, self.steps, loss, norm, lr, tokens / seconds, left, val_loss)
+            for callback in self.callbacks:
+                callback(report)
+            yield report
+
+    def _evaluate(self) -> float:
+        val_loss = evaluate(self.model, self.data.validation(), self.engine.loss)
+        better = val_loss < self.best_val_loss
+        self.best_val_loss = min(val_loss, self.best_val_loss) if better else self.best_val_loss
+        self.evaluations_since = 0 if better else self.evaluations_since + 1
+        return val_loss
+
+    # --- saving and going on
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands, beside the weights, as a checkpoint holds it: the step (which gives the batches), optimizer, schedule, the
+        generator that dropout draws from, what early stopping has seen, and with mixed precision the masters and the scale."""
+        optimizer = self.optimizer.state_dict()
+        return {
+            "step": self.step,
+            "optimizer": {
+                "kind": type(self.optimizer).__name__,
+                "state": {str(i): entry for i, entry in optimizer["state"].items()},
+                "param_groups": optimizer["param_groups"],
+            },
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "generator": np.array(default_generator.get_state(), np.uint64),
+            "stopping": {"best": self.best_val_loss if self.best_val_loss < math.inf else None, "since": self.evaluations_since},
+            **(self._mixed.state_dict() if self._mixed is not None else {}),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly from where `state_dict()` was taken, the model's weights being those of then."""
+        optimizer = state["optimizer"]
+        entries = {int(i): entry for i, entry in optimizer["state"].items()}
+        self.optimizer.load_state_dict({"state": entries, "param_groups": optimizer["param_groups"]})
+        if self._mixed is not None:
+            self._mixed.load_state_dict(state)
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        seed, counter = (int(word) for word in state["generator"])
+        default_generator.set_state((seed, counter))
+        stopping = state.get("stopping", {"best": None, "since": 0})
+        self.best_val_loss = math.inf if stopping["best"] is None else stopping["best"]
+        self.step, self.evaluations_since = state["step"], stopping["since"]
+        self._engine = self._mixed  # a compiled step holds the moments that were; the next one is compiled for those that are
+
+    def save(
+        self, folder: CheckpointFolder, *, metric: float | None = None, state: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Path:  # fmt: skip
+        """Write a checkpoint of this step: weights, `state_dict()` and what `state` adds; returns its path."""
+        full = {**self.state_dict(), **(state or {})}
+        self._last_checkpoint = folder.save(self.step, self.model.state_dict(), full, metric=metric, meta=meta)
+        return self._last_checkpoint
+
+    def restore(self, found: Checkpoint) -> None:
+        """Put model and run where the checkpoint was taken; what follows is, to the bit, what would have followed there."""
+        self.model.load_state_dict(found.weights)
+        self.load_state_dict(found.state)
+        self._last_checkpoint = Path(found.path)

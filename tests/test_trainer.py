@@ -1,0 +1,412 @@
+"""The Trainer's comforts: compiled steps, accumulation, mixed precision, early stopping, the guard against NaN, memory, metrics."""
+
+import json
+import math
+import tracemalloc
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad
+from minigrad import Tensor, nn
+from minigrad.data import TextData
+from minigrad.dtypes import Array
+from minigrad.errors import CaptureError, ConfigError, NotFiniteError
+from minigrad.files import CheckpointFolder, load_checkpoint
+from minigrad.models import GPT, GPTConfig
+from minigrad.optim import SGD, Adafactor, AdamW, Muon
+from minigrad.optim.lr_scheduler import WarmupCosineLR
+from minigrad.random import default_generator
+from minigrad.train import MetricsLog, Report, Trainer
+
+TOKENS = np.tile(np.arange(7, dtype=np.int32), 60)
+
+
+def make_trainer(steps: int = 12, dropout: float = 0.2, batch_size: int = 4, data: Any = None, lr: float = 0.01, **settings: Any) -> Trainer:
+    minigrad.manual_seed(3)
+    model = GPT(GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout))
+    optimizer = AdamW(model.parameters(), lr=lr)
+    data = data or TextData(TOKENS, block_size=8, batch_size=batch_size, seed=1)
+    return Trainer(model, optimizer, data, steps=steps, schedule=WarmupCosineLR(optimizer, 3, steps), **{"eval_interval": 5, **settings})
+
+
+def weights(trainer: Trainer) -> list[Array]:
+    return [np.asarray(p.float().data).copy() for p in trainer.model.parameters()]  # type: ignore[attr-defined]
+
+
+def assert_same_bits(one: Trainer, other: Trainer) -> None:
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def losses(trainer: Trainer) -> list[float]:
+    return [r.loss for r in trainer.run()]
+
+
+compiled = pytest.mark.skipif(make_trainer().backend != "c", reason="no C compiler")
+
+
+# --- compiled steps
+
+
+@compiled
+def test_a_compiled_run_is_the_eager_one_to_rounding_and_says_what_it_is() -> None:
+    one = make_trainer(dropout=0.2, jit=True)
+    got = losses(one)
+    other = make_trainer(dropout=0.2, jit=False)
+    np.testing.assert_allclose(got, losses(other), rtol=2e-5)
+    assert one.best_val_loss == pytest.approx(other.best_val_loss, rel=1e-5)
+    assert (one.backend, other.backend) == ("c", "eager")
+    assert one.note.startswith("by /") and other.note == ""
+
+
+@compiled
+def test_getting_ready_to_compile_leaves_no_trace() -> None:
+    trainer = make_trainer()
+    before, state, drawn = weights(trainer), trainer.state_dict(), default_generator.get_state()
+    trainer.prepare()
+    for a, b in zip(before, weights(trainer), strict=True):
+        np.testing.assert_array_equal(a, b)
+    after = trainer.state_dict()
+    assert after["optimizer"] == state["optimizer"] and default_generator.get_state() == drawn
+    assert all(not m.data.any() for t in trainer.optimizer._bundles[0] for m in t.moments)
+    assert all(p.grad is None for p in trainer.model.parameters())
+
+
+def test_without_a_compiler_the_run_is_eager_with_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    trainer = make_trainer()
+    assert trainer.backend == "eager" and "no-such-compiler: not found" in trainer.note and "\n" not in trainer.note
+    got = losses(trainer)
+    assert got == losses(make_trainer(jit=False))
+
+
+class Peeking(nn.Module):
+    """A model whose loss reads a value, which a recording cannot follow."""
+
+    def __init__(self) -> None:
+        self.layer = nn.Linear(3, 1)
+
+    def loss(self, x: Any, y: Any) -> Tensor:
+        loss = (self.layer(Tensor(x) if isinstance(x, np.ndarray) else x) - y).square().mean()
+        return loss * 2 if loss.item() > 1 else loss
+
+
+class Rows:
+    """Batches of the same numbers over and over."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        self.x, self.y = x, y
+
+    def batch(self, step: int) -> tuple[Array, Array]:
+        return self.x, self.y
+
+    def validation(self) -> Iterator[tuple[Array, Array]]:
+        yield self.x, self.y
+
+
+def test_a_model_that_cannot_be_recorded_runs_eagerly_unless_compiling_was_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    data = Rows(rng.normal(size=(6, 3)).astype(np.float32), np.ones((6, 1), np.float32))
+    model = Peeking()
+    make = {"model": model, "optimizer": SGD(model.parameters(), lr=0.1), "data": data, "steps": 20, "eval_interval": 20}
+    trainer = Trainer(**make)
+    *_, last = trainer.run()
+    assert last.val_loss is not None and last.val_loss < 0.5
+    if trainer.note.startswith("item()"):  # with a compiler
+        with pytest.raises(CaptureError, match="item"):
+            next(Trainer(**make, jit=True).run())
+
+
+@compiled
+@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: Adafactor(p), lambda p: AdamW(p, lr=0.01)])
+def test_every_optimizer_is_the_eager_one(make: Any) -> None:
+    runs = []
+    for jit in (True, False):
+        trainer = make_trainer(dropout=0.0)
+        optimizer = make(trainer.model.parameters())
+        runs.append(losses(Trainer(trainer.model, optimizer, trainer.data, steps=8, jit=jit)))
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-4)
+
+
+class Halves(nn.Module):
+    """One half of it is trained, the other never gets a gradient."""
+
+    def __init__(self) -> None:
+        self.used, self.unused = nn.Linear(3, 1), nn.Linear(3, 2)
+
+    def loss(self, x: Any, y: Any) -> Tensor:
+        return (self.used(Tensor(x) if isinstance(x, np.ndarray) else x) - y).square().mean()
+
+
+@pytest.mark.parametrize("jit", [None, False])
+def test_parameters_without_a_gradient_stay_and_the_rest_is_trained(jit: bool | None) -> None:
+    minigrad.manual_seed(0)
+    model = Halves()
+    unused = model.unused.weight.numpy().copy()
+    data = Rows(np.eye(3, dtype=np.float32), np.ones((3, 1), np.float32))
+    trainer = Trainer(model, AdamW(model.parameters(), lr=0.1), data, steps=60, eval_interval=60, jit=jit)
+    *_, last = trainer.run()
+    assert last.loss < 0.01
+    np.testing.assert_array_equal(model.unused.weight.numpy(), unused)
+    assert sorted(trainer.state_dict()["optimizer"]["state"]) == ["0", "1"]
+
+
+def test_muon_trains_through_the_trainer() -> None:
+    model = nn.Linear(4, 4, bias=False)
+    model.loss = lambda x, y: (model(x if isinstance(x, Tensor) else Tensor(x)) - y).square().mean()  # type: ignore[method-assign]
+    data = Rows(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32))
+    trainer = Trainer(model, Muon(model.parameters(), lr=0.05), data, steps=80, eval_interval=80)  # type: ignore[arg-type]
+    *_, last = trainer.run()
+    assert last.loss < 0.01
+
+
+# --- accumulation and mixed precision
+
+
+@pytest.mark.parametrize(("parts", "jit"), [(2, False), (6, False), (2, None), (3, None)])
+def test_a_batch_in_parts_is_the_batch_as_a_whole(parts: int, jit: bool | None) -> None:
+    whole = make_trainer(dropout=0.0, batch_size=6, jit=False)
+    cut = make_trainer(dropout=0.0, batch_size=6, accumulate=parts, jit=jit)
+    minigrad.manual_seed(3)
+    for a, b in zip(whole.run(), cut.run(), strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-5) and a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
+        assert b.tokens_per_second > 0
+
+
+def test_parts_that_do_not_divide_the_batch_are_refused() -> None:
+    with pytest.raises(ConfigError, match="accumulate=3 does not divide a batch of 4"):
+        next(make_trainer(accumulate=3).run())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision_follows_float32_with_half_the_parameters_memory(dtype: str) -> None:
+    full, mixed = make_trainer(steps=60, dropout=0.0, jit=False), make_trainer(steps=60, dropout=0.0, mixed=dtype, accumulate=2)
+    minigrad.manual_seed(3)
+    *_, want = full.run()
+    *_, got = mixed.run()
+    assert want.val_loss is not None and got.val_loss is not None and want.val_loss < 1.5
+    assert got.val_loss == pytest.approx(want.val_loss, abs=0.1)
+    assert {p.dtype.itemsize for p in mixed.model.parameters()} == {2}
+    assert mixed.backend == "eager" and "16-bit" in mixed.note
+
+
+def test_an_overflow_in_float16_costs_no_step_and_draws_the_same_dropout() -> None:
+    reports = []
+    for scale in (2.0**10, 2.0**40):
+        trainer = make_trainer(mixed="float16")
+        assert trainer._mixed is not None
+        trainer._mixed.mixed.loss_scale = scale
+        reports.append(next(trainer.run()))
+    assert trainer._mixed.mixed.skipped > 3 and trainer._mixed.mixed.loss_scale < 2.0**32
+    assert reports[0].step == reports[1].step == 1 and reports[0].loss == reports[1].loss
+    assert reports[0].grad_norm == pytest.approx(reports[1].grad_norm, rel=1e-2)
+
+
+def test_mixed_precision_and_jit_do_not_go_together() -> None:
+    with pytest.raises(ConfigError, match="mixed='bfloat16'"):
+        make_trainer(mixed="bfloat16", jit=True)
+
+
+# --- resuming
+
+
+@pytest.mark.parametrize("settings", [{}, {"jit": False}, {"accumulate": 2}, {"mixed": "float16"}, {"mixed": "bfloat16"}], ids=str)
+def test_a_run_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
+    whole = make_trainer(**settings)
+    wanted = list(whole.run())
+    first = make_trainer(**settings)
+    with CheckpointFolder(tmp_path) as folder:
+        for report in first.run():
+            if report.step in (3, 7):
+                first.save(folder)
+            if report.step == 8:
+                break
+        second = make_trainer(**settings)
+        minigrad.manual_seed(99)
+        found = folder.load_latest()
+        assert found is not None
+        second.restore(found)
+    got = list(second.run())
+    assert [(r.step, r.loss, r.grad_norm, r.lr, r.val_loss) for r in got] == [(r.step, r.loss, r.grad_norm, r.lr, r.val_loss) for r in wanted[7:]]
+    assert_same_bits(whole, second)
+
+
+# --- early stopping and callbacks
+
+
+def test_a_run_without_patience_left_stops_and_stays_stopped_when_it_is_resumed(tmp_path: Path) -> None:
+    trainer = make_trainer(steps=50, lr=0.0, dropout=0.0, eval_interval=2, patience=3)
+    reports = list(trainer.run())
+    assert reports[-1].step == 8 and trainer.out_of_patience and trainer.finished  # the first evaluation is the best, three are not better
+    assert list(trainer.run()) == []
+    with CheckpointFolder(tmp_path) as folder:
+        trainer.save(folder)
+        other = make_trainer(steps=50, lr=0.0, dropout=0.0, eval_interval=2, patience=3)
+        found = folder.load_latest()
+        assert found is not None
+        other.restore(found)
+    assert other.finished and list(other.run()) == []
+
+
+def test_a_lower_validation_loss_gives_new_patience() -> None:
+    trainer = make_trainer(steps=30, dropout=0.0, eval_interval=5, patience=1)
+    assert [r.step for r in trainer.run()][-1] == 30
+    assert trainer.best_val_loss < math.log(7)
+
+
+def test_callbacks_get_every_report_before_the_loop_does() -> None:
+    seen: list[Report] = []
+    trainer = make_trainer(steps=3, callbacks=[seen.append])
+    for report in trainer.run():
+        assert seen[-1] is report
+    assert [r.step for r in seen] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("setting", [{"accumulate": 0}, {"patience": 0}])
+def test_settings_that_make_no_sense_are_refused(setting: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        make_trainer(**setting)
+
+
+# --- the guard
+
+
+class Poisoned:
+    """Weights that overflow at a step of its own: its batch is of infinities."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def batch(self, step: int) -> tuple[Array, Array]:
+        x = np.full((2, 3), 1.0 + step, np.float32)
+        return (np.full_like(x, np.inf) if step == self.at else x), np.ones((2, 1), np.float32)
+
+    def validation(self) -> Iterator[tuple[Array, Array]]:
+        yield self.batch(0)
+
+
+@pytest.mark.parametrize("jit", [None, False])
+def test_what_is_not_finite_stops_before_the_update_and_is_saved_to_be_seen_again(tmp_path: Path, jit: bool | None) -> None:
+    def make() -> Trainer:
+        minigrad.manual_seed(1)
+        model = Halves()
+        return Trainer(model, AdamW(model.parameters(), lr=1e-2), Poisoned(5), steps=9, eval_interval=9, jit=jit, crash_folder=tmp_path / "crash")
+
+    trainer = make()
+    before: list[Any] = []
+    with CheckpointFolder(tmp_path / "checkpoints") as folder, pytest.raises(NotFiniteError, match="step 6") as caught:
+        for report in trainer.run():
+            before = [weights(trainer), trainer.state_dict()]
+            if report.step in (2, 4):
+                trainer.save(folder)
+    for a, b in zip(before[0], weights(trainer), strict=True):
+        np.testing.assert_array_equal(a, b)
+    after = trainer.state_dict()
+    assert trainer.step == 5
+    for name in ("step", "schedule", "stopping"):
+        assert after[name] == before[1][name]
+    for i, entry in after["optimizer"]["state"].items():
+        for name, value in entry.items():
+            np.testing.assert_array_equal(value, before[1]["optimizer"]["state"][i][name])
+    path = tmp_path / "crash" / "not-finite-00000006.mgrd"
+    assert str(path) in caught.value.hint and "step-00000004.mgrd" in caught.value.hint
+    found = load_checkpoint(path)
+    again = make()
+    again.model.load_state_dict(found.weights)
+    again.load_state_dict(found.state)
+    facts = found.state["not_finite"]
+    np.testing.assert_array_equal(facts["x"], trainer.data.batch(5)[0])
+    with pytest.raises(NotFiniteError, match="step 6"):
+        again.train_step()
+
+
+def test_the_generator_goes_back_too_so_that_the_bundle_draws_the_same_dropout(tmp_path: Path) -> None:
+    trainer = make_trainer(crash_folder=tmp_path, jit=False)
+    next(trainer.run())
+    drawn = default_generator.get_state()
+    next(iter(trainer.model.parameters())).data[0] = np.nan
+    with pytest.raises(NotFiniteError):
+        trainer.train_step()
+    assert default_generator.get_state() == drawn
+    assert tuple(int(w) for w in load_checkpoint(tmp_path / "not-finite-00000002.mgrd").state["generator"]) == drawn
+
+
+def test_a_checkpoint_is_good_once_a_step_was_made_from_it(tmp_path: Path) -> None:
+    trainer = make_trainer()
+    with CheckpointFolder(tmp_path) as folder:
+        first = trainer.save(folder)
+        run = trainer.run()
+        next(run)
+        assert trainer.good_checkpoint == first
+        trainer.save(folder)  # from here on nothing works
+        next(iter(trainer.model.parameters())).data[0] = np.nan
+        with pytest.raises(NotFiniteError) as caught:
+            next(run)
+    assert str(first) in caught.value.hint
+
+
+# --- memory
+
+
+def test_the_estimate_of_memory_is_what_a_step_takes() -> None:
+    minigrad.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=50, block_size=64, n_layer=2, n_head=2, n_embd=32))
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    tokens = np.random.default_rng(0).integers(0, 50, 4000).astype(np.int32)
+    trainer = Trainer(model, optimizer, TextData(tokens, block_size=64, batch_size=16), steps=5, jit=False)
+    drawn = default_generator.get_state()
+    memory = trainer.estimate_memory()
+    size = sum(p.data.nbytes for p in model.parameters())
+    assert (memory.parameters, memory.gradients, memory.optimizer) == (size, size, 2 * size)
+    assert default_generator.get_state() == drawn and model.training
+    trainer.train_step()
+    optimizer.zero_grad()
+    tracemalloc.start()
+    trainer.train_step()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.6 * peak < memory.activations + memory.gradients < 1.3 * peak
+    halved = Trainer(model, optimizer, trainer.data, steps=5, accumulate=2).estimate_memory()
+    assert halved.activations == pytest.approx(memory.activations / 2)
+    assert str(memory).startswith("about ") and "activations" in str(memory)
+
+
+# --- metrics.jsonl
+
+
+def lines(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_metrics_are_a_line_per_step_written_at_once(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for report in make_trainer(callbacks=[log]).run():
+        last = lines(tmp_path / "metrics.jsonl")[-1]
+        assert (last["step"], last["loss"], last["lr"], last["grad_norm"]) == (report.step, report.loss, report.lr, report.grad_norm)
+        assert last.get("val_loss") == report.val_loss
+    log.close()
+    rows = lines(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in rows] == list(range(1, 13))
+    assert list(rows[0]) == ["step", "time", "seconds", "loss", "lr", "grad_norm", "tokens_per_second"] and "val_loss" in rows[4]
+    assert all(a["seconds"] <= b["seconds"] for a, b in pairwise(rows)) and rows[0]["time"] > 1e9
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"step": 9, "se', b"\xff\n", b'{"step": 5}\n'])
+def test_metrics_are_cut_back_to_the_step_that_a_run_goes_on_from(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    for step in range(1, 9):
+        log(Report(step, 10, 1.0, 1.0, 0.1, 100.0, 0.0, math.inf if step == 4 else None))
+    log.close()
+    path.write_bytes(path.read_bytes() + torn)
+    log = MetricsLog(path, after_step=5)
+    log(Report(6, 10, 2.0, 1.0, 0.1, 100.0, 0.0, None))
+    log.close()
+    rows = lines(path)
+    assert [(r["step"], r["loss"]) for r in rows] == [(n, 1.0) for n in range(1, 6)] + [(6, 2.0)]
+    assert "val_loss" not in rows[3] and rows[5]["seconds"] >= rows[4]["seconds"]
