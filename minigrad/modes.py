@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 from minigrad.primitive import Primitive
 
+ASSIGNMENTS = [0]  # how many attributes of modules have been assigned to so far: who has looked at modules sees whether to look again
+
 
 class Listener(Protocol):
     """Somebody who hears of every op at the Tensor's door: a profiler, a debugger, a recorder.

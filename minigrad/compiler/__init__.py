@@ -1,6 +1,7 @@
 """The compiler: an annex that listens at the Tensor's door for one whole step and replays it, as one piece of C where there is a compiler.
 
     jit         the decorator                          record    two recordings compared -> Program
+    signatures, surroundings, structure: what a replay looks at; plan: a program ready to run
     program     the typed straight line                passes    Program -> Program
     replay      numpy                                  lower, emit, layout, compiled    C
     native      compiler, flags, cache                 blas      numpy's BLAS by pointer

@@ -14,7 +14,7 @@ from minigrad.compiler import native
 from minigrad.compiler.blas import find_blas
 from minigrad.compiler.emit import Emitter
 from minigrad.compiler.kernel import Kernel
-from minigrad.compiler.layout import ALIGNMENT, Layout, pack
+from minigrad.compiler.layout import ALIGNMENT, Layout, address_of, pack
 from minigrad.compiler.program import Program, Ref
 from minigrad.compiler.schedule import Phase, Scheduler, shared_inside_chains
 from minigrad.compiler.select import Selector, for_c
@@ -27,20 +27,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_SMALL = 2e7  # floating-point operations below which one thread is faster: a second one takes 80 us to wake, in which the first does millions
+
+
+def _worth(chosen: list[Kernel | int]) -> int:
+    """The number of threads that pays for these kernels."""
+    return cores() if sum(k.flops for k in chosen if isinstance(k, Kernel)) >= _SMALL else 1
+
+
 class CompiledReplay:
     """Runs a program as compiled phases, with what has no C called back through numpy in between.
 
-    threads: None for one per core.   Raises NativeError if there is no C compiler.
+    threads: None for one per core, or one for a program so small that waking another takes longer.   Raises NativeError if there is no C compiler.
     """
 
     kind = "c"
 
     def __init__(self, program: Program, constants: Mapping[int, Array], bound: Mapping[int, Array], threads: int | None = None) -> None:
         native.find_compiler()  # before any work is done for nothing
-        self.original, self.program, self.threads = program, for_c(program), threads or int(os.environ.get("MINIGRAD_THREADS", cores()))
+        self.original, self.program = program, for_c(program)
         self.layout = Layout(self.program, {**constants, **bound})
         self._hold = dict(constants)
-        self._select()
+        chosen = Selector(self.program, self.layout).chosen
+        self.threads = threads or int(os.environ.get("MINIGRAD_THREADS", 0)) or _worth(chosen)
+        self._arrange(chosen)
         blas = find_blas()
         emitter = Emitter(self.phases, "int64_t" if blas is None or blas.wide else "int")
         self.source, self.slots = emitter.source, emitter.slots
@@ -56,8 +66,8 @@ class CompiledReplay:
         self._allocate()
         self.rebind(bound)
 
-    def _select(self) -> None:
-        """Kernels and phases; `parts` is what to do in order: (first, last) phases, or the number of a line to call back."""
+    def _arrange(self, chosen: list[Kernel | int]) -> None:
+        """Phases; `parts` is what to do in order: (first, last) phases, or the number of a line to call back."""
         self.phases: list[Phase] = []
         self.parts: list[tuple[int, int] | int] = []
         scheduler = Scheduler(self.threads)
@@ -68,7 +78,7 @@ class CompiledReplay:
                 self.parts.append((len(self.phases), len(scheduler.phases)))
                 self.phases = list(scheduler.phases)
 
-        for item in Selector(self.program, self.layout).chosen:
+        for item in chosen:
             if isinstance(item, Kernel):
                 scheduler.add(item)
             else:
@@ -92,13 +102,13 @@ class CompiledReplay:
         offsets.update((r, offsets[other]) for r, other in same.items())
         self.arena_bytes, self.arena_offsets = total, offsets
         self._arena = np.empty(total + ALIGNMENT, np.uint8)
-        base = _address(self._arena)
+        base = address_of(self._arena)
         base += -base % ALIGNMENT
         self._root_address = {r: base + at for r, at in offsets.items()}
         self._offsets = {i: layout.offset(i) for i in layout.stand_in}
         self.table = np.zeros(max(len(self.slots), 1), np.uint64)
-        self._table_address = _address(self.table)
-        self._root_address.update((i, _address(a)) for i, a in self._hold.items())
+        self._table_address = address_of(self.table)
+        self._root_address.update((i, address_of(a)) for i, a in self._hold.items())
         self._views: dict[int, Array] = {}
         self._inputs = [v.index for v in values if v.source == "input"]
         self._new_gradients()
@@ -151,7 +161,7 @@ class CompiledReplay:
             value = self.program.values[i]
             array = np.empty(value.shape, value.dtype)
             self._gradients.append(array)
-            self._root_address[self.layout.root[i]] = _address(array)
+            self._root_address[self.layout.root[i]] = address_of(array)
         self._views.clear()
         for i in self.slots:
             if (root := self.layout.root[i]) in self._root_address:
@@ -168,7 +178,7 @@ class CompiledReplay:
             if root in bound and root not in self._inputs:
                 if bound[root].strides != self.layout.roots[root].strides:
                     raise native.NativeError("a state changed its strides")
-                self._point(i, _address(bound[root]))
+                self._point(i, address_of(bound[root]))
         self._bound = bound
 
     def _view(self, i: int) -> Array:
@@ -178,7 +188,7 @@ class CompiledReplay:
             root, stand_in = self.layout.root[i], self.layout.stand_in[i]
             if root in self._bound or root in self._hold:
                 base = self._bound[root] if root in self._bound else self._hold[root]
-                view = base if i == root else _at(_address(base) + self._offsets[i], stand_in)
+                view = base if i == root else _at(address_of(base) + self._offsets[i], stand_in)
             else:
                 view = _at(self._root_address[root] + self._offsets[i], stand_in)
             if root not in self._inputs:
@@ -202,7 +212,7 @@ class CompiledReplay:
             if not a.flags.c_contiguous:
                 a = np.ascontiguousarray(a)
                 hold.append(a)
-            address = _address(a)
+            address = address_of(a)
             for j in self._dependents[i]:
                 table[slots[j]] = address + self._offsets[j]
         for part in self.parts:
@@ -251,10 +261,6 @@ class CompiledReplay:
         for line in self.called_back:
             rows.append(f"through numpy: {line.op.name}   {line.where}")
         return "\n".join(rows)
-
-
-def _address(a: Array) -> int:
-    return int(a.__array_interface__["data"][0])
 
 
 def _at(address: int, like: Array) -> Array:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler.compiled import CompiledReplay
-from minigrad.compiler.jit import Step, flatten
+from minigrad.compiler.jit import Step
 from minigrad.compiler.layout import ALIGNMENT
+from minigrad.compiler.structure import flatten
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
 from minigrad.tensor import Tensor

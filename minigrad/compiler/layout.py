@@ -120,7 +120,7 @@ class Layout:
 
     def offset(self, i: int) -> int:
         """Bytes from the beginning of the root's memory to the first element."""
-        return _address(self.stand_in[i]) - _address(self.roots[self.root[i]])
+        return address_of(self.stand_in[i]) - address_of(self.roots[self.root[i]])
 
     def contiguous(self, i: int) -> bool:
         """True if the elements lie in row-major order without gaps."""
@@ -153,7 +153,8 @@ def common(atoms: list[int], units: int) -> int:
     return found
 
 
-def _address(a: Array) -> int:
+def address_of(a: Array) -> int:
+    """Where the first element lies."""
     return int(a.__array_interface__["data"][0])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.autograd import no_grad
 from minigrad.errors import ConfigError, ReadOnlyError, StateDictError
+from minigrad.modes import ASSIGNMENTS
 from minigrad.tensor import Tensor
 
 M = TypeVar("M", bound="Module")
@@ -62,6 +63,11 @@ class Module:
             raise ConfigError(f"{type(self).__name__}.{name}", "a Tensor in place of a Parameter would not be trained", got=value,
                               wanted="Parameter", hint=f"Parameter(...), or {name}.assign(...) to change its values")  # fmt: skip
         object.__setattr__(self, name, value)
+        ASSIGNMENTS[0] += 1
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        ASSIGNMENTS[0] += 1
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Make `tensor` the attribute `name` that is not trained, but moves with `to`, and is part of the state_dict if `persistent`."""
@@ -395,6 +401,7 @@ class ModuleDict(Module):
 
     def __delitem__(self, name: str) -> None:
         del self._items[name]
+        ASSIGNMENTS[0] += 1
 
     def __repr__(self) -> str:
         return _bracketed("ModuleDict({", [f"{name!r}: {module!r}" for name, module in self._items.items()], "})")
@@ -402,6 +409,7 @@ class ModuleDict(Module):
 
 def _checked_modules(call: str, modules: Iterable[Any]) -> list[Module]:
     found = list(modules)
+    ASSIGNMENTS[0] += 1  # they are about to become part of a container
     for i, module in enumerate(found):
         if not isinstance(module, Module):
             raise ConfigError(call, f"item {i} is {module!r}, no Module", got=module, wanted="Module",

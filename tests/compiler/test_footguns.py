@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from minigrad import Tensor, no_grad, ops
 from minigrad.compiler import jit
 from minigrad.errors import CaptureError, ConfigError, IndexRangeError, ShapeError
+from minigrad.nn import Dropout, Module, Parameter
 
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", "c"])
 
@@ -99,6 +101,108 @@ def test_a_number_of_the_closure_that_changes_later_makes_a_new_program(backend)
     scale = 3.0
     for _ in range(3):
         assert step(x(3)).tolist() == [0, 3, 6]
+
+
+# --- what lies inside the objects that a step sees
+
+
+class Scaled(Module):
+    """weight * x * factor, with settings in a plain object."""
+
+    def __init__(self, factor):
+        self.factor, self.weight, self.settings, self.calls = factor, Parameter([1.0, 2.0]), SimpleNamespace(shift=0.0), 0
+
+    def forward(self, t):
+        return t * self.weight * self.factor + self.settings.shift
+
+
+def scaled(backend, factor=2.0):
+    model, outer = Scaled(factor), Module()
+    outer.part = model
+    step = jit(lambda t: outer.part(t), backend=backend)
+    for _ in range(3):
+        assert step(x(2, start=1.0)).tolist() == [factor, 4 * factor]
+    return outer, model, step
+
+
+@BACKENDS
+def test_a_number_inside_a_module_that_changes_later_makes_a_new_program(backend):
+    _, model, step = scaled(backend)
+    for factor in (3.0, 5.0, 2.0):
+        model.factor = factor
+        for _ in range(3):
+            assert step(x(2, start=1.0)).tolist() == [factor, 4 * factor]
+
+
+@BACKENDS
+def test_a_number_inside_a_plain_object_that_changes_later_makes_a_new_program(backend):
+    _, model, step = scaled(backend)
+    model.settings.shift = 10.0
+    assert step(x(2, start=1.0)).tolist() == [12, 18]
+
+
+@BACKENDS
+def test_another_parameter_or_module_under_the_same_name_makes_a_new_program(backend):
+    outer, model, step = scaled(backend)
+    model.weight = Parameter([10.0, 10.0])
+    assert step(x(2, start=1.0)).tolist() == [20, 40]
+    outer.part = Scaled(7.0)
+    assert step(x(2, start=1.0)).tolist() == [7, 28]
+
+
+def test_the_probability_of_a_dropout_that_changes_later_holds():
+    drop = Dropout(0.5)
+    step = jit(lambda t: drop(t))
+    for _ in range(3):
+        assert 0 < (step(x(1000, start=1.0)).numpy() == 0).mean() < 1
+    drop.p = 0.0
+    assert not (step(x(1000, start=1.0)).numpy() == 0).any()
+
+
+@BACKENDS
+def test_a_number_that_the_step_does_not_use_may_change_all_the_time(backend):
+    outer, model, step = scaled(backend)
+    program = step.program
+    for i in range(6):
+        model.calls = i + 1
+        outer.epoch = f"epoch {i}"
+        assert step(x(2, start=1.0)).tolist() == [2, 8]
+    assert step.program is program
+    assert repr(step).endswith("1 program>")
+
+
+@BACKENDS
+def test_a_number_that_changes_with_every_call_outside_the_step_does_not_keep_it_from_being_replayed(backend):
+    class Loop:
+        def __init__(self):
+            self.iteration, self.eager = 0, 0
+            self.step = jit(self.body, backend=backend)
+
+        def body(self, t):
+            self.eager += 1
+            return t * 2
+
+    loop = Loop()
+    for loop.iteration in range(6):
+        loop.step(x(2))
+    assert loop.eager == 2
+
+
+@BACKENDS
+def test_a_number_that_the_step_uses_and_changes_itself_is_refused(backend):
+    class Loop:
+        count = 0
+
+        def body(self, t):
+            self.count += 1
+            return t * self.count
+
+    loop = Loop()
+    loop.count = 0
+    step = jit(loop.body, backend=backend)
+    step(x(2))
+    with pytest.raises(CaptureError, match="1, then 2"):
+        step(x(2))
 
 
 @BACKENDS

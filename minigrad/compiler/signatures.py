@@ -1,0 +1,77 @@
+"""What is known of a step by its arguments and surroundings: recordings and plans, and what lay inside the objects that it sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiler.plan import Plan, equal_plans
+from minigrad.compiler.record import Recording
+from minigrad.compiler.surroundings import Inside, Reach, differences
+from minigrad.tensor import Tensor
+
+
+class Signature:
+    """What is known of one signature: recordings so far, then plans; and what lay inside the objects that the step sees.
+
+    An attribute that has changed makes the step be recorded anew. If the program is the same then, it does not depend on the attribute, which is
+    ignored from then on, as are those that the step changes itself.
+    """
+
+    def __init__(self, inside: Inside) -> None:
+        self.recording: Recording | None = None
+        self.plans: list[Plan] = []
+        self.inside = inside
+        self.ignored: set[tuple[int, str]] = set()
+        self.suspects: set[tuple[int, str]] = set()  # changed since the recording
+        self.outdated: tuple[list[Plan], set[tuple[int, str]]] = [], set()  # plans from before other changes, and these
+
+    def look(self, inside: Inside) -> None:
+        """Notice what has changed since the last call."""
+        if inside is not self.inside:
+            changed = differences(inside, self.inside) - self.ignored
+            self.inside = inside
+            self.suspects |= changed
+            if changed and self.plans:
+                self.outdated, self.plans, self.recording = (self.plans, changed), [], None
+
+    def own(self, inside: Inside) -> None:
+        """Ignore what has changed during a call."""
+        if inside is not self.inside:
+            self.ignored |= differences(inside, self.inside)
+            self.inside = inside
+
+    def begin(self, recording: Recording) -> None:
+        """The first recording of a pair."""
+        self.outdated[1].update(self.suspects)
+        self.recording, self.suspects = recording, set()
+
+    def known(self, plan: Plan) -> bool:
+        """Note that a pair of recordings gave this plan; True if it is one from before the last changes: those did not matter."""
+        plans, changed = self.outdated
+        same = any(equal_plans(plan, other) for other in plans)
+        self.ignored |= self.suspects | (changed if same else set())
+        self.outdated, self.suspects = ([], set()), set()
+        if same:
+            self.plans = plans
+        return same
+
+
+class Entry:
+    """All signatures that differ in train or eval modes only. keep: objects that are known by id, so they must live."""
+
+    def __init__(self, keep: list[Any]) -> None:
+        self.keep = [x for x in keep if not isinstance(x, (Tensor, np.ndarray))]
+        self.reach = Reach(self.keep)
+        self.signatures: dict[tuple[bool, ...], Signature] = {}
+
+    def signature(self) -> Signature:
+        """The one for the modes as they are now."""
+        reach = self.reach
+        reach.look()
+        found = self.signatures.get(reach.modes)
+        if found is None:
+            found = self.signatures[reach.modes] = Signature(reach.inside)
+        found.look(reach.inside)
+        return found
