@@ -46,7 +46,7 @@ R = TypeVar("R")
 class Step(Generic[P, R]):
     """A function with recorded and compiled programs, one per signature (shapes, dtypes, Python arguments, grad mode, train/eval mode).
 
-    backend: "c", "numpy", or None for C where there is a compiler.   threads: how many the C code uses; None for one per core, or one alone for a small step.
+    backend: "c", "numpy", or None for C where there is a compiler.   threads: of the C code; None for one per core, or one alone for a small step.
     max_programs: the least recently used program beyond this number is dropped.
     """
 
