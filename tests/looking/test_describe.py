@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigrad import Tensor, nn
+from minigrad import Tensor, functional as F, nn, random
 from minigrad.cli.run_folder import save_model
 from minigrad.data import CharTokenizer
 from minigrad.looking import describe
@@ -103,6 +103,31 @@ def test_what_is_not_known_by_formula_is_said_and_measured_with_inputs() -> None
     measured = describe(model, Tensor.ones(5, 4))
     assert measured.flops == 2 * 5 * 4 * 6 and "-> 5×6" in str(measured) and "?" not in str(measured)
     assert measured.parameters == 24 and measured.bytes == 4 * 28
+    assert "18 + ?" in str(describe(nn.Sequential(nn.Linear(3, 3), model))).splitlines()[1]
+
+
+def test_a_layer_that_is_called_twice_works_twice_and_counts_once() -> None:
+    layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, layer)
+    assert describe(model, Tensor.ones(5, 3)).flops == 5 * describe(model).flops == 5 * 2 * 18
+    assert describe(model, Tensor.ones(5, 3)).parameters == 12
+
+
+def test_values_of_another_width_than_keys_are_counted_as_they_are() -> None:
+    class Wide(nn.Module):
+        def forward(self, q: Tensor, v: Tensor) -> Tensor:
+            """q attends to itself."""
+            return F.scaled_dot_product_attention(q, q, v)
+
+    found = describe(Wide(), Tensor.ones(2, 7, 4), Tensor.ones(2, 7, 6))
+    assert found.flops == 2 * 2 * 7 * 7 * (4 + 6) and "-> 2×7×6" in str(found)
+
+
+def test_measuring_draws_no_random_numbers() -> None:
+    model = gpt(dropout=0.5)
+    before = random.default_generator.get_state()
+    describe(model, np.zeros((1, 8), int))
+    assert random.default_generator.get_state() == before and all(m.training for m in model.modules())
 
 
 def test_frozen_parameters_are_marked_and_counted() -> None:

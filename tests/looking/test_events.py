@@ -147,7 +147,10 @@ def test_the_writer_is_a_callback_that_takes_the_reports_of_a_trainer(tmp_path: 
     with EventWriter(tmp_path) as writer:
         writer(Report(1, 10, loss=2.5, grad_norm=1.0, lr=0.5, tokens_per_second=1e4, seconds_left=3.0, val_loss=None))
         writer(Report(2, 10, loss=2.25, grad_norm=1.0, lr=0.5, tokens_per_second=1e4, seconds_left=3.0, val_loss=2.75))
-        found = [(tag, step, value) for tag, step, value, _ in scalars(writer.path)]  # there while the writer is still open
+        writer({"step": 3, "time": 1.5e9, "lr": 0.25, "val_loss": None})
+        *found, last = scalars(writer.path)  # there while the writer is still open
+    assert last == ("lr", 3, 0.25, 1.5e9)
+    found = [(tag, step, value) for tag, step, value, _ in found]
     assert [f for f in found if f[0].startswith("loss")] == [("loss/train", 1, 2.5), ("loss/train", 2, 2.25), ("loss/validation", 2, 2.75)]
     assert {tag for tag, *_ in found} == {"loss/train", "loss/validation", "lr", "grad_norm", "tokens_per_second"}
 

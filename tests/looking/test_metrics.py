@@ -55,6 +55,11 @@ def test_a_loss_that_is_no_number_any_more_is_read_as_that(tmp_path: Path) -> No
     assert math.isnan(read_run(write(tmp_path, record(1, loss=math.nan))).column("loss")[1][0])
 
 
+def test_a_whole_last_line_that_is_no_record_is_an_error_and_not_left_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2: this is no JSON"):
+        read_run(write(tmp_path, record(1), end='{"step": 2, "lo\n'))
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -84,7 +89,8 @@ def test_a_place_without_a_run_is_an_error_that_names_it(tmp_path: Path) -> None
 
 
 def test_the_summary_has_the_last_loss_the_best_validation_and_the_time(tmp_path: Path) -> None:
-    write(tmp_path / "a", *(record(s, **({"val_loss": v} if (v := {40: 2.5, 80: 2.25, 120: 2.75}.get(s)) else {})) for s in range(1, 151)))
+    evaluations = {40: {"val_loss": 2.5}, 80: {"val_loss": 2.25}, 120: {"val_loss": 2.75}, 150: {"tokens_per_second": 1.0}}
+    write(tmp_path / "a", *(record(s, **evaluations.get(s, {})) for s in range(1, 151)))
     write(tmp_path / "empty")
     rows = [line.split() for line in summary(find_runs([tmp_path])).splitlines()]
     assert rows[1] == ["a", "150", "2.5000", "2.2500", "80", "9,000", "1:15"]

@@ -134,6 +134,25 @@ def test_a_loss_that_is_no_number_leaves_a_gap(tmp_path: Path) -> None:
     assert [len((p.get("points") or "").split()) for p in loss.iter(f"{SVG}polyline")] == [19, 20]
 
 
+def test_amounts_are_drawn_from_zero_on_and_a_logarithmic_axis_leaves_out_what_has_no_logarithm(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("".join(f'{{"step": {s}, "lr": {0.5 if s > 2 else 0.25 * (s - 1)}}}\n' for s in range(1, 9)))
+    run = read_run(folder)
+    even, log = (panels(plot([run], log=log).svg())["learning rate"] for log in (False, True))
+    labels = [t.text for t in even.iter(f"{SVG}text") if "tick-y" in (t.get("class") or "")]
+    ground = next(line for line in even.iter(f"{SVG}line") if line.get("class") == "axis" and line.get("y1") == line.get("y2"))
+    assert labels[0] == "0" and drawn(even, "one: lr")[1][0] == pytest.approx(0, abs=1e-3)
+    assert float(next(iter(even.iter(f"{SVG}polyline"))).get("points", "").split()[0].split(",")[1]) == float(ground.get("y1") or 0)
+    np.testing.assert_allclose(drawn(log, "one: lr", log=True)[1], [0.25] + [0.5] * 6, rtol=1e-2)
+
+
+def test_a_single_record_is_a_dot_and_validation_alone_has_dots(tmp_path: Path) -> None:
+    one = panels(plot([read_run(a_run(tmp_path / "one", 1))], ["lr"]).svg())["learning rate"]
+    several = panels(plot([read_run(a_run(tmp_path / "several", 150))], ["val_loss"]).svg())["validation loss"]
+    assert [len(list(p.iter(f"{SVG}circle"))) for p in (one, several)] == [1, 3]
+
+
 def test_a_run_without_a_record_stands_in_the_legend_and_alone_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("")
     a_run(tmp_path / "other" / "full", 30)
@@ -171,6 +190,17 @@ def test_a_logarithmic_axis_has_ticks_too(low: float, factor: float) -> None:
     assert 2 <= len(ticks) <= 12 and len(set(spelled(ticks))) == len(ticks)
     pixels = axis.place(np.array(ticks))
     assert (np.diff(pixels) > 0).all() and pixels[0] >= -0.1 and pixels[-1] <= 100.1
+
+
+def test_labels_are_short_and_of_one_kind_on_an_axis() -> None:
+    assert spelled([0, 500, 1500]) == ["0", "500", "1,500"]
+    assert spelled([0, 5000, 10000, 25000]) == ["0", "5k", "10k", "25k"]
+    assert spelled([0.5, 1, 1.5]) == ["0.5", "1", "1.5"] and spelled([0, 5e-4, 1e-3]) == ["0", "5e-4", "1e-3"]
+    assert spelled([2e6, 2.5e6]) == ["2M", "2.5M"]
+
+
+def test_the_axis_of_amounts_begins_at_zero() -> None:
+    assert Axis.around(np.array([5.0, 6.0]), 0, 100, zero=True).low == 0 < Axis.around(np.array([5.0, 6.0]), 0, 100).low
 
 
 def test_numbers_that_are_all_alike_have_an_axis() -> None:
