@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from minigrad import __version__
-from minigrad.cli import chat, doctor, evaluate, file_commands, generate, plot, show, train
+from minigrad.cli import chat, doctor, evaluate, file_commands, generate, plot, show, sweep, train
 from minigrad.cli.arguments import Parser, one_line
 from minigrad.errors import MinigradError
 
 __all__ = ["main"]
 
-COMMANDS = (train, generate, chat, evaluate, plot, show, file_commands, doctor)
+COMMANDS = (train, generate, chat, evaluate, plot, show, sweep, file_commands, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
