@@ -74,16 +74,15 @@ def plot(runs: Sequence[Run], what: Sequence[str] | None = None, smooth: int | N
 
 def _legend(names: Sequence[str], panels: Sequence[Panel], width: float) -> tuple[str, float]:
     """The names of the runs with their colours, in as many rows as they need, and a line on what is thin; and the height of all that."""
-    x, y, parts = _EDGE + 8, 26.0, []
-    for i, name in enumerate(names):
-        label = shortened(name, 260)
-        room = 34 + 7.2 * len(label) + 14
-        if x + room > width - _EDGE and x > _EDGE + 8:
-            x, y = _EDGE + 8, y + 20
+    labels = [shortened(name, 260 if len(names) <= 4 else 170) for name in names]
+    room = 34 + 7.2 * max(map(len, labels), default=0) + 14
+    columns = max(int((width - 2 * _EDGE) / room), 1)
+    parts, y = [], 26.0
+    for i, (name, label) in enumerate(zip(names, labels, strict=True)):
+        x, y = _EDGE + 8 + i % columns * room, 26.0 + i // columns * 20
         colour, dash = _colour(i)
         parts.append(tag("line", x1=x, y1=y - 4, x2=x + 24, y2=y - 4, stroke=colour, stroke_width=3, stroke_dasharray=dash))
         parts.append(tag("text", tag("title", escape(name)), escape(label), x=x + 32, y=y))
-        x += room
     styles = {series.style for panel in panels for series in panel.series}
     notes = [words for style, words in (("thin", "thin: every record, thick: their mean"), ("points", "dots: validation")) if style in styles]
     if notes:

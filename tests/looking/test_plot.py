@@ -120,6 +120,13 @@ def test_a_run_of_any_name_gives_valid_xml(tmp_path: Path) -> None:
     assert 'a<b> & "c" �[31m ü 😀 �: lr' in texts
 
 
+def test_a_long_name_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
+    run = read_run(a_run(tmp_path / "one", 30), "sweep-" + "x" * 80 + "-lr0.003")
+    (label,) = [t for t in ET.fromstring(plot([run]).svg()).iter(f"{SVG}text") if t.find(f"{SVG}title") is not None]
+    shown = "".join(label.itertext()).removeprefix(run.name)
+    assert shown.startswith("sweep-xx") and shown.endswith("xx-lr0.003") and len(shown) == 39 and "…" in shown
+
+
 def test_a_chart_shows_itself_in_a_notebook(tmp_path: Path) -> None:
     chart = plot([read_run(a_run(tmp_path / "one", 30))])
     assert chart._repr_svg_() == chart.svg()
