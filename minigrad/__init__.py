@@ -2,6 +2,7 @@
 
 import typing
 
+import minigrad.start  # noqa: F401 (first, for it watches over the rest)
 from minigrad import func, functional, nn, ops, optim, random
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64

@@ -261,7 +261,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_one_line(home: Path) -> Non
 def test_overwrite_replaces_a_model(home: Path) -> None:
     for extra in ([], ["--overwrite"]):
         assert run(*TRAIN, "--out", "twice", "--steps", "2", *extra, folder=home).returncode == 0
-    assert sorted(p.name for p in (home / "twice").iterdir()) == ["checkpoints", "model.mgrd"]
+    assert sorted(p.name for p in (home / "twice").iterdir()) == ["checkpoints", "metrics.jsonl", "model.mgrd"]
 
 
 def test_without_out_every_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ Bad input ends in one line on stderr and exit code 2; a broken pipe and Ctrl-C e
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from minigrad import __version__
+from minigrad import __version__, start
 from minigrad.cli import chat, doctor, evaluate, file_commands, generate, plot, show, sweep, train
 from minigrad.cli.arguments import Parser, one_line
 from minigrad.errors import MinigradError
@@ -26,8 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open until the process ends)
         # A character that the terminal's encoding lacks must not end a run of three minutes.
         getattr(sys, name).reconfigure(errors="replace")
-    options = _parser().parse_args(arguments)
+    options = argparse.Namespace(command="")
     try:
+        start.hand_over()
+        _parser().parse_args(arguments, options)
         return int(options.run(options))
     except BrokenPipeError:
         # The reader has gone (`| head`). Python would complain once more when it flushes stdout at exit.

@@ -30,13 +30,25 @@ class Parser(argparse.ArgumentParser):
         shown = "" if default is None or "(default" in help else f" (default {default})"
         self.add_argument(name, metavar=metavar, type=kind, default=default, help=help + shown, action=_Given)
 
+    def switch(self, name: str, default: bool | None, help: str) -> None:
+        """Add `--name` and `--no-name`."""
+        self.add_argument(f"--{name}", f"--no-{name}", dest=name, nargs=0, default=default, help=help, action=_GivenSwitch)
+
 
 class _Given(argparse.Action):
-    """Stores the value, and in `given` that it was named on the command line."""
+    """Stores the value, and in `given` that it was named on the command line and not by a config file (`configured`)."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
         setattr(namespace, self.dest, values)
         namespace.given = {*getattr(namespace, "given", ()), self.dest}
+        namespace.configured = frozenset(getattr(namespace, "configured", ())) - {self.dest}
+
+
+class _GivenSwitch(_Given):
+    """--name and --no-name, likewise."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        super().__call__(parser, namespace, not str(option).startswith("--no-"), option)
 
 
 def path(text: str) -> str:
@@ -52,6 +64,17 @@ def unescaped(text: str) -> str:
         raise argparse.ArgumentTypeError("an empty text")
     signs = {"n": "\n", "t": "\t", "\\": "\\"}
     return re.sub(r"\\([nt\\])", lambda found: signs[found[1]], text)
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """One of some words."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return parse
 
 
 def whole(low: int) -> Callable[[str], int]:

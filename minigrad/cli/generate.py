@@ -9,9 +9,9 @@ from typing import Any
 
 from minigrad.cli.arguments import Commands, Parser, number, path, unescaped, whole
 from minigrad.cli.run_folder import load_model
-from minigrad.data import CharTokenizer
 from minigrad.errors import ConfigError
 from minigrad.models import GPT, beam_search, generate_text
+from minigrad.text import Tokenizer
 
 EXAMPLES = """\
 examples:
@@ -29,9 +29,9 @@ def add_to(commands: Commands) -> None:
                                  description="Continue a prompt with a model that `minigrad train` has made.")  # fmt: skip
     parser.add_argument("--model", metavar="DIR", type=path, required=True, help="the folder of the run, or a .mgrd file from it")
     parser.option(
-        "--prompt", "TEXT", str, "\n", "the text to go on from; its characters must have been in the training text (default: a line end)"
+        "--prompt", "TEXT", str, "\n", "the text to go on from; for a model of characters, of those in its training text (default: a line end)"
     )
-    parser.option("--tokens", "N", whole(1), 400, "how many tokens (characters) to write at most")
+    parser.option("--tokens", "N", whole(1), 400, "how many tokens (characters, unless the model was trained on others) to write at most")
     add_sampling_options(parser)
     parser.option("--beams", "N", whole(1), None, "do not draw: print the likeliest text that a search N wide finds (default: draw)")
     parser.add_argument(
@@ -84,14 +84,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def drawn(model: GPT, tokenizer: CharTokenizer, options: argparse.Namespace) -> Iterator[str]:
+def drawn(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> Iterator[str]:
     """The continuation, in pieces as it is drawn."""
     seed = secrets.randbits(32) if options.seed is None else options.seed
     return generate_text(model, tokenizer, options.prompt, options.tokens, stop=options.stop or (), seed=seed,
                          use_cache=not options.no_cache, **sampling(options))  # fmt: skip
 
 
-def searched(model: GPT, tokenizer: CharTokenizer, options: argparse.Namespace) -> list[str]:
+def searched(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> list[str]:
     """The likeliest continuation that beam search finds, up to the first stop string."""
     prompt = tokenizer.encode(options.prompt)
     # Beams cannot go beyond the context. A number of tokens that nobody has chosen gives way; one that was chosen is refused.
@@ -106,8 +106,3 @@ def print_text(pieces: Iterable[str]) -> None:
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
-
-
-def print_stream(tokens: Iterator[int], tokenizer: CharTokenizer) -> None:
-    """Print tokens as they come, and a line end after the last."""
-    print_text(tokenizer.decode([token]) for token in tokens)

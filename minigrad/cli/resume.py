@@ -9,15 +9,16 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minigrad.data import CharTokenizer
 from minigrad.errors import ConfigError
 from minigrad.files import Checkpoint, CheckpointFolder
-from minigrad.models import GPT
+from minigrad.optim import AdamW
+from minigrad.text import Tokenizer
 from minigrad.train import Trainer
 
 CHECKPOINTS = "checkpoints"
@@ -28,10 +29,12 @@ FREE = {"text", "out", "overwrite", "sample", "eval_interval", "save_interval"}
 def take_over(options: argparse.Namespace, saved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Set every option that was not given to its saved value; returns (field, saved, now) of those that were given and differ."""
     changed = []
-    for name, value in saved.items():
+    # Runs from before steps were compiled were not; and evaluations count where patience does.
+    for name, value in {"jit": False, **saved}.items():
+        free = name in FREE and not (name == "eval_interval" and saved.get("patience"))
         if name not in options.given:
             setattr(options, name, value)
-        elif name not in FREE and getattr(options, name) != value:
+        elif not free and getattr(options, name) != value:
             changed.append((name, value, getattr(options, name)))
     return changed
 
@@ -62,45 +65,25 @@ def refuse_changes(changed: list[tuple[str, Any, Any]], accepted: list[str]) -> 
     )
 
 
-def run_state(trainer: Trainer, options: Mapping[str, Any], text: str, tokenizer: CharTokenizer) -> dict[str, Any]:
-    """All that a checkpoint holds beside the weights."""
-    state = trainer.state_dict()
-    moments = {str(index): entry for index, entry in state["optimizer"]["state"].items()}
-    return {
-        "step": state["step"],
-        "optimizer": {
-            "kind": type(trainer.optimizer).__name__,
-            "state": moments,
-            "param_groups": state["optimizer"]["param_groups"],
-        },
-        "schedule": state["schedule"],
-        "generator": np.array(state["generator"], np.uint64),
-        "data": text_identity(text),
-        "tokenizer": tokenizer.state(),
-        "options": dict(options),
-        "environment": environment(),
-    }
+def run_facts(options: Mapping[str, Any], text: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a checkpoint of the command holds beside the trainer's state."""
+    return {"data": text_identity(text), "tokenizer": tokenizer.state(), "options": dict(options), "environment": environment()}
 
 
-def restore(trainer: Trainer, model: GPT, found: Checkpoint) -> None:
-    """Put the model and the trainer where the checkpoint was taken."""
-    state = found.state
-    model.load_state_dict(found.weights)
-    entries = {int(index): entry for index, entry in state["optimizer"]["state"].items()}
-    trainer.load_state_dict({
-        "step": state["step"],
-        "optimizer": {"state": entries, "param_groups": state["optimizer"]["param_groups"]},
-        "schedule": state["schedule"],
-        "generator": [int(word) for word in state["generator"]],
-    })  # fmt: skip
+def restore(trainer: Trainer, found: Checkpoint) -> None:
+    """Put the trainer where the checkpoint was taken. Learning rate and weight decay are those of the options: saved or accepted."""
+    now, state = trainer.state_dict(), found.state
+    optimizer = {**state["optimizer"], "param_groups": now["optimizer"]["param_groups"]}
+    schedule = {**state["schedule"], "base_lrs": now["schedule"]["base_lrs"]}
+    trainer.restore(replace(found, state={**state, "optimizer": optimizer, "schedule": schedule}))
 
 
-def differences(state: Mapping[str, Any], trainer: Trainer, text: str) -> Iterator[tuple[str, Any, Any]]:
+def differences(state: Mapping[str, Any], text: str) -> Iterator[tuple[str, Any, Any]]:
     """(field, saved, now) of what no option tells: the data and the optimizer. Warns of another environment, which changes the last bits."""
     if state["data"] != text_identity(text):
         yield "data", _said(state["data"]), _said(text_identity(text))
-    if state["optimizer"]["kind"] != type(trainer.optimizer).__name__:
-        yield "optimizer", state["optimizer"]["kind"], type(trainer.optimizer).__name__
+    if state["optimizer"]["kind"] != AdamW.__name__:
+        yield "optimizer", state["optimizer"]["kind"], AdamW.__name__
     now = environment()
     for name, saved in state["environment"].items():
         if now.get(name) != saved:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minigrad.data import CharTokenizer
-from minigrad.errors import ConfigError, StateDictError
+from minigrad.errors import ConfigError, MinigradError, StateDictError
 from minigrad.files import StateDict, load, save
 from minigrad.models import GPT, GPTConfig
+from minigrad.text import Tokenizer, tokenizer_from_state
 
 WEIGHTS = "model.mgrd"
 
@@ -32,13 +32,13 @@ def new_folder(wanted: str | None, overwrite: bool) -> Path:
     return folder
 
 
-def save_model(folder: Path, model: GPT, tokenizer: CharTokenizer, run: Mapping[str, Any]) -> None:
+def save_model(folder: Path, model: GPT, tokenizer: Tokenizer, run: Mapping[str, Any]) -> None:
     """Write the model to its folder; `run` are facts for the reader: steps, losses, options."""
     meta = {"model": asdict(model.config), "tokenizer": tokenizer.state(), "run": dict(run)}
     save(folder / WEIGHTS, model.state_dict(), meta=meta)
 
 
-def load_model(place: str) -> tuple[GPT, CharTokenizer]:
+def load_model(place: str) -> tuple[GPT, Tokenizer]:
     """The model in a run's folder, or in a weight file itself, and its tokenizer. Raises an error that names what is missing."""
     path = Path(place)
     if path.is_dir():
@@ -50,13 +50,22 @@ def load_model(place: str) -> tuple[GPT, CharTokenizer]:
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         raise ConfigError("load_model", f"{path} is not a model made by minigrad train: its meta has no config and tokenizer",
                           got=sorted(state_dict.meta), wanted=["model", "tokenizer"])  # fmt: skip
-    tokenizer = CharTokenizer.from_state(state_dict.meta["tokenizer"])
+    tokenizer = _tokenizer_of(path, state_dict.meta["tokenizer"])
     model = _model_of(path, state_dict, tokenizer)
     model.eval()
     return model, tokenizer
 
 
-def _model_of(path: Path, state_dict: StateDict, tokenizer: CharTokenizer) -> GPT:
+def _tokenizer_of(path: Path, state: Any) -> Tokenizer:
+    try:
+        return tokenizer_from_state(state)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        problem = error.problem if isinstance(error, MinigradError) else "its state is not that of a tokenizer"
+        raise ConfigError("load_model", f"the tokenizer in {path} cannot be read: {problem}", got=state,
+                          hint=f"minigrad inspect {path} shows what there is") from error  # fmt: skip
+
+
+def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
     """The GPT that the file's meta describes, with the file's weights."""
     sizes = state_dict.meta["model"]
     try:
@@ -66,6 +75,6 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: CharTokenizer) -> GP
         raise ConfigError("load_model", f"the weights in {path} are not those of the model that its meta describes", got=sizes,
                           hint=f"minigrad inspect {path} shows both") from error  # fmt: skip
     if tokenizer.vocab_size != model.config.vocab_size:
-        raise ConfigError("load_model", f"{path} has {tokenizer.vocab_size} characters for {model.config.vocab_size} tokens",
+        raise ConfigError("load_model", f"{path} has {tokenizer.vocab_size} tokens in its tokenizer and {model.config.vocab_size} in its model",
                           got=tokenizer.vocab_size, wanted=model.config.vocab_size)  # fmt: skip
     return model

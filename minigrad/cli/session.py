@@ -1,0 +1,198 @@
+"""One training run in its folder: what it is made of, what it says, what it saves, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from minigrad.cli.arguments import one_line
+from minigrad.cli.generate import print_text
+from minigrad.cli.resume import refuse_changes, restore, run_facts
+from minigrad.cli.run_folder import WEIGHTS, load_model, save_model
+from minigrad.cli.terminal import progress
+from minigrad.data import TextData, bigram_loss
+from minigrad.errors import ConfigError, NotFiniteError
+from minigrad.files import Checkpoint, CheckpointFolder
+from minigrad.models import GPT, GPTConfig, generate_text
+from minigrad.optim import AdamW, decay_groups
+from minigrad.optim.lr_scheduler import WarmupCosineLR
+from minigrad.random import manual_seed
+from minigrad.text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
+from minigrad.train import Interruption, MetricsLog, Report, Trainer
+
+METRICS, CRASHES = "metrics.jsonl", "crash"
+# Where a run lies, and how it was called, is no part of it: equal runs in two folders give equal files.
+_NOT_OF_THE_RUN = {"accept", "command", "configured", "given", "out", "overwrite", "resume", "run"}
+
+
+class Session:
+    """A run, from the beginning or, after `go_on`, from a checkpoint."""
+
+    def __init__(self, folder: Path, checkpoints: CheckpointFolder, options: argparse.Namespace, text: str, tokenizer: Tokenizer) -> None:
+        self.folder, self.checkpoints, self.options, self.text, self.tokenizer = folder, checkpoints, options, text, tokenizer
+        self.unit = "character" if isinstance(tokenizer, CharTokenizer) else "token"
+        self.data = TextData(
+            tokenizer.encode(text), block_size=options.block_size, batch_size=options.batch_size, seed=options.seed
+        )
+        self.model = build_model(options, tokenizer.vocab_size)
+        self.trainer = build_trainer(options, self.model, self.data, folder / CRASHES)
+        self.baseline = bigram_loss(self.data, tokenizer.vocab_size)
+        self.interruption = Interruption()
+
+    # --- before the first step
+
+    def go_on(self, found: Checkpoint) -> None:
+        """Put model and trainer where the checkpoint was taken. Raises ConfigError if there is nothing left to do."""
+        trainer = self.trainer
+        restore(trainer, found)
+        if trainer.finished:
+            why = f"step {trainer.step} of {trainer.steps}" + (", and its patience has come to its end" if trainer.out_of_patience else "")
+            more = "--patience and --accept patience" if trainer.out_of_patience else "--steps and --accept steps"
+            raise ConfigError("train", f"the run in {self.folder} is complete: {why}", got=trainer.step, hint=f"to go further, give more {more}")
+        print(f"resuming from {found.path}, after step {trainer.step}")
+
+    def prepare(self, accepted: list[str]) -> None:
+        """Compile the step. Raises ConfigError where a run that goes on was compiled and now cannot be: its numbers would be others."""
+        wanted = self.options.jit
+        self.trainer.prepare()
+        self.options.jit = self.trainer.backend == "c"
+        if wanted and not self.options.jit and self.options.resume is not None:
+            print(f"the step cannot be compiled: {self.trainer.note}", file=sys.stderr)
+            refuse_changes([("jit", True, False)], accepted)
+
+    def announce(self) -> None:
+        """Say what will be done, a line for each thing."""
+        options, tokenizer, trainer = self.options, self.tokenizer, self.trainer
+        memory = trainer.estimate_memory()
+        tokens = len(self.data.train) + len(self.data.val)
+        cut = f"{tokenizer.vocab_size} different ones" if self.unit == "character" else f"{tokens:,} tokens of {tokenizer.vocab_size:,}"
+        parameters = sum(p.data.size for p in self.model.parameters())
+        how = f"the step is compiled {trainer.note}; --no-jit runs it op by op" if options.jit else "the step runs op by op"
+        print(f"text     {options.text or 'the documentation of Python'}: {len(self.text):,} characters, {cut}")
+        print(f"model    {options.n_layer} layers, {options.n_head} heads, {options.n_embd} wide: {parameters:,} parameters")
+        print(f"memory   {memory}{'; compiled, less' if options.jit else ''}")
+        print(f"jit      {how}{'' if options.jit or not trainer.note else f': {trainer.note}'}")
+        print(f"to beat  {self.baseline:.3f} nats per {self.unit} on the validation text, by a table of {self.unit} pairs", flush=True)
+
+    # --- the run
+
+    def train(self) -> int:
+        """Run to the end or to an interruption, showing progress and saving whenever it is due; returns the exit code."""
+        # The untrained model is saved too: a folder that cannot be written to is found out now and not in three minutes.
+        if self.trainer.step == 0:
+            self.save(None)
+        log, display = MetricsLog(self.folder / METRICS, self.trainer.step), progress(sys.stdout)
+        self.trainer.callbacks += [log, display.show]
+        try:
+            with self.interruption:
+                for report in self.trainer.run():
+                    if self.due(report):
+                        self.save(report)
+                    if self.interruption:
+                        break
+        except NotFiniteError as error:
+            raise self.diverged(error) from None
+        finally:
+            display.close()
+            log.close()
+        self.farewell(report)
+        return self.interruption.exit_code
+
+    def due(self, report: Report) -> bool:
+        """True if the run is to be saved after this step."""
+        every = self.options.save_interval or self.options.eval_interval
+        return report.val_loss is not None or report.step % every == 0 or bool(self.interruption)
+
+    def save(self, report: Report | None) -> None:
+        """Write a checkpoint, and the model if it was evaluated (with --patience: if it is the best so far) or there is none yet."""
+        val_loss, trainer = report.val_loss if report else None, self.trainer
+        facts = {"step": trainer.step, "val_loss": val_loss, "bigram_loss": self.baseline, "options": chosen(self.options)}
+        state = run_facts(chosen(self.options), self.text, self.tokenizer)
+        trainer.save(self.checkpoints, metric=val_loss, state=state, meta={"run": self.folder.name})
+        measured = val_loss is not None and math.isfinite(val_loss)
+        wanted = measured or bool(self.interruption) if trainer.patience is None else measured and not trainer.evaluations_since
+        # A model that is to be overwritten stays until there is one that was trained.
+        if wanted or not (self.folder / WEIGHTS).exists():
+            save_model(self.folder, self.model, self.tokenizer, facts)
+
+    # --- the end
+
+    def diverged(self, error: NotFiniteError) -> NotFiniteError:
+        """The error of a run whose numbers overflowed, with the way on. The checkpoint that it overflowed from, if any, lies in the crash file too,
+        and is removed: --resume takes the last one."""
+        good = self.trainer.good_checkpoint
+        for _, path in self.checkpoints.steps() if good is not None else ():
+            if path.name > Path(str(good)).name:
+                path.unlink()
+        again = f"minigrad train --resume {shlex.quote(str(self.folder))} --lr {self.options.lr / 3:.2g} --accept lr"
+        start = "start again with a smaller --lr" if good is None else f"go on from there:  {again}"
+        return NotFiniteError("train", one_line(error), got=error.got, wanted=error.wanted, hint=start)
+
+    def farewell(self, report: Report) -> None:
+        """Say how it went, where the model is and what to do with it; print a sample if the run is complete."""
+        trainer, place = self.trainer, shlex.quote(str(self.folder))
+        if trainer.out_of_patience:
+            print(f"\nno lower validation loss in {trainer.evaluations_since} evaluations: stopped early, after step {report.step}")
+        if not trainer.finished:
+            print(f"stopped after step {report.step} of {report.steps}; saved. Go on:  minigrad train --resume {place}")
+        else:
+            loss, early = (report.val_loss, "") if trainer.patience is None else (trainer.best_val_loss, ", the lowest of the run")
+            print(f"\nvalidation loss {loss:.3f} nats per {self.unit}{early} (table of pairs {self.baseline:.3f}); saved in {self.folder}")
+        prompt = shlex.quote(a_prompt(self.text, self.tokenizer))
+        print(f"let it write:  minigrad generate --model {place} --prompt {prompt}", flush=True)
+        if trainer.finished and self.options.sample:
+            print("\na sample:\n")
+            self.print_sample()
+
+    def print_sample(self) -> None:
+        """Let the model that was saved write from a line end, or from the first character it knows."""
+        model = self.model if self.trainer.patience is None else load_model(str(self.folder))[0]
+        known = self.tokenizer.characters if isinstance(self.tokenizer, CharTokenizer) else ["\n"]
+        prompt = "\n" if "\n" in known else known[0]
+        print_text(generate_text(model, self.tokenizer, prompt, self.options.sample, temperature=0.8, seed=self.options.seed))
+
+
+def build_tokenizer(options: argparse.Namespace, text: str) -> Tokenizer:
+    """The tokenizer that the options name, made for a text. Raises DataError for a text that nothing can be learned from."""
+    if "vocab_size" in options.given and options.tokenizer != "bpe":
+        raise ConfigError("train", f"--vocab-size has no use with --tokenizer {options.tokenizer}", got=options.vocab_size,
+                          hint="say --tokenizer bpe too")  # fmt: skip
+    characters = CharTokenizer.from_text(text)
+    if options.tokenizer == "char":
+        return characters
+    return ByteTokenizer() if options.tokenizer == "byte" else BPETokenizer.train(text, options.vocab_size)
+
+
+def build_model(options: argparse.Namespace, vocab_size: int) -> GPT:
+    """The model that the options describe, its weights drawn from the seed."""
+    manual_seed(options.seed)
+    return GPT(GPTConfig(vocab_size=vocab_size, block_size=options.block_size, n_layer=options.n_layer, n_head=options.n_head,
+                         n_embd=options.n_embd, dropout=options.dropout))  # fmt: skip
+
+
+def build_trainer(options: argparse.Namespace, model: GPT, data: TextData, crash_folder: Path) -> Trainer:
+    """AdamW with decay on matrices alone, as in GPT-2's successors, and the schedule that the options describe."""
+    optimizer = AdamW(decay_groups(model.named_parameters(), options.weight_decay), lr=options.lr, betas=(0.9, 0.99))
+    warmup = min(options.warmup, options.steps)
+    schedule = WarmupCosineLR(optimizer, warmup, options.steps, min_lr=options.lr / 10)
+    return Trainer(
+        model, optimizer, data, steps=options.steps, schedule=schedule, clip_norm=options.clip_norm, eval_interval=options.eval_interval,
+        accumulate=options.accumulate, patience=options.patience, mixed=options.mixed, jit=False if options.jit is False else None,
+        crash_folder=crash_folder,
+    )  # fmt: skip
+
+
+def a_prompt(text: str, tokenizer: Tokenizer) -> str:
+    """Something that the model can be asked to go on from: its text may have no capital T."""
+    if not isinstance(tokenizer, CharTokenizer) or set("The ") <= set(tokenizer.characters):
+        return "The "
+    return text.strip()[:8].partition("\n")[0] or text[:1]
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The options as plain values, for the record in the weight file."""
+    return {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_RUN}
