@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import minigrad
+from minigrad.files import peek
 
 ROOT = Path(__file__).parents[1]
 TEXT = "It was the best of times, it was the worst of times.\n" * 40
@@ -71,7 +72,7 @@ def test_train_prints_progress_both_losses_and_a_sample_and_says_how_to_go_on(ho
 
 
 def test_the_weight_file_holds_config_tokenizer_and_how_it_was_made(home: Path) -> None:
-    header = minigrad.files.peek(home / "model" / "model.mgrd")
+    header = peek(home / "model" / "model.mgrd")
     assert header.meta["model"]["n_embd"] == 16
     assert header.meta["run"]["step"] == 40 and header.meta["run"]["options"]["seed"] == 7
 
@@ -145,7 +146,7 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(home: Path, number: sign
     assert complaints == ""
     stopped = re.search(r"stopped after step (\d+) of 1000000", rest)
     assert stopped and f"--model {out}" in rest
-    assert minigrad.files.peek(home / out / "model.mgrd").meta["run"]["step"] == int(stopped[1])
+    assert peek(home / out / "model.mgrd").meta["run"]["step"] == int(stopped[1])
     assert run("generate", "--model", out, "--tokens", "5", folder=home).returncode == 0
 
 
