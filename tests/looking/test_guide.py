@@ -39,7 +39,7 @@ def test_the_commands_work_on_a_run(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("import this, and import that; from here import everything.\n" * 40)
     run("-m", "minigrad", "train", "--text", "text.txt", "--out", "runs/gpt", "--steps", "30", "--eval-interval", "10", "--n-layer", "2",
         "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--sample", "0", folder=tmp_path)  # fmt: skip
-    commands = [shlex.split(line, comments=True) for line in blocks("bash").splitlines()]
+    commands = [shlex.split(line, comments=True) for line in blocks("bash").splitlines() if line]
     output = "".join(run("-m", *command, folder=tmp_path) for command in commands)
     assert re.search(r"^gpt +30 +\d\.\d{4} ", output, flags=re.MULTILINE) and "FLOPs/token" in output and "h.1.attn, head 0" in output
     for made in ("runs/gpt/plot.svg", "loss.svg", "attention.svg", "logs/gpt"):
