@@ -18,6 +18,7 @@ from minigrad.compiler.program import Line, Ref
 CTYPES = {"float32": "float", "float64": "double", "int64": "int64_t", "int32": "int32_t", "uint8": "uint8_t", "bool": "uint8_t",
           "int8": "int8_t", "int16": "int16_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t"}  # fmt: skip
 BLOCK = 32  # rows of one partial sum, as in kernels.c
+_FEW = 8  # rows of a product below which it is done by dot products
 
 
 class Builder:
@@ -377,9 +378,9 @@ def product(
     M, K, N = left[0], left[1], out[1]
     tb = tb != transpose_b
     k = Builder(layout, line, number)
-    if not ta and M < 8 and tb and K > 1:
+    if not ta and M < _FEW and tb and K > 1:
         return [_few_rows(layout, line, number, (a, lda), (b, ldb), (y, ldc), (M, N, K), bias, more)]
-    by_rows = not ta and M >= 8
+    by_rows = not ta and M >= 64  # BLAS packs b for each share of the rows: with few rows, shares of b's columns cost less
     k.use(a, "a", share=by_rows), k.use(b, "b")
     prefill, beta = "", "0"
     if bias is not None or more is not None:

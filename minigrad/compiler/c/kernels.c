@@ -327,15 +327,36 @@ BODY max_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64_t lo,
 
 /* --- one position at a time */
 
+typedef float lanes_t __attribute__((vector_size(32), aligned(4), may_alias));
+
 /* y = a b^T (+ bias) (+ more) for a few rows of a, the rows [lo, hi) of b one after the other: a single stream is what the CPU fetches ahead best (38 GB/s
    measured, where four rows side by side came at 15). */
 BODY few_rows(const float *RESTRICT a, int64_t lda, const float *RESTRICT b, int64_t ldb, const float *bias, const float *more, float *RESTRICT y, int64_t ldc,
               int64_t M, int64_t N, int64_t K, int64_t lo, int64_t hi) {
-    for (int64_t n = lo; n < hi; n++) for (int64_t m = 0; m < M; m++) {
-        const float *RESTRICT x = a + m * lda, *RESTRICT w = b + n * ldb;
-        float sum;
-        SUM(sum, i, K, x[i] * w[i]);
-        y[m * ldc + n] = sum + (bias ? bias[n] : 0.f) + (more ? more[m * N + n] : 0.f);
+    int64_t whole = K - K % 16;
+    for (int64_t n = lo; n < hi; n++) {
+        const float *RESTRICT w = b + n * ldb;
+        float constant = bias ? bias[n] : 0.f;
+        int64_t m = 0;
+        for (; m + 4 <= M; m += 4) {
+            const float *RESTRICT x = a + m * lda;
+            lanes_t sums[4][2] = {0};
+            for (int64_t k = 0; k < whole; k += 16) {
+                lanes_t w0 = *(const lanes_t *)(w + k), w1 = *(const lanes_t *)(w + k + 8);
+                for (int r = 0; r < 4; r++) sums[r][0] += w0 * *(const lanes_t *)(x + r * lda + k), sums[r][1] += w1 * *(const lanes_t *)(x + r * lda + k + 8);
+            }
+            for (int r = 0; r < 4; r++) {
+                float sum = tree16((const float *)sums[r]);
+                for (int64_t k = whole; k < K; k++) sum += x[r * lda + k] * w[k];
+                y[(m + r) * ldc + n] = sum + constant + (more ? more[(m + r) * N + n] : 0.f);
+            }
+        }
+        for (; m < M; m++) {
+            const float *RESTRICT x = a + m * lda;
+            float sum;
+            SUM(sum, i, K, x[i] * w[i]);
+            y[m * ldc + n] = sum + constant + (more ? more[m * N + n] : 0.f);
+        }
     }
 }
 
