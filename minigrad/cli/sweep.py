@@ -16,13 +16,15 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from minigrad.cli.arguments import Commands, path, whole
+from minigrad.cli.arguments import Commands, one_line, path, whole
 from minigrad.cli.resume import CHECKPOINTS
 from minigrad.cli.run_folder import WEIGHTS
 from minigrad.cli.sweep_plan import Plan, Run, differences, parse, read_plan
 from minigrad.compiler.compiled import cores
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import peek
+from minigrad.looking import find_runs, plot
+from minigrad.looking.metrics import METRICS
 from minigrad.train import Interruption
 
 DESCRIPTION = """\
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     print()
     for line in sweep.table():
         print(line)
-    print(f"\nsaved in {plan.folder / 'results.csv'} and results.json")
+    print(f"\nsaved in {plan.folder / 'results.csv'} and results.json{sweep.draw()}")
     if code:
         print(f"stopped; go on with:  minigrad sweep {shlex.quote(options.config)}")
     return code or int(any(record["state"] == "failed" for record in sweep.records.values()))
@@ -211,6 +213,16 @@ class Sweep:
         rows = [row[:-1] for row in self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+    def draw(self) -> str:
+        """Draw the curves of the runs into plot.svg, as `minigrad plot` does; what there is to say of it."""
+        if not any(self.plan.folder.glob(f"*/{METRICS}")):
+            return ""
+        try:
+            plot(find_runs([self.plan.folder])).save(self.plan.folder / "plot.svg")
+        except (MinigradError, OSError) as error:
+            return f"; no curves: {one_line(error)}"
+        return ", the curves in plot.svg"
 
     def save(self) -> None:
         """Write results.json and results.csv; each is the old one or the new one, never half of it."""

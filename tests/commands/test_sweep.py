@@ -131,6 +131,19 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert (one / "model.mgrd").read_bytes() == wanted
 
 
+def test_the_curves_of_all_runs_are_drawn_and_a_spoilt_record_costs_only_the_picture(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, lr="[1e-3]", steps=10)
+    good("sweep", "sweep.toml", folder=folder)
+    for seed in (0, 1):
+        lines = "".join(f'{{"step": {step}, "loss": {3 / step}}}\n' for step in range(1, 11))
+        (folder / "out" / f"lr=0.001,seed={seed}" / "metrics.jsonl").write_text(lines)
+    assert "the curves in plot.svg" in good("sweep", "sweep.toml", folder=folder)
+    picture = (folder / "out" / "plot.svg").read_text()
+    assert picture.startswith("<svg") and all(f"seed={seed}" in picture for seed in (0, 1))
+    (folder / "out" / "lr=0.001,seed=0" / "metrics.jsonl").write_text("nonsense\n")
+    assert "no curves: " in good("sweep", "sweep.toml", folder=folder)
+
+
 def plan_of(folder: Path, text: str) -> list[dict]:
     (folder / "plan.toml").write_text(text)
     return [one.varied for one in read_plan(str(folder / "plan.toml")).runs]
