@@ -1,6 +1,8 @@
 """The example pages: each runs as a reader would run it, with few steps, and what it claims can be seen already."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Small matrices gain nothing from a second BLAS thread, and lose much where another process holds the second core.
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-PAGES = ["custom_op", "grokking", "lora", "physics_informed", "sorting", "test_custom_op", "tiny_llama"]
+ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}  # where a C compiler and the cache are
+ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+PAGES = ["custom_op", "encoder", "export_to_c", "grokking", "lora", "physics_informed", "sorting", "test_custom_op", "tiny_llama"]
 
 
 def run(name: str, *arguments: str) -> str:
@@ -61,6 +64,26 @@ def test_an_adapter_turns_the_order_around() -> None:
 
 def test_a_network_follows_its_differential_equation() -> None:
     assert number(r"distance from sin\(t\): ([\d.]+)", run("physics_informed", "400")) < 0.6
+
+
+def test_an_encoder_reads_digits_it_has_not_seen() -> None:
+    assert number(r"not seen: ([\d.]+)%", run("encoder", "400")) > 55
+
+
+def test_an_encoder_reads_scanned_digits() -> None:
+    pytest.importorskip("sklearn")
+    assert number(r"not seen: ([\d.]+)%", run("encoder", "150", "scanned")) > 80
+
+
+def test_a_step_and_a_model_in_c_give_the_numbers_of_python(tmp_path: Path) -> None:
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("needs a C compiler")
+    output = run("export_to_c", str(tmp_path / "c"))
+    assert number(r"apart than ([\d.e+-]+)", output) < 1e-5 and number(r"; +in C: ([\d.]+)", output) < 0.01
+    said = re.search(r"in C says (\[.*\]) wanted (\[.*\])", output)
+    assert said and said[1] == said[2] == "[0, 1, 1, 0, 1, 0, 0, 1]"
+    built = subprocess.run(["./run", "values.bin"], cwd=tmp_path / "c" / "model", capture_output=True, text=True, check=True)
+    assert len(built.stdout.split()) == 16  # it needs no Python
 
 
 def test_an_op_of_ones_own_is_checked_and_learns() -> None:
