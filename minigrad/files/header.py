@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
@@ -18,6 +19,7 @@ from minigrad.files import layout
 from minigrad.files.layout import DTYPES, TensorInfo
 
 KINDS = ("weights", "checkpoint")
+PURE_DECODER = msgpack.Unpacker.__module__.endswith("fallback")  # msgpack without its C extension: 30 times slower
 KNOWN_FEATURES: frozenset[str] = frozenset()
 ARRAY_KEY, ARRAY_PREFIX = "$array", "state/"  # how a checkpoint's state points to its arrays among the tensors
 _KEYS = {"aliases", "format", "kind", "meta", "producer", "requires", "tensors", "version"}
@@ -67,6 +69,9 @@ def unpack(raw: bytes) -> dict[str, Any]:
 
     One map, keys str, sorted and unique at every level, no ext types, canonical to the byte.
     """
+    if PURE_DECODER and len(raw) > layout.MAX_PURE_HEADER:
+        problem = f"a header of {len(raw):,} bytes is too long for msgpack in pure Python; install it with its C extension"
+        raise Refusal("header-limit", problem, len(raw), layout.MAX_PURE_HEADER)
     hooks = _Hooks(len(raw))
     try:
         header = msgpack.unpackb(
@@ -108,12 +113,13 @@ class _Hooks:
             return dict(pairs)
         keys = [key for key, _ in pairs]
         if not all(type(key) is str for key in keys):
-            raise Refusal("header-key-type", "a key of the header is no text", keys, "str")
-        if len(set(keys)) != len(keys):
-            twice = next(key for i, key in enumerate(keys) if key in keys[:i])
-            raise Refusal("header-duplicate-key", f"the key {twice!r} stands twice in one map", twice)
-        if keys != sorted(keys):
-            raise Refusal("header-key-order", "the keys of a map are not sorted", keys)
+            raise Refusal("header-key-type", "a key of the header is no text", wanted="str")
+        in_order = sorted(keys)
+        for before, after in itertools.pairwise(in_order):
+            if before == after:
+                raise Refusal("header-duplicate-key", f"the key {shortened(after)} stands twice in one map", after)
+        if keys != in_order:
+            raise Refusal("header-key-order", "the keys of a map are not sorted")
         return dict(pairs)
 
     def ext(self, code: int, data: bytes) -> Any:
@@ -184,7 +190,7 @@ def _check_keys(header: dict[str, Any], version: tuple[int, int]) -> None:
         raise Refusal("header-key-missing", f"the header lacks {', '.join(missing)}", sorted(header), sorted(wanted))
     # A newer minor version may say more; what a reader must understand of it is named in `requires`.
     if unknown and version[1] <= layout.MINOR:
-        raise Refusal("header-key-unknown", f"the header has an unknown key: {unknown[0]!r}", unknown, sorted(wanted))
+        raise Refusal("header-key-unknown", f"the header has an unknown key: {shortened(unknown[0])}", unknown, sorted(wanted))
 
 
 def _check_features(requires: Any) -> None:
@@ -192,7 +198,7 @@ def _check_features(requires: Any) -> None:
         _typed("requires", feature, str)
         if feature not in KNOWN_FEATURES:
             raise Refusal(
-                "feature", f"this file needs the feature {feature!r}, unknown here: upgrade minigrad", feature
+                "feature", f"this file needs the feature {shortened(feature)}, unknown here: upgrade minigrad", feature
             )
     if requires != sorted(set(requires)):
         raise Refusal("feature-order", "the required features are not sorted, or stand twice", requires)
@@ -206,17 +212,17 @@ def _entry(entry: Any) -> tuple[str, str, list[int], int, int, int]:
     name, dtype, shape, offset, nbytes, crc = entry
     check_name(name)
     if type(dtype) is not str or dtype not in DTYPES:
-        raise Refusal("dtype", f"tensor {name!r} has the unknown dtype {dtype!r}", dtype, sorted(DTYPES))
+        raise Refusal("dtype", f"tensor {shortened(name)} has the unknown dtype {shortened(dtype)}", dtype, sorted(DTYPES))
     check_shape(name, shape)
     for label, number in (("offset", offset), ("nbytes", nbytes), ("crc32", crc)):
         _typed(f"{label} of {name!r}", number, int)
     wanted = math.prod(shape) * DTYPES[dtype].itemsize
     if nbytes != wanted:
-        raise Refusal("nbytes", f"tensor {name!r} says {nbytes} bytes instead of {wanted}", nbytes, wanted)
+        raise Refusal("nbytes", f"tensor {shortened(name)} says {nbytes} bytes instead of {wanted}", nbytes, wanted)
     if nbytes > layout.MAX_PAYLOAD:
-        raise Refusal("payload-limit", f"tensor {name!r} has {nbytes} bytes; the limit is {layout.MAX_PAYLOAD}", nbytes)
+        raise Refusal("payload-limit", f"tensor {shortened(name)} has {nbytes} bytes; the limit is {layout.MAX_PAYLOAD}", nbytes)
     if crc not in _UINT32:
-        raise Refusal("crc-range", f"the crc32 of {name!r} is no 32-bit number", crc)
+        raise Refusal("crc-range", f"the crc32 of {shortened(name)} is no 32-bit number", crc)
     return name, dtype, shape, offset, nbytes, crc
 
 
@@ -224,14 +230,14 @@ def check_shape(name: str, shape: Any) -> None:
     """A shape that numpy can hold: a list of at most 32 ints from 0 to 2^48, within 64 bits in all; raises Refusal."""
     _typed(f"shape of {name!r}", shape, list)
     if len(shape) > layout.MAX_RANK:
-        raise Refusal("rank", f"tensor {name!r} has {len(shape)} dimensions; {layout.MAX_RANK} is the limit")
+        raise Refusal("rank", f"tensor {shortened(name)} has {len(shape)} dimensions; {layout.MAX_RANK} is the limit")
     for dim in shape:
         _typed(f"shape of {name!r}", dim, int)
         if not 0 <= dim <= layout.MAX_DIM:
-            raise Refusal("dimension", f"tensor {name!r} has a dimension of {dim}; 0 to 2^48 is allowed", dim)
+            raise Refusal("dimension", f"tensor {shortened(name)} has a dimension of {dim}; 0 to 2^48 is allowed", dim)
     # numpy multiplies the other dimensions of an empty array too, in 64 bits.
     if math.prod(dim for dim in shape if dim) * 8 not in INT64:
-        raise Refusal("shape-overflow", f"the shape of {name!r} overflows 64 bits", shape)
+        raise Refusal("shape-overflow", f"the shape of {shortened(name)} overflows 64 bits", shape)
 
 
 def check_name(name: Any) -> None:
@@ -241,28 +247,28 @@ def check_name(name: Any) -> None:
     if not name:
         raise Refusal("name-empty", "a tensor's name is empty")
     if any("\ud800" <= c <= "\udfff" for c in name):
-        raise Refusal("name-surrogate", f"the name {name!a} holds half a surrogate pair", name)
+        raise Refusal("name-surrogate", f"the name {name[:40]!a} holds half a surrogate pair", name)
     if len(name) > layout.MAX_NAME or len(name.encode()) > layout.MAX_NAME:
         raise Refusal("name-length", f"the name {name[:40]!r}... is longer than {layout.MAX_NAME} bytes", name)
     if any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
-        raise Refusal("name-control", f"the name {name!r} holds a control character", name)
+        raise Refusal("name-control", f"the name {shortened(name)} holds a control character", name)
     if not name.isascii() and not unicodedata.is_normalized("NFC", name):
-        raise Refusal("name-nfc", f"the name {name!a} is not in Unicode normal form NFC", name)
+        raise Refusal("name-nfc", f"the name {name[:80]!a} is not in Unicode normal form NFC", name)
 
 
 def _check_sorted(names: list[str]) -> None:
     for before, after in itertools.pairwise(names):
         if before == after:
-            raise Refusal("name-twice", f"the name {after!r} stands twice in the tensor table", after)
+            raise Refusal("name-twice", f"the name {shortened(after)} stands twice in the tensor table", after)
         if before > after:
-            raise Refusal("table-order", f"the tensor table is not sorted: {before!r} before {after!r}")
+            raise Refusal("table-order", f"the tensor table is not sorted: {shortened(before)} before {shortened(after)}")
 
 
 def _check_offsets(entries: list[tuple[str, str, list[int], int, int, int]]) -> None:
     wanted = layout.relative_offsets([e[4] for e in entries])
     for (name, _, _, offset, _, _), right in zip(entries, wanted, strict=True):
         if offset != right:
-            problem = f"tensor {name!r} says offset {offset}; it lies at {right}"
+            problem = f"tensor {shortened(name)} says offset {shortened(offset)}; it lies at {right}"
             raise Refusal(_offset_code(offset, right), problem, offset, right)
 
 
@@ -279,11 +285,11 @@ def _check_aliases(aliases: Any, names: list[str]) -> None:
     for alias, target in _typed("aliases", aliases, dict).items():
         check_name(alias)
         if type(target) is not str or target not in stored:
-            raise Refusal("alias-target", f"the tied name {alias!r} points to {target!r}, no tensor here", target)
+            raise Refusal("alias-target", f"the tied name {shortened(alias)} points to {shortened(target)}, no tensor", target)
         if alias in stored:
-            raise Refusal("alias-twice", f"the name {alias!r} is both a tensor and a tied name", alias)
+            raise Refusal("alias-twice", f"the name {shortened(alias)} is both a tensor and a tied name", alias)
         if alias < target:
-            raise Refusal("alias-order", f"of the tied names {alias!r} and {target!r} the first is stored", alias)
+            raise Refusal("alias-order", f"of the tied names {shortened(alias)} and {shortened(target)} the first is stored", alias)
 
 
 def _check_tree(where: str, tree: dict[str, Any], depth: int, with_bytes: bool = False) -> None:
@@ -313,26 +319,44 @@ def array_name(path: tuple[str, ...]) -> str:
     return ARRAY_PREFIX + "/".join(part.replace("%", "%25").replace("/", "%2F") for part in path)
 
 
-def _check_references(state: Any, names: list[str]) -> None:
+def _check_references(state: dict[str, Any], names: list[str]) -> None:
     """Every array of the state is pointed to exactly from its own place."""
-    wanted: list[str] = []
-    todo: list[tuple[tuple[str, ...], Any]] = [((), state)]
-    while todo:
-        path, value = todo.pop()
-        if type(value) is list:
-            todo += [((*path, str(i)), item) for i, item in enumerate(value)]
-        elif type(value) is dict and ARRAY_KEY in value:
-            if value != {ARRAY_KEY: array_name(path)} or not path:
-                raise Refusal(
-                    "state-reference", f"the state at {'.'.join(path)} points elsewhere", value, array_name(path)
-                )
-            wanted.append(array_name(path))
-        elif type(value) is dict:
-            todo += [((*path, key), item) for key, item in value.items()]
-    stored = sorted(name for name in names if name.startswith(ARRAY_PREFIX))
-    if sorted(wanted) != stored:
-        odd = sorted(set(wanted) ^ set(stored)) or wanted
-        raise Refusal("state-arrays", f"the state and the tensor table disagree about {odd[0]!r}", stored, wanted)
+    stored = {name for name in names if name.startswith(ARRAY_PREFIX)}
+    for path, value in _references(state):
+        name = array_name(path)
+        if value != {ARRAY_KEY: name} or not path:
+            raise Refusal("state-reference", f"the state at {shortened('.'.join(path))} points elsewhere", value, name)
+        if name not in stored:
+            raise Refusal("state-arrays", f"the state points to {shortened(name)}, which is not in the tensor table", name)
+        stored.remove(name)
+    if stored:
+        raise Refusal("state-arrays", f"the state does not point to {shortened(min(stored))} of the tensor table")
+
+
+def _references(state: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """(path, map) of every map with `$array` in the state. One path and one iterator per level, whatever its size."""
+    path: list[str] = []
+    levels: list[Iterator[tuple[Any, Any]]] = [iter([("", state)])]
+    while levels:
+        for key, value in levels[-1]:
+            if type(value) is dict or type(value) is list:
+                path.append(str(key))
+                break
+        else:
+            levels.pop()
+            del path[-1:]
+            continue
+        if type(value) is dict and ARRAY_KEY in value:
+            yield tuple(path[1:]), value
+            path.pop()
+        else:
+            levels.append(iter(value.items() if type(value) is dict else enumerate(value)))
+
+
+def shortened(value: Any, limit: int = 80) -> str:
+    """The repr for an error line, which must not be as long as the file wants it."""
+    text = repr(value[: limit + 1] if isinstance(value, (str, bytes, list)) else value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _typed(field: str, value: Any, kind: type) -> Any:
@@ -344,9 +368,9 @@ def _typed(field: str, value: Any, kind: type) -> Any:
 
 def _equal(field: str, value: Any, wanted: Any) -> None:
     if value != wanted:
-        raise Refusal(f"header-{field}", f"{field} is {value!r} instead of {wanted!r}", value, wanted)
+        raise Refusal(f"header-{field}", f"{field} is {shortened(value)} instead of {wanted!r}", value, wanted)
 
 
 def _one_of(field: str, value: Any, wanted: tuple[str, ...]) -> None:
     if type(value) is not str or value not in wanted:
-        raise Refusal(f"header-{field}", f"{field} is {value!r} instead of one of {', '.join(wanted)}", value, wanted)
+        raise Refusal(f"header-{field}", f"{field} is {shortened(value)} instead of one of {', '.join(wanted)}", value, wanted)

@@ -29,6 +29,7 @@ ALIGNMENT = 64
 GAP_SIZE = 10  # the two bin32 heads between one payload's end and the next payload, without the zeros that align it
 
 MAX_HEADER = 4 << 20
+MAX_PURE_HEADER = 512 << 10  # where msgpack has no C extension, decoding more would take a second and longer
 MAX_TENSORS = 65_536
 MAX_NAME = 512
 MAX_RANK = 32
