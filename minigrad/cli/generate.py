@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -39,6 +41,7 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="compute every token from scratch, without the KV cache: same text, slower",
     )
+    parser.switch("jit", False, "compile the model to C: several times faster for long texts, after a second or two the first time (default: do not)")
     parser.set_defaults(run=run, given=frozenset())
 
 
@@ -65,10 +68,13 @@ def sampling(options: argparse.Namespace) -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> int:
     """Load the model and print prompt and continuation."""
-    drawing = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "no_cache"} & {*options.given}
+    drawing = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "jit"} & {*options.given}
+    drawing |= {"no_cache"} if options.no_cache else set()
     if options.beams and drawing:
         raise ConfigError("generate", f"--beams draws nothing, so --{min(drawing).replace('_', '-')} has no use", got=sorted(drawing),
                           hint="leave one of the two out")  # fmt: skip
+    if options.jit and options.no_cache:
+        raise ConfigError("generate", "--jit works with the KV cache, not with --no-cache", hint="leave one of the two out")
     model, tokenizer = load_model(options.model)
     if not options.prompt:
         raise ConfigError(
@@ -80,7 +86,11 @@ def run(options: argparse.Namespace) -> int:
         )
     pieces = searched(model, tokenizer, options) if options.beams else drawn(model, tokenizer, options)
     print(options.prompt, end="")
-    print_text(pieces)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        print_text(pieces)
+    for warning in caught:  # there is no C compiler, or it does not work
+        print(f"minigrad generate: warning: {warning.message}", file=sys.stderr)
     return 0
 
 
@@ -88,7 +98,7 @@ def drawn(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> Iter
     """The continuation, in pieces as it is drawn."""
     seed = secrets.randbits(32) if options.seed is None else options.seed
     return generate_text(model, tokenizer, options.prompt, options.tokens, stop=options.stop or (), seed=seed,
-                         use_cache=not options.no_cache, **sampling(options))  # fmt: skip
+                         use_cache=not options.no_cache, jit=options.jit, **sampling(options))  # fmt: skip
 
 
 def searched(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> list[str]:

@@ -32,14 +32,10 @@ class Run:
 
     def arguments(self) -> list[str]:
         """The options as `minigrad train` takes them on its command line."""
-        said = []
-        for name, value in self.options.items():
-            flag = "--" + name.replace("_", "-")
-            if value is True:
-                said.append(flag)
-            elif value is not False:
-                said.append(f"{flag}={value}")
-        return said
+        return [
+            f"--set={name}={str(value).lower()}" if isinstance(value, bool) else f"--{name.replace('_', '-')}={value}"
+            for name, value in self.options.items()
+        ]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
 """What `minigrad generate` can do beyond drawing from a temperature."""
 
+import subprocess
 from pathlib import Path
 
-from tests.commands.home import good, refused
+import pytest
+
+from minigrad.compiler import NativeError
+from minigrad.compiler.native import find_compiler
+from tests.commands.home import ENVIRONMENT, command, good, refused
 
 GREEDY = ("generate", "--model", "bot", "--prompt", "you: hi\n", "--temperature", "0")
 
@@ -29,3 +34,18 @@ def test_min_p_of_one_is_greedy_and_a_penalty_changes_the_text(home: Path) -> No
 def test_bad_settings_get_one_line(home: Path) -> None:
     for option, value in (("--min-p", "2"), ("--repetition-penalty", "0"), ("--beams", "0"), ("--stop", "")):
         assert f"argument {option}" in refused(*GREEDY, option, value, folder=home)
+    assert "leave one" in refused(*GREEDY, "--jit", "--no-cache", folder=home)
+    assert "so --no-cache has no use" in refused("generate", "--model", "bot", "--beams", "2", "--no-cache", folder=home)
+
+
+def test_compiled_it_writes_the_same_and_without_a_compiler_too_with_a_line_about_it(home: Path) -> None:
+    eager = good(*GREEDY, "--tokens", "60", folder=home)
+    call = command(*GREEDY, "--tokens", "60", "--jit")
+    done = subprocess.run(call, env={**ENVIRONMENT, "CC": "no-such-compiler"}, cwd=home, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout == eager
+    assert done.stderr.count("\n") == 1 and "warning: " in done.stderr and "no-such-compiler" in done.stderr
+    try:
+        find_compiler()
+    except NativeError:
+        pytest.skip("there is no C compiler")
+    assert good(*GREEDY, "--tokens", "60", "--jit", folder=home) == eager

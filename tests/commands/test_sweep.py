@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import minigrad
-from minigrad.cli.sweep_plan import read_plan
+from minigrad.cli.sweep_plan import parse, read_plan
 from minigrad.errors import ConfigError
 from tests.commands.home import ENVIRONMENT, TEXT, command, good, refused, run
 
@@ -158,6 +158,11 @@ def test_a_random_search_stays_in_its_ranges_and_more_runs_begin_with_the_same(t
     assert 15 < sum(p["lr"] < 1e-3 for p in many) < 45  # half of the logarithms
     assert {p["dropout"] for p in many} == {0.0, 0.1}
     assert len(plan_of(tmp_path, 'search = "random"\nruns = 9\n[sweep]\nseed = [1, 2]\n')) == 2  # there are no more
+
+
+def test_a_switch_is_a_truth_value(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text("[train]\njit = false\n[sweep]\nlr = [0.1]\n")
+    assert not parse(read_plan(str(tmp_path / "plan.toml")).runs[0]).jit
 
 
 def test_names_tell_the_values_and_stay_apart(tmp_path: Path) -> None:
