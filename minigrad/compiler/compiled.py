@@ -28,11 +28,13 @@ def cores() -> int:
 
 
 _SMALL = 2e7  # floating-point operations below which one thread is faster: a second one takes 80 us to wake, in which the first does millions
+_SHORT = 6e-5  # seconds of work per phase, as `Kernel.cost` counts them, below which threads wait for each other longer than they work
 
 
-def _worth(chosen: list[Kernel | int]) -> int:
-    """The number of threads that pays for these kernels."""
-    return cores() if sum(k.flops for k in chosen if isinstance(k, Kernel)) >= _SMALL else 1
+def _pays(phases: list[Phase]) -> bool:
+    """True if several threads are faster than one."""
+    kernels = [k for phase in phases for k in phase.kernels]
+    return sum(k.flops for k in kernels) >= _SMALL and sum(k.cost for k in kernels) >= _SHORT * len(phases)
 
 
 class CompiledReplay:
@@ -49,8 +51,10 @@ class CompiledReplay:
         self.layout = Layout(self.program, {**constants, **bound})
         self._hold = dict(constants)
         chosen = Selector(self.program, self.layout).chosen
-        self.threads = threads or int(os.environ.get("MINIGRAD_THREADS", 0)) or _worth(chosen)
-        self._arrange(chosen)
+        given = threads or int(os.environ.get("MINIGRAD_THREADS", 0))
+        self._arrange(chosen, given or cores())
+        if not given and not _pays(self.phases):
+            self._arrange(chosen, 1)
         blas = find_blas()
         emitter = Emitter(self.phases, "int64_t" if blas is None or blas.wide else "int")
         self.source, self.slots = emitter.source, emitter.slots
@@ -66,11 +70,12 @@ class CompiledReplay:
         self._allocate()
         self.rebind(bound)
 
-    def _arrange(self, chosen: list[Kernel | int]) -> None:
-        """Phases; `parts` is what to do in order: (first, last) phases, or the number of a line to call back."""
+    def _arrange(self, chosen: list[Kernel | int], threads: int) -> None:
+        """Phases for so many threads; `parts` is what to do in order: (first, last) phases, or the number of a line to call back."""
+        self.threads = threads
         self.phases: list[Phase] = []
         self.parts: list[tuple[int, int] | int] = []
-        scheduler = Scheduler(self.threads)
+        scheduler = Scheduler(threads)
 
         def close() -> None:
             scheduler.flush()
