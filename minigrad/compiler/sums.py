@@ -29,7 +29,21 @@ def _sum(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
         return [k.kernel("sum_rows", body, a.size // width, a.size)]
     if axes == list(range(len(axes))):
         return _sum_leading(layout, line, number, x, y, len(axes))
+    if axes == list(range(axes[0], axes[0] + len(axes))) and layout.contiguous(x):
+        return [_sum_middle(layout, line, number, x, y, axes)]
     return None
+
+
+def _sum_middle(layout: Layout, line: Line, number: int, x: int, y: int, axes: list[int]) -> Kernel:
+    """The sum over axes with others on both sides: row after row."""
+    shape = layout.stand_in[x].shape
+    outer, count, inner = (int(np.prod(part)) for part in (shape[: axes[0]], shape[axes[0] : axes[-1] + 1], shape[axes[-1] + 1 :]))
+    k = Builder(layout, line, number)
+    k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
+    body = (f"for (int64_t r = lo; r < hi; r++) {{\n        for (int64_t i = 0; i < {inner}; i++) y[r * {inner} + i] = x[r * {count * inner} + i];\n"
+            f"        for (int64_t n = 1; n < {count}; n++) for (int64_t i = 0; i < {inner}; i++) "
+            f"y[r * {inner} + i] += x[(r * {count} + n) * {inner} + i];\n    }}")  # fmt: skip
+    return k.kernel("sum_middle", body, outer, outer * count * inner)
 
 
 def _total(layout: Layout, line: Line, number: int, x: int, y: int) -> Kernel:

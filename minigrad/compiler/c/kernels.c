@@ -77,6 +77,46 @@ BODY layer_norm_grad_blocks(const float *RESTRICT g, const float *RESTRICT x, co
     }
 }
 
+BODY rms_norm_rows(const float *RESTRICT x, const float *RESTRICT weight, float *RESTRICT y, float *RESTRICT scale, int64_t C, float eps, int64_t lo, int64_t hi) {
+    for (int64_t r = lo; r < hi; r++) {
+        const float *RESTRICT a = x + r * C;
+        float squares;
+        SUM(squares, i, C, a[i] * a[i]);
+        float s = scale[r] = 1.f / sqrtf(squares / C + eps);
+        for (int64_t i = 0; i < C; i++) y[r * C + i] = weight ? a[i] * s * weight[i] : a[i] * s;
+    }
+}
+
+/* Units are blocks of BLOCK rows, each of which leaves its own sum of gw. */
+BODY rms_norm_grad_blocks(const float *RESTRICT g, const float *RESTRICT x, const float *RESTRICT weight, const float *RESTRICT scale, float *RESTRICT gx,
+                          float *RESTRICT part, int64_t rows, int64_t C, int64_t lo, int64_t hi) {
+    for (int64_t block = lo; block < hi; block++) {
+        float *RESTRICT gw = part + block * C;
+        memset(gw, 0, C * sizeof(float));
+        for (int64_t r = block * BLOCK; r < MIN(rows, (block + 1) * BLOCK); r++) {
+            const float *RESTRICT d = g + r * C, *RESTRICT a = x + r * C;
+            float s = scale[r], dot;
+            SUM(dot, i, C, (weight ? d[i] * weight[i] : d[i]) * (a[i] * s));
+            dot /= C;
+            for (int64_t i = 0; i < C; i++) {
+                float h = a[i] * s, u = weight ? d[i] * weight[i] : d[i];
+                gw[i] += d[i] * h;
+                gx[r * C + i] = (u - h * dot) * s;
+            }
+        }
+    }
+}
+
+/* Pairs of features turned by their angles: features i and i + half, or, where they stand side by side, 2 i and 2 i + 1. The rest stays. */
+BODY rope_row(const float *RESTRICT x, const float *RESTRICT cosine, const float *RESTRICT sine, float *RESTRICT y, int64_t D, int64_t half, int side_by_side) {
+    for (int64_t i = 0; i < half; i++) {
+        int64_t first = side_by_side ? 2 * i : i, second = side_by_side ? 2 * i + 1 : i + half;
+        float a = x[first], b = x[second];
+        y[first] = a * cosine[i] - b * sine[i], y[second] = b * cosine[i] + a * sine[i];
+    }
+    for (int64_t i = 2 * half; i < D; i++) y[i] = x[i];
+}
+
 /* Sums of BLOCK rows each: units are blocks. */
 BODY block_sums(const float *RESTRICT x, int64_t stride, float *RESTRICT part, int64_t rows, int64_t C, int64_t lo, int64_t hi) {
     for (int64_t block = lo; block < hi; block++) {
@@ -106,8 +146,16 @@ BODY gelu_tanh_grad_range(const float *RESTRICT g, const float *RESTRICT x, floa
     }
 }
 
-/* Where a (batch, head) pair begins in a (B, H, T, D) operand of any strides, in elements. */
-typedef struct { int64_t b, h, t; } strides_t;
+/* The strides of a (..., T, D) operand with up to three leading axes, in elements; a pair is one place on these. */
+typedef struct { int64_t a, b, c, t; } strides_t;
+#define AT(x, s, pair) ((x) + (pair) / ((n1) * (n2)) * (s).a + (pair) / (n2) % (n1) * (s).b + (pair) % (n2) * (s).c)
+
+/* Of a mask that broadcasts to (..., T, S): bool, true where a query may look, or float, added to the scores. */
+typedef struct { int64_t a, b, c, t, s; } mask_t;
+enum { NO_MASK, BOOL_MASK, FLOAT_MASK };
+static inline int hides(int kind, const void *mask, int64_t at) {
+    return kind == BOOL_MASK ? !((const uint8_t *)mask)[at] : kind == FLOAT_MASK && ((const float *)mask)[at] == -INFINITY;
+}
 
 BODY softmax_row(float *RESTRICT s, int64_t n, float scale) {
     float top = row_max(s, n) * scale, total;
@@ -132,10 +180,11 @@ static int all_finite(const float *x, int64_t rows, int64_t columns, int64_t str
 }
 
 /* A row of P V over the keys that it may see, for values that are not finite: what stands behind the mask counts nothing, not even 0 * NaN. */
-static __attribute__((noinline)) void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E) {
+static __attribute__((noinline)) void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E, int kind, const void *mask,
+                                                    int64_t place, int64_t along) {
     for (int64_t e = 0; e < E; e++) {
         float sum = 0;
-        for (int64_t j = 0; j < keys; j++) sum += p[j] * V[j * step + e];
+        for (int64_t j = 0; j < keys; j++) if (!hides(kind, mask, place + j * along)) sum += p[j] * V[j * step + e];
         o[e] = sum;
     }
 }
@@ -168,35 +217,42 @@ static __attribute__((noinline)) void attention_grad_rows(const float *G, int64_
 
 /* softmax(scale q k^T) v, the probabilities kept in p: (pairs, T, S). Queries go in tiles, and a tile's keys end at its causal edge. */
 #define TILE 64
-BODY attention_pairs(const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, float *o, strides_t so, float *p,
-                     int64_t H, int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
+BODY attention_pairs(const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, int kind, const void *mask, mask_t sm, float *o,
+                     strides_t so, float *p, int64_t n1, int64_t n2, int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset,
+                     int64_t lo, int64_t hi) {
     for (int64_t pair = lo; pair < hi; pair++) {
-        int64_t b = pair / H, h = pair % H;
-        const float *Q = q + b * sq.b + h * sq.h, *K = k + b * sk.b + h * sk.h, *V = v + b * sv.b + h * sv.h;
-        float *O = o + b * so.b + h * so.h, *P = p + pair * T * S;
+        const float *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair);
+        float *O = AT(o, so, pair), *P = p + pair * T * S;
+        int64_t first = AT(0, sm, pair);
         for (int64_t t = 0; t < T; t += TILE) {
             int64_t n = MIN(TILE, T - t), keys = causal ? MAX(0, MIN(S, t + n + offset)) : S;
             gemm(0, 1, n, keys, D, 1.f, Q + t * sq.t, sq.t, K, sk.t, 0.f, P + t * S, S);
             for (int64_t r = t; r < t + n; r++) {
-                int64_t seen = causal ? MAX(0, MIN(S, r + 1 + offset)) : S;
-                softmax_row(P + r * S, seen, scale);
-                memset(P + r * S + seen, 0, (S - seen) * sizeof(float));
+                int64_t seen = causal ? MAX(0, MIN(S, r + 1 + offset)) : S, place = first + r * sm.t;
+                float *RESTRICT s = P + r * S;
+                if (kind == BOOL_MASK) for (int64_t j = 0; j < seen; j++) s[j] = ((const uint8_t *)mask)[place + j * sm.s] ? s[j] : -INFINITY;
+                if (kind == FLOAT_MASK) for (int64_t j = 0; j < seen; j++) {
+                    float m = ((const float *)mask)[place + j * sm.s];
+                    s[j] = m == -INFINITY ? m : s[j] * scale + m;
+                }
+                softmax_row(s, seen, kind == FLOAT_MASK ? 1.f : scale);
+                memset(s + seen, 0, (S - seen) * sizeof(float));
             }
             if (keys) gemm(0, 0, n, E, keys, 1.f, P + t * S, S, V, sv.t, 0.f, O + t * so.t, so.t);
             if (keys && all_finite(O + t * so.t, n, E, so.t)) continue;
-            for (int64_t r = t; r < t + n; r++) attention_row(P + r * S, V, sv.t, O + r * so.t, causal ? MAX(0, MIN(S, r + 1 + offset)) : S, E);
+            for (int64_t r = t; r < t + n; r++)
+                attention_row(P + r * S, V, sv.t, O + r * so.t, causal ? MAX(0, MIN(S, r + 1 + offset)) : S, E, kind, mask, first + r * sm.t, sm.s);
         }
     }
 }
 
 BODY attention_grad_pairs(const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
-                          const float *p, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv, float *scratch, int64_t H, int64_t T,
-                          int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
+                          const float *p, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv, float *scratch, int64_t n1, int64_t n2,
+                          int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
     for (int64_t pair = lo; pair < hi; pair++) {
-        int64_t b = pair / H, h = pair % H, last = causal ? MAX(0, MIN(S, T + offset)) : S;
-        const float *G = g + b * sg.b + h * sg.h, *Q = q + b * sq.b + h * sq.h, *K = k + b * sk.b + h * sk.h, *V = v + b * sv.b + h * sv.h;
-        const float *P = p + pair * T * S;
-        float *GQ = gq + b * tq.b + h * tq.h, *GK = gk + b * tk.b + h * tk.h, *GV = gv + b * tv.b + h * tv.h;
+        int64_t last = causal ? MAX(0, MIN(S, T + offset)) : S;
+        const float *G = AT(g, sg, pair), *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair), *P = p + pair * T * S;
+        float *GQ = AT(gq, tq, pair), *GK = AT(gk, tk, pair), *GV = AT(gv, tv, pair);
         for (int64_t r = last; r < S; r++) memset(GK + r * tk.t, 0, D * sizeof(float)), memset(GV + r * tv.t, 0, E * sizeof(float));
         /* The last tile sees the most keys: it writes, the others add. */
         for (int64_t t = (T - 1) / TILE * TILE; t >= 0; t -= TILE) {

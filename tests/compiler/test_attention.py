@@ -1,0 +1,143 @@
+"""Attention of all kinds, rotary positions and RMSNorm in C: eager's numbers, and nothing through numpy."""
+
+import numpy as np
+import pytest
+
+import minigrad
+from minigrad import Tensor, ops
+from minigrad.compiler import jit
+from minigrad.nn import MultiHeadAttention, TransformerBlock
+from minigrad.optim import SGD
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+def tensor(*shape, seed=0):
+    return Tensor(np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32))
+
+
+def compiled(step, *inputs, through=()):
+    """The outputs of the compiled step on its third call, beside eager's; both as lists of arrays."""
+    wanted = [t.numpy() for t in step(*inputs)]
+    jitted = jit(step, backend="c")
+    for _ in range(3):
+        got = [t.numpy() for t in jitted(*inputs)]
+    passed = [row.split()[2] for row in jitted.explain().splitlines() if row.startswith("through numpy")]
+    assert sorted(set(passed)) == sorted(through)
+    return got, wanted
+
+
+def check(got, wanted, budget=256):
+    for g, w in zip(got, wanted, strict=True):
+        assert np.array_equal(np.isfinite(g), np.isfinite(w))
+        finite = np.isfinite(w)
+        assert np.abs(g - w)[finite].max(initial=0) <= budget * EPS * max(np.abs(w)[finite].max(initial=0), 1e-3)
+
+
+def masks(B, H, T, S):
+    rng = np.random.default_rng(5)
+    square = rng.random((T, S)) < 0.7
+    square[3] = False  # a query that sees nothing
+    bias = rng.normal(size=(H, T, S)).astype(np.float32)
+    bias[rng.random(bias.shape) < 0.3] = -np.inf
+    padding = np.arange(S) < np.array([S, S // 2])[:, None, None, None]
+    return {"square": square, "padding": padding, "whole": rng.random((B, H, T, S)) < 0.5, "bias": bias, "row": np.zeros(S, np.float32)}
+
+
+@pytest.mark.parametrize("offset", [None, 2])
+@pytest.mark.parametrize("kind", ["square", "padding", "whole", "bias", "row"])
+def test_masked_attention_and_its_gradients_are_eager(kind, offset):
+    B, H, T, S, D = 2, 3, 70, 72, 5
+    mask = Tensor(masks(B, H, T, S)[kind])
+
+    def step(q, k, v, g):
+        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+        out = ops.attention(q, k, v, mask, scale=0.4, offset=offset)[0]
+        return out.detach(), *out.gradient(q, k, v, gradient=g)
+
+    check(*compiled(step, tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)))
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_what_stands_behind_a_mask_has_no_influence(kind):
+    seen = np.array([True] * 6 + [False] * 4)
+    mask = Tensor(seen) if kind == "bool" else Tensor(np.where(seen, 0, -np.inf).astype(np.float32))
+    q, k, v = tensor(1, 2, 7, 4), tensor(1, 2, 10, 4, seed=1), tensor(1, 2, 10, 4, seed=2)
+    clean = ops.attention(q, k[:, :, :6], v[:, :, :6], scale=0.5)[0].numpy()
+    k.data[:, :, 6:], v.data[:, :, 6:] = np.nan, np.inf
+    (got,), _ = compiled(lambda q, k, v: (ops.attention(q, k, v, mask, scale=0.5)[0],), q, k, v)
+    check([got], [clean])
+
+
+def test_the_gradient_of_a_learned_bias_goes_through_numpy():
+    bias = Tensor(np.zeros((3, 6, 6), np.float32), requires_grad=True)
+
+    def step(q, k, v):
+        out = ops.attention(q, k, v, bias, scale=0.5)[0]
+        return out.gradient(bias, gradient=Tensor(np.ones((2, 3, 6, 4), np.float32)))
+
+    inputs = [tensor(2, 3, 6, 4, seed=i) for i in range(3)]
+    check(*compiled(step, *inputs, through=["attention_grad"]))
+
+
+def test_heads_that_share_keys_are_eager():
+    layer = MultiHeadAttention(24, 6, n_kv_head=2)
+    seen = Tensor(np.arange(9) < 7)
+
+    def step(x):
+        layer.zero_grad()
+        y = layer(x, mask=seen)
+        y.square().sum().backward()
+        return (y, *(p.grad for p in layer.parameters()))
+
+    check(*compiled(step, tensor(3, 9, 24)))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("half", [4, 2])
+def test_rotary_positions_are_eager(interleaved, half):
+    def step(x, cos, sin):
+        x = x.permute(0, 2, 1, 3).detach().requires_grad_()
+        y = ops.rope(x, cos, sin, interleaved=interleaved)
+        return y.detach(), *y.gradient(x, gradient=y.detach())
+
+    check(*compiled(step, tensor(2, 5, 3, 8), tensor(2, 1, 5, half), tensor(2, 1, 5, half, seed=1)), budget=4)
+
+
+@pytest.mark.parametrize("rows", [1, 32, 45])
+def test_rms_norm_and_its_gradient_are_eager(rows):
+    def step(x, weight, g):
+        x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+        y = ops.rms_norm(x, weight, eps=1e-5)[0]
+        plain = ops.rms_norm(x, None, eps=1e-5)[0]
+        return y.detach(), plain.detach(), *(y + plain).gradient(x, weight, gradient=g)
+
+    check(*compiled(step, tensor(rows, 19), tensor(19), tensor(rows, 19, seed=1)))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 4, 5)])
+def test_sums_over_axes_in_the_middle_are_eager(shape):
+    check(*compiled(lambda x: (x.sum(axis=1), x.sum(axis=tuple(range(1, len(shape) - 1)), keepdim=True)), tensor(*shape)), budget=8)
+
+
+def test_a_llama_type_block_trains_all_in_c():
+    def train(backend):
+        minigrad.manual_seed(0)
+        block = TransformerBlock(24, 4, norm="rms", mlp="swiglu", bias=False, rope="half", n_kv_head=2, qk_norm=True)
+        optimizer = SGD(block.parameters(), lr=0.1)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = block(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = step if backend is None else jit(step, backend=backend)
+        losses = [float(run(tensor(2, 11, 24, seed=i))) for i in range(6)]
+        return losses, "" if backend is None else run.explain()
+
+    (eager, _), (replayed, _), (in_c, explained) = train(None), train("numpy"), train("c")
+    assert replayed == eager
+    assert np.allclose(in_c, eager, rtol=64 * EPS)
+    assert "through numpy" not in explained
