@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from minigrad import dtypes
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, FormatError, MinigradError
 from minigrad.files import layout
-from minigrad.files.convert import ENDINGS, convert, ending_of, load_any, peek_any
+from minigrad.files.convert import ENDINGS, convert, ending_of, load_all, load_any, peek_any
 from minigrad.files.layout import FileInfo
+from minigrad.files.opening import within_memory
 from minigrad.files.reader import read, verify
 
 Print = Callable[[str], None]
@@ -35,25 +37,31 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
     """Print what a file holds: names, dtypes, shapes, bytes, meta, SHA-256."""
-    info = peek_any(args.file)
-    arrays = _every_array(args.file) if args.stats else None
+    with within_memory("inspect", args.file):
+        info = peek_any(args.file)
+        lines = _tensor_table(info, _every_array(args.file) if args.stats else None)
+    for line in lines:
+        show(line)
+    for alias, target in info.aliases.items():
+        show(f"{printable(alias)} is tied to {printable(target)}")
+    for line in _summary(info, verified=args.stats):
+        show(line)
+    return 0
+
+
+def _tensor_table(info: FileInfo, arrays: dict[str, Array] | None) -> list[str]:
+    """A line per tensor; with statistics, if there are arrays."""
     rows = [("name", "dtype", "shape", "bytes") + (("min", "max", "mean", "NaN") if arrays is not None else ())]
     for tensor in info.tensors:
         shape = "×".join(map(str, tensor.shape)) or "scalar"
         row = (printable(tensor.name), tensor.dtype, shape, f"{tensor.nbytes:,}")
         rows.append(row + (_statistics(arrays[tensor.name]) if arrays is not None else ()))
-    for line in _table(rows, left=3):
-        show(line)
-    for alias, target in info.aliases.items():
-        show(f"{printable(alias)} is tied to {printable(target)}")
-    for line in _summary(info):
-        show(line)
-    return 0
+    return _table(rows, left=3)
 
 
 def _every_array(path: str) -> dict[str, Array]:
     """Of a checkpoint, the arrays of the training state too."""
-    return read(path, None, call="inspect")[0] if ending_of(path) == ".mgrd" else load_any(path)
+    return read(path, None, verify=True, call="inspect")[0] if ending_of(path) == ".mgrd" else load_any(path)
 
 
 def _statistics(array: Array) -> tuple[str, str, str, str]:
@@ -69,8 +77,8 @@ def _statistics(array: Array) -> tuple[str, str, str, str]:
     return f"{good.min():.6g}", f"{good.max():.6g}", f"{mean:.6g}", f"{nans:,}"
 
 
-def _summary(info: FileInfo) -> Iterator[str]:
-    elements = sum(int(np.prod(t.shape, dtype=np.int64)) for t in info.tensors)
+def _summary(info: FileInfo, verified: bool) -> Iterator[str]:
+    elements = sum(math.prod(t.shape) for t in info.tensors)
     version = f", format {info.version[0]}.{info.version[1]}" if info.version != (0, 0) else ""
     yield f"{len(info.tensors)} tensors, {elements:,} elements; {info.kind}{version}; {info.size:,} bytes"
     for key, value in info.meta.items():
@@ -78,7 +86,7 @@ def _summary(info: FileInfo) -> Iterator[str]:
     for key, value in (info.state or {}).items():
         yield f"state.{printable(key)}: {_short(value)}"
     if info.sha256:
-        yield f"SHA-256 {info.sha256}"
+        yield f"SHA-256 {info.sha256}" + ("" if verified else " (as the file states it; `minigrad verify` checks it)")
 
 
 def printable(text: str) -> str:
@@ -150,20 +158,43 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
 
 
 def run_diff(args: argparse.Namespace, show: Print = print) -> int:
-    """Print how the weights and meta of two files differ; exit code 0 if they do not, else 1."""
-    a, b = load_any(args.a), load_any(args.b)
-    lines = [f"only in {printable(args.a)}: {printable(name)}" for name in sorted(a.keys() - b.keys())]
-    lines += [f"only in {printable(args.b)}: {printable(name)}" for name in sorted(b.keys() - a.keys())]
-    for name in sorted(a.keys() & b.keys()):
-        if difference := _difference(a[name], b[name]):
-            lines.append(f"{printable(name)}: {difference}")
-    for key in sorted(a.meta.keys() | b.meta.keys()):
-        left, right = (_short(m.meta[key], 60) if key in m.meta else "(not there)" for m in (a, b))
-        if left != right:
-            lines.append(f"meta.{printable(key)}: {left} against {right}")
+    """Print how two files differ: tensors, meta, ties, and the state where both are checkpoints; exit code 0 if they do not, else 1."""
+    paths = [args.a, args.b]
+    with within_memory("diff", " and ".join(paths)):
+        checkpoints = all(ending_of(path) == ".mgrd" and peek_any(path).kind == "checkpoint" for path in paths)
+        a, b = ((load_all if checkpoints else load_any)(path) for path in paths)
+        lines = [f"only in {printable(args.a)}: {printable(name)}" for name in sorted(a.keys() - b.keys())]
+        lines += [f"only in {printable(args.b)}: {printable(name)}" for name in sorted(b.keys() - a.keys())]
+        for name in sorted(a.keys() & b.keys()):
+            if difference := _difference(a[name], b[name]):
+                lines.append(f"{printable(name)}: {difference}")
+    if all(ending_of(path) == ".mgrd" for path in paths):  # the others know no ties
+        for here, one, other in [(args.a, a, b), (args.b, b, a)]:
+            lines += [f"tied only in {printable(here)}: {printable(name)} to {printable(target)}"
+                      for name, target in one.info.aliases.items() if name in one and other.info.aliases.get(name) != target]  # fmt: skip
+    lines += _unlike("meta", a.meta, b.meta)
+    lines += _unlike("state", a.info.state, b.info.state) if checkpoints else []
     for line in lines or [f"no difference: {len(a)} tensors, equal to the bit"]:
         show(line)
     return 1 if lines else 0
+
+
+def _unlike(where: str, a: Any, b: Any) -> Iterator[str]:
+    """The places at which two trees of plain values differ, each with what stands there. 1, 1.0 and True are not equal; NaN is NaN."""
+    if type(a) is type(b) is dict:
+        for key in sorted(a.keys() | b.keys()):
+            place = f"{where}.{printable(key)}"
+            if key not in a or key not in b:
+                said = [_short(side[key], 60) if key in side else "(not there)" for side in (a, b)]
+                yield f"{place}: {said[0]} against {said[1]}"
+            else:
+                yield from _unlike(place, a[key], b[key])
+    elif type(a) is type(b) is list and len(a) == len(b):
+        for i, (left, right) in enumerate(zip(a, b, strict=True)):
+            yield from _unlike(f"{where}[{i}]", left, right)
+    elif type(a) is not type(b) or repr(a) != repr(b):
+        said = [_short(side, 60) for side in (a, b)]
+        yield f"{where}: {said[0]} against {said[1]}" + (" (further on)" if said[0] == said[1] else "")
 
 
 def _difference(a: Array, b: Array) -> str:
@@ -175,11 +206,17 @@ def _difference(a: Array, b: Array) -> str:
     unlike = (left != right).reshape(-1, a.dtype.itemsize).any(axis=1)
     if not unlike.any():
         return ""
-    wide = [dtypes.cast(x, dtypes.computing(x.dtype)).reshape(-1)[unlike].astype(np.float64) for x in (a, b)]
+    values = [dtypes.cast(x, dtypes.computing(x.dtype)).reshape(-1)[unlike] for x in (a, b)]
+    return f"{int(unlike.sum()):,} of {a.size:,} elements differ, by {_largest_distance(*values)} at most"
+
+
+def _largest_distance(a: Array, b: Array) -> str:
+    if a.dtype.kind in "iu":
+        # The distance of two 64-bit integers fits 64 bits without a sign; wrapped subtraction of the smaller one gives it.
+        return f"{int((np.maximum(a, b).astype(np.uint64) - np.minimum(a, b).astype(np.uint64)).max()):,}"
     with np.errstate(all="ignore"):
-        distance = np.abs(wide[0] - wide[1])
-    largest = f"{np.nanmax(distance):.3g}" if not np.isnan(distance).all() else "NaN"
-    return f"{int(unlike.sum()):,} of {a.size:,} elements differ, by {largest} at most"
+        distance = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    return f"{np.nanmax(distance):.3g}" if not np.isnan(distance).all() else "NaN"
 
 
 # ---- convert -----------------------------------------------------------------------------------------------------
@@ -193,7 +230,8 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
 
 def run_convert(args: argparse.Namespace, show: Print = print) -> int:
     """Write the weights of one file in another format."""
-    content = convert(args.source, args.target)
+    with within_memory("convert", args.source):
+        content = convert(args.source, args.target)
     lost = " (an npz archive has no room for the meta)" if ending_of(args.target) == ".npz" and content.meta else ""
     show(f"{len(content)} tensors, {sum(a.nbytes for a in content.values()):,} bytes -> {printable(args.target)}{lost}")
     return 0

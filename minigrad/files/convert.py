@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from minigrad.errors import ConfigError
+from minigrad.files import layout
 from minigrad.files.durable import Path
-from minigrad.files.header import ARRAY_PREFIX
+from minigrad.files.header import ARRAY_PREFIX, Refusal, check_tree
 from minigrad.files.layout import FileInfo
 from minigrad.files.npz import load_npz, save_npz
 from minigrad.files.reader import StateDict, peek, read
@@ -30,19 +31,22 @@ def ending_of(path: Path) -> str:
     return ending
 
 
-def load_any(path: Path) -> StateDict:
-    """The weights of a file of any of the formats, by its ending; of a checkpoint, the weights without the training
-    State.
-    """
+def load_all(path: Path) -> StateDict:
+    """Every array of a file of any of the formats, by its ending; of a checkpoint, those of the training state too."""
     ending = ending_of(path)
     if ending == ".npz":
         return load_npz(path)
     if ending == ".safetensors":
         found = load_safetensors(path)
         return StateDict(found, _with_own_meta(found.info))
-    names = None
-    if (info := peek(path)).kind == "checkpoint":
-        names = [name for name in info.names if not name.startswith(ARRAY_PREFIX)]
+    return StateDict(*read(path, None, call="load"))
+
+
+def load_any(path: Path) -> StateDict:
+    """The weights of a file of any of the formats, by its ending; of a checkpoint, without the training state."""
+    if ending_of(path) != ".mgrd" or (info := peek(path)).kind != "checkpoint":
+        return load_all(path)
+    names = [name for name in info.names if not name.startswith(ARRAY_PREFIX)]
     return StateDict(*read(path, None, names=names, call="load"))
 
 
@@ -84,6 +88,9 @@ def _with_own_meta(info: FileInfo) -> FileInfo:
         return info
     try:
         found = json.loads(info.meta[_META])
-    except (ValueError, RecursionError):
+        if not isinstance(found, dict):
+            return info
+        check_tree("meta", found, layout.MAX_META_DEPTH)
+    except (ValueError, RecursionError, Refusal):
         return info
-    return replace(info, meta=found) if isinstance(found, dict) else info
+    return replace(info, meta=found)

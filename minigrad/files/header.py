@@ -169,9 +169,9 @@ def check(header: dict[str, Any], version: tuple[int, int]) -> None:
     _check_aliases(header["aliases"], names)
     if len(entries) + len(header["aliases"]) > layout.MAX_TENSORS:
         raise Refusal("tensor-count", f"more than {layout.MAX_TENSORS} tensors", wanted=layout.MAX_TENSORS)
-    _check_tree("meta", _typed("meta", header["meta"], dict), layout.MAX_META_DEPTH)
+    check_tree("meta", _typed("meta", header["meta"], dict), layout.MAX_META_DEPTH)
     if header["kind"] == "checkpoint":
-        _check_tree("state", _typed("state", header["state"], dict), layout.MAX_STATE_DEPTH, with_bytes=True)
+        check_tree("state", _typed("state", header["state"], dict), layout.MAX_STATE_DEPTH, with_bytes=True)
         _check_references(header["state"], [*names, *header["aliases"]])
 
 
@@ -292,7 +292,7 @@ def _check_aliases(aliases: Any, names: list[str]) -> None:
             raise Refusal("alias-order", f"of the tied names {shortened(alias)} and {shortened(target)} the first is stored", alias)
 
 
-def _check_tree(where: str, tree: dict[str, Any], depth: int, with_bytes: bool = False) -> None:
+def check_tree(where: str, tree: dict[str, Any], depth: int, with_bytes: bool = False) -> None:
     """Plain values only, int64, at most `depth` levels. Level by level, since there can be a million values."""
     level: list[Any] = [tree]
     allowed = _LEAVES | {dict, list} | ({bytes} if with_bytes else set())

@@ -9,6 +9,7 @@ import contextlib
 import io
 import math
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -17,14 +18,18 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array
+from minigrad.errors import MinigradError
 from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path, write_durably
-from minigrad.files.header import Refusal
+from minigrad.files.header import Refusal, shortened
 from minigrad.files.layout import FileInfo, TensorInfo
-from minigrad.files.opening import OpenFile
+from minigrad.files.opening import CHUNK, OpenFile, within_memory
 from minigrad.files.reader import StateDict, check_bool, select
-from minigrad.files.writer import as_array
+from minigrad.files.writer import checked_arrays
 
+# A compressed archive may be this many times larger in memory, plus a little: zlib itself would let a file grow a thousandfold.
+_MAX_RATIO, _SMALL = 32, 1 << 20
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy writes no others
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # equal content, equal bytes
 _HEADS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -36,11 +41,12 @@ def load_npz(path: Path, *, names: Iterable[str] | None = None) -> StateDict:
     the file.
     """
     call = "load_npz"
-    with contextlib.closing(OpenFile(path, call)) as file:
+    with within_memory(call, path), contextlib.closing(OpenFile(path, call)) as file:
         _check_head(file)
+        _check_directory(file)
         content = os.fdopen(os.dup(file.fd), "rb")
         with _reading(file), content, zipfile.ZipFile(content) as archive:
-            members = _members(archive)
+            members = _members(archive, file.size)
             wanted = select(sorted(members), names, file)
             found = {name: _read(file, archive, members[name]) for name in wanted}
         file.check_unchanged()
@@ -51,15 +57,17 @@ def load_npz(path: Path, *, names: Iterable[str] | None = None) -> StateDict:
 def save_npz(path: Path, state_dict: Mapping[str, Any]) -> None:
     """Write named arrays to an uncompressed .npz archive, durably.
 
-    Tied names are written each in full; there is no meta.
+    Tied names are written each in full; there is no meta. Raises DTypeError, FormatError and SaveError like
+    `minigrad.files.save`.
     """
+    call = "save_npz"
+    arrays = checked_arrays(path, state_dict, call, layout.MAX_PAYLOAD)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", allowZip64=True) as archive:
-        for name in sorted(state_dict):
+        for name in sorted(arrays):
             with archive.open(zipfile.ZipInfo(f"{name}.npy", _EARLIEST), "w", force_zip64=True) as member:
-                array = layout.stored(as_array(name, state_dict[name], "save_npz"))
-                np.lib.format.write_array(member, array, allow_pickle=False)
-    write_durably(path, [content.getbuffer()], nbytes=len(content.getbuffer()), call="save_npz")
+                np.lib.format.write_array(member, arrays[name], allow_pickle=False)
+    write_durably(path, [content.getbuffer()], nbytes=len(content.getbuffer()), call=call)
 
 
 def _check_head(file: OpenFile) -> None:
@@ -71,6 +79,19 @@ def _check_head(file: OpenFile) -> None:
         file.refuse(code, words)
 
 
+def _check_directory(file: OpenFile) -> None:
+    """The directory at the end is of a size that zipfile may be let read: it takes every entry into memory."""
+    tail = file.some_at(max(0, file.size - 98), 98)  # a zip64 record of 56 bytes, its locator of 20, the end record of 22
+    end = tail[-22:]
+    good = len(end) == 22 and end[:4] == b"PK\x05\x06" and end[20:] == b"\0\0"
+    file.check(good, "zip", "the archive is damaged, cut, or has a comment at its end")
+    nbytes = int.from_bytes(end[12:16], "little")
+    if tail[-42:-38] == b"PK\x06\x07":
+        nbytes = max(nbytes, int.from_bytes(tail[-58:-50], "little"))
+    said = f"a directory of {nbytes:,} bytes; {layout.MAX_HEADER:,} is the limit"
+    file.check(nbytes <= layout.MAX_HEADER, "header-limit", said, nbytes, layout.MAX_HEADER)
+
+
 @contextlib.contextmanager
 def _reading(file: OpenFile) -> Any:
     """Turn what zipfile and numpy raise over a malformed archive into FormatError."""
@@ -78,22 +99,33 @@ def _reading(file: OpenFile) -> Any:
         yield
     except Refusal as refusal:
         raise refusal.at(file.call, file.path) from None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except MinigradError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError) as error:
         raise Refusal("zip", f"the archive is damaged: {error}").at(file.call, file.path) from None
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The members by the names of their arrays, when all that can be told before reading them is as it should be."""
+    if len(archive.infolist()) > layout.MAX_TENSORS:
+        raise Refusal("tensor-count", f"{len(archive.infolist()):,} members; {layout.MAX_TENSORS:,} is the limit")
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")
         if name == member.filename:
-            raise Refusal("zip-member", f"the member {name!r} is no .npy file; is this an npz archive?", name)
+            raise Refusal("zip-member", f"the member {shortened(name)} is no .npy file; is this an npz archive?", name)
         headers.check_name(name)
         if name in members:
-            raise Refusal("name-twice", f"the name {name!r} stands twice in the archive", name)
+            raise Refusal("name-twice", f"the name {shortened(name)} stands twice in the archive", name)
+        if member.compress_type not in _COMPRESSIONS:
+            raise Refusal("zip-compression", f"{shortened(name)} is compressed in a way that numpy never writes")
         if member.file_size > layout.MAX_PAYLOAD:
-            raise Refusal("payload-limit", f"{name!r} has {member.file_size:,} bytes", member.file_size)
+            raise Refusal("payload-limit", f"{shortened(name)} has {member.file_size:,} bytes", member.file_size)
         members[name] = member
+    total, most = sum(member.file_size for member in members.values()), _MAX_RATIO * size + _SMALL
+    if total > most:
+        problem = f"{size:,} bytes that would become {total:,}, more than {_MAX_RATIO} times as many; save it with numpy.savez"
+        raise Refusal("zip-bomb", problem, total, most)
     return members
 
 
@@ -103,15 +135,18 @@ def _read(file: OpenFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
         shape, fortran, dtype = _head(name, content)
         headers.check_shape(name, list(shape))
         if dtype.newbyteorder("=") not in layout.DTYPE_NAMES:
-            raise Refusal(
-                "dtype", f"{name!r} has dtype {dtype}; minigrad never unpickles", str(dtype), list(layout.DTYPES)
-            )
+            raise Refusal("dtype", f"{shortened(name)} has dtype {shortened(str(dtype))}; minigrad never unpickles", str(dtype),
+                          list(layout.DTYPES))  # fmt: skip
         nbytes = math.prod(shape) * dtype.itemsize
         if content.tell() + nbytes != member.file_size:
-            raise Refusal("nbytes", f"{name!r} holds {member.file_size - content.tell()} bytes instead of {nbytes}")
-        payload = np.frombuffer(bytearray(content.read(nbytes)), np.uint8)
-        if content.read(1) or len(payload) != nbytes:  # reading to the end makes zipfile compare the crc32
-            raise Refusal("nbytes", f"{name!r} does not hold the {nbytes} bytes that it says")
+            held = member.file_size - content.tell()
+            raise Refusal("nbytes", f"{shortened(name)} holds {held} bytes instead of {nbytes}")
+        payload, done = np.empty(nbytes, np.uint8), 0
+        while part := content.read(min(CHUNK, nbytes - done)):
+            payload[done : done + len(part)] = np.frombuffer(part, np.uint8)
+            done += len(part)
+        if content.read(1) or done != nbytes:  # reading to the end makes zipfile compare the crc32
+            raise Refusal("nbytes", f"{shortened(name)} does not hold the {nbytes} bytes that it says")
     native = dtype.newbyteorder("=")
     check_bool(file, TensorInfo(name, layout.DTYPE_NAMES[native], shape, 0, nbytes, 0), payload)
     array: Array = payload.view(dtype).astype(native, copy=False)
@@ -124,7 +159,7 @@ def _head(name: str, content: Any) -> Any:
         if version not in _HEADS:
             raise Refusal("version-unknown", f"{name!r} is in npy version {version}", version, list(_HEADS))
         return _HEADS[version](content)
-    except (Refusal, zipfile.BadZipFile, zlib.error):
+    except (Refusal, zipfile.BadZipFile, zlib.error, MemoryError):
         raise
     except Exception as error:  # numpy parses the header as Python text, and lets whatever its tokenizer raises through
-        raise Refusal("npy", f"{name!r} is no npy file: {error}") from None
+        raise Refusal("npy", f"{shortened(name)} is no npy file: {shortened(str(error))}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
@@ -68,6 +69,16 @@ class OpenFile:
         now = os.fstat(self.fd)
         same = (now.st_size, now.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
         self.check(same, "changed-while-loading", "the file was written to while it was read; load it again")
+
+
+@contextlib.contextmanager
+def within_memory(call: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn a MemoryError of the block into a FormatError: a sparse file can be larger than any machine."""
+    try:
+        yield
+    except MemoryError:
+        problem = f"{os.fsdecode(path)}: what it holds does not fit into the memory of this machine"
+        raise FormatError(call, problem, code="memory", hint="load some names= of it, or with mmap=True") from None
 
 
 def open_regular(path: str, call: str) -> int:

@@ -25,7 +25,7 @@ from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path
 from minigrad.files.header import Refusal
 from minigrad.files.layout import FileInfo, TensorInfo
-from minigrad.files.opening import CHUNK, OpenFile, unreadable
+from minigrad.files.opening import CHUNK, OpenFile, unreadable, within_memory
 
 _THREADED = 4 << 20
 
@@ -72,7 +72,7 @@ def load(
 
 def peek(path: Path) -> FileInfo:
     """Read the header only: kind, meta, and the table of tensors. Damage to the payloads is not seen."""
-    with contextlib.closing(_File(path, "peek", verify_up_to=0)) as file:
+    with within_memory("peek", path), contextlib.closing(_File(path, "peek", verify_up_to=0)) as file:
         return file.info
 
 
@@ -84,7 +84,7 @@ def read(
     most = layout.VERIFIED_BY_DEFAULT if names is None and not mmap else 0
     if verify is not None or sha256 is not None:
         most = sys.maxsize if verify or sha256 is not None else 0
-    with contextlib.closing(_File(path, call, verify_up_to=most)) as file:
+    with within_memory(call, path), contextlib.closing(_File(path, call, verify_up_to=most)) as file:
         if kind is not None:
             file.expect_kind(kind)
         if sha256 is not None:
@@ -104,7 +104,7 @@ def read(
 
 def verify(path: Path) -> FileInfo:
     """Check a file of either kind down to its last byte, SHA-256 and all, one tensor at a time; raises what `load` raises."""
-    with contextlib.closing(_File(path, "verify", verify_up_to=sys.maxsize)) as file:
+    with within_memory("verify", path), contextlib.closing(_File(path, "verify", verify_up_to=sys.maxsize)) as file:
         with file.verifying():
             file.check_pads()
             for tensor in file.info.tensors:

@@ -21,11 +21,11 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path, write_durably
-from minigrad.files.header import Refusal
+from minigrad.files.header import Refusal, shortened
 from minigrad.files.layout import DTYPES, FileInfo, TensorInfo
-from minigrad.files.opening import OpenFile
+from minigrad.files.opening import OpenFile, within_memory
 from minigrad.files.reader import StateDict, check_bool, select
-from minigrad.files.writer import as_array
+from minigrad.files.writer import checked_arrays
 
 MAX_HEADER = 16 << 20
 _METADATA = "__metadata__"
@@ -39,7 +39,8 @@ def load_safetensors(path: Path, *, names: Iterable[str] | None = None) -> State
     names: only these. Raises FormatError with a `code`, MissingFileError, or StateDictError for names that are not in
     the file.
     """
-    with contextlib.closing(OpenFile(path, "load_safetensors")) as file:
+    call = "load_safetensors"
+    with within_memory(call, path), contextlib.closing(OpenFile(path, call)) as file:
         info = _read_info(file)
         wanted = set(select(info.names, names, file))
         arrays = {t.name: _read(file, t) for t in info.tensors if t.name in wanted}
@@ -59,19 +60,14 @@ def save_safetensors(path: Path, state_dict: Mapping[str, Any], *, meta: Mapping
     meta: text -> text. Raises DTypeError, FormatError and SaveError like `minigrad.files.save`.
     """
     call = "save_safetensors"
+    found = list(checked_arrays(path, state_dict, call).items())
+    found.sort(key=lambda pair: (_ORDER.index(_dtype_name(pair[1])), pair[0]))
     try:
-        for key, value in (meta or {}).items():
-            if type(key) is not str or type(value) is not str:
-                raise Refusal(
-                    "meta-type", f"safetensors metadata is text: {key!r} is {value!r}", type(value).__name__, "str"
-                )
         for name in state_dict:
             _check_name(name)
+        raw = _pack_header(found, _check_meta(dict(meta or {})))
     except Refusal as refusal:
         raise refusal.at(call, os.fsdecode(path)) from None
-    found = [(name, layout.stored(as_array(name, state_dict[name], call))) for name in state_dict]
-    found.sort(key=lambda pair: (_ORDER.index(_dtype_name(pair[1])), pair[0]))
-    raw = _pack_header(found, meta)
     pieces: list[bytes | memoryview] = [raw, *(layout.as_bytes(array) for _, array in found)]
     write_durably(path, pieces, nbytes=sum(map(len, pieces)), call=call)
 
@@ -88,6 +84,8 @@ def _pack_header(found: list[tuple[str, Array]], meta: Mapping[str, str] | None)
         header[name] = {"dtype": _dtype_name(array).upper(), "shape": list(array.shape), "data_offsets": offsets}
     raw = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
+    if len(raw) > MAX_HEADER:
+        raise Refusal("header-limit", f"the header would have {len(raw):,} bytes; {MAX_HEADER:,} is the limit")
     return len(raw).to_bytes(8, "little") + raw
 
 
@@ -158,6 +156,8 @@ def _decode(raw: bytes) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int:
+    if text == "-0":
+        _no_number(text)
     if len(text) > 19:
         raise Refusal("int64", f"the header holds a number of {len(text)} digits")
     return int(text)
@@ -168,8 +168,10 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _check_meta(meta: Any) -> dict[str, str]:
-    if type(meta) is not dict or not all(type(value) is str for value in meta.values()):
+    if type(meta) is not dict or not all(type(key) is type(value) is str for key, value in meta.items()):
         raise Refusal("meta-type", f"{_METADATA} is not a map of text to text")
+    if any("\ud800" <= c <= "\udfff" for pair in meta.items() for text in pair if not text.isascii() for c in text):
+        raise Refusal("meta-surrogate", f"{_METADATA} holds half a surrogate pair")
     return meta
 
 
@@ -202,7 +204,7 @@ def _entry(name: str, fields: Any, base: int) -> TensorInfo:
     if type(dtype) is not str or not dtype.isupper() or dtype.lower() not in DTYPES:
         raise Refusal(
             "dtype",
-            f"tensor {name!r} has the dtype {dtype!r}, which minigrad has not",
+            f"tensor {name!r} has the dtype {shortened(dtype)}, which minigrad has not",
             dtype,
             [d.upper() for d in DTYPES],
         )

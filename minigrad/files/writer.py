@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -83,6 +84,23 @@ def as_array(name: str, value: Any, call: str) -> Array:
         problem = f"{name!r} has dtype {array.dtype}, which no file holds"
         raise DTypeError(call, problem, got=array.dtype, wanted=list(layout.DTYPES), hint=hint)
     return array
+
+
+def checked_arrays(path: Path, state_dict: Mapping[str, Any], call: str, largest: int = sys.maxsize) -> dict[str, Array]:
+    """The arrays to store in a file of another format, by name, within the limits that the readers hold."""
+    try:
+        if len(state_dict) > layout.MAX_TENSORS:
+            raise Refusal("tensor-count", f"{len(state_dict):,} tensors; {layout.MAX_TENSORS:,} is the limit")
+        for name in state_dict:
+            headers.check_name(name)
+        arrays = {name: layout.stored(as_array(name, state_dict[name], call)) for name in state_dict}
+        for name, array in arrays.items():
+            headers.check_shape(name, list(array.shape))
+            if array.nbytes > largest:
+                raise Refusal("payload-limit", f"{name!r} has {array.nbytes:,} bytes; {largest:,} is the limit")
+    except Refusal as refusal:
+        raise refusal.at(call, os.fsdecode(path)) from None
+    return arrays
 
 
 def plain(value: Any, where: str, depth: int = 0) -> Any:

@@ -1,15 +1,19 @@
 """Small files that would cost much time or memory, if the readers let them."""
 
 import contextlib
+import io
 import time
 import tracemalloc
+import zipfile
 
 import msgpack
+import numpy as np
 import pytest
 from forging import entry, forge, header
 
 from minigrad.errors import FormatError
 from minigrad.files import load, load_checkpoint, peek
+from minigrad.files.npz import load_npz
 
 
 def cost(content, tmp_path, read=load):
@@ -65,3 +69,52 @@ def test_an_error_line_is_short_however_long_the_field(change, tmp_path):
     with pytest.raises(FormatError) as caught:
         load(path)
     assert len(caught.value.problem) < 400 + len(str(path))
+
+
+def npz(members, compression=zipfile.ZIP_STORED, comment=b""):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        archive.comment = comment
+        for name, data in members:
+            archive.writestr(zipfile.ZipInfo(name), data, compress_type=compression)
+    return content.getvalue()
+
+
+def npy(array):
+    content = io.BytesIO()
+    np.lib.format.write_array(content, array)
+    return content.getvalue()
+
+
+NPZ_BOMBS = [
+    ("deflated zeros", npz([("w.npy", npy(np.zeros(4_000_000)))], zipfile.ZIP_DEFLATED), "zip-bomb"),
+    ("deflated in parts", npz([(f"{i}.npy", npy(np.zeros(40_000))) for i in range(100)], zipfile.ZIP_DEFLATED), "zip-bomb"),
+    ("bz2", npz([("w.npy", npy(np.ones(3)))], zipfile.ZIP_BZIP2), "zip-compression"),
+    ("lzma", npz([("w.npy", npy(np.ones(3)))], zipfile.ZIP_LZMA), "zip-compression"),
+    ("a wide directory", npz([("x" * 60_000 + f"{i}.npy", b"") for i in range(80)]), "header-limit"),
+    ("a comment", npz([("w.npy", npy(np.ones(3)))], comment=b"hello"), "zip"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "code"), [b[1:] for b in NPZ_BOMBS], ids=[b[0] for b in NPZ_BOMBS])
+def test_an_npz_bomb_is_refused_before_it_is_read(content, code, tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    with pytest.raises(FormatError) as caught:
+        load_npz(path)
+    assert caught.value.code == code and len(caught.value.problem) < 300 + len(str(path))
+    assert cost(content, tmp_path, load_npz)[1] < 64 * len(content) + 2**20
+
+
+def test_an_archive_with_too_many_members_is_refused(tmp_path):
+    content = npz([(f"{i}.npy", b"") for i in range(66_000)])
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    with pytest.raises(FormatError) as caught:
+        load_npz(path)
+    assert caught.value.code == "tensor-count"
+
+
+def test_arrays_that_compress_well_are_read(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", zeros=np.zeros(60_000), noise=np.random.default_rng(0).normal(size=30_000))
+    assert set(load_npz(tmp_path / "a.npz")) == {"zeros", "noise"}

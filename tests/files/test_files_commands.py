@@ -1,12 +1,15 @@
 """The file commands, run as a user's arguments run them."""
 
 import argparse
+import json
+import os
+import resource
 
 import numpy as np
 import pytest
 
 from minigrad import dtypes
-from minigrad.errors import ConfigError, MissingFileError
+from minigrad.errors import ConfigError, FormatError, MissingFileError
 from minigrad.files import commands, save, save_checkpoint
 from minigrad.files.safetensors import save_safetensors
 
@@ -28,7 +31,7 @@ def test_inspect_shows_names_dtypes_shapes_bytes_and_meta(tmp_path):
     code, lines = run("inspect", tmp_path / "a.mgrd")
     assert code == 0
     assert lines[:3] == ["name  dtype  shape   bytes", "tied  f32    2×2        16", "x     f64    scalar      8"]
-    assert "w is tied to tied" in lines and "meta.lr: 0.1" in lines and f"SHA-256 {digest}" in lines
+    assert "w is tied to tied" in lines and "meta.lr: 0.1" in lines and any(line.startswith(f"SHA-256 {digest} (as") for line in lines)
     assert "\x1b" not in "".join(lines)
 
 
@@ -97,3 +100,51 @@ def test_a_checkpoint_is_converted_to_its_weights(tmp_path):
     save_checkpoint(tmp_path / "a.mgrd", {"w": W}, {"m": W + 1})
     run("convert", tmp_path / "a.mgrd", tmp_path / "b.mgrd")
     assert run("diff", tmp_path / "a.mgrd", tmp_path / "b.mgrd") == (0, ["no difference: 1 tensors, equal to the bit"])
+
+
+def test_diff_compares_long_meta_to_its_end(tmp_path):
+    for name, last, loss in [("a", "z", 1.0), ("b", "Z", 1)]:
+        save(tmp_path / f"{name}.mgrd", {"w": W}, meta={"text": "x" * 100 + last, "deep": {"list": ["y" * 80, {"loss": loss}]}, "nan": float("nan")})
+    code, lines = run("diff", tmp_path / "a.mgrd", tmp_path / "b.mgrd")
+    assert code == 1 and len(lines) == 2
+    assert lines[0] == "meta.deep.list[1].loss: 1.0 against 1" and lines[1].startswith("meta.text: ") and lines[1].endswith("(further on)")
+
+
+def test_diff_compares_the_state_and_the_ties_of_checkpoints(tmp_path):
+    m = np.zeros(2)
+    save_checkpoint(tmp_path / "a.mgrd", {"w": W}, {"m": m, "n": m, "step": 1, "rng": b"\0"})
+    save_checkpoint(tmp_path / "b.mgrd", {"w": W}, {"m": m + 1, "n": m.copy(), "step": 2, "rng": b"\1"})
+    code, lines = run("diff", tmp_path / "a.mgrd", tmp_path / "b.mgrd")
+    assert code == 1 and lines[0] == "state/m: 2 of 2 elements differ, by 1 at most"
+    assert lines[1].startswith("tied only in ") and lines[1].endswith("a.mgrd: state/n to state/m")
+    assert lines[2:] == ["state.rng: \"1 bytes\" against \"1 bytes\" (further on)", "state.step: 1 against 2"]
+    save(tmp_path / "c.mgrd", {"w": W})
+    assert run("diff", tmp_path / "a.mgrd", tmp_path / "c.mgrd")[1] == ["no difference: 1 tensors, equal to the bit"]  # of weights
+
+
+@pytest.mark.parametrize(("a", "b", "distance"), [
+    (np.array([2**53]), np.array([2**53 + 1]), "1"), (np.array([-(2**63), 0]), np.array([2**63 - 1, 0]), f"{2**64 - 1:,}"),
+    (np.array([0, 3], np.uint8), np.array([255, 3], np.uint8), "255"), (np.array([0.0]), np.array([-0.0]), "0"),
+])  # fmt: skip
+def test_diff_counts_integers_exactly(tmp_path, a, b, distance):
+    save(tmp_path / "a.mgrd", {"w": a})
+    save(tmp_path / "b.mgrd", {"w": b})
+    code, lines = run("diff", tmp_path / "a.mgrd", tmp_path / "b.mgrd")
+    assert code == 1 and lines == [f"w: 1 of {a.size} elements differ, by {distance} at most"]
+
+
+def test_a_file_larger_than_the_memory_is_one_error_line(tmp_path, request):
+    path = tmp_path / "big.safetensors"
+    raw = json.dumps({"x": {"dtype": "U8", "shape": [2**40], "data_offsets": [0, 2**40]}}).encode()
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw)
+    os.truncate(path, 8 + len(raw) + 2**40)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_AS, before))
+    resource.setrlimit(resource.RLIMIT_AS, (2**38, before[1]))  # some systems promise any amount of memory
+    assert run("inspect", path)[0] == 0
+    for command in [("inspect", path, "--stats"), ("convert", path, tmp_path / "b.mgrd"), ("diff", path, path)]:
+        with pytest.raises(FormatError, match="memory") as caught:
+            run(*command)
+        assert caught.value.code == "memory"
+    code, lines = run("verify", path)
+    assert code == 1 and "[memory]" in lines[0] and len(lines) == 1

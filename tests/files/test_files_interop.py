@@ -1,5 +1,6 @@
 """Safetensors and npz, held against the libraries that made them; conversion; and what is refused."""
 
+import contextlib
 import io
 import json
 import struct
@@ -31,9 +32,9 @@ def same(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-def code_of(reader, path):
+def code_of(call, *args, **options):
     with pytest.raises(FormatError) as caught:
-        reader(path)
+        call(*args, **options)
     assert caught.value.problem
     return caught.value.code
 
@@ -99,6 +100,8 @@ ST_FAULTS = [
     ("a huge number", st_file(b'{"w":' + b"9" * 5000 + b"}"), "int64"),
     ("metadata no map", st_file({"__metadata__": 1}), "meta-type"),
     ("metadata no text", st_file({"__metadata__": {"a": 1}}), "meta-type"),
+    ("metadata with half a surrogate pair", st_file(b'{"__metadata__":{"a":"\\ud800"}}'), "meta-surrogate"),
+    ("minus zero", st_file(b'{"w":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}'), "field-type"),
     ("entry no map", st_file({"w": 1}), "tensor-entry"),
     ("key missing", st_file(one(shape=...), bytes(8)), "tensor-entry"),
     ("key unknown", st_file(one(strides=[1]), bytes(8)), "tensor-entry"),
@@ -275,3 +278,37 @@ def test_a_safetensors_file_under_our_ending_is_named_and_the_reverse(tmp_path):
     assert code_of(load, tmp_path / "a.mgrd") == "foreign-safetensors"
     save(tmp_path / "b.safetensors", {})
     assert code_of(load_safetensors, tmp_path / "b.safetensors") == "foreign-mgrd"
+
+
+class Many(dict):
+    """A dict that says it has more entries than a file may."""
+
+    def __len__(self):
+        return 65_537
+
+
+@pytest.mark.parametrize("write", [save_safetensors, save_npz])
+@pytest.mark.parametrize(("content", "code"), [
+    ({"a": np.zeros((1,) * 33)}, "rank"), ({"a\0b": 1.0}, "name-control"),
+    ({"a\ud800": 1.0}, "name-surrogate"), ({"x" * 600: 1.0}, "name-length"), ({"": 1.0}, "name-empty"), ({5: 1.0}, "name-type"),
+    ({"e\u0301": 1.0}, "name-nfc"), (Many(a=1.0), "tensor-count"),
+])  # fmt: skip
+def test_writers_hold_the_limits_of_their_readers_before_the_disk_is_touched(tmp_path, write, content, code):
+    assert code_of(write, tmp_path / "a", content) == code
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("meta", "code"), [
+    ({"a": "\ud800"}, "meta-surrogate"), ({"\udfff": "a"}, "meta-surrogate"), ({"a": "x" * (17 << 20)}, "header-limit"), ({1: "a"}, "meta-type"),
+])  # fmt: skip
+def test_safetensors_metadata_has_its_limits_when_written(tmp_path, meta, code):
+    assert code_of(save_safetensors, tmp_path / "a", {"w": np.ones(1)}, meta=meta) == code
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("inner", ['{"a": ' + "[" * 900 + "]" * 900 + "}", '{"a": 1' + "0" * 400 + "}", '{"a": "\\ud800"}', '{"a": NaN}'])
+def test_odd_meta_of_our_own_key_is_kept_as_text_or_refused_by_convert(tmp_path, inner):
+    save_safetensors(tmp_path / "a.safetensors", {"w": np.ones(1)}, meta={"minigrad.meta": inner})
+    with contextlib.suppress(FormatError):
+        convert(tmp_path / "a.safetensors", tmp_path / "a.mgrd")
+    assert isinstance(peek_any(tmp_path / "a.safetensors").meta, dict)
