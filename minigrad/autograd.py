@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, NamedTuple
@@ -43,7 +44,8 @@ from minigrad.primitive import Primitive
 # --- nodes
 
 _ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "listeners", "compiler")
-_number = itertools.count().__next__
+next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
+_adding = threading.RLock()  # held while a cotangent is added to a leaf's .grad, which several threads may share
 _internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
 
 
@@ -83,7 +85,7 @@ class Shadow:
     def __init__(self, tensor: Any) -> None:
         self.shape, self.dtype = tensor.data.shape, tensor.data.dtype
         self.ndim = len(self.shape)
-        self.requires_grad, self._node, self._index = tensor.requires_grad, tensor._node, tensor._index
+        self.requires_grad, self._node, self._index = tensor._wants, tensor._node, tensor._index
 
     @property
     def grad_fn(self) -> Node | None:
@@ -104,14 +106,14 @@ class Node:
     def __init__(
         self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any], depth: int = 4
     ) -> None:
-        self.op, self.params, self.number, self.where = op, params, _number(), user_line(depth)
+        self.op, self.params, self.number, self.where = op, params, next_number(), user_line(depth)
         self.operands = operands = list(operands)
         self.needs = needs = [False] * len(operands)  # which operands want a cotangent
         self.seen: list[tuple[list[Any], int]] = []
         keeps, last = op.keeps, len(op.keeps) - 1
         for i, x in enumerate(operands):
             if hasattr(x, "_node"):
-                needs[i] = x.requires_grad
+                needs[i] = x._wants
                 if keeps[i if i < last else last]:
                     self.seen.append((x._version, x._version[0]))
                 elif x._node is not None and x.data.size > _SMALL:
@@ -151,10 +153,10 @@ def slot_of(x: Any) -> Slot:
     return (node, x._index) if x._index else node
 
 
-def nodes_above(roots: Sequence[Any]) -> list[Node]:
-    """All nodes that the roots depend on, newest first. Refuses freed nodes and stale values before anything is changed."""
+def nodes_above(roots: Sequence[Any], since: int = 0) -> list[Node]:
+    """All nodes numbered `since` or later that the roots depend on, newest first. Refuses freed nodes and stale values before all else."""
     found: set[Node] = set()
-    stack = [x._node for x in roots if isinstance(x._node, Node)]
+    stack = [x._node for x in roots if isinstance(x._node, Node) and x._node.number >= since]
     first = stack[0].number if stack else 0
     while stack:
         node = stack.pop()
@@ -169,7 +171,7 @@ def nodes_above(roots: Sequence[Any]) -> list[Node]:
         if _rebound:
             _look_behind(node)
         for x, need in zip(node.operands, node.needs, strict=True):
-            if need and x._node is not None:
+            if need and x._node is not None and x._node.number >= since:
                 stack.append(x._node)
     return sorted(found, key=lambda node: node.number, reverse=True)
 
@@ -231,9 +233,9 @@ class Walk:
         self.fresh: set[Slot] = set()  # slots whose cotangent is an array that nobody else holds
         self.taken: set[int] = set()  # on Tensors: the memory of results handed out, which the next one may not share
 
-    def run(self, roots: Sequence[Any], cotangents: Sequence[Any], wanted: set[Slot] | None, retain: bool) -> None:
-        """From the roots up to the leaves, or to the wanted slots; what arrives is in `sums`."""
-        nodes = nodes_above(roots)
+    def run(self, roots: Sequence[Any], cotangents: Sequence[Any], wanted: set[Slot] | None, retain: bool, since: int = 0) -> None:
+        """From the roots up to the leaves, or to the wanted slots, through nodes numbered `since` or later; what arrives is in `sums`."""
+        nodes = nodes_above(roots, since)
         leading = None if wanted is None else _leading_to(nodes, wanted)
         for root, g in zip(roots, cotangents, strict=True):
             self.add(root, g if self.on_tensors else g.data, fresh=False)
@@ -286,7 +288,7 @@ class Walk:
         else:
             ys = tuple([self.wrap(y) for y in node.outputs])
             for i, y in enumerate(ys if self.create_graph else ()):
-                y.requires_grad, y._node, y._index = True, node, i
+                y._wants, y._node, y._index = True, node, i
         return ys[0] if node.op.outputs == 1 else ys
 
     def fit(self, op: Primitive, g: Any, x: Any) -> Any:
@@ -376,7 +378,8 @@ def backward(root: Any, gradient: Any = None, *, retain_graph: bool = False, cre
     with set_grad_enabled(create_graph):
         for leaf in walk.leaves.values():
             g = walk.result(leaf)
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            with _adding:
+                leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 
 def grad(
@@ -407,6 +410,17 @@ def grad(
             raise UnusedInputError("grad", f"no output depends on input {i} of shape {x.shape}", got=i,
                                    hint="allow_unused=True gives None for it, materialize_grads=True gives zeros")  # fmt: skip
     return tuple(results)
+
+
+def partial(roots: Sequence[Any], inputs: Sequence[Any], starts: Sequence[Any], since: int, create_graph: bool) -> list[Any]:
+    """The cotangents of the inputs (None for an unused one), by way of nodes numbered `since` or later alone.
+
+    So derivatives stop at tensors that are older, and do not run on from one of the inputs to another that it was made of.
+    """
+    starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, starts, strict=True)]
+    walk = Walk(roots[0]._wrap, create_graph)
+    walk.run(roots, starts, {slot_of(x) for x in inputs}, True, since)
+    return [walk.result(x) for x in inputs]
 
 
 def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:

@@ -15,8 +15,8 @@ ASSIGNMENTS = [0]  # how many attributes of modules have been assigned to so far
 class Listener(Protocol):
     """Somebody who hears of every op at the Tensor's door: a profiler, a debugger, a recorder.
 
-    Where it has them, `reading(tensor, how)` is told before a value leaves the tensors (float(t), t.numpy()), and `walking(node)` of each node
-    that a backward pass comes to, and None at its end.
+    Where it has them, `reading(tensor, how)` is told before a value leaves the tensors (float(t), t.numpy()), `walking(node)` of each node
+    that a backward pass comes to, and None at its end, and `drawing(state)` before a generator draws outside an op (Tensor.rand).
     """
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -52,6 +52,12 @@ class Relay:
         hears = getattr(self.before, "walking", None)
         if hears is not None:
             hears(node)
+
+    def drawing(self, state: Any) -> None:
+        """The generator with this state array is about to draw."""
+        hears = getattr(self.before, "drawing", None)
+        if hears is not None:
+            hears(state)
 
 
 class Mode(NamedTuple):

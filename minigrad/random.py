@@ -14,6 +14,7 @@ import numpy as np
 
 from minigrad.dtypes import Array, float32, int64
 from minigrad.errors import ConfigError
+from minigrad.modes import MODE
 from minigrad.ops.philox import philox
 
 Shape = tuple[int, ...]
@@ -46,6 +47,9 @@ class Generator:
 
     def bits(self, n: int) -> Array:
         """n random uint32 words."""
+        drawing = getattr(MODE.get().listener, "drawing", None)
+        if drawing is not None:
+            drawing(self.state)
         return philox(self.state, n=n)
 
     def uniform(self, shape: Shape = (), low: float = 0.0, high: float = 1.0) -> Array:

@@ -42,7 +42,7 @@ FAULTS = [
           "(g * a if needs[0] else None), (g * b if"),
     Fault("div: the minus dropped", ELEMENTWISE, "div", "-guard_div(guard_mul(g, y), b)", "guard_div(guard_mul(g, y), b)"),
     Fault("div: g / b y, which overflows", ELEMENTWISE, "div", "-guard_div(guard_mul(g, y), b)", "-guard_mul(guard_div(g, b), y)"),
-    Fault("pow: the exponent not lowered", CALCULUS, "pow", "where(equal(p, 0), 1, p - 1)", "where(equal(p, 0), 1, p)"),
+    Fault("pow: the exponent not lowered", CALCULUS, "pow", "x ** (p - 1))", "x ** p)"),
     Fault("pow: the factor p dropped", CALCULUS, "pow", "guard_mul(guard_mul(g, p), x **", "guard_mul(g, x **"),
     Fault("pow: log of y instead of x", CALCULUS, "pow", "guard_mul(g, y * log(base))", "guard_mul(g, y * log(y))"),
     Fault("mod: the quotient not rounded down", ELEMENTWISE, "mod", "-g * floor_div(a, b)", "-g * (a / b)"),

@@ -20,7 +20,7 @@ from minigrad.tensor import Tensor
 
 
 def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
-    """f(*xs), of which backward needs only xs: f is run again there, with the same dropout bits.
+    """f(*xs), of which backward needs only xs: f is run again there, and draws the same random numbers from every `Generator`.
 
     f: gives a Tensor, or a tuple of them. Gradients reach xs and every tensor that f reads besides, parameters of layers among them.
     What f does besides computing, such as moving running statistics, it does twice.
@@ -37,7 +37,7 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
         node = Node(_recomputing(f, xs, operands, heard.states), operands, {}, outputs, depth=2)
         for i, y in enumerate(outputs):
             if is_float(y.dtype):
-                y._node, y._index, y.requires_grad = node, i, True
+                y._node, y._index, y._wants = node, i, True
     return outputs if isinstance(given, tuple) else outputs[0]
 
 
@@ -61,9 +61,12 @@ class _Heard(Relay):
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         if op.kind == "random":
-            state = arrays[-1]
-            self.states.setdefault(id(state), (state, state.copy()))
+            self.drawing(arrays[-1])
         return super().run(op, arrays, params)
+
+    def drawing(self, state: Array) -> None:
+        self.states.setdefault(id(state), (state, state.copy()))
+        super().drawing(state)
 
     def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
         for x in operands:
@@ -81,7 +84,8 @@ def _recomputing(
 
     def rule(gs: Sequence[Any], _y: Any, *_values: Any, needs: Sequence[bool]) -> list[Any]:
         create_graph, on_tensors = autograd.is_grad_enabled(), any(isinstance(g, Tensor) for g in gs)
-        with enable_grad(), _standing(states), _as_leaves(operands):
+        with enable_grad(), _standing(states):
+            since = autograd.next_number()
             again = f(*xs)
             pairs = [
                 (y, g if on_tensors else Tensor._wrap(np.asarray(g)))
@@ -92,26 +96,13 @@ def _recomputing(
                 return [None for _ in needs]
             wanted = [x for x, need in zip(operands, needs, strict=True) if need]
             roots, starts = zip(*pairs, strict=True)
-            found = iter(autograd.grad(roots, wanted, starts, retain_graph=True, create_graph=create_graph, allow_unused=True))
+            found = iter(autograd.partial(roots, wanted, starts, since, create_graph))
         answer = [next(found) if need else None for need in needs]
         return answer if on_tensors else [None if g is None else g.data for g in answer]
 
     op.vjp(rule)
     op.keeps = (True,)  # f will read every operand again, so none may be changed meanwhile
     return op
-
-
-@contextmanager
-def _as_leaves(xs: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, the tensors are leaves: derivatives stop at them, and do not run on from one to another that it was made of."""
-    nodes = [x._node for x in xs]
-    for x in xs:
-        x._node = None
-    try:
-        yield
-    finally:
-        for x, node in zip(xs, nodes, strict=True):
-            x._node = node
 
 
 @contextmanager

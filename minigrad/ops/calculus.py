@@ -147,7 +147,7 @@ def _(g, y, x):
 @primitive(kind="elementwise", dtype="same")
 @quiet
 def pow(x: Array, p: Array) -> Array:
-    """x ** p. d/dx = p x^(p-1), which is 0 for p = 0;  d/dp = y log x, which is 0 at x = 0 for p >= 0."""
+    """x ** p. d/dx = p x^(p-1), which is 0 for p = 0, also at x = 0;  d/dp = y log x, which is 0 at x = 0 for p >= 0."""
     return np.power(x, p)
 
 
@@ -155,7 +155,7 @@ def pow(x: Array, p: Array) -> Array:
 def _(g, y, x, p, *, needs):
     gx = gp = None
     if needs[0]:
-        gx = guard_mul(guard_mul(g, p), x ** where(equal(p, 0), 1, p - 1))
+        gx = guard_mul(guard_mul(g, p), x ** (p - 1))
     if needs[1]:
         base = where(logical_and(equal(x, 0), greater_equal(p, 0)), 1, x)
         gp = guard_mul(g, y * log(base))

@@ -130,7 +130,8 @@ def last_along(index: Array, *, axis: int, shape: tuple[int, ...]) -> Array:
 ARRAY = "array"
 
 
-def _filled(spec: tuple[Any, ...], keys: tuple[Array, ...]) -> tuple[Any, ...]:
+def filled(spec: tuple[Any, ...], keys: tuple[Array, ...]) -> tuple[Any, ...]:
+    """The key as numpy wants it."""
     arrays = iter(keys)
     return tuple(next(arrays) if isinstance(part, str) else part for part in spec)
 
@@ -138,7 +139,7 @@ def _filled(spec: tuple[Any, ...], keys: tuple[Array, ...]) -> tuple[Any, ...]:
 @primitive(kind="gather")
 def take(x: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
     """x[key] by numpy's rules for integer and bool arrays in a key; negative indices count from the end."""
-    return np.array(x[_filled(spec, keys)])
+    return np.array(x[filled(spec, keys)])
 
 
 @take.vjp
@@ -151,13 +152,13 @@ def add_at(g: Array, *keys: Array, spec: tuple[Any, ...], shape: tuple[int, ...]
     """Zeros of `shape`, with each g added at the place that the key names: the transpose of `take`."""
     if all(key.dtype == np.bool_ for key in keys):  # No place is named twice.
         y = np.zeros(shape, g.dtype)
-        y[_filled(spec, keys)] = g
+        y[filled(spec, keys)] = g
         return y
     if spec == (ARRAY,) * len(spec) and all(key.dtype != np.bool_ for key in keys):  # Whole rows: add them as rows.
         leading = shape[: len(spec)]
         rows = np.ravel_multi_index(np.broadcast_arrays(*(key % n for key, n in zip(keys, leading, strict=True))), leading)
         return embedding_grad.forward(g, rows, size=int(np.prod(leading))).reshape(shape)
-    places = np.arange(int(np.prod(shape))).reshape(shape)[_filled(spec, keys)]
+    places = np.arange(int(np.prod(shape))).reshape(shape)[filled(spec, keys)]
     return _added(g, places, shape)
 
 
@@ -170,7 +171,7 @@ def _(h, _y, _g, *keys, spec, shape):
 def put(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
     """A copy of x with x[key] = value; of several writers to one place the last wins."""
     y = np.array(x)
-    y[_filled(spec, keys)] = value
+    y[filled(spec, keys)] = value
     return y
 
 
@@ -187,13 +188,13 @@ def put_(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> None:
     """x[key] = value, in the memory of x."""
     if not x.flags.writeable:
         raise ReadOnlyError("setitem", "the tensor's memory is read-only", hint="write into a copy: x.clone()")
-    x[_filled(spec, keys)] = value
+    x[filled(spec, keys)] = value
 
 
 @primitive(kind="gather")
 def last_at(*keys: Array, spec: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
     """True where an element of x[key] is the last that names its place."""
-    places = np.arange(int(np.prod(shape))).reshape(shape)[_filled(spec, keys)]
+    places = np.arange(int(np.prod(shape))).reshape(shape)[filled(spec, keys)]
     writers = np.arange(places.size).reshape(places.shape)
     last = np.zeros(int(np.prod(shape)), np.int64)
     last[places] = writers

@@ -49,7 +49,7 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
         self.data = as_array(data, dtype)
         self.grad = self._node = None
-        self._index, self._version, self.requires_grad = 0, [0, None], False
+        self._index, self._version, self._wants = 0, [0, None], False
         if requires_grad:
             self.requires_grad_()
 
@@ -62,7 +62,7 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
         for x in operands:
             if isinstance(x, Tensor):
                 a = x.data
-                if x.requires_grad:
+                if x._wants:
                     wants_grad = True
                 if a.dtype is not float32:
                     plain = False
@@ -91,7 +91,7 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
             node: Any = Node(op, operands, params, outputs) if mode.grad else UNDER_NO_GRAD
             for i, y in enumerate(outputs):
                 if y.data.dtype is float32 or is_float(y.data.dtype):
-                    y._node, y._index, y.requires_grad = node, i, mode.grad
+                    y._node, y._index, y._wants = node, i, mode.grad
         elif not mode.grad and any(getattr(x, "_node", None) is UNDER_NO_GRAD for x in operands):
             for y in outputs:
                 if y is not None:
@@ -112,6 +112,15 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
         """The node of the tape that this tensor came from (`.op`, `.operands`, `.where`); None for a leaf."""
         return self._node if isinstance(self._node, Node) else None
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether d loss / d this is wanted. To set it is to call requires_grad_()."""
+        return self._wants
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        self.requires_grad_(wanted)
+
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Ask for gradients with respect to this leaf. Raises DTypeError for integers and bools, GradientError for a computed tensor."""
         if requires_grad and not is_float(self.data.dtype):
@@ -119,7 +128,7 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
                              wanted=float32, hint="convert it first: .float()")  # fmt: skip
         if not requires_grad and isinstance(self._node, Node):
             raise GradientError("requires_grad_", "only a leaf can stop requiring a gradient", hint="use .detach()")
-        self.requires_grad = requires_grad
+        self._wants = requires_grad
         if requires_grad and self._node is UNDER_NO_GRAD:
             self._node = None
         return self
@@ -211,7 +220,7 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
         return {"data": np.array(self.data), "requires_grad": self.requires_grad, "grad": self.grad}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.data, self.requires_grad, self.grad = state["data"], state["requires_grad"], state["grad"]
+        self.data, self._wants, self.grad = state["data"], state["requires_grad"], state["grad"]
         self._node, self._index, self._version = None, 0, [0, None]
 
     def __repr__(self) -> str:

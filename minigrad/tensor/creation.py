@@ -25,9 +25,8 @@ class Creation(Frame):
 
     @classmethod
     def _made(cls, array: Array, dtype: Any, requires_grad: bool) -> Self:
-        t = cls._wrap(cast(array, as_dtype(dtype)))
-        t.requires_grad = requires_grad
-        return t
+        t: Any = cls._wrap(cast(array, as_dtype(dtype)))
+        return t.requires_grad_() if requires_grad else t
 
     @classmethod
     def full(cls, shape: Sizes, value: float, dtype: Any = float32, requires_grad: bool = False) -> Self:

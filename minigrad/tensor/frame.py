@@ -19,15 +19,16 @@ _new = object.__new__
 class Frame:
     """The slots of a Tensor. The methods are in the classes that build on it; `Tensor` brings them together."""
 
-    __slots__ = ("__weakref__", "_index", "_is_view", "_node", "_version", "data", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_index", "_is_view", "_node", "_version", "_wants", "data", "grad")
     __hash__ = object.__hash__  # by identity, though == compares elements
 
     data: Array  # the numpy array; writing to it goes unnoticed by autograd, `assign` does not
     grad: Self | None
-    requires_grad: bool
     _node: Any  # the Node that made it; None for a leaf
     _index: int  # which of the node's outputs it is
     _is_view: bool  # set only on tensors that share another's memory
+    requires_grad: bool
+    _wants: bool  # requires_grad, without the property's cost
     _version: list[Any]  # [how often its memory was changed in place, where last], shared by all views of that memory
 
     @classmethod
@@ -36,7 +37,7 @@ class Frame:
         t = _new(cls)
         t.data = array
         t.grad = t._node = None
-        t._index, t._version, t.requires_grad = 0, [0, None], False
+        t._index, t._version, t._wants = 0, [0, None], False
         return t
 
     def _as_tensor(self, x: Any) -> Any:

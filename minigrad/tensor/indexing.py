@@ -11,7 +11,7 @@ from minigrad import ops
 from minigrad.autograd import MODE, Node, rebound
 from minigrad.dtypes import bool_, is_float, name
 from minigrad.errors import DTypeError, GradientError
-from minigrad.ops.index import ARRAY
+from minigrad.ops.index import ARRAY, filled
 from minigrad.ops.reduce import axes
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.spelling import both_spellings
@@ -42,7 +42,7 @@ class Indexing(Frame):
         Raises GradientError for a leaf that requires a gradient, and for a view through which the change could not be seen.
         """
         spec, keys = _spec_and_keys(index if type(index) is tuple else (index,))
-        value = self._as_value(value)
+        value = self._as_value(value, spec, keys)
         if not (MODE.get().grad and (self.requires_grad or value.requires_grad)):
             ops.put_(self, value, *keys, spec=spec)
             return
@@ -53,19 +53,22 @@ class Indexing(Frame):
             raise GradientError("setitem", "through a view, where gradients are wanted: the tensor it is a view of would not see it",
                                 got=self.shape, hint="write t[i, j] = value instead of t[i][j] = value, or into a copy: t.clone()")  # fmt: skip
         before = self._wrap(self.data)
-        before.requires_grad, before._node, before._index, before._version = self.requires_grad, self._node, self._index, self._version
+        before._wants, before._node, before._index, before._version = self._wants, self._node, self._index, self._version
         after = ops.put(before, value, *keys, spec=spec)
-        self.data, self.requires_grad, self._node, self._index, self._version = (
-            after.data, after.requires_grad, after._node, after._index, after._version)  # fmt: skip
+        self.data, self._wants, self._node, self._index, self._version = (
+            after.data, after._wants, after._node, after._index, after._version)  # fmt: skip
         rebound()
 
-    def _as_value(self, value: Any) -> Self:
-        """A value to be written: in this tensor's dtype, without needless axes in front."""
+    def _as_value(self, value: Any, spec: tuple[Any, ...], keys: list[Any]) -> Self:
+        """A value to be written: in this tensor's dtype, and without axes of size 1 in front of those of the part that it is written into."""
         t: Self = self._as_tensor(value)
         if t.dtype != self.dtype:
             t = ops.cast(t, dtype=self.dtype)
-        while t.ndim > self.ndim and t.shape[0] == 1:
-            t = ops.reshape(t, shape=t.shape[1:])
+        if t.ndim and t.shape[0] == 1:
+            places = np.broadcast_to(np.zeros((), bool_), self.shape)[filled(spec, tuple(np.asarray(key) for key in keys))]
+            extra = t.ndim - places.ndim
+            if extra > 0 and t.shape[:extra] == (1,) * extra:
+                t = ops.reshape(t, shape=t.shape[extra:])
         return t
 
     def __iter__(self) -> Iterator[Self]:

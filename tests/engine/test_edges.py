@@ -122,3 +122,27 @@ def test_nan_is_not_hidden_by_max_relu_or_a_comparison() -> None:
     x = Tensor(np.array([1.0, np.nan, 3.0]))
     assert np.isnan(ops.max(x).item()) and np.isnan(ops.min(x).item()) and np.isnan(ops.relu(x).numpy()[1])
     assert np.isnan(ops.maximum(x, 5.0).numpy()[1]) and np.isnan(ops.clamp(x, 0.0, 1.0).numpy()[1]) and np.isnan(ops.softmax(x).numpy()).all()
+
+
+@pytest.mark.parametrize("x", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.0, 0.5, -1.0])
+def test_pow_has_all_its_second_derivatives_at_the_edges_of_base_and_exponent(x: float, p: float) -> None:
+    """d/dx = p x^(p-1), d/dp = x^p log x;  d2/dxdp = x^(p-1) (1 + p log x), from both sides; 0 log 0 and 0 * x^(p-1) at p = 0 count as 0."""
+    a, b = Tensor(np.array(x), requires_grad=True), Tensor(np.array(p), requires_grad=True)
+    gx, gp = minigrad.grad(a**b, (a, b), create_graph=True)
+    assert gx.item() == (p * x ** (p - 1) if p and (x or p >= 1) else 0.0 if not p else np.copysign(np.inf, p))
+    if x:
+        assert gp.item() == pytest.approx(x**p * np.log(x), rel=1e-15)
+        mixed = x ** (p - 1) * (1 + p * np.log(x))
+        assert minigrad.grad(gx, b, retain_graph=True)[0].item() == pytest.approx(mixed, rel=1e-15)
+        assert minigrad.grad(gp, a, retain_graph=True)[0].item() == pytest.approx(mixed, rel=1e-15)
+        second = p * (p - 1) * x ** (p - 2)
+        assert minigrad.grad(gx, a, materialize_grads=True)[0].item() == pytest.approx(second, rel=1e-15)
+    elif p >= 0:
+        assert gp.item() == 0.0
+
+
+def test_a_zero_in_an_exponent_or_a_base_leaves_the_other_elements_alone() -> None:
+    x = Tensor(np.array([0.0, 1.0, 2.0]), requires_grad=True)
+    for exponent, wanted in ((0, [0, 0, 0]), (np.array([0.0, 0.0, 3.0]), [0, 0, 12]), (1, [1, 1, 1])):
+        assert minigrad.grad((x ** (Tensor(exponent) if isinstance(exponent, np.ndarray) else exponent)).sum(), x)[0].tolist() == wanted

@@ -232,3 +232,31 @@ def test_listeners_pass_on_what_they_hear() -> None:
         minigrad.checkpoint(lambda t: t.sin(), w).sum().backward()
     counts = [{row.name: row.calls for row in seen.by_op()} for seen in (outer, inner)]
     assert counts[0]["exp"] == counts[1]["exp"] == 1 and counts[0]["sin"] == counts[1]["sin"] >= 1
+
+
+def asked_for(t: Tensor) -> None:
+    t.requires_grad = True
+
+
+@pytest.mark.parametrize("make", [
+    lambda: minigrad.arange(3, requires_grad=True), lambda: minigrad.zeros(2, dtype=int, requires_grad=True),
+    lambda: minigrad.ones(2, dtype=bool, requires_grad=True), lambda: minigrad.eye(2, dtype="int32", requires_grad=True),
+    lambda: minigrad.full((2,), 1, dtype=int, requires_grad=True), lambda: minigrad.empty(2, dtype="uint8", requires_grad=True),
+    lambda: Tensor([1, 2]).zeros_like(requires_grad=True), lambda: Tensor([True]).ones_like(requires_grad=True),
+    lambda: Tensor([1]).full_like(2, requires_grad=True), lambda: minigrad.linspace(0, 1, 2, dtype=int, requires_grad=True),
+    lambda: minigrad.rand(2, dtype=int, requires_grad=True), lambda: asked_for(Tensor([1])), lambda: asked_for(Tensor([1.0]) > 0),
+])  # fmt: skip
+def test_no_way_leads_to_an_integer_or_bool_that_requires_a_gradient(make: object) -> None:
+    with pytest.raises(DTypeError, match="requires_grad") as caught:
+        make()
+    assert caught.value.wanted == minigrad.float32
+
+
+def test_requires_grad_can_be_set_on_leaves_of_floats_and_not_taken_from_computed_tensors() -> None:
+    t = minigrad.zeros(2)
+    t.requires_grad = True
+    assert (t * 2).requires_grad and minigrad.ones(2, dtype="bfloat16", requires_grad=True).requires_grad
+    with pytest.raises(GradientError, match="detach"):
+        (t * 2).requires_grad = False
+    t.requires_grad = False
+    assert not (t * 2).requires_grad

@@ -195,3 +195,23 @@ def test_in_place_operators_refuse_leaves_other_shapes_and_other_kinds() -> None
     whole = Tensor([1, 2])
     with pytest.raises(DTypeError):
         whole += 0.5
+
+
+@pytest.mark.parametrize(("key", "shape"), [(0, (1, 4)), (0, (1, 1, 1)), ((0, 1), (1,)), ([0, 2], (1, 2, 4)), (slice(1), (1, 1, 4)), (0, (1,))])
+def test_axes_of_size_1_in_front_of_a_value_are_left_out_and_get_their_gradient(key: object, shape: tuple[int, ...]) -> None:
+    out, w = leaf((3, 4)) * 1, leaf(shape, 1)
+    out[key] = w
+    wanted = np.array(leaf((3, 4)).numpy())
+    wanted[key] = w.numpy().reshape([n for i, n in enumerate(shape) if n > 1 or i >= len(shape) - np.ndim(wanted[key])])
+    assert np.array_equal(out.numpy(), wanted)
+    out.sum().backward()
+    assert w.grad.shape == shape and float(w.grad.sum()) == wanted[key].size
+
+
+def test_one_element_in_a_vector_is_written_into_one_place() -> None:
+    t = minigrad.zeros(3)
+    t[0] = Tensor([1.0])
+    t[1] = Tensor([[2.0]])
+    assert t.tolist() == [1, 2, 0]
+    with pytest.raises(ShapeError):
+        t[2] = Tensor([1.0, 2.0])
