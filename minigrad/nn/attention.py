@@ -13,7 +13,7 @@ import numpy as np
 
 from minigrad import functional as F, ops
 from minigrad.dtypes import Array, bool_
-from minigrad.errors import CacheError, ConfigError, ShapeError
+from minigrad.errors import CacheError, ConfigError, DTypeError, ShapeError
 from minigrad.nn import init
 from minigrad.nn.cache import KVCache as KVCache, StaticCache as StaticCache
 from minigrad.nn.layers import Linear, RMSNorm, check_size, empty
@@ -70,11 +70,14 @@ class MultiHeadAttention(Module):
         """The attention of x to itself, or, with a context (B, S, C), of x to that: then nothing is causal.
 
         mask: bool, True where a query may look, or float, added to the scores; broadcasts to (B, H, T, S). With `causal`, both hold.
+            S counts the cache's positions, oldest first; of a ring the last min(window, length) for T = 1, else the window - 1 before x, and x.
         lengths: how many positions of each row are real, those of the context if there is one; the rest, at the end, is padding that no one sees.
         cache: the keys and values of earlier positions, S - T of them; x is the T positions that follow.
         return_weights: also the probabilities, (B, H, T, S), as a pair (y, weights).
         """
         for part in (x,) if context is None else (x, context):
+            if not isinstance(part, Tensor):
+                raise DTypeError("MultiHeadAttention", f"x is a {type(part).__name__}", got=type(part), wanted="Tensor", hint="Tensor(x)")
             if part.ndim != 3 or part.shape[2] != self.n_embd:
                 raise ShapeError("MultiHeadAttention", f"x has shape {part.shape}", got=part.shape, wanted=("B", "T", self.n_embd),
                                  hint="x is (batch, position, feature)")  # fmt: skip
@@ -82,19 +85,34 @@ class MultiHeadAttention(Module):
         if cache is not None and not causal:
             raise CacheError("MultiHeadAttention", "a cache is for causal attention: earlier positions would have to see later ones",
                              got="causal=False or a context", wanted="causal=True")  # fmt: skip
+        if not isinstance(cache, KVCache | StaticCache | None):
+            raise CacheError("MultiHeadAttention", f"cache={cache!r} is no KVCache", got=type(cache), wanted="KVCache",
+                             hint="layer.make_cache(); one per layer and conversation")  # fmt: skip
         q, k, v = self._heads(x) if context is None else self._heads_across(x, context)
         if isinstance(cache, StaticCache):
             return self._attend_to_static(q, k, v, cache, mask is not None or lengths is not None or return_weights)
         q, k = self._placed(q, k, cache)
-        window = self._reach(cache, x.shape[1])
         if cache is not None:
-            k, v = cache.append(k, v, lengths)  # (B, Hkv, S, D)
-            hidden = cache.hidden(x.shape[1], window)
+            return self._attend_to_cache(q, k, v, cache, mask, lengths, return_weights)
+        if lengths is not None:
+            mask = _with_hidden(mask, _padding(lengths, k.shape[0], k.shape[2]))
+        return self._attend(q, k, v, mask, causal, self.window, return_weights)
+
+    def _attend_to_cache(
+        self, q: Tensor, k: Tensor, v: Tensor, cache: KVCache, mask: Any, lengths: Sequence[int] | Array | None, return_weights: bool
+    ) -> Any:
+        """Append k and v, and attend to all that is there. If anything fails, the cache is as it was."""
+        T, causal, before = q.shape[2], True, cache.mark()
+        window = self._reach(cache, T)
+        try:
+            k, v = cache.append(k, v, lengths, in_order=mask is not None or return_weights)  # (B, Hkv, S, D)
+            hidden = cache.hidden(T, window)
             if hidden is not None:
                 mask, causal, window = _with_hidden(mask, hidden), False, None
-        elif lengths is not None:
-            mask = _with_hidden(mask, _padding(lengths, k.shape[0], k.shape[2]))
-        return self._attend(q, k, v, mask, causal, window, return_weights)
+            return self._attend(q, k, v, mask, causal, window, return_weights)
+        except BaseException:
+            cache.go_back(before)
+            raise
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any, causal: bool, window: int | None, return_weights: bool) -> Any:
         dropout = self.dropout if self.training else 0.0
@@ -133,7 +151,7 @@ class MultiHeadAttention(Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, T, n D) -> (B, n, T, D)"""
-        return x.reshape(*x.shape[:2], -1, self.head_dim).permute(0, 2, 1, 3)
+        return x.reshape(*x.shape[:2], x.shape[2] // self.head_dim, self.head_dim).permute(0, 2, 1, 3)
 
     def _placed(self, q: Tensor, k: Tensor, cache: KVCache | StaticCache | None) -> tuple[Tensor, Tensor]:
         """q and k, normed and turned by their positions."""
@@ -149,7 +167,7 @@ class MultiHeadAttention(Module):
         return q, k
 
     def _reach(self, cache: KVCache | None, T: int) -> int | None:
-        """The window that attention must still see to: a ring, asked for one position, gives no more than that anyway, and in no order."""
+        """The window that attention must still see to: a ring, asked for one position, gives no more than that anyway."""
         if cache is None or cache.window is None:
             return self.window
         if self.window != cache.window or self.alibi:

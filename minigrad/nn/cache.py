@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad import ops
 from minigrad.autograd import is_grad_enabled
-from minigrad.dtypes import Array, DType, as_dtype, cast, name
-from minigrad.errors import CacheError
+from minigrad.dtypes import Array, DType, as_dtype, cast, is_float, name
+from minigrad.errors import CacheError, DTypeError
 from minigrad.nn.layers import check_size
 from minigrad.tensor import Tensor
 
@@ -24,52 +24,70 @@ class CacheInfo(NamedTuple):
     bytes: int
 
 
+class _Overwritten(NamedTuple):
+    """What an append to a ring, or a reorder, has put aside: the buffers, and the slot written over where they were written to in place."""
+
+    serial: int  # of the change
+    length: int
+    keys: Array | None
+    values: Array | None
+    slot: tuple[Array, Array] | None
+
+
 class KVCache:
     """Keys and values in two buffers (B, H, positions, D), which grow by doubling.
 
-    capacity: how many positions it may hold; None: any number.   fixed: allocate them all at the first append.
+    capacity: how many positions it may hold at a time; None: any number.   fixed: allocate them all at the first append.
     window: keep the last `window` positions only, in a ring; `length` goes on counting.
     dtype: of the buffers, such as "bfloat16"; that of the first keys unless given.
-    Batch, heads, width and dtype are those of the first `append`. Rows may have different lengths, see `append`.
-    Raises CacheError when it is full, for keys of another batch, model or dtype, and for keys that carry gradients.
+    Batch, heads, width and dtype are those of the first `append`, until the cache is empty again. Rows may have different lengths, see `append`.
+    Raises CacheError when it is full, for keys of another batch, model or dtype, values that do not fit the keys, and keys that carry gradients;
+    DTypeError for a dtype that is no float; ConfigError for sizes that are none.
     """
 
     _FIRST = 64  # positions allocated at first
 
     def __init__(self, capacity: int | None = None, *, fixed: bool = False, window: int | None = None, dtype: Any = None) -> None:
-        for size in (capacity, window):
-            if size is not None:
-                check_size("KVCache", capacity=size)
+        check_size("KVCache", **{key: size for key, size in (("capacity", capacity), ("window", window)) if size is not None})
         if fixed and capacity is None:
             raise CacheError("KVCache", "fixed=True needs a capacity", got=None, wanted="capacity", hint="KVCache(1024, fixed=True)")
         self.capacity, self.fixed, self.window = capacity, fixed, window
         self.dtype: DType | None = None if dtype is None else as_dtype(dtype)
+        if self.dtype is not None and not is_float(self.dtype):
+            raise DTypeError("KVCache", f"dtype={name(self.dtype)} would cut keys and values to integers", got=self.dtype, wanted="a float dtype",
+                             hint='KVCache(dtype="bfloat16")')  # fmt: skip
+        self._serial = self._guards = 0  # changes so far; blocks that may want to go back
         self.reset()
 
     def reset(self) -> None:
         """Empty: ready for another conversation, of any batch."""
+        if self._guards:
+            self._put_aside()
+        else:
+            self._overwritten: list[_Overwritten] = []  # by the last append to a ring; by all of them while somebody may want to go back
         self.length = 0
         self._lengths: Array | None = None  # of each row, where they differ
         self._starts: Array | None = None  # each row's length before the last append, where they differ
         self._keys: Array | None = None
         self._values: Array | None = None
         self._shared = False  # with a fork: copied before it is written to
-        self._before: tuple[Any, ...] | None = None  # what the last append to a ring has overwritten
 
     # --- adding
 
-    def append(self, k: Tensor, v: Tensor, lengths: Sequence[int] | Array | None = None) -> tuple[Tensor, Tensor]:
+    def append(
+        self, k: Tensor, v: Tensor, lengths: Sequence[int] | Array | None = None, *, in_order: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Add keys and values of T positions, (B, H, T, D); returns those of all positions, (B, H, S, D), to be read at once.
 
         lengths: how many of the T positions are real, per row; the rest is padding at the end, over which the next append writes. `hidden` tells
         which of the S positions a query must not see. From a ring come the last `window` positions and, for T > 1, those before them that its
-        first query sees.
+        first query sees.   in_order=False: they may come in any order, which spares a ring a copy for T = 1.
         """
         keys, values = self._checked(k, v)
         if self.window is not None:
             if lengths is not None:
                 raise CacheError("KVCache", "rows of a ring have one length", got=lengths, wanted=None, hint="a cache without window")
-            return self._append_to_ring(k, v, keys, values)
+            return self._append_to_ring(k, v, keys, values, in_order)
         B, _, T, _ = k.shape
         counts = None if lengths is None else self._checked_lengths(lengths, B, T)
         stop = self.length + T
@@ -102,19 +120,25 @@ class KVCache:
 
     def _checked(self, k: Tensor, v: Tensor) -> tuple[Array | None, Array | None]:
         """The buffers, if k and v may be added to them."""
+        if not (isinstance(k, Tensor) and isinstance(v, Tensor)) or k.ndim != 4 or v.ndim != 4 or k.shape[:3] != v.shape[:3]:
+            got = [tuple(np.shape(x)) if isinstance(x, Tensor) else type(x).__name__ for x in (k, v)]
+            raise CacheError("KVCache", f"keys {got[0]} and values {got[1]} are no pair", got=got, wanted="Tensors (B, H, T, D), (B, H, T, E)",
+                             hint="Tensor(array) makes a tensor of an array")  # fmt: skip
         if (k.requires_grad or v.requires_grad) and is_grad_enabled():
             raise CacheError("KVCache", "no gradient flows through a cache", got="keys that require gradients", wanted="no_grad",
                              hint="with minigrad.no_grad(): model(x, caches=caches)")  # fmt: skip
-        keys, values = self._keys, self._values
-        if keys is not None and (
-            k.shape[:2] != keys.shape[:2] or k.shape[3] != keys.shape[3] or (self.dtype is None and k.dtype != keys.dtype)
-        ):
-            raise self._foreign(k, keys)
+        for what, new, own in (("keys", k, self._keys), ("values", v, self._values)):
+            if own is None:
+                if not is_float(new.dtype):
+                    raise CacheError("KVCache", f"{what} of {name(new.dtype)}", got=new.dtype, wanted="a float dtype", hint="x.float()")
+            elif new.shape[:2] != own.shape[:2] or new.shape[3] != own.shape[3] or (self.dtype is None and new.dtype != own.dtype):
+                raise self._foreign(what, new, own)
         needed = self.length + k.shape[2]
-        if self.capacity is not None and needed > self.capacity:
-            raise CacheError("KVCache", f"{needed} positions in a cache for {self.capacity}, of which {self.length} are in use", got=needed,
+        held = needed if self.window is None else min(needed, self.window)
+        if self.capacity is not None and held > self.capacity:
+            raise CacheError("KVCache", f"{held} positions in a cache for {self.capacity}, of which {min(self.length, held)} are in use", got=held,
                              wanted=self.capacity, hint="truncate(n) or reset() makes room; KVCache(capacity) a larger one")  # fmt: skip
-        return keys, values
+        return self._keys, self._values
 
     def _grow(self, k: Tensor, v: Tensor, needed: int) -> tuple[Array, Array]:
         """Buffers of this cache's own, with room for `needed` positions and what was there before."""
@@ -131,23 +155,25 @@ class KVCache:
         self._shared = False
         return grown[0], grown[1]
 
-    def _append_to_ring(self, k: Tensor, v: Tensor, keys: Array | None, values: Array | None) -> tuple[Tensor, Tensor]:
+    def _append_to_ring(self, k: Tensor, v: Tensor, keys: Array | None, values: Array | None, in_order: bool) -> tuple[Tensor, Tensor]:
         """Position t lies in slot t % window. One new position goes into its slot; several are laid out in order first."""
         assert self.window is not None
-        T, W, dtype = k.shape[2], self.window, self.dtype or k.dtype
-        k_new, v_new = cast(k.data, dtype), cast(v.data, dtype)
+        T, W = k.shape[2], self.window
+        k_new, v_new = (cast(x.data, self.dtype or x.dtype) for x in (k, v))
+        slot, saved = self.length % W, None
         if keys is None or values is None:
-            keys, values = (np.zeros((*x.shape[:2], W, x.shape[3]), dtype) for x in (k, v))
+            keys, values = (np.zeros((*x.shape[:2], W, x.shape[3]), x.dtype) for x in (k_new, v_new))
         elif self._shared or T > 1:
             keys, values = keys.copy(), values.copy()
-        slot = self.length % W
-        if T == 1:
-            self._before = (self.length, self._keys, self._values, keys[:, :, slot].copy(), values[:, :, slot].copy())
-            keys[:, :, slot], values[:, :, slot] = k_new[:, :, 0], v_new[:, :, 0]
-            seen = min(self.length + 1, W)
-            views = keys[:, :, :seen], values[:, :, :seen]
         else:
-            self._before = (self.length, self._keys, self._values, None, None)
+            saved = keys[:, :, slot].copy(), values[:, :, slot].copy()
+        self._put_aside(saved)
+        if T == 1:
+            keys[:, :, slot], values[:, :, slot] = k_new[:, :, 0], v_new[:, :, 0]
+            views = keys[:, :, : self.length + 1], values[:, :, : self.length + 1]
+            if in_order and self.length >= W:
+                views = tuple(np.concatenate([x[:, :, slot + 1 :], x[:, :, : slot + 1]], 2) for x in views)  # type: ignore[assignment]
+        else:
             held = np.arange(max(0, self.length - W + 1), self.length) % W
             views = np.concatenate([keys[:, :, held], k_new], 2), np.concatenate([values[:, :, held], v_new], 2)
             last = np.arange(max(0, T - W), T)
@@ -196,32 +222,72 @@ class KVCache:
     # --- changing what is held
 
     def truncate(self, length: int | Sequence[int] | Array) -> None:
-        """Forget all positions from `length` on, one number or one per row. A ring can only take back its last append."""
+        """Forget all positions from `length` on, one number or one per row; an empty cache is as new, ready for any batch.
+
+        A ring whose first position has been overwritten can only take back its last append, and all its rows at once.
+        """
         wanted = np.asarray(length)
         held = self.lengths if wanted.ndim else np.asarray(self.length)
         if wanted.dtype.kind not in "iu" or wanted.shape != held.shape or (wanted < 0).any() or (wanted > held).any():
             raise CacheError("KVCache.truncate", f"to {length} of {held.tolist()} positions", got=length, wanted=(0, self.length))
-        self._starts = None
-        if wanted.ndim:
-            self._set_lengths(wanted)
-        elif self.window is not None and 0 < wanted < self.length:
-            self._take_back(int(wanted))
-        elif self._lengths is not None:
-            self._set_lengths(np.minimum(self._lengths, wanted))
+        if self.window is not None and wanted.ndim and len(set(wanted.tolist())) > 1:
+            raise CacheError("KVCache.truncate", "rows of a ring have one length", got=length, wanted="one number", hint="a cache without window")
+        most = int(wanted.max(initial=0))
+        if most == 0:
+            self.reset()
+        elif self.window is not None:
+            self._shorten_ring(most)
         else:
-            self.length = int(wanted)
+            self._starts = None
+            lengths = wanted if wanted.ndim else self._lengths
+            if lengths is None:
+                self.length = most
+            else:
+                self._set_lengths(np.minimum(lengths, wanted))
 
-    def _take_back(self, length: int) -> None:
-        if self._before is None or self._before[0] != length:
-            raise CacheError("KVCache.truncate", f"to {length}: the ring has overwritten what came before", got=length, wanted=self._before and
-                             self._before[0], hint="a cache without window can go back any number of positions")  # fmt: skip
-        self.length, keys, values, old_k, old_v = self._before
-        if old_k is not None:
-            slot = self.length % keys.shape[2]
-            keys, values = (x.copy() if self._shared else x for x in (keys, values))
-            keys[:, :, slot], values[:, :, slot] = old_k, old_v
-            self._shared = False
-        self._keys, self._values, self._before = keys, values, None
+    def _shorten_ring(self, length: int) -> None:
+        assert self.window is not None
+        last = self._overwritten[-1] if self._overwritten else None
+        if length == self.length or self.length <= self.window:
+            self.length = length  # Nothing has been overwritten yet.
+        elif last is not None and last.length == length:
+            self._put_back()
+        else:
+            raise CacheError("KVCache.truncate", f"to {length}: the ring has overwritten what came before", got=length,
+                             wanted=last and last.length, hint="a cache without window can go back any number of positions")  # fmt: skip
+
+    def _put_aside(self, slot: tuple[Array, Array] | None = None) -> None:
+        """Note what a change of a ring, which comes next, will overwrite."""
+        if not self._guards:
+            self._overwritten = []
+        self._serial += 1
+        self._overwritten.append(_Overwritten(self._serial, self.length, self._keys, self._values, slot))
+
+    def _put_back(self) -> None:
+        """Undo the last change of a ring."""
+        last = self._overwritten.pop()
+        if last.slot is None:
+            # The change made buffers of its own; those from before may belong to a fork as well.
+            self._keys, self._values, self._shared = last.keys, last.values, last.keys is not None
+        elif self._keys is not None and self._values is not None and self.window is not None:
+            if self._shared:
+                self._keys, self._values, self._shared = self._keys.copy(), self._values.copy(), False
+            slot = last.length % self.window
+            self._keys[:, :, slot], self._values[:, :, slot] = last.slot
+        self.length = last.length
+
+    def mark(self) -> dict[str, Any]:
+        """This state, for `go_back`."""
+        return dict(vars(self))
+
+    def go_back(self, mark: dict[str, Any]) -> None:
+        """Forget what has been appended since `mark()`: one append, or, within `all_or_none`, any number."""
+        while self._overwritten and self._overwritten[-1].serial > mark["_serial"]:
+            self._put_back()
+        if self.window is None:
+            self._keys, self._values = mark["_keys"], mark["_values"]
+            self._shared = self._keys is not None  # perhaps with a fork made since
+        self.length, self._lengths, self._starts = mark["length"], mark["_lengths"], mark["_starts"]
 
     def reorder(self, rows: Sequence[int] | Array) -> None:
         """Let row b of the batch go on from what was row rows[b], for beam search; the batch may change its size."""
@@ -232,8 +298,10 @@ class KVCache:
         B = self._keys.shape[0]
         if index.size == 0 or index.min() < 0 or index.max() >= B:
             raise CacheError("KVCache.reorder", f"rows {index.tolist()} of a batch of {B}", got=rows, wanted=(0, B - 1))
-        self._keys, self._values, self._shared = self._keys[index], self._values[index], False
-        self._before = self._starts = None
+        if self.window is not None:
+            self._put_aside()
+            self._overwritten = self._overwritten if self._guards else []
+        self._keys, self._values, self._shared, self._starts = self._keys[index], self._values[index], False, None
         if self._lengths is not None:
             self._set_lengths(self._lengths[index])
 
@@ -242,15 +310,15 @@ class KVCache:
         other = KVCache.__new__(KVCache)
         vars(other).update(vars(self))
         self._shared = other._shared = self._keys is not None
-        self._before = other._before = None
+        other._overwritten, other._guards = [], 0
         return other
 
-    def _foreign(self, k: Tensor, keys: Array) -> CacheError:
+    def _foreign(self, what: str, new: Tensor, own: Array) -> CacheError:
         def shown(shape: tuple[int, ...], dtype: DType) -> str:
             return f"batch {shape[0]}, {shape[1]} heads of {shape[3]}, {name(dtype)}"
 
-        return CacheError("KVCache", f"keys of {shown(k.shape, k.dtype)} for a cache of {shown(keys.shape, keys.dtype)}",
-                          got=k.shape, wanted=keys.shape, hint="one cache per layer and conversation; reset() makes it new")  # fmt: skip
+        return CacheError("KVCache", f"{what} of {shown(new.shape, new.dtype)} for a cache of {shown(own.shape, own.dtype)}",
+                          got=new.shape, wanted=own.shape, hint="one cache per layer and conversation; reset() makes it new")  # fmt: skip
 
     def __len__(self) -> int:
         return self.length
@@ -299,13 +367,18 @@ class StaticCache:
 
 
 @contextlib.contextmanager
-def all_or_none(caches: Sequence[KVCache]) -> Iterator[None]:
-    """If the block raises, every cache is as long as it was before: no layer is ahead of another. One append per cache, at most, inside."""
-    before = [cache.lengths if cache._lengths is not None else cache.length for cache in caches]
+def all_or_none(caches: Iterable[KVCache]) -> Iterator[None]:
+    """If the block raises, every cache holds what it held before: no layer is ahead of another. Any number of appends, reorders and forks inside."""
+    guarded = list(caches)
+    marks = [cache.mark() for cache in guarded]
+    for cache in guarded:
+        cache._guards += 1
     try:
         yield
     except BaseException:
-        for cache, length in zip(caches, before, strict=True):
-            if np.any(cache.lengths != length):
-                cache.truncate(length)
+        for cache, mark in zip(guarded, marks, strict=True):
+            cache.go_back(mark)
         raise
+    finally:
+        for cache in guarded:
+            cache._guards -= 1
