@@ -236,6 +236,28 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path, settings: di
     assert_same_bits(whole, second)
 
 
+@pytest.mark.parametrize("jit", [None, False])
+def test_a_run_can_be_taken_back_in_the_same_trainer(tmp_path: Path, jit: bool | None) -> None:
+    trainer, seen = make_trainer(jit=jit), []
+    with CheckpointFolder(tmp_path) as folder:
+        for report in trainer.run():
+            seen.append(report.loss)
+            if report.step == 4:
+                trainer.save(folder)
+        found = folder.load_latest()
+    assert found is not None
+    trainer.restore(found)
+    assert trainer.step == 4 and losses(trainer) == seen[4:]
+
+
+@compiled
+def test_the_gradients_of_all_compiled_steps_lie_in_the_same_memory() -> None:
+    trainer, places = make_trainer(jit=True), []
+    for _ in trainer.run():
+        places.append([p.grad.data.ctypes.data for p in trainer.model.parameters() if p.grad is not None])
+    assert len(places[0]) > 10 and all(place == places[0] for place in places)
+
+
 # --- early stopping and callbacks
 
 
@@ -348,6 +370,19 @@ def test_a_checkpoint_is_good_once_a_step_was_made_from_it(tmp_path: Path) -> No
         with pytest.raises(NotFiniteError) as caught:
             next(run)
     assert str(first) in caught.value.hint
+
+
+def test_the_checkpoint_that_a_run_goes_on_from_is_good_once_it_did(tmp_path: Path) -> None:
+    trainer = make_trainer(jit=False)
+    with CheckpointFolder(tmp_path) as folder:
+        path = trainer.save(folder)
+        found = folder.load_latest()
+    assert found is not None
+    other = make_trainer(jit=False)
+    other.restore(found)
+    assert other.good_checkpoint is None
+    next(other.run())
+    assert other.good_checkpoint == path
 
 
 # --- memory

@@ -65,9 +65,10 @@ def refuse_changes(changed: list[tuple[str, Any, Any]], accepted: list[str]) -> 
     )
 
 
-def run_facts(options: Mapping[str, Any], text: str, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What a checkpoint of the command holds beside the trainer's state."""
-    return {"data": text_identity(text), "tokenizer": tokenizer.state(), "options": dict(options), "environment": environment()}
+def run_facts(options: Mapping[str, Any], text: str, tokenizer: Tokenizer, compiler: str) -> dict[str, Any]:
+    """What a checkpoint of the command holds beside the trainer's state. compiler: what compiled the step, if anything did."""
+    data, surroundings = text_identity(text), {**environment(), **({"compiler": compiler} if options["jit"] else {})}
+    return {"data": data, "tokenizer": tokenizer.state(), "options": dict(options), "environment": surroundings}
 
 
 def restore(trainer: Trainer, found: Checkpoint) -> None:
@@ -79,18 +80,18 @@ def restore(trainer: Trainer, found: Checkpoint) -> None:
 
 
 def differences(state: Mapping[str, Any], text: str) -> Iterator[tuple[str, Any, Any]]:
-    """(field, saved, now) of what no option tells: the data and the optimizer. Warns of another environment, which changes the last bits."""
+    """(field, saved, now) of what no option tells: the data and the optimizer."""
     if state["data"] != text_identity(text):
         yield "data", _said(state["data"]), _said(text_identity(text))
     if state["optimizer"]["kind"] != AdamW.__name__:
         yield "optimizer", state["optimizer"]["kind"], AdamW.__name__
-    now = environment()
-    for name, saved in state["environment"].items():
-        if now.get(name) != saved:
-            print(
-                f"warning: {name} was {saved} and is {now.get(name)}: the run goes on, but is equal only to rounding",
-                file=sys.stderr,
-            )
+
+
+def warn_of_changes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Say what is different about the machine, as far as that changes the last bits."""
+    for name in saved.keys() & now.keys():
+        if now[name] != saved[name]:
+            print(f"warning: {name} was {saved[name]} and is {now[name]}: the run goes on, but is equal only to rounding", file=sys.stderr)
 
 
 def text_identity(text: str) -> dict[str, Any]:

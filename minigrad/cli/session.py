@@ -11,7 +11,7 @@ from typing import Any
 
 from minigrad.cli.arguments import one_line
 from minigrad.cli.generate import print_text
-from minigrad.cli.resume import refuse_changes, restore, run_facts
+from minigrad.cli.resume import refuse_changes, restore, run_facts, warn_of_changes
 from minigrad.cli.run_folder import WEIGHTS, load_model, save_model
 from minigrad.cli.terminal import progress
 from minigrad.data import TextData, bigram_loss
@@ -55,14 +55,20 @@ class Session:
             raise ConfigError("train", f"the run in {self.folder} is complete: {why}", got=trainer.step, hint=f"to go further, give more {more}")
         print(f"resuming from {found.path}, after step {trainer.step}")
 
-    def prepare(self, accepted: list[str]) -> None:
+    def prepare(self, found: Checkpoint | None, accepted: list[str]) -> None:
         """Compile the step. Raises ConfigError where a run that goes on was compiled and now cannot be: its numbers would be others."""
         wanted = self.options.jit
         self.trainer.prepare()
         self.options.jit = self.trainer.backend == "c"
-        if wanted and not self.options.jit and self.options.resume is not None:
+        if found and wanted and not self.options.jit:
             print(f"the step cannot be compiled: {self.trainer.note}", file=sys.stderr)
             refuse_changes([("jit", True, False)], accepted)
+        if found:
+            warn_of_changes(found.state["environment"], self.facts()["environment"])
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the trainer's state."""
+        return run_facts(chosen(self.options), self.text, self.tokenizer, self.trainer.note)
 
     def announce(self) -> None:
         """Say what will be done, a line for each thing."""
@@ -74,7 +80,7 @@ class Session:
         how = f"the step is compiled {trainer.note}; --no-jit runs it op by op" if options.jit else "the step runs op by op"
         print(f"text     {options.text or 'the documentation of Python'}: {len(self.text):,} characters, {cut}")
         print(f"model    {options.n_layer} layers, {options.n_head} heads, {options.n_embd} wide: {parameters:,} parameters")
-        print(f"memory   {memory}{'; compiled, less' if options.jit else ''}")
+        print(f"memory   {memory}{'; more while it is compiled' if options.jit else ''}")
         print(f"jit      {how}{'' if options.jit or not trainer.note else f': {trainer.note}'}")
         print(f"to beat  {self.baseline:.3f} nats per {self.unit} on the validation text, by a table of {self.unit} pairs", flush=True)
 
@@ -111,8 +117,7 @@ class Session:
         """Write a checkpoint, and the model if it was evaluated (with --patience: if it is the best so far) or there is none yet."""
         val_loss, trainer = report.val_loss if report else None, self.trainer
         facts = {"step": trainer.step, "val_loss": val_loss, "bigram_loss": self.baseline, "options": chosen(self.options)}
-        state = run_facts(chosen(self.options), self.text, self.tokenizer)
-        trainer.save(self.checkpoints, metric=val_loss, state=state, meta={"run": self.folder.name})
+        trainer.save(self.checkpoints, metric=val_loss, state=self.facts(), meta={"run": self.folder.name})
         measured = val_loss is not None and math.isfinite(val_loss)
         wanted = measured or bool(self.interruption) if trainer.patience is None else measured and not trainer.evaluations_since
         # A model that is to be overwritten stays until there is one that was trained.

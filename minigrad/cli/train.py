@@ -29,7 +29,7 @@ Train a small GPT on a text. Ctrl-C stops after the step, and saves; a second on
 
 EXAMPLES = """\
 examples:
-  minigrad train                                          # on Python's documentation: about two minutes on two cores
+  minigrad train                                          # on Python's documentation: a minute or two on two cores
   minigrad train --text my_notes/ --out runs/notes        # on your own text: a file, or a folder of them
   minigrad train --text book.txt --steps 5000 --n-layer 6 --n-head 6 --n-embd 192 --block-size 128 --dropout 0.1
   minigrad train --text book.txt --tokenizer bpe --vocab-size 512 --patience 3
@@ -132,6 +132,6 @@ def run_in(folder: Path, checkpoints: CheckpointFolder, options: argparse.Namesp
         session.go_on(found)
     else:
         session = Session(folder, checkpoints, options, text, build_tokenizer(options, text))
-    session.prepare(accepted)
+    session.prepare(found, accepted)
     session.announce()
     return session.train()
