@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigrad.errors import DTypeError
+from minigrad.errors import ConfigError, DTypeError
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 DType: TypeAlias = np.dtype[Any]
@@ -32,18 +32,37 @@ _ALLOWED = (
 )  # fmt: skip
 
 
-def as_dtype(dtype: Any) -> DType:
+def as_dtype(dtype: Any, call: str = "dtype") -> DType:
     """The dtype meant by a name ("float32", "bfloat16"), a Python type or a numpy dtype. Raises DTypeError for any other."""
     try:
         found = _NAMED.get(dtype)
-        if found is None:
+        if found is None and dtype is not None:  # numpy takes None for float64
             found = np.dtype(dtype).newbyteorder("=")
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         found = None
-    if found not in _ALLOWED:
+    if found is None or found not in _ALLOWED:  # None == float64 is True, too
         wanted = [name(d) for d in _ALLOWED]
-        raise DTypeError("dtype", f"{dtype!r} is no dtype of a Tensor", got=dtype, wanted=wanted,
+        raise DTypeError(call, f"{dtype!r} is no dtype of a Tensor", got=dtype, wanted=wanted,
                          hint="one of " + ", ".join(wanted))  # fmt: skip
+    return found
+
+
+def asked_of_to(wanted: tuple[Any, ...], options: dict[str, Any], call: str) -> DType | None:
+    """The dtype that `to(dtype)`, `to(device)` or `to(device, dtype)` asks for; None if it names but the device "cpu", the only one there is.
+
+    Raises ConfigError for another device, DTypeError for what is neither dtype nor device.
+    """
+    if unknown := options.keys() - {"dtype", "device"}:
+        raise ConfigError(call, f"no option {', '.join(sorted(unknown))}", got=tuple(unknown), wanted=("dtype", "device"))
+    found = None
+    for x in (*wanted, *options.values()):
+        device = str(x).split(":")[0]
+        if device in ("cuda", "mps", "xpu", "gpu", "meta"):
+            raise ConfigError(call, f"no device {str(x)!r}: minigrad runs on the CPU", got=x, wanted="cpu", hint='.to("cpu")')
+        if device != "cpu":
+            found = as_dtype(x, call)
+    if not wanted and not options:
+        raise ConfigError(call, "nothing asked for", wanted="a dtype", hint='.to("float16")')
     return found
 
 
@@ -84,13 +103,34 @@ def _round_to_bfloat16(array: Array) -> Array:
     return rounded.astype(np.uint16).view(bfloat16).reshape(array.shape)
 
 
+def as_elements(value: Any, dtype: DType) -> Any:
+    """`value`, an array or a number, as it may be written into an array of `dtype`: bfloat16, which numpy lacks, takes its own bits only."""
+    if isinstance(value, np.ndarray) or dtype == bfloat16:
+        return cast(np.asarray(value), dtype)
+    return value
+
+
+def adding(dtype: DType) -> DType:
+    """The dtype that numbers are added and multiplied up in: int64 for bools and integers but uint64, as in PyTorch; floats stay what they are."""
+    return dtype if dtype.kind == "f" or dtype == uint64 else int64
+
+
+def limits(dtype: DType) -> tuple[float, float]:
+    """The least and the largest number of a dtype: infinities for floats, integers for integers, 0 and 1 for bool."""
+    if is_float(dtype):
+        return -np.inf, np.inf
+    return (False, True) if dtype == bool_ else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+
+
 def computing(dtype: DType) -> DType:
     """The dtype that arithmetic on `dtype` runs in: float32 for the 16-bit floats, else itself."""
     return float32 if is_half(dtype) else dtype
 
 
 def promote(*dtypes: DType) -> DType:
-    """The common dtype of tensors in one op, by PyTorch's rule: floats win over integers, integers over bool; no width is gained by mixing kinds.
+    """The common dtype of tensors in one op: floats win over integers, integers over bool; no width is gained by mixing kinds.
+
+    PyTorch's rule, except that a tensor without axes counts like any other: what gives way to a tensor is a Python or numpy number.
 
     promote(int64, float32) = float32 (numpy says float64);  promote(float16, bfloat16) = float32.
     """

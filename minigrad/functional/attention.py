@@ -13,6 +13,7 @@ from minigrad.dtypes import DType, bool_, computing
 from minigrad.errors import ConfigError, MaskError, ShapeError
 from minigrad.functional.layers import dropout, softmax
 from minigrad.ops.flash import band_and_bias
+from minigrad.ops.in_float32 import in_float32
 from minigrad.tensor import Tensor
 
 Corner = Literal["upper_left", "lower_right"]
@@ -66,6 +67,7 @@ def scaled_dot_product_attention(
     return y if not return_weights or weights is None else (y, weights.reshape(*shape[:-1], S))
 
 
+@in_float32
 def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: float | None = None, offset: int | None = None) -> Tensor:
     """The probabilities softmax(scale q k^T + mask), (..., T, S), as a tensor that gradients flow through. offset: as for `ops.attention`."""
     scores = (q @ k.transpose(-2, -1)) * (q.shape[-1] ** -0.5 if scale is None else scale)

@@ -8,7 +8,9 @@ from typing import Any
 
 from minigrad import ops
 from minigrad.autograd import no_grad
+from minigrad.dtypes import is_half, promote
 from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.in_float32 import in_float32
 from minigrad.random import Generator, default_generator
 from minigrad.tensor import Tensor
 
@@ -76,6 +78,9 @@ def batch_norm(
     """
     if not training and (running_mean is None or running_var is None):
         raise ConfigError("batch_norm", "outside training needs running_mean and running_var", hint="training=True normalises by the batch")
+    if is_half(x.dtype):
+        wide = batch_norm(x.float(), running_mean, running_var, weight, bias, training, momentum, eps)
+        return wide.cast(promote(x.dtype, *(p.dtype for p in (weight, bias) if p is not None)))
     mean, var = running_mean, running_var
     if training:
         axis = (0, *range(2, x.ndim))
@@ -94,6 +99,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Generat
     return x.dropout(p, training, generator)
 
 
+@in_float32
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
     return ops.silu(gate) * up

@@ -14,7 +14,7 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.autograd import no_grad
-from minigrad.errors import ConfigError, ReadOnlyError, StateDictError
+from minigrad.errors import ConfigError, DTypeError, ReadOnlyError, StateDictError
 from minigrad.modes import ASSIGNMENTS
 from minigrad.tensor import Tensor
 
@@ -162,9 +162,16 @@ class Module:
             elif p.grad is not None:
                 p.grad.assign(0)
 
-    def to(self: M, dtype: Any) -> M:
-        """Give all floating parameters and buffers another dtype. They stay the same objects, so an optimizer keeps them."""
-        dtype = dtypes.as_dtype(dtype)
+    def to(self: M, *wanted: Any, **options: Any) -> M:
+        """to(dtype), to("cpu", dtype): floating parameters and buffers in another dtype. They stay the same objects: an optimizer keeps them.
+
+        to("cpu") changes nothing: it is the only device there is. Raises DTypeError for a dtype that has no gradients, ConfigError for another device.
+        """
+        dtype = dtypes.asked_of_to(wanted, options, "Module.to")
+        if dtype is None:
+            return self
+        if not dtypes.is_float(dtype):
+            raise DTypeError("Module.to", f"parameters of {dtypes.name(dtype)} cannot have gradients", got=dtype, wanted=dtypes.float32)
         for t in [*self.parameters(), *self.buffers()]:
             if dtypes.is_float(t.dtype) and t.dtype != dtype:
                 t.data, t.grad = dtypes.cast(t.data, dtype), None

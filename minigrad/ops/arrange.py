@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, bool_
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.elementwise import where
 from minigrad.ops.index import ARRAY, check_range, take
@@ -78,12 +78,16 @@ def _sizes_of(size: int, sizes: Sequence[int]) -> tuple[int, ...]:
 
 def tril(x: Any, diagonal: int = 0) -> Any:
     """The last two axes' lower triangle, up to the given diagonal above the main one; 0 elsewhere."""
-    return where(np.tri(*_matrix("tril", x), diagonal, dtype=np.bool_), x, 0)
+    return where(np.tri(*_matrix("tril", x), diagonal, dtype=np.bool_), x, _zero(x))
 
 
 def triu(x: Any, diagonal: int = 0) -> Any:
     """The last two axes' upper triangle, from the given diagonal above the main one on; 0 elsewhere."""
-    return where(np.tri(*_matrix("triu", x), diagonal - 1, dtype=np.bool_), 0, x)
+    return where(np.tri(*_matrix("triu", x), diagonal - 1, dtype=np.bool_), _zero(x), x)
+
+
+def _zero(x: Any) -> int:
+    return False if x.dtype == bool_ else 0  # a bool among bools; 0 would make integers of them
 
 
 def _matrix(call: str, x: Any) -> tuple[int, int]:

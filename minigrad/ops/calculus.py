@@ -166,7 +166,7 @@ def _(g, y, x, p, *, needs):
 @quiet
 def square(x: Array) -> Array:
     """x * x."""
-    return np.square(x)
+    return np.square(x, dtype=np.int64 if x.dtype == np.bool_ else None)
 
 
 @square.vjp
@@ -319,7 +319,7 @@ def _(g, _y, _x):
 @primitive(kind="elementwise", dtype="same")
 def floor(x: Array) -> Array:
     """The largest integer not above x. Piecewise constant: gradient 0."""
-    return np.floor(x)
+    return np.floor(x) if x.dtype.kind == "f" else np.array(x)
 
 
 @floor.vjp
@@ -330,7 +330,7 @@ def _(g, _y, _x):
 @primitive(kind="elementwise", dtype="same")
 def ceil(x: Array) -> Array:
     """The smallest integer not below x. Piecewise constant: gradient 0."""
-    return np.ceil(x)
+    return np.ceil(x) if x.dtype.kind == "f" else np.array(x)
 
 
 @ceil.vjp
@@ -341,7 +341,7 @@ def _(g, _y, _x):
 @primitive(kind="elementwise", dtype="same")
 def trunc(x: Array) -> Array:
     """x without its fraction. Piecewise constant: gradient 0."""
-    return np.trunc(x)
+    return np.trunc(x) if x.dtype.kind == "f" else np.array(x)
 
 
 @trunc.vjp
@@ -352,7 +352,7 @@ def _(g, _y, _x):
 @primitive(kind="elementwise", dtype="same")
 def round(x: Array) -> Array:
     """The nearest integer, halves to even. Piecewise constant: gradient 0."""
-    return np.rint(x)
+    return np.rint(x) if x.dtype.kind == "f" else np.array(x)
 
 
 @round.vjp

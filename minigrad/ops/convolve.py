@@ -13,6 +13,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.contract import matmul
+from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.movement import pad, permute, reshape
 from minigrad.ops.reduce import max as max_, sum as sum_
 from minigrad.primitive import primitive
@@ -79,6 +80,7 @@ def _unfolded(x: Any, sizes: tuple[int, ...], steps: tuple[int, ...], dilations:
     return x
 
 
+@in_float32
 def conv(
     x: Any, weight: Any, bias: Any = None, *, stride: Sizes = 1, padding: Sizes | Literal["same", "valid"] = 0, dilation: Sizes = 1,
     groups: int = 1,
@@ -149,6 +151,7 @@ def max_pool2d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padd
     return max_(_pooling("max_pool2d", x, kernel_size, stride, padding, dilation, -np.inf), axis=-1)
 
 
+@in_float32
 def avg_pool2d(
     x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, count_include_pad: bool = True
 ) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigrad.dtypes import Array
+from minigrad.ops.in_float32 import in_float32
 from minigrad.primitive import primitive
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -187,6 +188,7 @@ def _(g, _y, condition, _a, _b):
     return None, where(condition, g, 0), where(condition, 0, g)
 
 
+@in_float32
 def lerp(a: Any, b: Any, weight: Any) -> Any:
     """a + weight (b - a): a at 0, b at 1."""
     return a + (b - a) * weight

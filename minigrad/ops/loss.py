@@ -9,6 +9,7 @@ from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.calculus import log, square
 from minigrad.ops.elementwise import maximum, mul, neg, not_equal, where
 from minigrad.ops.fused import cross_entropy as cross_entropy_rows
+from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.index import take_along
 from minigrad.ops.movement import cast, reshape
 from minigrad.ops.reduce import mean as mean_, sum as sum_
@@ -31,6 +32,7 @@ def reduced(loss: Any, reduction: Reduce, call: str, weight: Any = None) -> Any:
     return sum_(loss) / (count if count.dtype == loss.dtype else cast(count, dtype=loss.dtype))
 
 
+@in_float32
 def mse(x: Any, target: Any, *, reduction: Reduce = "mean") -> Any:
     """(x - target)^2."""
     return reduced(square(_same(x, target, "mse")), reduction, "mse")
@@ -43,6 +45,7 @@ def _same(x: Any, target: Any, call: str) -> Any:
     return x - target
 
 
+@in_float32
 def binary_crossentropy(p: Any, target: Any, *, reduction: Reduce = "mean") -> Any:
     """-target log p - (1 - target) log(1 - p), for probabilities p; logarithms no lower than -100, as in PyTorch."""
     _same(p, target, "binary_crossentropy")
@@ -50,12 +53,14 @@ def binary_crossentropy(p: Any, target: Any, *, reduction: Reduce = "mean") -> A
     return reduced(loss, reduction, "binary_crossentropy")
 
 
+@in_float32
 def binary_crossentropy_logits(x: Any, target: Any, *, reduction: Reduce = "mean") -> Any:
     """binary_crossentropy(sigmoid(x), target), without overflow: log(1 + exp(x)) - target x."""
     _same(x, target, "binary_crossentropy_logits")
     return reduced(logaddexp(x, 0) - mul(x, target), reduction, "binary_crossentropy_logits")
 
 
+@in_float32
 def nll_loss(log_p: Any, target: Any, *, ignore_index: int = -100, reduction: Reduce = "mean") -> Any:
     """-log_p[target] for log-probabilities (..., V) and targets (...), averaged over the targets that are not ignore_index.
 
@@ -70,6 +75,7 @@ def nll_loss(log_p: Any, target: Any, *, ignore_index: int = -100, reduction: Re
     return reduced(where(kept, neg(picked), 0), reduction, "nll_loss", kept)
 
 
+@in_float32
 def cross_entropy_loss(
     logits: Any, target: Any, *, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: Reduce = "mean"
 ) -> Any:
@@ -88,6 +94,7 @@ def cross_entropy_loss(
     return reduced(loss, reduction, "cross_entropy", not_equal(flat, ignore_index))
 
 
+@in_float32
 def batchnorm(x: Any, weight: Any, bias: Any, mean: Any, invstd: Any, *, axis: int = 1) -> Any:
     """(x - mean) invstd weight + bias, each of them one number per index of `axis`; weight and bias may be None."""
     shape = tuple(n if i == axis % x.ndim else 1 for i, n in enumerate(x.shape))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import Array, cast as cast_array
+from minigrad.dtypes import Array, as_elements, cast as cast_array
 from minigrad.errors import ReadOnlyError, ShapeError
 from minigrad.primitive import primitive
 
@@ -96,7 +96,7 @@ def pad(x: Array, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) ->
         raise ShapeError("pad", f"widths {widths} cut more than there is from {x.shape}", got=widths)
     inside = tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in zip(shape, widths, strict=True))
     kept = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, widths, strict=True))
-    y = np.full(shape, value, x.dtype) if x.dtype.fields is None else np.zeros(shape, x.dtype)
+    y = np.full(shape, as_elements(value, x.dtype), x.dtype)
     y[inside] = x[kept]
     return y
 
@@ -163,4 +163,4 @@ def assign(x: Array, value: Array) -> None:
     """Write `value`, broadcast and cast, into the memory of x."""
     if not x.flags.writeable:
         raise ReadOnlyError("assign", "the tensor's memory is read-only", hint="assign to a copy: x.clone()")
-    x[...] = cast_array(value, x.dtype) if isinstance(value, np.ndarray) else value
+    x[...] = as_elements(value, x.dtype)

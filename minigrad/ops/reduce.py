@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, adding
 from minigrad.errors import IndexRangeError, ShapeError
 from minigrad.ops.calculus import exp, sqrt
 from minigrad.ops.elementwise import equal, guard_mul, quiet, where
+from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
 
@@ -58,7 +59,7 @@ def sum(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
         if count > _BLOCK and not (x.flags.c_contiguous and (*kept, *gone) == tuple(range(x.ndim))):
             y = _sum_rows(x.transpose(*gone, *kept).reshape(count, *(x.shape[a] for a in kept)))
             return np.asarray(y).reshape(with_axes_kept(x.shape, axis)) if keepdim else y
-    return np.sum(x, axis=gone, keepdims=keepdim)
+    return np.sum(x, axis=gone, keepdims=keepdim, dtype=adding(x.dtype))
 
 
 def _sum_rows(x: Array) -> Array:
@@ -75,6 +76,7 @@ def _(g, _y, _x, *, axis=None, keepdim=False):
     return (spread(g, axis, _x.shape),)
 
 
+@in_float32
 def mean(x: Any, *, axis: Axis = None, keepdim: bool = False) -> Any:
     """The mean along `axis`: sum / count."""
     count = 1
@@ -83,6 +85,7 @@ def mean(x: Any, *, axis: Axis = None, keepdim: bool = False) -> Any:
     return sum(x, axis=axis, keepdim=keepdim) / (count or float("nan"))
 
 
+@in_float32
 def var(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Any:
     """The variance along `axis`: sum (x - mean)^2 / (n - correction). correction=1 is the sample's, 0 the population's."""
     count = 1
@@ -169,16 +172,19 @@ def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array
     return np.argmin(_not_empty(x, axis, "argmin"), axis=axis, keepdims=keepdim)
 
 
+@in_float32
 def std(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Any:
     """The standard deviation along `axis`: sqrt(var)."""
     return sqrt(var(x, axis=axis, keepdim=keepdim, correction=correction))
 
 
+@in_float32
 def var_mean(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Any, Any]:
     """The variance and the mean along `axis`."""
     return var(x, axis=axis, keepdim=keepdim, correction=correction), mean(x, axis=axis, keepdim=keepdim)
 
 
+@in_float32
 def std_mean(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Any, Any]:
     """The standard deviation and the mean along `axis`."""
     return std(x, axis=axis, keepdim=keepdim, correction=correction), mean(x, axis=axis, keepdim=keepdim)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, adding
 from minigrad.ops.calculus import exp
 from minigrad.ops.elementwise import equal, guard_mul, isinf, logical_and, quiet, where
 from minigrad.ops.index import take_along
@@ -21,7 +21,7 @@ from minigrad.primitive import primitive
 
 def _wide(x: Array) -> Any:
     """The dtype to add up in: float64 for floats, so that a running sum of a million float32 keeps its digits."""
-    return np.float64 if x.dtype.kind == "f" else None
+    return np.float64 if x.dtype.kind == "f" else adding(x.dtype)
 
 
 def _back(x: Any, axis: int) -> Any:
@@ -68,7 +68,7 @@ def _(g, y, a, _b, *, axis):
 @quiet
 def cumprod(x: Array, *, axis: int) -> Array:
     """The products of the first 1, 2, ... elements along `axis`."""
-    return np.cumprod(x, axis=axis)
+    return np.cumprod(x, axis=axis, dtype=adding(x.dtype))
 
 
 @cumprod.vjp
@@ -82,7 +82,7 @@ def _(g, _y, x, *, axis):
 @quiet
 def prod(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
     """The product along `axis`; of nothing, 1. Each element's derivative is the product of all others, zeros among them or not."""
-    return np.prod(x, axis=axes(axis, x.ndim, "prod"), keepdims=keepdim)
+    return np.prod(x, axis=axes(axis, x.ndim, "prod"), keepdims=keepdim, dtype=adding(x.dtype))
 
 
 @prod.vjp

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import float32, is_float
+from minigrad.dtypes import DType, is_float, limits
 from minigrad.errors import ConfigError, ShapeError
-from minigrad.ops.elementwise import equal, greater, maximum, where
+from minigrad.ops.elementwise import equal, floor_div, greater, maximum, where
+from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.index import add_along, put_along
 from minigrad.ops.movement import cast, cat, getitem, pad, permute, reshape
 from minigrad.ops.reduce import axes, max, min
 from minigrad.ops.scan import prod
 
-_NEUTRAL = {"prod": 1.0, "amax": -np.inf, "amin": np.inf}
-_REDUCED = {"prod": prod, "amax": max, "amin": min}
+_REDUCED: dict[str, Any] = {"sum": None, "mean": None, "prod": prod, "amax": max, "amin": min}
 
 
 def scatter(x: Any, index: Any, src: Any, *, axis: int, reduce: str | None = None) -> Any:
@@ -30,26 +30,36 @@ def scatter(x: Any, index: Any, src: Any, *, axis: int, reduce: str | None = Non
     return scatter_reduce(x, index, src, axis=axis, reduce="sum" if reduce == "add" else "prod")
 
 
+@in_float32
 def scatter_reduce(x: Any, index: Any, src: Any, *, axis: int, reduce: str, include_self: bool = True) -> Any:
     """The elements of src that share a place, and the element of x there, made one: reduce="sum", "prod", "mean", "amax" or "amin".
 
     include_self=False: places that something is written to forget what x has there. "amax" and "amin" split their gradient among ties.
     "prod", "amax" and "amin" work on a table of size (index elements) x (size of x along `axis`).
     """
-    if reduce not in ("sum", "mean", *_NEUTRAL):
-        raise ConfigError("scatter_reduce", f"reduce={reduce!r}", got=reduce, wanted=("sum", "prod", "mean", "amax", "amin"))
+    if reduce not in _REDUCED:
+        raise ConfigError("scatter_reduce", f"reduce={reduce!r}", got=reduce, wanted=tuple(_REDUCED))
     (axis,) = axes(axis, x.ndim, "scatter_reduce")
     src = _cut(src, index, "scatter_reduce")
     if not hasattr(src, "shape"):
-        src = where(equal(index, index), src, 0.0)  # a number, at every place of the index
-    count = add_along(np.ones(index.shape), index, axis=axis, shape=x.shape)
-    kept = x if include_self else where(greater(count, 0), _NEUTRAL.get(reduce, 0.0), x)
+        src = where(equal(index, index), src, 0)  # a number, at every place of the index
+    src = src if src.dtype == x.dtype else cast(src, dtype=x.dtype)
+    count = add_along(np.ones(index.shape, np.int64), index, axis=axis, shape=x.shape)
+    kept = x if include_self else where(greater(count, 0), _neutral(reduce, x.dtype), x)
     if reduce in ("sum", "mean"):
         total = kept + add_along(src, index, axis=axis, shape=x.shape)
         if reduce == "sum":
             return total
-        return total / cast(maximum(count + int(include_self), 1), dtype=x.dtype if is_float(x.dtype) else float32)
+        count = cast(maximum(count + int(include_self), 1), dtype=x.dtype)
+        return total / count if is_float(x.dtype) else floor_div(total, count)
     return _reduced_by_table(kept, index, src, axis, reduce)
+
+
+def _neutral(reduce: str, dtype: DType) -> float:
+    """What changes nothing in a reduction of this dtype."""
+    if reduce in ("prod", "sum", "mean"):
+        return int(reduce == "prod")
+    return limits(dtype)[reduce == "amin"]
 
 
 def _reduced_by_table(x: Any, index: Any, src: Any, axis: int, reduce: str) -> Any:
@@ -58,12 +68,14 @@ def _reduced_by_table(x: Any, index: Any, src: Any, axis: int, reduce: str) -> A
     to_back = (*(i for i in range(rows) if i != axis), axis)
     index, src = permute(index, order=to_back), permute(src, order=to_back)
     places = np.arange(x.shape[axis]).reshape(-1, 1)
+    neutral = _neutral(reduce, x.dtype)
     hits = equal(reshape(index, shape=(*index.shape[:-1], 1, index.shape[-1])), places)
-    table = where(hits, reshape(src, shape=(*src.shape[:-1], 1, src.shape[-1])), _NEUTRAL[reduce])
+    table = where(hits, reshape(src, shape=(*src.shape[:-1], 1, src.shape[-1])), neutral)
     own = permute(x, order=to_back)
     widths = (*((0, n - m) for n, m in zip(own.shape, table.shape[:-1], strict=True)), (0, 0))
-    table = cat(pad(table, widths=widths, value=_NEUTRAL[reduce]), reshape(own, shape=(*own.shape, 1)), axis=rows)
+    table = cat(pad(table, widths=widths, value=neutral), reshape(own, shape=(*own.shape, 1)), axis=rows)
     result: Any = _REDUCED[reduce](table, axis=rows)
+    result = result if result.dtype == x.dtype else cast(result, dtype=x.dtype)
     back = (*range(axis), rows - 1, *range(axis, rows - 1))
     return permute(result, order=back)
 

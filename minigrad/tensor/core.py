@@ -311,7 +311,10 @@ def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | Non
     if not is_float(target) and (op.dtype == "float" or any(type(a) is float for a in arrays)):
         target = float32
     dtype = computing(target) if halves else target
-    lone = op.dtype == "float" and not numbers
+    lone = is_float(target) and not numbers  # bools alone, and numbers that make floats of them
+    if lone and op.dtype == "same":
+        arrays = [float32.type(a) if type(a) is float else a for a in arrays]
+        return arrays, None
     harmonised = [
         cast(a, dtype) if isinstance(a, np.ndarray) and a.dtype != dtype and (a.dtype != bool_ or lone) else a for a in arrays
     ]

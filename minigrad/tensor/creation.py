@@ -25,7 +25,7 @@ class Creation(Frame):
 
     @classmethod
     def _made(cls, array: Array, dtype: Any, requires_grad: bool) -> Self:
-        t: Any = cls._wrap(cast(array, as_dtype(dtype)))
+        t: Any = cls._wrap(cast(array, float32 if dtype is None else as_dtype(dtype)))
         return t.requires_grad_() if requires_grad else t
 
     @classmethod

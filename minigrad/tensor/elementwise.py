@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from minigrad import ops
+from minigrad.dtypes import is_float, limits, name
+from minigrad.errors import ConfigError, DTypeError
 from minigrad.primitive import Primitive
 from minigrad.tensor.frame import Frame
 
@@ -343,11 +345,15 @@ class Elementwise(Frame):
 
     def masked_fill(self, mask: Any, value: Any) -> Self:
         """`value` where `mask` is true, else self."""
-        result: Self = ops.where(mask, value, self)
-        return result
+        if not is_float(self.dtype) and isinstance(value, float) and not value.is_integer():
+            raise DTypeError("masked_fill", f"{value} into a tensor of {name(self.dtype)}", got=value, wanted=self.dtype, hint=".float() first")
+        return ops.where(mask, value if is_float(self.dtype) or not isinstance(value, float) else int(value), self)
 
     def clamp(self, min: Any = None, max: Any = None) -> Self:
         """min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
-        return ops.clamp(self, -float("inf") if min is None else min, float("inf") if max is None else max)
+        if min is None and max is None:
+            raise ConfigError("clamp", "neither min nor max given", wanted="one of them, or both", hint="clamp(min=0)")
+        least, most = limits(self.dtype)
+        return ops.clamp(self, least if min is None else min, most if max is None else max)
 
     clip = clamp

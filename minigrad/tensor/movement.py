@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from minigrad import ops
-from minigrad.dtypes import as_dtype, bfloat16, bool_, float16, float32, float64, int32, int64
+from minigrad.dtypes import as_dtype, asked_of_to, bfloat16, bool_, float16, float32, float64, int32, int64
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.reduce import axes
 from minigrad.tensor.frame import Frame
@@ -195,7 +195,7 @@ class Movement(Frame):
 
     def cast(self, dtype: Any) -> Self:
         """With another dtype; self if it has it already."""
-        wanted = as_dtype(dtype)
+        wanted = as_dtype(dtype, "cast")
         return self if wanted == self.dtype else ops.cast(self, dtype=wanted)
 
     def float(self) -> Self:
@@ -230,9 +230,10 @@ class Movement(Frame):
         """A copy in new memory, through which gradients flow."""
         return ops.copy(self)
 
-    def to(self, dtype: Any) -> Self:
-        """With another dtype; self if it has it already."""
-        return self.cast(dtype)
+    def to(self, *wanted: Any, **options: Any) -> Self:
+        """to(dtype), to(device), to(device, dtype): with another dtype; self if it has it already. "cpu" is the only device."""
+        found = asked_of_to(wanted, options, "to")
+        return self if found is None else self.cast(found)
 
     def contiguous(self) -> Self:
         """self, or a copy in row-major order if it is not in that order."""

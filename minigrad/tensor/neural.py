@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from minigrad import ops
 from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.loss import Reduce
 from minigrad.random import Generator, default_generator
 from minigrad.tensor.frame import Frame
@@ -52,6 +53,7 @@ class Neural(Frame):
     # --- normalisation and dropout
 
     @both_spellings
+    @in_float32
     def layernorm(self, axis: int | tuple[int, ...] = -1, eps: float = 1e-5) -> Self:
         """(x - mean) / sqrt(var + eps) over `axis`."""
         if axis in (-1, (-1,), self.ndim - 1):
@@ -61,6 +63,7 @@ class Neural(Frame):
         return ops.mul(centred, ops.rsqrt(ops.mean(ops.square(centred), axis=axis, keepdim=True) + eps))
 
     @both_spellings
+    @in_float32
     def rms_norm(self, axis: int | tuple[int, ...] = -1, eps: float = 1e-6) -> Self:
         """x / sqrt(mean(x^2) + eps) over `axis`."""
         return ops.mul(self, ops.rsqrt(ops.mean(ops.square(self), axis=axis, keepdim=True) + eps))
