@@ -20,7 +20,7 @@ from minigrad.errors import ConfigError, FormatError, MinigradError
 from minigrad.files import layout
 from minigrad.files.convert import ENDINGS, convert, ending_of, load_all, load_any, peek_any
 from minigrad.files.layout import FileInfo
-from minigrad.files.opening import within_memory
+from minigrad.files.opening import open_regular, printable, within_memory
 from minigrad.files.reader import read, verify
 
 Print = Callable[[str], None]
@@ -89,11 +89,6 @@ def _summary(info: FileInfo, verified: bool) -> Iterator[str]:
         yield f"SHA-256 {info.sha256}" + ("" if verified else " (as the file states it; `minigrad verify` checks it)")
 
 
-def printable(text: str) -> str:
-    """The text, with everything escaped that a terminal could take for a command."""
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
 def _short(value: Any, limit: int = 200) -> str:
     text = printable(json.dumps(value, ensure_ascii=False, default=lambda b: f"{len(b)} bytes"))
     return text if len(text) <= limit else text[: limit - 3] + "..."
@@ -134,6 +129,8 @@ def run_verify(args: argparse.Namespace, show: Print = print) -> int:
 def _files(paths: list[str]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
+        if not path.exists():
+            open_regular(str(path), "verify")  # raises MissingFileError
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS) if path.is_dir() else [path]
         if not inside:
             raise ConfigError("verify", f"{path} holds no file that ends in {', '.join(ENDINGS)}", got=str(path))

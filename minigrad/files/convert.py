@@ -39,7 +39,7 @@ def load_all(path: Path) -> StateDict:
     if ending == ".safetensors":
         found = load_safetensors(path)
         return StateDict(found, _with_own_meta(found.info))
-    return StateDict(*read(path, None, call="load"))
+    return StateDict(*read(path, None, verify=True, call="load"))
 
 
 def load_any(path: Path) -> StateDict:
@@ -47,7 +47,7 @@ def load_any(path: Path) -> StateDict:
     if ending_of(path) != ".mgrd" or (info := peek(path)).kind != "checkpoint":
         return load_all(path)
     names = [name for name in info.names if not name.startswith(ARRAY_PREFIX)]
-    return StateDict(*read(path, None, names=names, call="load"))
+    return StateDict(*read(path, None, names=names, verify=True, call="load"))
 
 
 def peek_any(path: Path) -> FileInfo:

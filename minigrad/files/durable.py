@@ -47,14 +47,19 @@ def write_durably(
     try:
         try:
             if mode is not None:
-                do("set the mode", lambda: os.fchmod(fd, mode))
+                do("set the mode", lambda: _set_mode(fd, mode))
             do("reserve the space", lambda: _reserve(fd, nbytes))
+            written = 0
             for piece in pieces:
                 do("write", lambda piece=piece: _write_all(fd, memoryview(piece)))  # type: ignore[misc]
+                written += len(piece)
             if nbytes > _SLICE:
                 do("flush", lambda: os.fsync(fd))
             end = last()
             do("write", lambda: _write_all(fd, memoryview(end)))
+            if written + len(end) != nbytes:
+                problem = f"{target}: the pieces have {written + len(end):,} bytes, not the {nbytes:,} announced"
+                raise SaveError(call, problem, phase="write", path=target, needed=nbytes)
             do("flush", lambda: os.fsync(fd))
         except BaseException:
             with contextlib.suppress(OSError):
@@ -81,8 +86,13 @@ def sync_folder(folder: str) -> None:
 def _look_at(path: str, call: str, nbytes: int) -> tuple[str, int | None]:
     """Where a path leads, and the permissions of the file that will be replaced there, which the new one gets."""
     try:
+        if path.endswith(os.sep):
+            raise IsADirectoryError(errno.EISDIR, "this is the name of a folder", path)
         path = os.path.realpath(path)
         status = os.stat(path)
+    except ValueError as error:
+        problem = f"{path!a}: {error}"
+        raise SaveError(call, problem, phase="look at the target", path=path, errno=errno.EINVAL, needed=nbytes) from None
     except FileNotFoundError as error:
         if os.path.isabs(path):
             return path, None
@@ -95,6 +105,15 @@ def _look_at(path: str, call: str, nbytes: int) -> tuple[str, int | None]:
             errno=errno.EEXIST, needed=nbytes, hint="give the name of a file",
         )  # fmt: skip
     return path, stat.S_IMODE(status.st_mode)
+
+
+def _set_mode(fd: int, mode: int) -> None:
+    """The permissions of the old file. Some file systems know none; then the file is written without."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def _reserve(fd: int, nbytes: int) -> None:

@@ -26,7 +26,7 @@ from minigrad.files.checkpoints import Checkpoint, load_checkpoint, save_checkpo
 from minigrad.files.reader import peek
 
 _STEP = re.compile(r"step-(\d{8,})\.mgrd")
-_LEFTOVER = re.compile(r"\.minigrad-(\d+)-[0-9a-f]+\.tmp")
+_LEFTOVER = re.compile(r"\.minigrad-\d+-[0-9a-f]+\.tmp")
 
 
 class CheckpointFolder:
@@ -66,15 +66,23 @@ class CheckpointFolder:
         try:
             # The system drops this lock when the process ends, however it ends; the text in the file is for people.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(OSError):  # a full disk is no reason to have no lock
+                os.truncate(fd, 0)
+                os.write(fd, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+            sweep(self.folder)
         except BlockingIOError:
-            owner = os.read(fd, 200).decode(errors="replace").strip()
+            owner = os.pread(fd, 200, 0).decode(errors="replace").strip()
             os.close(fd)
             raise LockedError("CheckpointFolder", f"{self.folder} is in use: {owner}", got=owner,
                               hint="wait for it, or give another folder") from None  # fmt: skip
-        os.truncate(fd, 0)
-        os.write(fd, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        except OSError as error:
+            os.close(fd)
+            problem = f"{self.folder}: cannot be locked: {error.strerror}"
+            raise SaveError("CheckpointFolder", problem, phase="lock", path=str(self.folder), errno=error.errno) from error
+        except BaseException:
+            os.close(fd)
+            raise
         self._lock = fd
-        self._sweep()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -84,17 +92,10 @@ class CheckpointFolder:
                 self.check()
         finally:
             if self._lock is not None:
-                os.truncate(self._lock, 0)
+                with contextlib.suppress(OSError):
+                    os.truncate(self._lock, 0)
                 os.close(self._lock)
                 self._lock = None
-
-    def _sweep(self) -> None:
-        """Remove the temporaries of writers that are no more."""
-        for path in self.folder.iterdir():
-            match = _LEFTOVER.fullmatch(path.name)
-            # A leftover with our own number is from an earlier life: we have written nothing yet.
-            if match and (int(match[1]) == os.getpid() or not _is_alive(int(match[1]))):
-                path.unlink(missing_ok=True)
 
     # ---- saving --------------------------------------------------------------------------------------------------
 
@@ -118,7 +119,10 @@ class CheckpointFolder:
         self._wait()
         self.check()
         path = self.folder / f"step-{step:08d}.mgrd"
-        full = {**(meta or {}), "step": step, "metric": None if metric is None else float(metric)}
+        try:
+            full = {**(meta or {}), "step": step, "metric": None if metric is None else float(metric)}
+        except (TypeError, ValueError):
+            raise ConfigError("CheckpointFolder.save", f"metric={metric!r} is no number", got=metric, wanted="a number or None") from None
         if not self.background:
             self._write(path, weights, state, full)
             return path
@@ -193,7 +197,7 @@ class CheckpointFolder:
 
 
 def _metric(path: Path) -> float | None:
-    """The metric in a checkpoint's header, infinity if it has none (or NaN); None if the file is not good."""
+    """The metric in a checkpoint's header, infinity if it has none that is finite; None if the file is not good."""
     try:
         info = peek(path)
     except FormatError:
@@ -201,14 +205,12 @@ def _metric(path: Path) -> float | None:
     metric = info.meta.get("metric")
     if info.kind != "checkpoint":
         return None
-    return metric if type(metric) is float and metric == metric else math.inf
+    return metric if type(metric) is float and math.isfinite(metric) else math.inf
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
+def sweep(folder: Path) -> None:
+    """Remove the temporaries of writers that were killed. For who holds the folder's lock: nobody else may be writing there."""
+    for path in folder.iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # a folder of that name, or not ours to remove
+                path.unlink()

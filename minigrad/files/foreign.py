@@ -31,10 +31,10 @@ def recognise(head: bytes, tail: bytes) -> tuple[str, str] | None:
     if head.startswith(b"PK\x03\x04"):
         # The names of a zip archive stand in its directory, at the end.
         if b".npy" in tail:
-            return "npz", "a numpy .npz archive: `minigrad convert FILE OUT.mgrd`, or minigrad.files.npz"
+            return "npz", "a numpy .npz archive: name it FILE.npz, then `minigrad convert FILE.npz OUT.mgrd`"
         if b"data.pkl" in tail:
             return "pickle", _PICKLE
         return "zip", "a zip archive: perhaps a PyTorch checkpoint, but minigrad never unpickles"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
-        return "safetensors", "a safetensors file: `minigrad convert FILE OUT.mgrd`, or minigrad.files.safetensors"
+        return "safetensors", "a safetensors file: name it FILE.safetensors, then `minigrad convert FILE.safetensors OUT.mgrd`"
     return None

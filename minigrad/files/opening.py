@@ -71,6 +71,11 @@ class OpenFile:
         self.check(same, "changed-while-loading", "the file was written to while it was read; load it again")
 
 
+def printable(text: str) -> str:
+    """The text, with everything escaped that a terminal could take for a command, or could not show."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 @contextlib.contextmanager
 def within_memory(call: str, path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn a MemoryError of the block into a FormatError: a sparse file can be larger than any machine."""
@@ -112,8 +117,10 @@ def _missing(call: str, path: str) -> MissingFileError:
     folder, name = os.path.split(path)
     if not os.path.isdir(folder or "."):
         return MissingFileError(call, f"there is no folder {folder}", code="no-such-file")
-    near = difflib.get_close_matches(name, os.listdir(folder or "."), 3)
-    hint = f"near it: {', '.join(near)}" if near else ""
+    near: list[str] = []
+    with contextlib.suppress(OSError):  # a folder that may be entered but not listed
+        near = difflib.get_close_matches(name, os.listdir(folder or "."), 3)
+    hint = f"near it: {', '.join(map(printable, near))}" if near else ""
     return MissingFileError(call, f"there is no file {path}", code="no-such-file", hint=hint)
 
 

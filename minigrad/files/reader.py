@@ -61,8 +61,8 @@ def load(
     names: only these.
     mmap: read-only views of the file, no copies. Do not cut the file while they live: the process would be killed.
     sha256: refuse any other content than this.
-    verify: check the SHA-256; by default for whole files up to 256 MiB, without mmap. The crc32 of every tensor that is
-        loaded is checked always. Neither is a signature: they find damage, not forgery.
+    verify: check the SHA-256 of the whole file; by default up to 256 MiB, also with names= and mmap=. The crc32 of every
+        tensor that is loaded is checked always. Neither is a signature: they find damage, not forgery.
 
     Raises FormatError, whose `code` names the broken rule, MissingFileError, or StateDictError for unknown names.
     """
@@ -81,7 +81,7 @@ def read(
     verify: bool | None = None, call: str,
 ) -> tuple[dict[str, Array], FileInfo]:  # fmt: skip
     """Read arrays of a file of this kind, or of any kind if None; the way in for `load` and for checkpoints."""
-    most = layout.VERIFIED_BY_DEFAULT if names is None and not mmap else 0
+    most = layout.VERIFIED_BY_DEFAULT
     if verify is not None or sha256 is not None:
         most = sys.maxsize if verify or sha256 is not None else 0
     with within_memory(call, path), contextlib.closing(_File(path, call, verify_up_to=most)) as file:

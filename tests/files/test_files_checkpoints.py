@@ -1,9 +1,11 @@
 """Checkpoints and their folder: a state tree comes back as it was, the good ones stay, and nobody writes beside another."""
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,14 +255,44 @@ def test_saving_needs_the_lock(tmp_path):
         fill(CheckpointFolder(tmp_path), [1])
 
 
-def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    names = [f".minigrad-{pid}-00ff.tmp" for pid in (dead.pid, os.getpid(), os.getppid())]
-    for name in names:
-        (tmp_path / name).write_bytes(b"half")
+def test_who_holds_the_lock_sweeps_every_leftover_whatever_its_number(tmp_path):
+    for number in [os.getpid(), os.getppid(), 0, 1, 2**31, 10**20]:  # a number can have been given to another process since
+        (tmp_path / f".minigrad-{number}-00ff.tmp").write_bytes(b"half")
+    (tmp_path / ".minigrad-99-ab.tmp").mkdir()
+    for _ in range(2):
+        with CheckpointFolder(tmp_path):
+            assert sorted(os.listdir(tmp_path)) == [".minigrad-99-ab.tmp", "lock"]
+
+
+def test_an_error_while_locking_leaves_no_lock(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available")))
+        with pytest.raises(SaveError, match="No locks available"):
+            CheckpointFolder(tmp_path).__enter__()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        with pytest.raises(SaveError):
+            CheckpointFolder(tmp_path).__enter__()
+        patch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            CheckpointFolder(tmp_path).__enter__()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "truncate", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        with CheckpointFolder(tmp_path) as folder:
+            fill(folder, [1])
     with CheckpointFolder(tmp_path):
-        assert sorted(os.listdir(tmp_path)) == sorted([names[2], "lock"])
+        pass
+
+
+def test_a_metric_that_is_no_finite_number_is_not_the_best(tmp_path):
+    with CheckpointFolder(tmp_path, keep=1) as folder:
+        for step, metric in enumerate([3.0, float("-inf"), float("nan"), 4.0]):
+            folder.save(step, {"w": np.ones(1)}, {"step": step}, metric=metric)
+        assert folder.best().name == "step-00000000.mgrd" and kept(folder) == [0, 3]
+        with pytest.raises(ConfigError, match="metric"):
+            folder.save(9, {}, {}, metric="low")
 
 
 def test_a_background_save_writes_what_the_arrays_held_when_it_was_called(tmp_path):

@@ -64,10 +64,8 @@ def test_verify_judges_a_file_or_a_folder(tmp_path):
     code, lines = run("verify", tmp_path)
     assert code == 1 and [line.split()[0] for line in lines] == ["BAD", "good", "good", "good"]
     assert lines[0].endswith("[sha256]")
-    assert run("verify", tmp_path / "nothing.mgrd") == (
-        1,
-        [f"BAD   {tmp_path}/nothing.mgrd: there is no file {tmp_path}/nothing.mgrd [no-such-file]"],
-    )
+    with pytest.raises(MissingFileError):  # exit code 2, as for every wrong argument
+        run("verify", tmp_path / "nothing.mgrd")
 
 
 def test_verify_of_a_folder_without_files_is_an_error(tmp_path):

@@ -90,6 +90,22 @@ def test_file_systems_that_cannot_reserve_space_are_written_all_the_same(tmp_pat
     assert load(tmp_path / "a.mgrd")["w"].sum() == 10
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_permissions_is_written_to(tmp_path, monkeypatch, number):
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr(os, "fchmod", lambda *_: (_ for _ in ()).throw(OSError(number, "not here")))
+    write_durably(tmp_path / "a", [b"new"], nbytes=3)
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("nbytes", [2, 10])
+def test_a_wrong_count_of_bytes_is_found_before_the_old_file_is_replaced(tmp_path, nbytes):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(SaveError, match="announced"):
+        write_durably(tmp_path / "a", [b"abc"], nbytes=nbytes)
+    assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
 def test_short_writes_are_carried_on(tmp_path, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
