@@ -6,6 +6,7 @@ strides.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from math import gcd
 from typing import Any
@@ -16,6 +17,7 @@ from minigrad.compiler.program import Line, Program, Ref
 from minigrad.dtypes import Array
 
 ALIGNMENT = 64
+_ROOM = 1 << 26
 
 
 def _part(i: int, n: int) -> Any:
@@ -33,6 +35,22 @@ _PLACES = {"merge_heads": (_part(0, 1),), "join_heads": (_part(0, 3), _part(1, 3
 _ANYWHERE = frozenset({"attention", "attention_grad", "cached_attention"})  # ops whose C writes rows of any stride
 
 
+class _Room:
+    """Addresses for arrays that nobody writes to: pages of their own, which take no memory until they are touched. numpy's would be used ones."""
+
+    def __init__(self) -> None:
+        self._map, self._at = mmap.mmap(-1, _ROOM), 0
+
+    def array(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array in it."""
+        count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if self._at + count > len(self._map):
+            self._map, self._at = mmap.mmap(-1, max(count, _ROOM)), 0
+        found: Array = np.ndarray(shape, dtype, self._map, self._at)
+        self._at += -(-count // ALIGNMENT) * ALIGNMENT
+        return found
+
+
 class Layout:
     """Stand-ins for all values of a program, and which value's memory (`root`) each lies in.
 
@@ -48,6 +66,7 @@ class Layout:
         self.placed: set[int] = set()
         self._places: dict[int, tuple[int, Any]] = {}
         self._extra = len(program.values)
+        self._room = _Room()
         for v in program.values:
             if v.source == "input":
                 self._allocate(v.index, v.shape, v.dtype)
@@ -58,7 +77,7 @@ class Layout:
             self._resolve(number, line)
 
     def _allocate(self, index: int, shape: tuple[int, ...], dtype: Any) -> Array:
-        self.stand_in[index] = self.roots[index] = np.empty(shape, dtype)
+        self.stand_in[index] = self.roots[index] = self._room.array(shape, dtype)
         self.root[index] = index
         return self.stand_in[index]
 

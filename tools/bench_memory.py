@@ -1,0 +1,98 @@
+"""The peak memory of a training step, eager and compiled: resident pages above what was there once everything is imported.
+
+    python tools/bench_memory.py [--shapes 4,32,2,2,32 12,64,4,4,128] [--write]
+
+Model, optimizer and gradients count, recordings do not: the peak is that of steps 5 to 9, after freed pages have been given back. Each runs in a
+process of its own. Linux only: the peak is read, and reset, under /proc.
+"""
+
+import argparse
+import ctypes
+import gc
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pages import PERFORMANCE, machine
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384"]
+VOCABULARY = 65
+
+
+def resident(peak: bool) -> float:
+    """Megabytes of resident memory, now or at the peak."""
+    found = re.search(rf"Vm{'HWM' if peak else 'RSS'}:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def settle() -> None:
+    """Give freed pages back and begin a new peak."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def work(kind: str, shape: str) -> None:
+    """Print the megabytes of one contender."""
+    from minigrad import Tensor, jit
+    from minigrad.models import GPT, GPTConfig
+    from minigrad.optim import AdamW, clip_grad_norm_
+
+    B, T, L, H, C = map(int, shape.split(","))
+    np.ones((512, 512), np.float32) @ np.ones((512, 512), np.float32)  # BLAS takes its buffers
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (B, T + 1))
+    settle()
+    before = resident(peak=False)
+    model = GPT(GPTConfig(VOCABULARY, T, L, H, C))
+    params = list(model.parameters())
+    optimizer = AdamW(params, lr=1e-3)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = model.loss(x, y)
+        loss.backward()
+        clip_grad_norm_(params, 1.0)
+        optimizer.step()
+        return loss
+
+    run = step if kind == "eager" else jit(step, backend=kind)
+    x, y = Tensor(tokens[:, :-1]), Tensor(tokens[:, 1:])
+    for _ in range(4):
+        float(run(x, y))
+    settle()
+    for _ in range(5):
+        float(run(x, y))
+    print(resident(peak=True) - before)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--work"]:
+        return work(*sys.argv[2:4])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", default=SHAPES)
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
+    options = parser.parse_args()
+    lines = ["## Peak memory of a training step", "", f"`tools/bench_memory.py`. {machine()}. Megabytes above what the imports take.", "",
+             "| batch, T, layers, heads, width | eager | numpy replay | C | C / eager |", "|---|---|---|---|---|"]  # fmt: skip
+    environment = {**os.environ, "MINIGRAD_KEEP_MEMORY": "0", "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    for shape in options.shapes:
+        found = []
+        for kind in ("eager", "numpy", "c"):
+            call = [sys.executable, __file__, "--work", kind, shape]
+            found.append(float(subprocess.run(call, env=environment, capture_output=True, text=True, check=True).stdout))
+        eager, replayed, compiled = found
+        lines.append(f"| ({shape.replace(',', ', ')}) | {eager:.1f} | {replayed:.1f} | {compiled:.1f} | {compiled / eager:.2f} |")
+        print(lines[-1], flush=True)
+    if options.write:
+        PERFORMANCE.write("bench_memory", lines)
+    return None
+
+
+if __name__ == "__main__":
+    main()
