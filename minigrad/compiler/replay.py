@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,10 @@ class NumpyReplay:
         forward = _UFUNCS[line.op.name] if self._is_ufunc(line) else line.op.forward
         if getattr(forward, "__code__", None) is _QUIETED:
             forward = getattr(forward, "__wrapped__", forward)  # it is there: the code says so
-        return forward, tuple(self._place(x) for x in line.operands), line.params, outputs, tuple(dead)
+        places = [self._place(x) for x in line.operands]
+        # An itemgetter of several places gives a tuple, of one slice a list: either way what is to be passed on.
+        fetch = itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+        return forward, fetch, line.params, outputs, tuple(dead)
 
     def _place(self, x: Any) -> int:
         """The slot of an operand: a value's number, or one behind the values for a Python scalar."""
@@ -66,8 +70,8 @@ class NumpyReplay:
         for i, array in bound.items():
             slots[i] = array
         with np.errstate(all="ignore"):
-            for forward, operands, params, outputs, dead in self._steps:
-                out = forward(*[slots[i] for i in operands], **params)
+            for forward, fetch, params, outputs, dead in self._steps:
+                out = forward(*fetch(slots), **params) if params else forward(*fetch(slots))
                 if type(outputs) is tuple:
                     for i, y in zip(outputs, out, strict=True):
                         if i is not None:
