@@ -125,6 +125,12 @@ def flash(mask: Any = None, **params: Any) -> Callable[..., Any]:
     return lambda q, k, v: ops.flash_attention(q, k, v, *([] if mask is None else [mask]), scale=q.shape[-1] ** -0.5, **params)[0]
 
 
+def attend_to_cache(q: Any, k: Any, v: Any) -> Any:
+    """Two queries after two positions, of which the second row lacks the first; every two heads share their keys. It has no derivative."""
+    seen = np.tri(2, 4, 2, dtype=bool) & (np.arange(4) >= np.array([0, 1])[:, None, None, None])
+    return f.attention(q, *(np.repeat(x, 2, axis=1)[:, :, :4] for x in (k, v)), seen)
+
+
 QKV = ((2, 3, 4), (2, 5, 4), (2, 5, 2))
 ALIBI = -np.array([0.5, 0.25])[:, None, None] * np.abs(np.arange(3)[:, None] - np.arange(5))
 COS, SIN = np.array([[1.0, 0.5], [-0.25, 0.75], [0.5, -1.0]]), np.array([[0.0, -0.5], [0.5, 0.25], [1.0, 0.125]])
@@ -154,6 +160,8 @@ FUSED = [
     Case("cross_entropy, smoothed", lambda x, t: ops.cross_entropy(x, t, ignore_index=1, label_smoothing=0.25)[0],
          lambda x, t: f.cross_entropy(x, t, ignore_index=1, label_smoothing=0.25, reduction="none"), M,
          extra=(np.array([2, 1, 0]),), wide=0.02, budget=64),
+    Case("cached_attention", lambda q, k, v: ops.cached_attention(q, k, v, np.array(2), np.array([0, 1]), scale=0.5), attend_to_cache,
+         ((2, 4, 2, 4), (2, 2, 6, 4), (2, 2, 6, 3)), wide=0, budget=64, second=False),
     Case("attention", attend(), f.attention, QKV, wide=0, budget=64),
     Case("attention, causal", attend(offset=0), lambda q, k, v: f.attention(q, k, v, np.tri(3, 5, dtype=bool)), QKV, wide=0, budget=64),
     Case("attention, masked", attend(SEEN), lambda q, k, v: f.attention(q, k, v, SEEN), QKV, wide=0, budget=64),
