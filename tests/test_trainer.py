@@ -85,6 +85,15 @@ def test_without_a_compiler_the_run_is_eager_with_one_note(monkeypatch: pytest.M
     assert got == losses(make_trainer(jit=False))
 
 
+def test_a_step_that_must_be_compiled_is_replayed_by_numpy_without_a_compiler_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    trainer = make_trainer(jit=True)
+    with pytest.warns(RuntimeWarning, match="no-such-compiler") as caught:
+        got = losses(trainer)
+    assert trainer.backend == "numpy" and "no-such-compiler" in trainer.note and len(caught) == 1
+    assert got == losses(make_trainer(jit=False))
+
+
 class Peeking(nn.Module):
     """A model whose loss reads a value, which a recording cannot follow."""
 

@@ -22,7 +22,8 @@ class CompiledStep(EagerStep):
 
     The first calls of a compiled step are eager, and equal to it only to rounding. A run that is resumed must not have them once more: so they
     are made in `prepare`, as a rehearsal that is undone, and every step that counts is a replay.
-    strict=False: raises NotCompiled where `jit` would go on without C.   Raises CaptureError if the model's loss cannot be recorded.
+    strict=False: raises NotCompiled where `jit` would go on with numpy (`backend` is "numpy" then).
+    Raises CaptureError if the model's loss cannot be recorded.
     """
 
     backend = "c"
@@ -33,7 +34,7 @@ class CompiledStep(EagerStep):
         except NativeError as error:
             if not strict:
                 raise NotCompiled(str(error)) from None
-            note = "replayed by numpy"
+            note = str(error)
         super().__init__(model, optimizer, clip_norm, note)
         self.strict, self._shapes = strict, set[Any]()
         self._call_part, self._call_update, self._call_loss = jit(self._part), jit(optimizer.step), jit(model.loss)
@@ -72,11 +73,14 @@ class CompiledStep(EagerStep):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield
-        ours = [str(w.message) for w in caught if str(w.message).startswith("minigrad.jit")]
+        ours = [w for w in caught if str(w.message).startswith("minigrad.jit")]
         if ours and not self.strict:
-            raise NotCompiled(ours[0].removeprefix("minigrad.jit: ").partition("; the step runs")[0])
+            raise NotCompiled(str(ours[0].message).removeprefix("minigrad.jit: ").partition("; the step runs")[0])
         for w in caught:
-            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+            if w not in ours or (w is ours[0] and self.backend == "c"):  # one program after another would say the same
+                warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+        if ours:  # written only then: a recorded step is recorded anew when an attribute of its object changes
+            self.backend = "numpy"
 
     def loss(self, x: Array, y: Array) -> Any:
         """Compiled for the shape of a training step's parts; a shorter last batch is not worth a program of its own."""

@@ -36,8 +36,8 @@ class Trainer:
     accumulate: the parts that a batch is cut into; the gradient is that of the whole batch, the activations are those of a part.
     patience: stop after this many evaluations without a lower validation loss.   callbacks: called with every Report.
     mixed: "bfloat16" or "float16" for parameters in 16 bits with float32 masters, see `optim.MixedPrecision`.
-    jit: True compiles the step (see docs/compiler.md), False runs it op by op, None compiles it where that can be. `backend` ("c" or "eager")
-        and `note` say what runs and why, once `prepare` has been called, which `run` does.
+    jit: True compiles the step (see docs/compiler.md), False runs it op by op, None compiles it where that can be. `backend` ("c" or "eager", or
+        "numpy" for a step that was to be compiled and cannot be) and `note` say what runs and why; asking for them compiles.
     crash_folder: where to save what gave a loss or a gradient that is no number.
     """
 
@@ -100,7 +100,7 @@ class Trainer:
 
     @property
     def backend(self) -> str:
-        """"c" for a compiled step, "eager" for one that runs op by op."""
+        """"c" for a compiled step, "eager" for one that runs op by op, "numpy" for one that was to be compiled and cannot be."""
         return self.engine.backend
 
     @property
