@@ -162,9 +162,13 @@ class Step(Generic[P, R]):
     def _make_backend(self, plan: Plan) -> NumpyReplay | CompiledReplay:
         if self.backend != "numpy":
             try:
-                return CompiledReplay(plan.program, plan.captured.constants, plan.bound, self.threads)
+                made = CompiledReplay(plan.program, plan.captured.constants, plan.bound, self.threads)
             except NativeError as error:
                 warnings.warn(f"minigrad.jit: {error}; the step runs with numpy, with the same results", RuntimeWarning, stacklevel=5)
+            else:
+                if made.built.note:
+                    warnings.warn(f"minigrad.jit: {made.built.note}", RuntimeWarning, stacklevel=5)
+                return made
         return NumpyReplay(plan.program, plan.captured.constants)
 
     def _check(self, plan: Plan, tensors: list[Tensor], snapshot: dict[int, Array], out: Any) -> None:
