@@ -30,6 +30,7 @@ from minigrad.errors import (
 )
 from minigrad.modes import (
     MODE as MODE,
+    GradMode as GradMode,
     Listener as Listener,
     Mode as Mode,
     Relay as Relay,
@@ -110,9 +111,15 @@ class Node:
         self.operands = operands = list(operands)
         self.needs = needs = [False] * len(operands)  # which operands want a cotangent
         self.seen: list[tuple[list[Any], int]] = []
-        keeps, last = op.keeps, len(op.keeps) - 1
+        keeps = op.keeps
+        if op.crosswise:
+            a, b = operands
+            keeps = getattr(b, "_wants", False), getattr(a, "_wants", False)
+        last = len(keeps) - 1
         for i, x in enumerate(operands):
             if hasattr(x, "_node"):
+                if _rebound and hasattr(x, "_written"):
+                    operands[i] = x = x._as_it_stands()
                 needs[i] = x._wants
                 if keeps[i if i < last else last]:
                     self.seen.append((x._version, x._version[0]))
@@ -127,6 +134,10 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.op.name} at {self.where}>"
+
+    def reads(self, i: int) -> bool:
+        """Whether the rule reads the values of operand i."""
+        return self.needs[1 - i] if self.op.crosswise else self.op.keeps[min(i, len(self.op.keeps) - 1)]
 
     def free(self, walk: int) -> None:
         """Let go of what the rule would have read; `walk` is the number of the root that this was done for."""
@@ -179,21 +190,22 @@ def nodes_above(roots: Sequence[Any], since: int = 0) -> list[Node]:
 _rebound: list[bool] = []  # not empty once a tensor has become the result of writing into it, as `t[i] = x` does where gradients flow
 
 
-def rebound() -> None:
+def rebound(tensor: Any) -> None:
     """To be told of a tensor whose place on the tape has changed: from then on, walks look whether operands are what they were."""
+    if not hasattr(tensor, "_written"):
+        tensor._written = tensor._node
     if not _rebound:
         _rebound.append(True)
 
 
 def _look_behind(node: Node) -> None:
-    """Put in place of an operand that has since been written into what it was before: the first operand of the node that wrote."""
+    """Put in place of an operand that has since been written into what it was before: the first operand of the node that wrote first."""
     for i, x in enumerate(node.operands):
-        up = getattr(x, "_node", None)
-        while isinstance(up, Node) and up.number > node.number:
-            if up.freed_by is not None or node.op.keeps[min(i, len(node.op.keeps) - 1)]:
-                _refuse_stale(node, [1, up.where])
-            node.operands[i] = x = up.operands[0]
-            up = x._node
+        first = getattr(x, "_written", None)
+        if first is not None and first.number > node.number:
+            if first.freed_by is not None or node.reads(i):
+                _refuse_stale(node, [1, first.where])
+            node.operands[i] = first.operands[0]
 
 
 def _refuse_freed(node: Node, root: int) -> None:
@@ -242,7 +254,7 @@ class Walk:
         free_for = nodes[0].number if nodes and not retain else None
         walking = getattr(MODE.get().listener, "walking", None)
         try:
-            with set_grad_enabled(self.create_graph), np.errstate(all="ignore"):
+            with GradMode(self.create_graph), np.errstate(all="ignore"):
                 for node in nodes:
                     if walking is not None:
                         walking(node)
@@ -375,7 +387,7 @@ def backward(root: Any, gradient: Any = None, *, retain_graph: bool = False, cre
     start = _starting_gradient("backward", root, gradient)
     walk = Walk(root._wrap, create_graph)
     walk.run([root], [start], None, retain_graph or create_graph)
-    with set_grad_enabled(create_graph):
+    with GradMode(create_graph):
         for leaf in walk.leaves.values():
             g = walk.result(leaf)
             with _adding:

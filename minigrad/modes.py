@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from minigrad.primitive import Primitive
+
+F = TypeVar("F", bound=Callable[..., Any])
+_GENERATOR = 0x20  # the flag of code that yields
 
 ASSIGNMENTS = [0]  # how many attributes of modules have been assigned to so far: who has looked at modules sees whether to look again
 
@@ -70,32 +74,82 @@ class Mode(NamedTuple):
 MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())  # noqa: B039 (a NamedTuple does not change)
 
 
-class set_grad_enabled(contextlib.ContextDecorator):
+class GradMode(contextlib.ContextDecorator):
     """Gradients on or off inside a `with` block or a decorated function; holds for this thread or task only."""
 
     def __init__(self, mode: bool) -> None:
-        self.mode = mode
-        self.before: list[Mode] = []
+        self.mode = bool(mode)
+        self.before: list[bool] = []
 
     def __enter__(self) -> None:
-        self.before.append(MODE.get())
-        MODE.set(self.before[-1]._replace(grad=self.mode))
+        before = MODE.get()
+        self.before.append(before.grad)
+        MODE.set(before._replace(grad=self.mode))
 
     def __exit__(self, *exception: object) -> None:
-        MODE.set(MODE.get()._replace(grad=self.before.pop().grad))
+        MODE.set(MODE.get()._replace(grad=self.before.pop()))
 
-    def _recreate_cm(self) -> set_grad_enabled:
-        return set_grad_enabled(self.mode)
+    def _recreate_cm(self) -> GradMode:
+        return GradMode(self.mode)
+
+    def __call__(self, function: F) -> F:
+        """The function under this mode; a generator at each of its steps, and not while it waits."""
+        code = getattr(function, "__code__", None)
+        if code is None or not code.co_flags & _GENERATOR:
+            return super().__call__(function)
+
+        @functools.wraps(function)
+        def stepped(*args: Any, **kwargs: Any) -> Any:
+            generator = function(*args, **kwargs)
+            resume = functools.partial(next, generator)
+            while True:
+                try:
+                    with GradMode(self.mode):
+                        item = resume()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    resume = functools.partial(generator.send, (yield item))
+                except GeneratorExit:
+                    with GradMode(self.mode):
+                        generator.close()
+                    raise
+                except BaseException as error:
+                    resume = functools.partial(generator.throw, error)
+
+        return cast("F", stepped)
 
 
-def no_grad() -> set_grad_enabled:
-    """No gradients inside: nothing is taped. A context manager and a decorator."""
-    return set_grad_enabled(False)
+class set_grad_enabled(GradMode):
+    """Gradients on or off, from the call on; as a context manager until its end, as a decorator inside the function alone.
+
+    Holds for this thread or task only.
+    """
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        super().__enter__()
+        self.entered = False
+
+    def __enter__(self) -> None:
+        if self.entered:  # the first time, the call has done it
+            super().__enter__()
+        self.entered = True
+
+    def __call__(self, function: F) -> F:
+        """The function under this mode, which holds there alone."""
+        self.__exit__()
+        return super().__call__(function)
 
 
-def enable_grad() -> set_grad_enabled:
-    """Gradients inside, also within no_grad(). A context manager and a decorator."""
-    return set_grad_enabled(True)
+def no_grad(function: Any = None) -> Any:
+    """No gradients inside: nothing is taped. A context manager and a decorator, of generators too; with or without parentheses."""
+    return GradMode(False) if function is None else GradMode(False)(function)
+
+
+def enable_grad(function: Any = None) -> Any:
+    """Gradients inside, also within no_grad(). A context manager and a decorator, of generators too; with or without parentheses."""
+    return GradMode(True) if function is None else GradMode(True)(function)
 
 
 def is_grad_enabled() -> bool:

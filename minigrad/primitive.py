@@ -47,6 +47,7 @@ class Primitive:
         self.rule: Callable[..., Any] | None = None
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
+        self.crosswise = False  # of two operands, each is read for the other's cotangent alone, as in a product
         self.keeps: tuple[bool, ...] = ()  # which operands the rule reads; the last entry holds for all further ones
 
     def __call__(self, first: T, *others: Any, **params: Any) -> T:

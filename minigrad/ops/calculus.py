@@ -171,7 +171,7 @@ def square(x: Array) -> Array:
 
 @square.vjp
 def _(g, _y, x):
-    return (g * x * 2,)
+    return (guard_mul(g, x) * 2,)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -183,7 +183,7 @@ def sin(x: Array) -> Array:
 
 @sin.vjp
 def _(g, _y, x):
-    return (g * cos(x),)
+    return (guard_mul(g, cos(x)),)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -195,7 +195,7 @@ def cos(x: Array) -> Array:
 
 @cos.vjp
 def _(g, _y, x):
-    return (-g * sin(x),)
+    return (-guard_mul(g, sin(x)),)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -207,7 +207,7 @@ def tan(x: Array) -> Array:
 
 @tan.vjp
 def _(g, y, _x):
-    return (g * (1 + y * y),)
+    return (guard_mul(g, 1 + y * y),)
 
 
 @primitive(kind="elementwise", dtype="float")

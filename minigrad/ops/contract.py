@@ -30,23 +30,26 @@ def matmul(a: Array, b: Array) -> Array:
 @matmul.vjp
 def _(g, _y, a, b, *, needs):
     if a.ndim == 1 and b.ndim == 1:
-        return g * b, g * a
-    rows = reshape(a, shape=(1, *a.shape)) if a.ndim == 1 else a
-    columns = reshape(b, shape=(*b.shape, 1)) if b.ndim == 1 else b
+        return (g * b if needs[0] else None), (g * a if needs[1] else None)
     if a.ndim == 1:
         g = reshape(g, shape=(*g.shape[:-1], 1, g.shape[-1]))
     elif b.ndim == 1:
         g = reshape(g, shape=(*g.shape, 1))
     ga = gb = None
     if needs[0]:
+        columns = reshape(b, shape=(*b.shape, 1)) if b.ndim == 1 else b
         ga = matmul(g, swap_last(columns))
         ga = reshape(ga, shape=(*ga.shape[:-2], ga.shape[-1])) if a.ndim == 1 else ga
     if needs[1]:
+        rows = reshape(a, shape=(1, *a.shape)) if a.ndim == 1 else a
         if b.ndim == 2 and rows.ndim > 2:  # One b for a whole batch: its sum over the batch happens inside BLAS.
             rows, g = reshape(rows, shape=matrix_shape(rows.shape)), reshape(g, shape=matrix_shape(g.shape))
         gb = matmul(swap_last(rows), g)
         gb = reshape(gb, shape=gb.shape[:-1]) if b.ndim == 1 else gb
     return ga, gb
+
+
+matmul.crosswise = True
 
 
 @primitive(kind="contract", dtype="same")

@@ -55,7 +55,14 @@ def mul(a: Array, b: Array) -> Array:
 
 @mul.vjp
 def _(g, _y, a, b, *, needs):
-    return (g * b if needs[0] else None), (g * a if needs[1] else None)
+    return (_times(g, b) if needs[0] else None), (_times(g, a) if needs[1] else None)
+
+
+mul.crosswise = True
+
+
+def _times(g, d):
+    return g * d if isinstance(d, (int, float)) else guard_mul(g, d)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -76,12 +83,20 @@ def _(g, y, _a, b, *, needs):
 def guard_mul(g: Array, d: Array) -> Array:
     """g * d, but 0 wherever g is 0, even where d is infinite or NaN: a cotangent of zero asks for nothing."""
     y = np.multiply(g, d)
-    return np.where(g == 0, np.zeros_like(y), y) if np.isnan(y).any() else y
+    return np.where(g == 0, np.zeros_like(y), y) if _has_nan(y) else y
 
 
 @guard_mul.vjp
 def _(h, _y, g, d):
-    return guard_mul(h, d), guard_mul(h, g)
+    # Where g is 0 the product does not depend on d, whatever h is.
+    return guard_mul(h, d), guard_mul(where(equal(g, 0), 0, h), g)
+
+
+def _has_nan(y: Array) -> bool:
+    """Whether a NaN is in y: a sum of squares is NaN if and only if a term is, and BLAS adds it up without an array in between."""
+    flat = np.ravel(y, order="K")
+    total = np.vdot(flat, flat)
+    return bool(total != total)
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -89,12 +104,12 @@ def _(h, _y, g, d):
 def guard_div(g: Array, d: Array) -> Array:
     """g / d, but 0 wherever g is 0, even where d is 0 or NaN."""
     y = np.true_divide(g, d)
-    return np.where(g == 0, np.zeros_like(y), y) if np.isnan(y).any() else y
+    return np.where(g == 0, np.zeros_like(y), y) if _has_nan(y) else y
 
 
 @guard_div.vjp
 def _(h, y, _g, d):
-    return guard_div(h, d), -guard_div(guard_mul(h, y), d)
+    return guard_div(h, d), -guard_div(guard_mul(where(equal(y, 0), 0, h), y), d)
 
 
 @primitive(kind="elementwise", dtype="same")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from minigrad.dtypes import computing
+import numpy as np
+
+from minigrad.dtypes import Array, computing
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.calculus import log, square
-from minigrad.ops.elementwise import maximum, mul, neg, not_equal, where
+from minigrad.ops.elementwise import guard_mul, maximum, mul, neg, not_equal, quiet, where
 from minigrad.ops.fused import cross_entropy as cross_entropy_rows
 from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.index import take_along
 from minigrad.ops.movement import cast, reshape
 from minigrad.ops.reduce import mean as mean_, sum as sum_
 from minigrad.ops.special import logaddexp
+from minigrad.primitive import primitive
 
 Reduce = Literal["mean", "sum", "none"]
 
@@ -45,12 +48,25 @@ def _same(x: Any, target: Any, call: str) -> Any:
     return x - target
 
 
+@primitive(kind="elementwise", dtype="float")
+@quiet
+def bernoulli_loss(p: Array, target: Array) -> Array:
+    """-target log p - (1 - target) log(1 - p), logarithms no lower than -100. d/dp = (p - target) / max(p (1 - p), 1e-12), as in PyTorch."""
+    return -(target * np.maximum(np.log(p), -100) + (1 - target) * np.maximum(np.log(1 - p), -100))
+
+
+@bernoulli_loss.vjp
+def _(g, _y, p, target, *, needs):
+    odds = maximum(log(1 - p), -100) - maximum(log(p), -100) if needs[1] else None
+    return (guard_mul(g, (p - target) / maximum(p * (1 - p), 1e-12)) if needs[0] else None), (g * odds if needs[1] else None)
+
+
 @in_float32
 def binary_crossentropy(p: Any, target: Any, *, reduction: Reduce = "mean") -> Any:
-    """-target log p - (1 - target) log(1 - p), for probabilities p; logarithms no lower than -100, as in PyTorch."""
+    """-target log p - (1 - target) log(1 - p), for probabilities p; at 0 and 1 as in PyTorch: logarithms no lower than -100, slopes no
+    steeper than 1e12."""
     _same(p, target, "binary_crossentropy")
-    loss = neg(mul(maximum(log(p), -100), target)) - mul(maximum(log(1 - p), -100), 1 - target)
-    return reduced(loss, reduction, "binary_crossentropy")
+    return reduced(bernoulli_loss(p, target), reduction, "binary_crossentropy")
 
 
 @in_float32

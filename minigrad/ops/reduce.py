@@ -13,7 +13,7 @@ import numpy as np
 from minigrad.dtypes import Array, adding
 from minigrad.errors import IndexRangeError, ShapeError
 from minigrad.ops.calculus import exp, sqrt
-from minigrad.ops.elementwise import equal, guard_mul, quiet, where
+from minigrad.ops.elementwise import equal, guard_mul, isinf, logical_and, quiet, where
 from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
@@ -144,7 +144,7 @@ def logsumexp(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
 def _(g, y, x, *, axis=None, keepdim=False):
     # exp(x - y) is the softmax; where y is infinite x - y may be NaN, and the limit of the softmax is 1 at x = y, 0 elsewhere.
     top = spread(y, axis, x.shape)
-    weights = where(equal(x, top), exp(where(equal(x, top), 0, x - top)), exp(x - top))
+    weights = exp(where(logical_and(equal(x, top), isinf(top)), 0, x - top))
     return (guard_mul(spread(g, axis, x.shape), where(equal(top, -np.inf), 0, weights)),)
 
 
@@ -174,8 +174,10 @@ def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array
 
 @in_float32
 def std(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Any:
-    """The standard deviation along `axis`: sqrt(var)."""
-    return sqrt(var(x, axis=axis, keepdim=keepdim, correction=correction))
+    """The standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements are equal, as in PyTorch."""
+    variance = var(x, axis=axis, keepdim=keepdim, correction=correction)
+    flat = equal(variance, 0)
+    return where(flat, 0, sqrt(where(flat, 1, variance)))
 
 
 @in_float32

@@ -335,13 +335,19 @@ def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any]
         outputs.append(_wrap(array))
     if op.kind == "view":
         for y in outputs:
-            y._version, y._is_view = operands[0]._version, True
+            if _shares_memory(y.data, operands[0].data):
+                y._version, y._is_view = operands[0]._version, True
     elif op.kind == "effect":
         where = user_line()
         for x in operands[: params.get("changes", 1)]:
             x._version[0] += 1
             x._version[1] = where
     return tuple(outputs)
+
+
+def _shares_memory(a: Array, b: Array) -> bool:
+    """Whether a view is one: numpy reshapes into new memory where it must."""
+    return a.base is (b if b.base is None else b.base) or np.may_share_memory(a, b)
 
 
 _wrap = Tensor._wrap

@@ -19,7 +19,7 @@ _new = object.__new__
 class Frame:
     """The slots of a Tensor. The methods are in the classes that build on it; `Tensor` brings them together."""
 
-    __slots__ = ("__weakref__", "_index", "_is_view", "_node", "_version", "_wants", "data", "grad")
+    __slots__ = ("__weakref__", "_index", "_is_view", "_node", "_version", "_wants", "_written", "data", "grad")
     __hash__ = object.__hash__  # by identity, though == compares elements
 
     data: Array  # the numpy array; writing to it goes unnoticed by autograd, `assign` does not
@@ -29,6 +29,7 @@ class Frame:
     _is_view: bool  # set only on tensors that share another's memory
     requires_grad: bool
     _wants: bool  # requires_grad, without the property's cost
+    _written: Any  # set only once `t[i] = x` has made this tensor a new one: the first Node that did
     _version: list[Any]  # [how often its memory was changed in place, where last], shared by all views of that memory
 
     @classmethod
@@ -38,6 +39,12 @@ class Frame:
         t.data = array
         t.grad = t._node = None
         t._index, t._version, t._wants = 0, [0, None], False
+        return t
+
+    def _as_it_stands(self) -> Self:
+        """A tensor in the same place on the tape, which stays there when this one is written into."""
+        t = self._wrap(self.data)
+        t._wants, t._node, t._index, t._version = self._wants, self._node, self._index, self._version
         return t
 
     def _as_tensor(self, x: Any) -> Any:

@@ -52,12 +52,10 @@ class Indexing(Frame):
         if getattr(self, "_is_view", False):
             raise GradientError("setitem", "through a view, where gradients are wanted: the tensor it is a view of would not see it",
                                 got=self.shape, hint="write t[i, j] = value instead of t[i][j] = value, or into a copy: t.clone()")  # fmt: skip
-        before = self._wrap(self.data)
-        before._wants, before._node, before._index, before._version = self._wants, self._node, self._index, self._version
-        after = ops.put(before, value, *keys, spec=spec)
+        after = ops.put(self._as_it_stands(), value, *keys, spec=spec)
         self.data, self._wants, self._node, self._index, self._version = (
             after.data, after._wants, after._node, after._index, after._version)  # fmt: skip
-        rebound()
+        rebound(self)
 
     def _as_value(self, value: Any, spec: tuple[Any, ...], keys: list[Any]) -> Self:
         """A value to be written: in this tensor's dtype, and without axes of size 1 in front of those of the part that it is written into."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 from typing import TYPE_CHECKING, Any
 
 from minigrad import ops
-from minigrad.autograd import MODE, Node
+from minigrad.autograd import MODE, Node, Where, user_line
 from minigrad.dtypes import is_float, name
 from minigrad.errors import DTypeError, GradientError, ShapeError
 from minigrad.primitive import Primitive
@@ -19,7 +20,8 @@ class InPlace(Frame):
     """Where no gradient is wanted, `t += x` writes into the memory of t. Where gradients flow, it makes a new tensor and gives it the name t, so
     that what was computed from the old one keeps its gradients. Shape and dtype stay.
 
-    Raises GradientError for a leaf that requires a gradient, outside no_grad(): it would stop being the leaf that an optimizer knows.
+    Raises GradientError for a leaf that requires a gradient, outside no_grad(): it would stop being the leaf that an optimizer knows; and for a
+    view through which the change could not be seen (`t[i] += x` can: it writes into t).
     """
 
     __slots__ = ()
@@ -38,6 +40,9 @@ class InPlace(Frame):
         if not result.requires_grad:
             ops.assign(self, result)
             return self
+        if getattr(self, "_is_view", False) and not _stored_back(user_line()):
+            raise GradientError(f"{op.name} in place", "through a view, where gradients are wanted: the tensor it is a view of would not see it",
+                                got=self.shape, hint="write t[i] += x into the tensor itself, or v = v + x for a new tensor")  # fmt: skip
         return result if result.dtype == self.dtype else ops.cast(result, dtype=self.dtype)
 
     def __iadd__(self, other: Any) -> Self:
@@ -78,3 +83,13 @@ class InPlace(Frame):
 
     def __irshift__(self, other: Any) -> Self:
         return self._changed_by(ops.right_shift, other)
+
+
+_BETWEEN = {"CACHE", "SWAP", "ROT_TWO", "ROT_THREE", "ROT_FOUR", "NOP", "EXTENDED_ARG"}
+
+
+def _stored_back(where: Where) -> bool:
+    """Whether the statement there goes on to write its result into the tensor that the view came from, as `t[i] += x` does."""
+    code = where.code.co_code
+    following = (dis.opname[code[i]] for i in range(where.instruction + 2, len(code), 2))
+    return next((name for name in following if name not in _BETWEEN), "") in ("STORE_SUBSCR", "STORE_SLICE")

@@ -122,7 +122,12 @@ class Interop(Frame):
         if self.requires_grad:
             raise GradientError("__dlpack__", "of a tensor that requires a gradient, which another library cannot see",
                                 hint="export t.detach()")  # fmt: skip
-        return self._exportable().__dlpack__(**options)
+        array = self._exportable()
+        if min(array.strides, default=0) < 0:  # PyTorch ends the process over a negative stride
+            if options.pop("copy", None) is False:
+                raise BufferError("__dlpack__: a tensor that runs backwards in memory cannot be exported without a copy")
+            array = np.ascontiguousarray(array)
+        return array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[Any, int]:
         return self._exportable().__dlpack_device__()

@@ -166,3 +166,12 @@ def test_indexing_and_interop_leave_no_reference_cycles() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_dlpack_copies_what_runs_backwards_in_memory() -> None:
+    t = Tensor([[1.0, 2.0], [3.0, 4.0]])
+    for source in (t.flip(0), t.flip(1)[0], t.flip((0, 1))):
+        array = np.from_dlpack(source)
+        assert min(array.strides) > 0 and np.array_equal(array, source.numpy()) and not np.shares_memory(array, t.data)
+    with pytest.raises(BufferError, match="backwards"):
+        t.flip(0).__dlpack__(copy=False)

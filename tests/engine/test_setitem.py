@@ -1,5 +1,7 @@
 """Writing into tensors: t[key] = value and the in-place operators, with and without gradients."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -215,3 +217,90 @@ def test_one_element_in_a_vector_is_written_into_one_place() -> None:
     assert t.tolist() == [1, 2, 0]
     with pytest.raises(ShapeError):
         t[2] = Tensor([1.0, 2.0])
+
+
+def test_an_operator_in_place_on_a_view_is_refused_as_setitem_is_where_gradients_flow() -> None:
+    w, plain = leaf((4,)), Tensor(np.zeros(4))
+    t = w * 1
+    for view, other in ((t[0:2], 1.0), (t.reshape(2, 2), 1.0), (w[0:2], 1.0), (plain[0:2], w[0:2])):
+        with pytest.raises(GradientError, match="through a view") as caught:
+            view += other
+        assert "v = v + x" in caught.value.hint
+    v = plain[0:2]
+    v += 1
+    assert plain.tolist() == [1, 1, 0, 0]
+
+
+def test_an_operator_in_place_on_an_item_writes_into_the_tensor_and_keeps_the_gradient() -> None:
+    w = leaf((4,))
+    t = w * 1
+    t[0] *= 3.0
+    t[1:3] += w[0:2]
+    t.sum().backward()
+    assert w.grad.tolist() == [4, 2, 1, 1]
+    with minigrad.no_grad():
+        t[0:2] *= 2.0
+
+
+def test_writing_and_reading_in_turn_visits_every_node_once() -> None:
+    """Where each read looked back through all writes, the time for n of them grew as n^2."""
+
+    def lines(n: int) -> int:
+        w = leaf((n,))
+        t = w * 1
+        for i in range(1, n):
+            t[i] = t[i - 1] * 1.0
+        count = 0
+
+        def trace(frame: object, event: str, _arg: object) -> object:
+            nonlocal count
+            count += frame.f_code.co_name == "_look_behind"
+            return trace
+
+        loss = t.sum()
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            loss.backward()
+        finally:
+            sys.settrace(before)
+        assert w.grad.tolist() == [n] + [0] * (n - 1)
+        return count
+
+    assert lines(80) < 2.5 * lines(40)
+
+
+def test_a_value_that_a_product_does_not_need_may_be_changed() -> None:
+    products = (lambda y, c: y * 2.0, lambda y, c: y * c, lambda y, c: c * y, lambda y, c: y @ c, lambda y, c: y[0] @ c[0])
+    for size in (3, 40):  # below and above the size where the tape keeps operands as they are
+        constant = Tensor(np.full((size, size), 2.0))
+        for product in products:
+            x = leaf((size, size))
+            y = x * 1
+            u = product(y, constant)
+            y[0] = 5.0
+            (u.sum() + y.sum()).backward()
+            wanted = minigrad.grad((product(x, constant).sum() + x[1:].sum()), x)[0]
+            assert np.array_equal(x.grad.numpy(), wanted.numpy())
+    y = leaf((3, 3)) * 1
+    u = y * leaf((3, 3))
+    y[0] = 5.0
+    with pytest.raises(StaleValueError):
+        u.sum().backward()
+
+
+def test_a_reshape_that_had_to_copy_is_a_tensor_of_its_own() -> None:
+    x = leaf((2, 3))
+    y = x * x
+    z = (y * y).sum()
+    v = y.T.reshape(-1)
+    v += 1
+    v[0] = 0.0
+    assert y.tolist() == (x * x).tolist()
+    (z + v.sum()).backward()
+    plain = Tensor(np.zeros((2, 3)))
+    flat = plain.T.reshape(-1)
+    used = (leaf((2, 3)) * plain).sum()
+    flat += 1
+    used.backward()
+    assert plain.tolist() == [[0] * 3] * 2 and plain.reshape(-1)._version is plain._version and plain.expand(2, 2, 3)._version is plain._version

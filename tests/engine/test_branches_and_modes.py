@@ -1,0 +1,133 @@
+"""What stays out of a gradient (the branch not taken, the flat row), and where gradients are off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad
+from minigrad import Tensor, no_grad, ops
+from minigrad.func import hessian
+
+BRANCHES: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x * x.log(), lambda x: (1 / x) ** 2, lambda x: (1 / x).square(), lambda x: (1 / x) * (1 / x), lambda x: 1 / x,
+    lambda x: x.reciprocal(), lambda x: x.rsqrt(), lambda x: x.sqrt(), lambda x: (1 / x).exp(), lambda x: x.log(), lambda x: x**0.5,
+    lambda x: (1 / x).sin(), lambda x: (1 / x).cos(), lambda x: x.log().square(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_the_branch_that_where_does_not_take_leaves_no_nan_to_second_order(branch: Callable[[Tensor], Tensor]) -> None:
+    found = []
+    for edge in ([0.0], []):  # beside the edge, and without it
+        x = Tensor(np.array([*edge, 0.5, 2.0]), requires_grad=True)
+        with np.errstate(all="ignore"):
+            (g,) = minigrad.grad(minigrad.where(x > 0, branch(x), 0.0).sum(), x, create_graph=True)
+            (h,) = minigrad.grad(g.sum(), x)
+        found.append([g.tolist(), h.tolist()])
+    assert found[0] == [[0.0, *row] for row in found[1]]
+
+
+def test_a_nan_that_a_wanted_gradient_meets_is_not_hidden() -> None:
+    x = Tensor(np.array([0.0, np.nan]), requires_grad=True)
+    y = Tensor(np.array([np.inf, 1.0]), requires_grad=True)
+    with np.errstate(all="ignore"):
+        (x * y).sum().backward()
+    assert x.grad.tolist() == [np.inf, 1.0] and y.grad.tolist()[0] == 0.0 and np.isnan(y.grad.tolist()[1])
+
+
+def test_the_standard_deviation_of_equal_numbers_has_gradient_0() -> None:
+    x = Tensor(np.array([[2.0, 2.0, 2.0], [1.0, 2.0, 4.0]]), requires_grad=True)
+    (g,) = minigrad.grad(x.std(1).sum(), x, create_graph=True)
+    assert g.numpy()[0].tolist() == [0, 0, 0] and np.isfinite(g.numpy()).all() and (g.numpy()[1] != 0).all()
+    assert np.isfinite(minigrad.grad((g * g).sum(), x)[0].numpy()).all()
+    assert np.isnan(Tensor([1.0]).std().item())
+
+
+def test_the_hessian_of_logsumexp_is_symmetric_where_one_term_outweighs_the_rest() -> None:
+    for row in ([17.0, 0.0], [40.0, 0.0, 39.0], [0.0, 0.0]):
+        h = hessian(lambda x: x.logsumexp(0))(Tensor(np.array(row, np.float32))).numpy()
+        p = np.exp(row) / np.exp(row).sum()
+        np.testing.assert_allclose(h, h.T, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(h, np.diag(p) - np.outer(p, p), atol=2e-7)
+    np.testing.assert_allclose(hessian(lambda x: x.logsumexp(0))(Tensor([17.0, 0.0])).numpy()[0, 1], -4.1399e-8, rtol=1e-3)
+
+
+def test_binary_crossentropy_has_pytorch_s_slope_at_0_and_1() -> None:
+    p, t = Tensor(np.array([0.0, 1.0, 0.0, 1.0, 0.25]), requires_grad=True), Tensor(np.array([1.0, 0.0, 0.0, 1.0, 1.0]), requires_grad=True)
+    loss = ops.binary_crossentropy(p, t, reduction="none")
+    assert loss.numpy().tolist() == [100, 100, 0, 0, -np.log(0.25)]
+    loss.sum().backward()
+    np.testing.assert_allclose(p.grad.numpy(), [-1e12, 1e12, 0, 0, -4], rtol=1e-15)
+    np.testing.assert_allclose(t.grad.numpy(), [100, -100, 100, -100, np.log(3)], rtol=1e-15)
+
+
+# --- modes
+
+x = Tensor([1.0, 2.0], requires_grad=True)
+
+
+def taped() -> bool:
+    return (x * 2).requires_grad
+
+
+def test_set_grad_enabled_works_from_the_call_on_and_as_a_context_until_its_end() -> None:
+    minigrad.set_grad_enabled(False)
+    try:
+        assert not taped() and not minigrad.is_grad_enabled()
+    finally:
+        minigrad.set_grad_enabled(True)
+    assert taped()
+    context = minigrad.set_grad_enabled(False)
+    assert not taped()
+    with context:
+        assert not taped()
+    assert taped()
+    with context:  # again
+        assert not taped()
+    assert taped()
+    with pytest.raises(KeyError), minigrad.set_grad_enabled(False):
+        raise KeyError
+    assert taped()
+
+
+WAYS = [no_grad, lambda f: no_grad()(f), lambda f: minigrad.set_grad_enabled(False)(f)]
+
+
+@pytest.mark.parametrize("off", WAYS)
+def test_a_decorated_function_has_its_mode_and_nobody_else(off: Any) -> None:
+    decorated = off(taped)
+    assert decorated.__name__ == "taped"
+    assert taped() and not decorated() and not decorated() and taped()
+
+
+@pytest.mark.parametrize("off", WAYS)
+def test_a_decorated_generator_has_its_mode_at_each_step_and_its_user_keeps_his(off: Any) -> None:
+    log: list[object] = []
+
+    @off
+    def steps(count: int) -> Iterator[bool]:
+        try:
+            for _ in range(count):
+                try:
+                    log.append((yield taped()))
+                except KeyError:
+                    log.append("caught")
+        finally:
+            log.append(taped())
+        return "end"
+
+    generator = steps(3)
+    assert next(generator) is False and taped()
+    assert generator.send("sent") is False and generator.throw(KeyError()) is False and taped()
+    with pytest.raises(StopIteration) as end:
+        next(generator)
+    assert end.value.value == "end" and log == ["sent", "caught", None, False]
+    closed = steps(2)
+    next(closed)
+    closed.close()
+    assert log[-1] is False and taped()
+    assert minigrad.enable_grad(taped)() and no_grad(minigrad.enable_grad(taped))()
