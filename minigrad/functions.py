@@ -29,7 +29,7 @@ def _first(tensors: Sequence[Any]) -> Tensor:
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:
-    """x where `condition` is true, else y. A NaN in the branch not taken stays out, of gradients too."""
+    """x where `condition` is true, else y. A NaN in the branch not taken stays out; of gradients too, where it was made elementwise."""
     return ops.where(condition if isinstance(condition, Tensor) else Tensor(condition), x, y)
 
 

@@ -61,8 +61,14 @@ def _(g, _y, a, b, *, needs):
 mul.crosswise = True
 
 
-def _times(g, d):
-    return g * d if isinstance(d, (int, float)) else guard_mul(g, d)
+def _times(g: Any, d: Any) -> Any:
+    """guard_mul(g, d), without its price where there is nothing to guard against."""
+    if isinstance(d, (int, float)):
+        return g * d if d - d == 0 else guard_mul(g, d)
+    if type(g) is np.ndarray:
+        y = g * d
+        return guard_mul(g, d) if _has_nan(y) else y
+    return guard_mul(g, d)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -194,7 +200,8 @@ def _(g, _y, x, low, high):
 
 @primitive(kind="elementwise", dtype="same")
 def where(condition: Array, a: Array, b: Array) -> Array:
-    """a where `condition` is true, else b. Backward selects as well, so a NaN in the branch not taken stays out."""
+    """a where `condition` is true, else b. Backward selects as well: the branch not taken gets 0, of which elementwise ops
+    make no NaN."""
     return np.where(condition, a, b)
 
 
