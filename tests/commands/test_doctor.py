@@ -1,5 +1,6 @@
 """`minigrad doctor` on machines of many kinds: it says what is there, measures, advises, and changes nothing."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from minigrad.cli.doctor import gflops
 from minigrad.compiler.blas import find_blas
+from minigrad.compiler.compiled import cores
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS") and not name.startswith("OPENBLAS")}
@@ -63,3 +66,12 @@ def test_forced_kernels_are_measured_against_free_ones() -> None:
 def test_numbers_of_threads_that_make_it_slow_are_named() -> None:
     output = doctor(MINIGRAD_THREADS="4096", OMP_NUM_THREADS="many")
     assert "MINIGRAD_THREADS=4096, but there are" in output and "OMP_NUM_THREADS=many is no number" in output
+
+
+def test_measuring_leaves_the_threads_of_blas_as_they_were() -> None:
+    blas = find_blas()
+    if blas is None or not blas.get_threads:
+        pytest.skip("needs a BLAS whose threads can be asked for")
+    threads = ctypes.CFUNCTYPE(ctypes.c_int)(blas.get_threads)
+    before = threads()
+    assert set(gflops()) == {str(n) for n in {1, cores()}} and threads() == before

@@ -24,7 +24,7 @@ def by_definition(place: Path, text: str) -> tuple[float, float]:
 
 
 def test_a_stride_of_one_gives_the_definitions(home: Path) -> None:
-    text = TEXT[10:] + "you: hello you\n"
+    text = TEXT[10:] + "bye see hello you are soon how well hi\n" * 3  # known words in an order that is not
     (home / "held.txt").write_text(text)
     found = json.loads(good("eval", "--model", "bot", "--text", "held.txt", "--stride", "1", "--json", folder=home))
     nats, right = by_definition(home / "bot", text)
@@ -32,6 +32,8 @@ def test_a_stride_of_one_gives_the_definitions(home: Path) -> None:
     assert found["perplexity"] == pytest.approx(math.exp(nats), rel=1e-4)
     assert found["bits_per_character"] == pytest.approx(nats / math.log(2), abs=1e-5)  # a token is a character here
     assert found["accuracy"] == pytest.approx(right)
+    coarse = json.loads(good("eval", "--model", "bot", "--text", "held.txt", "--stride", "32", "--json", folder=home))
+    assert coarse["accuracy"] != found["accuracy"]
     assert found["characters"] == len(text) and found["tokens"] == len(text) - 1
 
 

@@ -96,7 +96,8 @@ def children(pid: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for children in /proc")
 def test_ctrl_c_stops_all_runs_cleanly_and_the_next_call_resumes_them(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, lr="[1e-3]", steps=400)
-    with subprocess.Popen(command("sweep", "sweep.toml", "--jobs", "2"), cwd=folder, env=ENVIRONMENT, text=True,
+    environment = {**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "2", "MINIGRAD_THREADS": "2"}
+    with subprocess.Popen(command("sweep", "sweep.toml", "--jobs", "2"), cwd=folder, env=environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sweep:  # fmt: skip
         end = time.monotonic() + 60
         while len(list(folder.glob("out/*/checkpoints/*.mgrd"))) < 4:  # two of each
@@ -104,6 +105,10 @@ def test_ctrl_c_stops_all_runs_cleanly_and_the_next_call_resumes_them(tmp_path: 
             time.sleep(0.1)
         pids = children(sweep.pid)
         assert len(pids) == 2
+        for pid in pids:
+            assert os.getsid(pid) == pid  # so that a terminal's Ctrl-C comes to them once, from the sweep
+            given = Path(f"/proc/{pid}/environ").read_text().split("\0")
+            assert "OPENBLAS_NUM_THREADS=1" in given and "MINIGRAD_THREADS=1" in given
         sweep.send_signal(signal.SIGINT)
         output, complaints = sweep.communicate(timeout=60)
     assert sweep.returncode == 130 and complaints == "" and "go on with:  minigrad sweep sweep.toml" in output
