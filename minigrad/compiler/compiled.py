@@ -116,6 +116,8 @@ class CompiledReplay:
         self._root_address.update((i, address_of(a)) for i, a in self._hold.items())
         self._views: dict[int, Array] = {}
         self._inputs = [v.index for v in values if v.source == "input"]
+        self._moving = [(i, [(self.slots[j], self._offsets[j]) for j in self.slots if layout.root[j] == i]) for i in self._inputs]
+        self._handed_over = [(i, i in self._direct) for i in self.program.kept]
         self._new_gradients()
         for i in self.slots:
             if (root := layout.root[i]) in self._root_address:
@@ -210,32 +212,23 @@ class CompiledReplay:
         if held and self._gradients:
             self._new_gradients()
         self._bound = bound
-        hold = []
-        layout, table, slots = self.layout, self.table, self.slots
-        for i in self._dynamic():
+        hold, table = [], self.table
+        for i, places in self._moving:
             a = bound[i]
             if not a.flags.c_contiguous:
                 a = np.ascontiguousarray(a)
                 hold.append(a)
             address = address_of(a)
-            for j in self._dependents[i]:
-                table[slots[j]] = address + self._offsets[j]
+            for slot, offset in places:
+                table[slot] = address + offset
         for part in self.parts:
             if isinstance(part, int):
                 self._call_back(part)
             elif self._step(self._table_address, part[0], part[1], self.threads):
                 raise IndexRangeError("jit", "an index is out of its range")
-        del layout
         results = [self._view(i).copy() for i in self.program.results]
         direct = iter(self._gradients)
-        which = set(self._direct)
-        return results + [next(direct) if i in which else self._view(i).copy() for i in self.program.kept]
-
-    def _dynamic(self) -> list[int]:
-        if not hasattr(self, "_dependents"):
-            moving = [*self._inputs]
-            self._dependents = {i: [j for j in self.slots if self.layout.root[j] == i] for i in moving}
-        return self._inputs
+        return results + [next(direct) if is_direct else self._view(i).copy() for i, is_direct in self._handed_over]
 
     def _call_back(self, number: int) -> None:
         line = self.program.lines[number]

@@ -21,6 +21,13 @@ class _Slot:
 
 def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
     """(x with its tensors replaced by slots, a hashable key of x by shapes, dtypes and values). Tensors and arrays are appended to `tensors`."""
+    kind = type(x)
+    if kind is tuple or kind is list:
+        parts = [flatten(item, tensors) for item in x]
+        return kind([p for p, _ in parts]), (kind, *[k for _, k in parts])
+    if kind is dict:
+        named = {k: flatten(item, tensors) for k, item in x.items()}
+        return {k: p for k, (p, _) in named.items()}, (dict, *[(k, key) for k, (_, key) in named.items()])
     if isinstance(x, np.ndarray):
         x = Tensor._wrap(x)
     if isinstance(x, Tensor):
@@ -29,12 +36,6 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
                 return _Slot(i), ("again", i)
         tensors.append(x)
         return _Slot(len(tensors) - 1), (x.data.shape, x.data.dtype, x.requires_grad)
-    if type(x) in (tuple, list):
-        parts = [flatten(item, tensors) for item in x]
-        return type(x)(p for p, _ in parts), (type(x), *(k for _, k in parts))
-    if type(x) is dict:
-        named = {k: flatten(item, tensors) for k, item in x.items()}
-        return {k: p for k, (p, _) in named.items()}, (dict, *((k, key) for k, (_, key) in named.items()))
     if isinstance(x, float):
         return x, (float, repr(x))  # NaN is equal to itself here, and -0.0 is not 0.0
     if isinstance(x, (int, str, bytes, bool, type(None))):
