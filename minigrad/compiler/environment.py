@@ -57,6 +57,8 @@ def _cache_state(folder: Path) -> tuple[str, bool]:
         return f"not used: it belongs to uid {facts.st_uid}", False
     if not stat.S_ISDIR(facts.st_mode):
         return "not used: a link or a file, not a folder", False
+    if facts.st_mode & stat.S_ISVTX:
+        return "not used: all users share it", False
     if not os.access(folder, os.W_OK | os.X_OK):
         return "not used: it cannot be written", False
     return f"yours, writable, {len(list(folder.glob('*.so')))} objects", True

@@ -110,6 +110,8 @@ def open_cache(folder: Path) -> None:
             raise NativeError(f"the cache folder {folder} belongs to another user (uid {facts.st_uid})")
         if not stat.S_ISDIR(facts.st_mode):
             raise NativeError(f"the cache folder {folder} is a link or a file, not a folder")
+        if facts.st_mode & stat.S_ISVTX:  # root's own /tmp: closing it would take it from everybody else
+            raise NativeError(f"the cache folder {folder} is one that all users share; name a folder in it")
         if facts.st_mode & 0o077:
             folder.chmod(0o700)
         with tempfile.TemporaryFile(dir=folder):

@@ -45,6 +45,15 @@ def test_a_folder_that_others_may_enter_is_closed_to_them(own_cache):
     assert stat.S_IMODE(own_cache.stat().st_mode) == 0o700
 
 
+def test_a_folder_that_all_users_share_is_left_as_it_is(own_cache):
+    own_cache.mkdir()
+    own_cache.chmod(0o1777)  # as /tmp is, which root owns and could close to everybody else
+    with pytest.warns(RuntimeWarning, match="all users share"):
+        three_calls("c")
+    assert "all users share" in environment()["cache"]
+    assert stat.S_IMODE(own_cache.stat().st_mode) == 0o1777 and not list(own_cache.iterdir())
+
+
 def test_without_a_compiler_one_line_says_so_and_results_are_right(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.warns(RuntimeWarning, match=r"no C compiler works.*no-such-compiler.*CC"):
