@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.files.durable import Path
-from minigrad.files.header import ARRAY_KEY, ARRAY_PREFIX, Refusal, array_name
+from minigrad.files.header import ARRAY_KEY, ARRAY_PREFIX, Refusal, array_name, holds_containers
 from minigrad.files.layout import FileInfo
 from minigrad.files.reader import StateDict, read
 from minigrad.files.writer import array_in, identity, write
@@ -125,10 +125,13 @@ def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> A
 
 
 def _put_arrays(value: Any, arrays: dict[str, Array]) -> Any:
-    if isinstance(value, list):
-        return [_put_arrays(item, arrays) for item in value]
-    if not isinstance(value, dict):
+    """The state with its arrays in their places; what holds none stays the same object."""
+    if type(value) not in (dict, list):
         return value
-    if ARRAY_KEY in value:
+    if type(value) is dict and ARRAY_KEY in value:
         return arrays[value[ARRAY_KEY]]
+    if not holds_containers(value):
+        return value
+    if type(value) is list:
+        return [_put_arrays(item, arrays) for item in value]
     return {key: _put_arrays(item, arrays) for key, item in value.items()}

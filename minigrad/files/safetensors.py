@@ -28,6 +28,7 @@ from minigrad.files.reader import StateDict, check_bool, select
 from minigrad.files.writer import checked_arrays
 
 MAX_HEADER = 16 << 20
+MAX_VALUES = 1_000_000  # commas and brackets of a header, in texts too: more would take seconds to parse
 _METADATA = "__metadata__"
 # The order in which the reference implementation lays tensors out: widest first, so that each is aligned to its size.
 _ORDER = ["u64", "i64", "f64", "f32", "u32", "i32", "bf16", "f16", "u16", "i16", "i8", "u8", "bool"]
@@ -86,6 +87,7 @@ def _pack_header(found: list[tuple[str, Array]], meta: Mapping[str, str] | None)
     raw += b" " * (-len(raw) % 8)
     if len(raw) > MAX_HEADER:
         raise Refusal("header-limit", f"the header would have {len(raw):,} bytes; {MAX_HEADER:,} is the limit")
+    _check_values(raw)
     return len(raw).to_bytes(8, "little") + raw
 
 
@@ -125,6 +127,7 @@ def _decode(raw: bytes) -> dict[str, Any]:
     """The JSON of a header: an object, no key twice, no numbers but 64-bit integers."""
     if raw[:1] != b"{":
         raise Refusal("header-json", "the header does not begin with {")
+    _check_values(raw)
     objects = 0
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -153,6 +156,12 @@ def _decode(raw: bytes) -> dict[str, Any]:
         raise Refusal("header-json", f"the header is not JSON: {error}") from None
     assert isinstance(header, dict)
     return header
+
+
+def _check_values(raw: bytes) -> None:
+    count = raw.count(b",") + raw.count(b"[")
+    if count > MAX_VALUES:
+        raise Refusal("header-values", f"the header has {count:,} commas and brackets; {MAX_VALUES:,} is the limit", count, MAX_VALUES)
 
 
 def _integer(text: str) -> int:

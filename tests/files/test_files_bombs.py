@@ -14,6 +14,7 @@ from forging import entry, forge, header
 from minigrad.errors import FormatError
 from minigrad.files import load, load_checkpoint, peek
 from minigrad.files.npz import load_npz
+from minigrad.files.safetensors import load_safetensors, save_safetensors
 
 
 def cost(content, tmp_path, read=load):
@@ -118,3 +119,16 @@ def test_an_archive_with_too_many_members_is_refused(tmp_path):
 def test_arrays_that_compress_well_are_read(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", zeros=np.zeros(60_000), noise=np.random.default_rng(0).normal(size=30_000))
     assert set(load_npz(tmp_path / "a.npz")) == {"zeros", "noise"}
+
+
+@pytest.mark.parametrize("item", [b"[],", b"9,", b'"ab",'])
+def test_a_safetensors_header_of_very_many_values_is_refused_before_it_is_parsed(item, tmp_path):
+    raw = b'{"a":[' + item * 1_100_000 + b"1]}"
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw)
+    with pytest.raises(FormatError) as caught:
+        load_safetensors(path)
+    assert caught.value.code == "header-values"
+    with pytest.raises(FormatError) as caught:
+        save_safetensors(tmp_path / "b.safetensors", {}, meta={"a": "," * 1_100_000})
+    assert caught.value.code == "header-values"
