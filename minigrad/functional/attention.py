@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import DType, bool_, computing
-from minigrad.errors import ConfigError, MaskError, ShapeError
-from minigrad.functional.layers import dropout, softmax
+from minigrad.dtypes import Array, DType, bool_, computing, is_float, name, promote
+from minigrad.errors import ConfigError, DTypeError, MaskError, ShapeError
+from minigrad.functional.layers import dropout
+from minigrad.modes import MODE
 from minigrad.ops.flash import band_and_bias
 from minigrad.ops.in_float32 import in_float32
 from minigrad.tensor import Tensor
@@ -30,53 +31,59 @@ def scaled_dot_product_attention(
 ) -> Any:  # fmt: skip
     """softmax(scale q k^T + mask + bias) v.
 
-    q: (..., H, T, D)   k, v: (..., H, S, D)   ->   (..., H, T, D);   scale defaults to 1 / sqrt(D).
+    q: (..., H, T, D)   k, v: (..., H, S, D)   ->   (..., H, T, D);   scale defaults to 1 / sqrt(D). Leading axes broadcast, those of a mask, too;
+    the result has the dtype of q, k and v, whatever that of a mask or bias.
     attn_mask: bool, True where a query may look, or float, added to the scores; broadcasts to (..., T, S). With is_causal both hold.
     causal: which corner the triangle starts in when T < S; a KV cache wants "lower_right". A row that sees nothing gives zeros.
     enable_gqa: q may have a multiple of k's heads.   window: a query sees the last `window` keys up to its own place; without is_causal, those
     less than `window` away to either side.   bias: float, added to the scores, may learn.   alibi: a slope per head, see `alibi_slopes`.
     method: "plain" keeps the T x S probabilities for backward, "flash" works in tiles with memory that grows with T; "auto" takes tiles from
     32 MB of probabilities on.   return_weights: also the probabilities, (..., H, T, S), before dropout: a pair (y, weights).
-    Raises ShapeError, MaskError, ConfigError. From Vaswani et al. 2017, arXiv:1706.03762.
+    Raises ShapeError, DTypeError, MaskError, ConfigError. From Vaswani et al. 2017, arXiv:1706.03762.
     """
-    _check(q, k, v, dropout_p, causal, window, method, return_weights)
-    T, S = q.shape[-2], k.shape[-2]
+    _check_operands(q, k, v)
+    _check_settings(dropout_p, is_causal, causal, scale, window, method, return_weights)
+    (T, S), given = (q.shape[-2], k.shape[-2]), (q.dtype, k.dtype, v.dtype)
     offset = S - T if causal == "lower_right" else 0
     edge = offset if is_causal else None
     factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    mask = _with_bias(None if attn_mask is None else _checked_mask(attn_mask, T, S), bias)
-    slopes = None if alibi is None else tuple(float(s) for s in alibi)
+    mask = None if attn_mask is None else readable_mask(attn_mask)
+    bias = None if bias is None else _checked_bias(bias)
+    batch = _common_batch(q, k, v, mask, bias, enable_gqa)
+    slopes = None if alibi is None else _checked_slopes(alibi, batch)
+    mask = _with_bias(mask, bias, computing(promote(*given)))
     # A window is a band that ends at the causal edge, or, without one, as far ahead as it begins behind.
     band = None if window is None else (offset, window) if is_causal else (offset + window - 1, 2 * window - 1)
-    tiled = method == "flash" or (method == "auto" and not dropout_p and not return_weights and _is_large(q, k, mask))
+    large = method == "auto" and not dropout_p and not return_weights and _is_large(q, S, mask, batch)
+    tiled = method == "flash" or large
     if not tiled or (slopes is not None and not is_causal and (band or offset)):
-        mask, slopes = _with_bias(mask, _whole(T, S, offset, None if tiled else band, slopes, computing(q.dtype))), None
-    shape = (*q.shape[:-1], v.shape[-1])
-    if enable_gqa and q.shape[-3] != k.shape[-3]:
+        dtype = computing(promote(*given))
+        mask, slopes = _with_bias(mask, _whole(T, S, offset, None if tiled else band, slopes, dtype), dtype), None
+    shape = (*batch, T, v.shape[-1])
+    if enable_gqa and q.ndim > 2 and q.shape[-3] != k.shape[-3]:
         q, k, v, mask = _in_groups(q, k, v, mask)
-    weights = attention_weights(q, k, mask, factor, edge) if dropout_p or return_weights else None
     operands = (q, k, v) if mask is None else (q, k, v, mask)
-    if dropout_p and weights is not None:
-        y: Tensor = dropout(weights, dropout_p) @ v
-    elif tiled:
+    if tiled:
         edge, window = (edge, None) if band is None else band
         y = ops.flash_attention(*operands, scale=factor, offset=edge, window=window, slopes=slopes)[0]
-    else:
-        y = ops.attention(*operands, scale=factor, offset=edge)[0]
-    y = y if y.shape == shape else y.reshape(shape)
-    return y if not return_weights or weights is None else (y, weights.reshape(*shape[:-1], S))
+        return _as_asked(y, shape, given)
+    y, weights = _with_weights(operands, factor, edge, dropout_p)
+    y = _as_asked(y, shape, given)
+    if not return_weights:
+        return y
+    if y.requires_grad:  # The op's own probabilities are there to be looked at; these carry gradients.
+        weights = _weights((*operands[:2], *operands[3:]), factor, edge)
+    return y, _as_asked(weights, (*batch, T, S), given)
 
 
 @in_float32
 def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: float | None = None, offset: int | None = None) -> Tensor:
     """The probabilities softmax(scale q k^T + mask), (..., T, S), as a tensor that gradients flow through. offset: as for `ops.attention`."""
-    scores = (q @ k.transpose(-2, -1)) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if mask is not None:
-        mask = _checked_mask(mask, q.shape[-2], k.shape[-2])
-        scores = ops.where(mask, scores, -math.inf) if mask.dtype == bool_ else ops.where(mask == -math.inf, -math.inf, scores + mask)
-    if offset is not None:
-        scores = ops.where(Tensor._wrap(np.tri(q.shape[-2], k.shape[-2], offset, dtype=np.bool_)), scores, -math.inf)
-    return softmax(scores)
+    _check_operands(q, k, k)
+    mask = None if mask is None else readable_mask(mask)
+    _common_batch(q, k, k, mask, None, False)
+    operands = (q, k) if mask is None else (q, k, mask)
+    return _weights(operands, q.shape[-1] ** -0.5 if scale is None else float(scale), offset)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -99,7 +106,9 @@ def alibi_slopes(n_head: int) -> tuple[float, ...]:
 
     The score of a key d places away falls by slope * d. From Press et al. 2021, arXiv:2108.12409.
     """
-    n = 1 << (n_head.bit_length() - 1)
+    if not isinstance(n_head, int | np.integer) or isinstance(n_head, bool) or n_head < 1:
+        raise ConfigError("alibi_slopes", f"n_head={n_head!r}", got=n_head, wanted="an integer >= 1")
+    n = 1 << (int(n_head).bit_length() - 1)
     whole = [2 ** (-8 * (i + 1) / n) for i in range(n)]
     between = [2 ** (-4 * (i + 1) / n) for i in range(2 * n)]
     return tuple(whole + between[0::2][: n_head - n])
@@ -117,25 +126,105 @@ def apply_rotary(x: Tensor, cos: Any, sin: Any, interleaved: bool = False) -> Te
 # --- the parts
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, causal: str, window: int | None, method: str, weights: bool) -> None:
-    if q.ndim < 2 or k.shape[-1] != q.shape[-1] or v.shape[:-1] != k.shape[:-1]:
+def _check_operands(q: Tensor, k: Tensor, v: Tensor) -> None:
+    for letter, x in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(x, Tensor):
+            raise DTypeError(_NAME, f"{letter} is a {type(x).__name__}", got=type(x), wanted="Tensor", hint=f"Tensor({letter})")
+        if not is_float(x.dtype):
+            raise DTypeError(_NAME, f"{letter} is of {name(x.dtype)}", got=x.dtype, wanted="a float dtype", hint=f"{letter}.float()")
+    if min(q.ndim, k.ndim, v.ndim) < 2 or k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
         raise ShapeError(_NAME, f"q {q.shape}, k {k.shape}, v {v.shape} do not fit together",
                          got=(q.shape, k.shape, v.shape), wanted="(..., T, D), (..., S, D), (..., S, E)")  # fmt: skip
+
+
+def _check_settings(dropout_p: Any, is_causal: Any, causal: Any, scale: Any, window: Any, method: Any, weights: bool) -> None:
     if causal not in ("upper_left", "lower_right"):
         raise ConfigError(_NAME, f"causal={causal!r}", got=causal, wanted=("upper_left", "lower_right"))
+    if not isinstance(is_causal, bool | np.bool_):
+        raise ConfigError(_NAME, f"is_causal={is_causal!r}", got=is_causal, wanted="True or False", hint='is_causal=True, causal="lower_right"')
     if method not in ("auto", "plain", "flash"):
         raise ConfigError(_NAME, f"method={method!r}", got=method, wanted=("auto", "plain", "flash"))
-    if window is not None and window < 1:
-        raise ConfigError(_NAME, f"window={window}", got=window, wanted="window >= 1", hint="window=1 sees its own place only")
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
+        raise ConfigError(_NAME, f"window={window!r}", got=window, wanted="an integer >= 1", hint="window=1 sees its own place only")
+    for what, value in (("scale", 1.0 if scale is None else scale), ("dropout_p", dropout_p)):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise ConfigError(_NAME, f"{what}={value!r}", got=value, wanted="a number")
+    if not 0 <= dropout_p <= 1:
+        raise ConfigError(_NAME, f"dropout_p={dropout_p}", got=dropout_p, wanted="0 <= dropout_p <= 1")
     if method == "flash" and (dropout_p or weights):
         raise ConfigError(_NAME, "tiles keep no weights to drop or to return", got=(dropout_p, weights), wanted=(0.0, False), hint='method="plain"')
 
 
-def _is_large(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
+def _common_batch(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, gqa: bool) -> tuple[int, ...]:
+    """The leading axes that all broadcast to, heads the last of them; with groups, k and v have a part of the heads."""
+    (T, S), heads = (q.shape[-2], k.shape[-2]), q.shape[-3] if q.ndim > 2 else 1
+    for what, x in (("mask", mask), ("bias", bias)):
+        if x is not None and x.ndim and (x.shape[-1] not in (1, S) or (x.ndim > 1 and x.shape[-2] not in (1, T))):
+            raise MaskError(_NAME, f"{what} {x.shape} does not broadcast to (..., {T}, {S})", got=x.shape, wanted=(..., T, S))
+    leading = [x.shape[:-2] for x in (q, k, v)]
+    if gqa and q.ndim > 2 and heads != k.shape[-3]:
+        if min(k.ndim, v.ndim) < 3 or v.shape[-3] != k.shape[-3] or heads % max(k.shape[-3], 1):
+            raise ShapeError(_NAME, f"{heads} query heads do not divide into the heads of k {k.shape}, v {v.shape}", got=(heads, k.shape, v.shape))
+        leading[1:] = [(*x.shape[:-3], heads) for x in (k, v)]
+    try:
+        common = np.broadcast_shapes(*leading)
+    except ValueError:
+        grouped = k.ndim > 2 and not gqa and k.shape[-3] and heads % k.shape[-3] == 0
+        raise ShapeError(_NAME, f"the leading axes of q {q.shape}, k {k.shape}, v {v.shape} do not broadcast", got=(q.shape, k.shape, v.shape),
+                         wanted="(..., H, T, D), (..., H, S, D), (..., H, S, E)", hint="enable_gqa=True lets query heads share a head of k and v"
+                         if grouped else "") from None  # fmt: skip
+    for what, x in (("mask", mask), ("bias", bias)):
+        try:
+            common = np.broadcast_shapes(common, () if x is None else x.shape[:-2])
+        except ValueError:
+            assert x is not None
+            raise MaskError(_NAME, f"{what} {x.shape} does not broadcast to {(*common, T, S)}", got=x.shape, wanted=(*common, T, S)) from None
+    return common
+
+
+def _checked_slopes(alibi: Any, batch: tuple[int, ...]) -> tuple[float, ...]:
+    slopes, heads = np.asarray(alibi), batch[-1] if batch else 1
+    if slopes.shape != (heads,) or slopes.dtype.kind not in "iuf":
+        raise ConfigError(_NAME, f"alibi={alibi!r} for {heads} heads", got=alibi, wanted=f"{heads} slopes", hint=f"F.alibi_slopes({heads})")
+    return tuple(float(slope) for slope in slopes)
+
+
+def _is_large(q: Tensor, S: int, mask: Tensor | None, batch: tuple[int, ...]) -> bool:
     """Are there so many probabilities that tiles pay?"""
     if mask is not None and mask.requires_grad:
         return False  # its gradient has T x S numbers anyway
-    return q.numel() // q.shape[-1] * k.shape[-2] * computing(q.dtype).itemsize >= FLASH_BYTES
+    return math.prod(batch) * q.shape[-2] * S * computing(q.dtype).itemsize >= FLASH_BYTES
+
+
+def _with_weights(operands: tuple[Tensor, ...], scale: float, offset: int | None, dropout_p: float) -> tuple[Tensor, Tensor]:
+    """The output, some of its weights dropped, and the weights before that."""
+    if not dropout_p:
+        y, weights = ops.attention(*operands, scale=scale, offset=offset)
+        return y, weights
+    q, k, v, *masks = operands
+    if MODE.get().listener is not None:
+        weights = _weights((q, k, *masks), scale, offset)
+        return dropout(weights, dropout_p) @ v, weights
+    batch = np.broadcast_shapes(*(x.shape[:-2] for x in operands))
+    kept = dropout(Tensor._wrap(np.ones((*batch, q.shape[-2], k.shape[-2]), np.float32)), dropout_p) != 0
+    factor = 1 / (1 - dropout_p) if dropout_p < 1 else 0.0
+    y, weights = ops.dropped_attention(q, k, v, kept, *masks, scale=scale, offset=offset, factor=factor)
+    return y, weights
+
+
+def _weights(operands: tuple[Tensor, ...], scale: float, offset: int | None) -> Tensor:
+    """The probabilities, with a rule of their own. A step that is being recorded gets them in simple ops, all of which can be compiled."""
+    form = ops.attention_weights if MODE.get().listener is None else ops.attention_weights.composed_form
+    assert form is not None
+    weights: Tensor = form(*operands, scale=scale, offset=offset)
+    return weights
+
+
+def _as_asked(y: Tensor, shape: tuple[int, ...], given: tuple[DType, ...]) -> Tensor:
+    """y in its shape, heads in one axis again, and in the dtype of q, k and v, which no mask changes."""
+    y = y if y.shape == shape else y.reshape(shape)
+    dtype = promote(*given)
+    return y if y.dtype == dtype else y.cast(dtype)
 
 
 def _whole(
@@ -143,6 +232,8 @@ def _whole(
 ) -> Tensor | None:
     """Window and ALiBi as one float mask, (T, S) or (H, T, S); None if there is neither."""
     bias = band_and_bias(T, S, offset, None, slopes, dtype)
+    if bias is not None and slopes is not None and len(slopes) == 1:
+        bias = bias[0]  # one head, which need not be an axis
     inside = None if band is None else band_and_bias(T, S, *band, None, dtype)
     if band is not None and inside is not None:
         inside[np.triu_indices(T, band[0] + 1, S)] = -np.inf
@@ -150,11 +241,11 @@ def _whole(
     return None if bias is None else Tensor._wrap(bias)
 
 
-def _with_bias(mask: Tensor | None, bias: Any) -> Tensor | None:
-    """A mask, bool or float, and a float bias as one float mask."""
+def _with_bias(mask: Tensor | None, bias: Tensor | None, dtype: DType) -> Tensor | None:
+    """A mask, bool or float, and a float bias as one mask; what is float is of the dtype that the scores have."""
+    mask, bias = (x if x is None or x.dtype in (bool_, dtype) else x.cast(dtype) for x in (mask, bias))
     if bias is None or mask is None:
-        return mask if bias is None else _as_tensor(bias)
-    bias = _as_tensor(bias)
+        return mask if bias is None else bias
     return ops.where(mask, bias, -math.inf) if mask.dtype == bool_ else mask + bias
 
 
@@ -162,24 +253,39 @@ def _as_tensor(x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else Tensor(x)
 
 
-def _checked_mask(mask: Any, T: int, S: int) -> Tensor:
+def _checked_bias(bias: Any) -> Tensor:
+    bias = _as_tensor(bias)
+    if not is_float(bias.dtype):
+        raise MaskError(_NAME, f"a bias of {name(bias.dtype)}", got=bias.dtype, wanted="float", hint="attn_mask= takes what may be looked at")
+    return bias
+
+
+def readable_mask(mask: Any) -> Tensor:
+    """The mask as a tensor, bool or float. Raises MaskError where it cannot be told whether 1 means `may look` or is to be added."""
     mask = _as_tensor(mask)
-    if mask.ndim and (mask.shape[-1] not in (1, S) or (mask.ndim > 1 and mask.shape[-2] not in (1, T))):
-        raise MaskError(_NAME, f"mask {mask.shape} does not broadcast to (..., {T}, {S})", got=mask.shape, wanted=(..., T, S))
-    if mask.dtype != bool_ and mask.dtype.kind != "f":
-        raise MaskError(_NAME, f"a mask of {mask.dtype} is ambiguous", got=mask.dtype, wanted="bool or float",
+    if mask.dtype == bool_:
+        return mask
+    if not is_float(mask.dtype):
+        raise MaskError(_NAME, f"a mask of {name(mask.dtype)} is ambiguous", got=mask.dtype, wanted="bool or float",
                         hint="mask.bool() if True (1) means `may look`")  # fmt: skip
-    if mask.dtype != bool_ and mask.numel() > 1 and not mask.requires_grad and set(mask.numpy().flat[:4096]) == {0.0, 1.0}:
+    if mask.numel() > 1 and not mask.requires_grad and _is_of_zeros_and_ones(mask.numpy()):
         raise MaskError(_NAME, "a float mask of zeros and ones is ambiguous", got="0 and 1", wanted="bool or 0 and -inf",
-                        hint="mask.bool() if 1 means `may look`; where(mask, -inf, 0) if 1 means `hidden`")  # fmt: skip
+                        hint="mask.bool() if 1 means `may look`; where(mask, -inf, 0) if 1 means `hidden`; bias=mask to add it as it is")  # fmt: skip
     return mask
+
+
+def _is_of_zeros_and_ones(mask: Array) -> bool:
+    """Has it both, and nothing else? The first row answers for most masks."""
+    for part in (mask.reshape(-1)[:64] if mask.flags.c_contiguous else mask[:1], mask):
+        ones = part == 1
+        if not ((part == 0) | ones).all():
+            return False
+    return bool(ones.any() and not ones.all())
 
 
 def _in_groups(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Query heads in groups that share a key and value head: the group becomes an axis, (..., G, H/G, T, D), that k and v broadcast over."""
     H, G = q.shape[-3], k.shape[-3]
-    if H % G:
-        raise ShapeError(_NAME, f"{H} query heads do not divide into {G} key heads", got=(H, G))
 
     def split(x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:-3], G, H // G, *x.shape[-2:]) if x.shape[-3] == H else x.unsqueeze(-3)

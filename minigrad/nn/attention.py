@@ -14,6 +14,7 @@ import numpy as np
 from minigrad import functional as F, ops
 from minigrad.dtypes import Array, bool_
 from minigrad.errors import CacheError, ConfigError, DTypeError, ShapeError
+from minigrad.functional.attention import readable_mask
 from minigrad.nn import init
 from minigrad.nn.cache import KVCache as KVCache, StaticCache as StaticCache
 from minigrad.nn.layers import Linear, RMSNorm, check_size, empty
@@ -230,7 +231,7 @@ def _with_hidden(mask: Any, hidden: Array | None) -> Any:
     seen = Tensor._wrap(~hidden)
     if mask is None:
         return seen
-    mask = mask if isinstance(mask, Tensor) else Tensor(mask)
+    mask = readable_mask(mask)  # before it has numbers in it that are not the user's
     return ops.logical_and(mask, seen) if mask.dtype == bool_ else ops.where(seen, mask, -np.inf)
 
 

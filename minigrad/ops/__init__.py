@@ -239,3 +239,9 @@ from minigrad.ops.update import (
     lion_ as lion_,
     sgd_ as sgd_,
 )
+from minigrad.ops.weights import (
+    attention_weights as attention_weights,
+    attention_weights_grad as attention_weights_grad,
+    dropped_attention as dropped_attention,
+    dropped_attention_grad as dropped_attention_grad,
+)

@@ -37,10 +37,17 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale:
     offset: None, or the causal shift: query i sees the keys j <= i + offset.   ->   (..., T, E), (..., T, S)
     A row that sees nothing gives zeros. What stands behind the mask, NaN and inf too, has no influence.
     """
+    return attend(q, k, v, None, mask, scale, offset)
+
+
+def attend(
+    q: Array, k: Array, v: Array, factors: Array | None, mask: Array | None, scale: float, offset: int | None
+) -> tuple[Array, Array]:
+    """(P * factors) v and P; see `attention`. factors: those of dropout, of P's shape, or None."""
     batch = common_batch(q, k, v, mask)
     p = np.empty((*batch, q.shape[-2], k.shape[-2]), q.dtype)
     o = rows_like(q, batch, v.shape[-1])
-    for_each_part(_attend, p.size, (q, k, v, mask, p, o), scale, offset)
+    for_each_part(_attend, p.size, (q, k, v, factors, mask, p, o), scale, offset)
     return o, p
 
 
@@ -86,7 +93,9 @@ def blocks(T: int, S: int, offset: int | None) -> list[tuple[int, int, int]]:
     return [(a, b, min(S, max(0, b + offset))) for a in range(0, max(T, 1), _ROWS) for b in (min(a + _ROWS, T),)]
 
 
-def _attend(q: Array, k: Array, v: Array, mask: Array | None, p: Array, o: Array, scale: float, offset: int | None) -> None:
+def _attend(
+    q: Array, k: Array, v: Array, factors: Array | None, mask: Array | None, p: Array, o: Array, scale: float, offset: int | None
+) -> None:
     """Fill p and o."""
     T, S = p.shape[-2:]
     q = q * q.dtype.type(scale)
@@ -106,6 +115,8 @@ def _attend(q: Array, k: Array, v: Array, mask: Array | None, p: Array, o: Array
         else:
             _mend(s, q[..., a:b, :], k[..., :seen, :], added, _hidden(mask, a, b, seen, offset), a)
         out = o[..., a:b, :]
+        if factors is not None:
+            s = s * factors[..., a:b, :seen]
         np.matmul(s, v[..., :seen, :], out=out)
         if not np.isfinite(out).all():
             hidden = _hidden(mask, a, b, seen, offset)
@@ -203,27 +214,36 @@ def attention_grad(
     g: Array, q: Array, k: Array, v: Array, p: Array, mask: Array | None, *, scale: float, offset: int | None
 ) -> tuple[Array, Array, Array, Array | None]:
     """The cotangents of q, k, v and of a float mask (dS before scaling), from the probabilities p. See the module's formulas."""
+    return attend_grad(g, q, k, v, None, p, mask, scale, offset)
+
+
+def attend_grad(
+    g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, mask: Array | None, scale: float, offset: int | None
+) -> tuple[Array, Array, Array, Array | None]:
+    """The cotangents of `attend`'s operands: dP has the factors in it, and dv = (P * factors)^T do."""
     batch = p.shape[:-2]
     gq, gk, gv = (rows_like(x, batch, x.shape[-1]) for x in (q, k, v))
     gm = None if mask is None or mask.dtype == np.bool_ else np.zeros_like(p)
-    for_each_part(_attend_grad, p.size, (g, q, k, v, p, gq, gk, gv, gm), scale, offset)
+    for_each_part(_attend_grad, p.size, (g, q, k, v, factors, p, gq, gk, gv, gm), scale, offset)
     return gq, gk, gv, gm
 
 
 def _attend_grad(
-    g: Array, q: Array, k: Array, v: Array, p: Array, gq: Array, gk: Array, gv: Array, gm: Array | None, scale: float, offset: int | None
+    g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, gq: Array, gk: Array, gv: Array, gm: Array | None, scale: float,
+    offset: int | None,
 ) -> None:  # fmt: skip
     """Fill gq, gk, gv and gm."""
     scaled = q * q.dtype.type(scale)
     for grads in (_block_grads, _careful_grads):
-        _add_up_blocks(grads, g, scaled, k, v, p, gq, gk, gv, gm, offset)
+        _add_up_blocks(grads, g, scaled, k, v, factors, p, gq, gk, gv, gm, offset)
         if all(np.isfinite(x).all() for x in (gq, gk, gv)):
             break
     gq *= q.dtype.type(scale)
 
 
 def _add_up_blocks(
-    grads: Any, g: Array, q: Array, k: Array, v: Array, p: Array, gq: Array, gk: Array, gv: Array, gm: Array | None, offset: int | None
+    grads: Any, g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, gq: Array, gk: Array, gv: Array, gm: Array | None,
+    offset: int | None,
 ) -> None:  # fmt: skip
     """The grads of every block of queries; the widest block comes first and fills gk and gv, the others add to them."""
     T, S = p.shape[-2:]
@@ -237,7 +257,9 @@ def _add_up_blocks(
         into_k, into_v = gk[..., :seen, :], gv[..., :seen, :]
         if b < T:
             into_k, into_v = np.empty(into_k.shape, p.dtype), np.empty(into_v.shape, p.dtype)
-        grads(g[..., a:b, :], q[..., a:b, :], k[..., :seen, :], v[..., :seen, :], p[..., a:b, :seen], ds, gq[..., a:b, :], into_k, into_v)
+        kept = None if factors is None else factors[..., a:b, :seen]
+        into = (ds, gq[..., a:b, :], into_k, into_v)
+        grads(g[..., a:b, :], q[..., a:b, :], k[..., :seen, :], v[..., :seen, :], kept, p[..., a:b, :seen], *into)
         if b < T:
             gk[..., :seen, :] += into_k
             gv[..., :seen, :] += into_v
@@ -245,24 +267,34 @@ def _add_up_blocks(
             gm[..., a:b, :seen] = ds
 
 
-def _block_grads(g: Array, q: Array, k: Array, v: Array, p: Array, ds: Array, gq: Array, gk: Array, gv: Array) -> None:
-    """Fill dS, dS k, dS^T q and P^T g; q has the scale in it."""
+def _block_grads(
+    g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, ds: Array, gq: Array, gk: Array, gv: Array
+) -> None:
+    """Fill dS, dS k, dS^T q and (P * factors)^T g; q has the scale in it."""
     np.matmul(g, v.swapaxes(-1, -2), out=ds)
+    if factors is not None:
+        ds *= factors
     ds -= np.vecdot(ds, p)[..., None]
     ds *= p
     np.matmul(ds, k, out=gq)
     np.matmul(ds.swapaxes(-1, -2), q, out=gk)
+    p = p if factors is None else p * factors
     np.matmul(p.swapaxes(-1, -2), g, out=gv)
 
 
-def _careful_grads(g: Array, q: Array, k: Array, v: Array, p: Array, ds: Array, gq: Array, gk: Array, gv: Array) -> None:
+def _careful_grads(
+    g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, ds: Array, gq: Array, gk: Array, gv: Array
+) -> None:
     """`_block_grads` for values that are not finite: a query that nobody asks for (g = 0) or a key without weight adds nothing, not even 0 * NaN."""
     present = (p != 0) & (g != 0).any(axis=-1, keepdims=True)
     p = np.where(present, p, 0)
     ds[...] = np.where(present, np.matmul(g, v.swapaxes(-1, -2)), 0)
+    if factors is not None:
+        ds *= factors
     ds -= np.vecdot(ds, p)[..., None]
     ds *= p
     across = present.swapaxes(-1, -2)
     gq[...] = product_of_present(ds, k, present)
     gk[...] = product_of_present(ds.swapaxes(-1, -2), q, across)
+    p = p if factors is None else p * factors
     gv[...] = product_of_present(p.swapaxes(-1, -2), g, across)
