@@ -131,6 +131,12 @@ def attend_to_cache(q: Any, k: Any, v: Any) -> Any:
     return f.attention(q, *(np.repeat(x, 2, axis=1)[:, :, :4] for x in (k, v)), seen)
 
 
+def weights(q: Any, k: Any, bias: Any = None, seen: Any = None) -> Any:
+    """The probabilities of attention: what it makes of unit vectors."""
+    return f.attention(q, k, np.broadcast_to(np.eye(k.shape[-2], dtype=int), (*k.shape[:-1], k.shape[-2])), seen, bias=bias)
+
+
+KEPT = np.random.default_rng(3).random((2, 3, 5)) < 0.6
 QKV = ((2, 3, 4), (2, 5, 4), (2, 5, 2))
 ALIBI = -np.array([0.5, 0.25])[:, None, None] * np.abs(np.arange(3)[:, None] - np.arange(5))
 COS, SIN = np.array([[1.0, 0.5], [-0.25, 0.75], [0.5, -1.0]]), np.array([[0.0, -0.5], [0.5, 0.25], [1.0, 0.125]])
@@ -175,6 +181,11 @@ FUSED = [
     Case("flash_attention, ALiBi", flash(slopes=(0.5, 0.25)), lambda q, k, v: f.attention(q, k, v, bias=ALIBI), QKV, wide=0, budget=64),
     Case("attention, float mask", lambda q, k, v, b: ops.attention(q, k, v, b, scale=0.5)[0],
          lambda q, k, v, b: f.attention(q, k, v, bias=b), ((2, 3, 4), (5, 4), (5, 2), (3, 5)), wide=0, budget=64),
+    Case("attention_weights", lambda q, k, b: ops.attention_weights(q, k, b, scale=0.5), weights, ((2, 3, 4), (2, 5, 4), (3, 5)), wide=0, budget=64),
+    Case("attention_weights, masked and causal", lambda q, k: ops.attention_weights(q, k, SEEN, scale=0.5, offset=2),
+         lambda q, k: weights(q, k, seen=SEEN & np.tri(3, 5, 2, dtype=bool)), QKV[:2], wide=0, budget=64),
+    Case("dropped_attention", lambda q, k, v: ops.dropped_attention(q, k, v, KEPT, SEEN, scale=0.5, factor=2.0)[0],
+         lambda q, k, v: np.matmul(weights(q, k, seen=SEEN) * (2 * KEPT), v), QKV, wide=0, budget=64),
 ]  # fmt: skip
 
 
