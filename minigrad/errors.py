@@ -6,7 +6,12 @@ the builtin that a Python programmer would expect to catch (ShapeError is a Valu
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
+
+_ENGINE = {"dtypes", "autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "functions", "listeners", "compiler"}
+_CALLED = {"ops", "tensor", "functional", "functions"}  # where the functions are that people call
 
 
 class MinigradError(Exception):
@@ -19,6 +24,7 @@ class MinigradError(Exception):
     def __init__(
         self, call: str, problem: str, *, got: Any = None, wanted: Any = None, hint: str = "", where: str = ""
     ) -> None:
+        call = _as_called(call)
         self.call, self.problem = call, problem
         self.got, self.wanted, self.hint, self.where = got, wanted, hint, where
         text = f"{call}: {problem}"
@@ -30,6 +36,23 @@ class MinigradError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _as_called(call: str) -> str:
+    """The function of the engine that the user's line calls, where it is another than the one that noticed: `lerp` and not its `mul`."""
+    if " " in call:  # "backward of sqrt" says more
+        return call
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        package, _, rest = str(frame.f_globals.get("__name__", "")).partition(".")
+        room, name = rest.partition(".")[0], frame.f_code.co_name
+        if package not in ("minigrad", "contextlib", "numpy") or (package == "minigrad" and room not in _ENGINE):
+            break
+        is_method = frame.f_code.co_varnames[:1] in (("self",), ("cls",))
+        if room in _CALLED and name.isidentifier() and not name.startswith("_") and (is_method or room != "tensor"):
+            call = name
+        frame = frame.f_back
+    return call
 
 
 def _rebuild(kind: type[MinigradError], args: tuple[Any, ...], facts: dict[str, Any]) -> MinigradError:

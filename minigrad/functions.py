@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from minigrad import ops
+from minigrad.errors import ShapeError
 from minigrad.tensor import Tensor
+from minigrad.tensor.spelling import both_spellings
 
 arange, empty, eye, full, linspace, ones, zeros = (
     Tensor.arange, Tensor.empty, Tensor.eye, Tensor.full, Tensor.linspace, Tensor.ones, Tensor.zeros)  # fmt: skip
 rand, randint, randn = Tensor.rand, Tensor.randint, Tensor.randn
 
 
-def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """The tensors one after the other along `dim`; all other sizes must agree."""
-    return _first(tensors).cat(*tensors[1:], axis=dim)
+@both_spellings
+def cat(tensors: Iterable[Any], axis: int = 0) -> Tensor:
+    """The tensors one after the other along `axis`; all other sizes must agree."""
+    first, *others = _tensors(tensors, "cat")
+    return first.cat(*others, axis=axis)
 
 
-def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """The tensors along a new axis `dim`; all shapes must agree."""
-    return _first(tensors).stack(*tensors[1:], axis=dim)
+@both_spellings
+def stack(tensors: Iterable[Any], axis: int = 0) -> Tensor:
+    """The tensors along a new axis `axis`; all shapes must agree."""
+    first, *others = _tensors(tensors, "stack")
+    return first.stack(*others, axis=axis)
 
 
-def _first(tensors: Sequence[Any]) -> Tensor:
-    first = tensors[0] if len(tensors) else Tensor([])
-    return first if isinstance(first, Tensor) else Tensor(first)
+def _tensors(tensors: Iterable[Any], call: str) -> list[Tensor]:
+    found = [x if isinstance(x, Tensor) else Tensor(x) for x in tensors]
+    if not found:
+        raise ShapeError(call, "of no tensors", got=0, wanted="one or more")
+    return found
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:

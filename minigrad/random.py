@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minigrad.dtypes import Array, float32, int64
+from minigrad.dtypes import Array, DType, float32, float64, int64
 from minigrad.errors import ConfigError
 from minigrad.modes import MODE
 from minigrad.ops.philox import philox
@@ -52,11 +52,16 @@ class Generator:
             drawing(self.state)
         return philox(self.state, n=n)
 
-    def uniform(self, shape: Shape = (), low: float = 0.0, high: float = 1.0) -> Array:
-        """float32 numbers, uniform in [low, high), 24 random bits each."""
-        unit = (self.bits(_count(shape)) >> np.uint32(8)).astype(float32) * float32.type(2.0**-24)
-        y = unit * float32.type(high - low) + float32.type(low)
-        return np.minimum(y, np.nextafter(float32.type(high), float32.type(low))).reshape(shape) if high > low else y.reshape(shape)
+    def uniform(self, shape: Shape = (), low: float = 0.0, high: float = 1.0, dtype: DType = float32) -> Array:
+        """Numbers uniform in [low, high): float32 of 24 random bits each, or float64 of 53."""
+        n, number = _count(shape), dtype.type
+        if dtype == float64:
+            upper, lower = self.bits(2 * n).astype(np.uint64).reshape(2, n)
+            unit = ((upper << np.uint64(21)) ^ (lower >> np.uint64(11))).astype(float64) * 2.0**-53
+        else:
+            unit = (self.bits(n) >> np.uint32(8)).astype(float32) * number(2.0**-24)
+        y = unit * number(high - low) + number(low)
+        return np.minimum(y, np.nextafter(number(high), number(low))).reshape(shape) if high > low else y.reshape(shape)
 
     def normal(self, shape: Shape = (), mean: float = 0.0, std: float = 1.0) -> Array:
         """float32 numbers, normal with the given mean and standard deviation, by Box and Muller's transform in float64."""

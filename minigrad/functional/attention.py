@@ -46,7 +46,7 @@ def scaled_dot_product_attention(
     (T, S), given = (q.shape[-2], k.shape[-2]), (q.dtype, k.dtype, v.dtype)
     offset = S - T if causal == "lower_right" else 0
     edge = offset if is_causal else None
-    factor = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    factor = max(q.shape[-1], 1) ** -0.5 if scale is None else float(scale)
     mask = None if attn_mask is None else readable_mask(attn_mask)
     bias = None if bias is None else _checked_bias(bias)
     batch = _common_batch(q, k, v, mask, bias, enable_gqa)
@@ -83,7 +83,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: float | Non
     mask = None if mask is None else readable_mask(mask)
     _common_batch(q, k, k, mask, None, False)
     operands = (q, k) if mask is None else (q, k, mask)
-    return _weights(operands, q.shape[-1] ** -0.5 if scale is None else float(scale), offset)
+    return _weights(operands, max(q.shape[-1], 1) ** -0.5 if scale is None else float(scale), offset)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -13,19 +13,22 @@ from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.in_float32 import in_float32
 from minigrad.random import Generator, default_generator
 from minigrad.tensor import Tensor
+from minigrad.tensor.spelling import both_spellings
 
 
-def softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along `dim`; a row of -inf gives zeros."""
-    return ops.softmax(x, axis=dim)
+@both_spellings
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
+    return x.softmax(axis) if isinstance(x, Tensor) else ops.softmax(x, axis=axis)
 
 
 stable_softmax = softmax
 
 
-def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """log(softmax(x)) along `dim`."""
-    return ops.log_softmax(x, axis=dim)
+@both_spellings
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """log(softmax(x)) along `axis`."""
+    return x.log_softmax(axis) if isinstance(x, Tensor) else ops.log_softmax(x, axis=axis)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

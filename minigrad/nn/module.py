@@ -165,7 +165,7 @@ class Module:
     def to(self: M, *wanted: Any, **options: Any) -> M:
         """to(dtype), to("cpu", dtype): floating parameters and buffers in another dtype. They stay the same objects: an optimizer keeps them.
 
-        to("cpu") changes nothing: it is the only device there is. Raises DTypeError for a dtype that has no gradients, ConfigError for another device.
+        to("cpu") changes nothing: it is the only device there is. Raises DTypeError for a dtype without gradients, ConfigError for another device.
         """
         dtype = dtypes.asked_of_to(wanted, options, "Module.to")
         if dtype is None:

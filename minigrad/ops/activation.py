@@ -23,6 +23,8 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 @in_float32
 def softplus(x: T, beta: float = 1.0) -> T:
     """log(1 + exp(beta x)) / beta, without overflow: a smooth relu."""
+    if beta == 0:
+        raise ConfigError("softplus", "beta=0 divides by zero", got=beta, wanted="beta != 0")
     y = logaddexp(x if beta == 1 else mul(x, beta), 0)
     return y if beta == 1 else mul(y, 1 / beta)
 

@@ -12,7 +12,7 @@ from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.elementwise import where
 from minigrad.ops.index import ARRAY, check_range, take
 from minigrad.ops.movement import cat, expand, getitem, pad, permute, reshape
-from minigrad.ops.reduce import axes
+from minigrad.ops.reduce import one_axis
 from minigrad.primitive import primitive
 
 Widths = tuple[tuple[int, int], ...]
@@ -28,7 +28,7 @@ def roll(x: Any, shifts: int | Sequence[int], axis: int | Sequence[int] | None =
     if len(shifts) != len(axis):
         raise ConfigError("roll", f"{len(shifts)} shifts for {len(axis)} axes", got=(shifts, axis), hint="name as many axes as shifts")
     for shift, one in zip(shifts, axis, strict=True):
-        (a,) = axes(one, x.ndim, "roll")
+        a = one_axis(one, x.ndim, "roll")
         cut = -shift % x.shape[a] if x.shape[a] else 0
         if cut:
             before = (slice(None),) * a
@@ -51,7 +51,7 @@ def repeat_interleave(x: Any, repeats: int | Sequence[int], axis: int | None = N
     """x with each element along `axis` repeated `repeats` times, one number for all or one for each; None: of the flat row."""
     if axis is None:
         return repeat_interleave(reshape(x, shape=(-1,)), repeats, 0)
-    (a,) = axes(axis, x.ndim, "repeat_interleave")
+    a = one_axis(axis, x.ndim, "repeat_interleave")
     if isinstance(repeats, int):
         shape = (*x.shape[: a + 1], 1, *x.shape[a + 1 :])
         grown = (*x.shape[: a + 1], repeats, *x.shape[a + 1 :])
@@ -64,7 +64,7 @@ def repeat_interleave(x: Any, repeats: int | Sequence[int], axis: int | None = N
 
 def unflatten(x: Any, axis: int, sizes: Sequence[int]) -> Any:
     """The axis cut into several of these sizes, one of which may be -1."""
-    (a,) = axes(axis, x.ndim, "unflatten")
+    a = one_axis(axis, x.ndim, "unflatten")
     return reshape(x, shape=(*x.shape[:a], *_sizes_of(x.shape[a], sizes), *x.shape[a + 1 :]))
 
 
@@ -100,7 +100,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The elements with equal indices on the two axes (the second's larger by `offset`), as a new last axis."""
     if x.ndim < 2:
         raise ShapeError("diagonal", f"a tensor of shape {x.shape} has no diagonal", got=x.shape, wanted="two axes or more")
-    (a,), (b,) = axes(axis1, x.ndim, "diagonal"), axes(axis2, x.ndim, "diagonal")
+    a, b = one_axis(axis1, x.ndim, "diagonal"), one_axis(axis2, x.ndim, "diagonal")
     if a == b:
         raise ShapeError("diagonal", f"axes {axis1} and {axis2} are the same", got=(axis1, axis2))
     x = permute(x, order=(*(i for i in range(x.ndim) if i not in (a, b)), a, b))

@@ -65,10 +65,13 @@ def _(h, _y, _g, *, axis, length, step=1, dilation=1):
 
 
 def _each(value: Sizes, n: int, call: str, what: str) -> tuple[int, ...]:
-    """One number for each of n axes."""
+    """One number for each of n axes: >= 0 for a padding, >= 1 for all else."""
     found = (value,) * n if isinstance(value, int) else tuple(value)
     if len(found) != n:
         raise ConfigError(call, f"{what}={value} for {n} axes", got=value, wanted=f"a number, or {n} of them")
+    least = int(what != "padding")
+    if min(found) < least:
+        raise ConfigError(call, f"{what}={value}", got=value, wanted=f"{what} >= {least}")
     return found
 
 

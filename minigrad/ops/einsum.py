@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import ShapeError
+from minigrad.errors import DTypeError, ShapeError
 from minigrad.ops.arrange import diagonal
 from minigrad.ops.contract import matmul
 from minigrad.ops.in_float32 import in_float32
@@ -38,6 +38,8 @@ def einsum(formula: str, *operands: Any) -> Any:
 
 def _parsed(formula: str, operands: Sequence[Any]) -> tuple[list[str], str]:
     """One string of letters per operand, and the result's. Axes under "..." get letters of their own, counted from the right."""
+    if not isinstance(formula, str):
+        raise DTypeError("einsum", f"the formula is a {type(formula).__name__}", got=type(formula), wanted="str", hint='einsum("ij,jk->ik", a, b)')
     left, arrow, right = formula.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):

@@ -82,7 +82,7 @@ def nll_loss(log_p: Any, target: Any, *, ignore_index: int = -100, reduction: Re
 
     Raises IndexRangeError for a target outside 0 .. V - 1.
     """
-    if log_p.shape[:-1] != target.shape:
+    if not log_p.ndim or log_p.shape[:-1] != target.shape:
         raise ShapeError("nll_loss", f"log_p {log_p.shape} wants targets {log_p.shape[:-1]}, not {target.shape}", got=target.shape,
                          wanted=log_p.shape[:-1], hint="targets are class numbers, one per row")  # fmt: skip
     kept = not_equal(target, ignore_index)
@@ -100,7 +100,9 @@ def cross_entropy_loss(
     logits: (..., V)   target: (...) integers.   label_smoothing s mixes in the uniform distribution: (1 - s) onehot + s / V.
     Raises IndexRangeError for a target outside 0..V-1.
     """
-    if logits.shape[:-1] != target.shape:
+    if not 0 <= label_smoothing <= 1:
+        raise ConfigError("cross_entropy", f"label_smoothing={label_smoothing}", got=label_smoothing, wanted=(0, 1))
+    if not logits.ndim or logits.shape[:-1] != target.shape:
         raise ShapeError("cross_entropy", f"logits {logits.shape} want targets {logits.shape[:-1]}, not {target.shape}",
                          got=target.shape, wanted=logits.shape[:-1], hint="targets are class numbers, one per row of logits")  # fmt: skip
     rows, flat = reshape(logits, shape=(-1, logits.shape[-1])), reshape(target, shape=(-1,))

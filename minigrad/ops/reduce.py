@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array, adding
-from minigrad.errors import IndexRangeError, ShapeError
+from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.calculus import exp, sqrt
 from minigrad.ops.elementwise import equal, guard_mul, isinf, logical_and, quiet, where
 from minigrad.ops.in_float32 import in_float32
@@ -27,14 +27,25 @@ def axes(axis: Axis, ndim: int, call: str) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     found = []
-    for a in (axis,) if isinstance(axis, int) else axis:
+    for a in (axis,) if not isinstance(axis, (tuple, list)) else axis:
+        if not isinstance(a, (int, np.integer)):
+            raise DTypeError(call, f"axis {a!r}", got=a, wanted="an integer", hint="axis=-1 is the last, axis=(0, 1) are the first two")
         if not -ndim <= a < ndim and not (ndim == 0 and a in (0, -1)):
             raise IndexRangeError(call, f"axis {a} of a tensor with {ndim} axes", got=a, wanted=(-ndim, ndim - 1))
         if ndim:
-            found.append(a % ndim)
+            found.append(int(a) % ndim)
     if len(set(found)) != len(found):
         raise ShapeError(call, f"axis {axis} names an axis twice", got=axis)
     return tuple(sorted(found))
+
+
+def one_axis(axis: Any, ndim: int, call: str) -> int:
+    """`axis` from 0 on. Raises as `axes` does, and DTypeError for None or several."""
+    if axis is None or isinstance(axis, (tuple, list)):
+        raise DTypeError(call, f"axis {axis!r}", got=axis, wanted="one axis", hint="axis=-1 is the last")
+    if not ndim:
+        raise ShapeError(call, "a tensor without axes", got=(), wanted="one axis or more", hint=".reshape(1) first")
+    return axes(axis, ndim, call)[0]
 
 
 def with_axes_kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:

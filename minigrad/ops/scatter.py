@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import DType, is_float, limits
-from minigrad.errors import ConfigError, ShapeError
+from minigrad.errors import ConfigError, DTypeError, ShapeError
 from minigrad.ops.elementwise import equal, floor_div, greater, maximum, where
 from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.index import add_along, put_along
 from minigrad.ops.movement import cast, cat, getitem, pad, permute, reshape
-from minigrad.ops.reduce import axes, max, min
+from minigrad.ops.reduce import max, min, one_axis
 from minigrad.ops.scan import prod
 
 _REDUCED: dict[str, Any] = {"sum": None, "mean": None, "prod": prod, "amax": max, "amin": min}
@@ -39,7 +39,7 @@ def scatter_reduce(x: Any, index: Any, src: Any, *, axis: int, reduce: str, incl
     """
     if reduce not in _REDUCED:
         raise ConfigError("scatter_reduce", f"reduce={reduce!r}", got=reduce, wanted=tuple(_REDUCED))
-    (axis,) = axes(axis, x.ndim, "scatter_reduce")
+    axis = one_axis(axis, x.ndim, "scatter_reduce")
     src = _cut(src, index, "scatter_reduce")
     if not hasattr(src, "shape"):
         src = where(equal(index, index), src, 0)  # a number, at every place of the index
@@ -82,6 +82,8 @@ def _reduced_by_table(x: Any, index: Any, src: Any, axis: int, reduce: str) -> A
 
 def _cut(src: Any, index: Any, call: str) -> Any:
     """src as far as the index goes."""
+    if src is None:
+        raise DTypeError(call, "src is None", got=None, wanted="a tensor or a number")
     if not getattr(src, "shape", ()):
         return src
     if len(src.shape) != index.ndim or any(n < m for n, m in zip(src.shape, index.shape, strict=True)):

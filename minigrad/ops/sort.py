@@ -10,7 +10,7 @@ from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
 from minigrad.ops.index import take_along
 from minigrad.ops.movement import getitem
-from minigrad.ops.reduce import axes
+from minigrad.ops.reduce import one_axis
 from minigrad.primitive import primitive
 
 
@@ -32,7 +32,7 @@ def sort(x: Any, *, axis: int = -1, descending: bool = False) -> tuple[Any, Any]
 
 def topk(x: Any, k: int, *, axis: int = -1, largest: bool = True) -> tuple[Any, Any]:
     """The k largest (or smallest) along `axis`, in order, and their indices; of equals the first ones. Raises ConfigError if k is too large."""
-    (a,) = axes(axis, x.ndim, "topk")
+    a = one_axis(axis, x.ndim, "topk")
     if not 0 <= k <= x.shape[a]:
         raise ConfigError("topk", f"k={k} of {x.shape[a]} elements on axis {axis}", got=k, wanted=(0, x.shape[a]))
     order = getitem(argsort(x, axis=a, descending=largest), index=(*(slice(None),) * a, slice(0, k)))

@@ -81,7 +81,7 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
             out = op.forward(*arrays, **params) if mode.listener is None else mode.listener.run(op, arrays, params)
         except MinigradError:
             raise
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, AttributeError, OverflowError, ZeroDivisionError) as error:
             raise explain(op, arrays, params, error) from error
         if type(out) is np.ndarray and dtype is None and op.kind not in ("view", "effect"):
             outputs: tuple[Any, ...] = (_wrap(out),)
@@ -124,7 +124,7 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Ask for gradients with respect to this leaf. Raises DTypeError for integers and bools, GradientError for a computed tensor."""
         if requires_grad and not is_float(self.data.dtype):
-            raise DTypeError("requires_grad", f"a tensor of {name(self.dtype)} cannot have a gradient", got=self.dtype,
+            raise DTypeError("requires_grad", f"requires_grad=True, but a tensor of {name(self.dtype)} cannot have a gradient", got=self.dtype,
                              wanted=float32, hint="convert it first: .float()")  # fmt: skip
         if not requires_grad and isinstance(self._node, Node):
             raise GradientError("requires_grad_", "only a leaf can stop requiring a gradient", hint="use .detach()")
@@ -252,7 +252,7 @@ def _from_lists(data: Any) -> Array:
         data = _plain(data)
     try:
         array = np.array(data)
-    except ValueError:
+    except (ValueError, TypeError, RuntimeError):  # ragged lists; another library's tensor that has a gradient or another device
         array = np.array(None)
     if array.dtype.kind not in "biuf":
         place, what = _odd_one(data, "input")
@@ -265,6 +265,9 @@ def _from_lists(data: Any) -> Array:
 
 def _plain(data: Any) -> Any:
     if isinstance(data, Tensor):
+        if data.requires_grad and MODE.get().grad:
+            raise GradientError("Tensor", "a list of tensors that require gradients, which a copy would lose", got=data.shape,
+                                hint="minigrad.stack keeps them; t.detach() if none are wanted")  # fmt: skip
         return data.numpy()
     return [_plain(x) for x in data] if isinstance(data, (list, tuple)) else data
 

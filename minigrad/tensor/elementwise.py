@@ -251,9 +251,9 @@ class Elementwise(Frame):
         """x without its fraction."""
         return ops.trunc(self)
 
-    def round(self) -> Self:
-        """The nearest integer, halves to even."""
-        return ops.round(self)
+    def round(self, decimals: int = 0) -> Self:
+        """The nearest integer, or number of so many decimals, halves to even."""
+        return ops.div(ops.round(ops.mul(self, 10**decimals)), 10**decimals) if decimals else ops.round(self)
 
     def isnan(self) -> Self:
         """True where x is not a number."""

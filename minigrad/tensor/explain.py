@@ -14,16 +14,30 @@ from minigrad.primitive import Primitive
 def explain(op: Primitive, arrays: Sequence[Any], params: dict[str, Any], error: Exception) -> MinigradError:
     """The error to raise instead of numpy's: it names the op, the shapes that came, and what to do."""
     shapes = [np.shape(a) for a in arrays if a is not None]
-    if op.kind == "elementwise" and len(shapes) > 1 and isinstance(error, ValueError):
+    if isinstance(error, OverflowError):
+        return DTypeError(op.name, f"{error}", got=shapes, wanted="a number that the tensor's dtype holds", hint="widen it first: .long(), .double()")
+    if any(a is None for a in arrays):
+        return DTypeError(op.name, "cannot work on None", got=None, wanted="Tensor, array or number")
+    if op.kind == "elementwise" and isinstance(error, ValueError) and not _broadcast(shapes):
         return _no_broadcast(op.name, shapes)
     if op.name in ("matmul", "linear", "attention"):
         return _no_product(op.name, shapes)
     if op.name in ("reshape", "expand"):
         return _no_view(op.name, shapes[0], params["shape"])
-    kinds: dict[type, type[MinigradError]] = {TypeError: DTypeError, IndexError: IndexRangeError}
+    if op.name == "pow":
+        return DTypeError("pow", f"{error}", got=shapes, wanted="floats", hint=".float() first")
+    kinds: dict[type, type[MinigradError]] = {TypeError: DTypeError, AttributeError: DTypeError, IndexError: IndexRangeError}
     kind = next((k for e, k in kinds.items() if isinstance(error, e)), ShapeError)
     dtypes = ", ".join(f"{a.dtype.name} {a.shape}" if isinstance(a, np.ndarray) else repr(a) for a in arrays)
     return kind(op.name, f"{error} (operands: {dtypes})", got=shapes)
+
+
+def _broadcast(shapes: list[tuple[int, ...]]) -> bool:
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        return False
+    return True
 
 
 def _no_broadcast(call: str, shapes: list[tuple[int, ...]]) -> ShapeError:

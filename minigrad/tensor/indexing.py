@@ -12,7 +12,7 @@ from minigrad.autograd import MODE, Node, rebound
 from minigrad.dtypes import bool_, is_float, name
 from minigrad.errors import DTypeError, GradientError
 from minigrad.ops.index import ARRAY, filled
-from minigrad.ops.reduce import axes
+from minigrad.ops.reduce import one_axis
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.spelling import both_spellings
 
@@ -81,7 +81,7 @@ class Indexing(Frame):
     @both_spellings
     def gather(self, axis: int, index: Any) -> Self:
         """y[i, j, ...] = self[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises IndexRangeError outside 0 .. size - 1."""
-        return ops.take_along(self, index, axis=axes(axis, self.ndim, "gather")[0])
+        return ops.take_along(self, index, axis=one_axis(axis, self.ndim, "gather"))
 
     @both_spellings
     def scatter(self, axis: int, index: Any, src: Any, reduce: str | None = None) -> Self:
@@ -89,19 +89,22 @@ class Indexing(Frame):
 
         reduce: "add" or "multiply" combine with what is there.
         """
-        result: Self = ops.scatter(self, self._as_tensor(index), src, axis=axes(axis, self.ndim, "scatter")[0], reduce=reduce)
+        result: Self = ops.scatter(self, self._as_tensor(index), src, axis=one_axis(axis, self.ndim, "scatter"), reduce=reduce)
         return result
 
     @both_spellings
     def scatter_reduce(self, axis: int, index: Any, src: Any, reduce: str, include_self: bool = True) -> Self:
         """The elements of src that the index sends to one place, and the one that is there, made one by "sum", "prod", "mean", "amax", "amin"."""
-        (a,) = axes(axis, self.ndim, "scatter_reduce")
+        a = one_axis(axis, self.ndim, "scatter_reduce")
         result: Self = ops.scatter_reduce(self, self._as_tensor(index), src, axis=a, reduce=reduce, include_self=include_self)
         return result
 
     def masked_select(self, mask: Any) -> Self:
         """The elements where `mask` (bool, of this shape or broadcasting to it) is true, as a vector."""
-        mask = ops.expand(self._as_tensor(mask), shape=self.shape)
+        mask = self._as_tensor(mask)
+        if mask.dtype != bool_:
+            raise DTypeError("masked_select", f"a mask of {name(mask.dtype)}", got=mask.dtype, wanted="bool", hint="mask.bool() or mask > 0")
+        mask = ops.expand(mask, shape=self.shape)
         return self[mask]
 
     def nonzero(self) -> Self:

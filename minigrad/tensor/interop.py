@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, as_dtype
 from minigrad.errors import DTypeError, GradientError
 from minigrad.tensor.frame import Frame
 
@@ -144,10 +144,12 @@ class Interop(Frame):
         Raises DTypeError for what does not speak DLPack, or not on a CPU.
         """
         try:
-            return cls._wrap(np.from_dlpack(source))
+            array = np.from_dlpack(source)
         except (AttributeError, BufferError, TypeError, RuntimeError) as error:
             raise DTypeError("from_dlpack", f"{type(source).__name__}: {error}", got=type(source), wanted="an array on the CPU",
                              hint="move it to the CPU, detach it, or go through numpy") from error  # fmt: skip
+        as_dtype(array.dtype, "from_dlpack")
+        return cls._wrap(array)
 
 
 def _on_arrays(name: str, function: Callable[..., Any], args: Any, kwargs: Any, looks: bool = False) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from minigrad import ops
 from minigrad.dtypes import as_dtype, asked_of_to, bfloat16, bool_, float16, float32, float64, int32, int64
 from minigrad.errors import ConfigError, ShapeError
-from minigrad.ops.reduce import axes
+from minigrad.ops.reduce import axes, one_axis
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.spelling import both_spellings
 
@@ -28,9 +31,13 @@ class Movement(Frame):
 
     __slots__ = ()
 
+    @both_spellings
     def reshape(self, *shape: Sizes) -> Self:
         """The same elements in row-major order under another shape; one size may be -1."""
-        return ops.reshape(self, shape=flat(shape))
+        wanted = flat(shape)
+        if wanted and min(wanted) < -1:
+            raise ShapeError("reshape", f"the size {min(wanted)} in {wanted}", got=wanted, wanted="sizes >= 0, or one -1")
+        return ops.reshape(self, shape=wanted)
 
     view = reshape
 
@@ -39,9 +46,12 @@ class Movement(Frame):
         """The axes start_dim .. end_dim as one."""
         if not self.ndim:
             return self.reshape(1)
-        (start,), (end,) = axes(start_dim, self.ndim, "flatten"), axes(end_dim, self.ndim, "flatten")
-        return self.reshape(*self.shape[:start], -1, *self.shape[end + 1 :]) if start < end else self
+        start, end = one_axis(start_dim, self.ndim, "flatten"), one_axis(end_dim, self.ndim, "flatten")
+        if start >= end:
+            return self
+        return self.reshape(*self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :])
 
+    @both_spellings
     def permute(self, *order: Sizes) -> Self:
         """Axes in another order: result.shape[i] = shape[order[i]]."""
         wanted = flat(order)
@@ -54,7 +64,7 @@ class Movement(Frame):
     def transpose(self, dim0: int = 1, dim1: int = 0) -> Self:
         """Two axes exchanged; without arguments the first two."""
         order = list(range(self.ndim))
-        (a,), (b,) = axes(dim0, self.ndim, "transpose"), axes(dim1, self.ndim, "transpose")
+        a, b = one_axis(dim0, self.ndim, "transpose"), one_axis(dim1, self.ndim, "transpose")
         order[a], order[b] = b, a
         return ops.permute(self, order=tuple(order))
 
@@ -63,10 +73,15 @@ class Movement(Frame):
         """The axes in reverse order: the transpose of a matrix."""
         return ops.permute(self, order=tuple(reversed(range(self.ndim))))
 
+    @both_spellings
     def expand(self, *shape: Sizes) -> Self:
         """Broadcast to `shape` without a copy; -1 keeps a size."""
         wanted = flat(shape)
-        kept = (1,) * (len(wanted) - self.ndim) + self.shape
+        new = len(wanted) - self.ndim
+        if -1 in wanted[: max(new, 0)] or min(wanted, default=0) < -1:
+            raise ShapeError("expand", f"{self.shape} to {wanted}: there is no size to keep", got=self.shape, wanted=wanted,
+                             hint="-1 stands for a size that is there already; new axes in front want one >= 0")  # fmt: skip
+        kept = (1,) * new + self.shape
         return ops.expand(self, shape=tuple(k if n == -1 else n for n, k in zip(wanted, kept, strict=False)))
 
     @both_spellings
@@ -78,38 +93,41 @@ class Movement(Frame):
     @both_spellings
     def unsqueeze(self, axis: int) -> Self:
         """With a new axis of size 1 at `axis`."""
-        (a,) = axes(axis, self.ndim + 1, "unsqueeze")
+        a = one_axis(axis, self.ndim + 1, "unsqueeze")
         return self.reshape(*self.shape[:a], 1, *self.shape[a:])
 
     @both_spellings
-    def flip(self, axis: int | tuple[int, ...]) -> Self:
-        """In reverse order along each axis named."""
-        return ops.flip(self, axis=axes(axis, self.ndim, "flip"))
+    def flip(self, *axis: Sizes) -> Self:
+        """In reverse order along each axis named: flip(0), flip(0, 1), flip((0, 1))."""
+        return ops.flip(self, axis=axes(flat(axis), self.ndim, "flip"))
 
     @both_spellings
     def cat(self, *others: Any, axis: int = 0) -> Self:
         """self and the others one after the other along `axis`: a.cat(b, dim=1) or Tensor.cat([a, b], dim=1)."""
         first, *rest = _operands(self, others)
-        (a,) = axes(axis, first.ndim, "cat")
+        a = one_axis(axis, first.ndim, "cat")
         return ops.cat(first, *rest, axis=a)
 
     @both_spellings
     def stack(self, *others: Any, axis: int = 0) -> Self:
         """self and the others along a new axis: a.stack(b) or Tensor.stack([a, b])."""
-        first, *rest = (x.unsqueeze(axis) for x in _operands(self, others))
-        (a,) = axes(axis, first.ndim, "stack")
-        return ops.cat(first, *rest, axis=a)
+        operands = _operands(self, others)
+        if len({x.shape for x in operands}) > 1:
+            shapes = [x.shape for x in operands]
+            raise ShapeError("stack", f"shapes {shapes} differ", got=shapes, wanted="equal shapes", hint="cat joins along an axis that is there")
+        first, *rest = (x.unsqueeze(axis) for x in operands)
+        return ops.cat(first, *rest, axis=one_axis(axis, first.ndim, "stack"))
 
     @both_spellings
     def split(self, sizes: Sizes, axis: int = 0) -> tuple[Self, ...]:
         """Pieces along `axis`: of one size (the last may be smaller), or of the sizes named."""
-        (a,) = axes(axis, self.ndim, "split")
+        a = one_axis(axis, self.ndim, "split")
         n = self.shape[a]
-        if isinstance(sizes, int):
+        if isinstance(sizes, (int, np.integer)):
             if sizes < 1:
                 raise ConfigError("split", f"pieces of size {sizes}", got=sizes, wanted="size >= 1")
-            sizes = [min(sizes, n - i) for i in range(0, n, sizes)]
-        if sum(sizes) != n:
+            sizes = [min(int(sizes), n - i) for i in range(0, n, int(sizes))] or [0]
+        if sum(sizes) != n or min(sizes, default=0) < 0:
             raise ShapeError("split", f"the sizes {list(sizes)} add up to {sum(sizes)}, axis {axis} has {n}", got=sizes, wanted=n)
         before, start, pieces = (slice(None),) * a, 0, []
         for size in sizes:
@@ -120,16 +138,20 @@ class Movement(Frame):
     @both_spellings
     def chunk(self, n: int, axis: int = 0) -> tuple[Self, ...]:
         """At most n pieces of equal size along `axis` (the last may be smaller)."""
-        (a,) = axes(axis, self.ndim, "chunk")
-        return self.split(-(-self.shape[a] // n) or 1, axis)
+        size = self.shape[one_axis(axis, self.ndim, "chunk")]
+        if n < 1:
+            raise ConfigError("chunk", f"{n} pieces", got=n, wanted="n >= 1")
+        return self.split(-(-size // n), axis) if size else self.split([0] * n, axis)
 
     # --- composed movements
 
-    def unflatten(self, dim: int, sizes: Sequence[int]) -> Self:
-        """The axis `dim` cut into several of these sizes, one of which may be -1."""
-        result: Self = ops.unflatten(self, dim, sizes)
+    @both_spellings
+    def unflatten(self, axis: int, sizes: Sequence[int]) -> Self:
+        """The axis cut into several of these sizes, one of which may be -1."""
+        result: Self = ops.unflatten(self, axis, sizes)
         return result
 
+    @both_spellings
     def repeat(self, *counts: Sizes) -> Self:
         """Put counts[i] times one after the other along axis i; further counts in front make new axes."""
         result: Self = ops.repeat(self, flat(counts))
@@ -157,15 +179,18 @@ class Movement(Frame):
         result: Self = ops.triu(self, diagonal)
         return result
 
+    @both_spellings
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Self:
         """The elements with equal indices on the two axes, as a new last axis."""
         result: Self = ops.diagonal(self, offset, dim1, dim2)
         return result
 
-    def unfold(self, dim: int, size: int, step: int = 1) -> Self:
-        """The windows of `size` elements along `dim`, every `step`, on a new last axis. A view."""
-        (axis,) = axes(dim, self.ndim, "unfold")
-        return ops.unfold(self, axis=axis, size=size, step=step)
+    @both_spellings
+    def unfold(self, axis: int, size: int, step: int = 1) -> Self:
+        """The windows of `size` elements along `axis`, every `step`, on a new last axis. A view."""
+        if min(size, step) < 1:
+            raise ConfigError("unfold", f"size {size}, step {step}", got=(size, step), wanted="both >= 1")
+        return ops.unfold(self, axis=one_axis(axis, self.ndim, "unfold"), size=size, step=step)
 
     def meshgrid(self, *others: Any, indexing: Literal["ij", "xy"] = "ij") -> tuple[Self, ...]:
         """This vector and the others as grids: the i-th varies along axis i; "xy" exchanges the first two axes."""
@@ -176,6 +201,7 @@ class Movement(Frame):
         result: Self = ops.rearrange(self, pattern, **sizes)
         return result
 
+    @both_spellings
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Self:
         """With more elements around: of `value`, or by "reflect", "replicate" or "circular" of its own.
 
@@ -185,11 +211,15 @@ class Movement(Frame):
         result: Self = ops.pad_by(self, _widths(tuple(padding), self.shape), mode, value)
         return result
 
+    @both_spellings
     def shrink(self, bounds: Sequence[tuple[int, int] | None]) -> Self:
         """The part between (start, stop) of each axis; None leaves an axis whole."""
         if len(bounds) != self.ndim:
             raise ShapeError("shrink", f"{len(bounds)} bounds for {self.ndim} axes", got=bounds, wanted=self.ndim)
-        return ops.getitem(self, index=tuple(slice(None) if pair is None else slice(*pair) for pair in bounds))
+        whole = [(0, n) if pair is None else tuple(pair) for pair, n in zip(bounds, self.shape, strict=True)]
+        if any(not 0 <= start <= stop <= n for (start, stop), n in zip(whole, self.shape, strict=True)):
+            raise ShapeError("shrink", f"{bounds} is not inside {self.shape}", got=bounds, wanted="0 <= start <= stop <= size")
+        return ops.getitem(self, index=tuple(slice(*pair) for pair in whole))
 
     # --- dtypes
 
@@ -242,7 +272,7 @@ class Movement(Frame):
 
 def _operands(first: Any, others: tuple[Any, ...]) -> list[Any]:
     """a.cat(b, c), Tensor.cat([a, b, c]) and a.cat([b, c]) name the same operands."""
-    named = [*first] if isinstance(first, (list, tuple)) else [first]
+    named = [*first] if not hasattr(first, "shape") else [first]
     for x in others:
         named += x if isinstance(x, (list, tuple)) else [x]
     if not named:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from minigrad import ops
+from minigrad.dtypes import cast, computing
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.loss import Reduce
@@ -34,6 +35,7 @@ class Neural(Frame):
         """self @ other; of two vectors, their inner product."""
         return ops.matmul(self, other)
 
+    @both_spellings
     def linear(self, weight: Any, bias: Any = None) -> Self:
         """self @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
         return ops.linear(self, weight) if bias is None else ops.linear(self, weight, bias)
@@ -68,11 +70,13 @@ class Neural(Frame):
         """x / sqrt(mean(x^2) + eps) over `axis`."""
         return ops.mul(self, ops.rsqrt(ops.mean(ops.square(self), axis=axis, keepdim=True) + eps))
 
+    @both_spellings
     def batchnorm(self, weight: Any, bias: Any, mean: Any, invstd: Any, axis: int = 1) -> Self:
         """(x - mean) invstd weight + bias, each one number per index of `axis`; weight and bias may be None."""
         result: Self = ops.batchnorm(self, weight, bias, mean, invstd, axis=axis)
         return result
 
+    @both_spellings
     def dropout(self, p: float = 0.5, training: bool = True, generator: Generator = default_generator) -> Self:
         """In training, each element 0 with probability p, else scaled by 1 / (1 - p); self otherwise. From Srivastava et al. 2014."""
         if not 0 <= p <= 1:
@@ -84,6 +88,7 @@ class Neural(Frame):
 
     # --- losses
 
+    @both_spellings
     def mse(self, target: Any, reduction: Reduce = "mean") -> Self:
         """(self - target)^2, averaged."""
         result: Self = ops.mse(self, self._as_tensor(target), reduction=reduction)
@@ -91,19 +96,26 @@ class Neural(Frame):
 
     def binary_crossentropy(self, target: Any, reduction: Reduce = "mean") -> Self:
         """-target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
+        values = cast(self.data, computing(self.dtype))
+        if values.size and not (values.min() >= 0 and values.max() <= 1):
+            raise ConfigError("binary_crossentropy", f"probabilities from {values.min()} to {values.max()}", got=(values.min(), values.max()),
+                              wanted=(0, 1), hint="of logits: binary_crossentropy_logits")  # fmt: skip
         result: Self = ops.binary_crossentropy(self, self._as_tensor(target), reduction=reduction)
         return result
 
+    @both_spellings
     def binary_crossentropy_logits(self, target: Any, reduction: Reduce = "mean") -> Self:
         """The binary_crossentropy of sigmoid(self), without overflow."""
         result: Self = ops.binary_crossentropy_logits(self, self._as_tensor(target), reduction=reduction)
         return result
 
+    @both_spellings
     def nll_loss(self, target: Any, ignore_index: int = -100, reduction: Reduce = "mean") -> Self:
         """-self[target] for log-probabilities (..., V) and targets (...), averaged over the targets that are not ignore_index."""
         result: Self = ops.nll_loss(self, self._as_tensor(target), ignore_index=ignore_index, reduction=reduction)
         return result
 
+    @both_spellings
     def cross_entropy(
         self, target: Any, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: Reduce = "mean"
     ) -> Self:
@@ -120,6 +132,7 @@ class Neural(Frame):
 
     # --- convolution and pooling
 
+    @both_spellings
     def conv1d(
         self, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal["same", "valid"] = 0, dilation: Sizes = 1,
         groups: int = 1,
@@ -127,6 +140,7 @@ class Neural(Frame):
         """Cross-correlation over the last axis: (N, C, L), (O, C / groups, K) -> (N, O, M)."""
         return self._conv(1, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
+    @both_spellings
     def conv2d(
         self, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal["same", "valid"] = 0, dilation: Sizes = 1,
         groups: int = 1,
@@ -140,11 +154,13 @@ class Neural(Frame):
         result: Self = ops.conv(self, weight, bias, **options)
         return result
 
+    @both_spellings
     def max_pool2d(self, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1) -> Self:
         """The largest of each window over the last two axes; ties share the gradient evenly."""
         result: Self = ops.max_pool2d(self, kernel_size, stride, padding, dilation)
         return result
 
+    @both_spellings
     def avg_pool2d(
         self, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, count_include_pad: bool = True
     ) -> Self:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from minigrad import ops
-from minigrad.errors import ShapeError
-from minigrad.ops.reduce import Axis, axes
+from minigrad.ops.reduce import Axis, one_axis
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.spelling import both_spellings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+R = TypeVar("R")
+
+
+def of_one_too(method: Callable[..., R]) -> Callable[..., R]:
+    """Let a method that goes along an axis take a tensor without axes as a row of one, as PyTorch does."""
+
+    @functools.wraps(method)
+    def _as_row(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.ndim:
+            return method(self, *args, **kwargs)
+        result: Any = method(self.reshape(1), *args, **kwargs)
+        return tuple(y.reshape(()) for y in result) if isinstance(result, tuple) else result.reshape(())
+
+    return _as_row
 
 
 class Reduction(Frame):
@@ -92,11 +108,13 @@ class Reduction(Frame):
         """log(sum(exp(x))) along `axis`, without overflow."""
         return ops.logsumexp(self, axis=axis, keepdim=keepdim)
 
+    @of_one_too
     @both_spellings
     def softmax(self, axis: int = -1) -> Self:
         """exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
         return ops.softmax(self, axis=axis)
 
+    @of_one_too
     @both_spellings
     def log_softmax(self, axis: int = -1) -> Self:
         """log(softmax(x)) along `axis`."""
@@ -104,42 +122,44 @@ class Reduction(Frame):
 
     # --- running reductions and order
 
+    @of_one_too
     @both_spellings
     def cumsum(self, axis: int = 0) -> Self:
         """The sums of the first 1, 2, ... elements along `axis`."""
-        return ops.cumsum(self, axis=self._one_axis(axis, "cumsum"))
+        return ops.cumsum(self, axis=one_axis(axis, self.ndim, "cumsum"))
 
+    @of_one_too
     @both_spellings
     def cumprod(self, axis: int = 0) -> Self:
         """The products of the first 1, 2, ... elements along `axis`."""
-        return ops.cumprod(self, axis=self._one_axis(axis, "cumprod"))
+        return ops.cumprod(self, axis=one_axis(axis, self.ndim, "cumprod"))
 
+    @of_one_too
     @both_spellings
     def cummax(self, axis: int = 0) -> tuple[Self, Self]:
         """The largest of the first 1, 2, ... elements along `axis`, and where it stands (the last of equals, which gets the gradient)."""
-        return ops.cummax(self, axis=self._one_axis(axis, "cummax"))
+        return ops.cummax(self, axis=one_axis(axis, self.ndim, "cummax"))
 
+    @of_one_too
     @both_spellings
     def logcumsumexp(self, axis: int = 0) -> Self:
         """log of the sums of the first 1, 2, ... elements' exponentials along `axis`."""
-        return ops.logcumsumexp(self, axis=self._one_axis(axis, "logcumsumexp"))
+        return ops.logcumsumexp(self, axis=one_axis(axis, self.ndim, "logcumsumexp"))
 
+    @of_one_too
     @both_spellings
     def sort(self, axis: int = -1, descending: bool = False) -> tuple[Self, Self]:
         """In order along `axis`, and the indices that the elements came from. Stable; a NaN counts as the largest."""
-        return ops.sort(self, axis=self._one_axis(axis, "sort"), descending=descending)
+        return ops.sort(self, axis=one_axis(axis, self.ndim, "sort"), descending=descending)
 
+    @of_one_too
     @both_spellings
     def argsort(self, axis: int = -1, descending: bool = False) -> Self:
         """The indices that sort along `axis`."""
-        return ops.argsort(self, axis=self._one_axis(axis, "argsort"), descending=descending)
+        return ops.argsort(self, axis=one_axis(axis, self.ndim, "argsort"), descending=descending)
 
+    @of_one_too
     @both_spellings
     def topk(self, k: int, axis: int = -1, largest: bool = True) -> tuple[Self, Self]:
         """The k largest (or smallest) along `axis`, in order, and their indices."""
         return ops.topk(self, k, axis=axis, largest=largest)
-
-    def _one_axis(self, axis: int, call: str) -> int:
-        if not self.ndim:
-            raise ShapeError(call, "a tensor without axes", got=(), wanted="one axis or more", hint=".reshape(1) first")
-        return axes(axis, self.ndim, call)[0]
