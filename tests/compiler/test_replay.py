@@ -21,10 +21,12 @@ def close(got, wanted, factor=64):
 
 
 UNARY = [lambda x: x.tanh(), lambda x: x.exp(), lambda x: x.sigmoid(), lambda x: x.relu(), lambda x: x * 0.5 - 1, lambda x: (x * x + 1).log(),
-         lambda x: x.abs().sqrt(), lambda x: x.softmax(-1), lambda x: ops.gelu_tanh(x)[0], lambda x: x.sin(), lambda x: x.clip(-0.5, 0.5)]
+         lambda x: x.abs().sqrt(), lambda x: x.softmax(-1), lambda x: ops.gelu_tanh(x)[0], lambda x: x.sin(), lambda x: x.clip(-0.5, 0.5),
+         lambda x: ops.rms_norm(x, None, eps=1e-2)[0]]
 BINARY = [lambda x, y: x + y, lambda x, y: x * y, lambda x, y: x - y, lambda x, y: x / (y * y + 1), lambda x, y: x @ y.transpose(-1, -2) @ y,
           lambda x, y: ops.maximum(x, y), lambda x, y: ops.where(x > y, x, y * 2)]  # fmt: skip
-REDUCE = [lambda x: x.sum(0, keepdim=True) * 0.1 + x, lambda x: x.mean(-1, keepdim=True) + x, lambda x: x.max(-1, keepdim=True) - x,
+REDUCE = [lambda x: x.sum(0, keepdim=True) * 0.1 + x, lambda x: x - x.sum(1, keepdim=True) * 0.1,
+          lambda x: x.mean(-1, keepdim=True) + x, lambda x: x.max(-1, keepdim=True) - x,
           lambda x: x.permute(1, 0, 2).reshape(*x.shape)]  # fmt: skip
 
 
