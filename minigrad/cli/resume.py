@@ -6,6 +6,7 @@ A run that was stopped or killed goes on to the bit: weights, moments, schedule,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import ConfigError
+from minigrad.compiler.blas import find_blas
+from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.optim import AdamW
 from minigrad.text import Tokenizer
@@ -100,7 +102,8 @@ def text_identity(text: str) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """What the last bits of a matrix product depend on: numpy, its BLAS, and the instructions of the processor."""
+    """What the last bits of a matrix product depend on: numpy, its BLAS and the kernels that this chose, the processor's instructions."""
+    library = find_blas()
     built = np.show_config(mode="dicts")
     assert isinstance(built, dict)
     blas = built.get("Build Dependencies", {}).get("blas", {})
@@ -108,6 +111,7 @@ def environment() -> dict[str, str]:
     return {
         "numpy": np.__version__,
         "BLAS": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "BLAS kernels": library.kernels if library else "unknown",
         "processor": " ".join(simd) or "baseline",
     }
 
@@ -117,15 +121,29 @@ def checkpoint_folder(folder: Path) -> CheckpointFolder:
     return CheckpointFolder(folder / CHECKPOINTS, keep=2)
 
 
-def clear(checkpoints: CheckpointFolder, overwrite: bool) -> None:
-    """Remove what an earlier run has left in a folder where a new one begins; raises ConfigError unless it may be overwritten."""
+def earlier_run(checkpoints: CheckpointFolder, overwrite: bool) -> list[Path]:
+    """The checkpoints of a run that a new one takes the place of; raises ConfigError unless it may be overwritten.
+
+    They go when the new run has written its first one: until then nothing is lost if it cannot even begin.
+    """
     steps = checkpoints.steps()
     if steps and not overwrite:
         folder = checkpoints.folder.parent
         raise ConfigError("train", f"{folder} holds checkpoints of a run, up to step {steps[-1][0]}", got=str(folder),
                           hint=f"go on with it: --resume {folder}; or name another --out, or say --overwrite")  # fmt: skip
-    for _, path in steps:
-        path.unlink()
+    return [path for _, path in steps]
+
+
+@contextlib.contextmanager
+def state_of_a_run(found: Checkpoint) -> Iterator[None]:
+    """Turn what a state raises that no `minigrad train` has written into a ConfigError."""
+    try:
+        yield
+    except MinigradError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
+        problem = f"the state in {found.path} is not that of a run of minigrad train: {type(error).__name__}: {str(error)[:120]}"
+        raise ConfigError("train", problem, got=sorted(found.state), hint=f"minigrad inspect {found.path} shows it") from error
 
 
 def _said(identity: Mapping[str, Any]) -> str:

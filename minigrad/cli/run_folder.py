@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minigrad.errors import ConfigError, MinigradError, StateDictError
-from minigrad.files import StateDict, load, save
+from minigrad.errors import ConfigError, FormatError, MinigradError, StateDictError
+from minigrad.files import StateDict, load, peek, save
 from minigrad.models import GPT, GPTConfig
 from minigrad.text import Tokenizer, tokenizer_from_state
 
@@ -36,6 +36,15 @@ def save_model(folder: Path, model: GPT, tokenizer: Tokenizer, run: Mapping[str,
     """Write the model to its folder; `run` are facts for the reader: steps, losses, options."""
     meta = {"model": asdict(model.config), "tokenizer": tokenizer.state(), "run": dict(run)}
     save(folder / WEIGHTS, model.state_dict(), meta=meta)
+
+
+def last_of_model(folder: Path) -> tuple[Any, Any]:
+    """(step, validation loss) of the model in a run's folder; (None, None) if there is none that is good."""
+    try:
+        run = peek(folder / WEIGHTS).meta.get("run")
+    except FormatError:
+        return None, None
+    return (run.get("step"), run.get("val_loss")) if isinstance(run, dict) else (None, None)
 
 
 def load_model(place: str) -> tuple[GPT, Tokenizer]:

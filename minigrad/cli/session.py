@@ -6,13 +6,14 @@ import argparse
 import math
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from minigrad.cli.arguments import one_line
 from minigrad.cli.generate import print_text
 from minigrad.cli.resume import refuse_changes, restore, run_facts, warn_of_changes
-from minigrad.cli.run_folder import WEIGHTS, load_model, save_model
+from minigrad.cli.run_folder import WEIGHTS, last_of_model, load_model, save_model
 from minigrad.cli.terminal import progress
 from minigrad.data import TextData, bigram_loss
 from minigrad.errors import ConfigError, NotFiniteError
@@ -32,7 +33,9 @@ _NOT_OF_THE_RUN = {"accept", "command", "configured", "given", "out", "overwrite
 class Session:
     """A run, from the beginning or, after `go_on`, from a checkpoint."""
 
-    def __init__(self, folder: Path, checkpoints: CheckpointFolder, options: argparse.Namespace, text: str, tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path, checkpoints: CheckpointFolder, options: argparse.Namespace, text: str, tokenizer: Tokenizer,
+                 replaced: Iterable[Path] = ()) -> None:  # fmt: skip
+        self.replaced = list(replaced)  # checkpoints of an earlier run, which go when this one has one
         self.folder, self.checkpoints, self.options, self.text, self.tokenizer = folder, checkpoints, options, text, tokenizer
         self.unit = "character" if isinstance(tokenizer, CharTokenizer) else "token"
         self.data = TextData(
@@ -45,15 +48,28 @@ class Session:
 
     # --- before the first step
 
-    def go_on(self, found: Checkpoint) -> None:
-        """Put model and trainer where the checkpoint was taken. Raises ConfigError if there is nothing left to do."""
+    def go_on(self, found: Checkpoint) -> bool:
+        """Put model and trainer where the checkpoint was taken. False if all that was left was to write the model; raises ConfigError if nothing
+        was left to do."""
         trainer = self.trainer
         restore(trainer, found)
-        if trainer.finished:
-            why = f"step {trainer.step} of {trainer.steps}" + (", and its patience has come to its end" if trainer.out_of_patience else "")
-            more = "--patience and --accept patience" if trainer.out_of_patience else "--steps and --accept steps"
-            raise ConfigError("train", f"the run in {self.folder} is complete: {why}", got=trainer.step, hint=f"to go further, give more {more}")
-        print(f"resuming from {found.path}, after step {trainer.step}")
+        late = self.catch_up(found.meta.get("metric"))
+        if not trainer.finished:
+            print(f"resuming from {found.path}, after step {trainer.step}")
+            return True
+        why = f"step {trainer.step} of {trainer.steps}" + (", and its patience has come to its end" if trainer.out_of_patience else "")
+        if late:
+            print(f"the run was complete ({why}) but for its model, which is now in {self.folder}")
+            return False
+        more = "--patience and --accept patience" if trainer.out_of_patience else "--steps and --accept steps"
+        raise ConfigError("train", f"the run in {self.folder} is complete: {why}", got=trainer.step, hint=f"to go further, give more {more}")
+
+    def catch_up(self, val_loss: float | None) -> bool:
+        """Write the model of the checkpoint if the run was killed after the one and before the other; True if it was."""
+        if not self.is_wanted(val_loss) or last_of_model(self.folder) == (self.trainer.step, val_loss):
+            return False
+        self.save_model(val_loss)
+        return True
 
     def prepare(self, found: Checkpoint | None, accepted: list[str]) -> None:
         """Compile the step. Raises ConfigError where a run that goes on was compiled and now cannot be: its numbers would be others."""
@@ -115,14 +131,27 @@ class Session:
 
     def save(self, report: Report | None) -> None:
         """Write a checkpoint, and the model if it was evaluated (with --patience: if it is the best so far) or there is none yet."""
-        val_loss, trainer = report.val_loss if report else None, self.trainer
-        facts = {"step": trainer.step, "val_loss": val_loss, "bigram_loss": self.baseline, "options": chosen(self.options)}
-        trainer.save(self.checkpoints, metric=val_loss, state=self.facts(), meta={"run": self.folder.name})
-        measured = val_loss is not None and math.isfinite(val_loss)
-        wanted = measured or bool(self.interruption) if trainer.patience is None else measured and not trainer.evaluations_since
+        val_loss = report.val_loss if report else None
+        self.trainer.save(self.checkpoints, metric=val_loss, state=self.facts(), meta={"run": _escaped(self.folder.name)})
+        while self.replaced:
+            path = self.replaced.pop()
+            if path != self.checkpoints.folder / f"step-{self.trainer.step:08d}.mgrd":
+                path.unlink(missing_ok=True)
         # A model that is to be overwritten stays until there is one that was trained.
-        if wanted or not (self.folder / WEIGHTS).exists():
-            save_model(self.folder, self.model, self.tokenizer, facts)
+        if self.is_wanted(val_loss) or self.interrupted_now() or not (self.folder / WEIGHTS).exists():
+            self.save_model(val_loss)
+
+    def is_wanted(self, val_loss: float | None) -> bool:
+        """Whether the model of an evaluation is written: each, or with --patience the best so far."""
+        measured = val_loss is not None and math.isfinite(val_loss)
+        return measured and (self.trainer.patience is None or not self.trainer.evaluations_since)
+
+    def interrupted_now(self) -> bool:
+        return bool(self.interruption) and self.trainer.patience is None
+
+    def save_model(self, val_loss: float | None) -> None:
+        facts = {"step": self.trainer.step, "val_loss": val_loss, "bigram_loss": self.baseline, "options": chosen(self.options)}
+        save_model(self.folder, self.model, self.tokenizer, facts)
 
     # --- the end
 
@@ -199,5 +228,9 @@ def a_prompt(text: str, tokenizer: Tokenizer) -> str:
 
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
-    """The options as plain values, for the record in the weight file."""
-    return {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_RUN}
+    """The options as plain values, for the record in the weight file. A path that is no UTF-8 is escaped: --resume needs --text then."""
+    return {name: _escaped(value) for name, value in vars(options).items() if name not in _NOT_OF_THE_RUN}
+
+
+def _escaped(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

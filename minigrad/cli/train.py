@@ -10,10 +10,11 @@ from minigrad.cli.config import add_config_options
 from minigrad.cli.resume import (
     CHECKPOINTS,
     checkpoint_folder,
-    clear,
     differences,
+    earlier_run,
     last_checkpoint,
     refuse_changes,
+    state_of_a_run,
     take_over,
 )  # fmt: skip
 from minigrad.cli.run_folder import new_folder
@@ -21,6 +22,7 @@ from minigrad.cli.session import Session, build_tokenizer
 from minigrad.data import default_text, read_text
 from minigrad.errors import ConfigError
 from minigrad.files import Checkpoint, CheckpointFolder
+from minigrad.files.folder import sweep
 from minigrad.text import tokenizer_from_state
 
 DESCRIPTION = """\
@@ -111,27 +113,38 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError("train", "--accept is for --resume", hint="give --resume DIR too")
         folder = new_folder(options.out, options.overwrite)
         with checkpoint_folder(folder) as checkpoints:
-            clear(checkpoints, options.overwrite)
-            return run_in(folder, checkpoints, options, None)
+            sweep(folder)
+            replaced = earlier_run(checkpoints, options.overwrite)
+            text = _text(options)
+            session = Session(folder, checkpoints, options, text, build_tokenizer(options, text), replaced)
+            return _run(session, None, [])
     if not Path(options.resume, CHECKPOINTS).is_dir():
         raise ConfigError("train", f"{options.resume} is not the folder of a run", got=options.resume,
                           hint="start one: minigrad train --out DIR")  # fmt: skip
     folder = Path(options.resume)
     with checkpoint_folder(folder) as checkpoints:
-        return run_in(folder, checkpoints, options, last_checkpoint(checkpoints))
+        sweep(folder)
+        found, accepted = last_checkpoint(checkpoints), (options.accept or "").split(",")
+        with state_of_a_run(found):
+            session = _session_of(folder, checkpoints, options, found, accepted)
+            if not session.go_on(found):
+                return 0
+        return _run(session, found, accepted)
 
 
-def run_in(folder: Path, checkpoints: CheckpointFolder, options: argparse.Namespace, found: Checkpoint | None) -> int:
-    """Train in a folder that is ours, from the beginning or from what was `found` there; returns the exit code."""
-    accepted = (options.accept or "").split(",")
-    changed = take_over(options, found.state["options"]) if found else []
-    text = default_text() if options.text is None else read_text(options.text)
-    if found:
-        refuse_changes(changed + list(differences(found.state, text)), accepted)
-        session = Session(folder, checkpoints, options, text, tokenizer_from_state(found.state["tokenizer"]))
-        session.go_on(found)
-    else:
-        session = Session(folder, checkpoints, options, text, build_tokenizer(options, text))
+def _session_of(folder: Path, checkpoints: CheckpointFolder, options: argparse.Namespace, found: Checkpoint, accepted: list[str]) -> Session:
+    """The run that the checkpoint belongs to. Raises ConfigError if the options make another one of it."""
+    changed = take_over(options, found.state["options"])
+    text = _text(options)
+    refuse_changes(changed + list(differences(found.state, text)), accepted)
+    return Session(folder, checkpoints, options, text, tokenizer_from_state(found.state["tokenizer"]))
+
+
+def _run(session: Session, found: Checkpoint | None, accepted: list[str]) -> int:
     session.prepare(found, accepted)
     session.announce()
     return session.train()
+
+
+def _text(options: argparse.Namespace) -> str:
+    return default_text() if options.text is None else read_text(options.text)
