@@ -47,8 +47,10 @@ class MultiHeadAttention(Module):
         check_heads(call, n_embd, n_head)
         if n_head % kv:
             raise ConfigError(call, f"n_head={n_head} heads do not share n_kv_head={kv} evenly", got=(n_head, kv), wanted="n_head % n_kv_head == 0")
-        if not 0 <= dropout < 1:
-            raise ConfigError(call, f"dropout={dropout}", got=dropout, wanted="0 <= dropout < 1")
+        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ConfigError(call, f"dropout={dropout!r}", got=dropout, wanted="0 <= dropout < 1")
+        if not isinstance(rope, str | RotaryEmbedding | None):
+            raise ConfigError(call, f"rope={rope!r}", got=rope, wanted='"half", "interleaved" or a RotaryEmbedding')
         D = n_embd // n_head
         self.n_embd, self.n_head, self.n_kv_head, self.head_dim = n_embd, n_head, kv, D
         self.causal, self.window, self.alibi, self.dropout = causal, window, alibi, dropout
@@ -217,7 +219,10 @@ class MultiHeadAttention(Module):
 
 def _padding(lengths: Sequence[int] | Array, B: int, S: int) -> Array:
     """The keys behind each row's length, (B, 1, 1, S) of bool."""
-    counts = np.asarray(lengths)
+    try:
+        counts = np.asarray(lengths)
+    except ValueError:  # lists of several lengths
+        counts = np.empty(0)
     if counts.shape != (B,) or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0 or counts.max(initial=0) > S:
         raise ShapeError("MultiHeadAttention", f"lengths {lengths!r} for {B} rows of {S} positions", got=lengths,
                          wanted=f"{B} integers from 0 to {S}")  # fmt: skip

@@ -109,7 +109,10 @@ class KVCache:
         return Tensor._wrap(keys[:, :, :stop]), Tensor._wrap(values[:, :, :stop])
 
     def _checked_lengths(self, lengths: Sequence[int] | Array, B: int, T: int) -> Array:
-        counts = np.asarray(lengths)
+        try:
+            counts = np.asarray(lengths)
+        except ValueError:  # lists of several lengths
+            counts = np.empty(0)
         if counts.shape != (B,) or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0 or counts.max(initial=0) > T:
             raise CacheError("KVCache", f"lengths {lengths!r} for {B} rows of {T} positions", got=lengths, wanted=f"{B} integers from 0 to {T}")
         return counts

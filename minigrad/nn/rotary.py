@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad import functional as F
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError
+from minigrad.errors import ConfigError, IndexRangeError
 from minigrad.nn.layers import check_size
 from minigrad.tensor import Tensor
 
@@ -26,23 +26,24 @@ class RotaryEmbedding:
       "ntk": the base grows by factor^(d / (d - 2)), so that high frequencies stay;
       "llama3": wavelengths above original / low_freq_factor are stretched by "factor", those below original / high_freq_factor are not, with a
         smooth passage between; wants "low_freq_factor", "high_freq_factor", "original" (the context trained on).
+      Hugging Face's names, "rope_type" and "original_max_position_embeddings", are understood.
     Cosines and sines are tabulated in float64, kept in float32 up to the longest position asked for, and not saved.
     """
 
     def __init__(
         self, head_dim: int, base: float = 10000.0, layout: Layout = "half", rotary_dim: int | None = None, scaling: Mapping[str, Any] | None = None
     ) -> None:
+        if not _is_number(base) or not 1 < base < math.inf:
+            raise ConfigError("RotaryEmbedding", f"base={base!r}", got=base, wanted="a finite number above 1")
         self.head_dim, self.base, self.layout = head_dim, float(base), layout
         self.rotary_dim = head_dim if rotary_dim is None else rotary_dim
-        self.scaling = dict(scaling) if scaling else None
+        self.scaling = _checked_scaling(scaling) if scaling else None
         check_size("RotaryEmbedding", head_dim=head_dim, rotary_dim=self.rotary_dim)
         if self.rotary_dim % 2 or self.rotary_dim > head_dim:
             raise ConfigError("RotaryEmbedding", f"{self.rotary_dim} of {head_dim} features do not pair up", got=self.rotary_dim,
                               wanted="an even number up to head_dim")  # fmt: skip
         if layout not in ("half", "interleaved"):
             raise ConfigError("RotaryEmbedding", f"layout={layout!r}", got=layout, wanted=("half", "interleaved"))
-        if not 1 < self.base < math.inf:
-            raise ConfigError("RotaryEmbedding", f"base={base}", got=base, wanted="a finite number above 1")
         self.frequencies = self._frequencies()
         self._cos = self._sin = np.zeros((0, self.rotary_dim // 2), np.float32)
 
@@ -52,12 +53,7 @@ class RotaryEmbedding:
         exponent = -np.arange(0, d, 2) / d
         if self.scaling is None:
             return self.base**exponent
-        kind, names = self.scaling.get("type"), set(self.scaling) - {"type"}
-        extra = {"low_freq_factor", "high_freq_factor", "original"} if kind == "llama3" else set()
-        if kind not in ("linear", "ntk", "llama3") or names != {"factor", *extra} or self.scaling["factor"] < 1:
-            raise ConfigError("RotaryEmbedding", f"scaling={self.scaling}", got=self.scaling, wanted=("linear", "ntk", "llama3"),
-                              hint='{"type": "linear", "factor": 2.0}; "llama3" wants low_freq_factor, high_freq_factor, original, too')  # fmt: skip
-        factor = float(self.scaling["factor"])
+        kind, factor = self.scaling["type"], float(self.scaling["factor"])
         if kind == "linear":
             return self.base**exponent / factor
         if kind == "ntk":
@@ -70,6 +66,9 @@ class RotaryEmbedding:
 
     def tables(self, positions: Array) -> tuple[Array, Array]:
         """Cosines and sines at integer positions (...,): (..., rotary_dim / 2) each, float32."""
+        if positions.size and (positions.dtype.kind not in "iu" or positions.min() < 0):
+            raise IndexRangeError("RotaryEmbedding", f"positions of {positions.dtype}, the least {positions.min()}", got=positions.min(),
+                                  wanted="integers >= 0")  # fmt: skip
         needed = int(positions.max(initial=-1)) + 1
         if needed > len(self._cos):
             size = max(64, 1 << (needed - 1).bit_length())
@@ -79,6 +78,7 @@ class RotaryEmbedding:
 
     def __call__(self, x: Tensor, positions: Array) -> Tensor:
         """x turned: (B, H, T, D), positions (T,) or (B, T)."""
+        positions = np.asarray(positions)
         cos, sin = self.tables(positions)
         if positions.ndim == 2:
             cos, sin = cos[:, None], sin[:, None]  # one table for all heads of a row
@@ -98,3 +98,23 @@ class RotaryEmbedding:
         text = f"RotaryEmbedding({self.head_dim}, base={self.base:g}, layout={self.layout!r}"
         text += f", rotary_dim={self.rotary_dim}" if self.rotary_dim != self.head_dim else ""
         return text + (f", scaling={self.scaling})" if self.scaling else ")")
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool)
+
+
+def _checked_scaling(scaling: Any) -> dict[str, Any]:
+    """The settings by our names. Raises ConfigError where one is missing, not known, or no number that makes sense."""
+    ours = {"rope_type": "type", "original_max_position_embeddings": "original"}
+    found: dict[Any, Any] = {ours.get(key, key): value for key, value in scaling.items()} if isinstance(scaling, Mapping) else {}
+    kind, numbers = found.get("type"), {key: value for key, value in found.items() if key != "type"}
+    wanted = {"factor", "low_freq_factor", "high_freq_factor", "original"} if kind == "llama3" else {"factor"}
+    sensible = kind in ("linear", "ntk", "llama3") and set(numbers) == wanted and all(map(_is_number, numbers.values()))
+    sensible = sensible and 1 <= numbers["factor"] < math.inf
+    if sensible and kind == "llama3":
+        sensible = 0 < numbers["low_freq_factor"] < numbers["high_freq_factor"] < math.inf and 0 < numbers["original"] < math.inf
+    if not sensible:
+        raise ConfigError("RotaryEmbedding", f"scaling={scaling}", got=scaling, wanted=("linear", "ntk", "llama3"),
+                          hint='{"type": "linear", "factor": 2.0}, factor >= 1; "llama3" wants its own three, too')  # fmt: skip
+    return found

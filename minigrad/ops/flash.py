@@ -144,9 +144,14 @@ def _pass_over_keys(
         hidden = plan.scores(q, k, mask, head, (a, b, c, d), s)
         raised = np.maximum(top, s.max(axis=1, keepdims=True))
         shift = np.where(raised == -np.inf, 0, raised)
+        faded = np.exp(top - shift)
+        if (raised == np.inf).any():
+            # As in `softmax`, +inf takes all, shared evenly, and what came before it counts for nothing.
+            np.copyto(s, np.where(s == np.inf, 0, -np.inf), where=raised == np.inf)
+            shift = np.where(raised == np.inf, 0, shift)
+            faded = np.where(raised == np.inf, top == np.inf, faded).astype(s.dtype)
         s -= shift
         np.exp(s, out=s)
-        faded = np.exp(top - shift)
         summed *= faded
         summed += np.matmul(s, np.ones((d - c, 1), s.dtype))
         total *= faded

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.dtypes import Array
+from minigrad.errors import ConfigError
 
 
 class MaskInfo(NamedTuple):
@@ -24,7 +25,7 @@ class MaskInfo(NamedTuple):
 class CausalMaskCache:
     """Causal masks of any length and offset: read-only views of one band, which is made on first use and grows by doubling.
 
-    max_bytes: a band longer than this is made for the call and not kept.
+    max_bytes: what does not fit into so many is made for the call and not kept: the band of bool, and its float form, four times as long.
     """
 
     def __init__(self, max_bytes: int = 1 << 20) -> None:
@@ -33,7 +34,14 @@ class CausalMaskCache:
         self._hits = self._misses = 0
 
     def get_or_create(self, seq_len: int, offset: int = 0) -> Array:
-        """The mask of `seq_len` queries behind `offset` earlier keys, (seq_len, offset + seq_len) of bool: True where j <= i + offset."""
+        """The mask of `seq_len` queries behind `offset` earlier keys, (seq_len, offset + seq_len) of bool: True where j <= i + offset.
+
+        Raises ConfigError unless both are integers >= 0.
+        """
+        for what, n in (("seq_len", seq_len), ("offset", offset)):
+            if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+                raise ConfigError("CausalMaskCache", f"{what}={n!r}", got=n, wanted="an integer >= 0")
+        seq_len, offset = int(seq_len), int(offset)
         band, middle = self._band_for(seq_len + offset + 1)
         return _window(band, middle - offset - 1, seq_len, offset + seq_len)
 
@@ -49,7 +57,7 @@ class CausalMaskCache:
         if floats.size != band.size:
             floats = np.where(band, np.float32(-np.inf), np.float32(0))
             floats.flags.writeable = False
-            if band is self._band:
+            if band is self._band and band.nbytes + floats.nbytes <= self.max_bytes:
                 self._floats = floats
         return _window(floats, 2 * middle - offset - 1, T, S)
 
@@ -78,7 +86,7 @@ class CausalMaskCache:
         band[n : 2 * n] = False
         band.flags.writeable = False
         if band.nbytes <= self.max_bytes:
-            self._band = band
+            self._band, self._floats = band, np.zeros(0, np.float32)
         return band, n
 
 

@@ -46,9 +46,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def set_num_threads(n: int) -> None:
-    """Use n threads for heads and tiles of attention; 0 for as many as there are cores. Raises ConfigError for a negative n."""
-    if n < 0:
-        raise ConfigError("set_num_threads", f"n={n}", got=n, wanted="n >= 0", hint="0 means one thread per core")
+    """Use n threads for heads and tiles of attention; 0 for as many as there are cores. Raises ConfigError unless n is an integer >= 0."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise ConfigError("set_num_threads", f"n={n!r}", got=n, wanted="an integer >= 0", hint="0 means one thread per core")
     _state.wanted = n
 
 
