@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,9 +21,10 @@ MODULES = [
 LISTED = [name for name in MODULES if hasattr(importlib.import_module(name), "__all__")]
 
 
-def isort_order(name: str) -> tuple[int, str]:
-    """CONSTANTS, then Classes, then the rest, each by alphabet: ruff's RUF022."""
-    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2), name
+def isort_order(name: str) -> tuple[int, list[str | int]]:
+    """CONSTANTS, then Classes, then the rest, each by alphabet, numbers by size: ruff's RUF022."""
+    parts: list[str | int] = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2), parts
 
 
 def callables(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:

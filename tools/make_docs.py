@@ -24,6 +24,7 @@ Written by `python tools/make_docs.py` from the docstrings; do not edit. Where a
 """
 MODULES = [
     ("minigrad", minigrad),
+    ("minigrad.functions", minigrad.functions),
     ("minigrad.functional", minigrad.functional),
     ("minigrad.func", minigrad.func),
     ("minigrad.ops", minigrad.ops),
@@ -42,19 +43,19 @@ def _documented(member: Any) -> bool:
     return isinstance(member, (property, classmethod, staticmethod)) or inspect.isfunction(member)
 
 
-def entry(name: str, thing: Any) -> str:
+def entry(name: str, thing: Any, hidden: tuple[str, ...] = ("self", "cls")) -> str:
     """One name: its signature, then what its docstring says."""
     function: Callable[..., Any] = thing.fget if isinstance(thing, property) else getattr(thing, "__func__", thing)
     text = inspect.getdoc(function) or ""
-    shown = name if isinstance(thing, property) else name + _signature(function)
+    shown = name if isinstance(thing, property) else name + _signature(function, hidden)
     first, _, rest = text.partition("\n")
     more = f"\n{rest.strip()}" if rest.strip() else ""
     return f"**`{shown}`** {first}{more}".replace("\n\n", "\n").replace("\n", "\n  ")
 
 
-def _signature(function: Callable[..., Any]) -> str:
+def _signature(function: Callable[..., Any], hidden: tuple[str, ...]) -> str:
     try:
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in ("self", "cls")]
+        parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in hidden]
     except (TypeError, ValueError):
         return "(...)"
     shown, star = [], False
@@ -63,7 +64,7 @@ def _signature(function: Callable[..., Any]) -> str:
             shown.append("*")
         star = star or p.kind in (p.KEYWORD_ONLY, p.VAR_POSITIONAL)
         prefix = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
-        shown.append(prefix + p.name + ("" if p.default is p.empty else f"={_default(p.default)}"))
+        shown.append(prefix + ("x" if p.name == "self" else p.name) + ("" if p.default is p.empty else f"={_default(p.default)}"))
     return f"({', '.join(shown)})"
 
 
@@ -89,7 +90,7 @@ def page() -> str:
         parts.append("\n".join(f"- {entry(name, member)}" for name, member in found) + "\n")
     for name, module in MODULES:
         title = (module.__doc__ or "").strip().splitlines()[0]
-        parts.append(f"## {name}\n\n{title}\n\n" + "\n".join(f"- {entry(n, t)}" for n, t in functions(module)) + "\n")
+        parts.append(f"## {name}\n\n{title}\n\n" + "\n".join(f"- {entry(n, t, ())}" for n, t in functions(module)) + "\n")
     return "\n".join(parts)
 
 

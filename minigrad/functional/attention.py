@@ -76,6 +76,9 @@ def scaled_dot_product_attention(
     return y, _as_asked(weights, (*batch, T, S), given)
 
 
+Tensor._attention = staticmethod(scaled_dot_product_attention)
+
+
 @in_float32
 def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: float | None = None, offset: int | None = None) -> Tensor:
     """The probabilities softmax(scale q k^T + mask), (..., T, S), as a tensor that gradients flow through. offset: as for `ops.attention`."""

@@ -107,6 +107,11 @@ class Creation(Frame):
 
     # --- drawn at random
 
+    @staticmethod
+    def manual_seed(seed: int) -> Generator:
+        """Seed the library's default generator, as `minigrad.manual_seed` does."""
+        return default_generator.manual_seed(seed)
+
     @classmethod
     def uniform(
         cls, *shape: Sizes, low: float = 0.0, high: float = 1.0, dtype: Any = float32, requires_grad: bool = False,
@@ -177,7 +182,9 @@ class Creation(Frame):
         """Ones of this tensor's shape and (unless told otherwise) dtype."""
         return self.full_like(1, dtype, requires_grad)
 
-    empty_like = zeros_like
+    def empty_like(self, dtype: Any = None, requires_grad: bool = False) -> Self:
+        """Of this tensor's shape and (unless told otherwise) dtype, for elements that will be written before they are read; they are 0 here."""
+        return self.full_like(0, dtype, requires_grad)
 
     def rand_like(self, dtype: Any = None, requires_grad: bool = False, generator: Generator = default_generator) -> Self:
         """Uniform numbers in [0, 1), of this tensor's shape and (unless told otherwise) dtype."""

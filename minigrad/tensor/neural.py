@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from minigrad import ops
 from minigrad.dtypes import cast, computing
@@ -51,6 +51,12 @@ class Neural(Frame):
         for function in functions:
             x = function(x)
         return x
+
+    _attention: ClassVar[Callable[..., Any]]  # `functional`, a floor above, hands its function down
+
+    def scaled_dot_product_attention(self, key: Any, value: Any, *args: Any, **options: Any) -> Any:
+        """softmax(scale q k^T + mask) v for q = self, with the options of `functional.scaled_dot_product_attention`."""
+        return self._attention(self, key, value, *args, **options)
 
     # --- normalisation and dropout
 

@@ -23,7 +23,7 @@ trunc round clamp lerp where isnan isinf isfinite logaddexp
 sum mean max min prod var std var_mean std_mean any all argmax argmin logsumexp cumsum cumprod cummax logcumsumexp
 matmul dot einsum linear gather scatter scatter_reduce masked_fill masked_select nonzero sort argsort topk
 softmax log_softmax layernorm rms_norm cross_entropy nll_loss binary_crossentropy binary_crossentropy_logits sparse_categorical_crossentropy mse
-dropout sequential conv1d conv2d max_pool2d avg_pool2d batchnorm rearrange
+dropout sequential conv1d conv2d max_pool2d avg_pool2d batchnorm rearrange scaled_dot_product_attention manual_seed
 cast float half bfloat16 double int long bool numpy item tolist detach clone contiguous requires_grad_ assign backward gradient
 """
 
@@ -189,3 +189,30 @@ def test_pickle_and_deepcopy_keep_values_dtype_gradient_and_share_nothing(dtype:
         assert not np.shares_memory(twin.data, t.data)
     pair = copy.deepcopy([t, t])
     assert pair[0] is pair[1]
+
+
+def test_methods_are_functions_too_on_tensors_arrays_and_lists() -> None:
+    t = Tensor(X, requires_grad=True)
+    for name in ("exp", "sum", "softmax", "tril", "zeros_like", "abs", "tanh", "cumsum", "argsort", "isnan", "logsumexp", "max"):
+        ours, method = getattr(minigrad, name)(t), getattr(t, name)()
+        assert np.array_equal(ours.numpy(), method.numpy()) and np.array_equal(getattr(minigrad, name)(X).numpy(), method.numpy())
+    assert minigrad.sum([1.0, 2.0], dim=0).item() == 3 and minigrad.maximum(t, 0).shape == (3, 4)
+    assert minigrad.topk(t, 2, dim=1)[0].shape == (3, 2) and [p.shape for p in minigrad.split(t, 2)] == [(2, 4), (1, 4)]
+    minigrad.sum(minigrad.exp(t)).backward()
+    assert t.grad is not None and np.array_equal(t.grad.numpy(), np.exp(X))
+    assert minigrad.from_dlpack(np.ones(2)).tolist() == [1, 1]
+    with pytest.raises(AttributeError, match="no_such_name"):
+        minigrad.no_such_name  # noqa: B018
+
+
+def test_small_dtypes_testing_and_the_names_on_tensor_are_there() -> None:
+    assert [minigrad.zeros(1, dtype=d).dtype.name for d in (minigrad.bool, minigrad.uint8, minigrad.int8, minigrad.int16)] == [
+        "bool", "uint8", "int8", "int16"]  # fmt: skip
+    assert minigrad.testing.gradcheck(lambda x: x.exp(), [Tensor([1.0], dtype="float64", requires_grad=True)])
+    q = Tensor(X).unsqueeze(0)
+    wanted = F.scaled_dot_product_attention(q, q, q, is_causal=True).numpy()
+    assert np.array_equal(q.scaled_dot_product_attention(q, q, is_causal=True).numpy(), wanted)
+    Tensor.manual_seed(5)
+    first = Tensor.rand(3).tolist()
+    minigrad.manual_seed(5)
+    assert Tensor.rand(3).tolist() == first
