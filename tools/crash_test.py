@@ -61,9 +61,9 @@ def identity(folder):
 
 def kill_often(kills, seed, work):
     """Kill and resume until `kills` are done, over as many runs as that takes; returns the counts for the page."""
-    rng, text = random.Random(seed), work / "text.txt"
+    rng, text, steps = random.Random(seed), work / "text.txt", 100
     text.write_text(TEXT)
-    steps, runs, done, leftovers = min(2000, 100 + 50 * kills), 0, 0, 0
+    runs, done, left = 0, 0, set()
     subprocess.run(command(work / "whole", text, steps), check=True, stdout=subprocess.DEVNULL)
     whole = identity(work / "whole")
     while done < kills:
@@ -71,40 +71,47 @@ def kill_often(kills, seed, work):
         arguments = command(folder, text, steps)
         while True:
             process = start(arguments)
-            code = live(process, folder, rng) if done < kills else process.wait()
+            code = live(process, folder, rng, steps) if done < kills else process.wait()
             if code is None:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 process.stderr.close()
                 done += 1
-                leftovers += sum(1 for _ in folder.rglob(".minigrad-*.tmp"))
+                left |= set(folder.rglob(".minigrad-*.tmp"))  # each has a name of its own, so none is counted twice
                 check_after_kill(folder)
-            else:
-                complaint = process.stderr.read()
-                process.stderr.close()
-                if code != 0:
-                    sys.exit(f"FAILURE: a run ended with exit code {code}: {complaint}")
+            elif is_over(process, code):
                 break
-            arguments = (
-                [*minigrad(), "--resume", str(folder)]
-                if any(folder.glob("checkpoints/step-*"))
-                else command(folder, text, steps)
-            )
+            resumable = any(folder.glob("checkpoints/step-*"))
+            arguments = [*minigrad(), "--resume", str(folder)] if resumable else command(folder, text, steps)
         runs += 1
         if identity(folder) != whole:
             sys.exit(f"FAILURE: the weights of {folder} differ from those of the run that was never killed")
+        if still := list(folder.rglob(".minigrad-*.tmp")):
+            sys.exit(f"FAILURE: the run is over and {still[0]} is still there")
         print(f"{done} kills, {runs} runs finished, all equal", flush=True)
-    return done, runs, leftovers
+    return done, runs, len(left)
 
 
-def live(process, folder, rng):
-    """Let a run live for a random time: its exit code, or None if it is to be killed now."""
-    if rng.random() < 0.2:  # during start-up
+def is_over(process, code):
+    """True for a run that has come to its end, also if that was before the last kill."""
+    complaint = process.stderr.read()
+    process.stderr.close()
+    if code != 0 and "is complete" not in complaint:
+        sys.exit(f"FAILURE: a run ended with exit code {code}: {complaint}")
+    return True
+
+
+def live(process, folder, rng, steps):
+    """Let a run live for a random time: its exit code, or None if it is to be killed now. A fifth of them die during start-up, a third at the end,
+    when the last checkpoint is there and the model that belongs to it perhaps not."""
+    moment = rng.random()
+    if moment < 0.2:
         return wait(process, rng.uniform(0, 1))
-    seen = set(folder.glob("checkpoints/step-*"))
-    while process.poll() is None and set(folder.glob("checkpoints/step-*")) == seen:
-        time.sleep(0.002)
-    return wait(process, rng.uniform(0, 0.2))
+    seen, last = set(folder.glob("checkpoints/step-*")), folder / f"checkpoints/step-{steps:08d}.mgrd"
+    at_the_end = moment < 0.53
+    while process.poll() is None and not (last.exists() if at_the_end else set(folder.glob("checkpoints/step-*")) != seen):
+        time.sleep(0.0005 if at_the_end else 0.002)
+    return wait(process, rng.uniform(0, 0.02 if at_the_end else 0.2))
 
 
 def wait(process, seconds):
@@ -222,7 +229,8 @@ def main():
         done, runs, leftovers = kill_often(args.kills, args.seed, work) if args.kills else (0, 0, 0)
     lines = [
         f"{done} SIGKILLs at random moments of `minigrad train`, with dropout, over {runs} runs (seed {args.seed}): after each, every checkpoint",
-        f"was whole, and each run ended with the weights, to the bit, of the one that was never killed. {leftovers} temporaries were left and swept.",
+        "was whole, and each run ended with the weights, to the bit, of the one that was never killed. A third of the kills were aimed at the end of a",
+        f"run. {leftovers} temporaries were left; none was there when its run was over.",
         f"{faults} system calls made to fail ({', '.join(CALLS)}; every n-th of each): a good checkpoint was always there.",
         f"Full disks survived: {', '.join(tried)}.",
     ]
