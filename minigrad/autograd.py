@@ -20,6 +20,7 @@ from minigrad.dtypes import Array, DType, cast, computing, float32, is_half, nam
 from minigrad.errors import (
     BackwardTwiceError,
     DTypeError,
+    GradientError,
     GraphFreedError,
     NoGradientError,
     NoGradModeError,
@@ -44,7 +45,7 @@ from minigrad.primitive import Primitive
 
 # --- nodes
 
-_ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "listeners", "compiler")
+_ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "listeners", "compiler", "nn", "models", "optim")
 next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
 _adding = threading.RLock()  # held while a cotangent is added to a leaf's .grad, which several threads may share
 _internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
@@ -144,11 +145,16 @@ class Node:
         self.operands, self.needs, self.outputs, self.seen, self.freed_by = [], [], None, [], walk
 
 
-class _NoGradMark:
-    """Stands in a Tensor's `_node` for a node that was not made because of no_grad()."""
+class NoNode:
+    """Stands in a Tensor's `_node` for a node that was not made: because of no_grad(), or because an op of the user's has no rule."""
+
+    __slots__ = ("ruleless",)
+
+    def __init__(self, ruleless: Primitive | None = None) -> None:
+        self.ruleless = ruleless
 
 
-UNDER_NO_GRAD = _NoGradMark()
+UNDER_NO_GRAD = NoNode()
 
 
 # --- the walk
@@ -159,7 +165,7 @@ Slot = Any  # a node for its first output, (node, index) for another, the id of 
 def slot_of(x: Any) -> Slot:
     """What names a tensor's place in the graph."""
     node = x._node
-    if node is None or node is UNDER_NO_GRAD:
+    if not isinstance(node, Node):
         return id(x)
     return (node, x._index) if x._index else node
 
@@ -223,6 +229,12 @@ def _refuse_stale(node: Node, cell: list[Any]) -> None:
     )  # fmt: skip
 
 
+def _refuse_answer(node: Node, answer: Any) -> None:
+    given = f"{len(answer)} cotangents" if isinstance(answer, (tuple, list)) else f"{type(answer).__name__}, no tuple,"
+    raise GradientError(f"{node.op.name}.vjp", f"the rule gave {given} for {len(node.operands)} operands", where=str(node.where), got=answer,
+                        wanted=len(node.operands), hint="one cotangent per operand, None where there is none: return (g * y,)")  # fmt: skip
+
+
 def _leading_to(nodes: list[Node], wanted: set[Slot]) -> set[Node]:
     """The nodes through which a gradient flows to a wanted slot."""
     leading: set[Node] = set()
@@ -283,6 +295,8 @@ class Walk:
             values = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
             params = {**node.params, "needs": needs} if op.wants_needs else node.params
             answer = op.rule(gs[0] if op.outputs == 1 else gs, self.outputs(node), *values, **params)
+        if type(answer) not in (tuple, list) or len(answer) != len(node.operands):
+            _refuse_answer(node, answer)
         held = {id(a) for a in (*gs, *values)}
         for x, need, g in zip(node.operands, needs, answer, strict=False):
             if need and g is not None:
@@ -441,6 +455,10 @@ def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
         if root._node is UNDER_NO_GRAD:
             raise NoGradModeError(call, "the tensor was computed under no_grad()",
                                   hint="compute it outside no_grad(), or inside enable_grad()")  # fmt: skip
+        op = getattr(root._node, "ruleless", None)
+        if op is not None:
+            raise NoGradientError(call, f"the tensor was computed by {op.name}, which has no rule, so that no gradient flows through it", got=op,
+                                  hint=f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp")  # fmt: skip
         raise NoGradientError(call, "the tensor does not depend on anything that requires a gradient", got=root.shape,
                               hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation")  # fmt: skip
     if gradient is None:

@@ -50,6 +50,8 @@ class _Finite(_Walked):
         self.nan, self.inf = nan, inf
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        if op.kind == "effect":
+            return self.changing(op, arrays, params)
         out = super().run(op, arrays, params)
         for y in (out,) if op.outputs == 1 else out:
             found = _worst(y)
@@ -57,17 +59,28 @@ class _Finite(_Walked):
                 # A NaN of an infinity is news only to somebody who lets infinities pass.
                 came = {_worst(x) for x in (*arrays, *params.values())}
                 if not came & ({"NaN", "inf"} if self.inf else {"NaN"}):
-                    self.tell(op, found, arrays)
+                    self.tell(op, found, f"of {'operands of which some are infinite' if 'inf' in came else 'finite operands'}", arrays)
         return out
 
-    def tell(self, op: Primitive, found: str, arrays: Sequence[Any]) -> None:
+    def changing(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+        """An op that writes into operands: a NaN that was not in them is told of wherever it comes from, an infinity unless it was given one."""
+        changed = arrays[: params.get("changes", 1)]
+        before, came = [_worst(x) for x in changed], {_worst(x) for x in (*arrays, *params.values())}
+        out = super().run(op, arrays, params)
+        for x, had in zip(changed, before, strict=True):
+            found = _worst(x)
+            if (found == "NaN" and had != "NaN" and self.nan) or (found == "inf" and not came & {"inf", "NaN"} and self.inf):
+                self.tell(op, found, "by writing in place, with operands", arrays)
+        return out
+
+    def tell(self, op: Primitive, found: str, how: str, arrays: Sequence[Any]) -> None:
         shapes = [np.shape(a) for a in arrays if a is not None]
         hint = "look at the operands at this line: a division by 0, the log of 0, a learning rate too high?"
         if self.node is None:
-            raise NotFiniteError(op.name, f"made the first {found}, of finite operands {shapes}", got=found, wanted="finite numbers",
+            raise NotFiniteError(op.name, f"made the first {found}, {how} {shapes}", got=found, wanted="finite numbers",
                                  where=str(user_line()), hint=hint)  # fmt: skip
         raise NotFiniteError(
-            f"backward of {self.node.op.name}", f"made the first {found} ({op.name} of finite operands {shapes})", got=found,
+            f"backward of {self.node.op.name}", f"made the first {found} ({op.name} {how} {shapes})", got=found,
             wanted="finite numbers", where=str(self.node.where), hint=hint,
         )  # fmt: skip
 

@@ -16,7 +16,9 @@ knows neither numpy nor Tensor: any code can make an op of its own with these tw
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
+
+from minigrad.errors import ConfigError
 
 Kind = Literal["elementwise", "reduce", "view", "contract", "gather", "random", "effect"]
 Casting = Literal["float", "same"] | None
@@ -44,6 +46,7 @@ class Primitive:
         self.__name__, self.__qualname__, self.__doc__ = forward.__name__, forward.__qualname__, forward.__doc__
         self.__wrapped__ = forward  # inspect.signature and help() show the forward's arguments
         self.name = forward.__name__
+        self.users = not str(forward.__module__).startswith(__name__.split(".")[0] + ".")  # an op of the user's own, not the library's
         self.rule: Callable[..., Any] | None = None
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
@@ -94,10 +97,22 @@ class Primitive:
         return self.__qualname__  # pickled and copied by name, as a function is
 
 
-def primitive(*, kind: Kind, dtype: Casting = None, outputs: int = 1) -> Callable[[Callable[..., Any]], Primitive]:
-    """Make a function on arrays into an op. See `Primitive` for the meaning of the arguments and `Primitive.vjp` for its derivative."""
+def primitive(*bare: Any, kind: Kind | None = None, dtype: Casting = None, outputs: int = 1) -> Callable[[Callable[..., Any]], Primitive]:
+    """Make a function on arrays into an op. See `Primitive` for the meaning of the arguments and `Primitive.vjp` for its derivative.
+
+    `kind` must be given. Raises ConfigError for a kind or dtype that there is not, and for fewer than one output.
+    """
+    if bare or kind is None or kind not in get_args(Kind):
+        raise ConfigError("primitive", "without a kind" if kind is None else f"kind={kind!r}", got=kind, wanted=get_args(Kind),
+                          hint='@primitive(kind="elementwise"), or another of ' + ", ".join(get_args(Kind)))  # fmt: skip
+    if dtype not in ("float", "same", None):
+        raise ConfigError("primitive", f"dtype={dtype!r}", got=dtype, wanted=("float", "same", None),
+                          hint='"same" promotes operands to one dtype, "float" to a float too, None leaves them alone')  # fmt: skip
+    if not isinstance(outputs, int) or outputs < 1:
+        raise ConfigError("primitive", f"outputs={outputs!r}", got=outputs, wanted=1, hint="the number of arrays that the function returns")
+    known: Kind = kind
 
     def make(forward: Callable[..., Any]) -> Primitive:
-        return Primitive(forward, kind, dtype, outputs)
+        return Primitive(forward, known, dtype, outputs)
 
     return make

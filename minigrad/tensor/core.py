@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import autograd, ops
-from minigrad.autograd import MODE, UNDER_NO_GRAD, Node, user_line
+from minigrad.autograd import MODE, UNDER_NO_GRAD, Node, NoNode, user_line
 from minigrad.dtypes import Array, DType, as_dtype, bool_, cast, computing, float32, is_float, is_half, name, promote
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
@@ -92,10 +92,8 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
             for i, y in enumerate(outputs):
                 if y.data.dtype is float32 or is_float(y.data.dtype):
                     y._node, y._index, y._wants = node, i, mode.grad
-        elif not mode.grad and any(getattr(x, "_node", None) is UNDER_NO_GRAD for x in operands):
-            for y in outputs:
-                if y is not None:
-                    y._node = UNDER_NO_GRAD
+        else:
+            _hand_on(op, operands, outputs, wants_grad)
         if mode.listener is not None:
             mode.listener.done(op, operands, params, outputs)
         return outputs[0] if op.outputs == 1 else outputs
@@ -129,7 +127,7 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
         if not requires_grad and isinstance(self._node, Node):
             raise GradientError("requires_grad_", "only a leaf can stop requiring a gradient", hint="use .detach()")
         self._wants = requires_grad
-        if requires_grad and self._node is UNDER_NO_GRAD:
+        if requires_grad and not isinstance(self._node, Node):
             self._node = None
         return self
 
@@ -346,6 +344,18 @@ def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any]
             x._version[0] += 1
             x._version[1] = where
     return tuple(outputs)
+
+
+def _hand_on(op: Primitive, operands: Sequence[Any], outputs: tuple[Any, ...], lost: bool) -> None:
+    """No node was made: what is known of the reason goes on to the outputs, for the error of a backward pass that begins there."""
+    mark = NoNode(op) if lost and op.users and op.kind != "effect" else None
+    for x in operands:
+        if mark is None and type(getattr(x, "_node", None)) is NoNode:
+            mark = x._node
+    if mark is not None:
+        for y in outputs:
+            if y is not None:
+                y._node = mark
 
 
 def _shares_memory(a: Array, b: Array) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array, as_dtype
-from minigrad.errors import DTypeError, GradientError
+from minigrad.dtypes import Array, as_dtype, is_float
+from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.tensor.frame import Frame
 
 if TYPE_CHECKING:
@@ -30,10 +30,18 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+def _only(**others: Any) -> None:
+    """Refuse numpy's options that tensors have not. The TypeError becomes an error with a way out."""
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise TypeError(f"no {' or '.join(given)}")
+
+
 def _flat_by_default(method: str) -> Callable[..., Any]:
     """numpy's running sums go over the flat array unless told otherwise."""
 
-    def call(x: Any, axis: int | None = None) -> Any:
+    def call(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
+        _only(dtype=dtype, out=out)
         return getattr(x.reshape(-1), method)(0) if axis is None else getattr(x, method)(axis)
 
     return call
@@ -42,16 +50,35 @@ def _flat_by_default(method: str) -> Callable[..., Any]:
 def _spread_of(method: str) -> Callable[..., Any]:
     """numpy's var and std are the population's unless told otherwise."""
 
-    def call(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+    def call(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+        _only(dtype=dtype, out=out)
         return getattr(x, method)(axis=axis, correction=ddof, keepdim=keepdims)
 
     return call
 
 
+def _sum_of(method: str) -> Callable[..., Any]:
+    def call(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+        _only(dtype=dtype, out=out)
+        return getattr(x, method)(axis=axis, keepdim=keepdims)
+
+    return call
+
+
+def _extreme_of(method: str) -> Callable[..., Any]:
+    def call(x: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+        _only(out=out)
+        return getattr(x, method)(axis=axis, keepdim=keepdims)
+
+    return call
+
+
 def _joined(op: str) -> Callable[..., Any]:
-    def call(xs: Any, axis: int = 0) -> Any:
+    def call(xs: Any, axis: int | None = 0, out: Any = None) -> Any:
+        _only(out=out)
         first = next(x for x in xs if isinstance(x, Frame))
-        return getattr(type(first), op)([first._as_tensor(x) for x in xs], dim=axis)
+        tensors = [first._as_tensor(x) for x in xs]
+        return getattr(type(first), op)([t.reshape(-1) for t in tensors] if axis is None else tensors, dim=axis or 0)
 
     return call
 
@@ -60,14 +87,38 @@ def _transposed(x: Any, axes: Any = None) -> Any:
     return x.T if axes is None else x.permute(*axes)
 
 
-def _sorted(x: Any, axis: int = -1) -> Any:
-    return x.sort(axis)[0]
+def _sorted(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+    """Every kind of sort is the stable one."""
+    _only(order=order)
+    return x.reshape(-1).sort(0)[0] if axis is None else x.sort(axis)[0]
 
 
-_METHODS = (
-    "sum", "mean", "max", "min", "prod", "argmax", "argmin", "any", "all", "reshape", "squeeze", "flip", "diagonal", "roll", "round", "tril",
-    "triu", "argsort", "repeat_interleave",
-)  # fmt: skip
+def _argsorted(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+    _only(order=order)
+    return x.reshape(-1).argsort(0) if axis is None else x.argsort(axis)
+
+
+def _dot(a: Any, b: Any, out: Any = None) -> Any:
+    """numpy's: the last axis of a against the last but one of b, all others of a before all others of b."""
+    _only(out=out)
+    a, b = (b._as_tensor(a), b) if isinstance(b, Frame) else (a, a._as_tensor(b))
+    if not a.ndim or not b.ndim:
+        return a * b
+    if b.ndim <= 2:
+        return a @ b
+    others = [i for i in range(b.ndim) if i != b.ndim - 2]
+    columns = b.permute(b.ndim - 2, *others)
+    return (a @ columns.reshape(b.shape[-2], -1)).reshape(*a.shape[:-1], *columns.shape[1:])
+
+
+def _squeezed(x: Any, axis: Any = None) -> Any:
+    for i in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
+        if x.size(i) != 1:
+            raise ShapeError("np.squeeze", f"axis {i} of {x.shape} has size {x.size(i)}, not 1", got=x.shape, hint="t.squeeze() leaves such axes")
+    return x.squeeze(axis)
+
+
+_METHODS = ("reshape", "flip", "diagonal", "roll", "round", "tril", "triu")
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -75,11 +126,14 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    **{getattr(np, name): _method(name) for name in _METHODS if hasattr(np, name)},
-    np.amax: _method("max"), np.amin: _method("min"), np.expand_dims: _method("unsqueeze"), np.swapaxes: _method("transpose"),
-    np.clip: _method("clamp"), np.einsum: ops.einsum, np.where: ops.where, np.dot: ops.matmul, np.transpose: _transposed, np.sort: _sorted,
-    np.cumsum: _flat_by_default("cumsum"), np.cumprod: _flat_by_default("cumprod"), np.var: _spread_of("var"), np.std: _spread_of("std"),
-    np.concatenate: _joined("cat"), np.stack: _joined("stack"), np.broadcast_to: lambda x, shape: x.expand(shape),
+    **{getattr(np, name): _method(name) for name in _METHODS},
+    **{getattr(np, name): _sum_of(name) for name in ("sum", "mean", "prod")},
+    **{getattr(np, name): _extreme_of(name) for name in ("max", "min", "any", "all", "argmax", "argmin")},
+    np.amax: _extreme_of("max"), np.amin: _extreme_of("min"), np.expand_dims: _method("unsqueeze"), np.swapaxes: _method("transpose"),
+    np.clip: _method("clamp"), np.einsum: ops.einsum, np.where: ops.where, np.dot: _dot, np.transpose: _transposed, np.sort: _sorted,
+    np.argsort: _argsorted, np.squeeze: _squeezed, np.cumsum: _flat_by_default("cumsum"), np.cumprod: _flat_by_default("cumprod"),
+    np.var: _spread_of("var"), np.std: _spread_of("std"), np.concatenate: _joined("cat"), np.stack: _joined("stack"),
+    np.broadcast_to: lambda x, shape: x.expand(shape),
 }  # fmt: skip
 
 # What only looks: the gradient of the answer is nobody's business.
@@ -101,6 +155,9 @@ class Interop(Frame):
         if op is not None and method == "__call__" and not options:
             return op(*inputs)
         name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+        targets = options.get("out", ())
+        if op is not None and method == "__call__" and len(options) == 1 and len(targets) == 1 and isinstance(targets[0], Frame):
+            return _written(name, op(*inputs), targets[0])
         return _on_arrays(name, getattr(ufunc, method), inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -111,7 +168,7 @@ class Interop(Frame):
         try:
             return ours(*args, **kwargs)
         except (TypeError, AttributeError) as error:
-            if isinstance(error, DTypeError):
+            if isinstance(error, MinigradError):
                 raise
             raise DTypeError(name, f"with {', '.join(kwargs) or 'these arguments'} does not work on a Tensor ({error})", got=tuple(kwargs),
                              hint="call it on t.detach().numpy(), or the method of Tensor of that name") from error  # fmt: skip
@@ -152,9 +209,22 @@ class Interop(Frame):
         return cls._wrap(array)
 
 
+def _written(name: str, result: Any, target: Any) -> Any:
+    """`target` with the result in it, as numpy's `out=` wants. Raises where shape, dtype or a gradient would be lost."""
+    if result.shape != target.shape:
+        raise ShapeError(name, f"out has shape {target.shape}, the result {result.shape}", got=target.shape, wanted=result.shape)
+    if is_float(result.dtype) and not is_float(target.dtype):
+        raise DTypeError(name, f"out is {target.dtype}, the result {result.dtype}", got=target.dtype, wanted=result.dtype)
+    if result.requires_grad:
+        raise GradientError(name, "out= would lose the gradient of the result", hint="leave out= away: the result is a tensor")
+    return target.assign(result)
+
+
 def _on_arrays(name: str, function: Callable[..., Any], args: Any, kwargs: Any, looks: bool = False) -> Any:
     """numpy's own function on the tensors' arrays. Raises GradientError where a gradient would be lost on the way."""
     found: list[Any] = []
+    if any(isinstance(x, Frame) for x in (kwargs.get("out"), *(kwargs["out"] if isinstance(kwargs.get("out"), tuple) else ()))):
+        raise DTypeError(name, "cannot write into a Tensor", got="out", hint="leave out= away, and t.assign(result) afterwards")
     plain_args, plain_kwargs = _as_arrays(args, found), {key: _as_arrays(value, found) for key, value in kwargs.items()}
     if not looks and any(x.requires_grad for x in found):
         raise GradientError(name, "has no gradient in minigrad, and the tensor wants one", got=name,

@@ -260,3 +260,86 @@ def test_requires_grad_can_be_set_on_leaves_of_floats_and_not_taken_from_compute
         (t * 2).requires_grad = False
     t.requires_grad = False
     assert not (t * 2).requires_grad
+
+
+def test_debug_tells_of_what_is_written_in_place() -> None:
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    for make in (minigrad.optim.SGD, minigrad.optim.AdamW):
+        optimizer = make([w], lr=1e30)
+        w.grad = Tensor([1e30, 0.0])
+        with np.errstate(all="ignore"), minigrad.debug(), pytest.raises(NotFiniteError, match="writing in place") as caught:
+            optimizer.step()
+        assert __file__ in caught.value.where
+        with minigrad.no_grad():
+            w.assign(Tensor([1.0, 2.0]))
+    t = minigrad.zeros(3)
+    with minigrad.debug(), pytest.raises(NotFiniteError, match="NaN") as caught:
+        t[0] = np.nan
+    assert caught.value.call == "put_" and __file__ in caught.value.where
+    with minigrad.debug():
+        t[1] = -np.inf  # as masks are made
+
+
+def test_debug_does_not_call_an_infinite_operand_finite() -> None:
+    x = Tensor([np.inf, 1.0])
+    with np.errstate(all="ignore"), minigrad.debug(inf=False), pytest.raises(NotFiniteError, match="some are infinite"):
+        x - x
+    with minigrad.debug(), pytest.raises(NotFiniteError, match="of finite operands"):
+        Tensor([0.0]).log()
+
+
+def test_lines_inside_layers_models_and_optimizers_are_not_the_user_s() -> None:
+    model = minigrad.nn.Sequential(minigrad.nn.Linear(3, 4), minigrad.nn.LayerNorm(4), minigrad.nn.Linear(4, 2))
+    with minigrad.profile(show=False) as seen:
+        loss = model(minigrad.ones(2, 3)).sum()
+        loss.backward()
+    assert {row.name.rsplit(":", 1)[0] for row in seen.by_line()} == {__file__}
+    with minigrad.no_grad():
+        model[0].weight.assign(minigrad.full((4, 3), 1e38))
+    with np.errstate(all="ignore"), minigrad.debug(), pytest.raises(NotFiniteError) as caught:
+        model(minigrad.ones(2, 3))
+    assert __file__ in caught.value.where and caught.value.call == "linear"
+
+
+# --- ops of one's own
+
+
+@pytest.mark.parametrize("answer", [lambda g: (), lambda g: (g, g), lambda g: g, lambda g: None])
+def test_a_rule_that_does_not_give_one_cotangent_per_operand_is_refused_by_name(answer: Callable[[Any], Any]) -> None:
+    @minigrad.primitive(kind="elementwise")
+    def mine(x: Any) -> Any:
+        return x * 2
+
+    @mine.vjp
+    def _(g: Any, _y: Any, _x: Any) -> Any:
+        return answer(g)
+
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(GradientError, match="for 1 operands") as caught:
+        mine(x).sum().backward()
+    assert caught.value.call == "mine.vjp" and __file__ in caught.value.where and caught.value.wanted == 1
+
+
+def test_an_op_is_made_with_a_kind_and_a_dtype_that_there_are() -> None:
+    def mine(x: Any) -> Any:
+        return x
+
+    for make in (lambda: minigrad.primitive(mine), lambda: minigrad.primitive()(mine), lambda: minigrad.primitive(kind="pointwise")(mine),
+                 lambda: minigrad.primitive(kind="view", dtype="int")(mine), lambda: minigrad.primitive(kind="view", outputs=0)(mine)):  # fmt: skip
+        with pytest.raises(ConfigError) as caught:
+            make()
+        assert caught.value.call == "primitive" and caught.value.wanted
+
+
+def test_backward_through_an_op_without_a_rule_names_it() -> None:
+    @minigrad.primitive(kind="elementwise")
+    def ruleless(x: Any) -> Any:
+        return x * 2
+
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    for loss in (lambda: ruleless(x).sum(), lambda: (ruleless(x) * 3.0).mean()):
+        with pytest.raises(NoGradientError, match="ruleless, which has no rule") as caught:
+            loss().backward()
+        assert "@ruleless.vjp" in caught.value.hint
+    (ruleless(x) * x).sum().backward()
+    assert x.grad.tolist() == [2, 4] and ruleless(x).requires_grad_().is_leaf

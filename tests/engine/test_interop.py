@@ -11,7 +11,7 @@ import pytest
 
 import minigrad
 from minigrad import Tensor
-from minigrad.errors import DTypeError, GradientError
+from minigrad.errors import DTypeError, GradientError, ShapeError
 from minigrad.interop import use_einops
 
 X = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4))
@@ -175,3 +175,45 @@ def test_dlpack_copies_what_runs_backwards_in_memory() -> None:
         assert min(array.strides) > 0 and np.array_equal(array, source.numpy()) and not np.shares_memory(array, t.data)
     with pytest.raises(BufferError, match="backwards"):
         t.flip(0).__dlpack__(copy=False)
+
+
+C, D = np.random.default_rng(1).normal(size=(2, 3, 4)), np.random.default_rng(2).normal(size=(5, 4, 6))
+AS_NUMPY: list[Callable[[Any, Any], Any]] = [
+    lambda c, d: np.argsort(c, -1, "stable"), lambda c, d: np.argsort(c, axis=None), lambda c, d: np.sort(c, axis=None),
+    lambda c, d: np.sort(c, 0, "heapsort"),
+    lambda c, d: np.dot(c, d), lambda c, d: np.dot(c, d[0]), lambda c, d: np.dot(c, d[0, :, 0]), lambda c, d: np.dot(c[0, 0], d),
+    lambda c, d: np.dot(c, 2.0),
+    lambda c, d: np.sum(c, 0, None, None, True), lambda c, d: np.max(c, 1, None, True), lambda c, d: np.var(c, 0, None, None, 1, True),
+    lambda c, d: np.concatenate([c, c[:1]], axis=None), lambda c, d: np.squeeze(c[:1], 0), lambda c, d: np.any(c > 0, 1),
+    lambda c, d: np.argmax(c, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", AS_NUMPY)
+def test_numpy_s_functions_mean_on_tensors_what_they_mean_on_arrays(function: Callable[[Any, Any], Any]) -> None:
+    got, wanted = function(Tensor(C), Tensor(D)), np.asarray(function(C, D))
+    assert isinstance(got, Tensor) and got.shape == wanted.shape
+    np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-13, atol=1e-14)
+
+
+def test_numpy_s_options_that_tensors_lack_are_refused_and_never_taken_for_another() -> None:
+    t = Tensor(C)
+    for call in (lambda: np.sum(t, 0, np.float32), lambda: np.var(t, 0, np.float32), lambda: np.sort(t, 0, None, "field"),
+                 lambda: np.max(t, 0, np.zeros((3, 4))), lambda: np.median(t, out=t), lambda: np.sinc(t, out=t)):  # fmt: skip
+        with pytest.raises(TypeError):
+            call()
+    with pytest.raises(ShapeError, match="squeeze"):
+        np.squeeze(t, 0)
+
+
+def test_out_writes_into_a_tensor_and_says_so_where_it_cannot() -> None:
+    t, out = Tensor(C), Tensor(np.zeros(C.shape))
+    assert np.add(t, 1.0, out=out) is out and np.array_equal(out.numpy(), C + 1) and out._version[0] == 1
+    with pytest.raises(ShapeError):
+        np.add(t, 1.0, out=Tensor(np.zeros(2)))
+    with pytest.raises(DTypeError):
+        np.add(t, 1.0, out=Tensor(np.zeros(C.shape, np.int64)))
+    with pytest.raises(GradientError, match="out="):
+        np.add(Tensor(C, requires_grad=True), 1.0, out=out)
+    with pytest.raises(DTypeError, match="assign"):
+        np.hypot(t, 1.0, out=out)
