@@ -9,7 +9,7 @@ import pytest
 
 import minigrad
 from minigrad import Tensor, functional as F, ops
-from minigrad.errors import ShapeError
+from minigrad.errors import ShapeError, StaleValueError
 
 
 def slope(f: Any, *values: float) -> list[float]:
@@ -146,3 +146,72 @@ def test_a_zero_in_an_exponent_or_a_base_leaves_the_other_elements_alone() -> No
     x = Tensor(np.array([0.0, 1.0, 2.0]), requires_grad=True)
     for exponent, wanted in ((0, [0, 0, 0]), (np.array([0.0, 0.0, 3.0]), [0, 0, 12]), (1, [1, 1, 1])):
         assert minigrad.grad((x ** (Tensor(exponent) if isinstance(exponent, np.ndarray) else exponent)).sum(), x)[0].tolist() == wanted
+
+
+# --- faults that have survived the tests once
+
+
+def test_every_view_shares_its_tensor_s_version_so_that_a_write_through_one_is_noticed_through_another() -> None:
+    weight = Tensor(np.ones((2, 3)), requires_grad=True)
+    for view in (lambda t: t.reshape(6), lambda t: t.T, lambda t: t[0], lambda t: t.expand(2, 2, 3), lambda t: t.flip(0), lambda t: t.detach()):
+        base = Tensor(np.ones((2, 3)))
+        seen = view(base)
+        y = (seen.reshape(seen.shape) * Tensor(np.ones(seen.shape), requires_grad=True)).sum()
+        base[0, 0] = 5.0
+        with pytest.raises(StaleValueError):
+            y.backward()
+        z = (base * weight).sum()
+        if seen.data.flags.writeable:
+            seen.assign(2.0)
+            with pytest.raises(StaleValueError):
+                z.backward()
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, bool])
+def test_sorting_keeps_equal_elements_in_their_order(descending: bool, dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, 2 if dtype is bool else 4, (3, 500)).astype(dtype)  # long: short arrays are sorted by insertion, which is stable
+    values, order = Tensor(keys).sort(descending=descending)
+    wanted = [sorted(range(500), key=lambda i: -int(row[i]) if descending else int(row[i])) for row in keys]
+    assert order.tolist() == wanted and Tensor(keys).argsort(descending=descending).tolist() == wanted
+    assert np.array_equal(values.numpy(), np.take_along_axis(keys, np.array(wanted), 1))
+
+
+def test_a_running_sum_of_float32_keeps_the_digits_of_its_exact_sum() -> None:
+    x = np.full(200_000, 0.1, np.float32)
+    got = Tensor(x).cumsum(0).numpy()
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, np.arange(1, 200_001) * float(x[0]), rtol=1.2e-7)
+    t = Tensor(x, requires_grad=True)
+    t.cumsum(0)[-1].backward()
+    assert (t.grad.numpy() == 1).all()
+
+
+def test_cummax_stays_at_the_first_nan() -> None:
+    x = Tensor(np.array([1.0, 3.0, np.nan, 5.0, np.nan, 7.0]), requires_grad=True)
+    values, places = x.cummax(0)
+    assert places.tolist()[:2] == [0, 1] and all(i >= 2 and np.isnan(x.numpy()[i]) for i in places.tolist()[2:])
+    assert values.tolist()[:2] == [1, 3] and np.isnan(values.numpy()[2:]).all()
+    with np.errstate(invalid="ignore"):
+        values[:2].sum().backward()
+    assert x.grad.tolist() == [1, 1, 0, 0, 0, 0]
+
+
+def test_of_several_writers_to_one_place_only_the_last_has_a_gradient() -> None:
+    index = np.array([1, 0, 1, 1])
+    for write in (
+        lambda t, v: t.scatter(0, index, v),
+        lambda t, v: (t.__setitem__(index, v), t)[1],
+    ):
+        x, v = Tensor(np.arange(3.0), requires_grad=True), Tensor(np.arange(4.0) + 10, requires_grad=True)
+        y = write(x * 1, v)
+        assert y.tolist() == [11, 13, 2]
+        (y * Tensor(np.array([1.0, 2.0, 3.0]))).sum().backward()
+        assert x.grad.tolist() == [0, 0, 3] and v.grad.tolist() == [0, 1, 0, 2]
+
+
+def test_a_scattered_mean_counts_what_was_there_unless_told_not_to() -> None:
+    x, index, src = Tensor(np.array([10.0, 5.0])), np.array([0, 0]), Tensor(np.array([1.0, 4.0]))
+    assert x.scatter_reduce(0, index, src, "mean").tolist() == [5.0, 5.0]
+    assert x.scatter_reduce(0, index, src, "mean", include_self=False).tolist() == [2.5, 5.0]
