@@ -295,7 +295,7 @@ def test_lines_inside_layers_models_and_optimizers_are_not_the_user_s() -> None:
         loss.backward()
     assert {row.name.rsplit(":", 1)[0] for row in seen.by_line()} == {__file__}
     with minigrad.no_grad():
-        model[0].weight.assign(minigrad.full((4, 3), 1e38))
+        model[0].weight.assign(minigrad.full((4, 3), 3e38))
     with np.errstate(all="ignore"), minigrad.debug(), pytest.raises(NotFiniteError) as caught:
         model(minigrad.ones(2, 3))
     assert __file__ in caught.value.where and caught.value.call == "linear"
@@ -315,9 +315,9 @@ def test_a_rule_that_does_not_give_one_cotangent_per_operand_is_refused_by_name(
         return answer(g)
 
     x = Tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(GradientError, match="for 1 operands") as caught:
+    with pytest.raises(GradientError, match=r"rule of mine gave .* for 1 operands") as caught:
         mine(x).sum().backward()
-    assert caught.value.call == "mine.vjp" and __file__ in caught.value.where and caught.value.wanted == 1
+    assert __file__ in caught.value.where and caught.value.wanted == 1
 
 
 def test_an_op_is_made_with_a_kind_and_a_dtype_that_there_are() -> None:
