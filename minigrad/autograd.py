@@ -231,8 +231,10 @@ def _refuse_stale(node: Node, cell: list[Any]) -> None:
 
 def _refuse_answer(node: Node, answer: Any) -> None:
     given = f"{len(answer)} cotangents" if isinstance(answer, (tuple, list)) else f"{type(answer).__name__}, no tuple,"
-    raise GradientError(f"{node.op.name}.vjp", f"the rule of {node.op.name} gave {given} for {len(node.operands)} operands", where=str(node.where), got=answer,
-                        wanted=len(node.operands), hint="one cotangent per operand, None where there is none: return (g * y,)")  # fmt: skip
+    raise GradientError(
+        f"{node.op.name}.vjp", f"the rule of {node.op.name} gave {given} for {len(node.operands)} operands", where=str(node.where), got=answer,
+        wanted=len(node.operands), hint="one cotangent per operand, None where there is none: return (g * y,)",
+    )  # fmt: skip
 
 
 def _leading_to(nodes: list[Node], wanted: set[Slot]) -> set[Node]:
