@@ -36,6 +36,15 @@ def test_ops_md_is_what_the_docstrings_say() -> None:
     assert run("make_docs.py", "--print") == (ROOT / "docs" / "ops.md").read_text(), "run python tools/make_docs.py"
 
 
+def test_modules_md_is_what_the_docstrings_say_and_has_every_layer_optimizer_schedule_and_error() -> None:
+    page = (ROOT / "docs" / "modules.md").read_text()
+    assert run("make_docs.py", "--print", "modules") == page, "run python tools/make_docs.py"
+    owners = (minigrad.nn, minigrad.optim, minigrad.optim.lr_scheduler, minigrad.errors, minigrad.testing)
+    things = {n: getattr(owner, n) for owner in owners for n in dir(owner)}
+    names = {n for n, thing in things.items() if isinstance(thing, type) and thing.__module__.startswith("minigrad") and thing is not Tensor}
+    assert [n for n in sorted(names) if not re.search(rf"\*\*`{n}\b", page)] == []
+
+
 def test_ops_md_has_every_method_of_tensor_and_every_function() -> None:
     page = (ROOT / "docs" / "ops.md").read_text()
     for owner in (Tensor, minigrad.functional):

@@ -1,12 +1,13 @@
-"""Write docs/ops.md, the reference of Tensor's methods and the functions, from their signatures and docstrings.
+"""Write the reference from signatures and docstrings: docs/ops.md of Tensor's methods and the functions, docs/modules.md of what is built on them.
 
-    python tools/make_docs.py            # writes the page
-    python tools/make_docs.py --print    # prints it
+    python tools/make_docs.py                    # writes the pages
+    python tools/make_docs.py --print [modules]  # prints one
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +17,16 @@ from typing import Any
 import minigrad
 from minigrad import Tensor
 
-PAGE = Path(__file__).parents[1] / "docs" / "ops.md"
+DOCS = Path(__file__).parents[1] / "docs"
 HEAD = """# Tensor and its functions
 
 Written by `python tools/make_docs.py` from the docstrings; do not edit. Where an argument is called `axis` it may be written `dim`, and `keepdim`
 `keepdims`. Operators: `+ - * / // % ** @ & | ^ ~ << >> == != < <= > >=`, reflected and in place. Numbers mean what they mean in PyTorch.
+Layers, optimizers and the rest are in [modules.md](modules.md).
+"""
+REST_HEAD = """# Modules, optimizers and the rest
+
+Written by `python tools/make_docs.py` from the docstrings; do not edit. Tensor and its functions are in [ops.md](ops.md).
 """
 MODULES = [
     ("minigrad", minigrad),
@@ -29,6 +35,7 @@ MODULES = [
     ("minigrad.func", minigrad.func),
     ("minigrad.ops", minigrad.ops),
 ]
+REST = ["nn", "nn.init", "optim", "optim.lr_scheduler", "models", "testing", "random", "interop", "errors"]
 
 
 def methods() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
@@ -72,7 +79,9 @@ def _default(value: Any) -> str:
     """A default as one writes it in a program."""
     if isinstance(value, minigrad.Generator):
         return "default_generator"
-    return value.__name__ if isinstance(value, type) else str(value) if hasattr(value, "itemsize") else repr(value)
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)
+    return str(value) if hasattr(value, "itemsize") else repr(value)
 
 
 def functions(module: ModuleType) -> list[tuple[str, Any]]:
@@ -94,13 +103,47 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def classes(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """The module's public classes: those that it lists, or makes itself."""
+    names = getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]
+    for name in names:
+        thing = getattr(module, name)
+        listed = hasattr(module, "__all__") or module.__file__ is None or Path(module.__file__).name == "__init__.py"
+        if inspect.isclass(thing) and thing.__module__.startswith("minigrad" if listed else module.__name__):
+            yield name, thing
+
+
+def class_entries(name: str, cls: Any) -> Iterator[str]:
+    """A class: how it is made and what it is; its public methods beneath."""
+    made = vars(cls).get("__init__")
+    text = (inspect.getdoc(cls) or "").replace("\n\n", "\n").replace("\n", "\n  ")
+    yield f"- **`{name}{_signature(made, ('self',)) if made else ''}`** {text}"
+    for key, member in vars(cls).items():
+        shown = not key.startswith("_") and key not in ("forward", "extra_repr") and _documented(member)
+        if shown and inspect.getdoc(getattr(member, "__func__", member)):
+            yield "  - " + entry(key, member).replace("\n", "\n  ")
+
+
+def rest_page() -> str:
+    parts = [REST_HEAD]
+    for name in REST:
+        module = importlib.import_module(f"minigrad.{name}")
+        lines = [line for key, cls in classes(module) for line in class_entries(key, cls)]
+        own = [(n, t) for n, t in functions(module) if hasattr(module, "__all__") or t.__module__.startswith(module.__name__)]
+        lines += [f"- {entry(n, t, ())}" for n, t in own]
+        parts.append(f"## minigrad.{name}\n\n{(inspect.getdoc(module) or '').splitlines()[0]}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--print", action="store_true", help="print the page instead of writing it")
-    if parser.parse_args().print:
-        print(page(), end="")
-    else:
-        PAGE.write_text(page())
+    parser.add_argument("--print", nargs="?", const="ops", choices=("ops", "modules"), help="print a page instead of writing them")
+    pages = {"ops": page, "modules": rest_page}
+    if asked := parser.parse_args().print:
+        print(pages[asked](), end="")
+        return
+    for name, made in pages.items():
+        (DOCS / f"{name}.md").write_text(made())
 
 
 if __name__ == "__main__":
