@@ -229,8 +229,8 @@ def main():
         done, runs, leftovers = kill_often(args.kills, args.seed, work) if args.kills else (0, 0, 0)
     lines = [
         f"{done} SIGKILLs at random moments of `minigrad train`, with dropout, over {runs} runs (seed {args.seed}): after each, every checkpoint",
-        "was whole, and each run ended with the weights, to the bit, of the one that was never killed. A third of the kills were aimed at the end of a",
-        f"run. {leftovers} temporaries were left; none was there when its run was over.",
+        "was whole, and each run ended with the weights, to the bit, of the one that was never killed. A third of the kills were aimed at",
+        f"the end of a run. {leftovers} temporaries were left; none was there when its run was over.",
         f"{faults} system calls made to fail ({', '.join(CALLS)}; every n-th of each): a good checkpoint was always there.",
         f"Full disks survived: {', '.join(tried)}.",
     ]
