@@ -147,7 +147,7 @@ def _pass_over_keys(
         faded = np.exp(top - shift)
         if (raised == np.inf).any():
             # As in `softmax`, +inf takes all, shared evenly, and what came before it counts for nothing.
-            np.copyto(s, np.where(s == np.inf, 0, -np.inf), where=raised == np.inf)
+            _share_evenly(s, raised == np.inf)
             shift = np.where(raised == np.inf, 0, shift)
             faded = np.where(raised == np.inf, top == np.inf, faded).astype(s.dtype)
         s -= shift
@@ -161,6 +161,11 @@ def _pass_over_keys(
             total += np.matmul(s, v[c:d])
         top = raised
     return total, top, summed
+
+
+def _share_evenly(s: Array, infinite: Array) -> None:
+    """Make the scores +inf of these rows 0 and the others -inf: their exponentials are what counts."""
+    np.copyto(s, np.where(s == np.inf, 0, -np.inf), where=infinite)
 
 
 @flash_attention.vjp
@@ -234,8 +239,12 @@ def _backward_head(
         delta = np.vecdot(g[a:b], o[a:b])[:, None]
         delta = delta if asked is None else np.where(asked, delta, 0)
         total = lse[a:b, None]
-        rows = (g[a:b], q[a:b] * q.dtype.type(plan.scale), np.where(total == -np.inf, 0, total), delta)
         low, high = plan.seen(a, b)
+        scaled = q[a:b] * q.dtype.type(plan.scale)
+        infinite = total == np.inf if (total == np.inf).any() else None
+        if infinite is not None:
+            total = np.where(infinite, np.log(_count_infinite(plan, scaled, k, mask, head, (a, b, low, high))), total)
+        rows = (g[a:b], scaled, np.where(total == -np.inf, 0, total), delta, infinite)
         for c in range(low, high, COLUMNS):
             d = min(c + COLUMNS, high)
             tiles = [x[: (b - a) * (d - c)].reshape(b - a, d - c) for x in buffers]
@@ -243,14 +252,28 @@ def _backward_head(
         out[0][a:b] *= q.dtype.type(plan.scale)
 
 
+def _count_infinite(plan: Plan, q: Array, k: Array, mask: Array | None, head: int, area: tuple[int, int, int, int]) -> Array:
+    """How many scores of each row are +inf, (rows, 1)."""
+    a, b, low, high = area
+    count = np.zeros((b - a, 1), q.dtype)
+    for c in range(low, high, COLUMNS):
+        d = min(c + COLUMNS, high)
+        s = np.empty((b - a, d - c), q.dtype)
+        plan.scores(q, k, mask, head, (a, b, c, d), s)
+        count += (s == np.inf).sum(axis=1, keepdims=True)
+    return count
+
+
 def _backward_tile(
-    plan: Plan, rows: tuple[Array, ...], k: Array, v: Array, mask: Array | None, head: int, tile: tuple[int, int, int, int],
+    plan: Plan, rows: tuple[Any, ...], k: Array, v: Array, mask: Array | None, head: int, tile: tuple[int, int, int, int],
     buffers: list[Array], out: tuple[Array, ...], asked: Array | None,
 ) -> None:  # fmt: skip
     """Add one tile's share to (gq, gk, gv). asked: None, or, when NaN or inf is about, the queries whose cotangent is not zero."""
-    (g, q, lse, delta), (p, ds), (gq, gk, gv) = rows, buffers, out
+    (g, q, lse, delta, infinite), (p, ds), (gq, gk, gv) = rows, buffers, out
     a, b, c, d = tile
     hidden = plan.scores(q, k, mask, head, tile, p)
+    if infinite is not None:
+        _share_evenly(p, infinite)
     p -= lse
     np.exp(p, out=p)
     np.matmul(g, v[c:d].T, out=ds)

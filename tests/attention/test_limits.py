@@ -90,3 +90,19 @@ def test_plain_and_flash_agree_on_scores_that_are_not_finite(value, S, dtype):
         one, two = (F.scaled_dot_product_attention(*map(Tensor, (q, k, v)), method=method, **kw).data for method in ("plain", "flash"))
         assert np.array_equal(np.isnan(one), np.isnan(two))
         np.testing.assert_allclose(one, two, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("S", [4, 600])
+def test_plain_and_flash_have_the_same_gradients_where_scores_overflow(S, causal):
+    rng = np.random.default_rng(1)
+    q, k, v = (rng.normal(size=(1, 2, n, 2)).astype(np.float32) for n in (4, S, S))
+    q, k[0, 0, [1, S - 2], 0] = np.abs(q) * 1e10, 1e30
+    found = []
+    for method in ("plain", "flash"):
+        operands = [Tensor(x, requires_grad=True) for x in (q, k, v)]
+        y = F.scaled_dot_product_attention(*operands, is_causal=causal, method=method)
+        (y * Tensor(np.arange(y.numel(), dtype=np.float32).reshape(y.shape))).sum().backward()
+        found.append([x.grad.data for x in operands[1:]])  # dq is a difference of numbers times 1e30: nothing but rounding
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5 * np.abs(one).max())
