@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array, DType, bool_, computing, is_float, name, promote
+from minigrad.dtypes import Array, DType, bool_, computing, float32, is_float, name, promote
 from minigrad.errors import ConfigError, DTypeError, MaskError, ShapeError
 from minigrad.functional.layers import dropout
 from minigrad.modes import MODE
@@ -22,6 +22,7 @@ Method = Literal["auto", "plain", "flash"]
 FLASH_BYTES = 32 << 20  # of probabilities, from which tiles are faster and spare memory
 
 _NAME = "scaled_dot_product_attention"
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
 def scaled_dot_product_attention(
@@ -43,7 +44,7 @@ def scaled_dot_product_attention(
     """
     _check_operands(q, k, v)
     _check_settings(dropout_p, is_causal, causal, scale, window, method, return_weights)
-    (T, S), given = (q.shape[-2], k.shape[-2]), (q.dtype, k.dtype, v.dtype)
+    (T, S), asked = (q.shape[-2], k.shape[-2]), q.dtype if q.dtype is k.dtype is v.dtype else promote(q.dtype, k.dtype, v.dtype)
     offset = S - T if causal == "lower_right" else 0
     edge = offset if is_causal else None
     factor = max(q.shape[-1], 1) ** -0.5 if scale is None else float(scale)
@@ -51,14 +52,13 @@ def scaled_dot_product_attention(
     bias = None if bias is None else _checked_bias(bias)
     batch = _common_batch(q, k, v, mask, bias, enable_gqa)
     slopes = None if alibi is None else _checked_slopes(alibi, batch)
-    mask = _with_bias(mask, bias, computing(promote(*given)))
+    mask = _with_bias(mask, bias, asked)
     # A window is a band that ends at the causal edge, or, without one, as far ahead as it begins behind.
     band = None if window is None else (offset, window) if is_causal else (offset + window - 1, 2 * window - 1)
     large = method == "auto" and not dropout_p and not return_weights and _is_large(q, S, mask, batch)
     tiled = method == "flash" or large
     if not tiled or (slopes is not None and not is_causal and (band or offset)):
-        dtype = computing(promote(*given))
-        mask, slopes = _with_bias(mask, _whole(T, S, offset, None if tiled else band, slopes, dtype), dtype), None
+        mask, slopes = _with_bias(mask, _whole(T, S, offset, None if tiled else band, slopes, computing(asked)), asked), None
     shape = (*batch, T, v.shape[-1])
     if enable_gqa and q.ndim > 2 and q.shape[-3] != k.shape[-3]:
         q, k, v, mask = _in_groups(q, k, v, mask)
@@ -66,14 +66,14 @@ def scaled_dot_product_attention(
     if tiled:
         edge, window = (edge, None) if band is None else band
         y = ops.flash_attention(*operands, scale=factor, offset=edge, window=window, slopes=slopes)[0]
-        return _as_asked(y, shape, given)
+        return _as_asked(y, shape, asked)
     y, weights = _with_weights(operands, factor, edge, dropout_p)
-    y = _as_asked(y, shape, given)
+    y = _as_asked(y, shape, asked)
     if not return_weights:
         return y
     if y.requires_grad:  # The op's own probabilities are there to be looked at; these carry gradients.
         weights = _weights((*operands[:2], *operands[3:]), factor, edge)
-    return y, _as_asked(weights, (*batch, T, S), given)
+    return y, _as_asked(weights, (*batch, T, S), asked)
 
 
 Tensor._attention = staticmethod(scaled_dot_product_attention)
@@ -133,7 +133,7 @@ def _check_operands(q: Tensor, k: Tensor, v: Tensor) -> None:
     for letter, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
             raise DTypeError(_NAME, f"{letter} is a {type(x).__name__}", got=type(x), wanted="Tensor", hint=f"Tensor({letter})")
-        if not is_float(x.dtype):
+        if x.dtype is not float32 and not is_float(x.dtype):
             raise DTypeError(_NAME, f"{letter} is of {name(x.dtype)}", got=x.dtype, wanted="a float dtype", hint=f"{letter}.float()")
     if min(q.ndim, k.ndim, v.ndim) < 2 or k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
         raise ShapeError(_NAME, f"q {q.shape}, k {k.shape}, v {v.shape} do not fit together",
@@ -143,16 +143,16 @@ def _check_operands(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _check_settings(dropout_p: Any, is_causal: Any, causal: Any, scale: Any, window: Any, method: Any, weights: bool) -> None:
     if causal not in ("upper_left", "lower_right"):
         raise ConfigError(_NAME, f"causal={causal!r}", got=causal, wanted=("upper_left", "lower_right"))
-    if not isinstance(is_causal, bool | np.bool_):
+    if is_causal is not True and is_causal is not False and not isinstance(is_causal, np.bool_):
         raise ConfigError(_NAME, f"is_causal={is_causal!r}", got=is_causal, wanted="True or False", hint='is_causal=True, causal="lower_right"')
     if method not in ("auto", "plain", "flash"):
         raise ConfigError(_NAME, f"method={method!r}", got=method, wanted=("auto", "plain", "flash"))
     if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
         raise ConfigError(_NAME, f"window={window!r}", got=window, wanted="an integer >= 1", hint="window=1 sees its own place only")
-    for what, value in (("scale", 1.0 if scale is None else scale), ("dropout_p", dropout_p)):
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    for what, value in (("scale", scale), ("dropout_p", dropout_p)):
+        if value is not None and type(value) is not float and (isinstance(value, bool) or not isinstance(value, _NUMBERS)):
             raise ConfigError(_NAME, f"{what}={value!r}", got=value, wanted="a number")
-    if not 0 <= dropout_p <= 1:
+    if dropout_p is None or not 0 <= dropout_p <= 1:
         raise ConfigError(_NAME, f"dropout_p={dropout_p}", got=dropout_p, wanted="0 <= dropout_p <= 1")
     if method == "flash" and (dropout_p or weights):
         raise ConfigError(_NAME, "tiles keep no weights to drop or to return", got=(dropout_p, weights), wanted=(0.0, False), hint='method="plain"')
@@ -160,6 +160,8 @@ def _check_settings(dropout_p: Any, is_causal: Any, causal: Any, scale: Any, win
 
 def _common_batch(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, gqa: bool) -> tuple[int, ...]:
     """The leading axes that all broadcast to, heads the last of them; with groups, k and v have a part of the heads."""
+    if mask is None and bias is None and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+        return q.shape[:-2]
     (T, S), heads = (q.shape[-2], k.shape[-2]), q.shape[-3] if q.ndim > 2 else 1
     for what, x in (("mask", mask), ("bias", bias)):
         if x is not None and x.ndim and (x.shape[-1] not in (1, S) or (x.ndim > 1 and x.shape[-2] not in (1, T))):
@@ -178,7 +180,7 @@ def _common_batch(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Te
                          if grouped else "") from None  # fmt: skip
     for what, x in (("mask", mask), ("bias", bias)):
         try:
-            common = np.broadcast_shapes(common, () if x is None else x.shape[:-2])
+            common = common if x is None else np.broadcast_shapes(common, x.shape[:-2])
         except ValueError:
             assert x is not None
             raise MaskError(_NAME, f"{what} {x.shape} does not broadcast to {(*common, T, S)}", got=x.shape, wanted=(*common, T, S)) from None
@@ -223,10 +225,9 @@ def _weights(operands: tuple[Tensor, ...], scale: float, offset: int | None) -> 
     return weights
 
 
-def _as_asked(y: Tensor, shape: tuple[int, ...], given: tuple[DType, ...]) -> Tensor:
+def _as_asked(y: Tensor, shape: tuple[int, ...], dtype: DType) -> Tensor:
     """y in its shape, heads in one axis again, and in the dtype of q, k and v, which no mask changes."""
     y = y if y.shape == shape else y.reshape(shape)
-    dtype = promote(*given)
     return y if y.dtype == dtype else y.cast(dtype)
 
 
@@ -244,8 +245,11 @@ def _whole(
     return None if bias is None else Tensor._wrap(bias)
 
 
-def _with_bias(mask: Tensor | None, bias: Tensor | None, dtype: DType) -> Tensor | None:
-    """A mask, bool or float, and a float bias as one mask; what is float is of the dtype that the scores have."""
+def _with_bias(mask: Tensor | None, bias: Tensor | None, asked: DType) -> Tensor | None:
+    """A mask, bool or float, and a float bias as one mask; what is float is of the dtype that scores of `asked` are computed in."""
+    if mask is None and bias is None:
+        return None
+    dtype = computing(asked)
     mask, bias = (x if x is None or x.dtype in (bool_, dtype) else x.cast(dtype) for x in (mask, bias))
     if bias is None or mask is None:
         return mask if bias is None else bias

@@ -23,6 +23,8 @@ from minigrad.nn.rotary import Layout, RotaryEmbedding
 from minigrad.ops.masks import CausalMaskCache as CausalMaskCache, causal_masks
 from minigrad.tensor import Tensor
 
+_CACHES = (KVCache, StaticCache)
+
 
 class MultiHeadAttention(Module):
     """Attention with n_head heads of width D = n_embd / n_head.
@@ -88,7 +90,7 @@ class MultiHeadAttention(Module):
         if cache is not None and not causal:
             raise CacheError("MultiHeadAttention", "a cache is for causal attention: earlier positions would have to see later ones",
                              got="causal=False or a context", wanted="causal=True")  # fmt: skip
-        if not isinstance(cache, KVCache | StaticCache | None):
+        if cache is not None and not isinstance(cache, _CACHES):
             raise CacheError("MultiHeadAttention", f"cache={cache!r} is no KVCache", got=type(cache), wanted="KVCache",
                              hint="layer.make_cache(); one per layer and conversation")  # fmt: skip
         q, k, v = self._heads(x) if context is None else self._heads_across(x, context)
