@@ -73,7 +73,8 @@ def weights_of(shape: str, folder: Path, vocabulary: int = VOCABULARY) -> Path:
     for i in range(L):
         layers = {"attn.in_proj_": (3 * C, C), "attn.out_proj.": (C, C), "mlp.c_fc.": (4 * C, C), "mlp.c_proj.": (C, 4 * C)}
         for name, (rows, columns) in layers.items():
-            arrays[f"h.{i}.{name}weight"], arrays[f"h.{i}.{name}bias"] = normal(rows, columns), np.zeros(rows, np.float32)
+            scale = 0.02 / (2 * L) ** 0.5 if "c_proj" in name or "out_proj" in name else 0.02  # as GPT-2 starts
+            arrays[f"h.{i}.{name}weight"], arrays[f"h.{i}.{name}bias"] = normal(rows, columns, scale=scale), np.zeros(rows, np.float32)
         for name in ("ln_1", "ln_2"):
             arrays[f"h.{i}.{name}.weight"], arrays[f"h.{i}.{name}.bias"] = np.ones(C, np.float32), np.zeros(C, np.float32)
     tokens = rng.integers(0, vocabulary, (BATCHES, B, T + 1))

@@ -2,9 +2,10 @@
 
     python tools/bench_text.py --text FILE [--steps 2000] [--write]
 
-The setting is nanoGPT's for a CPU: 4 layers, 4 heads, 128 wide, context 64, batch 12, 2000 steps, no dropout; AdamW, the learning rate rising for
-100 steps to 1e-3 and falling along a cosine to 1e-4. Both start from the same weights and see the same batches. The validation loss is over all of
-the last tenth of the text. Time is the training steps' alone; each contender runs in a process of its own, one after the other.
+The setting is nanoGPT's for a CPU: 4 layers, 4 heads, 128 wide, context 64, batch 12, 2000 steps, no dropout. AdamW's learning rate rises for 100
+steps to 3e-3 and falls along a cosine to a tenth of that, as in `minigrad train`. Both start from the same weights and see the same batches. The
+validation loss is over all of the last tenth of the text. Time is the training steps' alone; each contender runs in a process of its own, one after
+the other.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ B, T, LAYERS, HEADS, WIDTH = 12, 64, 4, 4, 128
 NAMES = ("minigrad C", "PyTorch eager")
 
 
-def learning_rate(step: int, steps: int, top: float = 1e-3, low: float = 1e-4, warmup: int = 100) -> float:
+def learning_rate(step: int, steps: int, top: float = 3e-3, low: float = 3e-4, warmup: int = 100) -> float:
     """Up along a line, down along half a cosine."""
     if step < warmup:
         return top * (step + 1) / (warmup + 1)

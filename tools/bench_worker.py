@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-LR, DECAY, BETAS, EPS = 1e-3, 0.1, (0.9, 0.95), 1e-8
+LR, DECAY, BETAS, EPS = 1e-3, 0.1, (0.9, 0.99), 1e-8
 Sizes = tuple[int, int, int, int, int]  # B, T, layers, heads, width
 
 
