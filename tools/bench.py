@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -139,7 +140,7 @@ def machine(threads: int) -> str:
     from minigrad.compiler import environment
 
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())  # noqa: SIM115
-    facts = "\n".join(f"{key}: {value}  " for key, value in environment().items())
+    facts = "\n".join(f"{key}: {re.sub(r'/[^ )]*/', '', value)}  " for key, value in environment().items() if key != "cache")
     load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
     return f"{model}, {threads} threads; Python {platform.python_version()}, numpy {np.__version__}  \n{facts}\nload average at the start: {load}\n"
 
