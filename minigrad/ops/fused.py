@@ -54,8 +54,13 @@ def _(g, y, _x, *, axis=-1):
 @quiet
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
     """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf."""
-    total = logsumexp(x, axis=axis, keepdim=True)
-    return np.where(x == total, 0, x - total) if np.isposinf(total).any() else np.where(x == -np.inf, x, x - total)
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    if np.isposinf(top).any():
+        total = logsumexp(x, axis=axis, keepdim=True)
+        return np.where(x == total, 0, x - total)
+    y = x - np.where(np.isneginf(top), 0, top)  # first the maximum, then the logarithm: their sum would lose its last digits, or all
+    y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
+    return np.where(x == -np.inf, x, y)
 
 
 @log_softmax.vjp
@@ -217,6 +222,12 @@ def gelu_tanh_grad(g: Array, x: Array, t: Array) -> Array:
     return y.reshape(x.shape)
 
 
+def _is_far(total: Array) -> bool:
+    """Are there rows whose logsumexp is finite and so large that it has few digits for the logarithm in it?"""
+    size = np.abs(total)
+    return bool(((size > 256) & (size < np.inf)).any())
+
+
 @primitive(kind="reduce", outputs=2)
 @quiet
 def cross_entropy(logits: Array, target: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0) -> tuple[Array, Array]:
@@ -231,9 +242,13 @@ def cross_entropy(logits: Array, target: Array, *, ignore_index: int = -100, lab
     safe = np.where(ignored, 0, target)
     check_range(safe, V, "cross_entropy", "target")
     total = logsumexp(logits, axis=-1)
-    loss = total - logits[np.arange(N), safe]
+    if _is_far(total):  # the logarithm's digits are lost beside the maximum
+        logits, rest = log_softmax.forward(logits, axis=-1), np.zeros_like(total)
+    else:
+        rest = total
+    loss = rest - logits[np.arange(N), safe]
     if label_smoothing:
-        loss = (1 - label_smoothing) * loss + label_smoothing * (total - np.add.reduce(logits, axis=-1) / logits.dtype.type(V))
+        loss = (1 - label_smoothing) * loss + label_smoothing * (rest - np.add.reduce(logits, axis=-1) / logits.dtype.type(V))
     loss[ignored] = 0
     return loss, total
 
@@ -262,6 +277,8 @@ def cross_entropy_grad(
     N, V = logits.shape
     y = logits - total[:, None]
     np.exp(y, out=y)
+    if _is_far(total):
+        y /= row_sums(y)  # what rounding took from log(sum) is a factor of the whole row
     if label_smoothing:
         y -= label_smoothing / V
     kept = np.flatnonzero(target != ignore_index)

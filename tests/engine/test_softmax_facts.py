@@ -97,3 +97,14 @@ def test_rows_whose_target_is_ignored_have_no_loss_and_no_gradient() -> None:
     loss = ops.cross_entropy(Tensor(x), target)[0].numpy()
     g = gradient(lambda t: ops.cross_entropy(t, target)[0].sum(), x)
     assert loss[1] == 0 and np.array_equal(g[1], np.zeros(4)) and np.isfinite(loss).all() and np.isfinite(g).all()
+
+
+@pytest.mark.parametrize("level", [0, 1e4, -1e4, 1e8, -1e8, 1e30])
+def test_equal_logits_of_any_size_have_the_loss_and_the_gradient_of_zeros(level: float) -> None:
+    x, target = np.full((2, 32), level, np.float32), np.array([1, 2])
+    assert ops.cross_entropy(Tensor(x), target)[0].numpy() == pytest.approx(np.log(32), rel=1e-6)
+    assert ops.cross_entropy(Tensor(x), target, label_smoothing=0.5)[0].numpy() == pytest.approx(np.log(32), rel=1e-6)
+    assert ops.log_softmax(Tensor(x), axis=-1).numpy() == pytest.approx(-np.log(32), rel=1e-6)
+    wanted = np.full((2, 32), 1 / 32)
+    wanted[[0, 1], target] -= 1
+    assert gradient(lambda t: ops.cross_entropy(t, target)[0].sum(), x) == pytest.approx(wanted, rel=1e-5)

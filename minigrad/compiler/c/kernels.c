@@ -288,7 +288,7 @@ BODY cross_entropy_rows(const float *RESTRICT logits, const void *target, int wi
         SUM(sum, i, V, exp_f(a[i] - top));
         total[r] = logf(sum) + top;
         if (smoothing != 0) SUM(all, i, V, a[i]);
-        loss[r] = t == ignore ? 0 : (1 - smoothing) * (total[r] - a[t]) + (smoothing != 0 ? smoothing * (total[r] - all / V) : 0);
+        loss[r] = t == ignore ? 0 : (1 - smoothing) * (logf(sum) - (a[t] - top)) + (smoothing != 0 ? smoothing * (logf(sum) - (all / V - top)) : 0);
     }
 }
 
@@ -300,7 +300,11 @@ BODY cross_entropy_grad_rows(const float *g, int64_t step, const float *RESTRICT
         int64_t t = index_at(target, r, wide);
         if (t == ignore) { memset(out, 0, V * sizeof(float)); continue; }
         if (t < 0 || t >= V) { atomic_store(&status, 1); return; }
-        for (int64_t i = 0; i < V; i++) out[i] = (exp_f(a[i] - total[r]) - smoothing / V) * w;
+        float whole = 1;
+        if (fabsf(total[r]) > 256 && !isinf(total[r])) {  /* log(sum) has lost digits beside the maximum: a factor of the whole row */
+            SUM(whole, i, V, exp_f(a[i] - total[r]));
+        }
+        for (int64_t i = 0; i < V; i++) out[i] = (exp_f(a[i] - total[r]) / whole - smoothing / V) * w;
         out[t] -= (1 - smoothing) * w;
     }
 }
