@@ -187,3 +187,10 @@ def test_the_file_commands_are_there(home):
     assert run(home, "diff", model, "model.safetensors").stdout.startswith("no difference")
     done = run(home, "inspect", "whole/model.pt")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_a_resumed_run_has_no_other_folder(home):
+    for more in (("--out", "elsewhere"), ("--overwrite",)):
+        done = run(home, "train", "--resume", "whole", *more)
+        assert done.returncode == 2 and "goes on in its own folder" in done.stderr and done.stderr.count("\n") == 1
+    assert not (home / "elsewhere").exists()

@@ -97,6 +97,8 @@ def _grid(varied: dict[str, Any]) -> list[dict[str, Any]]:
     for name, values in varied.items():
         if not isinstance(values, list) or not values:
             raise _wrong(f"[sweep] {name} = {values!r}", hint=f"a list of values: {name} = [1, 2]; ranges are for search = \"random\"")
+        if len({repr(value) for value in values}) < len(values):
+            raise _wrong(f"[sweep] {name} = {values!r} has a value twice", hint="two runs in one folder would be in each other's way")
     return [dict(zip(varied, point, strict=True)) for point in itertools.product(*varied.values())]
 
 

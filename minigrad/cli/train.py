@@ -118,6 +118,8 @@ def run(options: argparse.Namespace) -> int:
             text = _text(options)
             session = Session(folder, checkpoints, options, text, build_tokenizer(options, text), replaced)
             return _run(session, None, [])
+    if options.out is not None or options.overwrite:
+        raise ConfigError("train", "--resume goes on in its own folder", got=options.out, hint="leave --out and --overwrite away, or copy the folder")
     if not Path(options.resume, CHECKPOINTS).is_dir():
         raise ConfigError("train", f"{options.resume} is not the folder of a run", got=options.resume,
                           hint="start one: minigrad train --out DIR")  # fmt: skip
