@@ -15,7 +15,7 @@ from minigrad.ops.calculus import exp, rsqrt, tanh
 from minigrad.ops.elementwise import equal, quiet, where
 from minigrad.ops.index import check_range
 from minigrad.ops.movement import matrix_shape, reshape
-from minigrad.ops.reduce import _sum_rows, logsumexp, mean, sum as sum_
+from minigrad.ops.reduce import _sum_rows, mean, sum as sum_, without_top
 from minigrad.primitive import primitive
 
 
@@ -54,12 +54,10 @@ def _(g, y, _x, *, axis=-1):
 @quiet
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
     """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf."""
-    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
-    if np.isposinf(top).any():
-        total = logsumexp(x, axis=axis, keepdim=True)
-        return np.where(x == total, 0, x - total)
-    y = x - np.where(np.isneginf(top), 0, top)  # first the maximum, then the logarithm: their sum would lose its last digits, or all
-    y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
+    y, log_sum, top = without_top(x, axis)
+    if np.isposinf(log_sum).any():
+        return np.where(x == log_sum + top, 0, x - (log_sum + top))
+    y -= log_sum
     return np.where(x == -np.inf, x, y)
 
 
@@ -241,16 +239,12 @@ def cross_entropy(logits: Array, target: Array, *, ignore_index: int = -100, lab
     ignored = target == ignore_index
     safe = np.where(ignored, 0, target)
     check_range(safe, V, "cross_entropy", "target")
-    total = logsumexp(logits, axis=-1)
-    if _is_far(total):  # the logarithm's digits are lost beside the maximum
-        logits, rest = log_softmax.forward(logits, axis=-1), np.zeros_like(total)
-    else:
-        rest = total
-    loss = rest - logits[np.arange(N), safe]
+    y, log_sum, top = without_top(logits, -1)
+    loss = log_sum[:, 0] - y[np.arange(N), safe]
     if label_smoothing:
-        loss = (1 - label_smoothing) * loss + label_smoothing * (rest - np.add.reduce(logits, axis=-1) / logits.dtype.type(V))
+        loss = (1 - label_smoothing) * loss + label_smoothing * (log_sum[:, 0] - np.add.reduce(y, axis=-1) / y.dtype.type(V))
     loss[ignored] = 0
-    return loss, total
+    return loss, (log_sum + top)[:, 0]
 
 
 @cross_entropy.vjp

@@ -145,10 +145,18 @@ def tie_shares(x: Array, y: Array, *, axis: Axis) -> Array:
 def logsumexp(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
     """log(sum(exp(x))) along `axis`, without overflow: the maximum is taken out first. -inf for an empty or all -inf axis."""
     gone = axes(axis, x.ndim, "logsumexp")
-    top = np.max(x, axis=gone, keepdims=True, initial=-np.inf)
-    top = np.where(np.isfinite(top), top, 0)
-    y = np.log(np.add.reduce(np.exp(x - top), axis=gone, keepdims=True)) + top
+    _, log_sum, top = without_top(x, gone)
+    y = log_sum + top
     return y if keepdim else np.squeeze(y, axis=gone)
+
+
+def without_top(x: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """x with its maximum taken out, log(sum(exp)) of that, and the maximum, 0 where it is not finite. The last two add up to logsumexp, but for the
+    digits that the logarithm loses beside a large maximum."""
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0)
+    y = x - top
+    return y, np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True)), top
 
 
 @logsumexp.vjp
