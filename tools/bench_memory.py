@@ -14,9 +14,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from bench_worker import training_step
 from pages import PERFORMANCE, machine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,9 +40,10 @@ def settle() -> None:
 
 def work(kind: str, shape: str) -> None:
     """Print the megabytes of one contender."""
-    from minigrad import Tensor, jit
+    import minigrad.compiler  # noqa: F401 (it is there before the measurement begins)
+    from minigrad import Tensor
     from minigrad.models import GPT, GPTConfig
-    from minigrad.optim import AdamW, clip_grad_norm_
+    from minigrad.optim import AdamW
 
     B, T, L, H, C = map(int, shape.split(","))
     np.ones((512, 512), np.float32) @ np.ones((512, 512), np.float32)  # BLAS takes its buffers
@@ -50,18 +51,7 @@ def work(kind: str, shape: str) -> None:
     settle()
     before = resident(peak=False)
     model = GPT(GPTConfig(VOCABULARY, T, L, H, C))
-    params = list(model.parameters())
-    optimizer = AdamW(params, lr=1e-3)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = model.loss(x, y)
-        loss.backward()
-        clip_grad_norm_(params, 1.0)
-        optimizer.step()
-        return loss
-
-    run = step if kind == "eager" else jit(step, backend=kind)
+    run = training_step(model, AdamW(model.parameters(), lr=1e-3), None if kind == "eager" else kind)
     x, y = Tensor(tokens[:, :-1]), Tensor(tokens[:, 1:])
     for _ in range(4):
         float(run(x, y))

@@ -26,29 +26,38 @@ class Contender(NamedTuple):
 
 
 
+def training_step(model: Any, optimizer: Any, backend: str | None) -> Callable[[Any, Any], Any]:
+    """step(x, y) of minigrad: loss, gradients, clipping and update; eager (None) or by one of jit's back ends."""
+    from minigrad import jit
+    from minigrad.optim import clip_grad_norm_
+
+    params = list(model.parameters())
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = model.loss(x, y)
+        loss.backward()
+        clip_grad_norm_(params, 1.0)
+        optimizer.step()
+        return loss
+
+    return step if backend is None else jit(step, backend=backend)
+
+
 def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender]:
     """minigrad, eager (None) or by one of jit's back ends."""
 
     def make(arrays: dict[str, Any], sizes: Sizes) -> Contender:
-        from minigrad import Tensor, jit, no_grad
+        from minigrad import Tensor, no_grad
         from minigrad.models.gpt import GPT, GPTConfig
-        from minigrad.optim import AdamW, clip_grad_norm_
+        from minigrad.optim import AdamW
 
         _, T, L, H, C = sizes
         model = GPT(GPTConfig(vocab_size=len(arrays["wte.weight"]), block_size=T, n_layer=L, n_head=H, n_embd=C))
         model.load_state_dict({k: Tensor(v) for k, v in arrays.items()})
-        params = list(model.parameters())
-        optimizer = AdamW(params, lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
+        optimizer = AdamW(model.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
 
-        def step(x: Any, y: Any) -> Any:
-            optimizer.zero_grad()
-            loss = model.loss(x, y)
-            loss.backward()
-            clip_grad_norm_(params, 1.0)
-            optimizer.step()
-            return loss
-
-        run = step if backend is None else jit(step, backend=backend)
+        run = training_step(model, optimizer, backend)
 
         def trained(x: Any, y: Any, lr: float = LR) -> float:
             optimizer.lr = lr
