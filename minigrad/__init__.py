@@ -149,9 +149,9 @@ def __getattr__(name: str) -> typing.Any:
 
         return jit
     if name == "testing":
-        from minigrad import testing
+        import minigrad.testing  # not `from minigrad import`, which would ask this function again
 
-        return testing
+        return minigrad.testing
     if name in ("load", "save"):
         from minigrad import files
 

@@ -106,3 +106,11 @@ def test_importing_minigrad_brings_in_numpy_and_msgpack_and_no_other_package() -
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {"minigrad", "msgpack", "numpy"}
+
+
+@pytest.mark.parametrize("name", ["testing", "jit", "load", "save", "bool", "exp"])
+def test_what_is_imported_when_asked_for_is_there_in_a_fresh_process(name: str) -> None:
+    """Elsewhere in the tests somebody else may have imported it before."""
+    for program in (f"import minigrad; minigrad.{name}", f"from minigrad import {name}"):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
