@@ -10,7 +10,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.dtypes import Array, as_dtype, cast, float16, float32, float64, is_half
 from minigrad.errors import ConfigError, DTypeError, ShapeError
-from minigrad.random import Generator, default_generator
+from minigrad.random import Generator, default_generator, manual_seed
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.movement import Sizes, flat
 from minigrad.tensor.spelling import told
@@ -110,7 +110,7 @@ class Creation(Frame):
     @staticmethod
     def manual_seed(seed: int) -> Generator:
         """Seed the library's default generator, as `minigrad.manual_seed` does."""
-        return default_generator.manual_seed(seed)
+        return manual_seed(seed)
 
     @classmethod
     def uniform(

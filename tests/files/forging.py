@@ -1,13 +1,16 @@
-"""Building MGRD files by hand, right or wrong in one chosen place, with everything else repaired around it.
+"""Building MGRD files by hand, right or wrong in one chosen place, with everything else repaired around it; and npz archives of any members.
 
 A second implementation of the layout: it uses nothing of the library, so the two must agree.
 """
 
 import hashlib
+import io
 import struct
+import zipfile
 import zlib
 
 import msgpack
+import numpy as np
 
 MAGIC = b"\x89MGRD\r\n\x1a"
 
@@ -71,3 +74,18 @@ def forge(head=None, payloads=PAYLOADS, **wrong):
 def reseal(content):
     """The same bytes with a right SHA-256."""
     return content[:-42] + trailer(content[:-42])
+
+
+def npz(members, compression=zipfile.ZIP_STORED, comment=b""):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        archive.comment = comment
+        for name, data in members:
+            archive.writestr(zipfile.ZipInfo(name), data, compress_type=compression)
+    return content.getvalue()
+
+
+def npy(array):
+    content = io.BytesIO()
+    np.lib.format.write_array(content, array)
+    return content.getvalue()

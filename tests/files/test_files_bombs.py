@@ -1,7 +1,6 @@
 """Small files that would cost much time or memory, if the readers let them."""
 
 import contextlib
-import io
 import time
 import tracemalloc
 import zipfile
@@ -9,7 +8,7 @@ import zipfile
 import msgpack
 import numpy as np
 import pytest
-from forging import entry, forge, header
+from forging import entry, forge, header, npy, npz
 
 from minigrad.errors import FormatError
 from minigrad.files import load, load_checkpoint, peek
@@ -70,21 +69,6 @@ def test_an_error_line_is_short_however_long_the_field(change, tmp_path):
     with pytest.raises(FormatError) as caught:
         load(path)
     assert len(caught.value.problem) < 400 + len(str(path))
-
-
-def npz(members, compression=zipfile.ZIP_STORED, comment=b""):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as archive:
-        archive.comment = comment
-        for name, data in members:
-            archive.writestr(zipfile.ZipInfo(name), data, compress_type=compression)
-    return content.getvalue()
-
-
-def npy(array):
-    content = io.BytesIO()
-    np.lib.format.write_array(content, array)
-    return content.getvalue()
 
 
 NPZ_BOMBS = [

@@ -1,14 +1,13 @@
 """Safetensors and npz, held against the libraries that made them; conversion; and what is refused."""
 
 import contextlib
-import io
 import json
 import struct
-import zipfile
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from forging import npy, npz
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -182,20 +181,6 @@ def test_npz_is_read_like_numpy_reads_it_and_numpy_reads_ours(tmp_path_factory, 
     save_npz(path, content)
     with np.load(path) as theirs:
         assert sorted(theirs) == sorted(content) and all(same(theirs[n], content[n]) for n in content)
-
-
-def npz(members):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, data in members:
-            archive.writestr(zipfile.ZipInfo(name), data)
-    return content.getvalue()
-
-
-def npy(array):
-    content = io.BytesIO()
-    np.lib.format.write_array(content, array)
-    return content.getvalue()
 
 
 def npy_header(text):
