@@ -18,6 +18,7 @@ import pytest
 
 import minigrad
 from minigrad.files import peek
+from tests.processes import command
 
 ROOT = Path(__file__).parents[1]
 TEXT = "It was the best of times, it was the worst of times.\n" * 40
@@ -26,10 +27,6 @@ TRAIN = [
     "--batch-size", "4", "--eval-interval", "10",
 ]  # fmt: skip
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100", "TERM": "xterm"}
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]
 
 
 def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from minigrad.files import load, load_checkpoint, save_checkpoint
+from tests.processes import command
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
@@ -19,10 +19,6 @@ TRAIN = [
     "--text", "text.txt", "--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4", "--dropout", "0.2",
     "--sample", "0", "--eval-interval", "30", "--save-interval", "7", "--seed", "3",
 ]  # fmt: skip
-
-
-def command(*arguments):
-    return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]
 
 
 def run(folder, *arguments):

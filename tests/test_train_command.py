@@ -13,6 +13,7 @@ import pytest
 
 from minigrad.cli import main
 from minigrad.files import load, load_checkpoint, peek
+from tests.processes import command
 
 ROOT = Path(__file__).parents[1]
 TEXT = "It was the best of times, it was the worst of times, naïve as we were.\n" * 40
@@ -21,10 +22,6 @@ SMALL = [
     "--eval-interval", "10", "--sample", "0", "--dropout", "0.2", "--seed", "5",
 ]  # fmt: skip
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

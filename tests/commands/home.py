@@ -2,17 +2,14 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.processes import command
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TERM": "dumb"}
 ENVIRONMENT |= {"OPENBLAS_NUM_THREADS": "1", "MINIGRAD_THREADS": "1"}  # as a sweep has it: the last bits of a run depend on its threads
 TEXT = "you: hi\nbot: hello\nyou: how are you\nbot: well\nyou: bye\nbot: see you soon\n\n"
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]
 
 
 def run(*arguments: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
