@@ -164,6 +164,8 @@ def _(g, y, x, *, axis=None, keepdim=False):
     # exp(x - y) is the softmax; where y is infinite x - y may be NaN, and the limit of the softmax is 1 at x = y, 0 elsewhere.
     top = spread(y, axis, x.shape)
     weights = exp(where(logical_and(equal(x, top), isinf(top)), 0, x - top))
+    # Beside a large maximum y has lost digits of the logarithm: a factor of all the weights, which add up to 1.
+    weights = weights / where(isinf(top), 1, spread(sum(weights, axis=axis), axis, x.shape))
     return (guard_mul(spread(g, axis, x.shape), where(equal(top, -np.inf), 0, weights)),)
 
 

@@ -108,3 +108,4 @@ def test_equal_logits_of_any_size_have_the_loss_and_the_gradient_of_zeros(level:
     wanted = np.full((2, 32), 1 / 32)
     wanted[[0, 1], target] -= 1
     assert gradient(lambda t: ops.cross_entropy(t, target)[0].sum(), x) == pytest.approx(wanted, rel=1e-5)
+    assert gradient(lambda t: ops.logsumexp(t, axis=1).sum(), x) == pytest.approx(np.full((2, 32), 1 / 32), rel=1e-5)
