@@ -60,12 +60,22 @@ class _Sizes:
         return layout.stand_in[i].shape[:-2] == self.batch
 
 
-@lowers("attention")
+def _whole(layout: Layout, kept: int | None, shape: tuple[int, ...]) -> bool:
+    """True unless dropout's bools do not lie as the probabilities do."""
+    return kept is None or (layout.contiguous(kept) and layout.stand_in[kept].shape == shape and layout.stand_in[kept].dtype == np.bool_)
+
+
+def _dropping(k: Builder, kept: int | None, line: Line) -> str:
+    """The arguments `kept, factor` of an attention kernel."""
+    return "NULL, 1" if kept is None else f"{k.use(kept, 'kept', share=True)}, {literal(line.params['factor'])}"
+
+
+@lowers("attention", "dropped_attention")
 def _attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    q, key, v = (index(x) for x in line.operands[:3])
+    q, key, v, *more = (x.index for x in line.operands if isinstance(x, Ref))
+    kept = more.pop(0) if line.op.name == "dropped_attention" else None
+    mask = more[0] if more else None
     o, p = line.outputs
-    masks = [x.index for x in line.operands[3:] if isinstance(x, Ref)]
-    mask = masks[0] if masks else None
     assert o is not None
     strides, masked = [_pairs(layout, i) for i in (q, key, v, o)], _mask(layout, mask)
     shape = (*layout.stand_in[o].shape[:-1], layout.stand_in[key].shape[-2])
@@ -73,42 +83,49 @@ def _attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
         sizes = _Sizes(layout, line, shape, q, key, v)
     except ValueError:
         return None
-    if None in strides or masked is None or (p is not None and not plain(layout, p)):
+    if None in strides or masked is None or (p is not None and not plain(layout, p)) or not _whole(layout, kept, shape):
         return None
     k = Builder(layout, line, number)
     for i, name in ((q, "q"), (key, "k"), (v, "v")):
         k.use(i, name, share=sizes.shares(layout, i))
     seen = "NULL" if mask is None else k.use(mask, "mask")
+    dropping = _dropping(k, kept, line)
     k.use(o, "o", share=True, write=True)
     k.use(layout.scratch((sizes.pairs, sizes.T * sizes.S)) if p is None else p, "p", share=True, write=True)
     sq, sk, sv, so = strides
-    body = f"attention_pairs(q, {sq}, k, {sk}, v, {sv}, {masked[0]}, {seen}, {masked[1]}, o, {so}, p, {sizes.text}, lo, hi);"
-    return [k.kernel("attention", body, sizes.pairs, 2 * sizes.flops + 20 * sizes.pairs * sizes.T * sizes.S)]
+    body = (f"static _Thread_local float dropped[{1 if kept is None else f'TILE * {sizes.S}'}];\n    attention_pairs(q, {sq}, k, {sk}, v, {sv}, "
+            f"{masked[0]}, {seen}, {masked[1]}, {dropping}, dropped, o, {so}, p, {sizes.text}, lo, hi);")  # fmt: skip
+    return [k.kernel(line.op.name, body, sizes.pairs, 2 * sizes.flops + 20 * sizes.pairs * sizes.T * sizes.S)]
 
 
-@lowers("attention_grad")
+@lowers("attention_grad", "dropped_attention_grad")
 def _attention_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     """What the mask hides has probability 0, so backward does not need it; its own gradient goes through numpy."""
-    g, q, key, v, p = (index(x) for x in line.operands[:5])
+    g, q, key, v, *more = (x.index for x in line.operands if isinstance(x, Ref))
+    kept = more.pop(0) if line.op.name == "dropped_attention_grad" else None
+    p = more[0]
     gq, gk, gv, gm = line.outputs
     assert gq is not None and gk is not None and gv is not None
     strides = [_pairs(layout, i) for i in (g, q, key, v, gq, gk, gv)]
+    shape = layout.stand_in[p].shape
     try:
-        sizes = _Sizes(layout, line, layout.stand_in[p].shape, q, key, v)
+        sizes = _Sizes(layout, line, shape, q, key, v)
     except ValueError:
         return None
-    if gm is not None or None in strides or not plain(layout, p) or layout.stand_in[g].shape[:-2] != sizes.batch:
+    if gm is not None or None in strides or not plain(layout, p) or layout.stand_in[g].shape[:-2] != sizes.batch or not _whole(layout, kept, shape):
         return None
     k = Builder(layout, line, number)
     for i, name in ((g, "g"), (q, "q"), (key, "k"), (v, "v"), (p, "p")):
         k.use(i, name, share=sizes.shares(layout, i))
+    dropping = _dropping(k, kept, line)
     for i, name in ((gq, "gq"), (gk, "gk"), (gv, "gv")):
         k.use(i, name, share=True, write=True)
     sg, sq, sk, sv, tq, tk, tv = strides
     strided = ", ".join(f"{name}, {s}" for name, s in (("g", sg), ("q", sq), ("k", sk), ("v", sv)))
-    body = (f"static _Thread_local float scratch[TILE * {sizes.S}];\n    attention_grad_pairs({strided}, p, gq, {tq}, gk, {tk}, gv, {tv}, "
-            f"scratch, {sizes.text}, lo, hi);")  # fmt: skip
-    return [k.kernel("attention_grad", body, sizes.pairs, 4 * sizes.flops + 6 * sizes.pairs * sizes.T * sizes.S)]
+    tiles = 1 if kept is None else 2
+    body = (f"static _Thread_local float scratch[{tiles} * TILE * {sizes.S}];\n    attention_grad_pairs({strided}, {dropping}, p, "
+            f"gq, {tq}, gk, {tk}, gv, {tv}, scratch, {sizes.text}, lo, hi);")  # fmt: skip
+    return [k.kernel(line.op.name, body, sizes.pairs, 4 * sizes.flops + 6 * sizes.pairs * sizes.T * sizes.S)]
 
 
 @lowers("rope")

@@ -1,4 +1,4 @@
-"""Dropout in C: the bits of Philox 4x32-10 at the places where numpy would have drawn them.
+"""Random bits in C, of dropout and of attention's: the bits of Philox 4x32-10 at the places where numpy would have drawn them.
 
 The counter is advanced once, at the end of the step: each draw knows how far behind the counter it begins. So a step that stops at a wrong index
 has drawn nothing, and draws do not wait for each other.
@@ -15,7 +15,7 @@ from minigrad.compiler.program import Line, Program, Ref
 
 
 class Draws:
-    """Lowers the random lines of a program, if all of them are dropouts of float32 values; else none, and numpy draws in order."""
+    """Lowers the random lines of a program, if all of them are `kept` or dropouts of float32 values; else none, and numpy draws in order."""
 
     def __init__(self, program: Program, layout: Layout) -> None:
         self.layout = layout
@@ -24,25 +24,31 @@ class Draws:
         self.possible = all(self._fits(line) for line in program.lines if line.op.kind == "random")
 
     def _fits(self, line: Line) -> bool:
-        if line.op.name != "dropout" or not all(isinstance(x, Ref) for x in line.operands):
+        if line.op.name not in ("dropout", "kept") or not all(isinstance(x, Ref) for x in line.operands):
             return False
-        x, state = line.reads()
-        return plain(self.layout, x, *line.made()) and self.layout.contiguous(state) and self.layout.stand_in[x].size > 0
+        *values, state = line.reads()
+        made = line.made()[0]
+        floats = plain(self.layout, *values, *line.made()) if values else self.layout.contiguous(made)
+        return floats and self.layout.contiguous(state) and self.layout.stand_in[made].size > 0
 
     def lower(self, number: int, line: Line) -> list[Kernel] | None:
-        """The kernel of a dropout: y = x * mask, and the mask."""
+        """The kernel of a dropout, y = x * mask and the mask, or of `kept`, which is the mask as bools."""
         if not self.possible:
             return None
-        x, state = line.reads()
-        y, mask = line.made()
-        root, (rows, C) = self.layout.root[state], rows_of(self.layout, x)
+        *values, state = line.reads()
+        *outputs, mask = line.made()
+        root, (rows, C) = self.layout.root[state], rows_of(self.layout, mask)
         before = self.drawn.get(root, 0)
         self.drawn[root] = before + -(-rows * C // 4)
         self.last[root] = number, line, state
         p = float(line.params["p"])
         k = Builder(self.layout, line, number)
-        k.use(x, "x", share=True), k.use(state, "state"), k.use(y, "y", share=True, write=True), k.use(mask, "mask", share=True, write=True)
-        threshold, factor = min(round(p * 2.0**32), 2**32 - 1), literal(float(np.float32(1 / (1 - p) if p < 1 else 0)))
+        k.use(state, "state"), k.use(mask, "mask", share=True, write=True)
+        threshold = min(round(p * 2.0**32), 2**32 - 1)
+        if not values:
+            return [k.kernel("kept", f"kept_range(state, {before}, mask, {threshold}u, lo * {C}, hi * {C});", rows, 15 * rows * C)]
+        k.use(values[0], "x", share=True), k.use(outputs[0], "y", share=True, write=True)
+        factor = literal(float(np.float32(1 / (1 - p) if p < 1 else 0)))
         body = f"dropout_range(x, state, {before}, y, mask, {threshold}u, {factor}, lo * {C}, hi * {C});"
         return [k.kernel("dropout", body, rows, 20 * rows * C)]
 

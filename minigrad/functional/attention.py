@@ -11,10 +11,9 @@ import numpy as np
 from minigrad import ops
 from minigrad.dtypes import Array, DType, bool_, computing, float32, is_float, name, promote
 from minigrad.errors import ConfigError, DTypeError, MaskError, ShapeError
-from minigrad.functional.layers import dropout
-from minigrad.modes import MODE
 from minigrad.ops.flash import band_and_bias
 from minigrad.ops.in_float32 import in_float32
+from minigrad.random import default_generator
 from minigrad.tensor import Tensor
 
 Corner = Literal["upper_left", "lower_right"]
@@ -72,7 +71,7 @@ def scaled_dot_product_attention(
     if not return_weights:
         return y
     if y.requires_grad:  # The op's own probabilities are there to be looked at; these carry gradients.
-        weights = _weights((*operands[:2], *operands[3:]), factor, edge)
+        weights = ops.attention_weights(*operands[:2], *operands[3:], scale=factor, offset=edge)
     return y, _as_asked(weights, (*batch, T, S), asked)
 
 
@@ -86,7 +85,8 @@ def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: float | Non
     mask = None if mask is None else readable_mask(mask)
     _common_batch(q, k, k, mask, None, False)
     operands = (q, k) if mask is None else (q, k, mask)
-    return _weights(operands, max(q.shape[-1], 1) ** -0.5 if scale is None else float(scale), offset)
+    weights: Tensor = ops.attention_weights(*operands, scale=max(q.shape[-1], 1) ** -0.5 if scale is None else float(scale), offset=offset)
+    return weights
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -207,22 +207,12 @@ def _with_weights(operands: tuple[Tensor, ...], scale: float, offset: int | None
         y, weights = ops.attention(*operands, scale=scale, offset=offset)
         return y, weights
     q, k, v, *masks = operands
-    if MODE.get().listener is not None:
-        weights = _weights((q, k, *masks), scale, offset)
-        return dropout(weights, dropout_p) @ v, weights
     batch = np.broadcast_shapes(*(x.shape[:-2] for x in operands))
-    kept = dropout(Tensor._wrap(np.ones((*batch, q.shape[-2], k.shape[-2]), np.float32)), dropout_p) != 0
+    # Drawn at the door, which an array alone would not go through: a recording must hear of it.
+    kept = Tensor.__apply_primitive__(ops.kept, [default_generator.state], {"shape": (*batch, q.shape[-2], k.shape[-2]), "p": float(dropout_p)})
     factor = 1 / (1 - dropout_p) if dropout_p < 1 else 0.0
     y, weights = ops.dropped_attention(q, k, v, kept, *masks, scale=scale, offset=offset, factor=factor)
     return y, weights
-
-
-def _weights(operands: tuple[Tensor, ...], scale: float, offset: int | None) -> Tensor:
-    """The probabilities, with a rule of their own. A step that is being recorded gets them in simple ops, all of which can be compiled."""
-    form = ops.attention_weights if MODE.get().listener is None else ops.attention_weights.composed_form
-    assert form is not None
-    weights: Tensor = form(*operands, scale=scale, offset=offset)
-    return weights
 
 
 def _as_asked(y: Tensor, shape: tuple[int, ...], dtype: DType) -> Tensor:

@@ -184,6 +184,7 @@ from minigrad.ops.movement import (
 )
 from minigrad.ops.philox import (
     dropout as dropout,
+    kept as kept,
     multinomial as multinomial,
     philox as philox,
 )

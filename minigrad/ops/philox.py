@@ -5,6 +5,8 @@ The state, a uint64 array [seed, counter], is the last operand of an op of kind 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minigrad.dtypes import Array, cast, computing
@@ -35,6 +37,13 @@ def philox(state: Array, *, n: int) -> Array:
     return np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32).reshape(-1)[:n]
 
 
+@primitive(kind="random")
+def kept(state: Array, *, shape: tuple[int, ...], p: float) -> Array:
+    """Bool: which elements of an array of this shape stay in a dropout, each with probability 1 - p. Element i is decided by word i of Philox."""
+    words = philox.forward(state, n=math.prod(shape))
+    return (words >= np.uint32(min(round(p * 2.0**32), 2**32 - 1))).reshape(shape)
+
+
 @primitive(kind="random", outputs=2)
 def dropout(x: Array, state: Array, *, p: float) -> tuple[Array, Array]:
     """Each element set to 0 with probability p, else scaled by 1 / (1 - p), so that the expectation stays; and the factors.
@@ -42,8 +51,7 @@ def dropout(x: Array, state: Array, *, p: float) -> tuple[Array, Array]:
     16-bit floats have their factors in float32.
     """
     wide = computing(x.dtype)
-    kept = philox.forward(state, n=x.size) >= np.uint32(min(round(p * 2.0**32), 2**32 - 1))
-    mask = (kept * wide.type(1 / (1 - p) if p < 1 else 0)).astype(wide, copy=False).reshape(x.shape)
+    mask = (kept.forward(state, shape=x.shape, p=p) * wide.type(1 / (1 - p) if p < 1 else 0)).astype(wide, copy=False)
     return cast(cast(x, wide) * mask, x.dtype), mask
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad
+import minigrad.functional as F
 from minigrad import Tensor, ops
 from minigrad.compiler import jit
 from minigrad.nn import MultiHeadAttention, TransformerBlock
@@ -56,6 +57,27 @@ def test_masked_attention_and_its_gradients_are_eager(kind, offset):
         return out.detach(), *out.gradient(q, k, v, gradient=g)
 
     check(*compiled(step, tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)))
+
+
+@pytest.mark.parametrize("T, kind", [(8, None), (70, "square"), (70, "bias")])
+def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind):
+    B, H, S, D = 2, 3, T + 2 * (T > 8), 5
+    options = {} if kind is None else {"bias" if kind == "bias" else "attn_mask": Tensor(masks(B, H, T, S)[kind])}
+
+    def step(q, k, v, g):
+        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+        out, weights = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3, is_causal=True, return_weights=True, **options)
+        return out.detach(), weights.detach(), *out.gradient(q, k, v, gradient=g)
+
+    inputs = [tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)]
+    jitted = jit(step, backend="c")
+    for _ in range(2):
+        jitted(*inputs)
+    minigrad.manual_seed(7)
+    wanted = [t.numpy() for t in step(*inputs)]
+    minigrad.manual_seed(7)
+    check([t.numpy() for t in jitted(*inputs)], wanted)
+    assert [row.split()[2] for row in jitted.explain().splitlines() if row.startswith("through numpy")] == ["attention_weights"]
 
 
 @pytest.mark.parametrize("kind", ["bool", "float"])

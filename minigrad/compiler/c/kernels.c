@@ -191,12 +191,13 @@ static __attribute__((noinline)) void attention_row(const float *p, const float 
 
 /* The cotangents of one pair query by query, for values that are not finite: a query that nobody asks for and a key without weight add nothing. */
 static __attribute__((noinline)) void attention_grad_rows(const float *G, int64_t sg, const float *Q, int64_t sq, const float *K, int64_t sk, const float *V,
-        int64_t sv, const float *P, float *GQ, int64_t tq, float *GK, int64_t tk, float *GV, int64_t tv, float *d, int64_t T, int64_t S, int64_t D, int64_t E,
+        int64_t sv, const uint8_t *kept, float factor, const float *P, float *GQ, int64_t tq, float *GK, int64_t tk, float *GV, int64_t tv, float *d, int64_t T, int64_t S, int64_t D, int64_t E,
         float scale) {
     for (int64_t r = 0; r < T; r++) memset(GQ + r * tq, 0, D * sizeof(float));
     for (int64_t j = 0; j < S; j++) memset(GK + j * tk, 0, D * sizeof(float)), memset(GV + j * tv, 0, E * sizeof(float));
     for (int64_t r = 0; r < T; r++) {
         const float *g = G + r * sg, *p = P + r * S;
+        const uint8_t *stays = kept ? kept + r * S : NULL;
         float asked = 0, dot = 0;
         for (int64_t e = 0; e < E; e++) asked = g[e] != 0 ? 1 : asked;
         if (asked == 0) continue;
@@ -204,22 +205,29 @@ static __attribute__((noinline)) void attention_grad_rows(const float *G, int64_
             if (p[j] == 0) continue;
             d[j] = 0;
             for (int64_t e = 0; e < E; e++) d[j] += V[j * sv + e] * g[e];
+            if (stays) d[j] *= stays[j] * factor;
             dot += p[j] * d[j];
         }
         for (int64_t j = 0; j < S; j++) {
             if (p[j] == 0) continue;
-            float ds = scale * (p[j] * (d[j] - dot));
+            float ds = scale * (p[j] * (d[j] - dot)), w = stays ? p[j] * (stays[j] * factor) : p[j];
             for (int64_t i = 0; i < D; i++) GQ[r * tq + i] += ds * K[j * sk + i], GK[j * tk + i] += ds * Q[r * sq + i];
-            for (int64_t e = 0; e < E; e++) GV[j * tv + e] += p[j] * g[e];
+            for (int64_t e = 0; e < E; e++) GV[j * tv + e] += w * g[e];
         }
     }
 }
 
-/* softmax(scale q k^T) v, the probabilities kept in p: (pairs, T, S). Queries go in tiles, and a tile's keys end at its causal edge. */
+/* Dropout of probabilities, whose bools lie as they do: d = p * kept * factor for n rows of `seen` numbers. */
+BODY drop_rows(const float *RESTRICT p, const uint8_t *RESTRICT kept, float factor, float *RESTRICT d, int64_t n, int64_t seen, int64_t S) {
+    for (int64_t r = 0; r < n; r++) for (int64_t j = 0; j < seen; j++) d[r * S + j] = p[r * S + j] * (kept[r * S + j] * factor);
+}
+
+/* softmax(scale q k^T) v, the probabilities kept in p: (pairs, T, S). Queries go in tiles, and a tile's keys end at its causal edge. With dropout (`kept`
+   is not NULL) the dropped ones, which meet v, stand in `dropped`, a tile's worth. */
 #define TILE 64
-BODY attention_pairs(const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, int kind, const void *mask, mask_t sm, float *o,
-                     strides_t so, float *p, int64_t n1, int64_t n2, int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset,
-                     int64_t lo, int64_t hi) {
+BODY attention_pairs(const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, int kind, const void *mask, mask_t sm,
+                     const uint8_t *kept, float factor, float *dropped, float *o, strides_t so, float *p, int64_t n1, int64_t n2, int64_t T, int64_t S,
+                     int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
     for (int64_t pair = lo; pair < hi; pair++) {
         const float *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair);
         float *O = AT(o, so, pair), *P = p + pair * T * S;
@@ -238,17 +246,20 @@ BODY attention_pairs(const float *q, strides_t sq, const float *k, strides_t sk,
                 softmax_row(s, seen, kind == FLOAT_MASK ? 1.f : scale);
                 memset(s + seen, 0, (S - seen) * sizeof(float));
             }
-            if (keys) gemm(0, 0, n, E, keys, 1.f, P + t * S, S, V, sv.t, 0.f, O + t * so.t, so.t);
+            const float *W = P + t * S;
+            if (kept) drop_rows(W, kept + (pair * T + t) * S, factor, dropped, n, keys, S), W = dropped;
+            if (keys) gemm(0, 0, n, E, keys, 1.f, W, S, V, sv.t, 0.f, O + t * so.t, so.t);
             if (keys && all_finite(O + t * so.t, n, E, so.t)) continue;
             for (int64_t r = t; r < t + n; r++)
-                attention_row(P + r * S, V, sv.t, O + r * so.t, causal ? MAX(0, MIN(S, r + 1 + offset)) : S, E, kind, mask, first + r * sm.t, sm.s);
+                attention_row(W + (r - t) * S, V, sv.t, O + r * so.t, causal ? MAX(0, MIN(S, r + 1 + offset)) : S, E, kind, mask, first + r * sm.t, sm.s);
         }
     }
 }
 
+/* d: a tile's worth of scratch; with dropout, two of them. */
 BODY attention_grad_pairs(const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
-                          const float *p, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv, float *scratch, int64_t n1, int64_t n2,
-                          int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
+                          const uint8_t *kept, float factor, const float *p, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv,
+                          float *scratch, int64_t n1, int64_t n2, int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
     for (int64_t pair = lo; pair < hi; pair++) {
         int64_t last = causal ? MAX(0, MIN(S, T + offset)) : S;
         const float *G = AT(g, sg, pair), *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair), *P = p + pair * T * S;
@@ -258,7 +269,10 @@ BODY attention_grad_pairs(const float *g, strides_t sg, const float *q, strides_
         for (int64_t t = (T - 1) / TILE * TILE; t >= 0; t -= TILE) {
             int64_t n = MIN(TILE, T - t), keys = causal ? MAX(0, MIN(S, t + n + offset)) : S;
             float beta = t + n < T ? 1.f : 0.f;
+            const float *W = P + t * S;
+            const uint8_t *stays = kept + (pair * T + t) * S;
             gemm(0, 1, n, keys, E, 1.f, G + t * sg.t, sg.t, V, sv.t, 0.f, scratch, S);
+            if (kept) drop_rows(scratch, stays, factor, scratch, n, keys, S), drop_rows(W, stays, factor, scratch + TILE * S, n, keys, S), W = scratch + TILE * S;
             for (int64_t r = 0; r < n; r++) {
                 int64_t seen = causal ? MAX(0, MIN(S, t + r + 1 + offset)) : S;
                 const float *RESTRICT a = P + (t + r) * S;
@@ -267,13 +281,14 @@ BODY attention_grad_pairs(const float *g, strides_t sg, const float *q, strides_
                 for (int64_t j = 0; j < seen; j++) d[j] = a[j] * (d[j] - dot) * scale;
                 memset(d + seen, 0, (keys - seen) * sizeof(float));
             }
-            gemm(1, 0, keys, E, n, 1.f, P + t * S, S, G + t * sg.t, sg.t, beta, GV, tv.t);
+            gemm(1, 0, keys, E, n, 1.f, W, S, G + t * sg.t, sg.t, beta, GV, tv.t);
             gemm(1, 0, keys, D, n, 1.f, scratch, S, Q + t * sq.t, sq.t, beta, GK, tk.t);
             if (keys) gemm(0, 0, n, D, keys, 1.f, scratch, S, K, sk.t, 0.f, GQ + t * tq.t, tq.t);
             else for (int64_t r = t; r < t + n; r++) memset(GQ + r * tq.t, 0, D * sizeof(float));
         }
         if (!all_finite(GQ, T, D, tq.t) || !all_finite(GK, S, D, tk.t) || !all_finite(GV, S, E, tv.t))
-            attention_grad_rows(G, sg.t, Q, sq.t, K, sk.t, V, sv.t, P, GQ, tq.t, GK, tk.t, GV, tv.t, scratch, T, S, D, E, scale);
+            attention_grad_rows(G, sg.t, Q, sq.t, K, sk.t, V, sv.t, kept ? kept + pair * T * S : NULL, factor, P, GQ, tq.t, GK, tk.t, GV, tv.t, scratch, T, S, D, E,
+                                scale);
     }
 }
 
@@ -364,6 +379,15 @@ BODY dropout_range(const float *RESTRICT x, const uint64_t *state, uint64_t befo
             float m = words[i & 3][i / 4 - block] >= threshold ? factor : 0.f;
             mask[i] = m, y[i] = x[i] * m;
         }
+    }
+}
+
+/* The same decisions as bools. */
+BODY kept_range(const uint64_t *state, uint64_t before, uint8_t *RESTRICT kept, uint32_t threshold, int64_t lo, int64_t hi) {
+    uint32_t words[4][WAYS];
+    for (int64_t block = lo / 4; block * 4 < hi; block += WAYS) {
+        philox_blocks(state[0], state[1] + before + block, words);
+        for (int64_t i = MAX(lo, block * 4); i < MIN(hi, (block + WAYS) * 4); i++) kept[i] = words[i & 3][i / 4 - block] >= threshold;
     }
 }
 
