@@ -44,15 +44,16 @@ class _Sizes:
 
     def __init__(self, layout: Layout, line: Line, p_shape: tuple[int, ...], q: int, k: int, v: int) -> None:
         shapes = [layout.stand_in[i].shape for i in (q, k, v)]
-        self.batch, (self.T, self.S) = p_shape[:-2], p_shape[-2:]
+        self.batch = p_shape[:-2]
         if len(self.batch) > _AXES or any(0 in s for s in shapes) or not line.params["scale"] > 0:
             raise ValueError
         self.pairs = int(np.prod(self.batch))
-        self.D, self.E = shapes[0][-1], shapes[2][-1]
+        self.shape = T, S, D, E = (*p_shape[-2:], shapes[0][-1], shapes[2][-1])
         _, middle, last = (1,) * (_AXES - len(self.batch)) + self.batch
         offset = line.params.get("offset")
-        self.flops = 2.0 * self.pairs * self.T * self.S * self.D * (0.6 if offset is not None else 1)
-        self.text = (f"{middle}, {last}, {self.T}, {self.S}, {self.D}, {self.E}, {literal(line.params['scale'])}, {int(offset is not None)}, "
+        self.scores = self.pairs * T * S
+        self.flops = 2.0 * self.scores * D * (0.6 if offset is not None else 1)
+        self.text = (f"{middle}, {last}, {T}, {S}, {D}, {E}, {literal(line.params['scale'])}, {int(offset is not None)}, "
                      f"{offset or 0}")  # fmt: skip
 
     def shares(self, layout: Layout, i: int) -> bool:
@@ -91,11 +92,14 @@ def _attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     seen = "NULL" if mask is None else k.use(mask, "mask")
     dropping = _dropping(k, kept, line)
     k.use(o, "o", share=True, write=True)
-    k.use(layout.scratch((sizes.pairs, sizes.T * sizes.S)) if p is None else p, "p", share=True, write=True)
+    k.use(layout.scratch((sizes.pairs, sizes.scores // sizes.pairs)) if p is None else p, "p", share=True, write=True)
     sq, sk, sv, so = strides
-    body = (f"static _Thread_local float dropped[{1 if kept is None else f'TILE * {sizes.S}'}];\n    attention_pairs(q, {sq}, k, {sk}, v, {sv}, "
-            f"{masked[0]}, {seen}, {masked[1]}, {dropping}, dropped, o, {so}, p, {sizes.text}, lo, hi);")  # fmt: skip
-    return [k.kernel(line.op.name, body, sizes.pairs, 2 * sizes.flops + 20 * sizes.pairs * sizes.T * sizes.S)]
+    _, S, D, E = sizes.shape
+    dropped = 1 if kept is None else f"ROWS * {S}"
+    body = (f"static _Thread_local float room[PANELS({S}, {D}) + PANELS({E}, {S})], dropped[{dropped}];\n    "
+            f"attention_pairs(q, {sq}, k, {sk}, v, {sv}, {masked[0]}, {seen}, {masked[1]}, {dropping}, dropped, "
+            f"o, {so}, p, room, {sizes.text}, lo, hi);")
+    return [k.kernel(line.op.name, body, sizes.pairs, 2 * sizes.flops + 20 * sizes.scores)]
 
 
 @lowers("attention_grad", "dropped_attention_grad")
@@ -122,10 +126,11 @@ def _attention_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | N
         k.use(i, name, share=True, write=True)
     sg, sq, sk, sv, tq, tk, tv = strides
     strided = ", ".join(f"{name}, {s}" for name, s in (("g", sg), ("q", sq), ("k", sk), ("v", sv)))
-    tiles = 1 if kept is None else 2
-    body = (f"static _Thread_local float scratch[{tiles} * TILE * {sizes.S}];\n    attention_grad_pairs({strided}, {dropping}, p, "
-            f"gq, {tq}, gk, {tk}, gv, {tv}, scratch, {sizes.text}, lo, hi);")  # fmt: skip
-    return [k.kernel(line.op.name, body, sizes.pairs, 4 * sizes.flops + 6 * sizes.pairs * sizes.T * sizes.S)]
+    T, S, D, E = sizes.shape
+    room = f"PANELS({S}, {E}) + PANELS({D}, {S}) + PANELS({D}, {T}) + PANELS({E}, {T})"
+    body = (f"static _Thread_local float room[{room}], d[{1 if kept is None else 2} * TILE * {S}];\n    "
+            f"attention_grad_pairs({strided}, {dropping}, p, gq, {tq}, gk, {tk}, gv, {tv}, d, room, {sizes.text}, lo, hi);")  # fmt: skip
+    return [k.kernel(line.op.name, body, sizes.pairs, 4 * sizes.flops + 6 * sizes.scores)]
 
 
 @lowers("rope")

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
+from minigrad.compiler import native
+from minigrad.errors import ConfigError
 from minigrad.ops.parallel import blas_libraries
 
 
@@ -39,9 +41,21 @@ def _address(library: ctypes.CDLL, name: str) -> int:
         return 0
 
 
+def chosen_blas() -> Blas | None:
+    """The BLAS that compiled products go through; None where they are tiles in C. $MINIGRAD_PRODUCTS ("tiles", "blas") decides otherwise.
+
+    Raises NativeError without a compiler, ConfigError for another word.
+    """
+    wanted = os.environ.get("MINIGRAD_PRODUCTS", "")
+    if wanted not in ("", "tiles", "blas"):
+        raise ConfigError("MINIGRAD_PRODUCTS", f"is {wanted!r}", got=wanted, wanted=("tiles", "blas"), hint="unset it for what is faster here")
+    tiles = native.has_tiles() if not wanted else wanted == "tiles"
+    return None if tiles else find_blas()
+
+
 @cache
 def find_blas() -> Blas | None:
-    """numpy's BLAS, or None if it cannot be found: then matrix products are plain loops in C."""
+    """numpy's BLAS, or None if it cannot be found."""
     for path in blas_libraries():
         try:
             library = ctypes.CDLL(path)

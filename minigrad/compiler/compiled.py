@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 
 from minigrad.compiler import native
-from minigrad.compiler.blas import find_blas
+from minigrad.compiler.blas import chosen_blas
 from minigrad.compiler.emit import Emitter
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import ALIGNMENT, Layout, address_of, pack
@@ -55,7 +55,8 @@ class CompiledReplay:
         self._arrange(chosen, given or cores())
         if not given and not _pays(self.phases):
             self._arrange(chosen, 1)
-        blas = find_blas()
+        blas = chosen_blas()
+        self.products = "tiles" if blas is None else blas.name
         emitter = Emitter(self.phases, "int64_t" if blas is None or blas.wide else "int")
         self.source, self.slots = emitter.source, emitter.slots
         started = time.perf_counter()
@@ -63,8 +64,7 @@ class CompiledReplay:
         self.build_seconds = time.perf_counter() - started
         library = self.built.library
         library.bind_blas.argtypes = [ctypes.c_void_p] * 3
-        if blas is not None:
-            library.bind_blas(blas.sgemm, blas.set_threads, blas.get_threads)
+        library.bind_blas(*((None, None, None) if blas is None else (blas.sgemm, blas.set_threads, blas.get_threads)))
         self._step = library.step
         self._step.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
         self._allocate()
@@ -248,7 +248,7 @@ class CompiledReplay:
         from_cache = "from the cache" if self.built.from_cache else f"compiled in {self.build_seconds:.2f} s"
         total = sum(k.cost for phase in self.phases for k in phase.kernels) or 1.0
         rows = [f"{len(self.phases)} phases, {sum(len(p.kernels) for p in self.phases)} kernels, {self.threads} threads, arena "
-                f"{self.arena_bytes / 1e6:.1f} MB, {from_cache}"]  # fmt: skip
+                f"{self.arena_bytes / 1e6:.1f} MB, products by {self.products}, {from_cache}"]  # fmt: skip
         if self.built.note:
             rows.append(self.built.note)
         for n, phase in enumerate(self.phases):

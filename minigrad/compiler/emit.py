@@ -23,7 +23,8 @@ class Emitter:
         bodies = [self._phase(n, phase) for n, phase in enumerate(phases)]
         table = ",\n".join(f"    {{phase_{n}, {phase.units}, {phase.chunks}}}" for n, phase in enumerate(phases))
         self.source = "\n".join([
-            f"#define BLAS_INT {blas_int}", _text("prelude.c"), _text("kernels.c"), "/* --- the kernels of this program */\n", *self._texts,
+            f"#define BLAS_INT {blas_int}", *map(_text, ("prelude.c", "products.c", "kernels.c", "attention.c")),
+            "/* --- the kernels of this program */\n", *self._texts,
             "/* --- its phases: p holds the address of every value */\n", *bodies,
             f"static const phase_t phases[] = {{\n{table}\n}};", _text("entry.c"),
         ])  # fmt: skip

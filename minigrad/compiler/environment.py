@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from minigrad.compiler import native
-from minigrad.compiler.blas import find_blas
+from minigrad.compiler.blas import chosen_blas, find_blas
 from minigrad.compiler.compiled import cores
 
 _SLOW = {"Prescott", "Core2", "Nehalem", "Sandybridge", "Barcelona", "Bobcat"}  # OpenBLAS kernels without fused multiply-add
@@ -17,11 +17,13 @@ _SLOW = {"Prescott", "Core2", "Nehalem", "Sandybridge", "Barcelona", "Bobcat"}  
 def environment() -> dict[str, str]:
     """BLAS and its kernels, compiler, flags, threads, cache folder; and under "advice" what would be faster, if anything. Changes nothing."""
     blas, facts, advice = find_blas(), {}, []
-    facts["BLAS"] = f"{blas.name}, {blas.kernels} kernels ({blas.path})" if blas else "none found: matrix products are plain loops in C"
+    facts["BLAS"] = f"{blas.name}, {blas.kernels} kernels ({blas.path})" if blas else "none found"
     if blas is None:
         advice.append("a numpy wheel from PyPI brings OpenBLAS with it")
     try:
         facts["compiler"] = str(native.find_compiler())
+        through = chosen_blas()
+        facts["compiled products"] = "tiles in C, for this CPU's vector registers" if through is None else through.name
     except native.NativeError as error:
         facts["compiler"] = f"none: {error}"
         advice.append("with a C compiler, steps run several times faster: `pip install ziglang` brings one")

@@ -316,26 +316,20 @@ def product(
         return [_few_rows(layout, line, number, (a, lda), (b, ldb), (y, ldc), (M, N, K), bias, more)]
     by_rows = not ta and M >= 64  # BLAS packs b for each share of the rows: with few rows, shares of b's columns cost less
     k.use(a, "a", share=by_rows), k.use(b, "b")
-    prefill, beta = "", "0"
-    if bias is not None or more is not None:
-        terms = [f"{k.use(more, 'more', share=by_rows)}[i * {N} + j]"] if more is not None else []
-        terms += [f"{k.use(bias, 'bias')}[j]"] if bias is not None else []
-        beta = "1"
-        spread = "for (int64_t i = lo; i < hi; i++) for (int64_t j = 0; j < {N}; j++)" if by_rows else \
-                 "for (int64_t i = 0; i < {M}; i++) for (int64_t j = lo; j < hi; j++)"  # fmt: skip
-        prefill = f"{spread.format(M=M, N=N)} y[i * {ldc} + j] = {' + '.join(terms)};\n    "
+    bias_text = "NULL" if bias is None else k.use(bias, "bias")
+    more_text = "NULL" if more is None else k.use(more, "more", share=by_rows)
     k.use(y, "y", share=by_rows, write=True)
     flops = 2.0 * M * N * K
     fused = (["bias"] if bias is not None else []) + (["add"] if more is not None else [])
-    if by_rows:
-        call = f"gemm(0, {int(tb)}, hi - lo, {N}, {K}, 1, a + lo * {lda}, {lda}, b, {ldb}, {beta}, y + lo * {ldc}, {ldc});"
-        return [k.kernel("product", prefill + call, M, flops, fused=fused)]
-    if ta and M >= N and not prefill:
-        call = f"gemm(1, {int(tb)}, hi - lo, {N}, {K}, 1, a + lo, {lda}, b, {ldb}, 0, y + lo * {ldc}, {ldc});"
-        return [k.kernel("product", call, M, flops)]
+    if by_rows or (ta and M >= N and not fused):  # shares of the rows
+        added = f"{bias_text}, {more_text if more is None else f'more + lo * {N}'}, {N}"
+        start = "a + lo" if ta else f"a + lo * {lda}"
+        body = f"product({int(ta)}, {int(tb)}, hi - lo, {N}, {K}, {start}, {lda}, b, {ldb}, {added}, y + lo * {ldc}, {ldc});"
+        return [k.kernel("product", body, M, flops, fused=fused)]
+    added = f"{bias_text if bias is None else 'bias + lo'}, {more_text if more is None else 'more + lo'}, {N}"
     start = f"b + lo * {ldb}" if tb else "b + lo"
-    call = f"gemm({int(ta)}, {int(tb)}, {M}, hi - lo, {K}, 1, a, {lda}, {start}, {ldb}, {beta}, y + lo, {ldc});"
-    return [k.kernel("product", prefill + call, N, flops, fused=fused)]
+    body = f"product({int(ta)}, {int(tb)}, {M}, hi - lo, {K}, a, {lda}, {start}, {ldb}, {added}, y + lo, {ldc});"
+    return [k.kernel("product", body, N, flops, fused=fused)]
 
 
 def _few_rows(
@@ -400,6 +394,6 @@ def _batched(layout: Layout, line: Line, number: int, a: int, b: int, y: int) ->
             below *= n
         offsets.append(" + ".join(terms) or "0")
     count = int(np.prod(batch))
-    body = (f"for (int64_t u = lo; u < hi; u++) gemm({int(ta)}, {int(tb)}, {M}, {N}, {K}, 1, a + {offsets[0]}, {lda}, b + {offsets[1]}, {ldb}, 0, "
-            f"y + u * {M * N}, {ldc});")  # fmt: skip
+    body = (f"for (int64_t u = lo; u < hi; u++) product({int(ta)}, {int(tb)}, {M}, {N}, {K}, a + {offsets[0]}, {lda}, b + {offsets[1]}, {ldb}, "
+            f"NULL, NULL, 0, y + u * {M * N}, {ldc});")  # fmt: skip
     return [k.kernel("batched_product", body, count, 2.0 * count * M * N * K)]

@@ -81,6 +81,21 @@ def find_compiler() -> Compiler:
 
 
 @cache
+def has_tiles() -> bool:
+    """True if the compiler builds for a CPU whose vector registers products.c has tiles for: its products are then as fast as BLAS's, or faster.
+
+    Raises NativeError without a compiler.
+    """
+    command = [*find_compiler().command, *FLAGS, "-dM", "-E", "-x", "c", os.devnull]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    macros = {line.split()[1] for line in ran.stdout.splitlines() if line.startswith("#define ")}
+    return "__AVX512F__" in macros or {"__AVX2__", "__FMA__"} <= macros
+
+
+@cache
 def cpu_identity() -> str:
     """What -march=native means here: two machines that share a home folder must not share objects."""
     lines = {platform.machine(), platform.system()}

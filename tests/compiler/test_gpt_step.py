@@ -54,6 +54,15 @@ def test_fifty_compiled_steps_are_eager_within_64_eps(eager, threads):
         assert max(float(np.abs(g - w).max()) for g, w in zip(got, wanted, strict=True)) <= 64 * EPS * scale
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_number_of_threads_changes_no_bit(monkeypatch, dropout):
+    monkeypatch.setenv("MINIGRAD_PRODUCTS", "tiles")
+    one, *others = (trained(lambda step, n=n: jit(step, backend="c", threads=n), steps=12, dropout=dropout) for n in (1, 2, 3, 4, 7))
+    for other in others:
+        for got, wanted in zip(other, one, strict=True):
+            assert all(np.array_equal(g, w) for g, w in zip(got, wanted, strict=True))
+
+
 def test_the_whole_step_is_one_call_without_numpy_in_between():
     steps = []
     trained(lambda step: steps.append(jit(step, backend="c")) or steps[0], steps=4)

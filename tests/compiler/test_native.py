@@ -12,6 +12,7 @@ from minigrad import Tensor
 from minigrad.compiler import environment, jit, native
 from minigrad.compiler.blas import find_blas
 from minigrad.compiler.lower import LOWERINGS
+from minigrad.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +109,17 @@ def test_an_error_in_the_source_is_a_native_error_of_one_line():
     with pytest.raises(native.NativeError) as caught:
         native.build("int step( {")
     assert "\n" not in str(caught.value)
+
+
+def test_products_go_through_blas_where_that_is_wanted(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_PRODUCTS", "blas")
+    if find_blas() is not None:
+        assert f"products by {find_blas().name}" in three_calls("c").explain()
+    monkeypatch.setenv("MINIGRAD_PRODUCTS", "tiles")
+    assert "products by tiles" in three_calls("c").explain()
+    monkeypatch.setenv("MINIGRAD_PRODUCTS", "fast")
+    with pytest.raises(ConfigError, match="MINIGRAD_PRODUCTS"):
+        three_calls("c")
 
 
 def test_numpys_blas_is_found_and_named():

@@ -136,25 +136,14 @@ BODY column_sums(const float *RESTRICT part, float *RESTRICT y, int64_t blocks, 
 static inline float gelu_slope(float x) { return 0.7978845608028654f * x * (1.f + 0.044715f * (x * x)); }
 
 BODY gelu_tanh_range(const float *RESTRICT x, float *RESTRICT y, int64_t lo, int64_t hi) {
-    for (int64_t i = lo; i < hi; i++) y[i] = x[i] / (1.f + exp_f(-2.f * gelu_slope(x[i])));
+    for (int64_t i = lo; i < hi; i++) y[i] = x[i] / (1.f + exp_beside_1(-2.f * gelu_slope(x[i])));
 }
 
 BODY gelu_tanh_grad_range(const float *RESTRICT g, const float *RESTRICT x, float *RESTRICT y, int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; i++) {
-        float u = x[i], e = exp_f(-2.f * gelu_slope(u)), s = 1.f / (1.f + e), rest = e > 1e30f ? 1.f : e * s, w = min_f(u * u, 1e30f);
+        float u = x[i], e = exp_beside_1(-2.f * gelu_slope(u)), s = 1.f / (1.f + e), rest = e > 1e30f ? 1.f : e * s, w = min_f(u * u, 1e30f);
         y[i] = g[i] * s * (1.f + u * rest * (2 * 0.7978845608028654f * (1.f + 3 * 0.044715f * w)));
     }
-}
-
-/* The strides of a (..., T, D) operand with up to three leading axes, in elements; a pair is one place on these. */
-typedef struct { int64_t a, b, c, t; } strides_t;
-#define AT(x, s, pair) ((x) + (pair) / ((n1) * (n2)) * (s).a + (pair) / (n2) % (n1) * (s).b + (pair) % (n2) * (s).c)
-
-/* Of a mask that broadcasts to (..., T, S): bool, true where a query may look, or float, added to the scores. */
-typedef struct { int64_t a, b, c, t, s; } mask_t;
-enum { NO_MASK, BOOL_MASK, FLOAT_MASK };
-static inline int hides(int kind, const void *mask, int64_t at) {
-    return kind == BOOL_MASK ? !((const uint8_t *)mask)[at] : kind == FLOAT_MASK && ((const float *)mask)[at] == -INFINITY;
 }
 
 BODY softmax_row(float *RESTRICT s, int64_t n, float scale) {
@@ -168,128 +157,6 @@ BODY softmax_row(float *RESTRICT s, int64_t n, float scale) {
     SUM(total, j, n, s[j]);
     float inverse = 1.f / total;
     for (int64_t j = 0; j < n; j++) s[j] *= inverse;
-}
-
-static int all_finite(const float *x, int64_t rows, int64_t columns, int64_t stride) {
-    for (int64_t r = 0; r < rows; r++) {
-        float sum;
-        SUM(sum, j, columns, x[r * stride + j] * 0.f);
-        if (sum != 0) return 0;
-    }
-    return 1;
-}
-
-/* A row of P V over the keys that it may see, for values that are not finite: what stands behind the mask counts nothing, not even 0 * NaN. */
-static __attribute__((noinline)) void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E, int kind, const void *mask,
-                                                    int64_t place, int64_t along) {
-    for (int64_t e = 0; e < E; e++) {
-        float sum = 0;
-        for (int64_t j = 0; j < keys; j++) if (!hides(kind, mask, place + j * along)) sum += p[j] * V[j * step + e];
-        o[e] = sum;
-    }
-}
-
-/* The cotangents of one pair query by query, for values that are not finite: a query that nobody asks for and a key without weight add nothing. */
-static __attribute__((noinline)) void attention_grad_rows(const float *G, int64_t sg, const float *Q, int64_t sq, const float *K, int64_t sk, const float *V,
-        int64_t sv, const uint8_t *kept, float factor, const float *P, float *GQ, int64_t tq, float *GK, int64_t tk, float *GV, int64_t tv, float *d, int64_t T, int64_t S, int64_t D, int64_t E,
-        float scale) {
-    for (int64_t r = 0; r < T; r++) memset(GQ + r * tq, 0, D * sizeof(float));
-    for (int64_t j = 0; j < S; j++) memset(GK + j * tk, 0, D * sizeof(float)), memset(GV + j * tv, 0, E * sizeof(float));
-    for (int64_t r = 0; r < T; r++) {
-        const float *g = G + r * sg, *p = P + r * S;
-        const uint8_t *stays = kept ? kept + r * S : NULL;
-        float asked = 0, dot = 0;
-        for (int64_t e = 0; e < E; e++) asked = g[e] != 0 ? 1 : asked;
-        if (asked == 0) continue;
-        for (int64_t j = 0; j < S; j++) {
-            if (p[j] == 0) continue;
-            d[j] = 0;
-            for (int64_t e = 0; e < E; e++) d[j] += V[j * sv + e] * g[e];
-            if (stays) d[j] *= stays[j] * factor;
-            dot += p[j] * d[j];
-        }
-        for (int64_t j = 0; j < S; j++) {
-            if (p[j] == 0) continue;
-            float ds = scale * (p[j] * (d[j] - dot)), w = stays ? p[j] * (stays[j] * factor) : p[j];
-            for (int64_t i = 0; i < D; i++) GQ[r * tq + i] += ds * K[j * sk + i], GK[j * tk + i] += ds * Q[r * sq + i];
-            for (int64_t e = 0; e < E; e++) GV[j * tv + e] += w * g[e];
-        }
-    }
-}
-
-/* Dropout of probabilities, whose bools lie as they do: d = p * kept * factor for n rows of `seen` numbers. */
-BODY drop_rows(const float *RESTRICT p, const uint8_t *RESTRICT kept, float factor, float *RESTRICT d, int64_t n, int64_t seen, int64_t S) {
-    for (int64_t r = 0; r < n; r++) for (int64_t j = 0; j < seen; j++) d[r * S + j] = p[r * S + j] * (kept[r * S + j] * factor);
-}
-
-/* softmax(scale q k^T) v, the probabilities kept in p: (pairs, T, S). Queries go in tiles, and a tile's keys end at its causal edge. With dropout (`kept`
-   is not NULL) the dropped ones, which meet v, stand in `dropped`, a tile's worth. */
-#define TILE 64
-BODY attention_pairs(const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, int kind, const void *mask, mask_t sm,
-                     const uint8_t *kept, float factor, float *dropped, float *o, strides_t so, float *p, int64_t n1, int64_t n2, int64_t T, int64_t S,
-                     int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
-    for (int64_t pair = lo; pair < hi; pair++) {
-        const float *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair);
-        float *O = AT(o, so, pair), *P = p + pair * T * S;
-        int64_t first = AT(0, sm, pair);
-        for (int64_t t = 0; t < T; t += TILE) {
-            int64_t n = MIN(TILE, T - t), keys = causal ? MAX(0, MIN(S, t + n + offset)) : S;
-            gemm(0, 1, n, keys, D, 1.f, Q + t * sq.t, sq.t, K, sk.t, 0.f, P + t * S, S);
-            for (int64_t r = t; r < t + n; r++) {
-                int64_t seen = causal ? MAX(0, MIN(S, r + 1 + offset)) : S, place = first + r * sm.t;
-                float *RESTRICT s = P + r * S;
-                if (kind == BOOL_MASK) for (int64_t j = 0; j < seen; j++) s[j] = ((const uint8_t *)mask)[place + j * sm.s] ? s[j] : -INFINITY;
-                if (kind == FLOAT_MASK) for (int64_t j = 0; j < seen; j++) {
-                    float m = ((const float *)mask)[place + j * sm.s];
-                    s[j] = m == -INFINITY ? m : s[j] * scale + m;
-                }
-                softmax_row(s, seen, kind == FLOAT_MASK ? 1.f : scale);
-                memset(s + seen, 0, (S - seen) * sizeof(float));
-            }
-            const float *W = P + t * S;
-            if (kept) drop_rows(W, kept + (pair * T + t) * S, factor, dropped, n, keys, S), W = dropped;
-            if (keys) gemm(0, 0, n, E, keys, 1.f, W, S, V, sv.t, 0.f, O + t * so.t, so.t);
-            if (keys && all_finite(O + t * so.t, n, E, so.t)) continue;
-            for (int64_t r = t; r < t + n; r++)
-                attention_row(W + (r - t) * S, V, sv.t, O + r * so.t, causal ? MAX(0, MIN(S, r + 1 + offset)) : S, E, kind, mask, first + r * sm.t, sm.s);
-        }
-    }
-}
-
-/* d: a tile's worth of scratch; with dropout, two of them. */
-BODY attention_grad_pairs(const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
-                          const uint8_t *kept, float factor, const float *p, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv,
-                          float *scratch, int64_t n1, int64_t n2, int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
-    for (int64_t pair = lo; pair < hi; pair++) {
-        int64_t last = causal ? MAX(0, MIN(S, T + offset)) : S;
-        const float *G = AT(g, sg, pair), *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair), *P = p + pair * T * S;
-        float *GQ = AT(gq, tq, pair), *GK = AT(gk, tk, pair), *GV = AT(gv, tv, pair);
-        for (int64_t r = last; r < S; r++) memset(GK + r * tk.t, 0, D * sizeof(float)), memset(GV + r * tv.t, 0, E * sizeof(float));
-        /* The last tile sees the most keys: it writes, the others add. */
-        for (int64_t t = (T - 1) / TILE * TILE; t >= 0; t -= TILE) {
-            int64_t n = MIN(TILE, T - t), keys = causal ? MAX(0, MIN(S, t + n + offset)) : S;
-            float beta = t + n < T ? 1.f : 0.f;
-            const float *W = P + t * S;
-            const uint8_t *stays = kept + (pair * T + t) * S;
-            gemm(0, 1, n, keys, E, 1.f, G + t * sg.t, sg.t, V, sv.t, 0.f, scratch, S);
-            if (kept) drop_rows(scratch, stays, factor, scratch, n, keys, S), drop_rows(W, stays, factor, scratch + TILE * S, n, keys, S), W = scratch + TILE * S;
-            for (int64_t r = 0; r < n; r++) {
-                int64_t seen = causal ? MAX(0, MIN(S, t + r + 1 + offset)) : S;
-                const float *RESTRICT a = P + (t + r) * S;
-                float *RESTRICT d = scratch + r * S, dot;
-                SUM(dot, j, seen, a[j] * d[j]);
-                for (int64_t j = 0; j < seen; j++) d[j] = a[j] * (d[j] - dot) * scale;
-                memset(d + seen, 0, (keys - seen) * sizeof(float));
-            }
-            gemm(1, 0, keys, E, n, 1.f, W, S, G + t * sg.t, sg.t, beta, GV, tv.t);
-            gemm(1, 0, keys, D, n, 1.f, scratch, S, Q + t * sq.t, sq.t, beta, GK, tk.t);
-            if (keys) gemm(0, 0, n, D, keys, 1.f, scratch, S, K, sk.t, 0.f, GQ + t * tq.t, tq.t);
-            else for (int64_t r = t; r < t + n; r++) memset(GQ + r * tq.t, 0, D * sizeof(float));
-        }
-        if (!all_finite(GQ, T, D, tq.t) || !all_finite(GK, S, D, tk.t) || !all_finite(GV, S, E, tv.t))
-            attention_grad_rows(G, sg.t, Q, sq.t, K, sk.t, V, sv.t, kept ? kept + pair * T * S : NULL, factor, P, GQ, tq.t, GK, tk.t, GV, tv.t, scratch, T, S, D, E,
-                                scale);
-    }
 }
 
 BODY cross_entropy_rows(const float *RESTRICT logits, const void *target, int wide, float *RESTRICT loss, float *RESTRICT total, int64_t V, int64_t ignore,

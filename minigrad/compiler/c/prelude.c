@@ -106,59 +106,37 @@ static void hire(int wanted) {
     }
 }
 
-/* --- matrix products: C[M,N] = alpha op(A) op(B) + beta C, row-major */
-
-#ifndef BLAS_INT
-#define BLAS_INT int64_t
-#endif
-typedef void (*sgemm_t)(int, int, int, BLAS_INT, BLAS_INT, BLAS_INT, float, const float *, BLAS_INT, const float *, BLAS_INT, float, float *, BLAS_INT);
-static sgemm_t blas_sgemm;
-static void (*blas_set_threads)(int);
-static int (*blas_get_threads)(void);
-
-void bind_blas(void *sgemm, void *set_threads, void *get_threads) {
-    blas_sgemm = (sgemm_t)sgemm, blas_set_threads = (void (*)(int))set_threads, blas_get_threads = (int (*)(void))get_threads;
-}
-
-static void plain_gemm(int ta, int tb, int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
-    enum { BLOCK = 64 };
-    float packed[BLOCK][BLOCK];
-    for (int64_t i = 0; i < M; i++) for (int64_t j = 0; j < N; j++) c[i * ldc + j] = beta == 0 ? 0 : c[i * ldc + j] * beta;
-    for (int64_t k0 = 0; k0 < K; k0 += BLOCK) for (int64_t j0 = 0; j0 < N; j0 += BLOCK) {
-        int64_t k1 = MIN(K - k0, BLOCK), j1 = MIN(N - j0, BLOCK);
-        for (int64_t k = 0; k < k1; k++) for (int64_t j = 0; j < j1; j++) packed[k][j] = tb ? b[(j0 + j) * ldb + k0 + k] : b[(k0 + k) * ldb + j0 + j];
-        for (int64_t i = 0; i < M; i++) {
-            float sum[BLOCK] = {0};
-            for (int64_t k = 0; k < k1; k++) {
-                float x = ta ? a[(k0 + k) * lda + i] : a[i * lda + k0 + k];
-                for (int64_t j = 0; j < BLOCK; j++) sum[j] += x * packed[k][j];
-            }
-            for (int64_t j = 0; j < j1; j++) c[i * ldc + j0 + j] += alpha * sum[j];
-        }
-    }
-}
-
-static void gemm(int ta, int tb, int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
-    if (M <= 0 || N <= 0) return;
-    if (blas_sgemm && K > 0) blas_sgemm(101, ta ? 112 : 111, tb ? 112 : 111, M, N, K, alpha, a, lda, b, ldb, beta, c, ldc);
-    else plain_gemm(ta, tb, M, N, K, alpha, a, lda, b, ldb, beta, c, ldc);
-}
-
 /* --- functions of calculus, about 1 ulp in float32; without branches, so that loops over them run in vector registers; NaN and inf as in libm */
 
 static inline float power_of_two(int32_t n) { union { int32_t i; float f; } u = {(n + 127) << 23}; return u.f; }
 
+/* exp(c) = result * 2^n for c in -104 .. 89. */
+static inline float exp_parts(float c, int32_t *n) {
+    float whole = rintf(c * 1.44269504088896341f);
+    float r = c - whole * 0.693359375f;
+    r = r + whole * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f, p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
+    *n = (int32_t)whole;
+    return p * (r * r) + r + 1.f;
+}
+
 static inline float exp_f(float x) {
     float c = x < -104.f ? -104.f : x;
     c = c > 89.f ? 89.f : c;
-    float n = rintf(c * 1.44269504088896341f);
-    float r = c - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f, p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.f;
-    int32_t k = (int32_t)n, half = k >> 1;  /* in two factors, so that the smallest and the largest results are reached */
-    return p * power_of_two(half) * power_of_two(k - half);
+    int32_t n, half;
+    float p = exp_parts(c, &n);
+    half = n >> 1;  /* in two factors, so that the smallest and the largest results are reached */
+    return p * power_of_two(half) * power_of_two(n - half);
+}
+
+/* exp(x) where it is added to 1, for which nothing below 2^-126 counts: it becomes 0. */
+static inline float exp_beside_1(float x) {
+    float c = x < -88.f ? -88.f : x;  /* where the power of two is 0 */
+    c = c > 89.f ? 89.f : c;
+    int32_t n;
+    float p = exp_parts(c, &n);
+    return p * power_of_two(n);
 }
 
 static inline float tanh_f(float x) {
@@ -166,7 +144,7 @@ static inline float tanh_f(float x) {
     float p = -5.70498872745e-3f;
     p = p * z + 2.06390887954e-2f, p = p * z - 5.37397155531e-2f, p = p * z + 1.33314422036e-1f, p = p * z - 3.33332819422e-1f;
     float small = x + x * z * p;
-    float large = copysignf(1.f - 2.f / (exp_f(2.f * a) + 1.f), x);
+    float large = copysignf(1.f - 2.f / (exp_beside_1(2.f * a) + 1.f), x);
     float y = a < 0.625f ? small : large;
     return x != x ? x : y;
 }

@@ -1,0 +1,157 @@
+
+/* --- matrix products: y[M,N] = op(a) op(b) (+ bias of each column) (+ more), row-major; more may be y
+
+   A tile of y, ROWS x WIDE, stays in registers while k runs (after Goto and van de Geijn 2008, ACM TOMS 34). op(b) is first packed into panels WIDE columns
+   wide, in which k runs through memory. Each number of y is a sum over k in ascending order, in blocks of the same depth, whatever tile it falls into: results
+   do not depend on how the work is cut. The sizes fit the vector registers; panels of DEEP x BROAD fit the second-level cache. */
+
+#if defined(__AVX512F__)
+enum { LANES = 16, VECTORS = 2, ROWS = 12 };
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
+#elif defined(__AVX2__) && defined(__FMA__)
+enum { LANES = 8, VECTORS = 2, ROWS = 6 };
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#else  /* right anywhere; a BLAS is faster: see native.has_tiles */
+enum { LANES = 4, VECTORS = 4, ROWS = 4 };
+#define FOR_ROWS(X) X(1) X(2) X(3) X(4)
+#endif
+enum { WIDE = LANES * VECTORS, DEEP = 512, GROUPS = 8, ROOM = 3 << 15 };
+typedef float vector_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+/* Of R rows of op(a), with steps rs from row to row and ks along k, and a whole panel. */
+#define TILE_OF(R) static __attribute__((noinline)) void tile_##R(const float *RESTRICT a, int64_t rs, int64_t ks, const float *RESTRICT panel, int64_t K, \
+        const float *bias, const float *more, int64_t ldm, float *y, int64_t ldc) { \
+    vector_t sum[R][VECTORS] = {0}; \
+    for (int64_t k = 0; k < K; k++) { \
+        vector_t b[VECTORS]; \
+        for (int v = 0; v < VECTORS; v++) b[v] = *(const vector_t *)(panel + k * WIDE + v * LANES); \
+        for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r * rs + k * ks] * b[v]; \
+    } \
+    if (more) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(more + r * ldm + v * LANES); \
+    if (bias) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(bias + v * LANES); \
+    for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) *(vector_t *)(y + r * ldc + v * LANES) = sum[r][v]; \
+}
+FOR_ROWS(TILE_OF)
+
+typedef void (*tile_t)(const float *, int64_t, int64_t, const float *, int64_t, const float *, const float *, int64_t, float *, int64_t);
+#define TILE_NAME(R) tile_##R,
+static const tile_t tile_of[ROWS + 1] = {NULL, FOR_ROWS(TILE_NAME)};
+
+/* A panel of a transposed b: WIDE of its rows side by side, 4 x 4 numbers at a time. The rows of the next panel are on their way meanwhile. */
+typedef float four_t __attribute__((vector_size(16), aligned(4), may_alias));
+static void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panel) {
+    int64_t k = 0;
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define PUT(row, x, y, i, j, k, l) *(four_t *)(to + row * WIDE) = __builtin_shufflevector(x, y, i, j, k, l)
+    for (; k + 4 <= K; k += 4) {
+        if (k % 16 == 0) for (int i = 0; i < WIDE; i++) __builtin_prefetch(b + (WIDE + i) * ldb + k);
+        for (int i = 0; i < WIDE; i += 4) {
+            const float *x = b + i * ldb + k;
+            float *to = panel + k * WIDE + i;
+            four_t r0 = *(const four_t *)x, r1 = *(const four_t *)(x + ldb), r2 = *(const four_t *)(x + 2 * ldb), r3 = *(const four_t *)(x + 3 * ldb);
+            four_t low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+            four_t low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+            PUT(0, low01, low23, 0, 1, 4, 5), PUT(1, low01, low23, 2, 3, 6, 7), PUT(2, high01, high23, 0, 1, 4, 5), PUT(3, high01, high23, 2, 3, 6, 7);
+        }
+    }
+#endif
+#endif
+    for (; k < K; k++) for (int i = 0; i < WIDE; i++) panel[k * WIDE + i] = b[i * ldb + k];
+}
+
+/* op(b), (K, N), as panels: columns j .. j + WIDE at panels + j K, zeros behind the last. Rows of b are read from end to end. */
+static void pack(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
+    int64_t whole = N / WIDE * WIDE, rest = N - whole;
+    float *RESTRICT last = panels + whole * K;
+    if (rest) memset(last, 0, K * WIDE * sizeof(float));
+    if (tb) {
+        for (int64_t j = 0; j < whole; j += WIDE) pack_across(K, b + j * ldb, ldb, panels + j * K);
+        for (int64_t i = 0; i < rest; i++) for (int64_t k = 0; k < K; k++) last[k * WIDE + i] = b[(whole + i) * ldb + k];
+    }
+    else for (int64_t k = 0; k < K; k++) {
+        const float *RESTRICT row = b + k * ldb;
+        __builtin_prefetch(row + 8 * ldb);
+        for (int64_t j = 0; j < whole; j += WIDE) memcpy(panels + j * K + k * WIDE, row + j, WIDE * sizeof(float));
+        for (int64_t i = 0; i < rest; i++) last[k * WIDE + i] = row[whole + i];
+    }
+}
+
+/* Columns of a transposed a as they are read, ROWS side by side, several such groups at a time: whole lines of memory. */
+static void gather_rows(int64_t M, int64_t K, const float *RESTRICT a, int64_t lda, float *RESTRICT groups) {
+    int64_t whole = M / ROWS * ROWS;
+    for (int64_t k = 0; k < K; k++) {
+        const float *RESTRICT row = a + k * lda;
+        for (int64_t i = 0; i < M; i += 16) __builtin_prefetch(row + 16 * lda + i);
+        for (int64_t i = 0; i < whole; i += ROWS) memcpy(groups + i * K + k * ROWS, row + i, ROWS * sizeof(float));
+        for (int64_t i = whole; i < M; i++) groups[whole * K + k * ROWS + i - whole] = row[i];
+    }
+}
+
+/* A product whose op(b) is packed, with `pitch` rows in each panel, of which K are used. K is at most DEEP where a is transposed. */
+static void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias, const float *more,
+                  int64_t ldm, float *y, int64_t ldc) {
+    static _Thread_local float gathered[GROUPS * ROWS * DEEP];
+    int gathers = ta && N > 2 * WIDE;  /* what is read often is laid side by side first */
+    int64_t rs = ta ? 1 : lda, ks = gathers ? ROWS : ta ? lda : 1;
+    for (int64_t i = 0; i < M; i += ROWS) {
+        int64_t rows = MIN(ROWS, M - i), group = i % (GROUPS * ROWS);
+        if (gathers && group == 0) gather_rows(MIN(GROUPS * ROWS, M - i), K, a + i, lda, gathered);
+        const float *x = gathers ? gathered + group * K : a + i * rs;
+        for (int64_t j = 0; j < N; j += WIDE) {
+            const float *added = more ? more + i * ldm + j : NULL, *columns = bias ? bias + j : NULL;
+            float *to = y + i * ldc + j, ragged[ROWS * WIDE];
+            if (N - j >= WIDE) { tile_of[rows](x, rs, ks, panels + j * pitch, K, columns, added, ldm, to, ldc); continue; }
+            tile_of[rows](x, rs, ks, panels + j * pitch, K, NULL, NULL, 0, ragged, WIDE);
+            for (int64_t r = 0; r < rows; r++) for (int64_t c = 0; c < N - j; c++)
+                to[r * ldc + c] = ragged[r * WIDE + c] + (added ? added[r * ldm + c] : 0.f) + (columns ? columns[c] : 0.f);
+        }
+    }
+}
+
+/* The size of the parts that n is cut into, as few as possible, none above `most`, all a multiple of `grain` long and about equal. */
+static inline int64_t even_part(int64_t n, int64_t most, int64_t grain) {
+    int64_t parts = MAX(1, (n + most - 1) / MAX(1, most / grain * grain));
+    return MAX(grain, ((n + parts - 1) / parts + grain - 1) / grain * grain);
+}
+
+#define PANELS(N, K) (((N) + WIDE - 1) / WIDE * WIDE * (K))  /* numbers in the panels of a matrix (K, N) */
+
+/* --- the BLAS that numpy uses, where it is bound */
+
+#ifndef BLAS_INT
+#define BLAS_INT int64_t
+#endif
+typedef void (*sgemm_t)(int, int, int, BLAS_INT, BLAS_INT, BLAS_INT, float, const float *, BLAS_INT, const float *, BLAS_INT, float, float *, BLAS_INT);
+static sgemm_t blas_sgemm;
+static void (*blas_set_threads)(int);
+static int (*blas_get_threads)(void);
+
+void bind_blas(void *sgemm, void *set_threads, void *get_threads) {
+    blas_sgemm = (sgemm_t)sgemm, blas_set_threads = (void (*)(int))set_threads, blas_get_threads = (int (*)(void))get_threads;
+}
+
+static void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
+                         const float *more, int64_t ldm, float *y, int64_t ldc) {
+    int begun = bias || more;
+    if (begun) for (int64_t i = 0; i < M; i++) for (int64_t j = 0; j < N; j++) y[i * ldc + j] = (more ? more[i * ldm + j] : 0.f) + (bias ? bias[j] : 0.f);
+    blas_sgemm(101, ta ? 112 : 111, tb ? 112 : 111, M, N, K, 1.f, a, lda, b, ldb, begun ? 1.f : 0.f, y, ldc);
+}
+
+/* The product for matrices of any size: panels of a part of op(b), all tiles with these, the next part. */
+static void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
+                    const float *more, int64_t ldm, float *y, int64_t ldc) {
+    static _Thread_local float panels[ROOM];
+    if (M <= 0 || N <= 0) return;
+    if (blas_sgemm && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, more, ldm, y, ldc); return; }
+    int64_t deep = even_part(K, DEEP, 1), broad = even_part(N, ROOM / MAX(1, deep), WIDE), k = 0;
+    do {
+        int64_t depth = MIN(deep, K - k);
+        for (int64_t j = 0; j < N; j += broad) {
+            int64_t n = MIN(broad, N - j);
+            pack(tb, n, depth, tb ? b + j * ldb + k : b + k * ldb + j, ldb, panels);
+            const float *begun = k ? y + j : more ? more + j : NULL;
+            tiles(ta, M, n, depth, ta ? a + k * lda : a + k, lda, panels, depth, bias && !k ? bias + j : NULL, begun, k ? ldc : ldm, y + j, ldc);
+        }
+    } while ((k += deep) < K);
+}
