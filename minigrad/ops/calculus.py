@@ -157,7 +157,9 @@ def _(g, y, x, p, *, needs):
     if needs[0]:
         gx = guard_mul(guard_mul(g, p), x ** (p - 1))
     if needs[1]:
-        base = where(logical_and(equal(x, 0), greater_equal(p, 0)), 1, x)
+        # A number stays one: in `where` it would become a float32.
+        is_number = isinstance(x, (int, float)) and x != 0
+        base = x if is_number else where(logical_and(equal(x, 0), greater_equal(p, 0)), 1, x)
         gp = guard_mul(g, y * log(base))
     return gx, gp
 
