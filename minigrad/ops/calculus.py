@@ -1,6 +1,7 @@
 """The functions of calculus, elementwise: powers, exponentials, trigonometry, rounding.
 
-Rules with a singular derivative go through guard_mul and guard_div, so that a cotangent of zero stays zero there.
+Rules whose derivative may be infinite or NaN go through guard_mul and guard_div, so that a cotangent of zero stays zero there: a NaN in x is
+enough for most.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from minigrad.ops.elementwise import (
     less,
     logical_and,
     quiet,
+    times,
     where,
     zeros_like,
 )
@@ -245,7 +247,7 @@ def atan(x: Array) -> Array:
 
 @atan.vjp
 def _(g, _y, x):
-    return (g / (1 + x * x),)
+    return (guard_div(g, 1 + x * x),)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -280,7 +282,7 @@ def tanh(x: Array) -> Array:
 
 @tanh.vjp
 def _(g, y, _x):
-    return (g * ((1 - y) * (1 + y)),)
+    return (times(g, (1 - y) * (1 + y)),)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -293,7 +295,7 @@ def sigmoid(x: Array) -> Array:
 
 @sigmoid.vjp
 def _(g, _y, x):
-    return (g * (sigmoid(x) * sigmoid(-x)),)
+    return (times(g, sigmoid(x) * sigmoid(-x)),)
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -304,7 +306,7 @@ def abs(x: Array) -> Array:
 
 @abs.vjp
 def _(g, _y, x):
-    return (g * sign(x),)
+    return (times(g, sign(x)),)
 
 
 @primitive(kind="elementwise", dtype="same")
