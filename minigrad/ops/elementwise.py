@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigrad.dtypes import Array
+from minigrad.errors import DTypeError
 from minigrad.ops.in_float32 import in_float32
 from minigrad.primitive import primitive
 
@@ -202,6 +203,8 @@ def _(g, _y, x, low, high):
 def where(condition: Array, a: Array, b: Array) -> Array:
     """a where `condition` is true, else b. Backward selects as well: the branch not taken gets 0, of which elementwise ops
     make no NaN."""
+    if a is None or b is None:
+        raise DTypeError("where", "cannot choose None", got=type(None), wanted="a tensor, an array or a number")
     return np.where(condition, a, b)
 
 

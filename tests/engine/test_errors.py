@@ -81,6 +81,16 @@ WRONG: list[tuple[str, Callable[[], Any], type[MinigradError], type[Exception], 
      MaskError, ValueError, "scaled_dot_product_attention", None),
     ("a mask of another shape", lambda: F.scaled_dot_product_attention(zeros(2, 2), zeros(2, 2), zeros(2, 2), Tensor([[True] * 3])),
      MaskError, ValueError, "scaled_dot_product_attention", (1, 3)),
+    ("None for an element", lambda: zeros(2).__setitem__(0, None), DTypeError, TypeError, "setitem", "None, not a number"),
+    ("text for an element", lambda: zeros(2).__setitem__(0, "1.5"), DTypeError, TypeError, "setitem", "'1.5', not a number"),
+    ("a None in a list of elements", lambda: zeros(2).__setitem__(..., [1, None]), DTypeError, TypeError, "setitem", "None, not a number"),
+    ("a ragged list of elements", lambda: zeros(2, 2).__setitem__(..., [[1, 2], [3]]), DTypeError, TypeError, "setitem", None),
+    ("an array of complex elements", lambda: zeros(2).__setitem__(..., np.ones(2) * 1j), DTypeError, TypeError, "setitem", np.complex128),
+    ("a tensor whose gradient a list would lose", lambda: zeros(2).__setitem__(..., [X[0, 0], 1.0]), GradientError, RuntimeError, "setitem", ()),
+    ("elements that do not fit", lambda: zeros(2, 3).__setitem__(0, [1, 2]), ShapeError, ValueError, "setitem", None),
+    ("a ragged index", lambda: zeros(2, 3)[[0], [[1], [0, 1]]], DTypeError, TypeError, "getitem", [[1], [0, 1]]),
+    ("None for a branch", lambda: minigrad.where(X > 0, X, None), DTypeError, TypeError, "where", type(None)),
+    ("None to fill in", lambda: X.masked_fill(X > 0, None), DTypeError, TypeError, "masked_fill", type(None)),
     ("a write into a leaf", lambda: X.assign(0.0), GradientError, RuntimeError, "assign", None),
     ("a seed below 0", lambda: minigrad.manual_seed(-1), ConfigError, ValueError, "manual_seed", -1),
     ("an einsum that names too few axes", lambda: minigrad.einsum("i->i", X), ShapeError, ValueError, "einsum", (2, 3)),
@@ -283,7 +293,7 @@ def test_debug_tells_of_what_is_written_in_place() -> None:
     t = minigrad.zeros(3)
     with minigrad.debug(), pytest.raises(NotFiniteError, match="NaN") as caught:
         t[0] = np.nan
-    assert caught.value.call == "put_" and __file__ in caught.value.where
+    assert caught.value.call == "setitem" and __file__ in caught.value.where
     with minigrad.debug():
         t[1] = -np.inf  # as masks are made
 
