@@ -135,6 +135,29 @@ def test_scores_shifted_out_of_the_range_of_exp_in_float32(method, shift):
     assert np.abs(got - want).max() < 8 * np.finfo(np.float32).eps * max(8, abs(shift)) * np.abs(v).max()
 
 
+@pytest.mark.parametrize("method", ["plain", "flash"])
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4, -1e4, 1e6, 1e8, -1e8, 1e10])
+def test_gradients_in_float32_have_their_digits_beside_scores_of_any_size(method, size):
+    """The scores are `size` and small multiples of its last digit, so that rounding has no part in them."""
+    T, digit = B + 9, max(np.spacing(np.float32(abs(size))), 2**-6)
+    rng = np.random.default_rng(0)
+    q, k = rng.integers(-2, 3, size=(2, 1, 2, T, 3)).astype(np.float32)
+    q[..., 0], k[..., 0] = 1, size
+    q[..., 1:] *= digit
+    v, g = rng.normal(size=(2, 1, 2, T, 3)).astype(np.float32)
+    leaves = [Tensor(x, requires_grad=True) for x in (q, k, v)]
+    sdpa(*leaves, is_causal=True, scale=1.0, method=method).backward(g)
+    q, k, v, g = (x.astype(np.float64) for x in (q, k, v, g))
+    s = np.where(np.tri(T, dtype=bool), q @ k.swapaxes(-1, -2), -np.inf)
+    p = np.exp(s - s.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    dp = g @ v.swapaxes(-1, -2)
+    ds = p * (dp - (dp * p).sum(-1, keepdims=True))
+    for x, want in zip(leaves, (ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g), strict=True):
+        error = np.abs(x.grad.data - want).max((0, 1, 2)) / np.abs(want).max()
+        assert (error < 1e-6)[x is leaves[0] :].all()  # dq in the direction of `size` is a sum of terms of that size that cancel
+
+
 def test_heads_batch_and_keys_may_be_permuted():
     arrays, order = heads(150, H=3, batch=(2,)), np.array([2, 0, 1])
     for method in ("plain", "flash"):
