@@ -158,6 +158,20 @@ def test_gradients_in_float32_have_their_digits_beside_scores_of_any_size(method
         assert (error < 1e-6)[x is leaves[0] :].all()  # dq in the direction of `size` is a sum of terms of that size that cancel
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_16_bit_tensors_are_as_close_in_tiles_as_in_the_plain_form(dtype):
+    q, k, v = (Tensor(8 * x, dtype=dtype) for x in heads(B + 9))
+    found = []
+    for method, kind in (("plain", "float64"), ("plain", dtype), ("flash", dtype)):
+        leaves = [x.cast(kind).detach().requires_grad_() for x in (q, k, v)]
+        y = sdpa(*leaves, is_causal=True, scale=1.0, method=method)
+        assert y.dtype == leaves[0].dtype
+        y.sum().backward()
+        found.append([x.grad.numpy().astype(np.float64) for x in leaves])
+    for want, plain, tiled in zip(*found, strict=True):
+        assert np.abs(tiled - want).max() <= max(np.abs(plain - want).max(), 2**-9 * np.abs(want).max())
+
+
 def test_heads_batch_and_keys_may_be_permuted():
     arrays, order = heads(150, H=3, batch=(2,)), np.array([2, 0, 1])
     for method in ("plain", "flash"):
