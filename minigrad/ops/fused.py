@@ -12,7 +12,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
 from minigrad.ops.calculus import exp, rsqrt, tanh
-from minigrad.ops.elementwise import equal, has_nan, quiet, where
+from minigrad.ops.elementwise import equal, has_nan, quiet, times, where
 from minigrad.ops.index import check_range
 from minigrad.ops.movement import matrix_shape, reshape
 from minigrad.ops.reduce import _sum_rows, mean, sum as sum_, without_top
@@ -46,8 +46,8 @@ def row_sums(x: Array) -> Array:
 
 @softmax.vjp
 def _(g, y, _x, *, axis=-1):
-    gy = g * y
-    return (gy - y * sum_(gy, axis=axis, keepdim=True),)
+    gy = times(g, y)
+    return (gy - times(sum_(gy, axis=axis, keepdim=True), y),)
 
 
 @primitive(kind="reduce", dtype="float")

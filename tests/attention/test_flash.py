@@ -99,6 +99,31 @@ def test_poisoned_padding_keys_change_nothing_to_the_bit(poison, method):
         assert np.array_equal(clean, poisoned)
 
 
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", ["plain", "flash"])
+@pytest.mark.parametrize("hidden_by", ["the causal edge", "the window", "a mask", "a float mask"])
+def test_poison_behind_the_mask_changes_no_second_derivative_to_the_bit(hidden_by, method, poison):
+    T, j = 7, 4
+    causal, rng = hidden_by in ("the causal edge", "the window"), np.random.default_rng(5)
+    g, w = rng.normal(size=(2, 1, 2, T, 8))
+    g[..., j * causal + T * (not causal) :, :] = 0  # what the later queries see is not asked for
+    hidden = np.arange(T) >= j
+    mask = {"a mask": ~hidden, "a float mask": np.where(hidden, -np.inf, 0.25)}.get(hidden_by)
+    answers = []
+    for value in (3.0, poison):
+        arrays = heads(T)
+        for x in arrays if causal else arrays[1:]:
+            x[:, :, j : j + 1 if causal else T] = value
+        leaves = [Tensor(x, requires_grad=True) for x in arrays]
+        y = sdpa(*leaves, mask, is_causal=causal, window=2 if hidden_by == "the window" else None, method=method)
+        first = y.gradient(*leaves, gradient=Tensor(g), create_graph=True)
+        asked = [Tensor(np.where(hidden[:, None] & (causal or x is not leaves[0]), 0, w)) for x in leaves]
+        second = sum((f * f * a).sum() for f, a in zip(first, asked, strict=True)).gradient(*leaves)
+        answers.append([x.data[:, :, :j] for x in (*first, *second)])
+    for clean, poisoned in zip(*answers, strict=True):
+        assert np.isfinite(clean).all() and clean.any() and np.array_equal(clean, poisoned)
+
+
 @pytest.mark.parametrize("method", ["plain", "flash"])
 def test_rows_that_see_nothing_are_zero_with_zero_gradients(method):
     q, k, v = (Tensor(x, requires_grad=True) for x in heads(9))

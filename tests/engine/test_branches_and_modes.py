@@ -81,6 +81,24 @@ def test_a_nan_that_a_wanted_gradient_meets_is_not_hidden() -> None:
         assert np.isfinite(g.numpy()[0]) and np.isnan(g.numpy()[1])
 
 
+@np.errstate(all="ignore")
+def test_0_times_nan_is_0_in_a_guarded_product_and_everything_else_is_what_it_is() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        a, b = (rng.choice([0.0, 0.0, 1.0, -2.0, np.inf, -np.inf, np.nan], size=shape) for shape in ((2, 3, 2), (2, 4)))
+        want = ops.guard_mul(a[..., None], b).copy()
+        want[np.broadcast_to(b == 0, want.shape)] = 0
+        np.testing.assert_array_equal(ops.guard_matmul(a, b), want.sum(-2))
+
+
+def test_the_softmax_of_a_row_of_nan_that_nobody_asks_for_has_gradient_0_to_second_order() -> None:
+    x = Tensor(np.array([[np.nan, 1.0], [2.0, 1.0]]), requires_grad=True)
+    (g,) = minigrad.grad((x.softmax(-1)[1] * Tensor(np.array([1.0, 3.0]))).sum(), x, create_graph=True)
+    (h,) = minigrad.grad((g * g).sum(), x)
+    for found in (g.numpy(), h.numpy()):
+        assert found[0].tolist() == [0, 0] and np.isfinite(found[1]).all() and found[1].any()
+
+
 def test_the_standard_deviation_of_equal_numbers_has_gradient_0() -> None:
     x = Tensor(np.array([[2.0, 2.0, 2.0], [1.0, 2.0, 4.0]]), requires_grad=True)
     (g,) = minigrad.grad(x.std(1).sum(), x, create_graph=True)
