@@ -191,6 +191,24 @@ def test_blocks_are_gpt2s_llamas_and_berts():
     assert np.allclose(randomised(nn.SwiGLU(C, 6))(x).data, want, atol=1e-12)
 
 
+def test_a_block_has_the_width_the_eps_and_the_gelu_that_it_was_asked_for():
+    x = 1e-3 * data(2, 5, C)  # so small that eps is seen
+    for norm, given, eps in (("layer", 1e-12, 1e-12), ("layer", 1e-3, 1e-3), ("layer", None, 1e-5), ("rms", None, 1e-6), ("rms", 0.1, 0.1)):
+        block = randomised(nn.TransformerBlock(C, 4, norm=norm, norm_eps=given))
+        first = block.ln_1
+        centred = x if norm == "rms" else x - x.mean(-1, keepdims=True)
+        want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * first.weight.data
+        want = want if norm == "rms" else want + first.bias.data
+        assert first.eps == block.ln_2.eps == eps and np.allclose(first(Tensor(x)).data, want, rtol=1e-10)
+    bert = nn.TransformerBlock(C, 4, hidden=20, approximate="none", norm_eps=1e-12, norm_first=False, causal=False)
+    llama = nn.TransformerBlock(C, 4, hidden=20, norm="rms", norm_eps=1e-5, mlp="swiglu", bias=False, rope="half")
+    assert bert.mlp.c_fc.weight.shape == bert.mlp.c_proj.weight.shape[::-1] == llama.mlp.up_proj.weight.shape == (20, C)
+    h = Tensor(data(2, 5, C))
+    mlp = randomised(bert).mlp
+    exact, formula = (mlp.c_proj(F.gelu(mlp.c_fc(h), approximate=kind)).data for kind in ("none", "tanh"))
+    assert np.array_equal(mlp(h).data, exact) and not np.allclose(exact, formula, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -199,6 +217,10 @@ def test_blocks_are_gpt2s_llamas_and_berts():
         lambda: nn.MultiHeadAttention(C, 4, rope=nn.RotaryEmbedding(6)), lambda: nn.RotaryEmbedding(5), lambda: nn.RotaryEmbedding(4, base=1.0),
         lambda: nn.RotaryEmbedding(4, scaling={"type": "yarn", "factor": 2.0}), lambda: nn.RotaryEmbedding(4, scaling={"type": "linear"}),
         lambda: nn.TransformerBlock(C, 4, norm="batch"), lambda: nn.TransformerBlock(C, 4, mlp="relu"),
+        lambda: nn.TransformerBlock(C, 4, hidden=0), lambda: nn.TransformerBlock(C, 4, mlp="swiglu", hidden=2.5),
+        lambda: nn.TransformerBlock(C, 4, norm_eps=-1e-5), lambda: nn.TransformerBlock(C, 4, norm_eps="small"),
+        lambda: nn.TransformerBlock(C, 4, approximate="erf"), lambda: nn.TransformerBlock(C, 4, mlp="swiglu", approximate="none"),
+        lambda: nn.RMSNorm(C, float("nan")), lambda: nn.LayerNorm(C, True),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(make):
