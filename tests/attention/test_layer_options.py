@@ -165,6 +165,47 @@ def test_llama3_scaling_stretches_long_waves_keeps_short_ones_and_passes_between
     assert between.any() and np.allclose(f[between], (1 - smooth) * plain_f[between] / 8 + smooth * plain_f[between])
 
 
+YARN = {"type": "yarn", "factor": 4.0, "original": 4096}
+
+
+def yarn(d, base, s, L, fast=32, slow=1, whole=True):
+    """NTK-by-parts, a pair at a time: theta_i = base^(-2i/d) turns L theta_i / 2 pi times within L."""
+    first, last = (d / 2 * np.log(L / (2 * np.pi * turns)) / np.log(base) for turns in (fast, slow))
+    if whole:
+        first, last = np.floor(first), np.ceil(last)
+    ramp = np.array([min(max((i - first) / (last - first), 0), 1) for i in range(d // 2)])
+    theta = base ** (-2 * np.arange(d // 2) / d)
+    return (1 - ramp) * theta + ramp * theta / s
+
+
+@pytest.mark.parametrize(
+    ("more", "formula"), [({}, {}), ({"truncate": False}, {"whole": False}), ({"beta_fast": 16, "beta_slow": 2.0}, {"fast": 16, "slow": 2})]
+)
+def test_yarn_keeps_fast_pairs_stretches_slow_ones_and_passes_between(more, formula):
+    rope = nn.RotaryEmbedding(128, base=1e6, scaling={**YARN, **more})
+    f, plain = rope.frequencies, nn.RotaryEmbedding(128, base=1e6).frequencies
+    assert np.allclose(f, yarn(128, 1e6, 4.0, 4096, **formula), rtol=1e-13)
+    turns = 4096 * plain / (2 * np.pi)
+    fast, slow = more.get("beta_fast", 32) * 1.25, more.get("beta_slow", 1) / 1.25  # a pair beyond, for the rounding to whole pairs
+    assert np.array_equal(f[turns > fast], plain[turns > fast]) and np.allclose(f[turns < slow], plain[turns < slow] / 4, rtol=1e-14)
+    between = f[(turns < 30) & (turns > 3)] / plain[(turns < 30) & (turns > 3)]
+    assert len(between) > 5 and (np.diff(between) <= 0).all()
+
+
+def test_yarn_multiplies_what_it_turns_by_its_attention_factor():
+    x = data(1, 1, 1, 12)
+    for scaling, a in ((YARN, 0.1 * np.log(4) + 1), ({**YARN, "factor": 1.0}, 1.0), ({**YARN, "attention_factor": 0.5}, 0.5)):
+        rope = nn.RotaryEmbedding(12, rotary_dim=8, scaling=scaling)
+        cos, sin = rope.tables(np.array([5000]))
+        assert np.allclose(cos, a * np.cos(5000 * rope.frequencies), atol=1e-6) and np.allclose(cos**2 + sin**2, a * a)
+        leaf = Tensor(x, requires_grad=True)
+        y = rope(leaf, np.array([5000]))
+        assert np.allclose((y.data[..., :8] ** 2).sum(), a * a * (x[..., :8] ** 2).sum()) and np.array_equal(y.data[..., 8:], x[..., 8:])
+        (y * y).sum().backward()
+        assert np.allclose(leaf.grad.data, 2 * x * np.where(np.arange(12) < 8, a * a, 1), rtol=1e-6)
+    assert np.array_equal(nn.RotaryEmbedding(8, scaling={**YARN, "factor": 1}).frequencies, nn.RotaryEmbedding(8).frequencies)
+
+
 def test_a_score_with_rope_depends_on_the_distance_only():
     q, k = (Tensor(data(1, 1, 1, 8, seed=s).astype(np.float32)) for s in (1, 2))
     for rope in (nn.RotaryEmbedding(8), nn.RotaryEmbedding(8, layout="interleaved")):
