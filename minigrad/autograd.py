@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -418,11 +418,10 @@ def grad(
 
     outputs, inputs, grad_outputs: a tensor or a sequence of them. Outputs that are not scalars need grad_outputs, the v of v^T J.
     create_graph: the results can be differentiated again.  allow_unused: None for an input that no output depends on, else
-    UnusedInputError; materialize_grads: zeros instead of None.
+    UnusedInputError; materialize_grads: zeros instead of None. Raises DTypeError for what is no tensor, ShapeError for no outputs or no inputs.
     """
-    roots = [outputs] if hasattr(outputs, "_node") else list(outputs)
-    targets = [inputs] if hasattr(inputs, "_node") else list(inputs)
-    given = [grad_outputs] if grad_outputs is None or hasattr(grad_outputs, "_node") else list(grad_outputs)
+    roots, targets = _tensors("outputs", outputs), _tensors("inputs", inputs)
+    given = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
     if len(given) == 1 and given[0] is None:
         given *= len(roots)
     if len(given) != len(roots):
@@ -438,6 +437,18 @@ def grad(
             raise UnusedInputError("grad", f"no output depends on input {i} of shape {x.shape}", got=i,
                                    hint="allow_unused=True gives None for it, materialize_grads=True gives zeros")  # fmt: skip
     return tuple(results)
+
+
+def _tensors(what: str, given: Any) -> list[Any]:
+    """A tensor, or several, as a list. Refuses what is no tensor, and none at all."""
+    found = [given] if hasattr(given, "_node") or not isinstance(given, Iterable) else list(given)
+    for x in found:
+        if not hasattr(x, "_node"):
+            raise DTypeError("grad", f"{what} have a {type(x).__name__} among them, which is no tensor", got=type(x), wanted="a tensor, or several",
+                             hint="minigrad.grad(loss, [w, b])")  # fmt: skip
+    if not found:
+        raise ShapeError("grad", f"no {what}", got=0, wanted="a tensor, or several", hint="minigrad.grad(loss, [w, b])")
+    return found
 
 
 def partial(roots: Sequence[Any], inputs: Sequence[Any], starts: Sequence[Any], since: int, create_graph: bool) -> list[Any]:
@@ -469,7 +480,11 @@ def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
                                  hint="reduce it first, say .sum() or .mean(), or pass gradient=")  # fmt: skip
         return root._wrap(np.ones(root.shape, computing(root.dtype)))
     if not hasattr(gradient, "_node"):
-        gradient = root._wrap(np.array(gradient, computing(root.dtype)))
+        try:
+            gradient = root._wrap(np.array(gradient, computing(root.dtype)))
+        except (TypeError, ValueError) as error:
+            raise DTypeError(call, f"a gradient to start from that is not made of numbers: {error}", got=gradient,
+                             wanted=f"a tensor of shape {root.shape}") from None  # fmt: skip
     if gradient.shape != root.shape:
         raise ShapeError(call, f"gradient has shape {gradient.shape}, the tensor {root.shape}", got=gradient.shape, wanted=root.shape)
     dtype: DType = computing(root.dtype)

@@ -12,6 +12,7 @@ from typing import Any
 
 _ENGINE = {"dtypes", "autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "functions", "listeners", "compiler"}
 _CALLED = {"ops", "tensor", "functional", "functions"}  # where the functions are that people call
+_ITEMS = {"__getitem__": "getitem", "__setitem__": "setitem"}
 
 
 class MinigradError(Exception):
@@ -45,7 +46,7 @@ def _as_called(call: str) -> str:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         package, _, rest = str(frame.f_globals.get("__name__", "")).partition(".")
-        room, name = rest.partition(".")[0], frame.f_code.co_name
+        room, name = rest.partition(".")[0], _ITEMS.get(frame.f_code.co_name, frame.f_code.co_name)
         if package not in ("minigrad", "contextlib", "numpy") or (package == "minigrad" and room not in _ENGINE):
             break
         is_method = frame.f_code.co_varnames[:1] in (("self",), ("cls",))

@@ -153,14 +153,14 @@ class _Run:
 
     def pull(self, v: Tensor) -> tuple[Tensor, ...]:
         """v^T J for each of xs."""
-        if not self.y.requires_grad:
+        if not (self.xs and self.y.requires_grad):
             return tuple(x.zeros_like() for x in self.xs)
         return autograd.grad(self.y, self.xs, v, retain_graph=True, create_graph=self.outer, materialize_grads=True)
 
     def linear(self) -> tuple[Tensor, list[Tensor]]:
         """v, and v^T J as a function of it."""
         v = self.y.zeros_like(requires_grad=True)
-        if not self.y.requires_grad:
+        if not (self.xs and self.y.requires_grad):
             return v, [x.zeros_like() for x in self.xs]
         return v, list(autograd.grad(self.y, self.xs, v, create_graph=True, materialize_grads=True))
 

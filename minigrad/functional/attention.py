@@ -64,8 +64,7 @@ def scaled_dot_product_attention(
     operands = (q, k, v) if mask is None else (q, k, v, mask)
     if tiled:
         edge, window = (edge, None) if band is None else band
-        y = ops.flash_attention(*operands, scale=factor, offset=edge, window=window, slopes=slopes)[0]
-        return _as_asked(y, shape, asked)
+        return _as_asked(_in_tiles(*operands, scale=factor, offset=edge, window=window, slopes=slopes), shape, asked)
     y, weights = _with_weights(operands, factor, edge, dropout_p)
     y = _as_asked(y, shape, asked)
     if not return_weights:
@@ -219,6 +218,13 @@ def _as_asked(y: Tensor, shape: tuple[int, ...], dtype: DType) -> Tensor:
     """y in its shape, heads in one axis again, and in the dtype of q, k and v, which no mask changes."""
     y = y if y.shape == shape else y.reshape(shape)
     return y if y.dtype == dtype else y.cast(dtype)
+
+
+@in_float32
+def _in_tiles(*operands: Tensor, **settings: Any) -> Tensor:
+    """Attention in tiles, 16-bit operands in float32: what the op saves of each row is an exponent, which cannot be rounded to 16 bits."""
+    y: Tensor = ops.flash_attention(*operands, **settings)[0]
+    return y
 
 
 def _whole(

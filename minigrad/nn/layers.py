@@ -69,7 +69,7 @@ class LayerNorm(Module):
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True) -> None:
         self.normalized_shape = _sizes("LayerNorm", normalized_shape)
-        self.eps = eps
+        self.eps = _checked_eps("LayerNorm", eps)
         self.weight = init.ones_(empty(*self.normalized_shape))
         self.bias = init.zeros_(empty(*self.normalized_shape)) if bias else None
 
@@ -89,7 +89,7 @@ class RMSNorm(Module):
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-6) -> None:
         self.normalized_shape = _sizes("RMSNorm", normalized_shape)
-        self.eps = eps
+        self.eps = _checked_eps("RMSNorm", eps)
         self.weight = init.ones_(empty(*self.normalized_shape))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,6 +129,12 @@ def _sizes(call: str, shape: int | tuple[int, ...]) -> tuple[int, ...]:
     for size in sizes:
         check_size(call, normalized_shape=size)
     return sizes
+
+
+def _checked_eps(call: str, eps: float) -> float:
+    if not isinstance(eps, int | float | np.integer | np.floating) or isinstance(eps, bool) or not 0 <= eps < math.inf:
+        raise ConfigError(call, f"eps={eps!r}", got=eps, wanted="a finite number >= 0")
+    return float(eps)
 
 
 def _spelled(shape: tuple[int, ...]) -> str:

@@ -11,22 +11,37 @@ from minigrad.nn.layers import Dropout, LayerNorm, Linear, RMSNorm, check_size
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 
+Approximate = Literal["tanh", "none"]
+
 
 class MLP(Module):
-    """c_proj(gelu(c_fc(x))), four times as wide inside; GELU by GPT-2's tanh formula. (..., C) -> (..., C)"""
+    """c_proj(gelu(c_fc(x))). (..., C) -> (..., C)
 
-    def __init__(self, n_embd: int, *, bias: bool = True, dropout: float = 0.0) -> None:
+    hidden: the width inside, four times n_embd unless given.   approximate: "tanh", GPT-2's formula for GELU, or "none", GELU itself, as in BERT.
+    """
+
+    def __init__(
+        self, n_embd: int, hidden: int | None = None, *, bias: bool = True, dropout: float = 0.0, approximate: Approximate = "tanh"
+    ) -> None:
         check_size("MLP", n_embd=n_embd)
-        self.c_fc = Linear(n_embd, 4 * n_embd, bias=bias)
-        self.c_proj = Linear(4 * n_embd, n_embd, bias=bias)
+        width = 4 * n_embd if hidden is None else hidden
+        check_size("MLP", hidden=width)
+        if approximate not in ("tanh", "none"):
+            raise ConfigError("MLP", f"approximate={approximate!r}", got=approximate, wanted=("tanh", "none"))
+        self.c_fc = Linear(n_embd, width, bias=bias)
+        self.c_proj = Linear(width, n_embd, bias=bias)
         self.dropout = Dropout(dropout)
+        self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
         """c_proj(gelu(c_fc(x)))."""
-        return self.dropout(self.c_proj(F.gelu(self.c_fc(x), approximate="tanh")))
+        return self.dropout(self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate)))
 
     def extra_repr(self) -> str:
-        return f"{self.c_fc.in_features}, bias={self.c_fc.bias is not None}, dropout={self.dropout.p}"
+        C, width = self.c_fc.in_features, self.c_fc.out_features
+        text = f"{C}" if width == 4 * C else f"{C}, {width}"
+        text += f", bias={self.c_fc.bias is not None}, dropout={self.dropout.p}"
+        return text + (f", approximate={self.approximate!r}" if self.approximate != "tanh" else "")
 
 
 class SwiGLU(Module):
@@ -36,8 +51,9 @@ class SwiGLU(Module):
     """
 
     def __init__(self, n_embd: int, hidden: int | None = None, *, bias: bool = False, dropout: float = 0.0) -> None:
+        check_size("SwiGLU", n_embd=n_embd)
         width = 8 * n_embd // 3 if hidden is None else hidden
-        check_size("SwiGLU", n_embd=n_embd, hidden=width)
+        check_size("SwiGLU", hidden=width)
         self.gate_proj = Linear(n_embd, width, bias=bias)
         self.up_proj = Linear(n_embd, width, bias=bias)
         self.down_proj = Linear(width, n_embd, bias=bias)
@@ -57,24 +73,33 @@ class TransformerBlock(Module):
     norm_first (GPT-2, Llama):   x = x + attn(ln_1(x));   x = x + mlp(ln_2(x))
     else (BERT, Vaswani 2017):   x = ln_1(x + attn(x));   x = ln_2(x + mlp(x))
 
-    dropout: on the attention weights and on both sums.   norm: "layer" or "rms".   mlp: "gelu" or "swiglu".
+    dropout: on the attention weights and on both sums.   norm: "layer" or "rms".   norm_eps: of both norms, 1e-5 and 1e-6 unless given.
+    mlp: "gelu" or "swiglu".   hidden: the width inside the MLP, 4 n_embd and 8/3 n_embd unless given.   approximate: of "gelu", as for MLP.
     attention: further settings of MultiHeadAttention, such as n_kv_head=2, rope="half", window=128.
-    A GPT-2 block is the default; Llama's is norm="rms", mlp="swiglu", bias=False, rope="half"; BERT's norm_first=False, causal=False.
+    A GPT-2 block is the default; Llama's is norm="rms", norm_eps=1e-5, mlp="swiglu", hidden=11008, bias=False, rope="half"; BERT's norm_first=False,
+    causal=False, norm_eps=1e-12, approximate="none".
     """
 
     def __init__(
         self, n_embd: int, n_head: int, *, bias: bool = True, causal: bool = True, dropout: float = 0.0, norm_first: bool = True,
-        norm: Literal["layer", "rms"] = "layer", mlp: Literal["gelu", "swiglu"] = "gelu", **attention: Any,
+        norm: Literal["layer", "rms"] = "layer", norm_eps: float | None = None, mlp: Literal["gelu", "swiglu"] = "gelu",
+        hidden: int | None = None, approximate: Approximate = "tanh", **attention: Any,
     ) -> None:  # fmt: skip
         for name, value, wanted in (("norm", norm, ("layer", "rms")), ("mlp", mlp, ("gelu", "swiglu"))):
             if value not in wanted:
                 raise ConfigError("TransformerBlock", f"{name}={value!r}", got=value, wanted=wanted)
-        self.norm_first, self._style = norm_first, (norm, mlp)
-        self.ln_1 = LayerNorm(n_embd, bias=bias) if norm == "layer" else RMSNorm(n_embd)
+        if mlp == "swiglu" and approximate != "tanh":
+            raise ConfigError("TransformerBlock", f"approximate={approximate!r}, but SwiGLU has no GELU", got=approximate, wanted="tanh",
+                              hint='mlp="gelu"')  # fmt: skip
+        self.norm_first, self._style = norm_first, (norm, mlp, norm_eps, hidden)
+        self.ln_1 = _norm(norm, n_embd, norm_eps, bias)
         self.attn = MultiHeadAttention(n_embd, n_head, bias=bias, causal=causal, dropout=dropout, **attention)
         self.dropout = Dropout(dropout)
-        self.ln_2 = LayerNorm(n_embd, bias=bias) if norm == "layer" else RMSNorm(n_embd)
-        self.mlp = MLP(n_embd, bias=bias, dropout=dropout) if mlp == "gelu" else SwiGLU(n_embd, bias=bias, dropout=dropout)
+        self.ln_2 = _norm(norm, n_embd, norm_eps, bias)
+        if mlp == "gelu":
+            self.mlp: MLP | SwiGLU = MLP(n_embd, hidden, bias=bias, dropout=dropout, approximate=approximate)
+        else:
+            self.mlp = SwiGLU(n_embd, hidden, bias=bias, dropout=dropout)
 
     def forward(self, x: Tensor, *, mask: Any = None, lengths: Any = None, cache: KVCache | StaticCache | None = None) -> Tensor:
         """mask, lengths, cache: as for MultiHeadAttention."""
@@ -85,8 +110,17 @@ class TransformerBlock(Module):
         return self.ln_2(x + self.mlp(x))
 
     def extra_repr(self) -> str:
-        norm, mlp = self._style
+        norm, mlp, norm_eps, hidden = self._style
         text = self.attn.extra_repr()
         text += "" if self.norm_first else ", norm_first=False"
         text += f", norm={norm!r}" if norm != "layer" else ""
-        return text + (f", mlp={mlp!r}" if mlp != "gelu" else "")
+        text += f", norm_eps={norm_eps}" if norm_eps is not None else ""
+        text += f", mlp={mlp!r}" if mlp != "gelu" else ""
+        text += f", hidden={hidden}" if hidden is not None else ""
+        return text + (", approximate='none'" if getattr(self.mlp, "approximate", "tanh") == "none" else "")
+
+
+def _norm(kind: str, n_embd: int, eps: float | None, bias: bool) -> LayerNorm | RMSNorm:
+    if kind == "rms":
+        return RMSNorm(n_embd) if eps is None else RMSNorm(n_embd, eps)
+    return LayerNorm(n_embd, bias=bias) if eps is None else LayerNorm(n_embd, eps, bias)

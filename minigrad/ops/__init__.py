@@ -69,6 +69,7 @@ from minigrad.ops.calculus import (
     trunc as trunc,
 )
 from minigrad.ops.contract import (
+    guard_matmul as guard_matmul,
     linear as linear,
     matmul as matmul,
     swap_last as swap_last,

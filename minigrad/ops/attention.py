@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.ops.contract import matmul, swap_last
-from minigrad.ops.elementwise import quiet, where
+from minigrad.ops.contract import guard_matmul, swap_last
+from minigrad.ops.elementwise import logical_and, not_equal, quiet, where
 from minigrad.ops.fused import softmax, softmax_in_place
 from minigrad.ops.masks import causal_masks
 from minigrad.ops.parallel import for_each
@@ -200,12 +200,15 @@ def _(g, y, q, k, v, mask=None, *, scale, offset=None):
 
 @attention.composed
 def _(q, k, v, mask=None, *, scale, offset=None):
-    s = matmul(q, swap_last(k)) * scale
+    s = guard_matmul(q, swap_last(k)) * scale
+    seen = None if offset is None else np.tri(s.shape[-2], s.shape[-1], offset, dtype=np.bool_)
     if mask is not None:
-        s = where(mask, s, -np.inf) if mask.dtype == np.bool_ else s + mask
-    if offset is not None:
-        s = where(np.tri(s.shape[-2], s.shape[-1], offset, dtype=np.bool_), s, -np.inf)
-    return matmul(softmax(s, axis=-1), v)
+        s = s if mask.dtype == np.bool_ else s + mask
+        shown = mask if mask.dtype == np.bool_ else not_equal(mask, -np.inf)
+        seen = shown if seen is None else logical_and(shown, seen)
+    if seen is None:
+        return guard_matmul(softmax(s, axis=-1), v)
+    return guard_matmul(where(seen, softmax(where(seen, s, -np.inf), axis=-1), 0), v)
 
 
 @primitive(kind="contract", outputs=4)

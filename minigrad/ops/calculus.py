@@ -1,6 +1,7 @@
 """The functions of calculus, elementwise: powers, exponentials, trigonometry, rounding.
 
-Rules with a singular derivative go through guard_mul and guard_div, so that a cotangent of zero stays zero there.
+Rules whose derivative may be infinite or NaN go through guard_mul and guard_div, so that a cotangent of zero stays zero there: a NaN in x is
+enough for most.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from minigrad.ops.elementwise import (
     less,
     logical_and,
     quiet,
+    times,
     where,
     zeros_like,
 )
@@ -157,7 +159,9 @@ def _(g, y, x, p, *, needs):
     if needs[0]:
         gx = guard_mul(guard_mul(g, p), x ** (p - 1))
     if needs[1]:
-        base = where(logical_and(equal(x, 0), greater_equal(p, 0)), 1, x)
+        # A number stays one: in `where` it would become a float32.
+        is_number = isinstance(x, (int, float)) and x != 0
+        base = x if is_number else where(logical_and(equal(x, 0), greater_equal(p, 0)), 1, x)
         gp = guard_mul(g, y * log(base))
     return gx, gp
 
@@ -243,7 +247,7 @@ def atan(x: Array) -> Array:
 
 @atan.vjp
 def _(g, _y, x):
-    return (g / (1 + x * x),)
+    return (guard_div(g, 1 + x * x),)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -278,7 +282,7 @@ def tanh(x: Array) -> Array:
 
 @tanh.vjp
 def _(g, y, _x):
-    return (g * ((1 - y) * (1 + y)),)
+    return (times(g, (1 - y) * (1 + y)),)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -291,7 +295,7 @@ def sigmoid(x: Array) -> Array:
 
 @sigmoid.vjp
 def _(g, _y, x):
-    return (g * (sigmoid(x) * sigmoid(-x)),)
+    return (times(g, sigmoid(x) * sigmoid(-x)),)
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -302,7 +306,7 @@ def abs(x: Array) -> Array:
 
 @abs.vjp
 def _(g, _y, x):
-    return (g * sign(x),)
+    return (times(g, sign(x)),)
 
 
 @primitive(kind="elementwise", dtype="same")

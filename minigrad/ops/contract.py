@@ -6,6 +6,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
+from minigrad.ops.elementwise import has_nan, quiet
 from minigrad.ops.movement import matrix_shape, permute, reshape
 from minigrad.ops.reduce import sum as sum_
 from minigrad.primitive import primitive
@@ -50,6 +51,35 @@ def _(g, _y, a, b, *, needs):
 
 
 matmul.crosswise = True
+
+
+@primitive(kind="contract", dtype="same")
+@quiet
+def guard_matmul(a: Array, b: Array) -> Array:
+    """The matrix product in which 0 times infinity or NaN is 0: what has no weight, or is not asked for, has no influence. No 1-d operands."""
+    y = np.matmul(a, b)
+    if not has_nan(y):
+        return y
+    y = np.matmul(np.where(np.isfinite(a), a, 0), np.where(np.isfinite(b), b, 0))
+
+    def met(x: Array, z: Array) -> Array:
+        return np.matmul(x.astype(y.dtype), z.astype(y.dtype))
+
+    up = met(a == np.inf, b > 0) + met(a > 0, b == np.inf) + met(a == -np.inf, b < 0) + met(a < 0, b == -np.inf)
+    down = met(a == np.inf, b < 0) + met(a < 0, b == np.inf) + met(a == -np.inf, b > 0) + met(a > 0, b == -np.inf)
+    lost = met(np.isnan(a), b != 0) + met(a != 0, np.isnan(b))
+    y += np.where(up > 0, np.inf, 0)
+    y += np.where(down > 0, -np.inf, 0)
+    y += np.where(lost > 0, np.nan, 0)
+    return y
+
+
+@guard_matmul.vjp
+def _(g, _y, a, b, *, needs):
+    return (guard_matmul(g, swap_last(b)) if needs[0] else None), (guard_matmul(swap_last(a), g) if needs[1] else None)
+
+
+guard_matmul.crosswise = True
 
 
 @primitive(kind="contract", dtype="same")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigrad.dtypes import Array
+from minigrad.errors import DTypeError
 from minigrad.ops.in_float32 import in_float32
 from minigrad.primitive import primitive
 
@@ -55,19 +56,19 @@ def mul(a: Array, b: Array) -> Array:
 
 @mul.vjp
 def _(g, _y, a, b, *, needs):
-    return (_times(g, b) if needs[0] else None), (_times(g, a) if needs[1] else None)
+    return (times(g, b) if needs[0] else None), (times(g, a) if needs[1] else None)
 
 
 mul.crosswise = True
 
 
-def _times(g: Any, d: Any) -> Any:
-    """guard_mul(g, d), without its price where there is nothing to guard against."""
+def times(g: Any, d: Any) -> Any:
+    """guard_mul(g, d) in a rule, without its price where there is nothing to guard against."""
     if isinstance(d, (int, float)):
         return g * d if d - d == 0 else guard_mul(g, d)
     if type(g) is np.ndarray:
         y = g * d
-        return guard_mul(g, d) if _has_nan(y) else y
+        return guard_mul(g, d) if has_nan(y) else y
     return guard_mul(g, d)
 
 
@@ -89,7 +90,7 @@ def _(g, y, _a, b, *, needs):
 def guard_mul(g: Array, d: Array) -> Array:
     """g * d, but 0 wherever g is 0, even where d is infinite or NaN: a cotangent of zero asks for nothing."""
     y = np.multiply(g, d)
-    return np.where(g == 0, np.zeros_like(y), y) if _has_nan(y) else y
+    return np.where(g == 0, np.zeros_like(y), y) if has_nan(y) else y
 
 
 @guard_mul.vjp
@@ -98,10 +99,10 @@ def _(h, _y, g, d):
     return guard_mul(h, d), guard_mul(where(equal(g, 0), 0, h), g)
 
 
-def _has_nan(y: Array) -> bool:
+def has_nan(y: Array) -> bool:
     """Whether a NaN is in y: a sum of squares is NaN if and only if a term is, and BLAS adds it up without an array in between."""
-    flat = np.ravel(y, order="K")
-    total = np.vdot(flat, flat)
+    flat = y.ravel("K")
+    total = flat.dot(flat)
     return bool(total != total)
 
 
@@ -110,7 +111,7 @@ def _has_nan(y: Array) -> bool:
 def guard_div(g: Array, d: Array) -> Array:
     """g / d, but 0 wherever g is 0, even where d is 0 or NaN."""
     y = np.true_divide(g, d)
-    return np.where(g == 0, np.zeros_like(y), y) if _has_nan(y) else y
+    return np.where(g == 0, np.zeros_like(y), y) if has_nan(y) else y
 
 
 @guard_div.vjp
@@ -138,7 +139,7 @@ def mod(a: Array, b: Array) -> Array:
 
 @mod.vjp
 def _(g, _y, a, b):
-    return g, -g * floor_div(a, b)
+    return g, -guard_mul(g, floor_div(a, b))
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -202,6 +203,8 @@ def _(g, _y, x, low, high):
 def where(condition: Array, a: Array, b: Array) -> Array:
     """a where `condition` is true, else b. Backward selects as well: the branch not taken gets 0, of which elementwise ops
     make no NaN."""
+    if a is None or b is None:
+        raise DTypeError("where", "cannot choose None", got=type(None), wanted="a tensor, an array or a number")
     return np.where(condition, a, b)
 
 

@@ -1,9 +1,10 @@
 """Tiled ("flash") attention: the scores are made and used up tile by tile, so that memory grows with T and not with T x S.
 
 Forward keeps for each query the maximum m of the scores so far, the sum l of exp(s - m) and the weighted sum of values, and rescales the last two
-when m rises (online softmax). It saves L = m + log l. Backward makes each tile's probabilities again, P = exp(s - L), and with
-delta = rowsum(do * o) has dS = P (dP - delta) without another pass. Tiles that the causal edge or the window hides are never visited. Heads and,
-in forward, blocks of queries are shared among threads. From Dao et al. 2022, arXiv:2205.14135; Milakov and Gimelshein 2018, arXiv:1805.02867.
+when m rises (online softmax). It saves m and l, whose logarithm would lose its digits beside a large m. Backward makes each tile's probabilities
+again, P = exp(s - m) / l, and with delta = rowsum(do * o) has dS = P (dP - delta) without another pass; it divides do by l once, instead of every
+tile. Tiles that the causal edge or the window hides are never visited. Heads and, in forward, blocks of queries are shared among threads. From Dao
+et al. 2022, arXiv:2205.14135; Milakov and Gimelshein 2018, arXiv:1805.02867.
 """
 
 from __future__ import annotations
@@ -24,31 +25,32 @@ from minigrad.primitive import primitive
 ROWS, COLUMNS = 128, 512  # of a tile: 256 KB of scores, which stay in the second-level cache
 
 
-@primitive(kind="contract", dtype="same", outputs=2)
+@primitive(kind="contract", dtype="same", outputs=3)
 @quiet
 def flash_attention(
     q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, offset: int | None = None, window: int | None = None,
     slopes: tuple[float, ...] | None = None,
-) -> tuple[Array, Array]:  # fmt: skip
-    """softmax(scale q k^T + mask + bias) v without the matrix of scores, and the log-sum-exp of each row's scores.
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """softmax(scale q k^T + mask + bias) v without the matrix of scores; each row's largest score m, and its sum of exp(score - m).
 
     q: (..., T, D)   k: (..., S, D)   v: (..., S, E)   mask: bool (True: may look) or float (added), broadcasting to (..., T, S)
-    offset: query i sees the keys j <= i + offset;  window: and j > i + offset - window.   ->   (..., T, E), (..., T)
+    offset: query i sees the keys j <= i + offset;  window: and j > i + offset - window.   ->   (..., T, E), (..., T), (..., T)
     slopes: one per head, the axis before T, or two axes of groups: adds -slope |i + offset - j| (ALiBi); an offset of None counts as 0 there.
     Means what `attention` means, zeros for rows that see nothing and nothing from behind the mask included. A mask gets no gradient.
     """
     batch = common_batch(q, k, v, mask)
     plan = Plan(float(scale), q.shape[-2], k.shape[-2], offset, window, slopes)
-    o, lse = rows_like(q, batch, v.shape[-1]), np.empty((*batch, q.shape[-2]), q.dtype)
+    o, (top, total) = rows_like(q, batch, v.shape[-1]), np.empty((2, *batch, q.shape[-2]), q.dtype)
     q, k, v, mask = (spread_batch(x, batch) for x in (q, k, v, mask))
 
     def work(item: tuple[tuple[int, ...], int]) -> None:
         at, a = item
         b = min(a + ROWS, plan.T)
-        _forward_rows(plan, q[at], k[at], v[at], None if mask is None else mask[at], plan.head(at, batch), a, b, o[at][a:b], lse[at][a:b])
+        out = (o[at][a:b], top[at][a:b], total[at][a:b])
+        _forward_rows(plan, q[at], k[at], v[at], None if mask is None else mask[at], plan.head(at, batch), a, b, out)
 
     for_each(quiet(work), [(at, a) for at in np.ndindex(batch) for a in range(0, plan.T, ROWS)])
-    return o, lse
+    return o, top, total
 
 
 def spread_batch(x: Any, batch: tuple[int, ...]) -> Any:
@@ -117,25 +119,25 @@ class Plan:
 
 
 def _forward_rows(
-    plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, head: int, a: int, b: int, o: Array, lse: Array
+    plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, head: int, a: int, b: int, out: tuple[Array, Array, Array]
 ) -> None:
-    """The queries a..b-1 of one head, against all keys that they see."""
+    """Fill (o, maximum, sum) for the queries a..b-1 of one head, against all keys that they see."""
     q = q[a:b] * q.dtype.type(plan.scale)
     for careful in (False, True):
-        total, top, summed = _pass_over_keys(plan, q, k, v, mask, head, a, b, careful)
-        total /= np.where(summed == 0, 1, summed)
-        if careful or np.isfinite(total).all():
+        o, top, total = _pass_over_keys(plan, q, k, v, mask, head, a, b, careful)
+        o /= np.where(total == 0, 1, total)
+        if careful or np.isfinite(o).all():
             break
-    o[...] = total
-    lse[...] = (top + np.log(summed))[:, 0]
+    for x, found in zip(out, (o, top[:, 0], total[:, 0]), strict=True):
+        x[...] = found
 
 
 def _pass_over_keys(
     plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, head: int, a: int, b: int, careful: bool
 ) -> tuple[Array, Array, Array]:
     """The online softmax: weighted sum of values (rows, E), maximum (rows, 1) and sum of exponentials (rows, 1)."""
-    total = np.zeros((b - a, v.shape[-1]), q.dtype)
-    top, summed = np.full((b - a, 1), -np.inf, q.dtype), np.zeros((b - a, 1), q.dtype)
+    o = np.zeros((b - a, v.shape[-1]), q.dtype)
+    top, total = np.full((b - a, 1), -np.inf, q.dtype), np.zeros((b - a, 1), q.dtype)
     buffer = np.empty((b - a) * min(COLUMNS, plan.S), q.dtype)
     low, high = plan.seen(a, b)
     for c in range(low, high, COLUMNS):
@@ -152,15 +154,15 @@ def _pass_over_keys(
             faded = np.where(raised == np.inf, top == np.inf, faded).astype(s.dtype)
         s -= shift
         np.exp(s, out=s)
-        summed *= faded
-        summed += np.matmul(s, np.ones((d - c, 1), s.dtype))
         total *= faded
+        total += np.matmul(s, np.ones((d - c, 1), s.dtype))
+        o *= faded
         if careful:
-            total += product_of_present(s if hidden is None else np.where(hidden, 0, s), v[c:d], None if hidden is None else ~hidden)
+            o += product_of_present(s if hidden is None else np.where(hidden, 0, s), v[c:d], None if hidden is None else ~hidden)
         else:
-            total += np.matmul(s, v[c:d])
+            o += np.matmul(s, v[c:d])
         top = raised
-    return total, top, summed
+    return o, top, total
 
 
 def _share_evenly(s: Array, infinite: Array) -> None:
@@ -173,7 +175,7 @@ def _(g, y, q, k, v, mask=None, *, scale, offset=None, window=None, slopes=None,
     if len(needs) > 3 and needs[3]:
         raise GradientError("flash_attention", "a mask that learns needs a gradient of T x S numbers, which tiles do not keep",
                             hint='method="plain"')  # fmt: skip
-    return flash_attention_grad(g[0], q, k, v, y[0], y[1], mask, scale=scale, offset=offset, window=window, slopes=slopes)
+    return flash_attention_grad(g[0], q, k, v, *y, mask, scale=scale, offset=offset, window=window, slopes=slopes)
 
 
 @flash_attention.composed
@@ -205,19 +207,20 @@ def band_and_bias(
 @primitive(kind="contract", outputs=3)
 @quiet
 def flash_attention_grad(
-    g: Array, q: Array, k: Array, v: Array, o: Array, lse: Array, mask: Array | None, *, scale: float, offset: int | None, window: int | None,
-    slopes: tuple[float, ...] | None,
+    g: Array, q: Array, k: Array, v: Array, o: Array, top: Array, total: Array, mask: Array | None, *, scale: float, offset: int | None,
+    window: int | None, slopes: tuple[float, ...] | None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """The cotangents of q, k and v, from the output and the log-sum-exp of the forward pass."""
-    batch = lse.shape[:-1]
+    """The cotangents of q, k and v, from the output, the maxima and the sums of the forward pass."""
+    batch = top.shape[:-1]
     plan = Plan(float(scale), q.shape[-2], k.shape[-2], offset, window, slopes)
     gq, gk, gv = (rows_like(x, batch, x.shape[-1]) for x in (q, k, v))
     g, q, k, v, mask = (spread_batch(x, batch) for x in (g, q, k, v, mask))
 
     def work(at: tuple[int, ...]) -> None:
         out = (gq[at], gk[at], gv[at])
+        arrays = tuple(x[at] for x in (g, q, k, v, o, top, total))
         for careful in (False, True):
-            _backward_head(plan, (g[at], q[at], k[at], v[at], o[at], lse[at]), None if mask is None else mask[at], plan.head(at, batch), out, careful)
+            _backward_head(plan, arrays, None if mask is None else mask[at], plan.head(at, batch), out, careful)
             if all(np.isfinite(x).all() for x in out):
                 return
 
@@ -229,22 +232,22 @@ def _backward_head(
     plan: Plan, arrays: tuple[Array, ...], mask: Array | None, head: int, out: tuple[Array, ...], careful: bool
 ) -> None:
     """Fill one head's (gq, gk, gv), block of queries by block of queries."""
-    g, q, k, v, o, lse = arrays
+    g, q, k, v, o, top, total = arrays
     for x in out:
         x[...] = 0
     buffers = np.empty((2, min(ROWS, plan.T) * min(COLUMNS, plan.S)), q.dtype)
     for a in range(0, plan.T, ROWS):
         b = min(a + ROWS, plan.T)
         asked = (g[a:b] != 0).any(axis=1, keepdims=True) if careful else None
-        delta = np.vecdot(g[a:b], o[a:b])[:, None]
-        delta = delta if asked is None else np.where(asked, delta, 0)
-        total = lse[a:b, None]
+        # P = exp(s - top) / total: what divides the rows of P divides those of g and delta.
+        shared = g[a:b] / np.where(total[a:b] == 0, 1, total[a:b])[:, None]
+        delta = np.vecdot(shared, o[a:b])[:, None]
+        if asked is not None:
+            shared, delta = np.where(asked, shared, 0), np.where(asked, delta, 0)
         low, high = plan.seen(a, b)
-        scaled = q[a:b] * q.dtype.type(plan.scale)
-        infinite = total == np.inf if (total == np.inf).any() else None
-        if infinite is not None:
-            total = np.where(infinite, np.log(_count_infinite(plan, scaled, k, mask, head, (a, b, low, high))), total)
-        rows = (g[a:b], scaled, np.where(total == -np.inf, 0, total), delta, infinite)
+        shift = top[a:b, None]
+        infinite = shift == np.inf if (shift == np.inf).any() else None
+        rows = (shared, q[a:b] * q.dtype.type(plan.scale), np.where(np.isinf(shift), 0, shift), delta, infinite)
         for c in range(low, high, COLUMNS):
             d = min(c + COLUMNS, high)
             tiles = [x[: (b - a) * (d - c)].reshape(b - a, d - c) for x in buffers]
@@ -252,29 +255,20 @@ def _backward_head(
         out[0][a:b] *= q.dtype.type(plan.scale)
 
 
-def _count_infinite(plan: Plan, q: Array, k: Array, mask: Array | None, head: int, area: tuple[int, int, int, int]) -> Array:
-    """How many scores of each row are +inf, (rows, 1)."""
-    a, b, low, high = area
-    count = np.zeros((b - a, 1), q.dtype)
-    for c in range(low, high, COLUMNS):
-        d = min(c + COLUMNS, high)
-        s = np.empty((b - a, d - c), q.dtype)
-        plan.scores(q, k, mask, head, (a, b, c, d), s)
-        count += (s == np.inf).sum(axis=1, keepdims=True)
-    return count
-
-
 def _backward_tile(
     plan: Plan, rows: tuple[Any, ...], k: Array, v: Array, mask: Array | None, head: int, tile: tuple[int, int, int, int],
     buffers: list[Array], out: tuple[Array, ...], asked: Array | None,
 ) -> None:  # fmt: skip
-    """Add one tile's share to (gq, gk, gv). asked: None, or, when NaN or inf is about, the queries whose cotangent is not zero."""
-    (g, q, lse, delta, infinite), (p, ds), (gq, gk, gv) = rows, buffers, out
+    """Add one tile's share to (gq, gk, gv). The division that p lacks, g and delta have had.
+
+    asked: None, or, when NaN or inf is about, the queries whose cotangent is not zero.
+    """
+    (g, q, top, delta, infinite), (p, ds), (gq, gk, gv) = rows, buffers, out
     a, b, c, d = tile
     hidden = plan.scores(q, k, mask, head, tile, p)
     if infinite is not None:
         _share_evenly(p, infinite)
-    p -= lse
+    p -= top
     np.exp(p, out=p)
     np.matmul(g, v[c:d].T, out=ds)
     if asked is None:

@@ -12,7 +12,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
 from minigrad.ops.calculus import exp, rsqrt, tanh
-from minigrad.ops.elementwise import equal, quiet, where
+from minigrad.ops.elementwise import equal, has_nan, quiet, times, where
 from minigrad.ops.index import check_range
 from minigrad.ops.movement import matrix_shape, reshape
 from minigrad.ops.reduce import _sum_rows, mean, sum as sum_, without_top
@@ -46,8 +46,8 @@ def row_sums(x: Array) -> Array:
 
 @softmax.vjp
 def _(g, y, _x, *, axis=-1):
-    gy = g * y
-    return (gy - y * sum_(gy, axis=axis, keepdim=True),)
+    gy = times(g, y)
+    return (gy - times(sum_(gy, axis=axis, keepdim=True), y),)
 
 
 @primitive(kind="reduce", dtype="float")
@@ -202,7 +202,7 @@ def _(x):
 @primitive(kind="elementwise")
 @quiet
 def gelu_tanh_grad(g: Array, x: Array, t: Array) -> Array:
-    """g (1 + t + x (1 - t^2) sqrt(2/pi) (1 + 3 * 0.044715 x^2)) / 2."""
+    """g (1 + t + x (1 - t^2) sqrt(2/pi) (1 + 3 * 0.044715 x^2)) / 2, and 0 wherever g is 0."""
     y = np.empty(x.size, x.dtype)
     flat, gs, ts = (np.ascontiguousarray(a).reshape(-1) for a in (x, g, t))
     for start in range(0, x.size, _CHUNK):
@@ -210,13 +210,14 @@ def gelu_tanh_grad(g: Array, x: Array, t: Array) -> Array:
         u, tanh_u, out = flat[part], ts[part], y[part]
         np.multiply(u, u, out=out)
         np.minimum(out, 1e30, out=out)  # Where u * u overflows, 1 - tanh is 0, and 0 * inf must not make a NaN.
-        out *= 3 * _GELU_SLOPE * _GELU_CUBE
-        out += _GELU_SLOPE
+        out *= 1.5 * _GELU_SLOPE * _GELU_CUBE
+        out += 0.5 * _GELU_SLOPE
         out *= (1 - tanh_u) * u
-        out += 1
-        out *= 1 + tanh_u  # 1 + t + (1 - t)(1 + t) x u'  =  (1 + t) (1 + (1 - t) x u')
+        out += 0.5
+        out *= 1 + tanh_u  # (1 + t + (1 - t)(1 + t) x u') / 2  =  (1 + t) (1/2 + (1 - t) x u'/2)
         out *= gs[part]
-        out *= 0.5
+        if has_nan(out):
+            out[gs[part] == 0] = 0
     return y.reshape(x.shape)
 
 

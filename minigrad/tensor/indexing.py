@@ -39,7 +39,8 @@ class Indexing(Frame):
 
         Where no gradient is wanted, in place: views see it, and a backward pass that needs the old values refuses. Where gradients flow through t
         or `value`, t becomes a new tensor (same object) that they flow through; what was computed from the old one stays as it was.
-        Raises GradientError for a leaf that requires a gradient, and for a view through which the change could not be seen.
+        Raises GradientError for a leaf that requires a gradient, and for a view through which the change could not be seen; DTypeError for a value
+        that is not made of numbers.
         """
         spec, keys = _spec_and_keys(index if type(index) is tuple else (index,))
         value = self._as_value(value, spec, keys)
@@ -59,7 +60,8 @@ class Indexing(Frame):
 
     def _as_value(self, value: Any, spec: tuple[Any, ...], keys: list[Any]) -> Self:
         """A value to be written: in this tensor's dtype, and without axes of size 1 in front of those of the part that it is written into."""
-        t: Self = self._as_tensor(value)
+        copy: Any = type(self)
+        t: Self = self._as_tensor(value) if _is_of_numbers(value) else copy(value, dtype=self.dtype)
         if t.dtype != self.dtype:
             t = ops.cast(t, dtype=self.dtype)
         if t.ndim and t.shape[0] == 1:
@@ -112,6 +114,11 @@ class Indexing(Frame):
         return ops.nonzero(self)
 
 
+def _is_of_numbers(value: Any) -> bool:
+    """Is it a number, an array of numbers or a tensor? Lists have yet to be looked into."""
+    return isinstance(value, (float, int, Frame)) or (isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub")
+
+
 def _spec_and_keys(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
     """A key as `ops.take` wants it: arrays apart, their places marked."""
     spec: list[Any] = []
@@ -134,5 +141,8 @@ def _spec_and_keys(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
 def _as_key(part: Any) -> Any:
     if not isinstance(part, (list, tuple, np.ndarray, bool, np.bool_)):
         raise DTypeError("getitem", f"cannot index with {type(part).__name__}", got=type(part), wanted="integers, slices, arrays, masks")
-    key = np.asarray([p.data if isinstance(p, Frame) else p for p in part] if isinstance(part, (list, tuple)) else part)
+    try:
+        key = np.asarray([p.data if isinstance(p, Frame) else p for p in part] if isinstance(part, (list, tuple)) else part)
+    except ValueError:
+        raise DTypeError("getitem", "cannot index with a ragged list", got=part, wanted="integers or bool in lists of equal length") from None
     return key.astype(np.int64) if key.size == 0 and key.dtype != bool_ else key

@@ -99,6 +99,31 @@ def test_poisoned_padding_keys_change_nothing_to_the_bit(poison, method):
         assert np.array_equal(clean, poisoned)
 
 
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", ["plain", "flash"])
+@pytest.mark.parametrize("hidden_by", ["the causal edge", "the window", "a mask", "a float mask"])
+def test_poison_behind_the_mask_changes_no_second_derivative_to_the_bit(hidden_by, method, poison):
+    T, j = 7, 4
+    causal, rng = hidden_by in ("the causal edge", "the window"), np.random.default_rng(5)
+    g, w = rng.normal(size=(2, 1, 2, T, 8))
+    g[..., j * causal + T * (not causal) :, :] = 0  # what the later queries see is not asked for
+    hidden = np.arange(T) >= j
+    mask = {"a mask": ~hidden, "a float mask": np.where(hidden, -np.inf, 0.25)}.get(hidden_by)
+    answers = []
+    for value in (3.0, poison):
+        arrays = heads(T)
+        for x in arrays if causal else arrays[1:]:
+            x[:, :, j : j + 1 if causal else T] = value
+        leaves = [Tensor(x, requires_grad=True) for x in arrays]
+        y = sdpa(*leaves, mask, is_causal=causal, window=2 if hidden_by == "the window" else None, method=method)
+        first = y.gradient(*leaves, gradient=Tensor(g), create_graph=True)
+        asked = [Tensor(np.where(hidden[:, None] & (causal or x is not leaves[0]), 0, w)) for x in leaves]
+        second = sum((f * f * a).sum() for f, a in zip(first, asked, strict=True)).gradient(*leaves)
+        answers.append([x.data[:, :, :j] for x in (*first, *second)])
+    for clean, poisoned in zip(*answers, strict=True):
+        assert np.isfinite(clean).all() and clean.any() and np.array_equal(clean, poisoned)
+
+
 @pytest.mark.parametrize("method", ["plain", "flash"])
 def test_rows_that_see_nothing_are_zero_with_zero_gradients(method):
     q, k, v = (Tensor(x, requires_grad=True) for x in heads(9))
@@ -133,6 +158,43 @@ def test_scores_shifted_out_of_the_range_of_exp_in_float32(method, shift):
     q, k = (np.concatenate([x, np.full((1, 2, 9, 1), n, np.float32)], -1) for x, n in ((q, 1), (k, shift)))
     got = sdpa(Tensor(q), Tensor(k), Tensor(v), scale=1.0, method=method).data
     assert np.abs(got - want).max() < 8 * np.finfo(np.float32).eps * max(8, abs(shift)) * np.abs(v).max()
+
+
+@pytest.mark.parametrize("method", ["plain", "flash"])
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4, -1e4, 1e6, 1e8, -1e8, 1e10])
+def test_gradients_in_float32_have_their_digits_beside_scores_of_any_size(method, size):
+    """The scores are `size` and small multiples of its last digit, so that rounding has no part in them."""
+    T, digit = B + 9, max(np.spacing(np.float32(abs(size))), 2**-6)
+    rng = np.random.default_rng(0)
+    q, k = rng.integers(-2, 3, size=(2, 1, 2, T, 3)).astype(np.float32)
+    q[..., 0], k[..., 0] = 1, size
+    q[..., 1:] *= digit
+    v, g = rng.normal(size=(2, 1, 2, T, 3)).astype(np.float32)
+    leaves = [Tensor(x, requires_grad=True) for x in (q, k, v)]
+    sdpa(*leaves, is_causal=True, scale=1.0, method=method).backward(g)
+    q, k, v, g = (x.astype(np.float64) for x in (q, k, v, g))
+    s = np.where(np.tri(T, dtype=bool), q @ k.swapaxes(-1, -2), -np.inf)
+    p = np.exp(s - s.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    dp = g @ v.swapaxes(-1, -2)
+    ds = p * (dp - (dp * p).sum(-1, keepdims=True))
+    for x, want in zip(leaves, (ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g), strict=True):
+        error = np.abs(x.grad.data - want).max((0, 1, 2)) / np.abs(want).max()
+        assert (error < 1e-6)[x is leaves[0] :].all()  # dq in the direction of `size` is a sum of terms of that size that cancel
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_16_bit_tensors_are_as_close_in_tiles_as_in_the_plain_form(dtype):
+    q, k, v = (Tensor(8 * x, dtype=dtype) for x in heads(B + 9))
+    found = []
+    for method, kind in (("plain", "float64"), ("plain", dtype), ("flash", dtype)):
+        leaves = [x.cast(kind).detach().requires_grad_() for x in (q, k, v)]
+        y = sdpa(*leaves, is_causal=True, scale=1.0, method=method)
+        assert y.dtype == leaves[0].dtype
+        y.sum().backward()
+        found.append([x.grad.numpy().astype(np.float64) for x in leaves])
+    for want, plain, tiled in zip(*found, strict=True):
+        assert np.abs(tiled - want).max() <= max(np.abs(plain - want).max(), 2**-9 * np.abs(want).max())
 
 
 def test_heads_batch_and_keys_may_be_permuted():

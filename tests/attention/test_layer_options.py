@@ -165,6 +165,47 @@ def test_llama3_scaling_stretches_long_waves_keeps_short_ones_and_passes_between
     assert between.any() and np.allclose(f[between], (1 - smooth) * plain_f[between] / 8 + smooth * plain_f[between])
 
 
+YARN = {"type": "yarn", "factor": 4.0, "original": 4096}
+
+
+def yarn(d, base, s, L, fast=32, slow=1, whole=True):
+    """NTK-by-parts, a pair at a time: theta_i = base^(-2i/d) turns L theta_i / 2 pi times within L."""
+    first, last = (d / 2 * np.log(L / (2 * np.pi * turns)) / np.log(base) for turns in (fast, slow))
+    if whole:
+        first, last = np.floor(first), np.ceil(last)
+    ramp = np.array([min(max((i - first) / (last - first), 0), 1) for i in range(d // 2)])
+    theta = base ** (-2 * np.arange(d // 2) / d)
+    return (1 - ramp) * theta + ramp * theta / s
+
+
+@pytest.mark.parametrize(
+    ("more", "formula"), [({}, {}), ({"truncate": False}, {"whole": False}), ({"beta_fast": 16, "beta_slow": 2.0}, {"fast": 16, "slow": 2})]
+)
+def test_yarn_keeps_fast_pairs_stretches_slow_ones_and_passes_between(more, formula):
+    rope = nn.RotaryEmbedding(128, base=1e6, scaling={**YARN, **more})
+    f, plain = rope.frequencies, nn.RotaryEmbedding(128, base=1e6).frequencies
+    assert np.allclose(f, yarn(128, 1e6, 4.0, 4096, **formula), rtol=1e-13)
+    turns = 4096 * plain / (2 * np.pi)
+    fast, slow = more.get("beta_fast", 32) * 1.25, more.get("beta_slow", 1) / 1.25  # a pair beyond, for the rounding to whole pairs
+    assert np.array_equal(f[turns > fast], plain[turns > fast]) and np.allclose(f[turns < slow], plain[turns < slow] / 4, rtol=1e-14)
+    between = f[(turns < 30) & (turns > 3)] / plain[(turns < 30) & (turns > 3)]
+    assert len(between) > 5 and (np.diff(between) <= 0).all()
+
+
+def test_yarn_multiplies_what_it_turns_by_its_attention_factor():
+    x = data(1, 1, 1, 12)
+    for scaling, a in ((YARN, 0.1 * np.log(4) + 1), ({**YARN, "factor": 1.0}, 1.0), ({**YARN, "attention_factor": 0.5}, 0.5)):
+        rope = nn.RotaryEmbedding(12, rotary_dim=8, scaling=scaling)
+        cos, sin = rope.tables(np.array([5000]))
+        assert np.allclose(cos, a * np.cos(5000 * rope.frequencies), atol=1e-6) and np.allclose(cos**2 + sin**2, a * a)
+        leaf = Tensor(x, requires_grad=True)
+        y = rope(leaf, np.array([5000]))
+        assert np.allclose((y.data[..., :8] ** 2).sum(), a * a * (x[..., :8] ** 2).sum()) and np.array_equal(y.data[..., 8:], x[..., 8:])
+        (y * y).sum().backward()
+        assert np.allclose(leaf.grad.data, 2 * x * np.where(np.arange(12) < 8, a * a, 1), rtol=1e-6)
+    assert np.array_equal(nn.RotaryEmbedding(8, scaling={**YARN, "factor": 1}).frequencies, nn.RotaryEmbedding(8).frequencies)
+
+
 def test_a_score_with_rope_depends_on_the_distance_only():
     q, k = (Tensor(data(1, 1, 1, 8, seed=s).astype(np.float32)) for s in (1, 2))
     for rope in (nn.RotaryEmbedding(8), nn.RotaryEmbedding(8, layout="interleaved")):
@@ -191,6 +232,24 @@ def test_blocks_are_gpt2s_llamas_and_berts():
     assert np.allclose(randomised(nn.SwiGLU(C, 6))(x).data, want, atol=1e-12)
 
 
+def test_a_block_has_the_width_the_eps_and_the_gelu_that_it_was_asked_for():
+    x = 1e-3 * data(2, 5, C)  # so small that eps is seen
+    for norm, given, eps in (("layer", 1e-12, 1e-12), ("layer", 1e-3, 1e-3), ("layer", None, 1e-5), ("rms", None, 1e-6), ("rms", 0.1, 0.1)):
+        block = randomised(nn.TransformerBlock(C, 4, norm=norm, norm_eps=given))
+        first = block.ln_1
+        centred = x if norm == "rms" else x - x.mean(-1, keepdims=True)
+        want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * first.weight.data
+        want = want if norm == "rms" else want + first.bias.data
+        assert first.eps == block.ln_2.eps == eps and np.allclose(first(Tensor(x)).data, want, rtol=1e-10)
+    bert = nn.TransformerBlock(C, 4, hidden=20, approximate="none", norm_eps=1e-12, norm_first=False, causal=False)
+    llama = nn.TransformerBlock(C, 4, hidden=20, norm="rms", norm_eps=1e-5, mlp="swiglu", bias=False, rope="half")
+    assert bert.mlp.c_fc.weight.shape == bert.mlp.c_proj.weight.shape[::-1] == llama.mlp.up_proj.weight.shape == (20, C)
+    h = Tensor(data(2, 5, C))
+    mlp = randomised(bert).mlp
+    exact, formula = (mlp.c_proj(F.gelu(mlp.c_fc(h), approximate=kind)).data for kind in ("none", "tanh"))
+    assert np.array_equal(mlp(h).data, exact) and not np.allclose(exact, formula, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -199,6 +258,10 @@ def test_blocks_are_gpt2s_llamas_and_berts():
         lambda: nn.MultiHeadAttention(C, 4, rope=nn.RotaryEmbedding(6)), lambda: nn.RotaryEmbedding(5), lambda: nn.RotaryEmbedding(4, base=1.0),
         lambda: nn.RotaryEmbedding(4, scaling={"type": "yarn", "factor": 2.0}), lambda: nn.RotaryEmbedding(4, scaling={"type": "linear"}),
         lambda: nn.TransformerBlock(C, 4, norm="batch"), lambda: nn.TransformerBlock(C, 4, mlp="relu"),
+        lambda: nn.TransformerBlock(C, 4, hidden=0), lambda: nn.TransformerBlock(C, 4, mlp="swiglu", hidden=2.5),
+        lambda: nn.TransformerBlock(C, 4, norm_eps=-1e-5), lambda: nn.TransformerBlock(C, 4, norm_eps="small"),
+        lambda: nn.TransformerBlock(C, 4, approximate="erf"), lambda: nn.TransformerBlock(C, 4, mlp="swiglu", approximate="none"),
+        lambda: nn.RMSNorm(C, float("nan")), lambda: nn.LayerNorm(C, True),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(make):

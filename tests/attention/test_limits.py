@@ -34,10 +34,13 @@ def test_threads_are_counted_in_whole_numbers():
             set_num_threads(n)
 
 
+YARN = {"type": "yarn", "factor": 4.0, "original": 4096}
 LLAMA3 = {"type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original": 8192}
 
 
 @pytest.mark.parametrize("scaling", [
+    {**YARN, "beta_slow": 40}, {**YARN, "beta_fast": 0}, {**YARN, "original": -1}, {**YARN, "truncate": 2}, {**YARN, "mscale": 1.0},
+    {**YARN, "attention_factor": "1"}, {**YARN, "factor": 0.5}, {"type": "yarn", "factor": 2.0}, {"factor": 2.0}, {**YARN, "factor": None},
     {**LLAMA3, "high_freq_factor": 1.0}, {**LLAMA3, "original": 0}, {"type": "linear", "factor": float("nan")}, {"type": "linear", "factor": "2"},
     {"type": "ntk", "factor": float("inf")}, {"type": "linear"}, {"type": "else", "factor": 2.0}, "linear", {**LLAMA3, "low_freq_factor": 0.0},
 ], ids=str)  # fmt: skip
@@ -50,6 +53,10 @@ def test_hugging_faces_names_of_a_scaling_are_understood():
     theirs = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
     one, two = nn.RotaryEmbedding(8, scaling=theirs), nn.RotaryEmbedding(8, scaling=LLAMA3)
     assert np.array_equal(one.frequencies, two.frequencies) and repr(one) == repr(two)
+    theirs = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096, "attention_factor": None, "beta_fast": 32}
+    one, two = nn.RotaryEmbedding(64, scaling=theirs), nn.RotaryEmbedding(64, scaling=YARN)
+    assert np.array_equal(one.frequencies, two.frequencies) and one.attention_factor == two.attention_factor
+    assert repr(eval(repr(one), {"RotaryEmbedding": nn.RotaryEmbedding})) == repr(one)
 
 
 def test_rotary_positions_are_whole_and_not_negative():

@@ -149,6 +149,7 @@ FUSED = [
     Case("matmul, two vectors", ops.matmul, np.matmul, ((4,), (4,)), wide=0.4),
     Case("matmul, a vector on the left", ops.matmul, np.matmul, ((4,), (2, 4, 3)), wide=0.4),
     Case("matmul, a vector on the right", ops.matmul, np.matmul, ((2, 3, 4), (4,)), wide=0.4),
+    Case("guard_matmul", ops.guard_matmul, np.matmul, ((2, 3, 4), (4, 2)), wide=0.4),
     Case("linear", ops.linear, lambda x, w, b: x @ w.T + b, ((2, 3, 4), (2, 4), (2,)), wide=0.4),
     Case("linear without bias", ops.linear, lambda x, w: x @ w.T, ((3, 4), (2, 4)), wide=0.4),
     Case("softmax", lambda x: ops.softmax(x, axis=0), lambda x: f.softmax(x, 0), M, wide=0.02, budget=64),

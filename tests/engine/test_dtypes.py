@@ -144,3 +144,11 @@ def test_what_an_integer_tensor_cannot_hold_is_not_filled_in() -> None:
         I.masked_fill(B, 2.5)
     with pytest.raises(ConfigError, match="clamp"):
         I.clamp()
+
+
+def test_a_number_raised_to_a_float64_tensor_keeps_its_digits_in_second_derivatives() -> None:
+    x = Tensor(np.array([0.5, 3.0]), requires_grad=True)
+    (g,) = minigrad.grad((2.0**x).sum(), x, create_graph=True)
+    (h,) = minigrad.grad(g.sum(), x)
+    for found, power in ((g, 1), (h, 2)):
+        np.testing.assert_allclose(found.numpy(), 2.0 ** x.numpy() * np.log(2.0) ** power, rtol=1e-15)

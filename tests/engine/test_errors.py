@@ -54,6 +54,14 @@ WRONG: list[tuple[str, Callable[[], Any], type[MinigradError], type[Exception], 
     ("backward without a leaf that wants it", lambda: zeros(2).sum().backward(), NoGradientError, RuntimeError, "backward", ()),
     ("a gradient of another shape", lambda: (X * 2).backward(zeros(3)), ShapeError, ValueError, "backward", (3,)),
     ("grad of an input not used", lambda: minigrad.grad(X.sum(), zeros(1, requires_grad=True)), UnusedInputError, RuntimeError, "grad", 0),
+    ("grad of no outputs", lambda: minigrad.grad([], X), ShapeError, ValueError, "grad", 0),
+    ("grad of a number", lambda: minigrad.grad(3.0, X), DTypeError, TypeError, "grad", float),
+    ("grad with respect to nothing", lambda: minigrad.grad(X.sum(), []), ShapeError, ValueError, "grad", 0),
+    ("grad with respect to a number", lambda: minigrad.grad(X.sum(), 3.0), DTypeError, TypeError, "grad", float),
+    ("grad with respect to a name", lambda: minigrad.grad(X.sum(), [X, "w"]), DTypeError, TypeError, "grad", str),
+    ("a gradient with respect to an array", lambda: X.sum().gradient(np.ones(3)), DTypeError, TypeError, "gradient", np.ndarray),
+    ("grad_outputs of text", lambda: minigrad.grad(X, X, "a"), DTypeError, TypeError, "grad", "a"),
+    ("a ragged gradient", lambda: X.backward([[1, 2], [3]]), DTypeError, TypeError, "backward", [[1, 2], [3]]),
     ("gradients for integers", lambda: Tensor([1, 2], requires_grad=True), DTypeError, TypeError, "requires_grad_", np.int64),
     ("a computed tensor that shall not want one", lambda: (X * 2).requires_grad_(False), GradientError, RuntimeError, "requires_grad_", None),
     ("a ragged list", lambda: Tensor([[1, 2], [3, 4], [5]]), DTypeError, TypeError, "Tensor", None),
@@ -73,6 +81,16 @@ WRONG: list[tuple[str, Callable[[], Any], type[MinigradError], type[Exception], 
      MaskError, ValueError, "scaled_dot_product_attention", None),
     ("a mask of another shape", lambda: F.scaled_dot_product_attention(zeros(2, 2), zeros(2, 2), zeros(2, 2), Tensor([[True] * 3])),
      MaskError, ValueError, "scaled_dot_product_attention", (1, 3)),
+    ("None for an element", lambda: zeros(2).__setitem__(0, None), DTypeError, TypeError, "setitem", "None, not a number"),
+    ("text for an element", lambda: zeros(2).__setitem__(0, "1.5"), DTypeError, TypeError, "setitem", "'1.5', not a number"),
+    ("a None in a list of elements", lambda: zeros(2).__setitem__(..., [1, None]), DTypeError, TypeError, "setitem", "None, not a number"),
+    ("a ragged list of elements", lambda: zeros(2, 2).__setitem__(..., [[1, 2], [3]]), DTypeError, TypeError, "setitem", None),
+    ("an array of complex elements", lambda: zeros(2).__setitem__(..., np.ones(2) * 1j), DTypeError, TypeError, "setitem", np.complex128),
+    ("a tensor whose gradient a list would lose", lambda: zeros(2).__setitem__(..., [X[0, 0], 1.0]), GradientError, RuntimeError, "setitem", ()),
+    ("elements that do not fit", lambda: zeros(2, 3).__setitem__(0, [1, 2]), ShapeError, ValueError, "setitem", None),
+    ("a ragged index", lambda: zeros(2, 3)[[0], [[1], [0, 1]]], DTypeError, TypeError, "getitem", [[1], [0, 1]]),
+    ("None for a branch", lambda: minigrad.where(X > 0, X, None), DTypeError, TypeError, "where", type(None)),
+    ("None to fill in", lambda: X.masked_fill(X > 0, None), DTypeError, TypeError, "masked_fill", type(None)),
     ("a write into a leaf", lambda: X.assign(0.0), GradientError, RuntimeError, "assign", None),
     ("a seed below 0", lambda: minigrad.manual_seed(-1), ConfigError, ValueError, "manual_seed", -1),
     ("an einsum that names too few axes", lambda: minigrad.einsum("i->i", X), ShapeError, ValueError, "einsum", (2, 3)),
@@ -275,7 +293,7 @@ def test_debug_tells_of_what_is_written_in_place() -> None:
     t = minigrad.zeros(3)
     with minigrad.debug(), pytest.raises(NotFiniteError, match="NaN") as caught:
         t[0] = np.nan
-    assert caught.value.call == "put_" and __file__ in caught.value.where
+    assert caught.value.call == "setitem" and __file__ in caught.value.where
     with minigrad.debug():
         t[1] = -np.inf  # as masks are made
 

@@ -99,6 +99,16 @@ def test_without_gradients_setitem_writes_in_place_and_views_see_it() -> None:
     assert t.data is memory and t.tolist() == [[0, 7], [5, 0]] and row.tolist() == [5, 0]
 
 
+def test_numbers_lists_ranges_and_arrays_are_written_with_all_their_digits() -> None:
+    t = Tensor(np.zeros((2, 3)))
+    t[0] = [0.1, Tensor(2), np.float64(0.3)]
+    t[1] = range(3)
+    t[1, 0] = 0.1
+    assert t.tolist() == [[0.1, 2, 0.3], [0.1, 1, 2]]
+    t[:, 1] = np.array([0.7, 0.9])
+    assert t.tolist() == [[0.1, 0.7, 0.3], [0.1, 0.9, 2]]
+
+
 def test_a_value_that_backward_needs_is_guarded_against_a_write_in_place() -> None:
     x, scale = leaf((2,)), Tensor(np.ones(2))
     y = x * scale
