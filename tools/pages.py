@@ -28,7 +28,7 @@ class Page:
 
 
 RELIABILITY = Page("reliability.md", "Reliability of the files", ("fuzz_files", "fuzz_files_pure", "crash_test", "bench_files"))
-PERFORMANCE = Page("performance.md", "Performance", ("bench", "bench_text", "bench_decode", "bench_memory"))
+PERFORMANCE = Page("performance.md", "Performance", ("bench", "bench_compile", "bench_text", "bench_decode", "bench_memory"))
 
 
 def machine() -> str:

@@ -10,6 +10,11 @@
 
 #define RESTRICT __restrict__
 #define KERNEL static __attribute__((noinline)) void
+#if defined(__clang__)
+#define ONCE __attribute__((noinline))  /* one copy in the object, whoever calls: time of compiling */
+#else
+#define ONCE __attribute__((noinline, noclone))
+#endif
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 

@@ -19,7 +19,7 @@ enum { WIDE = LANES * VECTORS, DEEP = 512, GROUPS = 8, ROOM = 3 << 15 };
 typedef float vector_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
 /* Of R rows of op(a), with steps rs from row to row and ks along k, and a whole panel. */
-#define TILE_OF(R) static __attribute__((noinline)) void tile_##R(const float *RESTRICT a, int64_t rs, int64_t ks, const float *RESTRICT panel, int64_t K, \
+#define TILE_OF(R) static ONCE void tile_##R(const float *RESTRICT a, int64_t rs, int64_t ks, const float *RESTRICT panel, int64_t K, \
         const float *bias, const float *more, int64_t ldm, float *y, int64_t ldc) { \
     vector_t sum[R][VECTORS] = {0}; \
     for (int64_t k = 0; k < K; k++) { \
@@ -39,7 +39,7 @@ static const tile_t tile_of[ROWS + 1] = {NULL, FOR_ROWS(TILE_NAME)};
 
 /* A panel of a transposed b: WIDE of its rows side by side, 4 x 4 numbers at a time. The rows of the next panel are on their way meanwhile. */
 typedef float four_t __attribute__((vector_size(16), aligned(4), may_alias));
-static void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panel) {
+static ONCE void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panel) {
     int64_t k = 0;
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
@@ -61,7 +61,7 @@ static void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, float *
 }
 
 /* op(b), (K, N), as panels: columns j .. j + WIDE at panels + j K, zeros behind the last. Rows of b are read from end to end. */
-static void pack(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
+static ONCE void pack(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
     int64_t whole = N / WIDE * WIDE, rest = N - whole;
     float *RESTRICT last = panels + whole * K;
     if (rest) memset(last, 0, K * WIDE * sizeof(float));
@@ -78,7 +78,7 @@ static void pack(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t 
 }
 
 /* Columns of a transposed a as they are read, ROWS side by side, several such groups at a time: whole lines of memory. */
-static void gather_rows(int64_t M, int64_t K, const float *RESTRICT a, int64_t lda, float *RESTRICT groups) {
+static ONCE void gather_rows(int64_t M, int64_t K, const float *RESTRICT a, int64_t lda, float *RESTRICT groups) {
     int64_t whole = M / ROWS * ROWS;
     for (int64_t k = 0; k < K; k++) {
         const float *RESTRICT row = a + k * lda;
@@ -89,7 +89,7 @@ static void gather_rows(int64_t M, int64_t K, const float *RESTRICT a, int64_t l
 }
 
 /* A product whose op(b) is packed, with `pitch` rows in each panel, of which K are used. K is at most DEEP where a is transposed. */
-static void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias, const float *more,
+static ONCE void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias, const float *more,
                   int64_t ldm, float *y, int64_t ldc) {
     static _Thread_local float gathered[GROUPS * ROWS * DEEP];
     int gathers = ta && N > 2 * WIDE;  /* what is read often is laid side by side first */
@@ -110,7 +110,7 @@ static void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, int64
 }
 
 /* The size of the parts that n is cut into, as few as possible, none above `most`, all a multiple of `grain` long and about equal. */
-static inline int64_t even_part(int64_t n, int64_t most, int64_t grain) {
+static ONCE int64_t even_part(int64_t n, int64_t most, int64_t grain) {
     int64_t parts = MAX(1, (n + most - 1) / MAX(1, most / grain * grain));
     return MAX(grain, ((n + parts - 1) / parts + grain - 1) / grain * grain);
 }
@@ -131,7 +131,7 @@ void bind_blas(void *sgemm, void *set_threads, void *get_threads) {
     blas_sgemm = (sgemm_t)sgemm, blas_set_threads = (void (*)(int))set_threads, blas_get_threads = (int (*)(void))get_threads;
 }
 
-static void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
+static ONCE void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
                          const float *more, int64_t ldm, float *y, int64_t ldc) {
     int begun = bias || more;
     if (begun) for (int64_t i = 0; i < M; i++) for (int64_t j = 0; j < N; j++) y[i * ldc + j] = (more ? more[i * ldm + j] : 0.f) + (bias ? bias[j] : 0.f);
@@ -139,7 +139,7 @@ static void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, const 
 }
 
 /* The product for matrices of any size: panels of a part of op(b), all tiles with these, the next part. */
-static void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
+static ONCE void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
                     const float *more, int64_t ldm, float *y, int64_t ldc) {
     static _Thread_local float panels[ROOM];
     if (M <= 0 || N <= 0) return;
