@@ -28,7 +28,7 @@ def cores() -> int:
 
 
 _SMALL = 2e7  # floating-point operations below which one thread is faster: a second one takes 80 us to wake, in which the first does millions
-_SHORT = 6e-5  # seconds of work per phase, as `Kernel.cost` counts them, below which threads wait for each other longer than they work
+_SHORT = 3e-5  # seconds of work per phase, as `Kernel.cost` counts them, below which threads wait for each other longer than they work
 
 
 def _pays(phases: list[Phase]) -> bool:

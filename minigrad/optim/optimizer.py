@@ -32,7 +32,11 @@ class ParamGroup(UserDict[str, Any]):
         self.settings = Tensor._wrap(self._numbers())
 
     def _numbers(self) -> dtypes.Array:
-        return np.hstack([np.asarray(self.data[name], np.float64) for name in self._names])
+        numbers: list[float] = []
+        for name in self._names:
+            value = self.data[name]
+            numbers.extend(value if isinstance(value, tuple | list) else (value,))
+        return np.array(numbers, np.float64)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.data[key] = _checked(self._owner, key, value)

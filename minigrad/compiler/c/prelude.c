@@ -29,6 +29,7 @@ typedef struct { kernel_t kernel; int64_t units; int32_t chunks; } phase_t;
 typedef struct { _Alignas(64) _Atomic uint64_t claimed; _Atomic uint32_t done; } progress_t;
 
 #define MAX_THREADS 32
+#define PATIENCE 16384  /* pauses, 0.2 ms or so, that a thread waits awake for the next step: about what Python takes between two */
 static progress_t *progress;       /* one for each phase of the program */
 static const phase_t *all_phases;
 static void *const *run_p;
@@ -76,7 +77,7 @@ static void *worker(void *argument) {
     int thread = (int)(intptr_t)argument;
     uint32_t last = 0;
     for (;;) {
-        for (unsigned tries = 1; tries < 4096 && atomic_load_explicit(&run_number, memory_order_acquire) == last; tries++) relax(tries);
+        for (unsigned tries = 1; tries < PATIENCE && atomic_load_explicit(&run_number, memory_order_acquire) == last; tries++) relax(tries);
         if (atomic_load(&run_number) == last) {
             pthread_mutex_lock(&bed);
             atomic_fetch_add(&sleepers, 1);
