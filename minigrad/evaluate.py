@@ -17,7 +17,7 @@ import numpy as np
 from minigrad import functional as F
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError
+from minigrad.errors import ConfigError, DataError, ShapeError
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 from minigrad.text import Tokenizer
@@ -34,9 +34,17 @@ class Perplexity(NamedTuple):
 
 
 def log_probabilities(model: Module, tokens: Any) -> Array:
-    """log p(token | those before it) for every token but the first of each row: (B, T) -> (B, T - 1), float64."""
+    """log p(token | those before it) for every token but the first of each row: (T,) -> (T - 1,) or (B, T) -> (B, T - 1), float64.
+
+    Raises ShapeError for anything else, and for rows of less than two tokens.
+    """
     tokens = np.asarray(tokens)
-    return -_losses(model, tokens[:, :-1], tokens[:, 1:]).astype(np.float64)
+    if tokens.ndim not in (1, 2) or tokens.shape[-1] < 2:
+        raise ShapeError("log_probabilities", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted="(T,) or (B, T) with T >= 2",
+                         hint="at least two tokens: the first has none before it")  # fmt: skip
+    rows = np.atleast_2d(tokens)
+    found = -_losses(model, rows[:, :-1], rows[:, 1:]).astype(np.float64)  # (B, T - 1)
+    return found[0] if tokens.ndim == 1 else found
 
 
 def perplexity(

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd import no_grad
-from minigrad.dtypes import name as dtype_name
+from minigrad.dtypes import Array, name as dtype_name
 from minigrad.errors import ConfigError, StateDictError
 from minigrad.nn import Linear, MultiHeadAttention, init
 from minigrad.nn.module import Module, ModuleDict, Parameter
@@ -147,19 +148,34 @@ def _is_adapter(name: str) -> bool:
     return ".lora." in f".{name}"
 
 
+_BASE = "lora.base_sha256"
+
+
+def _base_digest(model: Module) -> Array:
+    """The SHA-256 of names, dtypes, shapes and values of all parameters but the adapters', (32,) uint8."""
+    digest = hashlib.sha256()
+    for name, p in sorted((name, p) for name, p in model.named_parameters() if not _is_adapter(name)):
+        digest.update(f"{name} {dtype_name(p.dtype)} {p.shape}\n".encode())
+        digest.update(p.data.tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
 def lora_state(model: Module) -> dict[str, Tensor]:
-    """The adapters alone, by name, for `save`. Raises ConfigError if there are none."""
+    """The adapters alone, by name, for `save`, with the SHA-256 of the weights that they were made for. Raises ConfigError if there are none."""
     state = {name: t for name, t in model.state_dict().items() if _is_adapter(name)}
     if not state:
         raise ConfigError("lora_state", "the model has no adapters", got=type(model).__name__, wanted="a model after add_lora")
-    return state
+    return {**state, _BASE: Tensor(_base_digest(model))}
 
 
-def load_lora(model: Module, state: Mapping[str, Any]) -> list[str]:
+def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = True) -> list[str]:
     """Take over adapters, making those that the model lacks, with the rank they have; returns the names of the weights.
 
-    Raises StateDictError, with the model unchanged, for an adapter of a weight that the model has not, or has in another shape.
+    check_base: whether the model's own weights must be those that the adapters were made for, to the bit; older files do not tell.
+    Raises StateDictError, with the model unchanged, if they are others, and for an adapter of a weight that the model has not, or has in another
+    shape.
     """
+    base, state = state.get(_BASE), {key: value for key, value in state.items() if key != _BASE}
     weights = {full: (layer, name) for full, layer, name in _weights(model)}
     found = {}
     for key in state:
@@ -172,6 +188,9 @@ def load_lora(model: Module, state: Mapping[str, Any]) -> list[str]:
             raise StateDictError("load_lora", f"an adapter of {full} {b.shape[0], a.shape[1]}, {dtype_name(a.dtype)}, does not fit", got=full,
                                  wanted=list(weights), hint="it was made for another model")  # fmt: skip
         found[full] = a.shape[0]
+    if check_base and base is not None and not np.array_equal(np.asarray(base), _base_digest(model)):
+        raise StateDictError("load_lora", "the adapters were made for a model with other weights", got=bytes(_base_digest(model)).hex(),
+                             wanted=np.asarray(base).tobytes().hex(), hint="load that model's weights first, or say check_base=False")  # fmt: skip
     for full, rank in found.items():
         layer, name = weights[full]
         if name not in _adapters(layer) or _adapters(layer)[name].a.shape[0] != rank:

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad
 from minigrad import evaluate
-from minigrad.errors import ConfigError, DataError
+from minigrad.errors import ConfigError, DataError, ShapeError
 from minigrad.models import GPT, GPTConfig
 from minigrad.text import BPETokenizer, CharTokenizer
 
@@ -38,6 +38,17 @@ def test_log_probabilities_are_those_of_the_tokens_given_what_came_before():
     x = tokens((3, 9))
     wanted = np.take_along_axis(log_softmax(logits(x[:, :-1])), x[:, 1:, None], 2)[..., 0]
     assert np.allclose(evaluate.log_probabilities(MODEL, x), wanted, atol=1e-5)
+
+
+def test_one_sequence_is_a_row_without_its_batch():
+    x = tokens(9)
+    assert np.array_equal(evaluate.log_probabilities(MODEL, x), evaluate.log_probabilities(MODEL, [x])[0])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 1), (2, 3, 4)])
+def test_tokens_without_one_that_follows_another_are_refused(shape):
+    with pytest.raises(ShapeError, match="log_probabilities: tokens of shape"):
+        evaluate.log_probabilities(MODEL, np.zeros(shape, np.int64))
 
 
 @settings(deadline=None, max_examples=40)

@@ -96,6 +96,54 @@ def test_the_adapter_alone_is_saved_and_taken_over_by_the_same_base_model(tmp_pa
     assert np.array_equal(again(X).numpy(), model(X).numpy())
 
 
+def adapted(tmp_path):
+    """A file with the adapters of gpt()."""
+    model = gpt()
+    finetune.add_lora(model, rank=2)
+    train(model, 5)
+    minigrad.save(tmp_path / "adapter.mgrd", finetune.lora_state(model))
+    return model, minigrad.load(tmp_path / "adapter.mgrd")
+
+
+def test_an_adapter_is_refused_by_a_base_with_other_weights_which_stays_as_it_was(tmp_path):
+    _, saved = adapted(tmp_path)
+    other = gpt(seed=1)
+    before = other.state_dict()
+    with pytest.raises(StateDictError, match="made for a model with other weights"):
+        finetune.load_lora(other, saved)
+    assert list(other.state_dict()) == list(before)
+    touched = gpt()
+    touched.h[1].mlp.c_fc.bias.data[3] = 1e-30
+    with pytest.raises(StateDictError, match="check_base=False"):
+        finetune.load_lora(touched, saved)
+    assert len(finetune.load_lora(other, saved, check_base=False)) == 8
+    wider = gpt()
+    wider.to("float64")
+    with pytest.raises(StateDictError, match="other weights"):
+        finetune.load_lora(wider, saved)
+
+
+def test_an_adapter_of_before_bases_were_marked_still_loads(tmp_path):
+    model, saved = adapted(tmp_path)
+    old = {name: array for name, array in saved.items() if "base" not in name}
+    assert len(old) == len(saved) - 1
+    for base in (gpt(), gpt(seed=1)):
+        assert len(finetune.load_lora(base, old)) == 8
+    base = gpt()
+    finetune.load_lora(base, old)
+    assert np.array_equal(base(X).numpy(), model(X).numpy())
+
+
+def test_the_mark_is_of_the_base_alone_so_that_an_adapter_trained_on_still_fits(tmp_path):
+    model, saved = adapted(tmp_path)
+    train(model, 5)
+    finetune.load_lora(model, saved)
+    finetune.load_lora(gpt(), finetune.lora_state(model))
+    finetune.merge_lora(model)
+    with pytest.raises(StateDictError, match="other weights"):
+        finetune.load_lora(model, saved)
+
+
 def test_an_adapted_model_is_copied_and_generates():
     model = gpt()
     finetune.add_lora(model, rank=2)

@@ -190,3 +190,23 @@ def test_a_resumed_run_has_no_other_folder(home):
         done = run(home, "train", "--resume", "whole", *more)
         assert done.returncode == 2 and "goes on in its own folder" in done.stderr and done.stderr.count("\n") == 1
     assert not (home / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [("learning_rate", "no 'learning_rate'"), ("lr,stepps", "did you mean steps?"), ("sample", "no 'sample'")]
+)
+def test_a_name_to_accept_that_nothing_has_gets_one_line(home, names, expected):
+    done = run(home, "train", "--resume", "whole", "--accept", names)
+    assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_names_to_accept_may_be_spelled_as_options_and_may_be_more_than_differ(home):
+    assert run(home, "train", *TRAIN, "--out", "spelled", "--steps", "2").returncode == 0
+    done = run(home, "train", "--resume", "spelled", "--steps", "3", "--batch-size", "5", "--accept", "steps, batch-size,data,lr,jit,patience")
+    assert done.returncode == 0, done.stderr
+
+
+def test_overwriting_wants_a_folder_to_overwrite(home):
+    done = run(home, "train", *TRAIN, "--overwrite")
+    assert done.returncode == 2 and "--overwrite is for --out" in done.stderr and done.stderr.count("\n") == 1
+    assert not (home / "runs").exists()

@@ -298,10 +298,34 @@ def test_callbacks_get_every_report_before_the_loop_does() -> None:
     assert [r.step for r in seen] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("setting", [{"accumulate": 0}, {"patience": 0}])
-def test_settings_that_make_no_sense_are_refused(setting: dict[str, int]) -> None:
+@pytest.mark.parametrize("setting", [
+    {"accumulate": 0}, {"patience": 0}, {"accumulate": 1.5}, {"patience": "3"}, {"eval_interval": None}, {"eval_interval": True},
+    {"clip_norm": "1"}, {"clip_norm": [1.0]}, {"clip_norm": -1}, {"callbacks": print}, {"callbacks": ["print"]}, {"callbacks": None},
+    {"jit": "c"}, {"jit": 1}, {"crash_folder": 3},
+])  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         make_trainer(**setting)
+
+
+@pytest.mark.parametrize("setting", [{"steps": "9"}, {"steps": 2.5}, {"steps": None}, {"schedule": 0.1}, {"schedule": lambda step: 0.1}])
+def test_steps_and_schedules_of_another_kind_are_refused(setting: dict[str, Any]) -> None:
+    one = make_trainer()
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        Trainer(one.model, one.optimizer, one.data, **{"steps": 9, **setting})
+
+
+@pytest.mark.parametrize("settings", [{"jit": False}, {"jit": None}, {"mixed": "bfloat16"}], ids=str)
+@pytest.mark.parametrize("clip_norm", [None, math.inf])
+def test_without_a_norm_to_clip_to_gradients_stay_as_they_are(settings: dict[str, Any], clip_norm: float | None) -> None:
+    free, wide = make_trainer(clip_norm=clip_norm, lr=0.5, **settings), make_trainer(clip_norm=1e30, lr=0.5, **settings)
+    assert free.backend == wide.backend
+    minigrad.manual_seed(3)
+    reports = list(free.run())
+    minigrad.manual_seed(3)
+    assert [(r.loss, r.grad_norm) for r in reports] == [(r.loss, r.grad_norm) for r in wide.run()]
+    assert max(r.grad_norm for r in reports) > 0.5
+    assert_same_bits(free, wide)
 
 
 # --- the guard

@@ -8,7 +8,9 @@ crc32, SHA-256), so that the reader has to find the change itself. What must hol
 - nothing but FormatError comes out, within a second and 64 times the input's memory (plus 1 MiB);
 - a MGRD file that is accepted is the one file that `save` writes for its content, to the byte.
 
-With --atheris the same check runs under coverage guidance (`pip install atheris`).
+With --atheris the same check of MGRD files runs under coverage guidance (`pip install atheris`), with libFuzzer's own options:
+
+    python tools/fuzz_files.py --atheris -max_total_time=300        # or -runs=100000; without either, until stopped
 """
 
 import argparse
@@ -16,6 +18,7 @@ import collections
 import copy
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -476,12 +479,19 @@ def main():
 
 
 def guided(folder, rest):
-    """The check under atheris, which the user has installed."""
+    """The check under atheris, which the user has installed, in a process of its own: libFuzzer ends it on the spot, and the folder is to go.
+    Returns the exit code."""
     try:
         import atheris
     except ImportError:
         sys.exit("fuzz_files: atheris is not installed: pip install atheris")
-    target, parts = Target(folder), [Mgrd(content) for format_, content in seeds(folder) if format_ == "mgrd"]
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    target, found = Target(folder), [content for format_, content in seeds(folder) if format_ == "mgrd"]
+    parts, corpus, count = [Mgrd(content) for content in found], folder / "corpus", itertools.count(1)
+    corpus.mkdir()
+    for i, content in enumerate(found):
+        (corpus / str(i)).write_bytes(content)
 
     def mutate(data, max_size, seed):
         """Now and then a change that keeps the structure; otherwise atheris' own, with length and sums repaired."""
@@ -491,10 +501,15 @@ def guided(folder, rest):
         raw = bytes(atheris.Mutate(data[32:-42], max(max_size - 74, 1)))
         return Mgrd.join(None, raw[: struct.unpack_from("<I", data, 14)[0]], []) if rng.random() < 0.5 else data[:32] + raw + data[-42:]
 
+    def check(data):
+        judge(target, "mgrd", data, {}, memory=False)
+        if (done := next(count)) % 100_000 == 0:
+            print(f"{done:,} inputs, {target.accepted:,} accepted, {len(target.codes)} codes", flush=True)
+
     atheris.instrument_all()  # the library was imported long before
-    atheris.Setup([sys.argv[0], *rest], lambda data: judge(target, "mgrd", data, {}, memory=False), custom_mutator=mutate)
-    atheris.Fuzz()
+    atheris.Setup([sys.argv[0], *rest, str(corpus)], check, custom_mutator=mutate)
+    return atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

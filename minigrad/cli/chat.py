@@ -23,8 +23,8 @@ DESCRIPTION = r"""Talk with a model. It goes on with a text, so what it sees is 
   --template '{message}\n'                 (the default)  your line, then the model goes on, up to an empty line
   --template 'you: {message}\nbot: '       for a model trained on dialogues of that form; it stops where "\nyou:" would begin
 
-Ctrl-C stops an answer, Ctrl-D ends the conversation. Every message is one line; in a conversation there are:
-  /help   /reset   /retry   /save FILE   /temperature X"""
+Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation. Every message is one line; in a conversation there are:
+  /help   /reset   /retry   /save FILE   /temperature X   /quit"""
 
 EXAMPLES = r"""
 examples:
@@ -38,8 +38,9 @@ HELP = """\
 /retry           take the last answer back and let the model answer again
 /save FILE       write the conversation, as the model sees it, to a new file
 /temperature X   below 1: more predictable; above 1: wilder; 0: always the likeliest
+/quit, /exit     end, as Ctrl-D does
 /help            this
-Ctrl-C stops an answer, Ctrl-D ends."""
+Ctrl-C stops an answer."""
 
 
 def add_to(commands: Commands) -> None:
@@ -64,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
     chat = Chat(Conversation(model, tokenizer, seed=seed), options)
     for line in messages():
         try:
-            if code := chat.react(line):
+            code = chat.react(line)
+            if code is not None:
                 return code
         except (MinigradError, OSError) as error:
             print(one_line(error), file=sys.stderr, flush=True)
@@ -99,12 +101,12 @@ def messages() -> Iterator[str]:
         return
     with contextlib.suppress(ImportError):  # editing and a history of lines, where Python has it
         import readline  # noqa: F401
-    print("(/help shows the commands, Ctrl-D ends)")
+    print("(/help shows the commands, /quit or Ctrl-D ends)")
     while True:
         try:
             yield input("> ")
         except KeyboardInterrupt:
-            print("  (Ctrl-D ends)")
+            print("  (/quit or Ctrl-D ends)")
         except EOFError:
             print()
             return
@@ -117,11 +119,13 @@ class Chat:
         self.talk, self.options = talk, options
         self._answer_at, self._saved = 0, set[Path]()
 
-    def react(self, line: str) -> int:
-        """Answer a message or do what a command says; the exit code if it is time to go, else 0."""
+    def react(self, line: str) -> int | None:
+        """Answer a message or do what a command says; the exit code if it is time to go, else None."""
         name, _, rest = line.strip().partition(" ")
         if not name.startswith("/"):
-            return self._say(line) if line.strip() else 0
+            return self._say(line) if line.strip() else None
+        if name in ("/quit", "/exit"):
+            return 0
         if name == "/retry":
             return self._retry()
         if name == "/help":
@@ -135,9 +139,9 @@ class Chat:
             self._set_temperature(rest.strip())
         else:
             raise ConfigError("chat", f"there is no {name}", got=name, hint="/help shows what there is")
-        return 0
+        return None
 
-    def _say(self, message: str) -> int:
+    def _say(self, message: str) -> int | None:
         text = self.options.template.replace("{message}", message)
         if self.talk.tokens and not self.talk.text.endswith("\n") and "\n" in self.options.template:
             text = "\n" + text
@@ -145,13 +149,13 @@ class Chat:
         self._answer_at = len(self.talk.tokens)
         return self._answer()
 
-    def _retry(self) -> int:
+    def _retry(self) -> int | None:
         if not self._answer_at:
             raise ConfigError("chat", "there is no answer to take back", hint="say something first")
         self.talk.take_back(self._answer_at)
         return self._answer()
 
-    def _answer(self) -> int:
+    def _answer(self) -> int | None:
         """Print the answer as it is made. The first signal ends it after a token, so that the caches stay whole."""
         answer = self.talk.answer(self.options.tokens, stop=self.options.stop, **sampling(self.options))
         piece = ""
@@ -162,7 +166,7 @@ class Chat:
                     break
         if not piece.endswith("\n"):
             print(flush=True)
-        return interruption.exit_code if interruption.number == signal.SIGTERM else 0
+        return interruption.exit_code if interruption.number == signal.SIGTERM else None
 
     def _save(self, name: str) -> None:
         if not name:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from minigrad.cli.arguments import Commands, path, whole
+from minigrad.errors import ConfigError
 from minigrad.looking import export_runs, find_runs, plot, summary
 
 DESCRIPTION = """\
@@ -36,6 +37,9 @@ def add_to(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table, write what was asked for, and say where it is."""
+    drawing = [f"--{name}" for name in ("what", "smooth", "log") if getattr(options, name)]
+    if options.tensorboard is not None and options.out is None and drawing:
+        raise ConfigError("plot", f"--tensorboard draws no picture, so {drawing[0]} has no use", got=drawing, hint="give --out FILE too")
     runs = find_runs(options.places)
     what = None if options.what is None else [name.strip() for name in options.what.split(",") if name.strip()]
     chart = plot(runs, what, options.smooth, options.log)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,9 @@ CHECKPOINTS = "checkpoints"
 # What may differ without changing the numbers: where things lie, what is shown, and when it is saved. The text is compared by its content.
 FREE = {"text", "out", "overwrite", "sample", "eval_interval", "save_interval"}
 
+# Where a run lies, and how it was called, is no part of it: equal runs in two folders give equal files.
+NOT_OF_THE_RUN = {"accept", "command", "configured", "given", "out", "overwrite", "resume", "run"}
+
 
 def take_over(options: argparse.Namespace, saved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Set every option that was not given to its saved value; returns (field, saved, now) of those that were given and differ."""
@@ -39,6 +43,18 @@ def take_over(options: argparse.Namespace, saved: Mapping[str, Any]) -> list[tup
         elif not free and getattr(options, name) != value:
             changed.append((name, value, getattr(options, name)))
     return changed
+
+
+def accepted_names(options: argparse.Namespace) -> list[str]:
+    """What `--accept` names. Raises ConfigError for a name that no row of the table of differences can have."""
+    known = sorted(({*vars(options), "data", "optimizer"} - NOT_OF_THE_RUN - FREE) | {"eval_interval"})  # with --patience, that one counts too
+    names = [name.strip().replace("-", "_") for name in (options.accept or "").split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ConfigError("train", f"--accept: a run has no {name!r} that could differ", got=name, wanted=known,
+                              hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")  # fmt: skip
+    return names
 
 
 def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:

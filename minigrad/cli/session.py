@@ -12,7 +12,7 @@ from typing import Any
 
 from minigrad.cli.arguments import one_line
 from minigrad.cli.generate import print_text
-from minigrad.cli.resume import refuse_changes, restore, run_facts, warn_of_changes
+from minigrad.cli.resume import NOT_OF_THE_RUN, refuse_changes, restore, run_facts, warn_of_changes
 from minigrad.cli.run_folder import WEIGHTS, last_of_model, load_model, save_model
 from minigrad.cli.terminal import progress
 from minigrad.data import TextData, bigram_loss
@@ -26,8 +26,6 @@ from minigrad.text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
 from minigrad.train import Interruption, MetricsLog, Report, Trainer
 
 METRICS, CRASHES = "metrics.jsonl", "crash"
-# Where a run lies, and how it was called, is no part of it: equal runs in two folders give equal files.
-_NOT_OF_THE_RUN = {"accept", "command", "configured", "given", "out", "overwrite", "resume", "run"}
 
 
 class Session:
@@ -229,7 +227,7 @@ def a_prompt(text: str, tokenizer: Tokenizer) -> str:
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
     """The options as plain values, for the record in the weight file. A path that is no UTF-8 is escaped: --resume needs --text then."""
-    return {name: _escaped(value) for name, value in vars(options).items() if name not in _NOT_OF_THE_RUN}
+    return {name: _escaped(value) for name, value in vars(options).items() if name not in NOT_OF_THE_RUN}
 
 
 def _escaped(value: Any) -> Any:

@@ -32,15 +32,14 @@ def add_to(commands: Commands) -> None:
     parser.option("--layer", "N", whole(0), 0, "with --attention: of which layer, counted from 0")
     parser.option("--head", "N", whole(0), 0, "with --attention: of which head, counted from 0")
     parser.option("--out", "FILE.svg", path, None, "with --attention: draw all layers and heads in this file")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, given=frozenset())
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the tree or the map, or write the picture."""
+    refuse_what_has_no_use(options)
     model, tokenizer = load_model(options.model)
     if options.attention is None:
-        if options.out is not None:
-            raise ConfigError("show", "--out is for --attention", hint='give --attention "some text" too')
         print(describe(model).text(full=options.full))
         return 0
     tokens = [int(token) for token in tokenizer.encode(options.attention)]
@@ -53,3 +52,14 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(maps.text(options.layer, options.head, shutil.get_terminal_size().columns))
     return 0
+
+
+def refuse_what_has_no_use(options: argparse.Namespace) -> None:
+    """Raise ConfigError for an option that would change nothing beside the others."""
+    chosen = [f"--{name}" for name in ("layer", "head", "out") if name in options.given]
+    if options.attention is None and chosen:
+        raise ConfigError("show", f"{chosen[0]} is for --attention", got=chosen, hint='give --attention "some text" too')
+    if options.attention is not None and options.full:
+        raise ConfigError("show", "--full is for the tree, and --attention shows none", hint="leave one of the two out")
+    if options.out is not None and len(chosen) > 1:
+        raise ConfigError("show", f"--out draws all layers and heads, so {chosen[0]} has no use", got=chosen, hint="leave one of the two out")

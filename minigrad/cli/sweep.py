@@ -63,6 +63,8 @@ def add_to(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is not done yet; the exit code is 0, 1 if a run failed, or 128 + the signal that stopped it."""
+    if options.dry_run and options.jobs:
+        raise ConfigError("sweep", "--dry-run starts no runs, so --jobs has no use", got=options.jobs, hint="leave one of the two out")
     plan = read_plan(options.config)
     if options.dry_run:
         for one in plan.runs:

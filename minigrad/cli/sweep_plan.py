@@ -59,6 +59,8 @@ def read_plan(path: str) -> Plan:
     search = settings.get("search", "grid")
     if search not in ("grid", "random"):
         raise _wrong(f"search = {search!r}", hint='search = "grid" or search = "random"')
+    if search == "grid" and (idle := sorted(settings.keys() & {"runs", "seed"})):
+        raise _wrong(f"{idle[0]} = {settings[idle[0]]!r} has no use in a grid", hint='search = "random", or leave it out')
     points = _grid(varied) if search == "grid" else _random(varied, settings)
     folder = settings.get("out", f"runs/{Path(path).stem}")
     if not isinstance(folder, str) or not folder:

@@ -9,6 +9,7 @@ from minigrad.cli.arguments import Commands, Parser, number, one_of, path, whole
 from minigrad.cli.config import add_config_options
 from minigrad.cli.resume import (
     CHECKPOINTS,
+    accepted_names,
     checkpoint_folder,
     differences,
     earlier_run,
@@ -111,6 +112,8 @@ def run(options: argparse.Namespace) -> int:
     if options.resume is None:
         if options.accept:
             raise ConfigError("train", "--accept is for --resume", hint="give --resume DIR too")
+        if options.overwrite and options.out is None:
+            raise ConfigError("train", "--overwrite is for --out: without it a run gets a new folder", hint="give --out DIR too")
         folder = new_folder(options.out, options.overwrite)
         with checkpoint_folder(folder) as checkpoints:
             sweep(folder)
@@ -123,10 +126,10 @@ def run(options: argparse.Namespace) -> int:
     if not Path(options.resume, CHECKPOINTS).is_dir():
         raise ConfigError("train", f"{options.resume} is not the folder of a run", got=options.resume,
                           hint="start one: minigrad train --out DIR")  # fmt: skip
-    folder = Path(options.resume)
+    folder, accepted = Path(options.resume), accepted_names(options)
     with checkpoint_folder(folder) as checkpoints:
         sweep(folder)
-        found, accepted = last_checkpoint(checkpoints), (options.accept or "").split(",")
+        found = last_checkpoint(checkpoints)
         with state_of_a_run(found):
             session = _session_of(folder, checkpoints, options, found, accepted)
             if not session.go_on(found):

@@ -23,7 +23,7 @@ from typing import Any
 
 from minigrad.errors import ConfigError, FormatError, LockedError, SaveError
 from minigrad.files.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, snapshot
-from minigrad.files.reader import peek
+from minigrad.files.reader import peek, verify
 
 _STEP = re.compile(r"step-(\d{8,})\.mgrd")
 _LEFTOVER = re.compile(r"\.minigrad-\d+-[0-9a-f]+\.tmp")
@@ -32,7 +32,7 @@ _LEFTOVER = re.compile(r"\.minigrad-\d+-[0-9a-f]+\.tmp")
 class CheckpointFolder:
     """A folder of checkpoints `step-00001200.mgrd`, for one trainer at a time.
 
-    keep: how many of the last ones stay; the one with the lowest metric stays besides.
+    keep: how many of the last ones stay; the one with the lowest metric stays besides, and so does the last that is whole, if none of these is.
     background: `save` copies the arrays and returns; the file is written by a thread. If that fails, the next `save`, `check` or `close` raises it.
 
     Used as a context manager, which holds the folder's lock. Raises LockedError if another process holds it, ConfigError for keep < 1.
@@ -45,6 +45,7 @@ class CheckpointFolder:
             )
         self.folder, self.keep, self.background = Path(folder), keep, background
         self.damaged: list[FormatError] = []
+        self._whole: dict[Path, tuple[int, ...]] = {}  # files that were read to their last byte, and what the system said of them then
         self._lock: int | None = None
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
@@ -154,14 +155,34 @@ class CheckpointFolder:
 
     def _prune(self, written: Path) -> None:
         """Remove all but the last ones, the best, and the one just written. Files that are not good stay, and are not counted."""
-        good = [(step, path) for step, path in self.steps() if _metric(path) is not None]
-        stay = {path for _, path in good[-self.keep :]} | {written, self.best()}
-        for _, path in good:
+        good = [path for _, path in self.steps() if _metric(path) is not None]
+        stay = {*good[-self.keep :], written, self.best(), self._last_whole(good)}
+        for path in good:
             if path not in stay:
                 with contextlib.suppress(
                     OSError
                 ):  # the new one is safe; an old one too many is no reason to stop a run
                     path.unlink()
+
+    def _last_whole(self, good: list[Path]) -> Path | None:
+        """One of the last ones that is whole down to its SHA-256, else the last of all that is. A header can be good and its payload damaged.
+
+        A file is read once: of `keep` new ones, one in the long run.
+        """
+        if len(good) <= self.keep:  # nothing is to go
+            return None
+        self._whole = {path: facts for path, facts in self._whole.items() if path in good}
+        known = (path for path in good[-self.keep :] if path in self._whole and self._whole[path] == _facts(path))
+        return next(known, None) or next(filter(self._is_whole, reversed(good)), None)
+
+    def _is_whole(self, path: Path) -> bool:
+        facts = _facts(path)
+        try:
+            verify(path)
+        except (FormatError, OSError):
+            return False
+        self._whole[path] = facts
+        return True
 
     # ---- looking -------------------------------------------------------------------------------------------------
 
@@ -194,6 +215,15 @@ class CheckpointFolder:
             except FormatError as error:
                 self.damaged.append(error)
         return None
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+    """What changes when somebody writes to a file or puts another in its place; nothing if it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _metric(path: Path) -> float | None:

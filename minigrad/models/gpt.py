@@ -11,10 +11,10 @@ import numpy as np
 
 from minigrad import functional as F
 from minigrad.autograd import no_grad
-from minigrad.dtypes import Array, float32, float64, is_half
+from minigrad.dtypes import Array, cast, computing, float32, float64, is_half
 from minigrad.errors import CacheError, ConfigError, ShapeError
 from minigrad.models.prompts import checked_prompt, evaluating, generator_of
-from minigrad.models.sampling import Sampling
+from minigrad.models.sampling import Sampling, log_probability
 from minigrad.nn import init
 from minigrad.nn.attention import KVCache, StaticCache, check_heads
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm, check_size
@@ -168,7 +168,7 @@ class GPT(Module):
     def generate(
         self, prompt: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
         min_p: float | None = None, repetition_penalty: float = 1.0, seed: int | None = None, use_cache: bool = True,
-        jit: bool = False,
+        jit: bool = False, return_log_probs: bool = False,
     ) -> Iterator[Any]:  # fmt: skip
         """Yield max_new_tokens tokens that continue the prompt, one by one as they are made.
 
@@ -177,6 +177,8 @@ class GPT(Module):
         seed: of the draws; None goes on with the library's generator.   use_cache=False computes the whole context for every token.
         jit: from the third token on by one compiled step, kept by the model: several times faster, after a second or two of compiling the first time.
         The same tokens come, but for ties within rounding. float32 and float64 models are compiled, others are not.
+        return_log_probs: yield pairs (token, log p) instead, p the model's own probability of that token, whatever temperature and the others have
+        made of it; for a batch, (B,) and (B,) float64.
         When the context is full, its older half is dropped (in a batch: when that of the longest is). Dropout is off meanwhile.
         Raises ConfigError, ShapeError, DTypeError or IndexRangeError for bad arguments, at the call.
         """
@@ -187,12 +189,14 @@ class GPT(Module):
             raise ConfigError("generate", "jit=True with use_cache=False", got=False, wanted=True, hint="the compiled step works with a cache")
         tokens, pad = checked_prompt("generate", prompt, self.config.vocab_size)
         generator = generator_of("generate", seed)
-        drawn = self._generate(np.atleast_2d(tokens), pad, max_new_tokens, use_cache, jit, generator, how)
-        return (int(row[0]) for row in drawn) if tokens.ndim == 1 else drawn
+        drawn = self._generate(np.atleast_2d(tokens), pad, max_new_tokens, use_cache, jit, generator, how, return_log_probs)
+        if tokens.ndim > 1:
+            return drawn
+        return ((int(row[0]), float(logp[0])) for row, logp in drawn) if return_log_probs else (int(row[0]) for row in drawn)
 
     def _generate(
-        self, tokens: Array, pad: Array | None, count: int, use_cache: bool, jit: bool, generator: Generator, how: Sampling
-    ) -> Iterator[Array]:
+        self, tokens: Array, pad: Array | None, count: int, use_cache: bool, jit: bool, generator: Generator, how: Sampling, scored: bool
+    ) -> Iterator[Any]:
         size = self.config.block_size
         context, pad = _last(tokens, pad, size)
         new, caches, took_over = context, self.make_caches() if use_cache else None, False
@@ -207,7 +211,7 @@ class GPT(Module):
                         decoder.load(caches, pad)
                         took_over = True
                 drawn = how.draw(how.penalised(logits, _unpadded(context, pad)), generator)  # (B,)
-                yield drawn
+                yield (drawn, log_probability(logits, drawn)) if scored else drawn
                 new = drawn[:, None]
                 context = np.concatenate([context, new], axis=1)
                 if context.shape[1] > size:
@@ -239,7 +243,8 @@ class GPT(Module):
         """The logits after the last token, (B, V), without dropout. Modes are set only while it runs: a generator may be left in the middle."""
         with evaluating(self), no_grad():
             x = self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]  # (B, C)
-            return F.linear(x, self.wte.weight).data
+            logits = F.linear(x, self.wte.weight).data
+            return cast(logits, computing(logits.dtype))  # numpy computes nothing from bfloat16 but its bits
 
     def own_products(self) -> list[tuple[str, int]]:
         """What it multiplies itself, for `minigrad.looking.describe`: the head, with its FLOPs per token."""

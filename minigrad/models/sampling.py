@@ -79,7 +79,6 @@ class Sampling:
             p[p < self.min_p * p.max(axis=-1, keepdims=True)] = 0
         return p / p.sum(axis=-1, keepdims=True)
 
-
     def draw(self, logits: Array, generator: Generator) -> Array:
         """One token for each row of logits, (B, V) -> (B,) int64; temperature 0 draws nothing. Raises as `probabilities` does."""
         if self.temperature:
@@ -94,6 +93,13 @@ def _finite_top(logits: Array) -> Array:
     if not np.isfinite(top).all():
         raise NotFiniteError("sample", "a row of logits has no finite maximum", got=top.ravel().tolist(), wanted="finite logits")
     return top
+
+
+def log_probability(logits: Array, tokens: Array) -> Array:
+    """log p of one token for each row under the softmax of logits: (B, V), (B,) -> (B,) float64."""
+    x = logits.astype(np.float64)
+    x -= x.max(axis=-1, keepdims=True)
+    return x[np.arange(len(x)), tokens] - np.log(np.exp(x).sum(axis=-1))
 
 
 def draw(p: Array, generator: Generator) -> Array:

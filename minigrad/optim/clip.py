@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 
 from minigrad import ops
@@ -19,7 +20,7 @@ def clip_grad_norm_(
     g <- g min(1, max_norm / (norm + 1e-6)),   norm = sqrt(sum of all g^2), summed in float64
 
     Returns the norm before clipping, a 0-d Tensor (0 if no parameter has a gradient). A norm that is not finite is passed on as PyTorch does, or
-    raises NotFiniteError, with the gradients unchanged, if error_if_nonfinite. Raises ConfigError unless max_norm > 0.
+    raises NotFiniteError, with the gradients unchanged, if error_if_nonfinite. max_norm=inf clips nothing. Raises ConfigError unless max_norm > 0.
     """
     if math.isnan(max_norm) or max_norm <= 0:
         raise ConfigError("clip_grad_norm_", f"max_norm={max_norm} is not positive", got=max_norm, wanted="> 0")
@@ -27,7 +28,7 @@ def clip_grad_norm_(
     gradients = [p.grad for p in params if p.grad is not None]
     if not gradients:
         return Tensor(0.0)
+    # An infinite norm has no spelling in compiled code; the largest number does the same.
+    limit = min(float(max_norm), sys.float_info.max)
     with no_grad():
-        return ops.clip_grad_norm_(
-            *gradients, changes=len(gradients), max_norm=float(max_norm), error_if_nonfinite=error_if_nonfinite
-        )
+        return ops.clip_grad_norm_(*gradients, changes=len(gradients), max_norm=limit, error_if_nonfinite=error_if_nonfinite)

@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError, IndexRangeError
+from minigrad.errors import ConfigError, DataError, DTypeError, IndexRangeError
 from minigrad.random import Generator
 
 _ROUNDS = 6
@@ -26,8 +26,11 @@ _ROUNDS = 6
 def write_tokens(path: str | Path, parts: Iterable[Array], vocab_size: int) -> int:
     """Write arrays of tokens one after the other into a .npy file, uint16 if vocab_size allows it, else uint32; returns their number.
 
-    The file appears under its name only when it is whole. Raises IndexRangeError for a token outside 0..vocab_size-1.
+    The file appears under its name only when it is whole. Raises IndexRangeError for a token outside 0..vocab_size-1, DTypeError for tokens that
+    are no integers, ConfigError for a vocab_size outside 1..2**32.
     """
+    if not isinstance(vocab_size, int | np.integer) or not 1 <= vocab_size <= 1 << 32:
+        raise ConfigError("write_tokens", f"vocab_size={vocab_size!r}", got=vocab_size, wanted=(1, 1 << 32), hint="a whole number, at most 2**32")
     path, count = Path(path), 0
     dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     unfinished = path.with_name(path.name + ".part")
@@ -36,6 +39,8 @@ def write_tokens(path: str | Path, parts: Iterable[Array], vocab_size: int) -> i
             _write_header(file, dtype, 0)
             for part in parts:
                 part = np.asarray(part).reshape(-1)
+                if part.size and part.dtype.kind not in "iu":  # an empty list has no integers to tell its kind from
+                    raise DTypeError("write_tokens", f"tokens of {part.dtype}", got=part.dtype, wanted="integers", hint="tokenizer.encode gives them")
                 if part.size and (part.min() < 0 or part.max() >= vocab_size):
                     bad = int(part.min() if part.min() < 0 else part.max())
                     raise IndexRangeError("write_tokens", f"token {bad} is outside 0..{vocab_size - 1}", got=bad, wanted=(0, vocab_size - 1))

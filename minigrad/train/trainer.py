@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,35 +32,40 @@ class Trainer:
     """Takes a model through its training steps.
 
     steps: the number of the last step.  schedule: sets the learning rate after each step; None leaves it as it is.
-    clip_norm: the norm that gradients are clipped to.  eval_interval: steps between evaluations; there is one at the end in any case.
+    clip_norm: the norm that gradients are clipped to; None: they are not.   eval_interval: steps between evaluations; there is one at the end too.
     accumulate: the parts that a batch is cut into; the gradient is that of the whole batch, the activations are those of a part.
     patience: stop after this many evaluations without a lower validation loss.   callbacks: called with every Report.
     mixed: "bfloat16" or "float16" for parameters in 16 bits with float32 masters, see `optim.MixedPrecision`.
     jit: True compiles the step (see docs/compiler.md), False runs it op by op, None compiles it where that can be. `backend` ("c" or "eager", or
         "numpy" for a step that was to be compiled and cannot be) and `note` say what runs and why; asking for them compiles.
     crash_folder: where to save what gave a loss or a gradient that is no number.
+    Raises ConfigError for a setting that makes no sense.
     """
 
     def __init__(
-        self, model: Model, optimizer: Optimizer, data: Data, *, steps: int, schedule: LRScheduler | None = None, clip_norm: float = 1.0,
+        self, model: Model, optimizer: Optimizer, data: Data, *, steps: int, schedule: LRScheduler | None = None, clip_norm: float | None = 1.0,
         eval_interval: int = 250, accumulate: int = 1, patience: int | None = None, callbacks: Sequence[Callable[[Report], object]] = (),
         mixed: str | None = None, jit: bool | None = None, crash_folder: str | Path | None = None,
     ) -> None:  # fmt: skip
-        settings = {"steps": steps, "eval_interval": eval_interval, "clip_norm": clip_norm, "accumulate": accumulate}
-        for name, value in {**settings, "patience": 1 if patience is None else patience}.items():
-            if not value > 0:
-                raise ConfigError("Trainer", f"{name}={value}", got=value, wanted="> 0", hint=f"give a positive {name}")
+        _check_counts(steps=steps, eval_interval=eval_interval, accumulate=accumulate, **({} if patience is None else {"patience": patience}))
+        _need("clip_norm", clip_norm, clip_norm is None or (_is_number(clip_norm) and bool(clip_norm > 0)), "a number > 0, or None: no clipping")
+        _need("schedule", schedule, schedule is None or isinstance(schedule, LRScheduler), "a schedule of minigrad.optim.lr_scheduler, or None")
+        _need("jit", jit, jit is None or isinstance(jit, bool), "True, False or None")
+        _need("crash_folder", crash_folder, crash_folder is None or isinstance(crash_folder, str | Path), "a path, or None")
+        called = list(callbacks) if isinstance(callbacks, Iterable) else [None]
+        _need("callbacks", callbacks, all(map(callable, called)), "a list of functions of a Report")
         if mixed is not None and jit:
             raise ConfigError("Trainer", f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters", got=mixed, wanted=None,
                               hint="leave one of them out")  # fmt: skip
         self.model, self.optimizer, self.data = model, optimizer, data
-        self.steps, self.schedule, self.clip_norm, self.eval_interval = steps, schedule, clip_norm, eval_interval
-        self.accumulate, self.patience, self.callbacks = accumulate, patience, list(callbacks)
+        self.steps, self.schedule, self.eval_interval = steps, schedule, eval_interval
+        self.clip_norm = math.inf if clip_norm is None else float(clip_norm)
+        self.accumulate, self.patience, self.callbacks = accumulate, patience, called
         self.jit, self.crash_folder = jit, crash_folder
         self.step, self.best_val_loss, self.evaluations_since = 0, math.inf, 0
         self.good_checkpoint: Path | None = None  # the last one from which a further step was made
         self._last_checkpoint: Path | None = None
-        self._engine: EagerStep | None = MixedStep(model, optimizer, clip_norm, mixed) if mixed is not None else None
+        self._engine: EagerStep | None = MixedStep(model, optimizer, self.clip_norm, mixed) if mixed is not None else None
         self._mixed = self._engine if isinstance(self._engine, MixedStep) else None
 
     # --- how a step is made
@@ -250,3 +255,18 @@ class Trainer:
         self.model.load_state_dict(found.weights)
         self.load_state_dict(found.state)
         self._last_checkpoint = Path(found.path)
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        _need(name, value, whole and int(value) > 0, "a whole number > 0")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool | complex)
+
+
+def _need(name: str, value: Any, good: bool, wanted: str) -> None:
+    if not good:
+        raise ConfigError("Trainer", f"{name}={value!r}", got=value, wanted=wanted, hint=f"wanted: {wanted}")

@@ -36,6 +36,15 @@ def test_commands_save_reset_retry_and_set_the_temperature(home: Path) -> None:
     assert (home / "talk.txt").read_text() == "you: bye\nbot: see you soon\n"
 
 
+@pytest.mark.parametrize("word", ["/quit", "/exit", " /quit ", "/exit now"])
+def test_quit_and_exit_end_the_conversation(home: Path, word: str) -> None:
+    assert good(*CHAT, folder=home, given=f"hi\n{word}\nhow are you\n") == "hello\n"
+
+
+def test_the_ways_to_end_are_told_by_help(home: Path) -> None:
+    assert "/quit" in good("chat", "--help", folder=home) and "/quit, /exit" in good(*CHAT, folder=home, given="/help\n")
+
+
 def test_the_conversation_is_one_text_in_the_models_form(home: Path) -> None:
     (home / "whole.txt").unlink(missing_ok=True)
     good(*CHAT, folder=home, given="hi\nhow are you\n/save whole.txt\n")
@@ -100,7 +109,7 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_ends(home: Path) -> No
     terminal.type("\x03")
     terminal.until(r"> ")
     # Python's readline overlooks a signal in the moment between its prompt and its first look at the keyboard.
-    terminal.until(r"\(Ctrl-D ends\)\s+.*> ", again="\x03")
+    terminal.until(r"\(/quit or Ctrl-D ends\)\s+.*> ", again="\x03")
     terminal.type("/reset\n")
     terminal.until(r"> ")
     terminal.type("\x04")

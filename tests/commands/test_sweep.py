@@ -181,7 +181,7 @@ def test_names_tell_the_values_and_stay_apart(tmp_path: Path) -> None:
     ("[sweep]\nlrr = [1]", "unrecognized arguments: --lrr=1"), ('[sweep]\nlr = ["x"]', "argument --lr: 'x' is not a number"),
     ("[train]\nout = 'x'\n[sweep]\nlr = [1]", "has out, which a sweep decides"), ("[train]\nlr = 1\n[sweep]\nlr = [1]", "both in"),
     ("jobs = 3\n[sweep]\nlr = [1]", "'jobs' outside"), ('search = "best"\n[sweep]\nlr = [1]', "search = 'best'"),
-    ("[sweep]\nlr = [0.1, 0.1]", "has a value twice"),
+    ("[sweep]\nlr = [0.1, 0.1]", "has a value twice"), ("runs = 3\n[sweep]\nlr = [1]", "no use in a grid"),
     ("train = 3\n[sweep]\nlr = [1]", "is no table"), ('search = "random"\n[sweep]\nlr = { low = 2, high = 1 }', "low = 1e-4"),
     ('search = "random"\n[sweep]\nlr = { low = 0, high = 1, log = true }', "low = 1e-4"),
     ('search = "random"\nruns = 0\n[sweep]\nlr = [1]', "runs = 0"),
@@ -202,3 +202,4 @@ def test_bad_input_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "out" / "results.json").write_text("{]")
     assert "not what a sweep has written" in refused("sweep", "sweep.toml", folder=tmp_path)
     assert "argument --jobs" in refused("sweep", "sweep.toml", "--jobs", "0", folder=tmp_path)
+    assert "so --jobs has no use" in refused("sweep", "sweep.toml", "--jobs", "2", "--dry-run", folder=tmp_path)

@@ -206,6 +206,54 @@ def test_the_latest_is_the_highest_step_that_is_whole(tmp_path):
         assert kept(folder) == [1, 2, 3, 4, 5]  # the one that is cut is not counted among the last
 
 
+def damage(path):
+    """One bit of the payload: the header stays good."""
+    content = bytearray(path.read_bytes())
+    content[-60] ^= 1
+    path.write_bytes(content)
+
+
+def saves_damaged(monkeypatch, steps):
+    """From now on the checkpoints of these steps are damaged as soon as they are written."""
+
+    def write(path, *args, **settings):
+        save_checkpoint(path, *args, **settings)
+        if int(path.stem.removeprefix("step-")) in steps:
+            damage(path)
+
+    monkeypatch.setattr("minigrad.files.folder.save_checkpoint", write)
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_damaged_payloads_do_not_push_the_last_whole_checkpoint_out(tmp_path, monkeypatch, keep):
+    saves_damaged(monkeypatch, {4, 5, 6, 7, 8})
+    with CheckpointFolder(tmp_path, keep=keep) as folder:
+        fill(folder, range(1, 9))
+        assert folder.load_latest().state["step"] == 3
+        assert [error.code for error in folder.damaged] == ["sha256"] * keep
+        assert kept(folder) == [3, *range(9 - keep, 9)]
+        fill(folder, range(9, 9 + keep))  # whole ones again: the old one may go
+        assert kept(folder) == list(range(9, 9 + keep))
+
+
+def test_a_checkpoint_that_was_whole_and_was_damaged_since_is_not_counted_on(tmp_path, monkeypatch):
+    saves_damaged(monkeypatch, {4})
+    with CheckpointFolder(tmp_path, keep=2) as folder:
+        fill(folder, [1, 2, 3])
+        assert kept(folder) == [2, 3]
+        damage(folder.steps()[-1][1])  # the one that was read when 1 went
+        fill(folder, [4])
+        assert kept(folder) == [2, 3, 4] and folder.load_latest().state["step"] == 2
+
+
+def test_of_the_checkpoints_that_stay_one_is_read_again_for_every_keep_that_are_written(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("minigrad.files.folder.verify", lambda path: seen.append(path.name))
+    with CheckpointFolder(tmp_path, keep=3) as folder:
+        fill(folder, range(30))
+    assert len(seen) == len(set(seen)) == 9
+
+
 def test_the_one_just_written_stays_even_if_its_step_is_not_the_highest(tmp_path):
     with CheckpointFolder(tmp_path, keep=1) as folder:
         fill(folder, [100, 50])

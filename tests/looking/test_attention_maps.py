@@ -164,6 +164,9 @@ def test_the_command_draws_all_heads_or_prints_one(tmp_path: Path) -> None:
     for arguments, said in (
         (["--attention", "xyz"], "x"), (["--attention", ""], "empty"), (["--attention", "hello", "--head", "9"], "head 9 of 2"),
         (["--out", "a.svg"], "--attention"), (["--attention", "hello", "--out", "a.png"], ".svg"), (["--attention", "hello" * 9], "block_size"),
+        (["--layer", "0"], "--layer is for --attention"), (["--head", "1", "--full"], "--head is for --attention"),
+        (["--attention", "hello", "--full"], "--full is for the tree"),
+        (["--attention", "hello", "--layer", "1", "--out", "a.svg"], "so --layer has no use"),
     ):  # fmt: skip
         done = show(".", *arguments, folder=tmp_path)
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and re.search(said, done.stderr), done.stderr

@@ -286,6 +286,7 @@ def test_the_command_draws_what_it_is_told(tmp_path: Path) -> None:
     [
         (["nowhere"], "nowhere"), (["a", "--out", "x.gif"], ".svg"), (["a", "--what", "foo"], "grad_norm"), (["a", "--smooth", "0"], "--smooth"),
         (["a", "--out", "gone/x.svg"], "gone/x.svg"), ([], "DIR"),
+        (["a", "--tensorboard", "logs", "--log"], "so --log has no use"), (["a", "--tensorboard", "logs", "--smooth", "2"], "--out FILE"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_says_what_to_do(tmp_path: Path, arguments: list[str], said: str) -> None:

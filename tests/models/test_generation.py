@@ -8,6 +8,7 @@ import pytest
 import minigrad
 from minigrad import Generator
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
+from minigrad.evaluate import log_probabilities
 from minigrad.models import GPT, GPTConfig, Sampling, beam_search, generate_text, speculative_generate
 from minigrad.models.generation import accepted, text_pieces
 from minigrad.models.sampling import sample
@@ -21,6 +22,44 @@ def log_softmax(x):
     x = x.astype(np.float64)
     x = x - x.max(-1, keepdims=True)
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+# --- how probable the tokens are
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"temperature": 0}, {"use_cache": False}, {"jit": True}, {"top_k": 3, "temperature": 0.5, "repetition_penalty": 2.0}]
+)
+def test_log_probabilities_come_with_the_tokens_and_are_the_models_own(how):
+    model = gpt()
+    pairs = list(model.generate([1, 2, 3], 20, seed=4, return_log_probs=True, **how))
+    drawn = [token for token, _ in pairs]
+    assert drawn == list(model.generate([1, 2, 3], 20, seed=4, **how))
+    assert all(type(token) is int and type(logp) is float for token, logp in pairs)
+    wanted = log_probabilities(model, [1, 2, 3, *drawn])[2:]
+    assert np.allclose([logp for _, logp in pairs], wanted, atol=1e-5)
+
+
+def test_log_probabilities_of_a_batch_are_those_of_its_rows():
+    model = gpt()
+    pairs = list(model.generate(PROMPTS, 15, seed=1, return_log_probs=True))
+    assert np.array_equal([row for row, _ in pairs], list(model.generate(PROMPTS, 15, seed=1)))
+    logp = np.stack([logp for _, logp in pairs], axis=1)  # (B, 15)
+    for prompt, drawn, got in zip(PROMPTS, np.stack([row for row, _ in pairs], axis=1), logp, strict=True):
+        assert np.allclose(got, log_probabilities(model, [*prompt, *drawn])[len(prompt) - 1 :], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("how", [{"temperature": 0}, {"top_k": 1}, {"temperature": 0.8, "seed": 2, "repetition_penalty": 1.5}])
+def test_a_model_in_16_bits_draws_from_its_logits_and_not_from_their_bits(dtype, how):
+    model = gpt()
+    model.to(dtype)
+    wide = gpt()
+    wide.load_state_dict({name: t.float() for name, t in model.state_dict().items()})
+    found = list(model.generate([1, 2, 3], 12, return_log_probs=True, **how))
+    wanted = log_probabilities(wide, [1, 2, 3, *(token for token, _ in found)])[2:]
+    assert np.allclose([logp for _, logp in found], wanted, atol=0.2)
+    assert np.mean(wanted) > np.log(1 / 17)  # better than any token at random
 
 
 # --- batches of different lengths

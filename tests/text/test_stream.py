@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from minigrad.errors import ConfigError, DataError, IndexRangeError
+from minigrad.errors import ConfigError, DataError, DTypeError, IndexRangeError
 from minigrad.text import TokenStream, shuffled, write_tokens
 
 
@@ -30,6 +30,26 @@ def test_a_bad_token_leaves_what_was_there(tmp_path):
     with pytest.raises(IndexRangeError, match="10"):
         write_tokens(path, [np.arange(5), np.array([10])], 10)
     assert np.load(path).tolist() == [0, 1, 2, 3, 4] and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("tokens", [[1.5], np.array([1.0, 2.0]), [True], ["1"], [2**80]])
+def test_tokens_that_are_no_integers_are_refused_and_not_rounded(tmp_path, tokens):
+    with pytest.raises(DTypeError, match="tokens of"):
+        write_tokens(tmp_path / "t.npy", [np.arange(5), tokens], 10)
+    assert list(tmp_path.iterdir()) == []
+    assert write_tokens(tmp_path / "t.npy", [[], [3]], 10) == 1  # an empty list is no fraction
+
+
+@pytest.mark.parametrize("vocab_size", [2**32 + 1, 0, -1, 10.0, None])
+def test_a_vocabulary_whose_tokens_do_not_fit_32_bits_is_refused(tmp_path, vocab_size):
+    with pytest.raises(ConfigError, match="vocab_size="):
+        write_tokens(tmp_path / "t.npy", [np.array([1])], vocab_size)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_highest_token_of_32_bits_comes_back(tmp_path):
+    write_tokens(tmp_path / "t.npy", [np.array([2**32 - 1, 0])], 2**32)
+    assert np.load(tmp_path / "t.npy").tolist() == [2**32 - 1, 0]
 
 
 @settings(deadline=None)
