@@ -27,110 +27,115 @@ def _pairs(layout: Layout, i: int) -> str | None:
     return None if lead is None else f"(strides_t){{{', '.join(map(str, lead))}, {s[-2] or a.shape[-1]}}}"
 
 
-def _mask(layout: Layout, i: int | None) -> tuple[str, str] | None:
-    """The kind of a mask as a C constant and its strides as a mask_t literal; None if there is no C for it."""
+def _mask(layout: Layout, k: Builder, i: int | None) -> str | None:
+    """Kind, pointer and strides of a mask, as attention_t wants them; None if there is no C for it."""
     if i is None:
-        return "NO_MASK", "(mask_t){0}"
+        return "NO_MASK, NULL, {0}"
     a, s = layout.stand_in[i], layout.strides(i)
     s, kind = (0,) * (2 - a.ndim) + s, {"bool": "BOOL_MASK", "float32": "FLOAT_MASK"}.get(a.dtype.name)
     if kind is None or len(s) > _AXES + 2:
         return None
     lead = (0,) * (_AXES + 2 - len(s)) + s
-    return kind, f"(mask_t){{{', '.join(map(str, lead))}}}"
+    return f"{kind}, {k.use(i, 'mask')}, {{{', '.join(map(str, lead))}}}"
 
 
-class _Sizes:
-    """The sizes of an attention line. Raises ValueError where C has no form for it."""
+class _Call:
+    """What the kernels of an attention line and of its gradient have in common. Raises ValueError where C has no form for the line.
 
-    def __init__(self, layout: Layout, line: Line, p_shape: tuple[int, ...], q: int, k: int, v: int) -> None:
-        shapes = [layout.stand_in[i].shape for i in (q, k, v)]
-        self.batch = p_shape[:-2]
-        if len(self.batch) > _AXES or any(0 in s for s in shapes) or not line.params["scale"] > 0:
+    shape: (..., T, S).   mask, kept: values, or None.   sizes, setting: T, S, D, E and the attention_t literal.
+    """
+
+    def __init__(
+        self, layout: Layout, line: Line, number: int, shape: tuple[int, ...], operands: list[int], mask: int | None, kept: int | None
+    ) -> None:  # fmt: skip
+        q, k, v = (layout.stand_in[i] for i in operands[-3:])
+        self.layout, self.builder, self.batch = layout, Builder(layout, line, number), shape[:-2]
+        odd = line.params.get("window") is not None or line.params.get("slopes") is not None or not line.params["scale"] > 0
+        if odd or len(self.batch) > _AXES or any(0 in x.shape for x in (q, k, v)):
             raise ValueError
-        self.pairs = int(np.prod(self.batch))
-        self.shape = T, S, D, E = (*p_shape[-2:], shapes[0][-1], shapes[2][-1])
-        _, middle, last = (1,) * (_AXES - len(self.batch)) + self.batch
+        if kept is not None and (not plain(layout, kept, dtype=np.bool_) or layout.stand_in[kept].shape != shape):
+            raise ValueError
+        self.pairs, self.sizes = int(np.prod(self.batch)), (*shape[-2:], q.shape[-1], v.shape[-1])
+        self.scores = self.pairs * shape[-2] * shape[-1]
         offset = line.params.get("offset")
-        self.scores = self.pairs * T * S
-        self.flops = 2.0 * self.scores * D * (0.6 if offset is not None else 1)
-        self.text = (f"{middle}, {last}, {T}, {S}, {D}, {E}, {literal(line.params['scale'])}, {int(offset is not None)}, "
-                     f"{offset or 0}")  # fmt: skip
+        self.flops = 2.0 * self.scores * q.shape[-1] * (0.6 if offset is not None else 1)
+        for i, name in zip(operands, ("g", "q", "k", "v")[-len(operands) :], strict=True):
+            self.builder.use(i, name, share=layout.stand_in[i].shape[:-2] == self.batch)
+        hiding = _mask(layout, self.builder, mask)
+        if hiding is None:
+            raise ValueError
+        dropping = "NULL, 1" if kept is None else f"{self.builder.use(kept, 'kept', share=True)}, {literal(line.params['factor'])}"
+        middle, last = (1, 1, *self.batch)[-2:]
+        numbers = ", ".join(map(str, (middle, last, *self.sizes)))
+        scaled = f"{literal(line.params['scale'])}, {int(offset is not None)}, {offset or 0}"
+        self.setting = f"(attention_t){{{numbers}, {scaled}, {hiding}, {dropping}}}"
 
-    def shares(self, layout: Layout, i: int) -> bool:
-        """True if each pair has a part of the operand to itself."""
-        return layout.stand_in[i].shape[:-2] == self.batch
+    def strided(self, values: list[int], names: str) -> str:
+        """"q, strides, k, strides ...". Raises ValueError where rows are not whole."""
+        found = [_pairs(self.layout, i) for i in values]
+        if None in found:
+            raise ValueError
+        return ", ".join(f"{name}, {s}" for name, s in zip(names.split(), found, strict=True))
+
+    def rows(self, i: int | None, name: str, write: bool = False) -> str:
+        """A pointer to a value of which each pair has its share, "NULL" for none. Raises ValueError unless it is whole."""
+        if i is None:
+            return "NULL"
+        if not plain(self.layout, i):
+            raise ValueError
+        return self.builder.use(i, name, share=True, write=write)
 
 
-def _whole(layout: Layout, kept: int | None, shape: tuple[int, ...]) -> bool:
-    """True unless dropout's bools do not lie as the probabilities do."""
-    return kept is None or (layout.contiguous(kept) and layout.stand_in[kept].shape == shape and layout.stand_in[kept].dtype == np.bool_)
-
-
-def _dropping(k: Builder, kept: int | None, line: Line) -> str:
-    """The arguments `kept, factor` of an attention kernel."""
-    return "NULL, 1" if kept is None else f"{k.use(kept, 'kept', share=True)}, {literal(line.params['factor'])}"
-
-
-@lowers("attention", "dropped_attention")
+@lowers("attention", "dropped_attention", "flash_attention")
 def _attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    """Probabilities that nobody reads are made in a few rows of scratch; a flash_attention's always are."""
     q, key, v, *more = (x.index for x in line.operands if isinstance(x, Ref))
     kept = more.pop(0) if line.op.name == "dropped_attention" else None
-    mask = more[0] if more else None
-    o, p = line.outputs
+    o, *kept_values = line.outputs
+    p, (top, total) = (None, kept_values) if line.op.name == "flash_attention" else (kept_values[0], (None, None))
     assert o is not None
-    strides, masked = [_pairs(layout, i) for i in (q, key, v, o)], _mask(layout, mask)
     shape = (*layout.stand_in[o].shape[:-1], layout.stand_in[key].shape[-2])
     try:
-        sizes = _Sizes(layout, line, shape, q, key, v)
+        call = _Call(layout, line, number, shape, [q, key, v], more[0] if more else None, kept)
+        strided = call.strided([q, key, v], "q k v")
+        to = call.strided([o], "o")
+        call.builder.use(o, "o", share=True, write=True)
+        stored = ", ".join(call.rows(i, name, write=True) for i, name in ((p, "p"), (top, "top"), (total, "total")))
     except ValueError:
         return None
-    if None in strides or masked is None or (p is not None and not plain(layout, p)) or not _whole(layout, kept, shape):
-        return None
-    k = Builder(layout, line, number)
-    for i, name in ((q, "q"), (key, "k"), (v, "v")):
-        k.use(i, name, share=sizes.shares(layout, i))
-    seen = "NULL" if mask is None else k.use(mask, "mask")
-    dropping = _dropping(k, kept, line)
-    k.use(o, "o", share=True, write=True)
-    k.use(layout.scratch((sizes.pairs, sizes.scores // sizes.pairs)) if p is None else p, "p", share=True, write=True)
-    sq, sk, sv, so = strides
-    _, S, D, E = sizes.shape
-    dropped = 1 if kept is None else f"ROWS * {S}"
-    body = (f"static _Thread_local float room[PANELS({S}, {D}) + PANELS({E}, {S})], dropped[{dropped}];\n    "
-            f"attention_pairs(q, {sq}, k, {sk}, v, {sv}, {masked[0]}, {seen}, {masked[1]}, {dropping}, dropped, "
-            f"o, {so}, p, room, {sizes.text}, lo, hi);")
-    return [k.kernel(line.op.name, body, sizes.pairs, 2 * sizes.flops + 20 * sizes.scores)]
+    _, S, D, E = call.sizes
+    body = (f"static _Thread_local float room[PANELS({S}, {D}) + PANELS({E}, {S})], rows[ROWS * {S}];\n    "
+            f"attention_pairs({call.setting}, {strided}, {to}, {stored}, rows, room, lo, hi);")  # fmt: skip
+    return [call.builder.kernel(line.op.name, body, call.pairs, 2 * call.flops + 20 * call.scores)]
 
 
-@lowers("attention_grad", "dropped_attention_grad")
+@lowers("attention_grad", "dropped_attention_grad", "flash_attention_grad")
 def _attention_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    """What the mask hides has probability 0, so backward does not need it; its own gradient goes through numpy."""
+    """What the mask hides has probability 0: only probabilities that are made again need it. Its own gradient goes through numpy."""
     g, q, key, v, *more = (x.index for x in line.operands if isinstance(x, Ref))
-    kept = more.pop(0) if line.op.name == "dropped_attention_grad" else None
-    p = more[0]
-    gq, gk, gv, gm = line.outputs
+    flash, kept = line.op.name == "flash_attention_grad", more.pop(0) if line.op.name == "dropped_attention_grad" else None
+    gq, gk, gv = line.outputs[:3]
     assert gq is not None and gk is not None and gv is not None
-    strides = [_pairs(layout, i) for i in (g, q, key, v, gq, gk, gv)]
-    shape = layout.stand_in[p].shape
+    p, top, total = (None, *more[1:3]) if flash else (more[0], None, None)
+    mask = more[3] if flash and len(more) > 3 else None
+    shape = (*layout.stand_in[g].shape[:-1], layout.stand_in[key].shape[-2])
+    if line.outputs[3:] not in ((), (None,)) or (p is not None and layout.stand_in[p].shape != shape):
+        return None
     try:
-        sizes = _Sizes(layout, line, shape, q, key, v)
+        call = _Call(layout, line, number, shape, [g, q, key, v], mask, kept)
+        strided, to = call.strided([g, q, key, v], "g q k v"), call.strided([gq, gk, gv], "gq gk gv")
+        read = ", ".join(call.rows(i, name) for i, name in ((p, "p"), (top, "top"), (total, "total")))
     except ValueError:
         return None
-    if gm is not None or None in strides or not plain(layout, p) or layout.stand_in[g].shape[:-2] != sizes.batch or not _whole(layout, kept, shape):
-        return None
-    k = Builder(layout, line, number)
-    for i, name in ((g, "g"), (q, "q"), (key, "k"), (v, "v"), (p, "p")):
-        k.use(i, name, share=sizes.shares(layout, i))
-    dropping = _dropping(k, kept, line)
     for i, name in ((gq, "gq"), (gk, "gk"), (gv, "gv")):
-        k.use(i, name, share=True, write=True)
-    sg, sq, sk, sv, tq, tk, tv = strides
-    strided = ", ".join(f"{name}, {s}" for name, s in (("g", sg), ("q", sq), ("k", sk), ("v", sv)))
-    T, S, D, E = sizes.shape
-    room = f"PANELS({S}, {E}) + PANELS({D}, {S}) + PANELS({D}, {T}) + PANELS({E}, {T})"
-    body = (f"static _Thread_local float room[{room}], d[{1 if kept is None else 2} * TILE * {S}];\n    "
-            f"attention_grad_pairs({strided}, {dropping}, p, gq, {tq}, gk, {tk}, gv, {tv}, d, room, {sizes.text}, lo, hi);")  # fmt: skip
-    return [k.kernel(line.op.name, body, sizes.pairs, 4 * sizes.flops + 6 * sizes.scores)]
+        call.builder.use(i, name, share=True, write=True)
+    T, S, D, E = call.sizes
+    room = f"PANELS({S}, {D}) + PANELS({S}, {E}) + PANELS({D}, {S}) + PANELS({D}, {T}) + PANELS({E}, {T})"
+    tiles = 1 if kept is None and not flash else 2
+    body = (f"static _Thread_local float room[{room}], d[{tiles} * TILE * {S}];\n    "
+            f"attention_grad_pairs({call.setting}, {strided}, {read}, {to}, d, room, lo, hi);")  # fmt: skip
+    again = call.flops + 20 * call.scores if flash else 0
+    return [call.builder.kernel(line.op.name, body, call.pairs, 4 * call.flops + 6 * call.scores + again)]
 
 
 @lowers("rope")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import ops
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.dtypes import Array
 
@@ -114,6 +115,30 @@ def with_recomputation(program: Program) -> Program:
             lines[n] = replace(lines[n], operands=tuple(again if x == Ref(large) else x for x in lines[n].operands))
     spread = [piece for n, line in enumerate(lines) for piece in (*clones.get(n, ()), line)]
     return program.with_lines(spread, values=tuple(values))
+
+
+def with_tiled_attention(program: Program) -> Program:
+    """Attention whose probabilities take more memory than its operands keeps two numbers per query instead; backward makes them again."""
+    values, lines = list(program.values), list(program.lines)
+    handed_out = {*program.results, *program.kept}
+    for number, line in enumerate(program.lines):
+        if line.op is not ops.attention or line.outputs[1] is None or line.outputs[0] is None:
+            continue
+        out, p = line.outputs[0], line.outputs[1]
+        readers = [n for n, other in enumerate(program.lines) if p in other.reads()]
+        alone = all(lines[n].op is ops.attention_grad and lines[n].outputs[3] is None for n in readers)
+        operands = sum(values[x.index].size for x in line.operands[:3] if isinstance(x, Ref))
+        if p in handed_out or not alone or not readers or values[p].size <= operands:
+            continue
+        stats = [len(values), len(values) + 1]
+        values += [replace(values[p], index=i, shape=values[p].shape[:-1], name=f"{values[p]}'{n}") for n, i in enumerate(stats)]
+        settings = {"scale": line.params["scale"], "offset": line.params.get("offset"), "window": None, "slopes": None}
+        lines[number] = replace(line, op=ops.flash_attention, params=settings, outputs=(out, *stats))
+        for n in readers:
+            g, q, k, v, _, mask = lines[n].operands
+            changed = (g, q, k, v, Ref(out), *map(Ref, stats), mask)
+            lines[n] = replace(lines[n], op=ops.flash_attention_grad, params=settings, operands=changed, outputs=lines[n].outputs[:3])
+    return program.with_lines(lines, values=tuple(values))
 
 
 def roots(program: Program) -> list[int]:

@@ -13,7 +13,7 @@ from minigrad.compiler.draws import Draws
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
 from minigrad.compiler.lower import LOWERINGS
-from minigrad.compiler.passes import with_recomputation
+from minigrad.compiler.passes import with_recomputation, with_tiled_attention
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.dtypes import Array
 
@@ -23,7 +23,8 @@ _GROUP = 24  # lines in one fused loop at most
 
 
 def for_c(program: Program) -> Program:
-    """The program as C wants it: GELU's backward works its tanh out again instead of reading it, and outputs that nobody reads are not made."""
+    """The program as C wants it: GELU's backward works its tanh out again instead of reading it, attention its probabilities where
+    those are large, and outputs that nobody reads are not made."""
     single = [v.dtype == np.float32 and v.size > 0 for v in program.values]
     lines = []
     for line in program.lines:
@@ -35,7 +36,7 @@ def for_c(program: Program) -> Program:
     for n, line in enumerate(lines):
         if (at := spare.get(line.op.name)) is not None and line.outputs[at] not in wanted:
             lines[n] = replace(line, outputs=(*line.outputs[:at], None, *line.outputs[at + 1 :]))
-    return with_recomputation(program.with_lines(lines))
+    return with_recomputation(with_tiled_attention(program.with_lines(lines)))
 
 
 class Selector:

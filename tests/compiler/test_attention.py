@@ -59,6 +59,49 @@ def test_masked_attention_and_its_gradients_are_eager(kind, offset):
     check(*compiled(step, tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)))
 
 
+@pytest.mark.parametrize("kind, offset", [(None, None), (None, 2), (None, -3), ("square", None), ("padding", 2), ("bias", 2)])
+@pytest.mark.parametrize("T, scale", [(7, 0.4), (200, 0.4), (200, 20)])
+def test_tiled_attention_and_its_gradients_are_eager(kind, offset, T, scale):
+    B, H, S, D = 2, 3, T + 2, 5
+    operands = [] if kind is None else [Tensor(masks(B, H, T, S)[kind])]
+
+    def step(q, k, v, g):
+        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+        out = ops.flash_attention(q, k, v, *operands, scale=scale, offset=offset)[0]
+        return out.detach(), *out.gradient(q, k, v, gradient=g)
+
+    inputs = [tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)]
+    check(*compiled(step, *inputs), budget=256 if scale < 1 else 4096)
+
+
+def test_tiles_with_a_window_go_through_numpy():
+    inputs = [tensor(2, 3, 9, 4, seed=i) for i in range(3)]
+    check(*compiled(lambda q, k, v: (ops.flash_attention(q, k, v, scale=0.5, offset=0, window=3)[0],), *inputs, through=["flash_attention"]))
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_what_stands_behind_the_edge_of_tiles_has_no_influence(poison):
+    T, D = 100, 4
+
+    def step(q, k, v, g):
+        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+        out = ops.flash_attention(q, k, v, scale=0.5, offset=0)[0]
+        return out.detach(), *out.gradient(q, k, v, gradient=g)
+
+    arrays = [tensor(1, 2, T, D, seed=i).numpy().copy() for i in range(4)]
+    arrays[3][:, :, 60:] = 0  # nobody asks for what the poisoned places say
+    jitted = jit(step, backend="c")
+    clean = [[t.numpy() for t in jitted(*map(Tensor, arrays))] for _ in range(3)][-1]
+    for i in (1, 2):
+        arrays[i][:, :, 70:] = poison
+    got = [t.numpy() for t in jitted(*map(Tensor, arrays))]
+    assert "flash_attention_grad" in jitted.c_source
+    assert np.array_equal(got[0][:, :, :60], clean[0][:, :, :60])
+    for g, c in zip(got[1:], clean[1:], strict=True):
+        assert np.isfinite(g).all()
+        assert np.abs(g - c).max() <= 256 * EPS * np.abs(c).max()
+
+
 @pytest.mark.parametrize("T, kind", [(8, None), (70, "square"), (70, "bias")])
 def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind):
     B, H, S, D = 2, 3, T + 2 * (T > 8), 5
@@ -163,3 +206,19 @@ def test_a_llama_type_block_trains_all_in_c():
     assert replayed == eager
     assert np.allclose(in_c, eager, rtol=64 * EPS)
     assert "through numpy" not in explained
+
+
+@pytest.mark.parametrize("T, tiled", [(8, False), (120, True)])
+def test_probabilities_larger_than_their_operands_are_made_again_in_backward(T, tiled):
+    block = TransformerBlock(8, 2)
+
+    def step(x):
+        loss = block(x).square().mean()
+        return loss, *loss.gradient(*block.parameters())
+
+    inputs = tensor(2, T, 8)
+    check(*compiled(step, inputs), budget=1024)
+    jitted = jit(step, backend="c")
+    for _ in range(3):
+        jitted(inputs)
+    assert ("flash_attention_grad" in jitted.explain()) == tiled

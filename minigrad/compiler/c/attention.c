@@ -3,7 +3,7 @@
 
 /* The strides of a (..., T, D) operand with up to three leading axes, in elements; a pair is one place on these. */
 typedef struct { int64_t a, b, c, t; } strides_t;
-#define AT(x, s, pair) ((x) + (pair) / ((n1) * (n2)) * (s).a + (pair) / (n2) % (n1) * (s).b + (pair) % (n2) * (s).c)
+#define AT(x, s, pair) ((x) + (pair) / (a.n1 * a.n2) * (s).a + (pair) / a.n2 % a.n1 * (s).b + (pair) % a.n2 * (s).c)
 
 /* Of a mask that broadcasts to (..., T, S): bool, true where a query may look, or float, added to the scores. */
 typedef struct { int64_t a, b, c, t, s; } mask_t;
@@ -11,6 +11,20 @@ enum { NO_MASK, BOOL_MASK, FLOAT_MASK };
 static inline int hides(int kind, const void *mask, int64_t at) {
     return kind == BOOL_MASK ? !((const uint8_t *)mask)[at] : kind == FLOAT_MASK && ((const float *)mask)[at] == -INFINITY;
 }
+
+/* What is the same for all pairs: sizes (pairs are n1 n2 per place on the first axis), how scores are made, and what dropout keeps, if it is there. */
+typedef struct {
+    int64_t n1, n2, T, S, D, E;
+    float scale;
+    int causal;  /* query i sees the keys j <= i + offset */
+    int64_t offset;
+    int kind;
+    const void *mask;
+    mask_t sm;
+    const uint8_t *kept;  /* as the probabilities lie */
+    float factor;
+} attention_t;
+#define SEEN(r) (a.causal ? MAX(0, MIN(a.S, (r) + 1 + a.offset)) : a.S)  /* how many keys query r sees, the masked ones among them */
 
 static int all_finite(const float *x, int64_t rows, int64_t columns, int64_t stride) {
     for (int64_t r = 0; r < rows; r++) {
@@ -21,9 +35,34 @@ static int all_finite(const float *x, int64_t rows, int64_t columns, int64_t str
     return 1;
 }
 
+/* The scores of n queries from t on, which see no more than `keys` keys, row by row at s; with a float mask in them they are scaled. */
+BODY score_rows(attention_t a, int64_t pair, const float *Q, int64_t step, const float *keys_across, int64_t t, int64_t n, int64_t keys, float *s) {
+    tiles(0, n, keys, a.D, Q + t * step, step, keys_across, a.D, NULL, NULL, 0, s, a.S);
+    for (int64_t r = t; r < t + n; r++, s += a.S) {
+        int64_t seen = SEEN(r), place = AT(0, a.sm, pair) + r * a.sm.t;
+        if (a.kind == BOOL_MASK) for (int64_t j = 0; j < seen; j++) {
+            float x = s[j];
+            s[j] = ((const uint8_t *)a.mask)[place + j * a.sm.s] ? x : -INFINITY;
+        }
+        if (a.kind == FLOAT_MASK) for (int64_t j = 0; j < seen; j++) {
+            float x = s[j], m = ((const float *)a.mask)[place + j * a.sm.s];
+            s[j] = m == -INFINITY ? m : x * a.scale + m;
+        }
+    }
+}
+#define LEFT_SCALE (a.kind == FLOAT_MASK ? 1.f : a.scale)
+
+/* Scores become the probabilities that they became before, by the row's largest score and its sum of exponentials. */
+BODY weights_row(float *RESTRICT s, int64_t n, float scale, float top, float total) {
+    float inverse = total == 0 ? 0.f : 1.f / total;
+    if (top == -INFINITY) memset(s, 0, n * sizeof(float));
+    else if (top == INFINITY) for (int64_t j = 0; j < n; j++) { float x = s[j]; s[j] = x == INFINITY ? inverse : 0.f; }
+    else for (int64_t j = 0; j < n; j++) s[j] = exp_f(s[j] * scale - top) * inverse;
+}
+
 /* A row of P V over the keys that it may see, for values that are not finite: what stands behind the mask counts nothing, not even 0 * NaN. */
-static __attribute__((noinline)) void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E, int kind, const void *mask,
-                                                    int64_t place, int64_t along) {
+static ONCE void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E, int kind, const void *mask, int64_t place,
+                               int64_t along) {
     for (int64_t e = 0; e < E; e++) {
         float sum = 0;
         for (int64_t j = 0; j < keys; j++) if (!hides(kind, mask, place + j * along)) sum += p[j] * V[j * step + e];
@@ -31,124 +70,120 @@ static __attribute__((noinline)) void attention_row(const float *p, const float 
     }
 }
 
-/* The cotangents of one pair query by query, for values that are not finite: a query that nobody asks for and a key without weight add nothing. */
-static __attribute__((noinline)) void attention_grad_rows(const float *G, int64_t sg, const float *Q, int64_t sq, const float *K, int64_t sk, const float *V,
-        int64_t sv, const uint8_t *kept, float factor, const float *P, float *GQ, int64_t tq, float *GK, int64_t tk, float *GV, int64_t tv, float *d, int64_t T, int64_t S, int64_t D, int64_t E,
-        float scale) {
-    for (int64_t r = 0; r < T; r++) memset(GQ + r * tq, 0, D * sizeof(float));
-    for (int64_t j = 0; j < S; j++) memset(GK + j * tk, 0, D * sizeof(float)), memset(GV + j * tv, 0, E * sizeof(float));
-    for (int64_t r = 0; r < T; r++) {
-        const float *g = G + r * sg, *p = P + r * S;
-        const uint8_t *stays = kept ? kept + r * S : NULL;
-        float asked = 0, dot = 0;
-        for (int64_t e = 0; e < E; e++) asked = g[e] != 0 ? 1 : asked;
-        if (asked == 0) continue;
-        for (int64_t j = 0; j < S; j++) {
-            if (p[j] == 0) continue;
-            d[j] = 0;
-            for (int64_t e = 0; e < E; e++) d[j] += V[j * sv + e] * g[e];
-            if (stays) d[j] *= stays[j] * factor;
-            dot += p[j] * d[j];
-        }
-        for (int64_t j = 0; j < S; j++) {
-            if (p[j] == 0) continue;
-            float ds = scale * (p[j] * (d[j] - dot)), w = stays ? p[j] * (stays[j] * factor) : p[j];
-            for (int64_t i = 0; i < D; i++) GQ[r * tq + i] += ds * K[j * sk + i], GK[j * tk + i] += ds * Q[r * sq + i];
-            for (int64_t e = 0; e < E; e++) GV[j * tv + e] += w * g[e];
-        }
+/* What one query adds to the cotangents, for values that are not finite: one that nobody asks for and a key without weight add nothing. d: (S). */
+BODY attention_grad_row(attention_t a, const float *g, const float *q, const float *K, int64_t sk, const float *V, int64_t sv, const uint8_t *stays,
+                        const float *p, float *gq, float *GK, int64_t tk, float *GV, int64_t tv, float *d) {
+    float asked = 0, dot = 0;
+    for (int64_t e = 0; e < a.E; e++) asked = g[e] != 0 ? 1 : asked;
+    if (asked == 0) return;
+    for (int64_t j = 0; j < a.S; j++) {
+        if (p[j] == 0) continue;
+        d[j] = 0;
+        for (int64_t e = 0; e < a.E; e++) d[j] += V[j * sv + e] * g[e];
+        if (stays) d[j] *= stays[j] * a.factor;
+        dot += p[j] * d[j];
+    }
+    for (int64_t j = 0; j < a.S; j++) {
+        if (p[j] == 0) continue;
+        float ds = a.scale * (p[j] * (d[j] - dot)), w = stays ? p[j] * (stays[j] * a.factor) : p[j];
+        for (int64_t i = 0; i < a.D; i++) gq[i] += ds * K[j * sk + i], GK[j * tk + i] += ds * q[i];
+        for (int64_t e = 0; e < a.E; e++) GV[j * tv + e] += w * g[e];
     }
 }
 
-/* Dropout of probabilities, whose bools lie as they do: d = p * kept * factor for n rows of `seen` numbers. Multiplied, not selected: GCC 12 may read memory
-   under a condition with another row's condition. */
+/* Dropout of n rows of `seen` probabilities: d = p * kept * factor. Multiplied, not selected: GCC 12 may read memory under a condition with another row's
+   condition. */
 BODY drop_rows(const float *RESTRICT p, const uint8_t *RESTRICT kept, float factor, float *RESTRICT d, int64_t n, int64_t seen, int64_t S) {
     for (int64_t r = 0; r < n; r++) for (int64_t j = 0; j < seen; j++) d[r * S + j] = p[r * S + j] * (kept[r * S + j] * factor);
 }
 
-/* softmax(scale q k^T) v, the probabilities kept in p: (pairs, T, S). Queries go in groups of ROWS, whose keys end at the last one's causal edge. With
-   dropout (`kept` is not NULL) the dropped ones, which meet v, stand in `dropped`, (ROWS, S). room: PANELS(S, D) + PANELS(E, S). */
-BODY attention_pairs(const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, int kind, const void *mask, mask_t sm,
-                     const uint8_t *kept, float factor, float *dropped, float *o, strides_t so, float *p, float *room, int64_t n1, int64_t n2, int64_t T,
-                     int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset, int64_t lo, int64_t hi) {
-    float *keys_across = room, *values = room + PANELS(S, D);
+/* softmax(scale q k^T) v. Queries go in groups of ROWS, whose keys end at the last one's causal edge. The probabilities are kept in p, (pairs, T, S); or p is
+   NULL, and the largest score and the sum of exponentials of each query are kept, in top and total, (pairs, T). Dropped ones, which meet v, stand in `rows`,
+   (ROWS, S), and so do those that are not kept. room: PANELS(S, D) + PANELS(E, S). */
+BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, float *o, strides_t so, float *p,
+                     float *top, float *total, float *rows, float *room, int64_t lo, int64_t hi) {
+    float *keys_across = room, *values = room + PANELS(a.S, a.D);
     for (int64_t pair = lo; pair < hi; pair++) {
         const float *Q = AT(q, sq, pair), *V = AT(v, sv, pair);
-        float *O = AT(o, so, pair), *P = p + pair * T * S;
-        int64_t first = AT(0, sm, pair);
-        pack(1, S, D, AT(k, sk, pair), sk.t, keys_across), pack(0, E, S, V, sv.t, values);
-        for (int64_t t = 0; t < T; t += ROWS) {
-            int64_t n = MIN(ROWS, T - t), keys = causal ? MAX(0, MIN(S, t + n + offset)) : S;
-            tiles(0, n, keys, D, Q + t * sq.t, sq.t, keys_across, D, NULL, NULL, 0, P + t * S, S);
-            for (int64_t r = t; r < t + n; r++) {
-                int64_t seen = causal ? MAX(0, MIN(S, r + 1 + offset)) : S, place = first + r * sm.t;
-                float *RESTRICT s = P + r * S;
-                if (kind == BOOL_MASK) for (int64_t j = 0; j < seen; j++) {
-                    float x = s[j];
-                    s[j] = ((const uint8_t *)mask)[place + j * sm.s] ? x : -INFINITY;
-                }
-                if (kind == FLOAT_MASK) for (int64_t j = 0; j < seen; j++) {
-                    float x = s[j], m = ((const float *)mask)[place + j * sm.s];
-                    s[j] = m == -INFINITY ? m : x * scale + m;
-                }
-                softmax_row(s, seen, kind == FLOAT_MASK ? 1.f : scale);
-                memset(s + seen, 0, (S - seen) * sizeof(float));
+        float *O = AT(o, so, pair);
+        pack(1, a.S, a.D, AT(k, sk, pair), sk.t, keys_across), pack(0, a.E, a.S, V, sv.t, values);
+        for (int64_t t = 0; t < a.T; t += ROWS) {
+            int64_t n = MIN(ROWS, a.T - t), keys = SEEN(t + n - 1);
+            float *P = p ? p + (pair * a.T + t) * a.S : rows, *W = P;
+            score_rows(a, pair, Q, sq.t, keys_across, t, n, keys, P);
+            for (int64_t r = 0; r < n; r++) {
+                int64_t seen = SEEN(t + r), at = pair * a.T + t + r;
+                softmax_row(P + r * a.S, seen, LEFT_SCALE, top ? top + at : NULL, total ? total + at : NULL);
+                memset(P + r * a.S + seen, 0, ((p ? a.S : keys) - seen) * sizeof(float));
             }
-            const float *W = P + t * S;
-            if (kept) drop_rows(W, kept + (pair * T + t) * S, factor, dropped, n, keys, S), W = dropped;
-            tiles(0, n, E, keys, W, S, values, S, NULL, NULL, 0, O + t * so.t, so.t);
-            if (all_finite(O + t * so.t, n, E, so.t)) continue;
+            if (a.kept) drop_rows(P, a.kept + (pair * a.T + t) * a.S, a.factor, rows, n, keys, a.S), W = rows;
+            tiles(0, n, a.E, keys, W, a.S, values, a.S, NULL, NULL, 0, O + t * so.t, so.t);
+            if (all_finite(O + t * so.t, n, a.E, so.t)) continue;
             for (int64_t r = t; r < t + n; r++)
-                attention_row(W + (r - t) * S, V, sv.t, O + r * so.t, causal ? MAX(0, MIN(S, r + 1 + offset)) : S, E, kind, mask, first + r * sm.t, sm.s);
+                attention_row(W + (r - t) * a.S, V, sv.t, O + r * so.t, SEEN(r), a.E, a.kind, a.mask, AT(0, a.sm, pair) + r * a.sm.t, a.sm.s);
         }
     }
 }
 
 /* Backward goes through tiles of queries: dS and dq row group by row group, then dk and dv key group by key group, each from the first query that sees it.
-   d: (TILE, S), with dropout twice that. room: PANELS(S, E) + PANELS(D, S) + PANELS(D, T) + PANELS(E, T). */
+   Where p is NULL, probabilities are made again from top and total. d: (2 TILE, S), half of that if p is there and dropout not; dS stands in the first half,
+   what meets the cotangents for dv in the second. room: PANELS(S, D) + PANELS(S, E) + PANELS(D, S) + PANELS(D, T) + PANELS(E, T). */
 #define TILE 96
-BODY attention_grad_pairs(const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
-                          const uint8_t *kept, float factor, const float *p, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv,
-                          float *d, float *room, int64_t n1, int64_t n2, int64_t T, int64_t S, int64_t D, int64_t E, float scale, int causal, int64_t offset,
-                          int64_t lo, int64_t hi) {
-    float *values_across = room, *keys_down = values_across + PANELS(S, E), *queries = keys_down + PANELS(D, S), *cotangents = queries + PANELS(D, T);
+BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
+                          const float *p, const float *top, const float *total, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv,
+                          float *d, float *room, int64_t lo, int64_t hi) {
+    int64_t T = a.T, S = a.S, D = a.D, E = a.E;
+    float *keys_across = room, *values_across = keys_across + PANELS(S, D), *keys_down = values_across + PANELS(S, E), *queries = keys_down + PANELS(D, S);
+    float *cotangents = queries + PANELS(D, T), *second = d + TILE * S;
     for (int64_t pair = lo; pair < hi; pair++) {
-        int64_t last = causal ? MAX(0, MIN(S, T + offset)) : S;
-        const float *G = AT(g, sg, pair), *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair), *P = p + pair * T * S;
+        int64_t last = SEEN(T - 1);
+        const float *G = AT(g, sg, pair), *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair);
         float *GQ = AT(gq, tq, pair), *GK = AT(gk, tk, pair), *GV = AT(gv, tv, pair);
+        const uint8_t *kept = a.kept ? a.kept + pair * T * S : NULL;
         pack(1, S, E, V, sv.t, values_across), pack(0, D, S, K, sk.t, keys_down), pack(0, D, T, Q, sq.t, queries), pack(0, E, T, G, sg.t, cotangents);
+        if (!p) pack(1, S, D, K, sk.t, keys_across);
         for (int64_t r = last; r < S; r++) memset(GK + r * tk.t, 0, D * sizeof(float)), memset(GV + r * tv.t, 0, E * sizeof(float));
         /* The last tile sees the most keys: it writes, the others add. */
         for (int64_t t = (T - 1) / TILE * TILE; t >= 0; t -= TILE) {
-            int64_t n = MIN(TILE, T - t), most = causal ? MAX(0, MIN(S, t + n + offset)) : S;
-            const float *W = kept ? d + TILE * S : P + t * S;
+            int64_t n = MIN(TILE, T - t), most = SEEN(t + n - 1);
             for (int64_t r = t; r < t + n; r += ROWS) {
-                int64_t rows = MIN(ROWS, t + n - r), keys = causal ? MAX(0, MIN(S, r + rows + offset)) : S;
-                float *e = d + (r - t) * S;
+                int64_t rows = MIN(ROWS, t + n - r), keys = SEEN(r + rows - 1);
+                float *e = d + (r - t) * S, *w = second + (r - t) * S;
+                const float *P = p ? p + (pair * T + r) * S : w;
                 tiles(0, rows, keys, E, G + r * sg.t, sg.t, values_across, E, NULL, NULL, 0, e, S);
-                if (kept) {
-                    const uint8_t *stays = kept + (pair * T + r) * S;
-                    drop_rows(e, stays, factor, e, rows, keys, S), drop_rows(P + r * S, stays, factor, d + (TILE + r - t) * S, rows, most, S);
-                }
+                if (!p) score_rows(a, pair, Q, sq.t, keys_across, r, rows, keys, w);
+                if (kept) drop_rows(e, kept + r * S, a.factor, e, rows, keys, S), drop_rows(P, kept + r * S, a.factor, w, rows, most, S);
                 for (int64_t i = 0; i < rows; i++) {
-                    int64_t seen = causal ? MAX(0, MIN(S, r + i + 1 + offset)) : S;
-                    const float *RESTRICT a = P + (r + i) * S;
+                    int64_t seen = SEEN(r + i), at = pair * T + r + i;
+                    if (!p) weights_row(w + i * S, seen, LEFT_SCALE, top[at], total[at]), memset(w + i * S + seen, 0, (most - seen) * sizeof(float));
+                    const float *RESTRICT b = P + i * S;
                     float *RESTRICT x = e + i * S, dot;
-                    SUM(dot, j, seen, a[j] * x[j]);
-                    for (int64_t j = 0; j < seen; j++) x[j] = a[j] * (x[j] - dot) * scale;
+                    SUM(dot, j, seen, b[j] * x[j]);
+                    for (int64_t j = 0; j < seen; j++) x[j] = b[j] * (x[j] - dot) * a.scale;
                     memset(x + seen, 0, (most - seen) * sizeof(float));
                 }
                 tiles(0, rows, D, keys, e, S, keys_down, S, NULL, NULL, 0, GQ + r * tq.t, tq.t);
             }
+            const float *W = p && !kept ? p + (pair * T + t) * S : second;
             for (int64_t j = 0; j < most; j += ROWS) {
-                int64_t rows = MIN(ROWS, most - j), from = causal ? MAX(0, MIN(n, j - t - offset)) : 0;
+                int64_t rows = MIN(ROWS, most - j), from = a.causal ? MAX(0, MIN(n, j - t - a.offset)) : 0;
                 float *dk = GK + j * tk.t, *dv = GV + j * tv.t;
                 const float *dk0 = t + n < T ? dk : NULL, *dv0 = t + n < T ? dv : NULL;
                 tiles(1, rows, D, n - from, d + from * S + j, S, queries + (t + from) * WIDE, T, NULL, dk0, tk.t, dk, tk.t);
                 tiles(1, rows, E, n - from, W + from * S + j, S, cotangents + (t + from) * WIDE, T, NULL, dv0, tv.t, dv, tv.t);
             }
         }
-        if (!all_finite(GQ, T, D, tq.t) || !all_finite(GK, S, D, tk.t) || !all_finite(GV, S, E, tv.t))
-            attention_grad_rows(G, sg.t, Q, sq.t, K, sk.t, V, sv.t, kept ? kept + pair * T * S : NULL, factor, P, GQ, tq.t, GK, tk.t, GV, tv.t, d, T, S, D, E,
-                                scale);
+        if (all_finite(GQ, T, D, tq.t) && all_finite(GK, S, D, tk.t) && all_finite(GV, S, E, tv.t)) continue;
+        for (int64_t r = 0; r < T; r++) memset(GQ + r * tq.t, 0, D * sizeof(float));
+        for (int64_t j = 0; j < S; j++) memset(GK + j * tk.t, 0, D * sizeof(float)), memset(GV + j * tv.t, 0, E * sizeof(float));
+        for (int64_t r = 0; r < T; r++) {
+            if (!p) {
+                score_rows(a, pair, Q, sq.t, keys_across, r, 1, SEEN(r), second);
+                weights_row(second, SEEN(r), LEFT_SCALE, top[pair * T + r], total[pair * T + r]);
+                memset(second + SEEN(r), 0, (S - SEEN(r)) * sizeof(float));
+            }
+            attention_grad_row(a, G + r * sg.t, Q + r * sq.t, K, sk.t, V, sv.t, kept ? kept + r * S : NULL, p ? p + (pair * T + r) * S : second, GQ + r * tq.t,
+                               GK, tk.t, GV, tv.t, d);
+        }
     }
 }

@@ -147,8 +147,10 @@ BODY gelu_tanh_grad_range(const float *RESTRICT g, const float *RESTRICT x, floa
     }
 }
 
-BODY softmax_row(float *RESTRICT s, int64_t n, float scale) {
-    float top = row_max(s, n) * scale, total;
+/* The largest scaled score and the sum of exponentials are put where `largest` and `sum` point, unless they are NULL. */
+BODY softmax_row(float *RESTRICT s, int64_t n, float scale, float *largest, float *sum) {
+    float top = row_max(s, n) * scale, total = 0;
+    if (largest) *largest = top, *sum = 0;
     if (top == -INFINITY) { memset(s, 0, n * sizeof(float)); return; }
     if (top == INFINITY) {  /* +inf takes all, shared evenly */
         for (int64_t j = 0; j < n; j++) s[j] = s[j] == INFINITY ? 0.f : -INFINITY;
@@ -156,6 +158,7 @@ BODY softmax_row(float *RESTRICT s, int64_t n, float scale) {
     }
     for (int64_t j = 0; j < n; j++) s[j] = exp_f(s[j] * scale - top);
     SUM(total, j, n, s[j]);
+    if (sum) *sum = total;
     float inverse = 1.f / total;
     for (int64_t j = 0; j < n; j++) s[j] *= inverse;
 }
@@ -260,7 +263,7 @@ BODY kept_range(const uint64_t *state, uint64_t before, uint8_t *RESTRICT kept, 
 }
 
 BODY softmax_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64_t lo, int64_t hi) {
-    for (int64_t r = lo; r < hi; r++) memcpy(y + r * C, x + r * C, C * sizeof(float)), softmax_row(y + r * C, C, 1.f);
+    for (int64_t r = lo; r < hi; r++) memcpy(y + r * C, x + r * C, C * sizeof(float)), softmax_row(y + r * C, C, 1.f, NULL, NULL);
 }
 
 BODY logsumexp_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64_t lo, int64_t hi) {
@@ -339,7 +342,7 @@ BODY cached_attention_pairs(const float *RESTRICT q, places_t sq, const float *R
             for (int64_t i = 0; i < n; i++) p[i] += (x[d] * k0[i] + x[d + 1] * k1[i]) + (x[d + 2] * k2[i] + x[d + 3] * k3[i]);
         }
         for (; d < D; d++) for (int64_t i = 0; i < n; i++) p[i] += x[d] * k[d * sk.d + i];
-        softmax_row(p, n, scale);
+        softmax_row(p, n, scale, NULL, NULL);
         for (int64_t e = 0; e < E; e++) y[e] = 0;
         for (; j + 4 <= n; j += 4) {
             const float *RESTRICT v0 = v + j * sv.t, *RESTRICT v1 = v0 + sv.t, *RESTRICT v2 = v1 + sv.t, *RESTRICT v3 = v2 + sv.t;
