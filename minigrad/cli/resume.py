@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.cli.recipe import kind_of
 from minigrad.compiler.blas import find_blas
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
-from minigrad.optim import AdamW
 from minigrad.text import Tokenizer
 from minigrad.train import Trainer
 
@@ -35,19 +35,23 @@ NOT_OF_THE_RUN = {"accept", "command", "configured", "given", "out", "overwrite"
 def take_over(options: argparse.Namespace, saved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Set every option that was not given to its saved value; returns (field, saved, now) of those that were given and differ."""
     changed = []
-    # Runs from before steps were compiled were not; and evaluations count where patience does.
-    for name, value in {"jit": False, **saved}.items():
+    # Runs from before there was a choice had these; and evaluations count where patience does.
+    saved = {"jit": False, "optimizer": "adamw", "schedule": "cosine", **saved}
+    for name, value in saved.items():
         free = name in FREE and not (name == "eval_interval" and saved.get("patience"))
         if name not in options.given:
             setattr(options, name, value)
         elif not free and getattr(options, name) != value:
             changed.append((name, value, getattr(options, name)))
+    if options.optimizer != saved["optimizer"]:  # the rate of one is no rate for another
+        for name in {"lr", "weight_decay"} - options.given:
+            setattr(options, name, None)
     return changed
 
 
 def accepted_names(options: argparse.Namespace) -> list[str]:
     """What `--accept` names. Raises ConfigError for a name that no row of the table of differences can have."""
-    known = sorted(({*vars(options), "data", "optimizer"} - NOT_OF_THE_RUN - FREE) | {"eval_interval"})  # with --patience, that one counts too
+    known = sorted(({*vars(options), "data"} - NOT_OF_THE_RUN - FREE) | {"eval_interval"})  # with --patience, that one counts too
     names = [name.strip().replace("-", "_") for name in (options.accept or "").split(",") if name.strip()]
     for name in names:
         if name not in known:
@@ -90,9 +94,11 @@ def run_facts(options: Mapping[str, Any], text: str, tokenizer: Tokenizer, compi
 
 
 def restore(trainer: Trainer, found: Checkpoint) -> None:
-    """Put the trainer where the checkpoint was taken. Learning rate and weight decay are those of the options: saved or accepted."""
+    """Put the trainer where the checkpoint was taken. Learning rate and weight decay are those of the options: saved or accepted. An optimizer of
+    another kind, if that was accepted, begins without moments."""
     now, state = trainer.state_dict(), found.state
-    optimizer = {**state["optimizer"], "param_groups": now["optimizer"]["param_groups"]}
+    kept = state["optimizer"] if state["optimizer"]["kind"] == now["optimizer"]["kind"] else now["optimizer"]
+    optimizer = {**kept, "param_groups": now["optimizer"]["param_groups"]}
     schedule = {**state["schedule"], "base_lrs": now["schedule"]["base_lrs"]}
     trainer.restore(replace(found, state={**state, "optimizer": optimizer, "schedule": schedule}))
 
@@ -101,8 +107,9 @@ def differences(state: Mapping[str, Any], text: str) -> Iterator[tuple[str, Any,
     """(field, saved, now) of what no option tells: the data and the optimizer."""
     if state["data"] != text_identity(text):
         yield "data", _said(state["data"]), _said(text_identity(text))
-    if state["optimizer"]["kind"] != AdamW.__name__:
-        yield "optimizer", state["optimizer"]["kind"], AdamW.__name__
+    wanted = kind_of(state["options"].get("optimizer", "adamw"))
+    if state["optimizer"]["kind"] != wanted:
+        yield "optimizer", state["optimizer"]["kind"], wanted
 
 
 def warn_of_changes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from minigrad.cli.arguments import one_line
 from minigrad.cli.generate import print_text
+from minigrad.cli.recipe import build_optimizer, build_schedule
 from minigrad.cli.resume import NOT_OF_THE_RUN, refuse_changes, restore, run_facts, warn_of_changes
 from minigrad.cli.run_folder import WEIGHTS, last_of_model, load_model, save_model
 from minigrad.cli.terminal import progress
@@ -19,8 +20,6 @@ from minigrad.data import TextData, bigram_loss
 from minigrad.errors import ConfigError, NotFiniteError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.models import GPT, GPTConfig, generate_text
-from minigrad.optim import AdamW, decay_groups
-from minigrad.optim.lr_scheduler import WarmupCosineLR
 from minigrad.random import manual_seed
 from minigrad.text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
 from minigrad.train import Interruption, MetricsLog, Report, Trainer
@@ -94,6 +93,8 @@ class Session:
         how = f"the step is compiled {trainer.note}; --no-jit runs it op by op" if options.jit else "the step runs op by op"
         print(f"text     {options.text or 'the documentation of Python'}: {len(self.text):,} characters, {cut}")
         print(f"model    {options.n_layer} layers, {options.n_head} heads, {options.n_embd} wide: {parameters:,} parameters")
+        print(f"learn    {options.optimizer}, rate {options.lr:g}, {options.schedule} after {options.warmup} steps of warmup, "
+              f"weight decay {options.weight_decay:g}")  # fmt: skip
         print(f"memory   {memory}{'; more while it is compiled' if options.jit else ''}")
         print(f"jit      {how}{'' if options.jit or not trainer.note else f': {trainer.note}'}")
         print(f"to beat  {self.baseline:.3f} nats per {self.unit} on the validation text, by a table of {self.unit} pairs", flush=True)
@@ -207,10 +208,9 @@ def build_model(options: argparse.Namespace, vocab_size: int) -> GPT:
 
 
 def build_trainer(options: argparse.Namespace, model: GPT, data: TextData, crash_folder: Path) -> Trainer:
-    """AdamW with decay on matrices alone, as in GPT-2's successors, and the schedule that the options describe."""
-    optimizer = AdamW(decay_groups(model.named_parameters(), options.weight_decay), lr=options.lr, betas=(0.9, 0.99))
-    warmup = min(options.warmup, options.steps)
-    schedule = WarmupCosineLR(optimizer, warmup, options.steps, min_lr=options.lr / 10)
+    """The trainer, with the optimizer and the schedule that the options describe."""
+    optimizer = build_optimizer(options, model)
+    schedule = build_schedule(options, optimizer)
     return Trainer(
         model, optimizer, data, steps=options.steps, schedule=schedule, clip_norm=options.clip_norm, eval_interval=options.eval_interval,
         accumulate=options.accumulate, patience=options.patience, mixed=options.mixed, jit=False if options.jit is False else None,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from minigrad.cli.arguments import Commands, Parser, number, one_of, path, whole
 from minigrad.cli.config import add_config_options
+from minigrad.cli.recipe import OPTIMIZERS, SCHEDULES, by_optimizer, settle
 from minigrad.cli.resume import (
     CHECKPOINTS,
     accepted_names,
@@ -36,6 +37,7 @@ examples:
   minigrad train --text my_notes/ --out runs/notes        # on your own text: a file, or a folder of them
   minigrad train --text book.txt --steps 5000 --n-layer 6 --n-head 6 --n-embd 192 --block-size 128 --dropout 0.1
   minigrad train --text book.txt --tokenizer bpe --vocab-size 512 --patience 3
+  minigrad train --text book.txt --optimizer lion --schedule wsd
   minigrad train --config small.toml --set lr=1e-3        # small.toml:  n_layer = 2  and so on, a line each
 """
 
@@ -87,11 +89,13 @@ def _add_model_options(parser: Parser) -> None:
 
 def _add_training_options(parser: Parser) -> None:
     parser.option("--batch-size", "N", whole(1), 12, "pieces of text per step")
+    parser.option("--optimizer", "NAME", one_of(*OPTIMIZERS), "adamw", f"what makes the updates: {', '.join(OPTIMIZERS)}")
     parser.option(
-        "--lr", "X", number(0), 3e-3, "the highest learning rate; it warms up and then falls along a cosine to a tenth"
-    )
-    parser.option("--warmup", "N", whole(0), 100, "steps in which the learning rate rises")
-    parser.option("--weight-decay", "X", number(0), 0.1, "AdamW's, on matrices only")
+        "--schedule", "NAME", one_of(*SCHEDULES), "cosine", "the learning rate after its warmup: cosine, linear and wsd (level, then falling in "
+        "the last fifth) end at a tenth, one-cycle near 0, constant stays")  # fmt: skip
+    parser.option("--lr", "X", number(0), None, f"the highest learning rate {by_optimizer('lr')}")
+    parser.option("--warmup", "N", whole(0), None, "steps in which the learning rate rises (default: 100; with one-cycle 30%% of all)")
+    parser.option("--weight-decay", "X", number(0), None, f"the optimizer's, on matrices only {by_optimizer('weight_decay')}")
     parser.option("--clip-norm", "X", number(0, without=0), 1.0, "gradients longer than this are shortened to it")
     parser.option(
         "--eval-interval",
@@ -118,6 +122,7 @@ def run(options: argparse.Namespace) -> int:
         with checkpoint_folder(folder) as checkpoints:
             sweep(folder)
             replaced = earlier_run(checkpoints, options.overwrite)
+            settle(options)
             text = _text(options)
             session = Session(folder, checkpoints, options, text, build_tokenizer(options, text), replaced)
             return _run(session, None, [])
@@ -140,6 +145,7 @@ def run(options: argparse.Namespace) -> int:
 def _session_of(folder: Path, checkpoints: CheckpointFolder, options: argparse.Namespace, found: Checkpoint, accepted: list[str]) -> Session:
     """The run that the checkpoint belongs to. Raises ConfigError if the options make another one of it."""
     changed = take_over(options, found.state["options"])
+    settle(options)
     text = _text(options)
     refuse_changes(changed + list(differences(found.state, text)), accepted)
     return Session(folder, checkpoints, options, text, tokenizer_from_state(found.state["tokenizer"]))
