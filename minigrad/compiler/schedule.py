@@ -102,7 +102,7 @@ class Scheduler:
         target = max(1e-5, total / (3 * self.threads)) if self.threads > 1 else total
         tasks = []
         for k in kernels:
-            grain = 16 if k.name == "product" else 1
+            grain = 48 if k.name == "product" else 1  # whole tiles of a product, whichever of rows and columns are cut
             parts = max(1, min(round(k.cost / target), ceil(k.units / grain)))
             edges = [min(k.units, ceil(k.units * i / parts / grain) * grain) for i in range(parts)] + [k.units]
             tasks += [(k, lo, hi) for lo, hi in pairwise(edges) if lo < hi]

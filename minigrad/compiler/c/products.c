@@ -144,7 +144,7 @@ static ONCE void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const 
     static _Thread_local float panels[ROOM];
     if (M <= 0 || N <= 0) return;
     if (blas_sgemm && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, more, ldm, y, ldc); return; }
-    int64_t deep = even_part(K, DEEP, 1), broad = even_part(N, ROOM / MAX(1, deep), WIDE), k = 0;
+    int64_t deep = even_part(K, ta ? DEEP / 2 : DEEP, 1), broad = even_part(N, ROOM / MAX(1, deep), WIDE), k = 0;
     do {
         int64_t depth = MIN(deep, K - k);
         for (int64_t j = 0; j < N; j += broad) {
