@@ -27,9 +27,10 @@ import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384"]
-CONTENDERS = ["minigrad C", "minigrad numpy replay", "minigrad eager", "PyTorch eager", "PyTorch compile", "JAX jit", "floor"]
+CONTENDERS = ["minigrad C", "minigrad numpy replay", "minigrad eager", "PyTorch eager", "PyTorch compile", "JAX jit", "tinygrad", "floor"]
 VOCABULARY = 65
 WARM, BATCHES = 4, 8
+_PATIENCE = 10.0  # seconds of a step beyond which a contender is named and not timed
 
 
 class Contender:
@@ -39,7 +40,7 @@ class Contender:
         self.name = name
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
                        "MINIGRAD_THREADS": str(threads), "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-                       "JAX_PLATFORMS": "cpu"}  # fmt: skip
+                       "JAX_PLATFORMS": "cpu", "DEV": "CPU", "NUM_CPU_THREADS": str(threads)}  # fmt: skip
         command = [sys.executable, str(Path(__file__).with_name("bench_worker.py")), name, shape, str(weights)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         self.why_not = ""
@@ -94,6 +95,10 @@ def compare(shape: str, names: list[str], rounds: int, threads: int, folder: Pat
         answer = c.turn(WARM)
         if answer is None:
             print(f"  {c.name}: not here ({c.why_not})")
+            continue
+        if answer["times"][-1] > _PATIENCE:
+            c.why_not = f"a step takes {answer['times'][-1]:.0f} s"
+            print(f"  {c.name}: not timed ({c.why_not})")
             continue
         here.append(c)
         starts[c.name], losses[c.name] = answer["start"], answer["loss"]

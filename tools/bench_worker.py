@@ -167,6 +167,48 @@ def jax(arrays: dict[str, Any], sizes: Sizes) -> Contender:
     return Contender(step)
 
 
+def tinygrad(arrays: dict[str, Any], sizes: Sizes) -> Contender:
+    """tinygrad: the whole step, AdamW included, in one TinyJit, which replays from the third call on."""
+    from tinygrad import Context, Tensor, TinyJit
+    from tinygrad.nn.optim import AdamW
+
+    _, _, L, H, C = sizes
+    w = {k: Tensor(v.copy()).realize() for k, v in arrays.items()}
+    optimizer = AdamW(list(w.values()), lr=LR, b1=BETAS[0], b2=BETAS[1], eps=EPS, weight_decay=DECAY)
+
+    def norm(x: Any, p: str) -> Any:
+        return x.layernorm(eps=1e-5) * w[p + ".weight"] + w[p + ".bias"]
+
+    def linear(x: Any, p: str) -> Any:
+        return x.linear(w[p + "weight"].T, w[p + "bias"])
+
+    def loss_of(x: Any, y: Any) -> Any:
+        h = w["wte.weight"][x] + w["wpe.weight"]
+        for i in range(L):
+            p = f"h.{i}."
+            qkv = linear(norm(h, p + "ln_1"), p + "attn.in_proj_").split(C, 2)
+            q, k, v = (t.unflatten(2, (H, C // H)).transpose(1, 2) for t in qkv)
+            z = q.scaled_dot_product_attention(k, v, is_causal=True).transpose(1, 2).flatten(2)
+            h = h + linear(z, p + "attn.out_proj.")
+            h = h + linear(linear(norm(h, p + "ln_2"), p + "mlp.c_fc.").gelu(), p + "mlp.c_proj.")
+        return norm(h, "ln_f").linear(w["wte.weight"].T).sparse_categorical_crossentropy(y)
+
+    @TinyJit
+    def update(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = loss_of(x, y).backward()
+        total = sum(((a.grad * a.grad).sum() for a in w.values()), Tensor(0.0)).sqrt()
+        for a in w.values():
+            a.grad = a.grad * (1 / (total + 1e-6)).minimum(1)
+        return loss.realize(*optimizer.schedule_step())
+
+    def step(x: Any, y: Any) -> float:
+        with Context(TRAINING=1):
+            return float(update(Tensor(x.astype(np.int32)), Tensor(y.astype(np.int32))).item())
+
+    return Contender(step)
+
+
 def floor(arrays: dict[str, Any], sizes: Sizes) -> Contender:
     """The matrix products of the step alone, by numpy's BLAS with all its threads: weights' products forward and twice backward, and attention's."""
     B, T, L, H, C = sizes
@@ -193,7 +235,7 @@ def floor(arrays: dict[str, Any], sizes: Sizes) -> Contender:
 
 CONTENDERS: dict[str, Callable[[dict[str, Any], Sizes], Contender]] = {
     "minigrad C": minigrad("c"), "minigrad numpy replay": minigrad("numpy"), "minigrad eager": minigrad(None), "PyTorch eager": torch(False),
-    "PyTorch compile": torch(True), "JAX jit": jax, "floor": floor,
+    "PyTorch compile": torch(True), "JAX jit": jax, "tinygrad": tinygrad, "floor": floor,
 }  # fmt: skip
 
 
