@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384"]
 CONTENDERS = ["minigrad C", "minigrad numpy replay", "minigrad eager", "PyTorch eager", "PyTorch compile", "JAX jit", "tinygrad", "floor"]
 VOCABULARY = 65
 WARM, BATCHES = 4, 8
+_READY = 120.0  # seconds that a turn may take
 _PATIENCE = 10.0  # seconds of a step beyond which a contender is named and not timed
 
 
@@ -46,13 +48,20 @@ class Contender:
         self.why_not = ""
 
     def turn(self, steps: int) -> dict[str, Any] | None:
-        """One turn; None if the contender is not here."""
+        """One turn; None if the contender is not here, or gets nowhere."""
         assert self.process.stdin is not None and self.process.stdout is not None and self.process.stderr is not None
+        end = threading.Timer(_READY, self.process.kill)
+        end.start()
         try:
             print(steps, file=self.process.stdin, flush=True)
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        late = not end.is_alive()
+        end.cancel()
+        if late:
+            self.why_not = f"not ready after {_READY:.0f} s"
+            return None
         if not line:
             self.why_not = (self.process.stderr.read().strip().splitlines() or ["no answer"])[-1]
             return None
