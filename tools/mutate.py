@@ -2,6 +2,7 @@
 
     python tools/mutate.py              try all of them, print each one's fate, and write the kill rate into docs/exactness.md
     python tools/mutate.py 3 17         try only these, and write nothing
+    python tools/mutate.py --check      try none, only see that each can be put into the present source (a test does this)
 
 A fault is a replacement in a copy of the source; tests/engine runs against the copy in a process of its own, first the rows of the op table that
 the fault names, then, if those have passed, the rest. A text that is no longer in the source is an error: the list follows the code. Ends with
@@ -38,14 +39,14 @@ CONTRACT, FUSED, ATTENTION, INDEX, SCAN = "ops/contract.py", "ops/fused.py", "op
 FAULTS = [
     Fault("sub: the sign of the second operand", ELEMENTWISE, "sub", "    return g, -g\n", "    return g, g\n"),
     Fault("mul: the operands exchanged", ELEMENTWISE, "mul",
-          "(_times(g, b) if needs[0] else None), (_times(g, a) if",
-          "(_times(g, a) if needs[0] else None), (_times(g, b) if"),
+          "(times(g, b) if needs[0] else None), (times(g, a) if",
+          "(times(g, a) if needs[0] else None), (times(g, b) if"),
     Fault("div: the minus dropped", ELEMENTWISE, "div", "-guard_div(guard_mul(g, y), b)", "guard_div(guard_mul(g, y), b)"),
     Fault("div: g / b y, which overflows", ELEMENTWISE, "div", "-guard_div(guard_mul(g, y), b)", "-guard_mul(guard_div(g, b), y)"),
     Fault("pow: the exponent not lowered", CALCULUS, "pow", "x ** (p - 1))", "x ** p)"),
     Fault("pow: the factor p dropped", CALCULUS, "pow", "guard_mul(guard_mul(g, p), x **", "guard_mul(g, x **"),
     Fault("pow: log of y instead of x", CALCULUS, "pow", "guard_mul(g, y * log(base))", "guard_mul(g, y * log(y))"),
-    Fault("mod: the quotient not rounded down", ELEMENTWISE, "mod", "-g * floor_div(a, b)", "-g * (a / b)"),
+    Fault("mod: the quotient not rounded down", ELEMENTWISE, "mod", "-guard_mul(g, floor_div(a, b))", "-guard_mul(g, a / b)"),
     Fault("maximum: a tie goes to both in full", ELEMENTWISE, "maximum", "np.where(ties, np.float32(0.5)", "np.where(ties, np.float32(1)"),
     Fault("maximum: gradient to the smaller", ELEMENTWISE, "maximum",
           "g * share(greater(a, b), equal(a, b)), g",
@@ -61,10 +62,10 @@ FAULTS = [
     Fault("sqrt: the half dropped", CALCULUS, "sqrt", "guard_div(g * 0.5, y)", "guard_div(g, y)"),
     Fault("rsqrt: divided by y instead of x", CALCULUS, "rsqrt", "guard_div(guard_mul(g * -0.5, y), x)", "guard_div(guard_mul(g * -0.5, y), y)"),
     Fault("exp2: log 2 in float32", CALCULUS, "exp2", "y * math.log(2)", "y * 0.6931472"),
-    Fault("atan: x instead of x^2", CALCULUS, "atan", "(1 + x * x)", "(1 + x)"),
-    Fault("tanh: the square dropped", CALCULUS, "tanh", "g * ((1 - y) * (1 + y))", "g * (1 - y)"),
-    Fault("sigmoid: s instead of s (1 - s)", CALCULUS, "sigmoid", "(g * (sigmoid(x) * sigmoid(-x)),)", "(g * sigmoid(x),)"),
-    Fault("abs: slope 1 at 0", CALCULUS, "abs", "(g * sign(x),)", "(where(less(x, 0), -g, g),)"),
+    Fault("atan: x instead of x^2", CALCULUS, "atan", "guard_div(g, 1 + x * x)", "guard_div(g, 1 + x)"),
+    Fault("tanh: the square dropped", CALCULUS, "tanh", "times(g, (1 - y) * (1 + y))", "times(g, 1 - y)"),
+    Fault("sigmoid: s instead of s (1 - s)", CALCULUS, "sigmoid", "times(g, sigmoid(x) * sigmoid(-x))", "times(g, sigmoid(x))"),
+    Fault("abs: slope 1 at 0", CALCULUS, "abs", "(times(g, sign(x)),)", "(where(less(x, 0), -g, g),)"),
     Fault("relu: slope 1 at 0", CALCULUS, "relu", "where(less(0, y), g, 0)", "where(less(y, 0), 0, g)"),
     Fault("erf: sqrt(pi) dropped", "ops/special.py", "erf", "gauss(x) * (2 / _SQRT_PI)", "gauss(x) * 2.0"),
     Fault("max: ties not shared", REDUCE, "max", "ties / np.maximum(count, 1)", "ties * np.float64(1)"),
@@ -94,7 +95,7 @@ FAULTS = [
     Fault("embedding: of equal indices only the last counts", INDEX, "embedding",
           "np.add.reduceat(rows[order], starts, axis=0)",
           "rows[order][starts]"),
-    Fault("softmax: the row's sum dropped", FUSED, "softmax", "(gy - y * sum_(gy, axis=axis, keepdim=True),)", "(gy,)"),
+    Fault("softmax: the row's sum dropped", FUSED, "softmax", "(gy - times(sum_(gy, axis=axis, keepdim=True), y),)", "(gy,)"),
     Fault("log_softmax: y instead of exp(y)", FUSED, "softmax", "g - exp(y) * sum_(g", "g - y * sum_(g"),
     Fault("layer_norm: the mean of u dropped", FUSED, "layer_norm", "    h += row_sums(u) / width\n", ""),
     Fault("layer_norm: the weight left out of dx", FUSED, "layer_norm",
@@ -103,14 +104,13 @@ FAULTS = [
     Fault("rms_norm: the sum of u h instead of its mean", FUSED, "rms_norm", "h *= np.vecdot(u, h)[..., None] / x.dtype.type(x.shape[-1])",
           "h *= np.vecdot(u, h)[..., None]"),
     Fault("gelu_tanh: 3 dropped from the cube's slope", FUSED, "gelu",
-          "3 * _GELU_SLOPE * _GELU_CUBE\n        out += _GELU_SLOPE\n        out *= (1",
-          "_GELU_SLOPE * _GELU_CUBE\n        out += _GELU_SLOPE\n        out *= (1"),
+          "out *= 1.5 * _GELU_SLOPE * _GELU_CUBE", "out *= 0.5 * _GELU_SLOPE * _GELU_CUBE"),
     Fault("cross_entropy: smoothing not divided by V", FUSED, "cross_entropy", "y -= label_smoothing / V", "y -= label_smoothing"),
     Fault("cross_entropy: ignored rows keep their gradient", FUSED, "cross_entropy", "    if len(kept) < N:\n", "    if False:\n"),
     Fault("attention: the scale of dq dropped", ATTENTION, "attention", "    gq *= q.dtype.type(scale)\n", ""),
     Fault("attention: rowsum(dP) without P", ATTENTION, "attention",
-          "    np.matmul(g, v.swapaxes(-1, -2), out=ds)\n    ds -= np.vecdot(ds, p)[..., None]\n",
-          "    np.matmul(g, v.swapaxes(-1, -2), out=ds)\n    ds -= ds.sum(-1, keepdims=True)\n"),
+          "    ds -= np.vecdot(ds, p)[..., None]\n    ds *= p\n    np.matmul(ds, k, out=gq)\n",
+          "    ds -= ds.sum(-1, keepdims=True)\n    ds *= p\n    np.matmul(ds, k, out=gq)\n"),
     Fault("attention: dk from P instead of dS", ATTENTION, "attention", "np.matmul(ds.swapaxes(-1, -2), q, out=gk)",
           "np.matmul(p.swapaxes(-1, -2), q, out=gk)"),
     Fault("attention: 0 * NaN from behind the mask", ATTENTION, "attention", "for grads in (_block_grads, _careful_grads):",
@@ -142,17 +142,27 @@ FAULTS = [
     Fault("checkpoint: what f closes over is not found", "func/checkpoint.py", "tanh", "for x in heard.read.values() if", "for x in () if"),
     Fault("pow: no mixed derivative at p = 0", CALCULUS, "pow", "x ** (p - 1))", "x ** where(equal(p, 0), 1, p - 1))"),
     Fault("guard_mul: 0 * inf in second derivatives", ELEMENTWISE, "guard", "guard_mul(where(equal(g, 0), 0, h), g)", "guard_mul(h, g)"),
+    Fault("guard_matmul: a rule that is not guarded", CONTRACT, "attention", "(guard_matmul(g, swap_last(b)) if", "(matmul(g, swap_last(b)) if"),
+    Fault("composed attention: hidden scores are added to, not selected away", ATTENTION, "attention", "softmax(where(seen, s, -np.inf), axis=-1)",
+          "softmax(s + where(seen, 0, -np.inf), axis=-1)"),
     Fault("backward: .grad replaced", "autograd.py", "mul", "leaf.grad = g if leaf.grad is None else leaf.grad + g", "leaf.grad = g"),
 ]  # fmt: skip
 
 
-def survives(fault: Fault, work: Path) -> bool:
-    """Whether every test still passes with the fault in. Raises ValueError if its text is not in the source exactly once."""
-    target = work / "minigrad" / fault.file
-    source = target.read_text(encoding="utf-8")
+def with_fault(fault: Fault, source: str) -> str:
+    """The source with the fault in. Raises ValueError if its text is not there exactly once, SyntaxError if this is no Python any more."""
     if source.count(fault.right) != 1:
         raise ValueError(f"{fault.what}: {fault.file} has this text {source.count(fault.right)} times, not once:\n{fault.right}")
-    target.write_text(source.replace(fault.right, fault.wrong), encoding="utf-8")
+    faulty = source.replace(fault.right, fault.wrong)
+    compile(faulty, fault.file, "exec")
+    return faulty
+
+
+def survives(fault: Fault, work: Path) -> bool:
+    """Whether every test still passes with the fault in."""
+    target = work / "minigrad" / fault.file
+    source = target.read_text(encoding="utf-8")
+    target.write_text(with_fault(fault, source), encoding="utf-8")
     try:
         return passes(work, "tests/engine/test_op_table.py", "-k", fault.rows) and passes(work, "tests/engine", *QUICK)
     finally:
@@ -177,7 +187,13 @@ def main() -> int:
     """Run from the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("numbers", nargs="*", type=int, help="only these faults, counted from 1")
-    numbers = parser.parse_args().numbers
+    parser.add_argument("--check", action="store_true", help="only see that each fault can be put in")
+    arguments = parser.parse_args()
+    if arguments.check:
+        for fault in FAULTS:
+            with_fault(fault, (ROOT / "minigrad" / fault.file).read_text(encoding="utf-8"))
+        return 0
+    numbers = arguments.numbers
     alive = []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -200,6 +200,11 @@ def _(g, y, q, k, v, mask=None, *, scale, offset=None):
 
 @attention.composed
 def _(q, k, v, mask=None, *, scale, offset=None):
+    return guard_matmul(composed_weights(q, k, mask, scale, offset), v)
+
+
+def composed_weights(q: Any, k: Any, mask: Any, scale: float, offset: int | None) -> Any:
+    """softmax(scale q k^T + mask) made of simple ops, in which what is hidden has no influence either."""
     s = guard_matmul(q, swap_last(k)) * scale
     seen = None if offset is None else np.tri(s.shape[-2], s.shape[-1], offset, dtype=np.bool_)
     if mask is not None:
@@ -207,8 +212,8 @@ def _(q, k, v, mask=None, *, scale, offset=None):
         shown = mask if mask.dtype == np.bool_ else not_equal(mask, -np.inf)
         seen = shown if seen is None else logical_and(shown, seen)
     if seen is None:
-        return guard_matmul(softmax(s, axis=-1), v)
-    return guard_matmul(where(seen, softmax(where(seen, s, -np.inf), axis=-1), 0), v)
+        return softmax(s, axis=-1)
+    return where(seen, softmax(where(seen, s, -np.inf), axis=-1), 0)
 
 
 @primitive(kind="contract", outputs=4)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.ops.attention import attend, attend_grad, product_of_present
-from minigrad.ops.contract import matmul, swap_last
-from minigrad.ops.elementwise import quiet, where
-from minigrad.ops.fused import softmax
+from minigrad.ops.attention import attend, attend_grad, composed_weights, product_of_present
+from minigrad.ops.contract import guard_matmul
+from minigrad.ops.elementwise import quiet
 from minigrad.primitive import primitive
 
 
@@ -38,7 +35,7 @@ def _(g, y, q, k, v, kept, mask=None, *, scale, offset=None, factor):
 
 @dropped_attention.composed
 def _(q, k, v, kept, mask=None, *, scale, offset=None, factor):
-    return matmul(_composed_weights(q, k, mask, scale, offset) * kept * factor, v)
+    return guard_matmul(composed_weights(q, k, mask, scale, offset) * kept * factor, v)
 
 
 @primitive(kind="contract", outputs=4)
@@ -66,7 +63,7 @@ def _(g, y, q, k, mask=None, *, scale, offset=None):
 
 @attention_weights.composed
 def _(q, k, mask=None, *, scale, offset=None):
-    return _composed_weights(q, k, mask, scale, offset)
+    return composed_weights(q, k, mask, scale, offset)
 
 
 @primitive(kind="contract", outputs=3)
@@ -81,12 +78,3 @@ def attention_weights_grad(g: Array, q: Array, k: Array, p: Array, *, scale: flo
     gq = product_of_present(ds, k, present) * scaled
     gk = product_of_present(ds.swapaxes(-1, -2), q * scaled, present.swapaxes(-1, -2))
     return gq, gk, ds
-
-
-def _composed_weights(q: Any, k: Any, mask: Any, scale: float, offset: int | None) -> Any:
-    s = matmul(q, swap_last(k)) * scale
-    if mask is not None:
-        s = where(mask, s, -np.inf) if mask.dtype == np.bool_ else s + mask
-    if offset is not None:
-        s = where(np.tri(s.shape[-2], s.shape[-1], offset, dtype=np.bool_), s, -np.inf)
-    return softmax(s, axis=-1)

@@ -80,6 +80,41 @@ def test_what_stands_behind_a_padding_mask_has_no_influence(poison: float) -> No
         assert np.array_equal(dirty[i][..., 4:, :], np.zeros_like(q[..., 4:, :]))
 
 
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("hidden_by", ["the causal edge", "a mask", "a float mask"])
+@pytest.mark.parametrize("op", ["attention", "dropped_attention", "attention_weights"])
+def test_what_is_hidden_changes_no_second_derivative_to_the_bit(op: str, hidden_by: str, poison: float) -> None:
+    """Nor a first one that can be differentiated again. Under the causal edge, what is asked for is what comes before the poison."""
+    j, causal = 4, hidden_by == "the causal edge"
+    hidden = np.arange(6) >= j
+    mask = {"a mask": ~hidden, "a float mask": np.where(hidden, -np.inf, 0.25)}.get(hidden_by)
+    kept = np.random.default_rng(7).random((2, 3, 6, 6)) < 0.6
+    answers = []
+    for value in (3.0, poison):
+        arrays = drawn()[:3]
+        for x in arrays if causal else arrays[1:]:
+            x[..., j:, :] = value
+        leaves = [Tensor(x, requires_grad=True) for x in arrays]
+        options: dict[str, Any] = {"scale": SCALE, "offset": 0 if causal else None}
+        masks = [] if mask is None else [mask]
+        if op == "attention_weights":
+            y = ops.attention_weights(*leaves[:2], *masks, **options)
+            leaves = leaves[:2]
+        elif op == "attention":
+            y = ops.attention(*leaves, *masks, **options)[0]
+        else:
+            y = ops.dropped_attention(*leaves, kept, *masks, **options, factor=2.0)[0]
+        rng = np.random.default_rng(5)
+        g = rng.normal(size=y.shape)
+        g[..., j if causal else 6 :, :] = 0
+        first = minigrad.grad(y, leaves, Tensor(g), create_graph=True)
+        asked = [np.where(hidden[:, None] & (causal or x is not leaves[0]), 0, rng.normal(size=x.shape)) for x in leaves]
+        second = minigrad.grad(sum((f * f * Tensor(a)).sum() for f, a in zip(first, asked, strict=True)), leaves)
+        answers.append([x.numpy()[..., :j, :] for x in (*first, *second)])
+    for clean, poisoned in zip(*answers, strict=True):
+        assert np.isfinite(clean).all() and clean.any() and np.array_equal(clean, poisoned)
+
+
 def test_a_nan_that_is_looked_at_is_seen() -> None:
     """The other side of hiding: a NaN in a value or key within sight must come out, in the output and in the gradients."""
     q, k, v, g = drawn()
