@@ -300,7 +300,7 @@ def _careful_grads(
     if factors is not None:
         ds *= factors
     ds -= np.vecdot(ds, p)[..., None]
-    ds *= p
+    ds[...] = np.where(present, ds * p, 0)  # a row of NaN has none for a key without weight
     across = present.swapaxes(-1, -2)
     gq[...] = product_of_present(ds, k, present)
     gk[...] = product_of_present(ds.swapaxes(-1, -2), q, across)

@@ -282,7 +282,7 @@ def _backward_tile(
     p[~present] = 0
     ds[~present] = 0
     ds -= delta
-    ds *= p
+    ds[...] = np.where(present, ds * p, 0)
     gq[a:b] += product_of_present(ds, k[c:d], present)
     gk[c:d] += product_of_present(ds.T, q, present.T)
     gv[c:d] += product_of_present(p.T, g, present.T)
