@@ -172,26 +172,30 @@ def tinygrad(arrays: dict[str, Any], sizes: Sizes) -> Contender:
     from tinygrad import Context, Tensor, TinyJit
     from tinygrad.nn.optim import AdamW
 
-    _, _, L, H, C = sizes
+    _, T, L, H, C = sizes
+    mask = Tensor.ones(T, T, dtype="bool").tril().realize()
     w = {k: Tensor(v.copy()).realize() for k, v in arrays.items()}
     optimizer = AdamW(list(w.values()), lr=LR, b1=BETAS[0], b2=BETAS[1], eps=EPS, weight_decay=DECAY)
 
     def norm(x: Any, p: str) -> Any:
         return x.layernorm(eps=1e-5) * w[p + ".weight"] + w[p + ".bias"]
 
+    def kept(x: Any) -> Any:  # written out, and so its gradient: fused into a product, both are computed anew per element
+        return x.contiguous().contiguous_backward()
+
     def linear(x: Any, p: str) -> Any:
-        return x.linear(w[p + "weight"].T, w[p + "bias"])
+        return kept(kept(x).linear(w[p + "weight"].T, w[p + "bias"]))
 
     def loss_of(x: Any, y: Any) -> Any:
         h = w["wte.weight"][x] + w["wpe.weight"]
         for i in range(L):
             p = f"h.{i}."
             qkv = linear(norm(h, p + "ln_1"), p + "attn.in_proj_").split(C, 2)
-            q, k, v = (t.unflatten(2, (H, C // H)).transpose(1, 2) for t in qkv)
-            z = q.scaled_dot_product_attention(k, v, is_causal=True).transpose(1, 2).flatten(2)
-            h = h + linear(z, p + "attn.out_proj.")
+            q, k, v = (kept(t.unflatten(2, (H, C // H)).transpose(1, 2)) for t in qkv)
+            s = mask.where(kept(q @ k.transpose(2, 3)) / math.sqrt(C // H), -math.inf)
+            h = h + linear((kept(s.softmax()) @ v).transpose(1, 2).flatten(2), p + "attn.out_proj.")
             h = h + linear(linear(norm(h, p + "ln_2"), p + "mlp.c_fc.").gelu(), p + "mlp.c_proj.")
-        return norm(h, "ln_f").linear(w["wte.weight"].T).sparse_categorical_crossentropy(y)
+        return kept(kept(norm(h, "ln_f")).linear(w["wte.weight"].T)).sparse_categorical_crossentropy(y)
 
     @TinyJit
     def update(x: Any, y: Any) -> Any:
