@@ -1,9 +1,7 @@
 """`minigrad train --optimizer --schedule`: each trains and goes on to the bit, and another one is another run."""
 
 import argparse
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +10,13 @@ import pytest
 from minigrad.cli.recipe import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule, kind_of, settle
 from minigrad.files import load_checkpoint, peek, save_checkpoint
 from minigrad.models import GPT, GPTConfig
-from tests.processes import command
+from tests.commands.home import good, run
 
 TEXT = "It was the best of times, it was the worst of times.\n" * 40
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "100", "OPENBLAS_NUM_THREADS": "1", "MINIGRAD_THREADS": "1"}
 SMALL = [
     "train", "--text", "text.txt", "--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4",
     "--eval-interval", "10", "--sample", "0", "--no-jit",
 ]  # fmt: skip
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, cwd=folder, timeout=300)
-
-
-def succeeds(folder: Path, *arguments: str) -> str:
-    done = run(folder, *arguments)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a text and a run of 20 steps."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "text.txt").write_text(TEXT)
-    succeeds(folder, *SMALL, "--out", "whole", "--steps", "20")
+    good(*SMALL, "--out", "whole", "--steps", "20", folder=folder)
     return folder
 
 
@@ -58,12 +45,12 @@ PAIRS = [*zip(OPTIMIZERS, [*SCHEDULES[1:], "cosine"] * 2, strict=False)]
 
 @pytest.mark.parametrize(("optimizer", "schedule"), PAIRS)
 def test_a_run_of_every_kind_is_told_kept_and_goes_on_to_the_bit(home: Path, optimizer: str, schedule: str) -> None:
-    said = succeeds(home, *SMALL, "--steps", "20", "--out", optimizer, "--optimizer", optimizer, "--schedule", schedule)
+    said = good(*SMALL, "--steps", "20", "--out", optimizer, "--optimizer", optimizer, "--schedule", schedule, folder=home)
     assert f"learn    {optimizer}, rate {OPTIMIZERS[optimizer].lr:g}, {schedule} after " in said
     wanted = (home / optimizer / "model.mgrd").read_bytes()
     found = load_checkpoint(half(home, f"{optimizer}-half", optimizer))
     assert found.state["optimizer"]["kind"] == kind_of(optimizer) and found.state["options"]["schedule"] == schedule
-    succeeds(home, "train", "--resume", f"{optimizer}-half")
+    good("train", "--resume", f"{optimizer}-half", folder=home)
     assert (home / f"{optimizer}-half" / "model.mgrd").read_bytes() == wanted
 
 
@@ -72,18 +59,18 @@ def test_a_run_of_every_kind_is_told_kept_and_goes_on_to_the_bit(home: Path, opt
     (("--weight-decay", "0"), "weight_decay | 0.1   | 0.0"), (("--warmup", "5"), "warmup | 100   | 5"),
 ])  # fmt: skip
 def test_another_way_to_learn_is_a_row_in_the_table_of_differences(home: Path, option: tuple[str, str], row: str) -> None:
-    done = run(home, "train", "--resume", "whole", *option)
+    done = run("train", "--resume", "whole", *option, folder=home)
     assert done.returncode == 2 and row in done.stderr and done.stderr.count("|") == 4, done.stderr
 
 
 def test_an_optimizer_that_is_accepted_begins_with_its_own_rate_and_no_moments(home: Path) -> None:
     half(home, "changed")
-    said = succeeds(home, "train", "--resume", "changed", "--optimizer", "lion", "--accept", "optimizer")
+    said = good("train", "--resume", "changed", "--optimizer", "lion", "--accept", "optimizer", folder=home)
     assert f"learn    lion, rate {OPTIMIZERS['lion'].lr:g}" in said
     found = load_checkpoint(home / "changed" / "checkpoints" / "step-00000020.mgrd").state
     assert found["optimizer"]["kind"] == "Lion" and {entry["step"] for entry in found["optimizer"]["state"].values()} == {10}
     half(home, "chosen")
-    succeeds(home, "train", "--resume", "chosen", "--optimizer", "sgd", "--lr", "0.25", "--accept", "optimizer,lr")
+    good("train", "--resume", "chosen", "--optimizer", "sgd", "--lr", "0.25", "--accept", "optimizer,lr", folder=home)
     assert options_of(home, "chosen")["lr"] == 0.25
 
 
@@ -92,13 +79,13 @@ def test_a_run_from_before_there_was_a_choice_goes_on_as_it_was(home: Path) -> N
     found = load_checkpoint(path)
     options = {name: value for name, value in found.state["options"].items() if name not in ("optimizer", "schedule")}
     save_checkpoint(path, found.weights, {**found.state, "options": options}, meta=found.meta)
-    succeeds(home, "train", "--resume", "old")
+    good("train", "--resume", "old", folder=home)
     assert (home / "old" / "model.mgrd").read_bytes() == (home / "whole" / "model.mgrd").read_bytes()
 
 
 def test_an_optimizer_that_is_not_there_gets_one_line(home: Path) -> None:
     for option in ("--optimizer", "--schedule"):
-        done = run(home, *SMALL, option, "best")
+        done = run(*SMALL, option, "best", folder=home)
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and f"argument {option}: 'best' is none of" in done.stderr
 
 

@@ -180,3 +180,20 @@ def test_the_fused_op_equals_its_composed_form(shape: tuple[int, int, int], offs
     fused = attend(q, k, v, g, offset=offset)
     for a, b in zip((fused[0], *fused[2:]), (o, *grads), strict=True):
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("op", [ops.attention, ops.flash_attention])
+@pytest.mark.parametrize("poisoned", ["query", "value"])
+def test_a_row_that_is_not_finite_leaves_nothing_at_keys_that_it_may_not_see(op: Any, poisoned: str) -> None:
+    q, k, v, g = drawn()
+    if poisoned == "query":
+        q[..., 0, :] = np.nan  # which sees key 0 only
+    else:
+        v[..., 0, :] = np.inf  # which all see
+        k, v = k[..., :3, :], v[..., :3, :]
+    leaves = [Tensor(x, requires_grad=True) for x in (q, k, v)]
+    settings, hidden = ({"offset": 0}, slice(1, None)) if poisoned == "query" else ({}, slice(2, None))
+    masks = [] if poisoned == "query" else [Tensor(np.array([True, True, False]))]
+    dk, dv = minigrad.grad(op(*leaves, *masks, scale=SCALE, **settings)[0], leaves, Tensor(g))[1:]
+    assert np.isnan(dk.numpy()[..., 0, :]).any()
+    assert np.isfinite(dk.numpy()[..., hidden, :]).all() and np.isfinite(dv.numpy()[..., hidden, :]).all()
