@@ -104,7 +104,7 @@ FAULTS = [
     Fault("rms_norm: the sum of u h instead of its mean", FUSED, "rms_norm", "h *= np.vecdot(u, h)[..., None] / x.dtype.type(x.shape[-1])",
           "h *= np.vecdot(u, h)[..., None]"),
     Fault("gelu_tanh: 3 dropped from the cube's slope", FUSED, "gelu",
-          "out *= 1.5 * _GELU_SLOPE * _GELU_CUBE", "out *= 0.5 * _GELU_SLOPE * _GELU_CUBE"),
+          "out *= 6 * _GELU_SLOPE * _GELU_CUBE", "out *= 2 * _GELU_SLOPE * _GELU_CUBE"),
     Fault("cross_entropy: smoothing not divided by V", FUSED, "cross_entropy", "y -= label_smoothing / V", "y -= label_smoothing"),
     Fault("cross_entropy: ignored rows keep their gradient", FUSED, "cross_entropy", "    if len(kept) < N:\n", "    if False:\n"),
     Fault("attention: the scale of dq dropped", ATTENTION, "attention", "    gq *= q.dtype.type(scale)\n", ""),

@@ -181,9 +181,9 @@ def _gelu(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
     rows, C = rows_of(layout, x)
     body = f"gelu_tanh_range(x, y, lo * {C}, hi * {C});"
-    if (t := line.outputs[1]) is not None:
-        k.use(t, "t", share=True, write=True)
-        body += f"\n    for (int64_t i = lo * {C}; i < hi * {C}; i++) t[i] = tanh_f(gelu_slope(x[i]));"
+    if (e := line.outputs[1]) is not None:
+        k.use(e, "e", share=True, write=True)
+        body += f"\n    for (int64_t i = lo * {C}; i < hi * {C}; i++) e[i] = exp_f(-2.f * gelu_slope(x[i]));"
     return [k.kernel("gelu_tanh", body, rows, 25 * rows * C)]
 
 

@@ -81,10 +81,8 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
-            elif isinstance(value, list | tuple | dict):
-                inside = value.values() if isinstance(value, dict) else value
-                if any(isinstance(part, Module | Parameter) for part in inside):
-                    raise ConfigError(f"{type(self).__name__}.{name}", f"a {type(value).__name__} hides the modules in it", got=value,
+            elif isinstance(value, _PLAIN) and _hides_parts(value):
+                raise ConfigError(f"{type(self).__name__}.{name}", f"a {type(value).__name__} hides the modules in it", got=value,
                                       wanted="ModuleList or ModuleDict", hint=f"self.{name} = ModuleList([...])")  # fmt: skip
 
     def children(self) -> Iterator[Module]:
@@ -101,7 +99,7 @@ class Module:
                 seen.add(id(module))
                 yield name, module
                 below = [(f"{name}.{child_name}" if name else child_name, child) for child_name, child in module.named_children()]
-                stack.extend(reversed(below))
+                stack += below[::-1]
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""
@@ -231,6 +229,13 @@ class Module:
         if arguments:
             return f"{name}({arguments})"
         return _bracketed(f"{name}(", [f"{child_name}={child!r}" for child_name, child in self.named_children()], ")")
+
+
+_PLAIN, _PARTS = (list, tuple, dict), (Module, Parameter)
+
+
+def _hides_parts(value: Any) -> bool:
+    return any(isinstance(part, _PARTS) for part in (value.values() if isinstance(value, dict) else value))
 
 
 def _own(module: Module, kind: type[T]) -> Iterator[tuple[str, T]]:

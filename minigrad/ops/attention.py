@@ -21,6 +21,7 @@ from minigrad.ops.elementwise import logical_and, not_equal, quiet, where
 from minigrad.ops.fused import softmax, softmax_in_place
 from minigrad.ops.masks import causal_masks
 from minigrad.ops.parallel import for_each
+from minigrad.ops.reduce import ones_column
 from minigrad.primitive import primitive
 
 _ROWS = 64  # queries in a causal block
@@ -108,7 +109,7 @@ def _attend(
             s += window(added, a, b, 0, seen)
         _hide_later(s, a, offset)
         np.exp(s, out=s)
-        total = np.matmul(s, np.ones((seen, 1), s.dtype))
+        total = np.matmul(s, ones_column(seen, s.dtype))
         good = (total > _TINY) & (total < _HUGE)
         if good.all():
             s /= total
@@ -164,7 +165,7 @@ def _mend(s: Array, q: Array, k: Array, added: Array | None, hidden: Array | Non
     if hidden is not None:
         np.copyto(scores, -np.inf, where=hidden)
     np.exp(scores, out=s)
-    total = np.matmul(s, np.ones((s.shape[-1], 1), s.dtype))
+    total = np.matmul(s, ones_column(s.shape[-1], s.dtype))
     good = (total > _TINY) & (total < _HUGE)
     s /= np.where(good, total, 1)
     np.copyto(s, softmax_in_place(scores), where=~good)

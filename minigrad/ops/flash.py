@@ -20,6 +20,7 @@ from minigrad.ops.attention import attention, common_batch, product_of_present, 
 from minigrad.ops.elementwise import quiet, where
 from minigrad.ops.masks import causal_masks
 from minigrad.ops.parallel import for_each
+from minigrad.ops.reduce import ones_column
 from minigrad.primitive import primitive
 
 ROWS, COLUMNS = 128, 512  # of a tile: 256 KB of scores, which stay in the second-level cache
@@ -155,7 +156,7 @@ def _pass_over_keys(
         s -= shift
         np.exp(s, out=s)
         total *= faded
-        total += np.matmul(s, np.ones((d - c, 1), s.dtype))
+        total += np.matmul(s, ones_column(d - c, s.dtype))
         o *= faded
         if careful:
             o += product_of_present(s if hidden is None else np.where(hidden, 0, s), v[c:d], None if hidden is None else ~hidden)

@@ -15,7 +15,7 @@ from minigrad.ops.calculus import exp, rsqrt, tanh
 from minigrad.ops.elementwise import equal, has_nan, quiet, times, where
 from minigrad.ops.index import check_range
 from minigrad.ops.movement import matrix_shape, reshape
-from minigrad.ops.reduce import _sum_rows, mean, sum as sum_, without_top
+from minigrad.ops.reduce import _sum_rows, mean, ones_column, sum as sum_, without_top
 from minigrad.primitive import primitive
 
 
@@ -41,7 +41,7 @@ def softmax_in_place(x: Array, axis: int = -1) -> Array:
 
 def row_sums(x: Array) -> Array:
     """The sums of the last axis, kept as size 1: a product with ones, since BLAS sums short rows 5 times faster than numpy's reduction."""
-    return np.matmul(x.reshape(matrix_shape(x.shape)), np.ones((x.shape[-1], 1), x.dtype)).reshape(*x.shape[:-1], 1)
+    return np.matmul(x.reshape(matrix_shape(x.shape)), ones_column(x.shape[-1], x.dtype)).reshape(*x.shape[:-1], 1)
 
 
 @softmax.vjp
@@ -79,15 +79,22 @@ def layer_norm(x: Array, weight: Array | None, bias: Array | None, *, eps: float
     for p in (weight, bias):
         if p is not None and p.shape != x.shape[-1:]:
             raise ShapeError("layer_norm", f"x {x.shape} does not fit weight or bias {p.shape}", got=p.shape, wanted=x.shape[-1:])
-    middle = row_sums(x) / x.dtype.type(x.shape[-1])
-    y = x - middle
-    scale = 1 / np.sqrt(np.vecdot(y, y)[..., None] / x.dtype.type(x.shape[-1]) + x.dtype.type(eps))
+    rows, width = x.reshape(matrix_shape(x.shape)), x.dtype.type(x.shape[-1])
+    middle = row_sums(rows)
+    middle /= width
+    y = rows - middle
+    scale = np.vecdot(y, y)[:, None]
+    scale /= width
+    scale += eps
+    np.sqrt(scale, out=scale)
+    np.reciprocal(scale, out=scale)
     y *= scale
     if weight is not None:
         y *= weight
     if bias is not None:
         y += bias
-    return y, middle, scale
+    one = (*x.shape[:-1], 1)
+    return y.reshape(x.shape), middle.reshape(one), scale.reshape(one)
 
 
 @layer_norm.vjp
@@ -108,18 +115,18 @@ def _(x, weight, bias, *, eps=1e-5):
 @quiet
 def layer_norm_grad(g: Array, x: Array, weight: Array | None, middle: Array, scale: Array) -> tuple[Array, Array, Array]:
     """The cotangents of x, weight and bias. With h = (x - mean) / std and u = g * weight:  dx = (u - mean(u) - h mean(u h)) / std."""
-    width = x.dtype.type(x.shape[-1])
-    h = x - middle
+    shape, width = matrix_shape(x.shape), x.dtype.type(x.shape[-1])
+    g, middle, scale = g.reshape(shape), middle.reshape(-1, 1), scale.reshape(-1, 1)
+    h = x.reshape(shape) - middle
     h *= scale
-    rows = g.reshape(matrix_shape(g.shape))
     gx = g * h
-    gw, gb = _sum_rows(gx.reshape(rows.shape)), _sum_rows(rows)
+    gw, gb = _sum_rows(gx), _sum_rows(g)
     u = g if weight is None else np.multiply(g, weight, out=gx)
-    h *= np.vecdot(u, h)[..., None] / width
+    h *= np.vecdot(u, h)[:, None] / width
     h += row_sums(u) / width
     gx = np.subtract(u, h, out=gx)
     gx *= scale
-    return gx, gw, gb
+    return gx.reshape(x.shape), gw, gb
 
 
 @primitive(kind="reduce", dtype="same", outputs=2)
@@ -173,20 +180,22 @@ _CHUNK = 1 << 14  # elements worked on at a time, so that the ten passes of one 
 @primitive(kind="elementwise", dtype="float", outputs=2)
 @quiet
 def gelu_tanh(x: Array) -> tuple[Array, Array]:
-    """x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), and the tanh. From Hendrycks and Gimpel 2016, arXiv:1606.08415."""
-    flat, y, t = np.ascontiguousarray(x).reshape(-1), np.empty(x.size, x.dtype), np.empty(x.size, x.dtype)
+    """x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3); and exp(-2 u). From Hendrycks and Gimpel 2016, arXiv:1606.08415.
+
+    Computed as x / (1 + exp(-2 u)): numpy's exp takes half the time of its tanh, and no digits are lost where tanh(u) is near 1 or -1.
+    """
+    flat, y, e = np.ascontiguousarray(x).reshape(-1), np.empty(x.size, x.dtype), np.empty(x.size, x.dtype)
     for start in range(0, x.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        u, out = flat[part], t[part]
+        u, out, total = flat[part], e[part], y[part]
         np.multiply(u, u, out=out)
-        out *= _GELU_SLOPE * _GELU_CUBE
-        out += _GELU_SLOPE
+        out *= -2 * _GELU_SLOPE * _GELU_CUBE
+        out -= 2 * _GELU_SLOPE
         out *= u
-        np.tanh(out, out=out)
-        half = u * x.dtype.type(0.5)
-        out = np.multiply(half, out, out=y[part])
-        out += half
-    return y.reshape(x.shape), t.reshape(x.shape)
+        np.exp(out, out=out)
+        np.add(out, 1, out=total)
+        np.divide(u, total, out=total)
+    return y.reshape(x.shape), e.reshape(x.shape)
 
 
 @gelu_tanh.vjp
@@ -201,22 +210,26 @@ def _(x):
 
 @primitive(kind="elementwise")
 @quiet
-def gelu_tanh_grad(g: Array, x: Array, t: Array) -> Array:
-    """g (1 + t + x (1 - t^2) sqrt(2/pi) (1 + 3 * 0.044715 x^2)) / 2, and 0 wherever g is 0."""
+def gelu_tanh_grad(g: Array, x: Array, e: Array) -> Array:
+    """g s (1 + 2 (1 - s) x u') with s = 1 / (1 + e), 1 - s = e s, x u' = sqrt(2/pi) (x + 3 * 0.044715 x^3); 0 wherever g is 0."""
     y = np.empty(x.size, x.dtype)
-    flat, gs, ts = (np.ascontiguousarray(a).reshape(-1) for a in (x, g, t))
+    flat, gs, es = (np.ascontiguousarray(a).reshape(-1) for a in (x, g, e))
     for start in range(0, x.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        u, tanh_u, out = flat[part], ts[part], y[part]
+        u, exps, out = flat[part], es[part], y[part]
+        s = exps + 1
+        np.reciprocal(s, out=s)
+        rest = exps * s
+        rest *= u
         np.multiply(u, u, out=out)
-        np.minimum(out, 1e30, out=out)  # Where u * u overflows, 1 - tanh is 0, and 0 * inf must not make a NaN.
-        out *= 1.5 * _GELU_SLOPE * _GELU_CUBE
-        out += 0.5 * _GELU_SLOPE
-        out *= (1 - tanh_u) * u
-        out += 0.5
-        out *= 1 + tanh_u  # (1 + t + (1 - t)(1 + t) x u') / 2  =  (1 + t) (1/2 + (1 - t) x u'/2)
+        out *= 6 * _GELU_SLOPE * _GELU_CUBE
+        out += 2 * _GELU_SLOPE
+        out *= rest
+        out += 1
+        out *= s
         out *= gs[part]
-        if has_nan(out):
+        if has_nan(out):  # from inf * 0, where the slope is 0 or 1 to the last bit, or else from x or g
+            out[:] = np.where(exps == np.inf, 0 * gs[part], np.where(exps == 0, gs[part], out))
             out[gs[part] == 0] = 0
     return y.reshape(x.shape)
 

@@ -6,11 +6,12 @@ Sums in float32 are pairwise or blocked along every axis: a plain loop over 4 mi
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import Array, adding
+from minigrad.dtypes import Array, DType, adding
 from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.calculus import exp, sqrt
 from minigrad.ops.elementwise import equal, guard_mul, isinf, logical_and, quiet, where
@@ -80,6 +81,14 @@ def _sum_rows(x: Array) -> Array:
         blocks = np.add.reduce(x[:whole].reshape(-1, _BLOCK, *x.shape[1:]), axis=1)
         x = blocks if whole == len(x) else np.concatenate([blocks, np.add.reduce(x[whole:], axis=0, keepdims=True)])
     return np.add.reduce(x, axis=0)
+
+
+@lru_cache(maxsize=64)
+def ones_column(n: int, dtype: DType) -> Array:
+    """(n, 1) ones that nobody may write to, kept: making them costs more than the product of a small step."""
+    ones = np.ones((n, 1), dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 @sum.vjp

@@ -19,6 +19,7 @@ from minigrad.primitive import primitive
 
 _PIECE = 1 << 15  # numbers worked on at a time: six buffers of 128 KiB stay in the second-level cache
 _DOT = 1 << 13  # the same for sums of squares
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 @primitive(kind="effect")
@@ -142,13 +143,16 @@ def clip_grad_norm_(*gradients: Array, changes: int, max_norm: float, error_if_n
     if not scale >= 1:
         with np.errstate(all="ignore"):
             for g in gradients:
-                _scale(g, scale)
-    return np.array(norm, np.result_type(*(_wide(g) for g in gradients)))
+                if g.dtype.kind == "f":
+                    g *= scale
+                else:
+                    g[...] = cast(_wide(g) * np.float32(scale), g.dtype)
+    return np.array(norm, np.float64 if any(g.dtype == _DOUBLE for g in gradients) else np.float32)
 
 
 def _sum_of_squares(gradients: tuple[Array, ...]) -> float:
     """Summed in float64, in pieces that BLAS does not spread over threads: waking them would cost more than the sum."""
-    flat = [cast(g, _wide(g)).reshape(-1) for g in gradients]
+    flat = [_wide(g).reshape(-1) for g in gradients]
     work, total = np.empty(_DOT, np.float64), 0.0
     for first, last in _runs([g.size for g in flat], _DOT):
         if last > first + 1:
@@ -163,15 +167,9 @@ def _sum_of_squares(gradients: tuple[Array, ...]) -> float:
     return total
 
 
-def _scale(g: Array, scale: float) -> None:
-    if g.dtype.kind == "f":
-        g *= scale
-    else:
-        g[...] = cast(cast(g, np.dtype(np.float32)) * np.float32(scale), g.dtype)
-
-
-def _wide(x: Array) -> np.dtype[Any]:
-    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+def _wide(x: Array) -> Array:
+    """x in float64 if it is, else in float32: what is computed with."""
+    return x if x.dtype is _SINGLE or x.dtype == _DOUBLE else cast(x, _SINGLE)
 
 
 def _pieces(
@@ -184,12 +182,18 @@ def _pieces(
             yield from _cut(start, params[first], gradients[first], dtype)
             start += params[first].size
             continue
-        flat = np.concatenate([cast(p, dtype).reshape(-1) for p in params[first:last]])
-        yield start, flat, np.concatenate([cast(g, dtype).reshape(-1) for g in gradients[first:last]])
+        flat = _joined(params[first:last], dtype)
+        yield start, flat, _joined(gradients[first:last], dtype)
         start, at = start + flat.size, 0
         for p in params[first:last]:
-            p[...] = cast(flat[at : at + p.size].reshape(p.shape), p.dtype)
+            part = flat[at : at + p.size].reshape(p.shape)
+            p[...] = part if p.dtype is dtype else cast(part, p.dtype)
             at += p.size
+
+
+def _joined(arrays: tuple[Array, ...], dtype: np.dtype[Any]) -> Array:
+    """One after the other, flat, in `dtype`."""
+    return np.concatenate([(x if x.dtype is dtype else cast(x, dtype)).reshape(-1) for x in arrays])
 
 
 def _runs(sizes: list[int], limit: int) -> list[tuple[int, int]]:
