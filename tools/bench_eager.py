@@ -29,13 +29,14 @@ VOCAB = 65
 
 def minigrad_step(model: GPT, x: np.ndarray, y: np.ndarray) -> Callable[[], float]:
     """A function that does one step and returns the loss."""
-    optimizer = AdamW(model.parameters(), lr=1e-3)
+    parameters = list(model.parameters())
+    optimizer = AdamW(parameters, lr=1e-3)
 
     def step() -> float:
         optimizer.zero_grad()
         loss = model.loss(x, y)
         loss.backward()
-        clip_grad_norm_(model.parameters(), 1.0)
+        clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         return loss.item()
 

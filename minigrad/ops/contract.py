@@ -8,8 +8,21 @@ from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
 from minigrad.ops.elementwise import has_nan, quiet
 from minigrad.ops.movement import matrix_shape, permute, reshape
+from minigrad.ops.parallel import hold_blas, release_blas
 from minigrad.ops.reduce import sum as sum_
 from minigrad.primitive import primitive
+
+_FEW, _MANY = 1 << 18, 1 << 21  # multiplications: above the first OpenBLAS wakes other threads, which bring nothing below the second
+
+
+def product(a: Array, b: Array) -> Array:
+    """a @ b. A small one keeps to one thread: beside a busy process, waiting for another takes many times as long as the product."""
+    if a.ndim == b.ndim == 2 and _FEW < a.size * b.shape[1] <= _MANY and hold_blas():
+        try:
+            return np.matmul(a, b)
+        finally:
+            release_blas()
+    return np.matmul(a, b)
 
 
 def swap_last(x):
@@ -24,8 +37,8 @@ def matmul(a: Array, b: Array) -> Array:
     A 1-d operand is a row on the left, a column on the right, and its axis is gone from the result.
     """
     if a.ndim > 2 and b.ndim == 2:  # One product of B * M rows is faster than B products of M rows.
-        return np.matmul(a.reshape(matrix_shape(a.shape)), b).reshape(*a.shape[:-1], b.shape[-1])
-    return np.matmul(a, b)
+        return product(a.reshape(matrix_shape(a.shape)), b).reshape(*a.shape[:-1], b.shape[-1])
+    return product(a, b)
 
 
 @matmul.vjp
@@ -88,7 +101,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ShapeError("linear", f"x {x.shape} does not fit weight {weight.shape}", got=x.shape, wanted=(..., weight.shape[-1]),
                          hint="weight is (out, in), and x's last axis must be `in`")  # fmt: skip
-    y = np.matmul(x.reshape(matrix_shape(x.shape)), weight.T)
+    y = product(x.reshape(matrix_shape(x.shape)), weight.T)
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], weight.shape[0])

@@ -123,22 +123,35 @@ def blas_libraries() -> list[str]:
     return [*found, accelerate] if os.path.exists(os.path.dirname(accelerate)) else found
 
 
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[bool]:
-    """Hold BLAS to one thread inside; False if it cannot be. Several callers may overlap: the last one out gives the threads back."""
+def hold_blas() -> bool:
+    """From here to `release_blas` BLAS keeps to one thread; False if it cannot be told. Callers may overlap: the last one gives the threads back."""
     blas = _blas()
     if blas is None:
-        yield False
-        return
+        return False
     with _state.lock:
-        if _state.holders == 0:
+        if not _state.holders:
             _state.blas_threads = blas.get_threads()
             blas.set_threads(1)
         _state.holders += 1
+    return True
+
+
+def release_blas() -> None:
+    """The end of what a `hold_blas` that returned True began."""
+    blas = _blas()
+    assert blas is not None
+    with _state.lock:
+        _state.holders -= 1
+        if not _state.holders:
+            blas.set_threads(_state.blas_threads)
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[bool]:
+    """`hold_blas` inside; False if it cannot be."""
+    held = hold_blas()
     try:
-        yield True
+        yield held
     finally:
-        with _state.lock:
-            _state.holders -= 1
-            if _state.holders == 0:
-                blas.set_threads(_state.blas_threads)
+        if held:
+            release_blas()

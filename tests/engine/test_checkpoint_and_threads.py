@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import minigrad
 import minigrad.functional as F
 from minigrad import Generator, Tensor
 from minigrad.func import checkpoint
+from minigrad.ops import parallel
+from minigrad.ops.contract import product
 
 own = Generator(7)
 DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -96,3 +99,27 @@ def test_a_checkpoint_leaves_the_tensors_that_it_was_given_alone_while_it_recomp
 
     checkpoint(f, h).sum().backward()
     assert leaves == [False, False] and x.grad.tolist() == [4.0, 4.0]
+
+
+class Watching:
+    """A number that notes, when it is multiplied, how many threads BLAS may use."""
+
+    seen: ClassVar[set[int]] = set()
+    blas: Any = None
+
+    def __mul__(self, other: object) -> int:
+        self.seen.add(self.blas.get_threads())
+        return 0
+
+
+@pytest.mark.parametrize("columns", [300, 600, 3000])
+def test_a_small_product_keeps_blas_to_one_thread_and_gives_the_others_back(columns: int) -> None:
+    Watching.blas, Watching.seen = parallel._blas(), set()
+    if Watching.blas is None or Watching.blas.get_threads() == 1:
+        pytest.skip("numpy's BLAS has one thread, or is not OpenBLAS")
+    before = Watching.blas.get_threads()
+    product(np.array([[Watching()] + [0] * 749], object), np.zeros((750, columns), object))
+    assert Watching.seen == {before if columns != 600 else 1}
+    with pytest.raises(ValueError, match="mismatch"):
+        product(np.ones((128, 128)), np.ones((127, 128)))
+    assert Watching.blas.get_threads() == before and not parallel._state.holders
