@@ -86,6 +86,7 @@ def _equal_constants(constants: Mapping[int, Array]) -> dict[int, int]:
 
 
 _CHEAP = frozenset({"gelu_tanh", "layer_norm"})  # cheap to do again, large to keep
+_LARGE = 1 << 19  # numbers, 2 MB: smaller ones are faster kept (3 % of a step), and memory is not what small steps lack
 _FAR = 24  # lines between the computation of a value and a use that is far away
 
 
@@ -98,7 +99,9 @@ def with_recomputation(program: Program) -> Program:
     clones: dict[int, list[Line]] = {}
     for number, line in enumerate(program.lines):
         large = line.outputs[0]
-        if line.op.name not in _CHEAP or large is None or large in handed_out or not changed.isdisjoint(line.made()):
+        if line.op.name not in _CHEAP or large is None or values[large].size < _LARGE:
+            continue
+        if large in handed_out or not changed.isdisjoint(line.made()):
             continue
         uses = [n for n in range(number + 1, len(lines)) if large in lines[n].reads()]
         far = [n for n in uses if n > number + _FAR]

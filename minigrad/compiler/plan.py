@@ -101,14 +101,17 @@ class Plan:
 
     def run(self, tensors: list[Tensor]) -> Any:
         """Replay, and hand out the results as new tensors."""
-        arrays = self.backend.run(self.binding(tensors), self._held())
+        held = self._held()
+        arrays = self.backend.run(self.binding(tensors), held)
         for number in self.captured.gradients:
             del self.bound[number]  # held by nobody, the step that made it may write its next gradient there
         for cell in self.cells:
             cell[0] += 1
-        for t, array in zip(self.grads, arrays[len(self.program.results) :], strict=True):
-            t.grad = Tensor._wrap(array)
-        self.handed_out = [t.grad for t in self.grads]
+        gradients = arrays[len(self.program.results) :]
+        if held or [g for g in self.handed_out if g._wants]:
+            self.handed_out = list(map(Tensor._wrap, gradients))
+        for t, g, array in zip(self.grads, self.handed_out, gradients, strict=True):
+            g.data, t.grad = array, g
         for t in self.cleared:
             t.grad = None
         fresh = iter(arrays[: len(self.program.results)])

@@ -141,9 +141,11 @@ BODY gelu_tanh_range(const float *RESTRICT x, float *RESTRICT y, int64_t lo, int
 
 BODY gelu_tanh_grad_range(const float *RESTRICT g, const float *RESTRICT x, float *RESTRICT y, int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; i++) {
-        float u = max_f(min_f(x[i], 32.f), -32.f);  /* beyond, the slope is 0 or 1 to the last bit, and the cube may overflow */
-        float e = exp_beside_1(-2.f * gelu_slope(u)), s = 1.f / (1.f + e), rest = e > 1e30f ? 1.f : e * s;
-        float d = g[i], slope = s * (1.f + u * rest * (2 * 0.7978845608028654f * (1.f + 3 * 0.044715f * u * u)));
+        float u = -10.f > x[i] ? -10.f : x[i];  /* beyond 10 the slope is 0 or 1 to the last bit, and the cube may overflow; a NaN stays */
+        u = 10.f < u ? 10.f : u;
+        int32_t n;
+        float p = exp_parts(-2.f * gelu_slope(u), &n), e = p * power_of_two(n), s = 1.f / (1.f + e);
+        float d = g[i], slope = s * (1.f + u * (e * s) * (2 * 0.7978845608028654f * (1.f + 3 * 0.044715f * u * u)));
         y[i] = d == 0 ? 0.f : d * slope;  /* a cotangent of 0 asks for nothing, not for 0 * NaN */
     }
 }

@@ -94,8 +94,9 @@ static ONCE void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, 
     static _Thread_local float gathered[GROUPS * ROWS * DEEP];
     int gathers = ta && N > 2 * WIDE;  /* what is read often is laid side by side first */
     int64_t rs = ta ? 1 : lda, ks = gathers ? ROWS : ta ? lda : 1;
-    for (int64_t i = 0; i < M; i += ROWS) {
-        int64_t rows = MIN(ROWS, M - i), group = i % (GROUPS * ROWS);
+    for (int64_t i = 0, rows; i < M; i += rows) {
+        rows = M - i < ROWS * 3 / 2 && M - i > ROWS && !gathers ? (M - i + 1) / 2 : MIN(ROWS, M - i);  /* a tile of a row or two takes as long as one of half */
+        int64_t group = i % (GROUPS * ROWS);
         if (gathers && group == 0) gather_rows(MIN(GROUPS * ROWS, M - i), K, a + i, lda, gathered);
         const float *x = gathers ? gathered + group * K : a + i * rs;
         for (int64_t j = 0; j < N; j += WIDE) {
