@@ -7,6 +7,7 @@ import minigrad
 import minigrad.functional as F
 from minigrad import Tensor, ops
 from minigrad.compiler import jit
+from minigrad.errors import MaskError
 from minigrad.nn import MultiHeadAttention, TransformerBlock
 from minigrad.optim import SGD
 
@@ -121,6 +122,34 @@ def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind)
     minigrad.manual_seed(7)
     check([t.numpy() for t in jitted(*inputs)], wanted)
     assert [row.split()[2] for row in jitted.explain().splitlines() if row.startswith("through numpy")] == ["attention_weights"]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+@pytest.mark.parametrize("settings", [{}, {"is_causal": True}, {"is_causal": True, "window": 9}, {"is_causal": True, "method": "flash"}], ids=str)
+@pytest.mark.parametrize("inside", [False, True], ids=["an argument", "made inside"])
+def test_a_float_mask_as_attn_mask_is_recorded_and_is_eager_forward_and_backward(backend, settings, inside):
+    B, H, T, S, D = 2, 3, 20, 22, 5
+    masked = masks(B, H, T, S)["bias"]
+    masked[:, 3] = -np.inf  # a query that sees nothing
+
+    def step(mask, q, k, v, g):
+        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, mask * 0.5 if inside else mask, **settings)
+        return out.detach(), *out.gradient(q, k, v, gradient=g)
+
+    jitted = jit(step, backend=backend)
+    for i in range(4):  # other values in every call, of the mask too
+        mask = Tensor(masked + np.float32(i) * (np.arange(S) % 3).astype(np.float32))
+        inputs = (mask, tensor(B, H, T, D, seed=i), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3))
+        check([t.numpy() for t in jitted(*inputs)], [t.numpy() for t in step(*inputs)], budget=256 if backend == "c" else 0)
+    assert "1 program" in repr(jitted) and "through numpy" not in (jitted.explain() if backend == "c" else "")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_a_float_mask_of_zeros_and_ones_is_refused_while_it_is_recorded_too(dtype):
+    mask = Tensor(np.eye(6, dtype=np.float32)).cast(dtype)
+    with pytest.raises(MaskError, match="ambiguous"):
+        jit(lambda q: F.scaled_dot_product_attention(q, q, q, mask))(tensor(1, 6, 4))
 
 
 @pytest.mark.parametrize("kind", ["bool", "float"])
