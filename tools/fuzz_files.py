@@ -10,13 +10,13 @@ crc32, SHA-256), so that the reader has to find the change itself. What must hol
 
 With --atheris the same check of MGRD files runs under coverage guidance (`pip install atheris`), with libFuzzer's own options:
 
-    python tools/fuzz_files.py --atheris -max_total_time=300        # or -runs=100000; without either, until stopped
+    python tools/fuzz_files.py --atheris [--write] -max_total_time=300        # or -runs=100000; without either, until stopped
 """
 
 import argparse
 import collections
 import hashlib
-import itertools
+import multiprocessing
 import os
 import random
 import struct
@@ -35,6 +35,7 @@ from minigrad.files.npz import load_npz
 from minigrad.files.safetensors import load_safetensors
 
 PURE = bool(os.environ.get("MSGPACK_PUREPYTHON"))
+DECODER = "pure Python" if PURE else "C"
 LARGE = 65_536  # from here on the memory of an input says something of the 64-fold; below, of the 1 MiB that is free
 MEMORY_EVERY = 20  # tracing memory is slow: every twentieth of the small inputs, and every large one
 LARGE_EVERY = 400  # large inputs are slow
@@ -164,13 +165,12 @@ def main():
     memory_disk = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory_disk) as name:
         if args.atheris:
-            return guided(Path(name), rest)
+            return guided(Path(name), rest, args.write)
         start = time.perf_counter()
         target = fuzz(args.runs, args.seed, Path(name), with_bombs=not args.no_bombs)
         seconds = time.perf_counter() - start
-    decoder = "pure Python" if PURE else "C"
     lines = [
-        f"{sum(target.codes.values()) + target.accepted:,} inputs (seed {args.seed}, msgpack in {decoder}) in {seconds:,.0f} s: no failure.",
+        f"{sum(target.codes.values()) + target.accepted:,} inputs (seed {args.seed}, msgpack in {DECODER}) in {seconds:,.0f} s: no failure.",
         f"{sum(target.codes.values()):,} were refused, with {len(target.codes)} different codes; {target.accepted:,} were accepted, and each",
         "accepted MGRD file was the very file that `save` writes for its content.",
         f"The slowest input took {target.slowest * 1000:.0f} ms; the hungriest above 64 KiB took {target.hungriest:.0f} times its size in memory.",
@@ -178,22 +178,26 @@ def main():
     print("\n".join(lines))
     if args.write:
         name = "fuzz_files_pure" if PURE else "fuzz_files"
-        title = f"## Fuzzing (msgpack in {decoder})"
+        title = f"## Fuzzing (msgpack in {DECODER})"
         pages.RELIABILITY.write(name, [title, "", *lines, "", f"{pages.machine()}."])
     return None
 
 
-def guided(folder, rest):
+def guided(folder, rest, write):
     """The check under atheris, which the user has installed, in a process of its own: libFuzzer ends it on the spot, and the folder is to go.
     Returns the exit code."""
+    counts, start = multiprocessing.RawArray("q", 3), time.perf_counter()  # inputs, those accepted, codes: memory that both processes see
     try:
         import atheris
     except ImportError:
         sys.exit("fuzz_files: atheris is not installed: pip install atheris")
     if child := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == 0:
+            tell_guided(*counts, time.perf_counter() - start, write)
+        return code
     target, found = Target(folder), [content for format_, content in seeds(folder) if format_ == "mgrd"]
-    parts, corpus, count = [Mgrd(content) for content in found], folder / "corpus", itertools.count(1)
+    parts, corpus = [Mgrd(content) for content in found], folder / "corpus"
     corpus.mkdir()
     for i, content in enumerate(found):
         (corpus / str(i)).write_bytes(content)
@@ -208,12 +212,25 @@ def guided(folder, rest):
 
     def check(data):
         judge(target, "mgrd", data, {}, memory=False)
-        if (done := next(count)) % 100_000 == 0:
-            print(f"{done:,} inputs, {target.accepted:,} accepted, {len(target.codes)} codes", flush=True)
+        counts[:] = counts[0] + 1, target.accepted, len(target.codes)
+        if counts[0] % 100_000 == 0:
+            print(f"{counts[0]:,} inputs, {target.accepted:,} accepted, {len(target.codes)} codes", flush=True)
 
     atheris.instrument_all()  # the library was imported long before
     atheris.Setup([sys.argv[0], *rest, str(corpus)], check, custom_mutator=mutate)
     return atheris.Fuzz()
+
+
+def tell_guided(inputs, accepted, codes, seconds, write):
+    """The figures of a guided run without a failure, on the terminal and, if wanted, on the page."""
+    lines = [
+        f"{inputs:,} MGRD files, changed under the guidance of coverage (atheris, msgpack in {DECODER}), in {seconds:,.0f} s: no failure.",
+        f"{inputs - accepted:,} were refused, with {codes} different codes; {accepted:,} were accepted, and each",
+        "was the very file that `save` writes for its content.",
+    ]
+    print("\n".join(lines))
+    if write:
+        pages.RELIABILITY.write("fuzz_files_guided", ["## Fuzzing, guided by coverage", "", *lines, "", f"{pages.machine()}."])
 
 
 if __name__ == "__main__":
