@@ -1,7 +1,34 @@
-"""The command `minigrad` as a real process, in which a warning is an error."""
+"""The command `minigrad` as a real process, in which a warning is an error, and as a call in this one, where the process is not what is tested."""
 
+import contextlib
+import io
+import os
+import subprocess
 import sys
+from pathlib import Path
+
+from minigrad.cli import main
 
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]
+
+
+def called(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What `minigrad arguments...` says in `folder`, without a new process: that one would spend most of its time on importing numpy.
+
+    For input that is refused, for help, and for what only reads: an exception fails the test, as a traceback would.
+    """
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main(arguments)
+            except SystemExit as end:
+                code = int(end.code or 0)
+    finally:
+        os.chdir(before)
+    said, complaints = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(arguments, code, said, complaints)

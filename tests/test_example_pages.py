@@ -94,6 +94,10 @@ def test_an_op_of_ones_own_is_checked_and_learns() -> None:
 
 def test_the_property_tests_pass_and_find_a_wrong_rule(tmp_path: Path) -> None:
     op, tests = ((ROOT / "examples" / f"{name}.py").read_text() for name in ("custom_op", "test_custom_op"))
+    # That a fault is found is what counts; making the example small takes hypothesis longer than all the rest.
+    (tmp_path / "conftest.py").write_text("from hypothesis import Phase, settings\n"
+                                          "settings.register_profile('no shrinking', phases=[Phase.explicit, Phase.generate])\n"
+                                          "settings.load_profile('no shrinking')\n")  # fmt: skip
     for rule, code in ((op, 0), (op.replace("dx = 1 + ops", "dx = 1 - ops"), 1)):
         (tmp_path / "custom_op.py").write_text(rule)
         (tmp_path / "test_custom_op.py").write_text(tests)

@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import called
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -99,13 +100,7 @@ def test_every_command_is_valid_shell() -> None:
 def test_every_option_that_the_commands_use_exists() -> None:
     for line in commands():
         if found := re.search(r"minigrad (train|generate)\b(.*)", line):
-            help_text = subprocess.run(
-                [sys.executable, "-m", "minigrad", found[1], "--help"],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
+            help_text = called(found[1], "--help", folder=ROOT).stdout
             assert all(f"  {option} " in help_text for option in re.findall(r"--[a-z-]+", found[2])), line
 
 

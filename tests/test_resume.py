@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minigrad.files import load, load_checkpoint, save_checkpoint
-from tests.processes import command
+from tests.processes import called, command
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
@@ -97,7 +97,7 @@ def half(home):
 )
 def test_a_changed_run_is_a_table_and_stops(home, half, arguments, row):
     (home / "other.txt").write_text(TEXT.replace("best", "rest"))
-    done = run(home, "train", "--resume", half, *arguments)
+    done = called("train", "--resume", half, *arguments, folder=home)
     assert done.returncode == 2 and row in done.stderr and "--accept" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -134,7 +134,7 @@ def test_a_second_trainer_in_the_same_folder_is_refused(home):
 
 @pytest.mark.parametrize("arguments", [["--resume", "nowhere"], ["--accept", "lr"]])
 def test_resuming_nothing_gets_one_line(home, arguments):
-    done = run(home, "train", *arguments)
+    done = called("train", *arguments, folder=home)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
@@ -178,16 +178,16 @@ def test_another_environment_is_a_warning(home, half):
 def test_the_file_commands_are_there(home):
     model = "whole/model.mgrd"
     assert "wte.weight" in run(home, "inspect", model, "--stats").stdout
-    assert run(home, "verify", "whole").returncode == 0
-    assert run(home, "convert", model, "model.safetensors").returncode == 0
-    assert run(home, "diff", model, "model.safetensors").stdout.startswith("no difference")
-    done = run(home, "inspect", "whole/model.pt")
+    assert called("verify", "whole", folder=home).returncode == 0
+    assert called("convert", model, "model.safetensors", folder=home).returncode == 0
+    assert called("diff", model, "model.safetensors", folder=home).stdout.startswith("no difference")
+    done = called("inspect", "whole/model.pt", folder=home)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
 def test_a_resumed_run_has_no_other_folder(home):
     for more in (("--out", "elsewhere"), ("--overwrite",)):
-        done = run(home, "train", "--resume", "whole", *more)
+        done = called("train", "--resume", "whole", *more, folder=home)
         assert done.returncode == 2 and "goes on in its own folder" in done.stderr and done.stderr.count("\n") == 1
     assert not (home / "elsewhere").exists()
 
@@ -196,7 +196,7 @@ def test_a_resumed_run_has_no_other_folder(home):
     ("names", "expected"), [("learning_rate", "no 'learning_rate'"), ("lr,stepps", "did you mean steps?"), ("sample", "no 'sample'")]
 )
 def test_a_name_to_accept_that_nothing_has_gets_one_line(home, names, expected):
-    done = run(home, "train", "--resume", "whole", "--accept", names)
+    done = called("train", "--resume", "whole", "--accept", names, folder=home)
     assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -207,6 +207,6 @@ def test_names_to_accept_may_be_spelled_as_options_and_may_be_more_than_differ(h
 
 
 def test_overwriting_wants_a_folder_to_overwrite(home):
-    done = run(home, "train", *TRAIN, "--overwrite")
+    done = called("train", *TRAIN, "--overwrite", folder=home)
     assert done.returncode == 2 and "--overwrite is for --out" in done.stderr and done.stderr.count("\n") == 1
     assert not (home / "runs").exists()

@@ -27,7 +27,7 @@ class Page:
         file.write_text(head + "\n" + "\n\n".join(parts) + "\n")
 
 
-RELIABILITY = Page("reliability.md", "Reliability of the files", ("fuzz_files", "fuzz_files_pure", "crash_test", "bench_files"))
+RELIABILITY = Page("reliability.md", "Reliability of the files", ("fuzz_files", "fuzz_files_pure", "fuzz_files_guided", "crash_test", "bench_files"))
 PERFORMANCE = Page("performance.md", "Performance", ("bench", "bench_compile", "bench_text", "bench_decode", "bench_memory"))
 
 

@@ -46,10 +46,11 @@ class Draws:
         k.use(state, "state"), k.use(mask, "mask", share=True, write=True)
         threshold = min(round(p * 2.0**32), 2**32 - 1)
         if not values:
-            return [k.kernel("kept", f"kept_range(state, {before}, mask, {threshold}u, lo * {C}, hi * {C});", rows, 15 * rows * C)]
+            body = f"dropout_range(NULL, state, {before}, NULL, NULL, mask, {threshold}u, 0, lo * {C}, hi * {C});"
+            return [k.kernel("kept", body, rows, 15 * rows * C)]
         k.use(values[0], "x", share=True), k.use(outputs[0], "y", share=True, write=True)
         factor = literal(float(np.float32(1 / (1 - p) if p < 1 else 0)))
-        body = f"dropout_range(x, state, {before}, y, mask, {threshold}u, {factor}, lo * {C}, hi * {C});"
+        body = f"dropout_range(x, state, {before}, y, mask, NULL, {threshold}u, {factor}, lo * {C}, hi * {C});"
         return [k.kernel("dropout", body, rows, 20 * rows * C)]
 
     def advance(self) -> list[Kernel]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
-from minigrad.compiler.lower import CTYPES, Builder
+from minigrad.compiler.lower import CTYPES, Builder, literal
 from minigrad.compiler.program import Line, Ref
 
 _LIBM = ("exp2", "expm1", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "floor", "ceil", "trunc", "sqrt")
@@ -64,14 +63,7 @@ def template(layout: Layout, line: Line) -> str | None:
 
 def number(x: Any, dtype: np.dtype[Any]) -> str:
     """A Python scalar as a C literal of the dtype that it takes on."""
-    if dtype.kind == "f":
-        x = float(dtype.type(x))
-        if math.isnan(x):
-            return "NAN"
-        if math.isinf(x):
-            return "INFINITY" if x > 0 else "(-INFINITY)"
-        return f"({x!r}{'f' if dtype == np.float32 else ''})"
-    return f"({int(x)})"
+    return f"({literal(x, dtype) if dtype.kind == 'f' else int(x)})"
 
 
 def expression(layout: Layout, line: Line, names: dict[int, str]) -> str | None:

@@ -6,6 +6,7 @@ ops are in `expressions`, sums in `sums`, optimizers in `updates`, dropout in `d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from minigrad.compiler.program import Line, Ref
 CTYPES = {"float32": "float", "float64": "double", "int64": "int64_t", "int32": "int32_t", "uint8": "uint8_t", "bool": "uint8_t",
           "int8": "int8_t", "int16": "int16_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t"}  # fmt: skip
 BLOCK = 32  # rows of one partial sum, as in kernels.c
+_FLOAT32 = np.dtype(np.float32)
 _FEW = 8  # rows of a product below which it is done by dot products
 
 
@@ -100,14 +102,14 @@ def integers(layout: Layout, i: int) -> str | None:
     return {"int64": "1", "int32": "0"}.get(a.dtype.name) if a.flags.c_contiguous else None
 
 
-def literal(x: float) -> str:
-    """A C float literal of the nearest float32."""
-    x = float(np.float32(x))
-    if x != x:
+def literal(x: float, dtype: np.dtype[Any] = _FLOAT32) -> str:
+    """The C literal of the nearest number of a float dtype, infinities and NaN included."""
+    x = float(dtype.type(x))
+    if math.isnan(x):
         return "NAN"
-    if x in (float("inf"), float("-inf")):
-        return "INFINITY" if x > 0 else "(-INFINITY)"
-    return f"{x!r}f"
+    if math.isinf(x):
+        return "INFINITY" if x > 0 else "-INFINITY"
+    return f"{x!r}f" if dtype == _FLOAT32 else repr(x)
 
 
 def zeros(layout: Layout, line: Line, number: int, y: int) -> Kernel:

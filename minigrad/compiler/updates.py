@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
-from minigrad.compiler.lower import Builder, index, lowers
+from minigrad.compiler.lower import Builder, index, literal, lowers
 from minigrad.compiler.program import Line
 
 _PIECE = 8192  # numbers per unit: a fixed cut, so that sums do not depend on the number of threads
@@ -43,8 +43,9 @@ def _clip(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
                            2 * len(pieces) * _PIECE, helper=table)  # fmt: skip
     total.use(part, "part"), total.use(scale, "scale", write=True), total.use(norm, "norm", write=True)
     refuse = "if (!isfinite(n)) atomic_store(&status, 1);" if line.params["error_if_nonfinite"] else ""
+    limit = literal(line.params["max_norm"], np.dtype(np.float64))
     body = (f"(void)lo, (void)hi; double s = 0; for (int64_t i = 0; i < {len(pieces)}; i++) s += part[i];\n    double n = sqrt(s), f = "
-            f"{line.params['max_norm']!r} / (n + 1e-6); {refuse}\n    *norm = (float)n, *scale = f >= 1 ? 1 : (float)f;")  # fmt: skip
+            f"{limit} / (n + 1e-6); {refuse}\n    *norm = (float)n, *scale = f >= 1 ? 1 : (float)f;")  # fmt: skip
     second = total.kernel("clip_norm", body, 1, len(pieces))
     scaling.use(scale, "scale")
     names = [scaling.use(g, f"g{i}", write=True) for i, g in enumerate(gradients)]

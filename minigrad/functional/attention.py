@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array, DType, bool_, computing, float32, is_float, name, promote
+from minigrad.dtypes import Array, DType, bool_, cast, computing, float32, is_float, name, promote
 from minigrad.errors import ConfigError, DTypeError, MaskError, ShapeError
 from minigrad.ops.flash import band_and_bias
 from minigrad.ops.in_float32 import in_float32
@@ -271,7 +271,8 @@ def readable_mask(mask: Any) -> Tensor:
     if not is_float(mask.dtype):
         raise MaskError(_NAME, f"a mask of {name(mask.dtype)} is ambiguous", got=mask.dtype, wanted="bool or float",
                         hint="mask.bool() if True (1) means `may look`")  # fmt: skip
-    if mask.numel() > 1 and not mask.requires_grad and _is_of_zeros_and_ones(mask.numpy()):
+    # The array and not numpy(), which a recording refuses: what is found here is an error or nothing, never a part of the step.
+    if mask.numel() > 1 and not mask.requires_grad and _is_of_zeros_and_ones(cast(mask.data, computing(mask.dtype))):
         raise MaskError(_NAME, "a float mask of zeros and ones is ambiguous", got="0 and 1", wanted="bool or 0 and -inf",
                         hint="mask.bool() if 1 means `may look`; where(mask, -inf, 0) if 1 means `hidden`; bias=mask to add it as it is")  # fmt: skip
     return mask

@@ -1,10 +1,10 @@
-"""Real processes for the tests of commands, and a model that knows its text by heart."""
+"""Real processes, and calls where bad input is refused, for the tests of commands, and a model that knows its text by heart."""
 
 import os
 import subprocess
 from pathlib import Path
 
-from tests.processes import command
+from tests.processes import called, command
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TERM": "dumb"}
@@ -26,7 +26,7 @@ def good(*arguments: str, folder: Path, given: str = "") -> str:
 
 def refused(*arguments: str, folder: Path) -> str:
     """The one line with which bad input is refused."""
-    done = run(*arguments, folder=folder)
+    done = called(*arguments, folder=folder)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, (done.returncode, done.stdout, done.stderr)
     assert done.stderr.startswith("minigrad") and ": error: " in done.stderr
     return done.stderr

@@ -7,6 +7,7 @@ import minigrad
 import minigrad.functional as F
 from minigrad import Tensor, ops
 from minigrad.compiler import jit
+from minigrad.errors import MaskError
 from minigrad.nn import MultiHeadAttention, TransformerBlock
 from minigrad.optim import SGD
 
@@ -45,33 +46,41 @@ def masks(B, H, T, S):
     return {"square": square, "padding": padding, "whole": rng.random((B, H, T, S)) < 0.5, "bias": bias, "row": np.zeros(S, np.float32)}
 
 
-@pytest.mark.parametrize("offset", [None, 2])
+def out_and_gradients(attend, q, k, v, g):
+    """attend(q, k, v) and its gradients to the three."""
+    q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+    out = attend(q, k, v)
+    return out.detach(), *out.gradient(q, k, v, gradient=g)
+
+
 @pytest.mark.parametrize("kind", ["square", "padding", "whole", "bias", "row"])
-def test_masked_attention_and_its_gradients_are_eager(kind, offset):
+def test_masked_attention_and_its_gradients_are_eager(kind):
     B, H, T, S, D = 2, 3, 70, 72, 5
     mask = Tensor(masks(B, H, T, S)[kind])
 
-    def step(q, k, v, g):
-        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
-        out = ops.attention(q, k, v, mask, scale=0.4, offset=offset)[0]
-        return out.detach(), *out.gradient(q, k, v, gradient=g)
+    def step(*inputs):  # both in one program: building it is what takes the time
+        return [t for offset in (None, 2)
+                for t in out_and_gradients(lambda q, k, v, at=offset: ops.attention(q, k, v, mask, scale=0.4, offset=at)[0], *inputs)]  # fmt: skip
 
     check(*compiled(step, tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)))
 
 
 @pytest.mark.parametrize("kind, offset", [(None, None), (None, 2), (None, -3), ("square", None), ("padding", 2), ("bias", 2)])
-@pytest.mark.parametrize("T, scale", [(7, 0.4), (200, 0.4), (200, 20)])
-def test_tiled_attention_and_its_gradients_are_eager(kind, offset, T, scale):
-    B, H, S, D = 2, 3, T + 2, 5
-    operands = [] if kind is None else [Tensor(masks(B, H, T, S)[kind])]
+def test_tiled_attention_and_its_gradients_are_eager(kind, offset):
+    B, H, D, cases = 2, 3, 5, [(7, 0.4), (200, 0.4), (200, 20)]  # T and scale, all in one program
+    operands = {T: [] if kind is None else [Tensor(masks(B, H, T, T + 2)[kind])] for T in (7, 200)}
 
-    def step(q, k, v, g):
-        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
-        out = ops.flash_attention(q, k, v, *operands, scale=scale, offset=offset)[0]
-        return out.detach(), *out.gradient(q, k, v, gradient=g)
+    def step(*inputs):
+        def attend(T, scale):
+            return out_and_gradients(lambda q, k, v: ops.flash_attention(q, k, v, *operands[T], scale=scale, offset=offset)[0],
+                                     *inputs[4 * (T == 200) :][:4])  # fmt: skip
 
-    inputs = [tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)]
-    check(*compiled(step, *inputs), budget=256 if scale < 1 else 4096)
+        return [t for T, scale in cases for t in attend(T, scale)]
+
+    inputs = [tensor(B, H, length, D, seed=i) for T in (7, 200) for i, length in enumerate((T, T + 2, T + 2, T))]
+    got, wanted = compiled(step, *inputs)
+    for i, (_, scale) in enumerate(cases):
+        check(got[4 * i :][:4], wanted[4 * i :][:4], budget=256 if scale < 1 else 4096)
 
 
 def test_tiles_with_a_window_go_through_numpy():
@@ -121,6 +130,36 @@ def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind)
     minigrad.manual_seed(7)
     check([t.numpy() for t in jitted(*inputs)], wanted)
     assert [row.split()[2] for row in jitted.explain().splitlines() if row.startswith("through numpy")] == ["attention_weights"]
+
+
+FLOAT_MASKED = [{}, {"is_causal": True}, {"is_causal": True, "window": 9}, {"is_causal": True, "method": "flash"}]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+@pytest.mark.parametrize("inside", [False, True], ids=["an argument", "made inside"])
+def test_a_float_mask_as_attn_mask_is_recorded_and_is_eager_forward_and_backward(backend, inside):
+    B, H, T, S, D = 2, 3, 20, 22, 5
+    masked = masks(B, H, T, S)["bias"]
+    masked[:, 3] = -np.inf  # a query that sees nothing
+
+    def step(mask, *inputs):
+        given = mask * 0.5 if inside else mask
+        return [t for settings in FLOAT_MASKED for t in
+                out_and_gradients(lambda q, k, v, how=settings: F.scaled_dot_product_attention(q, k, v, given, **how), *inputs)]  # fmt: skip
+
+    jitted = jit(step, backend=backend)
+    for i in range(4):  # other values in every call, of the mask too
+        mask = Tensor(masked + np.float32(i) * (np.arange(S) % 3).astype(np.float32))
+        inputs = (mask, tensor(B, H, T, D, seed=i), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3))
+        check([t.numpy() for t in jitted(*inputs)], [t.numpy() for t in step(*inputs)], budget=256 if backend == "c" else 0)
+    assert "1 program" in repr(jitted) and "through numpy" not in (jitted.explain() if backend == "c" else "")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_a_float_mask_of_zeros_and_ones_is_refused_while_it_is_recorded_too(dtype):
+    mask = Tensor(np.eye(6, dtype=np.float32)).cast(dtype)
+    with pytest.raises(MaskError, match="ambiguous"):
+        jit(lambda q: F.scaled_dot_product_attention(q, q, q, mask))(tensor(1, 6, 4))
 
 
 @pytest.mark.parametrize("kind", ["bool", "float"])

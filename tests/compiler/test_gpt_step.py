@@ -1,5 +1,7 @@
 """A whole training step of a GPT - forward, backward, clipping, AdamW - replayed."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -77,9 +79,27 @@ def test_dropout_draws_the_same_numbers_replayed_as_eager():
     assert np.allclose(compiled[0][0], wanted[0][0], rtol=64 * EPS)
 
 
-def test_gradients_below_the_norm_are_not_scaled():
-    wanted, got = (trained(wrap, 4, max_norm=1e6) for wrap in (lambda step: step, lambda step: jit(step, backend="c")))
+@pytest.mark.parametrize("max_norm", [1e6, math.inf])
+def test_gradients_below_the_norm_are_not_scaled(max_norm):
+    wanted, got = (trained(wrap, 4, max_norm=max_norm) for wrap in (lambda step: step, lambda step: jit(step, backend="c")))
     assert all(np.allclose(g, w, rtol=0, atol=64 * EPS) for g, w in zip(got[2], wanted[2], strict=True))
+
+
+@pytest.mark.parametrize("largest", [3.0, math.inf, math.nan])
+def test_clipping_to_an_infinite_norm_is_eager_with_gradients_of_any_size(largest):
+    w = Tensor(np.ones(3, np.float32), requires_grad=True)
+
+    def body(t):
+        w.grad = None
+        (w * t).sum().backward()
+        return clip_grad_norm_(w, math.inf)
+
+    step, t = jit(body, backend="c"), Tensor([1.0, -2.0, largest])
+    norms = [body(t).numpy(), *(step(t).numpy() for _ in range(3))]
+    compiled = w.grad.numpy()
+    body(t)
+    assert np.array_equal(compiled, w.grad.numpy(), equal_nan=True) and np.allclose(norms, norms[0], rtol=EPS, equal_nan=True)
+    assert "through numpy" not in step.explain() and "INFINITY / (n" in step.c_source
 
 
 def test_a_compiled_step_wants_less_memory_than_seven_tenths_of_its_values():

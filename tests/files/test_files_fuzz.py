@@ -10,14 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("pure", ["", "1"], ids=["C", "pure Python"])
-def test_a_thousand_fuzzed_inputs_give_nothing_but_format_errors(pure):
+@pytest.mark.parametrize(("pure", "runs"), [("", "1,000"), ("1", "400")], ids=["C", "pure Python"])
+def test_fuzzed_inputs_give_nothing_but_format_errors(pure, runs):
     environment = {key: value for key, value in os.environ.items() if key != "MSGPACK_PUREPYTHON"}
     environment |= {"PYTHONPATH": str(ROOT)} | ({"MSGPACK_PUREPYTHON": pure} if pure else {})
-    command = [sys.executable, str(ROOT / "tools" / "fuzz_files.py"), "--runs", "1000", "--seed", "7", "--no-bombs"]
+    command = [sys.executable, str(ROOT / "tools" / "fuzz_files.py"), "--runs", runs.replace(",", ""), "--seed", "7", "--no-bombs"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("1,000 inputs") and "no failure" in done.stdout
+    assert done.stdout.startswith(f"{runs} inputs") and "no failure" in done.stdout
 
 
 def test_malformed_files_are_refused_by_the_pure_python_decoder_too():

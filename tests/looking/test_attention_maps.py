@@ -21,6 +21,7 @@ from minigrad.data import CharTokenizer
 from minigrad.errors import ConfigError
 from minigrad.looking import attention_maps
 from minigrad.models import GPT, GPTConfig
+from tests.processes import called
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -168,5 +169,5 @@ def test_the_command_draws_all_heads_or_prints_one(tmp_path: Path) -> None:
         (["--attention", "hello", "--full"], "--full is for the tree"),
         (["--attention", "hello", "--layer", "1", "--out", "a.svg"], "so --layer has no use"),
     ):  # fmt: skip
-        done = show(".", *arguments, folder=tmp_path)
+        done = called("show", ".", *arguments, folder=tmp_path)
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and re.search(said, done.stderr), done.stderr

@@ -19,6 +19,7 @@ from minigrad.errors import ConfigError
 from minigrad.looking import find_runs, plot, read_run
 from minigrad.looking.axis import Axis, spelled
 from minigrad.looking.panels import smoothed, thinned
+from tests.processes import called
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -291,6 +292,6 @@ def test_the_command_draws_what_it_is_told(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_says_what_to_do(tmp_path: Path, arguments: list[str], said: str) -> None:
     a_run(tmp_path / "a", 10)
-    done = command("plot", *arguments, folder=tmp_path)
+    done = called("plot", *arguments, folder=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr
     assert "drawn" not in done.stdout

@@ -244,24 +244,18 @@ static void philox_blocks(uint64_t seed, uint64_t counter, uint32_t words[4][WAY
     memcpy(words[0], x0, sizeof x0), memcpy(words[1], x1, sizeof x1), memcpy(words[2], x2, sizeof x2), memcpy(words[3], x3, sizeof x3);
 }
 
-BODY dropout_range(const float *RESTRICT x, const uint64_t *state, uint64_t before, float *RESTRICT y, float *RESTRICT mask, uint32_t threshold,
-                   float factor, int64_t lo, int64_t hi) {
+/* y = x * mask, mask 0 or factor; or, with kept, the decisions alone as bools. */
+BODY dropout_range(const float *RESTRICT x, const uint64_t *state, uint64_t before, float *RESTRICT y, float *RESTRICT mask, uint8_t *RESTRICT kept,
+                   uint32_t threshold, float factor, int64_t lo, int64_t hi) {
     uint32_t words[4][WAYS];
     for (int64_t block = lo / 4; block * 4 < hi; block += WAYS) {
         philox_blocks(state[0], state[1] + before + block, words);
         for (int64_t i = MAX(lo, block * 4); i < MIN(hi, (block + WAYS) * 4); i++) {
-            float m = words[i & 3][i / 4 - block] >= threshold ? factor : 0.f;
-            mask[i] = m, y[i] = x[i] * m;
+            int keep = words[i & 3][i / 4 - block] >= threshold;
+            float m = keep ? factor : 0.f;
+            if (kept) kept[i] = keep;
+            else mask[i] = m, y[i] = x[i] * m;
         }
-    }
-}
-
-/* The same decisions as bools. */
-BODY kept_range(const uint64_t *state, uint64_t before, uint8_t *RESTRICT kept, uint32_t threshold, int64_t lo, int64_t hi) {
-    uint32_t words[4][WAYS];
-    for (int64_t block = lo / 4; block * 4 < hi; block += WAYS) {
-        philox_blocks(state[0], state[1] + before + block, words);
-        for (int64_t i = MAX(lo, block * 4); i < MIN(hi, (block + WAYS) * 4); i++) kept[i] = words[i & 3][i / 4 - block] >= threshold;
     }
 }
 
