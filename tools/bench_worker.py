@@ -59,8 +59,9 @@ def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender
 
         run = training_step(model, optimizer, backend)
 
-        def trained(x: Any, y: Any, lr: float = LR) -> float:
-            optimizer.lr = lr
+        def trained(x: Any, y: Any, lr: float | None = None) -> float:
+            if lr is not None:
+                optimizer.lr = lr
             return float(run(Tensor(x), Tensor(y)))
 
         def loss(x: Any, y: Any) -> float:
@@ -100,8 +101,9 @@ def torch(compiled: bool) -> Callable[[dict[str, Any], Sizes], Contender]:
 
         function = torch.compile(loss_of) if compiled else loss_of
 
-        def step(x: Any, y: Any, lr: float = LR) -> float:
-            optimizer.param_groups[0]["lr"] = lr
+        def step(x: Any, y: Any, lr: float | None = None) -> float:
+            if lr is not None:
+                optimizer.param_groups[0]["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             loss = function(torch.from_numpy(x), torch.from_numpy(y))
             loss.backward()

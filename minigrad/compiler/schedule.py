@@ -88,11 +88,12 @@ class Scheduler:
             self.phases.append(Phase(chain=chain, units=units, chunks=self._chunks(units, sum(k.cost for k in chain))))
 
     def _chunks(self, units: int, cost: float) -> int:
-        """A few per thread, none below ten microseconds, all of equal size if that can be had."""
+        """A few per thread, one in a short phase, none below ten microseconds, all of equal size if that can be had."""
         if self.threads == 1:
             wanted = min(units, 4) if cost > 1e-3 else 1  # parts that fit the cache
         else:
-            wanted = max(1, min(units, _MAX_CHUNKS, 2 * self.threads, ceil(cost / 1e-5)))
+            each = 2 if cost > 1e-3 else 1  # every chunk packs the weights anew: 5 % of a short step
+            wanted = max(1, min(units, _MAX_CHUNKS, each * self.threads, ceil(cost / 1e-5)))
         even = [n for n in range(wanted, min(units, _MAX_CHUNKS, 2 * wanted) + 1) if units % n == 0]
         return even[0] if even else wanted
 
