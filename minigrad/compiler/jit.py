@@ -230,6 +230,10 @@ class Step(Generic[P, R]):
             raise ConfigError("jit", "there is no program yet", hint="call the step twice: its first two calls are recorded")
         return self._last
 
+    def _arguments_of(self, plan: Plan) -> list[Any]:
+        """The keys of the arguments that a program is for."""
+        return [key[0] for key, entry in self._entries.items() for s in entry.signatures.values() if plan in s.plans]
+
     def __repr__(self) -> str:
         count = sum(len(s.plans) for entry in self._entries.values() for s in entry.signatures.values())
         return f"<jit {getattr(self.function, '__name__', 'step')}: {count} program{'' if count == 1 else 's'}>"
