@@ -28,7 +28,7 @@ from minigrad.compiler.checks import difference, marks, moved_differently, refus
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.layout import address_of
 from minigrad.compiler.native import NativeError
-from minigrad.compiler.plan import Plan, Start, make_plan, owners
+from minigrad.compiler.plan import Plan, Start, make_plan
 from minigrad.compiler.program import Program
 from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
@@ -112,7 +112,7 @@ class Step(Generic[P, R]):
     def _record(self, signature: Signature, structure: Any, tensors: list[Tensor], known: list[Any]) -> Any:
         """One eager call, heard by a recording; after the second, the program is made. known: tensors and arrays that the function sees by itself."""
         first, signature.recording = signature.recording, None  # an exception leaves no half of a pair behind
-        start = Start(first, tensors)
+        start = Start(first, tensors, [x for x in known if isinstance(x, Tensor)])
         before = {} if first is None else marks(first)
         states = {} if first is None else snapshot(first)
         recording = Recording(tensors, known)
@@ -193,7 +193,7 @@ class Step(Generic[P, R]):
         for a in states.values():
             a[...] = before[address_of(a)]
         eager = [t.data for t, given in zip(_tensors(out), plan.given, strict=True) if given is None]
-        eager += [t.grad.data for t in owners(plan.grads, tensors) if t.grad is not None]
+        eager += [t.grad.data for t in plan.grads.at(tensors) if t.grad is not None]
         try:
             different = difference(plan.backend.run(plan.binding(tensors), True), eager)
             for i, a in states.items():

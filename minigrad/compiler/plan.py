@@ -29,22 +29,36 @@ _LISTED = next(map(getrefcount, [object()]))  # the count of what one list alone
 Owner = Tensor | int  # a tensor that outlives the call, or the position of an argument
 
 
-def owners(found: Iterable[Owner], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors, those among the arguments as this call has them."""
-    return [tensors[x] if isinstance(x, int) else x for x in found]
+class Owners:
+    """Tensors, some of which are arguments: those are each call's own."""
+
+    def __init__(self, found: Iterable[Owner]) -> None:
+        self.found = list(found)
+        self._fixed = [x for x in self.found if not isinstance(x, int)]
+
+    def at(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors of a call with these arguments."""
+        if len(self._fixed) == len(self.found):
+            return self._fixed
+        return [tensors[x] if isinstance(x, int) else x for x in self.found]
+
+    def ids(self) -> list[int]:
+        """What can be compared with those of another plan."""
+        return [x if isinstance(x, int) else id(x) for x in self.found]
 
 
 class Start:
     """What lies in .grad when a call begins, and whether the arguments require gradients.
 
-    gradients: id of an array -> the tensor whose gradient it is.   without: tensors that have none.
+    known: tensors that the function sees by itself.   gradients: id of an array -> the tensor whose gradient it is.   without: tensors without one.
     """
 
-    def __init__(self, first: Recording | None, tensors: Sequence[Tensor]) -> None:
-        known = [] if first is None else [*first.tensors.values(), *tensors]
-        self._held = [t.grad.data for t in known if t.grad is not None]  # so that no other array gets their ids
-        self.gradients = {id(t.grad.data): t for t in known if t.grad is not None}
-        self.without = [t for t in known if t.grad is None]
+    def __init__(self, first: Recording | None, tensors: Sequence[Tensor], known: Sequence[Tensor]) -> None:
+        self.known = known
+        seen = [] if first is None else [*first.tensors.values(), *known, *tensors]
+        self._held = [t.grad.data for t in seen if t.grad is not None]  # so that no other array gets their ids
+        self.gradients = {id(t.grad.data): t for t in seen if t.grad is not None}
+        self.without = [t for t in seen if t.grad is None]
         self.flags = [t.requires_grad for t in tensors]
 
 
@@ -54,15 +68,15 @@ class Plan:
     given: for each result the tensor that is returned as it is, None for one that is computed.   grads: whose .grad program.kept are, in order.
     """
 
-    def __init__(self, captured: Captured, program: Program, second: Recording, given: list[Owner | None], grads: list[Owner]) -> None:
-        self.captured, self.program, self.given, self.grads = captured, program, given, grads
+    def __init__(self, captured: Captured, program: Program, second: Recording, given: list[Owner | None], grads: Iterable[Owner]) -> None:
+        self.captured, self.program, self.given, self.grads = captured, program, given, Owners(grads)
         self.out, self.out_key = second.shape, second.shape_key
         self.pattern = [(i, at, second.arguments[i] if known else None) for i, (at, known) in enumerate(second.pattern) if at != i or known]
         self.handed_out: list[Any] = []  # the gradients of the last replay
-        self.cleared: list[Owner] = []  # tensors whose .grad is None when the call ends
-        self.expect_none: list[Owner] = []  # tensors whose .grad must be None when the call begins
+        self.cleared = Owners([])  # tensors whose .grad is None when the call ends
+        self.expect_none = Owners([])  # tensors whose .grad must be None when the call begins
         self.asked: list[tuple[int, bool]] = []  # arguments of which the call changes whether they require a gradient
-        self.gradients: list[tuple[int, Owner]] = []  # value -> whose .grad it is when the call begins
+        self.gradients = Owners([])  # whose .grad the values captured.gradients are when the call begins
         self.backend: NumpyReplay | CompiledReplay
         self._ranges: list[tuple[int, int]] | None = None
         self._watched: list[tuple[Array, Array]] = []
@@ -86,8 +100,8 @@ class Plan:
         for i, at, known in self.pattern:
             if tensors[i].data is not tensors[at].data or (known is not None and tensors[i] is not known):
                 return False
-        for number, owner in self.gradients:
-            value, t = self.program.values[number], tensors[owner] if isinstance(owner, int) else owner
+        for number, t in zip(self.captured.gradients, self.gradients.at(tensors), strict=True):
+            value = self.program.values[number]
             if t.grad is None or (t.grad.data.shape, t.grad.data.dtype) != (value.shape, value.dtype):
                 return False
         if self._wants != [t._wants for t in self._tensors]:
@@ -96,7 +110,7 @@ class Plan:
             return False
         if not all(np.array_equal(a, copy) for a, copy in self._watched):
             return False
-        return all(t.grad is None for t in owners(self.expect_none, tensors))
+        return all(t.grad is None for t in self.expect_none.at(tensors))
 
     def _follow(self) -> bool:
         """Take over the arrays that tensors have got since; False if one has another shape, dtype or strides, or is no longer another's."""
@@ -120,8 +134,7 @@ class Plan:
         bound = self.bound
         for number, position in self.captured.inputs.items():
             bound[number] = tensors[position].data
-        for number, owner in self.gradients:
-            t = tensors[owner] if isinstance(owner, int) else owner
+        for number, t in zip(self.captured.gradients, self.gradients.at(tensors), strict=True):
             assert t.grad is not None
             bound[number] = t.grad.data
         return bound
@@ -153,9 +166,9 @@ class Plan:
 
     def run(self, tensors: Sequence[Tensor]) -> Any:
         """Replay, and hand out the results as new tensors."""
-        grads = owners(self.grads, tensors)
+        grads = self.grads.at(tensors)
         arrays = self.backend.run(self.binding(tensors), self._held(grads))
-        for number, _ in self.gradients:
+        for number in self.captured.gradients:
             del self.bound[number]  # held by nobody, the step that made it may write its next gradient there
         for cell in self.cells:
             cell[0] += 1
@@ -164,7 +177,7 @@ class Plan:
         for t, array in zip(grads, arrays[len(self.program.results) :], strict=True):
             t.grad = Tensor._wrap(array)
         self.handed_out = [t.grad for t in grads]
-        for t in owners(self.cleared, tensors):
+        for t in self.cleared.at(tensors):
             t.grad = None
         fresh = iter(arrays[: len(self.program.results)])
         return rebuild(self.out, [Tensor._wrap(next(fresh)) if t is None else tensors[t] if isinstance(t, int) else t for t in self.given])
@@ -189,7 +202,8 @@ def make_plan(first: Recording, second: Recording, start: Start, tensors: Sequen
         if not persistent:
             numbers.append(number)
     grads: dict[int, Owner] = {}
-    for t in second.tensors.values():
+    seen = {id(t): t for t in (*second.tensors.values(), *start.known)}  # an op need not have met what is given a gradient
+    for t in seen.values():
         if t.grad is not None and (number := second.find(t.grad.data)) is not None and id(t.grad.data) not in start.gradients:
             grads[number] = owner(t)
     captured = capture(first, second, start.gradients, numbers, list(grads))
@@ -197,13 +211,13 @@ def make_plan(first: Recording, second: Recording, start: Start, tensors: Sequen
     program = captured.program
     if not captured.shares:
         program, captured.constants = passes.simplify(program, captured.constants)
-    plan = Plan(captured, program, second, given, list(grads.values()))
-    plan.gradients = [(number, owner(t)) for number, t in captured.gradients.items()]
+    plan = Plan(captured, program, second, given, grads.values())
+    plan.gradients = Owners(map(owner, captured.gradients.values()))
     plan.bound.update((i, second.leaves[i].array) for i in captured.gradients)
     # Of a tensor without a gradient before and after, nobody knows whether the step would clear one: it must be without at replays, too.
     had_none = {id(t) for t in start.without}
-    plan.cleared = [owner(t) for t in second.tensors.values() if t.grad is None and id(t) not in had_none]
-    plan.expect_none = [owner(t) for t in second.tensors.values() if id(t) in had_none]
+    plan.cleared = Owners(owner(t) for t in seen.values() if t.grad is None and id(t) not in had_none)
+    plan.expect_none = Owners(owner(t) for t in seen.values() if id(t) in had_none)
     plan.asked = [(i, t.requires_grad) for i, (t, flag) in enumerate(zip(tensors, start.flags, strict=True)) if t.requires_grad != flag]
     return plan
 
@@ -225,7 +239,7 @@ def equal_plans(a: Plan, b: Plan) -> bool:
     same = [_spelled(x) == _spelled(y) for x, y in zip(a.program.lines, b.program.lines, strict=False)]
     constants, others = a.captured.constants, b.captured.constants
     return (len(a.program.lines) == len(b.program.lines) and all(same) and a.program.results == b.program.results
-            and (a.out_key, a.asked, a._wants) == (b.out_key, b.asked, b._wants) and _ids(a.grads) == _ids(b.grads) and _ids(a.given) == _ids(b.given)
+            and (a.out_key, a.asked, a._wants) == (b.out_key, b.asked, b._wants) and a.grads.ids() == b.grads.ids() and _ids(a.given) == _ids(b.given)
             and [(i, at, id(t)) for i, at, t in a.pattern] == [(i, at, id(t)) for i, at, t in b.pattern] and constants.keys() == others.keys()
             and all(np.array_equal(x, others[i], equal_nan=x.dtype.kind == "f") for i, x in constants.items())
             and [id(x) for x, _ in a.captured.states.values()] == [id(x) for x, _ in b.captured.states.values()])  # fmt: skip

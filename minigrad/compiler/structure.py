@@ -29,6 +29,8 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
         parts = [flatten(item, tensors) for item in x]
         return _sequence(kind, [p for p, _ in parts]), (kind, *[k for _, k in parts])
     if kind in _DICTS:
+        if not x:
+            return kind(), (kind,)
         named = {k: flatten(item, tensors) for k, item in x.items()}
         return kind((k, p) for k, (p, _) in named.items()), (kind, *[(k, key) for k, (_, key) in named.items()])
     if isinstance(x, np.ndarray):
@@ -38,7 +40,7 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
             if known is x:
                 return _Slot(i), ("again", i)
         tensors.append(x)
-        return _Slot(len(tensors) - 1), (x.data.shape, x.data.dtype, x.requires_grad)
+        return _Slot(len(tensors) - 1), (x.data.shape, x.data.dtype, x._wants)
     if isinstance(x, np.generic):
         return x, (kind, x.dtype, x.tobytes())
     if isinstance(x, float):

@@ -291,5 +291,7 @@ def within(found: Iterable[Any]) -> Iterator[Any]:
         if id(x) not in done:
             done.add(id(x))
             yield x
-            if isinstance(x, _CONTAINERS) and len(x) <= _MANY:
+            if type(x) is _Frozen:
+                todo.extend(x.parts)
+            elif isinstance(x, _CONTAINERS) and len(x) <= _MANY:
                 todo.extend(x.values() if isinstance(x, dict) else x)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from minigrad import Tensor, func, grad, nn
+from minigrad import Tensor, func, grad, nn, optim
 from minigrad.compiler import jit
 from minigrad.errors import CaptureError
 
@@ -202,3 +202,45 @@ def test_a_step_of_another_model_clears_what_eager_would_clear(backend):
         assert body.weight.grad is None and head.weight.grad is not None
         if i in (3, 6):
             body(x(1, 2)).sum().backward()
+
+
+@BACKENDS
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_that_mixed_precision_collects_inside_the_step_are_new_ones(backend, dtype):
+    def run(wrap):
+        weight = nn.Parameter(np.ones((3, 3), np.float32))
+        mixed = optim.MixedPrecision([weight], lambda params: optim.AdamW(params, lr=0.1), dtype=dtype, loss_scale=8)
+
+        def body(a):
+            mixed.zero_grad()
+            loss = ((a @ weight.float()) ** 2).mean()
+            mixed.backward(loss)
+            mixed.collect()
+            return loss
+
+        step, found = wrap(body), []
+        for i in range(6):
+            found.append((step(x(2, 3, start=i)).item(), mixed.masters[0].grad.tolist()))
+            assert weight.grad is None
+            mixed.update()
+        return found
+
+    for (loss, gradient), (wanted, wanted_gradient) in zip(run(lambda f: jit(f, backend=backend)), run(lambda f: f), strict=True):
+        assert loss == pytest.approx(wanted, rel=1e-2) and np.allclose(gradient, wanted_gradient, rtol=2e-2)
+
+
+@BACKENDS
+def test_a_gradient_that_the_step_clears_of_a_weight_it_does_not_use_is_cleared(backend):
+    used, other = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def body(a):
+        for p in (*used.parameters(), *other.parameters()):
+            p.grad = None
+        used(a).sum().backward()
+
+    step = jit(body, backend=backend)
+    for i in range(9):
+        step(x(1, 2))
+        assert other.weight.grad is None
+        if i % 3:
+            other(x(1, 2)).sum().backward()
