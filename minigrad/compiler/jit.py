@@ -53,12 +53,15 @@ class Step(Generic[P, R]):
     def __init__(self, function: Callable[P, R], backend: str | None = None, threads: int | None = None, max_programs: int = 16) -> None:
         if backend not in (None, "c", "numpy"):
             raise ConfigError("jit", f"backend={backend!r}", got=backend, wanted=["c", "numpy", None])
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise ConfigError("jit", f"threads={threads!r}", got=threads, wanted="a number of threads, or None")
         functools.update_wrapper(self, function)
         self.function, self.backend, self.threads, self.max_programs = function, backend, threads, max_programs
         self._entries: OrderedDict[Any, Entry] = OrderedDict()
         self._lock = threading.Lock()
         self._around = Surroundings(function)
         self._last: Plan | None = None
+        self._dropped = 0
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
@@ -100,6 +103,11 @@ class Step(Generic[P, R]):
             entry = self._entries[key] = Entry([*given, *within(around)])
             while len(self._entries) > self.max_programs:
                 self._entries.popitem(last=False)
+                self._dropped += 1
+                if self._dropped == 4 * self.max_programs:
+                    warnings.warn(f"minigrad.jit: {self._dropped} programs of {getattr(self.function, '__name__', 'the step')} have been dropped for "
+                                  f"new ones, as arguments or what the step sees keep changing; pass numbers that change as tensors, or give "
+                                  f"jit(max_programs=...) more than {self.max_programs}", RuntimeWarning, stacklevel=3)  # fmt: skip
         else:
             self._entries.move_to_end(key)
         return entry

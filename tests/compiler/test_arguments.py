@@ -108,6 +108,14 @@ def test_a_number_of_numpy_is_an_argument_by_value():
     assert repr(step).endswith("2 programs>")
 
 
+def test_programs_that_are_dropped_all_the_time_are_told_of_once():
+    step = jit(lambda a, k: a * k, backend="numpy", max_programs=4)
+    with pytest.warns(RuntimeWarning, match="pass numbers that change as tensors") as told:
+        for k in range(60):
+            assert step(x(2, start=1), k).tolist() == [k, 2 * k]
+    assert len(told) == 1
+
+
 # --- what cannot be replayed is refused
 
 
