@@ -19,12 +19,20 @@ from minigrad.compiler.program import Program, Ref
 from minigrad.compiler.schedule import Phase, Scheduler, shared_inside_chains
 from minigrad.compiler.select import Selector, for_c
 from minigrad.dtypes import Array
-from minigrad.errors import IndexRangeError
+from minigrad.errors import ConfigError, IndexRangeError
 
 
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _wanted_threads() -> int:
+    """$MINIGRAD_THREADS, 0 where it is not set. Raises ConfigError if it is no number of threads."""
+    text = os.environ.get("MINIGRAD_THREADS") or "0"
+    if not text.strip().isdecimal():
+        raise ConfigError("MINIGRAD_THREADS", f"is {text!r}", got=text, wanted="a number of threads", hint="unset it for one thread per core")
+    return int(text)
 
 
 _SMALL = 2e7  # floating-point operations below which one thread is faster: a second one takes 80 us to wake, in which the first does millions
@@ -51,7 +59,7 @@ class CompiledReplay:
         self.layout = Layout(self.program, {**constants, **bound})
         self._hold = dict(constants)
         chosen = Selector(self.program, self.layout).chosen
-        given = threads or int(os.environ.get("MINIGRAD_THREADS", 0))
+        given = threads or _wanted_threads()
         self._arrange(chosen, given or cores())
         if not given and not _pays(self.phases):
             self._arrange(chosen, 1)

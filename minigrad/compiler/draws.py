@@ -21,7 +21,11 @@ class Draws:
         self.layout = layout
         self.drawn: dict[int, int] = {}  # root of a state -> blocks drawn so far
         self.last: dict[int, tuple[int, Line, int]] = {}  # root of a state -> (number of its last line, the line, the state)
-        self.possible = all(self._fits(line) for line in program.lines if line.op.kind == "random")
+        random = [line for line in program.lines if line.op.kind == "random"]
+        states = {layout.root[i] for line in random for i in line.changes()}
+        # Where a state is also set or read by another op, as by checkpoint(), it must stand where it should at each line.
+        others = (line for line in program.lines if line.op.kind != "random")
+        self.possible = all(map(self._fits, random)) and not any(layout.root[i] in states for line in others for i in line.reads())
 
     def _fits(self, line: Line) -> bool:
         if line.op.name not in ("dropout", "kept") or not all(isinstance(x, Ref) for x in line.operands):

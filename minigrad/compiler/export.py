@@ -64,10 +64,13 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
         through = "" if not isinstance(backend, CompiledReplay) else ": " + ", ".join(line.op.name for line in backend.called_back)
         raise ConfigError("export", f"the step is not all in C{through}", hint="step.explain() says what goes through numpy")
     tensors: list[Tensor] = []
-    flatten((args, kwargs), tensors)
+    _, key = flatten((args, kwargs), tensors)
     shapes = [plan.program.values[i].shape for i in plan.captured.inputs]
     if [tensors[n].shape for n in plan.captured.inputs.values() if n < len(tensors)] != shapes:
         raise ConfigError("export", f"the program that ran last takes tensors of {shapes}", got=[t.shape for t in tensors], wanted=shapes)
+    if key not in step._arguments_of(plan) or not plan.fits(tensors):
+        raise ConfigError("export", "the program that ran last is not the one for these arguments and for what lies in .grad now",
+                          hint="call the step with these arguments first, until it is replayed")  # fmt: skip
     outside = {**plan.captured.constants, **plan.binding(tensors)}
     places, blob = _blob({i: np.ascontiguousarray(a) if i in plan.captured.inputs else a for i, a in outside.items()})
     folder = Path(folder)

@@ -30,6 +30,8 @@ _BOOL: dict[str, str] = {
 }  # fmt: skip
 _INTEGER = {**{name: _FLOAT[name] for name in ("add", "sub", "mul", "where", "zeros_like", "copy")},
             "maximum": "({0} > {1} ? {0} : {1})", "minimum": "({0} < {1} ? {0} : {1})"}  # fmt: skip
+# Integers wrap around, which C promises of unsigned ones alone. 16 bits are added and multiplied in int, where they have room.
+_WRAPPING = {name: f"(($u){{0}} {sign} ($u){{1}})" for name, sign in (("add", "+"), ("sub", "-"), ("mul", "*"))}
 _SPECIAL = {
     "float32": {"exp": "exp_f({0})", "tanh": "tanh_f({0})", "sigmoid": "sigmoid_f({0})", "share": "({1} ? 0.5f : {0} ? 1.f : 0.f)"},
     "float64": {"exp": "exp({0})", "tanh": "tanh({0})", "sigmoid": "(1 / (1 + exp(-{0})))"},
@@ -55,7 +57,7 @@ def template(layout: Layout, line: Line) -> str | None:
         text = _SPECIAL.get(out.name, {}).get(name) or _FLOAT.get(name)
         return text and text.replace("$f", "f" if out == np.float32 else "").replace("$F", "f" if out == np.float32 else "d")
     if out.kind in "iu" and name in _INTEGER and all(d == out for d in ins if d != np.bool_):
-        return _INTEGER[name]
+        return _WRAPPING[name].replace("$u", CTYPES[f"uint{8 * out.itemsize}"]) if name in _WRAPPING else _INTEGER[name]
     if name == "cast" and ((out.kind in "iu" and ins[0].kind in "iub") or (out == np.bool_ and ins[0].kind in "iub")):
         return "{0}" if out != np.bool_ else "({0} != 0)"
     return _FLOAT[name] if name == "copy" else None
@@ -77,6 +79,8 @@ def expression(layout: Layout, line: Line, names: dict[int, str]) -> str | None:
         return None
     if any(isinstance(x, float) and dtype.kind != "f" for x in line.operands):
         return None
+    if any(isinstance(x, int) and x < 0 and dtype.kind == "u" for x in line.operands):
+        return None  # C would make the number unsigned, too
     return text.format(*(names[x.index] if isinstance(x, Ref) else number(x, dtype) for x in line.operands))
 
 

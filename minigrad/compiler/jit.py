@@ -24,17 +24,17 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from minigrad.autograd import MODE, listening
-from minigrad.compiler import passes
+from minigrad.compiler.checks import difference, marks, moved_differently, refuse_writes_past_the_ops, snapshot
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.layout import address_of
 from minigrad.compiler.native import NativeError
-from minigrad.compiler.plan import Plan
+from minigrad.compiler.plan import Plan, Start, make_plan
 from minigrad.compiler.program import Program
-from minigrad.compiler.record import Recording, capture
+from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.compiler.signatures import Entry, Signature
-from minigrad.compiler.structure import flatten, leaves, rebuild
-from minigrad.compiler.surroundings import Surroundings
+from minigrad.compiler.structure import alike, flatten, rebuild
+from minigrad.compiler.surroundings import Surroundings, within
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError
 from minigrad.tensor import Tensor
@@ -53,12 +53,15 @@ class Step(Generic[P, R]):
     def __init__(self, function: Callable[P, R], backend: str | None = None, threads: int | None = None, max_programs: int = 16) -> None:
         if backend not in (None, "c", "numpy"):
             raise ConfigError("jit", f"backend={backend!r}", got=backend, wanted=["c", "numpy", None])
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise ConfigError("jit", f"threads={threads!r}", got=threads, wanted="a number of threads, or None")
         functools.update_wrapper(self, function)
         self.function, self.backend, self.threads, self.max_programs = function, backend, threads, max_programs
         self._entries: OrderedDict[Any, Entry] = OrderedDict()
         self._lock = threading.Lock()
         self._around = Surroundings(function)
         self._last: Plan | None = None
+        self._dropped = 0
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
@@ -71,13 +74,16 @@ class Step(Generic[P, R]):
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
             around = self._around.values()
-            seen = self._around.key(around)
-            entry = self._entry((key, seen, mode.grad), (args, kwargs, around))
+            own_key = (key, self._around.signature(around), mode.grad)
+            entry = self._entry(own_key, (args, kwargs), around)
             signature = entry.signature()
-            plan = next((p for p in signature.plans if p.fits()), None)
+            plan = next((p for p in signature.plans if p.fits(tensors)), None)
             if plan is None:
-                out = self._record(signature, structure, tensors)
+                seen = self._around.keys(around)
+                known = [x for x in within([*around, *entry.reach.inside.values()]) if isinstance(x, (Tensor, np.ndarray))]
+                out = self._record(signature, structure, tensors, known)
                 self._around.ignore_changes(seen)
+                self._rename(own_key, (key, self._around.signature_of(seen), mode.grad))
                 entry.reach.look()
                 signature.own(entry.reach.inside)
                 return out
@@ -90,77 +96,78 @@ class Step(Generic[P, R]):
         filled = rebuild(structure, tensors)
         return self.function(*filled[0], **filled[1])
 
-    def _entry(self, key: Any, keep: tuple[Any, ...]) -> Entry:
+    def _entry(self, key: Any, arguments: Any, around: list[Any]) -> Entry:
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = Entry(list(leaves(keep)))
+            given = [x for x in within(arguments) if not isinstance(x, (Tensor, np.ndarray))]
+            entry = self._entries[key] = Entry([*given, *within(around)])
             while len(self._entries) > self.max_programs:
                 self._entries.popitem(last=False)
+                self._dropped += 1
+                if self._dropped == 4 * self.max_programs:
+                    warnings.warn(f"minigrad.jit: {self._dropped} programs of {getattr(self.function, '__name__', 'the step')} have been dropped for "
+                                  f"new ones, as arguments or what the step sees keep changing; pass numbers that change as tensors, or give "
+                                  f"jit(max_programs=...) more than {self.max_programs}", RuntimeWarning, stacklevel=3)  # fmt: skip
         else:
             self._entries.move_to_end(key)
         return entry
 
-    def _record(self, signature: Signature, structure: Any, tensors: list[Tensor]) -> Any:
-        """One eager call, heard by a recording; after the second, the program is made."""
+    def _rename(self, key: Any, without: Any) -> None:
+        """Know an entry by a key without what the call has changed."""
+        if without != key and key in self._entries:
+            self._entries.setdefault(without, self._entries.pop(key))
+
+    def _record(self, signature: Signature, structure: Any, tensors: list[Tensor], known: list[Any]) -> Any:
+        """One eager call, heard by a recording; after the second, the program is made. known: tensors and arrays that the function sees by itself."""
         first, signature.recording = signature.recording, None  # an exception leaves no half of a pair behind
-        start_grads, snapshot = {}, {}
-        if first is not None:
-            start_grads = {id(t.grad.data): t for t in first.tensors.values() if t.grad is not None}
-            snapshot = _snapshot(first)
-        had_none = [] if first is None else [t for t in first.tensors.values() if t.requires_grad and t.grad is None]
-        recording = Recording(tensors)
-        filled = rebuild(structure, tensors)
-        with listening(recording):
-            out = self.function(*filled[0], **filled[1])
-        recording.read_gradients = recording.reads(start_grads)
+        start = Start(first, tensors, [x for x in known if isinstance(x, Tensor)])
+        before = {} if first is None else marks(first)
+        states = {} if first is None else snapshot(first)
+        recording = Recording(tensors, known)
+        out = self._heard(recording, structure, tensors)
+        recording.read_gradients = recording.reads(start.gradients)
+        if not recording.calls:
+            return _detached(out)  # nothing that could be replayed: it may still clear gradients
         # The first call of a step that lets gradients add up finds none: only calls that found them alike are compared.
-        if first is None or first.read_gradients != recording.read_gradients:
+        if first is None or (first.read_gradients, first.pattern) != (recording.read_gradients, recording.pattern):
             signature.begin(recording)
             return _detached(out)
         try:
-            plan = self._plan(first, recording, start_grads, had_none, out)
+            plan = make_plan(first, recording, start, tensors)
         except CaptureError:
             if not signature.suspects:
                 raise
             signature.begin(recording)  # what differs may be what has changed inside an object: the next call is held against this one
             return _detached(out)
+        refuse_writes_past_the_ops(before, plan.captured, set(plan.changed))
         if signature.known(plan):
             return _detached(out)
+        plan.watch([x for x in known if isinstance(x, np.ndarray)])
         plan.backend = self._make_backend(plan)
-        self._check(plan, tensors, snapshot, out)
+        self._check(plan, tensors, states, out)
         signature.plans = [*signature.plans[-3:], plan]
         self._last = plan
         return _detached(out)
 
-    def _plan(self, first: Recording, second: Recording, start_grads: dict[int, Tensor], had_none: list[Tensor], out: Any) -> Plan:
-        results: list[Tensor] = []
-        shape, _ = flatten(out, results)
-        numbers, given = [], []
-        for t in results:
-            number = second.find(t.data)
-            if number is None:
-                raise CaptureError("jit", f"the step returns a tensor of shape {t.shape} that no recorded op made", got=t.shape,
-                                   hint="compute it from the arguments with ops, or return it from another function")  # fmt: skip
-            persistent = number in second.leaves and second.leaves[number].tensor is t
-            given.append(t if persistent else None)
-            if not persistent:
-                numbers.append(number)
-        grads = {}
-        for t in second.tensors.values():
-            number = None if t.grad is None else second.find(t.grad.data)
-            if number is not None and id(t.grad.data if t.grad is not None else None) not in start_grads:
-                grads[number] = t
-        captured = capture(first, second, start_grads, numbers, list(grads))
-        program, captured.constants = passes.simplify(captured.program, captured.constants)
-        plan = Plan(captured, program, shape, given, grads)
-        graded = set(map(id, grads.values()))
-        plan.bound.update((i, second.leaves[i].array) for i in captured.gradients)
-        plan.cleared = [t for t in second.tensors.values() if t.requires_grad and t.grad is None]
-        plan.expect_none = [t for t in had_none if id(t) in graded]
-        return plan
+    def _heard(self, recording: Recording, structure: Any, tensors: list[Tensor]) -> Any:
+        """The eager call. Raises CaptureError if it changes a list or dict that it is given, which are copies here."""
+        filled = rebuild(structure, tensors)
+        with listening(recording):
+            out = self.function(*filled[0], **filled[1])
+        again: list[Tensor] = []
+        after, _ = flatten(filled, again)
+        if not alike(after, structure) or any(x is not y for x, y in zip(again, tensors, strict=True)):
+            raise CaptureError("jit", "the step changes a list or dict that it is given, which a replay would not do",
+                               hint="return what is new instead, and put it into the list or dict outside the step")  # fmt: skip
+        recording.finish(out)
+        return out
 
     def _make_backend(self, plan: Plan) -> NumpyReplay | CompiledReplay:
-        if self.backend != "numpy":
+        if plan.captured.shares:  # in C, lines that share memory in ways that the program does not show would change places
+            if self.backend != "numpy":
+                warnings.warn("minigrad.jit: the step changes memory that two of its tensors share; it runs with numpy, with the same results",
+                              RuntimeWarning, stacklevel=5)  # fmt: skip
+        elif self.backend != "numpy":
             try:
                 made = CompiledReplay(plan.program, plan.captured.constants, plan.bound, self.threads)
             except NativeError as error:
@@ -171,29 +178,38 @@ class Step(Generic[P, R]):
                 return made
         return NumpyReplay(plan.program, plan.captured.constants)
 
-    def _check(self, plan: Plan, tensors: list[Tensor], snapshot: dict[int, Array], out: Any) -> None:
+    def _check(self, plan: Plan, tensors: list[Tensor], states_before: dict[int, Array], out: Any) -> None:
         """Run the program once on the second call's inputs and states, and hold it against what eager got; then put eager's state back."""
         values = plan.program.values
         states = {i: plan.bound[i] for i in plan.changed if values[i].source == "state"}
-        if any(address_of(a) not in snapshot for a in states.values()) or plan.captured.gradients or len(states) < len(plan.changed):
+        if any(address_of(a) not in states_before for a in states.values()) or plan.captured.gradients or len(states) < len(plan.changed):
             return  # no copy of the state before: the tests of the op table have to do
+        different = self._difference(plan, tensors, states, states_before, out)
+        if different and isinstance(plan.backend, CompiledReplay):
+            compiled, plan.backend = different, NumpyReplay(plan.program, plan.captured.constants)
+            different = self._difference(plan, tensors, states, states_before, out)
+            if not different:
+                warnings.warn(f"minigrad.jit: the compiled step differs from the eager one ({compiled}); the step runs with numpy instead",
+                              RuntimeWarning, stacklevel=5)  # fmt: skip
+        if different:
+            raise CaptureError("jit", f"the step does something that its ops do not show: a replay differs from the eager call in {different}",
+                               got=different, hint="set seeds, states and buffers by ops, or outside the step")
+
+    def _difference(self, plan: Plan, tensors: list[Tensor], states: dict[int, Array], before: dict[int, Array], out: Any) -> str:
+        """What differs between a replay of the call and the call; nothing if it is the same. Leaves the states as the call left them."""
         after = {i: a.copy() for i, a in states.items()}
         for a in states.values():
-            a[...] = snapshot[address_of(a)]
-        eager = [t.data for t, given in zip(_tensors(out), plan.result_tensors, strict=True) if given is None]
-        eager += [t.grad.data for t in plan.grads if t.grad is not None]
+            a[...] = before[address_of(a)]
+        eager = [t.data for t, given in zip(_tensors(out), plan.given, strict=True) if given is None]
+        eager += [t.grad.data for t in plan.grads.at(tensors) if t.grad is not None]
         try:
-            got = plan.backend.run(plan.binding(tensors), True)
-            different = _difference(got, eager)
+            different = difference(plan.backend.run(plan.binding(tensors), True), eager)
             for i, a in states.items():
-                different = different or _moved_differently(a, after[i], snapshot[address_of(a)])
+                different = different or moved_differently(a, after[i], before[address_of(a)])
         finally:
             for i, a in states.items():
                 a[...] = after[i]
-        if different and isinstance(plan.backend, CompiledReplay):
-            warnings.warn(f"minigrad.jit: the compiled step differs from the eager one ({different}); the step runs with numpy instead",
-                          RuntimeWarning, stacklevel=5)  # fmt: skip
-            plan.backend = NumpyReplay(plan.program, plan.captured.constants)
+        return different
 
     # --- to look at
 
@@ -222,6 +238,10 @@ class Step(Generic[P, R]):
             raise ConfigError("jit", "there is no program yet", hint="call the step twice: its first two calls are recorded")
         return self._last
 
+    def _arguments_of(self, plan: Plan) -> list[Any]:
+        """The keys of the arguments that a program is for."""
+        return [key[0] for key, entry in self._entries.items() for s in entry.signatures.values() if plan in s.plans]
+
     def __repr__(self) -> str:
         count = sum(len(s.plans) for entry in self._entries.values() for s in entry.signatures.values())
         return f"<jit {getattr(self.function, '__name__', 'step')}: {count} program{'' if count == 1 else 's'}>"
@@ -245,40 +265,3 @@ def _detached(out: Any) -> Any:
     tensors: list[Tensor] = []
     shape, _ = flatten(out, tensors)
     return rebuild(shape, [t if t.is_leaf else t.detach() for t in tensors])
-
-
-def _snapshot(first: Recording) -> dict[int, Array]:
-    """Copies of the states that the step changes, by address, as they are before the second call."""
-    changed: dict[int, Array] = {}
-    for call in first.calls:
-        n = call.params.get("changes", 1) if call.op.kind == "effect" else 0
-        operands = call.operands[:n] if call.op.kind == "effect" else call.operands[-1:] if call.op.kind == "random" else ()
-        for x in operands:
-            if x.index in first.leaves:
-                array = first.leaves[x.index].array
-                changed[address_of(array)] = array.copy()
-    return changed
-
-
-def _difference(got: list[Array], wanted: list[Array]) -> str:
-    """What is wrong with results and gradients, or nothing. Gradients are measured against the largest of all."""
-    floats = [w for w in wanted if w.dtype.kind == "f" and w.size]
-    scale = max((float(np.max(np.abs(w), initial=0, where=np.isfinite(w))) for w in floats), default=0.0)
-    for g, w in zip(got, wanted, strict=True):
-        if w.dtype.kind != "f":
-            if not np.array_equal(g, w):
-                return f"a result of shape {w.shape} and {w.dtype}"
-        elif not np.allclose(g, w, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
-            with np.errstate(all="ignore"):
-                return f"a result of shape {w.shape} by up to {np.max(np.abs(g - w)):.2g}"
-    return ""
-
-
-def _moved_differently(got: Array, wanted: Array, before: Array) -> str:
-    """What is wrong with a state after the step. A step of Adam magnifies rounding where gradients vanish: steps are measured against the largest."""
-    if got.dtype.kind != "f":
-        return "" if np.array_equal(got, wanted) else f"a state of shape {wanted.shape} and {wanted.dtype}"
-    step = np.max(np.abs(wanted - before), initial=0, where=np.isfinite(wanted) & np.isfinite(before))
-    scale = np.max(np.abs(wanted), initial=0, where=np.isfinite(wanted))
-    same = np.allclose(got, wanted, rtol=1e-3, atol=float(4 * step + 1e-5 * scale), equal_nan=True)
-    return "" if same else f"a state of shape {wanted.shape}"

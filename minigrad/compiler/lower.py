@@ -23,6 +23,10 @@ _FLOAT32 = np.dtype(np.float32)
 _FEW = 8  # rows of a product below which it is done by dot products
 
 
+class NoC(Exception):
+    """A value has a dtype that C does not know."""
+
+
 class Builder:
     """Collects the arguments and the memory of one kernel."""
 
@@ -39,6 +43,8 @@ class Builder:
         """A pointer to a value. share: units lo..hi touch the corresponding share of its leading axes only."""
         layout = self.layout
         dtype = layout.stand_in[value].dtype
+        if not ctype and dtype.name not in CTYPES:
+            raise NoC
         ctype = ctype or CTYPES[dtype.name]
         self.arguments.append(Argument(f"{ctype} *" if write else f"const {ctype} *", name, value))
         root, atoms = layout.root[value], layout.atoms(value) if share else -1

@@ -15,6 +15,8 @@ import numpy as np
 from minigrad import ops
 from minigrad.autograd import user_line
 from minigrad.compiler.program import Line, Program, Ref, Source, Value
+from minigrad.compiler.structure import flatten
+from minigrad.compiler.surroundings import within
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError
 from minigrad.primitive import Primitive
@@ -43,9 +45,13 @@ class Call:
 
 
 class Recording:
-    """A listener that writes down every op of one call. The step runs eagerly meanwhile: a recorded call is a real one."""
+    """A listener that writes down every op of one call. The step runs eagerly meanwhile: a recorded call is a real one.
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    known: tensors and arrays that the function sees without being given them. An argument that is one of them may be read by either way.
+    pattern: for each argument the first one with the same array, and the argument's id where it is known, 0 where not.
+    """
+
+    def __init__(self, inputs: Sequence[Tensor], known: Sequence[Any] = ()) -> None:
         self.calls: list[Call] = []
         self.arrays: list[Array] = []
         self.leaves: dict[int, Leaf] = {}
@@ -54,6 +60,12 @@ class Recording:
         self._numbers: dict[int, int] = {}
         self._pending: tuple[Sequence[Any], Any] = ((), None)
         self.inputs = [self._number(t.data, t) for t in inputs]
+        self.known = seen = {id(x.data) if isinstance(x, Tensor) else id(x) for x in known}
+        self.arguments = list(inputs)
+        self.pattern = [(self.inputs.index(n), id(t) if id(t.data) in seen else 0) for n, t in zip(self.inputs, inputs, strict=True)]
+        self.results: list[Tensor] = []
+        self.shape: Any = None  # of what the call returned
+        self.shape_key: Any = None
 
     # --- what the door calls
 
@@ -73,17 +85,20 @@ class Recording:
         """Write the call down, and the casts that the door made before and after it."""
         arrays, out = self._pending
         where = str(user_line())
+        made = [np.asarray(y) if isinstance(y, np.generic) else y for y in ((out,) if op.outputs == 1 else out)]
+        if op.kind != "effect" and all(any(y is x for x in arrays) and y is t.data for y, t in zip(made, outputs, strict=True) if t is not None):
+            return  # an op that gave back what it was given, such as a cast to the same dtype
         refs = tuple(self._operand(x, a, where) for x, a in zip(operands, arrays, strict=True))
         numbers: list[int | None] = []
-        for raw, tensor in zip((out,) if op.outputs == 1 else out, outputs, strict=True):
+        for raw, tensor in zip(made, outputs, strict=True):
             if tensor is None:
                 numbers.append(None)
             elif isinstance(raw, np.ndarray) and raw.dtype != tensor.data.dtype:
-                numbers.append(self._number(raw, None))
+                numbers.append(self._number(raw, None, made=True))
             else:
                 numbers.append(self._number(tensor.data, tensor, made=True))
         self.calls.append(Call(op, refs, params, tuple(numbers), where))
-        for raw, tensor in zip((out,) if op.outputs == 1 else out, outputs, strict=True):
+        for raw, tensor in zip(made, outputs, strict=True):
             if tensor is not None and isinstance(raw, np.ndarray) and raw.dtype != tensor.data.dtype:
                 self._cast(self._numbers[id(raw)], tensor.data, where)
 
@@ -124,6 +139,14 @@ class Recording:
         self.leaves.pop(number, None)
         self.calls.append(Call(ops.cast, (Ref(source),), {"dtype": array.dtype}, (number,), where))
 
+    def finish(self, out: Any) -> None:
+        """Note what the call returned. Raises CaptureError for a number that numpy has made, of tensors' values that is."""
+        self.shape, self.shape_key = flatten(out, self.results)
+        for x in within([self.shape]):
+            if isinstance(x, np.generic):
+                raise CaptureError("jit", f"the step returns the numpy number {x!r}, which a replay would freeze", got=x,
+                                   hint="return a tensor, made by ops, and read it outside the step")  # fmt: skip
+
     def reads(self, arrays: Collection[int]) -> bool:
         """True if it read one of the arrays, given by id, as it found it."""
         return any(id(leaf.array) in arrays for leaf in self.leaves.values())
@@ -142,6 +165,7 @@ class Captured:
     states: dict[int, tuple[Array, Tensor | None]] = field(default_factory=dict)
     gradients: dict[int, Tensor] = field(default_factory=dict)  # value -> the tensor whose .grad it is when the call begins
     constants: dict[int, Array] = field(default_factory=dict)
+    shares: bool = False  # whether a state that the step changes shares memory with another
 
 
 def capture(first: Recording, second: Recording, start_grads: dict[int, Tensor], results: Sequence[int], kept: Sequence[int]) -> Captured:
@@ -151,6 +175,10 @@ def capture(first: Recording, second: Recording, start_grads: dict[int, Tensor],
     """
     for i, (a, b) in enumerate(zip(first.calls, second.calls, strict=False)):
         _compare(i, a, b, first, second)
+    if len(first.calls) == len(second.calls) and first.shape_key != second.shape_key:
+        raise CaptureError("jit", f"the first two calls return {first.shape!r}, then {second.shape!r}, which a replay would freeze",
+                           got=second.shape, wanted=first.shape,
+                           hint="return tensors, in tuples, lists, dicts or named tuples, and work out the rest outside the step")  # fmt: skip
     if len(first.calls) != len(second.calls):
         shorter, longer = sorted((first.calls, second.calls), key=len)
         extra = longer[len(shorter)]
@@ -187,6 +215,11 @@ def _place(number: int, leaf: Leaf, first: Recording, second: Recording, start_g
         keep = leaf.tensor if leaf.tensor is not None and twin.tensor is leaf.tensor else None
         captured.states[number] = leaf.array, keep
         return "state", f"s{number}"
+    if id(leaf.array) in second.known:
+        raise CaptureError(
+            "jit", f"a tensor of shape {leaf.array.shape} that the step finds under a name is another one at each call", where=leaf.where,
+            got=leaf.array.shape, hint="t.assign(...) changes a tensor that stays the same one; or pass it as an argument and return the new one",
+        )  # fmt: skip
     if twin is None or not np.array_equal(_bits(twin.contents), _bits(leaf.contents)):
         raise CaptureError(
             "jit", f"an array of shape {leaf.array.shape} that is made inside the step, not by an op, differs from call to call", where=leaf.where,

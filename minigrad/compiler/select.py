@@ -93,7 +93,11 @@ class Selector:
                     self.chosen.append(kernel)
                     number = group[-1][0] + 1
                     continue
-            self.chosen.extend(self._single(number, line) or [number])
+            try:
+                kernels = self._single(number, line)
+            except lower.NoC:
+                kernels = None
+            self.chosen.extend(kernels or [number])
             number += 1
 
     def _single(self, number: int, line: Line) -> list[Kernel] | None:

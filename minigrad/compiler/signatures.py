@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minigrad.compiler.plan import Plan, equal_plans
 from minigrad.compiler.record import Recording
-from minigrad.compiler.surroundings import Inside, Reach, differences
-from minigrad.tensor import Tensor
+from minigrad.compiler.surroundings import Place, Reach, Seen, differences
 
 
 class Signature:
@@ -19,15 +16,15 @@ class Signature:
     ignored from then on, as are those that the step changes itself.
     """
 
-    def __init__(self, inside: Inside) -> None:
+    def __init__(self, inside: Seen) -> None:
         self.recording: Recording | None = None
         self.plans: list[Plan] = []
         self.inside = inside
-        self.ignored: set[tuple[int, str]] = set()
-        self.suspects: set[tuple[int, str]] = set()  # changed since the recording
-        self.outdated: tuple[list[Plan], set[tuple[int, str]]] = [], set()  # plans from before other changes, and these
+        self.ignored: set[Place] = set()
+        self.suspects: set[Place] = set()  # changed since the recording
+        self.outdated: tuple[list[Plan], set[Place]] = [], set()  # plans from before other changes, and these
 
-    def look(self, inside: Inside) -> None:
+    def look(self, inside: Seen) -> None:
         """Notice what has changed since the last call."""
         if inside is not self.inside:
             changed = differences(inside, self.inside) - self.ignored
@@ -36,7 +33,7 @@ class Signature:
             if changed and self.plans:
                 self.outdated, self.plans, self.recording = (self.plans, changed), [], None
 
-    def own(self, inside: Inside) -> None:
+    def own(self, inside: Seen) -> None:
         """Ignore what has changed during a call."""
         if inside is not self.inside:
             self.ignored |= differences(inside, self.inside)
@@ -59,11 +56,11 @@ class Signature:
 
 
 class Entry:
-    """All signatures that differ in train or eval modes only. keep: objects that are known by id, so they must live."""
+    """All signatures that differ in train or eval modes only. keep: what is known by id, so it must live."""
 
     def __init__(self, keep: list[Any]) -> None:
-        self.keep = [x for x in keep if not isinstance(x, (Tensor, np.ndarray))]
-        self.reach = Reach(self.keep)
+        self.keep = keep
+        self.reach = Reach(keep)
         self.signatures: dict[tuple[bool, ...], Signature] = {}
 
     def signature(self) -> Signature:

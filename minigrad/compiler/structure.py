@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -18,24 +18,31 @@ class _Slot:
     def __init__(self, index: int) -> None:
         self.index = index
 
+    def __repr__(self) -> str:
+        return "tensor"
+
 
 def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
     """(x with its tensors replaced by slots, a hashable key of x by shapes, dtypes and values). Tensors and arrays are appended to `tensors`."""
     kind = type(x)
-    if kind is tuple or kind is list:
-        parts = [flatten(item, tensors) for item in x]
-        return kind([p for p, _ in parts]), (kind, *[k for _, k in parts])
-    if kind is dict:
-        named = {k: flatten(item, tensors) for k, item in x.items()}
-        return {k: p for k, (p, _) in named.items()}, (dict, *[(k, key) for k, (_, key) in named.items()])
     if isinstance(x, np.ndarray):
-        x = Tensor._wrap(x)
+        x = Tensor._wrap(x.view())  # an array object of its own: the function may know the same array by another way
     if isinstance(x, Tensor):
         for i, known in enumerate(tensors):
             if known is x:
                 return _Slot(i), ("again", i)
         tensors.append(x)
-        return _Slot(len(tensors) - 1), (x.data.shape, x.data.dtype, x.requires_grad)
+        return _Slot(len(tensors) - 1), (x.data.shape, x.data.dtype, x._wants)
+    if kind is tuple or kind is list or is_named(x):
+        parts = [flatten(item, tensors) for item in x]
+        return _sequence(kind, [p for p, _ in parts]), (kind, *[k for _, k in parts])
+    if kind in _DICTS:
+        if not x:
+            return kind(), (kind,)
+        named = {k: flatten(item, tensors) for k, item in x.items()}
+        return kind((k, p) for k, (p, _) in named.items()), (kind, *[(k, key) for k, (_, key) in named.items()])
+    if isinstance(x, np.generic):
+        return x, (kind, x.dtype, x.tobytes())
     if isinstance(x, float):
         return x, (float, repr(x))  # NaN is equal to itself here, and -0.0 is not 0.0
     if isinstance(x, (int, str, bytes, bool, type(None))):
@@ -43,22 +50,35 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
     return x, ("object", id(x))
 
 
+_DICTS = (dict, OrderedDict)
+
+
+def is_named(x: Any) -> bool:
+    """True for a named tuple."""
+    return isinstance(x, tuple) and hasattr(x, "_fields")
+
+
+def _sequence(kind: Any, parts: list[Any]) -> Any:
+    return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+
+
 def rebuild(x: Any, tensors: list[Any]) -> Any:
     """The structure with its slots filled."""
     if isinstance(x, _Slot):
         return tensors[x.index]
-    if type(x) in (tuple, list):
-        return type(x)(rebuild(item, tensors) for item in x)
-    return {k: rebuild(item, tensors) for k, item in x.items()} if type(x) is dict else x
+    if type(x) in (tuple, list) or is_named(x):
+        return _sequence(type(x), [rebuild(item, tensors) for item in x])
+    return type(x)((k, rebuild(item, tensors)) for k, item in x.items()) if type(x) in _DICTS else x
 
 
-def leaves(x: Any) -> Iterator[Any]:
-    """What lies in nested tuples, lists and dicts."""
-    if isinstance(x, (tuple, list)):
-        for item in x:
-            yield from leaves(item)
-    elif isinstance(x, dict):
-        for item in x.values():
-            yield from leaves(item)
-    else:
-        yield x
+def alike(x: Any, y: Any) -> bool:
+    """True if two structures hold the same slots and objects at the same places."""
+    if type(x) is not type(y):
+        return False
+    if isinstance(x, _Slot):
+        return bool(x.index == y.index)
+    if type(x) in (tuple, list) or is_named(x):
+        return len(x) == len(y) and all(map(alike, x, y))
+    if type(x) in _DICTS:
+        return list(x) == list(y) and all(map(alike, x.values(), y.values()))
+    return x is y

@@ -1,56 +1,187 @@
-"""What a step sees besides its arguments: its closure, its globals, and what lies inside the objects among them.
+"""What a step sees besides its arguments: what its code names, and what lies inside the objects among that.
 
-All of it is frozen into a recording, so all of it is looked at before a replay. Closure and globals are looked at each time. What lies inside modules
-is looked at when some module has counted an assignment (`modes.ASSIGNMENTS`), plain objects' numbers each time, as nobody counts there.
+All of it is frozen into a recording, so all of it is looked at before a replay. What the code names is looked at each time. What lies inside modules
+is looked at when some module has counted an assignment (`modes.ASSIGNMENTS`), plain objects' attributes each time, as nobody counts there.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
+import sys
 import types
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from operator import is_
 from typing import Any
+
+import numpy as np
 
 from minigrad.modes import ASSIGNMENTS
 from minigrad.tensor import Tensor
 
 _PLAIN = frozenset({int, float, bool, str, type(None)})
-_OPAQUE = (Tensor, type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+_OPAQUE = (Tensor, np.ndarray, type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+_CODE = (types.FunctionType, types.MethodType, functools.partial)
+_CONTAINERS = (list, dict, tuple)
+_BY_VALUE = _PLAIN.union(_CONTAINERS)
+_MANY = 256  # entries of a list or dict beyond which it is known by identity alone
+_DEPTH = 2  # how far into lists and dicts
+
+Place = tuple[int, str]  # the id of what names or holds a value, and the name
+Seen = dict[Place, Any]
 
 
 class Surroundings:
-    """The variables of a function's closure and the globals that it names.
+    """What the code of a function names: closure, globals, defaults, and the same for functions of the user's among these.
 
-    Numbers and strings among them are part of the signature by value, other objects by identity; what the step itself changes is not.
+    Numbers and strings are part of the signature by value, lists and dicts by what lies in them, other objects by identity; what the step itself
+    changes is not. Of classes and modules, the attributes that the code names.
     """
 
     def __init__(self, function: Any) -> None:
-        plain = function.func if isinstance(function, functools.partial) else inspect.unwrap(function)
-        plain = getattr(plain, "__func__", plain)
-        code, names = getattr(plain, "__code__", None), getattr(plain, "__globals__", {})
-        self.owner = getattr(function, "__self__", None)
-        self.cells = list(getattr(plain, "__closure__", None) or ())
-        self.names, self.globals = sorted(_named(code) & names.keys()) if code else [], names
-        self.ignored: set[int] = set()
+        self.function = function
+        self.ignored: set[Place] = set()
+        self._names: list[_Name] = []
+        self._values: list[Any] = []
+        self._walk()
+
+    def _walk(self) -> None:
+        """Find all names, from one function to the next."""
+        names: dict[Place, _Name] = {}
+        todo, done = [self.function], set()
+        while todo:
+            source = todo.pop()
+            if id(source) in done:
+                continue
+            done.add(id(source))
+            for name in _named_by(source):
+                names.setdefault(name.place, name)
+                todo.extend(_leads_to(name.value()))
+        self._names = list(names.values())
+        self._values = [name.value() for name in self._names]
 
     def values(self) -> list[Any]:
-        """What they hold now."""
-        return [self.owner, *map(_contents, self.cells), *[self.globals.get(n) for n in self.names]]
+        """What the names hold now."""
+        values = [name.value() for name in self._names]
+        if not all(map(is_, values, self._values)):
+            turned = any(_leads(x) or _leads(y) for x, y in zip(values, self._values, strict=True) if x is not y)
+            self._values = values
+            if turned:
+                self._walk()
+        return self._values
 
-    def key(self, values: list[Any]) -> tuple[Any, ...]:
+    def signature(self, values: list[Any]) -> tuple[Any, ...]:
         """The part of the signature."""
-        return tuple([0 if i in self.ignored else (x if type(x) in _PLAIN else id(x)) for i, x in enumerate(values)])
+        if not self.ignored:
+            return tuple(map(_key, values))
+        return tuple([_key(x) for x, name in zip(values, self._names, strict=True) if name.place not in self.ignored])
 
-    def ignore_changes(self, before: tuple[Any, ...]) -> None:
+    def signature_of(self, keys: dict[Place, Any]) -> tuple[Any, ...]:
+        """The same from keys that were taken before."""
+        return tuple([key for place, key in keys.items() if place not in self.ignored])
+
+    def keys(self, values: list[Any]) -> dict[Place, Any]:
+        """A hashable key of each value as it is now."""
+        return {name.place: _key(x) for x, name in zip(values, self._names, strict=True)}
+
+    def ignore_changes(self, before: dict[Place, Any]) -> None:
         """Leave out what a call has changed: a counter of the step's own is no reason to record it anew."""
-        after = self.key(self.values())
-        self.ignored.update(i for i, (x, y) in enumerate(zip(before, after, strict=True)) if x != y)
+        after = self.keys(self.values())
+        self.ignored.update(place for place in before.keys() | after.keys() if before.get(place) != after.get(place))
 
 
-def _named(code: Any) -> set[str]:
-    """The global names in a function's code and in the functions inside it."""
-    inner = [_named(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-    return set(code.co_names).union(*inner)
+class _Name:
+    """A name in somebody's code, and where its value is read."""
+
+    __slots__ = ("place", "value")
+
+    def __init__(self, owner: Any, name: str, value: Callable[[], Any]) -> None:
+        self.place, self.value = (id(owner), name), value
+
+
+def _key(x: Any, depth: int = _DEPTH) -> Any:
+    """A hashable key of a value: plain ones by value, lists and dicts (and those in them) by what they hold, others by identity."""
+    kind = type(x)
+    if kind in _PLAIN:
+        return (kind, x) if x == x else (kind, "nan")
+    if depth and kind in _CONTAINERS and len(x) <= _MANY:
+        inside = [_key(y, depth - 1) if type(y) in _BY_VALUE else id(y) for y in (x.values() if kind is dict else x)]
+        return (kind, *inside, *(x if kind is dict else ()))
+    return id(x)
+
+
+# --- what code names
+
+
+def _leads(x: Any) -> bool:
+    """True if there may be more names behind a value."""
+    return type(x) not in _PLAIN and (isinstance(x, (*_CODE, type, types.ModuleType)) or (not isinstance(x, _OPAQUE) and hasattr(x, "__wrapped__")))
+
+
+def _leads_to(x: Any) -> list[Any]:
+    """The functions behind a value: itself, or what a step or a cache is wrapped around."""
+    return [] if not _leads(x) or isinstance(x, (type, types.ModuleType)) else [x if isinstance(x, _CODE) else x.__wrapped__]
+
+
+def _named_by(source: Any) -> Iterator[_Name]:
+    """The names of a function, a method, a partial or another callable object; none for code that is not the user's."""
+    if isinstance(source, functools.partial):
+        for i, x in enumerate((source.func, *source.args, *source.keywords.values())):
+            yield _fixed(source, str(i), x)
+    elif isinstance(source, types.MethodType):
+        yield _fixed(source.__func__, "self", source.__self__)
+        yield from _named_by(source.__func__)
+    elif isinstance(source, types.FunctionType):
+        names = _sight(source.__code__, source.__module__)
+        yield from () if names is None else _seen_by(source, names)
+        if hasattr(source, "__wrapped__"):
+            yield _fixed(source, "__wrapped__", source.__wrapped__)
+    elif not isinstance(source, (type, types.BuiltinFunctionType)):
+        yield _fixed(source, "self", source)
+        for name in ("__call__", "forward"):
+            yield _fixed(source, name, getattr(type(source), name, None))
+
+
+def _fixed(owner: Any, name: str, x: Any) -> _Name:
+    return _Name(owner, name, lambda: x)
+
+
+def _seen_by(function: types.FunctionType, names: frozenset[str]) -> Iterator[_Name]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield from _with_attributes(_Name(function, name, functools.partial(_contents, cell)), names)
+    for name in names:  # those that are not there may come to be
+        yield from _with_attributes(_Name(function, name, functools.partial(function.__globals__.get, name)), names)
+    for i, x in enumerate((*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())):
+        yield _fixed(function, f"default {i}", x)
+
+
+def _with_attributes(name: _Name, names: frozenset[str]) -> Iterator[_Name]:
+    """A name; of a class or module of the user's also the attributes that the code names."""
+    yield name
+    x = name.value()
+    if isinstance(x, (type, types.ModuleType)) and _of_user(x.__name__ if isinstance(x, types.ModuleType) else x.__module__):
+        held = vars(x)
+        yield from (_Name(x, attribute, functools.partial(held.get, attribute)) for attribute in names if attribute in held)
+
+
+@functools.lru_cache(maxsize=1024)
+def _sight(code: types.CodeType, module: str | None) -> frozenset[str] | None:
+    """The names in a function's code and in the functions inside it, None for the library's and installed code."""
+    return frozenset(_names(code)) if _of_user(module) and "site-packages" not in code.co_filename else None
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_user(module: str | None) -> bool:
+    """False for this library, numpy and Python's own modules."""
+    top = (module or "").split(".")[0]
+    return top == "__main__" or top not in {__name__.split(".")[0], "numpy", *sys.stdlib_module_names}
 
 
 def _contents(cell: Any) -> Any:
@@ -60,7 +191,7 @@ def _contents(cell: Any) -> Any:
         return None
 
 
-Inside = dict[tuple[int, str], Any]
+# --- what lies inside objects
 
 
 class Reach:
@@ -72,23 +203,53 @@ class Reach:
     def __init__(self, found: list[Any]) -> None:
         self._found = [x for x in found if hasattr(x, "__dict__") and not isinstance(x, _OPAQUE)]
         self.modes: tuple[bool, ...] = ()
-        self.inside: Inside = {}
+        self.inside: Seen = {}
         self._counted = -1
-        self._holders: list[dict[str, Any]] = []
-        self._numbers: list[Any] = []
+        self._sources: list[Iterable[Any]] = []  # live: the attributes of plain objects, what lies in lists and dicts
+        self._held: list[Any] = []
         self.look()
 
     def look(self) -> None:
         """See what has changed since the last look."""
-        numbers = [x for holder in self._holders for x in holder.values() if type(x) in _PLAIN]
-        if self._counted == ASSIGNMENTS[0] and numbers == self._numbers:
+        held = list(chain.from_iterable(self._sources))
+        if self._counted == ASSIGNMENTS[0] and len(held) == len(self._held) and all(map(is_, held, self._held)):
             return
         modules, holders = _objects(self._found)
-        self._counted, self._holders = ASSIGNMENTS[0], [vars(x) for x in holders]
-        self._numbers = [x for holder in self._holders for x in holder.values() if type(x) in _PLAIN]
+        self._counted = ASSIGNMENTS[0]
+        attributes = [vars(x).values() for x in holders]
+        containers = [c for x in chain(*attributes, *[vars(m).values() for m in modules]) if _is_container(x) for c in _containers(x, _DEPTH)]
+        self._sources = [*attributes, *containers, *[c.values() for c in containers if isinstance(c, dict)]]
+        self._held = list(chain.from_iterable(self._sources))
         self.modes = tuple(m.training for m in modules)
-        self.inside = {(id(m), name): x for m in modules for name, x in vars(m).items() if name != "training"}
-        self.inside.update(((id(x), name), value) for x in holders for name, value in vars(x).items() if type(value) in _PLAIN)
+        self.inside = {(id(m), name): _frozen(x) for m in modules for name, x in vars(m).items() if name != "training"}
+        self.inside.update(((id(x), name), _frozen(value)) for x in holders for name, value in vars(x).items() if _is_watched(value))
+
+
+def _is_container(x: Any) -> bool:
+    return type(x) in _CONTAINERS and len(x) <= _MANY
+
+
+def _containers(x: Any, depth: int) -> Iterator[Any]:
+    """A list or dict and those in it."""
+    yield x
+    for y in x.values() if isinstance(x, dict) else x:
+        if depth > 1 and _is_container(y):
+            yield from _containers(y, depth - 1)
+
+
+def _is_watched(x: Any) -> bool:
+    return type(x) in _PLAIN or isinstance(x, (Tensor, np.ndarray)) or _is_container(x)
+
+
+class _Frozen:
+    """A list or dict as it was: its key, and what lies in it, held so that ids in the key stay their own."""
+
+    def __init__(self, x: Any) -> None:
+        self.key, self.parts = _key(x), list(within([x]))
+
+
+def _frozen(x: Any) -> Any:
+    return _Frozen(x) if _is_container(x) else x
 
 
 def _objects(found: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -113,10 +274,26 @@ def _objects(found: list[Any]) -> tuple[list[Any], list[Any]]:
     return list(modules.values()), list(holders.values())
 
 
-def differences(a: Inside, b: Inside) -> set[tuple[int, str]]:
-    """The attributes that hold something else: plain values are compared by value, other objects by identity."""
+def differences(a: Seen, b: Seen) -> set[Place]:
+    """The attributes that hold something else: plain values are compared by value, lists and dicts by what is in them, others by identity."""
     return {k for k in a.keys() | b.keys() if not _same(a.get(k), b.get(k))}
 
 
 def _same(x: Any, y: Any) -> bool:
+    if type(x) is _Frozen and type(y) is _Frozen:
+        return bool(x.key == y.key)
     return x is y or (type(x) is type(y) and type(x) in _PLAIN and bool(x == y))
+
+
+def within(found: Iterable[Any]) -> Iterator[Any]:
+    """Values, and what lies in nested tuples, lists and dicts of them, each once."""
+    todo, done = list(found), set()
+    while todo:
+        x = todo.pop()
+        if id(x) not in done:
+            done.add(id(x))
+            yield x
+            if type(x) is _Frozen:
+                todo.extend(x.parts)
+            elif isinstance(x, _CONTAINERS) and len(x) <= _MANY:
+                todo.extend(x.values() if isinstance(x, dict) else x)

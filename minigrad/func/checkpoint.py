@@ -18,6 +18,8 @@ from minigrad.errors import DTypeError
 from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
+States = dict[int, tuple[Tensor, Tensor]]  # by the id of a generator's state array: the state, and what stood in it first
+
 
 def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     """f(*xs), of which backward needs only xs: f is run again there, and draws the same random numbers from every `Generator`.
@@ -57,7 +59,7 @@ class _Heard(Relay):
     def __init__(self) -> None:
         super().__init__()
         self.read: dict[int, Tensor] = {}
-        self.states: dict[int, tuple[Array, Array]] = {}  # a generator's state array, and what stood in it first
+        self.states: States = {}
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         if op.kind == "random":
@@ -65,7 +67,9 @@ class _Heard(Relay):
         return super().run(op, arrays, params)
 
     def drawing(self, state: Array) -> None:
-        self.states.setdefault(id(state), (state, state.copy()))
+        if id(state) not in self.states:
+            t = Tensor._wrap(state)
+            self.states[id(state)] = t, ops.copy(t)
         super().drawing(state)
 
     def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
@@ -76,7 +80,7 @@ class _Heard(Relay):
 
 
 def _recomputing(
-    f: Callable[..., Any], xs: Sequence[Any], operands: list[Tensor], states: dict[int, tuple[Array, Array]]
+    f: Callable[..., Any], xs: Sequence[Any], operands: list[Tensor], states: States
 ) -> Primitive:
     """The op whose rule runs f again and goes back through it."""
     op = Primitive(f, "contract", None, 2)  # two or more outputs: the rule is given their cotangents as a sequence
@@ -106,13 +110,13 @@ def _recomputing(
 
 
 @contextmanager
-def _standing(states: dict[int, tuple[Array, Array]]) -> Iterator[None]:
-    """Inside, the generators stand where they stood the first time; afterwards, where they stood before."""
-    now = [(state, state.copy()) for state, _ in states.values()]
+def _standing(states: States) -> Iterator[None]:
+    """Inside, the generators stand where they stood the first time; afterwards, where they stood before. By ops, so that a recorder hears it."""
+    now = [(state, ops.copy(state)) for state, _ in states.values()]
     for state, then in states.values():
-        state[:] = then
+        ops.assign(state, then)
     try:
         yield
     finally:
         for state, before in now:
-            state[:] = before
+            ops.assign(state, before)

@@ -58,9 +58,9 @@ class MixedPrecision:
     def collect(self) -> None:
         """Add the parameters' gradients, without the loss scale, to those of the masters, and forget them."""
         for p, master in zip(self.params, self.masters, strict=True):
-            if p.grad is not None:
-                g = dtypes.cast(p.grad.data, dtypes.float32) / np.float32(self.loss_scale)
-                master.grad, p.grad = Tensor._wrap(g if master.grad is None else master.grad.data + g), None
+            if p.grad is not None:  # by ops, so that a step may be recorded
+                g = p.grad.float() / self.loss_scale
+                master.grad, p.grad = g if master.grad is None else master.grad + g, None
 
     def step(self, max_norm: float | None = None) -> bool:
         """Update the masters and round them into the parameters; max_norm clips first. False if a gradient was not finite: nothing has changed."""

@@ -52,3 +52,25 @@ def test_other_shapes_than_the_programs_are_refused(tmp_path):
         step(Tensor([1.0, 2.0]))
     with pytest.raises(ConfigError, match="takes tensors"):
         export(step, tmp_path, Tensor([1.0]))
+
+
+def test_arguments_and_gradients_that_want_another_program_are_refused(tmp_path):
+    x, other = Tensor(np.ones((2, 3), np.float32)), Tensor(np.zeros((2, 3), np.float32))
+    step = jit(lambda a, b: a * 2 + b, backend="c")
+    for _ in range(3):
+        step(x, x.detach())
+    with pytest.raises(ConfigError, match="not the one for these arguments"):
+        export(step, tmp_path, x, other)
+    step = jit(lambda a, b, k: (a + b) * k, backend="c")
+    for _ in range(3):
+        step(x, x, 2)
+    for wrong in ((x, other, 2), (x, x, 3)):
+        with pytest.raises(ConfigError, match="not the one for these arguments"):
+            export(step, tmp_path, *wrong)
+    weight = Tensor(np.ones(3, np.float32), requires_grad=True)
+    step = jit(lambda a: (a * weight).sum().backward(), backend="c")
+    for _ in range(4):
+        step(x)
+    weight.grad = None
+    with pytest.raises(ConfigError, match=r"\.grad"):
+        export(step, tmp_path, x)

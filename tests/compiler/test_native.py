@@ -122,6 +122,15 @@ def test_products_go_through_blas_where_that_is_wanted(monkeypatch):
         three_calls("c")
 
 
+def test_a_number_of_threads_that_is_none_is_one_clear_error(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_THREADS", "many")
+    with pytest.raises(ConfigError, match=r"MINIGRAD_THREADS.*many"):
+        three_calls("c")
+    for threads in (0, -1, "2", 1.5):
+        with pytest.raises(ConfigError, match="threads="):
+            jit(lambda x: x, threads=threads)
+
+
 def test_numpys_blas_is_found_and_named():
     blas = find_blas()
     assert blas is None or (blas.sgemm and os.path.exists(blas.path))

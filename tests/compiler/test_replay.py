@@ -223,3 +223,87 @@ def test_rows_with_infinities_are_eager(name):
         got = jitted(Tensor(x)).numpy()
     assert np.allclose(got, getattr(ops, name)(Tensor(x), axis=-1).numpy(), rtol=4 * EPS, atol=0, equal_nan=True)
     assert "numpy" not in jitted.explain()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.uint32, np.uint64])
+def test_integers_wrap_around_and_are_compared_as_in_numpy(dtype, recwarn):
+    top = np.iinfo(dtype).max
+    x = Tensor(np.array([top, top - 1, 0, 5], dtype))
+
+    def step(a):
+        return a * a + 12, a + 1 > a, a - 7, a > -1, a == 5
+
+    jitted = jit(step, backend="c")
+    for _ in range(3):
+        got = jitted(x)
+    assert all(np.array_equal(g.numpy(), w.numpy()) and g.dtype == w.dtype for g, w in zip(got, step(x), strict=True))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_a_step_on_16_bit_weights_is_eager(name, backend):
+    import minigrad
+    from minigrad import functional as F
+    from minigrad.models.gpt import GPT, GPTConfig
+
+    def run(wrap):
+        minigrad.manual_seed(0)
+        model = GPT(GPTConfig(vocab_size=11, block_size=6, n_layer=1, n_head=2, n_embd=8, dropout=0.1)).to(getattr(minigrad, name))
+        optimizer = minigrad.optim.SGD(model.parameters(), lr=0.1)
+        scale = Tensor(np.float32(2)).cast(getattr(minigrad, name))
+
+        def body(tokens):
+            optimizer.zero_grad()
+            loss = model.loss(tokens, tokens) + F.relu(model.wte.weight * scale).mean().float()
+            loss.backward()
+            optimizer.step()
+            return loss, model.wte.weight.sum()
+
+        step, tokens = wrap(body), Tensor(np.arange(12).reshape(2, 6) % 11)
+        losses = [[t.float().item() for t in step(tokens)] for _ in range(5)]
+        return losses, [p.float().numpy().copy() for p in model.parameters()]
+
+    (losses, weights), (wanted, wanted_weights) = run(lambda f: jit(f, backend=backend)), run(lambda f: f)
+    if backend == "numpy":
+        assert losses == wanted and all(np.array_equal(p, q) for p, q in zip(weights, wanted_weights, strict=True))
+    assert np.allclose(losses, wanted, rtol=2e-2) and all(np.allclose(p, q, atol=2e-2) for p, q in zip(weights, wanted_weights, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_dropout_that_is_computed_again_by_checkpoint_draws_the_same_bits(backend):
+    import minigrad
+    from minigrad import functional as F
+
+    def run(wrap):
+        minigrad.manual_seed(0)
+        w = Tensor(np.ones((8, 8), np.float32), requires_grad=True)
+
+        def body(x):
+            w.grad = None
+            y = minigrad.checkpoint(lambda h: F.dropout(F.dropout(h @ w, 0.5).tanh() @ w, 0.5), x)
+            F.dropout(y, 0.3).sum().backward()
+            return y
+
+        step, x = wrap(body), Tensor(np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 8))
+        found = [(step(x).numpy(), w.grad.numpy().copy()) for _ in range(5)]
+        return found, minigrad.random.default_generator.get_state()
+
+    (got, state), (wanted, wanted_state) = run(lambda f: jit(f, backend=backend)), run(lambda f: f)
+    assert state == wanted_state
+    for pair, wanted_pair in zip(got, wanted, strict=True):
+        assert all(np.allclose(g, w, atol=0 if backend == "numpy" else 1e-5) for g, w in zip(pair, wanted_pair, strict=True))
+
+
+def test_a_seed_that_is_set_inside_the_step_is_refused():
+    import minigrad
+    from minigrad import functional as F
+
+    def body(x):
+        minigrad.manual_seed(3)
+        return F.dropout(x, 0.5)
+
+    step = jit(body, backend="numpy")
+    step(Tensor(np.ones(64, np.float32)))
+    with pytest.raises(minigrad.errors.CaptureError, match="its ops do not show"):
+        step(Tensor(np.ones(64, np.float32)))

@@ -1,0 +1,77 @@
+"""Whether a program does what the recorded call did: states before and after, results and gradients."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from minigrad.compiler.layout import address_of
+from minigrad.compiler.record import Captured, Recording
+from minigrad.dtypes import Array, cast, computing, is_half
+from minigrad.errors import CaptureError
+
+_NEAR, _NEAR_HALF = 1e-3, 3e-2  # how far from eager counts as equal: a few units in the last place of 16-bit floats, and what is no mistake in others
+
+
+def snapshot(first: Recording) -> dict[int, Array]:
+    """Copies of the states that the step changes, by address, as they are before the second call."""
+    changed: dict[int, Array] = {}
+    for call in first.calls:
+        n = call.params.get("changes", 1) if call.op.kind == "effect" else 0
+        operands = call.operands[:n] if call.op.kind == "effect" else call.operands[-1:] if call.op.kind == "random" else ()
+        for x in operands:
+            if x.index in first.leaves:
+                array = first.leaves[x.index].array
+                changed[address_of(array)] = array.copy()
+    return changed
+
+
+def difference(got: list[Array], wanted: list[Array]) -> str:
+    """What is wrong with results and gradients, or nothing. Gradients are measured against the largest of all."""
+    dtypes = [w.dtype for w in wanted]
+    got, wanted = ([cast(a, computing(a.dtype)) for a in arrays] for arrays in (got, wanted))
+    floats = [w for w in wanted if w.dtype.kind == "f" and w.size]
+    scale = max((float(np.max(np.abs(w), initial=0, where=np.isfinite(w))) for w in floats), default=0.0)
+    for g, w, dtype in zip(got, wanted, dtypes, strict=True):
+        near = _NEAR_HALF if is_half(dtype) else _NEAR
+        if w.dtype.kind != "f":
+            if not np.array_equal(g, w):
+                return f"a result of shape {w.shape} and {w.dtype}"
+        elif not np.allclose(g, w, rtol=near, atol=near * scale, equal_nan=True):
+            with np.errstate(all="ignore"):
+                return f"a result of shape {w.shape} by up to {np.max(np.abs(g - w)):.2g}"
+    return ""
+
+
+def moved_differently(got: Array, wanted: Array, before: Array) -> str:
+    """What is wrong with a state after the step. A step of Adam magnifies rounding where gradients vanish: steps are measured against the largest."""
+    near = _NEAR_HALF if is_half(got.dtype) else _NEAR
+    got, wanted, before = (cast(a, computing(a.dtype)) for a in (got, wanted, before))
+    if got.dtype.kind != "f":
+        return "" if np.array_equal(got, wanted) else f"a state of shape {wanted.shape} and {wanted.dtype}"
+    step = np.max(np.abs(wanted - before), initial=0, where=np.isfinite(wanted) & np.isfinite(before))
+    scale = np.max(np.abs(wanted), initial=0, where=np.isfinite(wanted))
+    same = np.allclose(got, wanted, rtol=near, atol=float(4 * step + 1e-5 * scale), equal_nan=True)
+    return "" if same else f"a state of shape {wanted.shape}"
+
+
+def marks(first: Recording) -> dict[int, int]:
+    """Check sums of what a recording met and had not made, by address: to see later what has been written past the ops."""
+    return {address_of(leaf.array): _sum_of(leaf.array) for leaf in first.leaves.values()}
+
+
+def _sum_of(a: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
+
+
+def refuse_writes_past_the_ops(before: dict[int, int], captured: Captured, changed: set[int]) -> None:
+    """Raise CaptureError if a state has changed during the call that no op has written to."""
+    if captured.shares:
+        return  # an op may have written to it by way of another tensor
+    for number, (array, tensor) in captured.states.items():
+        mark = before.get(address_of(array))
+        if number not in changed and mark is not None and mark != _sum_of(array):
+            raise CaptureError("jit", f"the step writes into {'a tensor' if tensor is not None else 'an array'} of shape {array.shape} by way of "
+                               "numpy, which a replay would not do", got=array.shape,
+                               hint="t.assign(...) under no_grad(), or an optimizer, instead of t.data -= ...")  # fmt: skip
