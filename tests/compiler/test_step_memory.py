@@ -70,6 +70,21 @@ def test_a_gradient_that_somebody_holds_is_not_overwritten(backend):
 
 
 @BACKENDS
+def test_what_was_done_to_a_gradient_does_not_reach_the_next(backend):
+    w = Tensor([1.0, 2.0], requires_grad=True)
+
+    def body(t):
+        w.grad = None
+        (w * t).sum().backward()
+
+    step = jit(body, backend=backend)
+    for i in range(6):
+        step(x(2, start=i))
+        assert w.grad.tolist() == [i, i + 1] and not w.grad.requires_grad and w.grad.grad is None
+        w.grad.requires_grad_()
+
+
+@BACKENDS
 def test_gradients_that_are_not_cleared_add_up(backend):
     w = Tensor([1.0, 2.0], requires_grad=True)
     step = jit(lambda t: (w * t).sum().backward(), backend=backend)
