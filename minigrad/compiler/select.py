@@ -23,7 +23,7 @@ _GROUP = 24  # lines in one fused loop at most
 
 
 def for_c(program: Program) -> Program:
-    """The program as C wants it: GELU's backward works its tanh out again instead of reading it, attention its probabilities where
+    """The program as C wants it: GELU's backward works its exponential out again instead of reading it, attention its probabilities where
     those are large, and outputs that nobody reads are not made."""
     single = [v.dtype == np.float32 and v.size > 0 for v in program.values]
     lines = []

@@ -104,7 +104,7 @@ def _key(x: Any, depth: int = _DEPTH) -> Any:
     kind = type(x)
     if kind in _PLAIN:
         return (kind, x) if x == x else (kind, "nan")
-    if depth and kind in _CONTAINERS and len(x) <= _MANY:
+    if depth and _is_container(x):
         inside = [_key(y, depth - 1) if type(y) in _BY_VALUE else id(y) for y in (x.values() if kind is dict else x)]
         return (kind, *inside, *(x if kind is dict else ()))
     return id(x)
