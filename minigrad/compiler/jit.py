@@ -74,7 +74,7 @@ class Step(Generic[P, R]):
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
             around = self._around.values()
-            own_key = (key, self._around.signature(around), mode.grad)
+            own_key = (key, self._around.signature(), mode.grad)
             entry = self._entry(own_key, (args, kwargs), around)
             signature = entry.signature()
             plan = next((p for p in signature.plans if p.fits(tensors)), None)

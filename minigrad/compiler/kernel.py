@@ -34,6 +34,7 @@ class Kernel:
     bytes: float = 0.0
     where: str = ""
     lines: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()  # how much work each unit is, where they differ
     helper: str = ""  # C text outside the function, such as a table
     solo: bool = False  # changes memory that outlives the call: is not moved
     note: str = ""

@@ -110,7 +110,7 @@ class Plan:
             return False
         if not all(np.array_equal(a, copy) for a, copy in self._watched):
             return False
-        return all(t.grad is None for t in self.expect_none.at(tensors))
+        return not [t for t in self.expect_none.at(tensors) if t.grad is not None]
 
     def _follow(self) -> bool:
         """Take over the arrays that tensors have got since; False if one has another shape, dtype or strides, or is no longer another's."""
@@ -160,9 +160,12 @@ class Plan:
             return False
         if len(handed) != len(grads):
             return True
-        counts, arrays = list(map(getrefcount, handed)), list(map(getrefcount, [g.data for g in handed]))
-        own = [_LISTED + (t.grad is g) for t, g in zip(grads, handed, strict=True)]
-        return any(map(gt, counts, own)) or max(arrays, default=0) > _LISTED + 2  # the tensor and the back end
+        if max(map(getrefcount, [g.data for g in handed])) > _LISTED + 2:  # the tensor and the back end
+            return True
+        if all(map(is_, [t.grad for t in grads], handed)):
+            return max(map(getrefcount, handed)) > _LISTED + 1
+        counts = list(map(getrefcount, handed))
+        return any(map(gt, counts, [_LISTED + (t.grad is g) for t, g in zip(grads, handed, strict=True)]))
 
     def run(self, tensors: Sequence[Tensor]) -> Any:
         """Replay, and hand out the results as new tensors."""

@@ -7,9 +7,10 @@ put off and gathered, and run side by side as tasks of one phase.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil, gcd
 
 from minigrad.compiler.kernel import Kernel
@@ -101,15 +102,25 @@ class Scheduler:
         """One phase of kernels that do not need each other, cut into tasks of about equal length, the longest first."""
         total = sum(k.cost for k in kernels)
         target = max(1e-5, total / (3 * self.threads)) if self.threads > 1 else total
-        tasks = []
+        tasks: list[tuple[float, Kernel, int, int]] = []
         for k in kernels:
             grain = 48 if k.name == "product" else 1  # whole tiles of a product, whichever of rows and columns are cut
             parts = max(1, min(round(k.cost / target), ceil(k.units / grain)))
-            edges = [min(k.units, ceil(k.units * i / parts / grain) * grain) for i in range(parts)] + [k.units]
-            tasks += [(k, lo, hi) for lo, hi in pairwise(edges) if lo < hi]
-        tasks.sort(key=lambda task: -task[0].cost * (task[2] - task[1]) / task[0].units)
+            if len(kernels) == 1 and parts > 1:
+                parts = ceil(parts / self.threads) * self.threads  # as many for each
+            edges = _edges(k, parts, grain)
+            tasks += [(k.cost / parts if k.sizes else k.cost * (hi - lo) / k.units, k, lo, hi) for lo, hi in pairwise(edges) if lo < hi]
+        tasks.sort(key=lambda task: -task[0])
         chunks = min(len(tasks), _MAX_CHUNKS, max(1, ceil(total / 2e-6)))
-        self.phases.append(Phase(tasks=tasks, units=len(tasks), chunks=chunks))
+        self.phases.append(Phase(tasks=[task[1:] for task in tasks], units=len(tasks), chunks=chunks))
+
+
+def _edges(k: Kernel, parts: int, grain: int) -> list[int]:
+    """Where to cut a kernel into parts of about equal work, at multiples of the grain."""
+    if not k.sizes:
+        return [min(k.units, ceil(k.units * i / parts / grain) * grain) for i in range(parts)] + [k.units]
+    before = list(accumulate(k.sizes, initial=0))
+    return [bisect_left(before, before[-1] * i / parts) for i in range(parts)] + [k.units]
 
 
 def _depends(k: Kernel, other: Kernel) -> bool:

@@ -43,6 +43,8 @@ class Surroundings:
         self.ignored: set[Place] = set()
         self._names: list[_Name] = []
         self._values: list[Any] = []
+        self._keys: list[Any] = []  # of the values
+        self._containers: list[tuple[int, _Container]] = []  # those that may change, with their numbers
         self._walk()
 
     def _walk(self) -> None:
@@ -58,23 +60,29 @@ class Surroundings:
                 names.setdefault(name.place, name)
                 todo.extend(_leads_to(name.value()))
         self._names = list(names.values())
-        self._values = [name.value() for name in self._names]
+        self._take([name.value() for name in self._names])
+
+    def _take(self, values: list[Any]) -> None:
+        self._values, self._keys = values, list(map(_key, values))
+        self._containers = [(i, _Container(x)) for i, x in enumerate(values) if type(x) in _CONTAINERS]
 
     def values(self) -> list[Any]:
         """What the names hold now."""
         values = [name.value() for name in self._names]
         if not all(map(is_, values, self._values)):
             turned = any(_leads(x) or _leads(y) for x, y in zip(values, self._values, strict=True) if x is not y)
-            self._values = values
+            self._take(values)
             if turned:
                 self._walk()
         return self._values
 
-    def signature(self, values: list[Any]) -> tuple[Any, ...]:
-        """The part of the signature."""
+    def signature(self) -> tuple[Any, ...]:
+        """The part of the signature, of what `values` found last."""
+        for i, container in self._containers:
+            self._keys[i] = container.key()
         if not self.ignored:
-            return tuple(map(_key, values))
-        return tuple([_key(x) for x, name in zip(values, self._names, strict=True) if name.place not in self.ignored])
+            return tuple(self._keys)
+        return tuple([key for key, name in zip(self._keys, self._names, strict=True) if name.place not in self.ignored])
 
     def signature_of(self, keys: dict[Place, Any]) -> tuple[Any, ...]:
         """The same from keys that were taken before."""
@@ -108,6 +116,24 @@ def _key(x: Any, depth: int = _DEPTH) -> Any:
         inside = [_key(y, depth - 1) if type(y) in _BY_VALUE else id(y) for y in (x.values() if kind is dict else x)]
         return (kind, *inside, *(x if kind is dict else ()))
     return id(x)
+
+
+class _Container:
+    """A list, dict or tuple that is looked at each time. Its key is worked out again where it holds something else, or lists and dicts in turn."""
+
+    def __init__(self, x: Any) -> None:
+        self._x, self._known = x, _key(x)
+        self._held: list[Any] | None = None  # what it held, where that is all there is to it
+
+    def key(self) -> Any:
+        """As `_key` has it."""
+        x, held = self._x, self._held
+        entries = [*x.values(), *x] if type(x) is dict else x
+        if held is None or len(held) != len(entries) or not all(map(is_, held, entries)):
+            self._known = _key(x)
+            flat = _is_container(x) and not any(type(y) in _CONTAINERS for y in entries)
+            self._held = list(entries) if flat else None
+        return self._known
 
 
 # --- what code names
@@ -201,28 +227,50 @@ class Reach:
     """
 
     def __init__(self, found: list[Any]) -> None:
-        self._found = [x for x in found if hasattr(x, "__dict__") and not isinstance(x, _OPAQUE)]
+        self._found = [x for x in found if _has_attributes(x)]
         self.modes: tuple[bool, ...] = ()
         self.inside: Seen = {}
         self._counted = -1
         self._sources: list[Iterable[Any]] = []  # live: the attributes of plain objects, what lies in lists and dicts
         self._held: list[Any] = []
+        self._places: list[Place] = []  # of the attributes of plain objects, which are the first of `_held`
+        self._holders: list[Any] = []
         self.look()
 
     def look(self) -> None:
         """See what has changed since the last look."""
         held = list(chain.from_iterable(self._sources))
-        if self._counted == ASSIGNMENTS[0] and len(held) == len(self._held) and all(map(is_, held, self._held)):
-            return
+        if self._counted == ASSIGNMENTS[0] and len(held) == len(self._held):
+            if all(map(is_, held, self._held)):
+                return
+            changed = [i for i, (x, y) in enumerate(zip(held, self._held, strict=True)) if x is not y]
+            if self._only_numbers(changed, held):
+                self._held, self.inside = held, {**self.inside, **{self._places[i]: held[i] for i in changed}}
+                return
         modules, holders = _objects(self._found)
         self._counted = ASSIGNMENTS[0]
         attributes = [vars(x).values() for x in holders]
         containers = [c for x in chain(*attributes, *[vars(m).values() for m in modules]) if _is_container(x) for c in _containers(x, _DEPTH)]
         self._sources = [*attributes, *containers, *[c.values() for c in containers if isinstance(c, dict)]]
         self._held = list(chain.from_iterable(self._sources))
+        self._holders, self._places = holders, _places(holders)
         self.modes = tuple(m.training for m in modules)
         self.inside = {(id(m), name): _frozen(x) for m in modules for name, x in vars(m).items() if name != "training"}
         self.inside.update(((id(x), name), _frozen(value)) for x in holders for name, value in vars(x).items() if _is_watched(value))
+
+    def _only_numbers(self, changed: list[int], held: list[Any]) -> bool:
+        """True if no more has changed than numbers and strings among the attributes of plain objects: a counter in a user's own trainer."""
+        plain = all(i < len(self._places) and type(held[i]) in _PLAIN and type(self._held[i]) in _PLAIN for i in changed)
+        return plain and self._places == _places(self._holders)
+
+
+def _places(holders: list[Any]) -> list[Place]:
+    return [(id(x), name) for x in holders for name in vars(x)]
+
+
+def _has_attributes(x: Any) -> bool:
+    """True if what lies in the object counts: not for a step or a cache (`opt.step()` names a global `step`, too), whose function does."""
+    return hasattr(x, "__dict__") and not isinstance(x, _OPAQUE) and not hasattr(x, "__wrapped__")
 
 
 def _is_container(x: Any) -> bool:
@@ -260,7 +308,7 @@ def _objects(found: list[Any]) -> tuple[list[Any], list[Any]]:
     def note(x: Any) -> None:
         if callable(getattr(type(x), "modules", None)) and hasattr(x, "training"):
             modules.update((id(m), m) for m in x.modules())
-        elif hasattr(x, "__dict__") and not isinstance(x, _OPAQUE):
+        elif _has_attributes(x):
             holders[id(x)] = x
 
     for x in found:
@@ -276,6 +324,10 @@ def _objects(found: list[Any]) -> tuple[list[Any], list[Any]]:
 
 def differences(a: Seen, b: Seen) -> set[Place]:
     """The attributes that hold something else: plain values are compared by value, lists and dicts by what is in them, others by identity."""
+    if len(a) == len(b):  # most are the same objects
+        suspects = [k for k, x in a.items() if x is not b.get(k, a)]
+        if not any(k not in b for k in suspects):
+            return {k for k in suspects if not _same(a[k], b[k])}
     return {k for k in a.keys() | b.keys() if not _same(a.get(k), b.get(k))}
 
 

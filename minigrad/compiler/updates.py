@@ -33,14 +33,14 @@ def _clip(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
         return None
     pieces = _pieces([layout.stand_in[g].size for g in gradients])
     part, scale, norm = layout.scratch((len(pieces),), np.float64), layout.scratch((1,), np.float32), line.made()[0]
-    table = _table(f"clip_pieces_{number}", pieces)
+    table, sizes = _table(f"clip_pieces_{number}", pieces), tuple(n for _, _, n in pieces)
     squares, total, scaling = (Builder(layout, line, number) for _ in range(3))
     names = [squares.use(g, f"g{i}") for i, g in enumerate(gradients)]
     squares.use(part, "part", write=True)
     head = f"const float *const all[] = {{{', '.join(names)}}};\n    "
     loop = f"for (int64_t u = lo; u < hi; u++) {{ const float *g = all[clip_pieces_{number}[u][0]] + clip_pieces_{number}[u][1]; "
     first = squares.kernel("squares", f"{head}{loop}part[u] = sum_of_squares(g, clip_pieces_{number}[u][2]); }}", len(pieces),
-                           2 * len(pieces) * _PIECE, helper=table)  # fmt: skip
+                           2 * sum(sizes), helper=table, sizes=sizes)  # fmt: skip
     total.use(part, "part"), total.use(scale, "scale", write=True), total.use(norm, "norm", write=True)
     refuse = "if (!isfinite(n)) atomic_store(&status, 1);" if line.params["error_if_nonfinite"] else ""
     limit = literal(line.params["max_norm"], np.dtype(np.float64))
@@ -52,7 +52,7 @@ def _clip(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     head = f"if (*scale == 1) return;\n    float *const all[] = {{{', '.join(names)}}};\n    "
     loop = f"for (int64_t u = lo; u < hi; u++) {{ float *g = all[clip_pieces_{number}[u][0]] + clip_pieces_{number}[u][1]; "
     third = scaling.kernel("clip_scale", f"{head}{loop}for (int64_t i = 0; i < clip_pieces_{number}[u][2]; i++) g[i] *= *scale; }}", len(pieces),
-                           len(pieces) * _PIECE, helper=table, solo=True)  # fmt: skip
+                           sum(sizes), helper=table, sizes=sizes, solo=True)  # fmt: skip
     return [first, second, third]
 
 
@@ -97,7 +97,8 @@ def _update(layout: Layout, line: Line, number: int, moments: int, scalars: str,
     name = f"pieces_{number}"
     arrays = f"float *const ps[] = {{{', '.join(ps)}}};\n    const float *const gs[] = {{{', '.join(gs)}}};"
     loop = f"{arrays}\n    for (int64_t u = lo; u < hi; u++) {{\n        const int64_t *w = {name}[u], i = w[0], at = w[1];\n        {piece}\n    }}"
-    return [one, k.kernel(line.op.name.rstrip("_"), loop, len(rows), 12 * starts[-1], helper=_table(name, rows), solo=True)]
+    work = tuple(n for _, _, n, _ in rows)
+    return [one, k.kernel(line.op.name.rstrip("_"), loop, len(rows), 12 * starts[-1], helper=_table(name, rows), sizes=work, solo=True)]
 
 
 def _flat(layout: Layout, values: list[int]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minigrad import Tensor, nn, optim
-from minigrad.compiler import jit
+from minigrad.compiler import jit, surroundings
 from minigrad.errors import CaptureError
 from minigrad.nn import Dropout, Module, Parameter
 
@@ -106,6 +106,48 @@ def test_a_factor_is_looked_at_wherever_it_lies(holder, backend):
         change(factor)
         for _ in range(3):
             assert step(x(2)).tolist() == [factor, 2 * factor]
+
+
+class Counter:
+    def __init__(self):
+        self.scale, self.done = Tensor(2.0), 0
+
+    def step(self, t):
+        return t * self.scale * getattr(self, "other", 1.0)
+
+
+named = Counter()
+step = jit(lambda t: named.step(t), backend="numpy")  # a global with the name of the method that it calls
+
+
+def test_what_lies_inside_a_step_is_not_looked_at(monkeypatch):
+    for _ in range(4):
+        assert step(x(2)).tolist() == [2, 4]
+    monkeypatch.setattr(surroundings, "_objects", None)  # all objects again: what takes a millisecond
+    for _ in range(3):
+        assert step(x(2)).tolist() == [2, 4]
+
+
+def test_a_counter_beside_what_the_step_uses_costs_little_and_hides_nothing(monkeypatch):
+    trainer, calls = Counter(), []
+
+    def body(t):
+        calls.append(1)
+        return trainer.step(t)
+
+    counted = jit(body, backend="numpy")
+    for trainer.done in (0, 0, 0, 1, 2, 3, 4):
+        assert counted(x(2)).tolist() == [2, 4]
+    assert len(calls) == 4  # the counter might have mattered, once
+    with monkeypatch.context() as nothing:
+        nothing.setattr(surroundings, "_objects", None)
+        for trainer.done in range(6, 9):
+            assert counted(x(2)).tolist() == [2, 4]
+    trainer.done, trainer.scale = 9, Tensor(3.0)
+    assert counted(x(2)).tolist() == [3, 6]
+    del trainer.done
+    trainer.other = 2.0  # in the counter's place
+    assert counted(x(2)).tolist() == [6, 12]
 
 
 def test_a_list_that_takes_the_place_of_another_is_another():
