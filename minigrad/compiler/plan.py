@@ -203,7 +203,7 @@ def make_plan(first: Recording, second: Recording, start: Start, tensors: Sequen
         if number is None:
             raise CaptureError("jit", f"the step returns a tensor of shape {t.shape} that no recorded op made", got=t.shape,
                                hint="compute it from the arguments with ops, or return it from another function")  # fmt: skip
-        persistent = id(t) in second.tensors
+        persistent = id(t) in positions or first.tensors.get(id(t)) is t  # not an alias that each call makes
         given.append(owner(t) if persistent else None)
         if not persistent:
             numbers.append(number)
