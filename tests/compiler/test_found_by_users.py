@@ -5,6 +5,7 @@ import pytest
 
 import minigrad
 from minigrad import Tensor, jit, nn, optim
+from minigrad.compiler import lower
 
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", "c"])
 
@@ -112,3 +113,32 @@ def test_an_index_out_of_range_does_nothing_twice(backend):
     with pytest.raises(IndexError, match=r"embedding: index 99 is outside 0\.\.9"):
         step(Tensor([99]))
     assert count.item() == 4
+
+
+@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, lr=0.1), lambda p: optim.AdamW(p, lr=0.1), None], ids=["SGD", "AdamW", "added up"])
+def test_a_wrong_gradient_is_seen_whatever_becomes_of_it(make, monkeypatch):
+    """Half as much again, put in by hand: cleared at the end of the step, or added to what lay in .grad."""
+    right = lower.LOWERINGS["gelu_tanh_grad"]
+
+    def wrong(*line):
+        kernels = right(*line)
+        for k in kernels:
+            k.body += "\n    for (int64_t i = lo * 8; i < hi * 8; i++) y[i] *= 1.5f;"
+        return kernels
+
+    monkeypatch.setitem(lower.LOWERINGS, "gelu_tanh_grad", wrong)
+    first, second = nn.Linear(4, 8), nn.Linear(8, 1)
+    optimizer = make([*first.parameters(), *second.parameters()]) if make else None
+
+    @jit(backend="c")
+    def step(x):
+        loss = second(minigrad.functional.gelu(first(x), approximate="tanh")).square().mean()
+        loss.backward()
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    with pytest.warns(RuntimeWarning, match="differs from the eager one"):
+        for i in range(4):
+            step(Tensor(some(5, 4, seed=i)))
