@@ -50,12 +50,15 @@ class Surroundings:
     def _walk(self) -> None:
         """Find all names, from one function to the next."""
         names: dict[Place, _Name] = {}
+        self._mentioned: set[str] = set()
         todo, done = [self.function], set()
         while todo:
             source = todo.pop()
             if id(source) in done:
                 continue
             done.add(id(source))
+            if isinstance(code := getattr(source, "__code__", None), types.CodeType):
+                self._mentioned.update(_sight(code, source.__module__) or ())
             for name in _named_by(source):
                 names.setdefault(name.place, name)
                 todo.extend(_leads_to(name.value()))
@@ -92,10 +95,21 @@ class Surroundings:
         """A hashable key of each value as it is now."""
         return {name.place: _key(x) for x, name in zip(values, self._names, strict=True)}
 
-    def ignore_changes(self, before: dict[Place, Any]) -> None:
-        """Leave out what a call has changed: a counter of the step's own is no reason to record it anew."""
+    def ignore_changes(self, before: dict[Place, Any]) -> set[str]:
+        """Leave out what a call has changed: a counter of the step's own is no reason to record it anew. The names."""
         after = self.keys(self.values())
-        self.ignored.update(place for place in before.keys() | after.keys() if before.get(place) != after.get(place))
+        changed = {place for place in before.keys() | after.keys() if before.get(place) != after.get(place)}
+        self.ignored |= changed
+        return {name for _, name in changed}
+
+    def mention(self, name: str, objects: Iterable[Any]) -> bool:
+        """True if the code that the step may run names it: its functions, and methods of the user's classes among some objects that it names."""
+        named = set(self._mentioned)
+        for x in objects:
+            methods = {n: f for n, f in vars(type(x)).items() if isinstance(f, types.FunctionType)}
+            known = [_sight(f.__code__, f.__module__) or () for n, f in methods.items() if n in self._mentioned or n in ("forward", "__call__")]
+            named.update(*known)
+        return name in named
 
 
 class _Name:
@@ -235,6 +249,7 @@ class Reach:
         self._held: list[Any] = []
         self._places: list[Place] = []  # of the attributes of plain objects, which are the first of `_held`
         self._holders: list[Any] = []
+        self.objects: dict[int, Any] = {}  # all that hold attributes, by id
         self.look()
 
     def look(self) -> None:
@@ -254,9 +269,15 @@ class Reach:
         self._sources = [*attributes, *containers, *[c.values() for c in containers if isinstance(c, dict)]]
         self._held = list(chain.from_iterable(self._sources))
         self._holders, self._places = holders, _places(holders)
+        self.objects = {id(x): x for x in (*modules, *holders)}
         self.modes = tuple(m.training for m in modules)
         self.inside = {(id(m), name): _frozen(x) for m in modules for name, x in vars(m).items() if name != "training"}
         self.inside.update(((id(x), name), _frozen(value)) for x in holders for name, value in vars(x).items() if _is_watched(value))
+
+    def of_user(self, places: Iterable[Place]) -> set[str]:
+        """The names among some attributes that are not of the library's own objects."""
+        library = __name__.split(".")[0]
+        return {name for i, name in places if i in self.objects and type(self.objects[i]).__module__.split(".")[0] != library}
 
     def _only_numbers(self, changed: list[int], held: list[Any]) -> bool:
         """True if no more has changed than numbers and strings among the attributes of plain objects: a counter in a user's own trainer."""
