@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def c_text(name: str) -> str:
+    """A file of C: of the fixed beginning, or, as the `helper` of the kernels that want it, of something that few programs have."""
+    return (Path(__file__).parent / "c" / name).read_text()
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Kernel:
     bytes: float = 0.0
     where: str = ""
     lines: tuple[int, ...] = ()
-    helper: str = ""  # C text outside the function, such as a table
+    helper: str = ""  # C text outside the function, once in a program: a table, a file
     solo: bool = False  # changes memory that outlives the call: is not moved
     note: str = ""
     fused: list[str] = field(default_factory=list)

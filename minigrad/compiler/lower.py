@@ -1,7 +1,7 @@
 """From lines to kernels: what each fused op, product and reduction is in C.
 
 `lower` gives the kernels of a line, or None for what has no C: such a line is called back through numpy between two compiled parts. Elementwise
-ops are in `expressions`, sums in `sums`, optimizers in `updates`, dropout in `draws`.
+ops are in `expressions`, sums in `sums`, softmax and extremes in `reductions`, optimizers in `updates`, dropout in `draws`.
 """
 
 from __future__ import annotations
@@ -205,19 +205,6 @@ def _gelu_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     k.use(g, "g", share=True), k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
     rows, C = rows_of(layout, x)
     return [k.kernel("gelu_tanh_grad", f"gelu_tanh_grad_range(g, x, y, lo * {C}, hi * {C});", rows, 30 * rows * C)]
-
-
-@lowers("softmax", "logsumexp", "max")
-def _rows(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    """What is done to each row of the last axis by itself."""
-    x, y = index(line.operands[0]), line.made()[0]
-    a, axis = layout.stand_in[x], line.params.get("axis", -1 if line.op.name == "softmax" else None)
-    if axis not in (-1, a.ndim - 1, (a.ndim - 1,)) or a.ndim == 0 or a.size == 0 or not plain(layout, x, y):
-        return None
-    k = Builder(layout, line, number)
-    k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
-    rows, C = rows_of(layout, x)
-    return [k.kernel(line.op.name, f"{line.op.name}_rows(x, y, {C}, lo, hi);", rows, 15 * rows * C)]
 
 
 # --- cross-entropy, embedding

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from minigrad import ops
-from minigrad.compiler import attention, cached, expressions, lower, sums, updates
+from minigrad.compiler import attention, cached, expressions, lower, reductions, sums, updates
 from minigrad.compiler.draws import Draws
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
@@ -17,7 +17,7 @@ from minigrad.compiler.passes import with_recomputation, with_tiled_attention
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.dtypes import Array
 
-assert attention and cached and sums and updates  # their imports register their lowerings
+assert attention and cached and reductions and sums and updates  # their imports register their lowerings
 _ABSORBERS = {"linear", "layer_norm_grad"}  # kernels that can add another value to their first output
 _GROUP = 24  # lines in one fused loop at most
 
