@@ -128,6 +128,16 @@ def zeros(layout: Layout, line: Line, number: int, y: int) -> Kernel:
     return k.kernel("zeros", f"memset(y + lo * {width}, 0, (hi - lo) * {width});", units)
 
 
+def filled(layout: Layout, line: Line, number: int, y: int, value: float) -> Kernel:
+    """The same number over all of a value that lies in memory of its own; of float32 if it is not 0."""
+    if value == 0:
+        return zeros(layout, line, number, y)
+    k = Builder(layout, line, number)
+    k.use(y, "y", share=True, write=True)
+    rows, C = rows_of(layout, y)
+    return k.kernel("filled", f"for (int64_t i = lo * {C}; i < hi * {C}; i++) y[i] = {literal(value)};", rows)
+
+
 # --- layer norm, gelu
 
 
