@@ -366,11 +366,31 @@ def lower_linear(layout: Layout, line: Line, number: int, more: int | None = Non
 def _matmul(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     a, b, y = index(line.operands[0]), index(line.operands[1]), line.made()[0]
     left, right = layout.stand_in[a], layout.stand_in[b]
-    if left.ndim < 2 or right.ndim < 2 or 0 in left.shape or 0 in right.shape:
+    if 0 in left.shape or 0 in right.shape:
         return None
+    if left.ndim == 1 or right.ndim == 1:
+        return _with_vector(layout, line, number, a, b, y)
     if right.ndim == 2:
         return product(layout, line, number, a, b, y, False, None, None)
     return _batched(layout, line, number, a, b, y)
+
+
+def _with_vector(layout: Layout, line: Line, number: int, a: int, b: int, y: int) -> list[Kernel] | None:
+    """A 1-d operand is a row on the left, a column on the right. Rows times a column are dot products, of the column with each row."""
+    left, right, out = (layout.stand_in[i] for i in (a, b, y))
+    if right.ndim > 1:
+        row, result = layout.name_view(left[None], a), layout.name_view(out[..., None, :], y)
+        return (product(layout, line, number, row, b, result, False, None, None) if right.ndim == 2
+                else _batched(layout, line, number, row, b, result))  # fmt: skip
+    rows = flat_matrix(layout, a)
+    lies = None if rows is None else matrix(rows[:2], rows[2:])
+    if rows is None or lies is None or any(x.dtype != np.float32 for x in (left, right, out)):
+        return None
+    if lies[0] or not layout.contiguous(b) or not layout.contiguous(y):
+        column, result = layout.name_view(right[:, None], b), layout.name_view(out[..., None], y)
+        return product(layout, line, number, a, column, result, False, None, None)
+    M, K = rows[:2]
+    return [_few_rows(layout, line, number, (b, K), (a, lies[1]), (y, M), (1, M, K), None, None)]
 
 
 def _batched(layout: Layout, line: Line, number: int, a: int, b: int, y: int) -> list[Kernel] | None:
