@@ -10,6 +10,7 @@ from minigrad.compiler.kernel import Kernel, c_text
 from minigrad.compiler.layout import Layout
 from minigrad.compiler.lower import CTYPES, Builder, literal
 from minigrad.compiler.program import Line, Ref
+from minigrad.dtypes import DType, is_half, name as dtype_name
 
 _LIBM = ("exp2", "expm1", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "floor", "ceil", "trunc", "sqrt")
 
@@ -52,6 +53,8 @@ def template(layout: Layout, line: Line) -> str | None:
     name = line.op.name
     if out.name not in CTYPES or any(d.name not in CTYPES for d in ins):
         return None
+    if any(map(is_half, (out, *ins))):
+        return _of_half(name, ins[0], out) if len(ins) == 1 else None
     if name in _BOOL and out == np.bool_ and len({d.kind for d in ins}) <= 1:
         return _BOOL[name]
     if out.kind == "f":
@@ -66,6 +69,15 @@ def template(layout: Layout, line: Line) -> str | None:
     if name == "cast" and out.kind in "iub" and ins[0].kind in "fiub":
         return "{0}" if out != np.bool_ else "({0} != 0)"
     return _FLOAT[name] if name == "copy" else None
+
+
+def _of_half(op: str, of: DType, to: DType) -> str | None:
+    """The C expression of what is done to 16-bit floats: they are copied, and cast to float32 and back."""
+    if op == "copy" and of == to:
+        return "{0}"
+    if op != "cast" or np.float32 not in (of, to):
+        return None
+    return f"{dtype_name(of)}_to_float({{0}})" if to == np.float32 else f"float_to_{dtype_name(to)}({{0}})"
 
 
 def number(x: Any, dtype: np.dtype[Any]) -> str:
@@ -127,7 +139,8 @@ def lower_elementwise(layout: Layout, lines: list[tuple[int, Line]], stored: set
     else:
         body = _nest(shape, width, inside)
     name = "_".join(dict.fromkeys(line.op.name for _, line in lines)) if len(lines) <= 3 else "fused"
-    helper = c_text("special.c") if any(line.op.name in _IN_SPECIAL for _, line in lines) else ""
+    special = any(line.op.name in _IN_SPECIAL for _, line in lines) or any("_to_float" in s or "float_to_" in s for s in statements)
+    helper = c_text("special.c") if special else ""
     fused = [line.op.name for _, line in lines] if len(lines) > 1 else []
     kernel = k.kernel(name, body, size // width, len(lines) * size, fused=fused, helper=helper)
     kernel.lines = tuple(n for n, _ in lines)

@@ -17,7 +17,8 @@ from minigrad.compiler.layout import Layout, common
 from minigrad.compiler.program import Line, Ref
 
 CTYPES = {"float32": "float", "float64": "double", "int64": "int64_t", "int32": "int32_t", "uint8": "uint8_t", "bool": "uint8_t",
-          "int8": "int8_t", "int16": "int16_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t"}  # fmt: skip
+          "int8": "int8_t", "int16": "int16_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
+          "float16": "uint16_t", "void16": "uint16_t"}  # fmt: skip  # 16-bit floats are moved and cast as their bits; void16 is bfloat16
 BLOCK = 32  # rows of one partial sum, as in kernels.c
 _FLOAT32 = np.dtype(np.float32)
 _FEW = 8  # rows of a product below which it is done by dot products

@@ -10,6 +10,7 @@ from minigrad.compiler.layout import Layout
 from minigrad.compiler.lower import BLOCK, CTYPES, Builder, column_sums, index, lowers
 from minigrad.compiler.program import Line
 from minigrad.compiler.reductions import extent, strips
+from minigrad.dtypes import is_half
 
 _WIDE = {"int64": "uint64_t", "uint64": "uint64_t", "bool": "uint8_t"}  # what integers are added up in: unsigned ones may wrap around
 
@@ -42,7 +43,7 @@ def _over(layout: Layout, line: Line, number: int, x: int, y: int, axes: set[int
 def _neighbours(layout: Layout, line: Line, number: int, x: int, y: int, axes: tuple[int, ...]) -> list[Kernel] | None:
     a, out = layout.stand_in[x], layout.stand_in[y]
     e = extent(a.shape, axes)
-    if e is None or a.dtype.name not in CTYPES:
+    if e is None or a.dtype.name not in CTYPES or is_half(a.dtype):
         return None
     if line.op.name != "sum" or out.dtype.kind != "f":
         return _exact(layout, line, number, x, y, axes)

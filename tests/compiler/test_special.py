@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from minigrad import functional as F, ops
+from minigrad import Tensor, dtypes, functional as F, ops
+from minigrad.compiler import jit
 from tests.compiler.in_c import EPS, compiled, near, with_gradients
 
 rng = np.random.default_rng(0)
@@ -100,3 +101,31 @@ def test_bools_are_joined_by_the_bitwise_operators():
     x = rng.normal(size=(7, 9)).astype(np.float32)
     got, wanted = compiled(lambda t: ((t > -1) & (t < 1), (t > 1) | (t < -1), (t > 0) ^ (t < 1), ~(t > 0)), x, threads=(1,))
     assert all(near(g, w) for g, w in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_16_bit_float_is_cast_as_in_eager(name):
+    half = dtypes.as_dtype(name)
+    every = np.arange(1 << 16, dtype=np.uint16).view(half)
+    step = jit(lambda t: t.cast("float32"), backend="c")
+    for _ in range(3):
+        got = step(Tensor(every)).numpy()
+    assert "numpy" not in step.explain() and np.array_equal(got, dtypes.cast(every, dtypes.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_float32_is_rounded_to_16_bits_as_in_eager(name):
+    half = dtypes.as_dtype(name)
+    every = dtypes.cast(np.arange(1 << 16, dtype=np.uint16).view(half), dtypes.float32)
+    every = every[np.isfinite(every)]
+    middle = ((every[1:].astype(np.float64) + every[:-1]) / 2).astype(np.float32)  # ties, and what lies beside them
+    x = np.concatenate([every, middle, np.nextafter(middle, np.float32(np.inf)), np.nextafter(middle, np.float32(-np.inf)), EDGES,
+                        np.float32([65519.99, 65520, 65536, 1e5, 2.0**-25, 2.0**-25 * 1.0001, 2.0**-14, 3.3895e38])])  # fmt: skip
+    step = jit(lambda t: ((t * 1).cast(name), t.reshape(1, -1).cast(name).cast("float32")), backend="c")
+    for _ in range(3):
+        bits, back = (t.data for t in step(Tensor(x)))
+    wanted = dtypes.cast(x, half)
+    assert "numpy" not in step.explain() and bits.dtype == half
+    numbers = ~np.isnan(x)
+    assert np.array_equal(bits.view(np.uint16)[numbers], wanted.view(np.uint16)[numbers])
+    assert np.array_equal(back[0], dtypes.cast(wanted, dtypes.float32), equal_nan=True)

@@ -62,3 +62,29 @@ static inline double mod_d(double a, double b) {
     double m = fmod(a, b), moved = (b < 0) != (m < 0) ? m + b : m;
     return m == 0 ? copysign(0, b) : moved;
 }
+
+/* --- 16-bit floats, as their bits; to nearest, ties to even, as in numpy */
+
+static inline uint32_t bits_of(float x) { union { float f; uint32_t i; } u = {x}; return u.i; }
+static inline float float_of(uint32_t bits) { union { uint32_t i; float f; } u = {bits}; return u.f; }
+
+static inline float bfloat16_to_float(uint16_t x) { return float_of((uint32_t)x << 16); }
+
+static inline uint16_t float_to_bfloat16(float x) {
+    uint32_t bits = bits_of(x), rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return (uint16_t)(x != x ? (bits >> 16) | 0x40u : rounded);
+}
+
+/* The bits moved to where a float32 has them are the number times 2^-112, also where it is subnormal. */
+static inline float float16_to_float(uint16_t x) {
+    uint32_t size = x & 0x7fffu, finite = bits_of(float_of(size << 13) * 0x1p112f), beyond = size << 13 | 0x7f800000u;
+    return float_of((size < 0x7c00u ? finite : beyond) | (uint32_t)(x & 0x8000u) << 16);
+}
+
+/* Below 2^-14 a sum with 1/2 rounds to multiples of 2^-24. */
+static inline uint16_t float_to_float16(float x) {
+    uint32_t bits = bits_of(x), size = bits & 0x7fffffffu, small = bits_of(float_of(size) + 0.5f) - 0x3f000000u;
+    uint32_t normal = (size + 0xfffu + ((size >> 13) & 1u) - (112u << 23)) >> 13, beyond = size > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    uint32_t y = size < (113u << 23) ? small : normal;
+    return (uint16_t)((size < 0x47800000u ? y : beyond) | (bits >> 16 & 0x8000u));
+}
