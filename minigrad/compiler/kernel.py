@@ -42,7 +42,7 @@ class Kernel:
     bytes: float = 0.0
     where: str = ""
     lines: tuple[int, ...] = ()
-    helper: str = ""  # C text outside the function, once in a program: a table, a file
+    helper: str = ""  # C text outside the function, such as a table
     solo: bool = False  # changes memory that outlives the call: is not moved
     note: str = ""
     fused: list[str] = field(default_factory=list)
