@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import is_
@@ -22,7 +23,7 @@ from minigrad.tensor import Tensor
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 _OPAQUE = (Tensor, np.ndarray, type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 _CODE = (types.FunctionType, types.MethodType, functools.partial)
-_CONTAINERS = (list, dict, tuple)
+_CONTAINERS = (list, dict, tuple, set, frozenset, deque, defaultdict, OrderedDict)
 _BY_VALUE = _PLAIN.union(_CONTAINERS)
 _MANY = 256  # entries of a list or dict beyond which it is known by identity alone
 _DEPTH = 2  # how far into lists and dicts
@@ -125,11 +126,16 @@ def _key(x: Any, depth: int = _DEPTH) -> Any:
     """A hashable key of a value: plain ones by value, lists and dicts (and those in them) by what they hold, others by identity."""
     kind = type(x)
     if kind in _PLAIN:
-        return (kind, x) if x == x else (kind, "nan")
+        return (kind, x.hex() if kind is float else x)  # NaN is equal to itself here, and -0.0 is not 0.0
     if depth and _is_container(x):
-        inside = [_key(y, depth - 1) if type(y) in _BY_VALUE else id(y) for y in (x.values() if kind is dict else x)]
-        return (kind, *inside, *(x if kind is dict else ()))
-    return id(x)
+        inside = [_key(y, depth - 1) if type(y) in _BY_VALUE else id(y) for y in _parts(x)]
+        return (kind, *inside, *(x if isinstance(x, dict) else ()))
+    return (kind, x.tobytes()) if isinstance(x, np.generic) else id(x)
+
+
+def _parts(x: Any) -> Iterable[Any]:
+    """What lies in a list or dict."""
+    return x.values() if isinstance(x, dict) else x
 
 
 class _Container:
@@ -142,11 +148,12 @@ class _Container:
     def key(self) -> Any:
         """As `_key` has it."""
         x, held = self._x, self._held
-        entries = [*x.values(), *x] if type(x) is dict else x
+        if not _is_container(x):  # it has grown too long to be looked through
+            return _key(x)
+        entries = [*_parts(x), *x] if isinstance(x, dict) else list(x)
         if held is None or len(held) != len(entries) or not all(map(is_, held, entries)):
             self._known = _key(x)
-            flat = _is_container(x) and not any(type(y) in _CONTAINERS for y in entries)
-            self._held = list(entries) if flat else None
+            self._held = None if any(type(y) in _CONTAINERS for y in entries) else entries
         return self._known
 
 
@@ -301,13 +308,13 @@ def _is_container(x: Any) -> bool:
 def _containers(x: Any, depth: int) -> Iterator[Any]:
     """A list or dict and those in it."""
     yield x
-    for y in x.values() if isinstance(x, dict) else x:
+    for y in _parts(x):
         if depth > 1 and _is_container(y):
             yield from _containers(y, depth - 1)
 
 
 def _is_watched(x: Any) -> bool:
-    return type(x) in _PLAIN or isinstance(x, (Tensor, np.ndarray)) or _is_container(x)
+    return type(x) in _PLAIN or isinstance(x, (Tensor, np.ndarray, np.generic)) or _is_container(x)
 
 
 class _Frozen:
@@ -355,7 +362,7 @@ def differences(a: Seen, b: Seen) -> set[Place]:
 def _same(x: Any, y: Any) -> bool:
     if type(x) is _Frozen and type(y) is _Frozen:
         return bool(x.key == y.key)
-    return x is y or (type(x) is type(y) and type(x) in _PLAIN and bool(x == y))
+    return x is y or (type(x) is type(y) and (type(x) in _PLAIN or isinstance(x, np.generic)) and bool(_key(x) == _key(y)))
 
 
 def within(found: Iterable[Any]) -> Iterator[Any]:
@@ -369,4 +376,4 @@ def within(found: Iterable[Any]) -> Iterator[Any]:
             if type(x) is _Frozen:
                 todo.extend(x.parts)
             elif isinstance(x, _CONTAINERS) and len(x) <= _MANY:
-                todo.extend(x.values() if isinstance(x, dict) else x)
+                todo.extend(_parts(x))
