@@ -5,15 +5,24 @@
 
 static inline int64_t index_at(const void *index, int64_t i, int wide) { return wide ? ((const int64_t *)index)[i] : ((const int32_t *)index)[i]; }
 
+/* The larger of two, lane by lane; a NaN wins. Spelled with masks, as loops over max_f do not become vectors where the result is carried along. */
+typedef int32_t choice_t __attribute__((vector_size(16)));
+static inline four_t larger(four_t a, four_t b) {
+    choice_t first = (a > b) | (a != a);
+    return (four_t)(((choice_t)a & first) | ((choice_t)b & ~first));
+}
+
 static inline float row_max(const float *x, int64_t n) {
-    float m[16], top;
-    for (int k = 0; k < 16; k++) m[k] = -INFINITY;
-    int64_t w = n - n % 16;
-    for (int64_t b = 0; b < w; b += 16) for (int k = 0; k < 16; k++) m[k] = max_f(m[k], x[b + k]);
-    for (int64_t i = w; i < n; i++) m[i - w] = max_f(m[i - w], x[i]);
-    top = m[0];
-    for (int k = 1; k < 16; k++) top = max_f(top, m[k]);
-    return top;
+    float top = -INFINITY;
+    if (n < 4) { for (int64_t i = 0; i < n; i++) top = max_f(top, x[i]); return top; }
+    four_t m[4];
+    for (int k = 0; k < 4; k++) m[k] = *(const four_t *)x;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) for (int k = 0; k < 4; k++) m[k] = larger(m[k], *(const four_t *)(x + i + 4 * k));
+    for (; i + 4 <= n; i += 4) m[0] = larger(m[0], *(const four_t *)(x + i));
+    m[1] = larger(m[1], *(const four_t *)(x + n - 4));  /* some a second time */
+    m[0] = larger(larger(m[0], m[1]), larger(m[2], m[3]));
+    return max_f(max_f(m[0][0], m[0][1]), max_f(m[0][2], m[0][3]));
 }
 
 /* Rows of a table; an index outside it stops the step. */
