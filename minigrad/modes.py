@@ -20,7 +20,8 @@ class Listener(Protocol):
     """Somebody who hears of every op at the Tensor's door: a profiler, a debugger, a recorder.
 
     Where it has them, `reading(tensor, how)` is told before a value leaves the tensors (float(t), t.numpy()), `walking(node)` of each node
-    that a backward pass comes to, and None at its end, and `drawing(state)` before a generator draws outside an op (Tensor.rand).
+    that a backward pass comes to, and None at its end, `drawing(state)` before a generator draws outside an op (Tensor.rand), and
+    `setting(name)` before a setting of an optimizer is changed.
     """
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -62,6 +63,12 @@ class Relay:
         hears = getattr(self.before, "drawing", None)
         if hears is not None:
             hears(state)
+
+    def setting(self, name: str) -> None:
+        """A setting of an optimizer, such as "lr", is about to be changed; one before may object."""
+        hears = getattr(self.before, "setting", None)
+        if hears is not None:
+            hears(name)
 
 
 class Mode(NamedTuple):
