@@ -203,9 +203,23 @@ def capture(first: Recording, second: Recording, start_grads: dict[int, Tensor],
         if leaf is not None:
             source, name = _place(number, leaf, first, second, start_grads, captured)
         values.append(Value(number, array.shape, array.dtype, _source(source), name))
+    for call in second.calls:
+        _refuse_lengths(call, values, captured)
     lines = [Line(c.op, c.operands, c.params, c.outputs, c.where) for c in second.calls]
     captured.program = Program(tuple(values), tuple(lines), tuple(results), tuple(kept)).check()
     return captured
+
+
+def _refuse_lengths(call: Call, values: Sequence[Value], captured: Captured) -> None:
+    """Raise CaptureError for x[mask] with a tensor as the mask: the shape of the result would be another where the mask has changed."""
+    for key in call.operands[1:] if call.op is ops.take else ():
+        if not isinstance(key, Ref) or values[key.index].dtype != np.bool_ or key.index in captured.constants:
+            continue
+        if key.index not in captured.states or captured.states[key.index][1] is not None:
+            raise CaptureError(
+                "jit", "the shape of x[mask] depends on values, which may be others at each call", where=call.where, got=values[key.index],
+                hint="where(mask, x, 0) and masked_fill() keep the shape; or choose outside the step, or by a numpy array that stays the same",
+            )  # fmt: skip
 
 
 def _source(text: str) -> Source:

@@ -135,6 +135,26 @@ def test_a_setting_of_an_optimizer_that_is_set_inside_is_refused(how):
     assert "test_footguns.py" in caught.value.where and "between two calls" in caught.value.hint
 
 
+KEPT = Tensor(np.array([True, False, True]))  # assign() may change it
+
+
+@BACKENDS
+@pytest.mark.parametrize("choose", [lambda t, mask: t[mask], lambda t, mask: t[t > 1], lambda t, mask: t.masked_select(mask), lambda t, _: t[KEPT]])
+def test_a_shape_that_depends_on_values_is_refused(backend, choose):
+    step = jit(lambda t, mask: choose(t, mask).sum(), backend=backend)
+    step(x(3), x(3) > 1)
+    with pytest.raises(CaptureError, match=r"x\[mask\]") as caught:
+        step(x(3), x(3) > 1)
+    assert "where(mask, x, 0)" in caught.value.hint
+
+
+@BACKENDS
+def test_a_mask_that_stays_the_same_may_choose(backend):
+    mask = np.array([True, False, True])
+    step = jit(lambda t: t[mask].sum(), backend=backend)
+    assert [step(x(3, start=i)).item() for i in range(4)] == [2, 4, 6, 8]
+
+
 @BACKENDS
 def test_an_array_made_inside_that_stays_the_same_is_a_constant(backend):
     step = jit(lambda t: t + Tensor([1.0, 2.0, 3.0]), backend=backend)
