@@ -45,7 +45,7 @@ from minigrad.primitive import Primitive
 
 # --- nodes
 
-_ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "listeners", "compiler", "nn", "models", "optim")
+_ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "listeners", "compiler", "nn", "models", "optim", "random")
 next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
 _adding = threading.RLock()  # held while a cotangent is added to a leaf's .grad, which several threads may share
 _internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
@@ -473,7 +473,8 @@ def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
             raise NoGradientError(call, f"the tensor was computed by {op.name}, which has no rule, so that no gradient flows through it", got=op,
                                   hint=f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp")  # fmt: skip
         raise NoGradientError(call, "the tensor does not depend on anything that requires a gradient", got=root.shape,
-                              hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation")  # fmt: skip
+                              hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
+                              "what a jitted function returns has no graph: call backward() inside it")  # fmt: skip
     if gradient is None:
         if root.data.size != 1:
             raise NotScalarError(call, f"of a tensor of shape {root.shape} needs a gradient to start from", got=root.shape, wanted=(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -20,7 +20,8 @@ class Listener(Protocol):
     """Somebody who hears of every op at the Tensor's door: a profiler, a debugger, a recorder.
 
     Where it has them, `reading(tensor, how)` is told before a value leaves the tensors (float(t), t.numpy()), `walking(node)` of each node
-    that a backward pass comes to, and None at its end, and `drawing(state)` before a generator draws outside an op (Tensor.rand).
+    that a backward pass comes to, and None at its end, `drawing(state)` before a generator draws outside an op (Tensor.rand), and
+    `setting(name)` before a setting of an optimizer is changed.
     """
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -63,6 +64,12 @@ class Relay:
         if hears is not None:
             hears(state)
 
+    def setting(self, name: str) -> None:
+        """A setting of an optimizer, such as "lr", is about to be changed; one before may object."""
+        hears = getattr(self.before, "setting", None)
+        if hears is not None:
+            hears(name)
+
 
 class Mode(NamedTuple):
     """What the door looks at, once per op."""
@@ -74,20 +81,76 @@ class Mode(NamedTuple):
 MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())  # noqa: B039 (a NamedTuple does not change)
 
 
-class GradMode(contextlib.ContextDecorator):
+class _Held:
+    """A mode that holds inside a `with` block. However the block is left, by a signal's exception between two instructions too, what held before
+    holds again: Python raises those after a call and where a function begins, so that nothing but `MODE.set` is called where it counts.
+
+    One that comes where `__exit__` begins keeps it from running. Then a block around this one puts all of the mode back, or else the guard does
+    when it is dropped. It is a generator, as a `__del__` would swallow signals after every block.
+    """
+
+    def __init__(self) -> None:
+        # What held before, what holds inside, and a guard; several where it is entered within itself.
+        self._held: list[tuple[Mode, Mode, Generator[None, None, None]]] = []
+
+    def _inside(self, before: Mode) -> Mode:
+        """The mode inside."""
+        raise NotImplementedError
+
+    def _after(self, now: Mode, before: Mode) -> Mode:
+        """The mode at the end, where the rest of it may have been changed inside for good."""
+        raise NotImplementedError
+
+    def __enter__(self) -> None:
+        self._enter(MODE.get())
+
+    def _enter(self, before: Mode) -> None:
+        depth = len(self._held)
+        try:
+            inside = self._inside(before)
+            guard = _guard(before, inside)
+            next(guard)
+            self._held.append((before, inside, guard))
+            MODE.set(inside)
+        except BaseException:
+            MODE.set(before)
+            del self._held[depth:]
+            raise
+
+    def __exit__(self, kind: Any = None, *_: object) -> None:
+        before, inside, guard = self._held[-1]
+        mode = before
+        try:
+            # What fails leaves nothing changed. A generator may be closed long after it was entered, in another mode.
+            if (kind is None or kind is GeneratorExit) and (now := MODE.get()) is not inside:
+                mode = self._after(now, before)
+        finally:
+            MODE.set(mode)
+            guard.close()
+            self._held.pop()
+
+
+def _guard(before: Mode, inside: Mode) -> Generator[None, None, None]:
+    """Puts back what held before if it is dropped while the mode still is the one of its block."""
+    try:
+        yield
+    finally:
+        if MODE.get() is inside:
+            MODE.set(before)
+
+
+class GradMode(_Held, contextlib.ContextDecorator):
     """Gradients on or off inside a `with` block or a decorated function; holds for this thread or task only."""
 
     def __init__(self, mode: bool) -> None:
+        super().__init__()
         self.mode = bool(mode)
-        self.before: list[bool] = []
 
-    def __enter__(self) -> None:
-        before = MODE.get()
-        self.before.append(before.grad)
-        MODE.set(before._replace(grad=self.mode))
+    def _inside(self, before: Mode) -> Mode:
+        return before._replace(grad=self.mode)
 
-    def __exit__(self, *exception: object) -> None:
-        MODE.set(MODE.get()._replace(grad=self.before.pop()))
+    def _after(self, now: Mode, before: Mode) -> Mode:
+        return now._replace(grad=before.grad)
 
     def _recreate_cm(self) -> GradMode:
         return GradMode(self.mode)
@@ -128,17 +191,18 @@ class set_grad_enabled(GradMode):
 
     def __init__(self, mode: bool) -> None:
         super().__init__(mode)
-        super().__enter__()
-        self.entered = False
+        now = MODE.get()
+        self.start: bool | None = now.grad  # None once it has been entered
+        MODE.set(self._inside(now))
 
     def __enter__(self) -> None:
-        if self.entered:  # the first time, the call has done it
-            super().__enter__()
-        self.entered = True
+        now = MODE.get()
+        start, self.start = self.start, None
+        self._enter(now if start is None else now._replace(grad=start))
 
     def __call__(self, function: F) -> F:
         """The function under this mode, which holds there alone."""
-        self.__exit__()
+        MODE.set(MODE.get()._replace(grad=bool(self.start)))
         return super().__call__(function)
 
 
@@ -157,12 +221,15 @@ def is_grad_enabled() -> bool:
     return MODE.get().grad
 
 
-@contextlib.contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+class listening(_Held):
     """Let `listener` hear of every op inside. One at a time: the newest hears, and may pass on what it hears."""
-    before = MODE.get()
-    MODE.set(before._replace(listener=listener))
-    try:
-        yield
-    finally:
-        MODE.set(MODE.get()._replace(listener=before.listener))
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self.listener = listener
+
+    def _inside(self, before: Mode) -> Mode:
+        return before._replace(listener=self.listener)
+
+    def _after(self, now: Mode, before: Mode) -> Mode:
+        return now._replace(listener=before.listener) if now.listener is self.listener else now

@@ -287,6 +287,11 @@ def test_the_help_of_a_command_explains_every_option_and_gives_examples(name: st
         assert "default" in same_line + next_lines or option in without_default, option
 
 
+def test_a_switch_shows_both_ways_where_the_usage_is() -> None:
+    usage = called("train", "--help", folder=ROOT).stdout.split("\n\n")[0]
+    assert "[--jit | --no-jit]" in " ".join(usage.split())
+
+
 def test_a_model_that_is_overwritten_stays_until_there_is_a_trained_one(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "model", tmp_path / "model")
     (tmp_path / "text.txt").write_text(TEXT)

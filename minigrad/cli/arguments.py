@@ -47,6 +47,9 @@ class _Given(argparse.Action):
 class _GivenSwitch(_Given):
     """--name and --no-name, likewise."""
 
+    def format_usage(self) -> str:
+        return " | ".join(self.option_strings)
+
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
         super().__call__(parser, namespace, not str(option).startswith("--no-"), option)
 

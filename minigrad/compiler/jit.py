@@ -51,10 +51,15 @@ class Step(Generic[P, R]):
     """
 
     def __init__(self, function: Callable[P, R], backend: str | None = None, threads: int | None = None, max_programs: int = 16) -> None:
+        if not callable(function):
+            raise ConfigError("jit", f"{function!r} is no function", got=function, wanted="a function of Tensors",
+                              hint='jit(f), or jit(backend="numpy") as a decorator')  # fmt: skip
         if backend not in (None, "c", "numpy"):
             raise ConfigError("jit", f"backend={backend!r}", got=backend, wanted=["c", "numpy", None])
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ConfigError("jit", f"threads={threads!r}", got=threads, wanted="a number of threads, or None")
+        if type(max_programs) is not int or max_programs < 1:
+            raise ConfigError("jit", f"max_programs={max_programs!r}", got=max_programs, wanted="a number of programs, 1 or more")
         functools.update_wrapper(self, function)
         self.function, self.backend, self.threads, self.max_programs = function, backend, threads, max_programs
         self._entries: OrderedDict[Any, Entry] = OrderedDict()
@@ -177,15 +182,15 @@ class Step(Generic[P, R]):
         if plan.captured.shares:  # in C, lines that share memory in ways that the program does not show would change places
             if self.backend != "numpy":
                 warnings.warn("minigrad.jit: the step changes memory that two of its tensors share; it runs with numpy, with the same results",
-                              RuntimeWarning, stacklevel=5)  # fmt: skip
+                              RuntimeWarning, stacklevel=4)  # fmt: skip
         elif self.backend != "numpy":
             try:
                 made = CompiledReplay(plan.program, plan.captured.constants, plan.bound, self.threads)
             except NativeError as error:
-                warnings.warn(f"minigrad.jit: {error}; the step runs with numpy, with the same results", RuntimeWarning, stacklevel=5)
+                warnings.warn(f"minigrad.jit: {error}; the step runs with numpy, with the same results", RuntimeWarning, stacklevel=4)
             else:
                 if made.built.note:
-                    warnings.warn(f"minigrad.jit: {made.built.note}", RuntimeWarning, stacklevel=5)
+                    warnings.warn(f"minigrad.jit: {made.built.note}", RuntimeWarning, stacklevel=4)
                 return made
         return NumpyReplay(plan.program, plan.captured.constants)
 
@@ -201,7 +206,7 @@ class Step(Generic[P, R]):
             different = self._difference(plan, tensors, states, states_before, out)
             if not different:
                 warnings.warn(f"minigrad.jit: the compiled step differs from the eager one ({compiled}); the step runs with numpy instead",
-                              RuntimeWarning, stacklevel=5)  # fmt: skip
+                              RuntimeWarning, stacklevel=4)  # fmt: skip
         if different:
             raise CaptureError("jit", f"the step does something that its ops do not show: a replay differs from the eager call in {different}",
                                got=different, hint="set seeds, states and buffers by ops, or outside the step")

@@ -55,6 +55,7 @@ class Recording:
         self.calls: list[Call] = []
         self.arrays: list[Array] = []
         self.leaves: dict[int, Leaf] = {}
+        self.drawn = ""  # the line where random numbers were first drawn outside an op
         self.read_gradients = False  # whether it added to gradients that it found in .grad
         self.tensors: dict[int, Tensor] = {}  # leaf tensors by id: parameters, among others
         self._numbers: dict[int, int] = {}
@@ -107,6 +108,16 @@ class Recording:
         where = str(user_line())
         raise CaptureError("jit", f"{how} reads a value while the step is recorded; a replay would not see it change", where=where, got=how,
                            hint="return the tensor and read it outside the step; choose between values with where()")  # fmt: skip
+
+    def drawing(self, state: Array) -> None:
+        """A generator draws outside an op. What comes of it is compared with the other recording's, as every array made inside is."""
+        self.drawn = self.drawn or str(user_line())
+
+    def setting(self, name: str) -> None:
+        """A setting of an optimizer is about to be changed by Python, which a replay would not run."""
+        what = "the learning rate" if name == "lr" else f"the setting {name!r} of an optimizer"
+        raise CaptureError("jit", f"{what} is set inside the step, which a replay would not do", where=str(user_line()), got=name,
+                           hint="set it between two calls, as by schedule.step(): the step reads it each time")  # fmt: skip
 
     # --- numbers
 
@@ -192,9 +203,23 @@ def capture(first: Recording, second: Recording, start_grads: dict[int, Tensor],
         if leaf is not None:
             source, name = _place(number, leaf, first, second, start_grads, captured)
         values.append(Value(number, array.shape, array.dtype, _source(source), name))
+    for call in second.calls:
+        _refuse_lengths(call, values, captured)
     lines = [Line(c.op, c.operands, c.params, c.outputs, c.where) for c in second.calls]
     captured.program = Program(tuple(values), tuple(lines), tuple(results), tuple(kept)).check()
     return captured
+
+
+def _refuse_lengths(call: Call, values: Sequence[Value], captured: Captured) -> None:
+    """Raise CaptureError for x[mask] with a tensor as the mask: the shape of the result would be another where the mask has changed."""
+    for key in call.operands[1:] if call.op is ops.take else ():
+        if not isinstance(key, Ref) or values[key.index].dtype != np.bool_ or key.index in captured.constants:
+            continue
+        if key.index not in captured.states or captured.states[key.index][1] is not None:
+            raise CaptureError(
+                "jit", "the shape of x[mask] depends on values, which may be others at each call", where=call.where, got=values[key.index],
+                hint="where(mask, x, 0) and masked_fill() keep the shape; or choose outside the step, or by a numpy array that stays the same",
+            )  # fmt: skip
 
 
 def _source(text: str) -> Source:
@@ -221,9 +246,14 @@ def _place(number: int, leaf: Leaf, first: Recording, second: Recording, start_g
             got=leaf.array.shape, hint="t.assign(...) changes a tensor that stays the same one; or pass it as an argument and return the new one",
         )  # fmt: skip
     if twin is None or not np.array_equal(_bits(twin.contents), _bits(leaf.contents)):
+        if second.drawn:
+            raise CaptureError(
+                "jit", f"random numbers made inside the step cannot be replayed: an array of shape {leaf.array.shape} differs from call to call",
+                where=second.drawn, got=leaf.array.shape, hint="draw them outside, and pass them as an argument; dropout may stay inside",
+            )  # fmt: skip
         raise CaptureError(
             "jit", f"an array of shape {leaf.array.shape} that is made inside the step, not by an op, differs from call to call", where=leaf.where,
-            got=leaf.array.shape, hint="pass what changes as an argument of the step, as a Tensor or an array",
+            got=leaf.array.shape, hint="pass what changes, such as random numbers, a counter or the time, as an argument: a Tensor or an array",
         )  # fmt: skip
     captured.constants[number] = leaf.contents.copy()
     return "constant", f"c{number}"

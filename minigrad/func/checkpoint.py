@@ -63,14 +63,17 @@ class _Heard(Relay):
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         if op.kind == "random":
-            self.drawing(arrays[-1])
+            self._stands(arrays[-1])
         return super().run(op, arrays, params)
 
     def drawing(self, state: Array) -> None:
+        self._stands(state)
+        super().drawing(state)
+
+    def _stands(self, state: Array) -> None:
         if id(state) not in self.states:
             t = Tensor._wrap(state)
             self.states[id(state)] = t, ops.copy(t)
-        super().drawing(state)
 
     def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
         for x in operands:
@@ -83,7 +86,11 @@ def _recomputing(
     f: Callable[..., Any], xs: Sequence[Any], operands: list[Tensor], states: States
 ) -> Primitive:
     """The op whose rule runs f again and goes back through it."""
-    op = Primitive(f, "contract", None, 2)  # two or more outputs: the rule is given their cotangents as a sequence
+
+    def forward(*values: Any) -> Any:  # f may be anything that can be called, such as a module, which has no name
+        return f(*values)
+
+    op = Primitive(forward, "contract", None, 2)  # two or more outputs: the rule is given their cotangents as a sequence
     op.name = f"checkpoint({getattr(f, '__name__', type(f).__name__)})"
 
     def rule(gs: Sequence[Any], _y: Any, *_values: Any, needs: Sequence[bool]) -> list[Any]:

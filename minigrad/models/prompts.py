@@ -19,9 +19,9 @@ from minigrad.random import Generator
 def evaluating(model: Module) -> Iterator[None]:
     """Inside, dropout is off; afterwards every module is in the mode that it was in."""
     training = [module for module in model.modules() if module.training] if model.training else []
-    for module in training:
-        module.training = False
     try:
+        for module in training:
+            module.training = False
         yield
     finally:
         for module in training:

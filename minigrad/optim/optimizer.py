@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.autograd import no_grad
+from minigrad.autograd import MODE, no_grad
 from minigrad.errors import ConfigError, DTypeError, StateDictError
 from minigrad.tensor import Tensor
 
@@ -39,8 +39,11 @@ class ParamGroup(UserDict[str, Any]):
         return np.array(numbers, np.float64)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self.data[key] = _checked(self._owner, key, value)
-        if self.settings.data.size and key in self._names:
+        value, in_use = _checked(self._owner, key, value), self.settings.data.size and key in self._names
+        if in_use and (setting := getattr(MODE.get().listener, "setting", None)) is not None:
+            setting(key)
+        self.data[key] = value
+        if in_use:
             self.settings.assign(Tensor._wrap(self._numbers()))
 
     def __repr__(self) -> str:

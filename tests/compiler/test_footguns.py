@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -10,8 +11,12 @@ import pytest
 
 from minigrad import Tensor, no_grad, ops
 from minigrad.compiler import jit
-from minigrad.errors import CaptureError, ConfigError, IndexRangeError, ShapeError
+from minigrad.errors import CaptureError, ConfigError, IndexRangeError, NoGradientError, ShapeError
+from minigrad.func import checkpoint
+from minigrad.functional import dropout
 from minigrad.nn import Dropout, Module, Parameter
+from minigrad.optim import SGD
+from minigrad.optim.lr_scheduler import LambdaLR
 
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", "c"])
 
@@ -76,6 +81,78 @@ def test_an_array_made_inside_that_changes_is_refused():
     step(x(3))
     with pytest.raises(CaptureError, match="made inside the step"):
         step(x(3))
+
+
+@pytest.mark.parametrize("draw", [lambda t: t * Tensor.randn(3), lambda t: t[Tensor.randint(0, 3, (2,))], lambda t: t.dropout(0.5) + t.rand_like()])
+def test_random_numbers_made_inside_are_refused_where_they_are_drawn(draw):
+    def step(t):
+        drawn = draw(t)
+        return drawn * 2
+
+    step = jit(step)
+    step(x(3))
+    with pytest.raises(CaptureError, match="random numbers made inside the step") as caught:
+        step(x(3))
+    line = draw.__code__.co_firstlineno
+    assert caught.value.where.endswith(f"test_footguns.py:{line}") and "dropout may stay" in caught.value.hint
+
+
+def test_what_differs_for_another_reason_is_not_blamed_on_dropout():
+    calls = []
+
+    @jit
+    def step(t):
+        calls.append(1)
+        return checkpoint(lambda s: dropout(s, 0.5), t) + Tensor([len(calls), 0.0, 0.0])
+
+    t = x(3).requires_grad_()
+    step(t)
+    with pytest.raises(CaptureError, match="made inside the step, not by an op"):
+        step(t)
+
+
+@pytest.mark.parametrize("how", ["a schedule", "a schedule that has not begun", "the rate", "a group's momentum"])
+def test_a_setting_of_an_optimizer_that_is_set_inside_is_refused(how):
+    w = Parameter([1.0, 2.0, 3.0])
+    optimizer = SGD([w], lr=0.5, momentum=0.5)
+    schedule = LambdaLR(optimizer, lambda n: 1.0 if how.endswith("begun") and n < 9 else 1 / (1 + n))
+
+    @jit
+    def step(t):
+        optimizer.zero_grad()
+        (w * t).sum().backward()
+        optimizer.step()
+        if how.startswith("a schedule"):
+            schedule.step()
+        elif how == "the rate":
+            optimizer.lr = 0.1
+        else:
+            optimizer.param_groups[0]["momentum"] = 0.9
+
+    wanted = "'momentum'" if "momentum" in how else "the learning rate is set inside the step"
+    with pytest.raises(CaptureError, match=wanted) as caught:
+        step(x(3))
+    assert "test_footguns.py" in caught.value.where and "between two calls" in caught.value.hint
+
+
+KEPT = Tensor(np.array([True, False, True]))  # assign() may change it
+
+
+@BACKENDS
+@pytest.mark.parametrize("choose", [lambda t, mask: t[mask], lambda t, mask: t[t > 1], lambda t, mask: t.masked_select(mask), lambda t, _: t[KEPT]])
+def test_a_shape_that_depends_on_values_is_refused(backend, choose):
+    step = jit(lambda t, mask: choose(t, mask).sum(), backend=backend)
+    step(x(3), x(3) > 1)
+    with pytest.raises(CaptureError, match=r"x\[mask\]") as caught:
+        step(x(3), x(3) > 1)
+    assert "where(mask, x, 0)" in caught.value.hint
+
+
+@BACKENDS
+def test_a_mask_that_stays_the_same_may_choose(backend):
+    mask = np.array([True, False, True])
+    step = jit(lambda t: t[mask].sum(), backend=backend)
+    assert [step(x(3, start=i)).item() for i in range(4)] == [2, 4, 6, 8]
 
 
 @BACKENDS
@@ -398,6 +475,63 @@ def test_a_forked_child_may_go_on(recwarn):
     assert receive.poll(30) and receive.recv() == [wanted] * 3
     child.join()
     assert step(a, b).item() == wanted
+
+
+@pytest.mark.parametrize("wrong", ["numpy", 5, Tensor([1.0])])
+def test_what_cannot_be_called_is_refused_at_once(wrong):
+    with pytest.raises(ConfigError, match="is no function") as caught:
+        jit(wrong)
+    assert caught.value.got is wrong and 'jit(backend="numpy")' in caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", [-1, 0, 2.5, True, None])
+def test_a_number_of_programs_that_makes_no_sense_is_refused_at_once(wrong):
+    with pytest.raises(ConfigError, match="max_programs="):
+        jit(lambda t: t, max_programs=wrong)
+
+
+def test_a_result_that_is_gone_back_through_is_told_that_it_has_no_graph():
+    w = Parameter([1.0, 2.0, 3.0])
+    step = jit(lambda t: (w * t).sum(), backend="numpy")
+    for _ in range(3):
+        with pytest.raises(NoGradientError) as caught:
+            step(x(3)).backward()
+        assert "a jitted function returns has no graph: call backward() inside it" in caught.value.hint
+
+
+# --- warnings name the line that called the step
+
+
+def one_warning(step, t):
+    with pytest.warns(RuntimeWarning) as told:
+        for _ in range(2):
+            step(t)
+    (warning,) = told
+    assert (warning.filename, warning.lineno) == (__file__, one_warning.__code__.co_firstlineno + 3)
+    return str(warning.message)
+
+
+def test_a_warning_that_there_is_no_compiler_names_the_call(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert "no-such-compiler" in one_warning(jit(lambda t: t * 2 + 1), x(3))
+
+
+def test_a_warning_of_shared_memory_names_the_call():
+    whole = x(6)
+    part = Tensor._wrap(whole.data[:3])
+
+    def step(t):
+        with no_grad():
+            whole.assign(whole + 1)
+        return part * t
+
+    assert "two of its tensors share" in one_warning(jit(step), x(3))
+
+
+def test_a_warning_that_c_differs_names_the_call(monkeypatch):
+    found = iter(["a result", ""])
+    monkeypatch.setattr(sys.modules[jit.__module__], "difference", lambda got, wanted: next(found))
+    assert "differs from the eager one" in one_warning(jit(lambda t: t * 2 + 1, backend="c"), x(3))
 
 
 def test_there_is_nothing_to_show_before_the_first_program():

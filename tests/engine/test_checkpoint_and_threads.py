@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ import minigrad
 import minigrad.functional as F
 from minigrad import Generator, Tensor
 from minigrad.func import checkpoint
+from minigrad.nn import Linear
 from minigrad.ops import parallel
 from minigrad.ops.contract import product
 
@@ -26,6 +28,19 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
     "multinomial": lambda x: x * (Tensor.ones(5).multinomial(5, True) + 1).float(),
     "a checkpoint inside": lambda x: checkpoint(lambda t: t * Tensor.rand(5), x) * Tensor.rand(5),
 }
+
+
+def test_whatever_can_be_called_can_be_checkpointed() -> None:
+    layer = Linear(5, 3)
+    for f in (layer, functools.partial(layer.forward)):
+        grads = []
+        for wrap in (checkpoint, lambda f, x: f(x)):
+            x = Tensor(np.linspace(1, 2, 5, dtype=np.float32), requires_grad=True)
+            layer.zero_grad()
+            wrap(f, x).sum().backward()
+            grads.append((x.grad.tolist(), layer.weight.grad.tolist()))
+        assert grads[0] == grads[1]
+    assert repr(checkpoint(layer, x).grad_fn).startswith("<checkpoint(Linear) at ")
 
 
 @pytest.mark.parametrize("name", DRAWS)
