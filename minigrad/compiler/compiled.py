@@ -20,7 +20,7 @@ from minigrad.compiler.program import Line, Program, Ref
 from minigrad.compiler.schedule import Phase, Scheduler, shared_inside_chains
 from minigrad.compiler.select import Selector, for_c
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, IndexRangeError
+from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 
 
 def cores() -> int:
@@ -258,6 +258,9 @@ class CompiledReplay:
         for i, y in zip(line.outputs, (out,) if line.op.outputs == 1 else out, strict=True):
             if i is not None:
                 target = self._view(i)
+                if np.shape(y) != target.shape:
+                    raise ShapeError("jit", f"{line.op.name} gives {np.shape(y)}, {target.shape} when it was recorded", got=np.shape(y),
+                                     wanted=target.shape, hint=f"its shape depends on values: call it outside the step ({line.where})")  # fmt: skip
                 if target is not y:
                     np.copyto(target, y)
 

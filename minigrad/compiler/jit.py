@@ -168,8 +168,12 @@ class Step(Generic[P, R]):
     def _heard(self, recording: Recording, structure: Any, tensors: list[Tensor]) -> Any:
         """The eager call. Raises CaptureError if it changes a list or dict that it is given, which are copies here."""
         filled = rebuild(structure, tensors)
-        with listening(recording):
-            out = self.function(*filled[0], **filled[1])
+        before = MODE.get()
+        try:
+            with listening(recording):
+                out = self.function(*filled[0], **filled[1])
+        finally:
+            MODE.set(before)  # an interrupt may come just where the block ends
         again: list[Tensor] = []
         after, _ = flatten(filled, again)
         if not alike(after, structure) or any(x is not y for x, y in zip(again, tensors, strict=True)):

@@ -6,6 +6,7 @@ import pytest
 import minigrad
 from minigrad import Tensor, jit, nn, optim
 from minigrad.compiler import lower
+from minigrad.errors import ShapeError
 
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", "c"])
 
@@ -142,3 +143,15 @@ def test_a_wrong_gradient_is_seen_whatever_becomes_of_it(make, monkeypatch):
     with pytest.warns(RuntimeWarning, match="differs from the eager one"):
         for i in range(4):
             step(Tensor(some(5, 4, seed=i)))
+
+
+def test_an_op_of_the_users_own_with_another_shape_is_not_stretched():
+    @minigrad.primitive(kind="gather")
+    def positive(x):
+        return x[x > 0]
+
+    step = jit(lambda x: positive(x).sum(), backend="c")
+    for values in ([1.0, 2, -1], [-1.0, 3, 4]):
+        assert step(Tensor(values)).item() == sum(v for v in values if v > 0)
+    with pytest.raises(ShapeError, match=r"positive gives \(1,\), \(2,\) when it was recorded"):
+        step(Tensor([7.0, -1, -1]))
