@@ -146,6 +146,9 @@ def take(x: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
     return np.array(x[filled(spec, keys)])
 
 
+take.counts = lambda i, dtype: i > 0 and dtype == np.bool_
+
+
 @take.vjp
 def _(g, _y, _x, *keys, spec):
     return (add_at(g, *keys, spec=spec, shape=_x.shape), *(None for _ in keys))
@@ -180,11 +183,11 @@ def put(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
 
 
 @put.vjp
-def _(g, _y, _x, _value, *keys, spec):
-    gvalue = take(g, *keys, spec=spec)
-    if keys:
+def _(g, _y, _x, _value, *keys, spec, needs):
+    gvalue = take(g, *keys, spec=spec) if needs[1] else None
+    if keys and needs[1]:
         gvalue = where(last_at(*keys, spec=spec, shape=_x.shape), gvalue, 0)
-    return (put(g, 0, *keys, spec=spec), gvalue, *(None for _ in keys))
+    return (put(g, 0, *keys, spec=spec) if needs[0] else None, gvalue, *(None for _ in keys))
 
 
 @primitive(kind="effect")
@@ -205,7 +208,13 @@ def last_at(*keys: Array, spec: tuple[Any, ...], shape: tuple[int, ...]) -> Arra
     return last[places] == writers
 
 
+last_at.counts = lambda _i, dtype: dtype == np.bool_
+
+
 @primitive(kind="reduce")
 def nonzero(x: Array) -> Array:
     """The indices of the elements that are not 0, in row-major order: (count, ndim), int64."""
     return np.argwhere(x)
+
+
+nonzero.counts = lambda _i, _dtype: True

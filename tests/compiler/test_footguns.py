@@ -274,6 +274,61 @@ def test_printing_while_recording_is_allowed(capsys):
     assert "Tensor" in capsys.readouterr().out
 
 
+# --- shapes that depend on values
+
+
+@BACKENDS
+@pytest.mark.parametrize("select", [lambda t: t[t > 0], lambda t: t.masked_select(t > 0), lambda t: (t > 0).nonzero(), lambda t: t.nonzero()],
+                         ids=["mask", "masked_select", "nonzero", "nonzero of floats"])  # fmt: skip
+@pytest.mark.parametrize("second", [[-1.0, 3.0, 4.0], [1.0, 1.0, 1.0]], ids=["as many", "more"])
+def test_a_shape_that_depends_on_values_is_refused_with_the_line_and_a_way_out(select, second, backend):
+    step = jit(lambda t: (select(t) * 2).sum(), backend=backend)
+    step(Tensor([1.0, 2.0, -1.0]))
+    with pytest.raises(CaptureError, match=r"take|nonzero") as caught:
+        step(Tensor(second))
+    assert "test_footguns.py" in caught.value.where and "where(mask, x, 0)" in caught.value.hint
+
+
+@BACKENDS
+def test_a_shape_that_depends_on_a_state_is_refused(backend):
+    mask = Tensor([True, False, True])
+    step = jit(lambda t: t[mask], backend=backend)
+    step(x(3))
+    with pytest.raises(CaptureError, match="take"):
+        step(x(3))
+
+
+@BACKENDS
+def test_a_mask_that_is_a_constant_of_the_step_selects(backend):
+    step = jit(lambda t: t[[True, False, True]] * 2 + t[Tensor([1.0, -1.0, 1.0]) > 0], backend=backend)
+    for i in range(4):
+        assert step(x(3, start=i)).tolist() == [3 * i, 3 * i + 6]
+
+
+@BACKENDS
+def test_a_number_may_be_written_where_a_mask_says_so(backend):
+    w = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+    def body(t):
+        w.grad = None
+        y = w * t
+        y[t > 1] = 0
+        y.sum().backward()
+        return y
+
+    step = jit(body, backend=backend)
+    for i in range(4):
+        t = x(3, start=i - 1)
+        assert step(t).tolist() == (w.numpy() * t.numpy() * (t.numpy() <= 1)).tolist()
+        assert w.grad.tolist() == (t.numpy() * (t.numpy() <= 1)).tolist()
+
+
+def test_tensors_in_a_list_that_is_an_index_are_not_frozen():
+    step = jit(lambda t, i: t[[i[0], i[1]]])
+    with pytest.raises(CaptureError, match="reads a value"):
+        step(x(3), Tensor([0, 1]))
+
+
 # --- signatures
 
 
