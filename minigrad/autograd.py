@@ -7,6 +7,7 @@ accumulate).
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -49,6 +50,15 @@ _ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "fun
 next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
 _adding = threading.RLock()  # held while a cotangent is added to a leaf's .grad, which several threads may share
 _internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
+
+
+def _forget_threads() -> None:
+    global _adding
+    _adding = threading.RLock()  # A forked child has none of the parent's threads, which may hold it.
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 class Where(NamedTuple):

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import signal
 import threading
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -451,6 +453,60 @@ def test_a_forked_child_may_go_on(recwarn):
     assert receive.poll(30) and receive.recv() == [wanted] * 3
     child.join()
     assert step(a, b).item() == wanted
+
+
+def in_a_child(work):
+    """What a forked child's work amounts to: "right", "wrong", or the signal that ended it after 20 seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of a fork beside threads, which is what is tested
+        child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        os._exit(0 if work() else 1)
+    status = os.waitpid(child, 0)[1]
+    return {0: "right", 1: "wrong"}.get(os.waitstatus_to_exitcode(status), f"ended by {status}")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_while_another_thread_is_inside_the_step_may_go_on():
+    inside, leave, wait = threading.Event(), threading.Event(), [True]
+
+    def body(t):
+        if wait[0]:
+            inside.set()
+            leave.wait(60)
+        return t * 2
+
+    step = jit(body, backend="numpy")
+    thread = threading.Thread(target=step, args=(x(3),))
+    thread.start()
+    assert inside.wait(60)
+    wait[0] = False
+    got = in_a_child(lambda: all(step(x(3)).tolist() == [0, 2, 4] for _ in range(4)))
+    leave.set()
+    thread.join()
+    assert got == "right"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_child_forked_while_another_thread_is_inside_the_compiled_code_may_go_on(threads):
+    step = jit(lambda a, b: (a @ b).sum(), backend="c", threads=threads)
+    a, b = x(300, 300) * 1e-4, x(300, 300) * 1e-4
+    wanted = [step(a, b).item() for _ in range(3)][-1]
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            step(a, b)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    got = [in_a_child(lambda: step(a, b).item() == wanted) for _ in range(4)]
+    stop.set()
+    thread.join()
+    assert got == ["right"] * 4
 
 
 def test_there_is_nothing_to_show_before_the_first_program():

@@ -307,3 +307,21 @@ def test_a_seed_that_is_set_inside_the_step_is_refused():
     step(Tensor(np.ones(64, np.float32)))
     with pytest.raises(minigrad.errors.CaptureError, match="its ops do not show"):
         step(Tensor(np.ones(64, np.float32)))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+@pytest.mark.parametrize("shape, source", [((4,), (1, 4)), ((5, 1), (1, 5, 1)), ((2, 3), (1, 1, 3)), ((), (1, 1)), ((3, 4), (1, 1, 4, 3))])
+def test_a_state_is_assigned_what_has_more_axes_in_front(shape, source, backend):
+    def body(t):
+        value = t * 3
+        with no_grad():
+            state.assign(value.transpose(-1, -2) if len(source) == 4 else value)
+        return state + 1
+
+    step = jit(body, backend=backend)
+    state = Tensor(np.zeros(shape, np.float32))
+    for i in range(4):
+        t = Tensor(np.arange(np.prod(source), dtype=np.float32).reshape(source) + i)
+        wanted = np.zeros(shape, np.float32)
+        wanted[...] = t.numpy().swapaxes(-1, -2) * 3 if len(source) == 4 else t.numpy() * 3
+        assert np.array_equal(step(t).numpy(), wanted + 1) and np.array_equal(state.numpy(), wanted)
