@@ -46,15 +46,20 @@ def difference(got: list[Array], wanted: list[Array]) -> str:
     return ""
 
 
-def moved_differently(got: Array, wanted: Array, before: Array) -> str:
-    """What is wrong with a state after the step. A step of Adam magnifies rounding where gradients vanish: steps are measured against the largest."""
+def moved_differently(got: Array, wanted: Array, before: Array, magnified: bool) -> str:
+    """What is wrong with a state after the step, measured against the largest step of all its numbers.
+
+    magnified: its steps are gradients divided by their size, as Adam's are, which makes rounding large where gradients vanish; a wrong gradient
+    shows in the moments then.
+    """
     near = _NEAR_HALF if is_half(got.dtype) else _NEAR
     got, wanted, before = (cast(a, computing(a.dtype)) for a in (got, wanted, before))
     if got.dtype.kind != "f":
         return "" if np.array_equal(got, wanted) else f"a state of shape {wanted.shape} and {wanted.dtype}"
     step = max(np.max(np.abs(w - b), initial=0, where=np.isfinite(w) & np.isfinite(b)) for w, b in _blocks(wanted, before))
     scale = max(np.max(np.abs(w), initial=0, where=np.isfinite(w)) for (w,) in _blocks(wanted))
-    same = all(np.allclose(g, w, rtol=near, atol=float(4 * step + 1e-5 * scale), equal_nan=True) for g, w in _blocks(got, wanted))
+    rtol, atol = near if magnified or near == _NEAR_HALF else 1e-5, float((4 if magnified else near) * step + 1e-5 * scale)
+    same = all(np.allclose(g, w, rtol=rtol, atol=atol, equal_nan=True) for g, w in _blocks(got, wanted))
     return "" if same else f"a state of shape {wanted.shape}"
 
 

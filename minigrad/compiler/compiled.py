@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from minigrad.compiler.blas import chosen_blas
 from minigrad.compiler.emit import Emitter
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import ALIGNMENT, Layout, address_of, pack
-from minigrad.compiler.program import Program, Ref
+from minigrad.compiler.program import Line, Program, Ref
 from minigrad.compiler.schedule import Phase, Scheduler, shared_inside_chains
 from minigrad.compiler.select import Selector, for_c
 from minigrad.dtypes import Array
@@ -35,6 +36,7 @@ def _wanted_threads() -> int:
     return int(text)
 
 
+_REFUSE = {"embedding", "embedding_grad", "cross_entropy", "cross_entropy_grad", "append_", "clip_grad_norm_"}  # ops whose C may set `status`
 _SMALL = 2e7  # floating-point operations below which one thread is faster: a second one takes 80 us to wake, in which the first does millions
 _SHORT = 3e-5  # seconds of work per phase, as `Kernel.cost` counts them, below which threads wait for each other longer than they work
 
@@ -219,30 +221,40 @@ class CompiledReplay:
         """
         if held and self._gradients:
             self._new_gradients()
-        self._bound = bound
-        hold, table = [], self.table
+        gathered: dict[int, Array] = {}
+        table = self.table
         for i, places in self._moving:
             a = bound[i]
             if not a.flags.c_contiguous:
-                a = np.ascontiguousarray(a)
-                hold.append(a)
+                a = gathered[i] = np.ascontiguousarray(a)
             address = address_of(a)
             for slot, offset in places:
                 table[slot] = address + offset
+        self._bound = {**bound, **gathered} if gathered else bound
         for part in self.parts:
             if isinstance(part, int):
                 self._call_back(part)
             elif self._step(self._table_address, part[0], part[1], self.threads):
-                raise IndexRangeError("jit", "an index is out of its range")
+                self._say_what_was_refused()
         results = [self._view(i).copy() for i in self.program.results]
         direct = iter(self._gradients)
         return results + [next(direct) if is_direct else self._view(i).copy() for i, is_direct in self._handed_over]
 
-    def _call_back(self, number: int) -> None:
-        line = self.program.lines[number]
+    def _forward(self, line: Line) -> Any:
         operands = [self._view(x.index) if isinstance(x, Ref) else x for x in line.operands]
         with np.errstate(all="ignore"):
-            out = line.op.forward(*operands, **line.params)
+            return line.op.forward(*operands, **line.params)
+
+    def _say_what_was_refused(self) -> None:
+        """Raise what the op says in eager code. Nothing that outlives the call has been changed from the refusal on; what was before it stays."""
+        refusing = [line for line in self.program.lines if line.op.name in _REFUSE]
+        for line in sorted(refusing, key=lambda line: line.op.kind == "effect"):
+            self._forward(line)
+        raise IndexRangeError("jit", "an index that the step works out is out of its range")
+
+    def _call_back(self, number: int) -> None:
+        line = self.program.lines[number]
+        out = self._forward(line)
         for i, y in zip(line.outputs, (out,) if line.op.outputs == 1 else out, strict=True):
             if i is not None:
                 target = self._view(i)

@@ -92,10 +92,7 @@ class Step(Generic[P, R]):
                 return out
             if not plan.overlaps(tensors):
                 self._last = plan
-                try:
-                    return plan.run(tensors)
-                except IndexError:
-                    pass  # an index out of its range: the eager call says which
+                return plan.run(tensors)
         filled = rebuild(structure, tensors)
         return self.function(*filled[0], **filled[1])
 
@@ -185,7 +182,7 @@ class Step(Generic[P, R]):
         """Run the program once on the second call's inputs and states, and hold it against what eager got; then put eager's state back."""
         values = plan.program.values
         states = {i: plan.bound[i] for i in plan.changed if values[i].source == "state"}
-        if any(address_of(a) not in states_before for a in states.values()) or plan.captured.gradients or len(states) < len(plan.changed):
+        if any(address_of(a) not in states_before for a in states.values()) or len(states) < len(plan.changed):
             return  # no copy of the state before: the tests of the op table have to do
         different = self._difference(plan, tensors, states, states_before, out)
         if different and isinstance(plan.backend, CompiledReplay):
@@ -201,15 +198,18 @@ class Step(Generic[P, R]):
     def _difference(self, plan: Plan, tensors: list[Tensor], states: dict[int, Array], before: dict[int, Array], out: Any) -> str:
         """What differs between a replay of the call and the call; nothing if it is the same. Leaves the states as the call left them."""
         after = {i: a.copy() for i, a in states.items()}
+        found = {i: plan.bound[i] for i in plan.captured.gradients}  # those that the call added to
+        magnified = plan.magnified()
         for a in states.values():
             a[...] = before[address_of(a)]
         eager = [t.data for t, given in zip(_tensors(out), plan.given, strict=True) if given is None]
         eager += [t.grad.data for t in plan.grads.at(tensors) if t.grad is not None]
         try:
-            different = difference(plan.backend.run(plan.binding(tensors), True), eager)
+            different = difference(plan.backend.run({**plan.binding(tensors), **found}, True), eager)
             for i, a in states.items():
-                different = different or moved_differently(a, after[i], before[address_of(a)])
+                different = different or moved_differently(a, after[i], before[address_of(a)], i in magnified)
         finally:
+            plan.bound.update(found)
             for i, a in states.items():
                 a[...] = after[i]
         return different

@@ -23,6 +23,7 @@ from minigrad.errors import CaptureError
 from minigrad.tensor import Tensor
 
 _WATCHED = 1 << 14  # numbers in an array that is compared with its copy before each replay, at most
+_LINEAR = {"sgd_", "assign", "put_", "append_"}  # effects whose changes are proportional to what they are given
 _LISTED = next(map(getrefcount, [object()]))  # the count of what one list alone holds, which differs between versions of Python
 
 
@@ -93,6 +94,12 @@ class Plan:
         """Look at numpy arrays of which a constant of the program may be a copy: they may be written to."""
         shapes = {a.shape for a in self.captured.constants.values()}
         self._watched = [(a, a.copy()) for a in arrays if a.shape in shapes and a.size <= _WATCHED]
+
+    def magnified(self) -> set[int]:
+        """Parameters that an optimizer moves by their gradients divided by the gradients' size."""
+        lines = [line for line in self.program.lines if line.op.kind == "effect" and line.op.name not in _LINEAR]
+        parameters = {i for i, (_, t) in self.captured.states.items() if t is not None and t._wants}
+        return parameters & {i for line in lines for i in line.changes()}
 
     def fits(self, tensors: Sequence[Tensor]) -> bool:
         """True if a replay is what the call would be: the same arguments are one, tensors that outlive the call have the same shapes and require
@@ -203,7 +210,7 @@ def make_plan(first: Recording, second: Recording, start: Start, tensors: Sequen
         if number is None:
             raise CaptureError("jit", f"the step returns a tensor of shape {t.shape} that no recorded op made", got=t.shape,
                                hint="compute it from the arguments with ops, or return it from another function")  # fmt: skip
-        persistent = id(t) in second.tensors
+        persistent = id(t) in positions or first.tensors.get(id(t)) is t  # not an alias that each call makes
         given.append(owner(t) if persistent else None)
         if not persistent:
             numbers.append(number)

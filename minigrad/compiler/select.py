@@ -105,7 +105,9 @@ class Selector:
             addition, other = self.absorbed[number]
             out = self.program.lines[addition].made()[0]
             function = lower.lower_linear if line.op.name == "linear" else lower.lower_layer_norm_grad
-            return function(self.layout, line, number, other, out)
+            if kernels := function(self.layout, line, number, other, out):
+                return kernels
+            self.gone.discard(addition)  # it has to be done by itself
         if line.op.kind == "random":
             return self.draws.lower(number, line)
         if line.op.name == "assign":

@@ -105,7 +105,13 @@ class Bundle:
             for (_, new), (_, old) in zip(part.views(), chosen, strict=True):
                 _copy(new, old)
             parts.append(part)
+        self.retire()
         return parts
+
+    def retire(self) -> None:
+        """Give up the memory, once other bundles have taken over: a compiled step that writes to it must not run any more, and sees that so."""
+        for t in (self.step, *self.moments):
+            t.data = np.zeros(0, t.dtype)
 
 
 def _copy(to: Sequence[dtypes.Array | None], source: Sequence[dtypes.Array | None]) -> None:
@@ -276,6 +282,8 @@ class Optimizer:
         entries = {id(p): self._entry(i, p, state[i]) for i, p in zip(numbers, params, strict=True) if i in state}
         for at, (own, new) in enumerate(zip(self.param_groups, settings, strict=True)):
             own.update(new)
+            for bundle in self._bundles[at]:
+                bundle.retire()
             self._bundles[at] = self._bundled([(p, entries[id(p)][0] if id(p) in entries else 0) for p in own["params"]])
             for p, moments in (view for bundle in self._bundles[at] for view in bundle.views()):
                 if id(p) in entries:
