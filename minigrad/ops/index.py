@@ -184,10 +184,12 @@ def put(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
 
 @put.vjp
 def _(g, _y, _x, _value, *keys, spec, needs):
-    gvalue = take(g, *keys, spec=spec) if needs[1] else None
-    if keys and needs[1]:
+    if not needs[1]:
+        return (put(g, 0, *keys, spec=spec), *(None for _ in (_value, *keys)))
+    gvalue = take(g, *keys, spec=spec)
+    if keys:
         gvalue = where(last_at(*keys, spec=spec, shape=_x.shape), gvalue, 0)
-    return (put(g, 0, *keys, spec=spec) if needs[0] else None, gvalue, *(None for _ in keys))
+    return (put(g, 0, *keys, spec=spec), gvalue, *(None for _ in keys))
 
 
 @primitive(kind="effect")
