@@ -339,7 +339,8 @@ class Walk:
         return g if g.dtype == dtype else ops.cast(g, dtype=dtype)
 
     def add(self, x: Any, g: Any, fresh: bool) -> None:
-        """One more cotangent for x. Two are added into a new array, further ones in place."""
+        """One more cotangent for x. Two are added into a new array, further ones in place, if in the order of axes that a new one would have:
+        sums over it round as they do on Tensors."""
         slot = slot_of(x)
         if x._node is None:
             self.leaves[slot] = x
@@ -349,7 +350,7 @@ class Walk:
             if fresh:
                 self.fresh.add(slot)
             return
-        if slot in self.fresh and not self.on_tensors and before.ndim:
+        if slot in self.fresh and not self.on_tensors and before.ndim and (before.flags.c_contiguous or before.strides == g.strides):
             before += g
         else:
             self.sums[slot] = before + g

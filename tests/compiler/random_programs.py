@@ -28,7 +28,9 @@ PAIRS = """
     {x} + {y}                   {x} - {y}              {x} * {y}             {x} / ({y} * {y} + 1)                 minigrad.maximum({x}, {y})
     {x} + {y}.transpose({i}, {j})                      {x} + {y}.flip({i})   {x} + {y}.softmax({i})                cat([{x}, {y}], {i})
     {x} @ {y}                   {x} @ {y}.transpose(-1, -2)                  {x}.transpose(-1, -2) @ {y}
-    where({x} > {y}, {x}, {y} * 2)                     where(({x} > 0) & ({y} < 1), {x}, 0)
+    where({x} > {y}, {x}, {y} * 2)                     where(({x} > 0) & ({y} < 1), {x}, 0)        {x}[:, None] * {y}
+    functional.scaled_dot_product_attention({x}, {y}, {y})                   functional.scaled_dot_product_attention({x}, {x}, {x}, is_causal=True)
+    functional.scaled_dot_product_attention({x}[:, None], {y}[:, None], {y}[:, None]).squeeze(1)
 """
 SUMS = """
     {x}.sum({i})                {x}.sum({i}, keepdim=True)                   {x}.mean({i}, keepdim=True)           {x}.mean(({i}, {j}))
@@ -42,11 +44,14 @@ ROWS = """
     functional.linear({x}, {W}, {r})                   functional.linear({x}, {W})                                 {x} @ {W}.transpose(0, 1)
     {x}.tanh()                  {x}.sigmoid()          {x}.relu()            ({x} * {x} + 1).sqrt()                {x} * 0.5 - 1
     ({x} * 0.1).exp()           {x}.sin()              {x}.abs()             ({x} * {x} + 1).log()                 {x}.clip(-0.5, 0.5)
-    -{x}                        {x}.double().float()
+    -{x}                        {x}.double().tanh().float()                  {x}.argmax({i}).float()               {x}.tril()
+    functional.cross_entropy({x}.reshape(-1, {x}.shape[-1]), {x}.reshape(-1, {x}.shape[-1]).argmax(-1).detach() * 0)
+    functional.linear({x}[:, 0], {W}).tanh()           {x}[:, [0, 0]]        minigrad.stack([{x}, {x} * 2], {i})
 """
 EFFECTS = """
     {s}.assign({s} * 0.5 + {x} * 0.25)                 {s}.assign({x})       {s}.assign({x}.mean())                {s}.assign({x}[None])
     {s}.assign({s}.flip(0))     {s}.assign({s} + {x}.mean(0, keepdim=True))  {s}[1:] = {x}[1:] * 0.5               {s}[..., 0] = 0.5
+    {s}.assign({s}.transpose({i}, {j}))                {s}[{s} > 0] = 0.25   {s}[:, 1:] = {s}[:, :-1]
 """
 FAMILIES = [re.split(r"\s{2,}", family.strip()) for family in (VIEWS, VIEWS, PAIRS, PAIRS, PAIRS, SUMS, ROWS, ROWS, EFFECTS)]
 
@@ -160,6 +165,8 @@ def _line(rng, program, names, values):
 
 def _runs(line, scope, name):
     """Whether a line does, and what it makes stays within bounds."""
+    if re.search("gelu", line) and any(scope[v].ndim == 0 for v in re.findall(r"\((\w+)[,)]", line)):
+        return False  # known: compiled, GELU of a number without axes is not computed
     try:
         with np.errstate(all="ignore"):
             exec(line, scope)
@@ -198,10 +205,11 @@ def differences(program, backend):
             return f"refused: {error}"
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-    for warning in said:
-        if re.search("differs|failed", str(warning.message)):
-            return str(warning.message)
     wanted = run(program)
+    for warning in said:
+        text = str(warning.message)
+        if re.search("failed", text) or ("differs" in text and not any(_moves(program, call, n, w) > 1e-5 for call, n, w in _arrays(wanted))):
+            return text
     for call, (g, w) in enumerate(zip(got, wanted, strict=True)):
         scale = max((float(np.abs(a).max(initial=0)) for a in w.values() if a is not None), default=0.0)
         for name in w:
@@ -212,15 +220,21 @@ def differences(program, backend):
                 continue
             if backend == "numpy":
                 return f"call {call}: {name} is not eager to the bit, by {np.abs(a - b).max()}"
-            if not np.allclose(a, b, rtol=0, atol=256 * EPS * scale, equal_nan=True) and not _shaky(program, call, name, a, b):
-                return f"call {call}: {name} differs by {np.abs(a - b).max():.3g}"
+            if not np.allclose(a, b, rtol=0, atol=256 * EPS * scale, equal_nan=True):
+                apart = float(np.abs(a - b).max())
+                if not apart <= 30 * _moves(program, call, name, b) * float(np.abs(b).max()):
+                    return f"call {call}: {name} differs by {apart:.3g}"
     return ""
 
 
-def _shaky(program, call, name, got, wanted):
-    """Whether eager itself moves about as much when its arguments move by a rounding: sums that cancel, ties."""
-    others = [run(program, noise=sign * 4 * EPS)[call][name] for sign in (1, -1, 3)]
-    return np.abs(got - wanted).max() <= 30 * max(np.abs(o - wanted).max() for o in others)
+def _arrays(calls):
+    return [(call, name, a) for call, found in enumerate(calls) for name, a in found.items() if a is not None]
+
+
+def _moves(program, call, name, wanted):
+    """How far an array moves, relative to its largest number, when arguments and states move by a rounding: far where sums cancel, and at ties."""
+    others = [run(program, noise=noise * EPS)[call][name] for noise in (4, -4, 12)]
+    return max(float(np.abs(o - wanted).max(initial=0)) for o in others) / float(np.abs(wanted).max(initial=1e-30))
 
 
 def smaller(program, backend, deadline):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from random_programs import differences, generate
+from random_programs import Program, differences, generate
 
 from minigrad import Tensor, no_grad, ops
 from minigrad.compiler import jit
@@ -24,6 +24,20 @@ def close(got, wanted, factor=64):
 def test_random_programs_replayed_by_numpy_are_eager_to_the_bit(seed):
     for program in (generate(seed + i, length=12) for i in range(20)):
         assert not differences(program, "numpy"), program.describe()
+
+
+def test_three_gradients_in_different_orders_of_axes_are_added_as_eager_adds_them():
+    lines = "v0 = b * p0 + p1", "v1 = v0 + v0.softmax(0)", "v2 = v0.var(2) + v1.transpose(0, 0)"
+    states = {"p0": ((8,), True), "p1": ((8,), True)}
+    program = Program(91, (((3, 8), "plain"), ((1, 8, 8), "transposed")), "leave", states, lines, ("v2",))
+    assert not differences(program, "numpy")
+
+
+@pytest.mark.xfail(reason="its loop runs over the rows of the last axis, of which there is none")
+def test_gelu_of_a_number_without_axes_is_compiled():
+    lines = "v0 = a.sum()", 'v1 = functional.gelu(v0, "tanh")'
+    program = Program(0, (((2, 3), "plain"), ((1,), "plain")), "none", {}, lines, ("v1",))
+    assert not differences(program, "c")
 
 
 @pytest.mark.parametrize("seed", range(1000, 1012))
