@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.kernel import Kernel, c_text
 from minigrad.compiler.schedule import Phase
-
-
-def _text(name: str) -> str:
-    return (Path(__file__).parent / "c" / name).read_text()
 
 
 class Emitter:
@@ -23,10 +17,10 @@ class Emitter:
         bodies = [self._phase(n, phase) for n, phase in enumerate(phases)]
         table = ",\n".join(f"    {{phase_{n}, {phase.units}, {phase.chunks}}}" for n, phase in enumerate(phases))
         self.source = "\n".join([
-            f"#define BLAS_INT {blas_int}", *map(_text, ("prelude.c", "products.c", "kernels.c", "attention.c")),
+            f"#define BLAS_INT {blas_int}", *map(c_text, ("prelude.c", "products.c", "kernels.c", "attention.c")),
             "/* --- the kernels of this program */\n", *self._texts,
             "/* --- its phases: p holds the address of every value */\n", *bodies,
-            f"static const phase_t phases[] = {{\n{table}\n}};", _text("entry.c"),
+            f"static const phase_t phases[] = {{\n{table}\n}};", c_text("entry.c"),
         ])  # fmt: skip
 
     def _function(self, k: Kernel) -> str:

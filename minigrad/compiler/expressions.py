@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.kernel import Kernel, c_text
 from minigrad.compiler.layout import Layout
 from minigrad.compiler.lower import CTYPES, Builder, literal
 from minigrad.compiler.program import Line, Ref
+from minigrad.dtypes import DType, is_half, name as dtype_name
 
 _LIBM = ("exp2", "expm1", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "floor", "ceil", "trunc", "sqrt")
 
@@ -20,22 +21,27 @@ _FLOAT: dict[str, str] = {
     "guard_mul": "({0} == 0 ? 0 : {0} * {1})", "guard_div": "({0} == 0 ? 0 : {0} / {1})",
     "clamp": "min_$F(max_$F({0}, {1}), {2})", "abs": "fabs$f({0})", "sign": "({0} > 0 ? 1 : {0} < 0 ? -1 : {0})", "round": "rint$f({0})",
     "relu": "max_$F({0}, 0)", "rsqrt": "(1 / sqrt$f({0}))", "reciprocal": "(1 / {0})", "cast": "{0}", "pow": "pow$f({0}, {1})",
+    "bernoulli_loss": "-({1} * max_$F(log$f({0}), -100) + (1 - {1}) * max_$F(log$f(1 - {0}), -100))",
+    "gauss": "gauss_$F({0})", "logaddexp": "logaddexp_$F({0}, {1})", "mod": "mod_$F({0}, {1})",
     "log": "log$f({0})", **{name: f"{name}$f({{0}})" for name in _LIBM},
 }  # fmt: skip
 _BOOL: dict[str, str] = {
     "equal": "({0} == {1})", "not_equal": "({0} != {1})", "less": "({0} < {1})", "less_equal": "({0} <= {1})", "greater": "({0} > {1})",
     "greater_equal": "({0} >= {1})", "logical_and": "(({0} != 0) & ({1} != 0))", "logical_or": "(({0} != 0) | ({1} != 0))",
     "logical_xor": "(({0} != 0) ^ ({1} != 0))", "logical_not": "({0} == 0)", "isnan": "({0} != {0})", "isinf": "(isinf({0}) != 0)",
-    "isfinite": "(isfinite({0}) != 0)",
+    "isfinite": "(isfinite({0}) != 0)", "bitwise_and": "({0} & {1})", "bitwise_or": "({0} | {1})", "bitwise_xor": "({0} ^ {1})",
+    "bitwise_not": "({0} == 0)",
 }  # fmt: skip
 _INTEGER = {**{name: _FLOAT[name] for name in ("add", "sub", "mul", "where", "zeros_like", "copy")},
             "maximum": "({0} > {1} ? {0} : {1})", "minimum": "({0} < {1} ? {0} : {1})"}  # fmt: skip
 # Integers wrap around, which C promises of unsigned ones alone. 16 bits are added and multiplied in int, where they have room.
 _WRAPPING = {name: f"(($u){{0}} {sign} ($u){{1}})" for name, sign in (("add", "+"), ("sub", "-"), ("mul", "*"))}
 _SPECIAL = {
-    "float32": {"exp": "exp_f({0})", "tanh": "tanh_f({0})", "sigmoid": "sigmoid_f({0})", "share": "({1} ? 0.5f : {0} ? 1.f : 0.f)"},
-    "float64": {"exp": "exp({0})", "tanh": "tanh({0})", "sigmoid": "(1 / (1 + exp(-{0})))"},
+    "float32": {"exp": "exp_f({0})", "tanh": "tanh_f({0})", "sigmoid": "sigmoid_f({0})", "share": "({1} ? 0.5f : {0} ? 1.f : 0.f)",
+                "erf": "erf_f({0})", "erfc": "erfc_f({0})"},
+    "float64": {"exp": "exp({0})", "tanh": "tanh({0})", "sigmoid": "(1 / (1 + exp(-{0})))", "erf": "erf({0})", "erfc": "erfc({0})"},
 }
+_IN_SPECIAL = frozenset({"erf", "erfc", "gauss", "logaddexp", "mod"})  # whose functions are in special.c
 
 
 def template(layout: Layout, line: Line) -> str | None:
@@ -47,6 +53,8 @@ def template(layout: Layout, line: Line) -> str | None:
     name = line.op.name
     if out.name not in CTYPES or any(d.name not in CTYPES for d in ins):
         return None
+    if any(map(is_half, (out, *ins))):
+        return _of_half(name, ins[0], out) if len(ins) == 1 else None
     if name in _BOOL and out == np.bool_ and len({d.kind for d in ins}) <= 1:
         return _BOOL[name]
     if out.kind == "f":
@@ -58,9 +66,18 @@ def template(layout: Layout, line: Line) -> str | None:
         return text and text.replace("$f", "f" if out == np.float32 else "").replace("$F", "f" if out == np.float32 else "d")
     if out.kind in "iu" and name in _INTEGER and all(d == out for d in ins if d != np.bool_):
         return _WRAPPING[name].replace("$u", CTYPES[f"uint{8 * out.itemsize}"]) if name in _WRAPPING else _INTEGER[name]
-    if name == "cast" and ((out.kind in "iu" and ins[0].kind in "iub") or (out == np.bool_ and ins[0].kind in "iub")):
+    if name == "cast" and out.kind in "iub" and ins[0].kind in "fiub":
         return "{0}" if out != np.bool_ else "({0} != 0)"
     return _FLOAT[name] if name == "copy" else None
+
+
+def _of_half(op: str, of: DType, to: DType) -> str | None:
+    """The C expression of what is done to 16-bit floats: they are copied, and cast to float32 and back."""
+    if op == "copy" and of == to:
+        return "{0}"
+    if op != "cast" or np.float32 not in (of, to):
+        return None
+    return f"{dtype_name(of)}_to_float({{0}})" if to == np.float32 else f"float_to_{dtype_name(to)}({{0}})"
 
 
 def number(x: Any, dtype: np.dtype[Any]) -> str:
@@ -122,7 +139,10 @@ def lower_elementwise(layout: Layout, lines: list[tuple[int, Line]], stored: set
     else:
         body = _nest(shape, width, inside)
     name = "_".join(dict.fromkeys(line.op.name for _, line in lines)) if len(lines) <= 3 else "fused"
-    kernel = k.kernel(name, body, size // width, len(lines) * size, fused=[line.op.name for _, line in lines] if len(lines) > 1 else [])
+    special = any(line.op.name in _IN_SPECIAL for _, line in lines) or any("_to_float" in s or "float_to_" in s for s in statements)
+    helper = c_text("special.c") if special else ""
+    fused = [line.op.name for _, line in lines] if len(lines) > 1 else []
+    kernel = k.kernel(name, body, size // width, len(lines) * size, fused=fused, helper=helper)
     kernel.lines = tuple(n for n, _ in lines)
     return kernel
 

@@ -65,6 +65,7 @@ class Step(Generic[P, R]):
         self._around = Surroundings(function)
         self._last: Plan | None = None
         self._dropped = 0
+        self._told: set[str] = set()  # names that a warning was about
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
@@ -84,11 +85,11 @@ class Step(Generic[P, R]):
             if plan is None:
                 seen = self._around.keys(around)
                 known = [x for x in within([*around, *entry.reach.inside.values()]) if isinstance(x, (Tensor, np.ndarray))]
-                out = self._record(signature, structure, tensors, known)
-                self._around.ignore_changes(seen)
+                out = self._record(entry, signature, structure, tensors, known)
+                changed = self._around.ignore_changes(seen)
                 self._rename(own_key, (key, self._around.signature_of(seen), mode.grad))
                 entry.reach.look()
-                signature.own(entry.reach.inside)
+                self._say_what_changes(entry, signature, changed | entry.reach.of_user(signature.own(entry.reach.inside)))
                 return out
             if not plan.overlaps(tensors):
                 self._last = plan
@@ -112,12 +113,25 @@ class Step(Generic[P, R]):
             self._entries.move_to_end(key)
         return entry
 
+    def _say_what_changes(self, entry: Entry, signature: Signature, changed: set[str]) -> None:
+        """Warn, once a program is made, of what the step changes itself; and of what keeps it from being replayed."""
+        step = getattr(self.function, "__name__", "the step")
+        if changed - self._told and signature.plans:
+            warnings.warn(f"minigrad.jit: {step} changes {', '.join(sorted(changed))} itself, which replays do not do again: they run its ops alone; "
+                          "keep counters, lists and branches on them outside the step", RuntimeWarning, stacklevel=3)  # fmt: skip
+        if named := entry.reach.of_user(signature.named) - self._told:
+            warnings.warn(f"minigrad.jit: {', '.join(sorted(named))} changes from call to call, and {step} names it: it is recorded anew each time; "
+                          "pass what changes as a tensor", RuntimeWarning, stacklevel=3)  # fmt: skip
+        if signature.plans:
+            self._told |= changed
+        self._told |= named
+
     def _rename(self, key: Any, without: Any) -> None:
         """Know an entry by a key without what the call has changed."""
         if without != key and key in self._entries:
             self._entries.setdefault(without, self._entries.pop(key))
 
-    def _record(self, signature: Signature, structure: Any, tensors: list[Tensor], known: list[Any]) -> Any:
+    def _record(self, entry: Entry, signature: Signature, structure: Any, tensors: list[Tensor], known: list[Any]) -> Any:
         """One eager call, heard by a recording; after the second, the program is made. known: tensors and arrays that the function sees by itself."""
         first, signature.recording = signature.recording, None  # an exception leaves no half of a pair behind
         start = Start(first, tensors, [x for x in known if isinstance(x, Tensor)])
@@ -140,7 +154,7 @@ class Step(Generic[P, R]):
             signature.begin(recording)  # what differs may be what has changed inside an object: the next call is held against this one
             return _detached(out)
         refuse_writes_past_the_ops(before, plan.captured, set(plan.changed))
-        if signature.known(plan):
+        if signature.known(plan, lambda place: self._around.mention(place[1], entry.reach.objects.values())):
             return _detached(out)
         plan.watch([x for x in known if isinstance(x, np.ndarray)])
         plan.backend = self._make_backend(plan)

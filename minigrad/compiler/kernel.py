@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def c_text(name: str) -> str:
+    """A file of C: of the fixed beginning, or, as the `helper` of the kernels that want it, of something that few programs have."""
+    return (Path(__file__).parent / "c" / name).read_text()
 
 
 @dataclass(frozen=True)

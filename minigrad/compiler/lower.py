@@ -1,7 +1,7 @@
 """From lines to kernels: what each fused op, product and reduction is in C.
 
 `lower` gives the kernels of a line, or None for what has no C: such a line is called back through numpy between two compiled parts. Elementwise
-ops are in `expressions`, sums in `sums`, optimizers in `updates`, dropout in `draws`.
+ops are in `expressions`, sums in `sums`, softmax and extremes in `reductions`, optimizers in `updates`, dropout in `draws`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from minigrad.compiler.layout import Layout, common
 from minigrad.compiler.program import Line, Ref
 
 CTYPES = {"float32": "float", "float64": "double", "int64": "int64_t", "int32": "int32_t", "uint8": "uint8_t", "bool": "uint8_t",
-          "int8": "int8_t", "int16": "int16_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t"}  # fmt: skip
+          "int8": "int8_t", "int16": "int16_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
+          "float16": "uint16_t", "void16": "uint16_t"}  # fmt: skip  # 16-bit floats are moved and cast as their bits; void16 is bfloat16
 BLOCK = 32  # rows of one partial sum, as in kernels.c
 _FLOAT32 = np.dtype(np.float32)
 _FEW = 8  # rows of a product below which it is done by dot products
@@ -128,6 +129,16 @@ def zeros(layout: Layout, line: Line, number: int, y: int) -> Kernel:
     return k.kernel("zeros", f"memset(y + lo * {width}, 0, (hi - lo) * {width});", units)
 
 
+def filled(layout: Layout, line: Line, number: int, y: int, value: float) -> Kernel:
+    """The same number over all of a value that lies in memory of its own; of float32 if it is not 0."""
+    if value == 0:
+        return zeros(layout, line, number, y)
+    k = Builder(layout, line, number)
+    k.use(y, "y", share=True, write=True)
+    rows, C = rows_of(layout, y)
+    return k.kernel("filled", f"for (int64_t i = lo * {C}; i < hi * {C}; i++) y[i] = {literal(value)};", rows)
+
+
 # --- layer norm, gelu
 
 
@@ -205,19 +216,6 @@ def _gelu_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     k.use(g, "g", share=True), k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
     rows, C = rows_of(layout, x)
     return [k.kernel("gelu_tanh_grad", f"gelu_tanh_grad_range(g, x, y, lo * {C}, hi * {C});", rows, 30 * rows * C)]
-
-
-@lowers("softmax", "logsumexp", "max")
-def _rows(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    """What is done to each row of the last axis by itself."""
-    x, y = index(line.operands[0]), line.made()[0]
-    a, axis = layout.stand_in[x], line.params.get("axis", -1 if line.op.name == "softmax" else None)
-    if axis not in (-1, a.ndim - 1, (a.ndim - 1,)) or a.ndim == 0 or a.size == 0 or not plain(layout, x, y):
-        return None
-    k = Builder(layout, line, number)
-    k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
-    rows, C = rows_of(layout, x)
-    return [k.kernel(line.op.name, f"{line.op.name}_rows(x, y, {C}, lo, hi);", rows, 15 * rows * C)]
 
 
 # --- cross-entropy, embedding
@@ -369,11 +367,31 @@ def lower_linear(layout: Layout, line: Line, number: int, more: int | None = Non
 def _matmul(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     a, b, y = index(line.operands[0]), index(line.operands[1]), line.made()[0]
     left, right = layout.stand_in[a], layout.stand_in[b]
-    if left.ndim < 2 or right.ndim < 2 or 0 in left.shape or 0 in right.shape:
+    if 0 in left.shape or 0 in right.shape:
         return None
+    if left.ndim == 1 or right.ndim == 1:
+        return _with_vector(layout, line, number, a, b, y)
     if right.ndim == 2:
         return product(layout, line, number, a, b, y, False, None, None)
     return _batched(layout, line, number, a, b, y)
+
+
+def _with_vector(layout: Layout, line: Line, number: int, a: int, b: int, y: int) -> list[Kernel] | None:
+    """A 1-d operand is a row on the left, a column on the right. Rows times a column are dot products, of the column with each row."""
+    left, right, out = (layout.stand_in[i] for i in (a, b, y))
+    if right.ndim > 1:
+        row, result = layout.name_view(left[None], a), layout.name_view(out[..., None, :], y)
+        return (product(layout, line, number, row, b, result, False, None, None) if right.ndim == 2
+                else _batched(layout, line, number, row, b, result))  # fmt: skip
+    rows = flat_matrix(layout, a)
+    lies = None if rows is None else matrix(rows[:2], rows[2:])
+    if rows is None or lies is None or any(x.dtype != np.float32 for x in (left, right, out)):
+        return None
+    if lies[0] or not layout.contiguous(b) or not layout.contiguous(y):
+        column, result = layout.name_view(right[:, None], b), layout.name_view(out[..., None], y)
+        return product(layout, line, number, a, column, result, False, None, None)
+    M, K = rows[:2]
+    return [_few_rows(layout, line, number, (b, K), (a, lies[1]), (y, M), (1, M, K), None, None)]
 
 
 def _batched(layout: Layout, line: Line, number: int, a: int, b: int, y: int) -> list[Kernel] | None:

@@ -22,7 +22,6 @@ from minigrad.dtypes import Array
 from minigrad.errors import CaptureError
 from minigrad.tensor import Tensor
 
-_WATCHED = 1 << 14  # numbers in an array that is compared with its copy before each replay, at most
 _LINEAR = {"sgd_", "assign", "put_", "append_"}  # effects whose changes are proportional to what they are given
 _LISTED = next(map(getrefcount, [object()]))  # the count of what one list alone holds, which differs between versions of Python
 
@@ -93,7 +92,7 @@ class Plan:
     def watch(self, arrays: Iterable[Array]) -> None:
         """Look at numpy arrays of which a constant of the program may be a copy: they may be written to."""
         shapes = {a.shape for a in self.captured.constants.values()}
-        self._watched = [(a, a.copy()) for a in arrays if a.shape in shapes and a.size <= _WATCHED]
+        self._watched = [(a, a.copy()) for a in arrays if a.shape in shapes]  # the program reads as much at each call
 
     def magnified(self) -> set[int]:
         """Parameters that an optimizer moves by their gradients divided by the gradients' size."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from minigrad import ops
-from minigrad.compiler import attention, cached, expressions, lower, sums, updates
+from minigrad.compiler import attention, cached, expressions, gathers, lower, reductions, sums, updates
 from minigrad.compiler.draws import Draws
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
@@ -17,7 +17,7 @@ from minigrad.compiler.passes import with_recomputation, with_tiled_attention
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.dtypes import Array
 
-assert attention and cached and sums and updates  # their imports register their lowerings
+assert attention and cached and gathers and reductions and sums and updates  # their imports register their lowerings
 _ABSORBERS = {"linear", "layer_norm_grad"}  # kernels that can add another value to their first output
 _GROUP = 24  # lines in one fused loop at most
 
@@ -178,8 +178,8 @@ class Selector:
     def _copies(self, number: int, line: Line) -> list[Kernel] | None:
         """Reshapes that must copy, heads put side by side, concatenation: each a copy into a view of the output."""
         layout, out = self.layout, next(iter(line.made() or line.reads()))
-        y = layout.stand_in[out]
-        sources = [layout.stand_in[x.index] for x in line.operands if isinstance(x, Ref)]
+        y, refs, value = layout.stand_in[out], [x for x in line.operands if isinstance(x, Ref)], line.params.get("value", 0)
+        sources = [layout.stand_in[x.index] for x in refs]
         if number in layout.copies and line.op.name == "reshape":
             targets = [y.reshape(sources[0].shape)]
         elif line.op.name == "merge_heads":
@@ -188,15 +188,20 @@ class Selector:
         elif line.op.name == "join_heads":
             B, H, T, D = sources[0].shape
             targets = [y.reshape(B, T, 3, H, D)[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
-        elif line.op.name == "ungetitem" and all(isinstance(i, slice) for i in line.params["index"]):
-            targets = [y[line.params["index"]]]
+        elif line.op.name == "ungetitem" and isinstance(part := y[line.params["index"]], np.ndarray):
+            targets = [part]
+        elif line.op.name == "pad" and y.ndim and (value == 0 or y.dtype == np.float32):
+            widths = line.params["widths"]
+            targets = [y[tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in zip(y.shape, widths, strict=True))]]
+            kept = sources[0][tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(sources[0].shape, widths, strict=True))]
+            refs = [Ref(layout.name_view(kept, refs[0].index))]
         elif line.op.name == "cat" and len({s.dtype for s in (*sources, y)}) == 1:
             stops = np.cumsum([s.shape[line.params["axis"]] for s in sources])[:-1]
             targets = np.split(y, stops, line.params["axis"])
         else:
             return None
-        kernels = [] if sum(t.size for t in targets) == y.size else [lower.zeros(layout, line, number, out)]
-        for target, source in zip(targets, (x for x in line.operands if isinstance(x, Ref)), strict=True):
+        kernels = [] if sum(t.size for t in targets) == y.size else [lower.filled(layout, line, number, out, value)]
+        for target, source in zip(targets, refs, strict=True):
             if target.size == 0:
                 continue
             kernel = self._copy(number, line, source, target, out)

@@ -1,4 +1,5 @@
-"""Sums in C: over everything, over the last axes, or over the first ones in fixed blocks of rows."""
+"""Sums in C: over everything, over rows, over the first axes in fixed blocks of rows, over axes in the middle; where axes are apart, one group after
+the other. Bools and integers are counted and added exactly."""
 
 from __future__ import annotations
 
@@ -6,44 +7,78 @@ import numpy as np
 
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
-from minigrad.compiler.lower import BLOCK, Builder, column_sums, index, lowers
+from minigrad.compiler.lower import BLOCK, CTYPES, Builder, column_sums, index, lowers
 from minigrad.compiler.program import Line
+from minigrad.compiler.reductions import extent, strips
+from minigrad.dtypes import is_half
+
+_WIDE = {"int64": "uint64_t", "uint64": "uint64_t", "bool": "uint8_t"}  # what integers are added up in: unsigned ones may wrap around
 
 
-@lowers("sum")
+@lowers("sum", "any", "all")
 def _sum(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     x, y = index(line.operands[0]), line.made()[0]
     a, axis = layout.stand_in[x], line.params.get("axis")
-    if a.dtype != np.float32 or layout.stand_in[y].dtype != np.float32 or not layout.contiguous(y) or a.size == 0 or a.ndim == 0:
+    if not layout.contiguous(y) or a.size == 0 or a.ndim == 0:
         return None
-    axes = sorted(range(a.ndim) if axis is None else {i % a.ndim for i in ((axis,) if isinstance(axis, int) else axis)})
-    if not axes:
+    axes = {i % a.ndim for i in (range(a.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis)}
+    return _over(layout, line, number, x, y, axes) if axes else None
+
+
+def _over(layout: Layout, line: Line, number: int, x: int, y: int, axes: set[int]) -> list[Kernel] | None:
+    """The kernels of a sum over these axes: of the last group of neighbours, then, where there are more groups, of the others."""
+    a = layout.stand_in[x]
+    last = {max(axes)}
+    while min(last) and (min(last) - 1 in axes or a.shape[min(last) - 1] == 1):
+        last.add(min(last) - 1)
+    rest = {i for i in axes - last if a.shape[i] > 1}
+    if not rest:
+        return _neighbours(layout, line, number, x, y, tuple(sorted(axes)))
+    between = layout.scratch(tuple(1 if i in last else n for i, n in enumerate(a.shape)), layout.stand_in[y].dtype)
+    first = _neighbours(layout, line, number, x, between, tuple(sorted(last)))
+    second = _over(layout, line, number, between, y, rest)
+    return None if first is None or second is None else [*first, *second]
+
+
+def _neighbours(layout: Layout, line: Line, number: int, x: int, y: int, axes: tuple[int, ...]) -> list[Kernel] | None:
+    a, out = layout.stand_in[x], layout.stand_in[y]
+    e = extent(a.shape, axes)
+    if e is None or a.dtype.name not in CTYPES or is_half(a.dtype):
         return None
-    if len(axes) == a.ndim and layout.contiguous(x):
+    if line.op.name != "sum" or out.dtype.kind != "f":
+        return _exact(layout, line, number, x, y, axes)
+    if a.dtype != np.float32 or out.dtype != np.float32:
+        return None
+    if layout.contiguous(x) and e.outer == e.inner == 1:
         return [_total(layout, line, number, x, y)]
-    if axes == list(range(a.ndim - len(axes), a.ndim)) and layout.contiguous(x):
-        width = int(np.prod([a.shape[i] for i in axes]))
+    if layout.contiguous(x) and e.inner == 1:
         k = Builder(layout, line, number)
         k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
-        body = f"for (int64_t r = lo; r < hi; r++) {{ float s; SUM(s, i, {width}, x[r * {width} + i]); y[r] = s; }}"
-        return [k.kernel("sum_rows", body, a.size // width, a.size)]
-    if axes == list(range(len(axes))):
-        return _sum_leading(layout, line, number, x, y, len(axes))
-    if axes == list(range(axes[0], axes[0] + len(axes))) and layout.contiguous(x):
-        return [_sum_middle(layout, line, number, x, y, axes)]
-    return None
+        body = f"for (int64_t r = lo; r < hi; r++) {{ float s; SUM(s, i, {e.C}, x[r * {e.C} + i]); y[r] = s; }}"
+        return [k.kernel("sum_rows", body, e.outer, a.size)]
+    if e.outer == 1:
+        return _sum_leading(layout, line, number, x, y, max(axes) + 1)
+    return [strips(Builder(layout, line, number), "sum", [(x, "x", True, False), (y, "y", False, True)], e, a.size)] if layout.contiguous(x) else None
 
 
-def _sum_middle(layout: Layout, line: Line, number: int, x: int, y: int, axes: list[int]) -> Kernel:
-    """The sum over axes with others on both sides: row after row."""
-    shape = layout.stand_in[x].shape
-    outer, count, inner = (int(np.prod(part)) for part in (shape[: axes[0]], shape[axes[0] : axes[-1] + 1], shape[axes[-1] + 1 :]))
+def _exact(layout: Layout, line: Line, number: int, x: int, y: int, axes: tuple[int, ...]) -> list[Kernel] | None:
+    """The sum of bools or integers, whether any is true, or all."""
+    a, out, e = layout.stand_in[x], layout.stand_in[y], extent(layout.stand_in[x].shape, axes)
+    if e is None or not layout.contiguous(x) or out.dtype.name not in _WIDE or (line.op.name == "sum" and a.dtype.kind not in "iub"):
+        return None
+    ctype = _WIDE[out.dtype.name]
+    sign, start = {"sum": ("+=", 0), "any": ("|=", 0), "all": ("&=", 1)}[line.op.name]
     k = Builder(layout, line, number)
-    k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
-    body = (f"for (int64_t r = lo; r < hi; r++) {{\n        for (int64_t i = 0; i < {inner}; i++) y[r * {inner} + i] = x[r * {count * inner} + i];\n"
-            f"        for (int64_t n = 1; n < {count}; n++) for (int64_t i = 0; i < {inner}; i++) "
-            f"y[r * {inner} + i] += x[(r * {count} + n) * {inner} + i];\n    }}")  # fmt: skip
-    return k.kernel("sum_middle", body, outer, outer * count * inner)
+    k.use(x, "x", share=True), k.use(y, "y", share=True, write=True, ctype=ctype)
+    term = "({ctype})x[{at}]" if line.op.name == "sum" else "x[{at}] != 0"
+    if e.inner == 1:
+        term = term.format(ctype=ctype, at=f"r * {e.C} + n")
+        inside = f"{ctype} s = {start}; for (int64_t n = 0; n < {e.C}; n++) s {sign} {term}; y[r] = s;"
+    else:
+        term = term.format(ctype=ctype, at=f"(r * {e.C} + n) * {e.inner} + i")
+        inside = (f"{ctype} *RESTRICT z = y + r * {e.inner}; for (int64_t i = 0; i < {e.inner}; i++) z[i] = {start};\n"
+                  f"        for (int64_t n = 0; n < {e.C}; n++) for (int64_t i = 0; i < {e.inner}; i++) z[i] {sign} {term};")  # fmt: skip
+    return [k.kernel(line.op.name, f"for (int64_t r = lo; r < hi; r++) {{\n        {inside}\n    }}", e.outer, a.size)]
 
 
 def _total(layout: Layout, line: Line, number: int, x: int, y: int) -> Kernel:
@@ -56,7 +91,7 @@ def _total(layout: Layout, line: Line, number: int, x: int, y: int) -> Kernel:
 
 
 def _sum_leading(layout: Layout, line: Line, number: int, x: int, y: int, count: int) -> list[Kernel] | None:
-    """The sum over the first axes: blocks of rows, then the blocks."""
+    """The sum over the first `count` axes: blocks of rows, then the blocks."""
     a = layout.stand_in[x]
     rows, C = int(np.prod(a.shape[:count])), int(np.prod(a.shape[count:]))
     view = a.view()

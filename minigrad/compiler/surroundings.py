@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import is_
@@ -22,7 +23,7 @@ from minigrad.tensor import Tensor
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 _OPAQUE = (Tensor, np.ndarray, type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 _CODE = (types.FunctionType, types.MethodType, functools.partial)
-_CONTAINERS = (list, dict, tuple)
+_CONTAINERS = (list, dict, tuple, set, frozenset, deque, defaultdict, OrderedDict)
 _BY_VALUE = _PLAIN.union(_CONTAINERS)
 _MANY = 256  # entries of a list or dict beyond which it is known by identity alone
 _DEPTH = 2  # how far into lists and dicts
@@ -50,12 +51,15 @@ class Surroundings:
     def _walk(self) -> None:
         """Find all names, from one function to the next."""
         names: dict[Place, _Name] = {}
+        self._mentioned: set[str] = set()
         todo, done = [self.function], set()
         while todo:
             source = todo.pop()
             if id(source) in done:
                 continue
             done.add(id(source))
+            if isinstance(code := getattr(source, "__code__", None), types.CodeType):
+                self._mentioned.update(_sight(code, source.__module__) or ())
             for name in _named_by(source):
                 names.setdefault(name.place, name)
                 todo.extend(_leads_to(name.value()))
@@ -92,10 +96,21 @@ class Surroundings:
         """A hashable key of each value as it is now."""
         return {name.place: _key(x) for x, name in zip(values, self._names, strict=True)}
 
-    def ignore_changes(self, before: dict[Place, Any]) -> None:
-        """Leave out what a call has changed: a counter of the step's own is no reason to record it anew."""
+    def ignore_changes(self, before: dict[Place, Any]) -> set[str]:
+        """Leave out what a call has changed: a counter of the step's own is no reason to record it anew. The names."""
         after = self.keys(self.values())
-        self.ignored.update(place for place in before.keys() | after.keys() if before.get(place) != after.get(place))
+        changed = {place for place in before.keys() | after.keys() if before.get(place) != after.get(place)}
+        self.ignored |= changed
+        return {name for _, name in changed}
+
+    def mention(self, name: str, objects: Iterable[Any]) -> bool:
+        """True if the code that the step may run names it: its functions, and methods of the user's classes among some objects that it names."""
+        named = set(self._mentioned)
+        for x in objects:
+            methods = {n: f for n, f in vars(type(x)).items() if isinstance(f, types.FunctionType)}
+            known = [_sight(f.__code__, f.__module__) or () for n, f in methods.items() if n in self._mentioned or n in ("forward", "__call__")]
+            named.update(*known)
+        return name in named
 
 
 class _Name:
@@ -111,11 +126,16 @@ def _key(x: Any, depth: int = _DEPTH) -> Any:
     """A hashable key of a value: plain ones by value, lists and dicts (and those in them) by what they hold, others by identity."""
     kind = type(x)
     if kind in _PLAIN:
-        return (kind, x) if x == x else (kind, "nan")
+        return (kind, x.hex() if kind is float else x)  # NaN is equal to itself here, and -0.0 is not 0.0
     if depth and _is_container(x):
-        inside = [_key(y, depth - 1) if type(y) in _BY_VALUE else id(y) for y in (x.values() if kind is dict else x)]
-        return (kind, *inside, *(x if kind is dict else ()))
-    return id(x)
+        inside = [_key(y, depth - 1) if type(y) in _BY_VALUE else id(y) for y in _parts(x)]
+        return (kind, *inside, *(x if isinstance(x, dict) else ()))
+    return (kind, x.tobytes()) if isinstance(x, np.generic) else id(x)
+
+
+def _parts(x: Any) -> Iterable[Any]:
+    """What lies in a list or dict."""
+    return x.values() if isinstance(x, dict) else x
 
 
 class _Container:
@@ -128,11 +148,12 @@ class _Container:
     def key(self) -> Any:
         """As `_key` has it."""
         x, held = self._x, self._held
-        entries = [*x.values(), *x] if type(x) is dict else x
+        if not _is_container(x):  # it has grown too long to be looked through
+            return _key(x)
+        entries = [*_parts(x), *x] if isinstance(x, dict) else list(x)
         if held is None or len(held) != len(entries) or not all(map(is_, held, entries)):
             self._known = _key(x)
-            flat = _is_container(x) and not any(type(y) in _CONTAINERS for y in entries)
-            self._held = list(entries) if flat else None
+            self._held = None if any(type(y) in _CONTAINERS for y in entries) else entries
         return self._known
 
 
@@ -235,6 +256,7 @@ class Reach:
         self._held: list[Any] = []
         self._places: list[Place] = []  # of the attributes of plain objects, which are the first of `_held`
         self._holders: list[Any] = []
+        self.objects: dict[int, Any] = {}  # all that hold attributes, by id
         self.look()
 
     def look(self) -> None:
@@ -254,9 +276,15 @@ class Reach:
         self._sources = [*attributes, *containers, *[c.values() for c in containers if isinstance(c, dict)]]
         self._held = list(chain.from_iterable(self._sources))
         self._holders, self._places = holders, _places(holders)
+        self.objects = {id(x): x for x in (*modules, *holders)}
         self.modes = tuple(m.training for m in modules)
         self.inside = {(id(m), name): _frozen(x) for m in modules for name, x in vars(m).items() if name != "training"}
         self.inside.update(((id(x), name), _frozen(value)) for x in holders for name, value in vars(x).items() if _is_watched(value))
+
+    def of_user(self, places: Iterable[Place]) -> set[str]:
+        """The names among some attributes that are not of the library's own objects."""
+        library = __name__.split(".")[0]
+        return {name for i, name in places if i in self.objects and type(self.objects[i]).__module__.split(".")[0] != library}
 
     def _only_numbers(self, changed: list[int], held: list[Any]) -> bool:
         """True if no more has changed than numbers and strings among the attributes of plain objects: a counter in a user's own trainer."""
@@ -280,13 +308,13 @@ def _is_container(x: Any) -> bool:
 def _containers(x: Any, depth: int) -> Iterator[Any]:
     """A list or dict and those in it."""
     yield x
-    for y in x.values() if isinstance(x, dict) else x:
+    for y in _parts(x):
         if depth > 1 and _is_container(y):
             yield from _containers(y, depth - 1)
 
 
 def _is_watched(x: Any) -> bool:
-    return type(x) in _PLAIN or isinstance(x, (Tensor, np.ndarray)) or _is_container(x)
+    return type(x) in _PLAIN or isinstance(x, (Tensor, np.ndarray, np.generic)) or _is_container(x)
 
 
 class _Frozen:
@@ -334,7 +362,7 @@ def differences(a: Seen, b: Seen) -> set[Place]:
 def _same(x: Any, y: Any) -> bool:
     if type(x) is _Frozen and type(y) is _Frozen:
         return bool(x.key == y.key)
-    return x is y or (type(x) is type(y) and type(x) in _PLAIN and bool(x == y))
+    return x is y or (type(x) is type(y) and (type(x) in _PLAIN or isinstance(x, np.generic)) and bool(_key(x) == _key(y)))
 
 
 def within(found: Iterable[Any]) -> Iterator[Any]:
@@ -348,4 +376,4 @@ def within(found: Iterable[Any]) -> Iterator[Any]:
             if type(x) is _Frozen:
                 todo.extend(x.parts)
             elif isinstance(x, _CONTAINERS) and len(x) <= _MANY:
-                todo.extend(x.values() if isinstance(x, dict) else x)
+                todo.extend(_parts(x))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.kernel import Kernel, c_text
 from minigrad.compiler.layout import Layout
 from minigrad.compiler.lower import Builder, index, literal, lowers
 from minigrad.compiler.program import Line
@@ -73,8 +74,20 @@ def _sgd(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     return _update(layout, line, number, 1, scalars, piece)
 
 
-def _update(layout: Layout, line: Line, number: int, moments: int, scalars: str, piece: str) -> list[Kernel] | None:
-    """Operands are the step count, flat moments, parameters, settings, gradients. First the few numbers that all share, then all pieces."""
+@lowers("lion_")
+def _lion(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    scalars = """*step += 1;
+    double lr = set[0], b1 = set[1], b2 = set[2], decay = set[3];
+    c[0] = b1, c[1] = 1 - b1, c[2] = b2, c[3] = 1 - b2, c[4] = lr, c[5] = 1 - lr * decay;"""
+    return _update(layout, line, number, 1, scalars, "lion_piece(ps[i] + at, gs[i] + at, m0 + w[3], w[2], c);", c_text("updates.c"))
+
+
+def _update(
+    layout: Layout, line: Line, number: int, moments: int, scalars: str, piece: str, functions: str = ""
+) -> list[Kernel] | None:  # fmt: skip
+    """Operands are the step count, flat moments, parameters, settings, gradients. First the few numbers that all share, then all pieces.
+
+    functions: C text that `piece` calls and kernels.c does not have."""
     changes: int = line.params["changes"]
     values = [index(x) for x in line.operands]
     step, flat, params = values[0], values[1 : 1 + moments], values[1 + moments : changes]
@@ -84,7 +97,7 @@ def _update(layout: Layout, line: Line, number: int, moments: int, scalars: str,
     shared = layout.scratch((8,), np.float32)
     first = Builder(layout, line, number)
     first.use(step, "step", write=True), first.use(settings, "set"), first.use(shared, "c", write=True)
-    one = first.kernel(f"{line.op.name}scalars", f"(void)lo, (void)hi; {scalars}", 1, 1, solo=True)
+    one = first.kernel(f"{line.op.name}scalars", f"(void)lo, (void)hi; {scalars}", 1, 1, helper=functions, solo=True)
     sizes = [layout.stand_in[p].size for p in params]
     starts = np.cumsum([0, *sizes]).tolist()
     rows = [(i, at, n, starts[i] + at) for i, at, n in _pieces(sizes)]
@@ -99,6 +112,38 @@ def _update(layout: Layout, line: Line, number: int, moments: int, scalars: str,
     loop = f"{arrays}\n    for (int64_t u = lo; u < hi; u++) {{\n        const int64_t *w = {name}[u], i = w[0], at = w[1];\n        {piece}\n    }}"
     work = tuple(n for _, _, n, _ in rows)
     return [one, k.kernel(line.op.name.rstrip("_"), loop, len(rows), 12 * starts[-1], helper=_table(name, rows), sizes=work, solo=True)]
+
+
+@lowers("adafactor_")
+def _adafactor(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
+    """A parameter is a unit: its rows, columns and norms depend on all of it."""
+    changes: int = line.params["changes"]
+    values = [index(x) for x in line.operands]
+    step, flat, params, settings, gradients = values[0], values[1:4], values[4:changes], values[changes], values[changes + 1 :]
+    moments = [i for i in flat if layout.stand_in[i].size]
+    if not _flat(layout, [*moments, *params, *gradients]):
+        return None
+    shared, rows, at = layout.scratch((8,), np.float32), [], [0, 0, 0, 0]
+    for n, p in enumerate(layout.stand_in[i].shape for i in params):
+        B, R, C = (math.prod(p[:-2]), *p[-2:]) if len(p) > 1 else (0, 0, math.prod(p))  # no matrix: B = 0
+        rows.append((n, B, R, C, *at))
+        at = [now + more for now, more in zip(at, (B * R, B * C, 0 if B else C, C if B else 0), strict=True)]
+    first, k = Builder(layout, line, number), Builder(layout, line, number)
+    first.use(step, "step", write=True), first.use(settings, "set"), first.use(shared, "c", write=True)
+    scalars = """(void)lo, (void)hi; *step += 1;
+    double share = pow((double)*step, set[1]), lr = set[0];
+    c[0] = share, c[1] = 1 - share, c[2] = set[2], c[3] = fmin(lr, 1 / sqrt((double)*step)), c[4] = set[3], c[5] = set[4], c[6] = 1 - lr * set[5];"""
+    one = first.kernel("adafactor_scalars", scalars, 1, 1, helper=c_text("updates.c"), solo=True)
+    k.use(shared, "c"), k.use(layout.scratch((at[3] + 1,), np.float64), "sums", write=True)
+    ps = [k.use(p, f"p{i}", write=True) for i, p in enumerate(params)]
+    gs = [k.use(g, f"g{i}") for i, g in enumerate(gradients)]
+    names = [k.use(i, name, write=True) if i in moments else "NULL" for i, name in zip(flat, ("row", "column", "square"), strict=True)]
+    name = f"adafactor_{number}"
+    body = (f"float *const ps[] = {{{', '.join(ps)}}};\n    const float *const gs[] = {{{', '.join(gs)}}};\n"
+            f"    for (int64_t u = lo; u < hi; u++) {{\n        const int64_t *w = {name}[u];\n        adafactor_whole(ps[u], gs[u], "
+            f"{names[0]} + w[4], {names[1]} + w[5], {names[2]} + w[6], sums + w[7], w[1], w[2], w[3], c);\n    }}")  # fmt: skip
+    size = sum(layout.stand_in[i].size for i in params)
+    return [one, k.kernel("adafactor", body, len(rows), 20 * size, helper=_table(name, rows), solo=True)]
 
 
 def _flat(layout: Layout, values: list[int]) -> bool:

@@ -53,11 +53,11 @@ def _(g, y, _x, *, axis=-1):
 @primitive(kind="reduce", dtype="float")
 @quiet
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf."""
-    y, log_sum, top = without_top(x, axis)
-    if np.isposinf(log_sum).any():
-        return np.where(x == log_sum + top, 0, x - (log_sum + top))
+    """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf is 0, and all beside it -inf."""
+    y, log_sum, _ = without_top(x, axis)
     y -= log_sum
+    if np.isposinf(log_sum).any():
+        np.copyto(y, np.where(x == np.inf, 0, -np.inf), where=log_sum == np.inf)
     return np.where(x == -np.inf, x, y)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad.compiler
 from minigrad.compiler import native
+from tests.compiler.in_c import compiled, near, with_gradients
 
 EPS = float(np.finfo(np.float32).eps)
 _FOLDER = Path(minigrad.compiler.__file__).parent / "c"
@@ -78,3 +79,17 @@ def test_nan_and_inf_stay_in_their_rows_and_columns(run):
     y = run(False, False, a, b)
     assert np.isnan(y[3]).all() and not np.isfinite(y[:, 11]).any()
     assert np.isfinite(np.delete(np.delete(y, 3, 0), 11, 1)).all()
+
+
+@pytest.mark.parametrize(("left", "right"), [((6,), (6,)), ((1000,), (1000,)), ((1,), (1,)), ((300, 40), (40,)), ((3, 40), (40,)), ((40,), (40, 300)),
+                                             ((40,), (40, 1)), ((5, 30, 7), (7,)), ((7,), (5, 7, 30)), ((7,), (2, 5, 7, 1))])  # fmt: skip
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_with_a_vector_and_their_gradients_are_eager(left, right, turned):
+    rng = np.random.default_rng(0)
+
+    def lies(x, n):
+        return x.transpose(0, 1).contiguous().transpose(0, 1) if turned and n == 2 else x
+
+    a, b = (rng.normal(size=s).astype(np.float32) for s in (left, right))
+    got, wanted = compiled(with_gradients(lambda a, b: lies(a, len(left)) @ lies(b, len(right))), a, b)
+    assert all(near(g, w) for g, w in zip(got, wanted, strict=True))

@@ -2,6 +2,7 @@
 
 import functools
 import types
+from collections import defaultdict, deque
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,8 +84,13 @@ def holders():
     listed, named, inside = [2.0], {"scale": 2.0}, {"model": {"scale": 2.0}}
     module, plain, tensors = types.ModuleType("settings"), SimpleNamespace(scale=2.0), SimpleNamespace(scale=Tensor(2.0))
     deep, module.scale, Settings.scale = SimpleNamespace(config={"scale": 2.0}), 2.0, 2.0
-    weights = {"w": Tensor([2.0])}
+    weights, many, row, rate = {"w": Tensor([2.0])}, {2.0}, deque([2.0]), SimpleNamespace(scale=np.float32(2))
+    counts = defaultdict(float, scale=2.0)
     return {
+        "a set": (lambda t: t * max(many), lambda v: (many.clear(), many.add(v))),
+        "a deque": (lambda t: t * row[0], lambda v: (row.clear(), row.append(v))),
+        "a defaultdict": (lambda t: t * counts["scale"], lambda v: counts.update(scale=v)),
+        "a number of numpy": (lambda t: t * rate.scale, lambda v: setattr(rate, "scale", np.float32(v))),
         "a list": (lambda t: t * listed[0], lambda v: listed.__setitem__(0, v)),
         "a dict": (lambda t: t * named["scale"], lambda v: named.update(scale=v)),
         "a dict in a dict": (lambda t: t * inside["model"]["scale"], lambda v: inside["model"].update(scale=v)),
@@ -136,8 +142,9 @@ def test_a_counter_beside_what_the_step_uses_costs_little_and_hides_nothing(monk
         return trainer.step(t)
 
     counted = jit(body, backend="numpy")
-    for trainer.done in (0, 0, 0, 1, 2, 3, 4):
-        assert counted(x(2)).tolist() == [2, 4]
+    with pytest.warns(RuntimeWarning, match="body changes calls itself"):
+        for trainer.done in (0, 0, 0, 1, 2, 3, 4):
+            assert counted(x(2)).tolist() == [2, 4]
     assert len(calls) == 4  # the counter might have mattered, once
     with monkeypatch.context() as nothing:
         nothing.setattr(surroundings, "_objects", None)
@@ -148,6 +155,26 @@ def test_a_counter_beside_what_the_step_uses_costs_little_and_hides_nothing(monk
     del trainer.done
     trainer.other = 2.0  # in the counter's place
     assert counted(x(2)).tolist() == [6, 12]
+
+
+@BACKENDS
+@pytest.mark.parametrize("calls", [1, 2, 3, 5])
+@pytest.mark.filterwarnings("ignore:minigrad.jit. epoch changes from call to call")
+def test_what_made_no_difference_before_may_make_one_later(calls, backend):
+    config = SimpleNamespace(epoch=0)
+    step = jit(lambda t: t * (10.0 if config.epoch >= 4 else 1.0), backend=backend)
+    for config.epoch in range(8):
+        for _ in range(calls):
+            assert step(x(1)).item() == (10 if config.epoch >= 4 else 1)
+
+
+def test_what_changes_at_each_call_and_is_named_is_not_ignored_and_said():
+    config = SimpleNamespace(epoch=0)
+    step = jit(lambda t: t * (10.0 if config.epoch >= 4 else 1.0), backend="numpy")
+    with pytest.warns(RuntimeWarning, match="epoch changes from call to call, and <lambda> names it") as caught:
+        for config.epoch in range(8):
+            step(x(1))
+    assert len(caught) == 1 and caught[0].filename == __file__
 
 
 def test_a_list_that_takes_the_place_of_another_is_another():
@@ -168,19 +195,21 @@ def test_a_list_that_the_step_appends_to_does_not_keep_it_from_being_replayed():
         return t * 2
 
     step = jit(body, backend="numpy")
-    for _ in range(6):
-        assert step(x(2)).tolist() == [2, 4]
-    assert len(calls) == 2
+    with pytest.warns(RuntimeWarning, match="body changes calls, losses itself") as caught:
+        for _ in range(6):
+            assert step(x(2)).tolist() == [2, 4]
+    assert len(calls) == 2 and len(caught) == 1
 
 
 @pytest.mark.parametrize("use", [lambda t, a: t * a, lambda t, a: t * Tensor(a)], ids=["operand", "Tensor"])
-def test_an_array_of_numpy_that_is_written_to_is_noticed(use):
-    factors = np.ones(2, np.float32)
+@pytest.mark.parametrize("size", [2, 40000])
+def test_an_array_of_numpy_that_is_written_to_is_noticed(use, size):
+    factors = np.ones(size, np.float32)
     step = jit(lambda t: use(t, factors), backend="numpy")
     for factor in (1, 3, 4):
-        factors[:] = factor
+        factors[-1] = factor
         for _ in range(3):
-            assert step(x(2)).tolist() == [factor, 2 * factor]
+            assert step(x(size)).data[-1] == size * factor
 
 
 @BACKENDS

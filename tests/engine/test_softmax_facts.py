@@ -109,3 +109,10 @@ def test_equal_logits_of_any_size_have_the_loss_and_the_gradient_of_zeros(level:
     wanted[[0, 1], target] -= 1
     assert gradient(lambda t: ops.cross_entropy(t, target)[0].sum(), x) == pytest.approx(wanted, rel=1e-5)
     assert gradient(lambda t: ops.logsumexp(t, axis=1).sum(), x) == pytest.approx(np.full((2, 32), 1 / 32), rel=1e-5)
+
+
+def test_log_softmax_of_a_row_does_not_depend_on_infinities_in_other_rows():
+    rows = np.float32([[-np.inf, -np.inf, -np.inf], [1.5, -np.inf, 1e4], [np.inf, 1, np.inf], [np.inf, np.nan, 0], [0.3, 0.1, 0.7]])
+    together = ops.log_softmax(Tensor(rows), axis=-1).numpy()
+    alone = [ops.log_softmax(Tensor(row), axis=-1).numpy() for row in rows]
+    assert np.array_equal(together, alone, equal_nan=True) and np.array_equal(together[2], [0, -np.inf, 0]) and together.dtype == np.float32
