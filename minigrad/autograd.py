@@ -7,6 +7,7 @@ accumulate).
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -49,6 +50,15 @@ _ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "fun
 next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
 _adding = threading.RLock()  # held while a cotangent is added to a leaf's .grad, which several threads may share
 _internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
+
+
+def _forget_threads() -> None:
+    global _adding
+    _adding = threading.RLock()  # A forked child has none of the parent's threads, which may hold it.
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 class Where(NamedTuple):
@@ -329,7 +339,8 @@ class Walk:
         return g if g.dtype == dtype else ops.cast(g, dtype=dtype)
 
     def add(self, x: Any, g: Any, fresh: bool) -> None:
-        """One more cotangent for x. Two are added into a new array, further ones in place."""
+        """One more cotangent for x. Two are added into a new array, further ones in place, if in the order of axes that a new one would have:
+        sums over it round as they do on Tensors."""
         slot = slot_of(x)
         if x._node is None:
             self.leaves[slot] = x
@@ -339,7 +350,7 @@ class Walk:
             if fresh:
                 self.fresh.add(slot)
             return
-        if slot in self.fresh and not self.on_tensors and before.ndim:
+        if slot in self.fresh and not self.on_tensors and before.ndim and (before.flags.c_contiguous or before.strides == g.strides):
             before += g
         else:
             self.sums[slot] = before + g

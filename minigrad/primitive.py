@@ -28,6 +28,10 @@ T = TypeVar("T")
 _VARIADIC, _PLAIN_TYPES = 0x04, {float, int, bool, type(None)}
 
 
+def _shape_of_shapes(_number: int, _dtype: Any) -> bool:
+    return False
+
+
 class Primitive:
     """A named function on arrays with its derivative rule beside it. Made by `primitive`.
 
@@ -39,6 +43,7 @@ class Primitive:
     dtype: what a Tensor does with operands of several dtypes. "same": promotes them to one; "float": also turns integers into float32; None:
         leaves them alone.
     outputs: 1, or the number of arrays in the tuple that the forward returns.
+    counts: whether the shape of the output depends on what is in the operand of this number and dtype, as it does for a mask; set behind the op.
     """
 
     def __init__(self, forward: Callable[..., Any], kind: Kind, dtype: Casting, outputs: int) -> None:
@@ -51,6 +56,7 @@ class Primitive:
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
         self.crosswise = False  # of two operands, each is read for the other's cotangent alone, as in a product
+        self.counts: Callable[[int, Any], bool] = _shape_of_shapes
         self.keeps: tuple[bool, ...] = ()  # which operands the rule reads; the last entry holds for all further ones
 
     def __call__(self, first: T, *others: Any, **params: Any) -> T:

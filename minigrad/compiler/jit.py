@@ -15,8 +15,10 @@ new program when it changes later: nothing is replayed silently on something els
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -64,6 +66,7 @@ class Step(Generic[P, R]):
         self.function, self.backend, self.threads, self.max_programs = function, backend, threads, max_programs
         self._entries: OrderedDict[Any, Entry] = OrderedDict()
         self._lock = threading.Lock()
+        _STEPS.add(self)
         self._around = Surroundings(function)
         self._last: Plan | None = None
         self._dropped = 0
@@ -268,6 +271,19 @@ class Step(Generic[P, R]):
     def __repr__(self) -> str:
         count = sum(len(s.plans) for entry in self._entries.values() for s in entry.signatures.values())
         return f"<jit {getattr(self.function, '__name__', 'step')}: {count} program{'' if count == 1 else 's'}>"
+
+
+_STEPS: weakref.WeakSet[Step[Any, Any]] = weakref.WeakSet()
+
+
+def _forget_threads() -> None:
+    """A forked child has none of the parent's threads, one of which may have been inside a step."""
+    for step in _STEPS:
+        step._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def jit(function: Any = None, *, backend: str | None = None, threads: int | None = None, max_programs: int = 16) -> Any:

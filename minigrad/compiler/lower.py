@@ -99,8 +99,8 @@ def plain(layout: Layout, *values: int, dtype: Any = np.float32) -> bool:
 
 def rows_of(layout: Layout, i: int) -> tuple[int, int]:
     """(rows, width) of a value seen as a matrix of its last axis."""
-    shape = layout.stand_in[i].shape
-    return (layout.stand_in[i].size // shape[-1] if shape and shape[-1] else 0, shape[-1] if shape else 1)
+    shape = layout.stand_in[i].shape or (1,)
+    return (layout.stand_in[i].size // shape[-1] if shape[-1] else 0, shape[-1])
 
 
 def integers(layout: Layout, i: int) -> str | None:

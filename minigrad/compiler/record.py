@@ -184,7 +184,9 @@ def capture(first: Recording, second: Recording, start_grads: dict[int, Tensor],
 
     start_grads: id of the array of a gradient that lay in .grad when the second call began -> the tensor whose gradient it is.
     """
+    moving = set(second.inputs)  # values that may be others at the next call
     for i, (a, b) in enumerate(zip(first.calls, second.calls, strict=False)):
+        _refuse_a_shape_that_moves(b, first, second, moving)
         _compare(i, a, b, first, second)
     if len(first.calls) == len(second.calls) and first.shape_key != second.shape_key:
         raise CaptureError("jit", f"the first two calls return {first.shape!r}, then {second.shape!r}, which a replay would freeze",
@@ -203,23 +205,9 @@ def capture(first: Recording, second: Recording, start_grads: dict[int, Tensor],
         if leaf is not None:
             source, name = _place(number, leaf, first, second, start_grads, captured)
         values.append(Value(number, array.shape, array.dtype, _source(source), name))
-    for call in second.calls:
-        _refuse_lengths(call, values, captured)
     lines = [Line(c.op, c.operands, c.params, c.outputs, c.where) for c in second.calls]
     captured.program = Program(tuple(values), tuple(lines), tuple(results), tuple(kept)).check()
     return captured
-
-
-def _refuse_lengths(call: Call, values: Sequence[Value], captured: Captured) -> None:
-    """Raise CaptureError for x[mask] with a tensor as the mask: the shape of the result would be another where the mask has changed."""
-    for key in call.operands[1:] if call.op is ops.take else ():
-        if not isinstance(key, Ref) or values[key.index].dtype != np.bool_ or key.index in captured.constants:
-            continue
-        if key.index not in captured.states or captured.states[key.index][1] is not None:
-            raise CaptureError(
-                "jit", "the shape of x[mask] depends on values, which may be others at each call", where=call.where, got=values[key.index],
-                hint="where(mask, x, 0) and masked_fill() keep the shape; or choose outside the step, or by a numpy array that stays the same",
-            )  # fmt: skip
 
 
 def _source(text: str) -> Source:
@@ -257,6 +245,25 @@ def _place(number: int, leaf: Leaf, first: Recording, second: Recording, start_g
         )  # fmt: skip
     captured.constants[number] = leaf.contents.copy()
     return "constant", f"c{number}"
+
+
+def _refuse_a_shape_that_moves(call: Call, first: Recording, second: Recording, moving: set[int]) -> None:
+    """Raise CaptureError if the shape of what the call makes depends on values that may change; note which of its values may."""
+    refs = [(i, x.index) for i, x in enumerate(call.operands) if isinstance(x, Ref)]
+    for _, number in refs:
+        leaf, twin = second.leaves.get(number), first.leaves.get(number)
+        if leaf is not None and leaf.tensor is not None and twin is not None and _same_memory(twin.array, leaf.array):
+            moving.add(number)  # a state, which may be written to between two calls; arrays of numpy are looked at
+    for i, number in refs:
+        if number in moving and call.op.counts(i, second.arrays[number].dtype):
+            raise CaptureError(
+                "jit", f"the shape of what {call.op.name} gives depends on values, which a replay would freeze", where=call.where,
+                got=call.op.name, hint="where(mask, x, 0) keeps the shape; or select outside the step, or by an array of numpy that stays the same",
+            )  # fmt: skip
+    if call.op.kind in ("effect", "random") or any(number in moving for _, number in refs):
+        moving.update(n for n in call.outputs if n is not None)
+        if call.op.kind == "effect":
+            moving.update(number for _, number in refs)
 
 
 def _bits(x: Array) -> Array:

@@ -221,9 +221,12 @@ class Selector:
         target, source = line.operands
         if not isinstance(source, Ref) or self.layout.root[source.index] == self.layout.root[target.index]:
             return None
-        if self.layout.stand_in[source.index].dtype != self.layout.stand_in[target.index].dtype:
+        x, y = self.layout.stand_in[source.index], self.layout.stand_in[target.index]
+        if x.dtype != y.dtype:
             return None
-        kernel = self._copy(number, line, source, self.layout.stand_in[target.index], target.index)
+        if x.ndim > y.ndim:  # the axes in front have size 1, and the loop over the target does not know them
+            source = Ref(self.layout.name_view(x.squeeze(tuple(range(x.ndim - y.ndim))), source.index))
+        kernel = self._copy(number, line, source, y, target.index)
         if kernel is None:
             return None
         kernel.name, kernel.solo = "assign", True

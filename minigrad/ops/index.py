@@ -146,6 +146,9 @@ def take(x: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
     return np.array(x[filled(spec, keys)])
 
 
+take.counts = lambda i, dtype: i > 0 and dtype == np.bool_
+
+
 @take.vjp
 def _(g, _y, _x, *keys, spec):
     return (add_at(g, *keys, spec=spec, shape=_x.shape), *(None for _ in keys))
@@ -180,7 +183,9 @@ def put(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
 
 
 @put.vjp
-def _(g, _y, _x, _value, *keys, spec):
+def _(g, _y, _x, _value, *keys, spec, needs):
+    if not needs[1]:
+        return (put(g, 0, *keys, spec=spec), *(None for _ in (_value, *keys)))
     gvalue = take(g, *keys, spec=spec)
     if keys:
         gvalue = where(last_at(*keys, spec=spec, shape=_x.shape), gvalue, 0)
@@ -205,7 +210,13 @@ def last_at(*keys: Array, spec: tuple[Any, ...], shape: tuple[int, ...]) -> Arra
     return last[places] == writers
 
 
+last_at.counts = lambda _i, dtype: dtype == np.bool_
+
+
 @primitive(kind="reduce")
 def nonzero(x: Array) -> Array:
     """The indices of the elements that are not 0, in row-major order: (count, ndim), int64."""
     return np.argwhere(x)
+
+
+nonzero.counts = lambda _i, _dtype: True

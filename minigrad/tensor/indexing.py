@@ -142,7 +142,7 @@ def _as_key(part: Any) -> Any:
     if not isinstance(part, (list, tuple, np.ndarray, bool, np.bool_)):
         raise DTypeError("getitem", f"cannot index with {type(part).__name__}", got=type(part), wanted="integers, slices, arrays, masks")
     try:
-        key = np.asarray([p.data if isinstance(p, Frame) else p for p in part] if isinstance(part, (list, tuple)) else part)
+        key = np.asarray([np.asarray(p) if isinstance(p, Frame) else p for p in part] if isinstance(part, (list, tuple)) else part)
     except ValueError:
         raise DTypeError("getitem", "cannot index with a ragged list", got=part, wanted="integers or bool in lists of equal length") from None
     return key.astype(np.int64) if key.size == 0 and key.dtype != bool_ else key

@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,19 +135,6 @@ def test_a_setting_of_an_optimizer_that_is_set_inside_is_refused(how):
     with pytest.raises(CaptureError, match=wanted) as caught:
         step(x(3))
     assert "test_footguns.py" in caught.value.where and "between two calls" in caught.value.hint
-
-
-KEPT = Tensor(np.array([True, False, True]))  # assign() may change it
-
-
-@BACKENDS
-@pytest.mark.parametrize("choose", [lambda t, mask: t[mask], lambda t, mask: t[t > 1], lambda t, mask: t.masked_select(mask), lambda t, _: t[KEPT]])
-def test_a_shape_that_depends_on_values_is_refused(backend, choose):
-    step = jit(lambda t, mask: choose(t, mask).sum(), backend=backend)
-    step(x(3), x(3) > 1)
-    with pytest.raises(CaptureError, match=r"x\[mask\]") as caught:
-        step(x(3), x(3) > 1)
-    assert "where(mask, x, 0)" in caught.value.hint
 
 
 @BACKENDS
@@ -353,6 +342,61 @@ def test_printing_while_recording_is_allowed(capsys):
     assert "Tensor" in capsys.readouterr().out
 
 
+# --- shapes that depend on values
+
+
+@BACKENDS
+@pytest.mark.parametrize("select", [lambda t: t[t > 0], lambda t: t.masked_select(t > 0), lambda t: (t > 0).nonzero(), lambda t: t.nonzero()],
+                         ids=["mask", "masked_select", "nonzero", "nonzero of floats"])  # fmt: skip
+@pytest.mark.parametrize("second", [[-1.0, 3.0, 4.0], [1.0, 1.0, 1.0]], ids=["as many", "more"])
+def test_a_shape_that_depends_on_values_is_refused_with_the_line_and_a_way_out(select, second, backend):
+    step = jit(lambda t: (select(t) * 2).sum(), backend=backend)
+    step(Tensor([1.0, 2.0, -1.0]))
+    with pytest.raises(CaptureError, match=r"take|nonzero") as caught:
+        step(Tensor(second))
+    assert "test_footguns.py" in caught.value.where and "where(mask, x, 0)" in caught.value.hint
+
+
+@BACKENDS
+def test_a_shape_that_depends_on_a_state_is_refused(backend):
+    mask = Tensor([True, False, True])
+    step = jit(lambda t: t[mask], backend=backend)
+    step(x(3))
+    with pytest.raises(CaptureError, match="take"):
+        step(x(3))
+
+
+@BACKENDS
+def test_a_mask_that_is_a_constant_of_the_step_selects(backend):
+    step = jit(lambda t: t[[True, False, True]] * 2 + t[Tensor([1.0, -1.0, 1.0]) > 0], backend=backend)
+    for i in range(4):
+        assert step(x(3, start=i)).tolist() == [3 * i, 3 * i + 6]
+
+
+@BACKENDS
+def test_a_number_may_be_written_where_a_mask_says_so(backend):
+    w = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+    def body(t):
+        w.grad = None
+        y = w * t
+        y[t > 1] = 0
+        y.sum().backward()
+        return y
+
+    step = jit(body, backend=backend)
+    for i in range(4):
+        t = x(3, start=i - 1)
+        assert step(t).tolist() == (w.numpy() * t.numpy() * (t.numpy() <= 1)).tolist()
+        assert w.grad.tolist() == (t.numpy() * (t.numpy() <= 1)).tolist()
+
+
+def test_tensors_in_a_list_that_is_an_index_are_not_frozen():
+    step = jit(lambda t, i: t[[i[0], i[1]]])
+    with pytest.raises(CaptureError, match="reads a value"):
+        step(x(3), Tensor([0, 1]))
+
+
 # --- signatures
 
 
@@ -532,6 +576,60 @@ def test_a_warning_that_c_differs_names_the_call(monkeypatch):
     found = iter(["a result", ""])
     monkeypatch.setattr(sys.modules[jit.__module__], "difference", lambda got, wanted: next(found))
     assert "differs from the eager one" in one_warning(jit(lambda t: t * 2 + 1, backend="c"), x(3))
+
+
+def in_a_child(work):
+    """What a forked child's work amounts to: "right", "wrong", or the signal that ended it after 20 seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of a fork beside threads, which is what is tested
+        child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        os._exit(0 if work() else 1)
+    status = os.waitpid(child, 0)[1]
+    return {0: "right", 1: "wrong"}.get(os.waitstatus_to_exitcode(status), f"ended by {status}")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_while_another_thread_is_inside_the_step_may_go_on():
+    inside, leave, wait = threading.Event(), threading.Event(), [True]
+
+    def body(t):
+        if wait[0]:
+            inside.set()
+            leave.wait(60)
+        return t * 2
+
+    step = jit(body, backend="numpy")
+    thread = threading.Thread(target=step, args=(x(3),))
+    thread.start()
+    assert inside.wait(60)
+    wait[0] = False
+    got = in_a_child(lambda: all(step(x(3)).tolist() == [0, 2, 4] for _ in range(4)))
+    leave.set()
+    thread.join()
+    assert got == "right"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_child_forked_while_another_thread_is_inside_the_compiled_code_may_go_on(threads):
+    step = jit(lambda a, b: (a @ b).sum(), backend="c", threads=threads)
+    a, b = x(300, 300) * 1e-4, x(300, 300) * 1e-4
+    wanted = [step(a, b).item() for _ in range(3)][-1]
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            step(a, b)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    got = [in_a_child(lambda: step(a, b).item() == wanted) for _ in range(4)]
+    stop.set()
+    thread.join()
+    assert got == ["right"] * 4
 
 
 def test_there_is_nothing_to_show_before_the_first_program():

@@ -7,6 +7,8 @@ int step(void *const *p, int first, int last, int threads) {
     int blas_threads = blas_get_threads ? blas_get_threads() : 0;
     if (blas_set_threads && blas_threads != 1) blas_set_threads(1);
     pthread_mutex_lock(&door);
+    static int watching;
+    if (!watching) watching = 1, pthread_atfork(NULL, NULL, born);
     atomic_store(&status, 0);
     threads = MAX(1, MIN(threads, MAX_THREADS));
     if (threads > 1) hire(threads);

@@ -99,8 +99,6 @@ static void born(void) {
 }
 
 static void hire(int wanted) {
-    static int watching;
-    if (!watching) watching = 1, pthread_atfork(NULL, NULL, born);
     for (; workers < wanted - 1; workers++) {
         pthread_t id;
         pthread_attr_t attributes;
