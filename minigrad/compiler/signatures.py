@@ -15,9 +15,8 @@ _OFTEN = 2  # calls between changes, at most, of what changes too often for a re
 class Signature:
     """What is known of one signature: recordings so far, then plans; and what lay inside the objects that the step sees.
 
-    An attribute that has changed makes the step be recorded anew. If the program is the same then, the one from before is used again. What changes
-    at every call or two would never let the step be replayed: it is ignored once it made no difference, unless the step's code names it, and so is
-    what the step changes itself.
+    An attribute that has changed makes the step be recorded anew. If the program is the same then, the one from before is used again, and the
+    attribute is ignored from then on if the step's code does not name it. So is what the step changes itself.
     """
 
     def __init__(self, inside: Seen) -> None:
@@ -26,7 +25,7 @@ class Signature:
         self.inside = inside
         self.ignored: set[Place] = set()
         self.suspects: set[Place] = set()  # changed since the recording
-        self.named: set[Place] = set()  # what would be ignored, but for the step's code that names it
+        self.named: set[Place] = set()  # what the step's code names and changes too often for a replay
         self._calls = 0
         self._changed: dict[Place, int] = {}  # at which call it changed last
         self._restless: set[Place] = set()
@@ -65,9 +64,10 @@ class Signature:
         """
         plans, changed = self.outdated
         same = any(equal_plans(plan, other) for other in plans)
-        harmless = (self.suspects | (changed if same else set())) & self._restless
-        self.named = {place for place in harmless if named(place)}
-        self.ignored |= harmless - self.named
+        harmless = self.suspects | (changed if same else set())
+        kept = {place for place in harmless if named(place)}
+        self.ignored |= harmless - kept
+        self.named = kept & self._restless
         self.outdated, self.suspects = ([], set()), set()
         if same:
             self.plans = plans

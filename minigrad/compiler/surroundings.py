@@ -104,12 +104,13 @@ class Surroundings:
         return {name for _, name in changed}
 
     def mention(self, name: str, objects: Iterable[Any]) -> bool:
-        """True if the code that the step may run names it: its functions, and methods of the user's classes among some objects that it names."""
-        named = set(self._mentioned)
-        for x in objects:
-            methods = {n: f for n, f in vars(type(x)).items() if isinstance(f, types.FunctionType)}
-            known = [_sight(f.__code__, f.__module__) or () for n, f in methods.items() if n in self._mentioned or n in ("forward", "__call__")]
-            named.update(*known)
+        """True if the code that the step may run names it: its functions, and methods of the user's classes among some objects that these name."""
+        named = {"forward", "__call__", *self._mentioned}
+        kinds = {kind for x in objects for kind in type(x).__mro__}
+        methods = {(n, f) for kind in kinds for n, f in vars(kind).items() if isinstance(f, types.FunctionType)}
+        while called := [(n, f) for n, f in methods if n in named]:
+            named.update(*(_sight(f.__code__, f.__module__) or () for _, f in called))
+            methods.difference_update(called)
         return name in named
 
 
