@@ -268,7 +268,8 @@ class Reach:
                 return
             changed = [i for i, (x, y) in enumerate(zip(held, self._held, strict=True)) if x is not y]
             if self._only_numbers(changed, held):
-                self._held, self.inside = held, {**self.inside, **{self._places[i]: held[i] for i in changed}}
+                self._held, found = held, {self._places[i]: held[i] for i in changed if self._places[i] in self.inside}
+                self.inside = {**self.inside, **found} if found else self.inside
                 return
         modules, holders = _objects(self._found)
         self._counted = ASSIGNMENTS[0]
@@ -280,12 +281,11 @@ class Reach:
         self.objects = {id(x): x for x in (*modules, *holders)}
         self.modes = tuple(m.training for m in modules)
         self.inside = {(id(m), name): _frozen(x) for m in modules for name, x in vars(m).items() if name != "training"}
-        self.inside.update(((id(x), name), _frozen(value)) for x in holders for name, value in vars(x).items() if _is_watched(value))
+        self.inside.update(((id(x), name), _frozen(value)) for x in holders for name, value in vars(x).items() if _is_watched(x, name, value))
 
     def of_user(self, places: Iterable[Place]) -> set[str]:
         """The names among some attributes that are not of the library's own objects."""
-        library = __name__.split(".")[0]
-        return {name for i, name in places if i in self.objects and type(self.objects[i]).__module__.split(".")[0] != library}
+        return {name for i, name in places if i in self.objects and not _of_library(self.objects[i])}
 
     def _only_numbers(self, changed: list[int], held: list[Any]) -> bool:
         """True if no more has changed than numbers and strings among the attributes of plain objects: a counter in a user's own trainer."""
@@ -314,8 +314,15 @@ def _containers(x: Any, depth: int) -> Iterator[Any]:
             yield from _containers(y, depth - 1)
 
 
-def _is_watched(x: Any) -> bool:
-    return type(x) in _PLAIN or isinstance(x, (Tensor, np.ndarray, np.generic)) or _is_container(x)
+def _is_watched(x: Any, name: str, value: Any) -> bool:
+    """True if what an attribute holds counts: not for what the library keeps for itself, such as which shapes a Trainer has compiled."""
+    if name.startswith("_") and _of_library(x):
+        return False
+    return type(value) in _PLAIN or isinstance(value, (Tensor, np.ndarray, np.generic)) or _is_container(value)
+
+
+def _of_library(x: Any) -> bool:
+    return type(x).__module__.split(".")[0] == __name__.split(".")[0]
 
 
 class _Frozen:
