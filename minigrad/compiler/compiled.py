@@ -36,7 +36,8 @@ def _wanted_threads() -> int:
     return int(text)
 
 
-_REFUSE = {"embedding", "embedding_grad", "cross_entropy", "cross_entropy_grad", "append_", "clip_grad_norm_"}  # ops whose C may set `status`
+_REFUSE = {"embedding", "embedding_grad", "cross_entropy", "cross_entropy_grad", "take_along", "add_along", "take", "add_at", "one_hot",
+           "append_", "clip_grad_norm_"}  # ops whose C may set `status`  # fmt: skip
 _SMALL = 2e7  # floating-point operations below which one thread is faster: a second one takes 80 us to wake, in which the first does millions
 _SHORT = 3e-5  # seconds of work per phase, as `Kernel.cost` counts them, below which threads wait for each other longer than they work
 
@@ -249,7 +250,10 @@ class CompiledReplay:
         """Raise what the op says in eager code. Nothing that outlives the call has been changed from the refusal on; what was before it stays."""
         refusing = [line for line in self.program.lines if line.op.name in _REFUSE]
         for line in sorted(refusing, key=lambda line: line.op.kind == "effect"):
-            self._forward(line)
+            try:
+                self._forward(line)
+            except IndexError as error:  # numpy's own, too
+                raise error if isinstance(error, IndexRangeError) else IndexRangeError(line.op.name, str(error)) from None
         raise IndexRangeError("jit", "an index that the step works out is out of its range")
 
     def _call_back(self, number: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 import minigrad
 from minigrad import Tensor, jit, nn, optim
 from minigrad.compiler import lower
-from minigrad.errors import ShapeError
+from minigrad.errors import IndexRangeError, ShapeError
 
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", "c"])
 
@@ -155,3 +155,15 @@ def test_an_op_of_the_users_own_with_another_shape_is_not_stretched():
         assert step(Tensor(values)).item() == sum(v for v in values if v > 0)
     with pytest.raises(ShapeError, match=r"positive gives \(1,\), \(2,\) when it was recorded"):
         step(Tensor([7.0, -1, -1]))
+
+
+@pytest.mark.parametrize(
+    "choose", [lambda t, i: t[i], lambda t, i: t.gather(0, i), lambda t, i: minigrad.functional.one_hot(i, 3)], ids=["x[i]", "gather", "one_hot"]
+)
+def test_an_index_out_of_range_is_named(choose):
+    t, step = Tensor([1.0, 2.0, 3.0]), jit(choose, backend="c")
+    for _ in range(3):
+        step(t, Tensor([2, 0]))
+    assert "numpy" not in step.explain()
+    with pytest.raises(IndexRangeError, match="index 9 is"):
+        step(t, Tensor([2, 9]))
