@@ -2,8 +2,9 @@
 
     python examples/custom_op.py [steps]
 
-The op is snake(x) = x + sin(a x)^2 / a, with a learned (Ziyin et al. 2020, arXiv:2006.08195): made for periodic data, which it continues where
-tanh goes flat. Property tests for it are in examples/test_custom_op.py.
+The op is snake(x) = x + sin(a x)^2 / a, with a learned (Ziyin et al. 2020, arXiv:2006.08195): made
+for periodic data, which it continues where tanh goes flat. Property tests for it are in
+examples/test_custom_op.py.
 """
 
 import sys
@@ -24,7 +25,8 @@ def snake(x, a):
 
 @snake.vjp
 def _(g, _y, x, a):
-    # Written with ops, so that it can be differentiated again. The walk undoes the broadcasting of a.
+    # Written with ops, so that it can be differentiated again. The walk undoes the broadcasting of
+    # a.
     s = ops.sin(a * x)
     dx = 1 + ops.sin(2 * a * x)
     da = x * ops.sin(2 * a * x) / a - s * s / (a * a)
@@ -41,7 +43,10 @@ class Snake(nn.Module):
 
 def main(steps: int = 1000) -> float:
     rng = np.random.default_rng(0)
-    x, a = Tensor(rng.normal(size=(3, 4)), requires_grad=True), Tensor(rng.uniform(0.5, 2, 4), requires_grad=True)
+    x, a = (
+        Tensor(rng.normal(size=(3, 4)), requires_grad=True),
+        Tensor(rng.uniform(0.5, 2, 4), requires_grad=True),
+    )
     print("first derivatives as finite differences say:", gradcheck(snake, (x, a)))
     print("second derivatives too:", gradgradcheck(snake, (x, a)))
 
@@ -57,7 +62,10 @@ def main(steps: int = 1000) -> float:
         optimizer.step()
         if step % 200 == 0:
             print(f"step {step:4d}  loss {loss.item():.4f}", flush=True)
-    print(f"last loss {loss.item():.5f}; the a of the first layer: {net[1].a.numpy()[:4].round(2)} ...")
+    print(
+        f"last loss {loss.item():.5f}; the a of the first layer: {net[1].a.numpy()[:4].round(2)} "
+        "..."
+    )
     return loss.item()
 
 

@@ -1,9 +1,12 @@
-"""An encoder reads pictures of digits: patches as tokens, attention in all directions, the mean of all positions says which digit it is.
+"""An encoder reads pictures of digits: patches as tokens, attention in all directions, the mean of
+all positions says which digit it is.
 
 python examples/encoder.py [steps] [scanned]
 
-The pictures are drawn here: ten glyphs of 3 x 5 points, anywhere in a field of 8 x 8, each point as bright as chance will have it, in noise. With
-`scanned` they are scikit-learn's scans of handwriting instead (pip install scikit-learn; nothing is downloaded).
+The pictures are drawn here: ten glyphs of 3 x 5 points, anywhere in a field of 8 x 8, each point as
+    bright as chance will have it, in noise. With
+`scanned` they are scikit-learn's scans of handwriting instead (pip install scikit-learn; nothing is
+downloaded).
 """
 
 import sys
@@ -17,7 +20,9 @@ from minigrad.optim import AdamW, lr_scheduler
 
 # The rows of each glyph, from above, as three bits: 7 is a whole line, 5 its two ends.
 GLYPHS = ["75557", "26227", "71747", "71717", "55711", "74717", "74757", "71111", "75757", "75717"]
-BITS = np.array([[[int(row) >> 2 & 1, int(row) >> 1 & 1, int(row) & 1] for row in glyph] for glyph in GLYPHS])  # (10, 5, 3)
+BITS = np.array(
+    [[[int(row) >> 2 & 1, int(row) >> 1 & 1, int(row) & 1] for row in glyph] for glyph in GLYPHS]
+)  # (10, 5, 3)
 
 
 def drawn(n, rng):
@@ -44,11 +49,15 @@ class Encoder(nn.Module):
     def __init__(self, n_embd=48, n_layer=2, n_head=4):
         self.embed = nn.Linear(4, n_embd)
         self.place = nn.Parameter(minigrad.randn(16, n_embd) * 0.5)
-        self.blocks = nn.ModuleList(nn.TransformerBlock(n_embd, n_head, causal=False) for _ in range(n_layer))
+        self.blocks = nn.ModuleList(
+            nn.TransformerBlock(n_embd, n_head, causal=False) for _ in range(n_layer)
+        )
         self.norm, self.head = nn.LayerNorm(n_embd), nn.Linear(n_embd, 10)
 
     def forward(self, pictures):
-        x = minigrad.Tensor(pictures).reshape(-1, 4, 2, 4, 2).permute(0, 1, 3, 2, 4)  # (B, 4, 4, 2, 2): patches of 2 x 2
+        x = (
+            minigrad.Tensor(pictures).reshape(-1, 4, 2, 4, 2).permute(0, 1, 3, 2, 4)
+        )  # (B, 4, 4, 2, 2): patches of 2 x 2
         x = self.embed(x.reshape(-1, 16, 4)) + self.place  # (B, 16, C)
         for block in self.blocks:
             x = block(x)

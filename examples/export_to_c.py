@@ -1,8 +1,10 @@
-"""A training step and a trained model as C: three files that need a C compiler and nothing else, and give the same numbers as here.
+"""A training step and a trained model as C: three files that need a C compiler and nothing else,
+and give the same numbers as here.
 
 python examples/export_to_c.py [folder]
 
-Needs a C compiler (cc, gcc, clang, or `pip install ziglang`). The model learns the exclusive or of three bits.
+Needs a C compiler (cc, gcc, clang, or `pip install ziglang`). The model learns the exclusive or of
+three bits.
 """
 
 import subprocess
@@ -23,17 +25,35 @@ WANTED = BITS.sum(axis=1).astype(np.int64) % 2
 
 class Net(nn.Module):
     def __init__(self, width=32):
-        self.hidden, self.deeper, self.out = nn.Linear(3, width), nn.Linear(width, width), nn.Linear(width, 2)
+        self.hidden, self.deeper, self.out = (
+            nn.Linear(3, width),
+            nn.Linear(width, width),
+            nn.Linear(width, 2),
+        )
 
     def forward(self, x):
-        return self.out(F.gelu(self.deeper(F.gelu(self.hidden(x), approximate="tanh")), approximate="tanh"))
+        return self.out(
+            F.gelu(self.deeper(F.gelu(self.hidden(x), approximate="tanh")), approximate="tanh")
+        )
 
 
 def run(folder: Path, *arguments: str) -> list[float]:
     """Build the C of a folder, run it, and read the numbers that it prints."""
-    call = [*find_compiler().command, "-O2", "-march=native", "step.c", "main.c", "-o", "run", "-lm", "-lpthread"]
+    call = [
+        *find_compiler().command,
+        "-O2",
+        "-march=native",
+        "step.c",
+        "main.c",
+        "-o",
+        "run",
+        "-lm",
+        "-lpthread",
+    ]
     subprocess.run(call, cwd=folder, check=True)
-    done = subprocess.run(["./run", "values.bin", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["./run", "values.bin", *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
     return [float(number) for number in done.stdout.split()]
 
 
@@ -58,7 +78,10 @@ def main(place: str = "") -> tuple[float, float]:
     here = [step(x, y).item() for _ in range(200)]
     there = run(folder / "training", "200")  # 200 steps on from where it was exported, in C alone
     apart = max(abs(a - b) for a, b in zip(here, there, strict=True))
-    print(f"200 steps here: loss {here[-1]:.6f};  in C: {there[-1]:.6f};  never further apart than {apart:.1e}")
+    print(
+        f"200 steps here: loss {here[-1]:.6f};  in C: {there[-1]:.6f};  never further apart than "
+        f"{apart:.1e}"
+    )
 
     answer = minigrad.jit(lambda x: net(x).softmax(-1))
     with minigrad.no_grad():
@@ -68,7 +91,10 @@ def main(place: str = "") -> tuple[float, float]:
     q = np.array(run(folder / "model")).reshape(8, 2)
     print("the trained model in C says", q.argmax(axis=1).tolist(), "wanted", WANTED.tolist())
     size = sum(path.stat().st_size for path in (folder / "model").iterdir() if path.name != "run")
-    print(f"{folder / 'model'}: {size / 1024:.0f} KiB;  cc -O2 -march=native step.c main.c -o run -lm -lpthread && ./run values.bin")
+    print(
+        f"{folder / 'model'}: {size / 1024:.0f} KiB;  cc -O2 -march=native step.c main.c -o run "
+        "-lm -lpthread && ./run values.bin"
+    )
     return apart, float(abs(p - q).max())
 
 

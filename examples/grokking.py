@@ -2,9 +2,10 @@
 
     python examples/grokking.py [steps]
 
-a + b = c modulo 31; two in five of the 961 equations are for training. The first accuracy reaches 100% soon. The second stays low, at about the share
-of equations that are a training one turned around, until weight decay has made the rule cheaper than the table: about ten times later. From Power et
-al. 2022, arXiv:2201.02177.
+a + b = c modulo 31; two in five of the 961 equations are for training. The first accuracy reaches
+100% soon. The second stays low, at about the share of equations that are a training one turned
+around, until weight decay has made the rule cheaper than the table: about ten times later. From
+Power et al. 2022, arXiv:2201.02177.
 """
 
 import sys
@@ -32,7 +33,11 @@ def main(steps: int = 3000) -> float:
         optimizer.step()
         if step % 100 == 0 or step == steps:
             known, accuracy = evaluate.accuracy(model, [(x, y)]), task.accuracy(model)
-            print(f"step {step:4d}  loss {loss.item():.4f}  known {known:6.1%}  understood {accuracy:6.1%}", flush=True)
+            print(
+                f"step {step:4d}  loss {loss.item():.4f}  known {known:6.1%}  understood "
+                f"{accuracy:6.1%}",
+                flush=True,
+            )
             known_at = known_at or (step if known > 0.99 else None)
             understood_at = understood_at or (step if accuracy > 0.99 else None)
             if understood_at:

@@ -1,4 +1,5 @@
-"""LoRA: a model that sorts upwards is taught to sort downwards by training a small part of it; the adapter is saved alone, and merged.
+"""LoRA: a model that sorts upwards is taught to sort downwards by training a small part of it; the
+adapter is saved alone, and merged.
 
 python examples/lora.py [steps of the base model] [steps of the adapter]
 """
@@ -41,12 +42,17 @@ def main(base_steps: int = 500, steps: int = 400) -> float:
     up, down = tasks.sort(length=5, symbols=8), sort_down()
     model = GPT(GPTConfig(**up.sizes, n_layer=2, n_head=4, n_embd=64))
     train(model, up, model.parameters(), base_steps, 3e-3)
-    print(f"the base model     sorts up {up.accuracy(model):6.1%}   down {down.accuracy(model):6.1%}")
+    print(
+        f"the base model     sorts up {up.accuracy(model):6.1%}   down {down.accuracy(model):6.1%}"
+    )
 
     adapted = finetune.add_lora(model, rank=4)
     count = sum(p.data.size for _, p in finetune.trainable(model))
     total = sum(p.data.size for p in model.parameters())
-    print(f"adapters on {len(adapted)} weights: {count} of {total} numbers are trained, {count / total:.0%}")
+    print(
+        f"adapters on {len(adapted)} weights: {count} of {total} numbers are trained, "
+        f"{count / total:.0%}"
+    )
     train(model, down, finetune.trainable(model), steps, 1e-2)
     accuracy = down.accuracy(model)
     print(f"with the adapter   sorts up {up.accuracy(model):6.1%}   down {accuracy:6.1%}")
@@ -56,7 +62,10 @@ def main(base_steps: int = 500, steps: int = 400) -> float:
         minigrad.save(path, finetune.lora_state(model))
         print(f"the adapter alone is a file of {path.stat().st_size / 1024:.0f} KiB")
     finetune.merge_lora(model)
-    print(f"merged             sorts down {down.accuracy(model):6.1%}, with {sum(p.data.size for p in model.parameters())} numbers")
+    print(
+        f"merged             sorts down {down.accuracy(model):6.1%}, with "
+        f"{sum(p.data.size for p in model.parameters())} numbers"
+    )
     return accuracy
 
 

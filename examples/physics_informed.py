@@ -1,9 +1,11 @@
-"""Higher-order gradients: a network that solves a differential equation because its own derivatives are in the loss.
+"""Higher-order gradients: a network that solves a differential equation because its own derivatives
+are in the loss.
 
     python examples/physics_informed.py [steps]
 
-u'' = -u on [0, 6] with u(0) = 0 and u'(0) = 1; the answer is sin(t), and nobody tells the network. `create_graph=True` makes du/dt differentiable
-again, first by t and then by the weights. From Raissi et al. 2019, "Physics-informed neural networks".
+u'' = -u on [0, 6] with u(0) = 0 and u'(0) = 1; the answer is sin(t), and nobody tells the network.
+`create_graph=True` makes du/dt differentiable again, first by t and then by the weights. From
+Raissi et al. 2019, "Physics-informed neural networks".
 """
 
 import sys
@@ -17,7 +19,11 @@ from minigrad.optim import Adam, lr_scheduler
 
 class Net(nn.Module):
     def __init__(self, width=32):
-        self.inner, self.middle, self.outer = nn.Linear(1, width), nn.Linear(width, width), nn.Linear(width, 1)
+        self.inner, self.middle, self.outer = (
+            nn.Linear(1, width),
+            nn.Linear(width, width),
+            nn.Linear(width, 1),
+        )
 
     def forward(self, t):
         x = self.inner(t / 3 - 1).tanh()
@@ -52,7 +58,10 @@ def main(steps: int = 2000) -> float:
     error = float(np.abs(u.numpy() - np.sin(t.numpy())).max())
     print(f"largest distance from sin(t): {error:.4f}")
     for i in range(0, 64, 9):
-        print(f"  u({t.numpy()[i, 0]:.2f}) = {u.numpy()[i, 0]:+.3f}   sin = {np.sin(t.numpy()[i, 0]):+.3f}")
+        print(
+            f"  u({t.numpy()[i, 0]:.2f}) = {u.numpy()[i, 0]:+.3f}   sin = "
+            f"{np.sin(t.numpy()[i, 0]):+.3f}"
+        )
     return error
 
 

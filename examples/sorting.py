@@ -27,7 +27,10 @@ def main(steps: int = 800) -> float:
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"step {step:4d}  loss {loss.item():.3f}  wholly right {task.accuracy(model):6.1%}", flush=True)
+            print(
+                f"step {step:4d}  loss {loss.item():.3f}  wholly right {task.accuracy(model):6.1%}",
+                flush=True,
+            )
 
     accuracy = task.accuracy(model)
     print(f"wholly right on lists it has not seen: {accuracy:.1%}")

@@ -1,6 +1,8 @@
-"""Property tests for an op of one's own (examples/custom_op.py), as one would write them for any: pytest examples/test_custom_op.py
+"""Property tests for an op of one's own (examples/custom_op.py), as one would write them for any:
+pytest examples/test_custom_op.py
 
-For inputs of any shape that broadcasts: the value is the formula's, the gradients are those of finite differences, and a gradient has its operand's
+For inputs of any shape that broadcasts: the value is the formula's, the gradients are those of
+    finite differences, and a gradient has its operand's
 shape. Needs hypothesis.
 """
 
@@ -32,7 +34,9 @@ def operands(data):
 @given(st.data())
 def test_the_value_is_the_formula(data):
     x, a = operands(data)
-    assert np.allclose(snake(x, a).numpy(), x.numpy() + (1 - np.cos(2 * a.numpy() * x.numpy())) / (2 * a.numpy()))
+    assert np.allclose(
+        snake(x, a).numpy(), x.numpy() + (1 - np.cos(2 * a.numpy() * x.numpy())) / (2 * a.numpy())
+    )
 
 
 @settings(deadline=None, max_examples=40)

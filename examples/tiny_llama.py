@@ -1,4 +1,5 @@
-"""A Llama-type model in a page: RMSNorm, rotary positions, grouped queries, SwiGLU; trained on characters, then writing from its caches.
+"""A Llama-type model in a page: RMSNorm, rotary positions, grouped queries, SwiGLU; trained on
+characters, then writing from its caches.
 
 python examples/tiny_llama.py [text file] [steps]
 """
@@ -15,12 +16,22 @@ from minigrad.train import evaluate
 
 
 class Llama(nn.Module):
-    """tokens (B, T) -> logits (B, T, V). There is no table of positions: attention turns q and k by theirs."""
+    """tokens (B, T) -> logits (B, T, V). There is no table of positions: attention turns q and k by
+    theirs.
+    """
 
     def __init__(self, vocab_size, n_layer=2, n_embd=64, n_head=4, n_kv_head=2):
         self.tokens = nn.Embedding(vocab_size, n_embd)
         self.layers = nn.ModuleList(
-            nn.TransformerBlock(n_embd, n_head, n_kv_head=n_kv_head, norm="rms", mlp="swiglu", rope="half", bias=False)
+            nn.TransformerBlock(
+                n_embd,
+                n_head,
+                n_kv_head=n_kv_head,
+                norm="rms",
+                mlp="swiglu",
+                rope="half",
+                bias=False,
+            )
             for _ in range(n_layer)
         )
         self.norm = nn.RMSNorm(n_embd)
@@ -36,7 +47,9 @@ class Llama(nn.Module):
         return F.cross_entropy(self(x), y)
 
     def write(self, prompt, count, capacity=256):
-        """Greedy: the prompt goes through once, then one token at a time; the caches hold the keys and values of all before."""
+        """Greedy: the prompt goes through once, then one token at a time; the caches hold the keys
+        and values of all before.
+        """
         caches, new = [nn.KVCache(capacity) for _ in self.layers], prompt
         for _ in range(count):
             with minigrad.no_grad():
@@ -62,7 +75,10 @@ def main(path: str = "", steps: int = 300) -> float:
         if step % 50 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}", flush=True)
     val_loss = evaluate(model, data.validation())
-    print(f"validation {val_loss:.3f} nats per character; a table of pairs has {bigram_loss(data, tokenizer.vocab_size):.3f}")
+    print(
+        f"validation {val_loss:.3f} nats per character; a table of pairs has "
+        f"{bigram_loss(data, tokenizer.vocab_size):.3f}"
+    )
     print(repr(text[:20] + tokenizer.decode(model.write(tokenizer.encode(text[:20]), 100))))
     return val_loss
 

@@ -1,8 +1,10 @@
-"""minigrad as a framework: a character GPT trained by a loop of one's own, then greedy text from it.
+"""minigrad as a framework: a character GPT trained by a loop of one's own, then greedy text from
+it.
 
     python examples/train_gpt.py [text file] [steps]
 
-The command `minigrad train` does the same with a progress line, checkpoints and options; this is the loop without the comforts.
+The command `minigrad train` does the same with a progress line, checkpoints and options; this is
+the loop without the comforts.
 """
 
 import sys
@@ -21,7 +23,9 @@ def main(path: str | None = None, steps: int = 200) -> float:
     tokenizer = CharTokenizer.from_text(text)
     data = TextData(tokenizer.encode(text), block_size=32, batch_size=16, seed=1337)
 
-    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=32, n_layer=2, n_head=2, n_embd=64))
+    model = GPT(
+        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=32, n_layer=2, n_head=2, n_embd=64)
+    )
     optimizer = AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = lr_scheduler.WarmupCosineLR(optimizer, warmup_steps=steps // 10, total_steps=steps)
     print(model)
@@ -36,11 +40,17 @@ def main(path: str | None = None, steps: int = 200) -> float:
         optimizer.step()
         schedule.step()
         if step % 20 == 0 or step == steps - 1:
-            print(f"step {step:4d}  loss {float(loss):.3f}  gradient norm {float(norm):.2f}  lr {schedule.get_last_lr()[0]:.1e}")
+            print(
+                f"step {step:4d}  loss {float(loss):.3f}  gradient norm {float(norm):.2f}  lr "
+                f"{schedule.get_last_lr()[0]:.1e}"
+            )
     seconds = time.perf_counter() - start
 
     val_loss = evaluate(model, data.validation())
-    print(f"validation {val_loss:.3f} nats per character; a table of pairs has {bigram_loss(data, tokenizer.vocab_size):.3f}")
+    print(
+        f"validation {val_loss:.3f} nats per character; a table of pairs has "
+        f"{bigram_loss(data, tokenizer.vocab_size):.3f}"
+    )
     print(f"{seconds / steps * 1000:.1f} ms per step")
 
     prompt = text[:20]

@@ -137,8 +137,9 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> typing.Any:
     """What is imported, or told from builtins of its name, when it is asked for.
 
-    The compiler (`jit`) takes as long as all the rest, the files (`load`, `save`) bring OpenSSL along; `testing` is for tests. Functions on tensors
-    (`minigrad.exp`, `sum`, `max`) and `bool` come one by one, so that `from minigrad import *` leaves the builtins alone.
+    The compiler (`jit`) takes as long as all the rest, the files (`load`, `save`) bring OpenSSL
+    along; `testing` is for tests. Functions on tensors (`minigrad.exp`, `sum`, `max`) and `bool`
+    come one by one, so that `from minigrad import *` leaves the builtins alone.
     """
     if name in functions.__all__:
         return getattr(functions, name)

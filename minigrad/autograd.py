@@ -1,7 +1,7 @@
 """The tape, and the walk from outputs back to leaves.
 
-Knows nodes and rules. Does not know Tensor's methods, or any op by name but the few that the walk itself needs (to undo broadcasting, to
-accumulate).
+Knows nodes and rules. Does not know Tensor's methods, or any op by name but the few that the walk
+itself needs (to undo broadcasting, to accumulate).
 """
 
 from __future__ import annotations
@@ -46,15 +46,33 @@ from minigrad.primitive import Primitive
 
 # --- nodes
 
-_ENGINE = ("autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "listeners", "compiler", "nn", "models", "optim", "random")
+_ENGINE = (
+    "autograd",
+    "modes",
+    "primitive",
+    "ops",
+    "tensor",
+    "functional",
+    "func",
+    "listeners",
+    "compiler",
+    "nn",
+    "models",
+    "optim",
+    "random",
+)
 next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
-_adding = threading.RLock()  # held while a cotangent is added to a leaf's .grad, which several threads may share
+_adding = (
+    threading.RLock()
+)  # held while a cotangent is added to a leaf's .grad, which several threads may share
 _internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
 
 
 def _forget_threads() -> None:
     global _adding
-    _adding = threading.RLock()  # A forked child has none of the parent's threads, which may hold it.
+    _adding = (
+        threading.RLock()
+    )  # A forked child has none of the parent's threads, which may hold it.
 
 
 if hasattr(os, "register_at_fork"):
@@ -68,7 +86,9 @@ class Where(NamedTuple):
     instruction: int
 
     def __str__(self) -> str:
-        lines = (line for start, end, line in self.code.co_lines() if start <= self.instruction < end)
+        lines = (
+            line for start, end, line in self.code.co_lines() if start <= self.instruction < end
+        )
         return f"{self.code.co_filename}:{next(lines, None) or self.code.co_firstlineno}"
 
 
@@ -80,7 +100,9 @@ def user_line(depth: int = 2) -> Where:
         internal = _internal.get(file)
         if internal is None:
             module = str(frame.f_globals.get("__name__", "")).split(".")
-            internal = _internal[file] = module[0] == __name__.split(".")[0] and module[1:2] != [] and module[1] in _ENGINE
+            internal = _internal[file] = (
+                module[0] == __name__.split(".")[0] and module[1:2] != [] and module[1] in _ENGINE
+            )
         if not internal or frame.f_back is None:
             return Where(frame.f_code, frame.f_lasti)
         frame = frame.f_back
@@ -108,15 +130,32 @@ class Shadow:
 class Node:
     """One op on the tape. Points up to its operands, never down to its outputs.
 
-    operands: Tensors where the rule reads values, Shadows of large ones elsewhere, scalars as they came.
+    operands: Tensors where the rule reads values, Shadows of large ones elsewhere, scalars as they
+        came.
     outputs: the arrays that came out, where the rule reads them.
     seen: (version cell, version) of each value that is kept.
     """
 
-    __slots__ = ("freed_by", "needs", "number", "op", "operands", "outputs", "params", "seen", "size", "where")
+    __slots__ = (
+        "freed_by",
+        "needs",
+        "number",
+        "op",
+        "operands",
+        "outputs",
+        "params",
+        "seen",
+        "size",
+        "where",
+    )
 
     def __init__(
-        self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any], depth: int = 4
+        self,
+        op: Primitive,
+        operands: Sequence[Any],
+        params: dict[str, Any],
+        outputs: Sequence[Any],
+        depth: int = 4,
     ) -> None:
         self.op, self.params, self.number, self.where = op, params, next_number(), user_line(depth)
         self.operands = operands = list(operands)
@@ -148,15 +187,23 @@ class Node:
 
     def reads(self, i: int) -> bool:
         """Whether the rule reads the values of operand i."""
-        return self.needs[1 - i] if self.op.crosswise else self.op.keeps[min(i, len(self.op.keeps) - 1)]
+        return (
+            self.needs[1 - i]
+            if self.op.crosswise
+            else self.op.keeps[min(i, len(self.op.keeps) - 1)]
+        )
 
     def free(self, walk: int) -> None:
-        """Let go of what the rule would have read; `walk` is the number of the root that this was done for."""
+        """Let go of what the rule would have read; `walk` is the number of the root that this was
+        done for.
+        """
         self.operands, self.needs, self.outputs, self.seen, self.freed_by = [], [], None, [], walk
 
 
 class NoNode:
-    """Stands in a Tensor's `_node` for a node that was not made: because of no_grad(), or because an op of the user's has no rule."""
+    """Stands in a Tensor's `_node` for a node that was not made: because of no_grad(), or because
+    an op of the user's has no rule.
+    """
 
     __slots__ = ("ruleless",)
 
@@ -181,7 +228,9 @@ def slot_of(x: Any) -> Slot:
 
 
 def nodes_above(roots: Sequence[Any], since: int = 0) -> list[Node]:
-    """All nodes numbered `since` or later that the roots depend on, newest first. Refuses freed nodes and stale values before all else."""
+    """All nodes numbered `since` or later that the roots depend on, newest first. Refuses freed
+    nodes and stale values before all else.
+    """
     found: set[Node] = set()
     stack = [x._node for x in roots if isinstance(x._node, Node) and x._node.number >= since]
     first = stack[0].number if stack else 0
@@ -203,11 +252,17 @@ def nodes_above(roots: Sequence[Any], since: int = 0) -> list[Node]:
     return sorted(found, key=lambda node: node.number, reverse=True)
 
 
-_rebound: list[bool] = []  # not empty once a tensor has become the result of writing into it, as `t[i] = x` does where gradients flow
+_rebound: list[
+    bool
+    # Not empty once a tensor has become the result of writing into it, as `t[i] = x` does where
+    # gradients flow
+] = []
 
 
 def rebound(tensor: Any) -> None:
-    """To be told of a tensor whose place on the tape has changed: from then on, walks look whether operands are what they were."""
+    """To be told of a tensor whose place on the tape has changed: from then on, walks look whether
+    operands are what they were.
+    """
     if not hasattr(tensor, "_written"):
         tensor._written = tensor._node
     if not _rebound:
@@ -215,7 +270,9 @@ def rebound(tensor: Any) -> None:
 
 
 def _look_behind(node: Node) -> None:
-    """Put in place of an operand that has since been written into what it was before: the first operand of the node that wrote first."""
+    """Put in place of an operand that has since been written into what it was before: the first
+    operand of the node that wrote first.
+    """
     for i, x in enumerate(node.operands):
         first = getattr(x, "_written", None)
         if first is not None and first.number > node.number:
@@ -226,25 +283,45 @@ def _look_behind(node: Node) -> None:
 
 def _refuse_freed(node: Node, root: int) -> None:
     if node.freed_by == root:
-        raise BackwardTwiceError("backward", "a second time through the same graph, whose values the first has freed", where=str(node.where),
-                                 hint="backward(retain_graph=True) the first time, or run the forward pass again")  # fmt: skip
-    raise GraphFreedError("backward", f"through {node.op.name}, whose values another backward() has freed", where=str(node.where),
-                          hint="add the losses and call backward() once, or give retain_graph=True to the first")  # fmt: skip
+        raise BackwardTwiceError(
+            "backward",
+            "a second time through the same graph, whose values the first has freed",
+            where=str(node.where),
+            hint="backward(retain_graph=True) the first time, or run the forward pass again",
+        )
+    raise GraphFreedError(
+        "backward",
+        f"through {node.op.name}, whose values another backward() has freed",
+        where=str(node.where),
+        hint="add the losses and call backward() once, or give retain_graph=True to the first",
+    )
 
 
 def _refuse_stale(node: Node, cell: list[Any]) -> None:
     raise StaleValueError(
-        "backward", f"{node.op.name} needs a value that was changed in place at {cell[1]} after it was used", where=str(node.where),
-        got=cell[1], wanted=node.where, hint="change a copy, or change it after backward()",
-    )  # fmt: skip
+        "backward",
+        f"{node.op.name} needs a value that was changed in place at {cell[1]} after it was used",
+        where=str(node.where),
+        got=cell[1],
+        wanted=node.where,
+        hint="change a copy, or change it after backward()",
+    )
 
 
 def _refuse_answer(node: Node, answer: Any) -> None:
-    given = f"{len(answer)} cotangents" if isinstance(answer, (tuple, list)) else f"{type(answer).__name__}, no tuple,"
+    given = (
+        f"{len(answer)} cotangents"
+        if isinstance(answer, (tuple, list))
+        else f"{type(answer).__name__}, no tuple,"
+    )
     raise GradientError(
-        f"{node.op.name}.vjp", f"the rule of {node.op.name} gave {given} for {len(node.operands)} operands", where=str(node.where), got=answer,
-        wanted=len(node.operands), hint="one cotangent per operand, None where there is none: return (g * y,)",
-    )  # fmt: skip
+        f"{node.op.name}.vjp",
+        f"the rule of {node.op.name} gave {given} for {len(node.operands)} operands",
+        where=str(node.where),
+        got=answer,
+        wanted=len(node.operands),
+        hint="one cotangent per operand, None where there is none: return (g * y,)",
+    )
 
 
 def _leading_to(nodes: list[Node], wanted: set[Slot]) -> set[Node]:
@@ -259,7 +336,9 @@ def _leading_to(nodes: list[Node], wanted: set[Slot]) -> set[Node]:
 
 
 class Walk:
-    """One backward pass. On arrays when nobody needs to hear of it; on Tensors to build a graph of the gradient, or while a listener listens."""
+    """One backward pass. On arrays when nobody needs to hear of it; on Tensors to build a graph of
+    the gradient, or while a listener listens.
+    """
 
     def __init__(self, wrap: Callable[[Array], Any], create_graph: bool) -> None:
         self.wrap, self.create_graph = wrap, create_graph
@@ -267,10 +346,21 @@ class Walk:
         self.leaves: dict[Slot, Any] = {}  # the leaves that were reached
         self.sums: dict[Slot, Any] = {}  # slot -> cotangent so far
         self.fresh: set[Slot] = set()  # slots whose cotangent is an array that nobody else holds
-        self.taken: set[int] = set()  # on Tensors: the memory of results handed out, which the next one may not share
+        self.taken: set[int] = (
+            set()
+        )  # on Tensors: the memory of results handed out, which the next one may not share
 
-    def run(self, roots: Sequence[Any], cotangents: Sequence[Any], wanted: set[Slot] | None, retain: bool, since: int = 0) -> None:
-        """From the roots up to the leaves, or to the wanted slots, through nodes numbered `since` or later; what arrives is in `sums`."""
+    def run(
+        self,
+        roots: Sequence[Any],
+        cotangents: Sequence[Any],
+        wanted: set[Slot] | None,
+        retain: bool,
+        since: int = 0,
+    ) -> None:
+        """From the roots up to the leaves, or to the wanted slots, through nodes numbered `since`
+        or later; what arrives is in `sums`.
+        """
         nodes = nodes_above(roots, since)
         leading = None if wanted is None else _leading_to(nodes, wanted)
         for root, g in zip(roots, cotangents, strict=True):
@@ -282,14 +372,27 @@ class Walk:
                 for node in nodes:
                     if walking is not None:
                         walking(node)
-                    slots = [node, *((node, i) for i in range(1, node.size))] if node.size > 1 else (node,)
-                    gs = [self.sums.get(s) if wanted and s in wanted else self.sums.pop(s, None) for s in slots]
+                    slots = (
+                        [node, *((node, i) for i in range(1, node.size))]
+                        if node.size > 1
+                        else (node,)
+                    )
+                    gs = [
+                        self.sums.get(s) if wanted and s in wanted else self.sums.pop(s, None)
+                        for s in slots
+                    ]
                     if any(g is not None for g in gs):
                         if leading is None:
                             self.through(node, gs, node.needs)
                         elif node in leading:
-                            self.through(node, gs, [need and (slot_of(x) in (wanted or ()) or x._node in leading)
-                                                    for x, need in zip(node.operands, node.needs, strict=True)])  # fmt: skip
+                            self.through(
+                                node,
+                                gs,
+                                [
+                                    need and (slot_of(x) in (wanted or ()) or x._node in leading)
+                                    for x, need in zip(node.operands, node.needs, strict=True)
+                                ],
+                            )
                     if free_for is not None:
                         node.free(free_for)
         finally:
@@ -306,7 +409,9 @@ class Walk:
             assert op.rule is not None, op
             values = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
             params = {**node.params, "needs": needs} if op.wants_needs else node.params
-            answer = op.rule(gs[0] if op.outputs == 1 else gs, self.outputs(node), *values, **params)
+            answer = op.rule(
+                gs[0] if op.outputs == 1 else gs, self.outputs(node), *values, **params
+            )
         if op.users and (type(answer) not in (tuple, list) or len(answer) != len(node.operands)):
             _refuse_answer(node, answer)
         held = {id(a) for a in (*gs, *values)}
@@ -318,7 +423,9 @@ class Walk:
                 held.add(id(g))
 
     def outputs(self, node: Node) -> Any:
-        """The node's output, or the tuple of them, as its rule wants to see it; None if it does not."""
+        """The node's output, or the tuple of them, as its rule wants to see it; None if it does
+        not.
+        """
         if node.outputs is None:
             return None
         if not self.on_tensors:
@@ -330,7 +437,9 @@ class Walk:
         return ys[0] if node.op.outputs == 1 else ys
 
     def fit(self, op: Primitive, g: Any, x: Any) -> Any:
-        """A cotangent in its operand's shape and (computing) dtype: broadcasting and promotion undone."""
+        """A cotangent in its operand's shape and (computing) dtype: broadcasting and promotion
+        undone.
+        """
         if not self.on_tensors and type(g) is not np.ndarray:
             g = np.asarray(g)
         if g.shape != x.shape:
@@ -339,8 +448,8 @@ class Walk:
         return g if g.dtype == dtype else ops.cast(g, dtype=dtype)
 
     def add(self, x: Any, g: Any, fresh: bool) -> None:
-        """One more cotangent for x. Two are added into a new array, further ones in place, if in the order of axes that a new one would have:
-        sums over it round as they do on Tensors."""
+        """One more cotangent for x. Two are added into a new array, further ones in place, if in
+        the order of axes that a new one would have: sums over it round as they do on Tensors."""
         slot = slot_of(x)
         if x._node is None:
             self.leaves[slot] = x
@@ -350,14 +459,21 @@ class Walk:
             if fresh:
                 self.fresh.add(slot)
             return
-        if slot in self.fresh and not self.on_tensors and before.ndim and (before.flags.c_contiguous or before.strides == g.strides):
+        if (
+            slot in self.fresh
+            and not self.on_tensors
+            and before.ndim
+            and (before.flags.c_contiguous or before.strides == g.strides)
+        ):
             before += g
         else:
             self.sums[slot] = before + g
             self.fresh.add(slot)
 
     def result(self, x: Any) -> Any:
-        """The cotangent of a leaf or wanted tensor, as a Tensor of its dtype that shares no memory with any other; None if none arrived."""
+        """The cotangent of a leaf or wanted tensor, as a Tensor of its dtype that shares no memory
+        with any other; None if none arrived.
+        """
         slot = slot_of(x)
         g = self.sums.get(slot)
         if g is None:
@@ -373,32 +489,59 @@ class Walk:
 
 
 def _computable(x: Any) -> Any:
-    """An operand as its rule gets it on arrays: 16-bit floats as float32, Shadows and scalars as they are."""
+    """An operand as its rule gets it on arrays: 16-bit floats as float32, Shadows and scalars as
+    they are.
+    """
     data = x if type(x) is np.ndarray else x.data if hasattr(x, "data") else x
-    return cast(data, float32) if type(data) is np.ndarray and data.dtype is not float32 and is_half(data.dtype) else data
+    return (
+        cast(data, float32)
+        if type(data) is np.ndarray and data.dtype is not float32 and is_half(data.dtype)
+        else data
+    )
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
     """g summed over the axes along which an operand of `shape` was broadcast."""
     extra = g.ndim - len(shape)
-    axis = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    axis = tuple(range(extra)) + tuple(
+        i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1
+    )
     if extra < 0 or any(n != g.shape[i + extra] for i, n in enumerate(shape) if n != 1):
-        raise ShapeError(f"{call}.vjp", f"the rule gave a cotangent of shape {g.shape} for an operand of shape {shape}",
-                         got=g.shape, wanted=shape, hint="a cotangent has its operand's shape, up to broadcasting")  # fmt: skip
+        raise ShapeError(
+            f"{call}.vjp",
+            f"the rule gave a cotangent of shape {g.shape} for an operand of shape {shape}",
+            got=g.shape,
+            wanted=shape,
+            hint="a cotangent has its operand's shape, up to broadcasting",
+        )
     return ops.reshape(ops.sum(g, axis=axis), shape=shape) if axis else g
 
 
-def _through_composed(node: Node, g: Any, needs: list[bool], wrap: Callable[[Array], Any], create_graph: bool) -> list[Any]:
-    """The cotangents by way of the op's composed form, which is run again on aliases of the operands and differentiated."""
+def _through_composed(
+    node: Node, g: Any, needs: list[bool], wrap: Callable[[Array], Any], create_graph: bool
+) -> list[Any]:
+    """The cotangents by way of the op's composed form, which is run again on aliases of the
+    operands and differentiated.
+    """
     assert node.op.composed_form is not None
     with enable_grad():
         aliases = list(node.operands)
         for i, need in enumerate(needs):
             if need:
-                aliases[i] = ops.alias(aliases[i]) if create_graph else wrap(aliases[i].data).requires_grad_()
+                aliases[i] = (
+                    ops.alias(aliases[i])
+                    if create_graph
+                    else wrap(aliases[i].data).requires_grad_()
+                )
         y = node.op.composed_form(*aliases, **node.params)
         g = g if hasattr(g, "_node") else wrap(np.asarray(g))
-        found = grad(y, [a for a, need in zip(aliases, needs, strict=True) if need], g, create_graph=create_graph, allow_unused=True)
+        found = grad(
+            y,
+            [a for a, need in zip(aliases, needs, strict=True) if need],
+            g,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
     arrived = iter(found)
     answers = [next(arrived) if need else None for need in needs]
     if create_graph or MODE.get().listener is not None:
@@ -409,7 +552,9 @@ def _through_composed(node: Node, g: Any, needs: list[bool], wrap: Callable[[Arr
 # --- the two doors
 
 
-def backward(root: Any, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+def backward(
+    root: Any, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False
+) -> None:
     """Add d root / d leaf to the .grad of every leaf that `root` depends on. See Tensor.backward."""
     start = _starting_gradient("backward", root, gradient)
     walk = Walk(root._wrap, create_graph)
@@ -422,31 +567,54 @@ def backward(root: Any, gradient: Any = None, *, retain_graph: bool = False, cre
 
 
 def grad(
-    outputs: Any, inputs: Any, grad_outputs: Any = None, *, retain_graph: bool | None = None, create_graph: bool = False,
-    allow_unused: bool = False, materialize_grads: bool = False,
-) -> tuple[Any, ...]:  # fmt: skip
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Any, ...]:
     """d outputs / d inputs, as a tuple with one tensor per input; .grad is not touched.
 
-    outputs, inputs, grad_outputs: a tensor or a sequence of them. Outputs that are not scalars need grad_outputs, the v of v^T J.
-    create_graph: the results can be differentiated again.  allow_unused: None for an input that no output depends on, else
-    UnusedInputError; materialize_grads: zeros instead of None. Raises DTypeError for what is no tensor, ShapeError for no outputs or no inputs.
+    outputs, inputs, grad_outputs: a tensor or a sequence of them. Outputs that are not scalars need
+        grad_outputs, the v of v^T J.
+    create_graph: the results can be differentiated again.  allow_unused: None for an input that no
+        output depends on, else
+    UnusedInputError; materialize_grads: zeros instead of None. Raises DTypeError for what is no
+    tensor, ShapeError for no outputs or no inputs.
     """
     roots, targets = _tensors("outputs", outputs), _tensors("inputs", inputs)
     given = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
     if len(given) == 1 and given[0] is None:
         given *= len(roots)
     if len(given) != len(roots):
-        raise ShapeError("grad", f"{len(roots)} outputs but {len(given)} grad_outputs", got=len(given), wanted=len(roots))
+        raise ShapeError(
+            "grad",
+            f"{len(roots)} outputs but {len(given)} grad_outputs",
+            got=len(given),
+            wanted=len(roots),
+        )
     starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, given, strict=True)]
     walk = Walk(roots[0]._wrap, create_graph)
-    walk.run(roots, starts, {slot_of(x) for x in targets}, create_graph if retain_graph is None else retain_graph)
+    walk.run(
+        roots,
+        starts,
+        {slot_of(x) for x in targets},
+        create_graph if retain_graph is None else retain_graph,
+    )
     results = [walk.result(x) for x in targets]
     for i, (x, g) in enumerate(zip(targets, results, strict=True)):
         if g is None and materialize_grads:
             results[i] = x._wrap(np.zeros(x.shape, x.dtype))
         elif g is None and not allow_unused:
-            raise UnusedInputError("grad", f"no output depends on input {i} of shape {x.shape}", got=i,
-                                   hint="allow_unused=True gives None for it, materialize_grads=True gives zeros")  # fmt: skip
+            raise UnusedInputError(
+                "grad",
+                f"no output depends on input {i} of shape {x.shape}",
+                got=i,
+                hint="allow_unused=True gives None for it, materialize_grads=True gives zeros",
+            )
     return tuple(results)
 
 
@@ -455,17 +623,36 @@ def _tensors(what: str, given: Any) -> list[Any]:
     found = [given] if hasattr(given, "_node") or not isinstance(given, Iterable) else list(given)
     for x in found:
         if not hasattr(x, "_node"):
-            raise DTypeError("grad", f"{what} have a {type(x).__name__} among them, which is no tensor", got=type(x), wanted="a tensor, or several",
-                             hint="minigrad.grad(loss, [w, b])")  # fmt: skip
+            raise DTypeError(
+                "grad",
+                f"{what} have a {type(x).__name__} among them, which is no tensor",
+                got=type(x),
+                wanted="a tensor, or several",
+                hint="minigrad.grad(loss, [w, b])",
+            )
     if not found:
-        raise ShapeError("grad", f"no {what}", got=0, wanted="a tensor, or several", hint="minigrad.grad(loss, [w, b])")
+        raise ShapeError(
+            "grad",
+            f"no {what}",
+            got=0,
+            wanted="a tensor, or several",
+            hint="minigrad.grad(loss, [w, b])",
+        )
     return found
 
 
-def partial(roots: Sequence[Any], inputs: Sequence[Any], starts: Sequence[Any], since: int, create_graph: bool) -> list[Any]:
-    """The cotangents of the inputs (None for an unused one), by way of nodes numbered `since` or later alone.
+def partial(
+    roots: Sequence[Any],
+    inputs: Sequence[Any],
+    starts: Sequence[Any],
+    since: int,
+    create_graph: bool,
+) -> list[Any]:
+    """The cotangents of the inputs (None for an unused one), by way of nodes numbered `since` or
+    later alone.
 
-    So derivatives stop at tensors that are older, and do not run on from one of the inputs to another that it was made of.
+    So derivatives stop at tensors that are older, and do not run on from one of the inputs to
+    another that it was made of.
     """
     starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, starts, strict=True)]
     walk = Walk(roots[0]._wrap, create_graph)
@@ -477,29 +664,57 @@ def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
     """The cotangent that a walk starts with: ones for a scalar, else what was given, checked."""
     if not root.requires_grad:
         if root._node is UNDER_NO_GRAD:
-            raise NoGradModeError(call, "the tensor was computed under no_grad()",
-                                  hint="compute it outside no_grad(), or inside enable_grad()")  # fmt: skip
+            raise NoGradModeError(
+                call,
+                "the tensor was computed under no_grad()",
+                hint="compute it outside no_grad(), or inside enable_grad()",
+            )
         op = getattr(root._node, "ruleless", None)
         if op is not None:
-            raise NoGradientError(call, f"the tensor was computed by {op.name}, which has no rule, so that no gradient flows through it", got=op,
-                                  hint=f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp")  # fmt: skip
-        raise NoGradientError(call, "the tensor does not depend on anything that requires a gradient", got=root.shape,
-                              hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
-                              "what a jitted function returns has no graph: call backward() inside it")  # fmt: skip
+            raise NoGradientError(
+                call,
+                f"the tensor was computed by {op.name}, which has no rule, so that no gradient "
+                "flows through it",
+                got=op,
+                hint=f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp",
+            )
+        raise NoGradientError(
+            call,
+            "the tensor does not depend on anything that requires a gradient",
+            got=root.shape,
+            hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
+            "what a jitted function returns has no graph: call backward() inside it",
+        )
     if gradient is None:
         if root.data.size != 1:
-            raise NotScalarError(call, f"of a tensor of shape {root.shape} needs a gradient to start from", got=root.shape, wanted=(),
-                                 hint="reduce it first, say .sum() or .mean(), or pass gradient=")  # fmt: skip
+            raise NotScalarError(
+                call,
+                f"of a tensor of shape {root.shape} needs a gradient to start from",
+                got=root.shape,
+                wanted=(),
+                hint="reduce it first, say .sum() or .mean(), or pass gradient=",
+            )
         return root._wrap(np.ones(root.shape, computing(root.dtype)))
     if not hasattr(gradient, "_node"):
         try:
             gradient = root._wrap(np.array(gradient, computing(root.dtype)))
         except (TypeError, ValueError) as error:
-            raise DTypeError(call, f"a gradient to start from that is not made of numbers: {error}", got=gradient,
-                             wanted=f"a tensor of shape {root.shape}") from None  # fmt: skip
+            raise DTypeError(
+                call,
+                f"a gradient to start from that is not made of numbers: {error}",
+                got=gradient,
+                wanted=f"a tensor of shape {root.shape}",
+            ) from None
     if gradient.shape != root.shape:
-        raise ShapeError(call, f"gradient has shape {gradient.shape}, the tensor {root.shape}", got=gradient.shape, wanted=root.shape)
+        raise ShapeError(
+            call,
+            f"gradient has shape {gradient.shape}, the tensor {root.shape}",
+            got=gradient.shape,
+            wanted=root.shape,
+        )
     dtype: DType = computing(root.dtype)
     if gradient.dtype.kind not in "fiub" and not is_half(gradient.dtype):
-        raise DTypeError(call, f"gradient has dtype {name(gradient.dtype)}", got=gradient.dtype, wanted=dtype)
+        raise DTypeError(
+            call, f"gradient has dtype {name(gradient.dtype)}", got=gradient.dtype, wanted=dtype
+        )
     return gradient if gradient.dtype == dtype else ops.cast(gradient, dtype=dtype)

@@ -3,7 +3,8 @@
     text = read_text("poems/")                       # or default_text(), which is on every machine
     tokenizer = CharTokenizer.from_text(text)
     data = TextData(tokenizer.encode(text), block_size=64, batch_size=12, seed=0)
-    x, y = data.batch(step)                          # a function of seed and step alone: no position to save
+    x, y = data.batch(step)                          # a function of seed and step alone: no
+    position to save
 
 Nothing here knows a model.
 """
@@ -23,12 +24,20 @@ from minigrad.errors import ConfigError, DataError
 from minigrad.random import Generator
 from minigrad.text import CharTokenizer
 
-__all__ = ["CharTokenizer", "TextData", "bigram_loss", "default_text", "read_text", "standard_library_docstrings"]
+__all__ = [
+    "CharTokenizer",
+    "TextData",
+    "bigram_loss",
+    "default_text",
+    "read_text",
+    "standard_library_docstrings",
+]
 
 
 def default_text() -> str:
-    """Text that is on every machine with Python: the language's own documentation, about 465,000 characters; where a distribution has left it
-    out, the docstrings of the standard library. Raises DataError if there is neither."""
+    """Text that is on every machine with Python: the language's own documentation, about 465,000
+    characters; where a distribution has left it out, the docstrings of the standard library. Raises
+    DataError if there is neither."""
     try:
         from pydoc_data.topics import topics
     except ImportError:
@@ -37,21 +46,28 @@ def default_text() -> str:
 
 
 def standard_library_docstrings(limit: int = 500_000) -> str:
-    """About `limit` characters of docstrings, from the source files of the standard library's public modules in alphabetical order.
+    """About `limit` characters of docstrings, from the source files of the standard library's
+    public modules in alphabetical order.
 
     The files are parsed, not imported. Raises DataError if there are none.
     """
     folder, found, length = Path(sysconfig.get_paths()["stdlib"]), [], 0
     for name in sorted(n for n in sys.stdlib_module_names if not n.startswith("_")):
-        path = next((p for p in (folder / f"{name}.py", folder / name / "__init__.py") if p.is_file()), None)
+        path = next(
+            (p for p in (folder / f"{name}.py", folder / name / "__init__.py") if p.is_file()), None
+        )
         if path is None or length >= limit:
             continue
         for text in _docstrings(ast.parse(path.read_bytes())):
             found.append(text)
             length += len(text) + 2
     if not found:
-        raise DataError("default_text", "this Python comes without its documentation and without its library's source files",
-                        got=str(folder), hint="name a text of your own: --text FILE_OR_FOLDER")  # fmt: skip
+        raise DataError(
+            "default_text",
+            "this Python comes without its documentation and without its library's source files",
+            got=str(folder),
+            hint="name a text of your own: --text FILE_OR_FOLDER",
+        )
     return "\n\n".join(found)[:limit]
 
 
@@ -64,24 +80,37 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file; or of all of them in a folder and its subfolders, in the order of their paths, with an empty line between.
+    """The text of a UTF-8 file; or of all of them in a folder and its subfolders, in the order of
+    their paths, with an empty line between.
 
-    In a folder, hidden files and files that are not UTF-8 text are passed over. Raises FileNotFoundError if there is nothing at `path`, DataError
-    if there is no text in it.
+    In a folder, hidden files and files that are not UTF-8 text are passed over. Raises
+    FileNotFoundError if there is nothing at `path`, DataError if there is no text in it.
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path)))
+        files = sorted(
+            p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path))
+        )
         texts = [text for text in map(_decode, files) if text]
         if not texts:
-            raise DataError("read_text", f"the folder {path} holds no UTF-8 text", got=len(files), wanted="text files",
-                            hint=f"files looked at: {len(files)}")  # fmt: skip
+            raise DataError(
+                "read_text",
+                f"the folder {path} holds no UTF-8 text",
+                got=len(files),
+                wanted="text files",
+                hint=f"files looked at: {len(files)}",
+            )
         return "\n\n".join(texts)
     text = _decode(path)
     if text is None:
-        hint = "it holds zero bytes: is it a text?" if b"\0" in path.read_bytes() else (
-            f"convert it: iconv -f LATIN1 -t UTF-8 {path} > {path.stem}.utf8.txt")  # fmt: skip
-        raise DataError("read_text", f"{path} is not UTF-8 text", got=str(path), wanted="UTF-8", hint=hint)
+        hint = (
+            "it holds zero bytes: is it a text?"
+            if b"\0" in path.read_bytes()
+            else (f"convert it: iconv -f LATIN1 -t UTF-8 {path} > {path.stem}.utf8.txt")
+        )
+        raise DataError(
+            "read_text", f"{path} is not UTF-8 text", got=str(path), wanted="UTF-8", hint=hint
+        )
     return text
 
 
@@ -102,22 +131,33 @@ def _decode(path: Path) -> str | None:
 class TextData:
     """Tokens split into a training and a validation part, and the batches drawn from them.
 
-    The last `val_fraction` of the tokens is the validation part. Training batches are windows at random places, a function of seed and step;
-    validation covers its part once, from end to end, always in the same way.
-    Raises ConfigError if a part is too short for one window.
+    The last `val_fraction` of the tokens is the validation part. Training batches are windows at
+    random places, a function of seed and step; validation covers its part once, from end to end,
+    always in the same way. Raises ConfigError if a part is too short for one window.
     """
 
     def __init__(
-        self, tokens: Array, *, block_size: int, batch_size: int, seed: int = 0, val_fraction: float = 0.1
+        self,
+        tokens: Array,
+        *,
+        block_size: int,
+        batch_size: int,
+        seed: int = 0,
+        val_fraction: float = 0.1,
     ) -> None:
         for name, value in (("block_size", block_size), ("batch_size", batch_size)):
             if value < 1:
                 raise ConfigError("TextData", f"{name}={value}", got=value, wanted=">= 1")
         cut = len(tokens) - max(int(len(tokens) * val_fraction), 2)
         if cut < block_size + 1:
-            raise ConfigError("TextData", f"block_size={block_size} is longer than the text", got=len(tokens), wanted=f"> {block_size}",
-                              hint=f"the text has {len(tokens)} characters, {max(cut, 0)} of them for training; "
-                                   + (f"block_size can be at most {cut - 1}" if cut > 1 else "give a longer one"))  # fmt: skip
+            raise ConfigError(
+                "TextData",
+                f"block_size={block_size} is longer than the text",
+                got=len(tokens),
+                wanted=f"> {block_size}",
+                hint=f"the text has {len(tokens)} characters, {max(cut, 0)} of them for training; "
+                + (f"block_size can be at most {cut - 1}" if cut > 1 else "give a longer one"),
+            )
         self.train, self.val = tokens[:cut], tokens[cut:]
         self.block_size, self.batch_size, self.seed = block_size, batch_size, seed
 
@@ -125,14 +165,17 @@ class TextData:
         """Inputs and targets of a training step, each (B, T): y is x one token later."""
         B, T = self.batch_size, self.block_size
         generator = Generator(self.seed)
-        # Weights and dropout count up from 0 under the same seed; batches have the upper half of the counters to themselves.
+        # Weights and dropout count up from 0 under the same seed; batches have the upper half of
+        # the counters to themselves.
         generator.set_state((self.seed, (1 << 63) + step * B))
         starts = generator.integers(0, len(self.train) - T, (B, 1))
         windows = self.train[starts + np.arange(T + 1)]  # (B, T + 1)
         return windows[:, :-1], windows[:, 1:]
 
     def validation(self) -> Iterator[tuple[Array, Array]]:
-        """Batches that cover the validation part once: every token but the first is a target. The last row may be shorter than T."""
+        """Batches that cover the validation part once: every token but the first is a target. The
+        last row may be shorter than T.
+        """
         x, y, T = self.val[:-1], self.val[1:], self.block_size
         rows = len(x) // T
         for first in range(0, rows, self.batch_size):
@@ -143,9 +186,11 @@ class TextData:
 
 
 def bigram_loss(data: TextData, vocab_size: int) -> float:
-    """The validation loss, in nats per token, of a table of pairs counted on the training part: what a model has to beat.
+    """The validation loss, in nats per token, of a table of pairs counted on the training part:
+    what a model has to beat.
 
-    p(b | a) = (count(a, b) + 0.1) / (count(a) + 0.1 V);  the loss is the mean of -log p over the targets that `data.validation()` gives.
+    p(b | a) = (count(a, b) + 0.1) / (count(a) + 0.1 V);  the loss is the mean of -log p over the
+    targets that `data.validation()` gives.
     """
     pairs = data.train[:-1].astype(np.int64) * vocab_size + data.train[1:]
     wanted = data.val[:-1].astype(np.int64) * vocab_size + data.val[1:]

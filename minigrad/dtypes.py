@@ -1,7 +1,9 @@
-"""The dtypes of tensors: names, promotion, and the two 16-bit floats that are stored but not computed in.
+"""The dtypes of tensors: names, promotion, and the two 16-bit floats that are stored but not
+computed in.
 
-A Tensor's dtype is its array's numpy dtype. bfloat16, which numpy lacks, is a numpy structured dtype with one 16-bit field: it is a dtype of its
-own, every copy, view and gather works on it, and arithmetic on it by accident raises instead of adding bit patterns.
+A Tensor's dtype is its array's numpy dtype. bfloat16, which numpy lacks, is a numpy structured
+dtype with one 16-bit field: it is a dtype of its own, every copy, view and gather works on it, and
+    arithmetic on it by accident raises instead of adding bit patterns.
 """
 
 from __future__ import annotations
@@ -24,16 +26,38 @@ float16, float32, float64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype
 bfloat16 = np.dtype([("bfloat16", np.uint16)])
 
 _NAMED: dict[Any, DType] = {
-    "bool": bool_, bool: bool_, int: int64, float: float32, "half": float16, "float": float32, "double": float64,
-    "long": int64, "int": int32, "bfloat16": bfloat16,
-}  # fmt: skip
+    "bool": bool_,
+    bool: bool_,
+    int: int64,
+    float: float32,
+    "half": float16,
+    "float": float32,
+    "double": float64,
+    "long": int64,
+    "int": int32,
+    "bfloat16": bfloat16,
+}
 _ALLOWED = (
-    bool_, uint8, int8, uint16, int16, uint32, int32, uint64, int64, float16, float32, float64, bfloat16,
-)  # fmt: skip
+    bool_,
+    uint8,
+    int8,
+    uint16,
+    int16,
+    uint32,
+    int32,
+    uint64,
+    int64,
+    float16,
+    float32,
+    float64,
+    bfloat16,
+)
 
 
 def as_dtype(dtype: Any, call: str = "dtype") -> DType:
-    """The dtype meant by a name ("float32", "bfloat16"), a Python type or a numpy dtype. Raises DTypeError for any other."""
+    """The dtype meant by a name ("float32", "bfloat16"), a Python type or a numpy dtype. Raises
+    DTypeError for any other.
+    """
     try:
         found = _NAMED.get(dtype)
         if found is None and dtype is not None:  # numpy takes None for float64
@@ -42,23 +66,40 @@ def as_dtype(dtype: Any, call: str = "dtype") -> DType:
         found = None
     if found is None or found not in _ALLOWED:  # None == float64 is True, too
         wanted = [name(d) for d in _ALLOWED]
-        raise DTypeError(call, f"{dtype!r} is no dtype of a Tensor", got=dtype, wanted=wanted,
-                         hint="one of " + ", ".join(wanted))  # fmt: skip
+        raise DTypeError(
+            call,
+            f"{dtype!r} is no dtype of a Tensor",
+            got=dtype,
+            wanted=wanted,
+            hint="one of " + ", ".join(wanted),
+        )
     return found
 
 
 def asked_of_to(wanted: tuple[Any, ...], options: dict[str, Any], call: str) -> DType | None:
-    """The dtype that `to(dtype)`, `to(device)` or `to(device, dtype)` asks for; None if it names but the device "cpu", the only one there is.
+    """The dtype that `to(dtype)`, `to(device)` or `to(device, dtype)` asks for; None if it names
+    but the device "cpu", the only one there is.
 
     Raises ConfigError for another device, DTypeError for what is neither dtype nor device.
     """
     if unknown := options.keys() - {"dtype", "device"}:
-        raise ConfigError(call, f"no option {', '.join(sorted(unknown))}", got=tuple(unknown), wanted=("dtype", "device"))
+        raise ConfigError(
+            call,
+            f"no option {', '.join(sorted(unknown))}",
+            got=tuple(unknown),
+            wanted=("dtype", "device"),
+        )
     found = None
     for x in (*wanted, *options.values()):
         device = str(x).split(":")[0]
         if device in ("cuda", "mps", "xpu", "gpu", "meta"):
-            raise ConfigError(call, f"no device {str(x)!r}: minigrad runs on the CPU", got=x, wanted="cpu", hint='.to("cpu")')
+            raise ConfigError(
+                call,
+                f"no device {str(x)!r}: minigrad runs on the CPU",
+                got=x,
+                wanted="cpu",
+                hint='.to("cpu")',
+            )
         if device != "cpu":
             found = as_dtype(x, call)
     if not wanted and not options:
@@ -82,12 +123,16 @@ def is_half(dtype: DType) -> bool:
 
 
 def cast(array: Array, dtype: DType) -> Array:
-    """`array` with the given dtype; the array itself if it has it already. To bfloat16, rounds to nearest, ties to even."""
+    """`array` with the given dtype; the array itself if it has it already. To bfloat16, rounds to
+    nearest, ties to even.
+    """
     if array.dtype == dtype:
         return array
     if array.dtype == bfloat16:
         bits = array["bfloat16"].astype(np.uint32) << np.uint32(16)
-        return np.asarray(bits.view(np.float32).astype(dtype, copy=False))  # numpy makes a scalar of what is 0-d
+        return np.asarray(
+            bits.view(np.float32).astype(dtype, copy=False)
+        )  # numpy makes a scalar of what is 0-d
     if dtype == bfloat16:
         return _round_to_bfloat16(array)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -97,26 +142,33 @@ def cast(array: Array, dtype: DType) -> Array:
 def _round_to_bfloat16(array: Array) -> Array:
     wide = np.ascontiguousarray(array, dtype=np.float32)
     bits = wide.view(np.uint32)
-    # Adding 0x7FFF plus the lowest kept bit carries exactly when the dropped half is above the tie, or on it with an odd neighbour.
+    # Adding 0x7FFF plus the lowest kept bit carries exactly when the dropped half is above the tie,
+    # or on it with an odd neighbour.
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     rounded = np.where(np.isnan(wide), (bits >> np.uint32(16)) | np.uint32(0x40), rounded)
     return rounded.astype(np.uint16).view(bfloat16).reshape(array.shape)
 
 
 def as_elements(value: Any, dtype: DType) -> Any:
-    """`value`, an array or a number, as it may be written into an array of `dtype`: bfloat16, which numpy lacks, takes its own bits only."""
+    """`value`, an array or a number, as it may be written into an array of `dtype`: bfloat16, which
+    numpy lacks, takes its own bits only.
+    """
     if isinstance(value, np.ndarray) or dtype == bfloat16:
         return cast(np.asarray(value), dtype)
     return value
 
 
 def adding(dtype: DType) -> DType:
-    """The dtype that numbers are added and multiplied up in: int64 for bools and integers but uint64, as in PyTorch; floats stay what they are."""
+    """The dtype that numbers are added and multiplied up in: int64 for bools and integers but
+    uint64, as in PyTorch; floats stay what they are.
+    """
     return dtype if dtype.kind == "f" or dtype == uint64 else int64
 
 
 def limits(dtype: DType) -> tuple[float, float]:
-    """The least and the largest number of a dtype: infinities for floats, integers for integers, 0 and 1 for bool."""
+    """The least and the largest number of a dtype: infinities for floats, integers for integers, 0
+    and 1 for bool.
+    """
     if is_float(dtype):
         return -np.inf, np.inf
     return (False, True) if dtype == bool_ else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
@@ -128,9 +180,11 @@ def computing(dtype: DType) -> DType:
 
 
 def promote(*dtypes: DType) -> DType:
-    """The common dtype of tensors in one op: floats win over integers, integers over bool; no width is gained by mixing kinds.
+    """The common dtype of tensors in one op: floats win over integers, integers over bool; no width
+    is gained by mixing kinds.
 
-    PyTorch's rule, except that a tensor without axes counts like any other: what gives way to a tensor is a Python or numpy number.
+    PyTorch's rule, except that a tensor without axes counts like any other: what gives way to a
+    tensor is a Python or numpy number.
 
     promote(int64, float32) = float32 (numpy says float64);  promote(float16, bfloat16) = float32.
     """

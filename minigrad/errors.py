@@ -1,7 +1,8 @@
 """Every error a user can meet, one class per mistake.
 
-An error says which call it was, what is wrong, and one way out; `got` and `wanted` carry the facts for programs and tests. Each class is also
-the builtin that a Python programmer would expect to catch (ShapeError is a ValueError, DTypeError a TypeError, ...).
+An error says which call it was, what is wrong, and one way out; `got` and `wanted` carry the facts
+for programs and tests. Each class is also the builtin that a Python programmer would expect to
+catch (ShapeError is a ValueError, DTypeError a TypeError, ...).
 """
 
 from __future__ import annotations
@@ -10,7 +11,19 @@ import sys
 from types import FrameType
 from typing import Any
 
-_ENGINE = {"dtypes", "autograd", "modes", "primitive", "ops", "tensor", "functional", "func", "functions", "listeners", "compiler"}
+_ENGINE = {
+    "dtypes",
+    "autograd",
+    "modes",
+    "primitive",
+    "ops",
+    "tensor",
+    "functional",
+    "func",
+    "functions",
+    "listeners",
+    "compiler",
+}
 _CALLED = {"ops", "tensor", "functional", "functions"}  # where the functions are that people call
 _ITEMS = {"__getitem__": "getitem", "__setitem__": "setitem"}
 
@@ -18,12 +31,20 @@ _ITEMS = {"__getitem__": "getitem", "__setitem__": "setitem"}
 class MinigradError(Exception):
     """The base of all errors of this library.
 
-    call: the name of what was called;  got, wanted: the facts;  hint: a way out;  where: the user's line, when it is another one than the
+    call: the name of what was called;  got, wanted: the facts;  hint: a way out;  where: the user's
+        line, when it is another one than the
     traceback shows.
     """
 
     def __init__(
-        self, call: str, problem: str, *, got: Any = None, wanted: Any = None, hint: str = "", where: str = ""
+        self,
+        call: str,
+        problem: str,
+        *,
+        got: Any = None,
+        wanted: Any = None,
+        hint: str = "",
+        where: str = "",
     ) -> None:
         call = _as_called(call)
         self.call, self.problem = call, problem
@@ -40,23 +61,34 @@ class MinigradError(Exception):
 
 
 def _as_called(call: str) -> str:
-    """The function of the engine that the user's line calls, where it is another than the one that noticed: `lerp` and not its `mul`."""
+    """The function of the engine that the user's line calls, where it is another than the one that
+    noticed: `lerp` and not its `mul`.
+    """
     if " " in call:  # "backward of sqrt" says more
         return call
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         package, _, rest = str(frame.f_globals.get("__name__", "")).partition(".")
         room, name = rest.partition(".")[0], _ITEMS.get(frame.f_code.co_name, frame.f_code.co_name)
-        if package not in ("minigrad", "contextlib", "numpy") or (package == "minigrad" and room not in _ENGINE):
+        if package not in ("minigrad", "contextlib", "numpy") or (
+            package == "minigrad" and room not in _ENGINE
+        ):
             break
         is_method = frame.f_code.co_varnames[:1] in (("self",), ("cls",))
-        if room in _CALLED and name.isidentifier() and not name.startswith("_") and (is_method or room != "tensor"):
+        if (
+            room in _CALLED
+            and name.isidentifier()
+            and not name.startswith("_")
+            and (is_method or room != "tensor")
+        ):
             call = name
         frame = frame.f_back
     return call
 
 
-def _rebuild(kind: type[MinigradError], args: tuple[Any, ...], facts: dict[str, Any]) -> MinigradError:
+def _rebuild(
+    kind: type[MinigradError], args: tuple[Any, ...], facts: dict[str, Any]
+) -> MinigradError:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(facts)
@@ -80,7 +112,9 @@ class ConfigError(MinigradError, ValueError):
 
 
 class DataError(MinigradError, ValueError):
-    """A text that nothing can be learned from, that is no text, or that has characters the tokenizer does not know."""
+    """A text that nothing can be learned from, that is no text, or that has characters the
+    tokenizer does not know.
+    """
 
 
 class MaskError(MinigradError, ValueError):
@@ -92,7 +126,9 @@ class CacheError(MinigradError, RuntimeError):
 
 
 class StateDictError(MinigradError, ValueError):
-    """Weights that do not fit the model; lists missing, unexpected and mismatched names. The model is unchanged."""
+    """Weights that do not fit the model; lists missing, unexpected and mismatched names. The model
+    is unchanged.
+    """
 
 
 class NotFiniteError(MinigradError, ArithmeticError):
@@ -124,16 +160,26 @@ class MissingFileError(FormatError, FileNotFoundError):
 
 
 class SaveError(MinigradError, OSError):
-    """A file that could not be written. What stood there before is untouched, unless `phase` is "flush the folder".
+    """A file that could not be written. What stood there before is untouched, unless `phase` is
+    "flush the folder".
 
-    phase: what failed;  path, errno: of the failure;  needed, free: bytes to write, and bytes free on that disk (None
+    phase: what failed;  path, errno: of the failure;  needed, free: bytes to write, and bytes free
+        on that disk (None
     where it could not be asked).
     """
 
     def __init__(
-        self, call: str, problem: str, *, phase: str, path: str, errno: int | None = None,
-        needed: int | None = None, free: int | None = None, **facts: Any,
-    ) -> None:  # fmt: skip
+        self,
+        call: str,
+        problem: str,
+        *,
+        phase: str,
+        path: str,
+        errno: int | None = None,
+        needed: int | None = None,
+        free: int | None = None,
+        **facts: Any,
+    ) -> None:
         super().__init__(call, problem, **facts)
         self.phase, self.path, self.errno, self.needed, self.free = phase, path, errno, needed, free
 

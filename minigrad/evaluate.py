@@ -22,7 +22,14 @@ from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 from minigrad.text import Tokenizer
 
-__all__ = ["Perplexity", "accuracy", "bits_per_character", "log_probabilities", "perplexity", "windows"]
+__all__ = [
+    "Perplexity",
+    "accuracy",
+    "bits_per_character",
+    "log_probabilities",
+    "perplexity",
+    "windows",
+]
 
 
 class Perplexity(NamedTuple):
@@ -34,14 +41,20 @@ class Perplexity(NamedTuple):
 
 
 def log_probabilities(model: Module, tokens: Any) -> Array:
-    """log p(token | those before it) for every token but the first of each row: (T,) -> (T - 1,) or (B, T) -> (B, T - 1), float64.
+    """log p(token | those before it) for every token but the first of each row: (T,) -> (T - 1,) or
+    (B, T) -> (B, T - 1), float64.
 
     Raises ShapeError for anything else, and for rows of less than two tokens.
     """
     tokens = np.asarray(tokens)
     if tokens.ndim not in (1, 2) or tokens.shape[-1] < 2:
-        raise ShapeError("log_probabilities", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted="(T,) or (B, T) with T >= 2",
-                         hint="at least two tokens: the first has none before it")  # fmt: skip
+        raise ShapeError(
+            "log_probabilities",
+            f"tokens of shape {tokens.shape}",
+            got=tokens.shape,
+            wanted="(T,) or (B, T) with T >= 2",
+            hint="at least two tokens: the first has none before it",
+        )
     rows = np.atleast_2d(tokens)
     found = -_losses(model, rows[:, :-1], rows[:, 1:]).astype(np.float64)  # (B, T - 1)
     return found[0] if tokens.ndim == 1 else found
@@ -50,15 +63,20 @@ def log_probabilities(model: Module, tokens: Any) -> Array:
 def perplexity(
     model: Module, tokens: Any, *, block_size: int, stride: int | None = None, batch_size: int = 16
 ) -> Perplexity:
-    """exp(mean of -log p(token | up to block_size tokens before it)) over every token of a text (N,) but the first, each counted once.
+    """exp(mean of -log p(token | up to block_size tokens before it)) over every token of a text
+    (N,) but the first, each counted once.
 
-    A window of block_size moves on by `stride`, and only what it newly sees counts, so each token but those of the first window has at least
-    block_size - stride tokens before it. stride = block_size, the default, is the quickest; a smaller one is fairer and takes block_size / stride
-    times as long. Raises ConfigError for a stride that leaves gaps, DataError for a text of less than two tokens.
+    A window of block_size moves on by `stride`, and only what it newly sees counts, so each token
+    but those of the first window has at least block_size - stride tokens before it. stride =
+    block_size, the default, is the quickest; a smaller one is fairer and takes block_size / stride
+    times as long. Raises ConfigError for a stride that leaves gaps, DataError for a text of less
+    than two tokens.
     """
     total, count = 0.0, 0
     for x, y in windows(tokens, block_size=block_size, stride=stride, batch_size=batch_size):
-        total += float(_losses(model, x, y).sum(dtype=np.float64))  # a target that does not count has the loss 0
+        total += float(
+            _losses(model, x, y).sum(dtype=np.float64)
+        )  # a target that does not count has the loss 0
         count += int((y >= 0).sum())
     nats = total / count
     return Perplexity(nats, math.exp(nats) if nats < 700 else math.inf, count)
@@ -67,22 +85,35 @@ def perplexity(
 def windows(
     tokens: Any, *, block_size: int, stride: int | None = None, batch_size: int = 16
 ) -> Iterator[tuple[Array, Array]]:
-    """Batches (x, y), each (B, T), that have every token of a text (N,) but the first as a target once; the others in y are -100.
+    """Batches (x, y), each (B, T), that have every token of a text (N,) but the first as a target
+    once; the others in y are -100.
 
     See `perplexity`, whose windows and errors these are.
     """
     tokens = np.asarray(tokens)
     stride = block_size if stride is None else stride
     if not 1 <= stride <= block_size or batch_size < 1:
-        raise ConfigError("perplexity", f"block_size={block_size}, stride={stride}, batch_size={batch_size}", got=stride,
-                          wanted="1 <= stride <= block_size and batch_size >= 1",
-                          hint=f"stride is from 1 to block_size={block_size}")  # fmt: skip
+        raise ConfigError(
+            "perplexity",
+            f"block_size={block_size}, stride={stride}, batch_size={batch_size}",
+            got=stride,
+            wanted="1 <= stride <= block_size and batch_size >= 1",
+            hint=f"stride is from 1 to block_size={block_size}",
+        )
     if tokens.ndim != 1 or len(tokens) < 2:
-        raise DataError("perplexity", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted="(N,) with N >= 2",
-                        hint="a text of at least two tokens")  # fmt: skip
+        raise DataError(
+            "perplexity",
+            f"tokens of shape {tokens.shape}",
+            got=tokens.shape,
+            wanted="(N,) with N >= 2",
+            hint="a text of at least two tokens",
+        )
     T = min(block_size, len(tokens) - 1)
     spans = list(_spans(len(tokens) - 1, T, stride))
-    return (_batch(tokens, T, spans[first : first + batch_size]) for first in range(0, len(spans), batch_size))
+    return (
+        _batch(tokens, T, spans[first : first + batch_size])
+        for first in range(0, len(spans), batch_size)
+    )
 
 
 def _batch(tokens: Array, T: int, spans: list[tuple[int, int]]) -> tuple[Array, Array]:
@@ -92,7 +123,9 @@ def _batch(tokens: Array, T: int, spans: list[tuple[int, int]]) -> tuple[Array, 
 
 
 def _spans(targets: int, T: int, stride: int) -> Iterator[tuple[int, int]]:
-    """(start of the window, how many of its last targets are new). The last window ends with the text."""
+    """(start of the window, how many of its last targets are new). The last window ends with the
+    text.
+    """
     done = 0
     while done < targets:
         end = min(done + (stride if done else T), targets)
@@ -101,11 +134,19 @@ def _spans(targets: int, T: int, stride: int) -> Iterator[tuple[int, int]]:
 
 
 def bits_per_character(
-    model: Module, tokenizer: Tokenizer, text: str, *, block_size: int, stride: int | None = None, batch_size: int = 16
+    model: Module,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    block_size: int,
+    stride: int | None = None,
+    batch_size: int = 16,
 ) -> float:
-    """The mean bits that the model needs to write a character of `text`: comparable between models of different tokenizers.
+    """The mean bits that the model needs to write a character of `text`: comparable between models
+    of different tokenizers.
 
-    -log2 p of all tokens but the first, divided by the characters that they spell. See `perplexity` for the settings.
+    -log2 p of all tokens but the first, divided by the characters that they spell. See `perplexity`
+    for the settings.
     """
     tokens = tokenizer.encode(text)
     found = perplexity(model, tokens, block_size=block_size, stride=stride, batch_size=batch_size)
@@ -113,7 +154,8 @@ def bits_per_character(
 
 
 def accuracy(model: Module, batches: Iterable[tuple[Any, Any]]) -> float:
-    """The share of targets that are the model's likeliest; -100 does not count. batches: (x, y) with y of the shape of logits without the last axis.
+    """The share of targets that are the model's likeliest; -100 does not count. batches: (x, y)
+    with y of the shape of logits without the last axis.
 
     Raises DataError if there is no target at all.
     """
@@ -124,7 +166,13 @@ def accuracy(model: Module, batches: Iterable[tuple[Any, Any]]) -> float:
         right += int((_logits(model, x).numpy().argmax(axis=-1) == y)[counted].sum())
         total += int(counted.sum())
     if not total:
-        raise DataError("accuracy", "there is no target to judge by", got=0, wanted=">= 1", hint="an iterator may have been used up")
+        raise DataError(
+            "accuracy",
+            "there is no target to judge by",
+            got=0,
+            wanted=">= 1",
+            hint="an iterator may have been used up",
+        )
     return right / total
 
 

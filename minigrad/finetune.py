@@ -1,10 +1,10 @@
 """Training a part of a model: freezing by pattern, and low-rank adapters (LoRA).
 
-    names = add_lora(model, rank=8)                       # everything else is frozen
-    optimizer = AdamW(trainable(model), lr=1e-3)
-    minigrad.save("adapter.mgrd", lora_state(model))      # the adapter alone
-    load_lora(other, minigrad.load("adapter.mgrd"))
-    merge_lora(model)                                     # one model again, without adapters
+names = add_lora(model, rank=8)                       # everything else is frozen
+optimizer = AdamW(trainable(model), lr=1e-3)
+minigrad.save("adapter.mgrd", lora_state(model))      # the adapter alone
+load_lora(other, minigrad.load("adapter.mgrd"))
+merge_lora(model)                                     # one model again, without adapters
 """
 
 from __future__ import annotations
@@ -24,11 +24,21 @@ from minigrad.nn import Linear, MultiHeadAttention, init
 from minigrad.nn.module import Module, ModuleDict, Parameter
 from minigrad.tensor import Tensor
 
-__all__ = ["LoRA", "add_lora", "freeze", "load_lora", "lora_state", "merge_lora", "trainable", "unfreeze"]
+__all__ = [
+    "LoRA",
+    "add_lora",
+    "freeze",
+    "load_lora",
+    "lora_state",
+    "merge_lora",
+    "trainable",
+    "unfreeze",
+]
 
 
 def freeze(model: Module, *patterns: str) -> list[str]:
-    """Let the parameters whose names fit a pattern ("wte.*", "h.[01].*", "*") gather no gradients any more; returns the names.
+    """Let the parameters whose names fit a pattern ("wte.*", "h.[01].*", "*") gather no gradients
+    any more; returns the names.
 
     Raises ConfigError for a pattern that no name fits.
     """
@@ -44,8 +54,13 @@ def _set(model: Module, call: str, patterns: Sequence[str], requires_grad: bool)
     named = dict(model.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named):
-            raise ConfigError(call, f"no parameter's name fits {pattern!r}", got=pattern, wanted=list(named),
-                              hint=f"names are like {list(named)[:3]}")  # fmt: skip
+            raise ConfigError(
+                call,
+                f"no parameter's name fits {pattern!r}",
+                got=pattern,
+                wanted=list(named),
+                hint=f"names are like {list(named)[:3]}",
+            )
     chosen = [name for name in named if any(fnmatchcase(name, pattern) for pattern in patterns)]
     for name in chosen:
         named[name].requires_grad_(requires_grad)
@@ -59,13 +74,18 @@ def trainable(model: Module) -> Iterator[tuple[str, Parameter]]:
 
 
 class LoRA(Module):
-    """What is added to a weight W (out, in) of rank r at most: W + scale b a.   a: (rank, in), b: (out, rank), 0 at first; scale = alpha / rank.
+    """What is added to a weight W (out, in) of rank r at most: W + scale b a.   a: (rank, in), b:
+    (out, rank), 0 at first; scale = alpha / rank.
 
     From Hu et al. 2022, arXiv:2106.09685.
     """
 
     def __init__(self, shape: tuple[int, int], rank: int, alpha: float) -> None:
-        self.a = init.uniform_(Parameter(np.zeros((rank, shape[1]), np.float32)), -1 / math.sqrt(shape[1]), 1 / math.sqrt(shape[1]))
+        self.a = init.uniform_(
+            Parameter(np.zeros((rank, shape[1]), np.float32)),
+            -1 / math.sqrt(shape[1]),
+            1 / math.sqrt(shape[1]),
+        )
         self.b = Parameter(np.zeros((shape[0], rank), np.float32))
         self.scale = Tensor(alpha / rank)
         self.register_buffer("scale", self.scale)  # part of what is saved
@@ -79,7 +99,9 @@ class LoRA(Module):
 
 
 class _Adapted(Module):
-    """The part of an adapted layer's class that computes with W + scale b a in place of W. What is trained is in `lora`, by the weight's name."""
+    """The part of an adapted layer's class that computes with W + scale b a in place of W. What is
+    trained is in `lora`, by the weight's name.
+    """
 
     lora: ModuleDict
 
@@ -98,7 +120,9 @@ def _adapted(layer: type[Module]) -> type[Module]:
 
 
 def _weights(model: Module) -> Iterator[tuple[str, Module, str]]:
-    """(full name, layer, name in the layer) of every matrix that can be adapted: those of Linear and MultiHeadAttention."""
+    """(full name, layer, name in the layer) of every matrix that can be adapted: those of Linear
+    and MultiHeadAttention.
+    """
     for prefix, module in model.named_modules():
         if isinstance(module, Linear | MultiHeadAttention):
             for name, p in module.named_parameters(recurse=False):
@@ -108,29 +132,48 @@ def _weights(model: Module) -> Iterator[tuple[str, Module, str]]:
 
 def _adapt(layer: Module, name: str, lora: LoRA) -> None:
     if not isinstance(layer, _Adapted):
-        # As torch's parametrizations do: the layer stays the same object under the same name, so nothing around it has to know.
+        # As torch's parametrizations do: the layer stays the same object under the same name, so
+        # nothing around it has to know.
         layer.__class__ = _adapted(type(layer))
         setattr(layer, "lora", ModuleDict())  # noqa: B010
     _adapters(layer)[name] = lora
 
 
-def add_lora(model: Module, rank: int = 8, alpha: float | None = None, targets: str | Sequence[str] = "*") -> list[str]:
-    """Give the weights whose names fit a pattern an adapter each, and freeze all other parameters; returns the names of the weights.
+def add_lora(
+    model: Module, rank: int = 8, alpha: float | None = None, targets: str | Sequence[str] = "*"
+) -> list[str]:
+    """Give the weights whose names fit a pattern an adapter each, and freeze all other parameters;
+    returns the names of the weights.
 
-    alpha: the adapters count alpha / rank; 2 rank unless given.   targets: patterns, say "*.attn.*", of the weights of Linear and MultiHeadAttention.
-    At first the model computes what it did before. Raises ConfigError for a rank < 1, a pattern that fits nothing, or a weight with an adapter.
+    alpha: the adapters count alpha / rank; 2 rank unless given.   targets: patterns, say
+        "*.attn.*", of the weights of Linear and MultiHeadAttention.
+    At first the model computes what it did before. Raises ConfigError for a rank < 1, a pattern
+    that fits nothing, or a weight with an adapter.
     """
     if not isinstance(rank, int) or rank < 1:
         raise ConfigError("add_lora", f"rank={rank!r}", got=rank, wanted="an integer >= 1")
-    patterns, weights = [targets] if isinstance(targets, str) else list(targets), list(_weights(model))
+    patterns, weights = (
+        [targets] if isinstance(targets, str) else list(targets),
+        list(_weights(model)),
+    )
     for pattern in patterns:
         if not any(fnmatchcase(full, pattern) for full, _, _ in weights):
-            raise ConfigError("add_lora", f"no weight of a Linear or MultiHeadAttention fits {pattern!r}", got=pattern,
-                              wanted=[full for full, _, _ in weights])  # fmt: skip
+            raise ConfigError(
+                "add_lora",
+                f"no weight of a Linear or MultiHeadAttention fits {pattern!r}",
+                got=pattern,
+                wanted=[full for full, _, _ in weights],
+            )
     chosen = [w for w in weights if any(fnmatchcase(w[0], pattern) for pattern in patterns)]
     for full, layer, name in chosen:
         if name in _adapters(layer):
-            raise ConfigError("add_lora", f"{full} has an adapter already", got=full, wanted="a weight without one", hint="merge_lora(model) first")
+            raise ConfigError(
+                "add_lora",
+                f"{full} has an adapter already",
+                got=full,
+                wanted="a weight without one",
+                hint="merge_lora(model) first",
+            )
     model.requires_grad_(False)
     for _, layer, name in chosen:
         rows, columns = getattr(layer, name).shape
@@ -152,28 +195,41 @@ _BASE = "lora.base_sha256"
 
 
 def _base_digest(model: Module) -> Array:
-    """The SHA-256 of names, dtypes, shapes and values of all parameters but the adapters', (32,) uint8."""
+    """The SHA-256 of names, dtypes, shapes and values of all parameters but the adapters', (32,)
+    uint8.
+    """
     digest = hashlib.sha256()
-    for name, p in sorted((name, p) for name, p in model.named_parameters() if not _is_adapter(name)):
+    for name, p in sorted(
+        (name, p) for name, p in model.named_parameters() if not _is_adapter(name)
+    ):
         digest.update(f"{name} {dtype_name(p.dtype)} {p.shape}\n".encode())
         digest.update(p.data.tobytes())
     return np.frombuffer(digest.digest(), np.uint8)
 
 
 def lora_state(model: Module) -> dict[str, Tensor]:
-    """The adapters alone, by name, for `save`, with the SHA-256 of the weights that they were made for. Raises ConfigError if there are none."""
+    """The adapters alone, by name, for `save`, with the SHA-256 of the weights that they were made
+    for. Raises ConfigError if there are none.
+    """
     state = {name: t for name, t in model.state_dict().items() if _is_adapter(name)}
     if not state:
-        raise ConfigError("lora_state", "the model has no adapters", got=type(model).__name__, wanted="a model after add_lora")
+        raise ConfigError(
+            "lora_state",
+            "the model has no adapters",
+            got=type(model).__name__,
+            wanted="a model after add_lora",
+        )
     return {**state, _BASE: Tensor(_base_digest(model))}
 
 
 def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = True) -> list[str]:
-    """Take over adapters, making those that the model lacks, with the rank they have; returns the names of the weights.
+    """Take over adapters, making those that the model lacks, with the rank they have; returns the
+    names of the weights.
 
-    check_base: whether the model's own weights must be those that the adapters were made for, to the bit; older files do not tell.
-    Raises StateDictError, with the model unchanged, if they are others, and for an adapter of a weight that the model has not, or has in another
-    shape.
+    check_base: whether the model's own weights must be those that the adapters were made for, to
+        the bit; older files do not tell.
+    Raises StateDictError, with the model unchanged, if they are others, and for an adapter of a
+    weight that the model has not, or has in another shape.
     """
     base, state = state.get(_BASE), {key: value for key, value in state.items() if key != _BASE}
     weights = {full: (layer, name) for full, layer, name in _weights(model)}
@@ -185,12 +241,27 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
         full = f"{before}.{name}".lstrip(".")
         a, b = (np.asarray(state[key.removesuffix("a") + part]) for part in "ab")
         if full not in weights or getattr(weights[full][0], name).shape != (b.shape[0], a.shape[1]):
-            raise StateDictError("load_lora", f"an adapter of {full} {b.shape[0], a.shape[1]}, {dtype_name(a.dtype)}, does not fit", got=full,
-                                 wanted=list(weights), hint="it was made for another model")  # fmt: skip
+            raise StateDictError(
+                "load_lora",
+                f"an adapter of {full} {b.shape[0], a.shape[1]}, {dtype_name(a.dtype)}, does not "
+                "fit",
+                got=full,
+                wanted=list(weights),
+                hint="it was made for another model",
+            )
         found[full] = a.shape[0]
-    if check_base and base is not None and not np.array_equal(np.asarray(base), _base_digest(model)):
-        raise StateDictError("load_lora", "the adapters were made for a model with other weights", got=bytes(_base_digest(model)).hex(),
-                             wanted=np.asarray(base).tobytes().hex(), hint="load that model's weights first, or say check_base=False")  # fmt: skip
+    if (
+        check_base
+        and base is not None
+        and not np.array_equal(np.asarray(base), _base_digest(model))
+    ):
+        raise StateDictError(
+            "load_lora",
+            "the adapters were made for a model with other weights",
+            got=bytes(_base_digest(model)).hex(),
+            wanted=np.asarray(base).tobytes().hex(),
+            hint="load that model's weights first, or say check_base=False",
+        )
     for full, rank in found.items():
         layer, name = weights[full]
         if name not in _adapters(layer) or _adapters(layer)[name].a.shape[0] != rank:
@@ -201,7 +272,9 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
 
 
 def merge_lora(model: Module) -> list[str]:
-    """Add every adapter to its weight and take it away; returns the names of the weights. What was frozen stays so: see `unfreeze`."""
+    """Add every adapter to its weight and take it away; returns the names of the weights. What was
+    frozen stays so: see `unfreeze`.
+    """
     merged = []
     for full, layer, name in list(_weights(model)):
         if name in _adapters(layer):

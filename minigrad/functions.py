@@ -1,5 +1,6 @@
-"""The functions that are called without a tensor in hand, `minigrad.zeros(2, 3)`, `minigrad.cat([a, b])`, and those that are called on one,
-`minigrad.exp(x)`, which are Tensor's methods. `from minigrad import *` brings the first alone, since some of the others are named as builtins are.
+"""The functions that are called without a tensor in hand, `minigrad.zeros(2, 3)`, `minigrad.cat([a,
+b])`, and those that are called on one, `minigrad.exp(x)`, which are Tensor's methods. `from
+minigrad import *` brings the first alone, since some of the others are named as builtins are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 arange, empty, eye, full, linspace, ones, zeros = (
-    Tensor.arange, Tensor.empty, Tensor.eye, Tensor.full, Tensor.linspace, Tensor.ones, Tensor.zeros)  # fmt: skip
+    Tensor.arange,
+    Tensor.empty,
+    Tensor.eye,
+    Tensor.full,
+    Tensor.linspace,
+    Tensor.ones,
+    Tensor.zeros,
+)
 rand, randint, randn = Tensor.rand, Tensor.randint, Tensor.randn
 from_dlpack = Tensor.from_dlpack
 
@@ -44,12 +52,16 @@ def _tensors(tensors: Iterable[Any], call: str) -> list[Tensor]:
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:
-    """x where `condition` is true, else y. A NaN in the branch not taken stays out; of gradients too, where it was made elementwise."""
+    """x where `condition` is true, else y. A NaN in the branch not taken stays out; of gradients
+    too, where it was made elementwise.
+    """
     return ops.where(condition if isinstance(condition, Tensor) else Tensor(condition), x, y)
 
 
 def einsum(formula: str, *operands: Any) -> Tensor:
-    """The sum of products over the letters that the result lacks: einsum("bij,bjk->bik", a, b) is a batched matrix product."""
+    """The sum of products over the letters that the result lacks: einsum("bij,bjk->bik", a, b) is a
+    batched matrix product.
+    """
     result: Tensor = Tensor.einsum(formula, *operands)
     return result
 

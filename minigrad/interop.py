@@ -1,4 +1,6 @@
-"""Other libraries' functions on Tensors, where they have to be told. numpy and DLPack need no telling: see `tensor/interop.py`."""
+"""Other libraries' functions on Tensors, where they have to be told. numpy and DLPack need no
+telling: see `tensor/interop.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,22 @@ from minigrad.tensor import Tensor
 
 
 def use_einops() -> None:
-    """Let einops' rearrange, reduce, repeat, pack, unpack and einsum take Tensors, with gradients. Call it once.
+    """Let einops' rearrange, reduce, repeat, pack, unpack and einsum take Tensors, with gradients.
+    Call it once.
 
-    x.rearrange(pattern) needs neither this nor einops. Raises MissingDependencyError where einops is not installed.
+    x.rearrange(pattern) needs neither this nor einops. Raises MissingDependencyError where einops
+    is not installed.
     """
     try:
         from einops._backends import AbstractBackend
     except ImportError as error:
-        raise MissingDependencyError("use_einops", "einops is not installed", hint="pip install einops") from error
+        raise MissingDependencyError(
+            "use_einops", "einops is not installed", hint="pip install einops"
+        ) from error
     if any(backend.framework_name == "minigrad" for backend in AbstractBackend.__subclasses__()):
         return
-    # einops finds its backends among the subclasses of its base class, by the name of a module that is imported.
+    # einops finds its backends among the subclasses of its base class, by the name of a module that
+    # is imported.
     type("MinigradBackend", (_Einops, AbstractBackend), {"framework_name": "minigrad"})
 
 

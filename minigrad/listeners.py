@@ -1,4 +1,5 @@
-"""Listeners for people: `debug` finds the op that made the first NaN, `profile` counts time and bytes per op and per line.
+"""Listeners for people: `debug` finds the op that made the first NaN, `profile` counts time and
+bytes per op and per line.
 
 Both hear forward and backward passes, and may be used inside one another.
 """
@@ -35,10 +36,12 @@ class _Walked(Relay):
 
 @contextmanager
 def debug(nan: bool = True, inf: bool = True) -> Iterator[None]:
-    """Inside, the first op that makes a NaN (or an infinity) out of finite numbers raises NotFiniteError with the user's line.
+    """Inside, the first op that makes a NaN (or an infinity) out of finite numbers raises
+    NotFiniteError with the user's line.
 
-    In a backward pass it is the line of the forward op whose derivative it was. A context manager and a decorator; costs a look at every number.
-    inf=False lets infinities pass, of which a NaN may be made later.
+    In a backward pass it is the line of the forward op whose derivative it was. A context manager
+    and a decorator; costs a look at every number. inf=False lets infinities pass, of which a NaN
+    may be made later.
     """
     with listening(_Finite(nan, inf)):
         yield
@@ -59,30 +62,55 @@ class _Finite(_Walked):
                 # A NaN of an infinity is news only to somebody who lets infinities pass.
                 came = {_worst(x) for x in (*arrays, *params.values())}
                 if not came & ({"NaN", "inf"} if self.inf else {"NaN"}):
-                    self.tell(op, found, f"of {'operands of which some are infinite' if 'inf' in came else 'finite operands'}", arrays)
+                    self.tell(
+                        op,
+                        found,
+                        f"of {'operands of which some are infinite' if 'inf' in came else 'finite operands'}",
+                        arrays,
+                    )
         return out
 
     def changing(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
-        """An op that writes into operands: a NaN that was not in them is told of wherever it comes from, an infinity unless it was given one."""
+        """An op that writes into operands: a NaN that was not in them is told of wherever it comes
+        from, an infinity unless it was given one.
+        """
         changed = arrays[: params.get("changes", 1)]
-        before, came = [_worst(x) for x in changed], {_worst(x) for x in (*arrays, *params.values())}
+        before, came = (
+            [_worst(x) for x in changed],
+            {_worst(x) for x in (*arrays, *params.values())},
+        )
         out = super().run(op, arrays, params)
         for x, had in zip(changed, before, strict=True):
             found = _worst(x)
-            if (found == "NaN" and had != "NaN" and self.nan) or (found == "inf" and not came & {"inf", "NaN"} and self.inf):
+            if (found == "NaN" and had != "NaN" and self.nan) or (
+                found == "inf" and not came & {"inf", "NaN"} and self.inf
+            ):
                 self.tell(op, found, "by writing in place, with operands", arrays)
         return out
 
     def tell(self, op: Primitive, found: str, how: str, arrays: Sequence[Any]) -> None:
         shapes = [np.shape(a) for a in arrays if a is not None]
-        hint = "look at the operands at this line: a division by 0, the log of 0, a learning rate too high?"
+        hint = (
+            "look at the operands at this line: a division by 0, the log of 0, a learning rate "
+            "too high?"
+        )
         if self.node is None:
-            raise NotFiniteError(op.name, f"made the first {found}, {how} {shapes}", got=found, wanted="finite numbers",
-                                 where=str(user_line()), hint=hint)  # fmt: skip
+            raise NotFiniteError(
+                op.name,
+                f"made the first {found}, {how} {shapes}",
+                got=found,
+                wanted="finite numbers",
+                where=str(user_line()),
+                hint=hint,
+            )
         raise NotFiniteError(
-            f"backward of {self.node.op.name}", f"made the first {found} ({op.name} {how} {shapes})", got=found,
-            wanted="finite numbers", where=str(self.node.where), hint=hint,
-        )  # fmt: skip
+            f"backward of {self.node.op.name}",
+            f"made the first {found} ({op.name} {how} {shapes})",
+            got=found,
+            wanted="finite numbers",
+            where=str(self.node.where),
+            hint=hint,
+        )
 
 
 def _worst(x: Any) -> str:
@@ -99,7 +127,9 @@ def _worst(x: Any) -> str:
 
 
 class Row(NamedTuple):
-    """What one op, or one line, has cost: how often it ran, seconds in its forward functions, bytes of its results."""
+    """What one op, or one line, has cost: how often it ran, seconds in its forward functions, bytes
+    of its results.
+    """
 
     name: str
     calls: int
@@ -108,7 +138,9 @@ class Row(NamedTuple):
 
 
 class Profile(_Walked):
-    """What `profile` gives: `by_op()` and `by_line()` are lists of rows, the most time first; print it for both as tables."""
+    """What `profile` gives: `by_op()` and `by_line()` are lists of rows, the most time first; print
+    it for both as tables.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,11 +150,19 @@ class Profile(_Walked):
         start = time.perf_counter()
         out = super().run(op, arrays, params)
         seconds = time.perf_counter() - start
-        name, where = (op.name, user_line()) if self.node is None else (f"{op.name} (backward of {self.node.op.name})", self.node.where)
+        name, where = (
+            (op.name, user_line())
+            if self.node is None
+            else (f"{op.name} (backward of {self.node.op.name})", self.node.where)
+        )
         cost = self.costs.setdefault((name, str(where)), [0, 0.0, 0])
         cost[0] += 1
         cost[1] += seconds
-        cost[2] += sum(np.asarray(y).nbytes for y in ((out,) if op.outputs == 1 else out) if y is not None) if op.kind != "view" else 0
+        cost[2] += (
+            sum(np.asarray(y).nbytes for y in ((out,) if op.outputs == 1 else out) if y is not None)
+            if op.kind != "view"
+            else 0
+        )
         return out
 
     def by_op(self) -> list[Row]:
@@ -130,7 +170,9 @@ class Profile(_Walked):
         return self._rows(0)
 
     def by_line(self) -> list[Row]:
-        """One row per line of the user's code; backward passes count for the line of the forward op."""
+        """One row per line of the user's code; backward passes count for the line of the forward
+        op.
+        """
         return self._rows(1)
 
     def _rows(self, key: int) -> list[Row]:
@@ -139,31 +181,42 @@ class Profile(_Walked):
             total = sums.setdefault(names[key], [0, 0.0, 0])
             for i in range(3):
                 total[i] += cost[i]
-        rows = [Row(name, int(count), seconds, int(size)) for name, (count, seconds, size) in sums.items()]
+        rows = [
+            Row(name, int(count), seconds, int(size))
+            for name, (count, seconds, size) in sums.items()
+        ]
         return sorted(rows, key=lambda row: row.seconds, reverse=True)
 
     def __str__(self) -> str:
-        return "\n\n".join(_table(title, rows) for title, rows in (("op", self.by_op()), ("line", self.by_line())))
+        return "\n\n".join(
+            _table(title, rows) for title, rows in (("op", self.by_op()), ("line", self.by_line()))
+        )
 
 
 def _table(title: str, rows: list[Row]) -> str:
-    all_rows = Row("all", sum(r.calls for r in rows), sum(r.seconds for r in rows), sum(r.bytes for r in rows))
+    all_rows = Row(
+        "all", sum(r.calls for r in rows), sum(r.seconds for r in rows), sum(r.bytes for r in rows)
+    )
     lines = [f"{'ms':>10} {'%':>6} {'calls':>8} {'MB':>10}  {title}"]
     for r in (*rows[:30], all_rows):
         share = 100 * r.seconds / (all_rows.seconds or 1.0)
-        lines.append(f"{r.seconds * 1e3:10.3f} {share:6.1f} {r.calls:8d} {r.bytes / 1e6:10.3f}  {r.name}")
+        lines.append(
+            f"{r.seconds * 1e3:10.3f} {share:6.1f} {r.calls:8d} {r.bytes / 1e6:10.3f}  {r.name}"
+        )
     return "\n".join(lines)
 
 
 @contextmanager
 def profile(show: bool = True) -> Iterator[Profile]:
-    """Count inside: time in the ops' forward functions and bytes that they make, per op and per line of the user's code.
+    """Count inside: time in the ops' forward functions and bytes that they make, per op and per
+    line of the user's code.
 
         with minigrad.profile():
             loss = model.loss(x, y)
             loss.backward()
 
-    show: print the tables at the end. What Python itself takes between the ops is not in them. Ops that a compiled step replays are not heard.
+    show: print the tables at the end. What Python itself takes between the ops is not in them. Ops
+        that a compiled step replays are not heard.
     """
     heard = Profile()
     with listening(heard):

@@ -13,35 +13,58 @@ from minigrad.primitive import Primitive
 F = TypeVar("F", bound=Callable[..., Any])
 _GENERATOR = 0x20  # the flag of code that yields
 
-ASSIGNMENTS = [0]  # how many attributes of modules have been assigned to so far: who has looked at modules sees whether to look again
+ASSIGNMENTS = [
+    0
+    # How many attributes of modules have been assigned to so far: who has looked at modules sees
+    # whether to look again
+]
 
 
 class Listener(Protocol):
     """Somebody who hears of every op at the Tensor's door: a profiler, a debugger, a recorder.
 
-    Where it has them, `reading(tensor, how)` is told before a value leaves the tensors (float(t), t.numpy()), `walking(node)` of each node
-    that a backward pass comes to, and None at its end, `drawing(state)` before a generator draws outside an op (Tensor.rand), and
-    `setting(name)` before a setting of an optimizer is changed.
+    Where it has them, `reading(tensor, how)` is told before a value leaves the tensors (float(t),
+    t.numpy()), `walking(node)` of each node that a backward pass comes to, and None at its end,
+    `drawing(state)` before a generator draws outside an op (Tensor.rand), and `setting(name)`
+    before a setting of an optimizer is changed.
     """
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         """Run the op's forward and return what it returns."""
 
-    def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
+    def done(
+        self,
+        op: Primitive,
+        operands: Sequence[Any],
+        params: dict[str, Any],
+        outputs: tuple[Any, ...],
+    ) -> None:
         """The op has been done: its operands and outputs as Tensors."""
 
 
 class Relay:
-    """A listener that hears and passes on, to the one that listened before it. Subclasses add what they want to hear."""
+    """A listener that hears and passes on, to the one that listened before it. Subclasses add what
+    they want to hear.
+    """
 
     def __init__(self) -> None:
         self.before: Any = MODE.get().listener
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         """Run the op, or let the one before do it."""
-        return op.forward(*arrays, **params) if self.before is None else self.before.run(op, arrays, params)
+        return (
+            op.forward(*arrays, **params)
+            if self.before is None
+            else self.before.run(op, arrays, params)
+        )
 
-    def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
+    def done(
+        self,
+        op: Primitive,
+        operands: Sequence[Any],
+        params: dict[str, Any],
+        outputs: tuple[Any, ...],
+    ) -> None:
         """Pass it on."""
         if self.before is not None:
             self.before.done(op, operands, params, outputs)
@@ -82,15 +105,19 @@ MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())  # noqa: B0
 
 
 class _Held:
-    """A mode that holds inside a `with` block. However the block is left, by a signal's exception between two instructions too, what held before
-    holds again: Python raises those after a call and where a function begins, so that nothing but `MODE.set` is called where it counts.
+    """A mode that holds inside a `with` block. However the block is left, by a signal's exception
+    between two instructions too, what held before
+    holds again: Python raises those after a call and where a function begins, so that nothing but
+        `MODE.set` is called where it counts.
 
-    One that comes where `__exit__` begins keeps it from running. Then a block around this one puts all of the mode back, or else the guard does
-    when it is dropped. It is a generator, as a `__del__` would swallow signals after every block.
+    One that comes where `__exit__` begins keeps it from running. Then a block around this one puts
+    all of the mode back, or else the guard does when it is dropped. It is a generator, as a
+    `__del__` would swallow signals after every block.
     """
 
     def __init__(self) -> None:
-        # What held before, what holds inside, and a guard; several where it is entered within itself.
+        # What held before, what holds inside, and a guard; several where it is entered within
+        # itself.
         self._held: list[tuple[Mode, Mode, Generator[None, None, None]]] = []
 
     def _inside(self, before: Mode) -> Mode:
@@ -121,7 +148,8 @@ class _Held:
         before, inside, guard = self._held[-1]
         mode = before
         try:
-            # What fails leaves nothing changed. A generator may be closed long after it was entered, in another mode.
+            # What fails leaves nothing changed. A generator may be closed long after it was
+            # entered, in another mode.
             if (kind is None or kind is GeneratorExit) and (now := MODE.get()) is not inside:
                 mode = self._after(now, before)
         finally:
@@ -140,7 +168,9 @@ def _guard(before: Mode, inside: Mode) -> Generator[None, None, None]:
 
 
 class GradMode(_Held, contextlib.ContextDecorator):
-    """Gradients on or off inside a `with` block or a decorated function; holds for this thread or task only."""
+    """Gradients on or off inside a `with` block or a decorated function; holds for this thread or
+    task only.
+    """
 
     def __init__(self, mode: bool) -> None:
         super().__init__()
@@ -184,7 +214,8 @@ class GradMode(_Held, contextlib.ContextDecorator):
 
 
 class set_grad_enabled(GradMode):
-    """Gradients on or off, from the call on; as a context manager until its end, as a decorator inside the function alone.
+    """Gradients on or off, from the call on; as a context manager until its end, as a decorator
+    inside the function alone.
 
     Holds for this thread or task only.
     """
@@ -207,12 +238,16 @@ class set_grad_enabled(GradMode):
 
 
 def no_grad(function: Any = None) -> Any:
-    """No gradients inside: nothing is taped. A context manager and a decorator, of generators too; with or without parentheses."""
+    """No gradients inside: nothing is taped. A context manager and a decorator, of generators too;
+    with or without parentheses.
+    """
     return GradMode(False) if function is None else GradMode(False)(function)
 
 
 def enable_grad(function: Any = None) -> Any:
-    """Gradients inside, also within no_grad(). A context manager and a decorator, of generators too; with or without parentheses."""
+    """Gradients inside, also within no_grad(). A context manager and a decorator, of generators
+    too; with or without parentheses.
+    """
     return GradMode(True) if function is None else GradMode(True)(function)
 
 
@@ -222,7 +257,9 @@ def is_grad_enabled() -> bool:
 
 
 class listening(_Held):
-    """Let `listener` hear of every op inside. One at a time: the newest hears, and may pass on what it hears."""
+    """Let `listener` hear of every op inside. One at a time: the newest hears, and may pass on what
+    it hears.
+    """
 
     def __init__(self, listener: Listener) -> None:
         super().__init__()

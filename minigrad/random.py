@@ -1,8 +1,10 @@
 """Random numbers that are a function of a seed and a counter, and of nothing else.
 
-Philox 4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a 128-bit counter and a 64-bit key into four
-32-bit words. A generator is its state, a uint64 array [seed, counter]; drawing n words advances the counter by ceil(n / 4). So a state is saved
-as two integers, the bits are the same from numpy and from C, and to draw the same again one sets the counter back.
+Philox 4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3")
+turns a 128-bit counter and a 64-bit key into four 32-bit words. A generator is its state, a uint64
+array [seed, counter]; drawing n words advances the counter by ceil(n / 4). So a state is saved as
+two integers, the bits are the same from numpy and from C, and to draw the same again one sets the
+counter back.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Shape = tuple[int, ...]
 
 
 class Generator:
-    """A stream of random numbers. `state` is the array [seed, counter]; random ops read it and advance it in place.
+    """A stream of random numbers. `state` is the array [seed, counter]; random ops read it and
+    advance it in place.
 
     seed: 0 .. 2**64 - 1.   Not thread-safe: give each thread its own.
     """
@@ -33,7 +36,12 @@ class Generator:
     def manual_seed(self, seed: int) -> Generator:
         """Start over with this seed."""
         if not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 1 << 64:
-            raise ConfigError("manual_seed", f"the seed must be an integer from 0 to 2**64 - 1, not {seed!r}", got=seed, hint="e.g. 1337")
+            raise ConfigError(
+                "manual_seed",
+                f"the seed must be an integer from 0 to 2**64 - 1, not {seed!r}",
+                got=seed,
+                hint="e.g. 1337",
+            )
         self.state[:] = int(seed), 0
         return self
 
@@ -52,7 +60,9 @@ class Generator:
             drawing(self.state)
         return philox(self.state, n=n)
 
-    def uniform(self, shape: Shape = (), low: float = 0.0, high: float = 1.0, dtype: DType = float32) -> Array:
+    def uniform(
+        self, shape: Shape = (), low: float = 0.0, high: float = 1.0, dtype: DType = float32
+    ) -> Array:
         """Numbers uniform in [low, high): float32 of 24 random bits each, or float64 of 53."""
         n, number = _count(shape), dtype.type
         if dtype == float64:
@@ -61,23 +71,37 @@ class Generator:
         else:
             unit = (self.bits(n) >> np.uint32(8)).astype(float32) * number(2.0**-24)
         y = unit * number(high - low) + number(low)
-        return np.minimum(y, np.nextafter(number(high), number(low))).reshape(shape) if high > low else y.reshape(shape)
+        return (
+            np.minimum(y, np.nextafter(number(high), number(low))).reshape(shape)
+            if high > low
+            else y.reshape(shape)
+        )
 
     def normal(self, shape: Shape = (), mean: float = 0.0, std: float = 1.0) -> Array:
-        """float32 numbers, normal with the given mean and standard deviation, by Box and Muller's transform in float64."""
+        """float32 numbers, normal with the given mean and standard deviation, by Box and Muller's
+        transform in float64.
+        """
         n = _count(shape)
         pairs = (n + 1) // 2
         u = self.bits(2 * pairs).astype(np.float64)
-        radius = np.sqrt(-2.0 * np.log((u[:pairs] + 1.0) * 2.0**-32))  # u + 1: the logarithm never sees 0
+        radius = np.sqrt(
+            -2.0 * np.log((u[:pairs] + 1.0) * 2.0**-32)
+        )  # u + 1: the logarithm never sees 0
         angle = u[pairs:] * (2.0 * np.pi * 2.0**-32)
         y = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
         return (y * std + mean).astype(float32).reshape(shape)
 
     def integers(self, low: int, high: int, shape: Shape = ()) -> Array:
-        """int64 numbers, uniform in low .. high - 1 (bias below 2**-32 per unit of range, for ranges up to 2**32)."""
+        """int64 numbers, uniform in low .. high - 1 (bias below 2**-32 per unit of range, for
+        ranges up to 2**32).
+        """
         if not 0 < high - low <= 1 << 32:
-            raise ConfigError("integers", f"the range {low}..{high} is empty or wider than 2**32", got=(low, high))
-        scaled = (self.bits(_count(shape)).astype(np.uint64) * np.uint64(high - low)) >> np.uint64(32)
+            raise ConfigError(
+                "integers", f"the range {low}..{high} is empty or wider than 2**32", got=(low, high)
+            )
+        scaled = (self.bits(_count(shape)).astype(np.uint64) * np.uint64(high - low)) >> np.uint64(
+            32
+        )
         return (scaled.astype(int64) + low).reshape(shape)
 
     def permutation(self, n: int) -> Array:

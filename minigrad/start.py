@@ -1,4 +1,5 @@
-"""Ctrl-C while the command `minigrad` is still importing numpy: a quiet end with exit code 130, as it has later on.
+"""Ctrl-C while the command `minigrad` is still importing numpy: a quiet end with exit code 130, as
+it has later on.
 
 Imported before all else. In every other program it does nothing.
 """

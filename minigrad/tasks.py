@@ -1,15 +1,19 @@
-"""Small tasks with a known answer, as data to learn from: does a model learn, and has it understood?
+"""Small tasks with a known answer, as data to learn from: does a model learn, and has it
+understood?
 
     task = tasks.sort(length=8)
     model = GPT(GPTConfig(**task.sizes, n_layer=2, n_embd=64))
     x, y = task.batch(step)                  # y is -100 where nothing is asked: model.loss(x, y)
-    task.accuracy(model)                     # the share of held-out questions answered without a mistake
+    task.accuracy(model)                     # the share of held-out questions answered without a
+    mistake
     print(task.show(0))                      # "3 1 2 = 1 2 3"
 
-A row is a question and its answer in tokens; the answer follows from the question by a rule. A GPT of 2 blocks (1 for modular) 64 wide answers at
-least 99% of each wholly right (modular: 95%) after less than a minute on one core, as tools/tasks.py measures:
+A row is a question and its answer in tokens; the answer follows from the question by a rule. A GPT
+of 2 blocks (1 for modular) 64 wide answers at least 99% of each wholly right (modular: 95%) after
+less than a minute on one core, as tools/tasks.py measures:
 
-    copy, reverse 50 steps   sort 600   addition 700   modular p=23 200   parity 400   brackets 350   induction 1250
+    copy, reverse 50 steps   sort 600   addition 700   modular p=23 200   parity 400   brackets 350
+    induction 1250
 """
 
 from __future__ import annotations
@@ -24,22 +28,46 @@ from minigrad.errors import ConfigError
 from minigrad.nn.module import Module
 from minigrad.random import Generator
 
-__all__ = ["Task", "addition", "brackets", "copy", "induction", "modular", "parity", "reverse", "sort"]
+__all__ = [
+    "Task",
+    "addition",
+    "brackets",
+    "copy",
+    "induction",
+    "modular",
+    "parity",
+    "reverse",
+    "sort",
+]
 
-Rows = tuple[Array, Array]  # tokens (B, T + 1), and where they are answers, bool of that shape or of (T + 1,)
-_HELD_OUT = 1 << 61  # held-out questions count up from here, training ones from the upper half of the counters, as in TextData
+Rows = tuple[
+    Array, Array
+]  # tokens (B, T + 1), and where they are answers, bool of that shape or of (T + 1,)
+_HELD_OUT = (
+    1 << 61
+    # Held-out questions count up from here, training ones from the upper half of the counters, as
+    # in TextData
+)
 
 
 class Task:
     """Questions with answers.
 
-    make: (generator, number of rows, whether held-out ones) -> tokens and where they are answers.   words: how the tokens are shown.
-    Batches are a function of seed and step. For the tasks here see the functions of this module; a rule of your own is a `make` of your own.
+    make: (generator, number of rows, whether held-out ones) -> tokens and where they are answers.
+        words: how the tokens are shown.
+    Batches are a function of seed and step. For the tasks here see the functions of this module; a
+    rule of your own is a `make` of your own.
     """
 
     def __init__(
-        self, name: str, words: Sequence[str], make: Callable[[Generator, int, bool], Rows], *, batch_size: int = 64, seed: int = 0
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        words: Sequence[str],
+        make: Callable[[Generator, int, bool], Rows],
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> None:
         if batch_size < 1:
             raise ConfigError(name, f"batch_size={batch_size}", got=batch_size, wanted=">= 1")
         self.name, self.words, self.batch_size, self.seed = name, list(words), batch_size, seed
@@ -65,7 +93,9 @@ class Task:
         return tokens[:, :-1], targets[:, 1:]
 
     def batch(self, step: int) -> Rows:
-        """Inputs and targets of a training step, each (B, T); a target is -100 where the next token is not part of an answer."""
+        """Inputs and targets of a training step, each (B, T); a target is -100 where the next token
+        is not part of an answer.
+        """
         return self._rows(self.batch_size, step, False)
 
     def validation(self, batches: int = 4) -> Iterator[Rows]:
@@ -73,7 +103,9 @@ class Task:
         return (self._rows(self.batch_size, i, True) for i in range(batches))
 
     def accuracy(self, model: Module, batches: int = 4) -> float:
-        """The share of held-out questions whose whole answer is the model's likeliest: exactly those that greedy generation answers rightly."""
+        """The share of held-out questions whose whole answer is the model's likeliest: exactly
+        those that greedy generation answers rightly.
+        """
         was_training, right, total = model.training, 0, 0
         model.eval()
         try:
@@ -112,11 +144,15 @@ def sort(length: int = 8, symbols: int = 10, *, batch_size: int = 64, seed: int 
 
 
 def parity(length: int = 12, *, batch_size: int = 64, seed: int = 0) -> Task:
-    """Say after each bit whether the ones so far are odd in number: 1 1 0 1 = 1 0 0 1. The last answer is the parity of all."""
+    """Say after each bit whether the ones so far are odd in number: 1 1 0 1 = 1 0 0 1. The last
+    answer is the parity of all.
+    """
     return _rewriting("parity", lambda x: np.cumsum(x, axis=1) % 2, length, 2, batch_size, seed)
 
 
-def _rewriting(name: str, rule: Callable[[Array], Array], length: int, symbols: int, batch_size: int, seed: int) -> Task:
+def _rewriting(
+    name: str, rule: Callable[[Array], Array], length: int, symbols: int, batch_size: int, seed: int
+) -> Task:
     """Symbols, "=", and what the rule makes of them."""
     _need(name, "length", length, 1)
     _need(name, "symbols", symbols, 2)
@@ -129,7 +165,9 @@ def _rewriting(name: str, rule: Callable[[Array], Array], length: int, symbols: 
 
 
 def addition(digits: int = 2, *, batch_size: int = 64, seed: int = 0) -> Task:
-    """Add two numbers; all are written from the ones up, so that a carry goes the way of writing: 7 2 + 5 1 = 2 4 0 is 27 + 15 = 42."""
+    """Add two numbers; all are written from the ones up, so that a carry goes the way of writing: 7
+    2 + 5 1 = 2 4 0 is 27 + 15 = 42.
+    """
     _need("addition", "digits", digits, 1)
     powers = 10 ** np.arange(digits + 1)
 
@@ -138,23 +176,39 @@ def addition(digits: int = 2, *, batch_size: int = 64, seed: int = 0) -> Task:
         total = (a @ powers[:-1] + b @ powers[:-1])[:, None] // powers % 10
         return _asked(np.concatenate([a, np.full((n, 1), 10), b], axis=1), total, equals=11)
 
-    return Task("addition", [*map(str, range(10)), "+", "="], make, batch_size=batch_size, seed=seed)
+    return Task(
+        "addition", [*map(str, range(10)), "+", "="], make, batch_size=batch_size, seed=seed
+    )
 
 
 def modular(
-    p: int = 97, operation: str = "+", train_fraction: float = 0.5, *, batch_size: int = 512, seed: int = 0
+    p: int = 97,
+    operation: str = "+",
+    train_fraction: float = 0.5,
+    *,
+    batch_size: int = 512,
+    seed: int = 0,
 ) -> Task:
-    """a + b = c modulo p (or a - b, or a * b), learned from a part of the p^2 equations and asked about the others.
+    """a + b = c modulo p (or a - b, or a * b), learned from a part of the p^2 equations and asked
+    about the others.
 
-    This is where grokking was seen: the training equations are known by heart long before the others are understood. From Power et al. 2022,
+    This is where grokking was seen: the training equations are known by heart long before the
+        others are understood. From Power et al. 2022,
     arXiv:2201.02177.
     """
     _need("modular", "p", p, 2)
     if operation not in ("+", "-", "*"):
-        raise ConfigError("modular", f"operation={operation!r}", got=operation, wanted=("+", "-", "*"))
+        raise ConfigError(
+            "modular", f"operation={operation!r}", got=operation, wanted=("+", "-", "*")
+        )
     cut = int(p * p * train_fraction)
     if not 1 <= cut < p * p:
-        raise ConfigError("modular", f"train_fraction={train_fraction} leaves no equations on one side", got=train_fraction, wanted="0 < it < 1")
+        raise ConfigError(
+            "modular",
+            f"train_fraction={train_fraction} leaves no equations on one side",
+            got=train_fraction,
+            wanted="0 < it < 1",
+        )
     a, b = np.divmod(Generator(seed).permutation(p * p), p)
     c = (a + b if operation == "+" else a - b if operation == "-" else a * b) % p
 
@@ -162,14 +216,23 @@ def modular(
         i = generator.integers(cut, p * p, (n,)) if held_out else generator.integers(0, cut, (n,))
         return _asked(np.stack([a[i], b[i]], axis=1), c[i, None], equals=p)
 
-    return Task(f"modular {operation}", [*map(str, range(p)), "="], make, batch_size=batch_size, seed=seed)
+    return Task(
+        f"modular {operation}", [*map(str, range(p)), "="], make, batch_size=batch_size, seed=seed
+    )
 
 
 def brackets(length: int = 20, *, batch_size: int = 64, seed: int = 0) -> Task:
-    """Are the brackets balanced? ( ( ) ) = yes. Half of them are; in the others two have been exchanged so that they are not."""
+    """Are the brackets balanced? ( ( ) ) = yes. Half of them are; in the others two have been
+    exchanged so that they are not.
+    """
     _need("brackets", "length", length, 4)
     if length % 2:
-        raise ConfigError("brackets", f"length={length} is odd: nothing could be balanced", got=length, wanted="an even number")
+        raise ConfigError(
+            "brackets",
+            f"length={length} is odd: nothing could be balanced",
+            got=length,
+            wanted="an even number",
+        )
 
     def make(generator: Generator, n: int, held_out: bool) -> Rows:
         x = _balanced(generator, n, length)
@@ -181,7 +244,9 @@ def brackets(length: int = 20, *, batch_size: int = 64, seed: int = 0) -> Task:
 
 
 def _balanced(generator: Generator, n: int, length: int) -> Array:
-    """Rows of balanced brackets, 0 for ( and 1 for ): at each place one of the two that can still be completed."""
+    """Rows of balanced brackets, 0 for ( and 1 for ): at each place one of the two that can still
+    be completed.
+    """
     x, depth = np.zeros((n, length), np.int64), np.zeros(n, np.int64)
     coins = generator.integers(0, 2, (n, length))
     for i in range(length):
@@ -192,7 +257,9 @@ def _balanced(generator: Generator, n: int, length: int) -> Array:
 
 
 def _broken(x: Array, generator: Generator) -> Array:
-    """Each row with a random "(" and a random ")" after it exchanged; or the outermost two, where that leaves it balanced."""
+    """Each row with a random "(" and a random ")" after it exchanged; or the outermost two, where
+    that leaves it balanced.
+    """
     rows, place = np.arange(len(x)), np.arange(x.shape[1])
     chance = generator.uniform((2, *x.shape), 0.1, 1.0)
     first = (chance[0] * (x == 0)).argmax(axis=1)
@@ -208,10 +275,14 @@ def _exchanged(x: Array, rows: Array, first: Array, second: Array) -> Array:
     return out
 
 
-def induction(length: int = 8, symbols: int = 16, questions: int = 4, *, batch_size: int = 64, seed: int = 0) -> Task:
-    """What came after this one? d b a c = b a d b: after "=" come questions, each followed by the symbol that came next in the list.
+def induction(
+    length: int = 8, symbols: int = 16, questions: int = 4, *, batch_size: int = 64, seed: int = 0
+) -> Task:
+    """What came after this one? d b a c = b a d b: after "=" come questions, each followed by the
+    symbol that came next in the list.
 
-    The symbols of a list are distinct; the circuit that a transformer makes for it is the induction head of Olsson et al. 2022, arXiv:2209.11895.
+    The symbols of a list are distinct; the circuit that a transformer makes for it is the induction
+    head of Olsson et al. 2022, arXiv:2209.11895.
     """
     _need("induction", "length", length, 2)
     _need("induction", "symbols", symbols, length)
@@ -222,10 +293,14 @@ def induction(length: int = 8, symbols: int = 16, questions: int = 4, *, batch_s
     def make(generator: Generator, n: int, held_out: bool) -> Rows:
         x = np.argsort(generator.uniform((n, symbols)), axis=1)[:, :length]
         at = generator.integers(0, length - 1, (n, questions))
-        asked = np.stack([np.take_along_axis(x, at, 1), np.take_along_axis(x, at + 1, 1)], axis=2).reshape(n, -1)
+        asked = np.stack(
+            [np.take_along_axis(x, at, 1), np.take_along_axis(x, at + 1, 1)], axis=2
+        ).reshape(n, -1)
         return np.concatenate([x, np.full((n, 1), symbols), asked], axis=1), answers
 
-    return Task("induction", [*map(str, range(symbols)), "="], make, batch_size=batch_size, seed=seed)
+    return Task(
+        "induction", [*map(str, range(symbols)), "="], make, batch_size=batch_size, seed=seed
+    )
 
 
 def _asked(question: Array, answer: Array, equals: int) -> Rows:

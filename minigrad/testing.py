@@ -1,11 +1,13 @@
-"""Checks for your own ops, layers and tests: gradients against finite differences, and closeness with a message that helps.
+"""Checks for your own ops, layers and tests: gradients against finite differences, and closeness
+with a message that helps.
 
     from minigrad.testing import assert_close, gradcheck
 
     x = Tensor(np.random.randn(3, 4), requires_grad=True)      # float64
     gradcheck(lambda x: my_op(x), x)
 
-Finite differences are good to about ten digits: they find a wrong rule, they do not prove a right one to the last bit.
+Finite differences are good to about ten digits: they find a wrong rule, they do not prove a right
+one to the last bit.
 """
 
 from __future__ import annotations
@@ -34,11 +36,14 @@ def gradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """Compare the gradients of f, element by element, with central differences (f(x + eps) - f(x - eps)) / (2 eps).
+    """Compare the gradients of f, element by element, with central differences (f(x + eps) - f(x -
+    eps)) / (2 eps).
 
-    f: takes the inputs, returns a Tensor or several.   inputs: a Tensor or a sequence; those with requires_grad are checked, and must be float64.
-    An element passes if |rule - difference| <= atol + rtol |difference|. Returns True; on a mismatch raises GradientMismatchError, or returns
-    False if raise_exception is False. f must be smooth around the inputs and give the same result each time.
+    f: takes the inputs, returns a Tensor or several.   inputs: a Tensor or a sequence; those with
+        requires_grad are checked, and must be float64.
+    An element passes if |rule - difference| <= atol + rtol |difference|. Returns True; on a
+    mismatch raises GradientMismatchError, or returns False if raise_exception is False. f must be
+    smooth around the inputs and give the same result each time.
     """
     xs = _checked_inputs("gradcheck", inputs)
     try:
@@ -46,8 +51,12 @@ def gradcheck(
         for y, again in zip(outputs, _outputs(f, xs), strict=True):
             if not np.array_equal(y.numpy(), again.numpy(), equal_nan=True):
                 raise GradientMismatchError(
-                    "gradcheck", "f gives two results for the same inputs", got=again, wanted=y,
-                    hint="take randomness out, or call minigrad.manual_seed inside f")  # fmt: skip
+                    "gradcheck",
+                    "f gives two results for the same inputs",
+                    got=again,
+                    wanted=y,
+                    hint="take randomness out, or call minigrad.manual_seed inside f",
+                )
         wanted = [i for i, x in enumerate(xs) if x.requires_grad]
         differences = {i: _differences(f, xs, i, eps) for i in wanted}
         for k, y in enumerate(outputs):
@@ -70,47 +79,81 @@ def gradgradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """`gradcheck` of the gradients of f themselves: second derivatives, with respect to the inputs and to the cotangent.
+    """`gradcheck` of the gradients of f themselves: second derivatives, with respect to the inputs
+    and to the cotangent.
 
-    The cotangent is random, the same in each call. Arguments, result and errors are those of gradcheck.
+    The cotangent is random, the same in each call. Arguments, result and errors are those of
+    gradcheck.
     """
     xs = _checked_inputs("gradgradcheck", inputs)
     wanted = [i for i, x in enumerate(xs) if x.requires_grad]
     rng = np.random.default_rng(0)
-    cotangents = [Tensor(rng.normal(size=y.shape), requires_grad=True) for y in _outputs(f, xs) if y.requires_grad]
+    cotangents = [
+        Tensor(rng.normal(size=y.shape), requires_grad=True)
+        for y in _outputs(f, xs)
+        if y.requires_grad
+    ]
 
     def gradients(*operands: Tensor) -> tuple[Tensor, ...]:
         at, g = operands[: len(xs)], operands[len(xs) :]
         outputs = [y for y in _outputs(f, at) if y.requires_grad]
         return grad(outputs, [at[i] for i in wanted], g, create_graph=True, materialize_grads=True)
 
-    return gradcheck(gradients, (*xs, *cotangents), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
+    return gradcheck(
+        gradients,
+        (*xs, *cotangents),
+        eps=eps,
+        atol=atol,
+        rtol=rtol,
+        raise_exception=raise_exception,
+    )
 
 
 def assert_close(
-    actual: Any, expected: Any, *, rtol: float | None = None, atol: float | None = None, equal_nan: bool = False, check_dtype: bool = True
+    actual: Any,
+    expected: Any,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = False,
+    check_dtype: bool = True,
 ) -> None:
-    """Raise AssertionError unless |actual - expected| <= atol + rtol |expected| everywhere, for Tensors, arrays, numbers and lists of numbers.
+    """Raise AssertionError unless |actual - expected| <= atol + rtol |expected| everywhere, for
+    Tensors, arrays, numbers and lists of numbers.
 
-    Shapes must agree, and dtypes unless check_dtype is False. Without tolerances: 1e-7 and 1e-7 for float64, 1.3e-6 and 1e-5 for float32,
-    1e-3 and 1e-5 for float16, 1.6e-2 and 1e-5 for bfloat16 (rtol and atol), equality for integers and bool. NaN equals NaN if equal_nan.
+    Shapes must agree, and dtypes unless check_dtype is False. Without tolerances: 1e-7 and 1e-7 for
+    float64, 1.3e-6 and 1e-5 for float32, 1e-3 and 1e-5 for float16, 1.6e-2 and 1e-5 for bfloat16
+    (rtol and atol), equality for integers and bool. NaN equals NaN if equal_nan.
     """
     if (rtol is None) != (atol is None):
-        raise ConfigError("assert_close", "rtol and atol come together or not at all", got=(rtol, atol))
+        raise ConfigError(
+            "assert_close", "rtol and atol come together or not at all", got=(rtol, atol)
+        )
     a, b = _array(actual), _array(expected)
     if a.shape != b.shape:
         raise AssertionError(f"assert_close: shape {a.shape}, wanted {b.shape}")
     if check_dtype and a.dtype != b.dtype:
-        raise AssertionError(f"assert_close: dtype {name(a.dtype)}, wanted {name(b.dtype)}\n  check_dtype=False compares the values alone")
-    relative, absolute = (rtol, atol) if rtol is not None and atol is not None else _tolerances(a.dtype, b.dtype)
+        raise AssertionError(
+            f"assert_close: dtype {name(a.dtype)}, wanted {name(b.dtype)}\n  check_dtype=False "
+            "compares the values alone"
+        )
+    relative, absolute = (
+        (rtol, atol) if rtol is not None and atol is not None else _tolerances(a.dtype, b.dtype)
+    )
     a, b = (cast(x, float64) if is_float(x.dtype) else x for x in (a, b))
     with np.errstate(all="ignore"):
-        off = np.abs(a - b) if a.dtype != np.bool_ and b.dtype != np.bool_ else np.asarray(a != b, float)
+        off = (
+            np.abs(a - b)
+            if a.dtype != np.bool_ and b.dtype != np.bool_
+            else np.asarray(a != b, float)
+        )
         fine = (a == b) | (np.isfinite(b) & (off <= absolute + relative * np.abs(b)))
     if equal_nan:
         fine |= np.isnan(a) & np.isnan(b)
     if not fine.all():
-        raise AssertionError(_difference(a, b, np.where(np.isnan(off), np.inf, off), fine, absolute, relative))
+        raise AssertionError(
+            _difference(a, b, np.where(np.isnan(off), np.inf, off), fine, absolute, relative)
+        )
 
 
 def _difference(a: Array, b: Array, off: Array, fine: Array, atol: float, rtol: float) -> str:
@@ -120,7 +163,8 @@ def _difference(a: Array, b: Array, off: Array, fine: Array, atol: float, rtol: 
     bad = int(np.sum(~fine))
     return (
         f"assert_close: {bad} of {a.size} elements differ ({100 * bad / a.size:.3g} %)\n"
-        f"  worst{place}: {a[at]!s}, wanted {b[at]!s}; off by {off[at]:.3g}, allowed {atol:.3g} + {rtol:.3g} * |wanted|"
+        f"  worst{place}: {a[at]!s}, wanted {b[at]!s}; off by {off[at]:.3g}, allowed {atol:.3g} + "
+        f"{rtol:.3g} * |wanted|"
     )
 
 
@@ -141,11 +185,21 @@ def _checked_inputs(call: str, inputs: Any) -> tuple[Tensor, ...]:
     xs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     wanted = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
     if not wanted or len([x for x in xs if isinstance(x, Tensor)]) < len(xs):
-        raise ConfigError(call, "wants Tensors, one of them with requires_grad=True", got=xs, hint="Tensor(array, requires_grad=True)")
+        raise ConfigError(
+            call,
+            "wants Tensors, one of them with requires_grad=True",
+            got=xs,
+            hint="Tensor(array, requires_grad=True)",
+        )
     for x in wanted:
         if x.dtype != float64:
-            raise DTypeError(call, f"an input is {name(x.dtype)}: differences of 1e-6 are lost in it", got=x.dtype, wanted=float64,
-                             hint="x.double(), or Tensor(array, dtype='float64')")  # fmt: skip
+            raise DTypeError(
+                call,
+                f"an input is {name(x.dtype)}: differences of 1e-6 are lost in it",
+                got=x.dtype,
+                wanted=float64,
+                hint="x.double(), or Tensor(array, dtype='float64')",
+            )
     return xs
 
 
@@ -163,10 +217,17 @@ def _jacobians(y: Tensor, xs: Sequence[Tensor]) -> list[Array]:
         one = np.zeros(size)
         one[row] = 1
         cotangent = Tensor(cast(one.reshape(y.shape), computing(y.dtype)))
-        grads = grad(y, xs, cotangent, create_graph=False, retain_graph=True, materialize_grads=True)
+        grads = grad(
+            y, xs, cotangent, create_graph=False, retain_graph=True, materialize_grads=True
+        )
         for found, g, x in zip(rows, grads, xs, strict=True):
             if g.shape != x.shape or g.dtype != x.dtype:
-                raise GradientMismatchError("gradcheck", f"a gradient is {g.shape} {name(g.dtype)}", got=g.shape, wanted=x.shape)
+                raise GradientMismatchError(
+                    "gradcheck",
+                    f"a gradient is {g.shape} {name(g.dtype)}",
+                    got=g.shape,
+                    wanted=x.shape,
+                )
             found[row] = g.numpy().ravel()
     return rows
 
@@ -188,7 +249,14 @@ def _differences(f: Callable[..., Any], xs: Sequence[Tensor], i: int, eps: float
     return [np.stack(parts, axis=1) for parts in zip(*columns, strict=True)]
 
 
-def _compare(rule: Array, difference: Array, output: tuple[int, Any], given: tuple[int, Any], atol: float, rtol: float) -> None:
+def _compare(
+    rule: Array,
+    difference: Array,
+    output: tuple[int, Any],
+    given: tuple[int, Any],
+    atol: float,
+    rtol: float,
+) -> None:
     with np.errstate(all="ignore"):
         excess = np.abs(rule - difference) - (atol + rtol * np.abs(difference))
     excess = np.where(np.isnan(excess), np.inf, excess)
@@ -200,9 +268,11 @@ def _compare(rule: Array, difference: Array, output: tuple[int, Any], given: tup
     got, wanted = float(rule[row, column]), float(difference[row, column])
     raise GradientMismatchError(
         "gradcheck",
-        f"d output[{output[0]}]{place_y} / d input[{given[0]}]{place_x} is {got:.9g} by its rule, {wanted:.9g} by differences;"
+        f"d output[{output[0]}]{place_y} / d input[{given[0]}]{place_x} is {got:.9g} by its rule, "
+        f"{wanted:.9g} by differences;"
         f" {int(np.sum(excess > 0))} of {excess.size} such pairs differ",
         got=got,
         wanted=wanted,
-        hint=f"allowed are {atol:g} + {rtol:g} |difference|; a kink or a jump near the inputs looks like this as well",
+        hint=f"allowed are {atol:g} + {rtol:g} |difference|; a kink or a jump near the inputs "
+        "looks like this as well",
     )

@@ -1,7 +1,8 @@
-"""The meaning of every composite op, written plainly: numpy over arrays of oracle numbers, no trick for speed or range.
+"""The meaning of every composite op, written plainly: numpy over arrays of oracle numbers, no trick
+for speed or range.
 
-Each function takes and returns object arrays (see `tests.oracle`); the same code also runs on float arrays where only + - * / and comparisons
-occur in it.
+Each function takes and returns object arrays (see `tests.oracle`); the same code also runs on float
+arrays where only + - * / and comparisons occur in it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ relu = o.elementwise(lambda x: x if x > 0 else 0 * x)
 leaky_relu = o.elementwise(lambda x: x if x > 0 else o.constant("0.01") * x)
 elu = o.elementwise(lambda x: x if x > 0 else o.expm1(x))
 celu = o.elementwise(lambda x: x if x > 0 else 2 * o.expm1(x / 2))
-_ALPHA, _LAMBDA = o.constant("1.6732632423543772848170429916717"), o.constant("1.0507009873554804934193349852946")
+_ALPHA, _LAMBDA = (
+    o.constant("1.6732632423543772848170429916717"),
+    o.constant("1.0507009873554804934193349852946"),
+)
 selu = o.elementwise(lambda x: _LAMBDA * (x if x > 0 else _ALPHA * o.expm1(x)))
 softsign = o.elementwise(lambda x: x / (1 + abs(x)))
 hardtanh = o.elementwise(lambda x: x if abs(x) < 1 else 0 * x + (1 if x > 0 else -1))
@@ -128,14 +132,23 @@ def log_softmax(x: Objects, axis: int = -1) -> Objects:
 
 
 def cross_entropy(
-    logits: Objects, target: Any, *, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean"
+    logits: Objects,
+    target: Any,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
 ) -> Objects:
     kept = target != ignore_index
     log_p = log_softmax(logits)
     hit = np.take_along_axis(log_p, np.where(kept, target, 0)[:, None], 1)[:, 0]
     smooth = o.constant(label_smoothing) if label_smoothing else o.given(0)
     loss = np.where(kept, -((1 - smooth) * hit + smooth * mean(log_p, -1)), o.given(0))
-    return loss if reduction == "none" else np.sum(loss) / (int(np.sum(kept)) if reduction == "mean" else 1)
+    return (
+        loss
+        if reduction == "none"
+        else np.sum(loss) / (int(np.sum(kept)) if reduction == "mean" else 1)
+    )
 
 
 def layer_norm(x: Objects, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Objects:
@@ -151,16 +164,23 @@ def rms_norm(x: Objects, weight: Any = None, eps: float = 1e-5) -> Objects:
 
 
 def rope(x: Objects, cos: Any, sin: Any, pairs: Any) -> Objects:
-    """The features i, j of each pair turned by the pair's angle: (x_i cos - x_j sin, x_j cos + x_i sin)."""
+    """The features i, j of each pair turned by the pair's angle: (x_i cos - x_j sin, x_j cos + x_i
+    sin).
+    """
     y = np.array(x)
     for pair, (i, j) in enumerate(pairs):
-        c, s = (np.array([o.given(float(n)) for n in table[:, pair]], dtype=object) for table in (cos, sin))
+        c, s = (
+            np.array([o.given(float(n)) for n in table[:, pair]], dtype=object)
+            for table in (cos, sin)
+        )
         y[..., i], y[..., j] = x[..., i] * c - x[..., j] * s, x[..., j] * c + x[..., i] * s
     return y
 
 
 def attention(q: Objects, k: Objects, v: Objects, seen: Any = None, bias: Any = None) -> Objects:
-    """softmax(q k^T / sqrt(D) + bias) v over the keys that are `seen` (bool, (T, S)); a row that sees nothing is 0."""
+    """softmax(q k^T / sqrt(D) + bias) v over the keys that are `seen` (bool, (T, S)); a row that
+    sees nothing is 0.
+    """
     scores = q @ np.swapaxes(k, -1, -2) * o.constant(1 / o.mp.sqrt(q.shape[-1]))
     scores = scores if bias is None else scores + bias
     seen = np.broadcast_to(True if seen is None else seen, scores.shape)
@@ -174,7 +194,21 @@ def attention(q: Objects, k: Objects, v: Objects, seen: Any = None, bias: Any = 
 
 
 # x, then weights and biases of a layer of GPT-2 with C = 4, in the order of its state dict.
-GPT_SHAPES = ((3, 4), (4,), (4,), (12, 4), (12,), (4, 4), (4,), (4,), (4,), (8, 4), (8,), (4, 8), (4,))
+GPT_SHAPES = (
+    (3, 4),
+    (4,),
+    (4,),
+    (12, 4),
+    (12,),
+    (4, 4),
+    (4,),
+    (4,),
+    (4,),
+    (8, 4),
+    (8,),
+    (4, 8),
+    (4,),
+)
 
 
 def gpt_block(x: Objects, *p: Objects) -> Objects:
@@ -203,7 +237,9 @@ def windows(x: Objects, size: Sequence[int], stride: int) -> Objects:
     return views[(slice(None), slice(None), *(slice(None, None, stride),) * len(spatial))]
 
 
-def conv(x: Objects, weight: Objects, bias: Any = None, *, stride: int = 1, padding: int = 0) -> Objects:
+def conv(
+    x: Objects, weight: Objects, bias: Any = None, *, stride: int = 1, padding: int = 0
+) -> Objects:
     """(N, C, *spatial), (O, C, *size) -> (N, O, *counts): cross-correlation, as in PyTorch."""
     space = weight.ndim - 2
     x = np.pad(x, ((0, 0), (0, 0), *((padding, padding),) * space), constant_values=o.given(0))

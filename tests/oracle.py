@@ -1,9 +1,12 @@
 """What the right answer is, to 50 digits, and how large its terms are.
 
-A formula is written once, as ordinary numpy code over object arrays. Run on `Dual` numbers it gives the value, the gradient and a second
-derivative, all by forward mode: nothing here shares a line or an idea with the library's backward rules. At the bottom every number is a `Num`:
-a 50-digit value, and beside it the sum of the |terms| that it was added up from. That sum is the `scale` of an error: an algorithm in floating
-point is exact if its error is a few eps x scale. A Num that was only moved, never computed, is `exact`: there the library may not be off at all.
+A formula is written once, as ordinary numpy code over object arrays. Run on `Dual` numbers it gives
+the value, the gradient and a second
+derivative, all by forward mode: nothing here shares a line or an idea with the library's backward
+    rules. At the bottom every number is a `Num`:
+a 50-digit value, and beside it the sum of the |terms| that it was added up from. That sum is the
+`scale` of an error: an algorithm in floating point is exact if its error is a few eps x scale. A
+    Num that was only moved, never computed, is `exact`: there the library may not be off at all.
 """
 
 from __future__ import annotations
@@ -22,10 +25,16 @@ SMALLEST = {np.dtype(np.float32): 2.0**-149, np.dtype(np.float64): 2.0**-1074}
 
 
 class Num:
-    """A 50-digit number v, the sum m of the |terms| it was added up from, and whether it is an input untouched."""
+    """A 50-digit number v, the sum m of the |terms| it was added up from, and whether it is an
+    input untouched.
+    """
 
     __slots__ = ("exact", "m", "v")
-    tiny = mp.mpf(0)  # the smallest normal float: below it digits are lost, so rounded terms count as no smaller. Set by `expect`.
+    tiny = mp.mpf(
+        0
+        # The smallest normal float: below it digits are lost, so rounded terms count as no smaller.
+        # Set by `expect`.
+    )
 
     def __init__(self, v: Any, m: Any = None, exact: bool = False) -> None:
         self.v, self.m, self.exact = v, abs(v) if m is None else m, exact
@@ -46,11 +55,19 @@ class Num:
 
     def __truediv__(self, other: Any) -> Any:
         if not isinstance(other, Num):
-            return NotImplemented if isinstance(other, np.ndarray) else Dual(self, {}) / other if isinstance(other, Dual) else self / given(other)
+            return (
+                NotImplemented
+                if isinstance(other, np.ndarray)
+                else Dual(self, {}) / other
+                if isinstance(other, Dual)
+                else self / given(other)
+            )
         if other.exact and other.v == 1:
             return self
         size = abs(other.v)
-        return Num(self.v / other.v, max(self.m / size * (1 if other.exact else other.m / size), Num.tiny))
+        return Num(
+            self.v / other.v, max(self.m / size * (1 if other.exact else other.m / size), Num.tiny)
+        )
 
     def __neg__(self) -> Num:
         return Num(-self.v, self.m, self.exact)
@@ -61,7 +78,9 @@ class Num:
 
 
 class Dual:
-    """a + sum of d[k] e_k with e_j e_k = 0: forward mode in many directions. Its parts are Nums, or Duals again for second derivatives."""
+    """a + sum of d[k] e_k with e_j e_k = 0: forward mode in many directions. Its parts are Nums, or
+    Duals again for second derivatives.
+    """
 
     __slots__ = ("d", "v")
 
@@ -130,7 +149,13 @@ _shared(Dual)
 
 def number(x: Any) -> Any:
     """The bare 50-digit value of a Dual, a Num, or a constant."""
-    return x.number if isinstance(x, (Num, Dual)) else mp.mpf(float(x)) if isinstance(x, np.generic) else mp.mpf(x)
+    return (
+        x.number
+        if isinstance(x, (Num, Dual))
+        else mp.mpf(float(x))
+        if isinstance(x, np.generic)
+        else mp.mpf(x)
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -144,7 +169,8 @@ def constant(x: Any) -> Num:
     return Num(mp.mpf(x))
 
 
-# --- functions: a tuple of f, f', f'', ... on mpf. An entry may return (value, terms) where a rule adds up terms larger than their sum.
+# --- functions: a tuple of f, f', f'', ... on mpf. An entry may return (value, terms) where a rule
+# adds up terms larger than their sum.
 
 
 def lift(*chain: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -172,7 +198,9 @@ def elementwise(f: Callable[..., Any]) -> Callable[..., Any]:
 def power(x: Any, p: Any) -> Any:
     """x ** p for a constant or a Dual exponent, by its partial derivatives."""
     if isinstance(x, Dual) or isinstance(p, Dual):
-        xv, pv = (a.v if isinstance(a, Dual) else a if isinstance(a, Num) else given(a) for a in (x, p))
+        xv, pv = (
+            a.v if isinstance(a, Dual) else a if isinstance(a, Num) else given(a) for a in (x, p)
+        )
         d: dict[Any, Any] = {}
         if isinstance(x, Dual):
             slope = pv * power(xv, _less_one(pv)) if number(pv) != 0 else given(0)
@@ -191,7 +219,9 @@ def power(x: Any, p: Any) -> Any:
 
 
 def _less_one(p: Any) -> Any:
-    """p - 1. For a fraction it is rounded, which x^(p-1) multiplies by |p - 1| |log x|; integers stay exact."""
+    """p - 1. For a fraction it is rounded, which x^(p-1) multiplies by |p - 1| |log x|; integers
+    stay exact.
+    """
     if isinstance(p, Dual):
         return Dual(_less_one(p.v), p.d)
     return Num(p.v - 1, None, p.exact and mp.isint(p.v))
@@ -208,7 +238,9 @@ def _sech2(x: Any) -> Any:
 
 def _tanh2(x: Any) -> Any:
     s, terms = _sech2(x)
-    return -2 * mp.tanh(x) * s, 2 * terms  # the product rule on (1 - y)(1 + y): terms (1 + y) y' and (1 - y) y'
+    return -2 * mp.tanh(
+        x
+    ) * s, 2 * terms  # the product rule on (1 - y)(1 + y): terms (1 + y) y' and (1 - y) y'
 
 
 def _asin2(x: Any) -> Any:
@@ -225,7 +257,9 @@ def _sigmoid1(x: Any) -> Any:
 
 
 def _sigmoid2(x: Any) -> Any:
-    return -mp.tanh(x / 2) * _sigmoid1(x), _sigmoid1(x)  # the product rule on s(x) s(-x): terms s' s(-x) and s' s(x)
+    return -mp.tanh(x / 2) * _sigmoid1(x), _sigmoid1(
+        x
+    )  # the product rule on s(x) s(-x): terms s' s(-x) and s' s(x)
 
 
 def _normal(x: Any) -> Any:
@@ -233,7 +267,9 @@ def _normal(x: Any) -> Any:
 
 
 def _with_square(x: Any, y: Any) -> Any:
-    return y, abs(y) * (1 + x * x)  # x^2 is rounded before exp(-x^2), which multiplies its relative error by x^2
+    return y, abs(y) * (
+        1 + x * x
+    )  # x^2 is rounded before exp(-x^2), which multiplies its relative error by x^2
 
 
 _LN2, _LN10 = mp.log(2), mp.log(10)
@@ -243,27 +279,47 @@ expm1 = lift(mp.expm1, _exp, _exp, _exp)
 log = lift(mp.log, lambda x: 1 / x, lambda x: -1 / x**2, lambda x: 2 / x**3)
 log2 = lift(lambda x: mp.log(x) / _LN2, lambda x: 1 / x / _LN2, lambda x: -1 / x**2 / _LN2)
 log10 = lift(lambda x: mp.log(x) / _LN10, lambda x: 1 / x / _LN10, lambda x: -1 / x**2 / _LN10)
-log1p = lift(mp.log1p, lambda x: 1 / (1 + x), lambda x: -1 / (1 + x) ** 2, lambda x: 2 / (1 + x) ** 3)
-sqrt = lift(mp.sqrt, lambda x: 1 / mp.sqrt(x) / 2, lambda x: -1 / mp.sqrt(x) / x / 4, lambda x: 3 / mp.sqrt(x) / x**2 / 8)
-rsqrt = lift(lambda x: 1 / mp.sqrt(x), lambda x: -1 / mp.sqrt(x) / x / 2, lambda x: 3 / mp.sqrt(x) / x**2 / 4,
-             lambda x: -15 / mp.sqrt(x) / x**3 / 8)  # fmt: skip
+log1p = lift(
+    mp.log1p, lambda x: 1 / (1 + x), lambda x: -1 / (1 + x) ** 2, lambda x: 2 / (1 + x) ** 3
+)
+sqrt = lift(
+    mp.sqrt,
+    lambda x: 1 / mp.sqrt(x) / 2,
+    lambda x: -1 / mp.sqrt(x) / x / 4,
+    lambda x: 3 / mp.sqrt(x) / x**2 / 8,
+)
+rsqrt = lift(
+    lambda x: 1 / mp.sqrt(x),
+    lambda x: -1 / mp.sqrt(x) / x / 2,
+    lambda x: 3 / mp.sqrt(x) / x**2 / 4,
+    lambda x: -15 / mp.sqrt(x) / x**3 / 8,
+)
 reciprocal = lift(lambda x: 1 / x, lambda x: -1 / x**2, lambda x: 2 / x**3, lambda x: -6 / x**4)
 sin = lift(mp.sin, mp.cos, lambda x: -mp.sin(x), lambda x: -mp.cos(x))
 cos = lift(mp.cos, lambda x: -mp.sin(x), lambda x: -mp.cos(x), mp.sin)
 tan = lift(mp.tan, lambda x: 1 / mp.cos(x) ** 2, lambda x: 2 * mp.tan(x) / mp.cos(x) ** 2)
 asin = lift(mp.asin, lambda x: 1 / mp.sqrt((1 - x) * (1 + x)), _asin2)
-acos = lift(mp.acos, lambda x: -1 / mp.sqrt((1 - x) * (1 + x)), lambda x: (-_asin2(x)[0], _asin2(x)[1]))
+acos = lift(
+    mp.acos, lambda x: -1 / mp.sqrt((1 - x) * (1 + x)), lambda x: (-_asin2(x)[0], _asin2(x)[1])
+)
 atan = lift(mp.atan, lambda x: 1 / (1 + x * x), lambda x: -2 * x / (1 + x * x) ** 2)
 sinh = lift(mp.sinh, mp.cosh, mp.sinh, mp.cosh)
 cosh = lift(mp.cosh, mp.sinh, mp.cosh, mp.sinh)
 tanh = lift(mp.tanh, _sech2, _tanh2, lambda x: _sech2(x)[0] * (4 - 6 * _sech2(x)[0]))
 sigmoid = lift(_sigmoid, _sigmoid1, _sigmoid2, lambda x: _sigmoid1(x) * (1 - 6 * _sigmoid1(x)))
-erf = lift(mp.erf, lambda x: _with_square(x, _normal(x)), lambda x: _with_square(x, -2 * x * _normal(x)), lambda x: (4 * x * x - 2) * _normal(x))
+erf = lift(
+    mp.erf,
+    lambda x: _with_square(x, _normal(x)),
+    lambda x: _with_square(x, -2 * x * _normal(x)),
+    lambda x: (4 * x * x - 2) * _normal(x),
+)
 softplus = lift(lambda x: max(x, 0) + mp.log1p(mp.exp(-abs(x))), _sigmoid, _sigmoid1, _sigmoid2)
 
 
 def flat(f: Callable[[Any], Any]) -> Callable[..., Any]:
-    """A piecewise constant function of single numbers (floor, sign): its derivative is 0, and its values are exact."""
+    """A piecewise constant function of single numbers (floor, sign): its derivative is 0, and its
+    values are exact.
+    """
     return elementwise(lambda x: given(f(number(x))))
 
 
@@ -272,7 +328,9 @@ def flat(f: Callable[[Any], Any]) -> Callable[..., Any]:
 
 @dataclass
 class Expected:
-    """The right value, gradients (one array of Nums per float input) and H v (likewise), all with their scales."""
+    """The right value, gradients (one array of Nums per float input) and H v (likewise), all with
+    their scales.
+    """
 
     value: Any
     grads: list[Any]
@@ -280,11 +338,18 @@ class Expected:
 
 
 def expect(
-    formula: Callable[..., Any], inputs: Sequence[Any], cotangent: Any, directions: Sequence[Any], *, second: bool = True
+    formula: Callable[..., Any],
+    inputs: Sequence[Any],
+    cotangent: Any,
+    directions: Sequence[Any],
+    *,
+    second: bool = True,
 ) -> Expected:
-    """Run `formula` on `inputs`: its value y, the gradient of L = <cotangent, y>, and the derivative of that along `directions`.
+    """Run `formula` on `inputs`: its value y, the gradient of L = <cotangent, y>, and the
+    derivative of that along `directions`.
 
-    Arrays of floats are differentiated; anything else is passed through. directions: one array per float input.
+    Arrays of floats are differentiated; anything else is passed through. directions: one array per
+    float input.
     """
     seeds, count, floats = [], 0, []
     moved = iter(directions)
@@ -308,7 +373,9 @@ def expect(
                 hvps[k] = hvps[k] + d.d["v"] * given(weight)
     cut = [(slice(start, start + int(np.prod(shape))), shape) for start, shape in floats]
     value = _objects([_num(c) for c in y.ravel()], y.shape)
-    return Expected(value, [_objects(grads[s], n) for s, n in cut], [_objects(hvps[s], n) for s, n in cut])
+    return Expected(
+        value, [_objects(grads[s], n) for s, n in cut], [_objects(hvps[s], n) for s, n in cut]
+    )
 
 
 def _seed(value: Any, key: int, along: Any) -> Dual:
@@ -337,12 +404,18 @@ def is_float(x: Any) -> bool:
 
 
 def errors(got: Any, expected: Any) -> Any:
-    """|got - expected| / (eps x scale) for each element, as floats; inf for a wrong shape. eps is that of the dtype of `got`."""
+    """|got - expected| / (eps x scale) for each element, as floats; inf for a wrong shape. eps is
+    that of the dtype of `got`.
+    """
     got = np.asarray(got)
     if got.shape != expected.shape:
         raise AssertionError(f"shape {got.shape}, expected {expected.shape}")
     limits = np.finfo(got.dtype)
-    eps, floor, largest = mp.mpf(float(limits.eps)), mp.mpf(SMALLEST[got.dtype]), mp.mpf(float(limits.max))
+    eps, floor, largest = (
+        mp.mpf(float(limits.eps)),
+        mp.mpf(SMALLEST[got.dtype]),
+        mp.mpf(float(limits.max)),
+    )
     pairs = zip(got.ravel(), expected.ravel(), strict=True)
     return np.array([_error(float(a), b, eps, floor, largest) for a, b in pairs]).reshape(got.shape)
 
@@ -350,7 +423,9 @@ def errors(got: Any, expected: Any) -> Any:
 def _error(a: float, b: Num, eps: Any, floor: Any, largest: Any) -> float:
     if np.isnan(a):
         return float("inf")
-    if np.isinf(a):  # right where the value, or an error within its budget, is beyond the largest float
+    if np.isinf(
+        a
+    ):  # right where the value, or an error within its budget, is beyond the largest float
         return 0.0 if abs(b.v) + 16 * eps * b.m > largest and (a > 0) == (b.v > 0) else float("inf")
     off = abs(mp.mpf(a) - b.v)
     if off == 0:

@@ -1,4 +1,6 @@
-"""The command `minigrad` as a real process, in which a warning is an error, and as a call in this one, where the process is not what is tested."""
+"""The command `minigrad` as a real process, in which a warning is an error, and as a call in this
+one, where the process is not what is tested.
+"""
 
 import contextlib
 import io
@@ -15,11 +17,15 @@ def command(*arguments: str) -> list[str]:
 
 
 def called(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What `minigrad arguments...` says in `folder`, without a new process: that one would spend most of its time on importing numpy.
+    """What `minigrad arguments...` says in `folder`, without a new process: that one would spend
+    most of its time on importing numpy.
 
-    For input that is refused, for help, and for what only reads: an exception fails the test, as a traceback would.
+    For input that is refused, for help, and for what only reads: an exception fails the test, as a
+    traceback would.
     """
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
+    )
     before = Path.cwd()
     os.chdir(folder)
     try:

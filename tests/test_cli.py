@@ -23,10 +23,29 @@ from tests.processes import called, command
 ROOT = Path(__file__).parents[1]
 TEXT = "It was the best of times, it was the worst of times.\n" * 40
 TRAIN = [
-    "train", "--text", "text.txt", "--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16",
-    "--batch-size", "4", "--eval-interval", "10",
-]  # fmt: skip
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100", "TERM": "xterm"}
+    "train",
+    "--text",
+    "text.txt",
+    "--n-layer",
+    "1",
+    "--n-head",
+    "2",
+    "--n-embd",
+    "16",
+    "--block-size",
+    "16",
+    "--batch-size",
+    "4",
+    "--eval-interval",
+    "10",
+]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "PYTHONUTF8": "1",
+    "COLUMNS": "100",
+    "TERM": "xterm",
+}
 
 
 def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -57,9 +76,13 @@ def test_train_prints_progress_both_losses_and_a_sample_and_says_how_to_go_on(ho
     assert "\r" not in log and "\x1b" not in log
     losses = [float(x) for x in re.findall(r"validation (\d+\.\d+)", log)]
     assert len(losses) == 4 and losses[-1] < losses[0]
-    assert re.search(r"step 40/40  loss \d+\.\d{3}  validation \d+\.\d{3}  [\d,]+ tokens/s  0:00 left", log)
+    assert re.search(
+        r"step 40/40  loss \d+\.\d{3}  validation \d+\.\d{3}  [\d,]+ tokens/s  0:00 left", log
+    )
     final = re.search(
-        r"^validation loss (\d+\.\d+) nats per character \(table of pairs (\d+\.\d+)\)", log, flags=re.MULTILINE
+        r"^validation loss (\d+\.\d+) nats per character \(table of pairs (\d+\.\d+)\)",
+        log,
+        flags=re.MULTILINE,
     )
     assert final and float(final[1]) == losses[-1] and float(final[2]) > 0
     assert "saved in model" in log
@@ -74,7 +97,9 @@ def test_the_weight_file_holds_config_tokenizer_and_how_it_was_made(home: Path) 
     assert header.meta["run"]["step"] == 40 and header.meta["run"]["options"]["seed"] == 7
 
 
-def test_the_same_seed_gives_the_same_losses_and_bytes_and_another_seed_others(home: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_losses_and_bytes_and_another_seed_others(
+    home: Path, tmp_path: Path
+) -> None:
     contents = {}
     for seed in ("7", "8"):
         (folder := tmp_path / seed).mkdir()
@@ -101,13 +126,25 @@ def test_generate_continues_the_prompt_and_repeats_itself_for_a_seed(home: Path)
 
 
 def test_without_the_cache_the_text_is_the_same(home: Path) -> None:
-    call = ["generate", "--model", "model/model.mgrd", "--prompt", "the ", "--tokens", "40", "--temperature", "0"]
+    call = [
+        "generate",
+        "--model",
+        "model/model.mgrd",
+        "--prompt",
+        "the ",
+        "--tokens",
+        "40",
+        "--temperature",
+        "0",
+    ]
     assert run(*call, folder=home).stdout == run(*call, "--no-cache", folder=home).stdout
 
 
 def test_generate_streams(home: Path) -> None:
     call = command("generate", "--model", "model", "--prompt", "It", "--tokens", "100000")
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=home) as process:
+    with subprocess.Popen(
+        call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=home
+    ) as process:
         assert process.stdout is not None and process.stderr is not None
         assert len(process.stdout.read(20)) == 20  # while it is far from done
         assert process.poll() is None
@@ -119,7 +156,9 @@ def test_generate_streams(home: Path) -> None:
 
 def test_a_reader_that_goes_away_ends_generate_quietly(home: Path) -> None:
     call = command("generate", "--model", "model", "--tokens", "100000")
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=home) as process:
+    with subprocess.Popen(
+        call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=home
+    ) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.read(5)
         process.stdout.close()
@@ -151,7 +190,12 @@ def through_a_terminal(call: Sequence[str], folder: Path) -> str:
     """The output of a process whose stdout is a terminal."""
     leader, follower = pty.openpty()
     with subprocess.Popen(
-        call, stdout=follower, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=folder, stdin=subprocess.DEVNULL
+        call,
+        stdout=follower,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
     ) as process:
         os.close(follower)
         output, end = b"", time.monotonic() + 120
@@ -166,11 +210,16 @@ def through_a_terminal(call: Sequence[str], folder: Path) -> str:
     return output.decode()
 
 
-WITHOUT_RICH = "import sys; sys.modules['rich.console'] = None; from minigrad.cli import main; raise SystemExit(main(sys.argv[1:]))"
+WITHOUT_RICH = (
+    "import sys; sys.modules['rich.console'] = None; from minigrad.cli import main; "
+    "raise SystemExit(main(sys.argv[1:]))"
+)
 
 
 @pytest.mark.parametrize("with_rich", [False, True])
-def test_on_a_terminal_the_progress_line_is_redrawn_and_evaluations_stay(home: Path, with_rich: bool) -> None:
+def test_on_a_terminal_the_progress_line_is_redrawn_and_evaluations_stay(
+    home: Path, with_rich: bool
+) -> None:
     if with_rich:
         pytest.importorskip("rich")
     starter = command() if with_rich else [sys.executable, "-W", "error", "-c", WITHOUT_RICH]
@@ -180,7 +229,9 @@ def test_on_a_terminal_the_progress_line_is_redrawn_and_evaluations_stay(home: P
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output)
     for step in (10, 20):
         assert re.search(
-            rf"step {step}/20  loss \d\.\d+  validation \d\.\d+  [\d,]+ tokens/s  \d+:\d\d left *\r\n", plain
+            rf"step {step}/20  loss \d\.\d+  validation \d\.\d+  [\d,]+ tokens/s  \d+:\d\d left "
+            r"*\r\n",
+            plain,
         )
     assert ("━" in plain) == with_rich
 
@@ -189,7 +240,10 @@ BAD_INPUT = {
     "no such file": (["train", "--text", "nowhere.txt"], "nowhere.txt: No such file"),
     "an empty text": (["train", "--text", "empty.txt"], "the text is empty"),
     "a text of one character": (["train", "--text", "one.txt"], "single character, 'a'"),
-    "a text of one character many times": (["train", "--text", "same.txt"], "single character, 'a'"),
+    "a text of one character many times": (
+        ["train", "--text", "same.txt"],
+        "single character, 'a'",
+    ),
     "a file that is no text": (["train", "--text", "binary"], "binary is not UTF-8 text"),
     "a folder without text": (["train", "--text", "hollow"], "hollow holds no UTF-8 text"),
     "a context longer than the text": (
@@ -200,9 +254,18 @@ BAD_INPUT = {
         [*TRAIN, "--n-embd", "30", "--n-head", "4"],
         "n_embd=30",
     ),
-    "no number": (["train", "--steps", "many"], "argument --steps: 'many' is not a whole number of at least 1"),
-    "a negative number": (["train", "--lr", "-1"], "argument --lr: '-1' is not a number of at least 0"),
-    "a learning rate that is no number": (["train", "--lr", "nan"], "argument --lr: 'nan' is not a number"),
+    "no number": (
+        ["train", "--steps", "many"],
+        "argument --steps: 'many' is not a whole number of at least 1",
+    ),
+    "a negative number": (
+        ["train", "--lr", "-1"],
+        "argument --lr: '-1' is not a number of at least 0",
+    ),
+    "a learning rate that is no number": (
+        ["train", "--lr", "nan"],
+        "argument --lr: 'nan' is not a number",
+    ),
     "dropout of everything": ([*TRAIN, "--dropout", "1"], "dropout"),
     "an unknown option": (["train", "--stepz", "3"], "--stepz 3"),
     "a shortened option": (["train", "--step", "3"], "--step 3"),
@@ -219,7 +282,10 @@ BAD_INPUT = {
         "unknown characters 'Z', 'c', 'ü'",
     ),
     "an empty prompt": (["generate", "--model", "model", "--prompt", ""], "the prompt is empty"),
-    "a negative temperature": (["generate", "--model", "model", "--temperature", "-1"], "argument --temperature"),
+    "a negative temperature": (
+        ["generate", "--model", "model", "--temperature", "-1"],
+        "argument --temperature",
+    ),
     "a top-p above 1": (
         ["generate", "--model", "model", "--top-p", "1.5"],
         "argument --top-p: '1.5' is not a number from 0 to 1",
@@ -252,7 +318,9 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(mistakes: Path, case: str
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_one_line(home: Path) -> None:
-    done = run(*TRAIN, "--out", "diverged", "--steps", "50", "--lr", "1e20", "--warmup", "0", folder=home)
+    done = run(
+        *TRAIN, "--out", "diverged", "--steps", "50", "--lr", "1e20", "--warmup", "0", folder=home
+    )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "smaller learning rate" in done.stderr
 
@@ -260,7 +328,11 @@ def test_a_loss_that_is_no_number_stops_the_run_with_one_line(home: Path) -> Non
 def test_overwrite_replaces_a_model(home: Path) -> None:
     for extra in ([], ["--overwrite"]):
         assert run(*TRAIN, "--out", "twice", "--steps", "2", *extra, folder=home).returncode == 0
-    assert sorted(p.name for p in (home / "twice").iterdir()) == ["checkpoints", "metrics.jsonl", "model.mgrd"]
+    assert sorted(p.name for p in (home / "twice").iterdir()) == [
+        "checkpoints",
+        "metrics.jsonl",
+        "model.mgrd",
+    ]
 
 
 def test_without_out_every_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -279,7 +351,9 @@ def test_version_and_help() -> None:
 def test_the_help_of_a_command_explains_every_option_and_gives_examples(name: str) -> None:
     text = called(name, "--help", folder=ROOT).stdout
     assert f"  minigrad {name} --" in text and "examples:" in text
-    options = re.findall(r"^  (--[a-z-]+)(?: [A-Z]+)?(.*)$((?:\n {10,}.*)*)", text, flags=re.MULTILINE)
+    options = re.findall(
+        r"^  (--[a-z-]+)(?: [A-Z]+)?(.*)$((?:\n {10,}.*)*)", text, flags=re.MULTILINE
+    )
     assert len(options) >= 7
     for option, same_line, next_lines in options:
         assert len((same_line + next_lines).strip()) > 10, option
@@ -292,16 +366,22 @@ def test_a_switch_shows_both_ways_where_the_usage_is() -> None:
     assert "[--jit | --no-jit]" in " ".join(usage.split())
 
 
-def test_a_model_that_is_overwritten_stays_until_there_is_a_trained_one(home: Path, tmp_path: Path) -> None:
+def test_a_model_that_is_overwritten_stays_until_there_is_a_trained_one(
+    home: Path, tmp_path: Path
+) -> None:
     shutil.copytree(home / "model", tmp_path / "model")
     (tmp_path / "text.txt").write_text(TEXT)
     before = (tmp_path / "model" / "model.mgrd").read_bytes()
-    done = run(*TRAIN, "--out", "model", "--overwrite", "--steps", "40", "--lr", "1e30", folder=tmp_path)
+    done = run(
+        *TRAIN, "--out", "model", "--overwrite", "--steps", "40", "--lr", "1e30", folder=tmp_path
+    )
     assert done.returncode == 2 and "gradient" in done.stderr
     assert (tmp_path / "model" / "model.mgrd").read_bytes() == before
 
 
-def test_the_command_that_is_printed_at_the_end_works_for_odd_folders_and_texts(tmp_path: Path) -> None:
+def test_the_command_that_is_printed_at_the_end_works_for_odd_folders_and_texts(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "text.txt").write_text("abcdefg hij klm no\n" * 200)
     done = run(*TRAIN, "--out", "my out", "--steps", "2", "--sample", "0", folder=tmp_path)
     printed = shlex.split(done.stdout.split("let it write:")[1])
@@ -309,10 +389,18 @@ def test_the_command_that_is_printed_at_the_end_works_for_odd_folders_and_texts(
     assert run(*printed[1:], "--tokens", "5", folder=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("meta", [
-    {"model": {}, "tokenizer": {}}, {"model": 3, "tokenizer": 7}, {"model": {"vocab_size": 3}, "tokenizer": {"kind": "char", "characters": [1]}},
-    {"model": {"vocab_size": 3, "odd": 1}, "tokenizer": {"kind": "char", "characters": ["a", "b", "c"]}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"model": {}, "tokenizer": {}},
+        {"model": 3, "tokenizer": 7},
+        {"model": {"vocab_size": 3}, "tokenizer": {"kind": "char", "characters": [1]}},
+        {
+            "model": {"vocab_size": 3, "odd": 1},
+            "tokenizer": {"kind": "char", "characters": ["a", "b", "c"]},
+        },
+    ],
+)
 def test_a_weight_file_with_odd_meta_is_refused_in_one_line(tmp_path: Path, meta: dict) -> None:
     minigrad.save(tmp_path / "odd.mgrd", {"w": np.ones(3, np.float32)}, meta=meta)
     done = called("generate", "--model", "odd.mgrd", folder=tmp_path)
@@ -326,7 +414,17 @@ def test_an_empty_path_is_refused(tmp_path: Path, option: str) -> None:
 
 
 def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'minigrad', "
-                           "'train', '--help'])"], capture_output=True, text=True, cwd=tmp_path,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-m', "
+            "'minigrad', "
+            "'train', '--help'])",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0 and "Traceback" not in done.stderr

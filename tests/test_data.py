@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from minigrad.data import CharTokenizer, TextData, bigram_loss, default_text, read_text, standard_library_docstrings
+from minigrad.data import (
+    CharTokenizer,
+    TextData,
+    bigram_loss,
+    default_text,
+    read_text,
+    standard_library_docstrings,
+)
 from minigrad.errors import ConfigError, DataError
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 20
@@ -18,7 +25,9 @@ def make_data(
     text: str = TEXT, block_size: int = 8, batch_size: int = 4, seed: int = 0
 ) -> tuple[TextData, CharTokenizer]:
     tokenizer = CharTokenizer.from_text(text)
-    return TextData(tokenizer.encode(text), block_size=block_size, batch_size=batch_size, seed=seed), tokenizer
+    return TextData(
+        tokenizer.encode(text), block_size=block_size, batch_size=batch_size, seed=seed
+    ), tokenizer
 
 
 def test_the_default_text_is_prose_of_several_hundred_thousand_characters() -> None:
@@ -35,7 +44,9 @@ def test_without_the_documentation_the_docstrings_of_the_standard_library_serve(
     assert text == standard_library_docstrings() and 200_000 < len(text) <= 500_000
 
 
-def test_a_python_without_its_library_sources_asks_for_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_its_library_sources_asks_for_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(DataError, match="--text"):
         standard_library_docstrings()
@@ -114,7 +125,10 @@ def test_validation_has_every_token_but_the_first_as_a_target_once(
         return
     batches = list(data.validation())
     assert np.concatenate([y.ravel() for _, y in batches]).tolist() == data.val[1:].tolist()
-    assert all((y == x + 1).all() and x.shape[0] <= batch_size and x.shape[1] <= block_size for x, y in batches)
+    assert all(
+        (y == x + 1).all() and x.shape[0] <= batch_size and x.shape[1] <= block_size
+        for x, y in batches
+    )
     np.testing.assert_array_equal(np.concatenate([data.train, data.val]), tokens)
 
 
@@ -147,11 +161,15 @@ def test_the_pair_table_is_the_formula_of_its_docstring() -> None:
     total = 0.0
     for a, b in zip(data.val[:-1].tolist(), data.val[1:].tolist(), strict=True):
         pairs = list(zip(data.train[:-1].tolist(), data.train[1:].tolist(), strict=True))
-        total -= math.log((pairs.count((a, b)) + 0.1) / (sum(first == a for first, _ in pairs) + 0.1 * V))
+        total -= math.log(
+            (pairs.count((a, b)) + 0.1) / (sum(first == a for first, _ in pairs) + 0.1 * V)
+        )
     assert bigram_loss(data, V) == pytest.approx(total / (len(data.val) - 1), rel=1e-12)
 
 
-def test_a_folder_is_read_in_the_order_of_its_paths_without_hidden_and_binary_files(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_the_order_of_its_paths_without_hidden_and_binary_files(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / ".git").mkdir()
     (tmp_path / "c.txt").write_text("third")

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[1]
 
 def run(tool: str, *args: str) -> str:
     command = [sys.executable, "-W", "error", str(ROOT / "tools" / tool), *args]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}
+    ).stdout
 
 
 def test_the_code_of_add_an_op_runs_as_it_stands() -> None:
@@ -29,34 +31,67 @@ def test_the_code_of_add_an_op_runs_as_it_stands() -> None:
     op = names["softclip"]
     x = Tensor(np.linspace(-1, 1, 5))
     second = minigrad.func.hessian(lambda t: op(t).sum())(x).numpy()
-    np.testing.assert_allclose(np.diag(second), -3 * x.numpy() * (1 + x.numpy() ** 2) ** -2.5, atol=1e-12)
+    np.testing.assert_allclose(
+        np.diag(second), -3 * x.numpy() * (1 + x.numpy() ** 2) ** -2.5, atol=1e-12
+    )
 
 
 def test_ops_md_is_what_the_docstrings_say() -> None:
-    assert run("make_docs.py", "--print") == (ROOT / "docs" / "ops.md").read_text(), "run python tools/make_docs.py"
+    assert run("make_docs.py", "--print") == (ROOT / "docs" / "ops.md").read_text(), (
+        "run python tools/make_docs.py"
+    )
 
 
 def test_every_fault_of_the_mutation_run_can_be_put_into_the_present_source() -> None:
     run("mutate.py", "--check")
 
 
-def test_modules_md_is_what_the_docstrings_say_and_has_every_layer_optimizer_schedule_and_error() -> None:
+def test_modules_md_is_what_the_docstrings_say_and_has_every_layer_optimizer_schedule_and_error() -> (
+    None
+):
     page = (ROOT / "docs" / "modules.md").read_text()
     assert run("make_docs.py", "--print", "modules") == page, "run python tools/make_docs.py"
-    owners = (minigrad.nn, minigrad.optim, minigrad.optim.lr_scheduler, minigrad.errors, minigrad.testing)
+    owners = (
+        minigrad.nn,
+        minigrad.optim,
+        minigrad.optim.lr_scheduler,
+        minigrad.errors,
+        minigrad.testing,
+    )
     things = {n: getattr(owner, n) for owner in owners for n in dir(owner)}
-    names = {n for n, thing in things.items() if isinstance(thing, type) and thing.__module__.startswith("minigrad") and thing is not Tensor}
+    names = {
+        n
+        for n, thing in things.items()
+        if isinstance(thing, type)
+        and thing.__module__.startswith("minigrad")
+        and thing is not Tensor
+    }
     assert [n for n in sorted(names) if not re.search(rf"\*\*`{n}\b", page)] == []
 
 
 def test_ops_md_has_every_method_of_tensor_and_every_function() -> None:
     page = (ROOT / "docs" / "ops.md").read_text()
     for owner in (Tensor, minigrad.functional):
-        names = [n for n in dir(owner) if not n.startswith("_") and callable(getattr(owner, n)) and not isinstance(getattr(owner, n), type)]
+        names = [
+            n
+            for n in dir(owner)
+            if not n.startswith("_")
+            and callable(getattr(owner, n))
+            and not isinstance(getattr(owner, n), type)
+        ]
         assert [n for n in names if not re.search(rf"\b{n}\(", page)] == []
 
 
-@pytest.mark.parametrize(("form", "marks"), [("mermaid", ["flowchart", "matmul", "-->"]), ("dot", ["digraph", "matmul", "->"])])
+@pytest.mark.parametrize(
+    ("form", "marks"),
+    [("mermaid", ["flowchart", "matmul", "-->"]), ("dot", ["digraph", "matmul", "->"])],
+)
 def test_draw_prints_the_graph_of_a_python_expression(form: str, marks: list[str]) -> None:
-    text = run("draw.py", "--format", form, "(Tensor.randn(2, 3, requires_grad=True) @ Tensor.randn(3, requires_grad=True)).tanh().sum()")
+    text = run(
+        "draw.py",
+        "--format",
+        form,
+        "(Tensor.randn(2, 3, requires_grad=True) @ Tensor.randn(3, "
+        "requires_grad=True)).tanh().sum()",
+    )
     assert all(mark in text for mark in marks) and "(2, 3)" in text and text.count("sum") == 1

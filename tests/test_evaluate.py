@@ -1,4 +1,6 @@
-"""Log-probabilities, perplexity with a stride, bits per character and accuracy, each against its definition."""
+"""Log-probabilities, perplexity with a stride, bits per character and accuracy, each against its
+definition.
+"""
 
 import math
 
@@ -20,7 +22,11 @@ for p in MODEL.parameters():
 
 def log_softmax(x):
     x = x.astype(np.float64)
-    return x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)) - x.max(-1, keepdims=True)
+    return (
+        x
+        - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
+        - x.max(-1, keepdims=True)
+    )
 
 
 def logits(x):
@@ -42,7 +48,9 @@ def test_log_probabilities_are_those_of_the_tokens_given_what_came_before():
 
 def test_one_sequence_is_a_row_without_its_batch():
     x = tokens(9)
-    assert np.array_equal(evaluate.log_probabilities(MODEL, x), evaluate.log_probabilities(MODEL, [x])[0])
+    assert np.array_equal(
+        evaluate.log_probabilities(MODEL, x), evaluate.log_probabilities(MODEL, [x])[0]
+    )
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3, 1), (2, 3, 4)])
@@ -62,7 +70,9 @@ def test_every_token_counts_once_with_as_much_context_as_the_stride_grants(n, bl
         logp = log_softmax(logits([text[end - T : end]])[0])
         total -= sum(logp[i - (end - T), text[i + 1]] for i in range(done, end))
         done = end
-    found = evaluate.perplexity(MODEL, text, block_size=block_size, stride=stride, batch_size=data.draw(st.integers(1, 5)))
+    found = evaluate.perplexity(
+        MODEL, text, block_size=block_size, stride=stride, batch_size=data.draw(st.integers(1, 5))
+    )
     assert found.tokens == n - 1
     assert found.nats == pytest.approx(total / (n - 1), abs=1e-5)
     assert found.perplexity == pytest.approx(math.exp(found.nats))
@@ -79,13 +89,25 @@ def test_bits_per_character_count_characters_and_not_tokens():
     text = "the cat sat on the mat, the cat sat on the hat. " * 4
     tokenizer = BPETokenizer.train(text, 280)
     minigrad.manual_seed(1)
-    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8))
-    uniform = len(tokenizer.encode(text)[1:]) * math.log2(tokenizer.vocab_size) / len(tokenizer.decode(tokenizer.encode(text)[1:]))
-    assert evaluate.bits_per_character(model, tokenizer, text, block_size=16, stride=8) == pytest.approx(uniform, rel=0.02)
+    model = GPT(
+        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8)
+    )
+    uniform = (
+        len(tokenizer.encode(text)[1:])
+        * math.log2(tokenizer.vocab_size)
+        / len(tokenizer.decode(tokenizer.encode(text)[1:]))
+    )
+    assert evaluate.bits_per_character(
+        model, tokenizer, text, block_size=16, stride=8
+    ) == pytest.approx(uniform, rel=0.02)
     characters = CharTokenizer.from_text(text)
-    model = GPT(GPTConfig(vocab_size=characters.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8))
+    model = GPT(
+        GPTConfig(vocab_size=characters.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8)
+    )
     nats = evaluate.perplexity(model, characters.encode(text), block_size=16).nats
-    assert evaluate.bits_per_character(model, characters, text, block_size=16) == pytest.approx(nats / math.log(2))
+    assert evaluate.bits_per_character(model, characters, text, block_size=16) == pytest.approx(
+        nats / math.log(2)
+    )
 
 
 def test_accuracy_is_the_share_of_counted_targets():
@@ -100,7 +122,9 @@ def test_accuracy_is_the_share_of_counted_targets():
 
 def test_dropout_is_off_meanwhile_and_on_again_after():
     text = tokens(20)
-    assert evaluate.perplexity(MODEL, text, block_size=8) == evaluate.perplexity(MODEL, text, block_size=8)
+    assert evaluate.perplexity(MODEL, text, block_size=8) == evaluate.perplexity(
+        MODEL, text, block_size=8
+    )
     assert all(module.training for module in MODEL.modules())
 
 

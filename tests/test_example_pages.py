@@ -1,4 +1,6 @@
-"""The example pages: each runs as a reader would run it, with few steps, and what it claims can be seen already."""
+"""The example pages: each runs as a reader would run it, with few steps, and what it claims can be
+seen already.
+"""
 
 import os
 import re
@@ -10,15 +12,35 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Small matrices gain nothing from a second BLAS thread, and lose much where another process holds the second core.
-ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}  # where a C compiler and the cache are
-ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-PAGES = ["custom_op", "encoder", "export_to_c", "grokking", "lora", "physics_informed", "sorting", "test_custom_op", "tiny_llama"]
+# Small matrices gain nothing from a second BLAS thread, and lose much where another process holds
+# the second core.
+ENVIRONMENT = {
+    name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ
+}  # where a C compiler and the cache are
+ENVIRONMENT |= {
+    "PYTHONPATH": str(ROOT),
+    "PYTHONUTF8": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+PAGES = [
+    "custom_op",
+    "encoder",
+    "export_to_c",
+    "grokking",
+    "lora",
+    "physics_informed",
+    "sorting",
+    "test_custom_op",
+    "tiny_llama",
+]
 
 
 def run(name: str, *arguments: str) -> str:
     call = [sys.executable, "-W", "error", f"examples/{name}.py", *arguments]
-    done = subprocess.run(call, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        call, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -44,7 +66,9 @@ def test_sorting_is_learned() -> None:
 
 def test_equations_are_known_before_they_are_understood() -> None:
     output = run("grokking", "200")
-    known, understood = (number(rf"step  200 .*{word} +([\d.]+)%", output) for word in ("known", "understood"))
+    known, understood = (
+        number(rf"step  200 .*{word} +([\d.]+)%", output) for word in ("known", "understood")
+    )
     assert known > 90 and known > understood + 3
 
 
@@ -59,7 +83,9 @@ def test_an_adapter_turns_the_order_around() -> None:
     output = run("lora", "100", "100")
     assert number(r"base model +sorts up +[\d.]+% +down +([\d.]+)%", output) < 5
     adapted = number(r"adapter +sorts up +[\d.]+% +down +([\d.]+)%", output)
-    assert adapted > 30 and number(r"merged +sorts down +([\d.]+)%", output) == pytest.approx(adapted, abs=1)
+    assert adapted > 30 and number(r"merged +sorts down +([\d.]+)%", output) == pytest.approx(
+        adapted, abs=1
+    )
 
 
 def test_a_network_follows_its_differential_equation() -> None:
@@ -79,10 +105,19 @@ def test_a_step_and_a_model_in_c_give_the_numbers_of_python(tmp_path: Path) -> N
     if not any(map(shutil.which, ("cc", "gcc", "clang"))):
         pytest.skip("needs a C compiler")
     output = run("export_to_c", str(tmp_path / "c"))
-    assert number(r"apart than ([\d.e+-]+)", output) < 1e-5 and number(r"; +in C: ([\d.]+)", output) < 0.01
+    assert (
+        number(r"apart than ([\d.e+-]+)", output) < 1e-5
+        and number(r"; +in C: ([\d.]+)", output) < 0.01
+    )
     said = re.search(r"in C says (\[.*\]) wanted (\[.*\])", output)
     assert said and said[1] == said[2] == "[0, 1, 1, 0, 1, 0, 0, 1]"
-    built = subprocess.run(["./run", "values.bin"], cwd=tmp_path / "c" / "model", capture_output=True, text=True, check=True)
+    built = subprocess.run(
+        ["./run", "values.bin"],
+        cwd=tmp_path / "c" / "model",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert len(built.stdout.split()) == 16  # it needs no Python
 
 
@@ -93,14 +128,21 @@ def test_an_op_of_ones_own_is_checked_and_learns() -> None:
 
 
 def test_the_property_tests_pass_and_find_a_wrong_rule(tmp_path: Path) -> None:
-    op, tests = ((ROOT / "examples" / f"{name}.py").read_text() for name in ("custom_op", "test_custom_op"))
-    # That a fault is found is what counts; making the example small takes hypothesis longer than all the rest.
-    (tmp_path / "conftest.py").write_text("from hypothesis import Phase, settings\n"
-                                          "settings.register_profile('no shrinking', phases=[Phase.explicit, Phase.generate])\n"
-                                          "settings.load_profile('no shrinking')\n")  # fmt: skip
+    op, tests = (
+        (ROOT / "examples" / f"{name}.py").read_text() for name in ("custom_op", "test_custom_op")
+    )
+    # That a fault is found is what counts; making the example small takes hypothesis longer than
+    # all the rest.
+    (tmp_path / "conftest.py").write_text(
+        "from hypothesis import Phase, settings\n"
+        "settings.register_profile('no shrinking', phases=[Phase.explicit, Phase.generate])\n"
+        "settings.load_profile('no shrinking')\n"
+    )
     for rule, code in ((op, 0), (op.replace("dx = 1 + ops", "dx = 1 - ops"), 1)):
         (tmp_path / "custom_op.py").write_text(rule)
         (tmp_path / "test_custom_op.py").write_text(tests)
         call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_custom_op.py"]
-        done = subprocess.run(call, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            call, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == code, done.stdout

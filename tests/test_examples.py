@@ -13,7 +13,12 @@ ROOT = Path(__file__).parents[1]
 def run(name: str, *arguments: str) -> str:
     call = [sys.executable, "-W", "error", f"examples/{name}.py", *arguments]
     done = subprocess.run(
-        call, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}, capture_output=True, text=True, timeout=300
+        call,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -23,7 +28,9 @@ def test_train_gpt_beats_the_table_of_pairs_on_a_text_of_its_own(tmp_path: Path)
     text = tmp_path / "text.txt"
     text.write_text("".join(f"{a} plus {b} is {a + b}. " for a in range(30) for b in range(30)))
     output = run("train_gpt", str(text), "150")
-    found = re.search(r"validation (\d\.\d+) nats per character; a table of pairs has (\d\.\d+)", output)
+    found = re.search(
+        r"validation (\d\.\d+) nats per character; a table of pairs has (\d\.\d+)", output
+    )
     assert found and float(found[1]) < 0.7 * float(found[2]), output
 
 

@@ -34,7 +34,11 @@ def test_frozen_parameters_stand_still_and_the_others_learn():
     assert finetune.freeze(model, "wte.*", "h.0.*")[0] == "wte.weight"
     before = model.state_dict()
     train(model, 3)
-    changed = {name for name, t in model.state_dict().items() if not np.array_equal(t.data, before[name].data)}
+    changed = {
+        name
+        for name, t in model.state_dict().items()
+        if not np.array_equal(t.data, before[name].data)
+    }
     assert changed == {name for name in before if not name.startswith(("wte.", "h.0."))}
     assert finetune.unfreeze(model, "wte.weight") == ["wte.weight"]
     assert {name for name, _ in finetune.trainable(model)} == changed | {"wte.weight"}
@@ -53,13 +57,19 @@ def test_an_adapter_changes_nothing_at_first_then_learns_while_the_model_stands_
     after = model.state_dict()
     assert all(np.array_equal(after[name].data, t.data) for name, t in before.items())
     assert all(".lora." in name for name, _ in finetune.trainable(model))
-    assert sum(p.data.size for _, p in finetune.trainable(model)) == 2 * 2 * (16 + 48 + 16 + 16 + 16 + 64 + 64 + 16)
+    assert sum(p.data.size for _, p in finetune.trainable(model)) == 2 * 2 * (
+        16 + 48 + 16 + 16 + 16 + 64 + 64 + 16
+    )
 
 
 def test_the_adapted_weight_is_w_plus_scaled_b_a():
     layer = nn.Sequential(nn.Linear(5, 3))
     finetune.add_lora(layer, rank=2, alpha=6.0)
-    state = {name: np.random.default_rng(1).normal(size=t.shape) for name, t in layer.state_dict().items() if "scale" not in name}
+    state = {
+        name: np.random.default_rng(1).normal(size=t.shape)
+        for name, t in layer.state_dict().items()
+        if "scale" not in name
+    }
     layer.load_state_dict(state, strict=False)
     x = np.random.default_rng(2).normal(size=(4, 5)).astype(np.float32)
     weight = state["0.weight"] + 3.0 * state["0.lora.weight.b"] @ state["0.lora.weight.a"]
@@ -74,7 +84,9 @@ def test_a_merged_model_computes_the_same_without_adapters():
     logits = model(X).numpy()
     assert finetune.merge_lora(model) == names
     assert np.allclose(model(X).numpy(), logits, atol=1e-5)
-    assert type(model.h[0].attn) is nn.MultiHeadAttention and list(model.state_dict()) == list(gpt().state_dict())
+    assert type(model.h[0].attn) is nn.MultiHeadAttention and list(model.state_dict()) == list(
+        gpt().state_dict()
+    )
     fresh = gpt()
     fresh.load_state_dict(model.state_dict())
     assert np.array_equal(fresh(X).numpy(), model(X).numpy())
@@ -150,7 +162,9 @@ def test_an_adapted_model_is_copied_and_generates():
     train(model, 5)
     twin = copy.deepcopy(model)
     assert np.array_equal(twin(X).numpy(), model(X).numpy())
-    assert list(twin.generate([1, 2], 6, temperature=0)) == list(model.generate([1, 2], 6, temperature=0, use_cache=False))
+    assert list(twin.generate([1, 2], 6, temperature=0)) == list(
+        model.generate([1, 2], 6, temperature=0, use_cache=False)
+    )
 
 
 def test_a_failing_forward_leaves_the_weights_in_place():

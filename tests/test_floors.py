@@ -17,14 +17,34 @@ FLOORS = {
     2: ["ops", "modes"],
     3: ["autograd", "random"],
     4: ["tensor"],
-    5: ["functional", "func", "functions", "interop", "listeners", "optim", "testing", "text", "compiler"],
+    5: [
+        "functional",
+        "func",
+        "functions",
+        "interop",
+        "listeners",
+        "optim",
+        "testing",
+        "text",
+        "compiler",
+    ],
     6: ["nn.module", "nn.init"],
     7: ["nn"],
     8: ["train", "data", "models", "tasks", "evaluate", "finetune", "looking"],
     9: ["__init__", "__main__", "cli"],
 }
-# Imported where they are used, with the `pip install` line on absence; minigrad works without them. tomllib came with Python 3.11.
-OPTIONAL = {"rich", "matplotlib", "pydoc_data", "tokenizers", "einops", "readline", "tomllib", "tomli"}
+# Imported where they are used, with the `pip install` line on absence; minigrad works without them.
+# tomllib came with Python 3.11.
+OPTIONAL = {
+    "rich",
+    "matplotlib",
+    "pydoc_data",
+    "tokenizers",
+    "einops",
+    "readline",
+    "tomllib",
+    "tomli",
+}
 # The files of the core that import the annex. Who imports them, does so where it is asked for.
 BRING_THE_COMPILER = {"models.decoding", "train.compiled"}
 RUN_TIME = {"numpy", "msgpack"}
@@ -32,7 +52,9 @@ WITHIN_A_FLOOR = {("dtypes", "errors")}  # the one pair on floor 0
 
 
 def module_of(path: Path) -> str:
-    """minigrad/ops/basic.py -> "ops.basic"; minigrad/nn/__init__.py -> "nn"; minigrad/__init__.py -> "__init__"."""
+    """minigrad/ops/basic.py -> "ops.basic"; minigrad/nn/__init__.py -> "nn"; minigrad/__init__.py
+    -> "__init__".
+    """
     parts = path.relative_to(ROOT / "minigrad").with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -44,7 +66,10 @@ TREES = {path: ast.parse(path.read_text()) for path in FILES}
 def floor_of(module: str) -> int:
     """The floor of a module: that of the longest name in FLOORS that it is or lies in."""
     places = [
-        (len(name), floor) for floor, names in FLOORS.items() for name in names if (module + ".").startswith(name + ".")
+        (len(name), floor)
+        for floor, names in FLOORS.items()
+        for name in names
+        if (module + ".").startswith(name + ".")
     ]
     assert places, f"minigrad/{module} has no floor: give it one in docs/design.md and in this test"
     return max(places)[1]
@@ -64,9 +89,17 @@ def imports(path: Path) -> Iterator[tuple[str, ast.stmt]]:
             assert node.module is not None
             inside = node.module.removeprefix("minigrad").lstrip(".")
             for alias in node.names:
-                # `from minigrad.nn import module` imports a file, `from minigrad.nn.module import Module` a name from one.
+                # `from minigrad.nn import module` imports a file, `from minigrad.nn.module import
+                # Module` a name from one.
                 whole = f"{inside}.{alias.name}".lstrip(".")
-                yield (f"minigrad.{whole}" if is_ours(node.module) and whole in MODULES else node.module), node
+                yield (
+                    (
+                        f"minigrad.{whole}"
+                        if is_ours(node.module) and whole in MODULES
+                        else node.module
+                    ),
+                    node,
+                )
 
 
 def is_ours(name: str) -> bool:
@@ -83,7 +116,9 @@ def inner_imports(path: Path) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def test_every_file_has_a_floor_and_design_md_names_it() -> None:
-    lines = re.findall(r"^    (\d)  (.*)$", (ROOT / "docs" / "design.md").read_text(), flags=re.MULTILINE)
+    lines = re.findall(
+        r"^    (\d)  (.*)$", (ROOT / "docs" / "design.md").read_text(), flags=re.MULTILINE
+    )
     assert [int(number) for number, _ in lines] == list(range(9, -1, -1))
     documented = {int(number): text for number, text in lines}
     for module in MODULES:
@@ -94,12 +129,14 @@ def test_every_file_has_a_floor_and_design_md_names_it() -> None:
 def test_a_file_imports_strictly_lower_floors_or_its_own_package(module: str) -> None:
     for imported, node in inner_imports(MODULES[module]):
         where = f"minigrad/{module}:{node.lineno}"
-        at_home = package_of(module) in ("compiler", "cli", "__init__") or module in BRING_THE_COMPILER
-        assert package_of(imported) != "compiler" or at_home, (
-            f"{where}: the core imports the annex"
+        at_home = (
+            package_of(module) in ("compiler", "cli", "__init__") or module in BRING_THE_COMPILER
         )
+        assert package_of(imported) != "compiler" or at_home, f"{where}: the core imports the annex"
         if package_of(module) == "compiler" and package_of(imported) != "compiler":
-            assert floor_of(imported) <= 4, f"{where}: the annex may import floors 0 to 4, not {imported}"
+            assert floor_of(imported) <= 4, (
+                f"{where}: the annex may import floors 0 to 4, not {imported}"
+            )
         elif (
             package_of(imported) != package_of(module)
             and floor_of(module) < 9
@@ -113,8 +150,12 @@ def test_a_file_imports_strictly_lower_floors_or_its_own_package(module: str) ->
 
 
 def test_no_file_imports_itself_by_any_way_round() -> None:
-    below = {module: {name for name, _ in inner_imports(path)} - {module} for module, path in MODULES.items()}
-    # The package's own __init__ runs first for every import of minigrad.x; it is a table of contents and no dependency of the others.
+    below = {
+        module: {name for name, _ in inner_imports(path)} - {module}
+        for module, path in MODULES.items()
+    }
+    # The package's own __init__ runs first for every import of minigrad.x; it is a table of
+    # contents and no dependency of the others.
     done: set[str] = set()
     while ready := [module for module in below if module not in done and below[module] <= done]:
         done.update(ready)
@@ -123,7 +164,11 @@ def test_no_file_imports_itself_by_any_way_round() -> None:
 
 def for_types_only(path: Path) -> list[ast.stmt]:
     """What stands in `if TYPE_CHECKING:` at the top of the file: it is never run."""
-    blocks = (n for n in TREES[path].body if isinstance(n, ast.If) and ast.unparse(n.test).endswith("TYPE_CHECKING"))
+    blocks = (
+        n
+        for n in TREES[path].body
+        if isinstance(n, ast.If) and ast.unparse(n.test).endswith("TYPE_CHECKING")
+    )
     return [node for block in blocks for node in block.body]
 
 
@@ -134,10 +179,14 @@ def test_imports_stand_at_the_top_of_the_file_except_optional_packages(module: s
     for name, node in imports(path):
         package, where = name.split(".")[0], f"minigrad/{module}:{node.lineno}"
         assert package != "importlib", f"{where}: importlib hides an import"
-        if module == "__init__" and name.startswith(("minigrad.compiler", "minigrad.files", "minigrad.testing")):
+        if module == "__init__" and name.startswith(
+            ("minigrad.compiler", "minigrad.files", "minigrad.testing")
+        ):
             continue  # minigrad.jit, load, save and testing are imported when they are asked for
         if name.removeprefix("minigrad.") in BRING_THE_COMPILER:
-            assert node not in TREES[path].body, f"{where}: {name} brings the compiler; import it where it is asked for"
+            assert node not in TREES[path].body, (
+                f"{where}: {name} brings the compiler; import it where it is asked for"
+            )
             continue
         if package in OPTIONAL:
             assert node not in top, f"{where}: {package} is optional; import it where it is used"
@@ -149,7 +198,9 @@ def test_imports_stand_at_the_top_of_the_file_except_optional_packages(module: s
 def test_only_numpy_and_msgpack_are_needed_to_run() -> None:
     allowed = set(sys.stdlib_module_names) | RUN_TIME | OPTIONAL | {"minigrad"}
     for path in FILES:
-        needed = {name.split(".")[0] for name, node in imports(path) if node not in for_types_only(path)}
+        needed = {
+            name.split(".")[0] for name, node in imports(path) if node not in for_types_only(path)
+        }
         assert needed <= allowed, path
 
 

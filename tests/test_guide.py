@@ -1,4 +1,6 @@
-"""docs/guide/: the commands and programs of every page, run in the order in which they stand, with runs made short."""
+"""docs/guide/: the commands and programs of every page, run in the order in which they stand, with
+runs made short.
+"""
 
 import os
 import re
@@ -15,7 +17,8 @@ GUIDE = ROOT / "docs" / "guide"
 PAGES = sorted(path.stem for path in GUIDE.glob("*.md") if path.stem != "README")
 NOTES = "It was the best of times, it was the worst of times.\n" * 40
 NEW = "for a better time, wait. I was there first.\n" * 40
-# `minigrad` as the pages call it. Sizes and steps are part of the prose; here only that the command works is at stake.
+# `minigrad` as the pages call it. Sizes and steps are part of the prose; here only that the command
+# works is at stake.
 SHIM = """#!{python}
 import sys
 from minigrad.cli import main
@@ -45,10 +48,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bash(script: str, folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUTF8": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     environment["PATH"] = f"{folder}/bin:{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment, capture_output=True, text=True,
-                          timeout=300, stdin=subprocess.DEVNULL)  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -68,8 +83,13 @@ def test_what_a_page_shows_works_as_it_stands(home: Path, page: str) -> None:
             program = ""
         if language == "bash":
             if page == "train" and "minigrad train " in block and "runs/notes" in block:
-                block = block.replace("--out runs/notes", "--out runs/notes --overwrite")  # the fixture's model
-            block = block.replace("steps = 200\nn_embd = 32\n", "steps = 40\nn_embd = 16\nn_head = 2\nblock_size = 16\n")  # the shim's, for a sweep
+                block = block.replace(
+                    "--out runs/notes", "--out runs/notes --overwrite"
+                )  # the fixture's model
+            block = block.replace(
+                "steps = 200\nn_embd = 32\n",
+                "steps = 40\nn_embd = 16\nn_head = 2\nblock_size = 16\n",
+            )  # the shim's, for a sweep
             bash(block, home)
     if program:
         assert bash(f"{sys.executable} -W error {page}.py", home) or page == "resume"
@@ -88,7 +108,11 @@ def test_every_page_is_in_the_list_and_every_option_on_them_exists() -> None:
     listed = (GUIDE / "README.md").read_text()
     assert all(f"({page}.md)" in listed for page in PAGES)
     texts = "".join((GUIDE / f"{page}.md").read_text() for page in PAGES)
-    used = {(command, option) for line in texts.splitlines() for command in re.findall(r"minigrad (\w+)", line)[:1]
-            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}  # fmt: skip
+    used = {
+        (command, option)
+        for line in texts.splitlines()
+        for command in re.findall(r"minigrad (\w+)", line)[:1]
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)
+    }
     helps = {command: called(command, "--help", folder=ROOT).stdout for command, _ in used}
     assert [pair for pair in used if not re.search(rf"{pair[1]}\b", helps[pair[0]])] == []

@@ -23,15 +23,33 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "minigrad", source / "minigrad", ignore=shutil.ignore_patterns("__pycache__"))
-    call = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    shutil.copytree(
+        ROOT / "minigrad", source / "minigrad", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    call = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(source),
+    ]
     subprocess.run(call, check=True, timeout=120)
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
-def test_the_wheel_holds_every_source_file_and_the_typing_mark_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_every_source_file_and_the_typing_mark_and_nothing_else(
+    wheel: zipfile.ZipFile,
+) -> None:
     built = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "minigrad").rglob("*") if p.is_file() and p.suffix != ".pyc"}
+    sources = {
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "minigrad").rglob("*")
+        if p.is_file() and p.suffix != ".pyc"
+    }
     assert built == sources
     assert "minigrad/py.typed" in built
 
@@ -49,11 +67,26 @@ def test_the_metadata_asks_for_numpy_and_msgpack_and_python_3_10(wheel: zipfile.
 
 def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
     name = next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))
-    assert re.search(r"^minigrad = minigrad\.cli:main$", wheel.read(name).decode(), flags=re.MULTILINE)
+    assert re.search(
+        r"^minigrad = minigrad\.cli:main$", wheel.read(name).decode(), flags=re.MULTILINE
+    )
 
 
 def test_the_top_level_of_the_repository_is_short() -> None:
-    allowed = {"pyproject.toml", "README.md", "LICENSE", "minigrad", "tests", "examples", "tools", "docs"}
+    allowed = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "minigrad",
+        "tests",
+        "examples",
+        "tools",
+        "docs",
+    }
     made = {"build", "dist", "runs"}  # what .gitignore names: a build, a run
-    names = {p.name for p in ROOT.iterdir() if not p.name.startswith(".") and not p.name.endswith(".egg-info")}
+    names = {
+        p.name
+        for p in ROOT.iterdir()
+        if not p.name.startswith(".") and not p.name.endswith(".egg-info")
+    }
     assert names - made == allowed

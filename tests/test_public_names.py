@@ -16,19 +16,27 @@ import minigrad
 
 MODULES = [
     "minigrad",
-    *sorted(m.name for m in pkgutil.walk_packages(minigrad.__path__, "minigrad.") if not m.name.endswith("__main__")),
+    *sorted(
+        m.name
+        for m in pkgutil.walk_packages(minigrad.__path__, "minigrad.")
+        if not m.name.endswith("__main__")
+    ),
 ]
 LISTED = [name for name in MODULES if hasattr(importlib.import_module(name), "__all__")]
 
 
 def isort_order(name: str) -> tuple[int, list[str | int]]:
     """CONSTANTS, then Classes, then the rest, each by alphabet, numbers by size: ruff's RUF022."""
-    parts: list[str | int] = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    parts: list[str | int] = [
+        int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)
+    ]
     return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2), parts
 
 
 def callables(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The functions and classes in `module.__all__`, and the public methods of the classes, each under its name."""
+    """The functions and classes in `module.__all__`, and the public methods of the classes, each
+    under its name.
+    """
     for name in module.__all__:
         thing = getattr(module, name)
         if (
@@ -41,9 +49,14 @@ def callables(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
         if inspect.isclass(thing):
             for key, member in vars(thing).items():
                 if not key.startswith("_") and (
-                    inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod, property))
+                    inspect.isfunction(member)
+                    or isinstance(member, (classmethod, staticmethod, property))
                 ):
-                    function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+                    function = (
+                        member.fget
+                        if isinstance(member, property)
+                        else getattr(member, "__func__", member)
+                    )
                     assert function is not None
                     yield f"{name}.{key}", function
 
@@ -51,7 +64,9 @@ def callables(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
 def test_the_top_level_is_a_short_list_without_extras() -> None:
     listed = set(minigrad.__all__)
     public = {
-        name for name, value in vars(minigrad).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+        name
+        for name, value in vars(minigrad).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
     }
     assert public <= listed
     assert {"Tensor", "grad", "load", "manual_seed", "nn", "no_grad", "optim", "save"} <= listed
@@ -73,7 +88,9 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", LISTED)
 def test_every_public_function_and_class_is_documented(name: str) -> None:
-    undocumented = [key for key, thing in callables(importlib.import_module(name)) if not inspect.getdoc(thing)]
+    undocumented = [
+        key for key, thing in callables(importlib.import_module(name)) if not inspect.getdoc(thing)
+    ]
     assert undocumented == []
 
 
@@ -85,7 +102,9 @@ def test_every_public_function_is_typed(name: str) -> None:
             continue
         signature = inspect.signature(thing)
         holes = [
-            p.name for p in signature.parameters.values() if p.annotation is p.empty and p.name not in ("self", "cls")
+            p.name
+            for p in signature.parameters.values()
+            if p.annotation is p.empty and p.name not in ("self", "cls")
         ]
         if holes or signature.return_annotation is signature.empty:
             untyped.append((key, holes))
@@ -94,17 +113,22 @@ def test_every_public_function_is_typed(name: str) -> None:
 
 def test_star_import_gives_the_list_and_nothing_else() -> None:
     code = "from minigrad import *; print(*sorted(n for n in dir() if not n.startswith('__')))"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == sorted(n for n in minigrad.__all__ if not n.startswith("__"))
 
 
 def test_importing_minigrad_brings_in_numpy_and_msgpack_and_no_other_package() -> None:
     code = (
         "import sys; before = set(sys.modules); import minigrad; "
-        "new = {n.split('.')[0] for n, m in sys.modules.items() if n not in before and getattr(m, '__file__', None)}; "
+        "new = {n.split('.')[0] for n, m in sys.modules.items() if n not in before and getattr(m, "
+        "'__file__', None)}; "
         "print(*sorted(new - set(sys.stdlib_module_names)))"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
     assert set(done.stdout.split()) <= {"minigrad", "msgpack", "numpy"}
 
 

@@ -1,4 +1,6 @@
-"""README.md, held to its word: its programs run, its commands work from a fresh copy, its figures are right."""
+"""README.md, held to its word: its programs run, its commands work from a fresh copy, its figures
+are right.
+"""
 
 import doctest
 import os
@@ -22,7 +24,9 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[str]:
     """The command lines of all shell blocks, without comments and with continued lines joined."""
     lines = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    return [line.split(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [
+        line.split(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")
+    ]
 
 
 TRAIN = next(line for line in commands() if "minigrad train" in line and "venv" in line.split()[2])
@@ -41,9 +45,14 @@ def fresh_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", line], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        ["bash", "-euo", "pipefail", "-c", line],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def test_the_python_blocks_give_the_output_that_stands_there() -> None:
@@ -51,7 +60,9 @@ def test_the_python_blocks_give_the_output_that_stands_there() -> None:
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for number, block in enumerate(blocks("python")):
         assert ">>> " in block, "a block that nothing would check"
-        test = doctest.DocTestParser().get_doctest(block, names, f"README.md, Python block {number}", "README.md", 0)
+        test = doctest.DocTestParser().get_doctest(
+            block, names, f"README.md, Python block {number}", "README.md", 0
+        )
         runner.run(test, clear_globs=False)
         names = test.globs
     assert runner.summarize(verbose=False).failed == 0
@@ -64,7 +75,9 @@ def test_the_first_screen_is_a_sentence_a_program_and_a_picture() -> None:
     assert screen.index("```python") < screen.index("```text")
 
 
-def test_the_first_command_installs_trains_and_prints_a_sample_with_numpy_and_msgpack_alone(fresh_copy: Path) -> None:
+def test_the_first_command_installs_trains_and_prints_a_sample_with_numpy_and_msgpack_alone(
+    fresh_copy: Path,
+) -> None:
     done = shell(TRAIN + " --steps 3 --n-layer 1 --n-embd 32", fresh_copy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "a sample:" in done.stdout and (fresh_copy / "runs" / "gpt" / "model.mgrd").is_file()
@@ -101,7 +114,9 @@ def test_every_option_that_the_commands_use_exists() -> None:
     for line in commands():
         if found := re.search(r"minigrad (train|generate)\b(.*)", line):
             help_text = called(found[1], "--help", folder=ROOT).stdout
-            assert all(f"  {option} " in help_text for option in re.findall(r"--[a-z-]+", found[2])), line
+            assert all(
+                f"  {option} " in help_text for option in re.findall(r"--[a-z-]+", found[2])
+            ), line
 
 
 def test_the_stated_size_is_right() -> None:

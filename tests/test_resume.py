@@ -1,4 +1,6 @@
-"""`minigrad train --resume`: a run that was killed goes on to the bit, and only as the run it was. Through real processes."""
+"""`minigrad train --resume`: a run that was killed goes on to the bit, and only as the run it was.
+Through real processes.
+"""
 
 import os
 import signal
@@ -16,19 +18,50 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 TEXT = "It was the best of times, it was the worst of times.\n" * 40
 TRAIN = [
-    "--text", "text.txt", "--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4", "--dropout", "0.2",
-    "--sample", "0", "--eval-interval", "30", "--save-interval", "7", "--seed", "3",
-]  # fmt: skip
+    "--text",
+    "text.txt",
+    "--n-layer",
+    "1",
+    "--n-head",
+    "2",
+    "--n-embd",
+    "16",
+    "--block-size",
+    "16",
+    "--batch-size",
+    "4",
+    "--dropout",
+    "0.2",
+    "--sample",
+    "0",
+    "--eval-interval",
+    "30",
+    "--save-interval",
+    "7",
+    "--seed",
+    "3",
+]
 
 
 def run(folder, *arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, cwd=folder, timeout=120)
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=folder,
+        timeout=120,
+    )
 
 
 def started(folder, *arguments):
     """A run in a process of its own that has written a few checkpoints and goes on."""
     process = subprocess.Popen(
-        command("train", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd=folder
+        command("train", *arguments),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+        cwd=folder,
     )
     out = folder / arguments[arguments.index("--out") + 1]
     deadline = time.monotonic() + 60
@@ -77,7 +110,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_run_goes_on_from_the_one_be
 
 @pytest.fixture
 def half(home):
-    """The folder's name of a run that stands in the middle: the last checkpoint of the whole run but one."""
+    """The folder's name of a run that stands in the middle: the last checkpoint of the whole run
+    but one.
+    """
     name = "half"
     if not (home / name).exists():
         process = started(home, *TRAIN, "--out", name, "--steps", "100000")
@@ -117,7 +152,18 @@ def test_a_change_that_is_accepted_by_name_goes_on(home):
     assert done.returncode == 0
     done = run(home, "train", "--resume", "more")
     assert done.returncode == 2 and "is complete" in done.stderr
-    done = run(home, "train", "--resume", "more", "--steps", "20", "--batch-size", "5", "--accept", "steps,batch_size")
+    done = run(
+        home,
+        "train",
+        "--resume",
+        "more",
+        "--steps",
+        "20",
+        "--batch-size",
+        "5",
+        "--accept",
+        "steps,batch_size",
+    )
     assert done.returncode == 0, done.stderr
     assert load(home / "more" / "model.mgrd").meta["run"]["step"] == 20
 
@@ -145,7 +191,10 @@ def test_a_new_run_does_not_mix_with_the_checkpoints_of_an_old_one(home):
     done = run(home, "train", *small, "2")
     assert done.returncode == 2 and "--resume again" in done.stderr
     assert run(home, "train", *small, "2", "--overwrite").returncode == 0
-    assert [p.name for p in sorted((home / "again" / "checkpoints").glob("step-*"))] == ["step-00000000.mgrd", "step-00000002.mgrd"]
+    assert [p.name for p in sorted((home / "again" / "checkpoints").glob("step-*"))] == [
+        "step-00000000.mgrd",
+        "step-00000002.mgrd",
+    ]
 
 
 def test_a_checkpoint_holds_the_whole_state(home):
@@ -161,18 +210,44 @@ def test_a_checkpoint_holds_the_whole_state(home):
         "stopping",
         "tokenizer",
     ]
-    assert found.state["step"] == found.meta["step"] == 240 and found.state["optimizer"]["kind"] == "AdamW"
-    assert found.state["generator"].dtype == np.uint64 and found.state["data"]["characters"] == len(TEXT)
-    assert all({"step", "exp_avg", "exp_avg_sq"} <= set(entry) for entry in found.state["optimizer"]["state"].values())
+    assert (
+        found.state["step"] == found.meta["step"] == 240
+        and found.state["optimizer"]["kind"] == "AdamW"
+    )
+    assert found.state["generator"].dtype == np.uint64 and found.state["data"]["characters"] == len(
+        TEXT
+    )
+    assert all(
+        {"step", "exp_avg", "exp_avg_sq"} <= set(entry)
+        for entry in found.state["optimizer"]["state"].values()
+    )
 
 
 def test_another_environment_is_a_warning(home, half):
     path = sorted((home / half / "checkpoints").glob("step-*"))[-1]
     found = load_checkpoint(path)
-    save_checkpoint(path, found.weights, {**found.state, "environment": {**found.state["environment"], "numpy": "1.0"}}, meta=found.meta)
-    done = run(home, "train", "--resume", half, "--steps", str(found.state["step"] + 1), "--accept", "steps")
+    save_checkpoint(
+        path,
+        found.weights,
+        {**found.state, "environment": {**found.state["environment"], "numpy": "1.0"}},
+        meta=found.meta,
+    )
+    done = run(
+        home,
+        "train",
+        "--resume",
+        half,
+        "--steps",
+        str(found.state["step"] + 1),
+        "--accept",
+        "steps",
+    )
     assert done.returncode == 0
-    assert done.stderr == f"warning: numpy was 1.0 and is {np.__version__}: the run goes on, but is equal only to rounding\n"
+    assert done.stderr == (
+        f"warning: numpy was 1.0 and is {np.__version__}: the run goes on, but is equal only "
+        "to "
+        "rounding\n"
+    )
 
 
 def test_the_file_commands_are_there(home):
@@ -180,7 +255,9 @@ def test_the_file_commands_are_there(home):
     assert "wte.weight" in run(home, "inspect", model, "--stats").stdout
     assert called("verify", "whole", folder=home).returncode == 0
     assert called("convert", model, "model.safetensors", folder=home).returncode == 0
-    assert called("diff", model, "model.safetensors", folder=home).stdout.startswith("no difference")
+    assert called("diff", model, "model.safetensors", folder=home).stdout.startswith(
+        "no difference"
+    )
     done = called("inspect", "whole/model.pt", folder=home)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
@@ -188,12 +265,21 @@ def test_the_file_commands_are_there(home):
 def test_a_resumed_run_has_no_other_folder(home):
     for more in (("--out", "elsewhere"), ("--overwrite",)):
         done = called("train", "--resume", "whole", *more, folder=home)
-        assert done.returncode == 2 and "goes on in its own folder" in done.stderr and done.stderr.count("\n") == 1
+        assert (
+            done.returncode == 2
+            and "goes on in its own folder" in done.stderr
+            and done.stderr.count("\n") == 1
+        )
     assert not (home / "elsewhere").exists()
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"), [("learning_rate", "no 'learning_rate'"), ("lr,stepps", "did you mean steps?"), ("sample", "no 'sample'")]
+    ("names", "expected"),
+    [
+        ("learning_rate", "no 'learning_rate'"),
+        ("lr,stepps", "did you mean steps?"),
+        ("sample", "no 'sample'"),
+    ],
 )
 def test_a_name_to_accept_that_nothing_has_gets_one_line(home, names, expected):
     done = called("train", "--resume", "whole", "--accept", names, folder=home)
@@ -202,11 +288,26 @@ def test_a_name_to_accept_that_nothing_has_gets_one_line(home, names, expected):
 
 def test_names_to_accept_may_be_spelled_as_options_and_may_be_more_than_differ(home):
     assert run(home, "train", *TRAIN, "--out", "spelled", "--steps", "2").returncode == 0
-    done = run(home, "train", "--resume", "spelled", "--steps", "3", "--batch-size", "5", "--accept", "steps, batch-size,data,lr,jit,patience")
+    done = run(
+        home,
+        "train",
+        "--resume",
+        "spelled",
+        "--steps",
+        "3",
+        "--batch-size",
+        "5",
+        "--accept",
+        "steps, batch-size,data,lr,jit,patience",
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_overwriting_wants_a_folder_to_overwrite(home):
     done = called("train", *TRAIN, "--overwrite", folder=home)
-    assert done.returncode == 2 and "--overwrite is for --out" in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and "--overwrite is for --out" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     assert not (home / "runs").exists()

@@ -12,9 +12,36 @@ from minigrad.files import CheckpointFolder, load, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-TRAIN = ["train", "--text", "text.txt", "--n-layer", "1", "--n-head", "2", "--n-embd", "8", "--block-size", "8", "--batch-size", "2", "--steps", "20",
-         "--dropout", "0.1", "--sample", "0", "--eval-interval", "10", "--save-interval", "5", "--seed", "3", "--no-jit"]  # fmt: skip
-# Kills itself when the n-th temporary outside the checkpoints is made: after a checkpoint, before the model that belongs to it.
+TRAIN = [
+    "train",
+    "--text",
+    "text.txt",
+    "--n-layer",
+    "1",
+    "--n-head",
+    "2",
+    "--n-embd",
+    "8",
+    "--block-size",
+    "8",
+    "--batch-size",
+    "2",
+    "--steps",
+    "20",
+    "--dropout",
+    "0.1",
+    "--sample",
+    "0",
+    "--eval-interval",
+    "10",
+    "--save-interval",
+    "5",
+    "--seed",
+    "3",
+    "--no-jit",
+]
+# Kills itself when the n-th temporary outside the checkpoints is made: after a checkpoint, before
+# the model that belongs to it.
 KILLED = """
 import os, signal, sys
 from minigrad.cli import main
@@ -34,7 +61,14 @@ sys.exit(main(sys.argv[1:]))
 
 def run(folder, *arguments, code=None, **environment):
     start = [sys.executable, "-W", "error", *(["-c", code] if code else ["-m", "minigrad"])]
-    return subprocess.run([*start, *arguments], capture_output=True, text=True, env=ENVIRONMENT | environment, cwd=folder, timeout=120)
+    return subprocess.run(
+        [*start, *arguments],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT | environment,
+        cwd=folder,
+        timeout=120,
+    )
 
 
 def content(folder):
@@ -95,13 +129,17 @@ def test_overwriting_with_a_run_that_cannot_begin_loses_nothing(home, copy):
 
 
 CHANGES = {
-    "no options": lambda state: state.pop("options"), "no data": lambda state: state.pop("data"),
+    "no options": lambda state: state.pop("options"),
+    "no data": lambda state: state.pop("data"),
     "options a list": lambda state: state.update(options=[1]),
-    "no optimizer": lambda state: state.pop("optimizer"), "a step of text": lambda state: state.update(step="x"),
-    "another generator": lambda state: state.update(generator="mt19937"), "a tokenizer of lists": lambda state: state.update(tokenizer=[1]),
-    "no moments": lambda state: state["optimizer"]["state"]["0"].clear(), "layers of text": lambda state: state["options"].update(n_layer="x"),
+    "no optimizer": lambda state: state.pop("optimizer"),
+    "a step of text": lambda state: state.update(step="x"),
+    "another generator": lambda state: state.update(generator="mt19937"),
+    "a tokenizer of lists": lambda state: state.update(tokenizer=[1]),
+    "no moments": lambda state: state["optimizer"]["state"]["0"].clear(),
+    "layers of text": lambda state: state["options"].update(n_layer="x"),
     "a schedule of text": lambda state: state.update(schedule="x"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -111,7 +149,9 @@ def test_a_state_that_no_run_has_written_gets_one_line(home, copy, change):
     change(found.state)
     shutil.rmtree(copy / "checkpoints")
     (copy / "checkpoints").mkdir()
-    save_checkpoint(copy / "checkpoints" / "step-00000010.mgrd", found.weights, found.state, meta=found.meta)
+    save_checkpoint(
+        copy / "checkpoints" / "step-00000010.mgrd", found.weights, found.state, meta=found.meta
+    )
     done = run(home, "train", "--resume", "copy")
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert done.stderr.splitlines()[-1].startswith("minigrad train: error:") or "  " in done.stderr
@@ -121,7 +161,17 @@ def test_other_kernels_of_the_blas_are_a_warning(home, copy):
     saved = CheckpointFolder(copy / "checkpoints").load_latest().state["environment"]
     if saved["BLAS kernels"] in ("unknown", "Nehalem"):
         pytest.skip("this BLAS does not tell its kernels, or has no others")
-    done = run(home, "train", "--resume", "copy", "--steps", "21", "--accept", "steps", OPENBLAS_CORETYPE="Nehalem")
+    done = run(
+        home,
+        "train",
+        "--resume",
+        "copy",
+        "--steps",
+        "21",
+        "--accept",
+        "steps",
+        OPENBLAS_CORETYPE="Nehalem",
+    )
     assert done.returncode == 0 and "warning: BLAS kernels was" in done.stderr, done.stderr
 
 

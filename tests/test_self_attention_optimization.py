@@ -17,7 +17,9 @@ WIDTH, HEADS = 256, 8
 def layer():
     attention = nn.MultiHeadAttention(WIDTH, HEADS)
     rng = np.random.default_rng(0)
-    attention.load_state_dict({n: rng.normal(size=p.shape) / 16 for n, p in attention.state_dict().items()})
+    attention.load_state_dict(
+        {n: rng.normal(size=p.shape) / 16 for n, p in attention.state_dict().items()}
+    )
     attention.causal_mask_cache.clear()
     return attention
 
@@ -28,9 +30,14 @@ def data(B, T, scale=1.0, seed=1):
 
 def closed_form(attention, x):
     """The layer in float64, written out."""
-    w, b, wo, bo = (attention.state_dict()[n].data.astype(np.float64) for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"))
+    w, b, wo, bo = (
+        attention.state_dict()[n].data.astype(np.float64)
+        for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    )
     B, T, C = x.shape
-    q, k, v = np.moveaxis((x.astype(np.float64) @ w.T + b).reshape(B, T, 3, HEADS, C // HEADS), 2, 0).transpose(0, 1, 3, 2, 4)
+    q, k, v = np.moveaxis(
+        (x.astype(np.float64) @ w.T + b).reshape(B, T, 3, HEADS, C // HEADS), 2, 0
+    ).transpose(0, 1, 3, 2, 4)
     s = np.where(np.tri(T, dtype=bool), q @ k.swapaxes(-1, -2) / np.sqrt(C // HEADS), -np.inf)
     p = np.exp(s - s.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
@@ -56,7 +63,9 @@ def test_multiple_sequence_lengths(layer):
         x = data(1, T)
         want = closed_form(layer, x)
         assert np.abs(layer(Tensor(x)).data - want).max() < 1e-5 * np.abs(want).max()
-    assert layer.causal_mask_cache.info().bytes <= 128 * 128 * 4  # what one mask of length 128 used to cost
+    assert (
+        layer.causal_mask_cache.info().bytes <= 128 * 128 * 4
+    )  # what one mask of length 128 used to cost
 
 
 @pytest.mark.parametrize("scale", [100.0, 1000.0])
@@ -66,8 +75,12 @@ def test_numerical_stability_with_large_values(layer, scale):
     y.sum().backward()
     assert np.isfinite(y.data).all() and np.isfinite(x.grad.data).all()
     assert np.abs(y.data - closed_form(layer, x.data)).max() < 1e-3 * np.abs(y.data).max()
-    rows = np.array([[1000.0, 999.0, -1000.0], [-1e30, 0.0, 1e30], [-np.inf, -np.inf, -np.inf]], np.float32)
-    assert np.allclose(F.stable_softmax(Tensor(rows)).data, [[0.7310586, 0.26894143, 0], [0, 0, 1], [0, 0, 0]])
+    rows = np.array(
+        [[1000.0, 999.0, -1000.0], [-1e30, 0.0, 1e30], [-np.inf, -np.inf, -np.inf]], np.float32
+    )
+    assert np.allclose(
+        F.stable_softmax(Tensor(rows)).data, [[0.7310586, 0.26894143, 0], [0, 0, 1], [0, 0, 0]]
+    )
 
 
 def test_numerical_stability_with_small_values(layer):
@@ -102,7 +115,9 @@ def test_forward_backward_consistency(layer):
     layer(leaf).backward(g)
     with no_grad():
         h = 1e-5
-        slope = ((layer(Tensor(x + h * u)).data - layer(Tensor(x - h * u)).data) * g).sum() / (2 * h)
+        slope = ((layer(Tensor(x + h * u)).data - layer(Tensor(x - h * u)).data) * g).sum() / (
+            2 * h
+        )
     assert abs(slope - (leaf.grad.data * u).sum()) < 1e-8 * np.abs(leaf.grad.data * u).sum()
     first, again = (layer(Tensor(x)).data for _ in range(2))
     assert np.array_equal(first, again)
@@ -144,6 +159,11 @@ def test_caches_are_not_saved_and_come_back_empty(layer):
         layer(Tensor(data(1, 6)))
     copy = pickle.loads(pickle.dumps(layer))
     assert copy._cache is None
-    assert set(copy.state_dict()) == {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
+    assert set(copy.state_dict()) == {
+        "in_proj_weight",
+        "in_proj_bias",
+        "out_proj.weight",
+        "out_proj.bias",
+    }
     layer.disable_kv_cache()
     assert np.array_equal(copy(Tensor(data(1, 6))).data, layer(Tensor(data(1, 6))).data)

@@ -1,4 +1,6 @@
-"""Synthetic tasks: the answers are right, the batches a function of seed and step, and a small model learns."""
+"""Synthetic tasks: the answers are right, the batches a function of seed and step, and a small
+model learns.
+"""
 
 import numpy as np
 import pytest
@@ -9,9 +11,17 @@ from minigrad.errors import ConfigError
 from minigrad.models import GPT, GPTConfig
 
 ALL = [
-    tasks.copy(), tasks.reverse(), tasks.sort(5, 7), tasks.parity(9), tasks.addition(2), tasks.modular(13), tasks.modular(7, "-"),
-    tasks.modular(11, "*"), tasks.brackets(10), tasks.induction(),
-]  # fmt: skip
+    tasks.copy(),
+    tasks.reverse(),
+    tasks.sort(5, 7),
+    tasks.parity(9),
+    tasks.addition(2),
+    tasks.modular(13),
+    tasks.modular(7, "-"),
+    tasks.modular(11, "*"),
+    tasks.brackets(10),
+    tasks.induction(),
+]
 
 
 def rows(task, steps=5):
@@ -40,7 +50,9 @@ RULES = {
     "reverse": lambda q: q[::-1],
     "sort": sorted,
     "parity": lambda q: [str(q[: i + 1].count("1") % 2) for i in range(len(q))],
-    "addition": lambda q: list(f"{number(q[: len(q) // 2]) + number(q[len(q) // 2 + 1 :]):0{len(q) // 2 + 1}d}"[::-1]),
+    "addition": lambda q: list(
+        f"{number(q[: len(q) // 2]) + number(q[len(q) // 2 + 1 :]):0{len(q) // 2 + 1}d}"[::-1]
+    ),
     "brackets": lambda q: ["yes" if is_balanced("".join(q)) else "no"],
 }
 
@@ -57,9 +69,13 @@ def test_equations_hold_modulo_p_and_the_held_out_ones_are_never_trained_on(task
     p, sign = task.vocab_size - 1, task.name[-1]
     trained = {tuple(row) for row, _ in rows(task, 20)}
     for a, b, _, c in trained:
-        assert int(c) == {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] % p
+        assert (
+            int(c) == {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign] % p
+        )
     held_out = {tuple(map(int, x)) for xs, _ in task.validation() for x in xs}
-    assert {tuple(task.words[t] for t in x) for x in held_out}.isdisjoint({row[:3] for row in trained})
+    assert {tuple(task.words[t] for t in x) for x in held_out}.isdisjoint(
+        {row[:3] for row in trained}
+    )
     assert len(trained) + len(held_out) == p * p
 
 
@@ -68,7 +84,9 @@ def test_an_answer_of_induction_is_what_followed_in_the_list():
     for row, answers in rows(task):
         listed, asked = row[:6], row[7:]
         assert len(set(listed)) == 6 and asked[1::2] == answers
-        assert all(listed[listed.index(a) + 1] == b for a, b in zip(asked[::2], asked[1::2], strict=True))
+        assert all(
+            listed[listed.index(a) + 1] == b for a, b in zip(asked[::2], asked[1::2], strict=True)
+        )
 
 
 def test_half_of_the_brackets_are_balanced_and_counting_alone_does_not_tell():
@@ -121,10 +139,16 @@ def test_a_small_transformer_learns_to_sort():
 
 def test_what_makes_no_sense_is_refused():
     bad = [
-        lambda: tasks.copy(length=0), lambda: tasks.sort(symbols=1), lambda: tasks.brackets(7), lambda: tasks.modular(1),
-        lambda: tasks.modular(7, "/"), lambda: tasks.modular(7, train_fraction=1.0), lambda: tasks.induction(9, 8),
-        lambda: tasks.addition(digits=0), lambda: tasks.parity(batch_size=0),
-    ]  # fmt: skip
+        lambda: tasks.copy(length=0),
+        lambda: tasks.sort(symbols=1),
+        lambda: tasks.brackets(7),
+        lambda: tasks.modular(1),
+        lambda: tasks.modular(7, "/"),
+        lambda: tasks.modular(7, train_fraction=1.0),
+        lambda: tasks.induction(9, 8),
+        lambda: tasks.addition(digits=0),
+        lambda: tasks.parity(batch_size=0),
+    ]
     for call in bad:
         with pytest.raises(ConfigError):
             call()
@@ -132,4 +156,8 @@ def test_what_makes_no_sense_is_refused():
 
 def test_a_question_is_shown_as_text():
     words = tasks.addition(2).show(0).split()
-    assert words[2] == "+" and words[5] == "=" and number(words[:2]) + number(words[3:5]) == number(words[6:])
+    assert (
+        words[2] == "+"
+        and words[5] == "="
+        and number(words[:2]) + number(words[3:5]) == number(words[6:])
+    )

@@ -23,11 +23,15 @@ TOKENS = np.tile(np.arange(7, dtype=np.int32), 60)
 
 def make_trainer(steps: int = 12, dropout: float = 0.2, eval_interval: int = 5) -> Trainer:
     minigrad.manual_seed(3)
-    model = GPT(GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout))
+    model = GPT(
+        GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout)
+    )
     optimizer = AdamW(model.parameters(), lr=0.01)
     data = TextData(TOKENS, block_size=8, batch_size=2, seed=1)
     schedule = WarmupCosineLR(optimizer, 3, steps)
-    return Trainer(model, optimizer, data, steps=steps, schedule=schedule, eval_interval=eval_interval)
+    return Trainer(
+        model, optimizer, data, steps=steps, schedule=schedule, eval_interval=eval_interval
+    )
 
 
 def weights(trainer: Trainer) -> list[Array]:
@@ -38,7 +42,10 @@ def test_reports_come_after_every_step_with_evaluations_at_the_interval_and_at_t
     reports = list(make_trainer().run())
     assert [r.step for r in reports] == list(range(1, 13))
     assert [r.step for r in reports if r.val_loss is not None] == [5, 10, 12]
-    assert all(r.steps == 12 and r.loss > 0 and r.grad_norm > 0 and r.tokens_per_second > 0 for r in reports)
+    assert all(
+        r.steps == 12 and r.loss > 0 and r.grad_norm > 0 and r.tokens_per_second > 0
+        for r in reports
+    )
     assert reports[-1].seconds_left == 0
 
 
@@ -55,7 +62,9 @@ def test_the_learning_rate_of_a_report_is_the_one_its_step_used() -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 5, 8])
-def test_a_run_that_was_stopped_and_restored_elsewhere_ends_in_the_same_bits_dropout_included(stop: int) -> None:
+def test_a_run_that_was_stopped_and_restored_elsewhere_ends_in_the_same_bits_dropout_included(
+    stop: int,
+) -> None:
     whole = make_trainer()
     losses = [r.loss for r in whole.run()]
     first = make_trainer()
@@ -94,7 +103,9 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_change() -> None:
 
 
 class Constant:
-    """A model whose loss is the mean of its targets: what evaluate should give can be said without it."""
+    """A model whose loss is the mean of its targets: what evaluate should give can be said without
+    it.
+    """
 
     training = True
 
@@ -131,7 +142,9 @@ def test_evaluate_leaves_a_model_in_the_mode_it_found_and_asks_for_batches() -> 
         evaluate(model, [])
 
 
-@pytest.mark.parametrize("setting", [{"steps": 0}, {"eval_interval": 0}, {"clip_norm": 0.0}, {"clip_norm": math.nan}])
+@pytest.mark.parametrize(
+    "setting", [{"steps": 0}, {"eval_interval": 0}, {"clip_norm": 0.0}, {"clip_norm": math.nan}]
+)
 def test_settings_that_make_no_sense_are_refused(setting: dict[str, float]) -> None:
     optimizer = SGD([Tensor(1.0, requires_grad=True)], lr=0.1)
     data = TextData(TOKENS, block_size=8, batch_size=2)
@@ -140,7 +153,9 @@ def test_settings_that_make_no_sense_are_refused(setting: dict[str, float]) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_a_wish_the_second_interrupts_and_handlers_come_back(number: signal.Signals) -> None:
+def test_a_signal_is_a_wish_the_second_interrupts_and_handlers_come_back(
+    number: signal.Signals,
+) -> None:
     before = signal.getsignal(number)
     with Interruption() as interruption:
         assert not interruption and interruption.exit_code == 0

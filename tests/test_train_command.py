@@ -1,4 +1,6 @@
-"""`minigrad train` as a workbench: compiled or not, config files, tokenizers, metrics, early stopping, divergence. Through real processes."""
+"""`minigrad train` as a workbench: compiled or not, config files, tokenizers, metrics, early
+stopping, divergence. Through real processes.
+"""
 
 import json
 import os
@@ -17,14 +19,40 @@ from tests.processes import called, command
 ROOT = Path(__file__).parents[1]
 TEXT = "It was the best of times, it was the worst of times, naïve as we were.\n" * 40
 SMALL = [
-    "train", "--text", "text.txt", "--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4",
-    "--eval-interval", "10", "--sample", "0", "--dropout", "0.2", "--seed", "5",
-]  # fmt: skip
+    "train",
+    "--text",
+    "text.txt",
+    "--n-layer",
+    "1",
+    "--n-head",
+    "2",
+    "--n-embd",
+    "16",
+    "--block-size",
+    "16",
+    "--batch-size",
+    "4",
+    "--eval-interval",
+    "10",
+    "--sample",
+    "0",
+    "--dropout",
+    "0.2",
+    "--seed",
+    "5",
+]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, env={**ENVIRONMENT, **environment}, cwd=folder, timeout=120)
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, **environment},
+        cwd=folder,
+        timeout=120,
+    )
 
 
 def succeeds(folder: Path, *arguments: str, **environment: str) -> str:
@@ -34,7 +62,9 @@ def succeeds(folder: Path, *arguments: str, **environment: str) -> str:
 
 
 def refused(folder: Path, *arguments: str, **environment: str) -> str:
-    done = run(folder, *arguments, **environment) if environment else called(*arguments, folder=folder)
+    done = (
+        run(folder, *arguments, **environment) if environment else called(*arguments, folder=folder)
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     return done.stderr
 
@@ -70,17 +100,25 @@ def compiles(folder: Path) -> bool:
 def test_one_line_says_that_the_step_is_compiled_or_why_not(home: Path) -> None:
     said = succeeds(home, *SMALL, "--out", "said", "--steps", "1", CC="no-such-compiler")
     assert [line for line in said.splitlines() if line.startswith("jit")] == [
-        "jit      the step runs op by op: no C compiler works (no-such-compiler: not found): fix $CC"
+        (
+            "jit      the step runs op by op: no C compiler works (no-such-compiler: not found): "
+            "fix "
+            "$CC"
+        )
     ]
     said = succeeds(home, *SMALL, "--out", "said-2", "--steps", "1", "--no-jit")
     assert "jit      the step runs op by op\n" in said
     said = succeeds(home, *SMALL, "--out", "said-3", "--steps", "1")
-    assert not compiles(home) or re.search(r"^jit      the step is compiled by /.*; --no-jit runs it op by op$", said, re.MULTILINE)
+    assert not compiles(home) or re.search(
+        r"^jit      the step is compiled by /.*; --no-jit runs it op by op$", said, re.MULTILINE
+    )
     assert re.search(r"^memory   about [\d.]+ MB: parameters [\d.]+, gradients", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize("jit", ["--jit", "--no-jit"])
-def test_a_resumed_run_ends_with_the_bytes_of_one_that_was_not_stopped(home: Path, jit: str) -> None:
+def test_a_resumed_run_ends_with_the_bytes_of_one_that_was_not_stopped(
+    home: Path, jit: str
+) -> None:
     options = [*SMALL, jit, "--steps", "20"]
     for name in (f"one{jit}", f"two{jit}"):
         succeeds(home, *options, "--out", name)
@@ -105,7 +143,9 @@ def test_another_setting_of_jit_is_a_row_in_the_table_of_differences(home: Path)
     assert "jit   | True  | False" in lost and "--accept jit" in lost and "no-such-compiler" in lost
     said = run(home, "train", "--resume", "was-compiled", "--accept", "jit", CC="no-such-compiler")
     assert said.returncode == 0 and "the step runs op by op" in said.stdout
-    succeeds(home, "train", "--resume", "was-compiled", "--steps", "21", "--accept", "steps")  # a run that goes on eagerly is an eager one
+    succeeds(
+        home, "train", "--resume", "was-compiled", "--steps", "21", "--accept", "steps"
+    )  # a run that goes on eagerly is an eager one
     assert peek(home / "was-compiled" / "model.mgrd").meta["run"]["options"]["jit"] is False
 
 
@@ -120,7 +160,9 @@ def test_metrics_are_cut_back_when_a_run_goes_on(home: Path) -> None:
     succeeds(home, "train", "--resume", "cut")
     rows = metrics(home / "cut")
     assert [r["step"] for r in rows] == list(range(1, 21)) and rows[:10] == before[:10]
-    assert [(r["loss"], r.get("val_loss")) for r in rows] == [(r["loss"], r.get("val_loss")) for r in before]
+    assert [(r["loss"], r.get("val_loss")) for r in rows] == [
+        (r["loss"], r.get("val_loss")) for r in before
+    ]
     assert all(a["seconds"] <= b["seconds"] for a, b in pairwise(rows))
 
 
@@ -128,13 +170,19 @@ def test_metrics_are_cut_back_when_a_run_goes_on(home: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "size"), [("byte", 256), ("bpe", 280)])
-def test_a_model_of_bytes_or_pieces_of_words_is_trained_resumed_and_writes(home: Path, kind: str, size: int) -> None:
+def test_a_model_of_bytes_or_pieces_of_words_is_trained_resumed_and_writes(
+    home: Path, kind: str, size: int
+) -> None:
     options = ["--tokenizer", kind, *(["--vocab-size", str(size)] if kind == "bpe" else [])]
     said = succeeds(home, *SMALL, *options, "--out", kind, "--steps", "10", "--sample", "5")
     assert f"tokens of {size}" in said and "nats per token" in said
     assert peek(home / kind / "model.mgrd").meta["tokenizer"]["kind"] == kind
-    assert "after step 10" in succeeds(home, "train", "--resume", kind, "--steps", "11", "--accept", "steps")
-    assert succeeds(home, "generate", "--model", kind, "--prompt", "Zürich", "--tokens", "5", "--seed", "1").startswith("Zürich")
+    assert "after step 10" in succeeds(
+        home, "train", "--resume", kind, "--steps", "11", "--accept", "steps"
+    )
+    assert succeeds(
+        home, "generate", "--model", kind, "--prompt", "Zürich", "--tokens", "5", "--seed", "1"
+    ).startswith("Zürich")
 
 
 def test_a_vocabulary_without_bpe_is_refused(home: Path) -> None:
@@ -142,19 +190,38 @@ def test_a_vocabulary_without_bpe_is_refused(home: Path) -> None:
 
 
 def test_accumulation_and_16_bits_are_part_of_the_run(home: Path) -> None:
-    said = succeeds(home, *SMALL, "--out", "mixed", "--steps", "10", "--accumulate", "2", "--mixed", "bfloat16")
+    said = succeeds(
+        home, *SMALL, "--out", "mixed", "--steps", "10", "--accumulate", "2", "--mixed", "bfloat16"
+    )
     assert "there is no C for 16-bit parameters" in said
     options = peek(home / "mixed" / "model.mgrd").meta["run"]["options"]
     assert (options["accumulate"], options["mixed"], options["jit"]) == (2, "bfloat16", False)
-    assert "accumulate | 2     | 4" in refused(home, "train", "--resume", "mixed", "--accumulate", "4")
+    assert "accumulate | 2     | 4" in refused(
+        home, "train", "--resume", "mixed", "--accumulate", "4"
+    )
     more = ["--steps", "14", "--accept", "steps"]
     assert "after step 10" in succeeds(home, "train", "--resume", "mixed", *more)
-    assert succeeds(home, "generate", "--model", "mixed", "--tokens", "5", "--prompt", "It").startswith("It")
+    assert succeeds(
+        home, "generate", "--model", "mixed", "--tokens", "5", "--prompt", "It"
+    ).startswith("It")
     assert metrics(home / "mixed")[-1]["step"] == 14
 
 
 def test_a_run_out_of_patience_stops_keeps_the_best_model_and_says_so(home: Path) -> None:
-    said = succeeds(home, *SMALL, "--out", "patient", "--steps", "500", "--lr", "0", "--patience", "2", "--eval-interval", "3")
+    said = succeeds(
+        home,
+        *SMALL,
+        "--out",
+        "patient",
+        "--steps",
+        "500",
+        "--lr",
+        "0",
+        "--patience",
+        "2",
+        "--eval-interval",
+        "3",
+    )
     assert "no lower validation loss in 2 evaluations: stopped early, after step 9" in said
     assert peek(home / "patient" / "model.mgrd").meta["run"]["step"] == 3
     assert "its patience has come to its end" in refused(home, "train", "--resume", "patient")
@@ -164,10 +231,35 @@ def test_a_run_out_of_patience_stops_keeps_the_best_model_and_says_so(home: Path
 
 
 def test_a_config_file_gives_options_and_the_command_line_wins(home: Path) -> None:
-    (home / "run.toml").write_text('text = "text.txt"\nn-layer = 1\nn_head = 2\nn_embd = 8\nblock-size = 8\nlr = 0.5\njit = false\nsample = 0\n')
-    succeeds(home, "train", "--lr", "0.25", "--config", "run.toml", "--set", "steps=2", "--set", "n-embd=4", "--out", "configured")
+    (home / "run.toml").write_text(
+        'text = "text.txt"\nn-layer = 1\nn_head = 2\nn_embd = 8\nblock-size = 8\nlr = 0.5\njit = '
+        "false\nsample = 0\n"
+    )
+    succeeds(
+        home,
+        "train",
+        "--lr",
+        "0.25",
+        "--config",
+        "run.toml",
+        "--set",
+        "steps=2",
+        "--set",
+        "n-embd=4",
+        "--out",
+        "configured",
+    )
     options = peek(home / "configured" / "model.mgrd").meta["run"]["options"]
-    wanted = {"n_layer": 1, "n_head": 2, "n_embd": 4, "block_size": 8, "lr": 0.25, "jit": False, "steps": 2, "batch_size": 12}
+    wanted = {
+        "n_layer": 1,
+        "n_head": 2,
+        "n_embd": 4,
+        "block_size": 8,
+        "lr": 0.25,
+        "jit": False,
+        "steps": 2,
+        "batch_size": 12,
+    }
     assert wanted.items() <= options.items() and not {"config", "set", "configured"} & set(options)
 
 
@@ -188,7 +280,9 @@ def test_a_config_file_gives_options_and_the_command_line_wins(home: Path) -> No
         ("", ["--set", "config=run.toml"], "unknown option 'config'"),
     ],
 )
-def test_a_bad_config_gets_one_line(tmp_path: Path, content: str, arguments: list[str], expected: str) -> None:
+def test_a_bad_config_gets_one_line(
+    tmp_path: Path, content: str, arguments: list[str], expected: str
+) -> None:
     (tmp_path / "run.toml").write_text(content)
     error = refused(tmp_path, "train", "--config", "run.toml", *arguments)
     assert error.count("\n") == 1 and expected in error
@@ -197,20 +291,35 @@ def test_a_bad_config_gets_one_line(tmp_path: Path, content: str, arguments: lis
 def test_what_a_config_file_says_counts_as_said_when_a_run_goes_on(home: Path) -> None:
     (home / "more.toml").write_text("batch_size = 5\n")
     stop_at(home, "more", 10)
-    assert "batch_size | 4     | 5" in refused(home, "train", "--resume", "more", "--config", "more.toml")
+    assert "batch_size | 4     | 5" in refused(
+        home, "train", "--resume", "more", "--config", "more.toml"
+    )
 
 
 # --- bad ends
 
 
 def test_a_divergence_says_which_checkpoint_is_good_and_how_to_go_on(home: Path) -> None:
-    options = ["--lr", "1e20", "--warmup", "15", "--save-interval", "1", "--steps", "50", "--dropout", "0"]
+    options = [
+        "--lr",
+        "1e20",
+        "--warmup",
+        "15",
+        "--save-interval",
+        "1",
+        "--steps",
+        "50",
+        "--dropout",
+        "0",
+    ]
     done = run(home, *SMALL, *options, "--out", "diverged")
     error = done.stderr
     assert done.returncode == 2 and error.count("\n") == 1
     good = re.search(r"the last good checkpoint is (\S+step-(\d+)\.mgrd)", error)
     crash = re.search(r"batch and state are in (\S+\.mgrd)", error)
-    again = re.search(r"go on from there: minigrad (train --resume diverged --lr \S+ --accept lr)$", error.strip())
+    again = re.search(
+        r"go on from there: minigrad (train --resume diverged --lr \S+ --accept lr)$", error.strip()
+    )
     assert good and crash and again, error
     left = sorted((home / "diverged" / "checkpoints").glob("step-*.mgrd"))
     assert left[-1] == home / good[1]  # what --resume takes
@@ -219,12 +328,14 @@ def test_a_divergence_says_which_checkpoint_is_good_and_how_to_go_on(home: Path)
     smaller = ["train", "--resume", "diverged", "--lr", "1e-3", "--accept", "lr"]
     assert f"after step {int(good[2])}" in succeeds(home, *smaller)
     rates = [r["lr"] for r in metrics(home / "diverged")]
-    assert max(rates[int(good[2]):]) <= 1e-3  # the accepted rate is the one that is used
+    assert max(rates[int(good[2]) :]) <= 1e-3  # the accepted rate is the one that is used
 
 
 def test_ctrl_c_while_numpy_is_imported_is_no_traceback() -> None:
     call = [sys.executable, "-X", "importtime", "-m", "minigrad", "--version"]
-    with subprocess.Popen(call, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=ENVIRONMENT, text=True) as process:
+    with subprocess.Popen(
+        call, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=ENVIRONMENT, text=True
+    ) as process:
         assert process.stderr is not None
         while "numpy" not in (line := process.stderr.readline()):
             assert line
@@ -235,5 +346,8 @@ def test_ctrl_c_while_numpy_is_imported_is_no_traceback() -> None:
 
 
 def test_a_program_that_imports_minigrad_keeps_its_ctrl_c() -> None:
-    code = "import signal, minigrad; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    code = (
+        "import signal, minigrad; assert signal.getsignal(signal.SIGINT) is "
+        "signal.default_int_handler"
+    )
     assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT).returncode == 0

@@ -1,4 +1,6 @@
-"""The Trainer's comforts: compiled steps, accumulation, mixed precision, early stopping, the guard against NaN, memory, metrics."""
+"""The Trainer's comforts: compiled steps, accumulation, mixed precision, early stopping, the guard
+against NaN, memory, metrics.
+"""
 
 import json
 import math
@@ -26,12 +28,28 @@ from minigrad.train import MetricsLog, Report, Trainer
 TOKENS = np.tile(np.arange(7, dtype=np.int32), 60)
 
 
-def make_trainer(steps: int = 12, dropout: float = 0.2, batch_size: int = 4, data: Any = None, lr: float = 0.01, **settings: Any) -> Trainer:
+def make_trainer(
+    steps: int = 12,
+    dropout: float = 0.2,
+    batch_size: int = 4,
+    data: Any = None,
+    lr: float = 0.01,
+    **settings: Any,
+) -> Trainer:
     minigrad.manual_seed(3)
-    model = GPT(GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout))
+    model = GPT(
+        GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout)
+    )
     optimizer = AdamW(model.parameters(), lr=lr)
     data = data or TextData(TOKENS, block_size=8, batch_size=batch_size, seed=1)
-    return Trainer(model, optimizer, data, steps=steps, schedule=WarmupCosineLR(optimizer, 3, steps), **{"eval_interval": 5, **settings})
+    return Trainer(
+        model,
+        optimizer,
+        data,
+        steps=steps,
+        schedule=WarmupCosineLR(optimizer, 3, steps),
+        **{"eval_interval": 5, **settings},
+    )
 
 
 def weights(trainer: Trainer) -> list[Array]:
@@ -80,12 +98,18 @@ def test_getting_ready_to_compile_leaves_no_trace() -> None:
 def test_without_a_compiler_the_run_is_eager_with_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     trainer = make_trainer()
-    assert trainer.backend == "eager" and "no-such-compiler: not found" in trainer.note and "\n" not in trainer.note
+    assert (
+        trainer.backend == "eager"
+        and "no-such-compiler: not found" in trainer.note
+        and "\n" not in trainer.note
+    )
     got = losses(trainer)
     assert got == losses(make_trainer(jit=False))
 
 
-def test_a_step_that_must_be_compiled_is_replayed_by_numpy_without_a_compiler_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_must_be_compiled_is_replayed_by_numpy_without_a_compiler_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     trainer = make_trainer(jit=True)
     with pytest.warns(RuntimeWarning, match="no-such-compiler") as caught:
@@ -122,7 +146,13 @@ def test_a_model_that_cannot_be_recorded_runs_eagerly_unless_compiling_was_asked
     rng = np.random.default_rng(0)
     data = Rows(rng.normal(size=(6, 3)).astype(np.float32), np.ones((6, 1), np.float32))
     model = Peeking()
-    make = {"model": model, "optimizer": SGD(model.parameters(), lr=0.1), "data": data, "steps": 20, "eval_interval": 20}
+    make = {
+        "model": model,
+        "optimizer": SGD(model.parameters(), lr=0.1),
+        "data": data,
+        "steps": 20,
+        "eval_interval": 20,
+    }
     trainer = Trainer(**make)
     *_, last = trainer.run()
     assert last.val_loss is not None and last.val_loss < 0.5
@@ -132,7 +162,10 @@ def test_a_model_that_cannot_be_recorded_runs_eagerly_unless_compiling_was_asked
 
 
 @compiled
-@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: Adafactor(p), lambda p: AdamW(p, lr=0.01)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: Adafactor(p), lambda p: AdamW(p, lr=0.01)],
+)
 def test_every_optimizer_is_the_eager_one(make: Any) -> None:
     runs = []
     for jit in (True, False):
@@ -158,7 +191,9 @@ def test_parameters_without_a_gradient_stay_and_the_rest_is_trained(jit: bool | 
     model = Halves()
     unused = model.unused.weight.numpy().copy()
     data = Rows(np.eye(3, dtype=np.float32), np.ones((3, 1), np.float32))
-    trainer = Trainer(model, AdamW(model.parameters(), lr=0.1), data, steps=60, eval_interval=60, jit=jit)
+    trainer = Trainer(
+        model, AdamW(model.parameters(), lr=0.1), data, steps=60, eval_interval=60, jit=jit
+    )
     *_, last = trainer.run()
     assert last.loss < 0.01
     np.testing.assert_array_equal(model.unused.weight.numpy(), unused)
@@ -183,7 +218,9 @@ def test_a_batch_in_parts_is_the_batch_as_a_whole(parts: int, jit: bool | None) 
     cut = make_trainer(dropout=0.0, batch_size=6, accumulate=parts, jit=jit)
     minigrad.manual_seed(3)
     for a, b in zip(whole.run(), cut.run(), strict=True):
-        assert a.loss == pytest.approx(b.loss, rel=1e-5) and a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
+        assert a.loss == pytest.approx(b.loss, rel=1e-5) and a.grad_norm == pytest.approx(
+            b.grad_norm, rel=1e-4
+        )
         assert b.tokens_per_second > 0
 
 
@@ -194,7 +231,10 @@ def test_parts_that_do_not_divide_the_batch_are_refused() -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_mixed_precision_follows_float32_with_half_the_parameters_memory(dtype: str) -> None:
-    full, mixed = make_trainer(steps=60, dropout=0.0, jit=False), make_trainer(steps=60, dropout=0.0, mixed=dtype, accumulate=2)
+    full, mixed = (
+        make_trainer(steps=60, dropout=0.0, jit=False),
+        make_trainer(steps=60, dropout=0.0, mixed=dtype, accumulate=2),
+    )
     minigrad.manual_seed(3)
     *_, want = full.run()
     *_, got = mixed.run()
@@ -224,8 +264,14 @@ def test_mixed_precision_and_jit_do_not_go_together() -> None:
 # --- resuming
 
 
-@pytest.mark.parametrize("settings", [{}, {"jit": False}, {"accumulate": 2}, {"mixed": "float16"}, {"mixed": "bfloat16"}], ids=str)
-def test_a_run_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"jit": False}, {"accumulate": 2}, {"mixed": "float16"}, {"mixed": "bfloat16"}],
+    ids=str,
+)
+def test_a_run_goes_on_from_a_checkpoint_to_the_bit(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
     whole = make_trainer(**settings)
     wanted = list(whole.run())
     first = make_trainer(**settings)
@@ -241,7 +287,9 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path, settings: di
         assert found is not None
         second.restore(found)
     got = list(second.run())
-    assert [(r.step, r.loss, r.grad_norm, r.lr, r.val_loss) for r in got] == [(r.step, r.loss, r.grad_norm, r.lr, r.val_loss) for r in wanted[7:]]
+    assert [(r.step, r.loss, r.grad_norm, r.lr, r.val_loss) for r in got] == [
+        (r.step, r.loss, r.grad_norm, r.lr, r.val_loss) for r in wanted[7:]
+    ]
     assert_same_bits(whole, second)
 
 
@@ -263,17 +311,23 @@ def test_a_run_can_be_taken_back_in_the_same_trainer(tmp_path: Path, jit: bool |
 def test_the_gradients_of_all_compiled_steps_lie_in_the_same_memory() -> None:
     trainer, places = make_trainer(jit=True), []
     for _ in trainer.run():
-        places.append([p.grad.data.ctypes.data for p in trainer.model.parameters() if p.grad is not None])
+        places.append(
+            [p.grad.data.ctypes.data for p in trainer.model.parameters() if p.grad is not None]
+        )
     assert len(places[0]) > 10 and all(place == places[0] for place in places)
 
 
 # --- early stopping and callbacks
 
 
-def test_a_run_without_patience_left_stops_and_stays_stopped_when_it_is_resumed(tmp_path: Path) -> None:
+def test_a_run_without_patience_left_stops_and_stays_stopped_when_it_is_resumed(
+    tmp_path: Path,
+) -> None:
     trainer = make_trainer(steps=50, lr=0.0, dropout=0.0, eval_interval=2, patience=3)
     reports = list(trainer.run())
-    assert reports[-1].step == 8 and trainer.out_of_patience and trainer.finished  # the first evaluation is the best, three are not better
+    assert (
+        reports[-1].step == 8 and trainer.out_of_patience and trainer.finished
+    )  # the first evaluation is the best, three are not better
     assert list(trainer.run()) == []
     with CheckpointFolder(tmp_path) as folder:
         trainer.save(folder)
@@ -298,27 +352,58 @@ def test_callbacks_get_every_report_before_the_loop_does() -> None:
     assert [r.step for r in seen] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("setting", [
-    {"accumulate": 0}, {"patience": 0}, {"accumulate": 1.5}, {"patience": "3"}, {"eval_interval": None}, {"eval_interval": True},
-    {"clip_norm": "1"}, {"clip_norm": [1.0]}, {"clip_norm": -1}, {"callbacks": print}, {"callbacks": ["print"]}, {"callbacks": None},
-    {"jit": "c"}, {"jit": 1}, {"crash_folder": 3},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"accumulate": 0},
+        {"patience": 0},
+        {"accumulate": 1.5},
+        {"patience": "3"},
+        {"eval_interval": None},
+        {"eval_interval": True},
+        {"clip_norm": "1"},
+        {"clip_norm": [1.0]},
+        {"clip_norm": -1},
+        {"callbacks": print},
+        {"callbacks": ["print"]},
+        {"callbacks": None},
+        {"jit": "c"},
+        {"jit": 1},
+        {"crash_folder": 3},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         make_trainer(**setting)
 
 
-@pytest.mark.parametrize("setting", [{"steps": "9"}, {"steps": 2.5}, {"steps": None}, {"schedule": 0.1}, {"schedule": lambda step: 0.1}])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"steps": "9"},
+        {"steps": 2.5},
+        {"steps": None},
+        {"schedule": 0.1},
+        {"schedule": lambda step: 0.1},
+    ],
+)
 def test_steps_and_schedules_of_another_kind_are_refused(setting: dict[str, Any]) -> None:
     one = make_trainer()
     with pytest.raises(ConfigError, match=next(iter(setting))):
         Trainer(one.model, one.optimizer, one.data, **{"steps": 9, **setting})
 
 
-@pytest.mark.parametrize("settings", [{"jit": False}, {"jit": None}, {"mixed": "bfloat16"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"jit": False}, {"jit": None}, {"mixed": "bfloat16"}], ids=str
+)
 @pytest.mark.parametrize("clip_norm", [None, math.inf])
-def test_without_a_norm_to_clip_to_gradients_stay_as_they_are(settings: dict[str, Any], clip_norm: float | None) -> None:
-    free, wide = make_trainer(clip_norm=clip_norm, lr=0.5, **settings), make_trainer(clip_norm=1e30, lr=0.5, **settings)
+def test_without_a_norm_to_clip_to_gradients_stay_as_they_are(
+    settings: dict[str, Any], clip_norm: float | None
+) -> None:
+    free, wide = (
+        make_trainer(clip_norm=clip_norm, lr=0.5, **settings),
+        make_trainer(clip_norm=1e30, lr=0.5, **settings),
+    )
     assert free.backend == wide.backend
     minigrad.manual_seed(3)
     reports = list(free.run())
@@ -346,15 +431,28 @@ class Poisoned:
 
 
 @pytest.mark.parametrize("jit", [None, False])
-def test_what_is_not_finite_stops_before_the_update_and_is_saved_to_be_seen_again(tmp_path: Path, jit: bool | None) -> None:
+def test_what_is_not_finite_stops_before_the_update_and_is_saved_to_be_seen_again(
+    tmp_path: Path, jit: bool | None
+) -> None:
     def make() -> Trainer:
         minigrad.manual_seed(1)
         model = Halves()
-        return Trainer(model, AdamW(model.parameters(), lr=1e-2), Poisoned(5), steps=9, eval_interval=9, jit=jit, crash_folder=tmp_path / "crash")
+        return Trainer(
+            model,
+            AdamW(model.parameters(), lr=1e-2),
+            Poisoned(5),
+            steps=9,
+            eval_interval=9,
+            jit=jit,
+            crash_folder=tmp_path / "crash",
+        )
 
     trainer = make()
     before: list[Any] = []
-    with CheckpointFolder(tmp_path / "checkpoints") as folder, pytest.raises(NotFiniteError, match="step 6") as caught:
+    with (
+        CheckpointFolder(tmp_path / "checkpoints") as folder,
+        pytest.raises(NotFiniteError, match="step 6") as caught,
+    ):
         for report in trainer.run():
             before = [weights(trainer), trainer.state_dict()]
             if report.step in (2, 4):
@@ -380,7 +478,9 @@ def test_what_is_not_finite_stops_before_the_update_and_is_saved_to_be_seen_agai
         again.train_step()
 
 
-def test_the_generator_goes_back_too_so_that_the_bundle_draws_the_same_dropout(tmp_path: Path) -> None:
+def test_the_generator_goes_back_too_so_that_the_bundle_draws_the_same_dropout(
+    tmp_path: Path,
+) -> None:
     trainer = make_trainer(crash_folder=tmp_path, jit=False)
     next(trainer.run())
     drawn = default_generator.get_state()
@@ -388,7 +488,13 @@ def test_the_generator_goes_back_too_so_that_the_bundle_draws_the_same_dropout(t
     with pytest.raises(NotFiniteError):
         trainer.train_step()
     assert default_generator.get_state() == drawn
-    assert tuple(int(w) for w in load_checkpoint(tmp_path / "not-finite-00000002.mgrd").state["generator"]) == drawn
+    assert (
+        tuple(
+            int(w)
+            for w in load_checkpoint(tmp_path / "not-finite-00000002.mgrd").state["generator"]
+        )
+        == drawn
+    )
 
 
 def test_a_checkpoint_is_good_once_a_step_was_made_from_it(tmp_path: Path) -> None:
@@ -426,7 +532,9 @@ def test_the_estimate_of_memory_is_what_a_step_takes() -> None:
     model = GPT(GPTConfig(vocab_size=50, block_size=64, n_layer=2, n_head=2, n_embd=32))
     optimizer = AdamW(model.parameters(), lr=1e-3)
     tokens = np.random.default_rng(0).integers(0, 50, 4000).astype(np.int32)
-    trainer = Trainer(model, optimizer, TextData(tokens, block_size=64, batch_size=16), steps=5, jit=False)
+    trainer = Trainer(
+        model, optimizer, TextData(tokens, block_size=64, batch_size=16), steps=5, jit=False
+    )
     drawn = default_generator.get_state()
     memory = trainer.estimate_memory()
     size = sum(p.data.nbytes for p in model.parameters())
@@ -455,17 +563,27 @@ def test_metrics_are_a_line_per_step_written_at_once(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for report in make_trainer(callbacks=[log]).run():
         last = lines(tmp_path / "metrics.jsonl")[-1]
-        assert (last["step"], last["loss"], last["lr"], last["grad_norm"]) == (report.step, report.loss, report.lr, report.grad_norm)
+        assert (last["step"], last["loss"], last["lr"], last["grad_norm"]) == (
+            report.step,
+            report.loss,
+            report.lr,
+            report.grad_norm,
+        )
         assert last.get("val_loss") == report.val_loss
     log.close()
     rows = lines(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in rows] == list(range(1, 13))
-    assert list(rows[0]) == ["step", "time", "seconds", "loss", "lr", "grad_norm", "tokens_per_second"] and "val_loss" in rows[4]
+    assert (
+        list(rows[0]) == ["step", "time", "seconds", "loss", "lr", "grad_norm", "tokens_per_second"]
+        and "val_loss" in rows[4]
+    )
     assert all(a["seconds"] <= b["seconds"] for a, b in pairwise(rows)) and rows[0]["time"] > 1e9
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"step": 9, "se', b"\xff\n", b'{"step": 5}\n'])
-def test_metrics_are_cut_back_to_the_step_that_a_run_goes_on_from(tmp_path: Path, torn: bytes) -> None:
+def test_metrics_are_cut_back_to_the_step_that_a_run_goes_on_from(
+    tmp_path: Path, torn: bytes
+) -> None:
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
     for step in range(1, 9):

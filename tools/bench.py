@@ -1,10 +1,12 @@
-"""A whole training step (forward, backward, clipping, AdamW) of one GPT in minigrad and other frameworks, and how far they are from the floor.
+"""A whole training step (forward, backward, clipping, AdamW) of one GPT in minigrad and other
+frameworks, and how far they are from the floor.
 
     python tools/bench.py                       all shapes; writes docs/performance.md
     python tools/bench.py --shapes 4,32,2,2,32 --rounds 5 --force --no-write
 
-Each contender lives in a process of its own, starts from the same weights and gets the same batches; their losses are compared before anything is
-timed. Turns are interleaved. The floor is the step's matrix products alone, through the same BLAS. A busy machine is refused.
+Each contender lives in a process of its own, starts from the same weights and gets the same
+batches; their losses are compared before anything is timed. Turns are interleaved. The floor is the
+step's matrix products alone, through the same BLAS. A busy machine is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +30,16 @@ import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384"]
-CONTENDERS = ["minigrad C", "minigrad numpy replay", "minigrad eager", "PyTorch eager", "PyTorch compile", "JAX jit", "tinygrad", "floor"]
+CONTENDERS = [
+    "minigrad C",
+    "minigrad numpy replay",
+    "minigrad eager",
+    "PyTorch eager",
+    "PyTorch compile",
+    "JAX jit",
+    "tinygrad",
+    "floor",
+]
 VOCABULARY = 65
 WARM, BATCHES = 4, 8
 _READY = 120.0  # seconds that a turn may take
@@ -40,16 +51,41 @@ class Contender:
 
     def __init__(self, name: str, shape: str, weights: Path, threads: int) -> None:
         self.name = name
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
-                       "MINIGRAD_THREADS": str(threads), "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-                       "JAX_PLATFORMS": "cpu", "DEV": "CPU", "NUM_CPU_THREADS": str(threads)}  # fmt: skip
-        command = [sys.executable, str(Path(__file__).with_name("bench_worker.py")), name, shape, str(weights)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "MINIGRAD_THREADS": str(threads),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+            "JAX_PLATFORMS": "cpu",
+            "DEV": "CPU",
+            "NUM_CPU_THREADS": str(threads),
+        }
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("bench_worker.py")),
+            name,
+            shape,
+            str(weights),
+        ]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         self.why_not = ""
 
     def turn(self, steps: int) -> dict[str, Any] | None:
         """One turn; None if the contender is not here, or gets nowhere."""
-        assert self.process.stdin is not None and self.process.stdout is not None and self.process.stderr is not None
+        assert (
+            self.process.stdin is not None
+            and self.process.stdout is not None
+            and self.process.stderr is not None
+        )
         end = threading.Timer(_READY, self.process.kill)
         end.start()
         try:
@@ -80,22 +116,44 @@ def weights_of(shape: str, folder: Path, vocabulary: int = VOCABULARY) -> Path:
     def normal(*size: int, scale: float = 0.02) -> np.ndarray:
         return rng.normal(0, scale, size).astype(np.float32)
 
-    arrays = {"wte.weight": normal(vocabulary, C), "wpe.weight": normal(T, C), "ln_f.weight": np.ones(C, np.float32), "ln_f.bias": normal(C)}
+    arrays = {
+        "wte.weight": normal(vocabulary, C),
+        "wpe.weight": normal(T, C),
+        "ln_f.weight": np.ones(C, np.float32),
+        "ln_f.bias": normal(C),
+    }
     for i in range(L):
-        layers = {"attn.in_proj_": (3 * C, C), "attn.out_proj.": (C, C), "mlp.c_fc.": (4 * C, C), "mlp.c_proj.": (C, 4 * C)}
+        layers = {
+            "attn.in_proj_": (3 * C, C),
+            "attn.out_proj.": (C, C),
+            "mlp.c_fc.": (4 * C, C),
+            "mlp.c_proj.": (C, 4 * C),
+        }
         for name, (rows, columns) in layers.items():
-            scale = 0.02 / (2 * L) ** 0.5 if "c_proj" in name or "out_proj" in name else 0.02  # as GPT-2 starts
-            arrays[f"h.{i}.{name}weight"], arrays[f"h.{i}.{name}bias"] = normal(rows, columns, scale=scale), np.zeros(rows, np.float32)
+            scale = (
+                0.02 / (2 * L) ** 0.5 if "c_proj" in name or "out_proj" in name else 0.02
+            )  # as GPT-2 starts
+            arrays[f"h.{i}.{name}weight"], arrays[f"h.{i}.{name}bias"] = (
+                normal(rows, columns, scale=scale),
+                np.zeros(rows, np.float32),
+            )
         for name in ("ln_1", "ln_2"):
-            arrays[f"h.{i}.{name}.weight"], arrays[f"h.{i}.{name}.bias"] = np.ones(C, np.float32), np.zeros(C, np.float32)
+            arrays[f"h.{i}.{name}.weight"], arrays[f"h.{i}.{name}.bias"] = (
+                np.ones(C, np.float32),
+                np.zeros(C, np.float32),
+            )
     tokens = rng.integers(0, vocabulary, (BATCHES, B, T + 1))
     path = folder / f"{shape}.npz"
     np.savez(path, tokens=tokens, **arrays)
     return path
 
 
-def compare(shape: str, names: list[str], rounds: int, threads: int, folder: Path) -> dict[str, Any]:
-    """Contenders on one shape: losses first, then interleaved turns. name -> median ms, quartiles, start-up seconds; and what is missing."""
+def compare(
+    shape: str, names: list[str], rounds: int, threads: int, folder: Path
+) -> dict[str, Any]:
+    """Contenders on one shape: losses first, then interleaved turns. name -> median ms, quartiles,
+    start-up seconds; and what is missing.
+    """
     weights = weights_of(shape, folder)
     starts, losses, here, contenders = {}, {}, [], []
     for name in names:  # one after the other, so that nobody compiles while another does
@@ -111,7 +169,10 @@ def compare(shape: str, names: list[str], rounds: int, threads: int, folder: Pat
             continue
         here.append(c)
         starts[c.name], losses[c.name] = answer["start"], answer["loss"]
-        print(f"  {c.name:<24} loss after {WARM} steps {answer['loss']}   ready after {answer['start']:.1f} s")
+        print(
+            f"  {c.name:<24} loss after {WARM} steps {answer['loss']}   ready after "
+            f"{answer['start']:.1f} s"
+        )
     known = [loss for loss in losses.values() if loss is not None]
     if max(known) - min(known) > 1e-4 * max(known):
         raise SystemExit(f"the losses differ, so nothing is timed: {losses}")
@@ -128,7 +189,12 @@ def compare(shape: str, names: list[str], rounds: int, threads: int, folder: Pat
             times[c.name].append(statistics.median(answer["times"]))
     for c in contenders:
         c.close()
-    return {"shape": shape, "starts": starts, "times": times, "missing": {c.name: c.why_not for c in contenders if c not in here}}
+    return {
+        "shape": shape,
+        "starts": starts,
+        "times": times,
+        "missing": {c.name: c.why_not for c in contenders if c not in here},
+    }
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -137,14 +203,23 @@ def table(results: list[dict[str, Any]]) -> str:
     for r in results:
         times = r["times"]
         ours = statistics.median(times["minigrad C"])
-        text += [f"### (batch, T, layers, heads, width) = ({r['shape'].replace(',', ', ')})", "",
-                 "| | ms per step, median | spread of the medians | times minigrad C | ready after, s |", "|---|---|---|---|---|"]  # fmt: skip
+        text += [
+            f"### (batch, T, layers, heads, width) = ({r['shape'].replace(',', ', ')})",
+            "",
+            "| | ms per step, median | spread of the medians | times minigrad C | ready after, s |",
+            "|---|---|---|---|---|",
+        ]
         for name, medians in times.items():
             m = statistics.median(medians)
             spread = f"{1e3 * min(medians):.2f} .. {1e3 * max(medians):.2f}"
-            text.append(f"| {name} | {1e3 * m:.2f} | {spread} | {m / ours:.2f} | {r['starts'][name]:.1f} |")
+            text.append(
+                f"| {name} | {1e3 * m:.2f} | {spread} | {m / ours:.2f} | {r['starts'][name]:.1f} |"
+            )
         if "floor" in times:
-            text += ["", f"minigrad C takes {ours / statistics.median(times['floor']):.2f} times the floor."]
+            text += [
+                "",
+                f"minigrad C takes {ours / statistics.median(times['floor']):.2f} times the floor.",
+            ]
         text += [f"Not measured: {name} ({why})." for name, why in r["missing"].items()] + [""]
     return "\n".join(text)
 
@@ -153,14 +228,26 @@ def machine(threads: int) -> str:
     """What was measured on."""
     from minigrad.compiler import environment
 
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())  # noqa: SIM115
-    facts = "\n".join(f"{key}: {re.sub(r'/[^ )]*/', '', value)}  " for key, value in environment().items() if key != "cache")
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
+    model = model or platform.processor()
+    facts = "\n".join(
+        f"{key}: {re.sub(r'/[^ )]*/', '', value)}  "
+        for key, value in environment().items()
+        if key != "cache"
+    )
     load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
-    return f"{model}, {threads} threads; Python {platform.python_version()}, numpy {np.__version__}  \n{facts}\nload average at the start: {load}\n"
+    return (
+        f"{model}, {threads} threads; Python {platform.python_version()}, numpy "
+        f"{np.__version__}  \n{facts}\nload average at the start: {load}\n"
+    )
 
 
 def others_use() -> float:
-    """How much of the processors others used in one second, as a share. The load average would also tell of what ended a minute ago."""
+    """How much of the processors others used in one second, as a share. The load average would also
+    tell of what ended a minute ago.
+    """
+
     def ticks() -> tuple[int, int]:
         fields = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         return sum(fields) - fields[3] - fields[4], sum(fields)
@@ -175,27 +262,40 @@ def others_use() -> float:
 
 def main() -> None:
     """Parse, refuse a busy machine, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shapes", nargs="*", default=SHAPES)
     parser.add_argument("--contenders", nargs="*", default=CONTENDERS, choices=CONTENDERS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--force", action="store_true", help="measure on a busy machine too, and say so")
+    parser.add_argument(
+        "--force", action="store_true", help="measure on a busy machine too, and say so"
+    )
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
     share = others_use()
     busy = share > 0.05
     if busy and not options.force:
-        raise SystemExit(f"the machine is busy (others use {share:.0%} of the processors): wait, or --force")
-    head = machine(options.threads) + f"others used {share:.1%} of the processors before the start\n"
+        raise SystemExit(
+            f"the machine is busy (others use {share:.0%} of the processors): wait, or --force"
+        )
+    head = (
+        machine(options.threads) + f"others used {share:.1%} of the processors before the start\n"
+    )
     print(head)
     with tempfile.TemporaryDirectory() as folder:
         results = []
         for shape in options.shapes:
             print(shape)
-            results.append(compare(shape, options.contenders, options.rounds, options.threads, Path(folder)))
+            results.append(
+                compare(shape, options.contenders, options.rounds, options.threads, Path(folder))
+            )
     warning = "**The machine was busy: these figures are indicative only.**\n\n" if busy else ""
-    report = f"## A training step\n\nMeasured by `python tools/bench.py`, which says what and how.\n\n{warning}{head}\n{table(results)}"
+    report = (
+        "## A training step\n\nMeasured by `python tools/bench.py`, which says what and "
+        f"how.\n\n{warning}{head}\n{table(results)}"
+    )
     print(report)
     if not options.no_write:
         pages.PERFORMANCE.write("bench", report.splitlines())

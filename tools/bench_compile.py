@@ -2,9 +2,12 @@
 
     python tools/bench_compile.py [--shapes 4,32,2,2,32 ...] [--write]
 
-Compiling: the second call of a training step records, compiles and runs once to compare; that call's time above those of the first one, which
-records alone, and of a compiled step; in a process with an empty cache, then in another with a full one.
-Busy: the median step while another process keeps one core busy, over that while none does, alternately, in one process.
+Compiling: the second call of a training step records, compiles and runs once to compare; that
+    call's time above those of the first one, which
+records alone, and of a compiled step; in a process with an empty cache, then in another with a full
+one.
+Busy: the median step while another process keeps one core busy, over that while none does,
+    alternately, in one process.
 """
 
 from __future__ import annotations
@@ -71,19 +74,41 @@ def work(kind: str, shape: str) -> None:
         other.kill()
         other.wait()
     ratios = sorted(b / i for b, i in zip(busy, idle, strict=True))
-    print(json.dumps([statistics.median(idle), statistics.median(busy), ratios[0], statistics.median(ratios), ratios[-1]]))
+    print(
+        json.dumps(
+            [
+                statistics.median(idle),
+                statistics.median(busy),
+                ratios[0],
+                statistics.median(ratios),
+                ratios[-1],
+            ]
+        )
+    )
 
 
 def ask(kind: str, shape: str, cache: str) -> Any:
     """The answer of a process."""
-    environment = {**os.environ, "MINIGRAD_CACHE": cache, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    done = subprocess.run([sys.executable, __file__, "--work", kind, "--shapes", shape], capture_output=True, text=True, env=environment, check=True)
+    environment = {
+        **os.environ,
+        "MINIGRAD_CACHE": cache,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+    done = subprocess.run(
+        [sys.executable, __file__, "--work", kind, "--shapes", shape],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
 def main() -> None:
     """Ask for each shape, print, and write if wanted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shapes", nargs="+", default=SHAPES)
     parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     parser.add_argument("--work", choices=["compile", "busy"], help=argparse.SUPPRESS)
@@ -92,16 +117,25 @@ def main() -> None:
         work(options.work, options.shapes[0])
         return
     load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
-    rows = ["## Compiling, and a busy core", "", f"`tools/bench_compile.py`. {machine()}, {os.cpu_count()} cores, load average {load}.", "",
-            "| (batch, T, layers, heads, width) | compiling, s | from the cache, s | idle step, ms | with one core busy, ms | times slower |",
-            "|---|---|---|---|---|---|"]  # fmt: skip
+    rows = [
+        "## Compiling, and a busy core",
+        "",
+        f"`tools/bench_compile.py`. {machine()}, {os.cpu_count()} cores, load average {load}.",
+        "",
+        "| (batch, T, layers, heads, width) | compiling, s | from the cache, s | idle step, ms | "
+        "with one core busy, ms | times slower |",
+        "|---|---|---|---|---|---|",
+    ]
     for shape in options.shapes:
         with tempfile.TemporaryDirectory() as cache:
             new = ask("compile", shape, cache)
             kept = statistics.median(ask("compile", shape, cache) for _ in range(3))
             idle, busy, least, ratio, most = ask("busy", shape, cache)
-        rows.append(f"| ({shape.replace(',', ', ')}) | {new:.2f} | {kept:.2f} | {1e3 * idle:.2f} | {1e3 * busy:.2f} | {ratio:.2f} "
-                    f"({least:.2f} .. {most:.2f}) |")  # fmt: skip
+        rows.append(
+            f"| ({shape.replace(',', ', ')}) | {new:.2f} | {kept:.2f} | {1e3 * idle:.2f} | "
+            f"{1e3 * busy:.2f} | {ratio:.2f} "
+            f"({least:.2f} .. {most:.2f}) |"
+        )
         print(rows[-1])
     print("\n".join(rows))
     if options.write:

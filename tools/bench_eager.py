@@ -1,10 +1,12 @@
-"""Eager speed: one GPT training step in minigrad, in numpy written by hand, and in PyTorch (where installed), side by side.
+"""Eager speed: one GPT training step in minigrad, in numpy written by hand, and in PyTorch (where
+installed), side by side.
 
     python tools/bench_eager.py                        # both shapes
     python tools/bench_eager.py --shape 8,256,6,6,384
 
-A step is forward, backward, clipping and AdamW, with the same weights and the same batch; the losses of the first steps are compared before
-anything is timed. The three take turns in one process, so that a machine that slows down slows all of them; ratios are what counts.
+A step is forward, backward, clipping and AdamW, with the same weights and the same batch; the
+losses of the first steps are compared before anything is timed. The three take turns in one
+process, so that a machine that slows down slows all of them; ratios are what counts.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def minigrad_step(model: GPT, x: np.ndarray, y: np.ndarray) -> Callable[[], floa
     return step
 
 
-def torch_step(weights: dict[str, np.ndarray], shape: tuple[int, ...], x: np.ndarray, y: np.ndarray) -> Callable[[], float] | None:
+def torch_step(
+    weights: dict[str, np.ndarray], shape: tuple[int, ...], x: np.ndarray, y: np.ndarray
+) -> Callable[[], float] | None:
     """The same in PyTorch, written as PyTorch users would; None where it is not installed."""
     try:
         import torch
@@ -58,11 +62,15 @@ def torch_step(weights: dict[str, np.ndarray], shape: tuple[int, ...], x: np.nda
     def block(h: torch.Tensor, at: str) -> torch.Tensor:
         a = F.layer_norm(h, (C,), w[at + "ln_1.weight"], w[at + "ln_1.bias"])
         qkv = F.linear(a, w[at + "attn.in_proj_weight"], w[at + "attn.in_proj_bias"])
-        q, k, v = (part.view(B, T, n_head, C // n_head).transpose(1, 2) for part in qkv.split(C, dim=2))
+        q, k, v = (
+            part.view(B, T, n_head, C // n_head).transpose(1, 2) for part in qkv.split(C, dim=2)
+        )
         o = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, T, C)
         h = h + F.linear(o, w[at + "attn.out_proj.weight"], w[at + "attn.out_proj.bias"])
         b = F.layer_norm(h, (C,), w[at + "ln_2.weight"], w[at + "ln_2.bias"])
-        f = F.gelu(F.linear(b, w[at + "mlp.c_fc.weight"], w[at + "mlp.c_fc.bias"]), approximate="tanh")
+        f = F.gelu(
+            F.linear(b, w[at + "mlp.c_fc.weight"], w[at + "mlp.c_fc.bias"]), approximate="tanh"
+        )
         return h + F.linear(f, w[at + "mlp.c_proj.weight"], w[at + "mlp.c_proj.bias"])
 
     def step() -> float:
@@ -104,7 +112,10 @@ def compare(shape: tuple[int, ...], seconds: float) -> None:
             step()
             times[name].append((time.perf_counter() - start) * 1e3)
     ours = statistics.median(times["minigrad"])
-    print(f"batch {B}, T {T}, {n_layer} layers, {n_head} heads, {C} wide; loss after 4 steps {losses['minigrad'][-1]:.4f} in all")
+    print(
+        f"batch {B}, T {T}, {n_layer} layers, {n_head} heads, {C} wide; loss after 4 steps "
+        f"{losses['minigrad'][-1]:.4f} in all"
+    )
     for name, values in times.items():
         tenths = statistics.quantiles(values, n=10)
         median = statistics.median(values)
@@ -113,24 +124,40 @@ def compare(shape: tuple[int, ...], seconds: float) -> None:
 
 
 def machine() -> str:
-    """What the figures depend on: load, cores, numpy, the BLAS kernels in use where threadpoolctl can tell."""
+    """What the figures depend on: load, cores, numpy, the BLAS kernels in use where threadpoolctl
+    can tell.
+    """
     kernels = "unknown (pip install threadpoolctl)"
     try:
         from threadpoolctl import threadpool_info
 
-        kernels = ", ".join(f"{i['internal_api']} {i.get('architecture', '')} x{i['num_threads']}" for i in threadpool_info())
+        kernels = ", ".join(
+            f"{i['internal_api']} {i.get('architecture', '')} x{i['num_threads']}"
+            for i in threadpool_info()
+        )
     except ImportError:
         pass
-    forced = {name: os.environ[name] for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ}
+    forced = {
+        name: os.environ[name]
+        for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+        if name in os.environ
+    }
     load = os.getloadavg()[0]
-    return f"load {load:.2f}, {os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}, BLAS {kernels}, forced {forced or 'nothing'}"
+    return (
+        f"load {load:.2f}, {os.cpu_count()} cores, {platform.machine()}, numpy "
+        f"{np.__version__}, BLAS {kernels}, forced {forced or 'nothing'}"
+    )
 
 
 def main() -> None:
     """Read the options, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", help="batch,T,layers,heads,width")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of timing per shape (default: 15)")
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="of timing per shape (default: 15)"
+    )
     args = parser.parse_args()
     print(machine())
     for shape in [tuple(map(int, args.shape.split(",")))] if args.shape else SHAPES:

@@ -1,8 +1,10 @@
-"""The peak memory of a training step, eager and compiled: resident pages above what was there once everything is imported.
+"""The peak memory of a training step, eager and compiled: resident pages above what was there once
+everything is imported.
 
     python tools/bench_memory.py [--shapes 4,32,2,2,32 12,64,4,4,128] [--write]
 
-Model, optimizer and gradients count, recordings do not: the peak is that of steps 5 to 9, after freed pages have been given back. Each runs in a
+Model, optimizer and gradients count, recordings do not: the peak is that of steps 5 to 9, after
+freed pages have been given back. Each runs in a
 process of its own. Linux only: the peak is read, and reset, under /proc.
 """
 
@@ -26,7 +28,9 @@ VOCABULARY = 65
 
 def resident(peak: bool) -> float:
     """Megabytes of resident memory, now or at the peak."""
-    found = re.search(rf"Vm{'HWM' if peak else 'RSS'}:\s+(\d+)", Path("/proc/self/status").read_text())
+    found = re.search(
+        rf"Vm{'HWM' if peak else 'RSS'}:\s+(\d+)", Path("/proc/self/status").read_text()
+    )
     assert found is not None
     return int(found[1]) / 1024
 
@@ -51,7 +55,9 @@ def work(kind: str, shape: str) -> None:
     settle()
     before = resident(peak=False)
     model = GPT(GPTConfig(VOCABULARY, T, L, H, C))
-    run = training_step(model, AdamW(model.parameters(), lr=1e-3), None if kind == "eager" else kind)
+    run = training_step(
+        model, AdamW(model.parameters(), lr=1e-3), None if kind == "eager" else kind
+    )
     x, y = Tensor(tokens[:, :-1]), Tensor(tokens[:, 1:])
     for _ in range(4):
         float(run(x, y))
@@ -64,20 +70,41 @@ def work(kind: str, shape: str) -> None:
 def main() -> None:
     if sys.argv[1:2] == ["--work"]:
         return work(*sys.argv[2:4])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shapes", nargs="+", default=SHAPES)
     parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     options = parser.parse_args()
-    lines = ["## Peak memory of a training step", "", f"`tools/bench_memory.py`. {machine()}. Megabytes above what the imports take.", "",
-             "| batch, T, layers, heads, width | eager | numpy replay | C | C / eager |", "|---|---|---|---|---|"]  # fmt: skip
-    environment = {**os.environ, "MINIGRAD_KEEP_MEMORY": "0", "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    lines = [
+        "## Peak memory of a training step",
+        "",
+        f"`tools/bench_memory.py`. {machine()}. Megabytes above what the imports take.",
+        "",
+        "| batch, T, layers, heads, width | eager | numpy replay | C | C / eager |",
+        "|---|---|---|---|---|",
+    ]
+    environment = {
+        **os.environ,
+        "MINIGRAD_KEEP_MEMORY": "0",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
     for shape in options.shapes:
         found = []
         for kind in ("eager", "numpy", "c"):
             call = [sys.executable, __file__, "--work", kind, shape]
-            found.append(float(subprocess.run(call, env=environment, capture_output=True, text=True, check=True).stdout))
+            found.append(
+                float(
+                    subprocess.run(
+                        call, env=environment, capture_output=True, text=True, check=True
+                    ).stdout
+                )
+            )
         eager, replayed, compiled = found
-        lines.append(f"| ({shape.replace(',', ', ')}) | {eager:.1f} | {replayed:.1f} | {compiled:.1f} | {compiled / eager:.2f} |")
+        lines.append(
+            f"| ({shape.replace(',', ', ')}) | {eager:.1f} | {replayed:.1f} | {compiled:.1f} | "
+            f"{compiled / eager:.2f} |"
+        )
         print(lines[-1], flush=True)
     if options.write:
         PERFORMANCE.write("bench_memory", lines)

@@ -1,6 +1,8 @@
-"""One contender of `bench.py`: reads numbers of steps from standard input, answers each with a line of JSON.
+"""One contender of `bench.py`: reads numbers of steps from standard input, answers each with a line
+of JSON.
 
-A contender is a function (arrays, sizes) -> Contender; its step(x, y) makes one training step and returns the loss as a float.
+A contender is a function (arrays, sizes) -> Contender; its step(x, y) makes one training step and
+returns the loss as a float.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ class Contender(NamedTuple):
     loss: Callable[[Any, Any], float] | None = None
 
 
-
 def training_step(model: Any, optimizer: Any, backend: str | None) -> Callable[[Any, Any], Any]:
-    """step(x, y) of minigrad: loss, gradients, clipping and update; eager (None) or by one of jit's back ends."""
+    """step(x, y) of minigrad: loss, gradients, clipping and update; eager (None) or by one of jit's
+    back ends.
+    """
     from minigrad import jit
     from minigrad.optim import clip_grad_norm_
 
@@ -53,7 +56,11 @@ def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender
         from minigrad.optim import AdamW
 
         _, T, L, H, C = sizes
-        model = GPT(GPTConfig(vocab_size=len(arrays["wte.weight"]), block_size=T, n_layer=L, n_head=H, n_embd=C))
+        model = GPT(
+            GPTConfig(
+                vocab_size=len(arrays["wte.weight"]), block_size=T, n_layer=L, n_head=H, n_embd=C
+            )
+        )
         model.load_state_dict({k: Tensor(v) for k, v in arrays.items()})
         optimizer = AdamW(model.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
 
@@ -74,7 +81,9 @@ def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender
 
 
 def torch(compiled: bool) -> Callable[[dict[str, Any], Sizes], Contender]:
-    """PyTorch with its fused attention and fused AdamW; eager, or forward and backward by torch.compile."""
+    """PyTorch with its fused attention and fused AdamW; eager, or forward and backward by
+    torch.compile.
+    """
 
     def make(arrays: dict[str, Any], sizes: Sizes) -> Contender:
         import torch
@@ -82,7 +91,9 @@ def torch(compiled: bool) -> Callable[[dict[str, Any], Sizes], Contender]:
 
         _, _, L, H, C = sizes
         w = {k: torch.nn.Parameter(torch.from_numpy(v.copy())) for k, v in arrays.items()}
-        optimizer = torch.optim.AdamW(w.values(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY, fused=True)
+        optimizer = torch.optim.AdamW(
+            w.values(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY, fused=True
+        )
 
         def loss_of(x: Any, y: Any) -> Any:
             h = w["wte.weight"][x] + w["wpe.weight"][: x.shape[1]]
@@ -91,10 +102,17 @@ def torch(compiled: bool) -> Callable[[dict[str, Any], Sizes], Contender]:
                 z = F.layer_norm(h, (C,), w[p + "ln_1.weight"], w[p + "ln_1.bias"])
                 qkv: Any = F.linear(z, w[p + "attn.in_proj_weight"], w[p + "attn.in_proj_bias"])
                 q, k, v = (t.unflatten(2, (H, C // H)).transpose(1, 2) for t in qkv.split(C, 2))
-                z = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+                z = (
+                    F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                    .transpose(1, 2)
+                    .flatten(2)
+                )
                 h = h + F.linear(z, w[p + "attn.out_proj.weight"], w[p + "attn.out_proj.bias"])
                 z = F.layer_norm(h, (C,), w[p + "ln_2.weight"], w[p + "ln_2.bias"])
-                z = F.gelu(F.linear(z, w[p + "mlp.c_fc.weight"], w[p + "mlp.c_fc.bias"]), approximate="tanh")
+                z = F.gelu(
+                    F.linear(z, w[p + "mlp.c_fc.weight"], w[p + "mlp.c_fc.bias"]),
+                    approximate="tanh",
+                )
                 h = h + F.linear(z, w[p + "mlp.c_proj.weight"], w[p + "mlp.c_proj.bias"])
             h = F.layer_norm(h, (C,), w["ln_f.weight"], w["ln_f.bias"])
             return F.cross_entropy(F.linear(h, w["wte.weight"]).flatten(0, 1), y.flatten())
@@ -129,7 +147,10 @@ def jax(arrays: dict[str, Any], sizes: Sizes) -> Contender:
 
     def norm(x: Any, weight: Any, bias: Any) -> Any:
         centred = x - x.mean(-1, keepdims=True)
-        return centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * weight + bias
+        return (
+            centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * weight
+            + bias
+        )
 
     mask = jnp.tril(jnp.ones((T, T), bool))
 
@@ -139,12 +160,16 @@ def jax(arrays: dict[str, Any], sizes: Sizes) -> Contender:
             p = f"h.{i}."
             z = norm(h, w[p + "ln_1.weight"], w[p + "ln_1.bias"])
             qkv = z @ w[p + "attn.in_proj_weight"].T + w[p + "attn.in_proj_bias"]
-            q, k, v = (t.reshape(B, T, H, C // H).transpose(0, 2, 1, 3) for t in jnp.split(qkv, 3, 2))
+            q, k, v = (
+                t.reshape(B, T, H, C // H).transpose(0, 2, 1, 3) for t in jnp.split(qkv, 3, 2)
+            )
             s = jnp.where(mask, q @ k.swapaxes(-1, -2) / math.sqrt(C // H), -jnp.inf)
             z = (jax.nn.softmax(s) @ v).transpose(0, 2, 1, 3).reshape(B, T, C)
             h = h + z @ w[p + "attn.out_proj.weight"].T + w[p + "attn.out_proj.bias"]
             z = norm(h, w[p + "ln_2.weight"], w[p + "ln_2.bias"])
-            z = jax.nn.gelu(z @ w[p + "mlp.c_fc.weight"].T + w[p + "mlp.c_fc.bias"], approximate=True)
+            z = jax.nn.gelu(
+                z @ w[p + "mlp.c_fc.weight"].T + w[p + "mlp.c_fc.bias"], approximate=True
+            )
             h = h + z @ w[p + "mlp.c_proj.weight"].T + w[p + "mlp.c_proj.bias"]
         logp = jax.nn.log_softmax(norm(h, w["ln_f.weight"], w["ln_f.bias"]) @ w["wte.weight"].T)
         return -jnp.take_along_axis(logp, y[..., None], -1).mean()
@@ -156,11 +181,17 @@ def jax(arrays: dict[str, Any], sizes: Sizes) -> Contender:
         m = jax.tree.map(lambda a, b: BETAS[0] * a + (1 - BETAS[0]) * b, m, g)
         v = jax.tree.map(lambda a, b: BETAS[1] * a + (1 - BETAS[1]) * b * b, v, g)
         c1, c2 = 1 - BETAS[0] ** t, 1 - BETAS[1] ** t
-        w = jax.tree.map(lambda p, a, b: p * (1 - LR * DECAY) - LR * (a / c1) / (jnp.sqrt(b / c2) + EPS), w, m, v)
+        w = jax.tree.map(
+            lambda p, a, b: p * (1 - LR * DECAY) - LR * (a / c1) / (jnp.sqrt(b / c2) + EPS), w, m, v
+        )
         return w, m, v, t + 1, loss
 
     compiled = jax.jit(update, donate_argnums=(0, 1, 2, 3))
-    state = [{k: jnp.asarray(a) for k, a in arrays.items()}, *({k: jnp.zeros(a.shape) for k, a in arrays.items()} for _ in range(2)), jnp.float32(1)]
+    state = [
+        {k: jnp.asarray(a) for k, a in arrays.items()},
+        *({k: jnp.zeros(a.shape) for k, a in arrays.items()} for _ in range(2)),
+        jnp.float32(1),
+    ]
 
     def step(x: Any, y: Any) -> float:
         *state[:], loss = compiled(*state, x, y)
@@ -170,7 +201,9 @@ def jax(arrays: dict[str, Any], sizes: Sizes) -> Contender:
 
 
 def tinygrad(arrays: dict[str, Any], sizes: Sizes) -> Contender:
-    """tinygrad: the whole step, AdamW included, in one TinyJit, which replays from the third call on."""
+    """tinygrad: the whole step, AdamW included, in one TinyJit, which replays from the third call
+    on.
+    """
     from tinygrad.engine.jit import TinyJit
     from tinygrad.helpers import TRAINING
     from tinygrad.nn.optim import AdamW
@@ -180,12 +213,18 @@ def tinygrad(arrays: dict[str, Any], sizes: Sizes) -> Contender:
     _, T, L, H, C = sizes
     mask = Tensor.ones(T, T, dtype="bool").tril().realize()
     w: dict[str, Any] = {k: Tensor(v.copy()).realize() for k, v in arrays.items()}
-    optimizer = AdamW(list(w.values()), lr=LR, b1=BETAS[0], b2=BETAS[1], eps=EPS, weight_decay=DECAY)
+    optimizer = AdamW(
+        list(w.values()), lr=LR, b1=BETAS[0], b2=BETAS[1], eps=EPS, weight_decay=DECAY
+    )
 
     def norm(x: Any, p: str) -> Any:
         return x.layernorm(eps=1e-5) * w[p + ".weight"] + w[p + ".bias"]
 
-    def kept(x: Any) -> Any:  # written out, and so its gradient: fused into a product, both are computed anew per element
+    def kept(
+        x: Any,
+    ) -> (
+        Any
+    ):  # written out, and so its gradient: fused into a product, both are computed anew per element
         return x.contiguous().contiguous_backward()
 
     def linear(x: Any, p: str) -> Any:
@@ -200,7 +239,9 @@ def tinygrad(arrays: dict[str, Any], sizes: Sizes) -> Contender:
             s = mask.where(kept(q @ k.transpose(2, 3)) / math.sqrt(C // H), -math.inf)
             h = h + linear((kept(s.softmax()) @ v).transpose(1, 2).flatten(2), p + "attn.out_proj.")
             h = h + linear(linear(norm(h, p + "ln_2"), p + "mlp.c_fc.").gelu(), p + "mlp.c_proj.")
-        return kept(kept(norm(h, "ln_f")).linear(w["wte.weight"].T)).sparse_categorical_crossentropy(y)
+        return kept(
+            kept(norm(h, "ln_f")).linear(w["wte.weight"].T)
+        ).sparse_categorical_crossentropy(y)
 
     @TinyJit
     def update(x: Any, y: Any) -> Any:
@@ -218,17 +259,39 @@ def tinygrad(arrays: dict[str, Any], sizes: Sizes) -> Contender:
 
 
 def floor(arrays: dict[str, Any], sizes: Sizes) -> Contender:
-    """The matrix products of the step alone, by numpy's BLAS with all its threads: weights' products forward and twice backward, and attention's."""
+    """The matrix products of the step alone, by numpy's BLAS with all its threads: weights'
+    products forward and twice backward, and attention's.
+    """
     B, T, L, H, C = sizes
     N, D, V = B * T, C // H, len(arrays["wte.weight"])
     rng = np.random.default_rng(0)
     products = []
-    for (rows, columns), count in {(3 * C, C): L, (C, C): L, (4 * C, C): L, (C, 4 * C): L, (V, C): 1}.items():
-        w, x, g = (rng.normal(size=s).astype(np.float32) for s in ((rows, columns), (N, columns), (N, rows)))
-        products += [(x, w.T, np.empty_like(g)), (g, w, np.empty_like(x)), (g.T, x, np.empty_like(w))] * count
-    q, s = rng.normal(size=(B * H, T, D)).astype(np.float32), rng.normal(size=(B * H, T, T)).astype(np.float32)
+    for (rows, columns), count in {
+        (3 * C, C): L,
+        (C, C): L,
+        (4 * C, C): L,
+        (C, 4 * C): L,
+        (V, C): 1,
+    }.items():
+        w, x, g = (
+            rng.normal(size=s).astype(np.float32)
+            for s in ((rows, columns), (N, columns), (N, rows))
+        )
+        products += [
+            (x, w.T, np.empty_like(g)),
+            (g, w, np.empty_like(x)),
+            (g.T, x, np.empty_like(w)),
+        ] * count
+    q, s = (
+        rng.normal(size=(B * H, T, D)).astype(np.float32),
+        rng.normal(size=(B * H, T, T)).astype(np.float32),
+    )
     out_s, out_q = np.empty_like(s), np.empty_like(q)
-    pairs = [(q, q.swapaxes(1, 2), out_s)] * 2 + [(s, q, out_q)] * 2 + [(s.swapaxes(1, 2), q, out_q)] * 2
+    pairs = (
+        [(q, q.swapaxes(1, 2), out_s)] * 2
+        + [(s, q, out_q)] * 2
+        + [(s.swapaxes(1, 2), q, out_q)] * 2
+    )
 
     def step(_x: Any, _y: Any) -> float:
         for a, b, out in products:
@@ -242,9 +305,15 @@ def floor(arrays: dict[str, Any], sizes: Sizes) -> Contender:
 
 
 CONTENDERS: dict[str, Callable[[dict[str, Any], Sizes], Contender]] = {
-    "minigrad C": minigrad("c"), "minigrad numpy replay": minigrad("numpy"), "minigrad eager": minigrad(None), "PyTorch eager": torch(False),
-    "PyTorch compile": torch(True), "JAX jit": jax, "tinygrad": tinygrad, "floor": floor,
-}  # fmt: skip
+    "minigrad C": minigrad("c"),
+    "minigrad numpy replay": minigrad("numpy"),
+    "minigrad eager": minigrad(None),
+    "PyTorch eager": torch(False),
+    "PyTorch compile": torch(True),
+    "JAX jit": jax,
+    "tinygrad": tinygrad,
+    "floor": floor,
+}
 
 
 def main() -> None:
@@ -267,7 +336,12 @@ def main() -> None:
             times.append(time.perf_counter() - begun)
             done += 1
         ready = ready or time.perf_counter() - started
-        print(json.dumps({"times": times, "loss": None if math.isnan(loss) else loss, "start": ready}), flush=True)
+        print(
+            json.dumps(
+                {"times": times, "loss": None if math.isnan(loss) else loss, "start": ready}
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
-"""Kill training at random moments, let system calls fail, fill the disk: the run must go on as if nothing had happened.
+"""Kill training at random moments, let system calls fail, fill the disk: the run must go on as if
+nothing had happened.
 
-    python tools/crash_test.py [--kills 200] [--seed 0] [--write]      # --write puts the counts into docs/reliability.md
+    python tools/crash_test.py [--kills 200] [--seed 0] [--write]      # --write puts the counts
+    into docs/reliability.md
 
-1. `minigrad train` (dropout on, a checkpoint every 2 steps) is killed by SIGKILL after a random time and resumed, until it has
-   been killed that often; every checkpoint must validate, and the weights at the end must equal, to the bit, those of a run that was never killed.
-2. A checkpoint is saved with the n-th system call of its kind failing, for every n; the old one must stay readable, or the new one be whole.
-3. The same with a limit on the size of files, and on a small full disk where this user may mount one.
+1. `minigrad train` (dropout on, a checkpoint every 2 steps) is killed by SIGKILL after a random
+   time and resumed, until it has been killed that often; every checkpoint must validate, and the
+   weights at the end must equal, to the bit, those of a run that was never killed.
+2. A checkpoint is saved with the n-th system call of its kind failing, for every n; the old one
+    must stay readable, or the new one be whole.
+3. The same with a limit on the size of files, and on a small full disk where this user may mount
+    one.
 """
 
 import argparse
@@ -31,12 +36,17 @@ CALLS = ["open", "posix_fallocate", "write", "fsync", "close", "replace", "unlin
 TEXT = "It was the best of times, it was the worst of times; " * 40 + "and so on.\n"
 
 
-# ---- 1: SIGKILL ----------------------------------------------------------------------------------------------------
+# ---- 1: SIGKILL
+# --------------------------------------------------------------------------------------------------
+# - -
 
 
 def command(folder, text, steps):
     """The arguments that start a run."""
-    options = f"--text {text} --out {folder} --steps {steps} --n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 2"
+    options = (
+        f"--text {text} --out {folder} --steps {steps} --n-layer 1 --n-head 2 --n-embd 16 "
+        "--block-size 16 --batch-size 2"
+    )
     more = "--dropout 0.2 --eval-interval 50 --save-interval 2 --sample 0 --seed 5"
     return [*minigrad(), *options.split(), *more.split()]
 
@@ -60,7 +70,9 @@ def identity(folder):
 
 
 def kill_often(kills, seed, work):
-    """Kill and resume until `kills` are done, over as many runs as that takes; returns the counts for the page."""
+    """Kill and resume until `kills` are done, over as many runs as that takes; returns the counts
+    for the page.
+    """
     rng, text, steps = random.Random(seed), work / "text.txt", 100
     text.write_text(TEXT)
     runs, done, left = 0, 0, set()
@@ -77,15 +89,24 @@ def kill_often(kills, seed, work):
                 process.wait()
                 process.stderr.close()
                 done += 1
-                left |= set(folder.rglob(".minigrad-*.tmp"))  # each has a name of its own, so none is counted twice
+                left |= set(
+                    folder.rglob(".minigrad-*.tmp")
+                )  # each has a name of its own, so none is counted twice
                 check_after_kill(folder)
             elif is_over(process, code):
                 break
             resumable = any(folder.glob("checkpoints/step-*"))
-            arguments = [*minigrad(), "--resume", str(folder)] if resumable else command(folder, text, steps)
+            arguments = (
+                [*minigrad(), "--resume", str(folder)]
+                if resumable
+                else command(folder, text, steps)
+            )
         runs += 1
         if identity(folder) != whole:
-            sys.exit(f"FAILURE: the weights of {folder} differ from those of the run that was never killed")
+            sys.exit(
+                f"FAILURE: the weights of {folder} differ from those of the run that was never "
+                "killed"
+            )
         if still := list(folder.rglob(".minigrad-*.tmp")):
             sys.exit(f"FAILURE: the run is over and {still[0]} is still there")
         print(f"{done} kills, {runs} runs finished, all equal", flush=True)
@@ -102,14 +123,20 @@ def is_over(process, code):
 
 
 def live(process, folder, rng, steps):
-    """Let a run live for a random time: its exit code, or None if it is to be killed now. A fifth of them die during start-up, a third at the end,
-    when the last checkpoint is there and the model that belongs to it perhaps not."""
+    """Let a run live for a random time: its exit code, or None if it is to be killed now. A fifth
+    of them die during start-up, a third at the end, when the last checkpoint is there and the model
+    that belongs to it perhaps not."""
     moment = rng.random()
     if moment < 0.2:
         return wait(process, rng.uniform(0, 1))
-    seen, last = set(folder.glob("checkpoints/step-*")), folder / f"checkpoints/step-{steps:08d}.mgrd"
+    seen, last = (
+        set(folder.glob("checkpoints/step-*")),
+        folder / f"checkpoints/step-{steps:08d}.mgrd",
+    )
     at_the_end = moment < 0.53
-    while process.poll() is None and not (last.exists() if at_the_end else set(folder.glob("checkpoints/step-*")) != seen):
+    while process.poll() is None and not (
+        last.exists() if at_the_end else set(folder.glob("checkpoints/step-*")) != seen
+    ):
         time.sleep(0.0005 if at_the_end else 0.002)
     return wait(process, rng.uniform(0, 0.02 if at_the_end else 0.2))
 
@@ -127,7 +154,8 @@ def check_after_kill(folder):
         load_checkpoint(path, verify=True)
 
 
-# ---- 2: every n-th system call fails -------------------------------------------------------------------------------
+# ---- 2: every n-th system call fails
+# -------------------------------------------------------------------------------
 
 
 class Fault:
@@ -153,7 +181,9 @@ class Fault:
 
 
 def fail_every_call(work):
-    """Save over an older checkpoint with every n-th call of every kind failing; returns how many faults there were."""
+    """Save over an older checkpoint with every n-th call of every kind failing; returns how many
+    faults there were.
+    """
     faults = 0
     for name in CALLS:
         n = 0
@@ -174,10 +204,13 @@ def fail_every_call(work):
 
 
 def save_step(folder, step, size=1000):
-    folder.save(step, {"w": np.full(size, float(step))}, {"step": step, "m": np.ones(3)}, metric=1.0 / step)
+    folder.save(
+        step, {"w": np.full(size, float(step))}, {"step": step, "m": np.ones(3)}, metric=1.0 / step
+    )
 
 
-# ---- 3: full disks -------------------------------------------------------------------------------------------------
+# ---- 3: full disks
+# -------------------------------------------------------------------------------------------------
 
 
 def fill_the_disk(work):
@@ -193,7 +226,9 @@ def fill_the_disk(work):
     disk = work / "disk"
     disk.mkdir()
     if (
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True).returncode
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True
+        ).returncode
         == 0
     ):
         try:
@@ -217,10 +252,14 @@ def expect_full(folder, what):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="write the counts into docs/reliability.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write the counts into docs/reliability.md"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -228,10 +267,17 @@ def main():
         tried = fill_the_disk(work)
         done, runs, leftovers = kill_often(args.kills, args.seed, work) if args.kills else (0, 0, 0)
     lines = [
-        f"{done} SIGKILLs at random moments of `minigrad train`, with dropout, over {runs} runs (seed {args.seed}): after each, every checkpoint",
-        "was whole, and each run ended with the weights, to the bit, of the one that was never killed. A third of the kills were aimed at",
-        f"the end of a run. {leftovers} temporaries were left; none was there when its run was over.",
-        f"{faults} system calls made to fail ({', '.join(CALLS)}; every n-th of each): a good checkpoint was always there.",
+        (
+            f"{done} SIGKILLs at random moments of `minigrad train`, with dropout, over {runs} "
+            "runs "
+            f"(seed {args.seed}): after each, every checkpoint"
+        ),
+        "was whole, and each run ended with the weights, to the bit, of the one that was never "
+        "killed. A third of the kills were aimed at",
+        f"the end of a run. {leftovers} temporaries were left; none was there when its run was "
+        "over.",
+        f"{faults} system calls made to fail ({', '.join(CALLS)}; every n-th of each): a good "
+        "checkpoint was always there.",
         f"Full disks survived: {', '.join(tried)}.",
     ]
     print("\n".join(lines))

@@ -1,9 +1,13 @@
-"""How exact every op is: the worst error against a 50-digit oracle, in eps x scale, over at least 200 inputs each; and float32 in ulp.
+"""How exact every op is: the worst error against a 50-digit oracle, in eps x scale, over at least
+200 inputs each; and float32 in ulp.
 
-    python tools/exactness.py                 print both tables and write them into docs/exactness.md
-    python tools/exactness.py softmax tanh    print the rows whose name contains one of the words, and write nothing
+    python tools/exactness.py                 print both tables and write them into
+    docs/exactness.md
+    python tools/exactness.py softmax tanh    print the rows whose name contains one of the words,
+    and write nothing
 
-The rows are those of the op table in tests/engine/cases.py. Ends with status 1 if a row is over its budget. Takes a few minutes.
+The rows are those of the op table in tests/engine/cases.py. Ends with status 1 if a row is over its
+budget. Takes a few minutes.
 """
 
 from __future__ import annotations
@@ -38,7 +42,11 @@ def judged(case: Case, dtype: type[np.floating]) -> Verdict:
 def error_table(words: list[str]) -> tuple[list[str], bool]:
     """The lines of the table, printed as they come, and whether every row is within its budget."""
     lines = [
-        "| op | budget | inputs | float64: value | gradient | second | float32: value | gradient | second |",
+        (
+            "| op | budget | inputs | float64: value | gradient | second | float32: value | "
+            "gradient | "
+            "second |"
+        ),
         "|---|---|---|---|---|---|---|---|---|",
     ]
     print(*lines, sep="\n")
@@ -50,7 +58,11 @@ def error_table(words: list[str]) -> tuple[list[str], bool]:
         fine &= max(wide.worst, narrow.worst) <= case.budget
         cells = [case.name, str(case.budget), str(wide.tried)]
         for verdict in (wide, narrow):
-            cells += [f"{verdict.value:.2f}", f"{verdict.grad:.2f}", f"{verdict.second:.2f}" if case.second else ""]
+            cells += [
+                f"{verdict.value:.2f}",
+                f"{verdict.grad:.2f}",
+                f"{verdict.second:.2f}" if case.second else "",
+            ]
         lines.append("| " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     return lines, fine
@@ -63,9 +75,13 @@ def ulp_table() -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, ceilings in CEILINGS.items():
-        for kind, ulps, ceiling in zip(("value", "gradient"), distances(ROWS[name]), ceilings, strict=True):
+        for kind, ulps, ceiling in zip(
+            ("value", "gradient"), distances(ROWS[name]), ceilings, strict=True
+        ):
             shares = [f"{100 * share:.2f} %" if share else "" for share in histogram(ulps)]
-            lines.append("| " + " | ".join([name, kind, *shares, f"{np.max(ulps):.2f}", str(ceiling)]) + " |")
+            lines.append(
+                "| " + " | ".join([name, kind, *shares, f"{np.max(ulps):.2f}", str(ceiling)]) + " |"
+            )
     print(*lines, sep="\n")
     return lines
 
@@ -81,13 +97,18 @@ def write_section(name: str, lines: list[str]) -> None:
 
 def main() -> int:
     """Run from the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("words", nargs="*", help="only rows whose name contains one of these")
     words = parser.parse_args().words
     lines, fine = error_table(words)
     if not words:
         exact = ", ".join(row.name for row in EXACT)
-        write_section("errors", [*lines, "", f"To the bit, on ties, NaN, infinities and signed zeros: {exact}."])
+        write_section(
+            "errors",
+            [*lines, "", f"To the bit, on ties, NaN, infinities and signed zeros: {exact}."],
+        )
         write_section("ulps", ulp_table())
     return 0 if fine else 1
 

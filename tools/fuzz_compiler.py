@@ -2,7 +2,8 @@
 
     python tools/fuzz_compiler.py --minutes 10 [--seed 0] [--length 10] [--backend c] [--keep-going]
 
-Of a program that differs the smallest that still does is printed, as text that can be run. The generator is tests/compiler/random_programs.py.
+Of a program that differs the smallest that still does is printed, as text that can be run. The
+generator is tests/compiler/random_programs.py.
 """
 
 import argparse
@@ -22,12 +23,18 @@ from random_programs import differences, generate, smaller
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0, help="of the first program; the others count from there")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first program; the others count from there"
+    )
     parser.add_argument("--length", type=int, default=10, help="lines of a program")
     parser.add_argument("--backend", choices=["numpy", "c"], help="both, unless told otherwise")
     parser.add_argument("--keep-going", action="store_true", help="after a program that differs")
     given = parser.parse_args()
-    stop, counts, refusals = time.monotonic() + 60 * given.minutes, collections.Counter(), collections.Counter()
+    stop, counts, refusals = (
+        time.monotonic() + 60 * given.minutes,
+        collections.Counter(),
+        collections.Counter(),
+    )
     with tempfile.TemporaryDirectory() as cache:
         os.environ["MINIGRAD_CACHE"] = cache
         for seed in itertools.count(given.seed):
@@ -36,7 +43,9 @@ def main() -> int:
             program = generate(seed, given.length)
             for backend in [given.backend] if given.backend else ["numpy", "c"]:
                 what = differences(program, backend)
-                counts["refused" if what.startswith("refused") else "different" if what else "the same"] += 1
+                counts[
+                    "refused" if what.startswith("refused") else "different" if what else "the same"
+                ] += 1
                 if what.startswith("refused"):
                     refusals[what.splitlines()[0]] += 1
                 elif what:
@@ -53,7 +62,11 @@ def report(program, backend: str, what: str) -> None:
     """The program that differs, made small."""
     end = time.monotonic() + 60
     small = smaller(program, backend, lambda: time.monotonic() > end)
-    print(f"\nseed {program.seed}, {backend}: {what.splitlines()[0]}\n\n{small.describe()}\n{differences(small, backend)}\n", flush=True)
+    print(
+        f"\nseed {program.seed}, {backend}: "
+        f"{what.splitlines()[0]}\n\n{small.describe()}\n{differences(small, backend)}\n",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A GPT training step in plain numpy, written by hand: forward, backward, clipping, AdamW.
 
-What eager minigrad is measured against (bench_eager.py): the same mathematics without a framework. It is also an oracle that shares no code with
-the engine; the tests compare its gradients with the engine's.
+What eager minigrad is measured against (bench_eager.py): the same mathematics without a framework.
+It is also an oracle that shares no code with the engine; the tests compare its gradients with the
+engine's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ SLOPE, CUBE, EPS = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715), np.floa
 class HandGPT:
     """weights: the state_dict of a minigrad.models.GPT with biases, as arrays."""
 
-    def __init__(self, weights: dict[str, np.ndarray], n_layer: int, n_head: int, lr: float = 1e-3) -> None:
+    def __init__(
+        self, weights: dict[str, np.ndarray], n_layer: int, n_head: int, lr: float = 1e-3
+    ) -> None:
         self.w = {name: np.array(a) for name, a in weights.items()}
         self.n_layer, self.n_head, self.lr, self.t = n_layer, n_head, lr, 0
         self.m = {name: np.zeros_like(a) for name, a in self.w.items()}
@@ -55,7 +58,9 @@ class HandGPT:
         p[rows, y.reshape(-1)] -= 1
         p /= len(p)
         g["wte.weight"] = p.T @ flat
-        d, g["ln_f.weight"], g["ln_f.bias"] = _norm_back((p @ w["wte.weight"]).reshape(h.shape), w["ln_f.weight"], ln_f)
+        d, g["ln_f.weight"], g["ln_f.bias"] = _norm_back(
+            (p @ w["wte.weight"]).reshape(h.shape), w["ln_f.weight"], ln_f
+        )
         for i in reversed(range(self.n_layer)):
             d = self._block_back(d, f"h.{i}.", saved[i], g)
         np.add.at(g["wte.weight"], x, d)
@@ -83,7 +88,9 @@ class HandGPT:
         h = h + _linear(f, w[at + "mlp.c_proj.weight"], w[at + "mlp.c_proj.bias"])
         return h, (ln_1, a, q, k, v, s, o, ln_2, b, u, t, f)
 
-    def _block_back(self, d: np.ndarray, at: str, kept: tuple, g: dict[str, np.ndarray]) -> np.ndarray:
+    def _block_back(
+        self, d: np.ndarray, at: str, kept: tuple, g: dict[str, np.ndarray]
+    ) -> np.ndarray:
         w, (B, T, C), H = self.w, d.shape, self.n_head
         ln_1, a, q, k, v, s, o, ln_2, b, u, t, f = kept
         df = self._linear_back(d, f, at + "mlp.c_proj.weight", at + "mlp.c_proj.bias", g)
@@ -97,12 +104,18 @@ class HandGPT:
         dv = s.swapaxes(2, 3) @ do
         ds = do @ v.swapaxes(2, 3)
         ds = s * (ds - (ds * s).sum(-1, keepdims=True)) * np.float32((C // H) ** -0.5)
-        dqkv = np.stack([ds @ k, ds.swapaxes(2, 3) @ q, dv]).transpose(1, 3, 0, 2, 4).reshape(B, T, 3 * C)
+        dqkv = (
+            np.stack([ds @ k, ds.swapaxes(2, 3) @ q, dv])
+            .transpose(1, 3, 0, 2, 4)
+            .reshape(B, T, 3 * C)
+        )
         da = self._linear_back(dqkv, a, at + "attn.in_proj_weight", at + "attn.in_proj_bias", g)
         dn, g[at + "ln_1.weight"], g[at + "ln_1.bias"] = _norm_back(da, w[at + "ln_1.weight"], ln_1)
         return d + dn
 
-    def _linear_back(self, d: np.ndarray, x: np.ndarray, weight: str, bias: str, g: dict[str, np.ndarray]) -> np.ndarray:
+    def _linear_back(
+        self, d: np.ndarray, x: np.ndarray, weight: str, bias: str, g: dict[str, np.ndarray]
+    ) -> np.ndarray:
         rows = d.reshape(-1, d.shape[-1])
         g[weight], g[bias] = rows.T @ x.reshape(-1, x.shape[-1]), rows.sum(0)
         return (rows @ self.w[weight]).reshape(x.shape)
@@ -119,7 +132,9 @@ def _norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarr
     return n * weight + bias, (n, r)
 
 
-def _norm_back(d: np.ndarray, weight: np.ndarray, kept: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _norm_back(
+    d: np.ndarray, weight: np.ndarray, kept: tuple
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n, r = kept
     u = d * weight
     dx = (u - u.mean(-1, keepdims=True) - n * (u * n).mean(-1, keepdims=True)) * r

@@ -1,7 +1,8 @@
-"""Write the reference from signatures and docstrings: docs/ops.md of Tensor's methods and the functions, docs/modules.md of what is built on them.
+"""Write the reference from signatures and docstrings: docs/ops.md of Tensor's methods and the
+functions, docs/modules.md of what is built on them.
 
-    python tools/make_docs.py                    # writes the pages
-    python tools/make_docs.py --print [modules]  # prints one
+python tools/make_docs.py                    # writes the pages
+python tools/make_docs.py --print [modules]  # prints one
 """
 
 from __future__ import annotations
@@ -35,13 +36,27 @@ MODULES = [
     ("minigrad.func", minigrad.func),
     ("minigrad.ops", minigrad.ops),
 ]
-REST = ["nn", "nn.init", "optim", "optim.lr_scheduler", "models", "testing", "random", "interop", "errors"]
+REST = [
+    "nn",
+    "nn.init",
+    "optim",
+    "optim.lr_scheduler",
+    "models",
+    "testing",
+    "random",
+    "interop",
+    "errors",
+]
 
 
 def methods() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
     """Tensor's public methods, by the class that brings them in."""
     for cls in Tensor.__mro__[:-1]:
-        found = [(name, member) for name, member in vars(cls).items() if not name.startswith("_") and _documented(member)]
+        found = [
+            (name, member)
+            for name, member in vars(cls).items()
+            if not name.startswith("_") and _documented(member)
+        ]
         if found:
             yield cls.__doc__ or "", found
 
@@ -52,7 +67,9 @@ def _documented(member: Any) -> bool:
 
 def entry(name: str, thing: Any, hidden: tuple[str, ...] = ("self", "cls")) -> str:
     """One name: its signature, then what its docstring says."""
-    function: Callable[..., Any] = thing.fget if isinstance(thing, property) else getattr(thing, "__func__", thing)
+    function: Callable[..., Any] = (
+        thing.fget if isinstance(thing, property) else getattr(thing, "__func__", thing)
+    )
     text = inspect.getdoc(function) or ""
     shown = name if isinstance(thing, property) else name + _signature(function, hidden)
     first, _, rest = text.partition("\n")
@@ -62,7 +79,9 @@ def entry(name: str, thing: Any, hidden: tuple[str, ...] = ("self", "cls")) -> s
 
 def _signature(function: Callable[..., Any], hidden: tuple[str, ...]) -> str:
     try:
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in hidden]
+        parameters = [
+            p for p in inspect.signature(function).parameters.values() if p.name not in hidden
+        ]
     except (TypeError, ValueError):
         return "(...)"
     shown, star = [], False
@@ -71,7 +90,11 @@ def _signature(function: Callable[..., Any], hidden: tuple[str, ...]) -> str:
             shown.append("*")
         star = star or p.kind in (p.KEYWORD_ONLY, p.VAR_POSITIONAL)
         prefix = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
-        shown.append(prefix + ("x" if p.name == "self" else p.name) + ("" if p.default is p.empty else f"={_default(p.default)}"))
+        shown.append(
+            prefix
+            + ("x" if p.name == "self" else p.name)
+            + ("" if p.default is p.empty else f"={_default(p.default)}")
+        )
     return f"({', '.join(shown)})"
 
 
@@ -88,7 +111,11 @@ def functions(module: ModuleType) -> list[tuple[str, Any]]:
     """The module's public functions."""
     names = getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]
     things = [(name, getattr(module, name)) for name in sorted(names)]
-    return [(n, t) for n, t in things if callable(t) and not inspect.isclass(t) and not inspect.ismodule(t)]
+    return [
+        (n, t)
+        for n, t in things
+        if callable(t) and not inspect.isclass(t) and not inspect.ismodule(t)
+    ]
 
 
 def page() -> str:
@@ -99,7 +126,11 @@ def page() -> str:
         parts.append("\n".join(f"- {entry(name, member)}" for name, member in found) + "\n")
     for name, module in MODULES:
         title = (module.__doc__ or "").strip().splitlines()[0]
-        parts.append(f"## {name}\n\n{title}\n\n" + "\n".join(f"- {entry(n, t, ())}" for n, t in functions(module)) + "\n")
+        parts.append(
+            f"## {name}\n\n{title}\n\n"
+            + "\n".join(f"- {entry(n, t, ())}" for n, t in functions(module))
+            + "\n"
+        )
     return "\n".join(parts)
 
 
@@ -108,8 +139,14 @@ def classes(module: ModuleType) -> Iterator[tuple[str, Any]]:
     names = getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]
     for name in names:
         thing = getattr(module, name)
-        listed = hasattr(module, "__all__") or module.__file__ is None or Path(module.__file__).name == "__init__.py"
-        if inspect.isclass(thing) and thing.__module__.startswith("minigrad" if listed else module.__name__):
+        listed = (
+            hasattr(module, "__all__")
+            or module.__file__ is None
+            or Path(module.__file__).name == "__init__.py"
+        )
+        if inspect.isclass(thing) and thing.__module__.startswith(
+            "minigrad" if listed else module.__name__
+        ):
             yield name, thing
 
 
@@ -119,7 +156,9 @@ def class_entries(name: str, cls: Any) -> Iterator[str]:
     text = (inspect.getdoc(cls) or "").replace("\n\n", "\n").replace("\n", "\n  ")
     yield f"- **`{name}{_signature(made, ('self',)) if made else ''}`** {text}"
     for key, member in vars(cls).items():
-        shown = not key.startswith("_") and key not in ("forward", "extra_repr") and _documented(member)
+        shown = (
+            not key.startswith("_") and key not in ("forward", "extra_repr") and _documented(member)
+        )
         if shown and inspect.getdoc(getattr(member, "__func__", member)):
             yield "  - " + entry(key, member).replace("\n", "\n  ")
 
@@ -129,15 +168,31 @@ def rest_page() -> str:
     for name in REST:
         module = importlib.import_module(f"minigrad.{name}")
         lines = [line for key, cls in classes(module) for line in class_entries(key, cls)]
-        own = [(n, t) for n, t in functions(module) if hasattr(module, "__all__") or t.__module__.startswith(module.__name__)]
+        own = [
+            (n, t)
+            for n, t in functions(module)
+            if hasattr(module, "__all__") or t.__module__.startswith(module.__name__)
+        ]
         lines += [f"- {entry(n, t, ())}" for n, t in own]
-        parts.append(f"## minigrad.{name}\n\n{(inspect.getdoc(module) or '').splitlines()[0]}\n\n" + "\n".join(lines) + "\n")
+        parts.append(
+            f"## minigrad.{name}\n\n{(inspect.getdoc(module) or '').splitlines()[0]}\n\n"
+            + "\n".join(lines)
+            + "\n"
+        )
     return "\n".join(parts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--print", nargs="?", const="ops", choices=("ops", "modules"), help="print a page instead of writing them")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--print",
+        nargs="?",
+        const="ops",
+        choices=("ops", "modules"),
+        help="print a page instead of writing them",
+    )
     pages = {"ops": page, "modules": rest_page}
     if asked := parser.parse_args().print:
         print(pages[asked](), end="")

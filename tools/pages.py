@@ -1,4 +1,6 @@
-"""Pages of docs/ whose figures are written by the tools that measured them: each tool replaces its own section, so that none is written by hand."""
+"""Pages of docs/ whose figures are written by the tools that measured them: each tool replaces its
+own section, so that none is written by hand.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Page:
-    """path: under docs/.   title: its first line.   sections: their names, in the order in which they stand."""
+    """path: under docs/.   title: its first line.   sections: their names, in the order in which
+    they stand.
+    """
 
     path: str
     title: str
@@ -22,13 +26,29 @@ class Page:
         text = file.read_text() if file.exists() else ""
         found = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", text, flags=re.DOTALL))
         found[section] = "\n".join(lines)
-        parts = [f"<!-- {name} -->\n{found[name]}\n<!-- end -->" for name in self.sections if name in found]
-        head = f"# {self.title}\n\nEvery figure on this page was written by the tool that measured it; run the tool again and the page follows.\n"
+        parts = [
+            f"<!-- {name} -->\n{found[name]}\n<!-- end -->"
+            for name in self.sections
+            if name in found
+        ]
+        head = (
+            f"# {self.title}\n\nEvery figure on this page was written by the tool that "
+            "measured "
+            "it; run the tool again and the page follows.\n"
+        )
         file.write_text(head + "\n" + "\n\n".join(parts) + "\n")
 
 
-RELIABILITY = Page("reliability.md", "Reliability of the files", ("fuzz_files", "fuzz_files_pure", "fuzz_files_guided", "crash_test", "bench_files"))
-PERFORMANCE = Page("performance.md", "Performance", ("bench", "bench_compile", "bench_text", "bench_decode", "bench_memory"))
+RELIABILITY = Page(
+    "reliability.md",
+    "Reliability of the files",
+    ("fuzz_files", "fuzz_files_pure", "fuzz_files_guided", "crash_test", "bench_files"),
+)
+PERFORMANCE = Page(
+    "performance.md",
+    "Performance",
+    ("bench", "bench_compile", "bench_text", "bench_decode", "bench_memory"),
+)
 
 
 def machine() -> str:

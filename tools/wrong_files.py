@@ -1,4 +1,6 @@
-"""Good weight files, ways to make them wrong, and small files that would be large: what `fuzz_files.py` feeds the readers with."""
+"""Good weight files, ways to make them wrong, and small files that would be large: what
+`fuzz_files.py` feeds the readers with.
+"""
 
 import copy
 import hashlib
@@ -17,12 +19,65 @@ from minigrad.files import save, save_checkpoint
 from minigrad.files.npz import save_npz
 from minigrad.files.safetensors import save_safetensors
 
-NUMBERS = [0, 1, -1, 2, 3, 63, 64, 65, 127, 128, 255, 256, 2**16, 2**31, 2**32 - 1, 2**32, 2**48, 2**48 + 1, 2**62, 2**63 - 1, -(2**63)]
-VALUES = [*NUMBERS, 2**63, 2**64 - 1, True, False, None, 0.0, 1.5, float("nan"), float("inf"), "", "a", "\0", "e\u0301", "x" * 600, b"", b"x",
-          [], {}, [[]], {"": {}}, {"$array": "w"}, "weights", "checkpoint", "f32", "f64", "bool", "bf16", "O", [[{}] * 9] * 2]  # fmt: skip
+NUMBERS = [
+    0,
+    1,
+    -1,
+    2,
+    3,
+    63,
+    64,
+    65,
+    127,
+    128,
+    255,
+    256,
+    2**16,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**48,
+    2**48 + 1,
+    2**62,
+    2**63 - 1,
+    -(2**63),
+]
+VALUES = [
+    *NUMBERS,
+    2**63,
+    2**64 - 1,
+    True,
+    False,
+    None,
+    0.0,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "a",
+    "\0",
+    "e\u0301",
+    "x" * 600,
+    b"",
+    b"x",
+    [],
+    {},
+    [[]],
+    {"": {}},
+    {"$array": "w"},
+    "weights",
+    "checkpoint",
+    "f32",
+    "f64",
+    "bool",
+    "bf16",
+    "O",
+    [[{}] * 9] * 2,
+]
 
 
-# ---- good files to begin with --------------------------------------------------------------------------------------
+# ---- good files to begin with
+# --------------------------------------------------------------------------------------
 
 
 def seeds(folder):
@@ -50,10 +105,13 @@ def seeds(folder):
     path = folder / "seed"
     found = []
     for format_, write in [
-        ("mgrd", lambda: save(path, weights, meta=meta)), ("mgrd", lambda: save(path, {})), ("mgrd", lambda: save(path, {"w": w[:2, :2]})),
+        ("mgrd", lambda: save(path, weights, meta=meta)),
+        ("mgrd", lambda: save(path, {})),
+        ("mgrd", lambda: save(path, {"w": w[:2, :2]})),
         ("mgrd", lambda: save_checkpoint(path, {"wte": w, "head": w}, state, meta=meta)),
-        ("safetensors", lambda: save_safetensors(path, weights, meta={"format": "pt"})), ("npz", lambda: save_npz(path, weights)),
-    ]:  # fmt: skip
+        ("safetensors", lambda: save_safetensors(path, weights, meta={"format": "pt"})),
+        ("npz", lambda: save_npz(path, weights)),
+    ]:
         write()
         found.append((format_, path.read_bytes()))
     return found
@@ -62,21 +120,29 @@ def seeds(folder):
 def large_seeds(folder):
     """Good files of 100 KB and more, most of it header: (format, bytes)."""
     weights = {f"transformer.h.{i}.attention.weight": np.full(4, i, np.float32) for i in range(600)}
-    state = {"moments": {str(i): {"step": i, "exp_avg": np.zeros(2), "flags": [True, None, 0.5]} for i in range(400)},
-             "words": [f"word {i}" for i in range(3000)]}  # fmt: skip
+    state = {
+        "moments": {
+            str(i): {"step": i, "exp_avg": np.zeros(2), "flags": [True, None, 0.5]}
+            for i in range(400)
+        },
+        "words": [f"word {i}" for i in range(3000)],
+    }
     path = folder / "seed"
     found = []
     for format_, write in [
         ("mgrd", lambda: save(path, weights, meta={"merges": [f"merge {i}" for i in range(3000)]})),
-        ("mgrd", lambda: save_checkpoint(path, weights, state)), ("safetensors", lambda: save_safetensors(path, weights)),
+        ("mgrd", lambda: save_checkpoint(path, weights, state)),
+        ("safetensors", lambda: save_safetensors(path, weights)),
         ("npz", lambda: save_npz(path, weights)),
-    ]:  # fmt: skip
+    ]:
         write()
         found.append((format_, path.read_bytes()))
     return found
 
 
-# ---- mutations -----------------------------------------------------------------------------------------------------
+# ---- mutations
+# ---------------------------------------------------------------------------------------------------
+# - -
 
 
 def change_bytes(rng, content):
@@ -89,7 +155,9 @@ def change_bytes(rng, content):
         if kind <= 1 and i < len(content):
             content[i] ^= 1 << rng.randrange(8)
         elif kind == 2 and i < len(content):
-            content[i] = rng.choice([0, 1, 0x7F, 0x80, 0xC0, 0xC1, 0xC4, 0xC6, 0xD4, 0xDC, 0xDD, 0xDE, 0xDF, 0xFF])
+            content[i] = rng.choice(
+                [0, 1, 0x7F, 0x80, 0xC0, 0xC1, 0xC4, 0xC6, 0xD4, 0xDC, 0xDD, 0xDE, 0xDF, 0xFF]
+            )
         elif kind == 3:
             content[i:i] = rng.randbytes(rng.choice([1, 2, 8]))
         elif kind == 4:
@@ -106,7 +174,13 @@ def nodes(tree):
     found, todo = [], [tree]
     while todo:
         value = todo.pop()
-        pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        pairs = (
+            value.items()
+            if isinstance(value, dict)
+            else enumerate(value)
+            if isinstance(value, list)
+            else ()
+        )
         for key, item in pairs:
             found.append((value, key))
             todo.append(item)
@@ -130,7 +204,9 @@ def change_tree(rng, tree):
             del container[key]
         elif kind == 5 and isinstance(container, dict):
             container[
-                rng.choice([key + "x", "", "z", "extra", "$array", 7, "\x1b"]) if isinstance(key, str) else "k"
+                rng.choice([key + "x", "", "z", "extra", "$array", 7, "\x1b"])
+                if isinstance(key, str)
+                else "k"
             ] = container.pop(key)
         elif kind == 6 and isinstance(container, list):
             rng.shuffle(container)
@@ -193,15 +269,26 @@ class Mgrd:
 
     @staticmethod
     def join(rng, raw, payloads):
-        """The file of a header and payloads, its sums right; damaged now and then if there is a random generator."""
+        """The file of a header and payloads, its sums right; damaged now and then if there is a
+        random generator.
+        """
         body = raw
         for payload in payloads:
             zeros = -(32 + len(body) + 10) % 64
-            body += b"\xc6" + struct.pack(">I", zeros) + bytes(zeros) + b"\xc6" + struct.pack(">I", len(payload)) + payload
+            body += (
+                b"\xc6"
+                + struct.pack(">I", zeros)
+                + bytes(zeros)
+                + b"\xc6"
+                + struct.pack(">I", len(payload))
+                + payload
+            )
         if rng and rng.random() < 0.1:
             body = change_bytes(rng, body)
         minor = rng.choice([0] * 20 + [1, 7]) if rng else 0
-        fields = struct.pack("<8sHHIQ", b"\x89MGRD\r\n\x1a", 1, minor, len(raw), 32 + len(body) + 42)
+        fields = struct.pack(
+            "<8sHHIQ", b"\x89MGRD\r\n\x1a", 1, minor, len(raw), 32 + len(body) + 42
+        )
         if rng and rng.random() < 0.05:
             fields = change_bytes(rng, fields)
         start = b"\xc4\x1e" + fields + struct.pack("<IH", zlib.crc32(fields), 0)
@@ -240,9 +327,14 @@ def change_npz(rng, content):
         members = [(name, archive.read(name)) for name in archive.namelist()]
     i = rng.randrange(len(members))
     name, data = members[i]
-    members[i] = (rng.choice([name, name, name, "x", ".npy", "\0.npy"]), change_bytes(rng, data[:128]) + data[128:])
+    members[i] = (
+        rng.choice([name, name, name, "x", ".npy", "\0.npy"]),
+        change_bytes(rng, data[:128]) + data[128:],
+    )
     found = io.BytesIO()
-    with zipfile.ZipFile(found, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+    with zipfile.ZipFile(
+        found, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    ) as archive:
         for name, data in dict(members).items():
             archive.writestr(zipfile.ZipInfo(name), data)
     return found.getvalue()
@@ -257,42 +349,91 @@ def mutated(rng, format_, content, parts):
     return parts.mutate(rng) if rng.random() < 0.85 else change_bytes(rng, content)
 
 
-# ---- bombs ---------------------------------------------------------------------------------------------------------
+# ---- bombs
+# -------------------------------------------------------------------------------------------------------
+# - -
 
 
 def bombs():
-    """Inputs that are small on disk and would be large in memory or slow, if the reader let them. Nothing else is wrong with them."""
+    """Inputs that are small on disk and would be large in memory or slow, if the reader let them.
+    Nothing else is wrong with them.
+    """
     entry = ["w", "u8", [0], 0, 0, 0]
-    good = {"aliases": {}, "format": "minigrad", "kind": "weights", "meta": {}, "producer": "", "requires": [], "tensors": [entry],
-            "version": [1, 0]}  # fmt: skip
+    good = {
+        "aliases": {},
+        "format": "minigrad",
+        "kind": "weights",
+        "meta": {},
+        "producer": "",
+        "requires": [],
+        "tensors": [entry],
+        "version": [1, 0],
+    }
     rng, deep = random.Random(0), 0
     for _ in range(25):
         deep = [0] * 20_000 + [deep]
-    values = [[{"": None}] * 60000, [[]] * 65000, [[[{}] * 60000] * 15], [{"a": [{}]}] * 30000, [["ab"] * 65000] * 20, [[2.5] * 60000] * 7,
-              [[300] * 60000] * 20, {str(i): {} for i in range(60000)}, "x" * 65000, [["x" * 60000]] * 60, [[0] * 65000] * 60]  # fmt: skip
+    values = [
+        [{"": None}] * 60000,
+        [[]] * 65000,
+        [[[{}] * 60000] * 15],
+        [{"a": [{}]}] * 30000,
+        [["ab"] * 65000] * 20,
+        [[2.5] * 60000] * 7,
+        [[300] * 60000] * 20,
+        {str(i): {} for i in range(60000)},
+        "x" * 65000,
+        [["x" * 60000]] * 60,
+        [[0] * 65000] * 60,
+    ]
     for value in values:
         for field in ["meta", rng.choice(["aliases", "tensors", "requires", "version", "kind"])]:
             header = good | {field: {"x": value} if field == "meta" else value}
             yield "mgrd", Mgrd.join(None, pack(sort_keys(header)), [b""])
-    for value in [*values, deep, [{"$array": "w"}] * 60000, [{"$array": f"state/x/{i}"} for i in range(30000)]]:
-        yield "mgrd", Mgrd.join(None, pack(sort_keys(good | {"kind": "checkpoint", "state": {"x": value}})), [b""])
+    for value in [
+        *values,
+        deep,
+        [{"$array": "w"}] * 60000,
+        [{"$array": f"state/x/{i}"} for i in range(30000)],
+    ]:
+        yield (
+            "mgrd",
+            Mgrd.join(
+                None, pack(sort_keys(good | {"kind": "checkpoint", "state": {"x": value}})), [b""]
+            ),
+        )
     for n in (1000, 65_535):
         keys = b"".join(pack(f"{i:05d}") + b"\0" for i in [*range(n - 1), n - 2])
         raw = pack(sort_keys(good | {"meta": {"x": 0}}))
-        yield "mgrd", Mgrd.join(None, raw.replace(b"\x81\xa1x\0", b"\x81\xa1x\xde" + n.to_bytes(2, "big") + keys), [b""])
+        yield (
+            "mgrd",
+            Mgrd.join(
+                None,
+                raw.replace(b"\x81\xa1x\0", b"\x81\xa1x\xde" + n.to_bytes(2, "big") + keys),
+                [b""],
+            ),
+        )
     yield "mgrd", Mgrd.join(None, b"\x91" * 4_000_000, [])
     yield "mgrd", Mgrd.join(None, b"\x81\xa0" * 2_000_000, [])
     yield "safetensors", struct.pack("<Q", 8_000_000) + b'{"a":' + b"[" * 7_999_995
-    for inside in [b"{}," * 2_000_000, b"[]," * 4_000_000, b'"ab",' * 2_000_000, b"999," * 2_000_000]:
+    for inside in [
+        b"{}," * 2_000_000,
+        b"[]," * 4_000_000,
+        b'"ab",' * 2_000_000,
+        b"999," * 2_000_000,
+    ]:
         raw = b'{"a":[' + inside + b"1]}"
         yield "safetensors", struct.pack("<Q", len(raw)) + raw
     yield from (("npz", content) for content in npz_bombs())
 
 
 def npz_bombs():
-    """Archives that would grow a thousandfold, in one member or in many, by each of the compressions that zip knows."""
+    """Archives that would grow a thousandfold, in one member or in many, by each of the
+    compressions that zip knows.
+    """
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (10_000_000,)})
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "|u1", "fortran_order": False, "shape": (10_000_000,)}
+    )
     for compression in [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]:
         for count in (1, 3):
             found = io.BytesIO()

@@ -1,4 +1,5 @@
-"""The command `minigrad`: one module per subcommand, each with an `add_to(commands)`; this file only joins them.
+"""The command `minigrad`: one module per subcommand, each with an `add_to(commands)`; this file
+only joins them.
 
 Bad input ends in one line on stderr and exit code 2; a broken pipe and Ctrl-C end quietly.
 """
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parser().parse_args(arguments, options)
         return int(options.run(options))
     except BrokenPipeError:
-        # The reader has gone (`| head`). Python would complain once more when it flushes stdout at exit.
+        # The reader has gone (`| head`). Python would complain once more when it flushes stdout at
+        # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MinigradError, OSError) as error:
@@ -48,10 +50,13 @@ def _parser() -> Parser:
     parser = Parser(
         prog="minigrad",
         description="Train small transformers on text and let them write.",
-        epilog="example:  minigrad train --text my_notes/ && minigrad generate --model runs/gpt --prompt 'Once'",
+        epilog="example:  minigrad train --text my_notes/ && minigrad generate --model runs/gpt "
+        "--prompt 'Once'",
     )
     parser.add_argument("--version", action="version", version=f"minigrad {__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
     for command in COMMANDS:
         command.add_to(commands)
     return parser

@@ -1,4 +1,6 @@
-"""The command line's grammar: a parser that complains in one line, options that show their defaults, and the numbers they take."""
+"""The command line's grammar: a parser that complains in one line, options that show their
+defaults, and the numbers they take.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +20,45 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser that keeps the line breaks of its texts and whose error is one line."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
+        )
 
     def error(self, message: str) -> NoReturn:
         """Print one line that says what is wrong and where to read on; exit with code 2."""
         print(f"{self.prog}: error: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 
-    def option(self, name: str, metavar: str, kind: Callable[[str], Any], default: Any, help: str) -> None:
+    def option(
+        self, name: str, metavar: str, kind: Callable[[str], Any], default: Any, help: str
+    ) -> None:
         """Add an option that takes a value; its help shows the default, if it has one."""
         shown = "" if default is None or "(default" in help else f" (default {default})"
-        self.add_argument(name, metavar=metavar, type=kind, default=default, help=help + shown, action=_Given)
+        self.add_argument(
+            name, metavar=metavar, type=kind, default=default, help=help + shown, action=_Given
+        )
 
     def switch(self, name: str, default: bool | None, help: str) -> None:
         """Add `--name` and `--no-name`."""
-        self.add_argument(f"--{name}", f"--no-{name}", dest=name, nargs=0, default=default, help=help, action=_GivenSwitch)
+        self.add_argument(
+            f"--{name}",
+            f"--no-{name}",
+            dest=name,
+            nargs=0,
+            default=default,
+            help=help,
+            action=_GivenSwitch,
+        )
 
 
 class _Given(argparse.Action):
-    """Stores the value, and in `given` that it was named on the command line and not by a config file (`configured`)."""
+    """Stores the value, and in `given` that it was named on the command line and not by a config
+    file (`configured`).
+    """
 
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
         setattr(namespace, self.dest, values)
         namespace.given = {*getattr(namespace, "given", ()), self.dest}
         namespace.configured = frozenset(getattr(namespace, "configured", ())) - {self.dest}
@@ -50,7 +70,9 @@ class _GivenSwitch(_Given):
     def format_usage(self) -> str:
         return " | ".join(self.option_strings)
 
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
         super().__call__(parser, namespace, not str(option).startswith("--no-"), option)
 
 
@@ -62,7 +84,9 @@ def path(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """A text that is not empty, with \\n, \\t and \\\\ as in Python: a shell has no simple way to write a line end."""
+    """A text that is not empty, with \\n, \\t and \\\\ as in Python: a shell has no simple way to
+    write a line end.
+    """
     if not text:
         raise argparse.ArgumentTypeError("an empty text")
     signs = {"n": "\n", "t": "\t", "\\": "\\"}
@@ -95,7 +119,9 @@ def whole(low: int) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, high: float = math.inf, without: float | None = None) -> Callable[[str], float]:
+def number(
+    low: float, high: float = math.inf, without: float | None = None
+) -> Callable[[str], float]:
     """The finite numbers from `low` to `high`, without one of the two if it is named."""
 
     def parse(text: str) -> float:
@@ -117,5 +143,9 @@ def one_line(error: MinigradError | OSError) -> str:
     if isinstance(error, MinigradError):
         parts = [error.problem, error.hint]
     else:
-        parts = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)]
+        parts = [
+            f"{error.filename}: {error.strerror}"
+            if error.filename
+            else error.strerror or str(error)
+        ]
     return "; ".join(" ".join(part.split()) for part in parts if part)

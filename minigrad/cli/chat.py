@@ -45,10 +45,24 @@ Ctrl-C stops an answer."""
 
 def add_to(commands: Commands) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("chat", help="talk with a trained model", description=DESCRIPTION, epilog=EXAMPLES)
-    parser.add_argument("--model", metavar="DIR", type=path, required=True, help="the folder of the run, or a .mgrd file from it")
-    parser.option("--template", "TEXT", unescaped, None, "how a message is put before the model, with {message} for it, "
-                  r"\n for a line end (default: '{message}\n')")  # fmt: skip
+    parser = commands.add_parser(
+        "chat", help="talk with a trained model", description=DESCRIPTION, epilog=EXAMPLES
+    )
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        type=path,
+        required=True,
+        help="the folder of the run, or a .mgrd file from it",
+    )
+    parser.option(
+        "--template",
+        "TEXT",
+        unescaped,
+        None,
+        "how a message is put before the model, with {message} for it, "
+        r"\n for a line end (default: '{message}\n')",
+    )
     parser.option("--tokens", "N", whole(1), 200, "the longest answer, in tokens")
     add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -74,15 +88,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def checked_template(template: str | None, tokenizer: Tokenizer) -> str:
-    """The template, or the default: the message in a line of its own, if the model knows line ends. Raises ConfigError, DataError."""
+    """The template, or the default: the message in a line of its own, if the model knows line ends.
+    Raises ConfigError, DataError.
+    """
     if template is None:
         with contextlib.suppress(DataError):
             tokenizer.encode("\n")
             return "{message}\n"
         return "{message}"
     if template.count("{message}") != 1:
-        raise ConfigError("chat", f"--template {template!r} must have {{message}} in it, once", got=template, wanted="{message}",
-                          hint=r"e.g. 'you: {message}\nbot: '")  # fmt: skip
+        raise ConfigError(
+            "chat",
+            f"--template {template!r} must have {{message}} in it, once",
+            got=template,
+            wanted="{message}",
+            hint=r"e.g. 'you: {message}\nbot: '",
+        )
     rest = template.replace("{message}", "")
     if rest:
         tokenizer.encode(rest)
@@ -90,12 +111,16 @@ def checked_template(template: str | None, tokenizer: Tokenizer) -> str:
 
 
 def ending(template: str) -> str:
-    """Where an answer ends: where the next message would begin, or at an empty line if a message has nothing before it."""
+    """Where an answer ends: where the next message would begin, or at an empty line if a message
+    has nothing before it.
+    """
     return "\n" + (template.partition("{message}")[0].strip() or "\n")
 
 
 def messages() -> Iterator[str]:
-    """The lines of the input, without their ends; asked for one by one where the input is a terminal."""
+    """The lines of the input, without their ends; asked for one by one where the input is a
+    terminal.
+    """
     if not sys.stdin.isatty():
         yield from (line.rstrip("\r\n") for line in sys.stdin)
         return
@@ -138,7 +163,9 @@ class Chat:
         elif name == "/temperature":
             self._set_temperature(rest.strip())
         else:
-            raise ConfigError("chat", f"there is no {name}", got=name, hint="/help shows what there is")
+            raise ConfigError(
+                "chat", f"there is no {name}", got=name, hint="/help shows what there is"
+            )
         return None
 
     def _say(self, message: str) -> int | None:
@@ -156,8 +183,12 @@ class Chat:
         return self._answer()
 
     def _answer(self) -> int | None:
-        """Print the answer as it is made. The first signal ends it after a token, so that the caches stay whole."""
-        answer = self.talk.answer(self.options.tokens, stop=self.options.stop, **sampling(self.options))
+        """Print the answer as it is made. The first signal ends it after a token, so that the
+        caches stay whole.
+        """
+        answer = self.talk.answer(
+            self.options.tokens, stop=self.options.stop, **sampling(self.options)
+        )
         piece = ""
         with Interruption() as interruption, contextlib.closing(answer):
             for piece in answer:
@@ -182,4 +213,6 @@ class Chat:
         try:
             self.options.temperature = number(0)(text)
         except argparse.ArgumentTypeError as error:
-            raise ConfigError("chat", f"/temperature: {error}", got=text, hint="/temperature 0.5") from None
+            raise ConfigError(
+                "chat", f"/temperature: {error}", got=text, hint="/temperature 0.5"
+            ) from None

@@ -23,14 +23,39 @@ examples:
 
 def add_to(commands: Commands) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("eval", help="measure how well a model predicts a text", epilog=EXAMPLES,
-                                 description="Perplexity, nats per token, bits per character and accuracy of a model on a text.")  # fmt: skip
-    parser.add_argument("--model", metavar="DIR", type=path, required=True, help="the folder of the run, or a .mgrd file from it")
-    parser.add_argument("--text", metavar="PATH", type=path, required=True, help="a UTF-8 text file, or a folder of them, not trained on")
-    parser.option("--stride", "N", whole(1), None, "tokens by which the model's window moves on: every token but those of the first "
-                  "window has at least block_size - N before it (default: half of the model's block_size)")  # fmt: skip
+    parser = commands.add_parser(
+        "eval",
+        help="measure how well a model predicts a text",
+        epilog=EXAMPLES,
+        description="Perplexity, nats per token, bits per character and accuracy of a model on a "
+        "text.",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        type=path,
+        required=True,
+        help="the folder of the run, or a .mgrd file from it",
+    )
+    parser.add_argument(
+        "--text",
+        metavar="PATH",
+        type=path,
+        required=True,
+        help="a UTF-8 text file, or a folder of them, not trained on",
+    )
+    parser.option(
+        "--stride",
+        "N",
+        whole(1),
+        None,
+        "tokens by which the model's window moves on: every token but those of the first "
+        "window has at least block_size - N before it (default: half of the model's block_size)",
+    )
     parser.option("--batch-size", "N", whole(1), 16, "windows computed at once")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of lines"
+    )
     parser.set_defaults(run=run)
 
 
@@ -40,7 +65,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found))
         return 0
-    print(f"text                {options.text}: {found['characters']:,} characters, {found['tokens']:,} tokens predicted")
+    print(
+        f"text                {options.text}: {found['characters']:,} characters, "
+        f"{found['tokens']:,} tokens predicted"
+    )
     print(f"context             {found['block_size']} tokens, moved on by {found['stride']}")
     print(f"nats per token      {found['nats_per_token']:.4f}")
     print(f"perplexity          {found['perplexity']:.4f}")
@@ -55,10 +83,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     text = read_text(options.text)
     tokens = tokenizer.encode(text)
     if len(tokens) < 2:
-        raise DataError("eval", f"{options.text} has {len(tokens)} tokens", got=len(tokens), wanted=2,
-                        hint="a longer text: the first is not predicted")  # fmt: skip
+        raise DataError(
+            "eval",
+            f"{options.text} has {len(tokens)} tokens",
+            got=len(tokens),
+            wanted=2,
+            hint="a longer text: the first is not predicted",
+        )
     size = model.config.block_size
-    how = {"block_size": size, "stride": options.stride or max(size // 2, 1), "batch_size": options.batch_size}
+    how = {
+        "block_size": size,
+        "stride": options.stride or max(size // 2, 1),
+        "batch_size": options.batch_size,
+    }
     found = perplexity(model, tokens, **how)
     characters = len(tokenizer.decode(tokens[1:]))
     return {

@@ -1,4 +1,6 @@
-"""`minigrad inspect`, `verify`, `diff` and `convert`: looking at weight files and changing their format."""
+"""`minigrad inspect`, `verify`, `diff` and `convert`: looking at weight files and changing their
+format.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def add_to(commands: Commands) -> None:
     """Add the subcommands."""
     for name, purpose, example, add, run in _COMMANDS:
         parser = commands.add_parser(
-            name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.", epilog=f"example:  {example}"
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=f"example:  {example}",
         )
         add(parser)
         parser.set_defaults(run=run)

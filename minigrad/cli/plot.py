@@ -1,4 +1,6 @@
-"""`minigrad plot`: the curves of runs, as a picture or for TensorBoard, and a table of where they ended."""
+"""`minigrad plot`: the curves of runs, as a picture or for TensorBoard, and a table of where they
+ended.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,47 @@ examples:
 
 def add_to(commands: Commands) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("plot", help="draw the loss curves of runs", description=DESCRIPTION, epilog=EXAMPLES)
-    parser.add_argument("places", metavar="DIR", type=path, nargs="+", help="the folder of a run, or one that holds several")
-    parser.option("--out", "FILE", path, None, "the picture: .svg or .png (default: plot.svg in the first DIR)")
-    parser.option("--what", "NAME,...", str, None,
-                  "what to draw: loss, lr, grad_norm, tokens_per_second, or any other name in metrics.jsonl (default: those four)")  # fmt: skip
-    parser.option("--smooth", "N", whole(1), None, "average noisy curves over N records; 1: not at all (default: a fiftieth of the run)")
+    parser = commands.add_parser(
+        "plot", help="draw the loss curves of runs", description=DESCRIPTION, epilog=EXAMPLES
+    )
+    parser.add_argument(
+        "places",
+        metavar="DIR",
+        type=path,
+        nargs="+",
+        help="the folder of a run, or one that holds several",
+    )
+    parser.option(
+        "--out",
+        "FILE",
+        path,
+        None,
+        "the picture: .svg or .png (default: plot.svg in the first DIR)",
+    )
+    parser.option(
+        "--what",
+        "NAME,...",
+        str,
+        None,
+        "what to draw: loss, lr, grad_norm, tokens_per_second, or any other name in metrics.jsonl "
+        "(default: those four)",
+    )
+    parser.option(
+        "--smooth",
+        "N",
+        whole(1),
+        None,
+        "average noisy curves over N records; 1: not at all (default: a fiftieth of the run)",
+    )
     parser.add_argument("--log", action="store_true", help="logarithmic axes for the values")
-    parser.option("--tensorboard", "DIR", path, None, "write TensorBoard's event files there, a folder per run, and no picture unless --out is given")
+    parser.option(
+        "--tensorboard",
+        "DIR",
+        path,
+        None,
+        "write TensorBoard's event files there, a folder per run, and no picture unless --out is "
+        "given",
+    )
     parser.set_defaults(run=run)
 
 
@@ -39,9 +74,18 @@ def run(options: argparse.Namespace) -> int:
     """Print the table, write what was asked for, and say where it is."""
     drawing = [f"--{name}" for name in ("what", "smooth", "log") if getattr(options, name)]
     if options.tensorboard is not None and options.out is None and drawing:
-        raise ConfigError("plot", f"--tensorboard draws no picture, so {drawing[0]} has no use", got=drawing, hint="give --out FILE too")
+        raise ConfigError(
+            "plot",
+            f"--tensorboard draws no picture, so {drawing[0]} has no use",
+            got=drawing,
+            hint="give --out FILE too",
+        )
     runs = find_runs(options.places)
-    what = None if options.what is None else [name.strip() for name in options.what.split(",") if name.strip()]
+    what = (
+        None
+        if options.what is None
+        else [name.strip() for name in options.what.split(",") if name.strip()]
+    )
     chart = plot(runs, what, options.smooth, options.log)
     print(summary(runs))
     if options.tensorboard is not None:

@@ -1,4 +1,6 @@
-"""How a run learns: optimizers and schedules by the names that the command line has for them, and what each takes where nothing is said."""
+"""How a run learns: optimizers and schedules by the names that the command line has for them, and
+what each takes where nothing is said.
+"""
 
 from __future__ import annotations
 
@@ -38,31 +40,53 @@ def kind_of(name: str) -> str:
 
 def by_optimizer(setting: str) -> str:
     """What each optimizer takes for a setting, for the help."""
-    return "(default: " + ", ".join(f"{name} {getattr(recipe, setting):g}" for name, recipe in OPTIMIZERS.items()) + ")"
+    return (
+        "(default: "
+        + ", ".join(f"{name} {getattr(recipe, setting):g}" for name, recipe in OPTIMIZERS.items())
+        + ")"
+    )
 
 
 def settle(options: argparse.Namespace) -> None:
     """Give the options that nobody has chosen the values that suit the optimizer and the schedule."""
     recipe = OPTIMIZERS[options.optimizer]
     options.lr = recipe.lr if options.lr is None else options.lr
-    options.weight_decay = recipe.weight_decay if options.weight_decay is None else options.weight_decay
+    options.weight_decay = (
+        recipe.weight_decay if options.weight_decay is None else options.weight_decay
+    )
     if options.warmup is None:
-        options.warmup = round(_ONE_CYCLE * options.steps) if options.schedule == "one-cycle" else _WARMUP
+        options.warmup = (
+            round(_ONE_CYCLE * options.steps) if options.schedule == "one-cycle" else _WARMUP
+        )
 
 
 def build_optimizer(options: argparse.Namespace, model: GPT) -> Optimizer:
     """The optimizer that the options name, with decay on matrices alone, as in GPT-2's successors."""
     recipe = OPTIMIZERS[options.optimizer]
-    return recipe.kind(decay_groups(model.named_parameters(), options.weight_decay), lr=options.lr, **recipe.settings)
+    return recipe.kind(
+        decay_groups(model.named_parameters(), options.weight_decay),
+        lr=options.lr,
+        **recipe.settings,
+    )
 
 
 def build_schedule(options: argparse.Namespace, optimizer: Optimizer) -> LRScheduler:
-    """The schedule that the options name: it rises to --lr in the steps of --warmup, and falls to a tenth, where it falls."""
+    """The schedule that the options name: it rises to --lr in the steps of --warmup, and falls to a
+    tenth, where it falls.
+    """
     steps, lr = options.steps, options.lr
     warmup = min(options.warmup, steps)
     if options.schedule == "cosine":
         return WarmupCosineLR(optimizer, warmup, steps, min_lr=lr / 10)
-    if options.schedule == "one-cycle":  # which has a rate for the steps of its cycle only, and is asked for the next one after the last
-        return OneCycleLR(optimizer, lr, steps + 1, pct_start=warmup / (steps + 1), cycle_momentum=False)
-    falling = {"constant": 0, "linear": steps - warmup, "wsd": min(steps // 5, steps - warmup)}[options.schedule]
+    if (
+        options.schedule == "one-cycle"
+        # Which has a rate for the steps of its cycle only, and is asked for the next one after the
+        # last
+    ):
+        return OneCycleLR(
+            optimizer, lr, steps + 1, pct_start=warmup / (steps + 1), cycle_momentum=False
+        )
+    falling = {"constant": 0, "linear": steps - warmup, "wsd": min(steps // 5, steps - warmup)}[
+        options.schedule
+    ]
     return WarmupStableDecayLR(optimizer, warmup, steps, falling, min_lr=lr / 10)

@@ -1,4 +1,6 @@
-"""The folder of a run: `model.mgrd`, which holds the weights, and in its meta the model's config, its tokenizer and how it was made."""
+"""The folder of a run: `model.mgrd`, which holds the weights, and in its meta the model's config,
+its tokenizer and how it was made.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ WEIGHTS = "model.mgrd"
 
 
 def new_folder(wanted: str | None, overwrite: bool) -> Path:
-    """Make the folder for a new run and return it: `wanted`, or the first of runs/gpt, runs/gpt-2, ... that is free.
+    """Make the folder for a new run and return it: `wanted`, or the first of runs/gpt, runs/gpt-2,
+    ... that is free.
 
     Raises ConfigError if there is a model in the wanted one already, unless it may be overwritten.
     """
@@ -26,8 +29,13 @@ def new_folder(wanted: str | None, overwrite: bool) -> Path:
     else:
         folder = Path(wanted)
         if (folder / WEIGHTS).exists() and not overwrite:
-            raise ConfigError("train", f"{folder} holds a model already", got=str(folder), wanted="a new folder",
-                              hint="name another --out, or say --overwrite")  # fmt: skip
+            raise ConfigError(
+                "train",
+                f"{folder} holds a model already",
+                got=str(folder),
+                wanted="a new folder",
+                hint="name another --out, or say --overwrite",
+            )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -39,7 +47,9 @@ def save_model(folder: Path, model: GPT, tokenizer: Tokenizer, run: Mapping[str,
 
 
 def last_of_model(folder: Path) -> tuple[Any, Any]:
-    """(step, validation loss) of the model in a run's folder; (None, None) if there is none that is good."""
+    """(step, validation loss) of the model in a run's folder; (None, None) if there is none that is
+    good.
+    """
     try:
         run = peek(folder / WEIGHTS).meta.get("run")
     except FormatError:
@@ -48,17 +58,28 @@ def last_of_model(folder: Path) -> tuple[Any, Any]:
 
 
 def load_model(place: str) -> tuple[GPT, Tokenizer]:
-    """The model in a run's folder, or in a weight file itself, and its tokenizer. Raises an error that names what is missing."""
+    """The model in a run's folder, or in a weight file itself, and its tokenizer. Raises an error
+    that names what is missing.
+    """
     path = Path(place)
     if path.is_dir():
         path = path / WEIGHTS
         if not path.exists():
-            raise ConfigError("load_model", f"{place} holds no {WEIGHTS}", got=place, wanted=WEIGHTS,
-                              hint=f"train one: minigrad train --out {place}")  # fmt: skip
+            raise ConfigError(
+                "load_model",
+                f"{place} holds no {WEIGHTS}",
+                got=place,
+                wanted=WEIGHTS,
+                hint=f"train one: minigrad train --out {place}",
+            )
     state_dict = load(path)
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
-        raise ConfigError("load_model", f"{path} is not a model made by minigrad train: its meta has no config and tokenizer",
-                          got=sorted(state_dict.meta), wanted=["model", "tokenizer"])  # fmt: skip
+        raise ConfigError(
+            "load_model",
+            f"{path} is not a model made by minigrad train: its meta has no config and tokenizer",
+            got=sorted(state_dict.meta),
+            wanted=["model", "tokenizer"],
+        )
     tokenizer = _tokenizer_of(path, state_dict.meta["tokenizer"])
     model = _model_of(path, state_dict, tokenizer)
     model.eval()
@@ -69,9 +90,17 @@ def _tokenizer_of(path: Path, state: Any) -> Tokenizer:
     try:
         return tokenizer_from_state(state)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        problem = error.problem if isinstance(error, MinigradError) else "its state is not that of a tokenizer"
-        raise ConfigError("load_model", f"the tokenizer in {path} cannot be read: {problem}", got=state,
-                          hint=f"minigrad inspect {path} shows what there is") from error  # fmt: skip
+        problem = (
+            error.problem
+            if isinstance(error, MinigradError)
+            else "its state is not that of a tokenizer"
+        )
+        raise ConfigError(
+            "load_model",
+            f"the tokenizer in {path} cannot be read: {problem}",
+            got=state,
+            hint=f"minigrad inspect {path} shows what there is",
+        ) from error
 
 
 def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
@@ -81,9 +110,18 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
         model = GPT(GPTConfig(**sizes))
         model.load_state_dict(state_dict)
     except (TypeError, StateDictError) as error:
-        raise ConfigError("load_model", f"the weights in {path} are not those of the model that its meta describes", got=sizes,
-                          hint=f"minigrad inspect {path} shows both") from error  # fmt: skip
+        raise ConfigError(
+            "load_model",
+            f"the weights in {path} are not those of the model that its meta describes",
+            got=sizes,
+            hint=f"minigrad inspect {path} shows both",
+        ) from error
     if tokenizer.vocab_size != model.config.vocab_size:
-        raise ConfigError("load_model", f"{path} has {tokenizer.vocab_size} tokens in its tokenizer and {model.config.vocab_size} in its model",
-                          got=tokenizer.vocab_size, wanted=model.config.vocab_size)  # fmt: skip
+        raise ConfigError(
+            "load_model",
+            f"{path} has {tokenizer.vocab_size} tokens in its tokenizer and "
+            f"{model.config.vocab_size} in its model",
+            got=tokenizer.vocab_size,
+            wanted=model.config.vocab_size,
+        )
     return model

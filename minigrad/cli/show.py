@@ -25,13 +25,29 @@ examples:
 
 def add_to(commands: Commands) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("show", help="show a model as a tree, or its attention", description=DESCRIPTION, epilog=EXAMPLES)
-    parser.add_argument("model", metavar="MODEL", type=path, help="the folder of a run, or a .mgrd file from it")
+    parser = commands.add_parser(
+        "show",
+        help="show a model as a tree, or its attention",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", type=path, help="the folder of a run, or a .mgrd file from it"
+    )
     parser.add_argument("--full", action="store_true", help="write out equal layers one by one")
-    parser.option("--attention", "TEXT", str, None, "show the attention weights for this text; its characters must have been in the training text")
+    parser.option(
+        "--attention",
+        "TEXT",
+        str,
+        None,
+        "show the attention weights for this text; its characters must have been in the training "
+        "text",
+    )
     parser.option("--layer", "N", whole(0), 0, "with --attention: of which layer, counted from 0")
     parser.option("--head", "N", whole(0), 0, "with --attention: of which head, counted from 0")
-    parser.option("--out", "FILE.svg", path, None, "with --attention: draw all layers and heads in this file")
+    parser.option(
+        "--out", "FILE.svg", path, None, "with --attention: draw all layers and heads in this file"
+    )
     parser.set_defaults(run=run, given=frozenset())
 
 
@@ -44,7 +60,13 @@ def run(options: argparse.Namespace) -> int:
         return 0
     tokens = [int(token) for token in tokenizer.encode(options.attention)]
     if not tokens:
-        raise ConfigError("show", "the text is empty", got="", wanted="at least one character", hint='--attention "some text"')
+        raise ConfigError(
+            "show",
+            "the text is empty",
+            got="",
+            wanted="at least one character",
+            hint='--attention "some text"',
+        )
     maps = attention_maps(model, tokens, [tokenizer.decode([token]) for token in tokens])
     if options.out is not None:
         maps.save(options.out)
@@ -58,8 +80,22 @@ def refuse_what_has_no_use(options: argparse.Namespace) -> None:
     """Raise ConfigError for an option that would change nothing beside the others."""
     chosen = [f"--{name}" for name in ("layer", "head", "out") if name in options.given]
     if options.attention is None and chosen:
-        raise ConfigError("show", f"{chosen[0]} is for --attention", got=chosen, hint='give --attention "some text" too')
+        raise ConfigError(
+            "show",
+            f"{chosen[0]} is for --attention",
+            got=chosen,
+            hint='give --attention "some text" too',
+        )
     if options.attention is not None and options.full:
-        raise ConfigError("show", "--full is for the tree, and --attention shows none", hint="leave one of the two out")
+        raise ConfigError(
+            "show",
+            "--full is for the tree, and --attention shows none",
+            hint="leave one of the two out",
+        )
     if options.out is not None and len(chosen) > 1:
-        raise ConfigError("show", f"--out draws all layers and heads, so {chosen[0]} has no use", got=chosen, hint="leave one of the two out")
+        raise ConfigError(
+            "show",
+            f"--out draws all layers and heads, so {chosen[0]} has no use",
+            got=chosen,
+            hint="leave one of the two out",
+        )

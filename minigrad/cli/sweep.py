@@ -1,4 +1,6 @@
-"""`minigrad sweep`: many small training runs side by side, each a process of its own with one BLAS thread."""
+"""`minigrad sweep`: many small training runs side by side, each a process of its own with one BLAS
+thread.
+"""
 
 from __future__ import annotations
 
@@ -47,34 +49,62 @@ examples:
 """
 
 _THREADS = (
-    "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "MINIGRAD_THREADS",
-)  # fmt: skip
+    "OPENBLAS_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "MINIGRAD_THREADS",
+)
 _LOG = "log.txt"
 
 
 def add_to(commands: Commands) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("sweep", help="many small training runs, side by side", description=DESCRIPTION, epilog=EXAMPLES)
-    parser.add_argument("config", metavar="CONFIG", type=path, help="the TOML file that describes the runs")
+    parser = commands.add_parser(
+        "sweep",
+        help="many small training runs, side by side",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "config", metavar="CONFIG", type=path, help="the TOML file that describes the runs"
+    )
     parser.option("--jobs", "N", whole(1), None, "runs at a time (default: one per core)")
-    parser.add_argument("--dry-run", action="store_true", help="show the commands of the runs and start none")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the commands of the runs and start none"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is not done yet; the exit code is 0, 1 if a run failed, or 128 + the signal that stopped it."""
+    """Run what is not done yet; the exit code is 0, 1 if a run failed, or 128 + the signal that
+    stopped it.
+    """
     if options.dry_run and options.jobs:
-        raise ConfigError("sweep", "--dry-run starts no runs, so --jobs has no use", got=options.jobs, hint="leave one of the two out")
+        raise ConfigError(
+            "sweep",
+            "--dry-run starts no runs, so --jobs has no use",
+            got=options.jobs,
+            hint="leave one of the two out",
+        )
     plan = read_plan(options.config)
     if options.dry_run:
         for one in plan.runs:
-            print(shlex.join(["minigrad", "train", f"--out={plan.folder / one.name}", *one.arguments()]))
+            print(
+                shlex.join(
+                    ["minigrad", "train", f"--out={plan.folder / one.name}", *one.arguments()]
+                )
+            )
         return 0
     sweep = Sweep(plan)
     left = [one for one in plan.runs if sweep.records[one.name]["state"] != "done"]
     jobs = options.jobs or cores()
-    print(f"{len(plan.runs)} runs in {plan.folder}, {len(plan.runs) - len(left)} of them done; {min(jobs, max(len(left), 1))} at a time",
-          flush=True)  # fmt: skip
+    print(
+        f"{len(plan.runs)} runs in {plan.folder}, {len(plan.runs) - len(left)} of them done; "
+        f"{min(jobs, max(len(left), 1))} at a time",
+        flush=True,
+    )
     code = sweep.work(deque(left), jobs)
     print()
     for line in sweep.table():
@@ -86,7 +116,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 class Sweep:
-    """The runs of a plan, what is known of each (`records`, by name), and the processes that are at work."""
+    """The runs of a plan, what is known of each (`records`, by name), and the processes that are at
+    work.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -96,9 +128,18 @@ class Sweep:
         for one in plan.runs:
             record = saved.get(one.name)
             if changes := list(self._changes(one, record)):
-                raise ConfigError("sweep", f"{plan.folder / one.name} is a run with other options: {changes[0]}", got=changes,
-                                  hint='name another folder: out = "..."')  # fmt: skip
-            self.records[one.name] = record or {"name": one.name, "state": "waiting", "options": one.options, "seconds": 0.0}
+                raise ConfigError(
+                    "sweep",
+                    f"{plan.folder / one.name} is a run with other options: {changes[0]}",
+                    got=changes,
+                    hint='name another folder: out = "..."',
+                )
+            self.records[one.name] = record or {
+                "name": one.name,
+                "state": "waiting",
+                "options": one.options,
+                "seconds": 0.0,
+            }
             self._note_result(one)
         self.save()
 
@@ -107,19 +148,31 @@ class Sweep:
         if not file.exists():
             return {}
         try:
-            return {record["name"]: record for record in json.loads(file.read_text(encoding="utf-8")) if "options" in record}
+            return {
+                record["name"]: record
+                for record in json.loads(file.read_text(encoding="utf-8"))
+                if "options" in record
+            }
         except (ValueError, TypeError, KeyError):
-            raise ConfigError("sweep", f"{file} is not what a sweep has written", got=str(file),
-                              hint='move it away, or name another folder: out = "..."') from None  # fmt: skip
+            raise ConfigError(
+                "sweep",
+                f"{file} is not what a sweep has written",
+                got=str(file),
+                hint='move it away, or name another folder: out = "..."',
+            ) from None
 
     def _changes(self, one: Run, record: dict[str, Any] | None) -> Iterator[str]:
-        """How the options of a run that is there differ from those it is to have: by its record, else by what its weight file tells."""
+        """How the options of a run that is there differ from those it is to have: by its record,
+        else by what its weight file tells.
+        """
         if record:
             yield from differences(record["options"], one.options)
         elif trained := self._trained(one):
             wanted = vars(parse(one))
             names = one.options.keys() & trained.get("options", {}).keys()
-            yield from differences({n: trained["options"][n] for n in names}, {n: wanted[n] for n in names})
+            yield from differences(
+                {n: trained["options"][n] for n in names}, {n: wanted[n] for n in names}
+            )
 
     def _trained(self, one: Run) -> dict[str, Any]:
         """What the weight file of a run tells of its training; nothing if there is none."""
@@ -130,7 +183,9 @@ class Sweep:
         return found
 
     def _note_result(self, one: Run) -> None:
-        """Take step and validation loss from the run's weight file; the run is done if it has gone all its steps."""
+        """Take step and validation loss from the run's weight file; the run is done if it has gone
+        all its steps.
+        """
         record, trained = self.records[one.name], self._trained(one)
         if trained:
             record |= {"step": trained.get("step"), "val_loss": trained.get("val_loss")}
@@ -138,7 +193,9 @@ class Sweep:
                 record["state"] = "done"
 
     def work(self, waiting: deque[Run], jobs: int) -> int:
-        """Run all that waits, `jobs` at a time; returns 0, or the exit code of the signal that ended it. A second signal kills the runs."""
+        """Run all that waits, `jobs` at a time; returns 0, or the exit code of the signal that
+        ended it. A second signal kills the runs.
+        """
         active: dict[subprocess.Popen[bytes], tuple[Run, float]] = {}
         told = False
         with Interruption() as interruption:
@@ -163,7 +220,9 @@ class Sweep:
         return interruption.exit_code
 
     def start(self, one: Run) -> subprocess.Popen[bytes]:
-        """Begin the run, or go on with it if it has a checkpoint, in a session of its own: a terminal's Ctrl-C reaches the sweep alone."""
+        """Begin the run, or go on with it if it has a checkpoint, in a session of its own: a
+        terminal's Ctrl-C reaches the sweep alone.
+        """
         folder = self.plan.folder / one.name
         folder.mkdir(exist_ok=True)
         resumed = any((folder / CHECKPOINTS).glob("*.mgrd"))
@@ -171,9 +230,13 @@ class Sweep:
         print(f"{one.name}: {'goes on' if resumed else 'starts'}", flush=True)
         with open(folder / _LOG, "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "minigrad", "train", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **dict.fromkeys(_THREADS, "1")}, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "minigrad", "train", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+                start_new_session=True,
+            )
 
     def finish(self, one: Run, code: int, seconds: float) -> None:
         """Note and tell how a run has ended."""
@@ -195,29 +258,55 @@ class Sweep:
         print(f"{one.name}: {told}  [{ended}/{len(self.records)}]", flush=True)
 
     def _last_words(self, one: Run, code: int) -> str:
-        lines = (self.plan.folder / one.name / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = (
+            (self.plan.folder / one.name / _LOG)
+            .read_text(encoding="utf-8", errors="replace")
+            .strip()
+            .splitlines()
+        )
         return lines[-1].removeprefix("minigrad train: error: ") if lines else f"exit code {code}"
 
     def ranked(self) -> list[dict[str, Any]]:
         """The records, best first; those without a result last."""
-        return sorted(self.records.values(), key=lambda r: (r["state"] != "done", r.get("val_loss") is None, r.get("val_loss") or 0.0))
+        return sorted(
+            self.records.values(),
+            key=lambda r: (
+                r["state"] != "done",
+                r.get("val_loss") is None,
+                r.get("val_loss") or 0.0,
+            ),
+        )
 
     def _rows(self) -> list[list[str]]:
         varied = list(self.plan.runs[0].varied)
         rows = [["validation", *varied, "step", "seconds", "state", "run"]]
         for r in self.ranked():
             values = [str(r["options"].get(name, "")) for name in varied]
-            rows.append([_loss(r), *values, str(r.get("step") or 0), f"{r['seconds']:.1f}", r["state"], r["name"]])
+            rows.append(
+                [
+                    _loss(r),
+                    *values,
+                    str(r.get("step") or 0),
+                    f"{r['seconds']:.1f}",
+                    r["state"],
+                    r["name"],
+                ]
+            )
         return rows
 
     def table(self) -> list[str]:
         """The results as aligned lines."""
         rows = [row[:-1] for row in self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in rows
+        ]
 
     def draw(self) -> str:
-        """Draw the curves of the runs into plot.svg, as `minigrad plot` does; what there is to say of it."""
+        """Draw the curves of the runs into plot.svg, as `minigrad plot` does; what there is to say
+        of it.
+        """
         if not any(self.plan.folder.glob(f"*/{METRICS}")):
             return ""
         try:
@@ -230,7 +319,10 @@ class Sweep:
         """Write results.json and results.csv; each is the old one or the new one, never half of it."""
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows(self._rows())
-        for name, text in (("results.json", json.dumps(self.ranked(), indent=1)), ("results.csv", table.getvalue())):
+        for name, text in (
+            ("results.json", json.dumps(self.ranked(), indent=1)),
+            ("results.csv", table.getvalue()),
+        ):
             draft = self.plan.folder / f".{name}.new"
             draft.write_text(text, encoding="utf-8")
             os.replace(draft, self.plan.folder / name)

@@ -1,4 +1,6 @@
-"""What a run shows while it goes on: one line that changes where the output is a terminal, plain lines where it is not."""
+"""What a run shows while it goes on: one line that changes where the output is a terminal, plain
+lines where it is not.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from typing import Any, TextIO
 
 from minigrad.train import Report
 
-_REFRESH = 0.1  # seconds; a terminal redrawn at every step of a tiny model would cost more than the model
+_REFRESH = (
+    0.1  # seconds; a terminal redrawn at every step of a tiny model would cost more than the model
+)
 
 
 def describe(report: Report) -> str:
@@ -18,7 +22,9 @@ def describe(report: Report) -> str:
     facts = [f"step {report.step}/{report.steps}", f"loss {report.loss:.3f}"]
     if report.val_loss is not None:
         facts.append(f"validation {report.val_loss:.3f}")
-    return "  ".join([*facts, f"{report.tokens_per_second:,.0f} tokens/s", f"{minutes}:{seconds:02d} left"])
+    return "  ".join(
+        [*facts, f"{report.tokens_per_second:,.0f} tokens/s", f"{minutes}:{seconds:02d} left"]
+    )
 
 
 class PlainProgress:
@@ -77,7 +83,11 @@ class RichProgress:
             return
         self._drawn = now
         self.bar.update(
-            self._task, description=describe(report), completed=report.step, total=report.steps, refresh=True
+            self._task,
+            description=describe(report),
+            completed=report.step,
+            total=report.steps,
+            refresh=True,
         )
 
     def close(self) -> None:
@@ -86,7 +96,9 @@ class RichProgress:
 
 
 def progress(stream: TextIO) -> PlainProgress | LiveProgress | RichProgress:
-    """The display that suits `stream`: plain lines, or a live one if it is a terminal, with a bar if rich is installed."""
+    """The display that suits `stream`: plain lines, or a live one if it is a terminal, with a bar
+    if rich is installed.
+    """
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
         return PlainProgress(stream)
     try:
@@ -95,4 +107,6 @@ def progress(stream: TextIO) -> PlainProgress | LiveProgress | RichProgress:
     except ImportError:
         return LiveProgress(stream)
     columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
-    return RichProgress(Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True))
+    return RichProgress(
+        Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True)
+    )

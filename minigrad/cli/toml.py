@@ -9,18 +9,30 @@ from minigrad.errors import ConfigError, MissingDependencyError
 
 
 def read_toml(call: str, path: str) -> dict[str, Any]:
-    """The tables of a TOML file. Raises ConfigError, in the name of `call`, for what is no TOML, OSError for what cannot be read."""
+    """The tables of a TOML file. Raises ConfigError, in the name of `call`, for what is no TOML,
+    OSError for what cannot be read.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         try:
             import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
         except ImportError:
-            raise MissingDependencyError(call, "Python 3.10 cannot read TOML files by itself", got=path, wanted="tomli",
-                                         hint="pip install tomli") from None  # fmt: skip
+            raise MissingDependencyError(
+                call,
+                "Python 3.10 cannot read TOML files by itself",
+                got=path,
+                wanted="tomli",
+                hint="pip install tomli",
+            ) from None
     with open(path, "rb") as file:
         try:
             found: dict[str, Any] = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(call, f"{path} is not TOML: {error}", got=path, hint="see https://toml.io for what it looks like") from None
+            raise ConfigError(
+                call,
+                f"{path} is not TOML: {error}",
+                got=path,
+                hint="see https://toml.io for what it looks like",
+            ) from None
     return found

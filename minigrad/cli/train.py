@@ -18,7 +18,7 @@ from minigrad.cli.resume import (
     refuse_changes,
     state_of_a_run,
     take_over,
-)  # fmt: skip
+)
 from minigrad.cli.run_folder import new_folder
 from minigrad.cli.session import Session, build_tokenizer
 from minigrad.data import default_text, read_text
@@ -44,28 +44,59 @@ examples:
 
 def add_to(commands: Commands) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("train", help="train a transformer on a text", description=DESCRIPTION, epilog=EXAMPLES)
-    parser.option(
-        "--text", "PATH", path, None, "a UTF-8 text file, or a folder of them (default: Python's own documentation)"
+    parser = commands.add_parser(
+        "train", help="train a transformer on a text", description=DESCRIPTION, epilog=EXAMPLES
     )
     parser.option(
-        "--out", "DIR", path, None, "the folder for the model (default: runs/gpt, or runs/gpt-2, ... if that exists)"
+        "--text",
+        "PATH",
+        path,
+        None,
+        "a UTF-8 text file, or a folder of them (default: Python's own documentation)",
+    )
+    parser.option(
+        "--out",
+        "DIR",
+        path,
+        None,
+        "the folder for the model (default: runs/gpt, or runs/gpt-2, ... if that exists)",
     )
     parser.option(
         "--resume",
         "DIR",
         path,
         None,
-        "go on with the run in this folder, exactly where its last checkpoint was taken (default: start a new one)",
+        "go on with the run in this folder, exactly where its last checkpoint was taken (default: "
+        "start a new one)",
     )
     parser.option(
-        "--accept", "FIELD,...", str, None, "with --resume: these may differ from the saved run (default: none)"
+        "--accept",
+        "FIELD,...",
+        str,
+        None,
+        "with --resume: these may differ from the saved run (default: none)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a model that is in --out already")
-    parser.option("--tokenizer", "KIND", one_of("char", "byte", "bpe"), "char", "what the text is cut into: characters, bytes, or pieces of words")
-    parser.option("--vocab-size", "N", whole(256), 1024, "with --tokenizer bpe: the most tokens there may be")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a model that is in --out already"
+    )
+    parser.option(
+        "--tokenizer",
+        "KIND",
+        one_of("char", "byte", "bpe"),
+        "char",
+        "what the text is cut into: characters, bytes, or pieces of words",
+    )
+    parser.option(
+        "--vocab-size", "N", whole(256), 1024, "with --tokenizer bpe: the most tokens there may be"
+    )
     parser.option("--steps", "N", whole(1), 1500, "training steps")
-    parser.option("--seed", "N", whole(0), 0, "of weights, batches and sample: the same seed gives the same model")
+    parser.option(
+        "--seed",
+        "N",
+        whole(0),
+        0,
+        "of weights, batches and sample: the same seed gives the same model",
+    )
     parser.option("--sample", "N", whole(0), 400, "tokens to write at the end")
     _add_model_options(parser)
     _add_training_options(parser)
@@ -89,14 +120,43 @@ def _add_model_options(parser: Parser) -> None:
 
 def _add_training_options(parser: Parser) -> None:
     parser.option("--batch-size", "N", whole(1), 12, "pieces of text per step")
-    parser.option("--optimizer", "NAME", one_of(*OPTIMIZERS), "adamw", f"what makes the updates: {', '.join(OPTIMIZERS)}")
     parser.option(
-        "--schedule", "NAME", one_of(*SCHEDULES), "cosine", "the learning rate after its warmup: cosine, linear and wsd (level, then falling in "
-        "the last fifth) end at a tenth, one-cycle near 0, constant stays")  # fmt: skip
+        "--optimizer",
+        "NAME",
+        one_of(*OPTIMIZERS),
+        "adamw",
+        f"what makes the updates: {', '.join(OPTIMIZERS)}",
+    )
+    parser.option(
+        "--schedule",
+        "NAME",
+        one_of(*SCHEDULES),
+        "cosine",
+        "the learning rate after its warmup: cosine, linear and wsd (level, then falling in "
+        "the last fifth) end at a tenth, one-cycle near 0, constant stays",
+    )
     parser.option("--lr", "X", number(0), None, f"the highest learning rate {by_optimizer('lr')}")
-    parser.option("--warmup", "N", whole(0), None, "steps in which the learning rate rises (default: 100; with one-cycle 30%% of all)")
-    parser.option("--weight-decay", "X", number(0), None, f"the optimizer's, on matrices only {by_optimizer('weight_decay')}")
-    parser.option("--clip-norm", "X", number(0, without=0), 1.0, "gradients longer than this are shortened to it")
+    parser.option(
+        "--warmup",
+        "N",
+        whole(0),
+        None,
+        "steps in which the learning rate rises (default: 100; with one-cycle 30%% of all)",
+    )
+    parser.option(
+        "--weight-decay",
+        "X",
+        number(0),
+        None,
+        f"the optimizer's, on matrices only {by_optimizer('weight_decay')}",
+    )
+    parser.option(
+        "--clip-norm",
+        "X",
+        number(0, without=0),
+        1.0,
+        "gradients longer than this are shortened to it",
+    )
     parser.option(
         "--eval-interval",
         "N",
@@ -104,33 +164,78 @@ def _add_training_options(parser: Parser) -> None:
         250,
         "steps between measurements of the validation loss; the model is saved at each",
     )
-    parser.option("--save-interval", "N", whole(1), None, "steps between checkpoints (default: as --eval-interval)")
-    parser.option("--accumulate", "N", whole(1), 1, "parts that a batch is cut into: the same numbers but for rounding, in less memory")
-    parser.option("--patience", "N", whole(1), None, "stop after N evaluations without a lower loss, and keep the best model (default: never)")
-    parser.option("--mixed", "DTYPE", one_of("bfloat16", "float16"), None, "keep parameters in 16 bits, with float32 copies (default: float32)")
-    parser.switch("jit", None, "compile the step to C, or run it op by op (default: compile it if there is a C compiler)")
+    parser.option(
+        "--save-interval",
+        "N",
+        whole(1),
+        None,
+        "steps between checkpoints (default: as --eval-interval)",
+    )
+    parser.option(
+        "--accumulate",
+        "N",
+        whole(1),
+        1,
+        "parts that a batch is cut into: the same numbers but for rounding, in less memory",
+    )
+    parser.option(
+        "--patience",
+        "N",
+        whole(1),
+        None,
+        "stop after N evaluations without a lower loss, and keep the best model (default: never)",
+    )
+    parser.option(
+        "--mixed",
+        "DTYPE",
+        one_of("bfloat16", "float16"),
+        None,
+        "keep parameters in 16 bits, with float32 copies (default: float32)",
+    )
+    parser.switch(
+        "jit",
+        None,
+        "compile the step to C, or run it op by op (default: compile it if there is a C compiler)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, save, and print a sample; the exit code is 0, or 128 + the number of the signal that stopped the run."""
+    """Train, save, and print a sample; the exit code is 0, or 128 + the number of the signal that
+    stopped the run.
+    """
     if options.resume is None:
         if options.accept:
             raise ConfigError("train", "--accept is for --resume", hint="give --resume DIR too")
         if options.overwrite and options.out is None:
-            raise ConfigError("train", "--overwrite is for --out: without it a run gets a new folder", hint="give --out DIR too")
+            raise ConfigError(
+                "train",
+                "--overwrite is for --out: without it a run gets a new folder",
+                hint="give --out DIR too",
+            )
         folder = new_folder(options.out, options.overwrite)
         with checkpoint_folder(folder) as checkpoints:
             sweep(folder)
             replaced = earlier_run(checkpoints, options.overwrite)
             settle(options)
             text = _text(options)
-            session = Session(folder, checkpoints, options, text, build_tokenizer(options, text), replaced)
+            session = Session(
+                folder, checkpoints, options, text, build_tokenizer(options, text), replaced
+            )
             return _run(session, None, [])
     if options.out is not None or options.overwrite:
-        raise ConfigError("train", "--resume goes on in its own folder", got=options.out, hint="leave --out and --overwrite away, or copy the folder")
+        raise ConfigError(
+            "train",
+            "--resume goes on in its own folder",
+            got=options.out,
+            hint="leave --out and --overwrite away, or copy the folder",
+        )
     if not Path(options.resume, CHECKPOINTS).is_dir():
-        raise ConfigError("train", f"{options.resume} is not the folder of a run", got=options.resume,
-                          hint="start one: minigrad train --out DIR")  # fmt: skip
+        raise ConfigError(
+            "train",
+            f"{options.resume} is not the folder of a run",
+            got=options.resume,
+            hint="start one: minigrad train --out DIR",
+        )
     folder, accepted = Path(options.resume), accepted_names(options)
     with checkpoint_folder(folder) as checkpoints:
         sweep(folder)
@@ -142,13 +247,23 @@ def run(options: argparse.Namespace) -> int:
         return _run(session, found, accepted)
 
 
-def _session_of(folder: Path, checkpoints: CheckpointFolder, options: argparse.Namespace, found: Checkpoint, accepted: list[str]) -> Session:
-    """The run that the checkpoint belongs to. Raises ConfigError if the options make another one of it."""
+def _session_of(
+    folder: Path,
+    checkpoints: CheckpointFolder,
+    options: argparse.Namespace,
+    found: Checkpoint,
+    accepted: list[str],
+) -> Session:
+    """The run that the checkpoint belongs to. Raises ConfigError if the options make another one of
+    it.
+    """
     changed = take_over(options, found.state["options"])
     settle(options)
     text = _text(options)
     refuse_changes(changed + list(differences(found.state, text)), accepted)
-    return Session(folder, checkpoints, options, text, tokenizer_from_state(found.state["tokenizer"]))
+    return Session(
+        folder, checkpoints, options, text, tokenizer_from_state(found.state["tokenizer"])
+    )
 
 
 def _run(session: Session, found: Checkpoint | None, accepted: list[str]) -> int:

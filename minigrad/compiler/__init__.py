@@ -1,4 +1,5 @@
-"""The compiler: an annex that listens at the Tensor's door for one whole step and replays it, as one piece of C where there is a compiler.
+"""The compiler: an annex that listens at the Tensor's door for one whole step and replays it, as
+one piece of C where there is a compiler.
 
     jit         the decorator                          record    two recordings compared -> Program
     signatures, surroundings, structure: what a replay looks at; plan: a program ready to run

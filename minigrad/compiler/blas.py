@@ -1,4 +1,6 @@
-"""The BLAS that numpy has loaded already: its sgemm as a pointer, and what is known about its kernels and threads."""
+"""The BLAS that numpy has loaded already: its sgemm as a pointer, and what is known about its
+kernels and threads.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from minigrad.ops.parallel import blas_libraries
 
 @dataclass(frozen=True)
 class Blas:
-    """cblas_sgemm at an address, with its integer width; functions that set and get its number of threads (0: unknown)."""
+    """cblas_sgemm at an address, with its integer width; functions that set and get its number of
+    threads (0: unknown).
+    """
 
     name: str
     path: str
@@ -42,13 +46,20 @@ def _address(library: ctypes.CDLL, name: str) -> int:
 
 
 def chosen_blas() -> Blas | None:
-    """The BLAS that compiled products go through; None where they are tiles in C. $MINIGRAD_PRODUCTS ("tiles", "blas") decides otherwise.
+    """The BLAS that compiled products go through; None where they are tiles in C.
+    $MINIGRAD_PRODUCTS ("tiles", "blas") decides otherwise.
 
     Raises NativeError without a compiler, ConfigError for another word.
     """
     wanted = os.environ.get("MINIGRAD_PRODUCTS", "")
     if wanted not in ("", "tiles", "blas"):
-        raise ConfigError("MINIGRAD_PRODUCTS", f"is {wanted!r}", got=wanted, wanted=("tiles", "blas"), hint="unset it for what is faster here")
+        raise ConfigError(
+            "MINIGRAD_PRODUCTS",
+            f"is {wanted!r}",
+            got=wanted,
+            wanted=("tiles", "blas"),
+            hint="unset it for what is faster here",
+        )
     tiles = native.has_tiles() if not wanted else wanted == "tiles"
     return None if tiles else find_blas()
 
@@ -66,7 +77,15 @@ def find_blas() -> Blas | None:
                 set_threads = _address(library, f"{prefix}set_num_threads{suffix}")
                 get_threads = _address(library, f"{prefix}get_num_threads{suffix}")
                 name = "OpenBLAS" if set_threads else os.path.basename(path)
-                return Blas(name, path, sgemm, wide, set_threads, get_threads, _kernels(library, prefix, suffix))
+                return Blas(
+                    name,
+                    path,
+                    sgemm,
+                    wide,
+                    set_threads,
+                    get_threads,
+                    _kernels(library, prefix, suffix),
+                )
     return None
 
 

@@ -32,31 +32,61 @@ def _wanted_threads() -> int:
     """$MINIGRAD_THREADS, 0 where it is not set. Raises ConfigError if it is no number of threads."""
     text = os.environ.get("MINIGRAD_THREADS") or "0"
     if not text.strip().isdecimal():
-        raise ConfigError("MINIGRAD_THREADS", f"is {text!r}", got=text, wanted="a number of threads", hint="unset it for one thread per core")
+        raise ConfigError(
+            "MINIGRAD_THREADS",
+            f"is {text!r}",
+            got=text,
+            wanted="a number of threads",
+            hint="unset it for one thread per core",
+        )
     return int(text)
 
 
-_REFUSE = {"embedding", "embedding_grad", "cross_entropy", "cross_entropy_grad", "take_along", "add_along", "take", "add_at", "one_hot",
-           "append_", "clip_grad_norm_"}  # ops whose C may set `status`  # fmt: skip
-_SMALL = 2e7  # floating-point operations below which one thread is faster: a second one takes 80 us to wake, in which the first does millions
-_SHORT = 3e-5  # seconds of work per phase, as `Kernel.cost` counts them, below which threads wait for each other longer than they work
+_REFUSE = {
+    "embedding",
+    "embedding_grad",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "take_along",
+    "add_along",
+    "take",
+    "add_at",
+    "one_hot",
+    "append_",
+    "clip_grad_norm_",
+}  # ops whose C may set `status`
+# Floating-point operations below which one thread is faster: a second one takes 80 us to wake, in
+# which the first does millions
+_SMALL = 2e7
+# Seconds of work per phase, as `Kernel.cost` counts them, below which threads wait for each other
+# longer than they work
+_SHORT = 3e-5
 
 
 def _pays(phases: list[Phase]) -> bool:
     """True if several threads are faster than one."""
     kernels = [k for phase in phases for k in phase.kernels]
-    return sum(k.flops for k in kernels) >= _SMALL and sum(k.cost for k in kernels) >= _SHORT * len(phases)
+    return sum(k.flops for k in kernels) >= _SMALL and sum(k.cost for k in kernels) >= _SHORT * len(
+        phases
+    )
 
 
 class CompiledReplay:
     """Runs a program as compiled phases, with what has no C called back through numpy in between.
 
-    threads: None for one per core, or one for a program so small that waking another takes longer.   Raises NativeError if there is no C compiler.
+    threads: None for one per core, or one for a program so small that waking another takes longer.
+        Raises NativeError if there is no C compiler.
     """
 
     kind = "c"
 
-    def __init__(self, program: Program, constants: Mapping[int, Array], bound: Mapping[int, Array], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        constants: Mapping[int, Array],
+        bound: Mapping[int, Array],
+        threads: int | None = None,
+    ) -> None:
         native.find_compiler()  # before any work is done for nothing
         self.original, self.program = program, for_c(program)
         self.layout = Layout(self.program, {**constants, **bound})
@@ -75,14 +105,22 @@ class CompiledReplay:
         self.build_seconds = time.perf_counter() - started
         library = self.built.library
         library.bind_blas.argtypes = [ctypes.c_void_p] * 3
-        library.bind_blas(*((None, None, None) if blas is None else (blas.sgemm, blas.set_threads, blas.get_threads)))
+        library.bind_blas(
+            *(
+                (None, None, None)
+                if blas is None
+                else (blas.sgemm, blas.set_threads, blas.get_threads)
+            )
+        )
         self._step = library.step
         self._step.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
         self._allocate()
         self.rebind(bound)
 
     def _arrange(self, chosen: list[Kernel | int], threads: int) -> None:
-        """Phases for so many threads; `parts` is what to do in order: (first, last) phases, or the number of a line to call back."""
+        """Phases for so many threads; `parts` is what to do in order: (first, last) phases, or the
+        number of a line to call back.
+        """
         self.threads = threads
         self.phases: list[Phase] = []
         self.parts: list[tuple[int, int] | int] = []
@@ -106,15 +144,25 @@ class CompiledReplay:
     # --- memory
 
     def _allocate(self) -> None:
-        """One arena for all temporaries by their lifetimes; gradients that are handed over lie apart, in memory that Python objects own."""
+        """One arena for all temporaries by their lifetimes; gradients that are handed over lie
+        apart, in memory that Python objects own.
+        """
         layout, values = self.layout, self.program.values
         lifetimes = self._lifetimes()
         self._direct = [i for i in self.program.kept if self._is_direct(i)]
         apart = {layout.root[i] for i in self._direct}
-        mine = {r: span for r, span in lifetimes.items() if r >= len(values) or values[r].source == "temporary"}
+        mine = {
+            r: span
+            for r, span in lifetimes.items()
+            if r >= len(values) or values[r].source == "temporary"
+        }
         sizes = {r: max(layout.roots[r].nbytes, 1) for r in mine}
-        same = shared_inside_chains(self.phases, {r: s for r, s in mine.items() if r not in apart}, sizes, self._moments())
-        offsets, total = pack({r: s for r, s in mine.items() if r not in apart and r not in same}, sizes)
+        same = shared_inside_chains(
+            self.phases, {r: s for r, s in mine.items() if r not in apart}, sizes, self._moments()
+        )
+        offsets, total = pack(
+            {r: s for r, s in mine.items() if r not in apart and r not in same}, sizes
+        )
         offsets.update((r, offsets[other]) for r, other in same.items())
         self.arena_bytes, self.arena_offsets = total, offsets
         self._arena = np.empty(total + ALIGNMENT, np.uint8)
@@ -127,13 +175,21 @@ class CompiledReplay:
         self._root_address.update((i, address_of(a)) for i, a in self._hold.items())
         self._views: dict[int, Array] = {}
         self._inputs = [v.index for v in values if v.source == "input"]
-        self._moving = [(i, [(self.slots[j], self._offsets[j]) for j in self.slots if layout.root[j] == i]) for i in self._inputs]
+        self._moving = [
+            (i, [(self.slots[j], self._offsets[j]) for j in self.slots if layout.root[j] == i])
+            for i in self._inputs
+        ]
         self._handed_over = [(i, i in self._direct) for i in self.program.kept]
         self._new_gradients()
         for i in self.slots:
             if (root := layout.root[i]) in self._root_address:
                 self._point(i, self._root_address[root])
-        needed = {i for n in self.parts if isinstance(n, int) for i in chain(self.program.lines[n].reads(), self.program.lines[n].made())}
+        needed = {
+            i
+            for n in self.parts
+            if isinstance(n, int)
+            for i in chain(self.program.lines[n].reads(), self.program.lines[n].made())
+        }
         self._needed = needed | set(self.program.results) | set(self.program.kept)
 
     def _lifetimes(self) -> dict[int, tuple[int, int]]:
@@ -145,7 +201,10 @@ class CompiledReplay:
                 line = self.program.lines[part]
                 groups = [{self.layout.root[i] for i in chain(line.reads(), line.made())}]
             else:
-                groups = [set().union(*(k.touches for k in phase.kernels)) for phase in self.phases[slice(*part)]]
+                groups = [
+                    set().union(*(k.touches for k in phase.kernels))
+                    for phase in self.phases[slice(*part)]
+                ]
             for group in groups:
                 for r in group:
                     found[r] = (found.get(r, (moment, 0))[0], moment)
@@ -167,7 +226,9 @@ class CompiledReplay:
         return moments
 
     def _is_direct(self, i: int) -> bool:
-        """True if a handed-over gradient is all of its root, which nothing else that is handed over shares."""
+        """True if a handed-over gradient is all of its root, which nothing else that is handed over
+        shares.
+        """
         root, layout = self.layout.root[i], self.layout
         others = [j for j in (*self.program.results, *self.program.kept) if layout.root[j] == root]
         whole = layout.contiguous(i) and layout.stand_in[i].nbytes == layout.roots[root].nbytes
@@ -216,7 +277,8 @@ class CompiledReplay:
     # --- running
 
     def run(self, bound: Mapping[int, Array], held: bool) -> list[Array]:
-        """Run the step; copies of the results, then the gradients, in the memory of the last call's unless somebody holds those (`held`).
+        """Run the step; copies of the results, then the gradients, in the memory of the last call's
+        unless somebody holds those (`held`).
 
         Raises IndexRangeError if an index was out of its range.
         """
@@ -239,7 +301,10 @@ class CompiledReplay:
                 self._say_what_was_refused()
         results = [self._view(i).copy() for i in self.program.results]
         direct = iter(self._gradients)
-        return results + [next(direct) if is_direct else self._view(i).copy() for i, is_direct in self._handed_over]
+        return results + [
+            next(direct) if is_direct else self._view(i).copy()
+            for i, is_direct in self._handed_over
+        ]
 
     def _forward(self, line: Line) -> Any:
         operands = [self._view(x.index) if isinstance(x, Ref) else x for x in line.operands]
@@ -247,13 +312,19 @@ class CompiledReplay:
             return line.op.forward(*operands, **line.params)
 
     def _say_what_was_refused(self) -> None:
-        """Raise what the op says in eager code. Nothing that outlives the call has been changed from the refusal on; what was before it stays."""
+        """Raise what the op says in eager code. Nothing that outlives the call has been changed
+        from the refusal on; what was before it stays.
+        """
         refusing = [line for line in self.program.lines if line.op.name in _REFUSE]
         for line in sorted(refusing, key=lambda line: line.op.kind == "effect"):
             try:
                 self._forward(line)
             except IndexError as error:  # numpy's own, too
-                raise error if isinstance(error, IndexRangeError) else IndexRangeError(line.op.name, str(error)) from None
+                raise (
+                    error
+                    if isinstance(error, IndexRangeError)
+                    else IndexRangeError(line.op.name, str(error))
+                ) from None
         raise IndexRangeError("jit", "an index that the step works out is out of its range")
 
     def _call_back(self, number: int) -> None:
@@ -263,8 +334,14 @@ class CompiledReplay:
             if i is not None:
                 target = self._view(i)
                 if np.shape(y) != target.shape:
-                    raise ShapeError("jit", f"{line.op.name} gives {np.shape(y)}, {target.shape} when it was recorded", got=np.shape(y),
-                                     wanted=target.shape, hint=f"its shape depends on values: call it outside the step ({line.where})")  # fmt: skip
+                    raise ShapeError(
+                        "jit",
+                        f"{line.op.name} gives {np.shape(y)}, {target.shape} when it was recorded",
+                        got=np.shape(y),
+                        wanted=target.shape,
+                        hint="its shape depends on values: call it outside the step "
+                        f"({line.where})",
+                    )
                 if target is not y:
                     np.copyto(target, y)
 
@@ -272,17 +349,27 @@ class CompiledReplay:
 
     def explain(self) -> str:
         """Phases and kernels, what was fused, what goes through numpy, bytes and operations."""
-        from_cache = "from the cache" if self.built.from_cache else f"compiled in {self.build_seconds:.2f} s"
+        from_cache = (
+            "from the cache" if self.built.from_cache else f"compiled in {self.build_seconds:.2f} s"
+        )
         total = sum(k.cost for phase in self.phases for k in phase.kernels) or 1.0
-        rows = [f"{len(self.phases)} phases, {sum(len(p.kernels) for p in self.phases)} kernels, {self.threads} threads, arena "
-                f"{self.arena_bytes / 1e6:.1f} MB, products by {self.products}, {from_cache}"]  # fmt: skip
+        rows = [
+            f"{len(self.phases)} phases, {sum(len(p.kernels) for p in self.phases)} kernels, {self.threads} threads, arena "
+            f"{self.arena_bytes / 1e6:.1f} MB, products by {self.products}, {from_cache}"
+        ]
         if self.built.note:
             rows.append(self.built.note)
         for n, phase in enumerate(self.phases):
-            rows.append(f"phase {n}: {'a chain' if phase.chain else 'tasks side by side'}, {phase.chunks} chunks")
+            rows.append(
+                f"phase {n}: {'a chain' if phase.chain else 'tasks side by side'}, {phase.chunks} "
+                "chunks"
+            )
             for k in phase.kernels:
                 fused = f" with {', '.join(k.fused)}" if k.fused else ""
-                rows.append(f"    {k.name + fused:<40} {k.flops / 1e6:9.2f} MFLOP {k.bytes / 1e6:8.2f} MB {100 * k.cost / total:5.1f} %   {k.where}")
+                rows.append(
+                    f"    {k.name + fused:<40} {k.flops / 1e6:9.2f} MFLOP {k.bytes / 1e6:8.2f} MB "
+                    f"{100 * k.cost / total:5.1f} %   {k.where}"
+                )
         for line in self.called_back:
             rows.append(f"through numpy: {line.op.name}   {line.where}")
         return "\n".join(rows)
@@ -292,8 +379,10 @@ def _at(address: int, like: Array) -> Array:
     """An array at an address, with the shape and strides of another."""
     if like.size == 0:
         return np.empty(like.shape, like.dtype)
-    span = sum((n - 1) * s for n, s in zip(like.shape, like.strides, strict=True) if s > 0) + like.itemsize
+    span = (
+        sum((n - 1) * s for n, s in zip(like.shape, like.strides, strict=True) if s > 0)
+        + like.itemsize
+    )
     low = sum((n - 1) * s for n, s in zip(like.shape, like.strides, strict=True) if s < 0)
     memory = (ctypes.c_uint8 * (span - low)).from_address(address + low)
     return np.ndarray(like.shape, like.dtype, memory, -low, like.strides)
-

@@ -15,16 +15,26 @@ class Emitter:
         self._helpers: dict[str, None] = {}
         self._texts: list[str] = []
         bodies = [self._phase(n, phase) for n, phase in enumerate(phases)]
-        table = ",\n".join(f"    {{phase_{n}, {phase.units}, {phase.chunks}}}" for n, phase in enumerate(phases))
-        self.source = "\n".join([
-            f"#define BLAS_INT {blas_int}", *map(c_text, ("prelude.c", "products.c", "kernels.c", "attention.c")),
-            "/* --- the kernels of this program */\n", *self._texts,
-            "/* --- its phases: p holds the address of every value */\n", *bodies,
-            f"static const phase_t phases[] = {{\n{table}\n}};", c_text("entry.c"),
-        ])  # fmt: skip
+        table = ",\n".join(
+            f"    {{phase_{n}, {phase.units}, {phase.chunks}}}" for n, phase in enumerate(phases)
+        )
+        self.source = "\n".join(
+            [
+                f"#define BLAS_INT {blas_int}",
+                *map(c_text, ("prelude.c", "products.c", "kernels.c", "attention.c")),
+                "/* --- the kernels of this program */\n",
+                *self._texts,
+                "/* --- its phases: p holds the address of every value */\n",
+                *bodies,
+                f"static const phase_t phases[] = {{\n{table}\n}};",
+                c_text("entry.c"),
+            ]
+        )
 
     def _function(self, k: Kernel) -> str:
-        """The name of the C function of a kernel, which is written once for all kernels with the same text."""
+        """The name of the C function of a kernel, which is written once for all kernels with the
+        same text.
+        """
         if k.helper and k.helper not in self._helpers:
             self._helpers[k.helper] = None
             self._texts.append(k.helper)
@@ -33,15 +43,23 @@ class Emitter:
         name = self._functions.get(k.name + text)
         if name is None:
             name = self._functions[k.name + text] = f"{k.name}_{len(self._functions)}"
-            self._texts.append(f"/* {k.where}{': with ' + ', '.join(k.fused) if k.fused else ''} */\nKERNEL {name}{text}")
+            self._texts.append(
+                f"/* {k.where}{': with ' + ', '.join(k.fused) if k.fused else ''} */\nKERNEL "
+                f"{name}{text}"
+            )
         return name
 
     def _call(self, k: Kernel, lo: str, hi: str) -> str:
-        pointers = ", ".join(f"p[{self.slots.setdefault(a.value, len(self.slots))}]" for a in k.arguments)
+        pointers = ", ".join(
+            f"p[{self.slots.setdefault(a.value, len(self.slots))}]" for a in k.arguments
+        )
         return f"{self._function(k)}({pointers}, {lo}, {hi});"
 
     def _phase(self, number: int, phase: Phase) -> str:
-        head = f"static void phase_{number}(void *const *p, int64_t lo, int64_t hi, int thread) {{\n    (void)thread;\n"
+        head = (
+            f"static void phase_{number}(void *const *p, int64_t lo, int64_t hi, int thread) "
+            f"{{\n    (void)thread;\n"
+        )
         if phase.chain:
             calls = []
             for k in phase.chain:
@@ -50,5 +68,8 @@ class Emitter:
                 scale = f" * {factor}" if factor != 1 else ""
                 calls.append(f"    {self._call(k, f'lo{scale}', f'hi{scale}')}")
             return head + "\n".join(calls) + "\n}\n"
-        cases = "\n".join(f"        case {n}: {self._call(k, str(lo), str(hi))} break;" for n, (k, lo, hi) in enumerate(phase.tasks))
+        cases = "\n".join(
+            f"        case {n}: {self._call(k, str(lo), str(hi))} break;"
+            for n, (k, lo, hi) in enumerate(phase.tasks)
+        )
         return f"{head}    for (int64_t u = lo; u < hi; u++) switch (u) {{\n{cases}\n    }}\n}}\n"

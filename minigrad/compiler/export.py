@@ -1,6 +1,8 @@
-"""A compiled step as a folder of C that needs nothing but a C compiler: the step, a header, the numbers it starts from, and a main that runs it.
+"""A compiled step as a folder of C that needs nothing but a C compiler: the step, a header, the
+numbers it starts from, and a main that runs it.
 
-    minigrad.compiler.export(step, "folder", x, y)          cc -O3 -march=native folder/*.c -o run -lm -lpthread && ./run folder/values.bin
+minigrad.compiler.export(step, "folder", x, y)          cc -O3 -march=native folder/*.c -o run -lm
+-lpthread && ./run folder/values.bin
 """
 
 from __future__ import annotations
@@ -52,32 +54,55 @@ int main(int count, char **words) {{
 
 
 def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) -> Path:
-    """Write step.c, step.h, main.c and values.bin into `folder`, which is made if need be; returns it.
+    """Write step.c, step.h, main.c and values.bin into `folder`, which is made if need be; returns
+    it.
 
-    args, kwargs: arguments as for the step, whose values go along with the parameters and states as they are now. The program for them must be the
+    args, kwargs: arguments as for the step, whose values go along with the parameters and states as
+        they are now. The program for them must be the
     one that ran last. main.c makes steps on these and prints the float32 results.
     Raises ConfigError if the step is not compiled, or if part of it goes through numpy.
     """
     plan = step._ready()
     backend = plan.backend
     if not isinstance(backend, CompiledReplay) or backend.called_back:
-        through = "" if not isinstance(backend, CompiledReplay) else ": " + ", ".join(line.op.name for line in backend.called_back)
-        raise ConfigError("export", f"the step is not all in C{through}", hint="step.explain() says what goes through numpy")
+        through = (
+            ""
+            if not isinstance(backend, CompiledReplay)
+            else ": " + ", ".join(line.op.name for line in backend.called_back)
+        )
+        raise ConfigError(
+            "export",
+            f"the step is not all in C{through}",
+            hint="step.explain() says what goes through numpy",
+        )
     tensors: list[Tensor] = []
     _, key = flatten((args, kwargs), tensors)
     shapes = [plan.program.values[i].shape for i in plan.captured.inputs]
     if [tensors[n].shape for n in plan.captured.inputs.values() if n < len(tensors)] != shapes:
-        raise ConfigError("export", f"the program that ran last takes tensors of {shapes}", got=[t.shape for t in tensors], wanted=shapes)
+        raise ConfigError(
+            "export",
+            f"the program that ran last takes tensors of {shapes}",
+            got=[t.shape for t in tensors],
+            wanted=shapes,
+        )
     if key not in step._arguments_of(plan) or not plan.fits(tensors):
-        raise ConfigError("export", "the program that ran last is not the one for these arguments and for what lies in .grad now",
-                          hint="call the step with these arguments first, until it is replayed")  # fmt: skip
+        raise ConfigError(
+            "export",
+            "the program that ran last is not the one for these arguments and for what lies in "
+            ".grad now",
+            hint="call the step with these arguments first, until it is replayed",
+        )
     outside = {**plan.captured.constants, **plan.binding(tensors)}
-    places, blob = _blob({i: np.ascontiguousarray(a) if i in plan.captured.inputs else a for i, a in outside.items()})
+    places, blob = _blob(
+        {i: np.ascontiguousarray(a) if i in plan.captured.inputs else a for i, a in outside.items()}
+    )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "values.bin").write_bytes(blob)
     (folder / "step.c").write_text(backend.source)
-    (folder / "step.h").write_text(_HEADER.format(slots=len(backend.table), phases=len(backend.phases)))
+    (folder / "step.h").write_text(
+        _HEADER.format(slots=len(backend.table), phases=len(backend.phases))
+    )
     (folder / "main.c").write_text(_main(backend, places, len(blob)))
     return folder
 
@@ -87,8 +112,17 @@ def _blob(arrays: dict[int, Array]) -> tuple[dict[int, int], bytes]:
     places, pieces, at = {}, [], 0
     for i, a in arrays.items():
         if not (a.flags.c_contiguous or 0 in a.strides):
-            raise ConfigError("export", f"a state of shape {a.shape} has gaps in its memory", got=a.strides, hint="make it contiguous")
-        raw = a.tobytes() if a.flags.c_contiguous else np.ascontiguousarray(a.base if a.base is not None else a).tobytes()
+            raise ConfigError(
+                "export",
+                f"a state of shape {a.shape} has gaps in its memory",
+                got=a.strides,
+                hint="make it contiguous",
+            )
+        raw = (
+            a.tobytes()
+            if a.flags.c_contiguous
+            else np.ascontiguousarray(a.base if a.base is not None else a).tobytes()
+        )
         places[i] = at
         pieces.append(raw + bytes(-len(raw) % ALIGNMENT))
         at += len(pieces[-1])
@@ -107,12 +141,24 @@ def _main(backend: CompiledReplay, places: dict[int, int], size: int) -> str:
 
     def where(i: int) -> tuple[int, int]:
         root = layout.root[i]
-        return (0, places[root] + layout.offset(i)) if root in places else (1, arena[root] + layout.offset(i))
+        return (
+            (0, places[root] + layout.offset(i))
+            if root in places
+            else (1, arena[root] + layout.offset(i))
+        )
 
-    slots = ", ".join(_row(*where(i)) for i in sorted(backend.slots, key=lambda i: backend.slots[i]))
-    floats = [i for i in backend.program.results if layout.stand_in[i].dtype == np.float32 and layout.contiguous(i)]
+    slots = ", ".join(
+        _row(*where(i)) for i in sorted(backend.slots, key=lambda i: backend.slots[i])
+    )
+    floats = [
+        i
+        for i in backend.program.results
+        if layout.stand_in[i].dtype == np.float32 and layout.contiguous(i)
+    ]
     results = ", ".join(_row(*where(i), layout.stand_in[i].size) for i in floats)
-    return _MAIN.format(slots=slots, results=results, values=size, arena=max(end, ALIGNMENT), alignment=ALIGNMENT)
+    return _MAIN.format(
+        slots=slots, results=results, values=size, arena=max(end, ALIGNMENT), alignment=ALIGNMENT
+    )
 
 
 def _row(*numbers: int) -> str:

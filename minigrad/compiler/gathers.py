@@ -1,7 +1,9 @@
-"""Gathering by index in C, and adding up by index: along one axis, by arrays in a key, and windows put back where they came from.
+"""Gathering by index in C, and adding up by index: along one axis, by arrays in a key, and windows
+put back where they came from.
 
-Nothing is added to one place by two threads: the work is cut along other axes than that of the index, and each place adds up in the order in which
-the index names it. Where many may meet in one place they are added up in float64, as numpy's bincount does.
+Nothing is added to one place by two threads: the work is cut along other axes than that of the
+index, and each place adds up in the order in which the index names it. Where many may meet in one
+place they are added up in float64, as numpy's bincount does.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from minigrad.ops.index import ARRAY
 
 _MANY = 32  # numbers that may be added one after the other in float32
 _STOP = "{ atomic_store(&status, 1); return; }"
-_IN_ORDER = '__asm__ volatile("" ::: "memory");'  # GCC 12 would exchange the loops around it, which changes the order of additions
+# GCC 12 would exchange the loops around it, which changes the order of additions
+_IN_ORDER = '__asm__ volatile("" ::: "memory");'
 
 
 def _whole(layout: Layout, i: int) -> bool:
@@ -44,7 +47,17 @@ def _packed(shape: Sequence[int]) -> list[int]:
     return [_product(shape[d + 1 :]) for d in range(len(shape))]
 
 
-def _added(layout: Layout, line: Line, number: int, y: int, adding: Builder, total: int, body: str, units: int, flops: float) -> list[Kernel]:
+def _added(
+    layout: Layout,
+    line: Line,
+    number: int,
+    y: int,
+    adding: Builder,
+    total: int,
+    body: str,
+    units: int,
+    flops: float,
+) -> list[Kernel]:
     """Zeros, what `adding` adds to `total`, and, if that is not y itself but float64, y from it."""
     kernels = [zeros(layout, line, number, total), adding.kernel(line.op.name, body, units, flops)]
     if total != y:
@@ -52,7 +65,14 @@ def _added(layout: Layout, line: Line, number: int, y: int, adding: Builder, tot
         k = Builder(layout, line, number)
         k.use(total, "total", share=True), k.use(y, "y", share=True, write=True)
         width = _product(a.shape[1:])
-        kernels.append(k.kernel("rounded", f"for (int64_t i = lo * {width}; i < hi * {width}; i++) y[i] = (float)total[i];", a.size // width, a.size))
+        kernels.append(
+            k.kernel(
+                "rounded",
+                f"for (int64_t i = lo * {width}; i < hi * {width}; i++) y[i] = (float)total[i];",
+                a.size // width,
+                a.size,
+            )
+        )
     return kernels
 
 
@@ -63,7 +83,12 @@ def _added(layout: Layout, line: Line, number: int, y: int, adding: Builder, tot
 def _take_along(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     x, i, y = index(line.operands[0]), index(line.operands[1]), line.made()[0]
     a, shape = layout.stand_in[x], layout.stand_in[i].shape
-    if not _whole(layout, i) or not layout.contiguous(y) or 0 in shape or a.dtype.name not in CTYPES:
+    if (
+        not _whole(layout, i)
+        or not layout.contiguous(y)
+        or 0 in shape
+        or a.dtype.name not in CTYPES
+    ):
         return None
     axis, steps = line.params["axis"] % a.ndim, list(layout.strides(x))
     beside = [0 if d == axis else s for d, s in enumerate(steps)]
@@ -72,8 +97,11 @@ def _take_along(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     k.use(x, "x", share=axis == a.ndim - 1 and a.shape[:-1] == shape[:-1] and a.ndim > 1)
     k.use(i, "index", share=True), k.use(y, "y", share=True, write=True)
     place = f"{_place('r', shape, beside)} + j * {steps[axis]}"
-    body = (f"for (int64_t r = lo * {width}; r < hi * {width}; r++) {{\n        int64_t j = (int64_t)index[r];\n"
-            f"        if (j < 0 || j >= {a.shape[axis]}) {_STOP}\n        y[r] = x[{place}];\n    }}")  # fmt: skip
+    body = (
+        f"for (int64_t r = lo * {width}; r < hi * {width}; r++) {{\n        int64_t j = "
+        "(int64_t)index[r];\n"
+        f"        if (j < 0 || j >= {a.shape[axis]}) {_STOP}\n        y[r] = x[{place}];\n    }}"
+    )
     return [k.kernel("take_along", body, rows, rows * width)]
 
 
@@ -81,7 +109,13 @@ def _take_along(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
 def _add_along(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     g, i, y = index(line.operands[0]), index(line.operands[1]), line.made()[0]
     shape, out = layout.stand_in[i].shape, layout.stand_in[y].shape
-    if not _whole(layout, i) or not plain(layout, g, y) or 0 in shape or 0 in out or layout.stand_in[g].shape != shape:
+    if (
+        not _whole(layout, i)
+        or not plain(layout, g, y)
+        or 0 in shape
+        or 0 in out
+        or layout.stand_in[g].shape != shape
+    ):
         return None
     axis, steps = line.params["axis"] % len(shape), _packed(out)
     total = layout.scratch(out, np.float64) if shape[axis] > _MANY else y
@@ -89,23 +123,43 @@ def _add_along(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     each = _product(shape) // units
     share = axis > 0 and shape[0] == out[0]
     k = Builder(layout, line, number)
-    k.use(g, "g", share=share), k.use(i, "index", share=share), k.use(total, "total", share=share, write=True)
+    (
+        k.use(g, "g", share=share),
+        k.use(i, "index", share=share),
+        k.use(total, "total", share=share, write=True),
+    )
     beside = [0 if d == axis else s for d, s in enumerate(steps)]
-    place, row = f"{_place('r', shape, beside)} + j * {steps[axis]}", f"u * {each} + n" if axis else f"n * {units} + u"
-    body = (f"for (int64_t u = lo; u < hi; u++) for (int64_t n = 0; n < {each}; n++) {{\n        int64_t r = {row}, j = (int64_t)index[r];\n"
-            f"        if (j < 0 || j >= {out[axis]}) {_STOP}\n        total[{place}] += g[r];\n    }}")  # fmt: skip
+    place, row = (
+        f"{_place('r', shape, beside)} + j * {steps[axis]}",
+        f"u * {each} + n" if axis else f"n * {units} + u",
+    )
+    body = (
+        f"for (int64_t u = lo; u < hi; u++) for (int64_t n = 0; n < {each}; n++) {{\n        "
+        f"int64_t r = {row}, j = (int64_t)index[r];\n"
+        f"        if (j < 0 || j >= {out[axis]}) {_STOP}\n        total[{place}] += g[r];\n    }}"
+    )
     return _added(layout, line, number, y, k, total, body, units, units * each)
 
 
 # --- by arrays in a key, side by side, with all of the other axes: x[:, rows, columns]
 
 
-def _key(layout: Layout, k: Builder, line: Line, shape: Sequence[int], first: int) -> tuple[tuple[int, ...], str] | None:
-    """(the shape of the index, C statements that give `j`, the place on the indexed axes, for element `n` of it)."""
+def _key(
+    layout: Layout, k: Builder, line: Line, shape: Sequence[int], first: int
+) -> tuple[tuple[int, ...], str] | None:
+    """(the shape of the index, C statements that give `j`, the place on the indexed axes, for
+    element `n` of it).
+    """
     keys, spec = [index(x) for x in line.operands[first:]], line.params["spec"]
     before = next(d for d, part in enumerate(spec) if isinstance(part, str))
-    wanted = (*[slice(None)] * before, *[ARRAY] * len(keys), *[slice(None)] * (len(spec) - before - len(keys)))
-    if len(spec) != len(wanted) or any(type(p) is not type(q) or p != q for p, q in zip(spec, wanted, strict=True)):
+    wanted = (
+        *[slice(None)] * before,
+        *[ARRAY] * len(keys),
+        *[slice(None)] * (len(spec) - before - len(keys)),
+    )
+    if len(spec) != len(wanted) or any(
+        type(p) is not type(q) or p != q for p, q in zip(spec, wanted, strict=True)
+    ):
         return None
     arrays = [layout.stand_in[i] for i in keys]
     if any(a.dtype.kind not in "iu" for a in arrays):
@@ -115,7 +169,10 @@ def _key(layout: Layout, k: Builder, line: Line, shape: Sequence[int], first: in
     for n, (value, a) in enumerate(zip(keys, arrays, strict=True)):
         size = shape[before + n]
         steps = (0,) * (len(out) - a.ndim) + layout.strides(value)
-        lines.append(f"i = (int64_t){k.use(value, f'key{n}')}[{_place('n', out, steps)}]; i += i < 0 ? {size} : 0;")
+        lines.append(
+            f"i = (int64_t){k.use(value, f'key{n}')}[{_place('n', out, steps)}]; i += i < 0 ? "
+            f"{size} : 0;"
+        )
         lines.append(f"if (i < 0 || i >= {size}) {_STOP}")
         lines.append(f"j = j * {size} + i;")
     return out, "\n        ".join(lines)
@@ -132,7 +189,12 @@ def _around(spec: Sequence[object], shape: Sequence[int]) -> tuple[int, int, int
 def _take(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     x, y = index(line.operands[0]), line.made()[0]
     a = layout.stand_in[x]
-    if not layout.contiguous(x) or not layout.contiguous(y) or a.size == 0 or layout.stand_in[y].size == 0:
+    if (
+        not layout.contiguous(x)
+        or not layout.contiguous(y)
+        or a.size == 0
+        or layout.stand_in[y].size == 0
+    ):
         return None
     k = Builder(layout, line, number)
     key = _key(layout, k, line, a.shape, 1)
@@ -141,8 +203,11 @@ def _take(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     outer, indexed, inner = _around(line.params["spec"], a.shape)
     count, size = _product(key[0]), inner * a.itemsize
     k.use(x, "x", ctype="char"), k.use(y, "y", share=True, write=True, ctype="char")
-    body = (f"for (int64_t r = lo; r < hi; r++) {{\n        int64_t n = r % {count};\n        {key[1]}\n"
-            f"        memcpy(y + r * {size}, x + (r / {count} * {indexed} + j) * {size}, {size});\n    }}")  # fmt: skip
+    body = (
+        f"for (int64_t r = lo; r < hi; r++) {{\n        int64_t n = r % {count};\n        "
+        f"{key[1]}\n"
+        f"        memcpy(y + r * {size}, x + (r / {count} * {indexed} + j) * {size}, {size});\n    }}"
+    )
     return [k.kernel("take", body, outer * count, outer * count * inner)]
 
 
@@ -160,11 +225,28 @@ def _add_at(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     count = _product(key[0])
     total = layout.scratch(out, np.float64) if count > _MANY and (outer > 1 or inner == 1) else y
     k.use(g, "g", share=outer > 1), k.use(total, "total", share=outer > 1, write=True)
-    by_outer = f"for (int64_t c = 0; c < {inner}; c++) total[(u * {indexed} + j) * {inner} + c] += g[(u * {count} + n) * {inner} + c];"
+    by_outer = (
+        f"for (int64_t c = 0; c < {inner}; c++) total[(u * {indexed} + j) * {inner} + c] "
+        "+= "
+        f"g[(u * {count} + n) * {inner} + c];"
+    )
     by_inner = f"for (int64_t c = lo; c < hi; c++) total[j * {inner} + c] += g[n * {inner} + c];"
     loop = "for (int64_t u = lo; u < hi; u++) " if outer > 1 else ""
-    body = f"{loop}for (int64_t n = 0; n < {count}; n++) {{\n        {key[1]}\n        {by_outer if outer > 1 else by_inner}\n    }}"
-    return _added(layout, line, number, y, k, total, body, outer if outer > 1 else inner, outer * count * inner)
+    body = (
+        f"{loop}for (int64_t n = 0; n < {count}; n++) {{\n        {key[1]}\n        "
+        f"{by_outer if outer > 1 else by_inner}\n    }}"
+    )
+    return _added(
+        layout,
+        line,
+        number,
+        y,
+        k,
+        total,
+        body,
+        outer if outer > 1 else inner,
+        outer * count * inner,
+    )
 
 
 @lowers("one_hot")
@@ -174,8 +256,11 @@ def _one_hot(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
         return None
     k = Builder(layout, line, number)
     k.use(i, "index", share=True), k.use(y, "y", share=True, write=True)
-    body = (f"for (int64_t r = lo; r < hi; r++) {{\n        int64_t j = (int64_t)index[r];\n        if (j < 0 || j >= {n}) {_STOP}\n"
-            f"        for (int64_t c = 0; c < {n}; c++) y[r * {n} + c] = c == j;\n    }}")  # fmt: skip
+    body = (
+        f"for (int64_t r = lo; r < hi; r++) {{\n        int64_t j = (int64_t)index[r];\n        if "
+        f"(j < 0 || j >= {n}) {_STOP}\n"
+        f"        for (int64_t c = 0; c < {n}; c++) y[r * {n} + c] = c == j;\n    }}"
+    )
     return [k.kernel("one_hot", body, layout.stand_in[i].size, layout.stand_in[y].size)]
 
 
@@ -184,7 +269,9 @@ def _one_hot(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
 
 @lowers("fold")
 def _fold(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    """Windows are added to their axis one of their elements after the other, as numpy does: the same bits."""
+    """Windows are added to their axis one of their elements after the other, as numpy does: the
+    same bits.
+    """
     g, y, axis = index(line.operands[0]), line.made()[0], line.params["axis"]
     a = layout.stand_in[g]
     if a.dtype != np.float32 or not layout.contiguous(y) or a.size == 0:
@@ -194,11 +281,18 @@ def _fold(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     step, dilation = line.params.get("step", 1), line.params.get("dilation", 1)
     k = Builder(layout, line, number)
     k.use(g, "g", share=True), k.use(y, "y", share=True, write=True)
-    start, behind = _place("u", a.shape[:axis], steps[:axis]), _place("e", a.shape[axis + 1 : -1], steps[axis + 1 : -1])
-    body = (f"for (int64_t u = lo; u < hi; u++) {{\n        float *RESTRICT z = y + u * {L * inner};\n"
-            f"        const float *RESTRICT w = g + {start};\n        memset(z, 0, {4 * L * inner});\n"
-            f"        for (int64_t i = 0; i < {a.shape[-1]}; i++) {{\n            for (int64_t n = 0; n < {a.shape[axis]}; n++)\n"
-            f"                for (int64_t e = 0; e < {inner}; e++)\n"
-            f"                    z[(i * {dilation} + n * {step}) * {inner} + e] += w[i * {steps[-1]} + n * {steps[axis]} + {behind}];\n"
-            f"            {_IN_ORDER}\n        }}\n    }}")  # fmt: skip
+    start, behind = (
+        _place("u", a.shape[:axis], steps[:axis]),
+        _place("e", a.shape[axis + 1 : -1], steps[axis + 1 : -1]),
+    )
+    body = (
+        f"for (int64_t u = lo; u < hi; u++) {{\n        float *RESTRICT z = y + u * {L * inner};\n"
+        f"        const float *RESTRICT w = g + {start};\n        memset(z, 0, {4 * L * inner});\n"
+        f"        for (int64_t i = 0; i < {a.shape[-1]}; i++) {{\n            for (int64_t n = 0; "
+        f"n < {a.shape[axis]}; n++)\n"
+        f"                for (int64_t e = 0; e < {inner}; e++)\n"
+        f"                    z[(i * {dilation} + n * {step}) * {inner} + e] += w[i * {steps[-1]} "
+        f"+ n * {steps[axis]} + {behind}];\n"
+        f"            {_IN_ORDER}\n        }}\n    }}"
+    )
     return [k.kernel("fold", body, outer, a.size)]

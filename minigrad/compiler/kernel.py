@@ -9,7 +9,9 @@ from pathlib import Path
 
 @cache
 def c_text(name: str) -> str:
-    """A file of C: of the fixed beginning, or, as the `helper` of the kernels that want it, of something that few programs have."""
+    """A file of C: of the fixed beginning, or, as the `helper` of the kernels that want it, of
+    something that few programs have.
+    """
     return (Path(__file__).parent / "c" / name).read_text()
 
 
@@ -26,8 +28,10 @@ class Argument:
 class Kernel:
     """body: C statements over `int64_t lo, hi` and `int thread`.   units: what lo..hi counts.
 
-    atoms: cuts at multiples of units / atoms give parts that touch only their own share of the `own` memory; 0: it cannot be cut that way.
-    own, whole: roots touched share by share, and roots touched anywhere.   writes: those of them that are written.   flops, bytes: estimates.
+    atoms: cuts at multiples of units / atoms give parts that touch only their own share of the
+        `own` memory; 0: it cannot be cut that way.
+    own, whole: roots touched share by share, and roots touched anywhere.   writes: those of them
+        that are written.   flops, bytes: estimates.
     """
 
     name: str

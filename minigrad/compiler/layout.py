@@ -1,7 +1,7 @@
 """Where values lie: which share memory, with what strides, and how temporaries share one arena.
 
-Views are resolved by running their ops on stand-ins, numpy arrays whose pages are never touched: numpy itself says what is a view and with what
-strides.
+Views are resolved by running their ops on stand-ins, numpy arrays whose pages are never touched:
+numpy itself says what is a view and with what strides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _ROOM = 1 << 26
 
 
 def _part(i: int, n: int) -> Any:
-    """Where part i of n heads-first operands lies in the rows of `join_heads` (n = 3) or `merge_heads` (n = 1)."""
+    """Where part i of n heads-first operands lies in the rows of `join_heads` (n = 3) or
+    `merge_heads` (n = 1).
+    """
 
     def place(y: Array, shape: tuple[int, ...]) -> Array:
         B, H, T, D = shape
@@ -34,11 +36,16 @@ def _part(i: int, n: int) -> Any:
 # Ops that only put their operands side by side: an operand may be computed in its place at once.
 _PLACES = {"merge_heads": (_part(0, 1),), "join_heads": (_part(0, 3), _part(1, 3), _part(2, 3))}
 # Ops whose C writes rows of any stride.
-_ANYWHERE = frozenset({f"{kind}attention{part}" for kind in ("", "dropped_", "flash_") for part in ("", "_grad")} | {"cached_attention"})
+_ANYWHERE = frozenset(
+    {f"{kind}attention{part}" for kind in ("", "dropped_", "flash_") for part in ("", "_grad")}
+    | {"cached_attention"}
+)
 
 
 class _Room:
-    """Addresses for arrays that nobody writes to: pages of their own, which take no memory until they are touched. numpy's would be used ones."""
+    """Addresses for arrays that nobody writes to: pages of their own, which take no memory until
+    they are touched. numpy's would be used ones.
+    """
 
     def __init__(self) -> None:
         self._map, self._at = mmap.mmap(-1, _ROOM), 0
@@ -56,7 +63,8 @@ class _Room:
 class Layout:
     """Stand-ins for all values of a program, and which value's memory (`root`) each lies in.
 
-    copies: numbers of the lines that are views for numpy when it can, but here must copy.   placed: lines that have nothing left to do.
+    copies: numbers of the lines that are views for numpy when it can, but here must copy.   placed:
+        lines that have nothing left to do.
     """
 
     def __init__(self, program: Program, bound: Mapping[int, Array]) -> None:
@@ -73,7 +81,11 @@ class Layout:
             if v.source == "input":
                 self._allocate(v.index, v.shape, v.dtype)
             elif v.source != "temporary":
-                self.stand_in[v.index], self.root[v.index], self.roots[v.index] = bound[v.index], v.index, bound[v.index]
+                self.stand_in[v.index], self.root[v.index], self.roots[v.index] = (
+                    bound[v.index],
+                    v.index,
+                    bound[v.index],
+                )
         self._find_places()
         for number, line in enumerate(program.lines):
             self._resolve(number, line)
@@ -101,10 +113,16 @@ class Layout:
             if line.op.name not in _PLACES:
                 continue
             operands = [x.index for x in line.operands if isinstance(x, Ref)]
-            free = [i not in self._places and i in makers and makers[i].op.name in _ANYWHERE for i in operands]
+            free = [
+                i not in self._places and i in makers and makers[i].op.name in _ANYWHERE
+                for i in operands
+            ]
             if all(free) and len(set(operands)) == len(line.operands) == len(_PLACES[line.op.name]):
                 out = line.made()[0]
-                self._places.update((i, (out, place)) for i, place in zip(operands, _PLACES[line.op.name], strict=True))
+                self._places.update(
+                    (i, (out, place))
+                    for i, place in zip(operands, _PLACES[line.op.name], strict=True)
+                )
                 self.placed.add(number)
 
     def _resolve(self, number: int, line: Line) -> None:
@@ -128,7 +146,10 @@ class Layout:
                 if out_index not in self.stand_in:
                     out_value = self.program.values[out_index]
                     self._allocate(out_index, out_value.shape, out_value.dtype)
-                self.stand_in[i], self.root[i] = place(self.stand_in[out_index], value.shape), out_index
+                self.stand_in[i], self.root[i] = (
+                    place(self.stand_in[out_index], value.shape),
+                    out_index,
+                )
             else:
                 self._allocate(i, value.shape, value.dtype)
 
@@ -137,7 +158,9 @@ class Layout:
     def strides(self, i: int) -> tuple[int, ...]:
         """Strides in elements; 0 along axes of size 1, which are never walked."""
         a = self.stand_in[i]
-        return tuple(0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True))
+        return tuple(
+            0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True)
+        )
 
     def offset(self, i: int) -> int:
         """Bytes from the beginning of the root's memory to the first element."""
@@ -148,9 +171,11 @@ class Layout:
         return bool(self.stand_in[i].flags.c_contiguous)
 
     def atoms(self, i: int) -> int:
-        """Into how many equal pieces of its root's memory the value's leading axes cut it, piece by piece in order; 0: any; -1: into none.
+        """Into how many equal pieces of its root's memory the value's leading axes cut it, piece by
+        piece in order; 0: any; -1: into none.
 
-        A kernel that works on units lo..hi of a value touches only that share of the memory if the cut is at a multiple of an atom.
+        A kernel that works on units lo..hi of a value touches only that share of the memory if the
+        cut is at a multiple of an atom.
         """
         a, whole = self.stand_in[i], self.roots[self.root[i]]
         if a.flags.c_contiguous and a.size == whole.size:
@@ -160,12 +185,18 @@ class Layout:
         n, step, rest = a.shape[0], a.strides[0], 1
         while rest < a.ndim and step == a.shape[rest] * a.strides[rest]:
             n, step, rest = n * a.shape[rest], a.strides[rest], rest + 1
-        inside = self.offset(i) + sum((d - 1) * s for d, s in zip(a.shape[rest:], a.strides[rest:], strict=True)) + a.itemsize
+        inside = (
+            self.offset(i)
+            + sum((d - 1) * s for d, s in zip(a.shape[rest:], a.strides[rest:], strict=True))
+            + a.itemsize
+        )
         return n if n * step == whole.nbytes and inside <= step else -1
 
 
 def common(atoms: list[int], units: int) -> int:
-    """The finest cut that suits all: the greatest common divisor, where 0 suits everything; 0 if some value cannot be cut."""
+    """The finest cut that suits all: the greatest common divisor, where 0 suits everything; 0 if
+    some value cannot be cut.
+    """
     found = units
     for n in atoms:
         if n < 0:
@@ -182,13 +213,21 @@ def address_of(a: Array) -> int:
         return int(a.__array_interface__["data"][0])
 
 
-def pack(lifetimes: Mapping[int, tuple[int, int]], sizes: Mapping[int, int]) -> tuple[dict[int, int], int]:
-    """Offsets in one arena such that values alive at the same time do not overlap, the largest placed first; and the arena's size."""
+def pack(
+    lifetimes: Mapping[int, tuple[int, int]], sizes: Mapping[int, int]
+) -> tuple[dict[int, int], int]:
+    """Offsets in one arena such that values alive at the same time do not overlap, the largest
+    placed first; and the arena's size.
+    """
     offsets: dict[int, int] = {}
     total = 0
     for i in sorted(lifetimes, key=lambda i: -sizes[i]):
         first, last = lifetimes[i]
-        busy = sorted((offsets[j], offsets[j] + sizes[j]) for j in offsets if lifetimes[j][0] <= last and lifetimes[j][1] >= first)
+        busy = sorted(
+            (offsets[j], offsets[j] + sizes[j])
+            for j in offsets
+            if lifetimes[j][0] <= last and lifetimes[j][1] >= first
+        )
         at = 0
         for start, stop in busy:
             if at + sizes[i] <= start:

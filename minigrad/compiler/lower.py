@@ -1,7 +1,8 @@
 """From lines to kernels: what each fused op, product and reduction is in C.
 
-`lower` gives the kernels of a line, or None for what has no C: such a line is called back through numpy between two compiled parts. Elementwise
-ops are in `expressions`, sums in `sums`, softmax and extremes in `reductions`, optimizers in `updates`, dropout in `draws`.
+`lower` gives the kernels of a line, or None for what has no C: such a line is called back through
+numpy between two compiled parts. Elementwise ops are in `expressions`, sums in `sums`, softmax and
+extremes in `reductions`, optimizers in `updates`, dropout in `draws`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,22 @@ from minigrad.compiler.kernel import Argument, Kernel
 from minigrad.compiler.layout import Layout, common
 from minigrad.compiler.program import Line, Ref
 
-CTYPES = {"float32": "float", "float64": "double", "int64": "int64_t", "int32": "int32_t", "uint8": "uint8_t", "bool": "uint8_t",
-          "int8": "int8_t", "int16": "int16_t", "uint16": "uint16_t", "uint32": "uint32_t", "uint64": "uint64_t",
-          "float16": "uint16_t", "void16": "uint16_t"}  # fmt: skip  # 16-bit floats are moved and cast as their bits; void16 is bfloat16
+CTYPES = {
+    "float32": "float",
+    "float64": "double",
+    "int64": "int64_t",
+    "int32": "int32_t",
+    "uint8": "uint8_t",
+    "bool": "uint8_t",
+    "int8": "int8_t",
+    "int16": "int16_t",
+    "uint16": "uint16_t",
+    "uint32": "uint32_t",
+    "uint64": "uint64_t",
+    # Fmt: skip  # 16-bit floats are moved and cast as their bits; void16 is bfloat16
+    "float16": "uint16_t",
+    "void16": "uint16_t",
+}
 BLOCK = 32  # rows of one partial sum, as in kernels.c
 _FLOAT32 = np.dtype(np.float32)
 _FEW = 8  # rows of a product below which it is done by dot products
@@ -40,8 +54,12 @@ class Builder:
         self.writes: set[int] = set()
         self.bytes = 0.0
 
-    def use(self, value: int, name: str, *, share: bool = False, write: bool = False, ctype: str = "") -> str:
-        """A pointer to a value. share: units lo..hi touch the corresponding share of its leading axes only."""
+    def use(
+        self, value: int, name: str, *, share: bool = False, write: bool = False, ctype: str = ""
+    ) -> str:
+        """A pointer to a value. share: units lo..hi touch the corresponding share of its leading
+        axes only.
+        """
         layout = self.layout
         dtype = layout.stand_in[value].dtype
         if not ctype and dtype.name not in CTYPES:
@@ -60,14 +78,28 @@ class Builder:
         return name
 
     def kernel(self, name: str, body: str, units: int, flops: float = 0.0, **more: Any) -> Kernel:
-        """The kernel. Memory touched share by share and also as a whole counts as touched as a whole."""
+        """The kernel. Memory touched share by share and also as a whole counts as touched as a
+        whole.
+        """
         own = self.own - self.whole
         atoms = common(self.atoms, units) if own else 0
         if self.writes - own:
             atoms = 0
-        return Kernel(name, tuple(self.arguments), body, units, atoms, frozenset(own if atoms else ()),
-                      frozenset(self.whole | (set() if atoms else own)), frozenset(self.writes), flops, self.bytes,
-                      self.line.where, (self.number,), **more)  # fmt: skip
+        return Kernel(
+            name,
+            tuple(self.arguments),
+            body,
+            units,
+            atoms,
+            frozenset(own if atoms else ()),
+            frozenset(self.whole | (set() if atoms else own)),
+            frozenset(self.writes),
+            flops,
+            self.bytes,
+            self.line.where,
+            (self.number,),
+            **more,
+        )
 
 
 Lowering = Callable[[Layout, Line, int], "list[Kernel] | None"]
@@ -104,7 +136,7 @@ def rows_of(layout: Layout, i: int) -> tuple[int, int]:
 
 
 def integers(layout: Layout, i: int) -> str | None:
-    """"1" for int64, "0" for int32 indices in row-major order, else None."""
+    """ "1" for int64, "0" for int32 indices in row-major order, else None."""
     a = layout.stand_in[i]
     return {"int64": "1", "int32": "0"}.get(a.dtype.name) if a.flags.c_contiguous else None
 
@@ -130,13 +162,17 @@ def zeros(layout: Layout, line: Line, number: int, y: int) -> Kernel:
 
 
 def filled(layout: Layout, line: Line, number: int, y: int, value: float) -> Kernel:
-    """The same number over all of a value that lies in memory of its own; of float32 if it is not 0."""
+    """The same number over all of a value that lies in memory of its own; of float32 if it is not
+    0.
+    """
     if value == 0:
         return zeros(layout, line, number, y)
     k = Builder(layout, line, number)
     k.use(y, "y", share=True, write=True)
     rows, C = rows_of(layout, y)
-    return k.kernel("filled", f"for (int64_t i = lo * {C}; i < hi * {C}; i++) y[i] = {literal(value)};", rows)
+    return k.kernel(
+        "filled", f"for (int64_t i = lo * {C}; i < hi * {C}; i++) y[i] = {literal(value)};", rows
+    )
 
 
 # --- layer norm, gelu
@@ -151,22 +187,41 @@ def _layer_norm(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
         return None
     k = Builder(layout, line, number)
     k.use(x, "x", share=True)
-    weight, bias = (k.use(p.index, n) if isinstance(p, Ref) else "NULL" for p, n in zip(line.operands[1:3], ("weight", "bias"), strict=True))
-    k.use(y, "y", share=True, write=True), k.use(middle, "middle", share=True, write=True), k.use(scale, "scale", share=True, write=True)
-    body = f"layer_norm_rows(x, {weight}, {bias}, y, middle, scale, {C}, {literal(line.params.get('eps', 1e-5))}, lo, hi);"
+    weight, bias = (
+        k.use(p.index, n) if isinstance(p, Ref) else "NULL"
+        for p, n in zip(line.operands[1:3], ("weight", "bias"), strict=True)
+    )
+    (
+        k.use(y, "y", share=True, write=True),
+        k.use(middle, "middle", share=True, write=True),
+        k.use(scale, "scale", share=True, write=True),
+    )
+    body = (
+        f"layer_norm_rows(x, {weight}, {bias}, y, middle, scale, {C}, "
+        f"{literal(line.params.get('eps', 1e-5))}, lo, hi);"
+    )
     return [k.kernel("layer_norm", body, rows_of(layout, x)[0], 8 * layout.stand_in[x].size)]
 
 
 @lowers("layer_norm_grad")
 def lower_layer_norm_grad(
     layout: Layout, line: Line, number: int, more: int | None = None, out: int | None = None
-) -> list[Kernel] | None:  # fmt: skip
+) -> list[Kernel] | None:
     g, x, weight, middle, scale = line.operands
     gx, gw, gb = line.outputs
     rows, C = rows_of(layout, index(x))
     weights = [weight.index] if isinstance(weight, Ref) else []
     assert gx is not None and gw is not None and gb is not None
-    if not plain(layout, index(g), index(x), index(middle), index(scale), gx, *weights, *([] if more is None else [more])):
+    if not plain(
+        layout,
+        index(g),
+        index(x),
+        index(middle),
+        index(scale),
+        gx,
+        *weights,
+        *([] if more is None else [more]),
+    ):
         return None
     blocks = -(-rows // BLOCK)
     part_w, part_b = layout.scratch((blocks, C)), layout.scratch((blocks, C))
@@ -178,12 +233,23 @@ def lower_layer_norm_grad(
     e = "NULL" if more is None else k.use(more, "more", share=whole)
     k.use(gx if out is None else out, "gx", share=whole, write=True)
     k.use(part_w, "part_w", share=True, write=True), k.use(part_b, "part_b", share=True, write=True)
-    body = f"layer_norm_grad_blocks(g, x, {w}, middle, scale, {e}, gx, part_w, part_b, {rows}, {C}, lo, hi);"
-    first = k.kernel("layer_norm_grad", body, blocks, 14 * rows * C, fused=["add"] if more is not None else [])
-    return [first, column_sums(layout, line, number, part_w, gw, blocks, C), column_sums(layout, line, number, part_b, gb, blocks, C)]
+    body = (
+        f"layer_norm_grad_blocks(g, x, {w}, middle, scale, {e}, gx, part_w, part_b, {rows}, "
+        f"{C}, lo, hi);"
+    )
+    first = k.kernel(
+        "layer_norm_grad", body, blocks, 14 * rows * C, fused=["add"] if more is not None else []
+    )
+    return [
+        first,
+        column_sums(layout, line, number, part_w, gw, blocks, C),
+        column_sums(layout, line, number, part_b, gb, blocks, C),
+    ]
 
 
-def column_sums(layout: Layout, line: Line, number: int, part: int, y: int, blocks: int, C: int) -> Kernel:
+def column_sums(
+    layout: Layout, line: Line, number: int, part: int, y: int, blocks: int, C: int
+) -> Kernel:
     """The sum of `blocks` rows of C numbers, by columns."""
     k = Builder(layout, line, number)
     k.use(part, "part"), k.use(y, "y", write=True)
@@ -202,7 +268,10 @@ def _gelu(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     body = f"gelu_tanh_range(x, y, lo * {C}, hi * {C});"
     if (e := line.outputs[1]) is not None:
         k.use(e, "e", share=True, write=True)
-        body += f"\n    for (int64_t i = lo * {C}; i < hi * {C}; i++) e[i] = exp_f(-2.f * gelu_slope(x[i]));"
+        body += (
+            f"\n    for (int64_t i = lo * {C}; i < hi * {C}; i++) e[i] = exp_f(-2.f * "
+            "gelu_slope(x[i]));"
+        )
     return [k.kernel("gelu_tanh", body, rows, 25 * rows * C)]
 
 
@@ -215,7 +284,14 @@ def _gelu_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     k = Builder(layout, line, number)
     k.use(g, "g", share=True), k.use(x, "x", share=True), k.use(y, "y", share=True, write=True)
     rows, C = rows_of(layout, x)
-    return [k.kernel("gelu_tanh_grad", f"gelu_tanh_grad_range(g, x, y, lo * {C}, hi * {C});", rows, 30 * rows * C)]
+    return [
+        k.kernel(
+            "gelu_tanh_grad",
+            f"gelu_tanh_grad_range(g, x, y, lo * {C}, hi * {C});",
+            rows,
+            30 * rows * C,
+        )
+    ]
 
 
 # --- cross-entropy, embedding
@@ -232,8 +308,14 @@ def _cross_entropy(layout: Layout, line: Line, number: int) -> list[Kernel] | No
     k = Builder(layout, line, number)
     k.use(logits, "logits", share=True), k.use(target, "target", share=True, ctype="void")
     k.use(loss, "loss", share=True, write=True), k.use(total, "total", share=True, write=True)
-    ignore, smoothing = line.params.get("ignore_index", -100), line.params.get("label_smoothing", 0.0)
-    body = f"cross_entropy_rows(logits, target, {wide}, loss, total, {V}, {ignore}, {literal(smoothing)}, lo, hi);"
+    ignore, smoothing = (
+        line.params.get("ignore_index", -100),
+        line.params.get("label_smoothing", 0.0),
+    )
+    body = (
+        f"cross_entropy_rows(logits, target, {wide}, loss, total, {V}, {ignore}, "
+        f"{literal(smoothing)}, lo, hi);"
+    )
     return [k.kernel("cross_entropy", body, N, 15 * N * V)]
 
 
@@ -242,15 +324,26 @@ def _cross_entropy_grad(layout: Layout, line: Line, number: int) -> list[Kernel]
     g, logits, target, total = (index(x) for x in line.operands)
     y = line.made()[0]
     wide = integers(layout, target)
-    if wide is None or not plain(layout, logits, total, y) or layout.stand_in[g].dtype != np.float32:
+    if (
+        wide is None
+        or not plain(layout, logits, total, y)
+        or layout.stand_in[g].dtype != np.float32
+    ):
         return None
     N, V = layout.stand_in[logits].shape
     step = layout.strides(g)[0]
     k = Builder(layout, line, number)
-    k.use(g, "g", share=step == 1), k.use(logits, "logits", share=True), k.use(target, "target", share=True, ctype="void")
+    (
+        k.use(g, "g", share=step == 1),
+        k.use(logits, "logits", share=True),
+        k.use(target, "target", share=True, ctype="void"),
+    )
     k.use(total, "total", share=True), k.use(y, "y", share=True, write=True)
     ignore, smoothing = line.params["ignore_index"], line.params["label_smoothing"]
-    body = f"cross_entropy_grad_rows(g, {step}, logits, target, {wide}, total, y, {V}, {ignore}, {literal(smoothing)}, lo, hi);"
+    body = (
+        f"cross_entropy_grad_rows(g, {step}, logits, target, {wide}, total, y, {V}, {ignore}, "
+        f"{literal(smoothing)}, lo, hi);"
+    )
     return [k.kernel("cross_entropy_grad", body, N, 15 * N * V)]
 
 
@@ -261,8 +354,15 @@ def _embedding(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     if wide is None or not (layout.contiguous(weight) and layout.contiguous(y)) or table.size == 0:
         return None
     k = Builder(layout, line, number)
-    k.use(weight, "table", ctype="char"), k.use(target, "index", share=True, ctype="void"), k.use(y, "y", share=True, write=True, ctype="char")
-    body = f"embedding_rows(table, index, {wide}, y, {len(table)}, {table.nbytes // len(table)}, lo, hi);"
+    (
+        k.use(weight, "table", ctype="char"),
+        k.use(target, "index", share=True, ctype="void"),
+        k.use(y, "y", share=True, write=True, ctype="char"),
+    )
+    body = (
+        f"embedding_rows(table, index, {wide}, y, {len(table)}, {table.nbytes // len(table)}, "
+        "lo, hi);"
+    )
     return [k.kernel("embedding", body, layout.stand_in[target].size)]
 
 
@@ -283,7 +383,9 @@ def _embedding_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | N
 
 
 def matrix(shape: Sequence[int], strides: Sequence[int]) -> tuple[bool, int] | None:
-    """(transposed, leading dimension) of a matrix as BLAS wants it, None if neither axis is without gaps."""
+    """(transposed, leading dimension) of a matrix as BLAS wants it, None if neither axis is without
+    gaps.
+    """
     (rows, columns), (s0, s1) = shape, strides
     if (columns == 1 or s1 == 1) and (rows == 1 or s0 >= columns):
         return False, max(s0 if rows > 1 else columns, 1)
@@ -293,7 +395,9 @@ def matrix(shape: Sequence[int], strides: Sequence[int]) -> tuple[bool, int] | N
 
 
 def flat_matrix(layout: Layout, i: int) -> tuple[int, int, int, int] | None:
-    """(rows, columns, row stride, column stride) with all axes but the last taken together; None if they are not evenly spaced."""
+    """(rows, columns, row stride, column stride) with all axes but the last taken together; None if
+    they are not evenly spaced.
+    """
     a = layout.stand_in[i]
     rows = a.view()
     try:
@@ -305,11 +409,26 @@ def flat_matrix(layout: Layout, i: int) -> tuple[int, int, int, int] | None:
 
 
 def product(
-    layout: Layout, line: Line, number: int, a: int, b: int, y: int, transpose_b: bool, bias: int | None, more: int | None
-) -> list[Kernel] | None:  # fmt: skip
-    """y = a b (+ bias) (+ more) for a matrix b: rows of a in parallel, or, where a is transposed (weight gradients), blocks of y."""
+    layout: Layout,
+    line: Line,
+    number: int,
+    a: int,
+    b: int,
+    y: int,
+    transpose_b: bool,
+    bias: int | None,
+    more: int | None,
+) -> list[Kernel] | None:
+    """y = a b (+ bias) (+ more) for a matrix b: rows of a in parallel, or, where a is transposed
+    (weight gradients), blocks of y.
+    """
     left, right, out = (flat_matrix(layout, i) for i in (a, b, y))
-    if left is None or right is None or out is None or any(layout.stand_in[i].dtype != np.float32 for i in (a, b, y)):
+    if (
+        left is None
+        or right is None
+        or out is None
+        or any(layout.stand_in[i].dtype != np.float32 for i in (a, b, y))
+    ):
         return None
     A, B, Y = matrix(left[:2], left[2:]), matrix(right[:2], right[2:]), matrix(out[:2], out[2:])
     if A is None or B is None or Y is None or Y[0]:
@@ -319,8 +438,12 @@ def product(
     tb = tb != transpose_b
     k = Builder(layout, line, number)
     if not ta and M < _FEW and tb and K > 1:
-        return [_few_rows(layout, line, number, (a, lda), (b, ldb), (y, ldc), (M, N, K), bias, more)]
-    by_rows = not ta and M >= 64  # BLAS packs b for each share of the rows: with few rows, shares of b's columns cost less
+        return [
+            _few_rows(layout, line, number, (a, lda), (b, ldb), (y, ldc), (M, N, K), bias, more)
+        ]
+    by_rows = (
+        not ta and M >= 64
+    )  # BLAS packs b for each share of the rows: with few rows, shares of b's columns cost less
     k.use(a, "a", share=by_rows), k.use(b, "b")
     bias_text = "NULL" if bias is None else k.use(bias, "bias")
     more_text = "NULL" if more is None else k.use(more, "more", share=by_rows)
@@ -330,23 +453,43 @@ def product(
     if by_rows or (ta and M >= N and not fused):  # shares of the rows
         added = f"{bias_text}, {more_text if more is None else f'more + lo * {N}'}, {N}"
         start = "a + lo" if ta else f"a + lo * {lda}"
-        body = f"product({int(ta)}, {int(tb)}, hi - lo, {N}, {K}, {start}, {lda}, b, {ldb}, {added}, y + lo * {ldc}, {ldc});"
+        body = (
+            f"product({int(ta)}, {int(tb)}, hi - lo, {N}, {K}, {start}, {lda}, b, {ldb}, "
+            f"{added}, y + lo * {ldc}, {ldc});"
+        )
         return [k.kernel("product", body, M, flops, fused=fused)]
-    added = f"{bias_text if bias is None else 'bias + lo'}, {more_text if more is None else 'more + lo'}, {N}"
+    added = (
+        f"{bias_text if bias is None else 'bias + lo'}, "
+        f"{more_text if more is None else 'more + lo'}, {N}"
+    )
     start = f"b + lo * {ldb}" if tb else "b + lo"
-    body = f"product({int(ta)}, {int(tb)}, {M}, hi - lo, {K}, a, {lda}, {start}, {ldb}, {added}, y + lo, {ldc});"
+    body = (
+        f"product({int(ta)}, {int(tb)}, {M}, hi - lo, {K}, a, {lda}, {start}, {ldb}, {added}, y "
+        f"+ lo, {ldc});"
+    )
     return [k.kernel("product", body, N, flops, fused=fused)]
 
 
 def _few_rows(
-    layout: Layout, line: Line, number: int, a: tuple[int, int], b: tuple[int, int], y: tuple[int, int], sizes: tuple[int, int, int],
-    bias: int | None, more: int | None,
-) -> Kernel:  # fmt: skip
-    """The same for a few rows of a and b by rows: dot products, bounded by how fast b is read; BLAS would pack b first. a, b, y: with their steps."""
+    layout: Layout,
+    line: Line,
+    number: int,
+    a: tuple[int, int],
+    b: tuple[int, int],
+    y: tuple[int, int],
+    sizes: tuple[int, int, int],
+    bias: int | None,
+    more: int | None,
+) -> Kernel:
+    """The same for a few rows of a and b by rows: dot products, bounded by how fast b is read; BLAS
+    would pack b first. a, b, y: with their steps.
+    """
     M, N, K = sizes
     k = Builder(layout, line, number)
     k.use(a[0], "a"), k.use(b[0], "b")
-    added = ["NULL" if i is None else k.use(i, name) for i, name in ((bias, "bias"), (more, "more"))]
+    added = [
+        "NULL" if i is None else k.use(i, name) for i, name in ((bias, "bias"), (more, "more"))
+    ]
     k.use(y[0], "y", write=True)
     body = f"few_rows(a, {a[1]}, b, {b[1]}, {', '.join(added)}, y, {y[1]}, {M}, {N}, {K}, lo, hi);"
     fused = [name for i, name in ((bias, "bias"), (more, "add")) if i is not None]
@@ -354,13 +497,19 @@ def _few_rows(
 
 
 @lowers("linear")
-def lower_linear(layout: Layout, line: Line, number: int, more: int | None = None, out: int | None = None) -> list[Kernel] | None:
+def lower_linear(
+    layout: Layout, line: Line, number: int, more: int | None = None, out: int | None = None
+) -> list[Kernel] | None:
     bias = line.operands[2] if len(line.operands) > 2 else None
     bias = bias.index if isinstance(bias, Ref) else None
-    if 0 in layout.stand_in[index(line.operands[0])].shape or not plain(layout, *[i for i in (bias, more) if i is not None]):
+    if 0 in layout.stand_in[index(line.operands[0])].shape or not plain(
+        layout, *[i for i in (bias, more) if i is not None]
+    ):
         return None
     y = line.made()[0] if out is None else out
-    return product(layout, line, number, index(line.operands[0]), index(line.operands[1]), y, True, bias, more)
+    return product(
+        layout, line, number, index(line.operands[0]), index(line.operands[1]), y, True, bias, more
+    )
 
 
 @lowers("matmul")
@@ -376,13 +525,20 @@ def _matmul(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     return _batched(layout, line, number, a, b, y)
 
 
-def _with_vector(layout: Layout, line: Line, number: int, a: int, b: int, y: int) -> list[Kernel] | None:
-    """A 1-d operand is a row on the left, a column on the right. Rows times a column are dot products, of the column with each row."""
+def _with_vector(
+    layout: Layout, line: Line, number: int, a: int, b: int, y: int
+) -> list[Kernel] | None:
+    """A 1-d operand is a row on the left, a column on the right. Rows times a column are dot
+    products, of the column with each row.
+    """
     left, right, out = (layout.stand_in[i] for i in (a, b, y))
     if right.ndim > 1:
         row, result = layout.name_view(left[None], a), layout.name_view(out[..., None, :], y)
-        return (product(layout, line, number, row, b, result, False, None, None) if right.ndim == 2
-                else _batched(layout, line, number, row, b, result))  # fmt: skip
+        return (
+            product(layout, line, number, row, b, result, False, None, None)
+            if right.ndim == 2
+            else _batched(layout, line, number, row, b, result)
+        )
     rows = flat_matrix(layout, a)
     lies = None if rows is None else matrix(rows[:2], rows[2:])
     if rows is None or lies is None or any(x.dtype != np.float32 for x in (left, right, out)):
@@ -394,13 +550,17 @@ def _with_vector(layout: Layout, line: Line, number: int, a: int, b: int, y: int
     return [_few_rows(layout, line, number, (b, K), (a, lies[1]), (y, M), (1, M, K), None, None)]
 
 
-def _batched(layout: Layout, line: Line, number: int, a: int, b: int, y: int) -> list[Kernel] | None:
+def _batched(
+    layout: Layout, line: Line, number: int, a: int, b: int, y: int
+) -> list[Kernel] | None:
     """One product per matrix of a batch; operands may broadcast over it."""
     arrays = [layout.stand_in[i] for i in (a, b, y)]
     batch = arrays[2].shape[:-2]
     if any(x.dtype != np.float32 for x in arrays) or not arrays[2].flags.c_contiguous:
         return None
-    A, B, Y = (matrix(x.shape[-2:], layout.strides(i)[-2:]) for x, i in zip(arrays, (a, b, y), strict=True))
+    A, B, Y = (
+        matrix(x.shape[-2:], layout.strides(i)[-2:]) for x, i in zip(arrays, (a, b, y), strict=True)
+    )
     if A is None or B is None or Y is None or Y[0]:
         return None
     (ta, lda), (tb, ldb), ldc = A, B, Y[1]
@@ -408,7 +568,11 @@ def _batched(layout: Layout, line: Line, number: int, a: int, b: int, y: int) ->
     N = arrays[1].shape[-1]
     k = Builder(layout, line, number)
     same = [x.shape[:-2] == batch for x in arrays]
-    k.use(a, "a", share=same[0]), k.use(b, "b", share=same[1]), k.use(y, "y", share=True, write=True)
+    (
+        k.use(a, "a", share=same[0]),
+        k.use(b, "b", share=same[1]),
+        k.use(y, "y", share=True, write=True),
+    )
     offsets = []
     for x, i in ((arrays[0], a), (arrays[1], b)):
         steps, shape = layout.strides(i)[:-2], x.shape[:-2]
@@ -420,6 +584,9 @@ def _batched(layout: Layout, line: Line, number: int, a: int, b: int, y: int) ->
             below *= n
         offsets.append(" + ".join(terms) or "0")
     count = int(np.prod(batch))
-    body = (f"for (int64_t u = lo; u < hi; u++) product({int(ta)}, {int(tb)}, {M}, {N}, {K}, a + {offsets[0]}, {lda}, b + {offsets[1]}, {ldb}, "
-            f"NULL, NULL, 0, y + u * {M * N}, {ldc});")  # fmt: skip
+    body = (
+        f"for (int64_t u = lo; u < hi; u++) product({int(ta)}, {int(tb)}, {M}, {N}, {K}, a + "
+        f"{offsets[0]}, {lda}, b + {offsets[1]}, {ldb}, "
+        f"NULL, NULL, 0, y + u * {M * N}, {ldc});"
+    )
     return [k.kernel("batched_product", body, count, 2.0 * count * M * N * K)]

@@ -1,6 +1,7 @@
 """From C text to a loaded library: compiler discovery, flags, and the cache of built objects.
 
-Knows nothing of programs or ops. Every failure is a NativeError with one line of text; whoever catches it goes on without C.
+Knows nothing of programs or ops. Every failure is a NativeError with one line of text; whoever
+catches it goes on without C.
 """
 
 from __future__ import annotations
@@ -21,9 +22,17 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 FLAGS = (
-    "-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
-    "-fno-strict-aliasing", "-pthread",
-)  # fmt: skip
+    "-std=gnu11",
+    "-O3",
+    "-march=native",
+    "-fPIC",
+    "-shared",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fno-strict-aliasing",
+    "-pthread",
+)
 _TIMEOUT = 120  # seconds; zig's very first run builds its own runtime
 
 
@@ -54,7 +63,9 @@ class Built:
 
 @lru_cache(maxsize=8)
 def _find_compiler(cc: str | None, path: str | None) -> Compiler:
-    candidates: list[tuple[str, ...]] = [tuple(shlex.split(cc))] if cc else [("cc",), ("gcc",), ("clang",)]
+    candidates: list[tuple[str, ...]] = (
+        [tuple(shlex.split(cc))] if cc else [("cc",), ("gcc",), ("clang",)]
+    )
     if not cc:
         candidates.append((sys.executable, "-m", "ziglang", "cc"))
     problems = []
@@ -64,25 +75,32 @@ def _find_compiler(cc: str | None, path: str | None) -> Compiler:
             problems.append(f"{command[0]}: not found")
             continue
         try:
-            ran = subprocess.run([found, *command[1:], "--version"], capture_output=True, text=True, timeout=_TIMEOUT)
+            ran = subprocess.run(
+                [found, *command[1:], "--version"], capture_output=True, text=True, timeout=_TIMEOUT
+            )
         except (OSError, subprocess.SubprocessError) as error:
             problems.append(f"{command[0]}: {error}")
             continue
         if ran.returncode == 0:
-            return Compiler((found, *command[1:]), (ran.stdout.strip().splitlines() or ["unknown"])[0])
+            return Compiler(
+                (found, *command[1:]), (ran.stdout.strip().splitlines() or ["unknown"])[0]
+            )
         problems.append(f"{command[0]}: exit {ran.returncode}")
     way_out = "fix $CC" if cc else "install gcc or clang, or `pip install ziglang`"
     raise NativeError(f"no C compiler works ({'; '.join(problems)}): {way_out}")
 
 
 def find_compiler() -> Compiler:
-    """The first of $CC, cc, gcc, clang and the `ziglang` package that runs. Raises NativeError, which says what was tried."""
+    """The first of $CC, cc, gcc, clang and the `ziglang` package that runs. Raises NativeError,
+    which says what was tried.
+    """
     return _find_compiler(os.environ.get("CC") or None, os.environ.get("PATH"))
 
 
 @cache
 def has_tiles() -> bool:
-    """True if the compiler builds for a CPU whose vector registers products.c has tiles for: its products are then as fast as BLAS's, or faster.
+    """True if the compiler builds for a CPU whose vector registers products.c has tiles for: its
+    products are then as fast as BLAS's, or faster.
 
     Raises NativeError without a compiler.
     """
@@ -117,29 +135,41 @@ def cache_folder() -> Path:
 
 
 def open_cache(folder: Path) -> None:
-    """Make `folder` and see that it is the user's alone (owner checked, mode 0700, writable). Raises NativeError if it cannot be."""
+    """Make `folder` and see that it is the user's alone (owner checked, mode 0700, writable).
+    Raises NativeError if it cannot be.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = folder.lstat()
         if hasattr(os, "getuid") and facts.st_uid != os.getuid():
-            raise NativeError(f"the cache folder {folder} belongs to another user (uid {facts.st_uid})")
+            raise NativeError(
+                f"the cache folder {folder} belongs to another user (uid {facts.st_uid})"
+            )
         if not stat.S_ISDIR(facts.st_mode):
             raise NativeError(f"the cache folder {folder} is a link or a file, not a folder")
-        if facts.st_mode & stat.S_ISVTX:  # root's own /tmp: closing it would take it from everybody else
-            raise NativeError(f"the cache folder {folder} is one that all users share; name a folder in it")
+        if (
+            facts.st_mode & stat.S_ISVTX
+        ):  # root's own /tmp: closing it would take it from everybody else
+            raise NativeError(
+                f"the cache folder {folder} is one that all users share; name a folder in it"
+            )
         if facts.st_mode & 0o077:
             folder.chmod(0o700)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise NativeError(f"the cache folder {folder} cannot be written ({error.strerror or error})") from None
+        raise NativeError(
+            f"the cache folder {folder} cannot be written ({error.strerror or error})"
+        ) from None
 
 
 def build(source: str) -> Built:
-    """Compile `source` and load it, or load what an earlier build of the same text left in the cache.
+    """Compile `source` and load it, or load what an earlier build of the same text left in the
+    cache.
 
-    The key is a hash of the source, the flags, the compiler and the CPU. A folder that cannot be trusted or written is replaced by a temporary one,
-    a damaged object by a new build; either way `note` says so in one line. Raises NativeError.
+    The key is a hash of the source, the flags, the compiler and the CPU. A folder that cannot be
+    trusted or written is replaced by a temporary one, a damaged object by a new build; either way
+    `note` says so in one line. Raises NativeError.
     """
     compiler = find_compiler()
     text = "\0".join((source, *FLAGS, *compiler.command, compiler.version, cpu_identity()))
@@ -148,7 +178,10 @@ def build(source: str) -> Built:
         folder = cache_folder()
         open_cache(folder)
     except NativeError as error:
-        folder, note = Path(tempfile.mkdtemp(prefix="minigrad-")), f"{error}: the compiled step is not kept"
+        folder, note = (
+            Path(tempfile.mkdtemp(prefix="minigrad-")),
+            f"{error}: the compiled step is not kept",
+        )
         try:
             return Built(_load(_compile(compiler, source, folder, key)), folder, False, note)
         finally:
@@ -165,7 +198,9 @@ def build(source: str) -> Built:
 
 
 def trial() -> float:
-    """Build and load an empty function, past the cache: the seconds it took. Raises NativeError if the compiler does not do its work."""
+    """Build and load an empty function, past the cache: the seconds it took. Raises NativeError if
+    the compiler does not do its work.
+    """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="minigrad-") as folder:
         _load(_compile(find_compiler(), "int trial(void) { return 0; }\n", Path(folder), "trial"))
@@ -173,17 +208,23 @@ def trial() -> float:
 
 
 def _is_whole(path: Path) -> bool:
-    """True if the object is the user's own and its bytes are those whose hash was written beside it."""
+    """True if the object is the user's own and its bytes are those whose hash was written beside
+    it.
+    """
     try:
         if hasattr(os, "getuid") and path.lstat().st_uid != os.getuid():
             return False
-        return path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+        return (
+            path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+        )
     except OSError:
         return False
 
 
 def _compile(compiler: Compiler, source: str, folder: Path, key: str) -> Path:
-    """Run the compiler on a temporary file in `folder`; the object and its hash appear under their names only when whole."""
+    """Run the compiler on a temporary file in `folder`; the object and its hash appear under their
+    names only when whole.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as work:
         text, made = Path(work) / "step.c", Path(work) / "step.so"
         text.write_text(source)
@@ -193,7 +234,10 @@ def _compile(compiler: Compiler, source: str, folder: Path, key: str) -> Path:
         except (OSError, subprocess.SubprocessError) as error:
             raise NativeError(f"{compiler.command[0]} did not run: {error}") from None
         if ran.returncode != 0 or not made.exists():
-            first = next((line for line in ran.stderr.splitlines() if "error" in line), ran.stderr.strip()[:200])
+            first = next(
+                (line for line in ran.stderr.splitlines() if "error" in line),
+                ran.stderr.strip()[:200],
+            )
             raise NativeError(f"{compiler.command[0]} failed (exit {ran.returncode}): {first}")
         seal = Path(work) / "seal"
         seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest())

@@ -1,7 +1,7 @@
 """Passes: functions from a Program to a Program, each of which can be printed before and after.
 
-simplify = dead code out, equal computations once. What changes memory (effects, random draws) is never moved, joined or dropped, and nothing is
-read across it that it changed.
+simplify = dead code out, equal computations once. What changes memory (effects, random draws) is
+never moved, joined or dropped, and nothing is read across it that it changed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,32 @@ from minigrad.dtypes import Array
 
 
 def simplify(program: Program, constants: Mapping[int, Array]) -> tuple[Program, dict[int, Array]]:
-    """All passes that every back end wants: exact ones, which keep every bit. Also the constants, with those that were computed."""
+    """All passes that every back end wants: exact ones, which keep every bit. Also the constants,
+    with those that were computed.
+    """
     program, known = with_constants_folded(program, constants)
     return without_dead_code(without_repetition(program, known)), known
 
 
-def with_constants_folded(program: Program, constants: Mapping[int, Array]) -> tuple[Program, dict[int, Array]]:
+def with_constants_folded(
+    program: Program, constants: Mapping[int, Array]
+) -> tuple[Program, dict[int, Array]]:
     """Lines that read constants only are computed now; small results and views become constants."""
     known, lines, values = dict(constants), [], list(program.values)
     changed = {i for line in program.lines for i in line.changes()}
     for line in program.lines:
         pure = line.op.kind not in ("effect", "random") and changed.isdisjoint(line.made())
-        if not (pure and all(i in known and i not in changed for i in line.reads()) and not set(line.made()) & {*program.results, *program.kept}):
+        if not (
+            pure
+            and all(i in known and i not in changed for i in line.reads())
+            and not set(line.made()) & {*program.results, *program.kept}
+        ):
             lines.append(line)
             continue
         with np.errstate(all="ignore"):
-            out = line.op.forward(*(known[x.index] if isinstance(x, Ref) else x for x in line.operands), **line.params)
+            out = line.op.forward(
+                *(known[x.index] if isinstance(x, Ref) else x for x in line.operands), **line.params
+            )
         for i, y in zip(line.outputs, (out,) if line.op.outputs == 1 else out, strict=True):
             if i is not None:
                 known[i] = np.asarray(y)
@@ -53,23 +63,39 @@ def without_dead_code(program: Program) -> Program:
 
 
 def without_repetition(program: Program, constants: Mapping[int, Array]) -> Program:
-    """Each computation once: a line equal to an earlier one, on values that did not change in between, gives way to it."""
+    """Each computation once: a line equal to an earlier one, on values that did not change in
+    between, gives way to it.
+    """
     root = roots(program)
     changed = {root[i] for line in program.lines for i in line.changes()}
     same: dict[int, int] = _equal_constants(constants)
     seen: dict[Any, Line] = {}
     lines = []
     for line in program.lines:
-        operands = tuple(Ref(same.get(x.index, x.index)) if isinstance(x, Ref) else x for x in line.operands)
+        operands = tuple(
+            Ref(same.get(x.index, x.index)) if isinstance(x, Ref) else x for x in line.operands
+        )
         line = replace(line, operands=operands)
-        # What is changed somewhere is left alone altogether: it would have to be compared by version.
-        fixed = line.op.kind not in ("effect", "random") and all(root[i] not in changed for i in (*line.reads(), *line.made()))
+        # What is changed somewhere is left alone altogether: it would have to be compared by
+        # version.
+        fixed = line.op.kind not in ("effect", "random") and all(
+            root[i] not in changed for i in (*line.reads(), *line.made())
+        )
         handed_out = any(i in program.results or i in program.kept for i in line.made())
         if fixed and not handed_out:
-            key = (line.op.name, id(line.op), tuple((type(x), x) for x in operands), repr(line.params))
+            key = (
+                line.op.name,
+                id(line.op),
+                tuple((type(x), x) for x in operands),
+                repr(line.params),
+            )
             earlier = seen.setdefault(key, line)
             if earlier is not line and earlier.outputs != line.outputs:
-                same.update((i, j) for i, j in zip(line.outputs, earlier.outputs, strict=True) if i is not None and j is not None)
+                same.update(
+                    (i, j)
+                    for i, j in zip(line.outputs, earlier.outputs, strict=True)
+                    if i is not None and j is not None
+                )
                 continue
         lines.append(line)
     return program.with_lines(lines)
@@ -86,12 +112,18 @@ def _equal_constants(constants: Mapping[int, Array]) -> dict[int, int]:
 
 
 _CHEAP = frozenset({"gelu_tanh", "layer_norm"})  # cheap to do again, large to keep
-_LARGE = 1 << 19  # numbers, 2 MB: smaller ones are faster kept (3 % of a step), and memory is not what small steps lack
+_LARGE = (
+    1 << 19
+    # Numbers, 2 MB: smaller ones are faster kept (3 % of a step), and memory is not what small
+    # steps lack
+)
 _FAR = 24  # lines between the computation of a value and a use that is far away
 
 
 def with_recomputation(program: Program) -> Program:
-    """Large values that are cheap to compute are computed again for uses that come much later, instead of being kept: from forward to backward."""
+    """Large values that are cheap to compute are computed again for uses that come much later,
+    instead of being kept: from forward to backward.
+    """
     values, lines = list(program.values), list(program.lines)
     handed_out = {*program.results, *program.kept}
     changed = {i for line in lines for i in line.changes()}
@@ -115,13 +147,17 @@ def with_recomputation(program: Program) -> Program:
         clones.setdefault(far[0], []).append(replace(line, outputs=tuple(outputs)))
         again = Ref(outputs[0] or 0)
         for n in far:
-            lines[n] = replace(lines[n], operands=tuple(again if x == Ref(large) else x for x in lines[n].operands))
+            lines[n] = replace(
+                lines[n], operands=tuple(again if x == Ref(large) else x for x in lines[n].operands)
+            )
     spread = [piece for n, line in enumerate(lines) for piece in (*clones.get(n, ()), line)]
     return program.with_lines(spread, values=tuple(values))
 
 
 def with_tiled_attention(program: Program) -> Program:
-    """Attention whose probabilities take more memory than its operands keeps two numbers per query instead; backward makes them again."""
+    """Attention whose probabilities take more memory than its operands keeps two numbers per query
+    instead; backward makes them again.
+    """
     values, lines = list(program.values), list(program.lines)
     handed_out = {*program.results, *program.kept}
     for number, line in enumerate(program.lines):
@@ -129,23 +165,43 @@ def with_tiled_attention(program: Program) -> Program:
             continue
         out, p = line.outputs[0], line.outputs[1]
         readers = [n for n, other in enumerate(program.lines) if p in other.reads()]
-        alone = all(lines[n].op is ops.attention_grad and lines[n].outputs[3] is None for n in readers)
+        alone = all(
+            lines[n].op is ops.attention_grad and lines[n].outputs[3] is None for n in readers
+        )
         operands = sum(values[x.index].size for x in line.operands[:3] if isinstance(x, Ref))
         if p in handed_out or not alone or not readers or values[p].size <= operands:
             continue
         stats = [len(values), len(values) + 1]
-        values += [replace(values[p], index=i, shape=values[p].shape[:-1], name=f"{values[p]}'{n}") for n, i in enumerate(stats)]
-        settings = {"scale": line.params["scale"], "offset": line.params.get("offset"), "window": None, "slopes": None}
-        lines[number] = replace(line, op=ops.flash_attention, params=settings, outputs=(out, *stats))
+        values += [
+            replace(values[p], index=i, shape=values[p].shape[:-1], name=f"{values[p]}'{n}")
+            for n, i in enumerate(stats)
+        ]
+        settings = {
+            "scale": line.params["scale"],
+            "offset": line.params.get("offset"),
+            "window": None,
+            "slopes": None,
+        }
+        lines[number] = replace(
+            line, op=ops.flash_attention, params=settings, outputs=(out, *stats)
+        )
         for n in readers:
             g, q, k, v, _, mask = lines[n].operands
             changed = (g, q, k, v, Ref(out), *map(Ref, stats), mask)
-            lines[n] = replace(lines[n], op=ops.flash_attention_grad, params=settings, operands=changed, outputs=lines[n].outputs[:3])
+            lines[n] = replace(
+                lines[n],
+                op=ops.flash_attention_grad,
+                params=settings,
+                operands=changed,
+                outputs=lines[n].outputs[:3],
+            )
     return program.with_lines(lines, values=tuple(values))
 
 
 def roots(program: Program) -> list[int]:
-    """For each value the one whose memory it may share: views and effects' returns share that of their first operand."""
+    """For each value the one whose memory it may share: views and effects' returns share that of
+    their first operand.
+    """
     root = list(range(len(program.values)))
     for line in program.lines:
         if line.op.kind in ("view", "effect") and isinstance(line.operands[0], Ref):

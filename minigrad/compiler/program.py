@@ -1,6 +1,8 @@
-"""The program: a typed straight line of op calls on numbered values. What is recorded, what passes transform, what is replayed and emitted.
+"""The program: a typed straight line of op calls on numbered values. What is recorded, what passes
+transform, what is replayed and emitted.
 
-Printable, comparable and checkable. Knows shapes, dtypes and ops' kinds; does not know how anything is run.
+Printable, comparable and checkable. Knows shapes, dtypes and ops' kinds; does not know how anything
+is run.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class Ref:
 
 @dataclass(frozen=True)
 class Value:
-    """A numbered array. input: an argument of the call; state: memory that outlives the call (parameters, moments), read and written by reference;
+    """A numbered array. input: an argument of the call; state: memory that outlives the call
+    (parameters, moments), read and written by reference;
     constant: made inside the recording, always the same; temporary: computed by a line."""
 
     index: int
@@ -48,7 +51,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Line:
-    """One call: outputs = op(*operands, **params). An output is None where the op gave None. where: file:line of the user."""
+    """One call: outputs = op(*operands, **params). An output is None where the op gave None. where:
+    file:line of the user.
+    """
 
     op: Primitive
     operands: tuple[Any, ...]
@@ -76,7 +81,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Program:
-    """values: by number; lines: in order; results: the values that are handed out; kept: temporaries that must outlive the call (gradients)."""
+    """values: by number; lines: in order; results: the values that are handed out; kept:
+    temporaries that must outlive the call (gradients).
+    """
 
     values: tuple[Value, ...]
     lines: tuple[Line, ...]
@@ -87,29 +94,42 @@ class Program:
     def __str__(self) -> str:
         rows = [self._row(line) for line in self.lines]
         width = min(max((len(left) for left, _, _ in rows), default=0), 88)
-        text = [f"  {left:<{width}}  {types}{'   # ' + where if where else ''}" for left, types, where in rows]
+        text = [
+            f"  {left:<{width}}  {types}{'   # ' + where if where else ''}"
+            for left, types, where in rows
+        ]
         results = ", ".join(str(self.values[i]) for i in self.results)
         return "\n".join([f"program: {len(self.lines)} lines", *text, f"  return {results}"])
 
     def _row(self, line: Line) -> tuple[str, str, str]:
         outputs = ", ".join("_" if i is None else str(self.values[i]) for i in line.outputs)
-        operands = [str(self.values[x.index]) if isinstance(x, Ref) else repr(x) for x in line.operands]
+        operands = [
+            str(self.values[x.index]) if isinstance(x, Ref) else repr(x) for x in line.operands
+        ]
         if len(operands) > 8:
             operands[4:-2] = [f"... {len(operands) - 6} more ..."]
         params = [f"{k}={v}" for k, v in line.params.items() if k != "changes"]
-        types = ", ".join(f"{dtype_name(v.dtype)}{list(v.shape)}" for v in (self.values[i] for i in line.made()))
+        types = ", ".join(
+            f"{dtype_name(v.dtype)}{list(v.shape)}" for v in (self.values[i] for i in line.made())
+        )
         return f"{outputs} = {line.op.name}({', '.join(operands + params)})", types, line.where
 
     def check(self) -> Program:
-        """Itself, if every value is made once, before it is read, and everything handed out exists. AssertionError names what is not so."""
+        """Itself, if every value is made once, before it is read, and everything handed out exists.
+        AssertionError names what is not so.
+        """
         known = {v.index for v in self.values if v.source != "temporary"}
         assert all(v.index == i for i, v in enumerate(self.values)), "values are numbered in order"
         for number, line in enumerate(self.lines):
             for i in line.reads():
-                assert i in known, f"line {number} ({line.op.name}) reads {self.values[i]} before it is made"
+                assert i in known, (
+                    f"line {number} ({line.op.name}) reads {self.values[i]} before it is made"
+                )
             for i in line.made():
                 again = line.op.kind == "effect"  # an effect may return what it changed
-                assert i not in known or again, f"line {number} ({line.op.name}) makes {self.values[i]} a second time"
+                assert i not in known or again, (
+                    f"line {number} ({line.op.name}) makes {self.values[i]} a second time"
+                )
             known.update(line.made())
         for i in (*self.results, *self.kept):
             assert i in known, f"{self.values[i]} is handed out but never made"

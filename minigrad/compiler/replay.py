@@ -1,4 +1,6 @@
-"""The numpy back end: the program's lines as calls of the ops' own forwards, each value dropped after its last use. The same bits as eager."""
+"""The numpy back end: the program's lines as calls of the ops' own forwards, each value dropped
+after its last use. The same bits as eager.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from minigrad.compiler.program import Line, Program, Ref
 from minigrad.dtypes import Array
 
 # Ops that are one ufunc: they write into the memory of an operand that nobody reads any more.
-_UFUNCS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "square": np.square}
+_UFUNCS = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "neg": np.negative,
+    "square": np.square,
+}
 
 
 # What np.errstate makes of a function: a replay sets the error state once, around all lines.
@@ -20,7 +28,9 @@ _QUIETED = np.errstate()(lambda: None).__code__
 
 
 def last_uses(program: Program) -> dict[int, int]:
-    """value -> the number of the last line that reads or makes it; views are uses of what they are views of."""
+    """value -> the number of the last line that reads or makes it; views are uses of what they are
+    views of.
+    """
     last: dict[int, int] = {}
     for number, line in enumerate(program.lines):
         for i in (*line.reads(), *line.made()):
@@ -49,8 +59,11 @@ class NumpyReplay:
         if getattr(forward, "__code__", None) is _QUIETED:
             forward = getattr(forward, "__wrapped__", forward)  # it is there: the code says so
         places = [self._place(x) for x in line.operands]
-        # An itemgetter of several places gives a tuple, of one slice a list: either way what is to be passed on.
-        fetch = itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+        # An itemgetter of several places gives a tuple, of one slice a list: either way what is to
+        # be passed on.
+        fetch = (
+            itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+        )
         return forward, fetch, line.params, outputs, tuple(dead)
 
     def _place(self, x: Any) -> int:
@@ -61,11 +74,17 @@ class NumpyReplay:
         return len(self._slots) - 1
 
     def _is_ufunc(self, line: Line) -> bool:
-        """A ufunc's result may be a scalar where the op's is wrapped: only arrays with axes take the short way."""
-        return line.op.name in _UFUNCS and all(self.program.values[i].shape != () for i in line.made())
+        """A ufunc's result may be a scalar where the op's is wrapped: only arrays with axes take
+        the short way.
+        """
+        return line.op.name in _UFUNCS and all(
+            self.program.values[i].shape != () for i in line.made()
+        )
 
     def run(self, bound: Mapping[int, Array], held: bool) -> list[Array]:
-        """Run all lines on the arrays of inputs and states; the arrays of results, then of kept values, always in new memory."""
+        """Run all lines on the arrays of inputs and states; the arrays of results, then of kept
+        values, always in new memory.
+        """
         slots = self._slots.copy()
         for i, array in bound.items():
             slots[i] = array
@@ -84,6 +103,10 @@ class NumpyReplay:
         return [self._own(slots[i], i, taken) for i in (*self.program.results, *self.program.kept)]
 
     def _own(self, array: Array, index: int, taken: set[int]) -> Array:
-        alone = array.base is None and index not in taken and self.program.values[index].source == "temporary"
+        alone = (
+            array.base is None
+            and index not in taken
+            and self.program.values[index].source == "temporary"
+        )
         taken.add(index)
         return array if alone and array.flags.writeable else np.array(array)

@@ -1,4 +1,6 @@
-"""What is known of a step by its arguments and surroundings: recordings and plans, and what lay inside the objects that it sees."""
+"""What is known of a step by its arguments and surroundings: recordings and plans, and what lay
+inside the objects that it sees.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ _OFTEN = 2  # calls between changes, at most, of what changes too often for a re
 
 
 class Signature:
-    """What is known of one signature: recordings so far, then plans; and what lay inside the objects that the step sees.
+    """What is known of one signature: recordings so far, then plans; and what lay inside the
+    objects that the step sees.
 
-    An attribute that has changed makes the step be recorded anew. If the program is the same then, the one from before is used again, and the
-    attribute is ignored from then on if the step's code does not name it. So is what the step changes itself.
+    An attribute that has changed makes the step be recorded anew. If the program is the same then,
+    the one from before is used again, and the attribute is ignored from then on if the step's code
+    does not name it. So is what the step changes itself.
     """
 
     def __init__(self, inside: Seen) -> None:
@@ -25,11 +29,16 @@ class Signature:
         self.inside = inside
         self.ignored: set[Place] = set()
         self.suspects: set[Place] = set()  # changed since the recording
-        self.named: set[Place] = set()  # what the step's code names and changes too often for a replay
+        self.named: set[Place] = (
+            set()
+        )  # what the step's code names and changes too often for a replay
         self._calls = 0
         self._changed: dict[Place, int] = {}  # at which call it changed last
         self._restless: set[Place] = set()
-        self.outdated: tuple[list[Plan], set[Place]] = [], set()  # plans from before other changes, and these
+        self.outdated: tuple[list[Plan], set[Place]] = (
+            [],
+            set(),
+        )  # plans from before other changes, and these
 
     def look(self, inside: Seen) -> None:
         """Notice what has changed since the last call."""
@@ -37,7 +46,9 @@ class Signature:
         if inside is not self.inside:
             changed = differences(inside, self.inside) - self.ignored
             self.inside = inside
-            self._restless.update(place for place in changed if self._calls - self._changed.get(place, 0) <= _OFTEN)
+            self._restless.update(
+                place for place in changed if self._calls - self._changed.get(place, 0) <= _OFTEN
+            )
             self._changed.update(dict.fromkeys(changed, self._calls))
             self.suspects |= changed
             if changed and self.plans:
@@ -58,7 +69,8 @@ class Signature:
         self.recording, self.suspects = recording, set()
 
     def known(self, plan: Plan, named: Callable[[Place], bool]) -> bool:
-        """Note that a pair of recordings gave this plan; True if it is one from before the last changes: those did not matter.
+        """Note that a pair of recordings gave this plan; True if it is one from before the last
+        changes: those did not matter.
 
         named: whether the step's code names an attribute.
         """
@@ -75,7 +87,9 @@ class Signature:
 
 
 class Entry:
-    """All signatures that differ in train or eval modes only. keep: what is known by id, so it must live."""
+    """All signatures that differ in train or eval modes only. keep: what is known by id, so it must
+    live.
+    """
 
     def __init__(self, keep: list[Any]) -> None:
         self.keep = keep

@@ -1,4 +1,6 @@
-"""Structures of tensors: arguments and results as tuples, lists and dicts, taken apart and put together again."""
+"""Structures of tensors: arguments and results as tuples, lists and dicts, taken apart and put
+together again.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,14 @@ class _Slot:
 
 
 def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
-    """(x with its tensors replaced by slots, a hashable key of x by shapes, dtypes and values). Tensors and arrays are appended to `tensors`."""
+    """(x with its tensors replaced by slots, a hashable key of x by shapes, dtypes and values).
+    Tensors and arrays are appended to `tensors`.
+    """
     kind = type(x)
     if isinstance(x, np.ndarray):
-        x = Tensor._wrap(x.view())  # an array object of its own: the function may know the same array by another way
+        x = Tensor._wrap(
+            x.view()
+        )  # an array object of its own: the function may know the same array by another way
     if isinstance(x, Tensor):
         for i, known in enumerate(tensors):
             if known is x:
@@ -40,7 +46,10 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
         if not x:
             return kind(), (kind,)
         named = {k: flatten(item, tensors) for k, item in x.items()}
-        return kind((k, p) for k, (p, _) in named.items()), (kind, *[(k, key) for k, (_, key) in named.items()])
+        return kind((k, p) for k, (p, _) in named.items()), (
+            kind,
+            *[(k, key) for k, (_, key) in named.items()],
+        )
     if isinstance(x, np.generic):
         return x, (kind, x.dtype, x.tobytes())
     if isinstance(x, float):

@@ -1,7 +1,9 @@
-"""What a step sees besides its arguments: what its code names, and what lies inside the objects among that.
+"""What a step sees besides its arguments: what its code names, and what lies inside the objects
+among that.
 
-All of it is frozen into a recording, so all of it is looked at before a replay. What the code names is looked at each time. What lies inside modules
-is looked at when some module has counted an assignment (`modes.ASSIGNMENTS`), plain objects' attributes each time, as nobody counts there.
+All of it is frozen into a recording, so all of it is looked at before a replay. What the code names
+is looked at each time. What lies inside modules is looked at when some module has counted an
+assignment (`modes.ASSIGNMENTS`), plain objects' attributes each time, as nobody counts there.
 """
 
 from __future__ import annotations
@@ -21,7 +23,15 @@ from minigrad.modes import ASSIGNMENTS
 from minigrad.tensor import Tensor
 
 _PLAIN = frozenset({int, float, bool, str, type(None)})
-_OPAQUE = (Tensor, np.ndarray, type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+_OPAQUE = (
+    Tensor,
+    np.ndarray,
+    type,
+    types.ModuleType,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+)
 _CODE = (types.FunctionType, types.MethodType, functools.partial)
 _CONTAINERS = (list, dict, tuple, set, frozenset, deque, defaultdict, OrderedDict)
 _BY_VALUE = _PLAIN.union(_CONTAINERS)
@@ -33,10 +43,12 @@ Seen = dict[Place, Any]
 
 
 class Surroundings:
-    """What the code of a function names: closure, globals, defaults, and the same for functions of the user's among these.
+    """What the code of a function names: closure, globals, defaults, and the same for functions of
+    the user's among these.
 
-    Numbers and strings are part of the signature by value, lists and dicts by what lies in them, other objects by identity; what the step itself
-    changes is not. Of classes and modules, the attributes that the code names.
+    Numbers and strings are part of the signature by value, lists and dicts by what lies in them,
+    other objects by identity; what the step itself changes is not. Of classes and modules, the
+    attributes that the code names.
     """
 
     def __init__(self, function: Any) -> None:
@@ -45,7 +57,9 @@ class Surroundings:
         self._names: list[_Name] = []
         self._values: list[Any] = []
         self._keys: list[Any] = []  # of the values
-        self._containers: list[tuple[int, _Container]] = []  # those that may change, with their numbers
+        self._containers: list[
+            tuple[int, _Container]
+        ] = []  # those that may change, with their numbers
         self._walk()
 
     def _walk(self) -> None:
@@ -68,13 +82,19 @@ class Surroundings:
 
     def _take(self, values: list[Any]) -> None:
         self._values, self._keys = values, list(map(_key, values))
-        self._containers = [(i, _Container(x)) for i, x in enumerate(values) if type(x) in _CONTAINERS]
+        self._containers = [
+            (i, _Container(x)) for i, x in enumerate(values) if type(x) in _CONTAINERS
+        ]
 
     def values(self) -> list[Any]:
         """What the names hold now."""
         values = [name.value() for name in self._names]
         if not all(map(is_, values, self._values)):
-            turned = any(_leads(x) or _leads(y) for x, y in zip(values, self._values, strict=True) if x is not y)
+            turned = any(
+                _leads(x) or _leads(y)
+                for x, y in zip(values, self._values, strict=True)
+                if x is not y
+            )
             self._take(values)
             if turned:
                 self._walk()
@@ -86,7 +106,13 @@ class Surroundings:
             self._keys[i] = container.key()
         if not self.ignored:
             return tuple(self._keys)
-        return tuple([key for key, name in zip(self._keys, self._names, strict=True) if name.place not in self.ignored])
+        return tuple(
+            [
+                key
+                for key, name in zip(self._keys, self._names, strict=True)
+                if name.place not in self.ignored
+            ]
+        )
 
     def signature_of(self, keys: dict[Place, Any]) -> tuple[Any, ...]:
         """The same from keys that were taken before."""
@@ -97,17 +123,28 @@ class Surroundings:
         return {name.place: _key(x) for x, name in zip(values, self._names, strict=True)}
 
     def ignore_changes(self, before: dict[Place, Any]) -> set[str]:
-        """Leave out what a call has changed: a counter of the step's own is no reason to record it anew. The names."""
+        """Leave out what a call has changed: a counter of the step's own is no reason to record it
+        anew. The names.
+        """
         after = self.keys(self.values())
-        changed = {place for place in before.keys() | after.keys() if before.get(place) != after.get(place)}
+        changed = {
+            place for place in before.keys() | after.keys() if before.get(place) != after.get(place)
+        }
         self.ignored |= changed
         return {name for _, name in changed}
 
     def mention(self, name: str, objects: Iterable[Any]) -> bool:
-        """True if the code that the step may run names it: its functions, and methods of the user's classes among some objects that these name."""
+        """True if the code that the step may run names it: its functions, and methods of the user's
+        classes among some objects that these name.
+        """
         named = {"forward", "__call__", *self._mentioned}
         kinds = {kind for x in objects for kind in type(x).__mro__}
-        methods = {(n, f) for kind in kinds for n, f in vars(kind).items() if isinstance(f, types.FunctionType)}
+        methods = {
+            (n, f)
+            for kind in kinds
+            for n, f in vars(kind).items()
+            if isinstance(f, types.FunctionType)
+        }
         while called := [(n, f) for n, f in methods if n in named]:
             named.update(*(_sight(f.__code__, f.__module__) or () for _, f in called))
             methods.difference_update(called)
@@ -124,10 +161,15 @@ class _Name:
 
 
 def _key(x: Any, depth: int = _DEPTH) -> Any:
-    """A hashable key of a value: plain ones by value, lists and dicts (and those in them) by what they hold, others by identity."""
+    """A hashable key of a value: plain ones by value, lists and dicts (and those in them) by what
+    they hold, others by identity.
+    """
     kind = type(x)
     if kind in _PLAIN:
-        return (kind, x.hex() if kind is float else x)  # NaN is equal to itself here, and -0.0 is not 0.0
+        return (
+            kind,
+            x.hex() if kind is float else x,
+        )  # NaN is equal to itself here, and -0.0 is not 0.0
     if depth and _is_container(x):
         inside = [_key(y, depth - 1) if type(y) in _BY_VALUE else id(y) for y in _parts(x)]
         return (kind, *inside, *(x if isinstance(x, dict) else ()))
@@ -140,7 +182,9 @@ def _parts(x: Any) -> Iterable[Any]:
 
 
 class _Container:
-    """A list, dict or tuple that is looked at each time. Its key is worked out again where it holds something else, or lists and dicts in turn."""
+    """A list, dict or tuple that is looked at each time. Its key is worked out again where it holds
+    something else, or lists and dicts in turn.
+    """
 
     def __init__(self, x: Any) -> None:
         self._x, self._known = x, _key(x)
@@ -163,16 +207,25 @@ class _Container:
 
 def _leads(x: Any) -> bool:
     """True if there may be more names behind a value."""
-    return type(x) not in _PLAIN and (isinstance(x, (*_CODE, type, types.ModuleType)) or (not isinstance(x, _OPAQUE) and hasattr(x, "__wrapped__")))
+    return type(x) not in _PLAIN and (
+        isinstance(x, (*_CODE, type, types.ModuleType))
+        or (not isinstance(x, _OPAQUE) and hasattr(x, "__wrapped__"))
+    )
 
 
 def _leads_to(x: Any) -> list[Any]:
     """The functions behind a value: itself, or what a step or a cache is wrapped around."""
-    return [] if not _leads(x) or isinstance(x, (type, types.ModuleType)) else [x if isinstance(x, _CODE) else x.__wrapped__]
+    return (
+        []
+        if not _leads(x) or isinstance(x, (type, types.ModuleType))
+        else [x if isinstance(x, _CODE) else x.__wrapped__]
+    )
 
 
 def _named_by(source: Any) -> Iterator[_Name]:
-    """The names of a function, a method, a partial or another callable object; none for code that is not the user's."""
+    """The names of a function, a method, a partial or another callable object; none for code that
+    is not the user's.
+    """
     if isinstance(source, functools.partial):
         for i, x in enumerate((source.func, *source.args, *source.keywords.values())):
             yield _fixed(source, str(i), x)
@@ -196,10 +249,16 @@ def _fixed(owner: Any, name: str, x: Any) -> _Name:
 
 def _seen_by(function: types.FunctionType, names: frozenset[str]) -> Iterator[_Name]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        yield from _with_attributes(_Name(function, name, functools.partial(_contents, cell)), names)
+        yield from _with_attributes(
+            _Name(function, name, functools.partial(_contents, cell)), names
+        )
     for name in names:  # those that are not there may come to be
-        yield from _with_attributes(_Name(function, name, functools.partial(function.__globals__.get, name)), names)
-    for i, x in enumerate((*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())):
+        yield from _with_attributes(
+            _Name(function, name, functools.partial(function.__globals__.get, name)), names
+        )
+    for i, x in enumerate(
+        (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    ):
         yield _fixed(function, f"default {i}", x)
 
 
@@ -207,15 +266,27 @@ def _with_attributes(name: _Name, names: frozenset[str]) -> Iterator[_Name]:
     """A name; of a class or module of the user's also the attributes that the code names."""
     yield name
     x = name.value()
-    if isinstance(x, (type, types.ModuleType)) and _of_user(x.__name__ if isinstance(x, types.ModuleType) else x.__module__):
+    if isinstance(x, (type, types.ModuleType)) and _of_user(
+        x.__name__ if isinstance(x, types.ModuleType) else x.__module__
+    ):
         held = vars(x)
-        yield from (_Name(x, attribute, functools.partial(held.get, attribute)) for attribute in names if attribute in held)
+        yield from (
+            _Name(x, attribute, functools.partial(held.get, attribute))
+            for attribute in names
+            if attribute in held
+        )
 
 
 @functools.lru_cache(maxsize=1024)
 def _sight(code: types.CodeType, module: str | None) -> frozenset[str] | None:
-    """The names in a function's code and in the functions inside it, None for the library's and installed code."""
-    return frozenset(_names(code)) if _of_user(module) and "site-packages" not in code.co_filename else None
+    """The names in a function's code and in the functions inside it, None for the library's and
+    installed code.
+    """
+    return (
+        frozenset(_names(code))
+        if _of_user(module) and "site-packages" not in code.co_filename
+        else None
+    )
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -229,7 +300,11 @@ def _names(code: types.CodeType) -> Iterator[str]:
 def _of_user(module: str | None) -> bool:
     """False for this library, numpy and Python's own modules."""
     top = (module or "").split(".")[0]
-    return top == "__main__" or top not in {__name__.split(".")[0], "numpy", *sys.stdlib_module_names}
+    return top == "__main__" or top not in {
+        __name__.split(".")[0],
+        "numpy",
+        *sys.stdlib_module_names,
+    }
 
 
 def _contents(cell: Any) -> Any:
@@ -243,9 +318,11 @@ def _contents(cell: Any) -> Any:
 
 
 class Reach:
-    """What lies inside some objects: the modules in them, train or eval mode of each, and what all attributes hold.
+    """What lies inside some objects: the modules in them, train or eval mode of each, and what all
+    attributes hold.
 
-    modes: of the modules, in order.   inside: (id of an object, name of an attribute) -> what it holds; a new dict when something may have changed.
+    modes: of the modules, in order.   inside: (id of an object, name of an attribute) -> what it
+        holds; a new dict when something may have changed.
     """
 
     def __init__(self, found: list[Any]) -> None:
@@ -253,9 +330,13 @@ class Reach:
         self.modes: tuple[bool, ...] = ()
         self.inside: Seen = {}
         self._counted = -1
-        self._sources: list[Iterable[Any]] = []  # live: the attributes of plain objects, what lies in lists and dicts
+        self._sources: list[
+            Iterable[Any]
+        ] = []  # live: the attributes of plain objects, what lies in lists and dicts
         self._held: list[Any] = []
-        self._places: list[Place] = []  # of the attributes of plain objects, which are the first of `_held`
+        self._places: list[
+            Place
+        ] = []  # of the attributes of plain objects, which are the first of `_held`
         self._holders: list[Any] = []
         self.objects: dict[int, Any] = {}  # all that hold attributes, by id
         self.look()
@@ -266,30 +347,61 @@ class Reach:
         if self._counted == ASSIGNMENTS[0] and len(held) == len(self._held):
             if all(map(is_, held, self._held)):
                 return
-            changed = [i for i, (x, y) in enumerate(zip(held, self._held, strict=True)) if x is not y]
+            changed = [
+                i for i, (x, y) in enumerate(zip(held, self._held, strict=True)) if x is not y
+            ]
             if self._only_numbers(changed, held):
-                self._held, found = held, {self._places[i]: held[i] for i in changed if self._places[i] in self.inside}
+                self._held, found = (
+                    held,
+                    {self._places[i]: held[i] for i in changed if self._places[i] in self.inside},
+                )
                 self.inside = {**self.inside, **found} if found else self.inside
                 return
         modules, holders = _objects(self._found)
         self._counted = ASSIGNMENTS[0]
         attributes = [vars(x).values() for x in holders]
-        containers = [c for x in chain(*attributes, *[vars(m).values() for m in modules]) if _is_container(x) for c in _containers(x, _DEPTH)]
-        self._sources = [*attributes, *containers, *[c.values() for c in containers if isinstance(c, dict)]]
+        containers = [
+            c
+            for x in chain(*attributes, *[vars(m).values() for m in modules])
+            if _is_container(x)
+            for c in _containers(x, _DEPTH)
+        ]
+        self._sources = [
+            *attributes,
+            *containers,
+            *[c.values() for c in containers if isinstance(c, dict)],
+        ]
         self._held = list(chain.from_iterable(self._sources))
         self._holders, self._places = holders, _places(holders)
         self.objects = {id(x): x for x in (*modules, *holders)}
         self.modes = tuple(m.training for m in modules)
-        self.inside = {(id(m), name): _frozen(x) for m in modules for name, x in vars(m).items() if name != "training"}
-        self.inside.update(((id(x), name), _frozen(value)) for x in holders for name, value in vars(x).items() if _is_watched(x, name, value))
+        self.inside = {
+            (id(m), name): _frozen(x)
+            for m in modules
+            for name, x in vars(m).items()
+            if name != "training"
+        }
+        self.inside.update(
+            ((id(x), name), _frozen(value))
+            for x in holders
+            for name, value in vars(x).items()
+            if _is_watched(x, name, value)
+        )
 
     def of_user(self, places: Iterable[Place]) -> set[str]:
         """The names among some attributes that are not of the library's own objects."""
-        return {name for i, name in places if i in self.objects and not _of_library(self.objects[i])}
+        return {
+            name for i, name in places if i in self.objects and not _of_library(self.objects[i])
+        }
 
     def _only_numbers(self, changed: list[int], held: list[Any]) -> bool:
-        """True if no more has changed than numbers and strings among the attributes of plain objects: a counter in a user's own trainer."""
-        plain = all(i < len(self._places) and type(held[i]) in _PLAIN and type(self._held[i]) in _PLAIN for i in changed)
+        """True if no more has changed than numbers and strings among the attributes of plain
+        objects: a counter in a user's own trainer.
+        """
+        plain = all(
+            i < len(self._places) and type(held[i]) in _PLAIN and type(self._held[i]) in _PLAIN
+            for i in changed
+        )
         return plain and self._places == _places(self._holders)
 
 
@@ -298,7 +410,9 @@ def _places(holders: list[Any]) -> list[Place]:
 
 
 def _has_attributes(x: Any) -> bool:
-    """True if what lies in the object counts: not for a step or a cache (`opt.step()` names a global `step`, too), whose function does."""
+    """True if what lies in the object counts: not for a step or a cache (`opt.step()` names a
+    global `step`, too), whose function does.
+    """
     return hasattr(x, "__dict__") and not isinstance(x, _OPAQUE) and not hasattr(x, "__wrapped__")
 
 
@@ -315,10 +429,16 @@ def _containers(x: Any, depth: int) -> Iterator[Any]:
 
 
 def _is_watched(x: Any, name: str, value: Any) -> bool:
-    """True if what an attribute holds counts: not for what the library keeps for itself, such as which shapes a Trainer has compiled."""
+    """True if what an attribute holds counts: not for what the library keeps for itself, such as
+    which shapes a Trainer has compiled.
+    """
     if name.startswith("_") and _of_library(x):
         return False
-    return type(value) in _PLAIN or isinstance(value, (Tensor, np.ndarray, np.generic)) or _is_container(value)
+    return (
+        type(value) in _PLAIN
+        or isinstance(value, (Tensor, np.ndarray, np.generic))
+        or _is_container(value)
+    )
 
 
 def _of_library(x: Any) -> bool:
@@ -326,7 +446,9 @@ def _of_library(x: Any) -> bool:
 
 
 class _Frozen:
-    """A list or dict as it was: its key, and what lies in it, held so that ids in the key stay their own."""
+    """A list or dict as it was: its key, and what lies in it, held so that ids in the key stay
+    their own.
+    """
 
     def __init__(self, x: Any) -> None:
         self.key, self.parts = _key(x), list(within([x]))
@@ -337,7 +459,9 @@ def _frozen(x: Any) -> Any:
 
 
 def _objects(found: list[Any]) -> tuple[list[Any], list[Any]]:
-    """The modules among some objects and their attributes, with all modules below; and the other objects that have attributes."""
+    """The modules among some objects and their attributes, with all modules below; and the other
+    objects that have attributes.
+    """
     modules: dict[int, Any] = {}
     holders: dict[int, Any] = {}
 
@@ -359,7 +483,9 @@ def _objects(found: list[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def differences(a: Seen, b: Seen) -> set[Place]:
-    """The attributes that hold something else: plain values are compared by value, lists and dicts by what is in them, others by identity."""
+    """The attributes that hold something else: plain values are compared by value, lists and dicts
+    by what is in them, others by identity.
+    """
     if len(a) == len(b):  # most are the same objects
         suspects = [k for k, x in a.items() if x is not b.get(k, a)]
         if not any(k not in b for k in suspects):
@@ -370,7 +496,11 @@ def differences(a: Seen, b: Seen) -> set[Place]:
 def _same(x: Any, y: Any) -> bool:
     if type(x) is _Frozen and type(y) is _Frozen:
         return bool(x.key == y.key)
-    return x is y or (type(x) is type(y) and (type(x) in _PLAIN or isinstance(x, np.generic)) and bool(_key(x) == _key(y)))
+    return x is y or (
+        type(x) is type(y)
+        and (type(x) in _PLAIN or isinstance(x, np.generic))
+        and bool(_key(x) == _key(y))
+    )
 
 
 def within(found: Iterable[Any]) -> Iterator[Any]:

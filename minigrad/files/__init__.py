@@ -1,7 +1,8 @@
 """Files of weights and checkpoints: the MGRD 1 format, and the formats of others.
 
-Knows names and arrays; no Tensor, no Module. `save` and `load` are for weights, `save_checkpoint` and `load_checkpoint`
-for a run that is to go on, `peek` for a look at the header. No pickle, no code, ever.
+Knows names and arrays; no Tensor, no Module. `save` and `load` are for weights, `save_checkpoint`
+and `load_checkpoint` for a run that is to go on, `peek` for a look at the header. No pickle, no
+code, ever.
 """
 
 from minigrad.files.checkpoints import Checkpoint, load_checkpoint, save_checkpoint

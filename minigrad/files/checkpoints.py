@@ -1,7 +1,9 @@
-"""Checkpoints: weights together with everything that a run needs to go on as if nothing had happened.
+"""Checkpoints: weights together with everything that a run needs to go on as if nothing had
+happened.
 
-A checkpoint is one file, so one rename commits it. Its `state` is a tree of dicts, lists, scalars, bytes and arrays; the arrays lie among the
-tensors, under "state/" and their path. What belongs into the state is the trainer's business.
+A checkpoint is one file, so one rename commits it. Its `state` is a tree of dicts, lists, scalars,
+bytes and arrays; the arrays lie among the tensors, under "state/" and their path. What belongs into
+the state is the trainer's business.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from minigrad.files.writer import array_in, identity, write
 
 @dataclass(frozen=True, repr=False)
 class Checkpoint:
-    """What `load_checkpoint` returns: `weights` (name -> array), the `state` tree with its arrays in place, and the file's `info`."""
+    """What `load_checkpoint` returns: `weights` (name -> array), the `state` tree with its arrays
+    in place, and the file's `info`.
+    """
 
     weights: StateDict
     state: dict[str, Any]
@@ -36,17 +40,25 @@ class Checkpoint:
         return self.info.meta
 
     def __repr__(self) -> str:
-        return f"Checkpoint({self.path!r}, {len(self.weights)} weights, state={sorted(self.state)}, meta={self.meta})"
+        return (
+            f"Checkpoint({self.path!r}, {len(self.weights)} weights, "
+            f"state={sorted(self.state)}, meta={self.meta})"
+        )
 
 
 def save_checkpoint(
-    path: Path, weights: Mapping[str, Any], state: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None
+    path: Path,
+    weights: Mapping[str, Any],
+    state: Mapping[str, Any],
+    *,
+    meta: Mapping[str, Any] | None = None,
 ) -> str:
     """Write weights and training state to one file, durably; returns its SHA-256.
 
     weights: name -> Tensor or array.
-    state: a tree, 32 levels deep at most, of dicts with text keys, lists, None, bool, int64, float, str, bytes, Tensors and arrays. Tuples become
-        lists; wider integers go in as bytes or as uint64 arrays.
+    state: a tree, 32 levels deep at most, of dicts with text keys, lists, None, bool, int64, float,
+        str, bytes, Tensors and arrays. Tuples become lists; wider integers go in as bytes or as
+        uint64 arrays.
 
     Raises what `save` raises.
     """
@@ -66,8 +78,12 @@ def save_checkpoint(
     return write(path, "checkpoint", arrays, meta or {}, tree, call=call)
 
 
-def load_checkpoint(path: Path, *, sha256: str | None = None, verify: bool | None = None) -> Checkpoint:
-    """Read a checkpoint. Arrays that shared memory when they were saved share it again. Options and errors are those of `load`."""
+def load_checkpoint(
+    path: Path, *, sha256: str | None = None, verify: bool | None = None
+) -> Checkpoint:
+    """Read a checkpoint. Arrays that shared memory when they were saved share it again. Options and
+    errors are those of `load`.
+    """
     arrays, info = read(path, "checkpoint", sha256=sha256, verify=verify, call="load_checkpoint")
     weights = {name: array for name, array in arrays.items() if not name.startswith(ARRAY_PREFIX)}
     state = _put_arrays(info.state, arrays)
@@ -76,7 +92,9 @@ def load_checkpoint(path: Path, *, sha256: str | None = None, verify: bool | Non
 
 
 def snapshot(tree: Any) -> Any:
-    """The tree with copies of its arrays and Tensors, as arrays. What shared memory shares the copy."""
+    """The tree with copies of its arrays and Tensors, as arrays. What shared memory shares the
+    copy.
+    """
     copies: dict[Any, Array] = {}
 
     def copy(value: Any) -> Any:
@@ -96,7 +114,9 @@ def snapshot(tree: Any) -> Any:
 
 
 def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
-    """The tree as the header holds it, each array replaced by a reference to its place among `arrays`."""
+    """The tree as the header holds it, each array replaced by a reference to its place among
+    `arrays`.
+    """
     where = ".".join(("state", *path))
     if array_in(value) is not None:
         name = array_name(path)
@@ -109,7 +129,8 @@ def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> A
             if type(key) is not str or key == ARRAY_KEY:
                 raise Refusal(
                     "header-key-type",
-                    f"{where} has the key {key!r}; keys are text, and {ARRAY_KEY!r} is kept for arrays",
+                    f"{where} has the key {key!r}; keys are text, and {ARRAY_KEY!r} is kept for "
+                    "arrays",
                     key,
                 )
         return {key: _take_arrays(item, (*path, key), arrays) for key, item in value.items()}
@@ -120,7 +141,9 @@ def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> A
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     raise Refusal(
-        "state-type", f"{where} is a {type(value).__name__}, which a checkpoint cannot hold", type(value).__name__
+        "state-type",
+        f"{where} is a {type(value).__name__}, which a checkpoint cannot hold",
+        type(value).__name__,
     )
 
 

@@ -1,6 +1,7 @@
 """What the command line does with files: inspect, verify, diff, convert.
 
-Each command is a pair: `add_NAME` gives an argparse parser its arguments, and `run_NAME` prints and returns the exit code. Errors are raised.
+Each command is a pair: `add_NAME` gives an argparse parser its arguments, and `run_NAME` prints and
+    returns the exit code. Errors are raised.
 """
 
 from __future__ import annotations
@@ -26,13 +27,19 @@ from minigrad.files.reader import read, verify
 Print = Callable[[str], None]
 
 
-# ---- inspect -----------------------------------------------------------------------------------------------------
+# ---- inspect
+# ---------------------------------------------------------------------------------------------------
+# - -
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """The arguments of `minigrad inspect`."""
-    parser.add_argument("file", help="a file of weights or a checkpoint: .mgrd, .safetensors or .npz")
-    parser.add_argument("--stats", action="store_true", help="read the arrays too, and show min, max, mean and NaNs")
+    parser.add_argument(
+        "file", help="a file of weights or a checkpoint: .mgrd, .safetensors or .npz"
+    )
+    parser.add_argument(
+        "--stats", action="store_true", help="read the arrays too, and show min, max, mean and NaNs"
+    )
 
 
 def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
@@ -51,7 +58,10 @@ def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
 
 def _tensor_table(info: FileInfo, arrays: dict[str, Array] | None) -> list[str]:
     """A line per tensor; with statistics, if there are arrays."""
-    rows = [("name", "dtype", "shape", "bytes") + (("min", "max", "mean", "NaN") if arrays is not None else ())]
+    rows = [
+        ("name", "dtype", "shape", "bytes")
+        + (("min", "max", "mean", "NaN") if arrays is not None else ())
+    ]
     for tensor in info.tensors:
         shape = "×".join(map(str, tensor.shape)) or "scalar"
         row = (printable(tensor.name), tensor.dtype, shape, f"{tensor.nbytes:,}")
@@ -61,7 +71,11 @@ def _tensor_table(info: FileInfo, arrays: dict[str, Array] | None) -> list[str]:
 
 def _every_array(path: str) -> dict[str, Array]:
     """Of a checkpoint, the arrays of the training state too."""
-    return read(path, None, verify=True, call="inspect")[0] if ending_of(path) == ".mgrd" else load_any(path)
+    return (
+        read(path, None, verify=True, call="inspect")[0]
+        if ending_of(path) == ".mgrd"
+        else load_any(path)
+    )
 
 
 def _statistics(array: Array) -> tuple[str, str, str, str]:
@@ -80,13 +94,18 @@ def _statistics(array: Array) -> tuple[str, str, str, str]:
 def _summary(info: FileInfo, verified: bool) -> Iterator[str]:
     elements = sum(math.prod(t.shape) for t in info.tensors)
     version = f", format {info.version[0]}.{info.version[1]}" if info.version != (0, 0) else ""
-    yield f"{len(info.tensors)} tensors, {elements:,} elements; {info.kind}{version}; {info.size:,} bytes"
+    yield (
+        f"{len(info.tensors)} tensors, {elements:,} elements; {info.kind}{version}; "
+        f"{info.size:,} bytes"
+    )
     for key, value in info.meta.items():
         yield f"meta.{printable(key)}: {_short(value)}"
     for key, value in (info.state or {}).items():
         yield f"state.{printable(key)}: {_short(value)}"
     if info.sha256:
-        yield f"SHA-256 {info.sha256}" + ("" if verified else " (as the file states it; `minigrad verify` checks it)")
+        yield f"SHA-256 {info.sha256}" + (
+            "" if verified else " (as the file states it; `minigrad verify` checks it)"
+        )
 
 
 def _short(value: Any, limit: int = 200) -> str:
@@ -98,12 +117,17 @@ def _table(rows: list[tuple[str, ...]], left: int) -> list[str]:
     """Rows as aligned columns, the first `left` of them to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            cell.ljust(w) if i < left else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
-# ---- verify ------------------------------------------------------------------------------------------------------
+# ---- verify
+# ----------------------------------------------------------------------------------------------------
+# - -
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +144,10 @@ def run_verify(args: argparse.Namespace, show: Print = print) -> int:
         except MinigradError as error:
             bad += 1
             code = error.code if isinstance(error, FormatError) else type(error).__name__
-            show(f"BAD   {printable(str(path))}: {printable(getattr(error, 'problem', str(error)))} [{code}]")
+            show(
+                f"BAD   {printable(str(path))}: {printable(getattr(error, 'problem', str(error)))} "
+                f"[{code}]"
+            )
         else:
             show(f"good  {printable(str(path))}  {digest}")
     return 1 if bad else 0
@@ -131,9 +158,15 @@ def _files(paths: list[str]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             open_regular(str(path), "verify")  # raises MissingFileError
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS) if path.is_dir() else [path]
+        inside = (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+            if path.is_dir()
+            else [path]
+        )
         if not inside:
-            raise ConfigError("verify", f"{path} holds no file that ends in {', '.join(ENDINGS)}", got=str(path))
+            raise ConfigError(
+                "verify", f"{path} holds no file that ends in {', '.join(ENDINGS)}", got=str(path)
+            )
         found += inside
     return found
 
@@ -145,7 +178,8 @@ def _verify(path: Path) -> str:
     return "(this format has no checksum)" if ending_of(path) == ".safetensors" else "(crc32)"
 
 
-# ---- diff --------------------------------------------------------------------------------------------------------
+# ---- diff ------------------------------------------------------------------------------------------------------
+# - -
 
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
@@ -155,20 +189,33 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
 
 
 def run_diff(args: argparse.Namespace, show: Print = print) -> int:
-    """Print how two files differ: tensors, meta, ties, and the state where both are checkpoints; exit code 0 if they do not, else 1."""
+    """Print how two files differ: tensors, meta, ties, and the state where both are checkpoints;
+    exit code 0 if they do not, else 1.
+    """
     paths = [args.a, args.b]
     with within_memory("diff", " and ".join(paths)):
-        checkpoints = all(ending_of(path) == ".mgrd" and peek_any(path).kind == "checkpoint" for path in paths)
+        checkpoints = all(
+            ending_of(path) == ".mgrd" and peek_any(path).kind == "checkpoint" for path in paths
+        )
         a, b = ((load_all if checkpoints else load_any)(path) for path in paths)
-        lines = [f"only in {printable(args.a)}: {printable(name)}" for name in sorted(a.keys() - b.keys())]
-        lines += [f"only in {printable(args.b)}: {printable(name)}" for name in sorted(b.keys() - a.keys())]
+        lines = [
+            f"only in {printable(args.a)}: {printable(name)}"
+            for name in sorted(a.keys() - b.keys())
+        ]
+        lines += [
+            f"only in {printable(args.b)}: {printable(name)}"
+            for name in sorted(b.keys() - a.keys())
+        ]
         for name in sorted(a.keys() & b.keys()):
             if difference := _difference(a[name], b[name]):
                 lines.append(f"{printable(name)}: {difference}")
     if all(ending_of(path) == ".mgrd" for path in paths):  # the others know no ties
         for here, one, other in [(args.a, a, b), (args.b, b, a)]:
-            lines += [f"tied only in {printable(here)}: {printable(name)} to {printable(target)}"
-                      for name, target in one.info.aliases.items() if name in one and other.info.aliases.get(name) != target]  # fmt: skip
+            lines += [
+                f"tied only in {printable(here)}: {printable(name)} to {printable(target)}"
+                for name, target in one.info.aliases.items()
+                if name in one and other.info.aliases.get(name) != target
+            ]
     lines += _unlike("meta", a.meta, b.meta)
     lines += _unlike("state", a.info.state, b.info.state) if checkpoints else []
     for line in lines or [f"no difference: {len(a)} tensors, equal to the bit"]:
@@ -177,7 +224,9 @@ def run_diff(args: argparse.Namespace, show: Print = print) -> int:
 
 
 def _unlike(where: str, a: Any, b: Any) -> Iterator[str]:
-    """The places at which two trees of plain values differ, each with what stands there. 1, 1.0 and True are not equal; NaN is NaN."""
+    """The places at which two trees of plain values differ, each with what stands there. 1, 1.0 and
+    True are not equal; NaN is NaN.
+    """
     if type(a) is type(b) is dict:
         for key in sorted(a.keys() | b.keys()):
             place = f"{where}.{printable(key)}"
@@ -191,7 +240,9 @@ def _unlike(where: str, a: Any, b: Any) -> Iterator[str]:
             yield from _unlike(f"{where}[{i}]", left, right)
     elif type(a) is not type(b) or repr(a) != repr(b):
         said = [_short(side, 60) for side in (a, b)]
-        yield f"{where}: {said[0]} against {said[1]}" + (" (further on)" if said[0] == said[1] else "")
+        yield f"{where}: {said[0]} against {said[1]}" + (
+            " (further on)" if said[0] == said[1] else ""
+        )
 
 
 def _difference(a: Array, b: Array) -> str:
@@ -204,19 +255,25 @@ def _difference(a: Array, b: Array) -> str:
     if not unlike.any():
         return ""
     values = [dtypes.cast(x, dtypes.computing(x.dtype)).reshape(-1)[unlike] for x in (a, b)]
-    return f"{int(unlike.sum()):,} of {a.size:,} elements differ, by {_largest_distance(*values)} at most"
+    return (
+        f"{int(unlike.sum()):,} of {a.size:,} elements differ, by {_largest_distance(*values)} "
+        "at most"
+    )
 
 
 def _largest_distance(a: Array, b: Array) -> str:
     if a.dtype.kind in "iu":
-        # The distance of two 64-bit integers fits 64 bits without a sign; wrapped subtraction of the smaller one gives it.
+        # The distance of two 64-bit integers fits 64 bits without a sign; wrapped subtraction of
+        # the smaller one gives it.
         return f"{int((np.maximum(a, b).astype(np.uint64) - np.minimum(a, b).astype(np.uint64)).max()):,}"
     with np.errstate(all="ignore"):
         distance = np.abs(a.astype(np.float64) - b.astype(np.float64))
     return f"{np.nanmax(distance):.3g}" if not np.isnan(distance).all() else "NaN"
 
 
-# ---- convert -----------------------------------------------------------------------------------------------------
+# ---- convert
+# ---------------------------------------------------------------------------------------------------
+# - -
 
 
 def add_convert(parser: argparse.ArgumentParser) -> None:
@@ -229,6 +286,13 @@ def run_convert(args: argparse.Namespace, show: Print = print) -> int:
     """Write the weights of one file in another format."""
     with within_memory("convert", args.source):
         content = convert(args.source, args.target)
-    lost = " (an npz archive has no room for the meta)" if ending_of(args.target) == ".npz" and content.meta else ""
-    show(f"{len(content)} tensors, {sum(a.nbytes for a in content.values()):,} bytes -> {printable(args.target)}{lost}")
+    lost = (
+        " (an npz archive has no room for the meta)"
+        if ending_of(args.target) == ".npz" and content.meta
+        else ""
+    )
+    show(
+        f"{len(content)} tensors, {sum(a.nbytes for a in content.values()):,} bytes -> "
+        f"{printable(args.target)}{lost}"
+    )
     return 0

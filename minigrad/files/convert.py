@@ -19,20 +19,29 @@ from minigrad.files.safetensors import load_safetensors, peek_safetensors, save_
 from minigrad.files.writer import save
 
 ENDINGS = (".mgrd", ".safetensors", ".npz")
-_META = "minigrad.meta"  # the key under which meta that is not all text is kept in safetensors, as JSON
+_META = (
+    "minigrad.meta"  # the key under which meta that is not all text is kept in safetensors, as JSON
+)
 
 
 def ending_of(path: Path) -> str:
     """The ending that names a format; raises ConfigError for any other."""
     ending = os.path.splitext(os.fsdecode(path))[1].lower()
     if ending not in ENDINGS:
-        raise ConfigError("convert", f"{os.fsdecode(path)}: the ending {ending!r} names no format", got=ending, wanted=ENDINGS,
-                          hint="use one of " + ", ".join(ENDINGS))  # fmt: skip
+        raise ConfigError(
+            "convert",
+            f"{os.fsdecode(path)}: the ending {ending!r} names no format",
+            got=ending,
+            wanted=ENDINGS,
+            hint="use one of " + ", ".join(ENDINGS),
+        )
     return ending
 
 
 def load_all(path: Path) -> StateDict:
-    """Every array of a file of any of the formats, by its ending; of a checkpoint, those of the training state too."""
+    """Every array of a file of any of the formats, by its ending; of a checkpoint, those of the
+    training state too.
+    """
     ending = ending_of(path)
     if ending == ".npz":
         return load_npz(path)
@@ -43,7 +52,9 @@ def load_all(path: Path) -> StateDict:
 
 
 def load_any(path: Path) -> StateDict:
-    """The weights of a file of any of the formats, by its ending; of a checkpoint, without the training state."""
+    """The weights of a file of any of the formats, by its ending; of a checkpoint, without the
+    training state.
+    """
     if ending_of(path) != ".mgrd" or (info := peek(path)).kind != "checkpoint":
         return load_all(path)
     names = [name for name in info.names if not name.startswith(ARRAY_PREFIX)]
@@ -51,7 +62,9 @@ def load_any(path: Path) -> StateDict:
 
 
 def peek_any(path: Path) -> FileInfo:
-    """The header of a file of any of the formats, by its ending. An npz archive has none, so it is read."""
+    """The header of a file of any of the formats, by its ending. An npz archive has none, so it is
+    read.
+    """
     ending = ending_of(path)
     if ending == ".npz":
         return load_npz(path).info
@@ -59,10 +72,12 @@ def peek_any(path: Path) -> FileInfo:
 
 
 def convert(source: Path, target: Path) -> StateDict:
-    """Write the weights in `source` to `target`, in the formats that their endings name; returns them.
+    """Write the weights in `source` to `target`, in the formats that their endings name; returns
+    them.
 
-    Names stay as they are, and minigrad's are PyTorch's. Meta is kept, but an npz archive has no room for it. Of a
-    checkpoint only the weights are taken. Names that were tied are written each in full where the format knows no ties.
+    Names stay as they are, and minigrad's are PyTorch's. Meta is kept, but an npz archive has no
+    room for it. Of a checkpoint only the weights are taken. Names that were tied are written each
+    in full where the format knows no ties.
     """
     ending = ending_of(target)
     content = load_any(source)

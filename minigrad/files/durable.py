@@ -1,7 +1,9 @@
-"""Writing a file so that it is there whole, or the old one is: the one way in which this library writes files.
+"""Writing a file so that it is there whole, or the old one is: the one way in which this library
+writes files.
 
-A temporary file in the same folder is written and flushed to the disk, and then renamed over the target; then the
-folder is flushed. A crash, a full disk or an error at any moment leaves the old file as it was.
+A temporary file in the same folder is written and flushed to the disk, and then renamed over the
+target; then the folder is flushed. A crash, a full disk or an error at any moment leaves the old
+file as it was.
 """
 
 from __future__ import annotations
@@ -24,13 +26,21 @@ _SLICE = 16 << 20  # written at once; between two slices Python can handle a sig
 
 
 def write_durably(
-    path: Path, pieces: Iterable[Buffer], *, nbytes: int, last: Callable[[], Buffer] = bytes, call: str = "save"
+    path: Path,
+    pieces: Iterable[Buffer],
+    *,
+    nbytes: int,
+    last: Callable[[], Buffer] = bytes,
+    call: str = "save",
 ) -> None:
-    """Replace the file at `path` by the pieces and the last one, `nbytes` in all, or raise and leave it as it was.
+    """Replace the file at `path` by the pieces and the last one, `nbytes` in all, or raise and
+    leave it as it was.
 
-    last: asked for when the disk has all others, so that a checksum can be computed while the disk works.
-    Raises SaveError with the phase that failed, errno, the bytes needed and those free. A symbolic link stays one: its
-    target is replaced. Two processes may write the same path; the last one wins, whole.
+    last: asked for when the disk has all others, so that a checksum can be computed while the disk
+        works.
+    Raises SaveError with the phase that failed, errno, the bytes needed and those free. A symbolic
+    link stays one: its target is replaced. Two processes may write the same path; the last one
+        wins, whole.
     """
     target, mode = _look_at(os.fsdecode(path), call, nbytes)
     folder = os.path.dirname(target)
@@ -58,7 +68,10 @@ def write_durably(
             end = last()
             do("write", lambda: _write_all(fd, memoryview(end)))
             if written + len(end) != nbytes:
-                problem = f"{target}: the pieces have {written + len(end):,} bytes, not the {nbytes:,} announced"
+                problem = (
+                    f"{target}: the pieces have {written + len(end):,} bytes, not the "
+                    f"{nbytes:,} announced"
+                )
                 raise SaveError(call, problem, phase="write", path=target, needed=nbytes)
             do("flush", lambda: os.fsync(fd))
         except BaseException:
@@ -84,7 +97,9 @@ def sync_folder(folder: str) -> None:
 
 
 def _look_at(path: str, call: str, nbytes: int) -> tuple[str, int | None]:
-    """Where a path leads, and the permissions of the file that will be replaced there, which the new one gets."""
+    """Where a path leads, and the permissions of the file that will be replaced there, which the
+    new one gets.
+    """
     try:
         if path.endswith(os.sep):
             raise IsADirectoryError(errno.EISDIR, "this is the name of a folder", path)
@@ -92,23 +107,34 @@ def _look_at(path: str, call: str, nbytes: int) -> tuple[str, int | None]:
         status = os.stat(path)
     except ValueError as error:
         problem = f"{path!a}: {error}"
-        raise SaveError(call, problem, phase="look at the target", path=path, errno=errno.EINVAL, needed=nbytes) from None
+        raise SaveError(
+            call, problem, phase="look at the target", path=path, errno=errno.EINVAL, needed=nbytes
+        ) from None
     except FileNotFoundError as error:
         if os.path.isabs(path):
             return path, None
-        raise _failure(call, "look at the target", path, nbytes, error) from error  # the current folder was removed
+        raise _failure(
+            call, "look at the target", path, nbytes, error
+        ) from error  # the current folder was removed
     except OSError as error:
         raise _failure(call, "look at the target", path, nbytes, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise SaveError(
-            call, f"{path} is there and is no regular file", phase="look at the target", path=path,
-            errno=errno.EEXIST, needed=nbytes, hint="give the name of a file",
-        )  # fmt: skip
+            call,
+            f"{path} is there and is no regular file",
+            phase="look at the target",
+            path=path,
+            errno=errno.EEXIST,
+            needed=nbytes,
+            hint="give the name of a file",
+        )
     return path, stat.S_IMODE(status.st_mode)
 
 
 def _set_mode(fd: int, mode: int) -> None:
-    """The permissions of the old file. Some file systems know none; then the file is written without."""
+    """The permissions of the old file. Some file systems know none; then the file is written
+    without.
+    """
     try:
         os.fchmod(fd, mode)
     except OSError as error:
@@ -147,4 +173,13 @@ def _failure(call: str, phase: str, path: str, nbytes: int, error: OSError) -> S
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         hint = f"{nbytes:,} bytes are needed" + (f", {free:,} are free" if free is not None else "")
     problem = f"{path}: could not {phase}: {error.strerror or error}; {state}"
-    return SaveError(call, problem, phase=phase, path=path, errno=error.errno, needed=nbytes, free=free, hint=hint)
+    return SaveError(
+        call,
+        problem,
+        phase=phase,
+        path=path,
+        errno=error.errno,
+        needed=nbytes,
+        free=free,
+        hint=hint,
+    )

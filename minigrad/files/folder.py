@@ -1,11 +1,13 @@
-"""The checkpoints of a run in their folder: which to keep, which is the latest good one, and who may write.
+"""The checkpoints of a run in their folder: which to keep, which is the latest good one, and who
+may write.
 
     with CheckpointFolder("runs/a") as folder:
         last = folder.load_latest()                     # None in a new run
         ...
         folder.save(step, weights, state, metric=val_loss)
 
-There is no pointer file that could lie: the latest is the highest step that validates, the best the lowest metric in the headers.
+There is no pointer file that could lie: the latest is the highest step that validates, the best the
+    lowest metric in the headers.
 """
 
 from __future__ import annotations
@@ -32,54 +34,80 @@ _LEFTOVER = re.compile(r"\.minigrad-\d+-[0-9a-f]+\.tmp")
 class CheckpointFolder:
     """A folder of checkpoints `step-00001200.mgrd`, for one trainer at a time.
 
-    keep: how many of the last ones stay; the one with the lowest metric stays besides, and so does the last that is whole, if none of these is.
-    background: `save` copies the arrays and returns; the file is written by a thread. If that fails, the next `save`, `check` or `close` raises it.
+    keep: how many of the last ones stay; the one with the lowest metric stays besides, and so does
+        the last that is whole, if none of these is.
+    background: `save` copies the arrays and returns; the file is written by a thread. If that
+        fails, the next `save`, `check` or `close` raises it.
 
-    Used as a context manager, which holds the folder's lock. Raises LockedError if another process holds it, ConfigError for keep < 1.
+    Used as a context manager, which holds the folder's lock. Raises LockedError if another process
+    holds it, ConfigError for keep < 1.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, background: bool = False) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], *, keep: int = 3, background: bool = False
+    ) -> None:
         if type(keep) is not int or keep < 1:
             raise ConfigError(
-                "CheckpointFolder", f"keep={keep!r}: at least the last checkpoint must stay", got=keep, wanted=">= 1"
+                "CheckpointFolder",
+                f"keep={keep!r}: at least the last checkpoint must stay",
+                got=keep,
+                wanted=">= 1",
             )
         self.folder, self.keep, self.background = Path(folder), keep, background
         self.damaged: list[FormatError] = []
-        self._whole: dict[Path, tuple[int, ...]] = {}  # files that were read to their last byte, and what the system said of them then
+        self._whole: dict[
+            Path, tuple[int, ...]
+        ] = {}  # files that were read to their last byte, and what the system said of them then
         self._lock: int | None = None
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
     def __repr__(self) -> str:
-        return f"CheckpointFolder({str(self.folder)!r}, keep={self.keep}, steps={[step for step, _ in self.steps()]})"
+        return (
+            f"CheckpointFolder({str(self.folder)!r}, keep={self.keep}, "
+            f"steps={[step for step, _ in self.steps()]})"
+        )
 
-    # ---- the lock ------------------------------------------------------------------------------------------------
+    # ---- the lock
+    # ----------------------------------------------------------------------------------------------
+    # - -
 
     def __enter__(self) -> CheckpointFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            fd = os.open(
+                self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+            )
         except OSError as error:
             problem = f"{self.folder}: cannot be used: {error.strerror}"
             raise SaveError(
                 "CheckpointFolder", problem, phase="lock", path=str(self.folder), errno=error.errno
             ) from error
         try:
-            # The system drops this lock when the process ends, however it ends; the text in the file is for people.
+            # The system drops this lock when the process ends, however it ends; the text in the
+            # file is for people.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(OSError):  # a full disk is no reason to have no lock
                 os.truncate(fd, 0)
-                os.write(fd, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+                os.write(
+                    fd, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode()
+                )
             sweep(self.folder)
         except BlockingIOError:
             owner = os.pread(fd, 200, 0).decode(errors="replace").strip()
             os.close(fd)
-            raise LockedError("CheckpointFolder", f"{self.folder} is in use: {owner}", got=owner,
-                              hint="wait for it, or give another folder") from None  # fmt: skip
+            raise LockedError(
+                "CheckpointFolder",
+                f"{self.folder} is in use: {owner}",
+                got=owner,
+                hint="wait for it, or give another folder",
+            ) from None
         except OSError as error:
             os.close(fd)
             problem = f"{self.folder}: cannot be locked: {error.strerror}"
-            raise SaveError("CheckpointFolder", problem, phase="lock", path=str(self.folder), errno=error.errno) from error
+            raise SaveError(
+                "CheckpointFolder", problem, phase="lock", path=str(self.folder), errno=error.errno
+            ) from error
         except BaseException:
             os.close(fd)
             raise
@@ -98,7 +126,9 @@ class CheckpointFolder:
                 os.close(self._lock)
                 self._lock = None
 
-    # ---- saving --------------------------------------------------------------------------------------------------
+    # ---- saving
+    # ------------------------------------------------------------------------------------------------
+    # - -
 
     def save(
         self,
@@ -111,24 +141,42 @@ class CheckpointFolder:
     ) -> Path:
         """Write the checkpoint of a step, then remove those that need not stay; returns its path.
 
-        metric: the lower the better. It and the step go into the meta. Raises SaveError, also that of an earlier background save.
+        metric: the lower the better. It and the step go into the meta. Raises SaveError, also that
+            of an earlier background save.
         """
         if self._lock is None:
-            raise LockedError("CheckpointFolder.save", "the folder is not locked", hint="use it in a with statement")
+            raise LockedError(
+                "CheckpointFolder.save",
+                "the folder is not locked",
+                hint="use it in a with statement",
+            )
         if type(step) is not int or step < 0:
-            raise ConfigError("CheckpointFolder.save", f"step={step!r} is no step", got=step, wanted=">= 0")
+            raise ConfigError(
+                "CheckpointFolder.save", f"step={step!r} is no step", got=step, wanted=">= 0"
+            )
         self._wait()
         self.check()
         path = self.folder / f"step-{step:08d}.mgrd"
         try:
-            full = {**(meta or {}), "step": step, "metric": None if metric is None else float(metric)}
+            full = {
+                **(meta or {}),
+                "step": step,
+                "metric": None if metric is None else float(metric),
+            }
         except (TypeError, ValueError):
-            raise ConfigError("CheckpointFolder.save", f"metric={metric!r} is no number", got=metric, wanted="a number or None") from None
+            raise ConfigError(
+                "CheckpointFolder.save",
+                f"metric={metric!r} is no number",
+                got=metric,
+                wanted="a number or None",
+            ) from None
         if not self.background:
             self._write(path, weights, state, full)
             return path
         weights, state = snapshot((weights, state))
-        self._thread = threading.Thread(target=self._write_in_background, args=(path, weights, state, full))
+        self._thread = threading.Thread(
+            target=self._write_in_background, args=(path, weights, state, full)
+        )
         self._thread.start()
         return path
 
@@ -143,7 +191,13 @@ class CheckpointFolder:
             self._thread.join()
             self._thread = None
 
-    def _write(self, path: Path, weights: Mapping[str, Any], state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    def _write(
+        self,
+        path: Path,
+        weights: Mapping[str, Any],
+        state: Mapping[str, Any],
+        meta: Mapping[str, Any],
+    ) -> None:
         save_checkpoint(path, weights, state, meta=meta)
         self._prune(path)
 
@@ -154,7 +208,9 @@ class CheckpointFolder:
             self._failure = error
 
     def _prune(self, written: Path) -> None:
-        """Remove all but the last ones, the best, and the one just written. Files that are not good stay, and are not counted."""
+        """Remove all but the last ones, the best, and the one just written. Files that are not good
+        stay, and are not counted.
+        """
         good = [path for _, path in self.steps() if _metric(path) is not None]
         stay = {*good[-self.keep :], written, self.best(), self._last_whole(good)}
         for path in good:
@@ -165,14 +221,19 @@ class CheckpointFolder:
                     path.unlink()
 
     def _last_whole(self, good: list[Path]) -> Path | None:
-        """One of the last ones that is whole down to its SHA-256, else the last of all that is. A header can be good and its payload damaged.
+        """One of the last ones that is whole down to its SHA-256, else the last of all that is. A
+        header can be good and its payload damaged.
 
         A file is read once: of `keep` new ones, one in the long run.
         """
         if len(good) <= self.keep:  # nothing is to go
             return None
         self._whole = {path: facts for path, facts in self._whole.items() if path in good}
-        known = (path for path in good[-self.keep :] if path in self._whole and self._whole[path] == _facts(path))
+        known = (
+            path
+            for path in good[-self.keep :]
+            if path in self._whole and self._whole[path] == _facts(path)
+        )
         return next(known, None) or next(filter(self._is_whole, reversed(good)), None)
 
     def _is_whole(self, path: Path) -> bool:
@@ -184,7 +245,9 @@ class CheckpointFolder:
         self._whole[path] = facts
         return True
 
-    # ---- looking -------------------------------------------------------------------------------------------------
+    # ---- looking
+    # -----------------------------------------------------------------------------------------------
+    # - -
 
     def steps(self) -> list[tuple[int, Path]]:
         """(step, path) of every checkpoint, good or not, in order."""
@@ -203,7 +266,8 @@ class CheckpointFolder:
         return min(found)[2] if found else None
 
     def load_latest(self) -> Checkpoint | None:
-        """The checkpoint with the highest step that is whole, down to its SHA-256; None if there is none.
+        """The checkpoint with the highest step that is whole, down to its SHA-256; None if there is
+        none.
 
         What had to be passed over is in `damaged`.
         """
@@ -218,7 +282,9 @@ class CheckpointFolder:
 
 
 def _facts(path: Path) -> tuple[int, ...]:
-    """What changes when somebody writes to a file or puts another in its place; nothing if it is gone."""
+    """What changes when somebody writes to a file or puts another in its place; nothing if it is
+    gone.
+    """
     try:
         found = path.stat()
     except OSError:
@@ -227,7 +293,9 @@ def _facts(path: Path) -> tuple[int, ...]:
 
 
 def _metric(path: Path) -> float | None:
-    """The metric in a checkpoint's header, infinity if it has none that is finite; None if the file is not good."""
+    """The metric in a checkpoint's header, infinity if it has none that is finite; None if the file
+    is not good.
+    """
     try:
         info = peek(path)
     except FormatError:
@@ -239,7 +307,9 @@ def _metric(path: Path) -> float | None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporaries of writers that were killed. For who holds the folder's lock: nobody else may be writing there."""
+    """Remove the temporaries of writers that were killed. For who holds the folder's lock: nobody
+    else may be writing there.
+    """
     for path in folder.iterdir():
         if _LEFTOVER.fullmatch(path.name):
             with contextlib.suppress(OSError):  # a folder of that name, or not ours to remove

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 _BEGINNINGS = (
     (b"\x93NUMPY", "npy", "a numpy .npy file: numpy.load reads it"),
-    (b"\x89HDF\r\n\x1a\n", "hdf5", "an HDF5 file: read it with h5py and save its arrays with minigrad.save"),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "hdf5",
+        "an HDF5 file: read it with h5py and save its arrays with minigrad.save",
+    ),
     (b"GGUF", "gguf", "a GGUF file, which minigrad does not read"),
-    (b"version https://git-lfs", "git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull`"),
+    (
+        b"version https://git-lfs",
+        "git-lfs",
+        "a Git LFS pointer, not the file itself: run `git lfs pull`",
+    ),
     (b"\x1f\x8b", "gzip", "a gzip file: unpack it first"),
-)  # fmt: skip
+)
 _PICKLE = (
     "a pickle or PyTorch checkpoint; minigrad never unpickles, since a pickle can run code. "
     "Save it as safetensors and `minigrad convert` that"
@@ -31,10 +39,17 @@ def recognise(head: bytes, tail: bytes) -> tuple[str, str] | None:
     if head.startswith(b"PK\x03\x04"):
         # The names of a zip archive stand in its directory, at the end.
         if b".npy" in tail:
-            return "npz", "a numpy .npz archive: name it FILE.npz, then `minigrad convert FILE.npz OUT.mgrd`"
+            return (
+                "npz",
+                "a numpy .npz archive: name it FILE.npz, then `minigrad convert FILE.npz OUT.mgrd`",
+            )
         if b"data.pkl" in tail:
             return "pickle", _PICKLE
         return "zip", "a zip archive: perhaps a PyTorch checkpoint, but minigrad never unpickles"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
-        return "safetensors", "a safetensors file: name it FILE.safetensors, then `minigrad convert FILE.safetensors OUT.mgrd`"
+        return (
+            "safetensors",
+            "a safetensors file: name it FILE.safetensors, then `minigrad convert FILE.safetensors "
+            "OUT.mgrd`",
+        )
     return None

@@ -1,7 +1,7 @@
 """The header of a MGRD 1 file: strict decoding, the schema, canonical encoding.
 
-The writer passes its own header through the reader's checks, so both hold the same limits. Knows bytes and plain Python
-values; no file.
+The writer passes its own header through the reader's checks, so both hold the same limits. Knows
+bytes and plain Python values; no file.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from minigrad.files import layout
 from minigrad.files.layout import DTYPES, TensorInfo
 
 KINDS = ("weights", "checkpoint")
-PURE_DECODER = msgpack.Unpacker.__module__.endswith("fallback")  # msgpack without its C extension: 30 times slower
+PURE_DECODER = msgpack.Unpacker.__module__.endswith(
+    "fallback"
+)  # msgpack without its C extension: 30 times slower
 KNOWN_FEATURES: frozenset[str] = frozenset()
-ARRAY_KEY, ARRAY_PREFIX = "$array", "state/"  # how a checkpoint's state points to its arrays among the tensors
+ARRAY_KEY, ARRAY_PREFIX = (
+    "$array",
+    "state/",
+)  # how a checkpoint's state points to its arrays among the tensors
 _KEYS = {"aliases", "format", "kind", "meta", "producer", "requires", "tensors", "version"}
 INT64 = range(-(2**63), 2**63)
 _UINT32 = range(2**32)
@@ -38,13 +43,16 @@ class Refusal(Exception):
     def at(self, call: str, path: str) -> FormatError:
         """The error that the user sees."""
         where = f"{path}: " if path else ""
-        return FormatError(call, where + self.problem, code=self.code, got=self.got, wanted=self.wanted)
+        return FormatError(
+            call, where + self.problem, code=self.code, got=self.got, wanted=self.wanted
+        )
 
 
 def pack(header: dict[str, Any]) -> bytes:
     """The canonical encoding:
 
-    Keys sorted at every level, shortest forms. Raises Refusal for values that msgpack has no room for.
+    Keys sorted at every level, shortest forms. Raises Refusal for values that msgpack has no room
+    for.
     """
     try:
         packed = msgpack.packb(_sorted(header, 0), strict_types=True)
@@ -56,7 +64,11 @@ def pack(header: dict[str, Any]) -> bytes:
 
 def _sorted(value: Any, depth: int) -> Any:
     if depth > layout.MAX_STATE_DEPTH + 2:
-        raise Refusal("header-depth", f"nested more than {layout.MAX_STATE_DEPTH} deep", wanted=layout.MAX_STATE_DEPTH)
+        raise Refusal(
+            "header-depth",
+            f"nested more than {layout.MAX_STATE_DEPTH} deep",
+            wanted=layout.MAX_STATE_DEPTH,
+        )
     if type(value) is dict:
         return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
     if type(value) is list:
@@ -70,15 +82,27 @@ def unpack(raw: bytes) -> dict[str, Any]:
     One map, keys str, sorted and unique at every level, no ext types, canonical to the byte.
     """
     if PURE_DECODER and len(raw) > layout.MAX_PURE_HEADER:
-        problem = f"a header of {len(raw):,} bytes is too long for msgpack in pure Python; install it with its C extension"
+        problem = (
+            f"a header of {len(raw):,} bytes is too long for msgpack in pure Python; "
+            "install "
+            "it with its C extension"
+        )
         raise Refusal("header-limit", problem, len(raw), layout.MAX_PURE_HEADER)
     hooks = _Hooks(len(raw))
     try:
         header = msgpack.unpackb(
-            raw, raw=False, strict_map_key=True, list_hook=hooks.sequence, object_pairs_hook=hooks.mapping,
-            ext_hook=hooks.ext, max_str_len=layout.MAX_STRING, max_bin_len=layout.MAX_STRING,
-            max_array_len=layout.MAX_TENSORS, max_map_len=layout.MAX_TENSORS, max_ext_len=0,
-        )  # fmt: skip
+            raw,
+            raw=False,
+            strict_map_key=True,
+            list_hook=hooks.sequence,
+            object_pairs_hook=hooks.mapping,
+            ext_hook=hooks.ext,
+            max_str_len=layout.MAX_STRING,
+            max_bin_len=layout.MAX_STRING,
+            max_array_len=layout.MAX_TENSORS,
+            max_map_len=layout.MAX_TENSORS,
+            max_ext_len=0,
+        )
     except Exception as error:
         raise _explain(error) from None
     if type(header) is not dict:
@@ -100,7 +124,8 @@ class _Hooks:
     """
 
     def __init__(self, nbytes: int) -> None:
-        # A map of one byte becomes 240 bytes of Python; real headers spend at least 5 bytes per list or map.
+        # A map of one byte becomes 240 bytes of Python; real headers spend at least 5 bytes per
+        # list or map.
         self.left = 4096 + nbytes // 5
 
     def sequence(self, items: list[Any]) -> list[Any]:
@@ -117,18 +142,26 @@ class _Hooks:
         in_order = sorted(keys)
         for before, after in itertools.pairwise(in_order):
             if before == after:
-                raise Refusal("header-duplicate-key", f"the key {shortened(after)} stands twice in one map", after)
+                raise Refusal(
+                    "header-duplicate-key",
+                    f"the key {shortened(after)} stands twice in one map",
+                    after,
+                )
         if keys != in_order:
             raise Refusal("header-key-order", "the keys of a map are not sorted")
         return dict(pairs)
 
     def ext(self, code: int, data: bytes) -> Any:
-        raise Refusal("header-ext", f"the header holds a msgpack ext type ({code}); none is allowed", code)
+        raise Refusal(
+            "header-ext", f"the header holds a msgpack ext type ({code}); none is allowed", code
+        )
 
     def count(self) -> None:
         self.left -= 1
         if self.left < 0:
-            raise Refusal("header-objects", "the header has more lists and maps than a fifth of its bytes")
+            raise Refusal(
+                "header-objects", "the header has more lists and maps than a fifth of its bytes"
+            )
 
 
 def _explain(error: Exception) -> Refusal:
@@ -136,10 +169,14 @@ def _explain(error: Exception) -> Refusal:
         return error
     if isinstance(error, msgpack.ExtraData):
         return Refusal(
-            "header-extra-bytes", f"{len(error.extra)} bytes left over inside the header", got=len(error.extra)
+            "header-extra-bytes",
+            f"{len(error.extra)} bytes left over inside the header",
+            got=len(error.extra),
         )
     if isinstance(error, (msgpack.StackError, RecursionError)):
-        return Refusal("header-depth", "the header is nested too deeply", wanted=layout.MAX_STATE_DEPTH)
+        return Refusal(
+            "header-depth", "the header is nested too deeply", wanted=layout.MAX_STATE_DEPTH
+        )
     if isinstance(error, UnicodeDecodeError):
         return Refusal("header-utf8", "the header holds text that is not UTF-8")
     text = str(error)
@@ -168,10 +205,14 @@ def check(header: dict[str, Any], version: tuple[int, int]) -> None:
     _check_offsets(entries)
     _check_aliases(header["aliases"], names)
     if len(entries) + len(header["aliases"]) > layout.MAX_TENSORS:
-        raise Refusal("tensor-count", f"more than {layout.MAX_TENSORS} tensors", wanted=layout.MAX_TENSORS)
+        raise Refusal(
+            "tensor-count", f"more than {layout.MAX_TENSORS} tensors", wanted=layout.MAX_TENSORS
+        )
     check_tree("meta", _typed("meta", header["meta"], dict), layout.MAX_META_DEPTH)
     if header["kind"] == "checkpoint":
-        check_tree("state", _typed("state", header["state"], dict), layout.MAX_STATE_DEPTH, with_bytes=True)
+        check_tree(
+            "state", _typed("state", header["state"], dict), layout.MAX_STATE_DEPTH, with_bytes=True
+        )
         _check_references(header["state"], [*names, *header["aliases"]])
 
 
@@ -180,17 +221,30 @@ def tensor_infos(header: dict[str, Any], base: int) -> tuple[TensorInfo, ...]:
 
     `base` is where the first payload lies.
     """
-    return tuple(TensorInfo(n, d, tuple(s), base + o, b, c) for n, d, s, o, b, c in header["tensors"])
+    return tuple(
+        TensorInfo(n, d, tuple(s), base + o, b, c) for n, d, s, o, b, c in header["tensors"]
+    )
 
 
 def _check_keys(header: dict[str, Any], version: tuple[int, int]) -> None:
     wanted = _KEYS | ({"state"} if header.get("kind") == "checkpoint" else set())
     missing, unknown = sorted(wanted - set(header)), sorted(set(header) - wanted)
     if missing:
-        raise Refusal("header-key-missing", f"the header lacks {', '.join(missing)}", sorted(header), sorted(wanted))
-    # A newer minor version may say more; what a reader must understand of it is named in `requires`.
+        raise Refusal(
+            "header-key-missing",
+            f"the header lacks {', '.join(missing)}",
+            sorted(header),
+            sorted(wanted),
+        )
+    # A newer minor version may say more; what a reader must understand of it is named in
+    # `requires`.
     if unknown and version[1] <= layout.MINOR:
-        raise Refusal("header-key-unknown", f"the header has an unknown key: {shortened(unknown[0])}", unknown, sorted(wanted))
+        raise Refusal(
+            "header-key-unknown",
+            f"the header has an unknown key: {shortened(unknown[0])}",
+            unknown,
+            sorted(wanted),
+        )
 
 
 def _check_features(requires: Any) -> None:
@@ -198,50 +252,81 @@ def _check_features(requires: Any) -> None:
         _typed("requires", feature, str)
         if feature not in KNOWN_FEATURES:
             raise Refusal(
-                "feature", f"this file needs the feature {shortened(feature)}, unknown here: upgrade minigrad", feature
+                "feature",
+                f"this file needs the feature {shortened(feature)}, unknown here: upgrade minigrad",
+                feature,
             )
     if requires != sorted(set(requires)):
-        raise Refusal("feature-order", "the required features are not sorted, or stand twice", requires)
+        raise Refusal(
+            "feature-order", "the required features are not sorted, or stand twice", requires
+        )
 
 
 def _entry(entry: Any) -> tuple[str, str, list[int], int, int, int]:
     if type(entry) is not list or len(entry) != 6:
         raise Refusal(
-            "tensor-entry", "a row of the tensor table is not [name, dtype, shape, offset, nbytes, crc32]", entry
+            "tensor-entry",
+            "a row of the tensor table is not [name, dtype, shape, offset, nbytes, crc32]",
+            entry,
         )
     name, dtype, shape, offset, nbytes, crc = entry
     check_name(name)
     if type(dtype) is not str or dtype not in DTYPES:
-        raise Refusal("dtype", f"tensor {shortened(name)} has the unknown dtype {shortened(dtype)}", dtype, sorted(DTYPES))
+        raise Refusal(
+            "dtype",
+            f"tensor {shortened(name)} has the unknown dtype {shortened(dtype)}",
+            dtype,
+            sorted(DTYPES),
+        )
     check_shape(name, shape)
     for label, number in (("offset", offset), ("nbytes", nbytes), ("crc32", crc)):
         _typed(f"{label} of {name!r}", number, int)
     wanted = math.prod(shape) * DTYPES[dtype].itemsize
     if nbytes != wanted:
-        raise Refusal("nbytes", f"tensor {shortened(name)} says {nbytes} bytes instead of {wanted}", nbytes, wanted)
+        raise Refusal(
+            "nbytes",
+            f"tensor {shortened(name)} says {nbytes} bytes instead of {wanted}",
+            nbytes,
+            wanted,
+        )
     if nbytes > layout.MAX_PAYLOAD:
-        raise Refusal("payload-limit", f"tensor {shortened(name)} has {nbytes} bytes; the limit is {layout.MAX_PAYLOAD}", nbytes)
+        raise Refusal(
+            "payload-limit",
+            f"tensor {shortened(name)} has {nbytes} bytes; the limit is {layout.MAX_PAYLOAD}",
+            nbytes,
+        )
     if crc not in _UINT32:
         raise Refusal("crc-range", f"the crc32 of {shortened(name)} is no 32-bit number", crc)
     return name, dtype, shape, offset, nbytes, crc
 
 
 def check_shape(name: str, shape: Any) -> None:
-    """A shape that numpy can hold: a list of at most 32 ints from 0 to 2^48, within 64 bits in all; raises Refusal."""
+    """A shape that numpy can hold: a list of at most 32 ints from 0 to 2^48, within 64 bits in all;
+    raises Refusal.
+    """
     _typed(f"shape of {name!r}", shape, list)
     if len(shape) > layout.MAX_RANK:
-        raise Refusal("rank", f"tensor {shortened(name)} has {len(shape)} dimensions; {layout.MAX_RANK} is the limit")
+        raise Refusal(
+            "rank",
+            f"tensor {shortened(name)} has {len(shape)} dimensions; {layout.MAX_RANK} is the limit",
+        )
     for dim in shape:
         _typed(f"shape of {name!r}", dim, int)
         if not 0 <= dim <= layout.MAX_DIM:
-            raise Refusal("dimension", f"tensor {shortened(name)} has a dimension of {dim}; 0 to 2^48 is allowed", dim)
+            raise Refusal(
+                "dimension",
+                f"tensor {shortened(name)} has a dimension of {dim}; 0 to 2^48 is allowed",
+                dim,
+            )
     # numpy multiplies the other dimensions of an empty array too, in 64 bits.
     if math.prod(dim for dim in shape if dim) * 8 not in INT64:
         raise Refusal("shape-overflow", f"the shape of {shortened(name)} overflows 64 bits", shape)
 
 
 def check_name(name: Any) -> None:
-    """A tensor's name: 1 to 512 bytes of UTF-8 in NFC without control characters or surrogates; raises Refusal."""
+    """A tensor's name: 1 to 512 bytes of UTF-8 in NFC without control characters or surrogates;
+    raises Refusal.
+    """
     if type(name) is not str:
         raise Refusal("name-type", "a tensor's name is no text", type(name).__name__, "str")
     if not name:
@@ -249,7 +334,9 @@ def check_name(name: Any) -> None:
     if any("\ud800" <= c <= "\udfff" for c in name):
         raise Refusal("name-surrogate", f"the name {name[:40]!a} holds half a surrogate pair", name)
     if len(name) > layout.MAX_NAME or len(name.encode()) > layout.MAX_NAME:
-        raise Refusal("name-length", f"the name {name[:40]!r}... is longer than {layout.MAX_NAME} bytes", name)
+        raise Refusal(
+            "name-length", f"the name {name[:40]!r}... is longer than {layout.MAX_NAME} bytes", name
+        )
     if any(c < " " or "\x7f" <= c <= "\x9f" for c in name):
         raise Refusal("name-control", f"the name {shortened(name)} holds a control character", name)
     if not name.isascii() and not unicodedata.is_normalized("NFC", name):
@@ -259,16 +346,23 @@ def check_name(name: Any) -> None:
 def _check_sorted(names: list[str]) -> None:
     for before, after in itertools.pairwise(names):
         if before == after:
-            raise Refusal("name-twice", f"the name {shortened(after)} stands twice in the tensor table", after)
+            raise Refusal(
+                "name-twice", f"the name {shortened(after)} stands twice in the tensor table", after
+            )
         if before > after:
-            raise Refusal("table-order", f"the tensor table is not sorted: {shortened(before)} before {shortened(after)}")
+            raise Refusal(
+                "table-order",
+                f"the tensor table is not sorted: {shortened(before)} before {shortened(after)}",
+            )
 
 
 def _check_offsets(entries: list[tuple[str, str, list[int], int, int, int]]) -> None:
     wanted = layout.relative_offsets([e[4] for e in entries])
     for (name, _, _, offset, _, _), right in zip(entries, wanted, strict=True):
         if offset != right:
-            problem = f"tensor {shortened(name)} says offset {shortened(offset)}; it lies at {right}"
+            problem = (
+                f"tensor {shortened(name)} says offset {shortened(offset)}; it lies at {right}"
+            )
             raise Refusal(_offset_code(offset, right), problem, offset, right)
 
 
@@ -285,15 +379,29 @@ def _check_aliases(aliases: Any, names: list[str]) -> None:
     for alias, target in _typed("aliases", aliases, dict).items():
         check_name(alias)
         if type(target) is not str or target not in stored:
-            raise Refusal("alias-target", f"the tied name {shortened(alias)} points to {shortened(target)}, no tensor", target)
+            raise Refusal(
+                "alias-target",
+                f"the tied name {shortened(alias)} points to {shortened(target)}, no tensor",
+                target,
+            )
         if alias in stored:
-            raise Refusal("alias-twice", f"the name {shortened(alias)} is both a tensor and a tied name", alias)
+            raise Refusal(
+                "alias-twice",
+                f"the name {shortened(alias)} is both a tensor and a tied name",
+                alias,
+            )
         if alias < target:
-            raise Refusal("alias-order", f"of the tied names {shortened(alias)} and {shortened(target)} the first is stored", alias)
+            raise Refusal(
+                "alias-order",
+                f"of the tied names {shortened(alias)} and {shortened(target)} the first is stored",
+                alias,
+            )
 
 
 def check_tree(where: str, tree: dict[str, Any], depth: int, with_bytes: bool = False) -> None:
-    """Plain values only, int64, at most `depth` levels. Level by level, since there can be a million values."""
+    """Plain values only, int64, at most `depth` levels. Level by level, since there can be a
+    million values.
+    """
     level: list[Any] = [tree]
     allowed = _LEAVES | {dict, list} | ({bytes} if with_bytes else set())
     while level:
@@ -316,7 +424,9 @@ def check_tree(where: str, tree: dict[str, Any], depth: int, with_bytes: bool = 
 
 
 def array_name(path: tuple[str, ...]) -> str:
-    """The name under which an array at this path of a checkpoint's state is stored among the tensors."""
+    """The name under which an array at this path of a checkpoint's state is stored among the
+    tensors.
+    """
     return ARRAY_PREFIX + "/".join(part.replace("%", "%25").replace("/", "%2F") for part in path)
 
 
@@ -326,16 +436,30 @@ def _check_references(state: dict[str, Any], names: list[str]) -> None:
     for path, value in _references(state):
         name = array_name(path)
         if value != {ARRAY_KEY: name} or not path:
-            raise Refusal("state-reference", f"the state at {shortened('.'.join(path))} points elsewhere", value, name)
+            raise Refusal(
+                "state-reference",
+                f"the state at {shortened('.'.join(path))} points elsewhere",
+                value,
+                name,
+            )
         if name not in stored:
-            raise Refusal("state-arrays", f"the state points to {shortened(name)}, which is not in the tensor table", name)
+            raise Refusal(
+                "state-arrays",
+                f"the state points to {shortened(name)}, which is not in the tensor table",
+                name,
+            )
         stored.remove(name)
     if stored:
-        raise Refusal("state-arrays", f"the state does not point to {shortened(min(stored))} of the tensor table")
+        raise Refusal(
+            "state-arrays",
+            f"the state does not point to {shortened(min(stored))} of the tensor table",
+        )
 
 
 def _references(state: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """(path, map) of every map with `$array` in the state. One path and one iterator per level, whatever its size."""
+    """(path, map) of every map with `$array` in the state. One path and one iterator per level,
+    whatever its size.
+    """
     path: list[str] = []
     levels: list[Iterator[tuple[Any, Any]]] = [iter([("", state)])]
     while levels:
@@ -357,7 +481,9 @@ def _references(state: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[s
 
 
 def holds_containers(value: dict[str, Any] | list[Any]) -> bool:
-    """Whether a list or map lies in it. A state can hold millions of numbers: this looks at them without a step of Python for each."""
+    """Whether a list or map lies in it. A state can hold millions of numbers: this looks at them
+    without a step of Python for each.
+    """
     kinds = set(map(type, value if type(value) is list else value.values()))  # type: ignore[union-attr]
     return dict in kinds or list in kinds
 
@@ -371,15 +497,27 @@ def shortened(value: Any, limit: int = 80) -> str:
 def _typed(field: str, value: Any, kind: type) -> Any:
     if type(value) is not kind:
         found = type(value).__name__
-        raise Refusal("field-type", f"{field} is of type {found} instead of {kind.__name__}", found, kind.__name__)
+        raise Refusal(
+            "field-type",
+            f"{field} is of type {found} instead of {kind.__name__}",
+            found,
+            kind.__name__,
+        )
     return value
 
 
 def _equal(field: str, value: Any, wanted: Any) -> None:
     if value != wanted:
-        raise Refusal(f"header-{field}", f"{field} is {shortened(value)} instead of {wanted!r}", value, wanted)
+        raise Refusal(
+            f"header-{field}", f"{field} is {shortened(value)} instead of {wanted!r}", value, wanted
+        )
 
 
 def _one_of(field: str, value: Any, wanted: tuple[str, ...]) -> None:
     if type(value) is not str or value not in wanted:
-        raise Refusal(f"header-{field}", f"{field} is {shortened(value)} instead of one of {', '.join(wanted)}", value, wanted)
+        raise Refusal(
+            f"header-{field}",
+            f"{field} is {shortened(value)} instead of one of {', '.join(wanted)}",
+            value,
+            wanted,
+        )

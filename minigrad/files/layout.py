@@ -1,12 +1,13 @@
 """The layout of a MGRD 1 file: where every byte lies, and the limits that writer and reader share.
 
-    0    preamble, 32 bytes: C4 1E, then magic, major, minor, header_len, file_len, crc32 of those 24 bytes, two zero
+    0    preamble, 32 bytes: C4 1E, then magic, major, minor, header_len, file_len, crc32 of those
+        24 bytes, two zero
     bytes 32   header: one msgpack map
     then per tensor: bin32 of zeros, bin32 of data, whose first byte is at a multiple of 64
     end  trailer, 42 bytes: C4 28, "MGRDEND\\0", SHA-256 of everything before
 
-The offsets of tensors follow from their sizes alone, so a file has no room for overlap, holes or trailing bytes. Knows
-no file and no header.
+The offsets of tensors follow from their sizes alone, so a file has no room for overlap, holes or
+trailing bytes. Knows no file and no header.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ END_MAGIC = b"MGRDEND\0"
 MAJOR, MINOR = 1, 0
 PREAMBLE_SIZE, TRAILER_SIZE = 32, 42
 ALIGNMENT = 64
-GAP_SIZE = 10  # the two bin32 heads between one payload's end and the next payload, without the zeros that align it
+# The two bin32 heads between one payload's end and the next payload, without the zeros that align
+# it
+GAP_SIZE = 10
 
 MAX_HEADER = 4 << 20
-MAX_PURE_HEADER = 512 << 10  # where msgpack has no C extension, decoding more would take a second and longer
+MAX_PURE_HEADER = (
+    512 << 10
+)  # where msgpack has no C extension, decoding more would take a second and longer
 MAX_TENSORS = 65_536
 MAX_NAME = 512
 MAX_RANK = 32
@@ -43,16 +48,28 @@ VERIFIED_BY_DEFAULT = 256 << 20  # the largest file whose SHA-256 is checked unl
 _PREAMBLE = struct.Struct("<8sHHIQ")
 
 DTYPES: dict[str, DType] = {
-    "bool": dtypes.bool_, "u8": dtypes.uint8, "i8": dtypes.int8, "u16": dtypes.uint16, "i16": dtypes.int16,
-    "u32": dtypes.uint32, "i32": dtypes.int32, "u64": dtypes.uint64, "i64": dtypes.int64,
-    "f16": dtypes.float16, "bf16": dtypes.bfloat16, "f32": dtypes.float32, "f64": dtypes.float64,
-}  # fmt: skip
+    "bool": dtypes.bool_,
+    "u8": dtypes.uint8,
+    "i8": dtypes.int8,
+    "u16": dtypes.uint16,
+    "i16": dtypes.int16,
+    "u32": dtypes.uint32,
+    "i32": dtypes.int32,
+    "u64": dtypes.uint64,
+    "i64": dtypes.int64,
+    "f16": dtypes.float16,
+    "bf16": dtypes.bfloat16,
+    "f32": dtypes.float32,
+    "f64": dtypes.float64,
+}
 DTYPE_NAMES: dict[DType, str] = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a file: name, dtype ("f32"), shape, place of its first byte in the file, size in bytes, crc32."""
+    """One tensor of a file: name, dtype ("f32"), shape, place of its first byte in the file, size
+    in bytes, crc32.
+    """
 
     name: str
     dtype: str
@@ -64,7 +81,9 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What the header of a file says. `sha256` is what the trailer claims (hex); `load` and `verify` check it."""
+    """What the header of a file says. `sha256` is what the trailer claims (hex); `load` and
+    `verify` check it.
+    """
 
     kind: str
     version: tuple[int, int]
@@ -93,7 +112,9 @@ def first_payload(header_len: int) -> int:
 
 
 def relative_offsets(sizes: list[int]) -> list[int]:
-    """The offset of each payload from the first one, given their sizes: the only ones that a file may have."""
+    """The offset of each payload from the first one, given their sizes: the only ones that a file
+    may have.
+    """
     offsets, position = [], 0
     for size in sizes:
         offsets.append(position)
@@ -110,21 +131,25 @@ def file_length(header_len: int, sizes: list[int]) -> int:
 
 
 def gap(start: int, payload: int, nbytes: int) -> bytes:
-    """The bytes from the end of what comes before (`start`) to a payload: a bin32 of zeros, and the payload's bin32
-    Head.
+    """The bytes from the end of what comes before (`start`) to a payload: a bin32 of zeros, and the
+    payload's bin32 Head.
     """
     zeros = payload - start - GAP_SIZE
     return b"\xc6" + zeros.to_bytes(4, "big") + bytes(zeros) + b"\xc6" + nbytes.to_bytes(4, "big")
 
 
-def pack_preamble(header_len: int, file_len: int, version: tuple[int, int] = (MAJOR, MINOR)) -> bytes:
+def pack_preamble(
+    header_len: int, file_len: int, version: tuple[int, int] = (MAJOR, MINOR)
+) -> bytes:
     """The first 32 bytes."""
     fields = _PREAMBLE.pack(MAGIC, *version, header_len, file_len)
     return b"\xc4\x1e" + fields + zlib.crc32(fields).to_bytes(4, "little") + b"\0\0"
 
 
 def unpack_preamble(preamble: bytes) -> tuple[bytes, int, int, int, int, bool, bytes]:
-    """(magic, major, minor, header_len, file_len, whether the crc is right, reserved bytes) of the first 32 bytes."""
+    """(magic, major, minor, header_len, file_len, whether the crc is right, reserved bytes) of the
+    first 32 bytes.
+    """
     fields = preamble[2:26]
     right = zlib.crc32(fields) == int.from_bytes(preamble[26:30], "little")
     return (*_PREAMBLE.unpack(fields), right, preamble[30:32])
@@ -146,6 +171,8 @@ def as_bytes(array: Array) -> memoryview:
 
 
 def restored(payload: Array, dtype: DType, shape: tuple[int, ...]) -> Array:
-    """The array whose stored bytes are `payload` (uint8, flat); a view of it on little-endian machines."""
+    """The array whose stored bytes are `payload` (uint8, flat); a view of it on little-endian
+    machines.
+    """
     array: Array = payload.view(dtype.newbyteorder("<")).astype(dtype, copy=False)
     return array.reshape(shape)

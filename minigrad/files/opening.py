@@ -1,4 +1,6 @@
-"""An open file that is being judged: regular files only, exact reads, and a clear word for everything else."""
+"""An open file that is being judged: regular files only, exact reads, and a clear word for
+everything else.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ CHUNK = 1 << 20  # read and checked at once, while it is in the processor's cach
 
 
 class OpenFile:
-    """A regular file, open for reading, with its size at that moment. Every complaint is a FormatError that names it."""
+    """A regular file, open for reading, with its size at that moment. Every complaint is a
+    FormatError that names it.
+    """
 
     def __init__(self, path: str | os.PathLike[str], call: str) -> None:
         self.path, self.call = os.fsdecode(path), call
@@ -33,7 +37,9 @@ class OpenFile:
         """Raise FormatError."""
         raise Refusal(code, problem, got, wanted).at(self.call, self.path)
 
-    def check(self, good: bool, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
+    def check(
+        self, good: bool, code: str, problem: str, got: Any = None, wanted: Any = None
+    ) -> None:
         """Raise FormatError unless good."""
         if not good:
             self.refuse(code, problem, got, wanted)
@@ -41,7 +47,9 @@ class OpenFile:
     def bytes_at(self, position: int, count: int) -> bytes:
         """Exactly these bytes of the file."""
         found = self.some_at(position, count)
-        self.check(len(found) == count, "cut-while-loading", "the file became shorter while it was read")
+        self.check(
+            len(found) == count, "cut-while-loading", "the file became shorter while it was read"
+        )
         return found
 
     def some_at(self, position: int, count: int) -> bytes:
@@ -68,26 +76,38 @@ class OpenFile:
         """The file is still the one that was opened, with the same size and time of change."""
         now = os.fstat(self.fd)
         same = (now.st_size, now.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
-        self.check(same, "changed-while-loading", "the file was written to while it was read; load it again")
+        self.check(
+            same,
+            "changed-while-loading",
+            "the file was written to while it was read; load it again",
+        )
 
 
 def printable(text: str) -> str:
-    """The text, with everything escaped that a terminal could take for a command, or could not show."""
+    """The text, with everything escaped that a terminal could take for a command, or could not
+    show.
+    """
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
 @contextlib.contextmanager
 def within_memory(call: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a MemoryError of the block into a FormatError: a sparse file can be larger than any machine."""
+    """Turn a MemoryError of the block into a FormatError: a sparse file can be larger than any
+    machine.
+    """
     try:
         yield
     except MemoryError:
         problem = f"{os.fsdecode(path)}: what it holds does not fit into the memory of this machine"
-        raise FormatError(call, problem, code="memory", hint="load some names= of it, or with mmap=True") from None
+        raise FormatError(
+            call, problem, code="memory", hint="load some names= of it, or with mmap=True"
+        ) from None
 
 
 def open_regular(path: str, call: str) -> int:
-    """A file descriptor of a regular file, which is all that is ever read; raises MissingFileError or FormatError."""
+    """A file descriptor of a regular file, which is all that is ever read; raises MissingFileError
+    or FormatError.
+    """
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -126,4 +146,6 @@ def _missing(call: str, path: str) -> MissingFileError:
 
 def unreadable(call: str, path: str, error: OSError) -> FormatError:
     """The error for a file that the system will not read."""
-    return FormatError(call, f"{path} cannot be read: {error.strerror}", code="unreadable", got=error.errno)
+    return FormatError(
+        call, f"{path} cannot be read: {error.strerror}", code="unreadable", got=error.errno
+    )

@@ -1,10 +1,12 @@
 """Reading and writing safetensors files, validated like our own.
 
     0     u64 little-endian: length n of the header
-    8     n bytes of JSON: {"__metadata__": {text: text}, name: {"dtype": ..., "shape": [...], "data_offsets": [begin,
+    8     n bytes of JSON: {"__metadata__": {text: text}, name: {"dtype": ..., "shape": [...],
+        "data_offsets": [begin,
     end]}, ...} 8+n   the payloads, one after the other without a hole, to the end of the file
 
-The format has no checksums: damage to a payload cannot be seen. From https://github.com/huggingface/safetensors.
+The format has no checksums: damage to a payload cannot be seen. From
+    https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -28,16 +30,21 @@ from minigrad.files.reader import StateDict, check_bool, select
 from minigrad.files.writer import checked_arrays
 
 MAX_HEADER = 16 << 20
-MAX_VALUES = 1_000_000  # commas and brackets of a header, in texts too: more would take seconds to parse
+MAX_VALUES = (
+    1_000_000  # commas and brackets of a header, in texts too: more would take seconds to parse
+)
 _METADATA = "__metadata__"
-# The order in which the reference implementation lays tensors out: widest first, so that each is aligned to its size.
+# The order in which the reference implementation lays tensors out: widest first, so that each is
+# aligned to its size.
 _ORDER = ["u64", "i64", "f64", "f32", "u32", "i32", "bf16", "f16", "u16", "i16", "i8", "u8", "bool"]
 
 
 def load_safetensors(path: Path, *, names: Iterable[str] | None = None) -> StateDict:
-    """Read a safetensors file: name -> numpy array (bfloat16 as minigrad's), its text metadata as `.meta`.
+    """Read a safetensors file: name -> numpy array (bfloat16 as minigrad's), its text metadata as
+    `.meta`.
 
-    names: only these. Raises FormatError with a `code`, MissingFileError, or StateDictError for names that are not in
+    names: only these. Raises FormatError with a `code`, MissingFileError, or StateDictError for
+        names that are not in
     the file.
     """
     call = "load_safetensors"
@@ -55,7 +62,9 @@ def peek_safetensors(path: Path) -> FileInfo:
         return _read_info(file)
 
 
-def save_safetensors(path: Path, state_dict: Mapping[str, Any], *, meta: Mapping[str, str] | None = None) -> None:
+def save_safetensors(
+    path: Path, state_dict: Mapping[str, Any], *, meta: Mapping[str, str] | None = None
+) -> None:
     """Write named arrays to a safetensors file, durably. Tied names are written each in full.
 
     meta: text -> text. Raises DTypeError, FormatError and SaveError like `minigrad.files.save`.
@@ -82,11 +91,17 @@ def _pack_header(found: list[tuple[str, Array]], meta: Mapping[str, str] | None)
     end = 0
     for name, array in found:
         offsets = [end, end := end + array.nbytes]
-        header[name] = {"dtype": _dtype_name(array).upper(), "shape": list(array.shape), "data_offsets": offsets}
+        header[name] = {
+            "dtype": _dtype_name(array).upper(),
+            "shape": list(array.shape),
+            "data_offsets": offsets,
+        }
     raw = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
     if len(raw) > MAX_HEADER:
-        raise Refusal("header-limit", f"the header would have {len(raw):,} bytes; {MAX_HEADER:,} is the limit")
+        raise Refusal(
+            "header-limit", f"the header would have {len(raw):,} bytes; {MAX_HEADER:,} is the limit"
+        )
     _check_values(raw)
     return len(raw).to_bytes(8, "little") + raw
 
@@ -97,7 +112,9 @@ def _check_name(name: Any) -> None:
         raise Refusal("name-reserved", f"safetensors keeps the name {_METADATA} for itself", name)
 
 
-# ---- reading -----------------------------------------------------------------------------------------------------
+# ---- reading
+# ---------------------------------------------------------------------------------------------------
+# - -
 
 
 def _read_info(file: OpenFile) -> FileInfo:
@@ -112,8 +129,16 @@ def _read_info(file: OpenFile) -> FileInfo:
         if found and found[0] != "safetensors":
             file.refuse(f"foreign-{found[0]}", f"this is {found[1]}", found[0], "safetensors")
     file.check(length > 0, "header-empty", "the header has 0 bytes")
-    file.check(length <= MAX_HEADER, "header-limit", f"a header of {length:,} bytes; {MAX_HEADER:,} is the limit")
-    file.check(8 + length <= file.size, "header-past-end", f"a header of {length:,} bytes does not fit the file")
+    file.check(
+        length <= MAX_HEADER,
+        "header-limit",
+        f"a header of {length:,} bytes; {MAX_HEADER:,} is the limit",
+    )
+    file.check(
+        8 + length <= file.size,
+        "header-past-end",
+        f"a header of {length:,} bytes does not fit the file",
+    )
     try:
         header = _decode(file.bytes_at(8, length))
         meta = _check_meta(header.pop(_METADATA, {}))
@@ -137,7 +162,11 @@ def _decode(raw: bytes) -> dict[str, Any]:
             raise Refusal("tensor-count", f"the header has more than {layout.MAX_TENSORS} entries")
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise Refusal("header-duplicate-key", "a key stands twice in the header", [key for key, _ in pairs])
+            raise Refusal(
+                "header-duplicate-key",
+                "a key stands twice in the header",
+                [key for key, _ in pairs],
+            )
         return found
 
     try:
@@ -161,7 +190,12 @@ def _decode(raw: bytes) -> dict[str, Any]:
 def _check_values(raw: bytes) -> None:
     count = raw.count(b",") + raw.count(b"[")
     if count > MAX_VALUES:
-        raise Refusal("header-values", f"the header has {count:,} commas and brackets; {MAX_VALUES:,} is the limit", count, MAX_VALUES)
+        raise Refusal(
+            "header-values",
+            f"the header has {count:,} commas and brackets; {MAX_VALUES:,} is the limit",
+            count,
+            MAX_VALUES,
+        )
 
 
 def _integer(text: str) -> int:
@@ -173,21 +207,35 @@ def _integer(text: str) -> int:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise Refusal("field-type", f"the header holds the number {text[:40]}; only integers are allowed", text)
+    raise Refusal(
+        "field-type", f"the header holds the number {text[:40]}; only integers are allowed", text
+    )
 
 
 def _check_meta(meta: Any) -> dict[str, str]:
-    if type(meta) is not dict or not all(type(key) is type(value) is str for key, value in meta.items()):
+    if type(meta) is not dict or not all(
+        type(key) is type(value) is str for key, value in meta.items()
+    ):
         raise Refusal("meta-type", f"{_METADATA} is not a map of text to text")
-    if any("\ud800" <= c <= "\udfff" for pair in meta.items() for text in pair if not text.isascii() for c in text):
+    if any(
+        "\ud800" <= c <= "\udfff"
+        for pair in meta.items()
+        for text in pair
+        if not text.isascii()
+        for c in text
+    ):
         raise Refusal("meta-surrogate", f"{_METADATA} holds half a surrogate pair")
     return meta
 
 
 def _check_tensors(header: dict[str, Any], base: int, size: int) -> tuple[TensorInfo, ...]:
-    """The table of tensors: they cover the rest of the file, without overlap, hole or trailing bytes."""
+    """The table of tensors: they cover the rest of the file, without overlap, hole or trailing
+    bytes.
+    """
     if len(header) > layout.MAX_TENSORS:
-        raise Refusal("tensor-count", f"{len(header)} tensors; {layout.MAX_TENSORS} is the limit", len(header))
+        raise Refusal(
+            "tensor-count", f"{len(header)} tensors; {layout.MAX_TENSORS} is the limit", len(header)
+        )
     found = [_entry(name, fields, base) for name, fields in header.items()]
     found.sort(key=lambda t: (t.offset, t.nbytes, t.name))
     end = base
@@ -195,7 +243,10 @@ def _check_tensors(header: dict[str, Any], base: int, size: int) -> tuple[Tensor
         if tensor.offset != end:
             code = "offset-overlap" if tensor.offset < end else "offset-hole"
             raise Refusal(
-                code, f"tensor {tensor.name!r} begins at {tensor.offset} instead of {end}", tensor.offset, end
+                code,
+                f"tensor {tensor.name!r} begins at {tensor.offset} instead of {end}",
+                tensor.offset,
+                end,
             )
         end += tensor.nbytes
     if end > size:
@@ -208,7 +259,11 @@ def _check_tensors(header: dict[str, Any], base: int, size: int) -> tuple[Tensor
 def _entry(name: str, fields: Any, base: int) -> TensorInfo:
     _check_name(name)
     if type(fields) is not dict or set(fields) != {"dtype", "shape", "data_offsets"}:
-        raise Refusal("tensor-entry", f"the entry of {name!r} does not hold just dtype, shape and data_offsets", fields)
+        raise Refusal(
+            "tensor-entry",
+            f"the entry of {name!r} does not hold just dtype, shape and data_offsets",
+            fields,
+        )
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if type(dtype) is not str or not dtype.isupper() or dtype.lower() not in DTYPES:
         raise Refusal(
@@ -222,10 +277,17 @@ def _entry(name: str, fields: Any, base: int) -> TensorInfo:
         raise Refusal("field-type", f"data_offsets of {name!r} are not two integers", offsets)
     begin, end = offsets
     if begin < 0 or end < begin:
-        raise Refusal("offset-negative", f"data_offsets of {name!r} run backwards: {offsets}", offsets)
+        raise Refusal(
+            "offset-negative", f"data_offsets of {name!r} run backwards: {offsets}", offsets
+        )
     wanted = math.prod(shape) * DTYPES[dtype.lower()].itemsize
     if end - begin != wanted:
-        raise Refusal("nbytes", f"tensor {name!r} says {end - begin} bytes instead of {wanted}", end - begin, wanted)
+        raise Refusal(
+            "nbytes",
+            f"tensor {name!r} says {end - begin} bytes instead of {wanted}",
+            end - begin,
+            wanted,
+        )
     return TensorInfo(name, dtype.lower(), tuple(shape), base + begin, wanted, 0)
 
 

@@ -1,6 +1,7 @@
 """Writing a MGRD 1 file: arrays and plain values in, one canonical file out.
 
-Equal content gives equal bytes. Everything that is wrong with the content is found before the disk is touched.
+Equal content gives equal bytes. Everything that is wrong with the content is found before the disk
+is touched.
 """
 
 from __future__ import annotations
@@ -26,16 +27,20 @@ PRODUCER = "minigrad"
 _THREADED = 4 << 20  # below this many bytes a thread costs more than it saves
 
 
-def save(path: Path, state_dict: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None) -> str:
-    """Write named arrays to `path` in the MGRD 1 format, durably. Returns the SHA-256, for `load(..., sha256=...)`.
+def save(
+    path: Path, state_dict: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None
+) -> str:
+    """Write named arrays to `path` in the MGRD 1 format, durably. Returns the SHA-256, for
+    `load(..., sha256=...)`.
 
-    state_dict: name -> Tensor, numpy array, or what numpy.asarray takes. Names that share the same memory are stored
-        once and tied at load.
-    meta: text keys -> None, bool, int, float, str, lists and dicts of these, to 8 levels; tuples become lists.
+    state_dict: name -> Tensor, numpy array, or what numpy.asarray takes. Names that share the same
+        memory are stored once and tied at load.
+    meta: text keys -> None, bool, int, float, str, lists and dicts of these, to 8 levels; tuples
+        become lists.
 
-    The old file at `path` stays until the new one is on the disk. Do not change the arrays while they are written.
-    Raises DTypeError for arrays that are no numbers, FormatError for names and meta that the format has no room for,
-    SaveError for the disk.
+    The old file at `path` stays until the new one is on the disk. Do not change the arrays while
+    they are written. Raises DTypeError for arrays that are no numbers, FormatError for names and
+    meta that the format has no room for, SaveError for the disk.
     """
     return write(path, "weights", state_dict, meta or {}, None, call="save")
 
@@ -49,7 +54,9 @@ def write(
     *,
     call: str,
 ) -> str:
-    """Write a file of either kind; `state` is a checkpoint's tree, whose arrays stand among `arrays` already."""
+    """Write a file of either kind; `state` is a checkpoint's tree, whose arrays stand among
+    `arrays` already.
+    """
     try:
         stored, aliases = _store(arrays, call)
         raw = _header(kind, stored, aliases, plain(meta, "meta"), state)
@@ -58,27 +65,44 @@ def write(
     total = layout.file_length(len(raw), [a.nbytes for _, a in stored])
     pieces = _pieces(raw, [a for _, a in stored], total)
     with _hashed(pieces, total) as digest:
-        write_durably(path, pieces, nbytes=total, last=lambda: layout.pack_trailer(digest()), call=call)
+        write_durably(
+            path, pieces, nbytes=total, last=lambda: layout.pack_trailer(digest()), call=call
+        )
         return digest().hex()
 
 
 def array_in(value: Any) -> Array | None:
-    """The array itself, or the one that a Tensor carries as `.data`; None for everything else, numpy scalars too."""
+    """The array itself, or the one that a Tensor carries as `.data`; None for everything else,
+    numpy scalars too.
+    """
     held = value if isinstance(value, np.ndarray) else getattr(value, "data", None)
     return held if isinstance(held, np.ndarray) else None
 
 
 def as_array(name: str, value: Any, call: str) -> Array:
-    """The array to store for a Tensor, array, scalar or list; raises DTypeError for what is no number."""
+    """The array to store for a Tensor, array, scalar or list; raises DTypeError for what is no
+    number.
+    """
     held = array_in(value)
     source = value if held is None else held
-    if isinstance(source, np.ndarray) and type(source) is not np.ndarray and isinstance(source, np.ma.MaskedArray):
+    if (
+        isinstance(source, np.ndarray)
+        and type(source) is not np.ndarray
+        and isinstance(source, np.ma.MaskedArray)
+    ):
         hint = "save .filled() and the mask as two arrays"
-        raise DTypeError(call, f"{name!r} is a masked array, and no file holds a mask", got="MaskedArray", hint=hint)
+        raise DTypeError(
+            call,
+            f"{name!r} is a masked array, and no file holds a mask",
+            got="MaskedArray",
+            hint=hint,
+        )
     try:
         array = np.asarray(source)
     except (ValueError, TypeError) as error:
-        raise DTypeError(call, f"{name!r} cannot be made an array: {error}", got=type(value).__name__) from None
+        raise DTypeError(
+            call, f"{name!r} cannot be made an array: {error}", got=type(value).__name__
+        ) from None
     if array.dtype.newbyteorder("=") not in layout.DTYPE_NAMES:
         hint = "convert it with astype to one of " + ", ".join(layout.DTYPES)
         problem = f"{name!r} has dtype {array.dtype}, which no file holds"
@@ -86,18 +110,29 @@ def as_array(name: str, value: Any, call: str) -> Array:
     return array
 
 
-def checked_arrays(path: Path, state_dict: Mapping[str, Any], call: str, largest: int = sys.maxsize) -> dict[str, Array]:
-    """The arrays to store in a file of another format, by name, within the limits that the readers hold."""
+def checked_arrays(
+    path: Path, state_dict: Mapping[str, Any], call: str, largest: int = sys.maxsize
+) -> dict[str, Array]:
+    """The arrays to store in a file of another format, by name, within the limits that the readers
+    hold.
+    """
     try:
         if len(state_dict) > layout.MAX_TENSORS:
-            raise Refusal("tensor-count", f"{len(state_dict):,} tensors; {layout.MAX_TENSORS:,} is the limit")
+            raise Refusal(
+                "tensor-count", f"{len(state_dict):,} tensors; {layout.MAX_TENSORS:,} is the limit"
+            )
         for name in state_dict:
             headers.check_name(name)
-        arrays = {name: layout.stored(as_array(name, state_dict[name], call)) for name in state_dict}
+        arrays = {
+            name: layout.stored(as_array(name, state_dict[name], call)) for name in state_dict
+        }
         for name, array in arrays.items():
             headers.check_shape(name, list(array.shape))
             if array.nbytes > largest:
-                raise Refusal("payload-limit", f"{name!r} has {array.nbytes:,} bytes; {largest:,} is the limit")
+                raise Refusal(
+                    "payload-limit",
+                    f"{name!r} has {array.nbytes:,} bytes; {largest:,} is the limit",
+                )
     except Refusal as refusal:
         raise refusal.at(call, os.fsdecode(path)) from None
     return arrays
@@ -111,21 +146,38 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if type(value) is int and value not in headers.INT64:
-        raise Refusal("int64", f"{where} holds {value}, which is no int64; wider ones go in as text or bytes", value)
+        raise Refusal(
+            "int64",
+            f"{where} holds {value}, which is no int64; wider ones go in as text or bytes",
+            value,
+        )
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     if depth > layout.MAX_STATE_DEPTH:
-        raise Refusal("depth", f"{where[:80]} is nested too deeply (or holds itself)", wanted=layout.MAX_STATE_DEPTH)
+        raise Refusal(
+            "depth",
+            f"{where[:80]} is nested too deeply (or holds itself)",
+            wanted=layout.MAX_STATE_DEPTH,
+        )
     if isinstance(value, Mapping):
         for key in value:
             if type(key) is not str:
-                raise Refusal("header-key-type", f"{where} has the key {key!r}; keys are text", got=key, wanted="str")
+                raise Refusal(
+                    "header-key-type",
+                    f"{where} has the key {key!r}; keys are text",
+                    got=key,
+                    wanted="str",
+                )
         return {key: plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     code = where.split(".")[0].split("[")[0] + "-type"
-    raise Refusal(code, f"{where} is a {type(value).__name__}, which a header cannot hold", got=type(value).__name__,
-                  wanted="None, bool, int, float, str, list, dict")  # fmt: skip
+    raise Refusal(
+        code,
+        f"{where} is a {type(value).__name__}, which a header cannot hold",
+        got=type(value).__name__,
+        wanted="None, bool, int, float, str, list, dict",
+    )
 
 
 def _store(arrays: Mapping[str, Any], call: str) -> tuple[list[tuple[str, Array]], dict[str, str]]:
@@ -148,7 +200,13 @@ def identity(array: Array) -> Any:
     """Equal for two arrays that are the same view of the same memory."""
     if array.size == 0:
         return id(array)
-    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str, array.dtype.names
+    return (
+        array.__array_interface__["data"][0],
+        array.shape,
+        array.strides,
+        array.dtype.str,
+        array.dtype.names,
+    )
 
 
 def _header(
@@ -167,9 +225,15 @@ def _header(
     ]
     version = (layout.MAJOR, layout.MINOR)
     header = {
-        "format": "minigrad", "kind": kind, "version": list(version), "requires": [], "producer": PRODUCER,
-        "tensors": tensors, "aliases": aliases, "meta": meta,
-    }  # fmt: skip
+        "format": "minigrad",
+        "kind": kind,
+        "version": list(version),
+        "requires": [],
+        "producer": PRODUCER,
+        "tensors": tensors,
+        "aliases": aliases,
+        "meta": meta,
+    }
     if state is not None:
         header["state"] = state
     headers.check(header, version)
@@ -182,7 +246,9 @@ def _header(
 
 
 def _checksums(payloads: list[memoryview]) -> list[int]:
-    """The crc32 of each payload; large ones by two threads, since zlib leaves Python while it works."""
+    """The crc32 of each payload; large ones by two threads, since zlib leaves Python while it
+    works.
+    """
     crcs = [0] * len(payloads)
 
     def work(first: int, step: int) -> None:

@@ -1,6 +1,8 @@
-"""Checkpointing: forget what a part of the model has computed, and compute it again in the backward pass.
+"""Checkpointing: forget what a part of the model has computed, and compute it again in the backward
+pass.
 
-From Chen et al. 2016, arXiv:1604.06174. Memory falls by what is inside the part, time grows by its forward pass.
+From Chen et al. 2016, arXiv:1604.06174. Memory falls by what is inside the part, time grows by its
+forward pass.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ from minigrad.errors import DTypeError
 from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
-States = dict[int, tuple[Tensor, Tensor]]  # by the id of a generator's state array: the state, and what stood in it first
+States = dict[
+    int, tuple[Tensor, Tensor]
+]  # by the id of a generator's state array: the state, and what stood in it first
 
 
 def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
-    """f(*xs), of which backward needs only xs: f is run again there, and draws the same random numbers from every `Generator`.
+    """f(*xs), of which backward needs only xs: f is run again there, and draws the same random
+    numbers from every `Generator`.
 
-    f: gives a Tensor, or a tuple of them. Gradients reach xs and every tensor that f reads besides, parameters of layers among them.
+    f: gives a Tensor, or a tuple of them. Gradients reach xs and every tensor that f reads besides,
+        parameters of layers among them.
     What f does besides computing, such as moving running statistics, it does twice.
     """
     if not autograd.is_grad_enabled():
@@ -46,7 +52,12 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
 def _own(y: Any) -> Tensor:
     """A result as a tensor that nobody else holds."""
     if not isinstance(y, Tensor):
-        raise DTypeError("checkpoint", f"f gave {type(y).__name__}", got=type(y), wanted="a Tensor, or a tuple of them")
+        raise DTypeError(
+            "checkpoint",
+            f"f gave {type(y).__name__}",
+            got=type(y),
+            wanted="a Tensor, or a tuple of them",
+        )
     return ops.alias(y)
 
 
@@ -75,7 +86,13 @@ class _Heard(Relay):
             t = Tensor._wrap(state)
             self.states[id(state)] = t, ops.copy(t)
 
-    def done(self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]) -> None:
+    def done(
+        self,
+        op: Primitive,
+        operands: Sequence[Any],
+        params: dict[str, Any],
+        outputs: tuple[Any, ...],
+    ) -> None:
         for x in operands:
             if isinstance(x, Tensor) and x.requires_grad:
                 self.read.setdefault(id(x), x)
@@ -87,14 +104,21 @@ def _recomputing(
 ) -> Primitive:
     """The op whose rule runs f again and goes back through it."""
 
-    def forward(*values: Any) -> Any:  # f may be anything that can be called, such as a module, which has no name
+    def forward(
+        *values: Any,
+    ) -> Any:  # f may be anything that can be called, such as a module, which has no name
         return f(*values)
 
-    op = Primitive(forward, "contract", None, 2)  # two or more outputs: the rule is given their cotangents as a sequence
+    op = Primitive(
+        forward, "contract", None, 2
+    )  # two or more outputs: the rule is given their cotangents as a sequence
     op.name = f"checkpoint({getattr(f, '__name__', type(f).__name__)})"
 
     def rule(gs: Sequence[Any], _y: Any, *_values: Any, needs: Sequence[bool]) -> list[Any]:
-        create_graph, on_tensors = autograd.is_grad_enabled(), any(isinstance(g, Tensor) for g in gs)
+        create_graph, on_tensors = (
+            autograd.is_grad_enabled(),
+            any(isinstance(g, Tensor) for g in gs),
+        )
         with enable_grad(), _standing(states):
             since = autograd.next_number()
             again = f(*xs)
@@ -118,7 +142,9 @@ def _recomputing(
 
 @contextmanager
 def _standing(states: States) -> Iterator[None]:
-    """Inside, the generators stand where they stood the first time; afterwards, where they stood before. By ops, so that a recorder hears it."""
+    """Inside, the generators stand where they stood the first time; afterwards, where they stood
+    before. By ops, so that a recorder hears it.
+    """
     now = [(state, ops.copy(state)) for state, _ in states.values()]
     for state, then in states.values():
         ops.assign(state, then)

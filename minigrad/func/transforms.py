@@ -1,6 +1,7 @@
 """Derivatives as functions: grad, vjp, jvp, Jacobians, Hessians.
 
-Each runs f on aliases of its arguments, so that `.grad` of nothing is touched. What comes out is part of a graph only where something outside is
+Each runs f on aliases of its arguments, so that `.grad` of nothing is touched. What comes out is
+part of a graph only where something outside is
 differentiated as well: an argument that requires a gradient, or a tensor that f has closed over.
 """
 
@@ -25,7 +26,8 @@ ArgNums = int | tuple[int, ...]
 def grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> Function:
     """The function that gives df / dx, for an f that gives one number.
 
-    argnums: with respect to which argument, or a tuple of them for a tuple of gradients.   has_aux: f gives (number, anything), and the result
+    argnums: with respect to which argument, or a tuple of them for a tuple of gradients.   has_aux:
+        f gives (number, anything), and the result
     is (gradient, anything). Raises ShapeError if f gives more than one number.
     """
     both = value_and_grad(f, argnums, has_aux)
@@ -45,8 +47,13 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
     def both(*args: Any, **kwargs: Any) -> Any:
         run = _Run("grad", f, args, argnums, kwargs, has_aux)
         if run.y.numel() != 1:
-            raise ShapeError("grad", f"f gave a tensor of shape {run.y.shape}, not one number", got=run.y.shape, wanted=(),
-                             hint="reduce it (.sum(), .mean()), or use jacrev or vjp")  # fmt: skip
+            raise ShapeError(
+                "grad",
+                f"f gave a tensor of shape {run.y.shape}, not one number",
+                got=run.y.shape,
+                wanted=(),
+                hint="reduce it (.sum(), .mean()), or use jacrev or vjp",
+            )
         gs = run.pull(run.y.ones_like())
         value = run.result(run.y)
         return ((value, run.aux) if has_aux else value), (gs[0] if isinstance(argnums, int) else gs)
@@ -55,7 +62,9 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
 
 
 def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
-    """f(*primals), and the function v -> v^T J: one cotangent per primal, as a tuple. It may be called any number of times."""
+    """f(*primals), and the function v -> v^T J: one cotangent per primal, as a tuple. It may be
+    called any number of times.
+    """
     run = _Run("vjp", f, primals, tuple(range(len(primals))), {})
 
     def pull(v: Any) -> tuple[Tensor, ...]:
@@ -67,17 +76,24 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tenso
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """f(*primals), and J t, the derivative of f along the tangents.
 
-    Reverse mode twice: v^T J is linear in v, and its own cotangent for t is J t. Exact, not a difference; about three times the cost of f.
+    Reverse mode twice: v^T J is linear in v, and its own cotangent for t is J t. Exact, not a
+        difference; about three times the cost of f.
     """
     if len(primals) != len(tangents):
-        raise ShapeError("jvp", f"{len(primals)} primals but {len(tangents)} tangents", got=len(tangents), wanted=len(primals))
+        raise ShapeError(
+            "jvp",
+            f"{len(primals)} primals but {len(tangents)} tangents",
+            got=len(tangents),
+            wanted=len(primals),
+        )
     run = _Run("jvp", f, primals, tuple(range(len(primals))), {})
     along = [_fitting("jvp", t, x) for x, t in zip(run.xs, tangents, strict=True)]
     return run.result(run.y), run.push(*run.linear(), along)
 
 
 def jacrev(f: Function, argnums: ArgNums = 0) -> Function:
-    """The function that gives the Jacobian df / dx, of shape f(x).shape + x.shape, row by row: one backward pass per element of f(x).
+    """The function that gives the Jacobian df / dx, of shape f(x).shape + x.shape, row by row: one
+    backward pass per element of f(x).
 
     argnums: as in `grad`.
     """
@@ -92,7 +108,9 @@ def jacrev(f: Function, argnums: ArgNums = 0) -> Function:
 
 
 def jacobian(f: Function, argnums: int = 0) -> Function:
-    """The function that gives the Jacobian df / dx, of shape f(x).shape + x.shape: by rows or by columns, whichever are fewer."""
+    """The function that gives the Jacobian df / dx, of shape f(x).shape + x.shape: by rows or by
+    columns, whichever are fewer.
+    """
 
     @functools.wraps(f)
     def matrix(*args: Any, **kwargs: Any) -> Tensor:
@@ -103,19 +121,24 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
 
 
 def hessian(f: Function, argnums: int = 0) -> Function:
-    """The function that gives the matrix of second derivatives of an f that gives one number, of shape x.shape + x.shape."""
+    """The function that gives the matrix of second derivatives of an f that gives one number, of
+    shape x.shape + x.shape.
+    """
     return jacrev(grad(f, argnums), argnums)
 
 
 def hvp(f: Function, primals: Any, tangents: Any) -> Any:
-    """H t, the Hessian of f (which gives one number) times the tangents, without the Hessian: the derivative of the gradient along t.
+    """H t, the Hessian of f (which gives one number) times the tangents, without the Hessian: the
+    derivative of the gradient along t.
 
     primals, tangents: a tensor each, or tuples; the result is like primals.
     """
     single = isinstance(primals, (Tensor, np.ndarray, float, int))
     xs, ts = ((primals,), (tangents,)) if single else (tuple(primals), tuple(tangents))
     if len(xs) != len(ts):
-        raise ShapeError("hvp", f"{len(xs)} primals but {len(ts)} tangents", got=len(ts), wanted=len(xs))
+        raise ShapeError(
+            "hvp", f"{len(xs)} primals but {len(ts)} tangents", got=len(ts), wanted=len(xs)
+        )
 
     def slope(*args: Tensor) -> Any:
         gs = grad(f, tuple(range(len(args))))(*args)
@@ -128,23 +151,38 @@ def hvp(f: Function, primals: Any, tangents: Any) -> Any:
 class _Run:
     """One call of f on aliases of its arguments.
 
-    xs: the aliases that are differentiated.   y: what f gave.   outer: whether somebody outside may want to differentiate the results.
+    xs: the aliases that are differentiated.   y: what f gave.   outer: whether somebody outside may
+        want to differentiate the results.
     """
 
-    def __init__(self, call: str, f: Function, args: Sequence[Any], argnums: ArgNums, kwargs: dict[str, Any], has_aux: bool = False) -> None:
+    def __init__(
+        self,
+        call: str,
+        f: Function,
+        args: Sequence[Any],
+        argnums: ArgNums,
+        kwargs: dict[str, Any],
+        has_aux: bool = False,
+    ) -> None:
         inside = list(args)
         self.xs: list[Tensor] = []
         with enable_grad():
             for i in (argnums,) if isinstance(argnums, int) else argnums:
                 if not -len(args) <= i < len(args):
-                    raise ConfigError(call, f"argnums={argnums}, but f was called with {len(args)} arguments", got=argnums)
+                    raise ConfigError(
+                        call,
+                        f"argnums={argnums}, but f was called with {len(args)} arguments",
+                        got=argnums,
+                    )
                 inside[i] = _alias(call, args[i])
                 self.xs.append(inside[i])
             y = f(*inside, **kwargs)
         self.aux = None
         if has_aux:
             if not isinstance(y, tuple) or len(y) != 2:
-                raise ConfigError(call, "has_aux=True wants f to give (number, anything)", got=type(y))
+                raise ConfigError(
+                    call, "has_aux=True wants f to give (number, anything)", got=type(y)
+                )
             y, self.aux = y
         if not isinstance(y, Tensor):
             raise DTypeError(call, f"f gave {type(y).__name__}", got=type(y), wanted=Tensor)
@@ -155,7 +193,9 @@ class _Run:
         """v^T J for each of xs."""
         if not (self.xs and self.y.requires_grad):
             return tuple(x.zeros_like() for x in self.xs)
-        return autograd.grad(self.y, self.xs, v, retain_graph=True, create_graph=self.outer, materialize_grads=True)
+        return autograd.grad(
+            self.y, self.xs, v, retain_graph=True, create_graph=self.outer, materialize_grads=True
+        )
 
     def linear(self) -> tuple[Tensor, list[Tensor]]:
         """v, and v^T J as a function of it."""
@@ -170,7 +210,9 @@ class _Run:
         if not pairs:
             return self.y.zeros_like()
         roots, along = zip(*pairs, strict=True)
-        found: Tensor = autograd.grad(roots, v, along, retain_graph=True, create_graph=self.outer, materialize_grads=True)[0]
+        found: Tensor = autograd.grad(
+            roots, v, along, retain_graph=True, create_graph=self.outer, materialize_grads=True
+        )[0]
         return found
 
     def result(self, t: Tensor) -> Tensor:
@@ -181,29 +223,50 @@ class _Run:
 def _alias(call: str, x: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else Tensor(x)
     if not is_float(x.dtype):
-        raise DTypeError(call, f"cannot differentiate with respect to {name(x.dtype)}", got=x.dtype, wanted="a float", hint=".float() first")
+        raise DTypeError(
+            call,
+            f"cannot differentiate with respect to {name(x.dtype)}",
+            got=x.dtype,
+            wanted="a float",
+            hint=".float() first",
+        )
     return ops.alias(x) if x.requires_grad else x.detach().requires_grad_()
 
 
 def _has_other_leaves(y: Tensor, own: Sequence[Tensor]) -> bool:
     """Whether y depends on a leaf that is not one of `own`."""
     ours = {id(x) for x in own}
-    leaves = (x for node in nodes_above([y]) for x, need in zip(node.operands, node.needs, strict=True) if need and x._node is None)
-    return any(id(x) not in ours for x in leaves) or (y.is_leaf and y.requires_grad and id(y) not in ours)
+    leaves = (
+        x
+        for node in nodes_above([y])
+        for x, need in zip(node.operands, node.needs, strict=True)
+        if need and x._node is None
+    )
+    return any(id(x) not in ours for x in leaves) or (
+        y.is_leaf and y.requires_grad and id(y) not in ours
+    )
 
 
 def _fitting(call: str, v: Any, like: Tensor) -> Tensor:
     """A tangent or cotangent: of the other's shape and dtype."""
     v = v if isinstance(v, Tensor) else Tensor(v)
     if v.shape != like.shape:
-        raise ShapeError(call, f"a direction of shape {v.shape} for a tensor of shape {like.shape}", got=v.shape, wanted=like.shape)
+        raise ShapeError(
+            call,
+            f"a direction of shape {v.shape} for a tensor of shape {like.shape}",
+            got=v.shape,
+            wanted=like.shape,
+        )
     return v.cast(like.dtype)
 
 
 def _basis(like: Tensor) -> list[Tensor]:
     """The unit vectors of the other's shape and dtype."""
     count = like.numel()
-    return [Tensor._wrap(row.reshape(like.shape)).cast(like.dtype) for row in np.eye(count, dtype=np.float32)]
+    return [
+        Tensor._wrap(row.reshape(like.shape)).cast(like.dtype)
+        for row in np.eye(count, dtype=np.float32)
+    ]
 
 
 def _by_rows(run: _Run) -> tuple[Tensor, ...]:

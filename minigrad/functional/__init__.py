@@ -1,6 +1,8 @@
-"""Functions of neural networks, by PyTorch's names and arguments; numbers mean what they mean there.
+"""Functions of neural networks, by PyTorch's names and arguments; numbers mean what they mean
+there.
 
-They work on Tensors. The activations, softmax and log_softmax are ops, or made of ops, and work on plain arrays, too.
+They work on Tensors. The activations, softmax and log_softmax are ops, or made of ops, and work on
+plain arrays, too.
 """
 
 from minigrad.functional.attention import (

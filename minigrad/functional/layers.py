@@ -42,12 +42,20 @@ def embedding(index: Any, weight: Tensor) -> Tensor:
 
 
 def layer_norm(
-    x: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    x: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are `normalized_shape`. From Ba et al. 2016, arXiv:1607.06450."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are
+    `normalized_shape`. From Ba et al. 2016, arXiv:1607.06450.
+    """
     wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[x.ndim - len(wanted) :] != wanted:
-        raise ShapeError("layer_norm", f"x {x.shape} does not end in {wanted}", got=x.shape, wanted=wanted)
+        raise ShapeError(
+            "layer_norm", f"x {x.shape} does not end in {wanted}", got=x.shape, wanted=wanted
+        )
     if len(wanted) == 1:
         y: Tensor = ops.layer_norm(x, weight, bias, eps=eps)[0]
         return y
@@ -57,32 +65,56 @@ def layer_norm(
     return layer_norm(rows, count, scale, shift, eps).reshape(x.shape)
 
 
-def rms_norm(x: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axes. From Zhang and Sennrich 2019, arXiv:1910.07467."""
+def rms_norm(
+    x: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes. From Zhang and Sennrich 2019,
+    arXiv:1910.07467.
+    """
     wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[x.ndim - len(wanted) :] != wanted:
-        raise ShapeError("rms_norm", f"x {x.shape} does not end in {wanted}", got=x.shape, wanted=wanted)
+        raise ShapeError(
+            "rms_norm", f"x {x.shape} does not end in {wanted}", got=x.shape, wanted=wanted
+        )
     if len(wanted) == 1:
         y: Tensor = ops.rms_norm(x, weight, eps=eps)[0]
         return y
     count = math.prod(wanted)
     rows = x.reshape(*x.shape[: x.ndim - len(wanted)], count)
-    return rms_norm(rows, count, None if weight is None else weight.reshape(count), eps).reshape(x.shape)
+    return rms_norm(rows, count, None if weight is None else weight.reshape(count), eps).reshape(
+        x.shape
+    )
 
 
 def batch_norm(
-    x: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None,
-    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias per index of axis 1: (N, C, ...), (C,).
 
-    In training by the batch's own mean and variance, towards which the running ones are moved in place by `momentum` (the variance with n - 1);
-    else by the running ones. From Ioffe and Szegedy 2015, arXiv:1502.03167.
+    In training by the batch's own mean and variance, towards which the running ones are moved in
+    place by `momentum` (the variance with n - 1); else by the running ones. From Ioffe and Szegedy
+    2015, arXiv:1502.03167.
     """
     if not training and (running_mean is None or running_var is None):
-        raise ConfigError("batch_norm", "outside training needs running_mean and running_var", hint="training=True normalises by the batch")
+        raise ConfigError(
+            "batch_norm",
+            "outside training needs running_mean and running_var",
+            hint="training=True normalises by the batch",
+        )
     if is_half(x.dtype):
-        wide = batch_norm(x.float(), running_mean, running_var, weight, bias, training, momentum, eps)
+        wide = batch_norm(
+            x.float(), running_mean, running_var, weight, bias, training, momentum, eps
+        )
         return wide.cast(promote(x.dtype, *(p.dtype for p in (weight, bias) if p is not None)))
     mean, var = running_mean, running_var
     if training:
@@ -97,8 +129,12 @@ def batch_norm(
     return x.batchnorm(weight, bias, mean, ops.rsqrt(var + eps))
 
 
-def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Generator = default_generator) -> Tensor:
-    """In training, each element 0 with probability p, else scaled by 1 / (1 - p); x itself otherwise. From Srivastava et al. 2014."""
+def dropout(
+    x: Tensor, p: float = 0.5, training: bool = True, generator: Generator = default_generator
+) -> Tensor:
+    """In training, each element 0 with probability p, else scaled by 1 / (1 - p); x itself
+    otherwise. From Srivastava et al. 2014.
+    """
     return x.dropout(p, training, generator)
 
 

@@ -1,7 +1,10 @@
-"""Looking at runs and models: curves of what runs have written, TensorBoard's files, a model as a tree, and where its attention goes.
+"""Looking at runs and models: curves of what runs have written, TensorBoard's files, a model as a
+tree, and where its attention goes.
 
-    plot(find_runs(["runs"])).save("plot.svg")              # loss, learning rate, gradient norm, tokens per second
-    print(describe(model))                                  # modules, shapes, parameters, FLOPs, bytes
+    plot(find_runs(["runs"])).save("plot.svg")              # loss, learning rate, gradient norm,
+    tokens per second
+    print(describe(model))                                  # modules, shapes, parameters, FLOPs,
+    bytes
     attention_maps(model, tokens).save("attention.svg")     # a heat map per layer and head
 
 Charts and maps show themselves in a notebook. Nothing here is needed to train.

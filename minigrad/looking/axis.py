@@ -25,8 +25,19 @@ class Axis:
     log: bool = False
 
     @classmethod
-    def around(cls, numbers: Array, start: float, end: float, *, log: bool = False, zero: bool = False, margin: float = _MARGIN) -> Axis:
-        """The axis on which all these numbers lie. zero: it begins at 0 at the latest. With `log` they must be positive."""
+    def around(
+        cls,
+        numbers: Array,
+        start: float,
+        end: float,
+        *,
+        log: bool = False,
+        zero: bool = False,
+        margin: float = _MARGIN,
+    ) -> Axis:
+        """The axis on which all these numbers lie. zero: it begins at 0 at the latest. With `log`
+        they must be positive.
+        """
         low, high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (1.0, 10.0)
         low = min(low, 0.0) if zero and not log else low
         a, b = (math.log10(low), math.log10(high)) if log else (low, high)
@@ -48,7 +59,12 @@ class Axis:
         if self.log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             for steps in _LOG_STEPS:
-                found = [s * 10.0**d for d in decades for s in steps if self.low <= s * 10.0**d <= self.high]
+                found = [
+                    s * 10.0**d
+                    for d in decades
+                    for s in steps
+                    if self.low <= s * 10.0**d <= self.high
+                ]
                 if len(found) >= 3:
                     return found[:: math.ceil(len(found) / (about + 3))]
         return self._even_ticks(about)

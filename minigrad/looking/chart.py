@@ -18,10 +18,15 @@ from minigrad.looking.metrics import Run
 from minigrad.looking.panels import Panel, Series, Style, make_panels
 from minigrad.looking.svg import document, escape, number, shortened, tag, text
 
-# Of middle lightness, so that they stand out on white and on black; neighbours differ for colour-blind eyes too.
+# Of middle lightness, so that they stand out on white and on black; neighbours differ for
+# colour-blind eyes too.
 COLOURS = ("#3b7dd8", "#e0702c", "#2a9d6f", "#c2478f", "#8a68d6", "#a8861a", "#2aa3b8", "#d04a4a")
 _DASHES = (None, "6 3", "2 3")  # the second and third eight runs
-_STROKES: dict[Style, tuple[float, float]] = {"thin": (1.0, 0.25), "line": (1.8, 1.0), "points": (1.3, 1.0)}  # width, opacity
+_STROKES: dict[Style, tuple[float, float]] = {
+    "thin": (1.0, 0.25),
+    "line": (1.8, 1.0),
+    "points": (1.3, 1.0),
+}  # width, opacity
 
 _WIDTH, _HEIGHT = 470.0, 290.0  # of a panel with all around it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 16.0, 34.0, 42.0  # around the axes of a panel
@@ -45,26 +50,45 @@ class Chart:
         for i, panel in enumerate(self.panels):
             row, column = divmod(i, across)
             body.append(_drawn(panel, _EDGE + column * _WIDTH, top + row * _HEIGHT))
-        return document(width, top + down * _HEIGHT + _EDGE, f"{', '.join(p.title for p in self.panels)} of {', '.join(self.names)}", body)
+        return document(
+            width,
+            top + down * _HEIGHT + _EDGE,
+            f"{', '.join(p.title for p in self.panels)} of {', '.join(self.names)}",
+            body,
+        )
 
     def _repr_svg_(self) -> str:
         return self.svg()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture; the ending says how: .svg, or .png, which needs matplotlib. Raises ConfigError or MissingDependencyError."""
+        """Write the picture; the ending says how: .svg, or .png, which needs matplotlib. Raises
+        ConfigError or MissingDependencyError.
+        """
         ending = Path(path).suffix.lower()
         if ending == ".svg":
             Path(path).write_text(self.svg(), encoding="utf-8")
         elif ending == ".png":
             _matplotlib_figure(self).savefig(path, format="png", dpi=120)
         else:
-            raise ConfigError("plot", f"{path} ends neither in .svg nor in .png", got=str(path), wanted=".svg or .png", hint="name it plot.svg")
+            raise ConfigError(
+                "plot",
+                f"{path} ends neither in .svg nor in .png",
+                got=str(path),
+                wanted=".svg or .png",
+                hint="name it plot.svg",
+            )
 
 
-def plot(runs: Sequence[Run], what: Sequence[str] | None = None, smooth: int | None = None, log: bool = False) -> Chart:
-    """The curves of several runs: losses, learning rate, gradient norm, tokens per second, or what is named. See `make_panels`.
+def plot(
+    runs: Sequence[Run],
+    what: Sequence[str] | None = None,
+    smooth: int | None = None,
+    log: bool = False,
+) -> Chart:
+    """The curves of several runs: losses, learning rate, gradient norm, tokens per second, or what
+    is named. See `make_panels`.
 
-        plot(find_runs(["runs"])).save("plot.svg")
+    plot(find_runs(["runs"])).save("plot.svg")
     """
     return Chart([run.name for run in runs], make_panels(runs, what, smooth, log))
 
@@ -73,7 +97,9 @@ def plot(runs: Sequence[Run], what: Sequence[str] | None = None, smooth: int | N
 
 
 def _legend(names: Sequence[str], panels: Sequence[Panel], width: float) -> tuple[str, float]:
-    """The names of the runs with their colours, in as many rows as they need, and a line on what is thin; and the height of all that."""
+    """The names of the runs with their colours, in as many rows as they need, and a line on what is
+    thin; and the height of all that.
+    """
     labels = [shortened(name, 260 if len(names) <= 4 else 170) for name in names]
     room = 34 + 7.2 * max(map(len, labels), default=0) + 14
     columns = max(int((width - 2 * _EDGE) / room), 1)
@@ -81,10 +107,28 @@ def _legend(names: Sequence[str], panels: Sequence[Panel], width: float) -> tupl
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
         x, y = _EDGE + 8 + i % columns * room, 26.0 + i // columns * 20
         colour, dash = _colour(i)
-        parts.append(tag("line", x1=x, y1=y - 4, x2=x + 24, y2=y - 4, stroke=colour, stroke_width=3, stroke_dasharray=dash))
+        parts.append(
+            tag(
+                "line",
+                x1=x,
+                y1=y - 4,
+                x2=x + 24,
+                y2=y - 4,
+                stroke=colour,
+                stroke_width=3,
+                stroke_dasharray=dash,
+            )
+        )
         parts.append(tag("text", tag("title", escape(name)), escape(label), x=x + 32, y=y))
     styles = {series.style for panel in panels for series in panel.series}
-    notes = [words for style, words in (("thin", "thin: every record, thick: their mean"), ("points", "dots: validation")) if style in styles]
+    notes = [
+        words
+        for style, words in (
+            ("thin", "thin: every record, thick: their mean"),
+            ("points", "dots: validation"),
+        )
+        if style in styles
+    ]
     if notes:
         y += 20
         parts.append(text(_EDGE + 8, y, ";  ".join(notes), class_="soft"))
@@ -118,21 +162,38 @@ def panel_axes(panel: Panel, left: float, top: float) -> tuple[Axis, Axis]:
     values = np.concatenate([s.y for s in panel.series] or [np.zeros(0)])
     values = values[np.isfinite(values)]
     across = Axis.around(steps, left + _LEFT, left + _WIDTH - _RIGHT, margin=0.02)
-    return across, Axis.around(values, top + _HEIGHT - _BOTTOM, top + _TOP, log=panel.log, zero=panel.zero)
+    return across, Axis.around(
+        values, top + _HEIGHT - _BOTTOM, top + _TOP, log=panel.log, zero=panel.zero
+    )
 
 
 def _line(series: Series, across: Axis, up: Axis) -> str:
-    """The series' points joined, with a gap where a number is not finite; dots on a series of points."""
+    """The series' points joined, with a gap where a number is not finite; dots on a series of
+    points.
+    """
     colour, dash = _colour(series.run)
     width, opacity = _STROKES[series.style]
     parts = [tag("title", escape(series.name))]
     for x, y in _pieces(series.x, series.y):
         pixels = list(zip(across.place(x), up.place(y), strict=True))
         points = " ".join(f"{number(a)},{number(b)}" for a, b in pixels)
-        parts.append(tag("polyline", points=points, fill="none", stroke=colour, stroke_width=width, stroke_opacity=opacity,
-                         stroke_linejoin="round", stroke_linecap="round", stroke_dasharray=dash))  # fmt: skip
+        parts.append(
+            tag(
+                "polyline",
+                points=points,
+                fill="none",
+                stroke=colour,
+                stroke_width=width,
+                stroke_opacity=opacity,
+                stroke_linejoin="round",
+                stroke_linecap="round",
+                stroke_dasharray=dash,
+            )
+        )
         if series.style == "points" or len(pixels) == 1:
-            parts += [tag("circle", cx=float(a), cy=float(b), r=2.6, fill=colour) for a, b in pixels]
+            parts += [
+                tag("circle", cx=float(a), cy=float(b), r=2.6, fill=colour) for a, b in pixels
+            ]
     return tag("g", *parts, class_=f"series {series.style}")
 
 
@@ -156,16 +217,31 @@ def _matplotlib_figure(chart: Chart) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingDependencyError("plot", "a PNG needs matplotlib", got="no matplotlib", wanted="matplotlib",
-                                     hint="pip install 'minigrad[plot]', or write .svg, which needs nothing") from None  # fmt: skip
+        raise MissingDependencyError(
+            "plot",
+            "a PNG needs matplotlib",
+            got="no matplotlib",
+            wanted="matplotlib",
+            hint="pip install 'minigrad[plot]', or write .svg, which needs nothing",
+        ) from None
     across = 1 if len(chart.panels) == 1 else 2
     down = -(-len(chart.panels) // across)
     figure = Figure(figsize=(4.9 * across, 3.1 * down + 0.5), layout="constrained")
     for i, panel in enumerate(chart.panels):
         axes = figure.add_subplot(down, across, i + 1)
         _draw_with_matplotlib(axes, panel)
-    handles = [axes.plot([], [], color=_colour(i)[0], linestyle=_matplotlib_dash(i), linewidth=3)[0] for i in range(len(chart.names))]
-    figure.legend(handles, [shortened(name, 260) for name in chart.names], loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+    handles = [
+        axes.plot([], [], color=_colour(i)[0], linestyle=_matplotlib_dash(i), linewidth=3)[0]
+        for i in range(len(chart.names))
+    ]
+    figure.legend(
+        handles,
+        [shortened(name, 260) for name in chart.names],
+        loc="outside upper left",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )
     return figure
 
 
@@ -173,8 +249,16 @@ def _draw_with_matplotlib(axes: Any, panel: Panel) -> None:
     for series in panel.series:
         width, opacity = _STROKES[series.style]
         marker = "o" if series.style == "points" or len(series.x) == 1 else ""
-        axes.plot(series.x, series.y, color=_colour(series.run)[0], linestyle=_matplotlib_dash(series.run), linewidth=width * 0.75,
-                  alpha=opacity, marker=marker, markersize=3.5)  # fmt: skip
+        axes.plot(
+            series.x,
+            series.y,
+            color=_colour(series.run)[0],
+            linestyle=_matplotlib_dash(series.run),
+            linewidth=width * 0.75,
+            alpha=opacity,
+            marker=marker,
+            markersize=3.5,
+        )
     axes.set_title(panel.title, loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel("step", loc="right", fontsize=9)
     axes.set_yscale("log" if panel.log else "linear")

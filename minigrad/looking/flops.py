@@ -1,7 +1,9 @@
-"""Counting the work of a forward pass: the matrix products, 2 FLOPs for each multiplication and addition.
+"""Counting the work of a forward pass: the matrix products, 2 FLOPs for each multiplication and
+addition.
 
-All else (norms, activations, softmax, sums) is left out, as is usual: it is a few percent. Attention counts as if every position saw every
-other, as in Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, appendix B; a causal mask lets half of that be skipped.
+All else (norms, activations, softmax, sums) is left out, as is usual: it is a few percent.
+Attention counts as if every position saw every other, as in Chowdhery et al. 2022 (PaLM),
+arXiv:2204.02311, appendix B; a causal mask lets half of that be skipped.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from minigrad.primitive import Primitive
 
 
 def own_flops(module: Module, context: int | None) -> int | None:
-    """FLOPs per position of what a module computes itself, without its children; None if that is not known.
+    """FLOPs per position of what a module computes itself, without its children; None if that is
+    not known.
 
-    context: the positions that attention looks at; None leaves out its products with keys and values. A class that multiplies with more than its
-    children's weights says so in a method `own_products()`, a list of pairs of a name and FLOPs per position.
+    context: the positions that attention looks at; None leaves out its products with keys and
+        values. A class that multiplies with more than its
+    children's weights says so in a method `own_products()`, a list of pairs of a name and FLOPs per
+    position.
     """
     if hasattr(module, "own_products"):
         return sum(flops for _, flops in module.own_products())
@@ -50,7 +55,9 @@ _RULES: dict[type[Module], Callable[[Any, int | None], int]] = {
 
 
 class Measured(Relay):
-    """Hears a forward pass: FLOPs of each module itself and the shapes that it returned, both by id(module)."""
+    """Hears a forward pass: FLOPs of each module itself and the shapes that it returned, both by
+    id(module).
+    """
 
     def __init__(self, model: Module) -> None:
         super().__init__()
@@ -62,10 +69,18 @@ class Measured(Relay):
         """Run the op and count its products for the innermost module that is being called."""
         out = super().run(op, arrays, params)
         if op.kind == "contract":
-            self.flops[self._inside[-1]] = self.flops.get(self._inside[-1], 0) + _products(op, arrays, out)
+            self.flops[self._inside[-1]] = self.flops.get(self._inside[-1], 0) + _products(
+                op, arrays, out
+            )
         return out
 
-    def around(self, module: Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def around(
+        self,
+        module: Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         """Call the module and note what it returns."""
         self._inside.append(id(module))
         try:
@@ -87,7 +102,9 @@ def _products(op: Primitive, arrays: Sequence[Any], out: Any) -> int:
 
 def _shapes(out: Any) -> str:
     parts = out if isinstance(out, tuple | list) else (out,)
-    return ", ".join("×".join(map(str, part.shape)) or "scalar" for part in parts if hasattr(part, "shape"))
+    return ", ".join(
+        "×".join(map(str, part.shape)) or "scalar" for part in parts if hasattr(part, "shape")
+    )
 
 
 def measure(model: Module, inputs: Sequence[Any]) -> Measured:

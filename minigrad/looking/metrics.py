@@ -1,7 +1,7 @@
 """What a run wrote down: `metrics.jsonl`, a JSON object per line, as columns.
 
-    {"step": 10, "time": 1700000000.0, "seconds": 1.5, "loss": 2.5, "lr": 0.001, "grad_norm": 1.0, "tokens_per_second": 9000.0}
-    {"step": 20, ..., "val_loss": 2.4}
+    {"step": 10, "time": 1700000000.0, "seconds": 1.5, "loss": 2.5, "lr": 0.001, "grad_norm": 1.0,
+    "tokens_per_second": 9000.0} {"step": 20, ..., "val_loss": 2.4}
 
 Reading does not disturb a run that is still being written: a torn last line is left out.
 """
@@ -25,33 +25,49 @@ METRICS = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class Run:
-    """The records of one run. A record is a dict with a "step", of rising steps; other values are floats."""
+    """The records of one run. A record is a dict with a "step", of rising steps; other values are
+    floats.
+    """
 
     name: str
     folder: Path
     records: list[dict[str, float]]
 
     def column(self, name: str) -> tuple[Array, Array]:
-        """The steps that have a value of this name, int64, and the values, float64; empty where there is none."""
+        """The steps that have a value of this name, int64, and the values, float64; empty where
+        there is none.
+        """
         pairs = [(int(record["step"]), record[name]) for record in self.records if name in record]
         steps, values = zip(*pairs, strict=True) if pairs else ((), ())
         return np.array(steps, np.int64), np.array(values, np.float64)
 
     def columns(self) -> list[str]:
         """The names of the values that it has, in the order of their first coming, without "step"."""
-        return [name for name in dict.fromkeys(key for record in self.records for key in record) if name != "step"]
+        return [
+            name
+            for name in dict.fromkeys(key for record in self.records for key in record)
+            if name != "step"
+        ]
 
 
 def read_run(folder: str | os.PathLike[str], name: str | None = None) -> Run:
-    """Read `metrics.jsonl` of a run's folder. A step that comes again, as after a resume, replaces what was written from that step on.
+    """Read `metrics.jsonl` of a run's folder. A step that comes again, as after a resume, replaces
+    what was written from that step on.
 
-    name: what to call the run; the folder's own name unless given. A last line without its end is left out if it is torn. Raises ConfigError if
-    the folder has no such file, DataError with file and line for anything else that is not a record.
+    name: what to call the run; the folder's own name unless given. A last line without its end is
+        left out if it is torn. Raises ConfigError if
+    the folder has no such file, DataError with file and line for anything else that is not a
+    record.
     """
     path = Path(folder, METRICS)
     if not path.is_file():
-        raise ConfigError("read_run", f"{folder} holds no {METRICS}", got=str(folder), wanted=METRICS,
-                          hint="minigrad train writes one in the folder of the run")  # fmt: skip
+        raise ConfigError(
+            "read_run",
+            f"{folder} holds no {METRICS}",
+            got=str(folder),
+            wanted=METRICS,
+            hint="minigrad train writes one in the folder of the run",
+        )
     lines = path.read_bytes().split(b"\n")
     records: list[dict[str, float]] = []
     for number, line in enumerate(lines, 1):
@@ -61,9 +77,15 @@ def read_run(folder: str | os.PathLike[str], name: str | None = None) -> Run:
             record = _record(line)
         except ValueError as error:
             if number == len(lines):
-                break  # being written just now, or cut off by a crash: there is no line end behind it
-            raise DataError("read_run", f"{path}, line {number}: {error}", got=line[:200], wanted='{"step": 1, "loss": 2.5, ...}',
-                            hint="remove the line to read the others") from None  # fmt: skip
+                # Being written just now, or cut off by a crash: there is no line end behind it
+                break
+            raise DataError(
+                "read_run",
+                f"{path}, line {number}: {error}",
+                got=line[:200],
+                wanted='{"step": 1, "loss": 2.5, ...}',
+                hint="remove the line to read the others",
+            ) from None
         while records and records[-1]["step"] >= record["step"]:
             records.pop()
         records.append(record)
@@ -87,24 +109,44 @@ def _record(line: bytes) -> dict[str, float]:
 
 
 def find_runs(places: Sequence[str | os.PathLike[str]]) -> list[Run]:
-    """The runs in these folders: each is a run's own folder, or holds such folders at any depth. Names tell them apart.
+    """The runs in these folders: each is a run's own folder, or holds such folders at any depth.
+    Names tell them apart.
 
-    Raises ConfigError for a place that is no folder or in which there is no run, and what `read_run` raises.
+    Raises ConfigError for a place that is no folder or in which there is no run, and what
+    `read_run` raises.
     """
     folders: dict[Path, None] = {}
     for place in map(Path, places):
         if not place.is_dir():
-            raise ConfigError("find_runs", f"{place} is not a folder", got=str(place), wanted="the folder of a run, or one that holds several")
-        inside = [place] if (place / METRICS).is_file() else sorted(path.parent for path in place.rglob(METRICS))
+            raise ConfigError(
+                "find_runs",
+                f"{place} is not a folder",
+                got=str(place),
+                wanted="the folder of a run, or one that holds several",
+            )
+        inside = (
+            [place]
+            if (place / METRICS).is_file()
+            else sorted(path.parent for path in place.rglob(METRICS))
+        )
         if not inside:
-            raise ConfigError("find_runs", f"{place} holds no {METRICS}, and no folder in it does", got=str(place), wanted=METRICS,
-                              hint="minigrad train writes one in the folder of the run")  # fmt: skip
+            raise ConfigError(
+                "find_runs",
+                f"{place} holds no {METRICS}, and no folder in it does",
+                got=str(place),
+                wanted=METRICS,
+                hint="minigrad train writes one in the folder of the run",
+            )
         folders.update(dict.fromkeys(path.resolve() for path in inside))
-    return [read_run(folder, name) for folder, name in zip(folders, _names(list(folders)), strict=True)]
+    return [
+        read_run(folder, name) for folder, name in zip(folders, _names(list(folders)), strict=True)
+    ]
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """The end of each path that is long enough to tell the folders apart: "gpt", or "a/gpt" and "b/gpt"."""
+    """The end of each path that is long enough to tell the folders apart: "gpt", or "a/gpt" and
+    "b/gpt".
+    """
     for depth in range(1, max(len(folder.parts) for folder in folders)):
         names = ["/".join(folder.parts[-depth:]) for folder in folders]
         if len(set(names)) == len(names):
@@ -113,27 +155,36 @@ def _names(folders: list[Path]) -> list[str]:
 
 
 def summary(runs: Sequence[Run]) -> str:
-    """A table, a row per run: steps, last loss, best validation loss and its step, tokens/s (median), time."""
+    """A table, a row per run: steps, last loss, best validation loss and its step, tokens/s
+    (median), time.
+    """
     rows = [("run", "steps", "loss", "best val", "at step", "tokens/s", "time")]
     for run in runs:
         steps, losses = run.column("loss")
         val_steps, val = run.column("val_loss")
         best = int(np.nanargmin(val)) if len(val) and not np.isnan(val).all() else None
         speed, seconds = run.column("tokens_per_second")[1], run.column("seconds")[1]
-        rows.append((
-            run.name,
-            f"{int(run.records[-1]['step']):,}" if run.records else "0",
-            f"{losses[-1]:.4f}" if len(steps) else "-",
-            "-" if best is None else f"{val[best]:.4f}",
-            "-" if best is None else f"{val_steps[best]:,}",
-            f"{np.median(speed):,.0f}" if len(speed) else "-",
-            clock(float(seconds[-1])) if len(seconds) else "-",
-        ))  # fmt: skip
+        rows.append(
+            (
+                run.name,
+                f"{int(run.records[-1]['step']):,}" if run.records else "0",
+                f"{losses[-1]:.4f}" if len(steps) else "-",
+                "-" if best is None else f"{val[best]:.4f}",
+                "-" if best is None else f"{val_steps[best]:,}",
+                f"{np.median(speed):,.0f}" if len(speed) else "-",
+                clock(float(seconds[-1])) if len(seconds) else "-",
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
         for row in rows
-    )  # fmt: skip
+    )
 
 
 def clock(seconds: float) -> str:

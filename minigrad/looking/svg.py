@@ -1,11 +1,14 @@
-"""Writing SVG: tags, text that is valid XML whatever it came from, and a document that is readable on a light and on a dark screen."""
+"""Writing SVG: tags, text that is valid XML whatever it came from, and a document that is readable
+on a light and on a dark screen.
+"""
 
 from __future__ import annotations
 
 import re
 
-# What XML 1.0 allows nowhere, section 2.2: control characters, lone surrogates, the two non-characters. Compiled when it is first needed: that
-# would be a fifth of the time of the import of this package.
+# What XML 1.0 allows nowhere, section 2.2: control characters, lone surrogates, the two
+# non-characters. Compiled when it is first needed: that would be a fifth of the time of the import
+# of this package.
 _FORBIDDEN = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
 _STYLE = """
@@ -27,7 +30,9 @@ _STYLE = """
 
 
 def escape(text: str) -> str:
-    """The text as it may stand in XML, between tags and in an attribute; what XML forbids becomes U+FFFD."""
+    """The text as it may stand in XML, between tags and in an attribute; what XML forbids becomes
+    U+FFFD.
+    """
     return re.sub(_FORBIDDEN, "\ufffd", text).translate(_ESCAPES)
 
 
@@ -38,7 +43,8 @@ def number(value: float) -> str:
 
 
 def tag(tag_name: str, *inside: str, **attributes: object) -> str:
-    """<tag_name attributes>inside</tag_name>. Floats are written as lengths; stroke_width means stroke-width, class_ class; None is left out.
+    """<tag_name attributes>inside</tag_name>. Floats are written as lengths; stroke_width means
+    stroke-width, class_ class; None is left out.
 
     inside: SVG already; text goes through `escape`.
     """
@@ -57,16 +63,28 @@ def text(x: float, y: float, content: str, anchor: str | None = None, **attribut
 
 
 def shortened(content: str, width: float) -> str:
-    """The text, cut in its middle to about `width` pixels, of which a letter takes 6.6: names of runs tend to differ at their ends."""
+    """The text, cut in its middle to about `width` pixels, of which a letter takes 6.6: names of
+    runs tend to differ at their ends.
+    """
     room = max(int(width / 6.6), 3)
-    return content if len(content) <= room else content[: room // 2] + "…" + content[len(content) - (room - room // 2 - 1) :]
+    return (
+        content
+        if len(content) <= room
+        else content[: room // 2] + "…" + content[len(content) - (room - room // 2 - 1) :]
+    )
 
 
 def document(width: float, height: float, title: str, body: list[str]) -> str:
     """The whole picture, with a ground to stand on: a viewer's own may be light or dark."""
     ground = tag("rect", class_="ground", width=float(width), height=float(height))
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="minigrad" role="img" width="{number(width)}" height="{number(height)}" '
-        f'viewBox="0 0 {number(width)} {number(height)}">',
-        tag("title", escape(title)), tag("style", _STYLE), ground, *body, "</svg>\n",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="minigrad" role="img" width="{number(width)}" height="{number(height)}" '
+            f'viewBox="0 0 {number(width)} {number(height)}">',
+            tag("title", escape(title)),
+            tag("style", _STYLE),
+            ground,
+            *body,
+            "</svg>\n",
+        ]
+    )

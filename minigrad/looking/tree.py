@@ -17,9 +17,11 @@ _WIDEST = 44  # characters of a module's name and arguments
 
 @dataclass
 class Part:
-    """A module in the tree. Numbers are those of itself and all below it; what is shared counts where it comes first.
+    """A module in the tree. Numbers are those of itself and all below it; what is shared counts
+    where it comes first.
 
-    flops: per position, or of the measured call; exact is False where a part of it is not known.   times: equal neighbours that it stands for.
+    flops: per position, or of the measured call; exact is False where a part of it is not known.
+        times: equal neighbours that it stands for.
     """
 
     name: str
@@ -34,12 +36,22 @@ class Part:
 
     def likeness(self) -> tuple[Any, ...]:
         """Equal for two parts that look alike but for their names."""
-        return (self.title, self.shapes, self.parameters, self.bytes, self.flops, self.exact, [(p.name, p.likeness()) for p in self.parts])
+        return (
+            self.title,
+            self.shapes,
+            self.parameters,
+            self.bytes,
+            self.flops,
+            self.exact,
+            [(p.name, p.likeness()) for p in self.parts],
+        )
 
 
 @dataclass
 class Description:
-    """What `describe` gives: print it. `text(full=True)` writes out equal layers one by one. `root` is the tree."""
+    """What `describe` gives: print it. `text(full=True)` writes out equal layers one by one. `root`
+    is the tree.
+    """
 
     root: Part
     notes: list[str]
@@ -66,10 +78,17 @@ class Description:
         rows = [("", "shapes", "parameters", self.unit, "bytes"), *_rows(root)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
-            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+            "  ".join(
+                cell.ljust(w) if i < 2 else cell.rjust(w)
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
             for row in rows
         ]
-        folded = ["a row with × stands for equal layers; its numbers are those of one"] if root != self.root else []
+        folded = (
+            ["a row with × stands for equal layers; its numbers are those of one"]
+            if root != self.root
+            else []
+        )
         return "\n".join([*lines, "", *self.notes, *folded])
 
     def __str__(self) -> str:
@@ -80,13 +99,17 @@ class Description:
 
 
 def describe(module: Module, *inputs: Any, context: int | None = None) -> Description:
-    """The tree of a module, with shapes, parameters, FLOPs of the forward pass, bytes, and marks where weights are shared.
+    """The tree of a module, with shapes, parameters, FLOPs of the forward pass, bytes, and marks
+    where weights are shared.
 
-        print(describe(model))                              # FLOPs per position, by formula: nothing is computed
-        print(describe(model, Tensor([[1, 2, 3]])))         # FLOPs and shapes of this call, measured: any module
+        print(describe(model))                              # FLOPs per position, by formula:
+        nothing is computed
+        print(describe(model, Tensor([[1, 2, 3]])))         # FLOPs and shapes of this call,
+        measured: any module
 
-    FLOPs are those of the matrix products, see `minigrad.looking.flops`. context: how many positions attention looks at; the model's
-    `config.block_size` unless given, and its products with keys and values are left out where neither is known.
+    FLOPs are those of the matrix products, see `minigrad.looking.flops`. context: how many
+    positions attention looks at; the model's `config.block_size` unless given, and its products
+    with keys and values are left out where neither is known.
     """
     heard = measure(module, inputs) if inputs else None
     if context is None:
@@ -107,16 +130,25 @@ class _Builder:
         """The part of a module whose full name is `path`, with all below it."""
         first = self.seen.setdefault(id(module), path)
         part = Part(name, _titled(module))
-        shapes = [self._parameter(part, path, key, p) for key, p in module.named_parameters(recurse=False)]
-        shapes += [self._buffer(part, path, key, b) for key, b in module.named_buffers(recurse=False)]
+        shapes = [
+            self._parameter(part, path, key, p) for key, p in module.named_parameters(recurse=False)
+        ]
+        shapes += [
+            self._buffer(part, path, key, b) for key, b in module.named_buffers(recurse=False)
+        ]
         own: list[Part] = []
         if self.heard is None:
             flops = own_flops(module, self.context)
             part.flops, part.exact = flops or 0, flops is not None
-            own = [Part("", f"({words})", flops=flops) for words, flops in getattr(module, "own_products", list)()]
+            own = [
+                Part("", f"({words})", flops=flops)
+                for words, flops in getattr(module, "own_products", list)()
+            ]
         elif first == path:
             part.flops = self.heard.flops.get(id(module), 0)
-            shapes += [f"-> {self.heard.shapes[id(module)]}"] if self.heard.shapes.get(id(module)) else []
+            shapes += (
+                [f"-> {self.heard.shapes[id(module)]}"] if self.heard.shapes.get(id(module)) else []
+            )
         for key, child in module.named_children():
             self._add(part, self.part(key, f"{path}.{key}" if path else key, child))
         part.parts += own
@@ -157,7 +189,11 @@ def _titled(module: Module) -> str:
     """The class and, as far as there is room, its arguments."""
     kind, arguments = type(module).__name__, " ".join(module.extra_repr().split())
     room = _WIDEST - len(kind) - 2
-    return kind + (f"({arguments if len(arguments) <= room else arguments[: room - 1] + '…'})" if arguments else "")
+    return kind + (
+        f"({arguments if len(arguments) <= room else arguments[: room - 1] + '…'})"
+        if arguments
+        else ""
+    )
 
 
 def _folded(part: Part) -> Part:
@@ -166,20 +202,27 @@ def _folded(part: Part) -> Part:
     for group in (list(g) for _, g in itertools.groupby(part.parts, Part.likeness)):
         only = _folded(group[0])
         if len(group) > 1 and only.name:
-            folded.append(replace(only, name=f"{group[0].name} to {group[-1].name}", times=len(group)))
+            folded.append(
+                replace(only, name=f"{group[0].name} to {group[-1].name}", times=len(group))
+            )
         else:
             folded += [_folded(p) for p in group]
     return replace(part, parts=folded)
 
 
-def _rows(part: Part, before: str = "", branch: str = "") -> Iterator[tuple[str, str, str, str, str]]:
+def _rows(
+    part: Part, before: str = "", branch: str = ""
+) -> Iterator[tuple[str, str, str, str, str]]:
     name = f"{part.name}  " if part.name else ""
     times = f"{part.times} × " if part.times > 1 else ""
     flops = f"{part.flops:,}" if part.exact else f"{part.flops:,} + ?"
     yield (
-        before + branch + name + times + part.title, part.shapes, f"{part.parameters:,}" if part.parameters else "",
-        flops if part.flops or not part.exact else "", size(part.bytes) if part.bytes else "",
-    )  # fmt: skip
+        before + branch + name + times + part.title,
+        part.shapes,
+        f"{part.parameters:,}" if part.parameters else "",
+        flops if part.flops or not part.exact else "",
+        size(part.bytes) if part.bytes else "",
+    )
     further = before + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
     for i, child in enumerate(part.parts):
         yield from _rows(child, further, "└─ " if i == len(part.parts) - 1 else "├─ ")
@@ -193,15 +236,32 @@ def size(nbytes: int) -> str:
     return f"{nbytes} B"
 
 
-def _notes(module: Module, root: Part, heard: Measured | None, context: int | None) -> Iterator[str]:
+def _notes(
+    module: Module, root: Part, heard: Measured | None, context: int | None
+) -> Iterator[str]:
     kinds = sorted({dtypes.name(p.dtype) for p in module.parameters()})
     frozen = sum(int(p.data.size) for p in module.parameters() if not p.requires_grad)
     trained = f", {root.parameters - frozen:,} of them trained" if frozen else ""
-    yield f"{root.parameters:,} parameters{trained}, {size(root.bytes)}{' of ' + ' and '.join(kinds) if kinds else ''}"
-    what = "in this call" if heard else "per token, forward" if context is None else f"per token, forward, at a context of {context}"
+    yield (
+        f"{root.parameters:,} parameters{trained}, "
+        f"{size(root.bytes)}{' of ' + ' and '.join(kinds) if kinds else ''}"
+    )
+    what = (
+        "in this call"
+        if heard
+        else "per token, forward"
+        if context is None
+        else f"per token, forward, at a context of {context}"
+    )
     yield f"{root.flops:,} FLOPs {what}: matrix products, 2 for each multiplication and addition"
     attends = any(isinstance(m, MultiHeadAttention) for m in module.modules())
     if attends and not heard and context is None:
-        yield "attention's products with keys and values are not in it: give describe(..., context=)"
+        yield (
+            "attention's products with keys and values are not in it: give describe(..., context=)"
+        )
     if not root.exact:
-        yield "?: multiplies with a matrix of its own in a way that is not known; describe(module, inputs) measures it"
+        yield (
+            "?: multiplies with a matrix of its own in a way that is not known; "
+            "describe(module, "
+            "inputs) measures it"
+        )

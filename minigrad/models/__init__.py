@@ -5,4 +5,13 @@ from minigrad.models.generation import Beam, beam_search, generate_text, specula
 from minigrad.models.gpt import GPT, GPTConfig
 from minigrad.models.sampling import Sampling
 
-__all__ = ["GPT", "Beam", "Conversation", "GPTConfig", "Sampling", "beam_search", "generate_text", "speculative_generate"]
+__all__ = [
+    "GPT",
+    "Beam",
+    "Conversation",
+    "GPTConfig",
+    "Sampling",
+    "beam_search",
+    "generate_text",
+    "speculative_generate",
+]

@@ -1,10 +1,10 @@
 """A conversation: a text that a model and somebody else write in turns, computed once.
 
-    talk = Conversation(model, tokenizer, seed=0)
-    talk.add("you: hi\\nbot:")
-    for piece in talk.answer(100, stop="\\nyou:", temperature=0.8):
-        print(piece, end="")
-    talk.add("\\nyou: and now?\\nbot:")             # only this is new to the caches
+talk = Conversation(model, tokenizer, seed=0)
+talk.add("you: hi\\nbot:")
+for piece in talk.answer(100, stop="\\nyou:", temperature=0.8):
+    print(piece, end="")
+talk.add("\\nyou: and now?\\nbot:")             # only this is new to the caches
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from minigrad.text import Tokenizer
 
 
 class Conversation:
-    """The tokens of both sides, and the KV caches of those that the model has seen. What has been seen is not computed again, unless the context
-    is full: then its older half is dropped from what the model sees (not from `tokens`), and the rest computed anew.
+    """The tokens of both sides, and the KV caches of those that the model has seen. What has been
+    seen is not computed again, unless the context
+    is full: then its older half is dropped from what the model sees (not from `tokens`), and the
+        rest computed anew.
 
     seed: of the draws; None goes on with the library's generator.
     """
@@ -35,7 +37,10 @@ class Conversation:
         self.model, self.tokenizer = model, tokenizer
         self.tokens: list[int] = []
         self._generator = generator_of("Conversation", seed)
-        self._caches, self._start = model.make_caches(), 0  # the caches hold tokens[start : start + length]
+        self._caches, self._start = (
+            model.make_caches(),
+            0,
+        )  # the caches hold tokens[start : start + length]
 
     @property
     def text(self) -> str:
@@ -43,29 +48,46 @@ class Conversation:
         return self.tokenizer.decode(self.tokens)
 
     def add(self, text: str) -> None:
-        """Write the other side's part. Raises DataError for characters that the tokenizer does not know."""
+        """Write the other side's part. Raises DataError for characters that the tokenizer does not
+        know.
+        """
         self.tokens += self.tokenizer.encode(text).tolist()
 
     def take_back(self, length: int) -> None:
         """Forget all tokens from `length` on. Raises ConfigError if there are fewer."""
         if not 0 <= length <= len(self.tokens):
-            raise ConfigError("Conversation.take_back", f"to {length} of {len(self.tokens)} tokens", got=length, wanted=(0, len(self.tokens)))
+            raise ConfigError(
+                "Conversation.take_back",
+                f"to {length} of {len(self.tokens)} tokens",
+                got=length,
+                wanted=(0, len(self.tokens)),
+            )
         del self.tokens[length:]
         if length <= self._start:  # nothing of what the caches hold is left
             self._look_from(0)
         for cache in self._caches:
             cache.truncate(min(cache.length, length - self._start))
 
-    def answer(self, max_new_tokens: int, *, stop: str | Sequence[str] = (), **sampling: Any) -> Generator[str, None, None]:
-        """Let the model write: yields the text in pieces, up to the first of the `stop` strings or max_new_tokens tokens.
+    def answer(
+        self, max_new_tokens: int, *, stop: str | Sequence[str] = (), **sampling: Any
+    ) -> Generator[str, None, None]:
+        """Let the model write: yields the text in pieces, up to the first of the `stop` strings or
+        max_new_tokens tokens.
 
-        What was yielded is part of the conversation, the stop string is not; one may leave in the middle. sampling: see `Sampling`.
-        Raises ConfigError, at the call, for settings that make no sense and if nothing has been said yet.
+        What was yielded is part of the conversation, the stop string is not; one may leave in the
+        middle. sampling: see `Sampling`. Raises ConfigError, at the call, for settings that make no
+            sense and if nothing has been said yet.
         """
         how = Sampling(call="Conversation.answer", **sampling)
         stops = checked_stops("Conversation.answer", stop)
         if not self.tokens:
-            raise ConfigError("Conversation.answer", "there is nothing to answer yet", got=0, wanted=">= 1 token", hint="add(text) first")
+            raise ConfigError(
+                "Conversation.answer",
+                "there is nothing to answer yet",
+                got=0,
+                wanted=">= 1 token",
+                hint="add(text) first",
+            )
         return self._answer(max_new_tokens, stops, how)
 
     def _answer(self, count: int, stops: list[str], how: Sampling) -> Generator[str, None, None]:
@@ -81,19 +103,27 @@ class Conversation:
         for _ in range(count):
             logits = how.penalised(self._logits(), np.array([self.tokens[self._start :]]))
             p = how.probabilities(logits)  # (1, V)
-            self.tokens.append(int(draw(p, self._generator)[0]) if how.temperature else int(p.argmax()))
+            self.tokens.append(
+                int(draw(p, self._generator)[0]) if how.temperature else int(p.argmax())
+            )
             yield self.tokens[-1]
 
     def _logits(self) -> Array:
-        """The logits after the last token, (1, V): what the caches do not hold yet goes through the model."""
+        """The logits after the last token, (1, V): what the caches do not hold yet goes through the
+        model.
+        """
         size = self.model.config.block_size
         if len(self.tokens) - self._start > size:
             self._look_from(len(self.tokens) - max(size // 2, 1))
-        seen = min(self._caches[0].length, len(self.tokens) - self._start - 1)  # the last token goes in again if nothing is new
+        seen = min(
+            self._caches[0].length, len(self.tokens) - self._start - 1
+        )  # the last token goes in again if nothing is new
         for cache in self._caches:
             cache.truncate(seen)
         with evaluating(self.model), no_grad():
-            return self.model([self.tokens[self._start + seen :]], caches=self._caches).numpy()[:, -1]
+            return self.model([self.tokens[self._start + seen :]], caches=self._caches).numpy()[
+                :, -1
+            ]
 
     def _look_from(self, start: int) -> None:
         self._start = start
@@ -101,7 +131,9 @@ class Conversation:
             cache.reset()
 
     def _keep(self, first: int, said: str) -> None:
-        """Of the answer that begins at token `first`, keep `said`: as many of its tokens as spell a beginning of it, and the rest encoded anew."""
+        """Of the answer that begins at token `first`, keep `said`: as many of its tokens as spell a
+        beginning of it, and the rest encoded anew.
+        """
         n = len(self.tokens)
         while not said.startswith(self.tokenizer.decode(self.tokens[first:n])):
             n -= 1

@@ -1,4 +1,6 @@
-"""Decoding by a compiled step: one token per row, with a cache whose length the step reads when it runs."""
+"""Decoding by a compiled step: one token per row, with a cache whose length the step reads when it
+runs.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,22 @@ from minigrad.tensor import Tensor
 
 
 class Decoder:
-    """The step from one token per row, (B, 1), to the logits of the next, (B, V), of one conversation at a time.
+    """The step from one token per row, (B, 1), to the logits of the next, (B, V), of one
+    conversation at a time.
 
-    forward(tokens, caches): the model's step, with one StaticCache per layer. Two calls are eager, then it is compiled, for all lengths.
+    forward(tokens, caches): the model's step, with one StaticCache per layer. Two calls are eager,
+        then it is compiled, for all lengths.
     shape: of each cache, (B, n_head, capacity, head_dim).
     """
 
-    def __init__(self, model: Module, forward: Callable[[Tensor, Sequence[StaticCache]], Tensor], n_layer: int, shape: Any, dtype: DType) -> None:
+    def __init__(
+        self,
+        model: Module,
+        forward: Callable[[Tensor, Sequence[StaticCache]], Tensor],
+        n_layer: int,
+        shape: Any,
+        dtype: DType,
+    ) -> None:
         self.model, self.forward, self.shape, self.dtype = model, forward, shape, dtype
         self._length, self._first = Tensor(np.array(0)), Tensor(np.zeros(shape[0], np.int64))
         self._tokens = Tensor(np.zeros((shape[0], 1), np.int64))
@@ -31,11 +42,16 @@ class Decoder:
         self._jit = jit(self._step)
 
     def _step(self) -> Tensor:
-        with evaluating(self.model), no_grad():  # within the recording: a replay has no modes to switch
+        with (
+            evaluating(self.model),
+            no_grad(),
+        ):  # within the recording: a replay has no modes to switch
             return self.forward(self._tokens, self.caches)
 
     def load(self, caches: Sequence[KVCache], pad: Array | None) -> None:
-        """Go on from what the caches hold. pad: (B,), how many positions at the start of each row are padding."""
+        """Go on from what the caches hold. pad: (B,), how many positions at the start of each row
+        are padding.
+        """
         for own, cache in zip(self.caches, caches, strict=True):
             own.load(cache)
         self._length.data[...] = caches[0].length

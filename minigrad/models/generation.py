@@ -1,6 +1,7 @@
 """Generation beyond the simple door `model.generate`: text with stop strings, beams, a draft model.
 
-They work with any model that has a `forward(tokens, caches=)`, `make_caches()` and a config with vocab_size and block_size, as GPT has.
+They work with any model that has a `forward(tokens, caches=)`, `make_caches()` and a config with
+vocab_size and block_size, as GPT has.
 """
 
 from __future__ import annotations
@@ -22,22 +23,34 @@ from minigrad.text import Tokenizer
 
 
 def generate_text(
-    model: GPT, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, *, stop: str | Sequence[str] = (), **sampling: Any
+    model: GPT,
+    tokenizer: Tokenizer,
+    prompt: str,
+    max_new_tokens: int,
+    *,
+    stop: str | Sequence[str] = (),
+    **sampling: Any,
 ) -> Iterator[str]:
-    """Yield the text that continues the prompt, in pieces as it is made, up to the first of the `stop` strings or max_new_tokens tokens.
+    """Yield the text that continues the prompt, in pieces as it is made, up to the first of the
+    `stop` strings or max_new_tokens tokens.
 
-    The stop string itself is not given, nor half of a character. sampling: temperature, top_k, ..., seed, as for `model.generate`.
-    Raises ConfigError for an empty stop string, and what `model.generate` raises.
+    The stop string itself is not given, nor half of a character. sampling: temperature, top_k, ...,
+    seed, as for `model.generate`. Raises ConfigError for an empty stop string, and what
+    `model.generate` raises.
     """
     stops = checked_stops("generate_text", stop)
-    return text_pieces(tokenizer, model.generate(tokenizer.encode(prompt), max_new_tokens, **sampling), stops)
+    return text_pieces(
+        tokenizer, model.generate(tokenizer.encode(prompt), max_new_tokens, **sampling), stops
+    )
 
 
 def checked_stops(call: str, stop: str | Sequence[str]) -> list[str]:
     """The stop strings as a list. Raises ConfigError for an empty one."""
     stops = [stop] if isinstance(stop, str) else list(stop)
     if "" in stops:
-        raise ConfigError(call, "an empty stop string would stop at once", got=stops, wanted="no empty strings")
+        raise ConfigError(
+            call, "an empty stop string would stop at once", got=stops, wanted="no empty strings"
+        )
     return stops
 
 
@@ -45,7 +58,9 @@ _WINDOW = 64  # tokens that are decoded again with each new one
 
 
 def text_pieces(tokenizer: Tokenizer, drawn: Iterator[int], stops: list[str]) -> Iterator[str]:
-    """The text of tokens as they are drawn, up to the first of the stop strings: neither part of one nor half of a character is given."""
+    """The text of tokens as they are drawn, up to the first of the stop strings: neither part of
+    one nor half of a character is given.
+    """
     tokens: list[int] = []
     given, text = 0, ""
     for token in drawn:
@@ -55,13 +70,18 @@ def text_pieces(tokenizer: Tokenizer, drawn: Iterator[int], stops: list[str]) ->
         if found:
             text = text[: min(found)]
             break
-        # A character whose bytes have not all come ends the text in U+FFFD; what may become a stop string waits too.
+        # A character whose bytes have not all come ends the text in U+FFFD; what may become a stop
+        # string waits too.
         ready = len(text.rstrip("\ufffd"))
-        ready -= max((n for s in stops for n in range(1, len(s)) if text[:ready].endswith(s[:n])), default=0)
+        ready -= max(
+            (n for s in stops for n in range(1, len(s)) if text[:ready].endswith(s[:n])), default=0
+        )
         if ready > given:
             yield text[given:ready]
             given = ready
-        if len(tokens) > _WINDOW and given == len(text):  # no stop string has begun here: a long text need not be decoded from its start
+        if len(tokens) > _WINDOW and given == len(
+            text
+        ):  # no stop string has begun here: a long text need not be decoded from its start
             tokens = tokens[-_WINDOW // 4 :]
             given = len(tokenizer.decode(tokens))
     if len(text) > given:
@@ -76,13 +96,21 @@ class Beam(NamedTuple):
 
 
 def beam_search(
-    model: GPT, prompt: Any, max_new_tokens: int, *, beams: int = 4, length_penalty: float = 0.0, stop_token: int | None = None
-) -> list[Beam]:  # fmt: skip
-    """The most probable continuations of a prompt (T,) that a search `beams` wide finds, best first.
+    model: GPT,
+    prompt: Any,
+    max_new_tokens: int,
+    *,
+    beams: int = 4,
+    length_penalty: float = 0.0,
+    stop_token: int | None = None,
+) -> list[Beam]:
+    """The most probable continuations of a prompt (T,) that a search `beams` wide finds, best
+    first.
 
-    Every step keeps the `beams` best of all continuations by one token. A beam ends with stop_token, or at max_new_tokens.
-    Beams are ranked by log_probability / length^length_penalty: 0 is the probability itself, 1 its mean per token, which favours longer ones.
-    Raises ConfigError if prompt and continuation do not fit into the model's context.
+    Every step keeps the `beams` best of all continuations by one token. A beam ends with
+    stop_token, or at max_new_tokens. Beams are ranked by log_probability / length^length_penalty: 0
+    is the probability itself, 1 its mean per token, which favours longer ones. Raises ConfigError
+    if prompt and continuation do not fit into the model's context.
     """
     if not isinstance(beams, int) or beams < 1:
         raise ConfigError("beam_search", f"beams={beams!r}", got=beams, wanted="an integer >= 1")
@@ -93,7 +121,9 @@ def beam_search(
         logp = _log_softmax(_logits(model, new, caches)[:, -1])  # (beams, V)
         total = logp + np.array([row.log_probability for row in rows])[:, None]
         V = total.shape[1]
-        best = np.argsort(-total, axis=None, kind="stable")[: 2 * beams]  # enough even if every beam could end here
+        best = np.argsort(-total, axis=None, kind="stable")[
+            : 2 * beams
+        ]  # enough even if every beam could end here
         parents: list[int] = []
         kept: list[Beam] = []
         for at in best.tolist():
@@ -104,12 +134,21 @@ def beam_search(
                 kept.append(beam)
                 parents.append(at // V)
         rows = kept
-        if not rows or (len(ended) >= beams and not _may_win(rows, ended, beams, length_penalty, max_new_tokens)):
+        if not rows or (
+            len(ended) >= beams and not _may_win(rows, ended, beams, length_penalty, max_new_tokens)
+        ):
             break
         for cache in caches:
             cache.reorder(parents)
         new = np.array([[row.tokens[-1]] for row in rows])
-    found = [*ended, *(row for row in rows if len(row.tokens) == max_new_tokens and row.tokens[-1:] != [stop_token])]
+    found = [
+        *ended,
+        *(
+            row
+            for row in rows
+            if len(row.tokens) == max_new_tokens and row.tokens[-1:] != [stop_token]
+        ),
+    ]
     return sorted(found, key=lambda beam: -_worth(beam, length_penalty))[:beams]
 
 
@@ -117,27 +156,55 @@ def _worth(beam: Beam, length_penalty: float, length: int | None = None) -> floa
     return beam.log_probability / max(length or len(beam.tokens), 1) ** length_penalty
 
 
-def _may_win(rows: list[Beam], ended: list[Beam], beams: int, length_penalty: float, longest: int) -> bool:
-    """Whether a living beam could still be among the best: log-probabilities only fall, but a longer beam may be divided by more."""
+def _may_win(
+    rows: list[Beam], ended: list[Beam], beams: int, length_penalty: float, longest: int
+) -> bool:
+    """Whether a living beam could still be among the best: log-probabilities only fall, but a
+    longer beam may be divided by more.
+    """
     worst = sorted((_worth(beam, length_penalty) for beam in ended), reverse=True)[beams - 1]
-    return max(_worth(row, length_penalty, longest if length_penalty > 0 else None) for row in rows) > worst
+    return (
+        max(_worth(row, length_penalty, longest if length_penalty > 0 else None) for row in rows)
+        > worst
+    )
 
 
 def speculative_generate(
-    model: GPT, draft: GPT, prompt: Any, max_new_tokens: int, *, lookahead: int = 4, temperature: float = 1.0, top_k: int | None = None,
-    top_p: float | None = None, min_p: float | None = None, seed: int | None = None,
-) -> Iterator[int]:  # fmt: skip
-    """Yield max_new_tokens tokens that continue the prompt (T,), distributed exactly as `model.generate` would, with fewer runs of the model.
+    model: GPT,
+    draft: GPT,
+    prompt: Any,
+    max_new_tokens: int,
+    *,
+    lookahead: int = 4,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
+) -> Iterator[int]:
+    """Yield max_new_tokens tokens that continue the prompt (T,), distributed exactly as
+    `model.generate` would, with fewer runs of the model.
 
-    A smaller `draft` proposes `lookahead` tokens, the model judges all of them in one run, and the first that is rejected is drawn anew
-    (see `accepted`). From Leviathan et al. 2023, arXiv:2211.17192.
-    Raises ConfigError if prompt and continuation do not fit into the context of both, or the models' vocabularies differ.
+    A smaller `draft` proposes `lookahead` tokens, the model judges all of them in one run, and the
+    first that is rejected is drawn anew (see `accepted`). From Leviathan et al. 2023,
+    arXiv:2211.17192. Raises ConfigError if prompt and continuation do not fit into the context of
+    both, or the models' vocabularies differ.
     """
     how = Sampling(temperature, top_k, top_p, min_p, call="speculative_generate")
     if not isinstance(lookahead, int) or lookahead < 1:
-        raise ConfigError("speculative_generate", f"lookahead={lookahead!r}", got=lookahead, wanted="an integer >= 1")
+        raise ConfigError(
+            "speculative_generate",
+            f"lookahead={lookahead!r}",
+            got=lookahead,
+            wanted="an integer >= 1",
+        )
     if model.config.vocab_size != draft.config.vocab_size:
-        raise ConfigError("speculative_generate", "the draft has another vocabulary", got=draft.config.vocab_size, wanted=model.config.vocab_size)
+        raise ConfigError(
+            "speculative_generate",
+            "the draft has another vocabulary",
+            got=draft.config.vocab_size,
+            wanted=model.config.vocab_size,
+        )
     tokens = _single_prompt("speculative_generate", prompt, max_new_tokens, model)
     _single_prompt("speculative_generate", prompt, max_new_tokens, draft)
     generator = generator_of("speculative_generate", seed)
@@ -145,7 +212,13 @@ def speculative_generate(
 
 
 def _speculate(
-    model: GPT, draft: GPT, tokens: Array, count: int, lookahead: int, how: Sampling, generator: Generator
+    model: GPT,
+    draft: GPT,
+    tokens: Array,
+    count: int,
+    lookahead: int,
+    how: Sampling,
+    generator: Generator,
 ) -> Iterator[int]:
     known = tokens.tolist()  # all tokens so far; each model's caches hold a beginning of them
     caches, draft_caches = model.make_caches(), draft.make_caches()
@@ -158,19 +231,26 @@ def _speculate(
             q.append(how.probabilities(_logits(draft, new, draft_caches)[:, -1]))  # (1, V)
             proposed.append(int(draw(q[-1], generator)[0]))
         new = np.array([[*known, *proposed][caches[0].length :]])
-        p = how.probabilities(_logits(model, new, caches)[0, -1 - len(proposed) :])  # (proposed + 1, V)
+        p = how.probabilities(
+            _logits(model, new, caches)[0, -1 - len(proposed) :]
+        )  # (proposed + 1, V)
         made = accepted(p, np.concatenate([*q, np.zeros((0, p.shape[1]))]), proposed, generator)
         known += made
         for cache in (*caches, *draft_caches):
-            cache.truncate(min(cache.length, len(known) - 1))  # forget what was rejected; the newest token has not been seen yet
+            cache.truncate(
+                min(cache.length, len(known) - 1)
+            )  # forget what was rejected; the newest token has not been seen yet
         yield from made
 
 
 def accepted(p: Array, q: Array, proposed: Sequence[int], generator: Generator) -> list[int]:
-    """The proposed tokens up to the first that is rejected, and one more token: drawn in its place, or after the last.
+    """The proposed tokens up to the first that is rejected, and one more token: drawn in its place,
+    or after the last.
 
-    p: (n + 1, V), the model's distributions at each place;  q: (n, V), the draft's, from which `proposed` were drawn. Token x is accepted with
-    probability min(1, p(x) / q(x)), else the place gets one from max(p - q, 0), normalised. So every token is distributed as p says.
+    p: (n + 1, V), the model's distributions at each place;  q: (n, V), the draft's, from which
+        `proposed` were drawn. Token x is accepted with
+    probability min(1, p(x) / q(x)), else the place gets one from max(p - q, 0), normalised. So
+    every token is distributed as p says.
     """
     made: list[int] = []
     for i, x in enumerate(proposed):
@@ -197,8 +277,19 @@ def _single_prompt(call: str, prompt: Any, count: int, model: GPT) -> Array:
         raise ConfigError(call, f"max_new_tokens={count!r}", got=count, wanted="an integer >= 0")
     tokens, _ = checked_prompt(call, prompt, model.config.vocab_size)
     if tokens.ndim != 1:
-        raise ShapeError(call, f"a prompt of shape {tokens.shape}", got=tokens.shape, wanted="(T,)", hint="one prompt at a time")
+        raise ShapeError(
+            call,
+            f"a prompt of shape {tokens.shape}",
+            got=tokens.shape,
+            wanted="(T,)",
+            hint="one prompt at a time",
+        )
     if len(tokens) + count > model.config.block_size:
-        raise ConfigError(call, f"{len(tokens)} tokens and {count} new ones, but block_size={model.config.block_size}",
-                          got=len(tokens) + count, wanted=model.config.block_size, hint="a shorter prompt or fewer new tokens")  # fmt: skip
+        raise ConfigError(
+            call,
+            f"{len(tokens)} tokens and {count} new ones, but block_size={model.config.block_size}",
+            got=len(tokens) + count,
+            wanted=model.config.block_size,
+            hint="a shorter prompt or fewer new tokens",
+        )
     return tokens

@@ -1,4 +1,6 @@
-"""GPT: a decoder-only transformer with learned positions, in the form of GPT-2 (Radford et al. 2019)."""
+"""GPT: a decoder-only transformer with learned positions, in the form of GPT-2 (Radford et al.
+2019).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 class GPTConfig:
     """The sizes of a GPT. Raises ConfigError if one makes no sense.
 
-    vocab_size: number of tokens.  block_size: longest context.  n_layer blocks of n_head heads, n_embd wide.  dropout: on embeddings, attention
+    vocab_size: number of tokens.  block_size: longest context.  n_layer blocks of n_head heads,
+        n_embd wide.  dropout: on embeddings, attention
     weights and residual sums.  bias: whether Linear and LayerNorm have one.
     """
 
@@ -44,13 +47,25 @@ class GPTConfig:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        check_size("GPTConfig", vocab_size=self.vocab_size, block_size=self.block_size, n_layer=self.n_layer)
+        check_size(
+            "GPTConfig",
+            vocab_size=self.vocab_size,
+            block_size=self.block_size,
+            n_layer=self.n_layer,
+        )
         check_size("GPTConfig", n_head=self.n_head, n_embd=self.n_embd)
         check_heads("GPTConfig", self.n_embd, self.n_head)
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise ConfigError("GPTConfig", f"dropout={self.dropout!r}", got=self.dropout, wanted="0 <= dropout < 1")
+            raise ConfigError(
+                "GPTConfig",
+                f"dropout={self.dropout!r}",
+                got=self.dropout,
+                wanted="0 <= dropout < 1",
+            )
         if not isinstance(self.bias, bool):
-            raise ConfigError("GPTConfig", f"bias={self.bias!r}", got=self.bias, wanted="True or False")
+            raise ConfigError(
+                "GPTConfig", f"bias={self.bias!r}", got=self.bias, wanted="True or False"
+            )
 
 
 class GPT(Module):
@@ -59,7 +74,8 @@ class GPT(Module):
     x = wte[tokens] + wpe[0..T-1];   x = h_i(x) for each block;   logits = ln_f(x) wte^T
 
     tokens: (B, T) integers, T <= block_size   ->   (B, T, vocab_size)
-    First values as in GPT-2: normal with standard deviation 0.02, the projections into the residual sum 1 / sqrt(2 n_layer) times that; biases 0.
+    First values as in GPT-2: normal with standard deviation 0.02, the projections into the residual
+        sum 1 / sqrt(2 n_layer) times that; biases 0.
     """
 
     def __init__(self, config: GPTConfig) -> None:
@@ -84,14 +100,19 @@ class GPT(Module):
             elif name.endswith("bias"):
                 init.zeros_(p)
 
-    def forward(self, tokens: Any, *, caches: Sequence[KVCache] | None = None, pad: Any = None) -> Tensor:
+    def forward(
+        self, tokens: Any, *, caches: Sequence[KVCache] | None = None, pad: Any = None
+    ) -> Tensor:
         """The logits at each position.
 
-        pad: (B,), how many tokens at the start of each row, caches included, are padding: nobody looks at them, and positions are counted without
+        pad: (B,), how many tokens at the start of each row, caches included, are padding: nobody
+            looks at them, and positions are counted without
         them. Their own logits mean nothing.
 
-        caches: one per layer, from `make_caches()`, with all earlier positions of the conversation; `tokens` are those that follow. Nothing is taped
-        then: no gradient flows through a cache. Raises CacheError, with the caches as they were, if there is no room left or they do not fit.
+        caches: one per layer, from `make_caches()`, with all earlier positions of the conversation;
+            `tokens` are those that follow. Nothing is taped
+        then: no gradient flows through a cache. Raises CacheError, with the caches as they were, if
+            there is no room left or they do not fit.
         """
         caches = self._caches if caches is None else caches
         if caches is None:
@@ -100,7 +121,9 @@ class GPT(Module):
             return F.linear(self._hidden(tokens, caches, pad), self.wte.weight)
 
     def loss(self, tokens: Any, targets: Any) -> Tensor:
-        """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor, float32 for 16-bit weights too. A target of -100 does not count."""
+        """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor, float32 for 16-bit
+        weights too. A target of -100 does not count.
+        """
         logits = F.linear(self._hidden(tokens, None, None), self.wte.weight)  # (B, T, V)
         return F.cross_entropy(logits.float() if is_half(logits.dtype) else logits, targets)
 
@@ -108,8 +131,13 @@ class GPT(Module):
         """What the head reads, (B, T, C)."""
         tokens = tokens if isinstance(tokens, Tensor) else Tensor(tokens)
         if tokens.ndim != 2 or tokens.shape[1] == 0:
-            raise ShapeError("GPT", f"tokens of shape {tokens.shape}", got=tokens.shape, wanted=("B", "T"),
-                             hint="a batch of at least one token each: [[1, 2, 3]]")  # fmt: skip
+            raise ShapeError(
+                "GPT",
+                f"tokens of shape {tokens.shape}",
+                got=tokens.shape,
+                wanted=("B", "T"),
+                hint="a batch of at least one token each: [[1, 2, 3]]",
+            )
         if caches is None:
             return self._blocks(tokens, 0, [None] * len(self.h), pad)
         start = self._common_length(caches)
@@ -117,14 +145,23 @@ class GPT(Module):
             return self._blocks(tokens, start, caches, pad)
         except BaseException:
             for cache in caches:
-                cache.truncate(start)  # some layers have appended, some have not: back to one length
+                cache.truncate(
+                    start
+                )  # some layers have appended, some have not: back to one length
             raise
 
-    def _blocks(self, tokens: Tensor, start: int, caches: Sequence[KVCache | None], pad: Any) -> Tensor:
+    def _blocks(
+        self, tokens: Tensor, start: int, caches: Sequence[KVCache | None], pad: Any
+    ) -> Tensor:
         stop = start + tokens.shape[1]
         if stop > self.config.block_size:
-            raise ShapeError("GPT", f"{stop} positions, but block_size={self.config.block_size}", got=stop, wanted=self.config.block_size,
-                             hint="give the last block_size tokens only, or make a GPT with a larger block_size")  # fmt: skip
+            raise ShapeError(
+                "GPT",
+                f"{stop} positions, but block_size={self.config.block_size}",
+                got=stop,
+                wanted=self.config.block_size,
+                hint="give the last block_size tokens only, or make a GPT with a larger block_size",
+            )
         if pad is None:
             positions, mask = self.wpe.weight[start:stop], None
         else:
@@ -139,22 +176,37 @@ class GPT(Module):
     def _checked_pad(self, pad: Any, batch: int) -> Array:
         counts = np.asarray(pad.data if isinstance(pad, Tensor) else pad)
         if counts.shape != (batch,) or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
-            raise ShapeError("GPT", f"pad={pad!r} for a batch of {batch}", got=counts.shape, wanted=(batch,), hint="one integer >= 0 per row")
+            raise ShapeError(
+                "GPT",
+                f"pad={pad!r} for a batch of {batch}",
+                got=counts.shape,
+                wanted=(batch,),
+                hint="one integer >= 0 per row",
+            )
         return counts
 
     def _common_length(self, caches: Sequence[KVCache]) -> int:
         lengths = [cache.length for cache in caches]
         if len(lengths) != len(self.h) or len(set(lengths)) != 1:
-            raise CacheError("GPT", f"caches of lengths {lengths} for {len(self.h)} layers", got=lengths, wanted="one per layer, of one length",
-                             hint="caches = model.make_caches()")  # fmt: skip
+            raise CacheError(
+                "GPT",
+                f"caches of lengths {lengths} for {len(self.h)} layers",
+                got=lengths,
+                wanted="one per layer, of one length",
+                hint="caches = model.make_caches()",
+            )
         return lengths[0]
 
     def make_caches(self, capacity: int | None = None) -> list[KVCache]:
-        """Empty caches for one conversation of up to `capacity` positions (block_size unless given): one per layer."""
+        """Empty caches for one conversation of up to `capacity` positions (block_size unless
+        given): one per layer.
+        """
         return [KVCache(self.config.block_size if capacity is None else capacity) for _ in self.h]
 
     def enable_kv_cache(self, capacity: int | None = None) -> list[KVCache]:
-        """Keep caches in the model, for one conversation; returns them. Calls without `caches` continue where the last one ended."""
+        """Keep caches in the model, for one conversation; returns them. Calls without `caches`
+        continue where the last one ended.
+        """
         self._caches = self.make_caches(capacity)
         return self._caches
 
@@ -166,36 +218,85 @@ class GPT(Module):
         return {**vars(self), "_caches": None, "_decoders": {}}  # caches are never saved
 
     def generate(
-        self, prompt: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
-        min_p: float | None = None, repetition_penalty: float = 1.0, seed: int | None = None, use_cache: bool = True,
-        jit: bool = False, return_log_probs: bool = False,
-    ) -> Iterator[Any]:  # fmt: skip
+        self,
+        prompt: Any,
+        max_new_tokens: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        use_cache: bool = True,
+        jit: bool = False,
+        return_log_probs: bool = False,
+    ) -> Iterator[Any]:
         """Yield max_new_tokens tokens that continue the prompt, one by one as they are made.
 
-        prompt: (T,) tokens, then ints are yielded; or (B, T), or a list of prompts of different lengths, then arrays (B,).
-        temperature, top_k, top_p, min_p, repetition_penalty: see `sampling.Sampling`; the penalty looks at the context that the model sees.
-        seed: of the draws; None goes on with the library's generator.   use_cache=False computes the whole context for every token.
-        jit: from the third token on by one compiled step, kept by the model: several times faster, after a second or two of compiling the first time.
-        The same tokens come, but for ties within rounding. float32 and float64 models are compiled, others are not.
-        return_log_probs: yield pairs (token, log p) instead, p the model's own probability of that token, whatever temperature and the others have
+        prompt: (T,) tokens, then ints are yielded; or (B, T), or a list of prompts of different
+            lengths, then arrays (B,).
+        temperature, top_k, top_p, min_p, repetition_penalty: see `sampling.Sampling`; the penalty
+        looks at the context that the model sees.
+        seed: of the draws; None goes on with the library's generator.   use_cache=False computes
+            the whole context for every token.
+        jit: from the third token on by one compiled step, kept by the model: several times faster,
+            after a second or two of compiling the first time.
+        The same tokens come, but for ties within rounding. float32 and float64 models are compiled,
+        others are not.
+        return_log_probs: yield pairs (token, log p) instead, p the model's own probability of that
+            token, whatever temperature and the others have
         made of it; for a batch, (B,) and (B,) float64.
-        When the context is full, its older half is dropped (in a batch: when that of the longest is). Dropout is off meanwhile.
-        Raises ConfigError, ShapeError, DTypeError or IndexRangeError for bad arguments, at the call.
+        When the context is full, its older half is dropped (in a batch: when that of the longest
+        is). Dropout is off meanwhile. Raises ConfigError, ShapeError, DTypeError or IndexRangeError
+        for bad arguments, at the call.
         """
         how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
         if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
-            raise ConfigError("generate", f"max_new_tokens={max_new_tokens!r}", got=max_new_tokens, wanted="an integer >= 0")
+            raise ConfigError(
+                "generate",
+                f"max_new_tokens={max_new_tokens!r}",
+                got=max_new_tokens,
+                wanted="an integer >= 0",
+            )
         if jit and not use_cache:
-            raise ConfigError("generate", "jit=True with use_cache=False", got=False, wanted=True, hint="the compiled step works with a cache")
+            raise ConfigError(
+                "generate",
+                "jit=True with use_cache=False",
+                got=False,
+                wanted=True,
+                hint="the compiled step works with a cache",
+            )
         tokens, pad = checked_prompt("generate", prompt, self.config.vocab_size)
         generator = generator_of("generate", seed)
-        drawn = self._generate(np.atleast_2d(tokens), pad, max_new_tokens, use_cache, jit, generator, how, return_log_probs)
+        drawn = self._generate(
+            np.atleast_2d(tokens),
+            pad,
+            max_new_tokens,
+            use_cache,
+            jit,
+            generator,
+            how,
+            return_log_probs,
+        )
         if tokens.ndim > 1:
             return drawn
-        return ((int(row[0]), float(logp[0])) for row, logp in drawn) if return_log_probs else (int(row[0]) for row in drawn)
+        return (
+            ((int(row[0]), float(logp[0])) for row, logp in drawn)
+            if return_log_probs
+            else (int(row[0]) for row in drawn)
+        )
 
     def _generate(
-        self, tokens: Array, pad: Array | None, count: int, use_cache: bool, jit: bool, generator: Generator, how: Sampling, scored: bool
+        self,
+        tokens: Array,
+        pad: Array | None,
+        count: int,
+        use_cache: bool,
+        jit: bool,
+        generator: Generator,
+        how: Sampling,
+        scored: bool,
     ) -> Iterator[Any]:
         size = self.config.block_size
         context, pad = _last(tokens, pad, size)
@@ -216,21 +317,31 @@ class GPT(Module):
                 context = np.concatenate([context, new], axis=1)
                 if context.shape[1] > size:
                     context, pad = _last(context, pad, max(size // 2, 1))
-                    new, caches, took_over = context, self.make_caches() if use_cache else None, False
+                    new, caches, took_over = (
+                        context,
+                        self.make_caches() if use_cache else None,
+                        False,
+                    )
         finally:
             if decoder is not None:
                 self._decoders[len(tokens)] = decoder
 
     def _take_decoder(self, batch: int) -> Decoder | None:
-        """A decoder for so many rows that no other conversation uses: a new one, or an idle one of the same kind. None if C cannot compute in this
-        dtype."""
+        """A decoder for so many rows that no other conversation uses: a new one, or an idle one of
+        the same kind. None if C cannot compute in this dtype."""
         from minigrad.models.decoding import Decoder
 
         config, dtype = self.config, self.wte.weight.dtype
         decoder = self._decoders.pop(batch, None)
         if dtype not in (float32, float64) or (decoder is not None and decoder.dtype == dtype):
             return decoder
-        return Decoder(self, self._decode, config.n_layer, (batch, config.n_head, config.block_size, config.n_embd // config.n_head), dtype)
+        return Decoder(
+            self,
+            self._decode,
+            config.n_layer,
+            (batch, config.n_head, config.block_size, config.n_embd // config.n_head),
+            dtype,
+        )
 
     def _decode(self, tokens: Tensor, caches: Sequence[StaticCache]) -> Tensor:
         """The logits after one more token per row: (B, 1) -> (B, V)."""
@@ -239,15 +350,23 @@ class GPT(Module):
             x = block(x, cache=cache)
         return F.linear(self.ln_f(x)[:, -1], self.wte.weight)
 
-    def _last_logits(self, tokens: Array, caches: Sequence[KVCache] | None, pad: Array | None) -> Array:
-        """The logits after the last token, (B, V), without dropout. Modes are set only while it runs: a generator may be left in the middle."""
+    def _last_logits(
+        self, tokens: Array, caches: Sequence[KVCache] | None, pad: Array | None
+    ) -> Array:
+        """The logits after the last token, (B, V), without dropout. Modes are set only while it
+        runs: a generator may be left in the middle.
+        """
         with evaluating(self), no_grad():
             x = self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]  # (B, C)
             logits = F.linear(x, self.wte.weight).data
-            return cast(logits, computing(logits.dtype))  # numpy computes nothing from bfloat16 but its bits
+            return cast(
+                logits, computing(logits.dtype)
+            )  # numpy computes nothing from bfloat16 but its bits
 
     def own_products(self) -> list[tuple[str, int]]:
-        """What it multiplies itself, for `minigrad.looking.describe`: the head, with its FLOPs per token."""
+        """What it multiplies itself, for `minigrad.looking.describe`: the head, with its FLOPs per
+        token.
+        """
         return [("head: wte.weight again, shared", 2 * self.config.n_embd * self.config.vocab_size)]
 
     def extra_repr(self) -> str:
@@ -262,4 +381,6 @@ def _last(tokens: Array, pad: Array | None, size: int) -> tuple[Array, Array | N
 
 def _unpadded(tokens: Array, pad: Array | None) -> Array:
     """The tokens, with -1 in place of padding."""
-    return tokens if pad is None else np.where(np.arange(tokens.shape[1]) < pad[:, None], -1, tokens)
+    return (
+        tokens if pad is None else np.where(np.arange(tokens.shape[1]) < pad[:, None], -1, tokens)
+    )

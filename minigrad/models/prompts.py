@@ -1,4 +1,6 @@
-"""What generation begins with: prompts, checked and made into one array; and a model without dropout."""
+"""What generation begins with: prompts, checked and made into one array; and a model without
+dropout.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,14 @@ def generator_of(call: str, seed: int | None) -> Generator:
     try:
         return Generator(seed)
     except ConfigError as error:
-        raise ConfigError(call, error.problem, got=seed, wanted=(0, 2**64 - 1), hint=error.hint) from None
+        raise ConfigError(
+            call, error.problem, got=seed, wanted=(0, 2**64 - 1), hint=error.hint
+        ) from None
 
 
 def checked_prompt(call: str, prompt: Any, vocab_size: int) -> tuple[Array, Array | None]:
-    """The prompt as int64, (T,) or (B, T); prompts of different lengths are padded with 0 at their start, and the (B,) amounts come with them.
+    """The prompt as int64, (T,) or (B, T); prompts of different lengths are padded with 0 at their
+    start, and the (B,) amounts come with them.
 
     Raises ShapeError, DTypeError or IndexRangeError.
     """
@@ -47,17 +52,29 @@ def checked_prompt(call: str, prompt: Any, vocab_size: int) -> tuple[Array, Arra
         rows = [checked_prompt(call, row, vocab_size)[0] for row in prompt]
         for row in rows:
             if row.ndim != 1:
-                raise ShapeError(call, f"a prompt of shape {row.shape} among others", got=row.shape, wanted="(T,)")
+                raise ShapeError(
+                    call,
+                    f"a prompt of shape {row.shape} among others",
+                    got=row.shape,
+                    wanted="(T,)",
+                )
         longest = max(map(len, rows))
         pad = np.array([longest - len(row) for row in rows])
         return np.stack([np.pad(row, (n, 0)) for row, n in zip(rows, pad, strict=True)]), pad
     tokens = np.asarray(prompt)
     if tokens.ndim not in (1, 2) or tokens.size == 0:
-        raise ShapeError(call, f"a prompt of shape {tokens.shape}", got=tokens.shape, wanted="(T,) or (B, T)",
-                         hint="start with at least one token, such as a newline's")  # fmt: skip
+        raise ShapeError(
+            call,
+            f"a prompt of shape {tokens.shape}",
+            got=tokens.shape,
+            wanted="(T,) or (B, T)",
+            hint="start with at least one token, such as a newline's",
+        )
     if tokens.dtype.kind not in "iu":
         raise DTypeError(call, f"a prompt of {tokens.dtype}", got=tokens.dtype, wanted="integers")
     if tokens.min() < 0 or tokens.max() >= vocab_size:
         bad = int(tokens.min() if tokens.min() < 0 else tokens.max())
-        raise IndexRangeError(call, f"token {bad} is outside 0..{vocab_size - 1}", got=bad, wanted=(0, vocab_size - 1))
+        raise IndexRangeError(
+            call, f"token {bad} is outside 0..{vocab_size - 1}", got=bad, wanted=(0, vocab_size - 1)
+        )
     return tokens.astype(np.int64), None

@@ -16,10 +16,14 @@ from minigrad.random import Generator
 class Sampling:
     """How a token is drawn from logits; every step works on what the one before has left.
 
-    repetition_penalty r: the logit of a token that has already come is divided by r if positive, else multiplied (Keskar et al. 2019, CTRL).
-    temperature: logits / temperature; 0 is the likeliest, the first of equals.   top_k: the k likeliest (and their equals) only.
-    top_p: the fewest likeliest ones whose probabilities reach top_p only (nucleus: Holtzman et al. 2020, arXiv:1904.09751).
-    min_p: those at least min_p times as probable as the likeliest only (Nguyen et al. 2024, arXiv:2407.01082).
+    repetition_penalty r: the logit of a token that has already come is divided by r if positive,
+        else multiplied (Keskar et al. 2019, CTRL).
+    temperature: logits / temperature; 0 is the likeliest, the first of equals.   top_k: the k
+        likeliest (and their equals) only.
+    top_p: the fewest likeliest ones whose probabilities reach top_p only (nucleus: Holtzman et al.
+        2020, arXiv:1904.09751).
+    min_p: those at least min_p times as probable as the likeliest only (Nguyen et al. 2024,
+        arXiv:2407.01082).
     Raises ConfigError for settings that make no sense, in the name of `call`.
     """
 
@@ -34,34 +38,62 @@ class Sampling:
         def need(name: str, good: bool, wanted: str) -> None:
             value = getattr(self, name)
             if not good:
-                raise ConfigError(self.call, f"{name}={value!r} will not do", got=value, wanted=wanted, hint=f"wanted: {wanted}")
+                raise ConfigError(
+                    self.call,
+                    f"{name}={value!r} will not do",
+                    got=value,
+                    wanted=wanted,
+                    hint=f"wanted: {wanted}",
+                )
 
         for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
             optional = name in ("top_p", "min_p") and getattr(self, name) is None
-            need(name, optional or isinstance(getattr(self, name), (int, float, np.number)), "a number")
-        need("temperature", 0 <= self.temperature < math.inf, "a finite number >= 0 (0: always the likeliest)")
-        need("top_k", self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1), "an integer >= 1, or None")
+            need(
+                name,
+                optional or isinstance(getattr(self, name), (int, float, np.number)),
+                "a number",
+            )
+        need(
+            "temperature",
+            0 <= self.temperature < math.inf,
+            "a finite number >= 0 (0: always the likeliest)",
+        )
+        need(
+            "top_k",
+            self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1),
+            "an integer >= 1, or None",
+        )
         need("top_p", self.top_p is None or 0 < self.top_p <= 1, "0 < top_p <= 1, or None")
         need("min_p", self.min_p is None or 0 <= self.min_p <= 1, "0 <= min_p <= 1, or None")
-        need("repetition_penalty", 0 < self.repetition_penalty < math.inf, "a finite number > 0 (1: none)")
+        need(
+            "repetition_penalty",
+            0 < self.repetition_penalty < math.inf,
+            "a finite number > 0 (1: none)",
+        )
 
     def penalised(self, logits: Array, seen: Array) -> Array:
-        """Logits, (B, V), after the repetition penalty for the tokens `seen`, (B, T); negative ones stand for nothing."""
+        """Logits, (B, V), after the repetition penalty for the tokens `seen`, (B, T); negative ones
+        stand for nothing.
+        """
         if self.repetition_penalty == 1:
             return logits
         mask = np.zeros(logits.shape, bool)
         rows, at = np.nonzero(seen >= 0)
         mask[rows, seen[rows, at]] = True
-        changed = np.where(logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty)
+        changed = np.where(
+            logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty
+        )
         return np.where(mask, changed, logits)
 
     def probabilities(self, logits: Array) -> Array:
-        """The distribution that a token is drawn from, (..., V) in float64. Raises NotFiniteError for a NaN or +inf among the logits, or a row of
-        -inf."""
+        """The distribution that a token is drawn from, (..., V) in float64. Raises NotFiniteError
+        for a NaN or +inf among the logits, or a row of -inf."""
         scaled = logits.astype(np.float64)
         top = _finite_top(scaled)
         if self.temperature == 0:
-            return np.asarray(scaled.argmax(axis=-1)[..., None] == np.arange(scaled.shape[-1]), np.float64)
+            return np.asarray(
+                scaled.argmax(axis=-1)[..., None] == np.arange(scaled.shape[-1]), np.float64
+            )
         scaled -= top  # before the division, which could overflow at a small temperature
         with np.errstate(over="ignore"):
             scaled /= self.temperature
@@ -80,7 +112,9 @@ class Sampling:
         return p / p.sum(axis=-1, keepdims=True)
 
     def draw(self, logits: Array, generator: Generator) -> Array:
-        """One token for each row of logits, (B, V) -> (B,) int64; temperature 0 draws nothing. Raises as `probabilities` does."""
+        """One token for each row of logits, (B, V) -> (B,) int64; temperature 0 draws nothing.
+        Raises as `probabilities` does.
+        """
         if self.temperature:
             return draw(self.probabilities(logits), generator)
         _finite_top(logits)
@@ -91,7 +125,12 @@ def _finite_top(logits: Array) -> Array:
     """The largest of each row. Raises NotFiniteError where it is not finite."""
     top = logits.max(axis=-1, keepdims=True)
     if not np.isfinite(top).all():
-        raise NotFiniteError("sample", "a row of logits has no finite maximum", got=top.ravel().tolist(), wanted="finite logits")
+        raise NotFiniteError(
+            "sample",
+            "a row of logits has no finite maximum",
+            got=top.ravel().tolist(),
+            wanted="finite logits",
+        )
     return top
 
 
@@ -110,8 +149,14 @@ def draw(p: Array, generator: Generator) -> Array:
 
 
 def sample(
-    logits: Array, generator: Generator, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
+    logits: Array,
+    generator: Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
     min_p: float | None = None,
-) -> Array:  # fmt: skip
-    """One token for each row of logits, (B, V) -> (B,) int64. Settings and errors are those of `Sampling`; temperature=0 draws nothing."""
+) -> Array:
+    """One token for each row of logits, (B, V) -> (B,) int64. Settings and errors are those of
+    `Sampling`; temperature=0 draws nothing.
+    """
     return Sampling(temperature, top_k, top_p, min_p, call="sample").draw(logits, generator)

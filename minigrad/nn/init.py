@@ -1,7 +1,8 @@
 """Filling parameters with their first values, in place.
 
-Each function writes to its tensor and returns it. Random numbers come from the library's generator (`manual_seed`), or from a given one. For a
-matrix (out, in), fan_in is `in` and fan_out is `out`, each times the number of elements beyond the first two axes.
+Each function writes to its tensor and returns it. Random numbers come from the library's generator
+(`manual_seed`), or from a given one. For a matrix (out, in), fan_in is `in` and fan_out is `out`,
+each times the number of elements beyond the first two axes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | N
     return tensor
 
 
-def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> T:
+def normal_(
+    tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> T:
     """Normal with this mean and standard deviation."""
     with no_grad():
         tensor.assign((generator or random.default_generator).normal(tensor.shape, mean, std))
@@ -56,32 +59,54 @@ def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = 
 
 
 def xavier_normal_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
-    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)). From Glorot and Bengio 2010."""
+    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)). From Glorot and Bengio
+    2010.
+    """
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))), generator)
 
 
 def kaiming_uniform_(
-    tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
+    tensor: T,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
-) -> T:  # fmt: skip
-    """Uniform in +-gain sqrt(3 / fan), with gain sqrt(2 / (1 + a^2)) for leaky_relu. From He et al. 2015, arXiv:1502.01852."""
+) -> T:
+    """Uniform in +-gain sqrt(3 / fan), with gain sqrt(2 / (1 + a^2)) for leaky_relu. From He et al.
+    2015, arXiv:1502.01852.
+    """
     bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
 
 
 def kaiming_normal_(
-    tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
+    tensor: T,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
-) -> T:  # fmt: skip
-    """Normal with standard deviation gain / sqrt(fan), with gain sqrt(2 / (1 + a^2)) for leaky_relu. From He et al. 2015, arXiv:1502.01852."""
+) -> T:
+    """Normal with standard deviation gain / sqrt(fan), with gain sqrt(2 / (1 + a^2)) for
+    leaky_relu. From He et al. 2015, arXiv:1502.01852.
+    """
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
-    gains = {"linear": 1.0, "relu": math.sqrt(2), "leaky_relu": math.sqrt(2 / (1 + a * a)), "tanh": 5 / 3}
+    gains = {
+        "linear": 1.0,
+        "relu": math.sqrt(2),
+        "leaky_relu": math.sqrt(2 / (1 + a * a)),
+        "tanh": 5 / 3,
+    }
     modes = ("fan_in", "fan_out")
     if nonlinearity not in gains:
-        raise ConfigError("kaiming", f"nonlinearity={nonlinearity!r} is unknown", got=nonlinearity, wanted=list(gains))
+        raise ConfigError(
+            "kaiming",
+            f"nonlinearity={nonlinearity!r} is unknown",
+            got=nonlinearity,
+            wanted=list(gains),
+        )
     if mode not in modes:
         raise ConfigError("kaiming", f"mode={mode!r} is unknown", got=mode, wanted=list(modes))
     return gains[nonlinearity] / math.sqrt(fans(tensor)[modes.index(mode)])
@@ -90,7 +115,12 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
 def fans(tensor: Tensor) -> tuple[int, int]:
     """(fan_in, fan_out). Raises ShapeError for fewer than two axes."""
     if tensor.ndim < 2:
-        raise ShapeError("fans", f"a tensor of shape {tensor.shape} has no fan_in and fan_out", got=tensor.shape, wanted="(out, in, ...)",
-                         hint="normal_ or uniform_ with numbers of your own")  # fmt: skip
+        raise ShapeError(
+            "fans",
+            f"a tensor of shape {tensor.shape} has no fan_in and fan_out",
+            got=tensor.shape,
+            wanted="(out, in, ...)",
+            hint="normal_ or uniform_ with numbers of your own",
+        )
     inside = math.prod(tensor.shape[2:])
     return tensor.shape[1] * inside, tensor.shape[0] * inside

@@ -1,4 +1,6 @@
-"""The plain layers: Linear, Embedding, LayerNorm, RMSNorm, Dropout. Parameter names, shapes and first values are PyTorch's."""
+"""The plain layers: Linear, Embedding, LayerNorm, RMSNorm, Dropout. Parameter names, shapes and
+first values are PyTorch's.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,16 @@ def check_size(call: str, **sizes: int) -> None:
     """Raise ConfigError unless every size is an integer >= 1."""
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ConfigError(call, f"{name}={size!r} is no size", got=size, wanted="an integer >= 1")
+            raise ConfigError(
+                call, f"{name}={size!r} is no size", got=size, wanted="an integer >= 1"
+            )
 
 
 class Linear(Module):
     """y = x @ weight.T + bias
 
-    x: (..., in_features)   weight: (out_features, in_features)   bias: (out_features,)   ->   (..., out_features)
+    x: (..., in_features)   weight: (out_features, in_features)   bias: (out_features,)   ->   (...,
+        out_features)
     First values: uniform in +-1 / sqrt(in_features).
     """
 
@@ -45,7 +50,8 @@ class Linear(Module):
 class Embedding(Module):
     """Rows of a table by their number: index (...) of integers -> (..., embedding_dim).
 
-    weight: (num_embeddings, embedding_dim), first normal with standard deviation 1. Raises IndexRangeError for an index outside 0..num_embeddings-1.
+    weight: (num_embeddings, embedding_dim), first normal with standard deviation 1. Raises
+        IndexRangeError for an index outside 0..num_embeddings-1.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
@@ -62,12 +68,15 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axes, whose sizes are normalized_shape.
+    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axes, whose sizes are
+    normalized_shape.
 
     From Ba et al. 2016, arXiv:1607.06450.
     """
 
-    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True) -> None:
+    def __init__(
+        self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True
+    ) -> None:
         self.normalized_shape = _sizes("LayerNorm", normalized_shape)
         self.eps = _checked_eps("LayerNorm", eps)
         self.weight = init.ones_(empty(*self.normalized_shape))
@@ -101,7 +110,8 @@ class RMSNorm(Module):
 
 
 class Dropout(Module):
-    """While training, each element is 0 with probability p and is else divided by 1 - p; in eval mode, x itself.
+    """While training, each element is 0 with probability p and is else divided by 1 - p; in eval
+    mode, x itself.
 
     From Srivastava et al. 2014.
     """
@@ -132,7 +142,11 @@ def _sizes(call: str, shape: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _checked_eps(call: str, eps: float) -> float:
-    if not isinstance(eps, int | float | np.integer | np.floating) or isinstance(eps, bool) or not 0 <= eps < math.inf:
+    if (
+        not isinstance(eps, int | float | np.integer | np.floating)
+        or isinstance(eps, bool)
+        or not 0 <= eps < math.inf
+    ):
         raise ConfigError(call, f"eps={eps!r}", got=eps, wanted="a finite number >= 0")
     return float(eps)
 

@@ -1,7 +1,8 @@
 """Module: something with parameters. And the containers.
 
-A Module's parameters, buffers and children are its attributes: assigning one registers it, reading one costs what reading an attribute costs.
-There is no state beside them. What a Module computes is its `forward`.
+A Module's parameters, buffers and children are its attributes: assigning one registers it, reading
+one costs what reading an attribute costs. There is no state beside them. What a Module computes is
+its `forward`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ T = TypeVar("T")
 
 
 class Parameter(Tensor):
-    """A Tensor that a Module trains: assigned to an attribute of a Module it becomes one of its parameters. Copies `data`, as Tensor does."""
+    """A Tensor that a Module trains: assigned to an attribute of a Module it becomes one of its
+    parameters. Copies `data`, as Tensor does.
+    """
 
     __slots__ = ()
     _wrap = staticmethod(Tensor._wrap)  # type: ignore[assignment]  # what is computed from a parameter, or detached, is a plain Tensor
@@ -40,7 +43,8 @@ class Loaded(NamedTuple):
 
 
 class Module:
-    """The base of layers and models. A subclass makes its parts in `__init__` and computes in `forward`.
+    """The base of layers and models. A subclass makes its parts in `__init__` and computes in
+    `forward`.
 
     class MLP(Module):
         def __init__(self, width):
@@ -59,9 +63,18 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Tensor) and not isinstance(value, Parameter) and isinstance(vars(self).get(name), Parameter):
-            raise ConfigError(f"{type(self).__name__}.{name}", "a Tensor in place of a Parameter would not be trained", got=value,
-                              wanted="Parameter", hint=f"Parameter(...), or {name}.assign(...) to change its values")  # fmt: skip
+        if (
+            isinstance(value, Tensor)
+            and not isinstance(value, Parameter)
+            and isinstance(vars(self).get(name), Parameter)
+        ):
+            raise ConfigError(
+                f"{type(self).__name__}.{name}",
+                "a Tensor in place of a Parameter would not be trained",
+                got=value,
+                wanted="Parameter",
+                hint=f"Parameter(...), or {name}.assign(...) to change its values",
+            )
         object.__setattr__(self, name, value)
         ASSIGNMENTS[0] += 1
 
@@ -70,20 +83,29 @@ class Module:
         ASSIGNMENTS[0] += 1
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Make `tensor` the attribute `name` that is not trained, but moves with `to`, and is part of the state_dict if `persistent`."""
+        """Make `tensor` the attribute `name` that is not trained, but moves with `to`, and is part
+        of the state_dict if `persistent`.
+        """
         setattr(self, name, tensor)
         self._buffers = {**self._buffers, name: persistent}
 
     # --- parts: pairs of name and part, this module's own first
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The modules that are attributes of this one. Raises ConfigError for a plain list of modules, which nobody would train."""
+        """The modules that are attributes of this one. Raises ConfigError for a plain list of
+        modules, which nobody would train.
+        """
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
             elif isinstance(value, _PLAIN) and _hides_parts(value):
-                raise ConfigError(f"{type(self).__name__}.{name}", f"a {type(value).__name__} hides the modules in it", got=value,
-                                      wanted="ModuleList or ModuleDict", hint=f"self.{name} = ModuleList([...])")  # fmt: skip
+                raise ConfigError(
+                    f"{type(self).__name__}.{name}",
+                    f"a {type(value).__name__} hides the modules in it",
+                    got=value,
+                    wanted="ModuleList or ModuleDict",
+                    hint=f"self.{name} = ModuleList([...])",
+                )
 
     def children(self) -> Iterator[Module]:
         """The modules that are attributes of this one."""
@@ -98,15 +120,22 @@ class Module:
             if id(module) not in seen:
                 seen.add(id(module))
                 yield name, module
-                below = [(f"{name}.{child_name}" if name else child_name, child) for child_name, child in module.named_children()]
+                below = [
+                    (f"{name}.{child_name}" if name else child_name, child)
+                    for child_name, child in module.named_children()
+                ]
                 stack += below[::-1]
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""
         return (module for _, module in self.named_modules())
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """Name and parameter, as "blocks.0.attn.in_proj_weight". A parameter with several names comes once, under the first."""
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Name and parameter, as "blocks.0.attn.in_proj_weight". A parameter with several names
+        comes once, under the first.
+        """
         return _once(self._named(prefix, recurse, lambda module: _own(module, Parameter)))
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
@@ -115,7 +144,9 @@ class Module:
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of the buffers."""
-        return _once(self._named(prefix, recurse, lambda module: _buffers(module, persistent=False)))
+        return _once(
+            self._named(prefix, recurse, lambda module: _buffers(module, persistent=False))
+        )
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """The buffers: tensors that belong to the model and are not trained."""
@@ -137,7 +168,9 @@ class Module:
         return self
 
     def train(self: M, mode: bool = True) -> M:
-        """Switch training behaviour, such as dropout, on for this module and all below it, or off with mode=False."""
+        """Switch training behaviour, such as dropout, on for this module and all below it, or off
+        with mode=False.
+        """
         for module in self.modules():
             module.training = mode
         return self
@@ -153,7 +186,9 @@ class Module:
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parameters; or, with set_to_none=False, write zeros over them."""
+        """Forget the gradients of all parameters; or, with set_to_none=False, write zeros over
+        them.
+        """
         for p in self.parameters():
             if set_to_none:
                 p.grad = None
@@ -161,15 +196,22 @@ class Module:
                 p.grad.assign(0)
 
     def to(self: M, *wanted: Any, **options: Any) -> M:
-        """to(dtype), to("cpu", dtype): floating parameters and buffers in another dtype. They stay the same objects: an optimizer keeps them.
+        """to(dtype), to("cpu", dtype): floating parameters and buffers in another dtype. They stay
+        the same objects: an optimizer keeps them.
 
-        to("cpu") changes nothing: it is the only device there is. Raises DTypeError for a dtype without gradients, ConfigError for another device.
+        to("cpu") changes nothing: it is the only device there is. Raises DTypeError for a dtype
+            without gradients, ConfigError for another device.
         """
         dtype = dtypes.asked_of_to(wanted, options, "Module.to")
         if dtype is None:
             return self
         if not dtypes.is_float(dtype):
-            raise DTypeError("Module.to", f"parameters of {dtypes.name(dtype)} cannot have gradients", got=dtype, wanted=dtypes.float32)
+            raise DTypeError(
+                "Module.to",
+                f"parameters of {dtypes.name(dtype)} cannot have gradients",
+                got=dtype,
+                wanted=dtypes.float32,
+            )
         for t in [*self.parameters(), *self.buffers()]:
             if dtypes.is_float(t.dtype) and t.dtype != dtype:
                 t.data, t.grad = dtypes.cast(t.data, dtype), None
@@ -179,38 +221,58 @@ class Module:
     # --- saving
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All parameters and persistent buffers by name: a copy, which training on does not change. Tied parameters have all their names, and one
-        copy, so that a file stores them once."""
+        """All parameters and persistent buffers by name: a copy, which training on does not change.
+        Tied parameters have all their names, and one copy, so that a file stores them once."""
         named = list(self._state())
         copies = {id(t): Tensor(t.data) for t in {id(t): t for _, t in named}.values()}
         return {name: copies[id(t)] for name, t in named}
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
-        """Every name in the state_dict, with the tensor itself. A module that has two names is walked twice."""
+        """Every name in the state_dict, with the tensor itself. A module that has two names is
+        walked twice.
+        """
         stack: list[tuple[str, Module]] = [("", self)]
         while stack:
             prefix, module = stack.pop()
             for name, t in [*_own(module, Parameter), *_buffers(module, persistent=True)]:
                 yield prefix + name, t
-            stack.extend(reversed([(f"{prefix}{name}.", child) for name, child in module.named_children()]))
+            stack.extend(
+                reversed([(f"{prefix}{name}.", child) for name, child in module.named_children()])
+            )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Loaded:
-        """Take over the values in `state_dict`: Tensors or arrays by name, cast to each parameter's dtype. All or nothing.
+        """Take over the values in `state_dict`: Tensors or arrays by name, cast to each parameter's
+        dtype. All or nothing.
 
-        Returns the missing and the unexpected names. Raises StateDictError, with the model unchanged, if a shape does not fit, or, if `strict`,
-        for a missing or unexpected name; it lists up to 20 of each. Raises ReadOnlyError if a parameter lies in read-only memory.
+        Returns the missing and the unexpected names. Raises StateDictError, with the model
+        unchanged, if a shape does not fit, or, if `strict`, for a missing or unexpected name; it
+        lists up to 20 of each. Raises ReadOnlyError if a parameter lies in read-only memory.
         """
         own = dict(self._state())
         given = {name: state_dict[name] for name in own if name in state_dict}
-        arrays = {name: value.data if isinstance(value, Tensor) else np.asarray(value) for name, value in given.items()}
+        arrays = {
+            name: value.data if isinstance(value, Tensor) else np.asarray(value)
+            for name, value in given.items()
+        }
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
-        mismatched = [name for name, a in arrays.items() if a.shape != own[name].shape or not _castable(a.dtype, own[name].dtype)]
+        mismatched = [
+            name
+            for name, a in arrays.items()
+            if a.shape != own[name].shape or not _castable(a.dtype, own[name].dtype)
+        ]
         if mismatched or (strict and (missing or unexpected)):
-            raise _do_not_fit(type(self).__name__, own, state_dict, arrays, missing, unexpected, mismatched)
+            raise _do_not_fit(
+                type(self).__name__, own, state_dict, arrays, missing, unexpected, mismatched
+            )
         for name in arrays:
             if not own[name].data.flags.writeable:
-                raise ReadOnlyError("load_state_dict", f"{name} lies in memory that may not be written", got=name, wanted="writable memory")
+                raise ReadOnlyError(
+                    "load_state_dict",
+                    f"{name} lies in memory that may not be written",
+                    got=name,
+                    wanted="writable memory",
+                )
         values = {name: Tensor._wrap(dtypes.cast(a, own[name].dtype)) for name, a in arrays.items()}
         with no_grad():
             for name, value in values.items():
@@ -220,7 +282,9 @@ class Module:
     # --- showing
 
     def extra_repr(self) -> str:
-        """The constructor's arguments, as `repr` shows them between the parentheses. A layer of your own may override it."""
+        """The constructor's arguments, as `repr` shows them between the parentheses. A layer of
+        your own may override it.
+        """
         return ""
 
     def __repr__(self) -> str:
@@ -228,18 +292,28 @@ class Module:
         name, arguments = type(self).__name__, self.extra_repr()
         if arguments:
             return f"{name}({arguments})"
-        return _bracketed(f"{name}(", [f"{child_name}={child!r}" for child_name, child in self.named_children()], ")")
+        return _bracketed(
+            f"{name}(",
+            [f"{child_name}={child!r}" for child_name, child in self.named_children()],
+            ")",
+        )
 
 
 _PLAIN, _PARTS = (list, tuple, dict), (Module, Parameter)
 
 
 def _hides_parts(value: Any) -> bool:
-    return any(isinstance(part, _PARTS) for part in (value.values() if isinstance(value, dict) else value))
+    return any(
+        isinstance(part, _PARTS) for part in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def _own(module: Module, kind: type[T]) -> Iterator[tuple[str, T]]:
-    return ((name, value) for name, value in vars(module).items() if isinstance(value, kind) and name not in module._buffers)
+    return (
+        (name, value)
+        for name, value in vars(module).items()
+        if isinstance(value, kind) and name not in module._buffers
+    )
 
 
 def _buffers(module: Module, persistent: bool) -> Iterator[tuple[str, Tensor]]:
@@ -259,7 +333,9 @@ def _once(parts: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
 def _bracketed(opening: str, items: list[str], closing: str) -> str:
     if not items:
         return opening + closing
-    return "\n".join([opening, *("  " + item.replace("\n", "\n  ") + "," for item in items), closing])
+    return "\n".join(
+        [opening, *("  " + item.replace("\n", "\n  ") + "," for item in items), closing]
+    )
 
 
 # --- the error of load_state_dict
@@ -275,26 +351,47 @@ def _castable(source: dtypes.DType, target: dtypes.DType) -> bool:
 
 
 def _do_not_fit(
-    call: str, own: Mapping[str, Tensor], given: Mapping[str, Any], arrays: Mapping[str, dtypes.Array],
-    missing: list[str], unexpected: list[str], mismatched: list[str],
-) -> StateDictError:  # fmt: skip
+    call: str,
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Any],
+    arrays: Mapping[str, dtypes.Array],
+    missing: list[str],
+    unexpected: list[str],
+    mismatched: list[str],
+) -> StateDictError:
     def shown(name: str, t: Any) -> str:
         return f"{dtypes.name(t.dtype)}{list(t.shape)}"
 
-    lines = _listed("missing", missing, lambda name: _nearest(name, [n for n in given if n not in own], "given is"))
-    lines += _listed("unexpected", unexpected, lambda name: _nearest(name, list(own), "the model has"))
-    lines += _listed("mismatched", mismatched, lambda name: f": {shown(name, arrays[name])} for {shown(name, own[name])}")
-    counts = f"{len(missing)} names missing, {len(unexpected)} unexpected, {len(mismatched)} mismatched"
+    lines = _listed(
+        "missing",
+        missing,
+        lambda name: _nearest(name, [n for n in given if n not in own], "given is"),
+    )
+    lines += _listed(
+        "unexpected", unexpected, lambda name: _nearest(name, list(own), "the model has")
+    )
+    lines += _listed(
+        "mismatched",
+        mismatched,
+        lambda name: f": {shown(name, arrays[name])} for {shown(name, own[name])}",
+    )
+    counts = (
+        f"{len(missing)} names missing, {len(unexpected)} unexpected, {len(mismatched)} mismatched"
+    )
     return StateDictError(
-        f"{call}.load_state_dict", f"the weights do not fit: {counts}; the model is unchanged" + "".join(lines),
-        got={"missing": missing, "unexpected": unexpected, "mismatched": mismatched}, wanted=list(own),
+        f"{call}.load_state_dict",
+        f"the weights do not fit: {counts}; the model is unchanged" + "".join(lines),
+        got={"missing": missing, "unexpected": unexpected, "mismatched": mismatched},
+        wanted=list(own),
         hint="" if mismatched else "strict=False loads what fits",
-    )  # fmt: skip
+    )
 
 
 def _listed(title: str, names: list[str], remark: Callable[[str], str]) -> list[str]:
     lines = [f"\n  {title}: {name}{remark(name)}" for name in names[:_LISTED]]
-    return [*lines, f"\n  {title}: and {len(names) - _LISTED} more"] if len(names) > _LISTED else lines
+    return (
+        [*lines, f"\n  {title}: and {len(names) - _LISTED} more"] if len(names) > _LISTED else lines
+    )
 
 
 def _nearest(name: str, others: list[str], word: str) -> str:
@@ -372,7 +469,9 @@ class ModuleList(Module):
 
 
 class ModuleDict(Module):
-    """A dict of modules whose parameters are found, in the order in which they were put in. It has no forward of its own."""
+    """A dict of modules whose parameters are found, in the order in which they were put in. It has
+    no forward of its own.
+    """
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
         self._items: dict[str, Module] = {}
@@ -408,7 +507,12 @@ class ModuleDict(Module):
 
     def __setitem__(self, name: str, module: Module) -> None:
         if not name or "." in name:
-            raise ConfigError("ModuleDict", f"{name!r} is no name for a module", got=name, wanted="not empty, without a dot")
+            raise ConfigError(
+                "ModuleDict",
+                f"{name!r} is no name for a module",
+                got=name,
+                wanted="not empty, without a dot",
+            )
         self._items[name] = _checked_modules("ModuleDict", [module])[0]
 
     def __delitem__(self, name: str) -> None:
@@ -416,7 +520,9 @@ class ModuleDict(Module):
         ASSIGNMENTS[0] += 1
 
     def __repr__(self) -> str:
-        return _bracketed("ModuleDict({", [f"{name!r}: {module!r}" for name, module in self._items.items()], "})")
+        return _bracketed(
+            "ModuleDict({", [f"{name!r}: {module!r}" for name, module in self._items.items()], "})"
+        )
 
 
 def _checked_modules(call: str, modules: Iterable[Any]) -> list[Module]:
@@ -424,6 +530,11 @@ def _checked_modules(call: str, modules: Iterable[Any]) -> list[Module]:
     ASSIGNMENTS[0] += 1  # they are about to become part of a container
     for i, module in enumerate(found):
         if not isinstance(module, Module):
-            raise ConfigError(call, f"item {i} is {module!r}, no Module", got=module, wanted="Module",
-                              hint="a function becomes one in a Module's forward")  # fmt: skip
+            raise ConfigError(
+                call,
+                f"item {i} is {module!r}, no Module",
+                got=module,
+                wanted="Module",
+                hint="a function becomes one in a Module's forward",
+            )
     return found

@@ -1,4 +1,6 @@
-"""The transformer's block: attention and MLP, each with a norm and added to its input. GPT-2's, Llama's and BERT's are settings of one."""
+"""The transformer's block: attention and MLP, each with a norm and added to its input. GPT-2's,
+Llama's and BERT's are settings of one.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,26 @@ Approximate = Literal["tanh", "none"]
 class MLP(Module):
     """c_proj(gelu(c_fc(x))). (..., C) -> (..., C)
 
-    hidden: the width inside, four times n_embd unless given.   approximate: "tanh", GPT-2's formula for GELU, or "none", GELU itself, as in BERT.
+    hidden: the width inside, four times n_embd unless given.   approximate: "tanh", GPT-2's formula
+        for GELU, or "none", GELU itself, as in BERT.
     """
 
     def __init__(
-        self, n_embd: int, hidden: int | None = None, *, bias: bool = True, dropout: float = 0.0, approximate: Approximate = "tanh"
+        self,
+        n_embd: int,
+        hidden: int | None = None,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
+        approximate: Approximate = "tanh",
     ) -> None:
         check_size("MLP", n_embd=n_embd)
         width = 4 * n_embd if hidden is None else hidden
         check_size("MLP", hidden=width)
         if approximate not in ("tanh", "none"):
-            raise ConfigError("MLP", f"approximate={approximate!r}", got=approximate, wanted=("tanh", "none"))
+            raise ConfigError(
+                "MLP", f"approximate={approximate!r}", got=approximate, wanted=("tanh", "none")
+            )
         self.c_fc = Linear(n_embd, width, bias=bias)
         self.c_proj = Linear(width, n_embd, bias=bias)
         self.dropout = Dropout(dropout)
@@ -47,10 +58,13 @@ class MLP(Module):
 class SwiGLU(Module):
     """down(silu(gate(x)) * up(x)), the MLP of Llama-type models. (..., C) -> (..., C)
 
-    hidden: the width inside; 8/3 of n_embd unless given, so that there are as many weights as in an MLP. From Shazeer 2020, arXiv:2002.05202.
+    hidden: the width inside; 8/3 of n_embd unless given, so that there are as many weights as in an
+        MLP. From Shazeer 2020, arXiv:2002.05202.
     """
 
-    def __init__(self, n_embd: int, hidden: int | None = None, *, bias: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self, n_embd: int, hidden: int | None = None, *, bias: bool = False, dropout: float = 0.0
+    ) -> None:
         check_size("SwiGLU", n_embd=n_embd)
         width = 8 * n_embd // 3 if hidden is None else hidden
         check_size("SwiGLU", hidden=width)
@@ -64,7 +78,10 @@ class SwiGLU(Module):
         return self.dropout(self.down_proj(F.swiglu(self.gate_proj(x), self.up_proj(x))))
 
     def extra_repr(self) -> str:
-        return f"{self.gate_proj.in_features}, {self.gate_proj.out_features}, bias={self.gate_proj.bias is not None}, dropout={self.dropout.p}"
+        return (
+            f"{self.gate_proj.in_features}, {self.gate_proj.out_features}, "
+            f"bias={self.gate_proj.bias is not None}, dropout={self.dropout.p}"
+        )
 
 
 class TransformerBlock(Module):
@@ -73,35 +90,68 @@ class TransformerBlock(Module):
     norm_first (GPT-2, Llama):   x = x + attn(ln_1(x));   x = x + mlp(ln_2(x))
     else (BERT, Vaswani 2017):   x = ln_1(x + attn(x));   x = ln_2(x + mlp(x))
 
-    dropout: on the attention weights and on both sums.   norm: "layer" or "rms".   norm_eps: of both norms, 1e-5 and 1e-6 unless given.
-    mlp: "gelu" or "swiglu".   hidden: the width inside the MLP, 4 n_embd and 8/3 n_embd unless given.   approximate: of "gelu", as for MLP.
+    dropout: on the attention weights and on both sums.   norm: "layer" or "rms".   norm_eps: of
+        both norms, 1e-5 and 1e-6 unless given.
+    mlp: "gelu" or "swiglu".   hidden: the width inside the MLP, 4 n_embd and 8/3 n_embd unless
+        given.   approximate: of "gelu", as for MLP.
     attention: further settings of MultiHeadAttention, such as n_kv_head=2, rope="half", window=128.
-    A GPT-2 block is the default; Llama's is norm="rms", norm_eps=1e-5, mlp="swiglu", hidden=11008, bias=False, rope="half"; BERT's norm_first=False,
-    causal=False, norm_eps=1e-12, approximate="none".
+    A GPT-2 block is the default; Llama's is norm="rms", norm_eps=1e-5, mlp="swiglu", hidden=11008,
+    bias=False, rope="half"; BERT's norm_first=False, causal=False, norm_eps=1e-12,
+    approximate="none".
     """
 
     def __init__(
-        self, n_embd: int, n_head: int, *, bias: bool = True, causal: bool = True, dropout: float = 0.0, norm_first: bool = True,
-        norm: Literal["layer", "rms"] = "layer", norm_eps: float | None = None, mlp: Literal["gelu", "swiglu"] = "gelu",
-        hidden: int | None = None, approximate: Approximate = "tanh", **attention: Any,
-    ) -> None:  # fmt: skip
-        for name, value, wanted in (("norm", norm, ("layer", "rms")), ("mlp", mlp, ("gelu", "swiglu"))):
+        self,
+        n_embd: int,
+        n_head: int,
+        *,
+        bias: bool = True,
+        causal: bool = True,
+        dropout: float = 0.0,
+        norm_first: bool = True,
+        norm: Literal["layer", "rms"] = "layer",
+        norm_eps: float | None = None,
+        mlp: Literal["gelu", "swiglu"] = "gelu",
+        hidden: int | None = None,
+        approximate: Approximate = "tanh",
+        **attention: Any,
+    ) -> None:
+        for name, value, wanted in (
+            ("norm", norm, ("layer", "rms")),
+            ("mlp", mlp, ("gelu", "swiglu")),
+        ):
             if value not in wanted:
                 raise ConfigError("TransformerBlock", f"{name}={value!r}", got=value, wanted=wanted)
         if mlp == "swiglu" and approximate != "tanh":
-            raise ConfigError("TransformerBlock", f"approximate={approximate!r}, but SwiGLU has no GELU", got=approximate, wanted="tanh",
-                              hint='mlp="gelu"')  # fmt: skip
+            raise ConfigError(
+                "TransformerBlock",
+                f"approximate={approximate!r}, but SwiGLU has no GELU",
+                got=approximate,
+                wanted="tanh",
+                hint='mlp="gelu"',
+            )
         self.norm_first, self._style = norm_first, (norm, mlp, norm_eps, hidden)
         self.ln_1 = _norm(norm, n_embd, norm_eps, bias)
-        self.attn = MultiHeadAttention(n_embd, n_head, bias=bias, causal=causal, dropout=dropout, **attention)
+        self.attn = MultiHeadAttention(
+            n_embd, n_head, bias=bias, causal=causal, dropout=dropout, **attention
+        )
         self.dropout = Dropout(dropout)
         self.ln_2 = _norm(norm, n_embd, norm_eps, bias)
         if mlp == "gelu":
-            self.mlp: MLP | SwiGLU = MLP(n_embd, hidden, bias=bias, dropout=dropout, approximate=approximate)
+            self.mlp: MLP | SwiGLU = MLP(
+                n_embd, hidden, bias=bias, dropout=dropout, approximate=approximate
+            )
         else:
             self.mlp = SwiGLU(n_embd, hidden, bias=bias, dropout=dropout)
 
-    def forward(self, x: Tensor, *, mask: Any = None, lengths: Any = None, cache: KVCache | StaticCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Any = None,
+        lengths: Any = None,
+        cache: KVCache | StaticCache | None = None,
+    ) -> Tensor:
         """mask, lengths, cache: as for MultiHeadAttention."""
         if self.norm_first:
             x = x + self.dropout(self.attn(self.ln_1(x), mask=mask, lengths=lengths, cache=cache))
@@ -117,7 +167,9 @@ class TransformerBlock(Module):
         text += f", norm_eps={norm_eps}" if norm_eps is not None else ""
         text += f", mlp={mlp!r}" if mlp != "gelu" else ""
         text += f", hidden={hidden}" if hidden is not None else ""
-        return text + (", approximate='none'" if getattr(self.mlp, "approximate", "tanh") == "none" else "")
+        return text + (
+            ", approximate='none'" if getattr(self.mlp, "approximate", "tanh") == "none" else ""
+        )
 
 
 def _norm(kind: str, n_embd: int, eps: float | None, bias: bool) -> LayerNorm | RMSNorm:

@@ -1,4 +1,6 @@
-"""The ops, by name: `ops.tanh(x)` works on arrays and on Tensors. See docs/design.md for what an op is."""
+"""The ops, by name: `ops.tanh(x)` works on arrays and on Tensors. See docs/design.md for what an op
+is.
+"""
 
 from minigrad.ops.activation import (
     celu as celu,

@@ -1,6 +1,8 @@
-"""Activations, composed of the functions of calculus; relu, sigmoid and tanh are there, gelu's fast tanh form is in `fused`.
+"""Activations, composed of the functions of calculus; relu, sigmoid and tanh are there, gelu's fast
+tanh form is in `fused`.
 
-None has a rule of its own. Each is written so that nothing overflows and nothing cancels; the gradients at the joints are PyTorch's.
+None has a rule of its own. Each is written so that nothing overflows and nothing cancels; the
+gradients at the joints are PyTorch's.
 """
 
 from __future__ import annotations
@@ -61,14 +63,21 @@ def mish(x: T) -> T:
 
 @in_float32
 def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
-    """x Phi(x), Phi the normal distribution function: "none" by erfc, to the last digits of both tails; "tanh" by GPT-2's formula.
+    """x Phi(x), Phi the normal distribution function: "none" by erfc, to the last digits of both
+    tails; "tanh" by GPT-2's formula.
 
     Raises ConfigError for another `approximate`. From Hendrycks and Gimpel 2016, arXiv:1606.08415.
     """
     if approximate == "tanh":
         return gelu_tanh(x)[0]
     if approximate != "none":
-        raise ConfigError("gelu", f"approximate={approximate!r}", got=approximate, wanted=("none", "tanh"), hint='"none" or "tanh"')
+        raise ConfigError(
+            "gelu",
+            f"approximate={approximate!r}",
+            got=approximate,
+            wanted=("none", "tanh"),
+            hint='"none" or "tanh"',
+        )
     return mul(x, erfc(x * -_SQRT_HALF)) * 0.5
 
 
@@ -104,7 +113,9 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
 
 @in_float32
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
-    """x between min_val and max_val, these beyond them. The gradient at the bounds is 0 (that of clamp is 1)."""
+    """x between min_val and max_val, these beyond them. The gradient at the bounds is 0 (that of
+    clamp is 1).
+    """
     return where(less_equal(x, min_val), min_val, where(greater_equal(x, max_val), max_val, x))
 
 

@@ -1,4 +1,6 @@
-"""Movements composed of simpler ones: rolls, repeats, triangles, diagonals, grids, paddings by reflection."""
+"""Movements composed of simpler ones: rolls, repeats, triangles, diagonals, grids, paddings by
+reflection.
+"""
 
 from __future__ import annotations
 
@@ -19,46 +21,82 @@ Widths = tuple[tuple[int, int], ...]
 
 
 def roll(x: Any, shifts: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
-    """x with its elements moved by `shifts` along `axis`, those that fall off at the end coming in at the front; None: as one flat row."""
+    """x with its elements moved by `shifts` along `axis`, those that fall off at the end coming in
+    at the front; None: as one flat row.
+    """
     if axis is None:
         if not isinstance(shifts, int):
-            raise ConfigError("roll", f"{len(shifts)} shifts without axes", got=shifts, hint="name as many axes as shifts")
+            raise ConfigError(
+                "roll",
+                f"{len(shifts)} shifts without axes",
+                got=shifts,
+                hint="name as many axes as shifts",
+            )
         return reshape(roll(reshape(x, shape=(-1,)), shifts, 0), shape=x.shape)
     shifts, axis = ((v,) if isinstance(v, int) else tuple(v) for v in (shifts, axis))
     if len(shifts) != len(axis):
-        raise ConfigError("roll", f"{len(shifts)} shifts for {len(axis)} axes", got=(shifts, axis), hint="name as many axes as shifts")
+        raise ConfigError(
+            "roll",
+            f"{len(shifts)} shifts for {len(axis)} axes",
+            got=(shifts, axis),
+            hint="name as many axes as shifts",
+        )
     for shift, one in zip(shifts, axis, strict=True):
         a = one_axis(one, x.ndim, "roll")
         cut = -shift % x.shape[a] if x.shape[a] else 0
         if cut:
             before = (slice(None),) * a
-            x = cat(getitem(x, index=(*before, slice(cut, None))), getitem(x, index=(*before, slice(0, cut))), axis=a)
+            x = cat(
+                getitem(x, index=(*before, slice(cut, None))),
+                getitem(x, index=(*before, slice(0, cut))),
+                axis=a,
+            )
     return x
 
 
 def repeat(x: Any, counts: Sequence[int]) -> Any:
-    """x put `counts[i]` times one after the other along axis i; further counts in front make new axes."""
+    """x put `counts[i]` times one after the other along axis i; further counts in front make new
+    axes.
+    """
     counts = tuple(counts)
     if len(counts) < x.ndim or any(n < 0 for n in counts):
-        raise ShapeError("repeat", f"{counts} for a tensor of shape {x.shape}", got=counts, hint="one count >= 0 per axis, or more")
+        raise ShapeError(
+            "repeat",
+            f"{counts} for a tensor of shape {x.shape}",
+            got=counts,
+            hint="one count >= 0 per axis, or more",
+        )
     shape = (1,) * (len(counts) - x.ndim) + x.shape
     pairs = tuple(n for size in shape for n in (1, size))
     grown = tuple(n for count, size in zip(counts, shape, strict=True) for n in (count, size))
-    return reshape(expand(reshape(x, shape=pairs), shape=grown), shape=tuple(c * n for c, n in zip(counts, shape, strict=True)))
+    return reshape(
+        expand(reshape(x, shape=pairs), shape=grown),
+        shape=tuple(c * n for c, n in zip(counts, shape, strict=True)),
+    )
 
 
 def repeat_interleave(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Any:
-    """x with each element along `axis` repeated `repeats` times, one number for all or one for each; None: of the flat row."""
+    """x with each element along `axis` repeated `repeats` times, one number for all or one for
+    each; None: of the flat row.
+    """
     if axis is None:
         return repeat_interleave(reshape(x, shape=(-1,)), repeats, 0)
     a = one_axis(axis, x.ndim, "repeat_interleave")
     if isinstance(repeats, int):
         shape = (*x.shape[: a + 1], 1, *x.shape[a + 1 :])
         grown = (*x.shape[: a + 1], repeats, *x.shape[a + 1 :])
-        return reshape(expand(reshape(x, shape=shape), shape=grown), shape=(*x.shape[:a], x.shape[a] * repeats, *x.shape[a + 1 :]))
+        return reshape(
+            expand(reshape(x, shape=shape), shape=grown),
+            shape=(*x.shape[:a], x.shape[a] * repeats, *x.shape[a + 1 :]),
+        )
     counts = np.asarray(repeats)
     if counts.shape != (x.shape[a],) or counts.min(initial=0) < 0:
-        raise ShapeError("repeat_interleave", f"repeats {counts.shape} for {x.shape[a]} elements", got=counts.shape, wanted=(x.shape[a],))
+        raise ShapeError(
+            "repeat_interleave",
+            f"repeats {counts.shape} for {x.shape[a]} elements",
+            got=counts.shape,
+            wanted=(x.shape[a],),
+        )
     return take(x, np.repeat(np.arange(x.shape[a]), counts), spec=(*(slice(None),) * a, ARRAY))
 
 
@@ -72,7 +110,12 @@ def _sizes_of(size: int, sizes: Sequence[int]) -> tuple[int, ...]:
     known = int(np.prod([n for n in sizes if n != -1]))
     found = tuple(size // known if n == -1 and known else n for n in sizes)
     if int(np.prod(found)) != size:
-        raise ShapeError("unflatten", f"an axis of size {size} does not split into {tuple(sizes)}", got=tuple(sizes), wanted=size)
+        raise ShapeError(
+            "unflatten",
+            f"an axis of size {size} does not split into {tuple(sizes)}",
+            got=tuple(sizes),
+            wanted=size,
+        )
     return found
 
 
@@ -82,7 +125,9 @@ def tril(x: Any, diagonal: int = 0) -> Any:
 
 
 def triu(x: Any, diagonal: int = 0) -> Any:
-    """The last two axes' upper triangle, from the given diagonal above the main one on; 0 elsewhere."""
+    """The last two axes' upper triangle, from the given diagonal above the main one on; 0
+    elsewhere.
+    """
     return where(np.tri(*_matrix("triu", x), diagonal - 1, dtype=np.bool_), _zero(x), x)
 
 
@@ -92,14 +137,23 @@ def _zero(x: Any) -> int:
 
 def _matrix(call: str, x: Any) -> tuple[int, int]:
     if x.ndim < 2:
-        raise ShapeError(call, f"a tensor of shape {x.shape} is no matrix", got=x.shape, wanted="(..., M, N)")
+        raise ShapeError(
+            call, f"a tensor of shape {x.shape} is no matrix", got=x.shape, wanted="(..., M, N)"
+        )
     return x.shape[-2:]
 
 
 def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The elements with equal indices on the two axes (the second's larger by `offset`), as a new last axis."""
+    """The elements with equal indices on the two axes (the second's larger by `offset`), as a new
+    last axis.
+    """
     if x.ndim < 2:
-        raise ShapeError("diagonal", f"a tensor of shape {x.shape} has no diagonal", got=x.shape, wanted="two axes or more")
+        raise ShapeError(
+            "diagonal",
+            f"a tensor of shape {x.shape} has no diagonal",
+            got=x.shape,
+            wanted="two axes or more",
+        )
     a, b = one_axis(axis1, x.ndim, "diagonal"), one_axis(axis2, x.ndim, "diagonal")
     if a == b:
         raise ShapeError("diagonal", f"axes {axis1} and {axis2} are the same", got=(axis1, axis2))
@@ -110,7 +164,9 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 def meshgrid(*xs: Any, indexing: Literal["ij", "xy"] = "ij") -> tuple[Any, ...]:
-    """The vectors as grids: all of shape (len(x0), len(x1), ...), the i-th varying along axis i; "xy" exchanges the first two axes."""
+    """The vectors as grids: all of shape (len(x0), len(x1), ...), the i-th varying along axis i;
+    "xy" exchanges the first two axes.
+    """
     if indexing not in ("ij", "xy"):
         raise ConfigError("meshgrid", f"indexing={indexing!r}", got=indexing, wanted=("ij", "xy"))
     order = list(range(len(xs)))
@@ -119,14 +175,20 @@ def meshgrid(*xs: Any, indexing: Literal["ij", "xy"] = "ij") -> tuple[Any, ...]:
     shape = [1] * len(xs)
     for i, x in zip(order, xs, strict=True):
         if x.ndim > 1:
-            raise ShapeError("meshgrid", f"of a tensor of shape {x.shape}", got=x.shape, wanted="vectors")
+            raise ShapeError(
+                "meshgrid", f"of a tensor of shape {x.shape}", got=x.shape, wanted="vectors"
+            )
         shape[i] = x.shape[0] if x.ndim else 1
     spread = ((1,) * i + (-1,) + (1,) * (len(xs) - i - 1) for i in order)
-    return tuple(expand(reshape(x, shape=s), shape=tuple(shape)) for x, s in zip(xs, spread, strict=True))
+    return tuple(
+        expand(reshape(x, shape=s), shape=tuple(shape)) for x, s in zip(xs, spread, strict=True)
+    )
 
 
 def pad_by(x: Any, widths: Widths, mode: str = "constant", value: float = 0.0) -> Any:
-    """x with (before, after) elements more around each axis: of `value`, or by "reflect", "replicate" or "circular" of its own."""
+    """x with (before, after) elements more around each axis: of `value`, or by "reflect",
+    "replicate" or "circular" of its own.
+    """
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     if mode not in modes:
         raise ConfigError("pad", f"mode={mode!r}", got=mode, wanted=tuple(modes))
@@ -136,8 +198,17 @@ def pad_by(x: Any, widths: Widths, mode: str = "constant", value: float = 0.0) -
         n, most = x.shape[a], x.shape[a] - (mode == "reflect")
         if (before, after) == (0, 0):
             continue
-        if not min(before, after) >= 0 or (mode != "replicate" and max(before, after) > most) or n == 0:
-            raise ShapeError("pad", f'"{mode}" by {(before, after)} of an axis of size {n}', got=(before, after), wanted=(0, most))
+        if (
+            not min(before, after) >= 0
+            or (mode != "replicate" and max(before, after) > most)
+            or n == 0
+        ):
+            raise ShapeError(
+                "pad",
+                f'"{mode}" by {(before, after)} of an axis of size {n}',
+                got=(before, after),
+                wanted=(0, most),
+            )
         places = np.pad(np.arange(n), (before, after), mode=modes[mode])  # type: ignore[call-overload]
         x = take(x, places, spec=(*(slice(None),) * a, ARRAY))
     return x

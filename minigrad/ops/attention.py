@@ -1,12 +1,16 @@
 """Scaled dot-product attention as one op: scores, mask and softmax in one buffer.
 
     P = softmax(scale q k^T + mask)      o = P v
-    dv = P^T do      dP = do v^T      dS = P (dP - rowsum(dP P))      dq = scale dS k      dk = scale dS^T q
+    dv = P^T do      dP = do v^T      dS = P (dP - rowsum(dP P))      dq = scale dS k      dk =
+    scale dS^T q
 
-Three things make it fast. Under causality the rows go in blocks, each as wide as its last row sees. The mask is added, not selected, and the
-softmax first tries without its maximum: exp(s) / sum(exp(s)) has all its digits as long as the sum is neither huge nor tiny. And what is not
-finite is mended afterwards, where it shows: rows out of range get their maximum taken out; products that NaN or inf from behind the mask has
-got into (0 * NaN) are done again without it. Each row is mended by what it sees itself, so that the others keep their bits.
+Three things make it fast. Under causality the rows go in blocks, each as wide as its last row sees.
+The mask is added, not selected, and the
+softmax first tries without its maximum: exp(s) / sum(exp(s)) has all its digits as long as the sum
+    is neither huge nor tiny. And what is not
+finite is mended afterwards, where it shows: rows out of range get their maximum taken out; products
+that NaN or inf from behind the mask has got into (0 * NaN) are done again without it. Each row is
+mended by what it sees itself, so that the others keep their bits.
 """
 
 from __future__ import annotations
@@ -26,23 +30,43 @@ from minigrad.primitive import primitive
 
 _ROWS = 64  # queries in a causal block
 _PARALLEL = 1 << 20  # scores from which threads pay: waking one costs 0.1 ms
-_TINY, _HUGE = 1e-18, 1e30  # between these a sum of exp(s) has lost nothing to underflow or overflow, in float32 either
+_TINY, _HUGE = (
+    1e-18,
+    1e30,
+)  # between these a sum of exp(s) has lost nothing to underflow or overflow, in float32 either
 
 
 @primitive(kind="contract", dtype="same", outputs=2)
 @quiet
-def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, offset: int | None = None) -> tuple[Array, Array]:
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    *,
+    scale: float,
+    offset: int | None = None,
+) -> tuple[Array, Array]:
     """softmax(scale q k^T + mask) v, and the probabilities.
 
-    q: (..., T, D)   k: (..., S, D)   v: (..., S, E)   mask: bool (True: may look) or float (added), broadcasting to (..., T, S)
-    offset: None, or the causal shift: query i sees the keys j <= i + offset.   ->   (..., T, E), (..., T, S)
-    A row that sees nothing gives zeros. What stands behind the mask, NaN and inf too, has no influence.
+    q: (..., T, D)   k: (..., S, D)   v: (..., S, E)   mask: bool (True: may look) or float (added),
+        broadcasting to (..., T, S)
+    offset: None, or the causal shift: query i sees the keys j <= i + offset.   ->   (..., T, E),
+        (..., T, S)
+    A row that sees nothing gives zeros. What stands behind the mask, NaN and inf too, has no
+    influence.
     """
     return attend(q, k, v, None, mask, scale, offset)
 
 
 def attend(
-    q: Array, k: Array, v: Array, factors: Array | None, mask: Array | None, scale: float, offset: int | None
+    q: Array,
+    k: Array,
+    v: Array,
+    factors: Array | None,
+    mask: Array | None,
+    scale: float,
+    offset: int | None,
 ) -> tuple[Array, Array]:
     """(P * factors) v and P; see `attention`. factors: those of dropout, of P's shape, or None."""
     batch = common_batch(q, k, v, mask)
@@ -59,7 +83,9 @@ def common_batch(*operands: Array | None) -> tuple[int, ...]:
 
 
 def rows_like(x: Array, batch: tuple[int, ...], width: int) -> Array:
-    """An empty array (*batch, rows of x, width) whose axes lie in memory in the order of x's, so that heads come together again without a copy."""
+    """An empty array (*batch, rows of x, width) whose axes lie in memory in the order of x's, so
+    that heads come together again without a copy.
+    """
     shape = (*batch, x.shape[-2], width)
     if x.shape == shape:
         return np.empty_like(x, subok=False)
@@ -67,10 +93,15 @@ def rows_like(x: Array, batch: tuple[int, ...], width: int) -> Array:
 
 
 def for_each_part(work: Any, size: int, arrays: tuple[Array | None, ...], *settings: Any) -> None:
-    """work(*arrays, *settings), by threads in parts of the first batch axis that can be cut, if `size` is worth it."""
+    """work(*arrays, *settings), by threads in parts of the first batch axis that can be cut, if
+    `size` is worth it.
+    """
     if size >= _PARALLEL:
         ndim = max(x.ndim for x in arrays if x is not None)
-        sizes = [max(x.shape[axis] for x in arrays if x is not None and x.ndim >= -axis) for axis in range(-ndim, -2)]
+        sizes = [
+            max(x.shape[axis] for x in arrays if x is not None and x.ndim >= -axis)
+            for axis in range(-ndim, -2)
+        ]
         axis = next((i - ndim for i, n in enumerate(sizes) if n > 1), None)
         if axis is not None:
             parts = [tuple(part_of(x, axis, i) for x in arrays) for i in range(sizes[axis + ndim])]
@@ -91,11 +122,23 @@ def blocks(T: int, S: int, offset: int | None) -> list[tuple[int, int, int]]:
     """Blocks of queries as (first, last + 1, how many keys they see)."""
     if offset is None or T == 1:
         return [(0, T, S if offset is None else min(S, max(0, 1 + offset)))]
-    return [(a, b, min(S, max(0, b + offset))) for a in range(0, max(T, 1), _ROWS) for b in (min(a + _ROWS, T),)]
+    return [
+        (a, b, min(S, max(0, b + offset)))
+        for a in range(0, max(T, 1), _ROWS)
+        for b in (min(a + _ROWS, T),)
+    ]
 
 
 def _attend(
-    q: Array, k: Array, v: Array, factors: Array | None, mask: Array | None, p: Array, o: Array, scale: float, offset: int | None
+    q: Array,
+    k: Array,
+    v: Array,
+    factors: Array | None,
+    mask: Array | None,
+    p: Array,
+    o: Array,
+    scale: float,
+    offset: int | None,
 ) -> None:
     """Fill p and o."""
     T, S = p.shape[-2:]
@@ -158,7 +201,9 @@ def _hidden(mask: Array | None, a: int, b: int, seen: int, offset: int | None) -
 
 
 def _mend(s: Array, q: Array, k: Array, added: Array | None, hidden: Array | None, a: int) -> None:
-    """Write the probabilities over s where some rows' sums are out of range: those rows get their maximum taken out, the others are as before."""
+    """Write the probabilities over s where some rows' sums are out of range: those rows get their
+    maximum taken out, the others are as before.
+    """
     scores = np.matmul(q, k.swapaxes(-1, -2))
     if added is not None:
         scores += window(added, a, a + s.shape[-2], 0, s.shape[-1])
@@ -174,7 +219,8 @@ def _mend(s: Array, q: Array, k: Array, added: Array | None, hidden: Array | Non
 
 
 def product_of_present(a: Array, b: Array, present: Array | None) -> Array:
-    """a b, in which only the elements of a that are `present` meet NaN and inf in b: an absent one stands for nothing, not for 0 * NaN.
+    """a b, in which only the elements of a that are `present` meet NaN and inf in b: an absent one
+    stands for nothing, not for 0 * NaN.
 
     Where all that a row meets is finite, the result is that of a b with finite b, to the bit.
     """
@@ -184,9 +230,17 @@ def product_of_present(a: Array, b: Array, present: Array | None) -> Array:
         return y
     shown = np.ones(a.shape, np.bool_) if present is None else np.broadcast_to(present, a.shape)
     nothing = shown & (a == 0)
-    up, down = (np.matmul((shown & (a > 0)).astype(a.dtype), (b == x).astype(a.dtype)) for x in (np.inf, -np.inf))
-    up_too, down_too = (np.matmul((shown & (a < 0)).astype(a.dtype), (b == x).astype(a.dtype)) for x in (-np.inf, np.inf))
-    lost = np.matmul(shown.astype(a.dtype), np.isnan(b).astype(a.dtype)) + np.matmul(nothing.astype(a.dtype), np.isinf(b).astype(a.dtype))
+    up, down = (
+        np.matmul((shown & (a > 0)).astype(a.dtype), (b == x).astype(a.dtype))
+        for x in (np.inf, -np.inf)
+    )
+    up_too, down_too = (
+        np.matmul((shown & (a < 0)).astype(a.dtype), (b == x).astype(a.dtype))
+        for x in (-np.inf, np.inf)
+    )
+    lost = np.matmul(shown.astype(a.dtype), np.isnan(b).astype(a.dtype)) + np.matmul(
+        nothing.astype(a.dtype), np.isinf(b).astype(a.dtype)
+    )
     y += np.where(up + up_too > 0, np.inf, 0)
     y += np.where(down + down_too > 0, -np.inf, 0)
     y += np.where(lost > 0, np.nan, 0)
@@ -205,7 +259,9 @@ def _(q, k, v, mask=None, *, scale, offset=None):
 
 
 def composed_weights(q: Any, k: Any, mask: Any, scale: float, offset: int | None) -> Any:
-    """softmax(scale q k^T + mask) made of simple ops, in which what is hidden has no influence either."""
+    """softmax(scale q k^T + mask) made of simple ops, in which what is hidden has no influence
+    either.
+    """
     s = guard_matmul(q, swap_last(k)) * scale
     seen = None if offset is None else np.tri(s.shape[-2], s.shape[-1], offset, dtype=np.bool_)
     if mask is not None:
@@ -220,14 +276,32 @@ def composed_weights(q: Any, k: Any, mask: Any, scale: float, offset: int | None
 @primitive(kind="contract", outputs=4)
 @quiet
 def attention_grad(
-    g: Array, q: Array, k: Array, v: Array, p: Array, mask: Array | None, *, scale: float, offset: int | None
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    p: Array,
+    mask: Array | None,
+    *,
+    scale: float,
+    offset: int | None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """The cotangents of q, k, v and of a float mask (dS before scaling), from the probabilities p. See the module's formulas."""
+    """The cotangents of q, k, v and of a float mask (dS before scaling), from the probabilities p.
+    See the module's formulas.
+    """
     return attend_grad(g, q, k, v, None, p, mask, scale, offset)
 
 
 def attend_grad(
-    g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, mask: Array | None, scale: float, offset: int | None
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    factors: Array | None,
+    p: Array,
+    mask: Array | None,
+    scale: float,
+    offset: int | None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """The cotangents of `attend`'s operands: dP has the factors in it, and dv = (P * factors)^T do."""
     batch = p.shape[:-2]
@@ -238,9 +312,19 @@ def attend_grad(
 
 
 def _attend_grad(
-    g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, gq: Array, gk: Array, gv: Array, gm: Array | None, scale: float,
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    factors: Array | None,
+    p: Array,
+    gq: Array,
+    gk: Array,
+    gv: Array,
+    gm: Array | None,
+    scale: float,
     offset: int | None,
-) -> None:  # fmt: skip
+) -> None:
     """Fill gq, gk, gv and gm."""
     scaled = q * q.dtype.type(scale)
     for grads in (_block_grads, _careful_grads):
@@ -251,10 +335,22 @@ def _attend_grad(
 
 
 def _add_up_blocks(
-    grads: Any, g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, gq: Array, gk: Array, gv: Array, gm: Array | None,
+    grads: Any,
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    factors: Array | None,
+    p: Array,
+    gq: Array,
+    gk: Array,
+    gv: Array,
+    gm: Array | None,
     offset: int | None,
-) -> None:  # fmt: skip
-    """The grads of every block of queries; the widest block comes first and fills gk and gv, the others add to them."""
+) -> None:
+    """The grads of every block of queries; the widest block comes first and fills gk and gv, the
+    others add to them.
+    """
     T, S = p.shape[-2:]
     parts = blocks(T, S, offset)
     widest = parts[-1][2]
@@ -268,7 +364,15 @@ def _add_up_blocks(
             into_k, into_v = np.empty(into_k.shape, p.dtype), np.empty(into_v.shape, p.dtype)
         kept = None if factors is None else factors[..., a:b, :seen]
         into = (ds, gq[..., a:b, :], into_k, into_v)
-        grads(g[..., a:b, :], q[..., a:b, :], k[..., :seen, :], v[..., :seen, :], kept, p[..., a:b, :seen], *into)
+        grads(
+            g[..., a:b, :],
+            q[..., a:b, :],
+            k[..., :seen, :],
+            v[..., :seen, :],
+            kept,
+            p[..., a:b, :seen],
+            *into,
+        )
         if b < T:
             gk[..., :seen, :] += into_k
             gv[..., :seen, :] += into_v
@@ -277,7 +381,16 @@ def _add_up_blocks(
 
 
 def _block_grads(
-    g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, ds: Array, gq: Array, gk: Array, gv: Array
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    factors: Array | None,
+    p: Array,
+    ds: Array,
+    gq: Array,
+    gk: Array,
+    gv: Array,
 ) -> None:
     """Fill dS, dS k, dS^T q and (P * factors)^T g; q has the scale in it."""
     np.matmul(g, v.swapaxes(-1, -2), out=ds)
@@ -292,9 +405,20 @@ def _block_grads(
 
 
 def _careful_grads(
-    g: Array, q: Array, k: Array, v: Array, factors: Array | None, p: Array, ds: Array, gq: Array, gk: Array, gv: Array
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    factors: Array | None,
+    p: Array,
+    ds: Array,
+    gq: Array,
+    gk: Array,
+    gv: Array,
 ) -> None:
-    """`_block_grads` for values that are not finite: a query that nobody asks for (g = 0) or a key without weight adds nothing, not even 0 * NaN."""
+    """`_block_grads` for values that are not finite: a query that nobody asks for (g = 0) or a key
+    without weight adds nothing, not even 0 * NaN.
+    """
     present = (p != 0) & (g != 0).any(axis=-1, keepdims=True)
     p = np.where(present, p, 0)
     ds[...] = np.where(present, np.matmul(g, v.swapaxes(-1, -2)), 0)

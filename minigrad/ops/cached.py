@@ -1,6 +1,8 @@
-"""Attention to a cache whose length is an operand: nothing in a recorded call depends on how much the cache holds.
+"""Attention to a cache whose length is an operand: nothing in a recorded call depends on how much
+the cache holds.
 
-`append_` writes new positions into a buffer of fixed size, `cached_attention` reads the filled part of it. Both read the length when they run.
+`append_` writes new positions into a buffer of fixed size, `cached_attention` reads the filled part
+of it. Both read the length when they run.
 """
 
 from __future__ import annotations
@@ -15,25 +17,37 @@ from minigrad.primitive import primitive
 
 @primitive(kind="effect")
 def append_(cache: Array, new: Array, length: Array) -> None:
-    """Write `new`, (B, H, T, D), into the positions length .. length + T - 1 of `cache`, (B, H, capacity, D), of any strides.
+    """Write `new`, (B, H, T, D), into the positions length .. length + T - 1 of `cache`, (B, H,
+    capacity, D), of any strides.
 
     length: 0-d, integer. Raises CacheError where there is no room.
     """
     start = int(length)
     stop = start + new.shape[2]
     if start < 0 or stop > cache.shape[2]:
-        raise CacheError("append_", f"positions {start} to {stop - 1} in a cache for {cache.shape[2]}", got=stop, wanted=cache.shape[2])
+        raise CacheError(
+            "append_",
+            f"positions {start} to {stop - 1} in a cache for {cache.shape[2]}",
+            got=stop,
+            wanted=cache.shape[2],
+        )
     cache[:, :, start:stop] = cast(new, cache.dtype)
 
 
 @primitive(kind="contract")
-def cached_attention(q: Array, keys: Array, values: Array, length: Array, first: Array, *, scale: float) -> Array:
-    """The attention of T queries to the keys before and among them, of which `length` lie before the first query.
+def cached_attention(
+    q: Array, keys: Array, values: Array, length: Array, first: Array, *, scale: float
+) -> Array:
+    """The attention of T queries to the keys before and among them, of which `length` lie before
+    the first query.
 
-    softmax(scale q keys[:length + T]^T) values[:length + T], where query i sees the positions first .. length + i.
+    softmax(scale q keys[:length + T]^T) values[:length + T], where query i sees the positions first
+    .. length + i.
 
-    q: (B, H, T, D)   keys: (B, Hkv, capacity, D)   values: (B, Hkv, capacity, E)   length: 0-d, integer   first: (B,), integers   ->   (B, H, T, E)
-    H is a multiple of Hkv: head h reads the keys of h * Hkv // H. What lies behind the filled part is not looked at. It has no derivative.
+    q: (B, H, T, D)   keys: (B, Hkv, capacity, D)   values: (B, Hkv, capacity, E)   length: 0-d,
+        integer   first: (B,), integers   ->   (B, H, T, E)
+    H is a multiple of Hkv: head h reads the keys of h * Hkv // H. What lies behind the filled part
+        is not looked at. It has no derivative.
     """
     T, start, groups = q.shape[2], int(length), q.shape[1] // keys.shape[1]
     k, v = keys[:, :, : start + T], values[:, :, : start + T]

@@ -1,7 +1,7 @@
 """The functions of calculus, elementwise: powers, exponentials, trigonometry, rounding.
 
-Rules whose derivative may be infinite or NaN go through guard_mul and guard_div, so that a cotangent of zero stays zero there: a NaN in x is
-enough for most.
+Rules whose derivative may be infinite or NaN go through guard_mul and guard_div, so that a
+cotangent of zero stays zero there: a NaN in x is enough for most.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ def _(g, y, x):
 @primitive(kind="elementwise", dtype="same")
 @quiet
 def pow(x: Array, p: Array) -> Array:
-    """x ** p. d/dx = p x^(p-1), which is 0 for p = 0, also at x = 0;  d/dp = y log x, which is 0 at x = 0 for p >= 0."""
+    """x ** p. d/dx = p x^(p-1), which is 0 for p = 0, also at x = 0;  d/dp = y log x, which is 0 at
+    x = 0 for p >= 0.
+    """
     return np.power(x, p)
 
 

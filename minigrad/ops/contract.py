@@ -1,4 +1,6 @@
-"""Contractions: matrix products, which run in BLAS. Transposed operands are views; nothing is copied for them."""
+"""Contractions: matrix products, which run in BLAS. Transposed operands are views; nothing is
+copied for them.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,18 @@ from minigrad.ops.parallel import hold_blas, release_blas
 from minigrad.ops.reduce import sum as sum_
 from minigrad.primitive import primitive
 
-_FEW, _MANY = 1 << 18, 1 << 21  # multiplications: above the first OpenBLAS wakes other threads, which bring nothing below the second
+_FEW, _MANY = (
+    1 << 18,
+    1 << 21,
+    # Multiplications: above the first OpenBLAS wakes other threads, which bring nothing below the
+    # second
+)
 
 
 def product(a: Array, b: Array) -> Array:
-    """a @ b. A small one keeps to one thread: beside a busy process, waiting for another takes many times as long as the product."""
+    """a @ b. A small one keeps to one thread: beside a busy process, waiting for another takes many
+    times as long as the product.
+    """
     if a.ndim == b.ndim == 2 and _FEW < a.size * b.shape[1] <= _MANY and hold_blas():
         try:
             return np.matmul(a, b)
@@ -32,7 +41,8 @@ def swap_last(x):
 
 @primitive(kind="contract", dtype="same")
 def matmul(a: Array, b: Array) -> Array:
-    """The matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N); leading axes broadcast.
+    """The matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N); leading
+    axes broadcast.
 
     A 1-d operand is a row on the left, a column on the right, and its axis is gone from the result.
     """
@@ -56,8 +66,13 @@ def _(g, _y, a, b, *, needs):
         ga = reshape(ga, shape=(*ga.shape[:-2], ga.shape[-1])) if a.ndim == 1 else ga
     if needs[1]:
         rows = reshape(a, shape=(1, *a.shape)) if a.ndim == 1 else a
-        if b.ndim == 2 and rows.ndim > 2:  # One b for a whole batch: its sum over the batch happens inside BLAS.
-            rows, g = reshape(rows, shape=matrix_shape(rows.shape)), reshape(g, shape=matrix_shape(g.shape))
+        if (
+            b.ndim == 2 and rows.ndim > 2
+        ):  # One b for a whole batch: its sum over the batch happens inside BLAS.
+            rows, g = (
+                reshape(rows, shape=matrix_shape(rows.shape)),
+                reshape(g, shape=matrix_shape(g.shape)),
+            )
         gb = matmul(swap_last(rows), g)
         gb = reshape(gb, shape=gb.shape[:-1]) if b.ndim == 1 else gb
     return ga, gb
@@ -69,7 +84,9 @@ matmul.crosswise = True
 @primitive(kind="contract", dtype="same")
 @quiet
 def guard_matmul(a: Array, b: Array) -> Array:
-    """The matrix product in which 0 times infinity or NaN is 0: what has no weight, or is not asked for, has no influence. No 1-d operands."""
+    """The matrix product in which 0 times infinity or NaN is 0: what has no weight, or is not asked
+    for, has no influence. No 1-d operands.
+    """
     y = np.matmul(a, b)
     if not has_nan(y):
         return y
@@ -78,8 +95,18 @@ def guard_matmul(a: Array, b: Array) -> Array:
     def met(x: Array, z: Array) -> Array:
         return np.matmul(x.astype(y.dtype), z.astype(y.dtype))
 
-    up = met(a == np.inf, b > 0) + met(a > 0, b == np.inf) + met(a == -np.inf, b < 0) + met(a < 0, b == -np.inf)
-    down = met(a == np.inf, b < 0) + met(a < 0, b == np.inf) + met(a == -np.inf, b > 0) + met(a > 0, b == -np.inf)
+    up = (
+        met(a == np.inf, b > 0)
+        + met(a > 0, b == np.inf)
+        + met(a == -np.inf, b < 0)
+        + met(a < 0, b == -np.inf)
+    )
+    down = (
+        met(a == np.inf, b < 0)
+        + met(a < 0, b == np.inf)
+        + met(a == -np.inf, b > 0)
+        + met(a > 0, b == -np.inf)
+    )
     lost = met(np.isnan(a), b != 0) + met(a != 0, np.isnan(b))
     y += np.where(up > 0, np.inf, 0)
     y += np.where(down > 0, -np.inf, 0)
@@ -89,7 +116,9 @@ def guard_matmul(a: Array, b: Array) -> Array:
 
 @guard_matmul.vjp
 def _(g, _y, a, b, *, needs):
-    return (guard_matmul(g, swap_last(b)) if needs[0] else None), (guard_matmul(swap_last(a), g) if needs[1] else None)
+    return (guard_matmul(g, swap_last(b)) if needs[0] else None), (
+        guard_matmul(swap_last(a), g) if needs[1] else None
+    )
 
 
 guard_matmul.crosswise = True
@@ -99,8 +128,13 @@ guard_matmul.crosswise = True
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N). Raises ShapeError if K differs."""
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-        raise ShapeError("linear", f"x {x.shape} does not fit weight {weight.shape}", got=x.shape, wanted=(..., weight.shape[-1]),
-                         hint="weight is (out, in), and x's last axis must be `in`")  # fmt: skip
+        raise ShapeError(
+            "linear",
+            f"x {x.shape} does not fit weight {weight.shape}",
+            got=x.shape,
+            wanted=(..., weight.shape[-1]),
+            hint="weight is (out, in), and x's last axis must be `in`",
+        )
     y = product(x.reshape(matrix_shape(x.shape)), weight.T)
     if bias is not None:
         y += bias

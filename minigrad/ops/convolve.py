@@ -23,7 +23,8 @@ Sizes = int | Sequence[int]
 
 @primitive(kind="view")
 def unfold(x: Array, *, axis: int, size: int, step: int = 1, dilation: int = 1) -> Array:
-    """The windows of `size` elements (`dilation` apart) along `axis`, every `step`; they stand on a new last axis. A view.
+    """The windows of `size` elements (`dilation` apart) along `axis`, every `step`; they stand on a
+    new last axis. A view.
 
     (.., L, ..) -> (.., (L - dilation (size - 1) - 1) // step + 1, .., size)
     """
@@ -38,8 +39,14 @@ def unfold(x: Array, *, axis: int, size: int, step: int = 1, dilation: int = 1) 
 def _windows(length: int, size: int, step: int, dilation: int) -> int:
     count = (length - dilation * (size - 1) - 1) // step + 1
     if min(size, step, dilation) < 1 or count < 1:
-        raise ShapeError("unfold", f"a window of {size} (step {step}, dilation {dilation}) does not fit an axis of {length}",
-                         got=length, wanted=dilation * (size - 1) + 1, hint="pad the axis, or take a smaller window")  # fmt: skip
+        raise ShapeError(
+            "unfold",
+            f"a window of {size} (step {step}, dilation {dilation}) does not fit an axis of "
+            f"{length}",
+            got=length,
+            wanted=dilation * (size - 1) + 1,
+            hint="pad the axis, or take a smaller window",
+        )
     return count
 
 
@@ -68,14 +75,18 @@ def _each(value: Sizes, n: int, call: str, what: str) -> tuple[int, ...]:
     """One number for each of n axes: >= 0 for a padding, >= 1 for all else."""
     found = (value,) * n if isinstance(value, int) else tuple(value)
     if len(found) != n:
-        raise ConfigError(call, f"{what}={value} for {n} axes", got=value, wanted=f"a number, or {n} of them")
+        raise ConfigError(
+            call, f"{what}={value} for {n} axes", got=value, wanted=f"a number, or {n} of them"
+        )
     least = int(what != "padding")
     if min(found) < least:
         raise ConfigError(call, f"{what}={value}", got=value, wanted=f"{what} >= {least}")
     return found
 
 
-def _unfolded(x: Any, sizes: tuple[int, ...], steps: tuple[int, ...], dilations: tuple[int, ...]) -> Any:
+def _unfolded(
+    x: Any, sizes: tuple[int, ...], steps: tuple[int, ...], dilations: tuple[int, ...]
+) -> Any:
     """Windows over the last axes: (..., *L) -> (..., *counts, *sizes)."""
     first = x.ndim - len(sizes)
     for i, (size, step, dilation) in enumerate(zip(sizes, steps, dilations, strict=True)):
@@ -85,31 +96,57 @@ def _unfolded(x: Any, sizes: tuple[int, ...], steps: tuple[int, ...], dilations:
 
 @in_float32
 def conv(
-    x: Any, weight: Any, bias: Any = None, *, stride: Sizes = 1, padding: Sizes | Literal["same", "valid"] = 0, dilation: Sizes = 1,
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: Sizes = 1,
+    padding: Sizes | Literal["same", "valid"] = 0,
+    dilation: Sizes = 1,
     groups: int = 1,
-) -> Any:  # fmt: skip
-    """The cross-correlation of x with `weight` over the last axes, however many weight has beyond two.
+) -> Any:
+    """The cross-correlation of x with `weight` over the last axes, however many weight has beyond
+    two.
 
-    x: (N, C, *L)   weight: (O, C / groups, *K)   bias: (O,)   ->   (N, O, *M),  M = (L + 2 padding - dilation (K - 1) - 1) // stride + 1
+    x: (N, C, *L)   weight: (O, C / groups, *K)   bias: (O,)   ->   (N, O, *M),  M = (L + 2 padding
+        - dilation (K - 1) - 1) // stride + 1
     y[n, o, m] = bias[o] + sum over c, k of x[n, c, m stride + k dilation - padding] weight[o, c, k]
-    padding="same" keeps L (for stride 1). groups: channels in so many groups that do not see one another. Raises ShapeError, ConfigError.
+    padding="same" keeps L (for stride 1). groups: channels in so many groups that do not see one
+    another. Raises ShapeError, ConfigError.
     """
     n = weight.ndim - 2
     if n < 1 or x.ndim != n + 2:
-        raise ShapeError("conv", f"x {x.shape} and weight {weight.shape}", got=(x.shape, weight.shape), wanted="(N, C, *L), (O, C, *K)")
+        raise ShapeError(
+            "conv",
+            f"x {x.shape} and weight {weight.shape}",
+            got=(x.shape, weight.shape),
+            wanted="(N, C, *L), (O, C, *K)",
+        )
     O, C = weight.shape[0], weight.shape[1] * groups
     if groups < 1 or x.shape[1] != C or O % groups:
-        raise ShapeError("conv", f"x has {x.shape[1]} channels, weight {weight.shape} in {groups} groups wants {C}, and {O} results",
-                         got=x.shape[1], wanted=C, hint="weight is (out, in / groups, *sizes), and groups divides both")  # fmt: skip
+        raise ShapeError(
+            "conv",
+            f"x has {x.shape[1]} channels, weight {weight.shape} in {groups} groups wants {C}, and "
+            f"{O} results",
+            got=x.shape[1],
+            wanted=C,
+            hint="weight is (out, in / groups, *sizes), and groups divides both",
+        )
     sizes = tuple(weight.shape[2:])
     steps, dilations = _each(stride, n, "conv", "stride"), _each(dilation, n, "conv", "dilation")
     x = pad(x, widths=((0, 0), (0, 0), *_paddings(padding, sizes, steps, dilations)))
     windows = _unfolded(x, sizes, steps, dilations)  # (N, C, *M, *K)
     N, M = windows.shape[0], windows.shape[2 : 2 + n]
     grouped = reshape(windows, shape=(N, groups, C // groups, *M, *sizes))
-    columns = permute(grouped, order=(0, 1, 2, *range(3 + n, 3 + 2 * n), *range(3, 3 + n)))  # (N, G, C/G, *K, *M)
-    columns = reshape(columns, shape=(N, groups, C // groups * int(np.prod(sizes)), int(np.prod(M))))
-    y = matmul(reshape(weight, shape=(groups, O // groups, columns.shape[2])), columns)  # (N, G, O/G, M)
+    columns = permute(
+        grouped, order=(0, 1, 2, *range(3 + n, 3 + 2 * n), *range(3, 3 + n))
+    )  # (N, G, C/G, *K, *M)
+    columns = reshape(
+        columns, shape=(N, groups, C // groups * int(np.prod(sizes)), int(np.prod(M)))
+    )
+    y = matmul(
+        reshape(weight, shape=(groups, O // groups, columns.shape[2])), columns
+    )  # (N, G, O/G, M)
     y = reshape(y, shape=(N, O, *M))
     return y if bias is None else y + reshape(bias, shape=(O, *(1,) * n))
 
@@ -121,16 +158,30 @@ def _paddings(
         return ((0, 0),) * len(sizes)
     if padding == "same":
         if set(steps) != {1}:
-            raise ConfigError("conv", f'padding="same" with stride {steps}', got=steps, wanted=1, hint="give the padding as numbers")
+            raise ConfigError(
+                "conv",
+                f'padding="same" with stride {steps}',
+                got=steps,
+                wanted=1,
+                hint="give the padding as numbers",
+            )
         total = [d * (k - 1) for d, k in zip(dilations, sizes, strict=True)]
         return tuple((t // 2, t - t // 2) for t in total)
     if isinstance(padding, str):
-        raise ConfigError("conv", f"padding={padding!r}", got=padding, wanted=("same", "valid", "a number"))
+        raise ConfigError(
+            "conv", f"padding={padding!r}", got=padding, wanted=("same", "valid", "a number")
+        )
     return tuple((p, p) for p in _each(padding, len(sizes), "conv", "padding"))
 
 
 def _pooling(
-    call: str, x: Any, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, dilation: Sizes, value: float
+    call: str,
+    x: Any,
+    kernel_size: Sizes,
+    stride: Sizes | None,
+    padding: Sizes,
+    dilation: Sizes,
+    value: float,
 ) -> Any:
     """The windows of a pooling, flat on the last axis: (..., H, W) -> (..., h, w, K)."""
     if x.ndim < 2:
@@ -139,15 +190,27 @@ def _pooling(
     steps = sizes if stride is None else _each(stride, 2, call, "stride")
     widths = _each(padding, 2, call, "padding")
     if any(2 * p > k for p, k in zip(widths, sizes, strict=True)):
-        raise ConfigError(call, f"padding {widths} is more than half the window {sizes}", got=widths, wanted="padding <= kernel_size / 2")
+        raise ConfigError(
+            call,
+            f"padding {widths} is more than half the window {sizes}",
+            got=widths,
+            wanted="padding <= kernel_size / 2",
+        )
     if any(widths):
         x = pad(x, widths=((0, 0),) * (x.ndim - 2) + tuple((p, p) for p in widths), value=value)
     windows = _unfolded(x, sizes, steps, _each(dilation, 2, call, "dilation"))
     return reshape(windows, shape=(*windows.shape[:-2], sizes[0] * sizes[1]))
 
 
-def max_pool2d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1) -> Any:
-    """The largest of each window over the last two axes; ties share the gradient evenly. stride is kernel_size unless given.
+def max_pool2d(
+    x: Any,
+    kernel_size: Sizes = 2,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+) -> Any:
+    """The largest of each window over the last two axes; ties share the gradient evenly. stride is
+    kernel_size unless given.
 
     (..., H, W) -> (..., h, w),  h = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1
     """
@@ -156,14 +219,21 @@ def max_pool2d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padd
 
 @in_float32
 def avg_pool2d(
-    x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, count_include_pad: bool = True
+    x: Any,
+    kernel_size: Sizes = 2,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    count_include_pad: bool = True,
 ) -> Any:
     """The mean of each window over the last two axes; stride is kernel_size unless given.
 
-    count_include_pad: whether the zeros of the padding count among the elements that are divided by.
+    count_include_pad: whether the zeros of the padding count among the elements that are divided
+        by.
     """
     total = sum_(_pooling("avg_pool2d", x, kernel_size, stride, padding, 1, 0.0), axis=-1)
     if count_include_pad:
         return total * (1 / int(np.prod(_each(kernel_size, 2, "avg_pool2d", "kernel_size"))))
     ones = np.ones(x.shape[-2:], np.float32)
-    return total / np.add.reduce(_pooling("avg_pool2d", ones, kernel_size, stride, padding, 1, 0.0), axis=-1)
+    return total / np.add.reduce(
+        _pooling("avg_pool2d", ones, kernel_size, stride, padding, 1, 0.0), axis=-1
+    )

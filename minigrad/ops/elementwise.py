@@ -1,6 +1,7 @@
 """Elementwise ops: one number in, one number out, with numpy's broadcasting.
 
-Arithmetic, comparison, logic and bits. The functions of calculus are in `calculus`, activations in `activation`.
+Arithmetic, comparison, logic and bits. The functions of calculus are in `calculus`, activations in
+`activation`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def quiet(function: F) -> F:
-    """Let infinities and NaN pass without numpy's warnings, for ops at whose edges they are the right answer (log 0 = -inf)."""
+    """Let infinities and NaN pass without numpy's warnings, for ops at whose edges they are the
+    right answer (log 0 = -inf).
+    """
     return np.errstate(all="ignore")(function)
 
 
@@ -82,13 +85,17 @@ def div(a: Array, b: Array) -> Array:
 @div.vjp
 def _(g, y, _a, b, *, needs):
     # g y / b and not g / b y, which would overflow for a small b though the product is in range.
-    return (guard_div(g, b) if needs[0] else None), (-guard_div(guard_mul(g, y), b) if needs[1] else None)
+    return (guard_div(g, b) if needs[0] else None), (
+        -guard_div(guard_mul(g, y), b) if needs[1] else None
+    )
 
 
 @primitive(kind="elementwise", dtype="same")
 @quiet
 def guard_mul(g: Array, d: Array) -> Array:
-    """g * d, but 0 wherever g is 0, even where d is infinite or NaN: a cotangent of zero asks for nothing."""
+    """g * d, but 0 wherever g is 0, even where d is infinite or NaN: a cotangent of zero asks for
+    nothing.
+    """
     y = np.multiply(g, d)
     return np.where(g == 0, np.zeros_like(y), y) if has_nan(y) else y
 
@@ -100,7 +107,9 @@ def _(h, _y, g, d):
 
 
 def has_nan(y: Array) -> bool:
-    """Whether a NaN is in y: a sum of squares is NaN if and only if a term is, and BLAS adds it up without an array in between."""
+    """Whether a NaN is in y: a sum of squares is NaN if and only if a term is, and BLAS adds it up
+    without an array in between.
+    """
     flat = y.ravel("K")
     total = flat.dot(flat)
     return bool(total != total)
@@ -184,7 +193,9 @@ def share(wins: Array, ties: Array) -> Array:
 
 @primitive(kind="elementwise", dtype="same")
 def clamp(x: Array, low: Array, high: Array) -> Array:
-    """min(max(x, low), high). The gradient passes inside and at the bounds (1, as in PyTorch); the bounds get the rest."""
+    """min(max(x, low), high). The gradient passes inside and at the bounds (1, as in PyTorch); the
+    bounds get the rest.
+    """
     return np.minimum(np.maximum(x, low), high)
 
 
@@ -201,10 +212,12 @@ def _(g, _y, x, low, high):
 
 @primitive(kind="elementwise", dtype="same")
 def where(condition: Array, a: Array, b: Array) -> Array:
-    """a where `condition` is true, else b. Backward selects as well: the branch not taken gets 0, of which elementwise ops
-    make no NaN."""
+    """a where `condition` is true, else b. Backward selects as well: the branch not taken gets 0,
+    of which elementwise ops make no NaN."""
     if a is None or b is None:
-        raise DTypeError("where", "cannot choose None", got=type(None), wanted="a tensor, an array or a number")
+        raise DTypeError(
+            "where", "cannot choose None", got=type(None), wanted="a tensor, an array or a number"
+        )
     return np.where(condition, a, b)
 
 

@@ -1,10 +1,13 @@
-"""Tiled ("flash") attention: the scores are made and used up tile by tile, so that memory grows with T and not with T x S.
+"""Tiled ("flash") attention: the scores are made and used up tile by tile, so that memory grows
+with T and not with T x S.
 
-Forward keeps for each query the maximum m of the scores so far, the sum l of exp(s - m) and the weighted sum of values, and rescales the last two
-when m rises (online softmax). It saves m and l, whose logarithm would lose its digits beside a large m. Backward makes each tile's probabilities
-again, P = exp(s - m) / l, and with delta = rowsum(do * o) has dS = P (dP - delta) without another pass; it divides do by l once, instead of every
-tile. Tiles that the causal edge or the window hides are never visited. Heads and, in forward, blocks of queries are shared among threads. From Dao
-et al. 2022, arXiv:2205.14135; Milakov and Gimelshein 2018, arXiv:1805.02867.
+Forward keeps for each query the maximum m of the scores so far, the sum l of exp(s - m) and the
+weighted sum of values, and rescales the last two when m rises (online softmax). It saves m and l,
+whose logarithm would lose its digits beside a large m. Backward makes each tile's probabilities
+again, P = exp(s - m) / l, and with delta = rowsum(do * o) has dS = P (dP - delta) without another
+pass; it divides do by l once, instead of every tile. Tiles that the causal edge or the window hides
+are never visited. Heads and, in forward, blocks of queries are shared among threads. From Dao et
+al. 2022, arXiv:2205.14135; Milakov and Gimelshein 2018, arXiv:1805.02867.
 """
 
 from __future__ import annotations
@@ -16,7 +19,13 @@ import numpy as np
 
 from minigrad.dtypes import Array, DType, computing
 from minigrad.errors import GradientError
-from minigrad.ops.attention import attention, common_batch, product_of_present, rows_like, window as window_of
+from minigrad.ops.attention import (
+    attention,
+    common_batch,
+    product_of_present,
+    rows_like,
+    window as window_of,
+)
 from minigrad.ops.elementwise import quiet, where
 from minigrad.ops.masks import causal_masks
 from minigrad.ops.parallel import for_each
@@ -29,15 +38,27 @@ ROWS, COLUMNS = 128, 512  # of a tile: 256 KB of scores, which stay in the secon
 @primitive(kind="contract", dtype="same", outputs=3)
 @quiet
 def flash_attention(
-    q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, offset: int | None = None, window: int | None = None,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    *,
+    scale: float,
+    offset: int | None = None,
+    window: int | None = None,
     slopes: tuple[float, ...] | None = None,
-) -> tuple[Array, Array, Array]:  # fmt: skip
-    """softmax(scale q k^T + mask + bias) v without the matrix of scores; each row's largest score m, and its sum of exp(score - m).
+) -> tuple[Array, Array, Array]:
+    """softmax(scale q k^T + mask + bias) v without the matrix of scores; each row's largest score
+    m, and its sum of exp(score - m).
 
-    q: (..., T, D)   k: (..., S, D)   v: (..., S, E)   mask: bool (True: may look) or float (added), broadcasting to (..., T, S)
-    offset: query i sees the keys j <= i + offset;  window: and j > i + offset - window.   ->   (..., T, E), (..., T), (..., T)
-    slopes: one per head, the axis before T, or two axes of groups: adds -slope |i + offset - j| (ALiBi); an offset of None counts as 0 there.
-    Means what `attention` means, zeros for rows that see nothing and nothing from behind the mask included. A mask gets no gradient.
+    q: (..., T, D)   k: (..., S, D)   v: (..., S, E)   mask: bool (True: may look) or float (added),
+        broadcasting to (..., T, S)
+    offset: query i sees the keys j <= i + offset;  window: and j > i + offset - window.   ->
+        (..., T, E), (..., T), (..., T)
+    slopes: one per head, the axis before T, or two axes of groups: adds -slope |i + offset - j|
+        (ALiBi); an offset of None counts as 0 there.
+    Means what `attention` means, zeros for rows that see nothing and nothing from behind the mask
+    included. A mask gets no gradient.
     """
     batch = common_batch(q, k, v, mask)
     plan = Plan(float(scale), q.shape[-2], k.shape[-2], offset, window, slopes)
@@ -48,7 +69,17 @@ def flash_attention(
         at, a = item
         b = min(a + ROWS, plan.T)
         out = (o[at][a:b], top[at][a:b], total[at][a:b])
-        _forward_rows(plan, q[at], k[at], v[at], None if mask is None else mask[at], plan.head(at, batch), a, b, out)
+        _forward_rows(
+            plan,
+            q[at],
+            k[at],
+            v[at],
+            None if mask is None else mask[at],
+            plan.head(at, batch),
+            a,
+            b,
+            out,
+        )
 
     for_each(quiet(work), [(at, a) for at in np.ndindex(batch) for a in range(0, plan.T, ROWS)])
     return o, top, total
@@ -84,7 +115,9 @@ class Plan:
         return self.offset or 0
 
     def head(self, at: tuple[int, ...], batch: tuple[int, ...]) -> int:
-        """The number of a head among the slopes; heads may be an axis, or two of groups and heads in the group."""
+        """The number of a head among the slopes; heads may be an axis, or two of groups and heads
+        in the group.
+        """
         return 0 if self.slopes is None else int(np.ravel_multi_index(at, batch)) % len(self.slopes)
 
     def hidden(self, a: int, b: int, c: int, d: int) -> Array | None:
@@ -97,12 +130,24 @@ class Plan:
             hidden = early if hidden is None else hidden | early
         return hidden
 
-    def scores(self, q: Array, k: Array, mask: Array | None, head: int, tile: tuple[int, int, int, int], out: Array) -> Array | None:
-        """Fill `out` with the tile's scores, -inf where hidden, and return what is hidden. q has the scale in it."""
+    def scores(
+        self,
+        q: Array,
+        k: Array,
+        mask: Array | None,
+        head: int,
+        tile: tuple[int, int, int, int],
+        out: Array,
+    ) -> Array | None:
+        """Fill `out` with the tile's scores, -inf where hidden, and return what is hidden. q has
+        the scale in it.
+        """
         a, b, c, d = tile
         np.matmul(q, k[c:d].T, out=out)
         if self.slopes is not None:
-            distance = np.abs(np.arange(a + self._shift, b + self._shift)[:, None] - np.arange(c, d)).astype(q.dtype)
+            distance = np.abs(
+                np.arange(a + self._shift, b + self._shift)[:, None] - np.arange(c, d)
+            ).astype(q.dtype)
             distance *= q.dtype.type(self.slopes[head])
             out -= distance
         hidden = self.hidden(a, b, c, d)
@@ -120,7 +165,15 @@ class Plan:
 
 
 def _forward_rows(
-    plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, head: int, a: int, b: int, out: tuple[Array, Array, Array]
+    plan: Plan,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    head: int,
+    a: int,
+    b: int,
+    out: tuple[Array, Array, Array],
 ) -> None:
     """Fill (o, maximum, sum) for the queries a..b-1 of one head, against all keys that they see."""
     q = q[a:b] * q.dtype.type(plan.scale)
@@ -134,9 +187,19 @@ def _forward_rows(
 
 
 def _pass_over_keys(
-    plan: Plan, q: Array, k: Array, v: Array, mask: Array | None, head: int, a: int, b: int, careful: bool
+    plan: Plan,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    head: int,
+    a: int,
+    b: int,
+    careful: bool,
 ) -> tuple[Array, Array, Array]:
-    """The online softmax: weighted sum of values (rows, E), maximum (rows, 1) and sum of exponentials (rows, 1)."""
+    """The online softmax: weighted sum of values (rows, E), maximum (rows, 1) and sum of
+    exponentials (rows, 1).
+    """
     o = np.zeros((b - a, v.shape[-1]), q.dtype)
     top, total = np.full((b - a, 1), -np.inf, q.dtype), np.zeros((b - a, 1), q.dtype)
     buffer = np.empty((b - a) * min(COLUMNS, plan.S), q.dtype)
@@ -149,7 +212,8 @@ def _pass_over_keys(
         shift = np.where(raised == -np.inf, 0, raised)
         faded = np.exp(top - shift)
         if (raised == np.inf).any():
-            # As in `softmax`, +inf takes all, shared evenly, and what came before it counts for nothing.
+            # As in `softmax`, +inf takes all, shared evenly, and what came before it counts for
+            # nothing.
             _share_evenly(s, raised == np.inf)
             shift = np.where(raised == np.inf, 0, shift)
             faded = np.where(raised == np.inf, top == np.inf, faded).astype(s.dtype)
@@ -159,7 +223,11 @@ def _pass_over_keys(
         total += np.matmul(s, ones_column(d - c, s.dtype))
         o *= faded
         if careful:
-            o += product_of_present(s if hidden is None else np.where(hidden, 0, s), v[c:d], None if hidden is None else ~hidden)
+            o += product_of_present(
+                s if hidden is None else np.where(hidden, 0, s),
+                v[c:d],
+                None if hidden is None else ~hidden,
+            )
         else:
             o += np.matmul(s, v[c:d])
         top = raised
@@ -174,9 +242,14 @@ def _share_evenly(s: Array, infinite: Array) -> None:
 @flash_attention.vjp
 def _(g, y, q, k, v, mask=None, *, scale, offset=None, window=None, slopes=None, needs):
     if len(needs) > 3 and needs[3]:
-        raise GradientError("flash_attention", "a mask that learns needs a gradient of T x S numbers, which tiles do not keep",
-                            hint='method="plain"')  # fmt: skip
-    return flash_attention_grad(g[0], q, k, v, *y, mask, scale=scale, offset=offset, window=window, slopes=slopes)
+        raise GradientError(
+            "flash_attention",
+            "a mask that learns needs a gradient of T x S numbers, which tiles do not keep",
+            hint='method="plain"',
+        )
+    return flash_attention_grad(
+        g[0], q, k, v, *y, mask, scale=scale, offset=offset, window=window, slopes=slopes
+    )
 
 
 @flash_attention.composed
@@ -193,12 +266,21 @@ def _(q, k, v, mask=None, *, scale, offset=None, window=None, slopes=None):
 
 
 def band_and_bias(
-    T: int, S: int, offset: int | None, window: int | None, slopes: tuple[float, ...] | None, dtype: DType
+    T: int,
+    S: int,
+    offset: int | None,
+    window: int | None,
+    slopes: tuple[float, ...] | None,
+    dtype: DType,
 ) -> Array | None:
-    """The window (0 inside, -inf before it) and ALiBi's bias as one mask (T, S) or (heads, T, S); None if there is neither."""
+    """The window (0 inside, -inf before it) and ALiBi's bias as one mask (T, S) or (heads, T, S);
+    None if there is neither.
+    """
     if window is None and slopes is None:
         return None
-    behind = np.arange(T)[:, None] + (offset or 0) - np.arange(S)  # how far the key is behind the query
+    behind = (
+        np.arange(T)[:, None] + (offset or 0) - np.arange(S)
+    )  # how far the key is behind the query
     bias = np.zeros((T, S), dtype)
     if slopes is not None:
         bias = -np.array(slopes, dtype)[:, None, None] * np.abs(behind).astype(dtype)
@@ -208,9 +290,20 @@ def band_and_bias(
 @primitive(kind="contract", outputs=3)
 @quiet
 def flash_attention_grad(
-    g: Array, q: Array, k: Array, v: Array, o: Array, top: Array, total: Array, mask: Array | None, *, scale: float, offset: int | None,
-    window: int | None, slopes: tuple[float, ...] | None,
-) -> tuple[Array, Array, Array]:  # fmt: skip
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    o: Array,
+    top: Array,
+    total: Array,
+    mask: Array | None,
+    *,
+    scale: float,
+    offset: int | None,
+    window: int | None,
+    slopes: tuple[float, ...] | None,
+) -> tuple[Array, Array, Array]:
     """The cotangents of q, k and v, from the output, the maxima and the sums of the forward pass."""
     batch = top.shape[:-1]
     plan = Plan(float(scale), q.shape[-2], k.shape[-2], offset, window, slopes)
@@ -221,7 +314,9 @@ def flash_attention_grad(
         out = (gq[at], gk[at], gv[at])
         arrays = tuple(x[at] for x in (g, q, k, v, o, top, total))
         for careful in (False, True):
-            _backward_head(plan, arrays, None if mask is None else mask[at], plan.head(at, batch), out, careful)
+            _backward_head(
+                plan, arrays, None if mask is None else mask[at], plan.head(at, batch), out, careful
+            )
             if all(np.isfinite(x).all() for x in out):
                 return
 
@@ -230,7 +325,12 @@ def flash_attention_grad(
 
 
 def _backward_head(
-    plan: Plan, arrays: tuple[Array, ...], mask: Array | None, head: int, out: tuple[Array, ...], careful: bool
+    plan: Plan,
+    arrays: tuple[Array, ...],
+    mask: Array | None,
+    head: int,
+    out: tuple[Array, ...],
+    careful: bool,
 ) -> None:
     """Fill one head's (gq, gk, gv), block of queries by block of queries."""
     g, q, k, v, o, top, total = arrays
@@ -248,7 +348,13 @@ def _backward_head(
         low, high = plan.seen(a, b)
         shift = top[a:b, None]
         infinite = shift == np.inf if (shift == np.inf).any() else None
-        rows = (shared, q[a:b] * q.dtype.type(plan.scale), np.where(np.isinf(shift), 0, shift), delta, infinite)
+        rows = (
+            shared,
+            q[a:b] * q.dtype.type(plan.scale),
+            np.where(np.isinf(shift), 0, shift),
+            delta,
+            infinite,
+        )
         for c in range(low, high, COLUMNS):
             d = min(c + COLUMNS, high)
             tiles = [x[: (b - a) * (d - c)].reshape(b - a, d - c) for x in buffers]
@@ -257,9 +363,17 @@ def _backward_head(
 
 
 def _backward_tile(
-    plan: Plan, rows: tuple[Any, ...], k: Array, v: Array, mask: Array | None, head: int, tile: tuple[int, int, int, int],
-    buffers: list[Array], out: tuple[Array, ...], asked: Array | None,
-) -> None:  # fmt: skip
+    plan: Plan,
+    rows: tuple[Any, ...],
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    head: int,
+    tile: tuple[int, int, int, int],
+    buffers: list[Array],
+    out: tuple[Array, ...],
+    asked: Array | None,
+) -> None:
     """Add one tile's share to (gq, gk, gv). The division that p lacks, g and delta have had.
 
     asked: None, or, when NaN or inf is about, the queries whose cotangent is not zero.

@@ -1,6 +1,7 @@
 """Fused ops: a few steps of a transformer done in one buffer each, for eager speed and for digits.
 
-Each has a fast rule, whose work is a primitive of its own, and a composed form, which says what it means and which second derivatives use.
+Each has a fast rule, whose work is a primitive of its own, and a composed form, which says what it
+means and which second derivatives use.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from minigrad.primitive import primitive
 @primitive(kind="reduce", dtype="float")
 @quiet
 def softmax(x: Array, *, axis: int = -1) -> Array:
-    """exp(x) / sum(exp(x)) along `axis`, with the maximum taken out first. A row of -inf gives zeros; +inf takes all, shared evenly."""
+    """exp(x) / sum(exp(x)) along `axis`, with the maximum taken out first. A row of -inf gives
+    zeros; +inf takes all, shared evenly.
+    """
     return softmax_in_place(np.array(x), axis)
 
 
@@ -40,8 +43,12 @@ def softmax_in_place(x: Array, axis: int = -1) -> Array:
 
 
 def row_sums(x: Array) -> Array:
-    """The sums of the last axis, kept as size 1: a product with ones, since BLAS sums short rows 5 times faster than numpy's reduction."""
-    return np.matmul(x.reshape(matrix_shape(x.shape)), ones_column(x.shape[-1], x.dtype)).reshape(*x.shape[:-1], 1)
+    """The sums of the last axis, kept as size 1: a product with ones, since BLAS sums short rows 5
+    times faster than numpy's reduction.
+    """
+    return np.matmul(x.reshape(matrix_shape(x.shape)), ones_column(x.shape[-1], x.dtype)).reshape(
+        *x.shape[:-1], 1
+    )
 
 
 @softmax.vjp
@@ -53,7 +60,9 @@ def _(g, y, _x, *, axis=-1):
 @primitive(kind="reduce", dtype="float")
 @quiet
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf is 0, and all beside it -inf."""
+    """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf is 0, and all
+    beside it -inf.
+    """
     y, log_sum, _ = without_top(x, axis)
     y -= log_sum
     if np.isposinf(log_sum).any():
@@ -68,8 +77,11 @@ def _(g, y, _x, *, axis=-1):
 
 @primitive(kind="reduce", dtype="same", outputs=3)
 @quiet
-def layer_norm(x: Array, weight: Array | None, bias: Array | None, *, eps: float = 1e-5) -> tuple[Array, Array, Array]:
-    """Normalise the last axis to mean 0 and variance 1, then scale and shift; also the mean and 1/std of each row.
+def layer_norm(
+    x: Array, weight: Array | None, bias: Array | None, *, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """Normalise the last axis to mean 0 and variance 1, then scale and shift; also the mean and
+    1/std of each row.
 
     y = (x - mean) / sqrt(var + eps) * weight + bias
 
@@ -78,7 +90,12 @@ def layer_norm(x: Array, weight: Array | None, bias: Array | None, *, eps: float
     """
     for p in (weight, bias):
         if p is not None and p.shape != x.shape[-1:]:
-            raise ShapeError("layer_norm", f"x {x.shape} does not fit weight or bias {p.shape}", got=p.shape, wanted=x.shape[-1:])
+            raise ShapeError(
+                "layer_norm",
+                f"x {x.shape} does not fit weight or bias {p.shape}",
+                got=p.shape,
+                wanted=x.shape[-1:],
+            )
     rows, width = x.reshape(matrix_shape(x.shape)), x.dtype.type(x.shape[-1])
     middle = row_sums(rows)
     middle /= width
@@ -113,8 +130,12 @@ def _(x, weight, bias, *, eps=1e-5):
 
 @primitive(kind="reduce", outputs=3)
 @quiet
-def layer_norm_grad(g: Array, x: Array, weight: Array | None, middle: Array, scale: Array) -> tuple[Array, Array, Array]:
-    """The cotangents of x, weight and bias. With h = (x - mean) / std and u = g * weight:  dx = (u - mean(u) - h mean(u h)) / std."""
+def layer_norm_grad(
+    g: Array, x: Array, weight: Array | None, middle: Array, scale: Array
+) -> tuple[Array, Array, Array]:
+    """The cotangents of x, weight and bias. With h = (x - mean) / std and u = g * weight:  dx = (u
+    - mean(u) - h mean(u h)) / std.
+    """
     shape, width = matrix_shape(x.shape), x.dtype.type(x.shape[-1])
     g, middle, scale = g.reshape(shape), middle.reshape(-1, 1), scale.reshape(-1, 1)
     h = x.reshape(shape) - middle
@@ -136,10 +157,16 @@ def rms_norm(x: Array, weight: Array | None, *, eps: float = 1e-6) -> tuple[Arra
 
     y = x / sqrt(mean(x^2) + eps) * weight
 
-    x: (..., C)   weight: (C,) or None   ->   (..., C), (..., 1).   Raises ShapeError if C differs. From Zhang and Sennrich 2019, arXiv:1910.07467.
+    x: (..., C)   weight: (C,) or None   ->   (..., C), (..., 1).   Raises ShapeError if C differs.
+        From Zhang and Sennrich 2019, arXiv:1910.07467.
     """
     if weight is not None and weight.shape != x.shape[-1:]:
-        raise ShapeError("rms_norm", f"x {x.shape} does not fit weight {weight.shape}", got=weight.shape, wanted=x.shape[-1:])
+        raise ShapeError(
+            "rms_norm",
+            f"x {x.shape} does not fit weight {weight.shape}",
+            got=weight.shape,
+            wanted=x.shape[-1:],
+        )
     scale = 1 / np.sqrt(np.vecdot(x, x)[..., None] / x.dtype.type(x.shape[-1]) + x.dtype.type(eps))
     y = x * scale
     if weight is not None:
@@ -162,7 +189,9 @@ def _(x, weight, *, eps=1e-6):
 @primitive(kind="reduce", outputs=2)
 @quiet
 def rms_norm_grad(g: Array, x: Array, weight: Array | None, scale: Array) -> tuple[Array, Array]:
-    """The cotangents of x and weight. With h = x / rms and u = g * weight:  dx = (u - h mean(u h)) / rms."""
+    """The cotangents of x and weight. With h = x / rms and u = g * weight:  dx = (u - h mean(u h))
+    / rms.
+    """
     h = x * scale
     gx = g * h
     gw = _sum_rows(gx.reshape(-1, gx.shape[-1]))
@@ -174,17 +203,25 @@ def rms_norm_grad(g: Array, x: Array, weight: Array | None, scale: Array) -> tup
 
 
 _GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
-_CHUNK = 1 << 14  # elements worked on at a time, so that the ten passes of one op stay in the first-level cache
+_CHUNK = (
+    1 << 14
+)  # elements worked on at a time, so that the ten passes of one op stay in the first-level cache
 
 
 @primitive(kind="elementwise", dtype="float", outputs=2)
 @quiet
 def gelu_tanh(x: Array) -> tuple[Array, Array]:
-    """x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3); and exp(-2 u). From Hendrycks and Gimpel 2016, arXiv:1606.08415.
+    """x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3); and exp(-2 u). From Hendrycks and
+    Gimpel 2016, arXiv:1606.08415.
 
-    Computed as x / (1 + exp(-2 u)): numpy's exp takes half the time of its tanh, and no digits are lost where tanh(u) is near 1 or -1.
+    Computed as x / (1 + exp(-2 u)): numpy's exp takes half the time of its tanh, and no digits are
+    lost where tanh(u) is near 1 or -1.
     """
-    flat, y, e = np.ascontiguousarray(x).reshape(-1), np.empty(x.size, x.dtype), np.empty(x.size, x.dtype)
+    flat, y, e = (
+        np.ascontiguousarray(x).reshape(-1),
+        np.empty(x.size, x.dtype),
+        np.empty(x.size, x.dtype),
+    )
     for start in range(0, x.size, _CHUNK):
         part = slice(start, start + _CHUNK)
         u, out, total = flat[part], e[part], y[part]
@@ -211,7 +248,9 @@ def _(x):
 @primitive(kind="elementwise")
 @quiet
 def gelu_tanh_grad(g: Array, x: Array, e: Array) -> Array:
-    """g s (1 + 2 (1 - s) x u') with s = 1 / (1 + e), 1 - s = e s, x u' = sqrt(2/pi) (x + 3 * 0.044715 x^3); 0 wherever g is 0."""
+    """g s (1 + 2 (1 - s) x u') with s = 1 / (1 + e), 1 - s = e s, x u' = sqrt(2/pi) (x + 3 *
+    0.044715 x^3); 0 wherever g is 0.
+    """
     y = np.empty(x.size, x.dtype)
     flat, gs, es = (np.ascontiguousarray(a).reshape(-1) for a in (x, g, e))
     for start in range(0, x.size, _CHUNK):
@@ -228,42 +267,59 @@ def gelu_tanh_grad(g: Array, x: Array, e: Array) -> Array:
         out += 1
         out *= s
         out *= gs[part]
-        if has_nan(out):  # from inf * 0, where the slope is 0 or 1 to the last bit, or else from x or g
+        if has_nan(
+            out
+        ):  # from inf * 0, where the slope is 0 or 1 to the last bit, or else from x or g
             out[:] = np.where(exps == np.inf, 0 * gs[part], np.where(exps == 0, gs[part], out))
             out[gs[part] == 0] = 0
     return y.reshape(x.shape)
 
 
 def _is_far(total: Array) -> bool:
-    """Are there rows whose logsumexp is finite and so large that it has few digits for the logarithm in it?"""
+    """Are there rows whose logsumexp is finite and so large that it has few digits for the
+    logarithm in it?
+    """
     size = np.abs(total)
     return bool(((size > 256) & (size < np.inf)).any())
 
 
 @primitive(kind="reduce", outputs=2)
 @quiet
-def cross_entropy(logits: Array, target: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0) -> tuple[Array, Array]:
-    """The loss of each row, -(1 - s) log p[target] - s mean(log p) with p = softmax(logits), 0 where target is ignore_index; and logsumexp.
+def cross_entropy(
+    logits: Array, target: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0
+) -> tuple[Array, Array]:
+    """The loss of each row, -(1 - s) log p[target] - s mean(log p) with p = softmax(logits), 0
+    where target is ignore_index; and logsumexp.
 
-    logits: (N, V)   target: (N,) integers   ->   (N,), (N,).   Raises IndexRangeError for a target outside 0..V-1.
+    logits: (N, V)   target: (N,) integers   ->   (N,), (N,).   Raises IndexRangeError for a target
+        outside 0..V-1.
     """
     N, V = logits.shape
     if target.shape != (N,):
-        raise ShapeError("cross_entropy", f"logits {logits.shape} want targets ({N},), not {target.shape}", got=target.shape, wanted=(N,))
+        raise ShapeError(
+            "cross_entropy",
+            f"logits {logits.shape} want targets ({N},), not {target.shape}",
+            got=target.shape,
+            wanted=(N,),
+        )
     ignored = target == ignore_index
     safe = np.where(ignored, 0, target)
     check_range(safe, V, "cross_entropy", "target")
     y, log_sum, top = without_top(logits, -1)
     loss = log_sum[:, 0] - y[np.arange(N), safe]
     if label_smoothing:
-        loss = (1 - label_smoothing) * loss + label_smoothing * (log_sum[:, 0] - np.add.reduce(y, axis=-1) / y.dtype.type(V))
+        loss = (1 - label_smoothing) * loss + label_smoothing * (
+            log_sum[:, 0] - np.add.reduce(y, axis=-1) / y.dtype.type(V)
+        )
     loss[ignored] = 0
     return loss, (log_sum + top)[:, 0]
 
 
 @cross_entropy.vjp
 def _(g, y, logits, target, *, ignore_index=-100, label_smoothing=0.0):
-    return cross_entropy_grad(g[0], logits, target, y[1], ignore_index=ignore_index, label_smoothing=label_smoothing), None
+    return cross_entropy_grad(
+        g[0], logits, target, y[1], ignore_index=ignore_index, label_smoothing=label_smoothing
+    ), None
 
 
 @cross_entropy.composed
@@ -279,7 +335,13 @@ def _(logits, target, *, ignore_index=-100, label_smoothing=0.0):
 @primitive(kind="reduce")
 @quiet
 def cross_entropy_grad(
-    g: Array, logits: Array, target: Array, total: Array, *, ignore_index: int, label_smoothing: float
+    g: Array,
+    logits: Array,
+    target: Array,
+    total: Array,
+    *,
+    ignore_index: int,
+    label_smoothing: float,
 ) -> Array:
     """g (softmax(logits) - (1 - s) onehot(target) - s / V), rows with ignored targets 0."""
     N, V = logits.shape

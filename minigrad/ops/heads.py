@@ -1,4 +1,6 @@
-"""The heads of attention, in and out of one row: views and copies that would be five ops, and in backward ten, if composed."""
+"""The heads of attention, in and out of one row: views and copies that would be five ops, and in
+backward ten, if composed.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,20 @@ from minigrad.primitive import primitive
 
 @primitive(kind="view", outputs=3)
 def split_heads(qkv: Array, *, n_head: int) -> tuple[Array, Array, Array]:
-    """q, k and v of each head from their common product: (B, T, 3 C) -> three views (B, H, T, D) with H D = C."""
+    """q, k and v of each head from their common product: (B, T, 3 C) -> three views (B, H, T, D)
+    with H D = C.
+    """
     B, T, C3 = qkv.shape
     if C3 % (3 * n_head):
-        raise ShapeError("split_heads", f"{C3} features do not split into 3 times {n_head} heads", got=C3, wanted=f"a multiple of {3 * n_head}")
-    q, k, v = qkv.reshape(B, T, 3, n_head, C3 // (3 * n_head)).transpose(2, 0, 3, 1, 4)  # each (B, H, T, D)
+        raise ShapeError(
+            "split_heads",
+            f"{C3} features do not split into 3 times {n_head} heads",
+            got=C3,
+            wanted=f"a multiple of {3 * n_head}",
+        )
+    q, k, v = qkv.reshape(B, T, 3, n_head, C3 // (3 * n_head)).transpose(
+        2, 0, 3, 1, 4
+    )  # each (B, H, T, D)
     return q, k, v
 
 

@@ -1,7 +1,7 @@
 """Gathering by index, and its transpose, adding up by index.
 
-An embedding, gather and scatter check their indices and never wrap them: -1 is an error there, not the last row. x[key] counts from the end, as
-Python does.
+An embedding, gather and scatter check their indices and never wrap them: -1 is an error there, not
+the last row. x[key] counts from the end, as Python does.
 """
 
 from __future__ import annotations
@@ -17,17 +17,25 @@ from minigrad.primitive import primitive
 
 
 def check_range(index: Array, size: int, call: str, what: str) -> None:
-    """Raise IndexRangeError unless 0 <= index < size everywhere, DTypeError unless index holds integers."""
+    """Raise IndexRangeError unless 0 <= index < size everywhere, DTypeError unless index holds
+    integers.
+    """
     if index.dtype.kind not in "iu":
-        raise DTypeError(call, f"{what} must be integers, not {index.dtype}", got=index.dtype, wanted="int64")
+        raise DTypeError(
+            call, f"{what} must be integers, not {index.dtype}", got=index.dtype, wanted="int64"
+        )
     if index.size and not (index.min() >= 0 and index.max() < size):
         bad = int(index[(index < 0) | (index >= size)].flat[0])
-        raise IndexRangeError(call, f"{what} {bad} is outside 0..{size - 1}", got=bad, wanted=(0, size - 1))
+        raise IndexRangeError(
+            call, f"{what} {bad} is outside 0..{size - 1}", got=bad, wanted=(0, size - 1)
+        )
 
 
 @primitive(kind="gather")
 def embedding(weight: Array, index: Array) -> Array:
-    """Rows of a table: (V, C), (...) -> (..., C). Raises IndexRangeError for an index outside 0..V-1."""
+    """Rows of a table: (V, C), (...) -> (..., C). Raises IndexRangeError for an index outside
+    0..V-1.
+    """
     check_range(index, len(weight), "embedding", "index")
     return weight[index]
 
@@ -39,7 +47,8 @@ def _(g, _y, _weight, index):
 
 @primitive(kind="gather")
 def embedding_grad(g: Array, index: Array, *, size: int) -> Array:
-    """Rows of g added up by their index: (..., C), (...) -> (size, C); the transpose of `embedding`.
+    """Rows of g added up by their index: (..., C), (...) -> (size, C); the transpose of
+    `embedding`.
 
     Sorted segments, each summed by one call: np.add.at is 100 times slower for long rows.
     """
@@ -62,20 +71,36 @@ def _(h, _y, _g, index, *, size):
 
 
 def _mesh(index: Array, axis: int) -> tuple[Any, ...]:
-    """The key under which x[key][i, j, ...] is x[i, .., index[i, j, ...], ..]: `index` on its axis, counting on the others."""
-    return tuple(index if i == axis % index.ndim else grid for i, grid in enumerate(np.ogrid[tuple(map(slice, index.shape))]))
+    """The key under which x[key][i, j, ...] is x[i, .., index[i, j, ...], ..]: `index` on its axis,
+    counting on the others.
+    """
+    return tuple(
+        index if i == axis % index.ndim else grid
+        for i, grid in enumerate(np.ogrid[tuple(map(slice, index.shape))])
+    )
 
 
 def _checked_along(index: Array, shape: tuple[int, ...], axis: int, call: str) -> None:
-    if index.ndim != len(shape) or any(n > m for i, (n, m) in enumerate(zip(index.shape, shape, strict=True)) if i != axis % len(shape)):
-        raise ShapeError(call, f"index {index.shape} does not fit {shape} beside axis {axis}", got=index.shape, wanted=shape,
-                         hint="as many axes, and on all but this one no larger sizes")  # fmt: skip
+    if index.ndim != len(shape) or any(
+        n > m
+        for i, (n, m) in enumerate(zip(index.shape, shape, strict=True))
+        if i != axis % len(shape)
+    ):
+        raise ShapeError(
+            call,
+            f"index {index.shape} does not fit {shape} beside axis {axis}",
+            got=index.shape,
+            wanted=shape,
+            hint="as many axes, and on all but this one no larger sizes",
+        )
     check_range(index, shape[axis], call, "index")
 
 
 @primitive(kind="gather")
 def take_along(x: Array, index: Array, *, axis: int) -> Array:
-    """y[i, j, ...] = x[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises IndexRangeError, ShapeError."""
+    """y[i, j, ...] = x[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises
+    IndexRangeError, ShapeError.
+    """
     _checked_along(index, x.shape, axis, "gather")
     return x[_mesh(index, axis)]
 
@@ -98,7 +123,9 @@ def _(h, _y, _g, index, *, axis, shape):
 
 
 def _added(g: Array, places: Array, shape: tuple[int, ...]) -> Array:
-    """Zeros of `shape` with g added up at flat `places`, in float64: bincount is 10 times faster than np.add.at."""
+    """Zeros of `shape` with g added up at flat `places`, in float64: bincount is 10 times faster
+    than np.add.at.
+    """
     if g.dtype.kind in "iub":  # exactly: float64 holds integers up to 2 ** 53
         total = np.zeros(int(np.prod(shape)), g.dtype)
         np.add.at(total, places.reshape(-1), g.reshape(-1))
@@ -109,7 +136,9 @@ def _added(g: Array, places: Array, shape: tuple[int, ...]) -> Array:
 
 @primitive(kind="gather")
 def put_along(x: Array, src: Array, index: Array, *, axis: int) -> Array:
-    """A copy of x with src written where the index points; of several writers to one place the last wins."""
+    """A copy of x with src written where the index points; of several writers to one place the last
+    wins.
+    """
     _checked_along(index, x.shape, axis, "scatter")
     y = np.array(x)
     y[_mesh(index, axis)] = as_elements(src, x.dtype)
@@ -126,10 +155,18 @@ def _(g, _y, _x, _src, index, *, axis):
 def last_along(index: Array, *, axis: int, shape: tuple[int, ...]) -> Array:
     """True where an element of the index is the last that points to its place."""
     writers = np.arange(index.size).reshape(index.shape)
-    return take_along.forward(put_along.forward(np.zeros(shape, np.int64), writers, index, axis=axis), index, axis=axis) == writers
+    return (
+        take_along.forward(
+            put_along.forward(np.zeros(shape, np.int64), writers, index, axis=axis),
+            index,
+            axis=axis,
+        )
+        == writers
+    )
 
 
-# --- by arrays of indices and masks, as in x[rows, columns]. `spec` is the key, with ARRAY where the next of `keys` belongs.
+# --- by arrays of indices and masks, as in x[rows, columns]. `spec` is the key, with ARRAY where
+# the next of `keys` belongs.
 
 ARRAY = "array"
 
@@ -142,7 +179,9 @@ def filled(spec: tuple[Any, ...], keys: tuple[Array, ...]) -> tuple[Any, ...]:
 
 @primitive(kind="gather")
 def take(x: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
-    """x[key] by numpy's rules for integer and bool arrays in a key; negative indices count from the end."""
+    """x[key] by numpy's rules for integer and bool arrays in a key; negative indices count from the
+    end.
+    """
     return np.array(x[filled(spec, keys)])
 
 
@@ -161,9 +200,13 @@ def add_at(g: Array, *keys: Array, spec: tuple[Any, ...], shape: tuple[int, ...]
         y = np.zeros(shape, g.dtype)
         y[filled(spec, keys)] = g
         return y
-    if spec == (ARRAY,) * len(spec) and all(key.dtype != np.bool_ for key in keys):  # Whole rows: add them as rows.
+    if spec == (ARRAY,) * len(spec) and all(
+        key.dtype != np.bool_ for key in keys
+    ):  # Whole rows: add them as rows.
         leading = shape[: len(spec)]
-        rows = np.ravel_multi_index(np.broadcast_arrays(*(key % n for key, n in zip(keys, leading, strict=True))), leading)
+        rows = np.ravel_multi_index(
+            np.broadcast_arrays(*(key % n for key, n in zip(keys, leading, strict=True))), leading
+        )
         return embedding_grad.forward(g, rows, size=int(np.prod(leading))).reshape(shape)
     places = np.arange(int(np.prod(shape))).reshape(shape)[filled(spec, keys)]
     return _added(g, places, shape)
@@ -196,7 +239,9 @@ def _(g, _y, _x, _value, *keys, spec, needs):
 def put_(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> None:
     """x[key] = value, in the memory of x."""
     if not x.flags.writeable:
-        raise ReadOnlyError("setitem", "the tensor's memory is read-only", hint="write into a copy: x.clone()")
+        raise ReadOnlyError(
+            "setitem", "the tensor's memory is read-only", hint="write into a copy: x.clone()"
+        )
     x[filled(spec, keys)] = as_elements(value, x.dtype)
 
 

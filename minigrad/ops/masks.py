@@ -1,6 +1,7 @@
 """Causal masks as windows into one short band.
 
-Row i of a causal mask is row 0 shifted by i places, so every mask of every size is a view, with strides (-1, 1), of a band of as many bytes
+Row i of a causal mask is row 0 shifted by i places, so every mask of every size is a view, with
+strides (-1, 1), of a band of as many bytes
 as it has rows and columns: nothing of the size of the mask is ever built.
 """
 
@@ -23,9 +24,11 @@ class MaskInfo(NamedTuple):
 
 
 class CausalMaskCache:
-    """Causal masks of any length and offset: read-only views of one band, which is made on first use and grows by doubling.
+    """Causal masks of any length and offset: read-only views of one band, which is made on first
+    use and grows by doubling.
 
-    max_bytes: what does not fit into so many is made for the call and not kept: the band of bool, and its float form, four times as long.
+    max_bytes: what does not fit into so many is made for the call and not kept: the band of bool,
+        and its float form, four times as long.
     """
 
     def __init__(self, max_bytes: int = 1 << 20) -> None:
@@ -34,24 +37,31 @@ class CausalMaskCache:
         self._hits = self._misses = 0
 
     def get_or_create(self, seq_len: int, offset: int = 0) -> Array:
-        """The mask of `seq_len` queries behind `offset` earlier keys, (seq_len, offset + seq_len) of bool: True where j <= i + offset.
+        """The mask of `seq_len` queries behind `offset` earlier keys, (seq_len, offset + seq_len)
+        of bool: True where j <= i + offset.
 
         Raises ConfigError unless both are integers >= 0.
         """
         for what, n in (("seq_len", seq_len), ("offset", offset)):
             if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-                raise ConfigError("CausalMaskCache", f"{what}={n!r}", got=n, wanted="an integer >= 0")
+                raise ConfigError(
+                    "CausalMaskCache", f"{what}={n!r}", got=n, wanted="an integer >= 0"
+                )
         seq_len, offset = int(seq_len), int(offset)
         band, middle = self._band_for(seq_len + offset + 1)
         return _window(band, middle - offset - 1, seq_len, offset + seq_len)
 
     def hidden(self, T: int, S: int, offset: int) -> Array:
-        """The keys that causality hides, (T, S) of bool: True where j > i + offset, for any offset, negative too."""
+        """The keys that causality hides, (T, S) of bool: True where j > i + offset, for any offset,
+        negative too.
+        """
         band, middle = self._band_for(max(T, S) + abs(offset) + 1)
         return _window(band, 2 * middle - offset - 1, T, S)
 
     def added(self, T: int, S: int, offset: int) -> Array:
-        """What hides those keys when it is added to scores, (T, S) of float32: 0 where j <= i + offset, else -inf."""
+        """What hides those keys when it is added to scores, (T, S) of float32: 0 where j <= i +
+        offset, else -inf.
+        """
         band, middle = self._band_for(max(T, S) + abs(offset) + 1)
         floats = self._floats
         if floats.size != band.size:

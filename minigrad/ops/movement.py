@@ -15,7 +15,9 @@ Shape = tuple[int, ...]
 
 
 def matrix_shape(shape: Shape) -> Shape:
-    """(..., C) -> (N, C): all axes but the last in one. Unlike reshape's -1 this is defined for C = 0."""
+    """(..., C) -> (N, C): all axes but the last in one. Unlike reshape's -1 this is defined for C =
+    0.
+    """
     return math.prod(shape[:-1]), shape[-1]
 
 
@@ -90,12 +92,18 @@ def _(g, _y, _x, *, axis):
 
 @primitive(kind="gather")
 def pad(x: Array, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) -> Array:
-    """x with `widths[i] = (before, after)` elements of `value` put around axis i. Negative widths cut."""
+    """x with `widths[i] = (before, after)` elements of `value` put around axis i. Negative widths
+    cut.
+    """
     shape = tuple(n + a + b for n, (a, b) in zip(x.shape, widths, strict=True))
     if min(shape, default=0) < 0:
-        raise ShapeError("pad", f"widths {widths} cut more than there is from {x.shape}", got=widths)
+        raise ShapeError(
+            "pad", f"widths {widths} cut more than there is from {x.shape}", got=widths
+        )
     inside = tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in zip(shape, widths, strict=True))
-    kept = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, widths, strict=True))
+    kept = tuple(
+        slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, widths, strict=True)
+    )
     y = np.full(shape, as_elements(value, x.dtype), x.dtype)
     y[inside] = x[kept]
     return y
@@ -162,5 +170,7 @@ def _(g, _y, _x):
 def assign(x: Array, value: Array) -> None:
     """Write `value`, broadcast and cast, into the memory of x."""
     if not x.flags.writeable:
-        raise ReadOnlyError("assign", "the tensor's memory is read-only", hint="assign to a copy: x.clone()")
+        raise ReadOnlyError(
+            "assign", "the tensor's memory is read-only", hint="assign to a copy: x.clone()"
+        )
     x[...] = as_elements(value, x.dtype)

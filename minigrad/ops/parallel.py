@@ -1,8 +1,9 @@
 """Work shared among the machine's cores by a few Python threads, while BLAS keeps to one thread.
 
-numpy lets go of the interpreter inside its calls, so threads that each work on large blocks run side by side. OpenBLAS would start threads of its
-own in each of them, which wait for one another (3 times slower, measured): it is held to one thread meanwhile. As every piece of work is done
-whole by one thread, with one BLAS thread, results are the same to the bit for any number of threads.
+numpy lets go of the interpreter inside its calls, so threads that each work on large blocks run
+side by side. OpenBLAS would start threads of its own in each of them, which wait for one another (3
+times slower, measured): it is held to one thread meanwhile. As every piece of work is done whole by
+    one thread, with one BLAS thread, results are the same to the bit for any number of threads.
 """
 
 from __future__ import annotations
@@ -46,26 +47,42 @@ if hasattr(os, "register_at_fork"):
 
 
 def set_num_threads(n: int) -> None:
-    """Use n threads for heads and tiles of attention; 0 for as many as there are cores. Raises ConfigError unless n is an integer >= 0."""
+    """Use n threads for heads and tiles of attention; 0 for as many as there are cores. Raises
+    ConfigError unless n is an integer >= 0.
+    """
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise ConfigError("set_num_threads", f"n={n!r}", got=n, wanted="an integer >= 0", hint="0 means one thread per core")
+        raise ConfigError(
+            "set_num_threads",
+            f"n={n!r}",
+            got=n,
+            wanted="an integer >= 0",
+            hint="0 means one thread per core",
+        )
     _state.wanted = n
 
 
 def get_num_threads() -> int:
     """The number of threads that `for_each` uses."""
-    return _state.wanted or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return _state.wanted or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
 def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """work(item) for every item, in any order, on several threads if BLAS can be held to one. The first exception is raised when all have ended."""
+    """work(item) for every item, in any order, on several threads if BLAS can be held to one. The
+    first exception is raised when all have ended.
+    """
     with _one_blas_thread() as held:
         threads = get_num_threads() if held else 1
         if threads == 1:
             for item in items:
                 work(item)
             return
-        queue = iter(list(items))  # The next() of a list's iterator is one step of the interpreter: no two threads get the same item.
+        queue = iter(
+            list(items)
+            # The next() of a list's iterator is one step of the interpreter: no two threads get the
+            # same item.
+        )
 
         errors: list[BaseException] = []
 
@@ -76,8 +93,12 @@ def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
             except BaseException as error:
                 errors.append(error)
 
-        # Next to the milliseconds of work that are shared here a new thread costs little, and there is no pool to import, or to lose in a fork.
-        helpers = [threading.Thread(target=copy_context().run, args=(run,), name="minigrad") for _ in range(threads - 1)]
+        # Next to the milliseconds of work that are shared here a new thread costs little, and there
+        # is no pool to import, or to lose in a fork.
+        helpers = [
+            threading.Thread(target=copy_context().run, args=(run,), name="minigrad")
+            for _ in range(threads - 1)
+        ]
         for helper in helpers:
             helper.start()
         run()
@@ -103,28 +124,46 @@ def _blas() -> _Blas | None:
             library = ctypes.CDLL(path)  # loaded already: this finds it again
         except OSError:
             continue
-        for prefix, suffix in (("scipy_openblas", "64_"), ("scipy_openblas", ""), ("openblas", "64_"), ("openblas", "")):
-            getter, setter = (getattr(library, f"{prefix}_{verb}_num_threads{suffix}", None) for verb in ("get", "set"))
+        for prefix, suffix in (
+            ("scipy_openblas", "64_"),
+            ("scipy_openblas", ""),
+            ("openblas", "64_"),
+            ("openblas", ""),
+        ):
+            getter, setter = (
+                getattr(library, f"{prefix}_{verb}_num_threads{suffix}", None)
+                for verb in ("get", "set")
+            )
             if getter is not None and setter is not None:
                 return _Blas(getter, setter)
     return None
 
 
 def blas_libraries() -> list[str]:
-    """Where numpy's BLAS may lie: beside its wheel first, then whatever BLAS this process has mapped, then Apple's."""
+    """Where numpy's BLAS may lie: beside its wheel first, then whatever BLAS this process has
+    mapped, then Apple's.
+    """
     root, found = os.path.dirname(np.__file__), []
     for folder in (os.path.join(root, "..", "numpy.libs"), os.path.join(root, ".dylibs")):
         with contextlib.suppress(OSError):
-            found += [os.path.join(folder, file) for file in sorted(os.listdir(folder)) if "openblas" in file]
+            found += [
+                os.path.join(folder, file)
+                for file in sorted(os.listdir(folder))
+                if "openblas" in file
+            ]
     with contextlib.suppress(OSError), open("/proc/self/maps") as maps:
         mapped = {line.split()[-1] for line in maps if "/" in line}
-        found += sorted(path for path in mapped if "blas" in os.path.basename(path).lower() or "mkl_rt" in path)
+        found += sorted(
+            path for path in mapped if "blas" in os.path.basename(path).lower() or "mkl_rt" in path
+        )
     accelerate = "/System/Library/Frameworks/Accelerate.framework/Accelerate"
     return [*found, accelerate] if os.path.exists(os.path.dirname(accelerate)) else found
 
 
 def hold_blas() -> bool:
-    """From here to `release_blas` BLAS keeps to one thread; False if it cannot be told. Callers may overlap: the last one gives the threads back."""
+    """From here to `release_blas` BLAS keeps to one thread; False if it cannot be told. Callers may
+    overlap: the last one gives the threads back.
+    """
     blas = _blas()
     if blas is None:
         return False

@@ -1,4 +1,6 @@
-"""rearrange: reshape and permute written as a picture of the axes, in the notation of einops (Rogozhnikov 2022, ICLR)."""
+"""rearrange: reshape and permute written as a picture of the axes, in the notation of einops
+(Rogozhnikov 2022, ICLR).
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,10 @@ _TOKEN = re.compile(r"\s*(\.\.\.|[A-Za-z_]\w*|1|[()])")
 def rearrange(x: Any, pattern: str, **sizes: int) -> Any:
     """The axes of x, named on the left of "->", in the order and grouping of the right.
 
-    rearrange(x, "b t (h d) -> b h t d", h=4) splits the last axis into heads and moves them forward. (a b) is one axis whose index runs through
-    all pairs, b fastest; "..." stands for any axes; 1 for an axis of size 1. sizes: of the names that the shape of x does not tell.
-    Raises ShapeError that names the pattern.
+    rearrange(x, "b t (h d) -> b h t d", h=4) splits the last axis into heads and moves them
+    forward. (a b) is one axis whose index runs through all pairs, b fastest; "..." stands for any
+    axes; 1 for an axis of size 1. sizes: of the names that the shape of x does not tell. Raises
+    ShapeError that names the pattern.
     """
     left, right = _parsed(pattern)
     names = [name for group in left for name in group]
@@ -55,7 +58,7 @@ def _parsed(pattern: str) -> tuple[Groups, Groups]:
 
 
 def _groups(side: str, pattern: str) -> Groups:
-    """"b (h d) ..." as (("b",), ("h", "d"), ("...",)). An axis of size 1 is an empty group."""
+    """ "b (h d) ..." as (("b",), ("h", "d"), ("...",)). An axis of size 1 is an empty group."""
     groups: list[tuple[str, ...]] = []
     inside: list[str] | None = None
     at = 0
@@ -82,17 +85,23 @@ def _groups(side: str, pattern: str) -> Groups:
 
 
 def _spelled_out(side: Groups, dots: tuple[str, ...]) -> Groups:
-    """"..." as names: axes of their own when it stands alone, part of one axis inside brackets (on the right)."""
+    """ "..." as names: axes of their own when it stands alone, part of one axis inside brackets (on
+    the right).
+    """
     groups: list[tuple[str, ...]] = []
     for group in side:
         if group == ("...",):
             groups += [(dot,) for dot in dots]
         else:
-            groups.append(tuple(name for part in group for name in (dots if part == "..." else (part,))))
+            groups.append(
+                tuple(name for part in group for name in (dots if part == "..." else (part,)))
+            )
     return tuple(groups)
 
 
-def _sizes(left: Groups, shape: tuple[int, ...], given: dict[str, int], pattern: str) -> dict[str, int]:
+def _sizes(
+    left: Groups, shape: tuple[int, ...], given: dict[str, int], pattern: str
+) -> dict[str, int]:
     """The size of each name: given, or what is left of the axis it stands in."""
     found = dict(given)
     names = {name for group in left for name in group}
@@ -106,9 +115,15 @@ def _sizes(left: Groups, shape: tuple[int, ...], given: dict[str, int], pattern:
         if unknown and known and size % known == 0:
             found[unknown[0]] = size // known
         elif unknown or known != size:
-            _refuse(pattern, f"does not split the axis of size {size} into ({' '.join(group)}) with {given}", size)
+            _refuse(
+                pattern,
+                f"does not split the axis of size {size} into ({' '.join(group)}) with {given}",
+                size,
+            )
     return found
 
 
 def _refuse(pattern: str, problem: str, got: Any) -> NoReturn:
-    raise ShapeError("rearrange", f'"{pattern}" {problem}', got=got, wanted='as in "b t (h d) -> b h t d"')
+    raise ShapeError(
+        "rearrange", f'"{pattern}" {problem}', got=got, wanted='as in "b t (h d) -> b h t d"'
+    )

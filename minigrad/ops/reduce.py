@@ -1,6 +1,7 @@
 """Reductions: many numbers in, fewer out, along one axis, several or all.
 
-Sums in float32 are pairwise or blocked along every axis: a plain loop over 4 million rows loses 1.5e-5, blocks lose 1e-8.
+Sums in float32 are pairwise or blocked along every axis: a plain loop over 4 million rows loses
+1.5e-5, blocks lose 1e-8.
 """
 
 from __future__ import annotations
@@ -20,19 +21,31 @@ from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
 
 Axis = int | tuple[int, ...] | None
-_BLOCK = 32  # rows that are added one after the other, where errors of one sign can pile up; between blocks the sum is a tree
+# Rows that are added one after the other, where errors of one sign can pile up; between blocks the
+# sum is a tree
+_BLOCK = 32
 
 
 def axes(axis: Axis, ndim: int, call: str) -> tuple[int, ...]:
-    """`axis` as a sorted tuple of axes from 0 on. Raises IndexRangeError for an axis that is not there, ShapeError for one named twice."""
+    """`axis` as a sorted tuple of axes from 0 on. Raises IndexRangeError for an axis that is not
+    there, ShapeError for one named twice.
+    """
     if axis is None:
         return tuple(range(ndim))
     found = []
     for a in (axis,) if not isinstance(axis, (tuple, list)) else axis:
         if not isinstance(a, (int, np.integer)):
-            raise DTypeError(call, f"axis {a!r}", got=a, wanted="an integer", hint="axis=-1 is the last, axis=(0, 1) are the first two")
+            raise DTypeError(
+                call,
+                f"axis {a!r}",
+                got=a,
+                wanted="an integer",
+                hint="axis=-1 is the last, axis=(0, 1) are the first two",
+            )
         if not -ndim <= a < ndim and not (ndim == 0 and a in (0, -1)):
-            raise IndexRangeError(call, f"axis {a} of a tensor with {ndim} axes", got=a, wanted=(-ndim, ndim - 1))
+            raise IndexRangeError(
+                call, f"axis {a} of a tensor with {ndim} axes", got=a, wanted=(-ndim, ndim - 1)
+            )
         if ndim:
             found.append(int(a) % ndim)
     if len(set(found)) != len(found):
@@ -43,9 +56,17 @@ def axes(axis: Axis, ndim: int, call: str) -> tuple[int, ...]:
 def one_axis(axis: Any, ndim: int, call: str) -> int:
     """`axis` from 0 on. Raises as `axes` does, and DTypeError for None or several."""
     if axis is None or isinstance(axis, (tuple, list)):
-        raise DTypeError(call, f"axis {axis!r}", got=axis, wanted="one axis", hint="axis=-1 is the last")
+        raise DTypeError(
+            call, f"axis {axis!r}", got=axis, wanted="one axis", hint="axis=-1 is the last"
+        )
     if not ndim:
-        raise ShapeError(call, "a tensor without axes", got=(), wanted="one axis or more", hint=".reshape(1) first")
+        raise ShapeError(
+            call,
+            "a tensor without axes",
+            got=(),
+            wanted="one axis or more",
+            hint=".reshape(1) first",
+        )
     return axes(axis, ndim, call)[0]
 
 
@@ -56,18 +77,23 @@ def with_axes_kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
 
 
 def spread(y: Any, axis: Axis, shape: tuple[int, ...]) -> Any:
-    """A reduced result, or its cotangent, spread over the axes that were reduced: () or (..., 1, ...) -> shape."""
+    """A reduced result, or its cotangent, spread over the axes that were reduced: () or (..., 1,
+    ...) -> shape.
+    """
     return expand(reshape(y, shape=with_axes_kept(shape, axis)), shape=shape)
 
 
 @primitive(kind="reduce")
 def sum(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """The sum along `axis` (None: all). The sum of nothing is 0. Bool and small integers add up in int64."""
+    """The sum along `axis` (None: all). The sum of nothing is 0. Bool and small integers add up in
+    int64.
+    """
     gone = axes(axis, x.ndim, "sum")
     if x.dtype.kind == "f" and x.ndim > 1:
         kept = tuple(a for a in range(x.ndim) if a not in gone)
         count = math.prod(x.shape[a] for a in gone)
-        # numpy sums pairwise only along the innermost axes in memory; along others it adds row to row.
+        # numpy sums pairwise only along the innermost axes in memory; along others it adds row to
+        # row.
         if count > _BLOCK and not (x.flags.c_contiguous and (*kept, *gone) == tuple(range(x.ndim))):
             y = _sum_rows(x.transpose(*gone, *kept).reshape(count, *(x.shape[a] for a in kept)))
             return np.asarray(y).reshape(with_axes_kept(x.shape, axis)) if keepdim else y
@@ -75,17 +101,25 @@ def sum(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
 
 
 def _sum_rows(x: Array) -> Array:
-    """The sum over axis 0, in blocks of blocks, so that errors grow with the number of levels and not with the number of rows."""
+    """The sum over axis 0, in blocks of blocks, so that errors grow with the number of levels and
+    not with the number of rows.
+    """
     while len(x) > _BLOCK:
         whole = len(x) - len(x) % _BLOCK
         blocks = np.add.reduce(x[:whole].reshape(-1, _BLOCK, *x.shape[1:]), axis=1)
-        x = blocks if whole == len(x) else np.concatenate([blocks, np.add.reduce(x[whole:], axis=0, keepdims=True)])
+        x = (
+            blocks
+            if whole == len(x)
+            else np.concatenate([blocks, np.add.reduce(x[whole:], axis=0, keepdims=True)])
+        )
     return np.add.reduce(x, axis=0)
 
 
 @lru_cache(maxsize=64)
 def ones_column(n: int, dtype: DType) -> Array:
-    """(n, 1) ones that nobody may write to, kept: making them costs more than the product of a small step."""
+    """(n, 1) ones that nobody may write to, kept: making them costs more than the product of a
+    small step.
+    """
     ones = np.ones((n, 1), dtype)
     ones.flags.writeable = False
     return ones
@@ -107,7 +141,9 @@ def mean(x: Any, *, axis: Axis = None, keepdim: bool = False) -> Any:
 
 @in_float32
 def var(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Any:
-    """The variance along `axis`: sum (x - mean)^2 / (n - correction). correction=1 is the sample's, 0 the population's."""
+    """The variance along `axis`: sum (x - mean)^2 / (n - correction). correction=1 is the sample's,
+    0 the population's.
+    """
     count = 1
     for a in axes(axis, x.ndim, "var"):
         count *= x.shape[a]
@@ -118,20 +154,29 @@ def var(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float =
 
 @primitive(kind="reduce")
 def max(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """The largest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises ShapeError for an empty axis."""
+    """The largest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises
+    ShapeError for an empty axis.
+    """
     return np.max(_not_empty(x, axis, "max"), axis=axes(axis, x.ndim, "max"), keepdims=keepdim)
 
 
 @primitive(kind="reduce")
 def min(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """The smallest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises ShapeError for an empty axis."""
+    """The smallest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises
+    ShapeError for an empty axis.
+    """
     return np.min(_not_empty(x, axis, "min"), axis=axes(axis, x.ndim, "min"), keepdims=keepdim)
 
 
 def _not_empty(x: Array, axis: Axis, call: str) -> Array:
     for a in axes(axis, x.ndim, call):
         if x.shape[a] == 0:
-            raise ShapeError(call, f"axis {a} of {x.shape} is empty: nothing has no {call}", got=x.shape, wanted="size >= 1")
+            raise ShapeError(
+                call,
+                f"axis {a} of {x.shape} is empty: nothing has no {call}",
+                got=x.shape,
+                wanted="size >= 1",
+            )
     return x
 
 
@@ -143,7 +188,9 @@ def _(g, y, x, *, axis=None, keepdim=False):
 
 @primitive(kind="reduce")
 def tie_shares(x: Array, y: Array, *, axis: Axis) -> Array:
-    """1 / count at each of the `count` places along `axis` where x attains its extremum y, 0 elsewhere. Counted in float64."""
+    """1 / count at each of the `count` places along `axis` where x attains its extremum y, 0
+    elsewhere. Counted in float64.
+    """
     ties = x == y.reshape(with_axes_kept(x.shape, axis))
     count = np.add.reduce(ties, axis=axes(axis, x.ndim, "max"), keepdims=True, dtype=np.float64)
     return (ties / np.maximum(count, 1)).astype(x.dtype if x.dtype.kind == "f" else np.float32)
@@ -152,7 +199,9 @@ def tie_shares(x: Array, y: Array, *, axis: Axis) -> Array:
 @primitive(kind="reduce", dtype="float")
 @quiet
 def logsumexp(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """log(sum(exp(x))) along `axis`, without overflow: the maximum is taken out first. -inf for an empty or all -inf axis."""
+    """log(sum(exp(x))) along `axis`, without overflow: the maximum is taken out first. -inf for an
+    empty or all -inf axis.
+    """
     gone = axes(axis, x.ndim, "logsumexp")
     _, log_sum, top = without_top(x, gone)
     y = log_sum + top
@@ -160,8 +209,9 @@ def logsumexp(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
 
 
 def without_top(x: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """x with its maximum taken out, log(sum(exp)) of that, and the maximum, 0 where it is not finite. The last two add up to logsumexp, but for the
-    digits that the logarithm loses beside a large maximum."""
+    """x with its maximum taken out, log(sum(exp)) of that, and the maximum, 0 where it is not
+    finite. The last two add up to logsumexp, but for the digits that the logarithm loses beside a
+    large maximum."""
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0)
     y = x - top
@@ -170,10 +220,12 @@ def without_top(x: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array, Ar
 
 @logsumexp.vjp
 def _(g, y, x, *, axis=None, keepdim=False):
-    # exp(x - y) is the softmax; where y is infinite x - y may be NaN, and the limit of the softmax is 1 at x = y, 0 elsewhere.
+    # exp(x - y) is the softmax; where y is infinite x - y may be NaN, and the limit of the softmax
+    # is 1 at x = y, 0 elsewhere.
     top = spread(y, axis, x.shape)
     weights = exp(where(logical_and(equal(x, top), isinf(top)), 0, x - top))
-    # Beside a large maximum y has lost digits of the logarithm: a factor of all the weights, which add up to 1.
+    # Beside a large maximum y has lost digits of the logarithm: a factor of all the weights, which
+    # add up to 1.
     weights = weights / where(isinf(top), 1, spread(sum(weights, axis=axis), axis, x.shape))
     return (guard_mul(spread(g, axis, x.shape), where(equal(top, -np.inf), 0, weights)),)
 
@@ -192,31 +244,45 @@ def all(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
 
 @primitive(kind="reduce")
 def argmax(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the first largest element along `axis` (None: in the flattened tensor), as int64."""
+    """The index of the first largest element along `axis` (None: in the flattened tensor), as
+    int64.
+    """
     return np.argmax(_not_empty(x, axis, "argmax"), axis=axis, keepdims=keepdim)
 
 
 @primitive(kind="reduce")
 def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the first smallest element along `axis` (None: in the flattened tensor), as int64."""
+    """The index of the first smallest element along `axis` (None: in the flattened tensor), as
+    int64.
+    """
     return np.argmin(_not_empty(x, axis, "argmin"), axis=axis, keepdims=keepdim)
 
 
 @in_float32
 def std(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Any:
-    """The standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements are equal, as in PyTorch."""
+    """The standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements are
+    equal, as in PyTorch.
+    """
     variance = var(x, axis=axis, keepdim=keepdim, correction=correction)
     flat = equal(variance, 0)
     return where(flat, 0, sqrt(where(flat, 1, variance)))
 
 
 @in_float32
-def var_mean(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Any, Any]:
+def var_mean(
+    x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1
+) -> tuple[Any, Any]:
     """The variance and the mean along `axis`."""
-    return var(x, axis=axis, keepdim=keepdim, correction=correction), mean(x, axis=axis, keepdim=keepdim)
+    return var(x, axis=axis, keepdim=keepdim, correction=correction), mean(
+        x, axis=axis, keepdim=keepdim
+    )
 
 
 @in_float32
-def std_mean(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Any, Any]:
+def std_mean(
+    x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1
+) -> tuple[Any, Any]:
     """The standard deviation and the mean along `axis`."""
-    return std(x, axis=axis, keepdim=keepdim, correction=correction), mean(x, axis=axis, keepdim=keepdim)
+    return std(x, axis=axis, keepdim=keepdim, correction=correction), mean(
+        x, axis=axis, keepdim=keepdim
+    )

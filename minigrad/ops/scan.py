@@ -1,7 +1,9 @@
-"""Scans: running sums, products, maxima along an axis; and the product of an axis, whose rule needs them.
+"""Scans: running sums, products, maxima along an axis; and the product of an axis, whose rule needs
+them.
 
-The rules of cumprod and logcumsumexp are linear recurrences s_k = a_k s_(k-1) + b_k, of which `recurrence` is the op. Nothing is divided, so
-zeros in a product are no special case, at any order of derivative.
+The rules of cumprod and logcumsumexp are linear recurrences s_k = a_k s_(k-1) + b_k, of which
+`recurrence` is the op. Nothing is divided, so zeros in a product are no special case, at any order
+of derivative.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from minigrad.primitive import primitive
 
 
 def _wide(x: Array) -> Any:
-    """The dtype to add up in: float64 for floats, so that a running sum of a million float32 keeps its digits."""
+    """The dtype to add up in: float64 for floats, so that a running sum of a million float32 keeps
+    its digits.
+    """
     return np.float64 if x.dtype.kind == "f" else adding(x.dtype)
 
 
@@ -37,7 +41,9 @@ def _shifted(x: Any, axis: int, by: int, value: float) -> Any:
 
 @primitive(kind="reduce")
 def cumsum(x: Array, *, axis: int) -> Array:
-    """The sums of the first 1, 2, ... elements along `axis`. Floats are added in float64, bools and small integers in int64."""
+    """The sums of the first 1, 2, ... elements along `axis`. Floats are added in float64, bools and
+    small integers in int64.
+    """
     y = np.cumsum(x, axis=axis, dtype=_wide(x))
     return y.astype(x.dtype, copy=False) if x.dtype.kind == "f" else y
 
@@ -73,15 +79,20 @@ def cumprod(x: Array, *, axis: int) -> Array:
 
 @cumprod.vjp
 def _(g, _y, x, *, axis):
-    # d y_i / d x_k = (product before k) (product from k + 1 to i): the first factor once more a cumprod, the sum over i a recurrence.
-    after = _back(recurrence(_back(_shifted(x, axis, -1, 0.0), axis), _back(g, axis), axis=axis), axis)
+    # d y_i / d x_k = (product before k) (product from k + 1 to i): the first factor once more a
+    # cumprod, the sum over i a recurrence.
+    after = _back(
+        recurrence(_back(_shifted(x, axis, -1, 0.0), axis), _back(g, axis), axis=axis), axis
+    )
     return (cumprod(_shifted(x, axis, 1, 1.0), axis=axis) * after,)
 
 
 @primitive(kind="reduce")
 @quiet
 def prod(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """The product along `axis`; of nothing, 1. Each element's derivative is the product of all others, zeros among them or not."""
+    """The product along `axis`; of nothing, 1. Each element's derivative is the product of all
+    others, zeros among them or not.
+    """
     return np.prod(x, axis=axes(axis, x.ndim, "prod"), keepdims=keepdim, dtype=adding(x.dtype))
 
 
@@ -96,19 +107,27 @@ def _(g, _y, x, *, axis=None, keepdim=False):
     before = cumprod(_shifted(row, last, 1, 1.0), axis=last)
     after = _back(cumprod(_back(_shifted(row, last, -1, 1.0), last), axis=last), last)
     back = tuple(int(i) for i in np.argsort((*kept, *gone)))
-    return (guard_mul(spread(g, axis, x.shape), permute(reshape(before * after, shape=ordered), order=back)),)
+    return (
+        guard_mul(
+            spread(g, axis, x.shape), permute(reshape(before * after, shape=ordered), order=back)
+        ),
+    )
 
 
 @primitive(kind="reduce")
 def cummax_index(x: Array, *, axis: int) -> Array:
-    """Where the largest of the first 1, 2, ... elements along `axis` stands: the last of equals, and the first NaN for good. int64."""
+    """Where the largest of the first 1, 2, ... elements along `axis` stands: the last of equals,
+    and the first NaN for good. int64.
+    """
     top = np.maximum.accumulate(x, axis=axis)
     place = np.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - axis % x.ndim - 1))
     return np.maximum.accumulate(np.where((x == top) | np.isnan(x), place, 0), axis=axis)
 
 
 def cummax(x: Any, *, axis: int) -> tuple[Any, Any]:
-    """The largest of the first 1, 2, ... elements along `axis`, and its index. The gradient goes to that one."""
+    """The largest of the first 1, 2, ... elements along `axis`, and its index. The gradient goes to
+    that one.
+    """
     index = cummax_index(x, axis=axis)
     return take_along(x, index, axis=axis), index
 
@@ -116,15 +135,20 @@ def cummax(x: Any, *, axis: int) -> tuple[Any, Any]:
 @primitive(kind="reduce", dtype="float")
 @quiet
 def logcumsumexp(x: Array, *, axis: int) -> Array:
-    """log of the sums of the first 1, 2, ... elements' exponentials, without overflow. Computed in float64."""
+    """log of the sums of the first 1, 2, ... elements' exponentials, without overflow. Computed in
+    float64.
+    """
     return np.logaddexp.accumulate(x, axis=axis, dtype=np.float64).astype(x.dtype)
 
 
 @logcumsumexp.vjp
 def _(g, y, x, *, axis):
-    # sum over i >= k of g_i exp(x_k - y_i) = exp(x_k - y_k) r_k,  r_k = g_k + exp(y_k - y_(k+1)) r_(k+1): no exponent above 0.
+    # sum over i >= k of g_i exp(x_k - y_i) = exp(x_k - y_k) r_k,  r_k = g_k + exp(y_k - y_(k+1))
+    # r_(k+1): no exponent above 0.
     decay = exp(_difference(_shifted(y, axis, 1, 0.0), y))
-    r = _back(recurrence(_back(_shifted(decay, axis, -1, 0.0), axis), _back(g, axis), axis=axis), axis)
+    r = _back(
+        recurrence(_back(_shifted(decay, axis, -1, 0.0), axis), _back(g, axis), axis=axis), axis
+    )
     return (guard_mul(r, where(equal(x, -np.inf), 0, exp(_difference(x, y)))),)
 
 

@@ -1,4 +1,6 @@
-"""Scatter: writing, adding and reducing elements into the places that an index names. Composed of the ops in `index`."""
+"""Scatter: writing, adding and reducing elements into the places that an index names. Composed of
+the ops in `index`.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +21,36 @@ _REDUCED: dict[str, Any] = {"sum": None, "mean": None, "prod": prod, "amax": max
 
 
 def scatter(x: Any, index: Any, src: Any, *, axis: int, reduce: str | None = None) -> Any:
-    """x with y[.., index[i, j, ...], ..] = src[i, j, ...], the index standing on `axis`; of several writers to one place the last wins.
+    """x with y[.., index[i, j, ...], ..] = src[i, j, ...], the index standing on `axis`; of several
+    writers to one place the last wins.
 
-    reduce="add" or "multiply" combines src with what is there instead. src: a tensor, or a number for all places.
+    reduce="add" or "multiply" combines src with what is there instead. src: a tensor, or a number
+    for all places.
     """
     if reduce is None:
         return put_along(x, _cut(src, index, "scatter"), index, axis=axis)
     if reduce not in ("add", "multiply"):
-        raise ConfigError("scatter", f"reduce={reduce!r}", got=reduce, wanted=(None, "add", "multiply"))
+        raise ConfigError(
+            "scatter", f"reduce={reduce!r}", got=reduce, wanted=(None, "add", "multiply")
+        )
     return scatter_reduce(x, index, src, axis=axis, reduce="sum" if reduce == "add" else "prod")
 
 
 @in_float32
-def scatter_reduce(x: Any, index: Any, src: Any, *, axis: int, reduce: str, include_self: bool = True) -> Any:
-    """The elements of src that share a place, and the element of x there, made one: reduce="sum", "prod", "mean", "amax" or "amin".
+def scatter_reduce(
+    x: Any, index: Any, src: Any, *, axis: int, reduce: str, include_self: bool = True
+) -> Any:
+    """The elements of src that share a place, and the element of x there, made one: reduce="sum",
+    "prod", "mean", "amax" or "amin".
 
-    include_self=False: places that something is written to forget what x has there. "amax" and "amin" split their gradient among ties.
+    include_self=False: places that something is written to forget what x has there. "amax" and
+        "amin" split their gradient among ties.
     "prod", "amax" and "amin" work on a table of size (index elements) x (size of x along `axis`).
     """
     if reduce not in _REDUCED:
-        raise ConfigError("scatter_reduce", f"reduce={reduce!r}", got=reduce, wanted=tuple(_REDUCED))
+        raise ConfigError(
+            "scatter_reduce", f"reduce={reduce!r}", got=reduce, wanted=tuple(_REDUCED)
+        )
     axis = one_axis(axis, x.ndim, "scatter_reduce")
     src = _cut(src, index, "scatter_reduce")
     if not hasattr(src, "shape"):
@@ -63,7 +75,9 @@ def _neutral(reduce: str, dtype: DType) -> float:
 
 
 def _reduced_by_table(x: Any, index: Any, src: Any, axis: int, reduce: str) -> Any:
-    """Row j of the table has src where it goes to place j, else the neutral element; x itself is one more column."""
+    """Row j of the table has src where it goes to place j, else the neutral element; x itself is
+    one more column.
+    """
     rows = index.ndim
     to_back = (*(i for i in range(rows) if i != axis), axis)
     index, src = permute(index, order=to_back), permute(src, order=to_back)
@@ -73,7 +87,9 @@ def _reduced_by_table(x: Any, index: Any, src: Any, axis: int, reduce: str) -> A
     table = where(hits, reshape(src, shape=(*src.shape[:-1], 1, src.shape[-1])), neutral)
     own = permute(x, order=to_back)
     widths = (*((0, n - m) for n, m in zip(own.shape, table.shape[:-1], strict=True)), (0, 0))
-    table = cat(pad(table, widths=widths, value=neutral), reshape(own, shape=(*own.shape, 1)), axis=rows)
+    table = cat(
+        pad(table, widths=widths, value=neutral), reshape(own, shape=(*own.shape, 1)), axis=rows
+    )
     result: Any = _REDUCED[reduce](table, axis=rows)
     result = result if result.dtype == x.dtype else cast(result, dtype=x.dtype)
     back = (*range(axis), rows - 1, *range(axis, rows - 1))
@@ -86,6 +102,17 @@ def _cut(src: Any, index: Any, call: str) -> Any:
         raise DTypeError(call, "src is None", got=None, wanted="a tensor or a number")
     if not getattr(src, "shape", ()):
         return src
-    if len(src.shape) != index.ndim or any(n < m for n, m in zip(src.shape, index.shape, strict=True)):
-        raise ShapeError(call, f"src {src.shape} is smaller than index {index.shape}", got=src.shape, wanted=index.shape)
-    return src if src.shape == index.shape else getitem(src, index=tuple(slice(0, n) for n in index.shape))
+    if len(src.shape) != index.ndim or any(
+        n < m for n, m in zip(src.shape, index.shape, strict=True)
+    ):
+        raise ShapeError(
+            call,
+            f"src {src.shape} is smaller than index {index.shape}",
+            got=src.shape,
+            wanted=index.shape,
+        )
+    return (
+        src
+        if src.shape == index.shape
+        else getitem(src, index=tuple(slice(0, n) for n in index.shape))
+    )

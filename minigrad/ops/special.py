@@ -12,22 +12,81 @@ from minigrad.ops.calculus import sigmoid
 from minigrad.ops.elementwise import equal, guard_mul, isinf, logical_and, quiet, where
 from minigrad.primitive import primitive
 
-# Rational approximations of W. J. Cody 1969, "Rational Chebyshev approximations for the error function", Math. Comp. 23: erf on |x| <= 0.46875,
-# erfc on (0.46875, 4] and beyond 4. Highest power first.
-_A = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
-_B = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
-_C = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2,
-      8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3)  # fmt: skip
-_D = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3, 3.29079923573345963e3,
-      4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3)  # fmt: skip
-_P = (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2,
-      6.58749161529837803e-4)  # fmt: skip
-_Q = (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3)
-# erfc(x) = t R(t) exp(-x^2), t = 1 / (1 + 3x / 8), for x >= 0 in float32: a polynomial fitted to 5e-9 of R with mpmath's chebyfit.
-_R = (-0.01465743611, 0.05907695048, -0.06002933764, -0.03422119442, 0.04570267676, 0.004815015686, 0.08899198024, 0.1233109047, 0.1671867917,
-      0.1966811609, 0.2115713929, 0.2115710928)  # fmt: skip
+# Rational approximations of W. J. Cody 1969, "Rational Chebyshev approximations for the error
+# function", Math. Comp. 23: erf on |x| <= 0.46875, erfc on (0.46875, 4] and beyond 4. Highest power
+# first.
+_A = (
+    1.85777706184603153e-1,
+    3.16112374387056560e0,
+    1.13864154151050156e2,
+    3.77485237685302021e2,
+    3.20937758913846947e3,
+)
+_B = (
+    1.0,
+    2.36012909523441209e1,
+    2.44024637934444173e2,
+    1.28261652607737228e3,
+    2.84423683343917062e3,
+)
+_C = (
+    2.15311535474403846e-8,
+    5.64188496988670089e-1,
+    8.88314979438837594e0,
+    6.61191906371416295e1,
+    2.98635138197400131e2,
+    8.81952221241769090e2,
+    1.71204761263407058e3,
+    2.05107837782607147e3,
+    1.23033935479799725e3,
+)
+_D = (
+    1.0,
+    1.57449261107098347e1,
+    1.17693950891312499e2,
+    5.37181101862009858e2,
+    1.62138957456669019e3,
+    3.29079923573345963e3,
+    4.36261909014324716e3,
+    3.43936767414372164e3,
+    1.23033935480374942e3,
+)
+_P = (
+    1.63153871373020978e-2,
+    3.05326634961232344e-1,
+    3.60344899949804439e-1,
+    1.25781726111229246e-1,
+    1.60837851487422766e-2,
+    6.58749161529837803e-4,
+)
+_Q = (
+    1.0,
+    2.56852019228982242e0,
+    1.87295284992346725e0,
+    5.27905102951428412e-1,
+    6.05183413124413191e-2,
+    2.33520497626869185e-3,
+)
+# erfc(x) = t R(t) exp(-x^2), t = 1 / (1 + 3x / 8), for x >= 0 in float32: a polynomial fitted to
+# 5e-9 of R with mpmath's chebyfit.
+_R = (
+    -0.01465743611,
+    0.05907695048,
+    -0.06002933764,
+    -0.03422119442,
+    0.04570267676,
+    0.004815015686,
+    0.08899198024,
+    0.1233109047,
+    0.1671867917,
+    0.1966811609,
+    0.2115713929,
+    0.2115710928,
+)
 _SQRT_PI = math.sqrt(math.pi)
-_PIECE = 1 << 14  # numbers worked on at a time, so that the many passes of one function stay in the cache
+_PIECE = (
+    1 << 14
+)  # numbers worked on at a time, so that the many passes of one function stay in the cache
 
 
 def _in_pieces(function: Callable[[Array], Array], x: Array) -> Array:
@@ -75,7 +134,9 @@ def _times_gauss(y: Array, x: Array) -> Array:
 
 def _erf(x: Array) -> Array:
     size = np.minimum(np.abs(x), 26)  # erf is 1 to the last bit long before; beyond, exp underflows
-    return np.where(size <= 0.46875, _erf_near(x), np.copysign(1 - _erfc_tail(np.maximum(size, 0.46875)), x))
+    return np.where(
+        size <= 0.46875, _erf_near(x), np.copysign(1 - _erfc_tail(np.maximum(size, 0.46875)), x)
+    )
 
 
 def _erfc(x: Array) -> Array:

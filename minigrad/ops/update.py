@@ -1,8 +1,9 @@
 """Optimizer updates: one op for all parameters of a group, in place.
 
-The moments of all parameters lie one after the other in one flat buffer, so that an update is a few numpy calls on pieces that stay in the
-cache, however many small parameters there are. Settings (lr, betas, ...) and the step count are operands and not params: a schedule changes
-numbers in place, never the program.
+The moments of all parameters lie one after the other in one flat buffer, so that an update is a few
+numpy calls on pieces that stay in the cache, however many small parameters there are. Settings (lr,
+betas, ...) and the step count are operands and not params: a schedule changes numbers in place,
+never the program.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from minigrad.dtypes import Array, cast
 from minigrad.errors import NotFiniteError
 from minigrad.primitive import primitive
 
-_PIECE = 1 << 15  # numbers worked on at a time: six buffers of 128 KiB stay in the second-level cache
+_PIECE = (
+    1 << 15
+)  # numbers worked on at a time: six buffers of 128 KiB stay in the second-level cache
 _DOT = 1 << 13  # the same for sums of squares
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -29,15 +32,18 @@ def adam_(step: Array, m: Array, v: Array, *others: Array, changes: int, decoupl
     step <- step + 1 = t;   m <- m + (1 - b1) (g - m);   v <- b2 v + (1 - b2) g^2
     p <- p - lr m' / (sqrt(v') + eps)   with m' = m / (1 - b1^t), v' = v / (1 - b2^t)
 
-    others: n parameters, settings [lr, b1, b2, eps, decay] in float64, n gradients.   changes: 3 + n.   step: int64, 0-d.
+    others: n parameters, settings [lr, b1, b2, eps, decay] in float64, n gradients.   changes: 3 +
+        n.   step: int64, 0-d.
     m, v: flat, as long as all parameters together, in their order.
-    decoupled: decay is p <- p (1 - lr decay) first (AdamW: Loshchilov and Hutter 2019, arXiv:1711.05101), else it is added to the gradient,
+    decoupled: decay is p <- p (1 - lr decay) first (AdamW: Loshchilov and Hutter 2019,
+        arXiv:1711.05101), else it is added to the gradient,
     g + decay p (Adam: Kingma and Ba 2015, arXiv:1412.6980).
     """
     lr, b1, b2, eps, decay = others[changes - 3].tolist()
     step += 1
     t = int(step)
-    # The corrections of both moments are moved to two scalars: m' / (sqrt(v') + eps) = root / (1 - b1^t) * m / (sqrt(v) + eps root).
+    # The corrections of both moments are moved to two scalars: m' / (sqrt(v') + eps) = root / (1 -
+    # b1^t) * m / (sqrt(v) + eps root).
     root = math.sqrt(1 - b2**t)
     rate, eps = lr * root / (1 - b1**t), eps * root
     work, decayed = np.empty((2, _PIECE), m.dtype)
@@ -71,8 +77,10 @@ def sgd_(step: Array, m: Array, *others: Array, changes: int, nesterov: bool) ->
     g <- g + decay p;   m <- g at the first step, then momentum m + (1 - dampening) g
     p <- p - lr m,   with nesterov p - lr (g + momentum m),   without momentum p - lr g
 
-    others: n parameters, settings [lr, momentum, dampening, decay] in float64, n gradients.   changes: 2 + n.   step: int64, 0-d.
-    m: flat, as long as all parameters together, in their order.   From Sutskever et al. 2013, in PyTorch's form.
+    others: n parameters, settings [lr, momentum, dampening, decay] in float64, n gradients.
+        changes: 2 + n.   step: int64, 0-d.
+    m: flat, as long as all parameters together, in their order.   From Sutskever et al. 2013, in
+        PyTorch's form.
     """
     lr, momentum, dampening, decay = others[changes - 2].tolist()
     step += 1
@@ -99,8 +107,10 @@ def lion_(step: Array, m: Array, *others: Array, changes: int) -> Array:
 
     p <- p (1 - lr decay) - lr sign(b1 m + (1 - b1) g);   m <- b2 m + (1 - b2) g
 
-    others: n parameters, settings [lr, b1, b2, decay] in float64, n gradients.   changes: 2 + n.   step: int64, 0-d.
-    m: flat, as long as all parameters together, in their order.   From Chen et al. 2023, arXiv:2302.06675.
+    others: n parameters, settings [lr, b1, b2, decay] in float64, n gradients.   changes: 2 + n.
+        step: int64, 0-d.
+    m: flat, as long as all parameters together, in their order.   From Chen et al. 2023,
+        arXiv:2302.06675.
     """
     lr, b1, b2, decay = others[changes - 2].tolist()
     step += 1
@@ -129,16 +139,26 @@ def _plus(g: Array, factor: float, x: Array, out: Array) -> Array:
 
 
 @primitive(kind="effect")
-def clip_grad_norm_(*gradients: Array, changes: int, max_norm: float, error_if_nonfinite: bool) -> Array:
-    """Scale the gradients together, in place, so that their common 2-norm is at most max_norm; returns the norm before, 0-d.
+def clip_grad_norm_(
+    *gradients: Array, changes: int, max_norm: float, error_if_nonfinite: bool
+) -> Array:
+    """Scale the gradients together, in place, so that their common 2-norm is at most max_norm;
+    returns the norm before, 0-d.
 
-    g <- g min(1, max_norm / (norm + 1e-6)).   The squares are summed in float64.   changes: the number of gradients.
-    A norm that is not finite makes them NaN or 0, or raises NotFiniteError before anything is changed, if error_if_nonfinite.
+    g <- g min(1, max_norm / (norm + 1e-6)).   The squares are summed in float64.   changes: the
+    number of gradients. A norm that is not finite makes them NaN or 0, or raises NotFiniteError
+    before anything is changed, if error_if_nonfinite.
     """
     norm = math.sqrt(_sum_of_squares(gradients))
     if error_if_nonfinite and not math.isfinite(norm):
-        raise NotFiniteError("clip_grad_norm_", f"the norm of the gradients is {norm}", got=norm, wanted="finite",
-                             hint="error_if_nonfinite=False lets it pass; minigrad.debug(nan=True) finds where it comes from")  # fmt: skip
+        raise NotFiniteError(
+            "clip_grad_norm_",
+            f"the norm of the gradients is {norm}",
+            got=norm,
+            wanted="finite",
+            hint="error_if_nonfinite=False lets it pass; minigrad.debug(nan=True) finds where it "
+            "comes from",
+        )
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
         with np.errstate(all="ignore"):
@@ -151,12 +171,16 @@ def clip_grad_norm_(*gradients: Array, changes: int, max_norm: float, error_if_n
 
 
 def _sum_of_squares(gradients: tuple[Array, ...]) -> float:
-    """Summed in float64, in pieces that BLAS does not spread over threads: waking them would cost more than the sum."""
+    """Summed in float64, in pieces that BLAS does not spread over threads: waking them would cost
+    more than the sum.
+    """
     flat = [_wide(g).reshape(-1) for g in gradients]
     work, total = np.empty(_DOT, np.float64), 0.0
     for first, last in _runs([g.size for g in flat], _DOT):
         if last > first + 1:
-            wide = np.concatenate(flat[first:last], out=work[: sum(g.size for g in flat[first:last])])
+            wide = np.concatenate(
+                flat[first:last], out=work[: sum(g.size for g in flat[first:last])]
+            )
             total += float(np.dot(wide, wide))
             continue
         for start in range(0, flat[first].size, _DOT):
@@ -175,7 +199,9 @@ def _wide(x: Array) -> Array:
 def _pieces(
     params: tuple[Array, ...], gradients: tuple[Array, ...], dtype: np.dtype[Any]
 ) -> Iterator[tuple[int, Array, Array]]:
-    """(start in the flat buffers, parameters, gradients), flat, in `dtype`, at most _PIECE long; what is done to the parameters stays."""
+    """(start in the flat buffers, parameters, gradients), flat, in `dtype`, at most _PIECE long;
+    what is done to the parameters stays.
+    """
     start = 0
     for first, last in _runs([p.size for p in params], _PIECE):
         if last == first + 1:
@@ -197,7 +223,9 @@ def _joined(arrays: tuple[Array, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def _runs(sizes: list[int], limit: int) -> list[tuple[int, int]]:
-    """Ranges of neighbours with at most `limit` numbers together, or of one with more: a hundred biases cost little more than one."""
+    """Ranges of neighbours with at most `limit` numbers together, or of one with more: a hundred
+    biases cost little more than one.
+    """
     runs, first, total = [], 0, 0
     for i, size in enumerate(sizes):
         if i > first and total + size > limit:
@@ -207,7 +235,9 @@ def _runs(sizes: list[int], limit: int) -> list[tuple[int, int]]:
     return [*runs, (first, len(sizes))]
 
 
-def _cut(start: int, p: Array, g: Array, dtype: np.dtype[Any]) -> Iterator[tuple[int, Array, Array]]:
+def _cut(
+    start: int, p: Array, g: Array, dtype: np.dtype[Any]
+) -> Iterator[tuple[int, Array, Array]]:
     flat, flat_g = cast(p, dtype).reshape(-1), cast(g, dtype).reshape(-1)
     for at in range(0, p.size, _PIECE):
         yield start + at, flat[at : at + _PIECE], flat_g[at : at + _PIECE]

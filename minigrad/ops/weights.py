@@ -1,4 +1,6 @@
-"""What attention needs when its probabilities matter by themselves: dropout on them, and a gradient that comes in through them."""
+"""What attention needs when its probabilities matter by themselves: dropout on them, and a gradient
+that comes in through them.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,21 @@ from minigrad.primitive import primitive
 @primitive(kind="contract", dtype="same", outputs=2)
 @quiet
 def dropped_attention(
-    q: Array, k: Array, v: Array, kept: Array, mask: Array | None = None, *, scale: float, offset: int | None = None, factor: float
+    q: Array,
+    k: Array,
+    v: Array,
+    kept: Array,
+    mask: Array | None = None,
+    *,
+    scale: float,
+    offset: int | None = None,
+    factor: float,
 ) -> tuple[Array, Array]:
-    """(P * kept * factor) v and P, with P = softmax(scale q k^T + mask): attention with dropout; see `attention`.
+    """(P * kept * factor) v and P, with P = softmax(scale q k^T + mask): attention with dropout;
+    see `attention`.
 
-    kept: bool, of P's shape, which weights stay;  factor: what those are multiplied by, 1 / (1 - p).
+    kept: bool, of P's shape, which weights stay;  factor: what those are multiplied by, 1 / (1 -
+        p).
     """
     return attend(q, k, v, _factors(kept, factor, q), mask, scale, offset)
 
@@ -29,8 +41,14 @@ def _factors(kept: Array, factor: float, like: Array) -> Array:
 
 @dropped_attention.vjp
 def _(g, y, q, k, v, kept, mask=None, *, scale, offset=None, factor):
-    gq, gk, gv, gm = dropped_attention_grad(g[0], q, k, v, kept, y[1], mask, scale=scale, offset=offset, factor=factor)
-    return (gq, gk, gv, None) if mask is None else (gq, gk, gv, None, gm if mask.dtype != np.bool_ else None)
+    gq, gk, gv, gm = dropped_attention_grad(
+        g[0], q, k, v, kept, y[1], mask, scale=scale, offset=offset, factor=factor
+    )
+    return (
+        (gq, gk, gv, None)
+        if mask is None
+        else (gq, gk, gv, None, gm if mask.dtype != np.bool_ else None)
+    )
 
 
 @dropped_attention.composed
@@ -41,7 +59,17 @@ def _(q, k, v, kept, mask=None, *, scale, offset=None, factor):
 @primitive(kind="contract", outputs=4)
 @quiet
 def dropped_attention_grad(
-    g: Array, q: Array, k: Array, v: Array, kept: Array, p: Array, mask: Array | None, *, scale: float, offset: int | None, factor: float
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    kept: Array,
+    p: Array,
+    mask: Array | None,
+    *,
+    scale: float,
+    offset: int | None,
+    factor: float,
 ) -> tuple[Array, Array, Array, Array | None]:
     """The cotangents of q, k, v and of a float mask, from the probabilities p."""
     return attend_grad(g, q, k, v, _factors(kept, factor, q), p, mask, scale, offset)
@@ -49,8 +77,12 @@ def dropped_attention_grad(
 
 @primitive(kind="contract", dtype="same")
 @quiet
-def attention_weights(q: Array, k: Array, mask: Array | None = None, *, scale: float, offset: int | None = None) -> Array:
-    """P = softmax(scale q k^T + mask) by itself, (..., T, S); operands as for `attention`. What is hidden has no weight and no influence."""
+def attention_weights(
+    q: Array, k: Array, mask: Array | None = None, *, scale: float, offset: int | None = None
+) -> Array:
+    """P = softmax(scale q k^T + mask) by itself, (..., T, S); operands as for `attention`. What is
+    hidden has no weight and no influence.
+    """
     nothing = np.zeros((*k.shape[:-1], 0), q.dtype)
     return attend(q, k, nothing, None, mask, scale, offset)[1]
 
@@ -68,8 +100,12 @@ def _(q, k, mask=None, *, scale, offset=None):
 
 @primitive(kind="contract", outputs=3)
 @quiet
-def attention_weights_grad(g: Array, q: Array, k: Array, p: Array, *, scale: float) -> tuple[Array, Array, Array]:
-    """dS = P (g - rowsum(g P)), and of it scale dS k and scale dS^T q: the cotangents of q, k and the scores. A key without weight adds nothing."""
+def attention_weights_grad(
+    g: Array, q: Array, k: Array, p: Array, *, scale: float
+) -> tuple[Array, Array, Array]:
+    """dS = P (g - rowsum(g P)), and of it scale dS k and scale dS^T q: the cotangents of q, k and
+    the scores. A key without weight adds nothing.
+    """
     present = (p != 0) & (g != 0).any(axis=-1, keepdims=True)  # nor does a row that nobody asks for
     ds = np.where(present, g, 0)
     ds -= np.vecdot(ds, np.where(present, p, 0))[..., None]

@@ -17,30 +17,49 @@ from minigrad.tensor import Tensor
 
 
 class MixedPrecision:
-    """An optimizer around float32 master copies of parameters that are themselves turned into float16 or bfloat16.
+    """An optimizer around float32 master copies of parameters that are themselves turned into
+    float16 or bfloat16.
 
-        mixed = MixedPrecision(model.parameters(), lambda params: AdamW(params, lr=3e-4), dtype="float16")
-        mixed.zero_grad();  mixed.backward(loss);  mixed.step(max_norm=1.0)
+        mixed = MixedPrecision(model.parameters(), lambda params: AdamW(params, lr=3e-4),
+        dtype="float16") mixed.zero_grad();  mixed.backward(loss);  mixed.step(max_norm=1.0)
 
-    An update smaller than half a unit in a 16-bit weight's last place would be lost; the master keeps it. float16 gradients below 6e-8 are 0, so
-    the loss is scaled up before backward and the gradients down after it; a step whose gradients overflow is skipped and halves the scale, and
-    `growth_interval` good steps in a row double it.   loss_scale: a fixed scale instead; for bfloat16, which has float32's range, 1 unless given.
-    From Micikevicius et al. 2017, arXiv:1710.03740.
+    An update smaller than half a unit in a 16-bit weight's last place would be lost; the master
+    keeps it. float16 gradients below 6e-8 are 0, so the loss is scaled up before backward and the
+    gradients down after it; a step whose gradients overflow is skipped and halves the scale, and
+    `growth_interval` good steps in a row double it.   loss_scale: a fixed scale instead; for
+    bfloat16, which has float32's range, 1 unless given. From Micikevicius et al. 2017,
+    arXiv:1710.03740.
     """
 
     def __init__(
-        self, params: Iterable[Tensor], make: Callable[[list[Tensor]], Optimizer], dtype: Any = "bfloat16", loss_scale: float | None = None,
+        self,
+        params: Iterable[Tensor],
+        make: Callable[[list[Tensor]], Optimizer],
+        dtype: Any = "bfloat16",
+        loss_scale: float | None = None,
         growth_interval: int = 2000,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.params, self.dtype = list(params), dtypes.as_dtype(dtype)
         if not dtypes.is_half(self.dtype):
-            raise ConfigError("MixedPrecision", f"dtype={dtypes.name(self.dtype)}", got=dtype, wanted=("float16", "bfloat16"))
+            raise ConfigError(
+                "MixedPrecision",
+                f"dtype={dtypes.name(self.dtype)}",
+                got=dtype,
+                wanted=("float16", "bfloat16"),
+            )
         if loss_scale is not None and not 0 < loss_scale < math.inf:
-            raise ConfigError("MixedPrecision", f"loss_scale={loss_scale}", got=loss_scale, wanted="a finite number above 0")
+            raise ConfigError(
+                "MixedPrecision",
+                f"loss_scale={loss_scale}",
+                got=loss_scale,
+                wanted="a finite number above 0",
+            )
         self.dynamic = loss_scale is None and self.dtype == dtypes.float16
         self.loss_scale = float(loss_scale or (65536 if self.dynamic else 1))
         self.growth_interval, self.good_steps, self.skipped = growth_interval, 0, 0
-        self.masters = [Tensor(dtypes.cast(p.data, dtypes.float32), requires_grad=True) for p in self.params]
+        self.masters = [
+            Tensor(dtypes.cast(p.data, dtypes.float32), requires_grad=True) for p in self.params
+        ]
         self.optimizer = make(self.masters)
         for p in self.params:
             p.data, p.grad = dtypes.cast(p.data, self.dtype), None
@@ -56,25 +75,33 @@ class MixedPrecision:
         loss.backward(np.full(loss.shape, self.loss_scale, np.float32))
 
     def collect(self) -> None:
-        """Add the parameters' gradients, without the loss scale, to those of the masters, and forget them."""
+        """Add the parameters' gradients, without the loss scale, to those of the masters, and
+        forget them.
+        """
         for p, master in zip(self.params, self.masters, strict=True):
             if p.grad is not None:  # by ops, so that a step may be recorded
                 g = p.grad.float() / self.loss_scale
                 master.grad, p.grad = g if master.grad is None else master.grad + g, None
 
     def step(self, max_norm: float | None = None) -> bool:
-        """Update the masters and round them into the parameters; max_norm clips first. False if a gradient was not finite: nothing has changed."""
+        """Update the masters and round them into the parameters; max_norm clips first. False if a
+        gradient was not finite: nothing has changed.
+        """
         for master in self.masters:
             master.grad = None
         self.collect()
-        if not math.isfinite(float(clip_grad_norm_(self.masters, math.inf if max_norm is None else max_norm))):
+        if not math.isfinite(
+            float(clip_grad_norm_(self.masters, math.inf if max_norm is None else max_norm))
+        ):
             self.lower_scale()
             return False
         self.update()
         return True
 
     def update(self) -> None:
-        """Update the masters from their own gradients and round them into the parameters: `step` without collecting and clipping."""
+        """Update the masters from their own gradients and round them into the parameters: `step`
+        without collecting and clipping.
+        """
         self.optimizer.step()
         self._round()
         self.good_steps += 1
@@ -96,23 +123,38 @@ class MixedPrecision:
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on to the bit: masters, optimizer, scale."""
         return {
-            "masters": [Tensor(m.data) for m in self.masters], "optimizer": self.optimizer.state_dict(), "loss_scale": self.loss_scale,
-            "good_steps": self.good_steps, "skipped": self.skipped,
-        }  # fmt: skip
+            "masters": [Tensor(m.data) for m in self.masters],
+            "optimizer": self.optimizer.state_dict(),
+            "loss_scale": self.loss_scale,
+            "good_steps": self.good_steps,
+            "skipped": self.skipped,
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave. Raises StateDictError, and changes nothing, if it does not fit."""
+        """Take over what `state_dict` gave. Raises StateDictError, and changes nothing, if it does
+        not fit.
+        """
         names = {"masters", "optimizer", "loss_scale", "good_steps", "skipped"}
         shapes = [m.shape for m in self.masters]
         given = [np.asarray(m) for m in state_dict.get("masters", ())]
         if not names <= set(state_dict) or [m.shape for m in given] != shapes:
-            raise StateDictError("MixedPrecision", "the state does not fit", got=[m.shape for m in given], wanted=shapes)
+            raise StateDictError(
+                "MixedPrecision",
+                "the state does not fit",
+                got=[m.shape for m in given],
+                wanted=shapes,
+            )
         self.optimizer.load_state_dict(state_dict["optimizer"])
         with no_grad():
             for master, values in zip(self.masters, given, strict=True):
                 master.assign(values)
         self._round()
-        self.loss_scale, self.good_steps, self.skipped = (state_dict[n] for n in ("loss_scale", "good_steps", "skipped"))
+        self.loss_scale, self.good_steps, self.skipped = (
+            state_dict[n] for n in ("loss_scale", "good_steps", "skipped")
+        )
 
     def __repr__(self) -> str:
-        return f"MixedPrecision({dtypes.name(self.dtype)}, loss_scale={self.loss_scale:g}, {self.optimizer})"
+        return (
+            f"MixedPrecision({dtypes.name(self.dtype)}, loss_scale={self.loss_scale:g}, "
+            f"{self.optimizer})"
+        )

@@ -1,4 +1,6 @@
-"""Tensor's activations and the other elementwise functions that are composed of simpler ones. Formulas are with the ops of the same name."""
+"""Tensor's activations and the other elementwise functions that are composed of simpler ones.
+Formulas are with the ops of the same name.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The Tensor: an array, its place on the tape, and the one door that every op goes through.
 
-The door (`__apply_primitive__`) runs the forward on arrays, leaves a node if a gradient is wanted, and tells the listener if there is one. The
-methods that people call are in the files beside this one.
+The door (`__apply_primitive__`) runs the forward on arrays, leaves a node if a gradient is wanted,
+and tells the listener if there is one. The methods that people call are in the files beside this
+one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ import numpy as np
 
 from minigrad import autograd, ops
 from minigrad.autograd import MODE, UNDER_NO_GRAD, Node, NoNode, user_line
-from minigrad.dtypes import Array, DType, as_dtype, bool_, cast, computing, float32, is_float, is_half, name, promote
+from minigrad.dtypes import (
+    Array,
+    DType,
+    as_dtype,
+    bool_,
+    cast,
+    computing,
+    float32,
+    is_float,
+    is_half,
+    name,
+    promote,
+)
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
 from minigrad.primitive import Primitive
@@ -35,13 +48,25 @@ if TYPE_CHECKING:
 _SCALARS = frozenset({float, int, bool, type(None)})
 
 
-class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, Indexing, Creation, Neural, Interop):
+class Tensor(
+    Arithmetic,
+    InPlace,
+    Elementwise,
+    Activation,
+    Reduction,
+    Movement,
+    Indexing,
+    Creation,
+    Neural,
+    Interop,
+):
     """An n-dimensional array with a gradient.
 
-    Tensor(data, dtype=None, requires_grad=False): a copy of `data`, which may be a number, nested lists of them, an array or a tensor. Python
-    floats become float32; arrays keep their dtype.
+    Tensor(data, dtype=None, requires_grad=False): a copy of `data`, which may be a number, nested
+    lists of them, an array or a tensor. Python floats become float32; arrays keep their dtype.
 
-    data: the numpy array behind it.  grad: d loss / d this, after loss.backward().  requires_grad: whether that is wanted.
+    data: the numpy array behind it.  grad: d loss / d this, after loss.backward().  requires_grad:
+        whether that is wanted.
     """
 
     __slots__ = ()
@@ -56,7 +81,9 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
     # --- the door
 
     @classmethod
-    def __apply_primitive__(cls, op: Primitive, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+    def __apply_primitive__(
+        cls, op: Primitive, operands: Sequence[Any], params: dict[str, Any]
+    ) -> Any:
         arrays: list[Any] = []
         wants_grad, plain = False, True
         for x in operands:
@@ -72,16 +99,29 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
             elif op.kind == "random" and isinstance(x, np.ndarray):
                 arrays.append(x)  # the generator's state, which the op advances
             else:
-                return cls.__apply_primitive__(op, [as_operand(x, op.name) for x in operands], params)
+                return cls.__apply_primitive__(
+                    op, [as_operand(x, op.name) for x in operands], params
+                )
         mode = MODE.get()
         dtype = None
         if not plain:
             arrays, dtype = _harmonise(op, arrays)
         try:
-            out = op.forward(*arrays, **params) if mode.listener is None else mode.listener.run(op, arrays, params)
+            out = (
+                op.forward(*arrays, **params)
+                if mode.listener is None
+                else mode.listener.run(op, arrays, params)
+            )
         except MinigradError:
             raise
-        except (ValueError, TypeError, IndexError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        except (
+            ValueError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            OverflowError,
+            ZeroDivisionError,
+        ) as error:
             raise explain(op, arrays, params, error) from error
         if type(out) is np.ndarray and dtype is None and op.kind not in ("view", "effect"):
             outputs: tuple[Any, ...] = (_wrap(out),)
@@ -107,7 +147,9 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
 
     @property
     def grad_fn(self) -> Node | None:
-        """The node of the tape that this tensor came from (`.op`, `.operands`, `.where`); None for a leaf."""
+        """The node of the tape that this tensor came from (`.op`, `.operands`, `.where`); None for
+        a leaf.
+        """
         return self._node if isinstance(self._node, Node) else None
 
     @property
@@ -120,12 +162,21 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
         self.requires_grad_(wanted)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Ask for gradients with respect to this leaf. Raises DTypeError for integers and bools, GradientError for a computed tensor."""
+        """Ask for gradients with respect to this leaf. Raises DTypeError for integers and bools,
+        GradientError for a computed tensor.
+        """
         if requires_grad and not is_float(self.data.dtype):
-            raise DTypeError("requires_grad", f"requires_grad=True, but a tensor of {name(self.dtype)} cannot have a gradient", got=self.dtype,
-                             wanted=float32, hint="convert it first: .float()")  # fmt: skip
+            raise DTypeError(
+                "requires_grad",
+                f"requires_grad=True, but a tensor of {name(self.dtype)} cannot have a gradient",
+                got=self.dtype,
+                wanted=float32,
+                hint="convert it first: .float()",
+            )
         if not requires_grad and isinstance(self._node, Node):
-            raise GradientError("requires_grad_", "only a leaf can stop requiring a gradient", hint="use .detach()")
+            raise GradientError(
+                "requires_grad_", "only a leaf can stop requiring a gradient", hint="use .detach()"
+            )
         self._wants = requires_grad
         if requires_grad and not isinstance(self._node, Node):
             self._node = None
@@ -133,21 +184,33 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
 
     # --- gradients
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
         """Add d self / d leaf to `.grad` of every leaf that self was computed from.
 
         gradient: the cotangent to start from, of self's shape; needed unless self has one element.
-        retain_graph: keep what the pass needs, so that it can be done again.  create_graph: make the gradients differentiable.
-        Raises NotScalarError, NoGradientError, NoGradModeError, BackwardTwiceError, GraphFreedError or StaleValueError.
+        retain_graph: keep what the pass needs, so that it can be done again.  create_graph: make
+            the gradients differentiable.
+        Raises NotScalarError, NoGradientError, NoGradModeError, BackwardTwiceError, GraphFreedError
+        or StaleValueError.
         """
         autograd.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
-    def gradient(self, *targets: Self, gradient: Any = None, create_graph: bool = False) -> tuple[Self, ...]:
-        """d self / d target for each target, as a tuple; .grad is not touched. Zeros for a target that self does not depend on."""
-        return autograd.grad(self, targets, gradient, create_graph=create_graph, materialize_grads=True)
+    def gradient(
+        self, *targets: Self, gradient: Any = None, create_graph: bool = False
+    ) -> tuple[Self, ...]:
+        """d self / d target for each target, as a tuple; .grad is not touched. Zeros for a target
+        that self does not depend on.
+        """
+        return autograd.grad(
+            self, targets, gradient, create_graph=create_graph, materialize_grads=True
+        )
 
     def detach(self) -> Self:
-        """The same memory as a leaf without a gradient; a change in place is seen, and noticed, by both."""
+        """The same memory as a leaf without a gradient; a change in place is seen, and noticed, by
+        both.
+        """
         t = self._wrap(self.data)
         t._version, t._is_view = self._version, True
         return t
@@ -157,26 +220,38 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
     def assign(self, value: Any) -> Self:
         """Write `value` (broadcast, cast) into this tensor's memory, and return it.
 
-        Raises GradientError where autograd could not follow: on a tensor that requires a gradient, outside no_grad().
+        Raises GradientError where autograd could not follow: on a tensor that requires a gradient,
+        outside no_grad().
         """
         if self.requires_grad and MODE.get().grad:
-            raise GradientError("assign", "the tensor requires a gradient, which does not flow through a change in place",
-                                hint="with minigrad.no_grad(): t.assign(...), or compute a new tensor")  # fmt: skip
+            raise GradientError(
+                "assign",
+                "the tensor requires a gradient, which does not flow through a change in place",
+                hint="with minigrad.no_grad(): t.assign(...), or compute a new tensor",
+            )
         value = value if isinstance(value, Tensor) else type(self)._wrap(as_array(value, None))
         ops.assign(self, value)
         return self
 
     def numpy(self) -> Array:
-        """The elements as a read-only numpy array: the same memory, not a copy; bfloat16 comes out as float32."""
+        """The elements as a read-only numpy array: the same memory, not a copy; bfloat16 comes out
+        as float32.
+        """
         self._read("numpy()")
-        view: Array = cast(self.data, computing(self.dtype)).view() if self.dtype.fields else self.data.view()
+        view: Array = (
+            cast(self.data, computing(self.dtype)).view() if self.dtype.fields else self.data.view()
+        )
         view.flags.writeable = False
         return view
 
     def item(self) -> float | int | bool:
         """The one element as a Python number. Raises ShapeError if there are several."""
         if self.data.size != 1:
-            raise ShapeError("item", f"a tensor of shape {self.shape} has {self.data.size} elements, not one", got=self.shape)
+            raise ShapeError(
+                "item",
+                f"a tensor of shape {self.shape} has {self.data.size} elements, not one",
+                got=self.shape,
+            )
         return self.numpy().item()
 
     def tolist(self) -> Any:
@@ -195,7 +270,12 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
     def __bool__(self) -> bool:
         self._read("bool()")
         if self.data.size != 1:
-            raise ShapeError("bool", f"a tensor of shape {self.shape} is neither true nor false", got=self.shape, hint=".any() or .all()")
+            raise ShapeError(
+                "bool",
+                f"a tensor of shape {self.shape} is neither true nor false",
+                got=self.shape,
+                hint=".any() or .all()",
+            )
         return bool(self.data)
 
     def _read(self, how: str) -> None:
@@ -208,7 +288,11 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if isinstance(self._node, Node):
-            raise GradientError("deepcopy", "a computed tensor is part of a graph, which is not copied", hint="use .detach()")
+            raise GradientError(
+                "deepcopy",
+                "a computed tensor is part of a graph, which is not copied",
+                hint="use .detach()",
+            )
         t = object.__new__(type(self))
         memo[id(self)] = t
         t.__setstate__(copy.deepcopy(self.__getstate__(), memo))
@@ -223,7 +307,9 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
 
     def __repr__(self) -> str:
         shown = self.data if not self.dtype.fields else cast(self.data, float32)
-        text = "Tensor(" + np.array2string(shown, separator=", ", prefix="Tensor(", threshold=200, edgeitems=3)
+        text = "Tensor(" + np.array2string(
+            shown, separator=", ", prefix="Tensor(", threshold=200, edgeitems=3
+        )
         if self.dtype not in (float32, bool_, np.int64):
             text += f", dtype={name(self.dtype)}"
         if isinstance(self._node, Node):
@@ -232,7 +318,9 @@ class Tensor(Arithmetic, InPlace, Elementwise, Activation, Reduction, Movement, 
 
 
 def as_array(data: Any, dtype: Any) -> Array:
-    """A new array of `data`: Python floats become float32, arrays keep their dtype, integers stay integers."""
+    """A new array of `data`: Python floats become float32, arrays keep their dtype, integers stay
+    integers.
+    """
     wanted = None if dtype is None else as_dtype(dtype)
     if isinstance(data, Tensor):
         return cast(np.array(data.data), wanted or data.dtype)
@@ -250,12 +338,21 @@ def _from_lists(data: Any) -> Array:
         data = _plain(data)
     try:
         array = np.array(data)
-    except (ValueError, TypeError, RuntimeError):  # ragged lists; another library's tensor that has a gradient or another device
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ):  # ragged lists; another library's tensor that has a gradient or another device
         array = np.array(None)
     if array.dtype.kind not in "biuf":
         place, what = _odd_one(data, "input")
-        raise DTypeError("Tensor", f"{place} is {what}", got=what, wanted="numbers in lists of equal length",
-                         hint="pad ragged lists to one length; turn text into integers with a tokenizer")  # fmt: skip
+        raise DTypeError(
+            "Tensor",
+            f"{place} is {what}",
+            got=what,
+            wanted="numbers in lists of equal length",
+            hint="pad ragged lists to one length; turn text into integers with a tokenizer",
+        )
     if array.size == 0 and not isinstance(data, np.ndarray):
         return array.astype(float32)
     return array
@@ -264,8 +361,12 @@ def _from_lists(data: Any) -> Array:
 def _plain(data: Any) -> Any:
     if isinstance(data, Tensor):
         if data.requires_grad and MODE.get().grad:
-            raise GradientError("Tensor", "a list of tensors that require gradients, which a copy would lose", got=data.shape,
-                                hint="minigrad.stack keeps them; t.detach() if none are wanted")  # fmt: skip
+            raise GradientError(
+                "Tensor",
+                "a list of tensors that require gradients, which a copy would lose",
+                got=data.shape,
+                hint="minigrad.stack keeps them; t.detach() if none are wanted",
+            )
         return data.numpy()
     return [_plain(x) for x in data] if isinstance(data, (list, tuple)) else data
 
@@ -278,7 +379,12 @@ def _odd_one(data: Any, path: str) -> tuple[str, str]:
     for i, x in enumerate(data):
         if isinstance(x, (list, tuple)) or not isinstance(x, (int, float, np.generic, np.ndarray)):
             if lengths[i] != lengths[0]:
-                return f"{path}[{i}]", f"of length {lengths[i]} beside {lengths[0]}: ragged" if lengths[i] else f"{x!r}, not a number"
+                return (
+                    f"{path}[{i}]",
+                    f"of length {lengths[i]} beside {lengths[0]}: ragged"
+                    if lengths[i]
+                    else f"{x!r}, not a number",
+                )
             place, what = _odd_one(x, f"{path}[{i}]")
             if what:
                 return place, what
@@ -288,25 +394,39 @@ def _odd_one(data: Any, path: str) -> tuple[str, str]:
 
 
 def as_operand(x: Any, call: str) -> Any:
-    """An operand as the door takes it: numpy scalars become Python's, which never change a dtype; arrays become tensors."""
+    """An operand as the door takes it: numpy scalars become Python's, which never change a dtype;
+    arrays become tensors.
+    """
     if isinstance(x, Tensor) or type(x) in _SCALARS:
         return x
     if isinstance(x, (np.generic, int, float)):
-        return x.item() if isinstance(x, np.generic) else (int(x) if isinstance(x, int) else float(x))
+        return (
+            x.item() if isinstance(x, np.generic) else (int(x) if isinstance(x, int) else float(x))
+        )
     if isinstance(x, (np.ndarray, list, tuple)):
         return _wrap(as_array(x, None))
-    raise DTypeError(call, f"cannot work on {type(x).__name__}", got=type(x), wanted="Tensor, array or number")
+    raise DTypeError(
+        call, f"cannot work on {type(x).__name__}", got=type(x), wanted="Tensor, array or number"
+    )
 
 
 def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | None]:
-    """Operands in one dtype that can be computed in, by the op's `dtype`; and the 16-bit dtype that results are to be stored in, if any."""
+    """Operands in one dtype that can be computed in, by the op's `dtype`; and the 16-bit dtype that
+    results are to be stored in, if any.
+    """
     dtypes = [a.dtype for a in arrays if isinstance(a, np.ndarray)]
-    halves = op.kind not in ("view", "gather", "random", "effect") and any(map(is_half, dtypes)) and op is not ops.cast
+    halves = (
+        op.kind not in ("view", "gather", "random", "effect")
+        and any(map(is_half, dtypes))
+        and op is not ops.cast
+    )
     if op.dtype is None:
         if not halves:
             return arrays, None
         stored = promote(*(d for d in dtypes if is_float(d)))
-        return [cast(a, computing(a.dtype)) if isinstance(a, np.ndarray) else a for a in arrays], stored if is_half(stored) else None
+        return [
+            cast(a, computing(a.dtype)) if isinstance(a, np.ndarray) else a for a in arrays
+        ], stored if is_half(stored) else None
     numbers = [d for d in dtypes if d != bool_]
     target = promote(*numbers) if numbers else bool_
     if not is_float(target) and (op.dtype == "float" or any(type(a) is float for a in arrays)):
@@ -317,13 +437,20 @@ def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | Non
         arrays = [float32.type(a) if type(a) is float else a for a in arrays]
         return arrays, None
     harmonised = [
-        cast(a, dtype) if isinstance(a, np.ndarray) and a.dtype != dtype and (a.dtype != bool_ or lone) else a for a in arrays
+        cast(a, dtype)
+        if isinstance(a, np.ndarray) and a.dtype != dtype and (a.dtype != bool_ or lone)
+        else a
+        for a in arrays
     ]
     return harmonised, target if halves and is_half(target) else None
 
 
-def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any], out: Any, dtype: DType | None) -> tuple[Any, ...]:
-    """The arrays that came out as Tensors. A view shares its operand's version; an effect raises the versions of what it changed."""
+def _wrap_outputs(
+    op: Primitive, operands: Sequence[Any], params: dict[str, Any], out: Any, dtype: DType | None
+) -> tuple[Any, ...]:
+    """The arrays that came out as Tensors. A view shares its operand's version; an effect raises
+    the versions of what it changed.
+    """
     outputs: list[Any] = []
     for array in (out,) if op.outputs == 1 else out:
         if array is None:
@@ -347,7 +474,9 @@ def _wrap_outputs(op: Primitive, operands: Sequence[Any], params: dict[str, Any]
 
 
 def _hand_on(op: Primitive, operands: Sequence[Any], outputs: tuple[Any, ...], lost: bool) -> None:
-    """No node was made: what is known of the reason goes on to the outputs, for the error of a backward pass that begins there."""
+    """No node was made: what is known of the reason goes on to the outputs, for the error of a
+    backward pass that begins there.
+    """
     mark = NoNode(op) if lost and op.users and op.kind != "effect" else None
     for x in operands:
         if mark is None and type(getattr(x, "_node", None)) is NoNode:

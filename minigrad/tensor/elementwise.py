@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class Arithmetic(Frame):
-    """Operators. An operand may be a tensor, an array or a number; a number never changes the dtype."""
+    """Operators. An operand may be a tensor, an array or a number; a number never changes the
+    dtype.
+    """
 
     __slots__ = ()
 
@@ -253,7 +255,11 @@ class Elementwise(Frame):
 
     def round(self, decimals: int = 0) -> Self:
         """The nearest integer, or number of so many decimals, halves to even."""
-        return ops.div(ops.round(ops.mul(self, 10**decimals)), 10**decimals) if decimals else ops.round(self)
+        return (
+            ops.div(ops.round(ops.mul(self, 10**decimals)), 10**decimals)
+            if decimals
+            else ops.round(self)
+        )
 
     def isnan(self) -> Self:
         """True where x is not a number."""
@@ -346,13 +352,28 @@ class Elementwise(Frame):
     def masked_fill(self, mask: Any, value: Any) -> Self:
         """`value` where `mask` is true, else self."""
         if not is_float(self.dtype) and isinstance(value, float) and not value.is_integer():
-            raise DTypeError("masked_fill", f"{value} into a tensor of {name(self.dtype)}", got=value, wanted=self.dtype, hint=".float() first")
-        return ops.where(mask, value if is_float(self.dtype) or not isinstance(value, float) else int(value), self)
+            raise DTypeError(
+                "masked_fill",
+                f"{value} into a tensor of {name(self.dtype)}",
+                got=value,
+                wanted=self.dtype,
+                hint=".float() first",
+            )
+        return ops.where(
+            mask,
+            value if is_float(self.dtype) or not isinstance(value, float) else int(value),
+            self,
+        )
 
     def clamp(self, min: Any = None, max: Any = None) -> Self:
         """min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
         if min is None and max is None:
-            raise ConfigError("clamp", "neither min nor max given", wanted="one of them, or both", hint="clamp(min=0)")
+            raise ConfigError(
+                "clamp",
+                "neither min nor max given",
+                wanted="one of them, or both",
+                hint="clamp(min=0)",
+            )
         least, most = limits(self.dtype)
         return ops.clamp(self, least if min is None else min, most if max is None else max)
 

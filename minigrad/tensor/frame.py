@@ -1,4 +1,6 @@
-"""What every tensor method may count on: the slots, the array's own facts, and the way to wrap an array."""
+"""What every tensor method may count on: the slots, the array's own facts, and the way to wrap an
+array.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,21 @@ _new = object.__new__
 
 
 class Frame:
-    """The slots of a Tensor. The methods are in the classes that build on it; `Tensor` brings them together."""
+    """The slots of a Tensor. The methods are in the classes that build on it; `Tensor` brings them
+    together.
+    """
 
-    __slots__ = ("__weakref__", "_index", "_is_view", "_node", "_version", "_wants", "_written", "data", "grad")
+    __slots__ = (
+        "__weakref__",
+        "_index",
+        "_is_view",
+        "_node",
+        "_version",
+        "_wants",
+        "_written",
+        "data",
+        "grad",
+    )
     __hash__ = object.__hash__  # by identity, though == compares elements
 
     data: Array  # the numpy array; writing to it goes unnoticed by autograd, `assign` does not
@@ -29,8 +43,12 @@ class Frame:
     _is_view: bool  # set only on tensors that share another's memory
     requires_grad: bool
     _wants: bool  # requires_grad, without the property's cost
-    _written: Any  # set only once `t[i] = x` has made this tensor a new one: the first Node that did
-    _version: list[Any]  # [how often its memory was changed in place, where last], shared by all views of that memory
+    _written: (
+        Any  # set only once `t[i] = x` has made this tensor a new one: the first Node that did
+    )
+    _version: list[
+        Any
+    ]  # [how often its memory was changed in place, where last], shared by all views of that memory
 
     @classmethod
     def _wrap(cls, array: Array) -> Self:
@@ -44,7 +62,12 @@ class Frame:
     def _as_it_stands(self) -> Self:
         """A tensor in the same place on the tape, which stays there when this one is written into."""
         t = self._wrap(self.data)
-        t._wants, t._node, t._index, t._version = self._wants, self._node, self._index, self._version
+        t._wants, t._node, t._index, t._version = (
+            self._wants,
+            self._node,
+            self._index,
+            self._version,
+        )
         return t
 
     def _as_tensor(self, x: Any) -> Any:
@@ -72,7 +95,11 @@ class Frame:
 
     def size(self, dim: int | None = None) -> Any:
         """The sizes of the axes, or of one of them."""
-        return self.data.shape if dim is None else self.data.shape[axes(dim, self.data.ndim, "size")[0]]
+        return (
+            self.data.shape
+            if dim is None
+            else self.data.shape[axes(dim, self.data.ndim, "size")[0]]
+        )
 
     def numel(self) -> int:
         """The number of elements."""
@@ -84,5 +111,7 @@ class Frame:
 
     def __len__(self) -> int:
         if not self.data.ndim:
-            raise ShapeError("len", "a tensor without axes has no length", got=(), hint="numel() counts elements")
+            raise ShapeError(
+                "len", "a tensor without axes has no length", got=(), hint="numel() counts elements"
+            )
         return len(self.data)

@@ -16,18 +16,64 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _UFUNCS: dict[Any, Callable[..., Any]] = {
-    np.add: ops.add, np.subtract: ops.sub, np.multiply: ops.mul, np.divide: ops.div, np.floor_divide: ops.floor_div, np.remainder: ops.mod,
-    np.power: ops.pow, np.negative: ops.neg, np.absolute: ops.abs, np.fabs: ops.abs, np.sign: ops.sign, np.matmul: ops.matmul,
-    np.maximum: ops.maximum, np.minimum: ops.minimum, np.logaddexp: ops.logaddexp, np.exp: ops.exp, np.exp2: ops.exp2, np.expm1: ops.expm1,
-    np.log: ops.log, np.log2: ops.log2, np.log10: ops.log10, np.log1p: ops.log1p, np.sqrt: ops.sqrt, np.square: ops.square,
-    np.reciprocal: ops.reciprocal, np.sin: ops.sin, np.cos: ops.cos, np.tan: ops.tan, np.arcsin: ops.asin, np.arccos: ops.acos,
-    np.arctan: ops.atan, np.sinh: ops.sinh, np.cosh: ops.cosh, np.tanh: ops.tanh, np.floor: ops.floor, np.ceil: ops.ceil,
-    np.trunc: ops.trunc, np.rint: ops.round, np.isnan: ops.isnan, np.isinf: ops.isinf, np.isfinite: ops.isfinite, np.equal: ops.equal,
-    np.not_equal: ops.not_equal, np.less: ops.less, np.less_equal: ops.less_equal, np.greater: ops.greater,
-    np.greater_equal: ops.greater_equal, np.logical_and: ops.logical_and, np.logical_or: ops.logical_or, np.logical_xor: ops.logical_xor,
-    np.logical_not: ops.logical_not, np.bitwise_and: ops.bitwise_and, np.bitwise_or: ops.bitwise_or, np.bitwise_xor: ops.bitwise_xor,
-    np.invert: ops.bitwise_not, np.left_shift: ops.left_shift, np.right_shift: ops.right_shift,
-}  # fmt: skip
+    np.add: ops.add,
+    np.subtract: ops.sub,
+    np.multiply: ops.mul,
+    np.divide: ops.div,
+    np.floor_divide: ops.floor_div,
+    np.remainder: ops.mod,
+    np.power: ops.pow,
+    np.negative: ops.neg,
+    np.absolute: ops.abs,
+    np.fabs: ops.abs,
+    np.sign: ops.sign,
+    np.matmul: ops.matmul,
+    np.maximum: ops.maximum,
+    np.minimum: ops.minimum,
+    np.logaddexp: ops.logaddexp,
+    np.exp: ops.exp,
+    np.exp2: ops.exp2,
+    np.expm1: ops.expm1,
+    np.log: ops.log,
+    np.log2: ops.log2,
+    np.log10: ops.log10,
+    np.log1p: ops.log1p,
+    np.sqrt: ops.sqrt,
+    np.square: ops.square,
+    np.reciprocal: ops.reciprocal,
+    np.sin: ops.sin,
+    np.cos: ops.cos,
+    np.tan: ops.tan,
+    np.arcsin: ops.asin,
+    np.arccos: ops.acos,
+    np.arctan: ops.atan,
+    np.sinh: ops.sinh,
+    np.cosh: ops.cosh,
+    np.tanh: ops.tanh,
+    np.floor: ops.floor,
+    np.ceil: ops.ceil,
+    np.trunc: ops.trunc,
+    np.rint: ops.round,
+    np.isnan: ops.isnan,
+    np.isinf: ops.isinf,
+    np.isfinite: ops.isfinite,
+    np.equal: ops.equal,
+    np.not_equal: ops.not_equal,
+    np.less: ops.less,
+    np.less_equal: ops.less_equal,
+    np.greater: ops.greater,
+    np.greater_equal: ops.greater_equal,
+    np.logical_and: ops.logical_and,
+    np.logical_or: ops.logical_or,
+    np.logical_xor: ops.logical_xor,
+    np.logical_not: ops.logical_not,
+    np.bitwise_and: ops.bitwise_and,
+    np.bitwise_or: ops.bitwise_or,
+    np.bitwise_xor: ops.bitwise_xor,
+    np.invert: ops.bitwise_not,
+    np.left_shift: ops.left_shift,
+    np.right_shift: ops.right_shift,
+}
 
 
 def _only(**others: Any) -> None:
@@ -50,7 +96,14 @@ def _flat_by_default(method: str) -> Callable[..., Any]:
 def _spread_of(method: str) -> Callable[..., Any]:
     """numpy's var and std are the population's unless told otherwise."""
 
-    def call(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+    def call(
+        x: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        ddof: float = 0,
+        keepdims: bool = False,
+    ) -> Any:
         _only(dtype=dtype, out=out)
         return getattr(x, method)(axis=axis, correction=ddof, keepdim=keepdims)
 
@@ -58,7 +111,9 @@ def _spread_of(method: str) -> Callable[..., Any]:
 
 
 def _sum_of(method: str) -> Callable[..., Any]:
-    def call(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+    def call(
+        x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+    ) -> Any:
         _only(dtype=dtype, out=out)
         return getattr(x, method)(axis=axis, keepdim=keepdims)
 
@@ -78,7 +133,9 @@ def _joined(op: str) -> Callable[..., Any]:
         _only(out=out)
         first = next(x for x in xs if isinstance(x, Frame))
         tensors = [first._as_tensor(x) for x in xs]
-        return getattr(type(first), op)([t.reshape(-1) for t in tensors] if axis is None else tensors, dim=axis or 0)
+        return getattr(type(first), op)(
+            [t.reshape(-1) for t in tensors] if axis is None else tensors, dim=axis or 0
+        )
 
     return call
 
@@ -87,19 +144,25 @@ def _transposed(x: Any, axes: Any = None) -> Any:
     return x.T if axes is None else x.permute(*axes)
 
 
-def _sorted(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+def _sorted(
+    x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
+) -> Any:
     """Every kind of sort is the stable one."""
     _only(order=order)
     return x.reshape(-1).sort(0)[0] if axis is None else x.sort(axis)[0]
 
 
-def _argsorted(x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+def _argsorted(
+    x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
+) -> Any:
     _only(order=order)
     return x.reshape(-1).argsort(0) if axis is None else x.argsort(axis)
 
 
 def _dot(a: Any, b: Any, out: Any = None) -> Any:
-    """numpy's: the last axis of a against the last but one of b, all others of a before all others of b."""
+    """numpy's: the last axis of a against the last but one of b, all others of a before all others
+    of b.
+    """
     _only(out=out)
     a, b = (b._as_tensor(a), b) if isinstance(b, Frame) else (a, a._as_tensor(b))
     if not a.ndim or not b.ndim:
@@ -114,7 +177,12 @@ def _dot(a: Any, b: Any, out: Any = None) -> Any:
 def _squeezed(x: Any, axis: Any = None) -> Any:
     for i in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
         if x.size(i) != 1:
-            raise ShapeError("np.squeeze", f"axis {i} of {x.shape} has size {x.size(i)}, not 1", got=x.shape, hint="t.squeeze() leaves such axes")
+            raise ShapeError(
+                "np.squeeze",
+                f"axis {i} of {x.shape} has size {x.size(i)}, not 1",
+                got=x.shape,
+                hint="t.squeeze() leaves such axes",
+            )
     return x.squeeze(axis)
 
 
@@ -128,21 +196,56 @@ def _method(name: str) -> Callable[..., Any]:
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **{getattr(np, name): _method(name) for name in _METHODS},
     **{getattr(np, name): _sum_of(name) for name in ("sum", "mean", "prod")},
-    **{getattr(np, name): _extreme_of(name) for name in ("max", "min", "any", "all", "argmax", "argmin")},
-    np.amax: _extreme_of("max"), np.amin: _extreme_of("min"), np.expand_dims: _method("unsqueeze"), np.swapaxes: _method("transpose"),
-    np.clip: _method("clamp"), np.einsum: ops.einsum, np.where: ops.where, np.dot: _dot, np.transpose: _transposed, np.sort: _sorted,
-    np.argsort: _argsorted, np.squeeze: _squeezed, np.cumsum: _flat_by_default("cumsum"), np.cumprod: _flat_by_default("cumprod"),
-    np.var: _spread_of("var"), np.std: _spread_of("std"), np.concatenate: _joined("cat"), np.stack: _joined("stack"),
+    **{
+        getattr(np, name): _extreme_of(name)
+        for name in ("max", "min", "any", "all", "argmax", "argmin")
+    },
+    np.amax: _extreme_of("max"),
+    np.amin: _extreme_of("min"),
+    np.expand_dims: _method("unsqueeze"),
+    np.swapaxes: _method("transpose"),
+    np.clip: _method("clamp"),
+    np.einsum: ops.einsum,
+    np.where: ops.where,
+    np.dot: _dot,
+    np.transpose: _transposed,
+    np.sort: _sorted,
+    np.argsort: _argsorted,
+    np.squeeze: _squeezed,
+    np.cumsum: _flat_by_default("cumsum"),
+    np.cumprod: _flat_by_default("cumprod"),
+    np.var: _spread_of("var"),
+    np.std: _spread_of("std"),
+    np.concatenate: _joined("cat"),
+    np.stack: _joined("stack"),
     np.broadcast_to: lambda x, shape: x.expand(shape),
-}  # fmt: skip
+}
 
 # What only looks: the gradient of the answer is nobody's business.
-_LOOKS = {np.shape, np.ndim, np.size, np.allclose, np.isclose, np.array_equal, np.array_equiv, np.array2string, np.array_repr, np.array_str,
-          np.result_type, np.can_cast, np.shares_memory, np.may_share_memory, np.iscomplexobj, np.isrealobj}  # fmt: skip
+_LOOKS = {
+    np.shape,
+    np.ndim,
+    np.size,
+    np.allclose,
+    np.isclose,
+    np.array_equal,
+    np.array_equiv,
+    np.array2string,
+    np.array_repr,
+    np.array_str,
+    np.result_type,
+    np.can_cast,
+    np.shares_memory,
+    np.may_share_memory,
+    np.iscomplexobj,
+    np.isrealobj,
+}
 
 
 class Interop(Frame):
-    """numpy's functions work on tensors: those that minigrad has give tensors and gradients, the others arrays, as long as no gradient is lost."""
+    """numpy's functions work on tensors: those that minigrad has give tensors and gradients, the
+    others arrays, as long as no gradient is lost.
+    """
 
     __slots__ = ()
 
@@ -156,7 +259,13 @@ class Interop(Frame):
             return op(*inputs)
         name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
         targets = options.get("out", ())
-        if op is not None and method == "__call__" and len(options) == 1 and len(targets) == 1 and isinstance(targets[0], Frame):
+        if (
+            op is not None
+            and method == "__call__"
+            and len(options) == 1
+            and len(targets) == 1
+            and isinstance(targets[0], Frame)
+        ):
             return _written(name, op(*inputs), targets[0])
         return _on_arrays(name, getattr(ufunc, method), inputs, options)
 
@@ -170,19 +279,30 @@ class Interop(Frame):
         except (TypeError, AttributeError) as error:
             if isinstance(error, MinigradError):
                 raise
-            raise DTypeError(name, f"with {', '.join(kwargs) or 'these arguments'} does not work on a Tensor ({error})", got=tuple(kwargs),
-                             hint="call it on t.detach().numpy(), or the method of Tensor of that name") from error  # fmt: skip
+            raise DTypeError(
+                name,
+                f"with {', '.join(kwargs) or 'these arguments'} does not work on a Tensor "
+                f"({error})",
+                got=tuple(kwargs),
+                hint="call it on t.detach().numpy(), or the method of Tensor of that name",
+            ) from error
 
     # --- DLPack, the exchange of memory without a copy
 
     def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
-            raise GradientError("__dlpack__", "of a tensor that requires a gradient, which another library cannot see",
-                                hint="export t.detach()")  # fmt: skip
+            raise GradientError(
+                "__dlpack__",
+                "of a tensor that requires a gradient, which another library cannot see",
+                hint="export t.detach()",
+            )
         array = self._exportable()
         if min(array.strides, default=0) < 0:  # PyTorch ends the process over a negative stride
             if options.pop("copy", None) is False:
-                raise BufferError("__dlpack__: a tensor that runs backwards in memory cannot be exported without a copy")
+                raise BufferError(
+                    "__dlpack__: a tensor that runs backwards in memory cannot be exported without "
+                    "a copy"
+                )
             array = np.ascontiguousarray(array)
         return array.__dlpack__(**options)
 
@@ -191,49 +311,100 @@ class Interop(Frame):
 
     def _exportable(self) -> Array:
         if self.data.dtype.fields:
-            raise DTypeError("__dlpack__", "numpy cannot export bfloat16", got=self.dtype, hint="export t.float()")
+            raise DTypeError(
+                "__dlpack__",
+                "numpy cannot export bfloat16",
+                got=self.dtype,
+                hint="export t.float()",
+            )
         return self.data
 
     @classmethod
     def from_dlpack(cls, source: Any) -> Self:
-        """A tensor on the memory of another library's array (CPU), not a copy: each sees what the other writes.
+        """A tensor on the memory of another library's array (CPU), not a copy: each sees what the
+        other writes.
 
         Raises DTypeError for what does not speak DLPack, or not on a CPU.
         """
         try:
             array = np.from_dlpack(source)
         except (AttributeError, BufferError, TypeError, RuntimeError) as error:
-            raise DTypeError("from_dlpack", f"{type(source).__name__}: {error}", got=type(source), wanted="an array on the CPU",
-                             hint="move it to the CPU, detach it, or go through numpy") from error  # fmt: skip
+            raise DTypeError(
+                "from_dlpack",
+                f"{type(source).__name__}: {error}",
+                got=type(source),
+                wanted="an array on the CPU",
+                hint="move it to the CPU, detach it, or go through numpy",
+            ) from error
         as_dtype(array.dtype, "from_dlpack")
         return cls._wrap(array)
 
 
 def _written(name: str, result: Any, target: Any) -> Any:
-    """`target` with the result in it, as numpy's `out=` wants. Raises where shape, dtype or a gradient would be lost."""
+    """`target` with the result in it, as numpy's `out=` wants. Raises where shape, dtype or a
+    gradient would be lost.
+    """
     if result.shape != target.shape:
-        raise ShapeError(name, f"out has shape {target.shape}, the result {result.shape}", got=target.shape, wanted=result.shape)
+        raise ShapeError(
+            name,
+            f"out has shape {target.shape}, the result {result.shape}",
+            got=target.shape,
+            wanted=result.shape,
+        )
     if is_float(result.dtype) and not is_float(target.dtype):
-        raise DTypeError(name, f"out is {target.dtype}, the result {result.dtype}", got=target.dtype, wanted=result.dtype)
+        raise DTypeError(
+            name,
+            f"out is {target.dtype}, the result {result.dtype}",
+            got=target.dtype,
+            wanted=result.dtype,
+        )
     if result.requires_grad:
-        raise GradientError(name, "out= would lose the gradient of the result", hint="leave out= away: the result is a tensor")
+        raise GradientError(
+            name,
+            "out= would lose the gradient of the result",
+            hint="leave out= away: the result is a tensor",
+        )
     return target.assign(result)
 
 
-def _on_arrays(name: str, function: Callable[..., Any], args: Any, kwargs: Any, looks: bool = False) -> Any:
-    """numpy's own function on the tensors' arrays. Raises GradientError where a gradient would be lost on the way."""
+def _on_arrays(
+    name: str, function: Callable[..., Any], args: Any, kwargs: Any, looks: bool = False
+) -> Any:
+    """numpy's own function on the tensors' arrays. Raises GradientError where a gradient would be
+    lost on the way.
+    """
     found: list[Any] = []
-    if any(isinstance(x, Frame) for x in (kwargs.get("out"), *(kwargs["out"] if isinstance(kwargs.get("out"), tuple) else ()))):
-        raise DTypeError(name, "cannot write into a Tensor", got="out", hint="leave out= away, and t.assign(result) afterwards")
-    plain_args, plain_kwargs = _as_arrays(args, found), {key: _as_arrays(value, found) for key, value in kwargs.items()}
+    if any(
+        isinstance(x, Frame)
+        for x in (
+            kwargs.get("out"),
+            *(kwargs["out"] if isinstance(kwargs.get("out"), tuple) else ()),
+        )
+    ):
+        raise DTypeError(
+            name,
+            "cannot write into a Tensor",
+            got="out",
+            hint="leave out= away, and t.assign(result) afterwards",
+        )
+    plain_args, plain_kwargs = (
+        _as_arrays(args, found),
+        {key: _as_arrays(value, found) for key, value in kwargs.items()},
+    )
     if not looks and any(x.requires_grad for x in found):
-        raise GradientError(name, "has no gradient in minigrad, and the tensor wants one", got=name,
-                            hint="a method of Tensor or an op of your own has one; t.detach() if none is needed")  # fmt: skip
+        raise GradientError(
+            name,
+            "has no gradient in minigrad, and the tensor wants one",
+            got=name,
+            hint="a method of Tensor or an op of your own has one; t.detach() if none is needed",
+        )
     return function(*plain_args, **plain_kwargs)
 
 
 def _as_arrays(x: Any, found: list[Any]) -> Any:
-    """x with arrays in place of tensors, also inside lists and tuples; the tensors are added to `found`."""
+    """x with arrays in place of tensors, also inside lists and tuples; the tensors are added to
+    `found`.
+    """
     if isinstance(x, Frame):
         found.append(x)
         return np.asarray(x)

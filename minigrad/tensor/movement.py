@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import as_dtype, asked_of_to, bfloat16, bool_, float16, float32, float64, int32, int64
+from minigrad.dtypes import (
+    as_dtype,
+    asked_of_to,
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int32,
+    int64,
+)
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.reduce import axes, one_axis
 from minigrad.tensor.frame import Frame
@@ -36,7 +46,12 @@ class Movement(Frame):
         """The same elements in row-major order under another shape; one size may be -1."""
         wanted = flat(shape)
         if wanted and min(wanted) < -1:
-            raise ShapeError("reshape", f"the size {min(wanted)} in {wanted}", got=wanted, wanted="sizes >= 0, or one -1")
+            raise ShapeError(
+                "reshape",
+                f"the size {min(wanted)} in {wanted}",
+                got=wanted,
+                wanted="sizes >= 0, or one -1",
+            )
         return ops.reshape(self, shape=wanted)
 
     view = reshape
@@ -46,10 +61,15 @@ class Movement(Frame):
         """The axes start_dim .. end_dim as one."""
         if not self.ndim:
             return self.reshape(1)
-        start, end = one_axis(start_dim, self.ndim, "flatten"), one_axis(end_dim, self.ndim, "flatten")
+        start, end = (
+            one_axis(start_dim, self.ndim, "flatten"),
+            one_axis(end_dim, self.ndim, "flatten"),
+        )
         if start >= end:
             return self
-        return self.reshape(*self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :])
+        return self.reshape(
+            *self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :]
+        )
 
     @both_spellings
     def permute(self, *order: Sizes) -> Self:
@@ -57,8 +77,12 @@ class Movement(Frame):
         wanted = flat(order)
         normal = tuple(a % self.ndim if -self.ndim <= a < self.ndim else -1 for a in wanted)
         if sorted(normal) != list(range(self.ndim)):
-            raise ShapeError("permute", f"{wanted} is no order of the {self.ndim} axes of {self.shape}", got=wanted,
-                             hint="name each axis once")  # fmt: skip
+            raise ShapeError(
+                "permute",
+                f"{wanted} is no order of the {self.ndim} axes of {self.shape}",
+                got=wanted,
+                hint="name each axis once",
+            )
         return ops.permute(self, order=normal)
 
     def transpose(self, dim0: int = 1, dim1: int = 0) -> Self:
@@ -79,10 +103,17 @@ class Movement(Frame):
         wanted = flat(shape)
         new = len(wanted) - self.ndim
         if -1 in wanted[: max(new, 0)] or min(wanted, default=0) < -1:
-            raise ShapeError("expand", f"{self.shape} to {wanted}: there is no size to keep", got=self.shape, wanted=wanted,
-                             hint="-1 stands for a size that is there already; new axes in front want one >= 0")  # fmt: skip
+            raise ShapeError(
+                "expand",
+                f"{self.shape} to {wanted}: there is no size to keep",
+                got=self.shape,
+                wanted=wanted,
+                hint="-1 stands for a size that is there already; new axes in front want one >= 0",
+            )
         kept = (1,) * new + self.shape
-        return ops.expand(self, shape=tuple(k if n == -1 else n for n, k in zip(wanted, kept, strict=False)))
+        return ops.expand(
+            self, shape=tuple(k if n == -1 else n for n, k in zip(wanted, kept, strict=False))
+        )
 
     @both_spellings
     def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Self:
@@ -103,7 +134,9 @@ class Movement(Frame):
 
     @both_spellings
     def cat(self, *others: Any, axis: int = 0) -> Self:
-        """self and the others one after the other along `axis`: a.cat(b, dim=1) or Tensor.cat([a, b], dim=1)."""
+        """self and the others one after the other along `axis`: a.cat(b, dim=1) or Tensor.cat([a,
+        b], dim=1).
+        """
         first, *rest = _operands(self, others)
         a = one_axis(axis, first.ndim, "cat")
         return ops.cat(first, *rest, axis=a)
@@ -114,7 +147,13 @@ class Movement(Frame):
         operands = _operands(self, others)
         if len({x.shape for x in operands}) > 1:
             shapes = [x.shape for x in operands]
-            raise ShapeError("stack", f"shapes {shapes} differ", got=shapes, wanted="equal shapes", hint="cat joins along an axis that is there")
+            raise ShapeError(
+                "stack",
+                f"shapes {shapes} differ",
+                got=shapes,
+                wanted="equal shapes",
+                hint="cat joins along an axis that is there",
+            )
         first, *rest = (x.unsqueeze(axis) for x in operands)
         return ops.cat(first, *rest, axis=one_axis(axis, first.ndim, "stack"))
 
@@ -128,7 +167,12 @@ class Movement(Frame):
                 raise ConfigError("split", f"pieces of size {sizes}", got=sizes, wanted="size >= 1")
             sizes = [min(int(sizes), n - i) for i in range(0, n, int(sizes))] or [0]
         if sum(sizes) != n or min(sizes, default=0) < 0:
-            raise ShapeError("split", f"the sizes {list(sizes)} add up to {sum(sizes)}, axis {axis} has {n}", got=sizes, wanted=n)
+            raise ShapeError(
+                "split",
+                f"the sizes {list(sizes)} add up to {sum(sizes)}, axis {axis} has {n}",
+                got=sizes,
+                wanted=n,
+            )
         before, start, pieces = (slice(None),) * a, 0, []
         for size in sizes:
             pieces.append(ops.getitem(self, index=(*before, slice(start, start + size))))
@@ -153,19 +197,25 @@ class Movement(Frame):
 
     @both_spellings
     def repeat(self, *counts: Sizes) -> Self:
-        """Put counts[i] times one after the other along axis i; further counts in front make new axes."""
+        """Put counts[i] times one after the other along axis i; further counts in front make new
+        axes.
+        """
         result: Self = ops.repeat(self, flat(counts))
         return result
 
     @both_spellings
     def repeat_interleave(self, repeats: int | Sequence[int], axis: int | None = None) -> Self:
-        """Each element along `axis` repeated, all as often or each its own number of times; None: of the flat row."""
+        """Each element along `axis` repeated, all as often or each its own number of times; None:
+        of the flat row.
+        """
         result: Self = ops.repeat_interleave(self, repeats, axis)
         return result
 
     @both_spellings
     def roll(self, shifts: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Self:
-        """Moved by `shifts` along `axis`; what falls off at the end comes in at the front. None: as one flat row."""
+        """Moved by `shifts` along `axis`; what falls off at the end comes in at the front. None: as
+        one flat row.
+        """
         result: Self = ops.roll(self, shifts, axis)
         return result
 
@@ -189,23 +239,31 @@ class Movement(Frame):
     def unfold(self, axis: int, size: int, step: int = 1) -> Self:
         """The windows of `size` elements along `axis`, every `step`, on a new last axis. A view."""
         if min(size, step) < 1:
-            raise ConfigError("unfold", f"size {size}, step {step}", got=(size, step), wanted="both >= 1")
+            raise ConfigError(
+                "unfold", f"size {size}, step {step}", got=(size, step), wanted="both >= 1"
+            )
         return ops.unfold(self, axis=one_axis(axis, self.ndim, "unfold"), size=size, step=step)
 
     def meshgrid(self, *others: Any, indexing: Literal["ij", "xy"] = "ij") -> tuple[Self, ...]:
-        """This vector and the others as grids: the i-th varies along axis i; "xy" exchanges the first two axes."""
+        """This vector and the others as grids: the i-th varies along axis i; "xy" exchanges the
+        first two axes.
+        """
         return ops.meshgrid(self, *others, indexing=indexing)
 
     def rearrange(self, pattern: str, **sizes: int) -> Self:
-        """The axes in the order and grouping of the pattern, in einops' notation: x.rearrange("b t (h d) -> b h t d", h=4)."""
+        """The axes in the order and grouping of the pattern, in einops' notation: x.rearrange("b t
+        (h d) -> b h t d", h=4).
+        """
         result: Self = ops.rearrange(self, pattern, **sizes)
         return result
 
     @both_spellings
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Self:
-        """With more elements around: of `value`, or by "reflect", "replicate" or "circular" of its own.
+        """With more elements around: of `value`, or by "reflect", "replicate" or "circular" of its
+        own.
 
-        padding: numbers in PyTorch's order, (before, after) of the last axis first; or one pair (or None) per axis, in the order of the axes.
+        padding: numbers in PyTorch's order, (before, after) of the last axis first; or one pair (or
+            None) per axis, in the order of the axes.
         Negative numbers cut (mode "constant").
         """
         result: Self = ops.pad_by(self, _widths(tuple(padding), self.shape), mode, value)
@@ -215,10 +273,22 @@ class Movement(Frame):
     def shrink(self, bounds: Sequence[tuple[int, int] | None]) -> Self:
         """The part between (start, stop) of each axis; None leaves an axis whole."""
         if len(bounds) != self.ndim:
-            raise ShapeError("shrink", f"{len(bounds)} bounds for {self.ndim} axes", got=bounds, wanted=self.ndim)
-        whole = [(0, n) if pair is None else tuple(pair) for pair, n in zip(bounds, self.shape, strict=True)]
-        if any(not 0 <= start <= stop <= n for (start, stop), n in zip(whole, self.shape, strict=True)):
-            raise ShapeError("shrink", f"{bounds} is not inside {self.shape}", got=bounds, wanted="0 <= start <= stop <= size")
+            raise ShapeError(
+                "shrink", f"{len(bounds)} bounds for {self.ndim} axes", got=bounds, wanted=self.ndim
+            )
+        whole = [
+            (0, n) if pair is None else tuple(pair)
+            for pair, n in zip(bounds, self.shape, strict=True)
+        ]
+        if any(
+            not 0 <= start <= stop <= n for (start, stop), n in zip(whole, self.shape, strict=True)
+        ):
+            raise ShapeError(
+                "shrink",
+                f"{bounds} is not inside {self.shape}",
+                got=bounds,
+                wanted="0 <= start <= stop <= size",
+            )
         return ops.getitem(self, index=tuple(slice(*pair) for pair in whole))
 
     # --- dtypes
@@ -261,7 +331,9 @@ class Movement(Frame):
         return ops.copy(self)
 
     def to(self, *wanted: Any, **options: Any) -> Self:
-        """to(dtype), to(device), to(device, dtype): with another dtype; self if it has it already. "cpu" is the only device."""
+        """to(dtype), to(device), to(device, dtype): with another dtype; self if it has it already.
+        "cpu" is the only device.
+        """
         found = asked_of_to(wanted, options, "to")
         return self if found is None else self.cast(found)
 
@@ -288,6 +360,11 @@ def _widths(padding: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[int
         pairs = [tuple(padding[i : i + 2]) for i in range(0, len(padding), 2)][::-1]
         pairs = [(0, 0)] * (len(shape) - len(pairs)) + pairs
     if len(pairs) != len(shape) or any(len(pair) != 2 for pair in pairs):
-        raise ShapeError("pad", f"padding {padding} does not fit {shape}", got=padding, wanted="pairs",
-                         hint="(before, after) of the last axis first, or a pair or None per axis")  # fmt: skip
+        raise ShapeError(
+            "pad",
+            f"padding {padding} does not fit {shape}",
+            got=padding,
+            wanted="pairs",
+            hint="(before, after) of the last axis first, or a pair or None per axis",
+        )
     return tuple((int(a), int(b)) for a, b in pairs)

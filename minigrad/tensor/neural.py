@@ -1,4 +1,6 @@
-"""Tensor's methods for neural networks: products, normalisation, losses, convolution. `minigrad.functional` has them by PyTorch's names."""
+"""Tensor's methods for neural networks: products, normalisation, losses, convolution.
+`minigrad.functional` has them by PyTorch's names.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,17 @@ class Neural(Frame):
 
     @staticmethod
     def einsum(formula: str, *operands: Any) -> Any:
-        """The sum of products over the letters that the result lacks: Tensor.einsum("bij,bjk->bik", a, b)."""
-        return ops.einsum(formula, *(operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands))
+        """The sum of products over the letters that the result lacks: Tensor.einsum("bij,bjk->bik",
+        a, b).
+        """
+        return ops.einsum(
+            formula,
+            *(
+                operands[0]
+                if len(operands) == 1 and isinstance(operands[0], (list, tuple))
+                else operands
+            ),
+        )
 
     def sequential(self, functions: Sequence[Callable[[Any], Any]]) -> Any:
         """The last of the functions of ... of the first of self."""
@@ -55,7 +66,9 @@ class Neural(Frame):
     _attention: ClassVar[Callable[..., Any]]  # `functional`, a floor above, hands its function down
 
     def scaled_dot_product_attention(self, key: Any, value: Any, *args: Any, **options: Any) -> Any:
-        """softmax(scale q k^T + mask) v for q = self, with the options of `functional.scaled_dot_product_attention`."""
+        """softmax(scale q k^T + mask) v for q = self, with the options of
+        `functional.scaled_dot_product_attention`.
+        """
         return self._attention(self, key, value, *args, **options)
 
     # --- normalisation and dropout
@@ -68,7 +81,9 @@ class Neural(Frame):
             outputs: Any = ops.layer_norm(self, None, None, eps=eps)
             return outputs[0]
         centred = ops.sub(self, ops.mean(self, axis=axis, keepdim=True))
-        return ops.mul(centred, ops.rsqrt(ops.mean(ops.square(centred), axis=axis, keepdim=True) + eps))
+        return ops.mul(
+            centred, ops.rsqrt(ops.mean(ops.square(centred), axis=axis, keepdim=True) + eps)
+        )
 
     @both_spellings
     @in_float32
@@ -78,13 +93,19 @@ class Neural(Frame):
 
     @both_spellings
     def batchnorm(self, weight: Any, bias: Any, mean: Any, invstd: Any, axis: int = 1) -> Self:
-        """(x - mean) invstd weight + bias, each one number per index of `axis`; weight and bias may be None."""
+        """(x - mean) invstd weight + bias, each one number per index of `axis`; weight and bias may
+        be None.
+        """
         result: Self = ops.batchnorm(self, weight, bias, mean, invstd, axis=axis)
         return result
 
     @both_spellings
-    def dropout(self, p: float = 0.5, training: bool = True, generator: Generator = default_generator) -> Self:
-        """In training, each element 0 with probability p, else scaled by 1 / (1 - p); self otherwise. From Srivastava et al. 2014."""
+    def dropout(
+        self, p: float = 0.5, training: bool = True, generator: Generator = default_generator
+    ) -> Self:
+        """In training, each element 0 with probability p, else scaled by 1 / (1 - p); self
+        otherwise. From Srivastava et al. 2014.
+        """
         if not 0 <= p <= 1:
             raise ConfigError("dropout", f"p={p} is no probability", got=p, wanted=(0, 1))
         if not training or p == 0:
@@ -104,34 +125,60 @@ class Neural(Frame):
         """-target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
         values = cast(self.data, computing(self.dtype))
         if values.size and not (values.min() >= 0 and values.max() <= 1):
-            raise ConfigError("binary_crossentropy", f"probabilities from {values.min()} to {values.max()}", got=(values.min(), values.max()),
-                              wanted=(0, 1), hint="of logits: binary_crossentropy_logits")  # fmt: skip
+            raise ConfigError(
+                "binary_crossentropy",
+                f"probabilities from {values.min()} to {values.max()}",
+                got=(values.min(), values.max()),
+                wanted=(0, 1),
+                hint="of logits: binary_crossentropy_logits",
+            )
         result: Self = ops.binary_crossentropy(self, self._as_tensor(target), reduction=reduction)
         return result
 
     @both_spellings
     def binary_crossentropy_logits(self, target: Any, reduction: Reduce = "mean") -> Self:
         """The binary_crossentropy of sigmoid(self), without overflow."""
-        result: Self = ops.binary_crossentropy_logits(self, self._as_tensor(target), reduction=reduction)
+        result: Self = ops.binary_crossentropy_logits(
+            self, self._as_tensor(target), reduction=reduction
+        )
         return result
 
     @both_spellings
     def nll_loss(self, target: Any, ignore_index: int = -100, reduction: Reduce = "mean") -> Self:
-        """-self[target] for log-probabilities (..., V) and targets (...), averaged over the targets that are not ignore_index."""
-        result: Self = ops.nll_loss(self, self._as_tensor(target), ignore_index=ignore_index, reduction=reduction)
+        """-self[target] for log-probabilities (..., V) and targets (...), averaged over the targets
+        that are not ignore_index.
+        """
+        result: Self = ops.nll_loss(
+            self, self._as_tensor(target), ignore_index=ignore_index, reduction=reduction
+        )
         return result
 
     @both_spellings
     def cross_entropy(
-        self, target: Any, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: Reduce = "mean"
+        self,
+        target: Any,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: Reduce = "mean",
     ) -> Self:
-        """-log softmax(self)[target] for logits (..., V) and targets (...), averaged over the targets that are not ignore_index."""
+        """-log softmax(self)[target] for logits (..., V) and targets (...), averaged over the
+        targets that are not ignore_index.
+        """
         result: Self = ops.cross_entropy_loss(
-            self, self._as_tensor(target), ignore_index=ignore_index, label_smoothing=label_smoothing, reduction=reduction)  # fmt: skip
+            self,
+            self._as_tensor(target),
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+        )
         return result
 
     def sparse_categorical_crossentropy(
-        self, target: Any, ignore_index: int = -1, label_smoothing: float = 0.0, reduction: Reduce = "mean"
+        self,
+        target: Any,
+        ignore_index: int = -1,
+        label_smoothing: float = 0.0,
+        reduction: Reduce = "mean",
     ) -> Self:
         """cross_entropy by its other name, where ignore_index is -1."""
         return self.cross_entropy(target, ignore_index, label_smoothing, reduction)
@@ -140,35 +187,66 @@ class Neural(Frame):
 
     @both_spellings
     def conv1d(
-        self, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal["same", "valid"] = 0, dilation: Sizes = 1,
+        self,
+        weight: Any,
+        bias: Any = None,
+        stride: Sizes = 1,
+        padding: Sizes | Literal["same", "valid"] = 0,
+        dilation: Sizes = 1,
         groups: int = 1,
-    ) -> Self:  # fmt: skip
+    ) -> Self:
         """Cross-correlation over the last axis: (N, C, L), (O, C / groups, K) -> (N, O, M)."""
-        return self._conv(1, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return self._conv(
+            1, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
 
     @both_spellings
     def conv2d(
-        self, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal["same", "valid"] = 0, dilation: Sizes = 1,
+        self,
+        weight: Any,
+        bias: Any = None,
+        stride: Sizes = 1,
+        padding: Sizes | Literal["same", "valid"] = 0,
+        dilation: Sizes = 1,
         groups: int = 1,
-    ) -> Self:  # fmt: skip
-        """Cross-correlation over the last two axes: (N, C, H, W), (O, C / groups, K, L) -> (N, O, h, w)."""
-        return self._conv(2, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    ) -> Self:
+        """Cross-correlation over the last two axes: (N, C, H, W), (O, C / groups, K, L) -> (N, O,
+        h, w).
+        """
+        return self._conv(
+            2, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
 
     def _conv(self, axes: int, weight: Any, bias: Any, **options: Any) -> Self:
         if weight.ndim != axes + 2:
-            raise ShapeError(f"conv{axes}d", f"weight {weight.shape}", got=weight.shape, wanted=f"(O, C / groups, {'K, L'[: 3 * axes - 2]})")
+            raise ShapeError(
+                f"conv{axes}d",
+                f"weight {weight.shape}",
+                got=weight.shape,
+                wanted=f"(O, C / groups, {'K, L'[: 3 * axes - 2]})",
+            )
         result: Self = ops.conv(self, weight, bias, **options)
         return result
 
     @both_spellings
-    def max_pool2d(self, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1) -> Self:
+    def max_pool2d(
+        self,
+        kernel_size: Sizes = 2,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        dilation: Sizes = 1,
+    ) -> Self:
         """The largest of each window over the last two axes; ties share the gradient evenly."""
         result: Self = ops.max_pool2d(self, kernel_size, stride, padding, dilation)
         return result
 
     @both_spellings
     def avg_pool2d(
-        self, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, count_include_pad: bool = True
+        self,
+        kernel_size: Sizes = 2,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        count_include_pad: bool = True,
     ) -> Self:
         """The mean of each window over the last two axes."""
         result: Self = ops.avg_pool2d(self, kernel_size, stride, padding, count_include_pad)

@@ -18,14 +18,20 @@ R = TypeVar("R")
 
 
 def of_one_too(method: Callable[..., R]) -> Callable[..., R]:
-    """Let a method that goes along an axis take a tensor without axes as a row of one, as PyTorch does."""
+    """Let a method that goes along an axis take a tensor without axes as a row of one, as PyTorch
+    does.
+    """
 
     @functools.wraps(method)
     def _as_row(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.ndim:
             return method(self, *args, **kwargs)
         result: Any = method(self.reshape(1), *args, **kwargs)
-        return tuple(y.reshape(()) for y in result) if isinstance(result, tuple) else result.reshape(())
+        return (
+            tuple(y.reshape(()) for y in result)
+            if isinstance(result, tuple)
+            else result.reshape(())
+        )
 
     return _as_row
 
@@ -59,12 +65,16 @@ class Reduction(Frame):
         return result
 
     @both_spellings
-    def var_mean(self, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Self, Self]:
+    def var_mean(
+        self, axis: Axis = None, keepdim: bool = False, correction: float = 1
+    ) -> tuple[Self, Self]:
         """The variance and the mean along `axis`."""
         return ops.var_mean(self, axis=axis, keepdim=keepdim, correction=correction)
 
     @both_spellings
-    def std_mean(self, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> tuple[Self, Self]:
+    def std_mean(
+        self, axis: Axis = None, keepdim: bool = False, correction: float = 1
+    ) -> tuple[Self, Self]:
         """The standard deviation and the mean along `axis`."""
         return ops.std_mean(self, axis=axis, keepdim=keepdim, correction=correction)
 
@@ -137,7 +147,9 @@ class Reduction(Frame):
     @of_one_too
     @both_spellings
     def cummax(self, axis: int = 0) -> tuple[Self, Self]:
-        """The largest of the first 1, 2, ... elements along `axis`, and where it stands (the last of equals, which gets the gradient)."""
+        """The largest of the first 1, 2, ... elements along `axis`, and where it stands (the last
+        of equals, which gets the gradient).
+        """
         return ops.cummax(self, axis=one_axis(axis, self.ndim, "cummax"))
 
     @of_one_too
@@ -149,7 +161,9 @@ class Reduction(Frame):
     @of_one_too
     @both_spellings
     def sort(self, axis: int = -1, descending: bool = False) -> tuple[Self, Self]:
-        """In order along `axis`, and the indices that the elements came from. Stable; a NaN counts as the largest."""
+        """In order along `axis`, and the indices that the elements came from. Stable; a NaN counts
+        as the largest.
+        """
         return ops.sort(self, axis=one_axis(axis, self.ndim, "sort"), descending=descending)
 
     @of_one_too

@@ -1,6 +1,8 @@
-"""From text to tokens and back: characters, bytes, BPE, WordPiece, tokenizer.json; and token files larger than memory.
+"""From text to tokens and back: characters, bytes, BPE, WordPiece, tokenizer.json; and token files
+larger than memory.
 
-Every tokenizer has vocab_size, encode(text) -> int32 array, decode(tokens) -> text, state() and from_state().
+Every tokenizer has vocab_size, encode(text) -> int32 array, decode(tokens) -> text, state() and
+from_state().
 """
 
 from minigrad.text.bpe import BPETokenizer

@@ -1,4 +1,6 @@
-"""Byte-level byte-pair encoding, as GPT-2's: text is cut into words, a word is UTF-8 bytes, and learned pairs are merged."""
+"""Byte-level byte-pair encoding, as GPT-2's: text is cut into words, a word is UTF-8 bytes, and
+learned pairs are merged.
+"""
 
 from __future__ import annotations
 
@@ -26,25 +28,34 @@ _SPACE = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\
 
 @functools.cache
 def _words() -> re.Pattern[str]:
-    """GPT-2's cut: contractions, letters, numbers, other signs, each with one space before it; white space.
+    """GPT-2's cut: contractions, letters, numbers, other signs, each with one space before it;
+    white space.
 
-    Python's `re` has no class of letters: it is \\w without the underscore and without the characters of the three categories of numbers.
+    Python's `re` has no class of letters: it is \\w without the underscore and without the
+    characters of the three categories of numbers.
     """
-    numbers = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] == "N" and c > "9")
+    numbers = "".join(
+        c
+        for c in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(c)[0] == "N" and c > "9"
+    )
     number, letter = f"[0-9{numbers}]", f"[^\\W_0-9{numbers}]"
     sign = f"(?:(?!{letter})[^{_SPACE}0-9{numbers}])"
     return re.compile(
-        f"'(?:s|t|re|ve|m|ll|d)| ?{letter}+| ?{number}+| ?{sign}+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+"
+        f"'(?:s|t|re|ve|m|ll|d)| ?{letter}+| ?{number}+| "
+        f"?{sign}+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+"
     )
 
 
 class BPETokenizer:
-    """Byte-level BPE: tokens 0 .. 255 are the bytes, in GPT-2's order, and each merge adds one token made of two. Knows every text.
+    """Byte-level BPE: tokens 0 .. 255 are the bytes, in GPT-2's order, and each merge adds one
+    token made of two. Knows every text.
 
         tokenizer = BPETokenizer.train(text, vocab_size=1000, special_tokens=["<|endoftext|>"])
         tokenizer.decode(tokenizer.encode("hello"))
 
-    merges: pairs of tokens, most important first.   special_tokens: texts with a token of their own, the last numbers of all.
+    merges: pairs of tokens, most important first.   special_tokens: texts with a token of their
+        own, the last numbers of all.
     From Radford et al. 2019 (GPT-2); its merges give its tokens.
     """
 
@@ -54,12 +65,20 @@ class BPETokenizer:
         self.merges: dict[Pair, int] = {}  # pair -> token, in order of rank
         for left, right in merges:
             if not (0 <= left < len(self._pieces) and 0 <= right < len(self._pieces)):
-                raise DataError("BPETokenizer", f"the merge ({left}, {right}) names a token that no merge before it has made",
-                                got=(left, right), wanted=(0, len(self._pieces) - 1))  # fmt: skip
+                raise DataError(
+                    "BPETokenizer",
+                    f"the merge ({left}, {right}) names a token that no merge before it has made",
+                    got=(left, right),
+                    wanted=(0, len(self._pieces) - 1),
+                )
             self.merges[left, right] = self._join((left, right))
         self._rank = {pair: i for i, pair in enumerate(self.merges)}
-        self.special_tokens = {text: len(self._pieces) + i for i, text in enumerate(dict.fromkeys(special_tokens))}
-        self._special = re.compile("(" + "|".join(map(re.escape, sorted(self.special_tokens, key=len, reverse=True))) + ")")
+        self.special_tokens = {
+            text: len(self._pieces) + i for i, text in enumerate(dict.fromkeys(special_tokens))
+        }
+        self._special = re.compile(
+            "(" + "|".join(map(re.escape, sorted(self.special_tokens, key=len, reverse=True))) + ")"
+        )
         self._cache: dict[str, list[int]] = {}
 
     def _join(self, pair: Pair) -> int:
@@ -72,22 +91,39 @@ class BPETokenizer:
 
     @classmethod
     def train(
-        cls, text: str | Iterable[str], vocab_size: int, special_tokens: Sequence[str] = (), min_frequency: int = 1
+        cls,
+        text: str | Iterable[str],
+        vocab_size: int,
+        special_tokens: Sequence[str] = (),
+        min_frequency: int = 1,
     ) -> BPETokenizer:
-        """Learn merges from a text, or from several, until there are vocab_size tokens or no pair occurs min_frequency times.
+        """Learn merges from a text, or from several, until there are vocab_size tokens or no pair
+        occurs min_frequency times.
 
         Raises ConfigError for a vocab_size below 256 and the special tokens.
         """
         if vocab_size < 256 + len(special_tokens):
-            raise ConfigError("BPETokenizer.train", f"vocab_size={vocab_size} has no room for the 256 bytes and {len(special_tokens)} special "
-                              "tokens", got=vocab_size, wanted=256 + len(special_tokens))  # fmt: skip
+            raise ConfigError(
+                "BPETokenizer.train",
+                f"vocab_size={vocab_size} has no room for the 256 bytes and {len(special_tokens)} "
+                "special "
+                "tokens",
+                got=vocab_size,
+                wanted=256 + len(special_tokens),
+            )
         counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
             counts.update(_words().findall(part))
-        words = {tuple(_NUMBER[b] for b in word.encode("utf-8", "replace")): n for word, n in counts.items()}
+        words = {
+            tuple(_NUMBER[b] for b in word.encode("utf-8", "replace")): n
+            for word, n in counts.items()
+        }
         made = cls(())
         room = vocab_size - len(special_tokens)
-        return cls(learn_merges(words, made._join, lambda: len(made._pieces) < room, min_frequency), special_tokens)
+        return cls(
+            learn_merges(words, made._join, lambda: len(made._pieces) < room, min_frequency),
+            special_tokens,
+        )
 
     @property
     def vocab_size(self) -> int:
@@ -95,7 +131,9 @@ class BPETokenizer:
         return len(self._pieces) + len(self.special_tokens)
 
     def encode(self, text: str, special: bool = False) -> Array:
-        """The tokens of `text`, int32. With `special`, the text of a special token becomes that token; else it is text like any other."""
+        """The tokens of `text`, int32. With `special`, the text of a special token becomes that
+        token; else it is text like any other.
+        """
         tokens: list[int] = []
         for part in self._special.split(text) if special and self.special_tokens else [text]:
             if special and part in self.special_tokens:
@@ -115,7 +153,9 @@ class BPETokenizer:
             if pair not in self._rank:
                 break
             tokens = merged(tokens, pair, self.merges[pair])
-        if len(self._cache) < 1 << 16:  # natural text has few words; a stream of others must not eat the memory
+        if (
+            len(self._cache) < 1 << 16
+        ):  # natural text has few words; a stream of others must not eat the memory
             self._cache[word] = tokens
         return tokens
 
@@ -125,9 +165,17 @@ class BPETokenizer:
         out = []
         for t in tokens:
             if not 0 <= t < self.vocab_size:
-                raise IndexRangeError("BPETokenizer.decode", f"token {t} is outside 0..{self.vocab_size - 1}", got=t,
-                                      wanted=(0, self.vocab_size - 1))  # fmt: skip
-            out.append(self._pieces[t] if t < len(self._pieces) else special[t - len(self._pieces)].encode())
+                raise IndexRangeError(
+                    "BPETokenizer.decode",
+                    f"token {t} is outside 0..{self.vocab_size - 1}",
+                    got=t,
+                    wanted=(0, self.vocab_size - 1),
+                )
+            out.append(
+                self._pieces[t]
+                if t < len(self._pieces)
+                else special[t - len(self._pieces)].encode()
+            )
         return b"".join(out)
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -136,14 +184,25 @@ class BPETokenizer:
 
     def state(self) -> dict[str, Any]:
         """What `from_state` needs, in types that fit the meta of a weight file."""
-        return {"kind": "bpe", "merges": [list(pair) for pair in self.merges], "special_tokens": list(self.special_tokens)}
+        return {
+            "kind": "bpe",
+            "merges": [list(pair) for pair in self.merges],
+            "special_tokens": list(self.special_tokens),
+        }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> BPETokenizer:
         """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
         if state.get("kind") != "bpe":
-            raise DataError("BPETokenizer.from_state", "this is not the state of a BPE tokenizer", got=state.get("kind"), wanted="bpe")
+            raise DataError(
+                "BPETokenizer.from_state",
+                "this is not the state of a BPE tokenizer",
+                got=state.get("kind"),
+                wanted="bpe",
+            )
         return cls([(int(a), int(b)) for a, b in state["merges"]], state["special_tokens"])
 
     def __repr__(self) -> str:
-        return f"<BPETokenizer: {self.vocab_size} tokens, {len(self.special_tokens)} of them special>"
+        return (
+            f"<BPETokenizer: {self.vocab_size} tokens, {len(self.special_tokens)} of them special>"
+        )

@@ -15,7 +15,8 @@ from minigrad.errors import DataError, MissingDependencyError
 class TokenizerFile:
     """The tokenizer that a tokenizer.json describes, whatever its kind.
 
-    content: the JSON text; `TokenizerFile.read(path)` takes it from a file. Raises MissingDependencyError without the `tokenizers` library, DataError
+    content: the JSON text; `TokenizerFile.read(path)` takes it from a file. Raises
+        MissingDependencyError without the `tokenizers` library, DataError
     for what it cannot read.
     """
 
@@ -23,12 +24,20 @@ class TokenizerFile:
         try:
             from tokenizers import Tokenizer
         except ImportError:
-            raise MissingDependencyError("TokenizerFile", "reading a tokenizer.json needs the tokenizers library",
-                                         hint="pip install 'minigrad[tokenizers]'") from None  # fmt: skip
+            raise MissingDependencyError(
+                "TokenizerFile",
+                "reading a tokenizer.json needs the tokenizers library",
+                hint="pip install 'minigrad[tokenizers]'",
+            ) from None
         try:
             self._tokenizer = Tokenizer.from_str(content)
         except Exception as error:  # the library raises nothing more particular
-            raise DataError("TokenizerFile", f"this is no tokenizer.json: {error}", got=content[:80], wanted="a tokenizer.json") from None
+            raise DataError(
+                "TokenizerFile",
+                f"this is no tokenizer.json: {error}",
+                got=content[:80],
+                wanted="a tokenizer.json",
+            ) from None
         self.content = content
 
     @classmethod
@@ -57,7 +66,12 @@ class TokenizerFile:
     def from_state(cls, state: dict[str, Any]) -> TokenizerFile:
         """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
         if state.get("kind") != "tokenizer.json":
-            raise DataError("TokenizerFile.from_state", "this is not the state of a tokenizer.json", got=state.get("kind"), wanted="tokenizer.json")
+            raise DataError(
+                "TokenizerFile.from_state",
+                "this is not the state of a tokenizer.json",
+                got=state.get("kind"),
+                wanted="tokenizer.json",
+            )
         return cls(state["content"])
 
     def __repr__(self) -> str:

@@ -11,16 +11,24 @@ Pair = tuple[int, int]
 
 
 def learn_merges(
-    words: Mapping[tuple[int, ...], int], join: Callable[[Pair], int], room: Callable[[], bool], min_frequency: int = 1
+    words: Mapping[tuple[int, ...], int],
+    join: Callable[[Pair], int],
+    room: Callable[[], bool],
+    min_frequency: int = 1,
 ) -> list[Pair]:
-    """The most frequent pair of neighbours is merged everywhere, again and again, while there is `room()` and one occurs min_frequency times.
+    """The most frequent pair of neighbours is merged everywhere, again and again, while there is
+    `room()` and one occurs min_frequency times.
 
-    words: token sequences with their counts; pairs never reach across words.   join: gives a pair its (perhaps known) number.
-    Of equally frequent pairs the smaller one goes first. From Sennrich et al. 2016, arXiv:1508.07909.
+    words: token sequences with their counts; pairs never reach across words.   join: gives a pair
+        its (perhaps known) number.
+    Of equally frequent pairs the smaller one goes first. From Sennrich et al. 2016,
+    arXiv:1508.07909.
     """
     spelled, counts = [list(word) for word in words], list(words.values())
     frequency: Counter[Pair] = Counter()
-    places: defaultdict[Pair, set[int]] = defaultdict(set)  # the words in which a pair occurs, or has occurred
+    places: defaultdict[Pair, set[int]] = defaultdict(
+        set
+    )  # the words in which a pair occurs, or has occurred
     for i, word in enumerate(spelled):
         for pair in pairwise(word):
             frequency[pair] += counts[i]
@@ -30,7 +38,9 @@ def learn_merges(
     merges: list[Pair] = []
     while queue and room():
         negative, pair = heapq.heappop(queue)
-        if -negative != frequency[pair]:  # counted anew since: what it is now worth stands further down
+        if (
+            -negative != frequency[pair]
+        ):  # counted anew since: what it is now worth stands further down
             if frequency[pair] > 0:
                 heapq.heappush(queue, (-frequency[pair], pair))
             continue

@@ -29,12 +29,19 @@ class CharTokenizer:
 
     @classmethod
     def from_text(cls, text: str) -> CharTokenizer:
-        """The tokenizer of the characters of `text`. Raises DataError if there are fewer than two: nothing could be learned."""
+        """The tokenizer of the characters of `text`. Raises DataError if there are fewer than two:
+        nothing could be learned.
+        """
         distinct = set(text)
         if len(distinct) < 2:
             what = "is empty" if not text else f"holds a single character, {text[0]!r}"
-            raise DataError("CharTokenizer", f"the text {what}; there is nothing to predict", got=len(distinct), wanted=2,
-                            hint="give a text of at least a few thousand characters")  # fmt: skip
+            raise DataError(
+                "CharTokenizer",
+                f"the text {what}; there is nothing to predict",
+                got=len(distinct),
+                wanted=2,
+                hint="give a text of at least a few thousand characters",
+            )
         return cls(distinct)
 
     @property
@@ -43,15 +50,24 @@ class CharTokenizer:
         return len(self.characters)
 
     def encode(self, text: str) -> Array:
-        """The tokens of `text`, int32. Raises DataError that names the characters this tokenizer does not know."""
+        """The tokens of `text`, int32. Raises DataError that names the characters this tokenizer
+        does not know.
+        """
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
         tokens = np.searchsorted(self._codes, codes).clip(max=self.vocab_size - 1)
         strange = codes[self._codes[tokens] != codes]
         if strange.size:
             unknown = sorted({chr(c) for c in strange})
-            shown = ", ".join(map(repr, unknown[:8])) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
-            raise DataError("CharTokenizer.encode", f"unknown character{'s'[: len(unknown) - 1]} {shown}", got=unknown,
-                            wanted=self.characters, hint=f"known are: {_visible(self.characters)}")  # fmt: skip
+            shown = ", ".join(map(repr, unknown[:8])) + (
+                f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+            )
+            raise DataError(
+                "CharTokenizer.encode",
+                f"unknown character{'s'[: len(unknown) - 1]} {shown}",
+                got=unknown,
+                wanted=self.characters,
+                hint=f"known are: {_visible(self.characters)}",
+            )
         return tokens.astype(np.int32)
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -59,8 +75,12 @@ class CharTokenizer:
         try:
             return "".join([self.characters[t if t >= 0 else len(self.characters)] for t in tokens])
         except IndexError:
-            raise IndexRangeError("CharTokenizer.decode", f"a token is outside 0..{self.vocab_size - 1}", got=tokens,
-                                  wanted=(0, self.vocab_size - 1)) from None  # fmt: skip
+            raise IndexRangeError(
+                "CharTokenizer.decode",
+                f"a token is outside 0..{self.vocab_size - 1}",
+                got=tokens,
+                wanted=(0, self.vocab_size - 1),
+            ) from None
 
     def state(self) -> dict[str, Any]:
         """What `from_state` needs, in types that fit the meta of a weight file."""
@@ -69,10 +89,20 @@ class CharTokenizer:
     @classmethod
     def from_state(cls, state: Any) -> CharTokenizer:
         """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
-        characters = state.get("characters") if isinstance(state, Mapping) and state.get("kind") == "char" else None
-        if not isinstance(characters, list) or not all(isinstance(c, str) and len(c) == 1 for c in characters):
-            raise DataError("CharTokenizer.from_state", "this is not the state of a character tokenizer", got=state,
-                            wanted={"kind": "char", "characters": ["a", "b"]})  # fmt: skip
+        characters = (
+            state.get("characters")
+            if isinstance(state, Mapping) and state.get("kind") == "char"
+            else None
+        )
+        if not isinstance(characters, list) or not all(
+            isinstance(c, str) and len(c) == 1 for c in characters
+        ):
+            raise DataError(
+                "CharTokenizer.from_state",
+                "this is not the state of a character tokenizer",
+                got=state,
+                wanted={"kind": "char", "characters": ["a", "b"]},
+            )
         return cls(characters)
 
     def __repr__(self) -> str:
@@ -84,7 +114,8 @@ def _visible(characters: list[str]) -> str:
 
 
 class ByteTokenizer:
-    """UTF-8 bytes as numbers, 0 .. 255: knows every text, needs no training, and a non-ASCII character is several tokens.
+    """UTF-8 bytes as numbers, 0 .. 255: knows every text, needs no training, and a non-ASCII
+    character is several tokens.
 
     >>> ByteTokenizer().encode("né")
     array([110, 195, 169], dtype=int32)
@@ -97,11 +128,15 @@ class ByteTokenizer:
         return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of `tokens`; bytes that are no UTF-8 become U+FFFD. Raises IndexRangeError for what is no byte."""
+        """The text of `tokens`; bytes that are no UTF-8 become U+FFFD. Raises IndexRangeError for
+        what is no byte.
+        """
         numbers = [int(t) for t in tokens]
         bad = [t for t in numbers if not 0 <= t < 256]
         if bad:
-            raise IndexRangeError("ByteTokenizer.decode", f"token {bad[0]} is no byte", got=bad[0], wanted=(0, 255))
+            raise IndexRangeError(
+                "ByteTokenizer.decode", f"token {bad[0]} is no byte", got=bad[0], wanted=(0, 255)
+            )
         return bytes(numbers).decode("utf-8", "replace")
 
     def state(self) -> dict[str, Any]:
@@ -112,7 +147,12 @@ class ByteTokenizer:
     def from_state(cls, state: dict[str, Any]) -> ByteTokenizer:
         """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
         if state.get("kind") != "byte":
-            raise DataError("ByteTokenizer.from_state", "this is not the state of a byte tokenizer", got=state.get("kind"), wanted="byte")
+            raise DataError(
+                "ByteTokenizer.from_state",
+                "this is not the state of a byte tokenizer",
+                got=state.get("kind"),
+                wanted="byte",
+            )
         return cls()
 
     def __repr__(self) -> str:

@@ -31,12 +31,24 @@ class Tokenizer(Protocol):
 
 
 def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
-    """The tokenizer whose `state()` this is, of whichever kind. Raises DataError for an unknown kind."""
+    """The tokenizer whose `state()` this is, of whichever kind. Raises DataError for an unknown
+    kind.
+    """
     kinds: dict[str, type[Any]] = {
-        "char": CharTokenizer, "byte": ByteTokenizer, "bpe": BPETokenizer, "wordpiece": WordPieceTokenizer, "tokenizer.json": TokenizerFile,
-    }  # fmt: skip
+        "char": CharTokenizer,
+        "byte": ByteTokenizer,
+        "bpe": BPETokenizer,
+        "wordpiece": WordPieceTokenizer,
+        "tokenizer.json": TokenizerFile,
+    }
     kind = state.get("kind")
     if kind not in kinds:
-        raise DataError("tokenizer_from_state", f"unknown kind {kind!r}", got=kind, wanted=list(kinds), hint="one of " + ", ".join(kinds))
+        raise DataError(
+            "tokenizer_from_state",
+            f"unknown kind {kind!r}",
+            got=kind,
+            wanted=list(kinds),
+            hint="one of " + ", ".join(kinds),
+        )
     tokenizer: Tokenizer = kinds[kind].from_state(state)
     return tokenizer

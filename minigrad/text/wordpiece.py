@@ -1,4 +1,6 @@
-"""WordPiece, as BERT's: words are cut at white space and signs, and spelled with the longest pieces that there are."""
+"""WordPiece, as BERT's: words are cut at white space and signs, and spelled with the longest pieces
+that there are.
+"""
 
 from __future__ import annotations
 
@@ -17,43 +19,71 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _LONGEST = 100  # characters of a word; a longer one is unknown, as in BERT
 # Where ideographs are: each is a word of its own.
 _IDEOGRAPHS = (
-    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
-)  # fmt: skip
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
 
 
 class WordPieceTokenizer:
-    """WordPiece: each word is the longest piece of the vocabulary it begins with, then the longest "##" piece, ...; or [UNK] if that fails.
+    """WordPiece: each word is the longest piece of the vocabulary it begins with, then the longest
+    "##" piece, ...; or [UNK] if that fails.
 
-    pieces: the vocabulary; a piece's place is its token.   lowercase: also takes accents away, as BERT's uncased models do.
-    What is lost (case, white space, unknown words) does not come back from `decode`. From Wu et al. 2016, arXiv:1609.08144, in BERT's form
-    (Devlin et al. 2019, arXiv:1810.04805).
+    pieces: the vocabulary; a piece's place is its token.   lowercase: also takes accents away, as
+        BERT's uncased models do.
+    What is lost (case, white space, unknown words) does not come back from `decode`. From Wu et al.
+    2016, arXiv:1609.08144, in BERT's form (Devlin et al. 2019, arXiv:1810.04805).
     """
 
-    def __init__(self, pieces: Sequence[str], lowercase: bool = True, unknown: str = "[UNK]") -> None:
+    def __init__(
+        self, pieces: Sequence[str], lowercase: bool = True, unknown: str = "[UNK]"
+    ) -> None:
         self.pieces, self.lowercase, self.unknown = list(pieces), lowercase, unknown
         self._token = {piece: i for i, piece in enumerate(self.pieces)}
         if unknown not in self._token:
-            raise DataError("WordPieceTokenizer", f"the vocabulary has no {unknown!r}", got=self.pieces[:8], wanted=unknown,
-                            hint="every vocabulary needs a piece for unknown words: unknown=...")  # fmt: skip
+            raise DataError(
+                "WordPieceTokenizer",
+                f"the vocabulary has no {unknown!r}",
+                got=self.pieces[:8],
+                wanted=unknown,
+                hint="every vocabulary needs a piece for unknown words: unknown=...",
+            )
 
     @classmethod
     def train(
-        cls, text: str | Iterable[str], vocab_size: int, lowercase: bool = True, special_tokens: Sequence[str] = _SPECIAL,
+        cls,
+        text: str | Iterable[str],
+        vocab_size: int,
+        lowercase: bool = True,
+        special_tokens: Sequence[str] = _SPECIAL,
         min_frequency: int = 2,
-    ) -> WordPieceTokenizer:  # fmt: skip
-        """Learn pieces from a text, or from several: all characters, alone and with ##, then merged pairs, the most frequent first.
+    ) -> WordPieceTokenizer:
+        """Learn pieces from a text, or from several: all characters, alone and with ##, then merged
+        pairs, the most frequent first.
 
         Raises ConfigError if the characters and special tokens alone are more than vocab_size.
         """
         counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
             counts.update(words(part, lowercase))
-        spelled = {tuple(c if i == 0 else "##" + c for i, c in enumerate(word)): n for word, n in counts.items()}
+        spelled = {
+            tuple(c if i == 0 else "##" + c for i, c in enumerate(word)): n
+            for word, n in counts.items()
+        }
         pieces = [*dict.fromkeys(special_tokens), *sorted({c for word in spelled for c in word})]
         if len(pieces) > vocab_size:
-            raise ConfigError("WordPieceTokenizer.train", f"vocab_size={vocab_size}, but there are {len(pieces)} characters and special tokens",
-                              got=vocab_size, wanted=len(pieces))  # fmt: skip
+            raise ConfigError(
+                "WordPieceTokenizer.train",
+                f"vocab_size={vocab_size}, but there are {len(pieces)} characters and special "
+                "tokens",
+                got=vocab_size,
+                wanted=len(pieces),
+            )
         number = {piece: i for i, piece in enumerate(pieces)}
 
         def join(pair: Pair) -> int:
@@ -74,13 +104,18 @@ class WordPieceTokenizer:
 
     def encode(self, text: str) -> Array:
         """The tokens of `text`, int32, without [CLS] and [SEP]."""
-        return np.array([t for word in words(text, self.lowercase) for t in self._word(word)], np.int32)
+        return np.array(
+            [t for word in words(text, self.lowercase) for t in self._word(word)], np.int32
+        )
 
     def _word(self, word: str) -> list[int]:
         tokens, start = [], 0
         while start < len(word) <= _LONGEST:
             mark = "##" if start else ""
-            stop = next((i for i in range(len(word), start, -1) if mark + word[start:i] in self._token), None)
+            stop = next(
+                (i for i in range(len(word), start, -1) if mark + word[start:i] in self._token),
+                None,
+            )
             if stop is None:
                 break
             tokens.append(self._token[mark + word[start:stop]])
@@ -92,21 +127,34 @@ class WordPieceTokenizer:
         found = []
         for t in tokens:
             if not 0 <= t < len(self.pieces):
-                raise IndexRangeError("WordPieceTokenizer.decode", f"token {t} is outside 0..{len(self.pieces) - 1}", got=t,
-                                      wanted=(0, len(self.pieces) - 1))  # fmt: skip
+                raise IndexRangeError(
+                    "WordPieceTokenizer.decode",
+                    f"token {t} is outside 0..{len(self.pieces) - 1}",
+                    got=t,
+                    wanted=(0, len(self.pieces) - 1),
+                )
             found.append(self.pieces[t])
         return " ".join(found).replace(" ##", "")
 
     def state(self) -> dict[str, Any]:
         """What `from_state` needs, in types that fit the meta of a weight file."""
-        return {"kind": "wordpiece", "pieces": list(self.pieces), "lowercase": self.lowercase, "unknown": self.unknown}
+        return {
+            "kind": "wordpiece",
+            "pieces": list(self.pieces),
+            "lowercase": self.lowercase,
+            "unknown": self.unknown,
+        }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> WordPieceTokenizer:
         """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
         if state.get("kind") != "wordpiece":
-            raise DataError("WordPieceTokenizer.from_state", "this is not the state of a WordPiece tokenizer", got=state.get("kind"),
-                            wanted="wordpiece")  # fmt: skip
+            raise DataError(
+                "WordPieceTokenizer.from_state",
+                "this is not the state of a WordPiece tokenizer",
+                got=state.get("kind"),
+                wanted="wordpiece",
+            )
         return cls(state["pieces"], state["lowercase"], state["unknown"])
 
     def __repr__(self) -> str:
@@ -118,7 +166,9 @@ def words(text: str, lowercase: bool) -> list[str]:
     text = "".join(" " if _is_space(c) else c for c in text if _is_kept(c))
     text = "".join(f" {c} " if _is_ideograph(c) else c for c in text)
     if lowercase:
-        text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn").lower()
+        text = "".join(
+            c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn"
+        ).lower()
     return "".join(f" {c} " if _is_sign(c) else c for c in text).split()
 
 

@@ -6,9 +6,12 @@
 
 The loop is the caller's: what to print, when to save and when to stop is decided there.
 
-    trainer       Trainer: the order of things              steps, compiled    how one step is made: eager, mixed precision, compiled
-    report        what there is to say after a step         metrics            a line of JSON for each
-    memory        what a step will need                     interruption       Ctrl-C and SIGTERM as wishes
+    trainer       Trainer: the order of things              steps, compiled    how one step is made:
+        eager, mixed precision, compiled
+    report        what there is to say after a step         metrics            a line of JSON for
+    each
+    memory        what a step will need                     interruption       Ctrl-C and SIGTERM as
+    wishes
 """
 
 from minigrad.train.interruption import Interruption

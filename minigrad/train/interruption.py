@@ -8,7 +8,8 @@ from typing import Any
 
 
 class Interruption:
-    """Ctrl-C and SIGTERM as a wish to stop after the step, while this is open as a context; a second one interrupts at once.
+    """Ctrl-C and SIGTERM as a wish to stop after the step, while this is open as a context; a
+    second one interrupts at once.
 
     True once there was one; `exit_code` is then 128 + the signal's number, as shells have it.
     """
@@ -26,11 +27,16 @@ class Interruption:
         return self.number != 0
 
     def __enter__(self) -> Interruption:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {
+            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -37,7 +37,9 @@ def _megabytes(size: int) -> str:
 
 
 def estimate(model: Model, optimizer: Optimizer, batch: Batch, masters: int) -> Memory:
-    """Parameters, gradients and moments are counted. Activations are recorded: one forward pass of one row, times the rows of the batch."""
+    """Parameters, gradients and moments are counted. Activations are recorded: one forward pass of
+    one row, times the rows of the batch.
+    """
     params = list(model.parameters())
     x, y = batch
     with default_generator.replaying(default_generator.get_state()):
@@ -47,12 +49,18 @@ def estimate(model: Model, optimizer: Optimizer, batch: Batch, masters: int) -> 
 
 
 def _kept_by(loss: Tensor, params: list[Tensor]) -> int:
-    """The bytes that the graph of `loss` holds alive, parameters left out. Arrays that share memory count once."""
+    """The bytes that the graph of `loss` holds alive, parameters left out. Arrays that share memory
+    count once.
+    """
     weights = {id(_whole(p.data)) for p in params}
     found: dict[int, int] = {}
     for node in nodes_above([loss]):
         held: list[Any] = [*node.operands, *(node.outputs or ())]
-        for array in (_whole(x.data if isinstance(x, Tensor) else x) for x in held if isinstance(x, (Tensor, np.ndarray))):
+        for array in (
+            _whole(x.data if isinstance(x, Tensor) else x)
+            for x in held
+            if isinstance(x, (Tensor, np.ndarray))
+        ):
             if id(array) not in weights:
                 found[id(array)] = array.nbytes
     return sum(found.values())

@@ -1,4 +1,6 @@
-"""metrics.jsonl: what there is to say about every step, as a line of JSON that others can read while the run goes on."""
+"""metrics.jsonl: what there is to say about every step, as a line of JSON that others can read
+while the run goes on.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ class MetricsLog:
 
         trainer = Trainer(..., callbacks=[MetricsLog("runs/a/metrics.jsonl")])
 
-    A line: {"step", "time": unix seconds, "seconds": since the run began, "loss", "lr", "grad_norm", "tokens_per_second", "val_loss"}, the last
+    A line: {"step", "time": unix seconds, "seconds": since the run began, "loss", "lr",
+        "grad_norm", "tokens_per_second", "val_loss"}, the last
     only where there was an evaluation that gave a finite number.
-    after_step: lines of later steps are cut off, with what a killed process has left of a line: a run that is resumed writes them again.
+    after_step: lines of later steps are cut off, with what a killed process has left of a line: a
+        run that is resumed writes them again.
     """
 
     def __init__(self, path: str | Path, after_step: int = 0) -> None:
@@ -30,9 +34,14 @@ class MetricsLog:
         """Append the line of a step."""
         now = time.time()
         line = {
-            "step": report.step, "time": round(now, 3), "seconds": round(now - self._began, 3), "loss": report.loss, "lr": report.lr,
-            "grad_norm": report.grad_norm, "tokens_per_second": round(report.tokens_per_second, 1),
-        }  # fmt: skip
+            "step": report.step,
+            "time": round(now, 3),
+            "seconds": round(now - self._began, 3),
+            "loss": report.loss,
+            "lr": report.lr,
+            "grad_norm": report.grad_norm,
+            "tokens_per_second": round(report.tokens_per_second, 1),
+        }
         if report.val_loss is not None and math.isfinite(report.val_loss):
             line["val_loss"] = report.val_loss
         self._file.write(json.dumps(line).encode() + b"\n")

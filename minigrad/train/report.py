@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Report:
-    """The facts of a step. Losses are in nats per token; `val_loss` is None where there was no evaluation."""
+    """The facts of a step. Losses are in nats per token; `val_loss` is None where there was no
+    evaluation.
+    """
 
     step: int
     steps: int

@@ -1,7 +1,9 @@
-"""How one training step is made: eagerly, or with parameters in 16 bits; `compiled` has the third way.
+"""How one training step is made: eagerly, or with parameters in 16 bits; `compiled` has the third
+way.
 
-All have the same four parts, which the Trainer calls in order: `prepare` before the first step, `gradients` of a batch, `update`, and
-`loss` for evaluation. Between `gradients` and `update` nothing has changed but the generator: there the Trainer looks at the numbers.
+All have the same four parts, which the Trainer calls in order: `prepare` before the first step,
+`gradients` of a batch, `update`, and `loss` for evaluation. Between `gradients` and `update`
+nothing has changed but the generator: there the Trainer looks at the numbers.
 """
 
 from __future__ import annotations
@@ -33,8 +35,11 @@ class Model(Protocol):
     def eval(self) -> Any: ...
 
 
-def evaluate(model: Model, batches: Iterable[Batch], loss: Callable[[Array, Array], Any] | None = None) -> float:
-    """The mean loss per token over all `batches`, without gradients and without dropout. Raises ConfigError if there are none.
+def evaluate(
+    model: Model, batches: Iterable[Batch], loss: Callable[[Array, Array], Any] | None = None
+) -> float:
+    """The mean loss per token over all `batches`, without gradients and without dropout. Raises
+    ConfigError if there are none.
 
     loss: computes what `model.loss` does in another way.
     """
@@ -46,7 +51,13 @@ def evaluate(model: Model, batches: Iterable[Batch], loss: Callable[[Array, Arra
             count += y.size
     model.train(before)
     if not count:
-        raise ConfigError("evaluate", "there are no batches", got=0, wanted="at least one batch", hint="give some text to evaluate on")
+        raise ConfigError(
+            "evaluate",
+            "there are no batches",
+            got=0,
+            wanted="at least one batch",
+            hint="give some text to evaluate on",
+        )
     return total / count
 
 
@@ -59,17 +70,23 @@ class EagerStep:
 
     backend = "eager"
 
-    def __init__(self, model: Model, optimizer: Optimizer, clip_norm: float, note: str = "") -> None:
+    def __init__(
+        self, model: Model, optimizer: Optimizer, clip_norm: float, note: str = ""
+    ) -> None:
         self.note = note
         self.model, self.optimizer, self.clip_norm = model, optimizer, clip_norm
         self._call_part: Callable[..., tuple[Tensor, Tensor | None]] = self._part
         self._call_update: Callable[[], None] = optimizer.step
 
     def prepare(self, parts: list[Batch]) -> None:
-        """Get ready for steps on batches like this one. Leaves no trace in weights, optimizer and generator."""
+        """Get ready for steps on batches like this one. Leaves no trace in weights, optimizer and
+        generator.
+        """
 
     def gradients(self, parts: list[Batch]) -> tuple[float, float]:
-        """Leave the clipped gradients of the mean loss over `parts`, which are of one size, in `.grad`; returns that loss and their norm."""
+        """Leave the clipped gradients of the mean loss over `parts`, which are of one size, in
+        `.grad`; returns that loss and their norm.
+        """
         losses, norm = [], None
         for i, (x, y) in enumerate(parts):
             loss, norm = self._call_part(x, y, i == 0, i == len(parts) - 1, len(parts))
@@ -77,8 +94,12 @@ class EagerStep:
         assert norm is not None
         return sum(losses), float(norm)
 
-    def _part(self, x: Array, y: Array, first: bool, last: bool, count: int) -> tuple[Tensor, Tensor | None]:
-        """One part's share of the loss, its gradients added to what lies in `.grad`; after the last they are clipped."""
+    def _part(
+        self, x: Array, y: Array, first: bool, last: bool, count: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """One part's share of the loss, its gradients added to what lies in `.grad`; after the last
+        they are clipped.
+        """
         if first:
             self.optimizer.zero_grad()
         loss = self.model.loss(x, y)
@@ -97,9 +118,11 @@ class EagerStep:
 
 
 class MixedStep(EagerStep):
-    """With `MixedPrecision`: the model's parameters in 16 bits, the optimizer on float32 masters. Runs eagerly: there is no 16-bit C.
+    """With `MixedPrecision`: the model's parameters in 16 bits, the optimizer on float32 masters.
+    Runs eagerly: there is no 16-bit C.
 
-    A step whose scaled gradients overflow is made again with half the scale, on the same batch and with the same dropout, so that none is lost.
+    A step whose scaled gradients overflow is made again with half the scale, on the same batch and
+    with the same dropout, so that none is lost.
     """
 
     def __init__(self, model: Model, optimizer: Optimizer, clip_norm: float, dtype: str) -> None:
@@ -117,7 +140,9 @@ class MixedStep(EagerStep):
                 return loss, norm
             default_generator.set_state(drawn)
 
-    def _part(self, x: Array, y: Array, first: bool, last: bool, count: int) -> tuple[Tensor, Tensor | None]:
+    def _part(
+        self, x: Array, y: Array, first: bool, last: bool, count: int
+    ) -> tuple[Tensor, Tensor | None]:
         if first:
             self.mixed.zero_grad()
         loss = self.model.loss(x, y) * (1 / count)

@@ -1,4 +1,6 @@
-"""The order of things: batch, gradients, a look at the numbers, update; evaluations, stopping, saving, going on."""
+"""The order of things: batch, gradients, a look at the numbers, update; evaluations, stopping,
+saving, going on.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from minigrad.train.steps import Batch, EagerStep, MixedStep, Model, NotCompiled
 
 
 class Data(Protocol):
-    """What the loop asks of its data: batches that are a function of the step, and a validation part."""
+    """What the loop asks of its data: batches that are a function of the step, and a validation
+    part.
+    """
 
     def batch(self, step: int) -> tuple[Array, Array]: ...
     def validation(self) -> Iterator[tuple[Array, Array]]: ...
@@ -31,32 +35,75 @@ class Data(Protocol):
 class Trainer:
     """Takes a model through its training steps.
 
-    steps: the number of the last step.  schedule: sets the learning rate after each step; None leaves it as it is.
-    clip_norm: the norm that gradients are clipped to; None: they are not.   eval_interval: steps between evaluations; there is one at the end too.
-    accumulate: the parts that a batch is cut into; the gradient is that of the whole batch, the activations are those of a part.
-    patience: stop after this many evaluations without a lower validation loss.   callbacks: called with every Report.
-    mixed: "bfloat16" or "float16" for parameters in 16 bits with float32 masters, see `optim.MixedPrecision`.
-    jit: True compiles the step (see docs/compiler.md), False runs it op by op, None compiles it where that can be. `backend` ("c" or "eager", or
-        "numpy" for a step that was to be compiled and cannot be) and `note` say what runs and why; asking for them compiles.
+    steps: the number of the last step.  schedule: sets the learning rate after each step; None
+        leaves it as it is.
+    clip_norm: the norm that gradients are clipped to; None: they are not.   eval_interval: steps
+        between evaluations; there is one at the end too.
+    accumulate: the parts that a batch is cut into; the gradient is that of the whole batch, the
+        activations are those of a part.
+    patience: stop after this many evaluations without a lower validation loss.   callbacks: called
+        with every Report.
+    mixed: "bfloat16" or "float16" for parameters in 16 bits with float32 masters, see
+        `optim.MixedPrecision`.
+    jit: True compiles the step (see docs/compiler.md), False runs it op by op, None compiles it
+        where that can be. `backend` ("c" or "eager", or "numpy" for a step that was to be compiled
+        and cannot be) and `note` say what runs and why; asking for them compiles.
     crash_folder: where to save what gave a loss or a gradient that is no number.
     Raises ConfigError for a setting that makes no sense.
     """
 
     def __init__(
-        self, model: Model, optimizer: Optimizer, data: Data, *, steps: int, schedule: LRScheduler | None = None, clip_norm: float | None = 1.0,
-        eval_interval: int = 250, accumulate: int = 1, patience: int | None = None, callbacks: Sequence[Callable[[Report], object]] = (),
-        mixed: str | None = None, jit: bool | None = None, crash_folder: str | Path | None = None,
-    ) -> None:  # fmt: skip
-        _check_counts(steps=steps, eval_interval=eval_interval, accumulate=accumulate, **({} if patience is None else {"patience": patience}))
-        _need("clip_norm", clip_norm, clip_norm is None or (_is_number(clip_norm) and bool(clip_norm > 0)), "a number > 0, or None: no clipping")
-        _need("schedule", schedule, schedule is None or isinstance(schedule, LRScheduler), "a schedule of minigrad.optim.lr_scheduler, or None")
+        self,
+        model: Model,
+        optimizer: Optimizer,
+        data: Data,
+        *,
+        steps: int,
+        schedule: LRScheduler | None = None,
+        clip_norm: float | None = 1.0,
+        eval_interval: int = 250,
+        accumulate: int = 1,
+        patience: int | None = None,
+        callbacks: Sequence[Callable[[Report], object]] = (),
+        mixed: str | None = None,
+        jit: bool | None = None,
+        crash_folder: str | Path | None = None,
+    ) -> None:
+        _check_counts(
+            steps=steps,
+            eval_interval=eval_interval,
+            accumulate=accumulate,
+            **({} if patience is None else {"patience": patience}),
+        )
+        _need(
+            "clip_norm",
+            clip_norm,
+            clip_norm is None or (_is_number(clip_norm) and bool(clip_norm > 0)),
+            "a number > 0, or None: no clipping",
+        )
+        _need(
+            "schedule",
+            schedule,
+            schedule is None or isinstance(schedule, LRScheduler),
+            "a schedule of minigrad.optim.lr_scheduler, or None",
+        )
         _need("jit", jit, jit is None or isinstance(jit, bool), "True, False or None")
-        _need("crash_folder", crash_folder, crash_folder is None or isinstance(crash_folder, str | Path), "a path, or None")
+        _need(
+            "crash_folder",
+            crash_folder,
+            crash_folder is None or isinstance(crash_folder, str | Path),
+            "a path, or None",
+        )
         called = list(callbacks) if isinstance(callbacks, Iterable) else [None]
         _need("callbacks", callbacks, all(map(callable, called)), "a list of functions of a Report")
         if mixed is not None and jit:
-            raise ConfigError("Trainer", f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters", got=mixed, wanted=None,
-                              hint="leave one of them out")  # fmt: skip
+            raise ConfigError(
+                "Trainer",
+                f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters",
+                got=mixed,
+                wanted=None,
+                hint="leave one of them out",
+            )
         self.model, self.optimizer, self.data = model, optimizer, data
         self.steps, self.schedule, self.eval_interval = steps, schedule, eval_interval
         self.clip_norm = math.inf if clip_norm is None else float(clip_norm)
@@ -65,13 +112,17 @@ class Trainer:
         self.step, self.best_val_loss, self.evaluations_since = 0, math.inf, 0
         self.good_checkpoint: Path | None = None  # the last one from which a further step was made
         self._last_checkpoint: Path | None = None
-        self._engine: EagerStep | None = MixedStep(model, optimizer, self.clip_norm, mixed) if mixed is not None else None
+        self._engine: EagerStep | None = (
+            MixedStep(model, optimizer, self.clip_norm, mixed) if mixed is not None else None
+        )
         self._mixed = self._engine if isinstance(self._engine, MixedStep) else None
 
     # --- how a step is made
 
     def prepare(self) -> None:
-        """Choose how steps are made, and compile them, on the batch of the step that is next. Leaves no trace in weights and numbers."""
+        """Choose how steps are made, and compile them, on the batch of the step that is next.
+        Leaves no trace in weights and numbers.
+        """
         if self._engine is None and self.jit is False:
             self._engine = EagerStep(self.model, self.optimizer, self.clip_norm)
         elif self._engine is None:
@@ -105,7 +156,9 @@ class Trainer:
 
     @property
     def backend(self) -> str:
-        """"c" for a compiled step, "eager" for one that runs op by op, "numpy" for one that was to be compiled and cannot be."""
+        """ "c" for a compiled step, "eager" for one that runs op by op, "numpy" for one that was to
+        be compiled and cannot be.
+        """
         return self.engine.backend
 
     @property
@@ -114,12 +167,16 @@ class Trainer:
         return self.engine.note
 
     def estimate_memory(self) -> Memory:
-        """What a step will need, in bytes. Runs one row of a batch forward; a compiled step keeps less."""
+        """What a step will need, in bytes. Runs one row of a batch forward; a compiled step keeps
+        less.
+        """
         before = self.model.training
         self.model.train()
         try:
             masters = sum(p.data.nbytes for p in self._mixed.mixed.masters) if self._mixed else 0
-            return estimate(self.model, self.optimizer, self._parts(self.data.batch(self.step))[0], masters)
+            return estimate(
+                self.model, self.optimizer, self._parts(self.data.batch(self.step))[0], masters
+            )
         finally:
             self.model.train(before)
 
@@ -127,20 +184,30 @@ class Trainer:
         """The batch in `accumulate` parts of one size."""
         x, y = batch
         if len(x) % self.accumulate:
-            raise ConfigError("Trainer", f"accumulate={self.accumulate} does not divide a batch of {len(x)}", got=self.accumulate,
-                              wanted=f"a divisor of {len(x)}", hint="change one of the two")  # fmt: skip
+            raise ConfigError(
+                "Trainer",
+                f"accumulate={self.accumulate} does not divide a batch of {len(x)}",
+                got=self.accumulate,
+                wanted=f"a divisor of {len(x)}",
+                hint="change one of the two",
+            )
         rows = len(x) // self.accumulate
         return [(x[i : i + rows], y[i : i + rows]) for i in range(0, len(x), rows)]
 
     # --- steps
 
     def train_step(self) -> tuple[float, float, int]:
-        """One step: batch, loss, gradients, clipping, update. Returns loss, gradient norm and number of tokens.
+        """One step: batch, loss, gradients, clipping, update. Returns loss, gradient norm and
+        number of tokens.
 
-        Raises NotFiniteError if loss or gradient is not a number; weights, optimizer and generator are then those before the step, and lie in
-        `crash_folder` with the batch.
+        Raises NotFiniteError if loss or gradient is not a number; weights, optimizer and generator
+        are then those before the step, and lie in `crash_folder` with the batch.
         """
-        engine, batch, drawn = self.engine, self.data.batch(self.step), default_generator.get_state()
+        engine, batch, drawn = (
+            self.engine,
+            self.data.batch(self.step),
+            default_generator.get_state(),
+        )
         # A run that diverges overflows first; what there is to say about it is said below, once.
         with np.errstate(over="ignore", invalid="ignore"):
             loss, norm = engine.gradients(self._parts(batch))
@@ -151,7 +218,10 @@ class Trainer:
         if self.schedule is not None:
             self.schedule.step()
         self.step += 1
-        self.good_checkpoint, self._last_checkpoint = self._last_checkpoint or self.good_checkpoint, None
+        self.good_checkpoint, self._last_checkpoint = (
+            self._last_checkpoint or self.good_checkpoint,
+            None,
+        )
         return loss, norm, batch[0].size
 
     def _not_finite(self, batch: Batch, loss: float, norm: float) -> NotFiniteError:
@@ -163,10 +233,20 @@ class Trainer:
             path = Path(self.crash_folder) / f"not-finite-{self.step + 1:08d}.mgrd"
             path.parent.mkdir(parents=True, exist_ok=True)
             facts = {"x": batch[0], "y": batch[1], "loss": repr(loss), "grad_norm": repr(norm)}
-            save_checkpoint(path, self.model.state_dict(), {**self.state_dict(), "not_finite": facts}, meta={"step": self.step})
+            save_checkpoint(
+                path,
+                self.model.state_dict(),
+                {**self.state_dict(), "not_finite": facts},
+                meta={"step": self.step},
+            )
             hint += f"; batch and state are in {path}"
-        return NotFiniteError("Trainer", f"the loss is {loss} and the gradient's norm {norm} at step {self.step + 1}", got=(loss, norm),
-                              wanted="finite numbers", hint=hint)  # fmt: skip
+        return NotFiniteError(
+            "Trainer",
+            f"the loss is {loss} and the gradient's norm {norm} at step {self.step + 1}",
+            got=(loss, norm),
+            wanted="finite numbers",
+            hint=hint,
+        )
 
     @property
     def finished(self) -> bool:
@@ -179,7 +259,9 @@ class Trainer:
         return self.patience is not None and self.evaluations_since >= self.patience
 
     def run(self) -> Iterator[Report]:
-        """Take the steps that are left and report after each. Leave the loop to stop; call `run` again to go on."""
+        """Take the steps that are left and report after each. Leave the loop to stop; call `run`
+        again to go on.
+        """
         if self.finished:
             return
         self.prepare()
@@ -189,7 +271,8 @@ class Trainer:
             start, lr = time.perf_counter(), self.optimizer.lr
             loss, norm, tokens = self.train_step()
             took = time.perf_counter() - start
-            # A moving average over about 20 steps: quick to follow a change of load, slow enough to be read.
+            # A moving average over about 20 steps: quick to follow a change of load, slow enough to
+            # be read.
             seconds = took if not seconds else 0.95 * seconds + 0.05 * took
             due = self.step % self.eval_interval == 0 or self.step == self.steps
             val_loss = self._evaluate() if due else None
@@ -209,8 +292,10 @@ class Trainer:
     # --- saving and going on
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands, beside the weights, as a checkpoint holds it: the step (which gives the batches), optimizer, schedule, the
-        generator that dropout draws from, what early stopping has seen, and with mixed precision the masters and the scale."""
+        """Where the run stands, beside the weights, as a checkpoint holds it: the step (which gives
+        the batches), optimizer, schedule, the generator that dropout draws from, what early
+        stopping has seen, and with mixed precision the masters and the scale.
+        """
         optimizer = self.optimizer.state_dict()
         return {
             "step": self.step,
@@ -221,15 +306,22 @@ class Trainer:
             },
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "generator": np.array(default_generator.get_state(), np.uint64),
-            "stopping": {"best": self.best_val_loss if self.best_val_loss < math.inf else None, "since": self.evaluations_since},
+            "stopping": {
+                "best": self.best_val_loss if self.best_val_loss < math.inf else None,
+                "since": self.evaluations_since,
+            },
             **(self._mixed.state_dict() if self._mixed is not None else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly from where `state_dict()` was taken, the model's weights being those of then."""
+        """Go on exactly from where `state_dict()` was taken, the model's weights being those of
+        then.
+        """
         optimizer = state["optimizer"]
         entries = {int(i): entry for i, entry in optimizer["state"].items()}
-        self.optimizer.load_state_dict({"state": entries, "param_groups": optimizer["param_groups"]})
+        self.optimizer.load_state_dict(
+            {"state": entries, "param_groups": optimizer["param_groups"]}
+        )
         if self._mixed is not None:
             self._mixed.load_state_dict(state)
         if self.schedule:
@@ -239,19 +331,30 @@ class Trainer:
         stopping = state.get("stopping", {"best": None, "since": 0})
         self.best_val_loss = math.inf if stopping["best"] is None else stopping["best"]
         self.step, self.evaluations_since = state["step"], stopping["since"]
-        self._engine = self._mixed  # a compiled step holds the moments that were; the next one is compiled for those that are
+        # A compiled step holds the moments that were; the next one is compiled for those that are
+        self._engine = self._mixed
 
     def save(
-        self, folder: CheckpointFolder, *, metric: float | None = None, state: Mapping[str, Any] | None = None,
+        self,
+        folder: CheckpointFolder,
+        *,
+        metric: float | None = None,
+        state: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
-    ) -> Path:  # fmt: skip
-        """Write a checkpoint of this step: weights, `state_dict()` and what `state` adds; returns its path."""
+    ) -> Path:
+        """Write a checkpoint of this step: weights, `state_dict()` and what `state` adds; returns
+        its path.
+        """
         full = {**self.state_dict(), **(state or {})}
-        self._last_checkpoint = folder.save(self.step, self.model.state_dict(), full, metric=metric, meta=meta)
+        self._last_checkpoint = folder.save(
+            self.step, self.model.state_dict(), full, metric=metric, meta=meta
+        )
         return self._last_checkpoint
 
     def restore(self, found: Checkpoint) -> None:
-        """Put model and run where the checkpoint was taken; what follows is, to the bit, what would have followed there."""
+        """Put model and run where the checkpoint was taken; what follows is, to the bit, what would
+        have followed there.
+        """
         self.model.load_state_dict(found.weights)
         self.load_state_dict(found.state)
         self._last_checkpoint = Path(found.path)
@@ -269,4 +372,6 @@ def _is_number(value: Any) -> bool:
 
 def _need(name: str, value: Any, good: bool, wanted: str) -> None:
     if not good:
-        raise ConfigError("Trainer", f"{name}={value!r}", got=value, wanted=wanted, hint=f"wanted: {wanted}")
+        raise ConfigError(
+            "Trainer", f"{name}={value!r}", got=value, wanted=wanted, hint=f"wanted: {wanted}"
+        )

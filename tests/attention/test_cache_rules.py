@@ -1,4 +1,6 @@
-"""What a cache promises beyond decoding: forks are apart, failures leave no trace, and what does not fit is refused."""
+"""What a cache promises beyond decoding: forks are apart, failures leave no trace, and what does
+not fit is refused.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,8 @@ def test_masks_and_weights_of_a_ring_are_those_of_a_plain_cache():
             for mask in (None, seen[None]) if t >= 3 else (None,):
                 whole = mask if mask is None else np.concatenate([np.ones(t - 3, bool), seen])[None]
                 pairs = [
-                    attention(x[:, t : t + 1], cache=cache.fork(), mask=m, return_weights=True) for cache, m in ((short, mask), (long, whole))
+                    attention(x[:, t : t + 1], cache=cache.fork(), mask=m, return_weights=True)
+                    for cache, m in ((short, mask), (long, whole))
                 ]
                 (y, weights), (z, wanted) = ([part.numpy() for part in pair] for pair in pairs)
                 assert np.abs(y - z).max() < 1e-14
@@ -110,11 +113,16 @@ def test_a_layer_that_fails_after_its_append_takes_it_back(kind, T):
             attention(inputs(2, T, 8), cache=cache, mask=np.ones((7, 7), bool))
         assert cache.length == 0
         for t in range(6):  # another batch than that of the call that failed
-            assert np.array_equal(attention(x[:, t : t + 1], cache=cache).data, attention(x[:, t : t + 1], cache=other).data)
+            assert np.array_equal(
+                attention(x[:, t : t + 1], cache=cache).data,
+                attention(x[:, t : t + 1], cache=other).data,
+            )
         with pytest.raises(MinigradError):
             attention(x[:, 6 : 6 + T], cache=cache, mask=np.ones((7, 7), bool))
         assert cache.length == 6
-        assert np.array_equal(attention(x[:, 6:], cache=cache).data, attention(x[:, 6:], cache=other).data)
+        assert np.array_equal(
+            attention(x[:, 6:], cache=cache).data, attention(x[:, 6:], cache=other).data
+        )
 
 
 def test_after_a_failed_first_call_a_cache_takes_any_batch():
@@ -152,7 +160,10 @@ def test_a_ring_with_a_capacity_goes_on_beyond_it():
 
 
 K = Tensor.zeros(2, 2, 3, 4)
-BAD_VALUES = [Tensor.zeros(*s) for s in [(2, 2, 1, 4), (1, 2, 3, 4), (2, 1, 3, 4), (2, 2, 4)]] + [np.zeros((2, 2, 3, 4)), None]
+BAD_VALUES = [Tensor.zeros(*s) for s in [(2, 2, 1, 4), (1, 2, 3, 4), (2, 1, 3, 4), (2, 2, 4)]] + [
+    np.zeros((2, 2, 3, 4)),
+    None,
+]
 
 
 @pytest.mark.parametrize("v", BAD_VALUES, ids=lambda v: str(getattr(v, "shape", v)))
@@ -163,7 +174,12 @@ def test_values_that_do_not_fit_their_keys_are_refused(v, window):
         with pytest.raises(CacheError):
             cache.append(keys, values)
     cache.append(K, K)
-    for keys, values in ((K, v), (K, Tensor.zeros(2, 2, 3, 5)), (K, K.cast("float64")), (K, K.cast("bfloat16"))):
+    for keys, values in (
+        (K, v),
+        (K, Tensor.zeros(2, 2, 3, 5)),
+        (K, K.cast("float64")),
+        (K, K.cast("bfloat16")),
+    ):
         with pytest.raises(CacheError):
             cache.append(keys, values)
     assert cache.length == 3

@@ -1,4 +1,6 @@
-"""Decoding with a cache equals the full forward pass, whatever the cache is and however the positions come in."""
+"""Decoding with a cache equals the full forward pass, whatever the cache is and however the
+positions come in.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,24 @@ from minigrad.models import GPT, GPTConfig
 
 C = 12
 KINDS = [
-    {}, {"n_kv_head": 1}, {"rope": "half", "n_kv_head": 2}, {"rope": "interleaved", "qk_norm": True}, {"alibi": True}, {"window": 5},
-    {"window": 5, "rope": "half"}, {"window": 4, "alibi": True},
-]  # fmt: skip
+    {},
+    {"n_kv_head": 1},
+    {"rope": "half", "n_kv_head": 2},
+    {"rope": "interleaved", "qk_norm": True},
+    {"alibi": True},
+    {"window": 5},
+    {"window": 5, "rope": "half"},
+    {"window": 4, "alibi": True},
+]
 
 
 def layer(dtype=np.float64, **kind):
     attention = nn.MultiHeadAttention(C, 4 if kind.get("rope") is None else 2, **kind)
     rng = np.random.default_rng(0)
     attention.to(dtype)
-    attention.load_state_dict({name: rng.normal(size=p.shape) * 0.5 for name, p in attention.state_dict().items()})
+    attention.load_state_dict(
+        {name: rng.normal(size=p.shape) * 0.5 for name, p in attention.state_dict().items()}
+    )
     return attention.eval()
 
 
@@ -62,7 +72,10 @@ def test_token_by_token_gives_the_full_forward(kind):
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_rows_of_different_lengths_decode_as_they_do_alone(kind):
     if kind.get("window"):
-        kind = {**kind, "alibi": True}  # a ring holds rows of one length; a window with ALiBi has no ring
+        kind = {
+            **kind,
+            "alibi": True,
+        }  # a ring holds rows of one length; a window with ALiBi has no ring
     attention, x, lengths = layer(**kind), inputs(3, 9), [9, 2, 5]
     more = inputs(3, 4, seed=2)
     cache = attention.make_cache()
@@ -71,7 +84,9 @@ def test_rows_of_different_lengths_decode_as_they_do_alone(kind):
         assert cache.lengths.tolist() == lengths
         second = [attention(more[:, t : t + 1], cache=cache).data for t in range(4)]
         for b, n in enumerate(lengths):
-            whole = attention(Tensor(np.concatenate([x.data[b : b + 1, :n], more.data[b : b + 1]], 1))).data
+            whole = attention(
+                Tensor(np.concatenate([x.data[b : b + 1, :n], more.data[b : b + 1]], 1))
+            ).data
             got = np.concatenate([first[b : b + 1, :n], *(part[b : b + 1] for part in second)], 1)
             assert np.abs(got - whole).max() <= budget(whole)
 
@@ -157,7 +172,9 @@ def test_a_model_with_its_own_caches_continues_and_does_not_save_them():
     full = model(tokens).data
     caches = model.enable_kv_cache()
     parts = [model(tokens[:, a:b]).data for a, b in pairwise([0, 4, 5, 9])]
-    assert np.abs(np.concatenate(parts, 1) - full).max() < 1e-6 and [len(cache) for cache in caches] == [9, 9]
+    assert np.abs(np.concatenate(parts, 1) - full).max() < 1e-6 and [
+        len(cache) for cache in caches
+    ] == [9, 9]
     assert np.allclose(pickle.loads(pickle.dumps(model))(tokens).data, full)
     model.loss(tokens, tokens).backward()  # training looks at no cache
     model.disable_kv_cache()

@@ -1,4 +1,6 @@
-"""Tiled attention is plain attention, forward and backward, whatever the shapes, masks and threads; and its memory grows with T."""
+"""Tiled attention is plain attention, forward and backward, whatever the shapes, masks and threads;
+and its memory grows with T.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ sdpa = F.scaled_dot_product_attention
 def heads(T, S=None, H=2, G=None, D=8, E=None, batch=(1,), dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     S, G, E = S or T, G or H, E or D
-    return [rng.normal(size=(*batch, n, t, d)).astype(dtype) for n, t, d in ((H, T, D), (G, S, D), (G, S, E))]
+    return [
+        rng.normal(size=(*batch, n, t, d)).astype(dtype)
+        for n, t, d in ((H, T, D), (G, S, D), (G, S, E))
+    ]
 
 
 def both(arrays, mask=None, **settings):
@@ -36,7 +41,9 @@ def both(arrays, mask=None, **settings):
 def assert_close(answers):
     for plain, tiled in zip(*answers, strict=True):
         eps = np.finfo(plain.dtype).eps
-        assert np.abs(plain - tiled).max(initial=0) <= 256 * eps * max(1, np.abs(plain).max(initial=0))
+        assert np.abs(plain - tiled).max(initial=0) <= 256 * eps * max(
+            1, np.abs(plain).max(initial=0)
+        )
 
 
 @pytest.mark.parametrize("T", [1, 2, B - 1, B, B + 1, 2 * B, 1000])
@@ -48,20 +55,40 @@ def test_every_length_around_a_tile(T, dtype):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    T=st.integers(1, 300), S=st.integers(1, 700), groups=st.sampled_from([(4, 4), (4, 2), (6, 1)]), causal=st.booleans(),
-    corner=st.sampled_from(["upper_left", "lower_right"]), window=st.none() | st.integers(1, 800), alibi=st.booleans(),
-    mask=st.sampled_from([None, "padding", "bool", "float"]), seed=st.integers(0, 99),
-)  # fmt: skip
-def test_every_mixture_of_masks_windows_and_groups(T, S, groups, causal, corner, window, alibi, mask, seed):
+    T=st.integers(1, 300),
+    S=st.integers(1, 700),
+    groups=st.sampled_from([(4, 4), (4, 2), (6, 1)]),
+    causal=st.booleans(),
+    corner=st.sampled_from(["upper_left", "lower_right"]),
+    window=st.none() | st.integers(1, 800),
+    alibi=st.booleans(),
+    mask=st.sampled_from([None, "padding", "bool", "float"]),
+    seed=st.integers(0, 99),
+)
+def test_every_mixture_of_masks_windows_and_groups(
+    T, S, groups, causal, corner, window, alibi, mask, seed
+):
     H, G = groups
     rng = np.random.default_rng(seed)
     full = {
-        None: None, "padding": np.arange(S) < rng.integers(0, S + 1, size=(2, 1, 1, 1)), "bool": rng.random((H, T, S)) < 0.7,
+        None: None,
+        "padding": np.arange(S) < rng.integers(0, S + 1, size=(2, 1, 1, 1)),
+        "bool": rng.random((H, T, S)) < 0.7,
         "float": np.where(rng.random((2, 1, T, S)) < 0.7, rng.normal(size=(2, 1, T, S)), -np.inf),
-    }[mask]  # fmt: skip
+    }[mask]
     arrays = heads(T, S, H, G, D=5, batch=(2,), seed=seed)
     slopes = F.alibi_slopes(H) if alibi else None
-    assert_close(both(arrays, full, is_causal=causal, causal=corner, window=window, alibi=slopes, enable_gqa=True))
+    assert_close(
+        both(
+            arrays,
+            full,
+            is_causal=causal,
+            causal=corner,
+            window=window,
+            alibi=slopes,
+            enable_gqa=True,
+        )
+    )
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
@@ -115,9 +142,17 @@ def test_poison_behind_the_mask_changes_no_second_derivative_to_the_bit(hidden_b
         for x in arrays if causal else arrays[1:]:
             x[:, :, j : j + 1 if causal else T] = value
         leaves = [Tensor(x, requires_grad=True) for x in arrays]
-        y = sdpa(*leaves, mask, is_causal=causal, window=2 if hidden_by == "the window" else None, method=method)
+        y = sdpa(
+            *leaves,
+            mask,
+            is_causal=causal,
+            window=2 if hidden_by == "the window" else None,
+            method=method,
+        )
         first = y.gradient(*leaves, gradient=Tensor(g), create_graph=True)
-        asked = [Tensor(np.where(hidden[:, None] & (causal or x is not leaves[0]), 0, w)) for x in leaves]
+        asked = [
+            Tensor(np.where(hidden[:, None] & (causal or x is not leaves[0]), 0, w)) for x in leaves
+        ]
         second = sum((f * f * a).sum() for f, a in zip(first, asked, strict=True)).gradient(*leaves)
         answers.append([x.data[:, :, :j] for x in (*first, *second)])
     for clean, poisoned in zip(*answers, strict=True):
@@ -155,15 +190,23 @@ def test_scores_of_any_size(method, scale):
 def test_scores_shifted_out_of_the_range_of_exp_in_float32(method, shift):
     q, k, v = heads(9, dtype=np.float32)
     want = sdpa(Tensor(q), Tensor(k), Tensor(v), scale=1.0).data
-    q, k = (np.concatenate([x, np.full((1, 2, 9, 1), n, np.float32)], -1) for x, n in ((q, 1), (k, shift)))
+    q, k = (
+        np.concatenate([x, np.full((1, 2, 9, 1), n, np.float32)], -1)
+        for x, n in ((q, 1), (k, shift))
+    )
     got = sdpa(Tensor(q), Tensor(k), Tensor(v), scale=1.0, method=method).data
-    assert np.abs(got - want).max() < 8 * np.finfo(np.float32).eps * max(8, abs(shift)) * np.abs(v).max()
+    assert (
+        np.abs(got - want).max()
+        < 8 * np.finfo(np.float32).eps * max(8, abs(shift)) * np.abs(v).max()
+    )
 
 
 @pytest.mark.parametrize("method", ["plain", "flash"])
 @pytest.mark.parametrize("size", [1.0, 1e2, 1e4, -1e4, 1e6, 1e8, -1e8, 1e10])
 def test_gradients_in_float32_have_their_digits_beside_scores_of_any_size(method, size):
-    """The scores are `size` and small multiples of its last digit, so that rounding has no part in them."""
+    """The scores are `size` and small multiples of its last digit, so that rounding has no part in
+    them.
+    """
     T, digit = B + 9, max(np.spacing(np.float32(abs(size))), 2**-6)
     rng = np.random.default_rng(0)
     q, k = rng.integers(-2, 3, size=(2, 1, 2, T, 3)).astype(np.float32)
@@ -178,9 +221,13 @@ def test_gradients_in_float32_have_their_digits_beside_scores_of_any_size(method
     p /= p.sum(-1, keepdims=True)
     dp = g @ v.swapaxes(-1, -2)
     ds = p * (dp - (dp * p).sum(-1, keepdims=True))
-    for x, want in zip(leaves, (ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g), strict=True):
+    for x, want in zip(
+        leaves, (ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g), strict=True
+    ):
         error = np.abs(x.grad.data - want).max((0, 1, 2)) / np.abs(want).max()
-        assert (error < 1e-6)[x is leaves[0] :].all()  # dq in the direction of `size` is a sum of terms of that size that cancel
+        assert (error < 1e-6)[
+            x is leaves[0] :
+        ].all()  # dq in the direction of `size` is a sum of terms of that size that cancel
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -194,18 +241,29 @@ def test_gradients_of_16_bit_tensors_are_as_close_in_tiles_as_in_the_plain_form(
         y.sum().backward()
         found.append([x.grad.numpy().astype(np.float64) for x in leaves])
     for want, plain, tiled in zip(*found, strict=True):
-        assert np.abs(tiled - want).max() <= max(np.abs(plain - want).max(), 2**-9 * np.abs(want).max())
+        assert np.abs(tiled - want).max() <= max(
+            np.abs(plain - want).max(), 2**-9 * np.abs(want).max()
+        )
 
 
 def test_heads_batch_and_keys_may_be_permuted():
     arrays, order = heads(150, H=3, batch=(2,)), np.array([2, 0, 1])
     for method in ("plain", "flash"):
         y = sdpa(*map(Tensor, arrays), is_causal=True, method=method).data
-        assert np.array_equal(sdpa(*(Tensor(x[::-1][:, order]) for x in arrays), is_causal=True, method=method).data, y[::-1][:, order])
+        assert np.array_equal(
+            sdpa(*(Tensor(x[::-1][:, order]) for x in arrays), is_causal=True, method=method).data,
+            y[::-1][:, order],
+        )
         keys = np.random.default_rng(0).permutation(150)
         free = sdpa(*map(Tensor, arrays), method=method).data
         q, k, v = arrays
-        assert np.abs(sdpa(Tensor(q), Tensor(k[:, :, keys]), Tensor(v[:, :, keys]), method=method).data - free).max() < 1e-14
+        assert (
+            np.abs(
+                sdpa(Tensor(q), Tensor(k[:, :, keys]), Tensor(v[:, :, keys]), method=method).data
+                - free
+            ).max()
+            < 1e-14
+        )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
@@ -251,12 +309,17 @@ def test_memory_grows_with_t_and_not_with_its_square():
         tracemalloc.stop()
         return used
 
-    assert peak(2048) < 2048 * 2048 * 4  # a quarter of the probabilities of two heads and their gradient
+    assert (
+        peak(2048) < 2048 * 2048 * 4
+    )  # a quarter of the probabilities of two heads and their gradient
     assert peak(4096) < 2.2 * peak(2048)
 
 
 def test_auto_takes_tiles_when_the_probabilities_are_many():
-    small, large = (sdpa(*(Tensor(x, requires_grad=True) for x in heads(T, D=2, H=8, dtype=np.float32))) for T in (8, 1024))
+    small, large = (
+        sdpa(*(Tensor(x, requires_grad=True) for x in heads(T, D=2, H=8, dtype=np.float32)))
+        for T in (8, 1024)
+    )
     assert small._node.op is ops.attention and large._node.op is ops.flash_attention
 
 
@@ -264,7 +327,14 @@ def test_second_derivatives_go_through_the_composed_form():
     grads = []
     for method in ("plain", "flash"):
         leaves = [Tensor(x, requires_grad=True) for x in heads(5, H=4, G=2)]
-        y = sdpa(*leaves, is_causal=True, window=3, alibi=F.alibi_slopes(4), enable_gqa=True, method=method)
+        y = sdpa(
+            *leaves,
+            is_causal=True,
+            window=3,
+            alibi=F.alibi_slopes(4),
+            enable_gqa=True,
+            method=method,
+        )
         (g,) = y.sum().gradient(leaves[0], create_graph=True)
         grads.append([x.data for x in (g * g).sum().gradient(*leaves)])
     for plain, tiled in zip(*grads, strict=True):

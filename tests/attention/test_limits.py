@@ -1,4 +1,6 @@
-"""Bounds and settings: the mask cache, threads, rotary positions, the layer's options; and scores that are not finite."""
+"""Bounds and settings: the mask cache, threads, rotary positions, the layer's options; and scores
+that are not finite.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from minigrad.ops.parallel import set_num_threads
 def test_a_mask_cache_stays_within_its_bytes_whatever_is_asked_of_it(max_bytes):
     cache = CausalMaskCache(max_bytes)
     for n in (3, 250_000, 7, 100, 1000, 100_000, 20):
-        assert np.array_equal(cache.get_or_create(n)[-2:, -3:], np.tri(2, 3, 1 if n > 2 else 0, dtype=bool))
+        assert np.array_equal(
+            cache.get_or_create(n)[-2:, -3:], np.tri(2, 3, 1 if n > 2 else 0, dtype=bool)
+        )
         mask = cache.added(n, n, 0)
         assert mask.shape == (n, n) and mask[0, 1] == -np.inf and mask[1, 0] == 0
         assert cache.info().bytes <= max_bytes
@@ -25,7 +29,10 @@ def test_a_causal_mask_of_no_size_is_refused():
     for asked in ((-1,), (3, -5), (2.5,), ("a",), (3, -1), (True,)):
         with pytest.raises(ConfigError):
             CausalMaskCache().get_or_create(*asked)
-    assert CausalMaskCache().get_or_create(np.int64(2), 1).tolist() == [[True, True, False], [True, True, True]]
+    assert CausalMaskCache().get_or_create(np.int64(2), 1).tolist() == [
+        [True, True, False],
+        [True, True, True],
+    ]
 
 
 def test_threads_are_counted_in_whole_numbers():
@@ -35,27 +42,67 @@ def test_threads_are_counted_in_whole_numbers():
 
 
 YARN = {"type": "yarn", "factor": 4.0, "original": 4096}
-LLAMA3 = {"type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original": 8192}
+LLAMA3 = {
+    "type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original": 8192,
+}
 
 
-@pytest.mark.parametrize("scaling", [
-    {**YARN, "beta_slow": 40}, {**YARN, "beta_fast": 0}, {**YARN, "original": -1}, {**YARN, "truncate": 2}, {**YARN, "mscale": 1.0},
-    {**YARN, "attention_factor": "1"}, {**YARN, "factor": 0.5}, {"type": "yarn", "factor": 2.0}, {"factor": 2.0}, {**YARN, "factor": None},
-    {**LLAMA3, "high_freq_factor": 1.0}, {**LLAMA3, "original": 0}, {"type": "linear", "factor": float("nan")}, {"type": "linear", "factor": "2"},
-    {"type": "ntk", "factor": float("inf")}, {"type": "linear"}, {"type": "else", "factor": 2.0}, "linear", {**LLAMA3, "low_freq_factor": 0.0},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {**YARN, "beta_slow": 40},
+        {**YARN, "beta_fast": 0},
+        {**YARN, "original": -1},
+        {**YARN, "truncate": 2},
+        {**YARN, "mscale": 1.0},
+        {**YARN, "attention_factor": "1"},
+        {**YARN, "factor": 0.5},
+        {"type": "yarn", "factor": 2.0},
+        {"factor": 2.0},
+        {**YARN, "factor": None},
+        {**LLAMA3, "high_freq_factor": 1.0},
+        {**LLAMA3, "original": 0},
+        {"type": "linear", "factor": float("nan")},
+        {"type": "linear", "factor": "2"},
+        {"type": "ntk", "factor": float("inf")},
+        {"type": "linear"},
+        {"type": "else", "factor": 2.0},
+        "linear",
+        {**LLAMA3, "low_freq_factor": 0.0},
+    ],
+    ids=str,
+)
 def test_a_scaling_that_makes_no_sense_is_refused(scaling):
     with pytest.raises(ConfigError, match="scaling"):
         nn.RotaryEmbedding(8, scaling=scaling)
 
 
 def test_hugging_faces_names_of_a_scaling_are_understood():
-    theirs = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    theirs = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
     one, two = nn.RotaryEmbedding(8, scaling=theirs), nn.RotaryEmbedding(8, scaling=LLAMA3)
     assert np.array_equal(one.frequencies, two.frequencies) and repr(one) == repr(two)
-    theirs = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096, "attention_factor": None, "beta_fast": 32}
+    theirs = {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 4096,
+        "attention_factor": None,
+        "beta_fast": 32,
+    }
     one, two = nn.RotaryEmbedding(64, scaling=theirs), nn.RotaryEmbedding(64, scaling=YARN)
-    assert np.array_equal(one.frequencies, two.frequencies) and one.attention_factor == two.attention_factor
+    assert (
+        np.array_equal(one.frequencies, two.frequencies)
+        and one.attention_factor == two.attention_factor
+    )
     assert repr(eval(repr(one), {"RotaryEmbedding": nn.RotaryEmbedding})) == repr(one)
 
 
@@ -69,7 +116,9 @@ def test_rotary_positions_are_whole_and_not_negative():
         nn.RotaryEmbedding(8, base="x")
 
 
-@pytest.mark.parametrize("option", [{"rope": True}, {"rope": 7}, {"dropout": "a"}, {"dropout": True}], ids=str)
+@pytest.mark.parametrize(
+    "option", [{"rope": True}, {"rope": 7}, {"dropout": "a"}, {"dropout": True}], ids=str
+)
 def test_options_of_the_layer_are_checked(option):
     with pytest.raises(ConfigError, match=next(iter(option))):
         nn.MultiHeadAttention(8, 2, **option)
@@ -94,7 +143,10 @@ def test_plain_and_flash_agree_on_scores_that_are_not_finite(value, S, dtype):
     k[0, 0, [1, S - 2], 0] = value
     k[0, 1, 2, 1] = value
     for kw in ({}, {"is_causal": True}):
-        one, two = (F.scaled_dot_product_attention(*map(Tensor, (q, k, v)), method=method, **kw).data for method in ("plain", "flash"))
+        one, two = (
+            F.scaled_dot_product_attention(*map(Tensor, (q, k, v)), method=method, **kw).data
+            for method in ("plain", "flash")
+        )
         assert np.array_equal(np.isnan(one), np.isnan(two))
         np.testing.assert_allclose(one, two, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-6)
 
@@ -110,6 +162,8 @@ def test_plain_and_flash_have_the_same_gradients_where_scores_overflow(S, causal
         operands = [Tensor(x, requires_grad=True) for x in (q, k, v)]
         y = F.scaled_dot_product_attention(*operands, is_causal=causal, method=method)
         (y * Tensor(np.arange(y.numel(), dtype=np.float32).reshape(y.shape))).sum().backward()
-        found.append([x.grad.data for x in operands[1:]])  # dq is a difference of numbers times 1e30: nothing but rounding
+        found.append(
+            [x.grad.data for x in operands[1:]]
+        )  # dq is a difference of numbers times 1e30: nothing but rounding
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5 * np.abs(one).max())

@@ -1,4 +1,6 @@
-"""What scaled_dot_product_attention makes of its operands: masks, biases, dtypes, leading axes, dropout and weights."""
+"""What scaled_dot_product_attention makes of its operands: masks, biases, dtypes, leading axes,
+dropout and weights.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def plainly(q, k, v, mask=None, causal=False, bias=0.0):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 1e38])
 @pytest.mark.parametrize("masked", ["bool", "float", "causal"])
-@pytest.mark.parametrize("kw", [{"dropout_p": 0.3}, {"return_weights": True}, {"return_weights": True, "dropout_p": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "kw",
+    [{"dropout_p": 0.3}, {"return_weights": True}, {"return_weights": True, "dropout_p": 0.3}],
+    ids=str,
+)
 def test_what_is_hidden_has_no_influence_with_dropout_and_weights_either(kw, masked, poison, dtype):
     T, last = 5, 3
     seen = np.arange(T) < last
@@ -56,11 +62,18 @@ def test_what_is_hidden_has_no_influence_with_dropout_and_weights_either(kw, mas
         operands = [Tensor(x.data, requires_grad=True) for x in operands]
         manual_seed(3)
         out = attend(*operands, **settings, **kw)
-        parts = [y[..., :last, :] if masked == "causal" else y for y in (out if isinstance(out, tuple) else (out,))]
+        parts = [
+            y[..., :last, :] if masked == "causal" else y
+            for y in (out if isinstance(out, tuple) else (out,))
+        ]
         loss = sum((y * draw(*y.shape, seed=9, dtype=dtype)).sum() for y in parts)
         loss.backward()
         rows = slice(0, last) if masked == "causal" else slice(None)
-        return [y.data for y in parts] + [operands[0].grad.data[..., rows, :]] + [x.grad.data[..., :last, :] for x in operands[1:]]
+        return (
+            [y.data for y in parts]
+            + [operands[0].grad.data[..., rows, :]]
+            + [x.grad.data[..., :last, :] for x in operands[1:]]
+        )
 
     for clean, poisoned in zip(run(0.5), run(poison), strict=True):
         assert np.isfinite(poisoned).all() and np.array_equal(clean, poisoned)
@@ -126,7 +139,14 @@ def test_a_mask_of_zeros_and_ones_is_found_wherever_its_zeros_are():
 @pytest.mark.parametrize("method", ["plain", "flash"])
 def test_a_bias_of_another_shape_or_kind_is_refused(method):
     q = draw(1, 2, 3, 4)
-    for bias in (np.ones((7, 7)), np.ones((3, 7)), np.ones((2, 2)), np.ones((5, 3, 3)), np.ones((3, 3), bool), np.ones((3, 3), int)):
+    for bias in (
+        np.ones((7, 7)),
+        np.ones((3, 7)),
+        np.ones((2, 2)),
+        np.ones((5, 3, 3)),
+        np.ones((3, 3), bool),
+        np.ones((3, 3), int),
+    ):
         with pytest.raises(MaskError, match="bias"):
             attend(q, q, q, bias=bias, method=method)
 
@@ -139,18 +159,25 @@ def test_alibi_wants_a_slope_per_head(method):
             attend(q, q, q, is_causal=True, alibi=slopes, method=method)
     one = draw(3, 4)
     away = np.abs(np.arange(3)[:, None] - np.arange(3))
-    assert np.allclose(attend(one, one, one, is_causal=True, alibi=[0.5], method=method).data,
-                       plainly(one.data, one.data, one.data, None, True, -0.5 * away)[0])  # fmt: skip
+    assert np.allclose(
+        attend(one, one, one, is_causal=True, alibi=[0.5], method=method).data,
+        plainly(one.data, one.data, one.data, None, True, -0.5 * away)[0],
+    )
 
 
 # --- dtypes
 
 
 HALF_SETTINGS = [
-    {"is_causal": True, "window": 2}, {"alibi": [0.5, 0.2]}, {"is_causal": True, "return_weights": True}, {"dropout_p": 0.2},
-    {"attn_mask": np.triu(np.full((5, 5), -np.inf), 1)}, {"attn_mask": Tensor(np.triu(np.full((5, 5), -np.inf), 1), dtype="bfloat16")},
-    {"bias": np.ones((5, 5), np.float32)}, {"bias": Tensor.ones(5, 5, dtype="bfloat16"), "attn_mask": np.tri(5, dtype=bool)},
-]  # fmt: skip
+    {"is_causal": True, "window": 2},
+    {"alibi": [0.5, 0.2]},
+    {"is_causal": True, "return_weights": True},
+    {"dropout_p": 0.2},
+    {"attn_mask": np.triu(np.full((5, 5), -np.inf), 1)},
+    {"attn_mask": Tensor(np.triu(np.full((5, 5), -np.inf), 1), dtype="bfloat16")},
+    {"bias": np.ones((5, 5), np.float32)},
+    {"bias": Tensor.ones(5, 5, dtype="bfloat16"), "attn_mask": np.tri(5, dtype=bool)},
+]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
@@ -166,11 +193,16 @@ def test_the_result_has_the_dtype_of_q(dtype, kw):
         y, wide = y[0], wide[0]
     y.sum().backward()
     assert y.dtype == q.dtype and q.grad.dtype == q.dtype
-    assert np.abs(y.cast("float64").data - wide.data).max() < {"float16": 4e-3, "bfloat16": 3e-2, "float32": 1e-5}[dtype]
+    assert (
+        np.abs(y.cast("float64").data - wide.data).max()
+        < {"float16": 4e-3, "bfloat16": 3e-2, "float32": 1e-5}[dtype]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("kind", [{"window": 4}, {"alibi": True}, {"window": 3, "alibi": True}], ids=str)
+@pytest.mark.parametrize(
+    "kind", [{"window": 4}, {"alibi": True}, {"window": 3, "alibi": True}], ids=str
+)
 def test_models_of_16_bits_with_windows_or_slopes_decode(dtype, kind):
     blocks = [nn.TransformerBlock(16, 2, **kind).to(dtype).eval() for _ in range(2)]
     caches = [block.attn.make_cache() for block in blocks]
@@ -185,17 +217,31 @@ def test_models_of_16_bits_with_windows_or_slopes_decode(dtype, kind):
         whole = run(x, [None, None])
         parts = [run(x[:, :4], caches), *(run(x[:, t : t + 1], caches) for t in range(4, 9))]
     assert all(part.dtype == x.dtype for part in (whole, *parts))
-    assert np.abs(np.concatenate([part.cast("float32").data for part in parts], 1) - whole.cast("float32").data).max() < 0.1
+    assert (
+        np.abs(
+            np.concatenate([part.cast("float32").data for part in parts], 1)
+            - whole.cast("float32").data
+        ).max()
+        < 0.1
+    )
 
 
 # --- shapes
 
 
 @pytest.mark.parametrize("method", ["plain", "flash"])
-@pytest.mark.parametrize("shapes", [
-    ((1, 2, 5, 4), (3, 2, 6, 4), (3, 2, 6, 4), None), ((3, 2, 5, 4), (1, 2, 6, 4), (3, 1, 6, 4), None), ((5, 4), (6, 4), (6, 4), (3, 2, 5, 6)),
-    ((1, 2, 5, 4), (1, 2, 6, 4), (1, 2, 6, 4), (3, 1, 5, 6)), ((2, 5, 4), (2, 6, 4), (2, 6, 4), (3, 2, 5, 6)), ((5, 4), (2, 6, 4), (6, 4), None),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((1, 2, 5, 4), (3, 2, 6, 4), (3, 2, 6, 4), None),
+        ((3, 2, 5, 4), (1, 2, 6, 4), (3, 1, 6, 4), None),
+        ((5, 4), (6, 4), (6, 4), (3, 2, 5, 6)),
+        ((1, 2, 5, 4), (1, 2, 6, 4), (1, 2, 6, 4), (3, 1, 5, 6)),
+        ((2, 5, 4), (2, 6, 4), (2, 6, 4), (3, 2, 5, 6)),
+        ((5, 4), (2, 6, 4), (6, 4), None),
+    ],
+    ids=str,
+)
 def test_leading_axes_broadcast(shapes, method):
     q, k, v = (draw(*shape, seed=i, requires_grad=True) for i, shape in enumerate(shapes[:3]))
     bias = 0.0 if shapes[3] is None else draw(*shapes[3], seed=7).data
@@ -205,7 +251,9 @@ def test_leading_axes_broadcast(shapes, method):
     y.sum().backward()
     assert [x.grad.shape for x in (q, k, v)] == [x.shape for x in (q, k, v)]
     if method == "plain":
-        weights = attend(q, k, v, None if shapes[3] is None else Tensor(bias), return_weights=True)[1]
+        weights = attend(q, k, v, None if shapes[3] is None else Tensor(bias), return_weights=True)[
+            1
+        ]
         assert weights.shape == p.shape and np.abs(weights.data - p).max() < 1e-14
 
 
@@ -213,17 +261,24 @@ def test_leading_axes_broadcast(shapes, method):
 def test_groups_broadcast_too(method):
     q, k, v = draw(1, 6, 5, 4), draw(3, 2, 6, 4, seed=1), draw(3, 2, 6, 4, seed=2)
     y = attend(q, k, v, enable_gqa=True, method=method)
-    assert np.abs(y.data - plainly(q.data, np.repeat(k.data, 3, 1), np.repeat(v.data, 3, 1))[0]).max() < 1e-13
+    assert (
+        np.abs(y.data - plainly(q.data, np.repeat(k.data, 3, 1), np.repeat(v.data, 3, 1))[0]).max()
+        < 1e-13
+    )
 
 
-@pytest.mark.parametrize("kind", [{"n_kv_head": 1}, {"n_kv_head": 2}, {}, {"n_kv_head": 2, "rope": "half"}], ids=str)
+@pytest.mark.parametrize(
+    "kind", [{"n_kv_head": 1}, {"n_kv_head": 2}, {}, {"n_kv_head": 2, "rope": "half"}], ids=str
+)
 def test_no_positions_give_no_positions(kind):
     layer = nn.MultiHeadAttention(16, 4, **kind)
     assert layer(Tensor.zeros(3, 0, 16)).shape == (3, 0, 16)
     if "rope" not in kind:
         assert layer(Tensor.zeros(3, 0, 16), Tensor.zeros(3, 2, 16)).shape == (3, 0, 16)
         y = layer(Tensor.zeros(3, 2, 16), Tensor.zeros(3, 0, 16))
-        assert y.shape == (3, 2, 16) and np.array_equal(y.data, np.broadcast_to(layer.out_proj.bias.data, y.shape))
+        assert y.shape == (3, 2, 16) and np.array_equal(
+            y.data, np.broadcast_to(layer.out_proj.bias.data, y.shape)
+        )
 
 
 # --- errors
@@ -231,11 +286,26 @@ def test_no_positions_give_no_positions(kind):
 
 def test_what_cannot_be_attended_to_is_refused_in_words():
     q = draw(1, 4, 3, 4)
-    for operands in ((q.data, q, q), (q, None, q), (q, q, [[1.0]]), [Tensor(np.ones((1, 2, 3, 4), np.int64))] * 3):
+    for operands in (
+        (q.data, q, q),
+        (q, None, q),
+        (q, q, [[1.0]]),
+        [Tensor(np.ones((1, 2, 3, 4), np.int64))] * 3,
+    ):
         with pytest.raises(DTypeError):
             attend(*operands)
-    for kw in ({"scale": "x"}, {"scale": True}, {"window": 1.5}, {"window": True}, {"window": 0}, {"is_causal": "lower_right"},
-               {"dropout_p": "a"}, {"dropout_p": -0.1}, {"dropout_p": 1.5}, {"dropout_p": float("nan")}):  # fmt: skip
+    for kw in (
+        {"scale": "x"},
+        {"scale": True},
+        {"window": 1.5},
+        {"window": True},
+        {"window": 0},
+        {"is_causal": "lower_right"},
+        {"dropout_p": "a"},
+        {"dropout_p": -0.1},
+        {"dropout_p": 1.5},
+        {"dropout_p": float("nan")},
+    ):
         with pytest.raises(ConfigError, match=next(iter(kw))):
             attend(q, q, q, **kw)
     with pytest.raises(ShapeError, match="enable_gqa=True"):

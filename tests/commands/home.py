@@ -1,4 +1,6 @@
-"""Real processes, and calls where bad input is refused, for the tests of commands, and a model that knows its text by heart."""
+"""Real processes, and calls where bad input is refused, for the tests of commands, and a model that
+knows its text by heart.
+"""
 
 import os
 import subprocess
@@ -8,13 +10,24 @@ from tests.processes import called, command
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TERM": "dumb"}
-ENVIRONMENT |= {"OPENBLAS_NUM_THREADS": "1", "MINIGRAD_THREADS": "1"}  # as a sweep has it: the last bits of a run depend on its threads
+ENVIRONMENT |= {
+    "OPENBLAS_NUM_THREADS": "1",
+    "MINIGRAD_THREADS": "1",
+}  # as a sweep has it: the last bits of a run depend on its threads
 TEXT = "you: hi\nbot: hello\nyou: how are you\nbot: well\nyou: bye\nbot: see you soon\n\n"
 
 
 def run(*arguments: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
     """The finished process of `minigrad arguments...`, with `given` as its standard input."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, cwd=folder, timeout=120, input=given)
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=folder,
+        timeout=120,
+        input=given,
+    )
 
 
 def good(*arguments: str, folder: Path, given: str = "") -> str:
@@ -27,6 +40,10 @@ def good(*arguments: str, folder: Path, given: str = "") -> str:
 def refused(*arguments: str, folder: Path) -> str:
     """The one line with which bad input is refused."""
     done = called(*arguments, folder=folder)
-    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, (done.returncode, done.stdout, done.stderr)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, (
+        done.returncode,
+        done.stdout,
+        done.stderr,
+    )
     assert done.stderr.startswith("minigrad") and ": error: " in done.stderr
     return done.stderr

@@ -19,12 +19,18 @@ TEMPLATE = r"you: {message}\nbot: "
 CHAT = ("chat", "--model", "bot", "--template", TEMPLATE, "--temperature", "0")
 
 
-def test_messages_from_a_pipe_are_answered_line_by_line_up_to_where_the_next_message_would_begin(home: Path) -> None:
-    assert good(*CHAT, folder=home, given="hi\nhow are you\n\nbye\n") == "hello\nwell\nsee you soon\n"
+def test_messages_from_a_pipe_are_answered_line_by_line_up_to_where_the_next_message_would_begin(
+    home: Path,
+) -> None:
+    assert (
+        good(*CHAT, folder=home, given="hi\nhow are you\n\nbye\n") == "hello\nwell\nsee you soon\n"
+    )
 
 
 def test_without_a_template_the_model_goes_on_with_the_text_up_to_an_empty_line(home: Path) -> None:
-    output = good("chat", "--model", "bot", "--temperature", "0", folder=home, given="you: how are you\n")
+    output = good(
+        "chat", "--model", "bot", "--temperature", "0", folder=home, given="you: how are you\n"
+    )
     assert output == "bot: well\nyou: bye\nbot: see you soon\n"
 
 
@@ -32,7 +38,9 @@ def test_commands_save_reset_retry_and_set_the_temperature(home: Path) -> None:
     (home / "talk.txt").unlink(missing_ok=True)
     given = "/temperature 0\nhi\n/retry\n/save talk.txt\n/reset\nbye\n/save talk.txt\n/help\n"
     output = good("chat", "--model", "bot", "--template", TEMPLATE, folder=home, given=given)
-    assert output.startswith("hello\nhello\n(saved in talk.txt)\nsee you soon\n(saved in talk.txt)\n/reset")
+    assert output.startswith(
+        "hello\nhello\n(saved in talk.txt)\nsee you soon\n(saved in talk.txt)\n/reset"
+    )
     assert (home / "talk.txt").read_text() == "you: bye\nbot: see you soon\n"
 
 
@@ -42,7 +50,9 @@ def test_quit_and_exit_end_the_conversation(home: Path, word: str) -> None:
 
 
 def test_the_ways_to_end_are_told_by_help(home: Path) -> None:
-    assert "/quit" in good("chat", "--help", folder=home) and "/quit, /exit" in good(*CHAT, folder=home, given="/help\n")
+    assert "/quit" in good("chat", "--help", folder=home) and "/quit, /exit" in good(
+        *CHAT, folder=home, given="/help\n"
+    )
 
 
 def test_the_conversation_is_one_text_in_the_models_form(home: Path) -> None:
@@ -53,18 +63,42 @@ def test_the_conversation_is_one_text_in_the_models_form(home: Path) -> None:
 
 def test_a_mistake_in_a_conversation_costs_a_line_and_not_the_conversation(home: Path) -> None:
     (home / "there.txt").write_text("precious")
-    given = "hü\n/nonsense\n/retry\n/temperature -1\n/save\n/save there.txt\n/save no/such/folder.txt\nhi\n"
+    given = (
+        "hü\n/nonsense\n/retry\n/temperature -1\n/save\n/save there.txt\n/save "
+        "no/such/folder.txt\nhi\n"
+    )
     done = run(*CHAT, folder=home, given=given)
-    assert done.returncode == 0 and done.stdout == "hello\n" and (home / "there.txt").read_text() == "precious"
+    assert (
+        done.returncode == 0
+        and done.stdout == "hello\n"
+        and (home / "there.txt").read_text() == "precious"
+    )
     said = done.stderr.splitlines()
-    wanted = ["'ü'", "no /nonsense", "no answer to take back", "'-1'", "name of a file", "there.txt exists", "No such file"]
-    assert len(said) == len(wanted) and all(word in line for word, line in zip(wanted, said, strict=True)), said
+    wanted = [
+        "'ü'",
+        "no /nonsense",
+        "no answer to take back",
+        "'-1'",
+        "name of a file",
+        "there.txt exists",
+        "No such file",
+    ]
+    assert len(said) == len(wanted) and all(
+        word in line for word, line in zip(wanted, said, strict=True)
+    ), said
 
 
-@pytest.mark.parametrize(("options", "expected"), [
-    (("--template", "you: "), "must have {message}"), (("--template", "ü{message}"), "'ü'"), (("--template", ""), "empty text"),
-    (("--model", "nowhere"), "nowhere"), (("--tokens", "0"), "--tokens"), (("--temperature", "-1"), "--temperature"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--template", "you: "), "must have {message}"),
+        (("--template", "ü{message}"), "'ü'"),
+        (("--template", ""), "empty text"),
+        (("--model", "nowhere"), "nowhere"),
+        (("--tokens", "0"), "--tokens"),
+        (("--temperature", "-1"), "--temperature"),
+    ],
+)
 def test_bad_options_get_one_line(home: Path, options: tuple[str, ...], expected: str) -> None:
     assert expected in refused("chat", "--model", "bot", *options, folder=home)
 
@@ -75,9 +109,14 @@ class Terminal:
     def __init__(self, folder: Path, *options: str) -> None:
         self.leader, follower = pty.openpty()
         self.process = subprocess.Popen(
-            command(*CHAT, *options), stdin=follower, stdout=follower, stderr=follower, env=ENVIRONMENT, cwd=folder,
+            command(*CHAT, *options),
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env=ENVIRONMENT,
+            cwd=folder,
             preexec_fn=self._own_terminal,
-        )  # fmt: skip
+        )
         os.close(follower)
         self.seen, self.rest = "", ""
 
@@ -87,7 +126,9 @@ class Terminal:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     def until(self, pattern: str, again: str = "") -> None:
-        """Read until the output after what the last call was satisfied with matches; `again` is typed while nothing comes."""
+        """Read until the output after what the last call was satisfied with matches; `again` is
+        typed while nothing comes.
+        """
         end = time.monotonic() + 30
         while not (found := re.search(pattern, self.rest)):
             assert time.monotonic() < end, (pattern, self.seen, self.rest)
@@ -108,7 +149,8 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_ends(home: Path) -> No
     terminal.until(r"hello")
     terminal.type("\x03")
     terminal.until(r"> ")
-    # Python's readline overlooks a signal in the moment between its prompt and its first look at the keyboard.
+    # Python's readline overlooks a signal in the moment between its prompt and its first look at
+    # the keyboard.
     terminal.until(r"\(/quit or Ctrl-D ends\)\s+.*> ", again="\x03")
     terminal.type("/reset\n")
     terminal.until(r"> ")
@@ -120,7 +162,14 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_ends(home: Path) -> No
 
 def test_sigterm_ends_an_answer_and_the_conversation(home: Path) -> None:
     call = command(*CHAT, "--tokens", "1000000", "--stop", "never")
-    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=home) as process:
+    with subprocess.Popen(
+        call,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd=home,
+    ) as process:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(b"hi\n")
         process.stdin.flush()

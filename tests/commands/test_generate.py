@@ -12,7 +12,9 @@ from tests.commands.home import ENVIRONMENT, command, good, refused
 GREEDY = ("generate", "--model", "bot", "--prompt", "you: hi\n", "--temperature", "0")
 
 
-def test_it_stops_before_the_first_stop_string_and_takes_a_line_end_from_a_shell(home: Path) -> None:
+def test_it_stops_before_the_first_stop_string_and_takes_a_line_end_from_a_shell(
+    home: Path,
+) -> None:
     assert good(*GREEDY, "--stop", r"\n", folder=home) == "you: hi\nbot: hello\n"
     assert good(*GREEDY, "--stop", "zzz", "--stop", "lo", folder=home) == "you: hi\nbot: hel\n"
 
@@ -22,28 +24,53 @@ def test_beams_find_the_likeliest_text_and_stay_inside_the_context(home: Path) -
     assert good(*call, folder=home).startswith("you: how are you\nbot: well\n")
     assert good(*call, "--stop", r"\n", folder=home) == "you: how are you\nbot: well\n"
     assert "block_size=32" in refused(*call, "--tokens", "100", folder=home)
-    assert "--beams draws nothing, so --top-k has no use" in refused(*call, "--top-k", "3", folder=home)
+    assert "--beams draws nothing, so --top-k has no use" in refused(
+        *call, "--top-k", "3", folder=home
+    )
 
 
 def test_min_p_of_one_is_greedy_and_a_penalty_changes_the_text(home: Path) -> None:
     greedy = good(*GREEDY, "--tokens", "60", folder=home)
-    assert good(*GREEDY[:-2], "--temperature", "3", "--min-p", "1", "--tokens", "60", folder=home) == greedy
+    assert (
+        good(*GREEDY[:-2], "--temperature", "3", "--min-p", "1", "--tokens", "60", folder=home)
+        == greedy
+    )
     assert good(*GREEDY, "--tokens", "60", "--repetition-penalty", "4", folder=home) != greedy
 
 
 def test_bad_settings_get_one_line(home: Path) -> None:
-    for option, value in (("--min-p", "2"), ("--repetition-penalty", "0"), ("--beams", "0"), ("--stop", "")):
+    for option, value in (
+        ("--min-p", "2"),
+        ("--repetition-penalty", "0"),
+        ("--beams", "0"),
+        ("--stop", ""),
+    ):
         assert f"argument {option}" in refused(*GREEDY, option, value, folder=home)
     assert "leave one" in refused(*GREEDY, "--jit", "--no-cache", folder=home)
-    assert "so --no-cache has no use" in refused("generate", "--model", "bot", "--beams", "2", "--no-cache", folder=home)
+    assert "so --no-cache has no use" in refused(
+        "generate", "--model", "bot", "--beams", "2", "--no-cache", folder=home
+    )
 
 
-def test_compiled_it_writes_the_same_and_without_a_compiler_too_with_a_line_about_it(home: Path) -> None:
+def test_compiled_it_writes_the_same_and_without_a_compiler_too_with_a_line_about_it(
+    home: Path,
+) -> None:
     eager = good(*GREEDY, "--tokens", "60", folder=home)
     call = command(*GREEDY, "--tokens", "60", "--jit")
-    done = subprocess.run(call, env={**ENVIRONMENT, "CC": "no-such-compiler"}, cwd=home, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        call,
+        env={**ENVIRONMENT, "CC": "no-such-compiler"},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0 and done.stdout == eager
-    assert done.stderr.count("\n") == 1 and "warning: " in done.stderr and "no-such-compiler" in done.stderr
+    assert (
+        done.stderr.count("\n") == 1
+        and "warning: " in done.stderr
+        and "no-such-compiler" in done.stderr
+    )
     try:
         find_compiler()
     except NativeError:

@@ -1,4 +1,6 @@
-"""`minigrad sweep`: real runs side by side, what becomes of them when some fail or all are stopped, and which settings it refuses."""
+"""`minigrad sweep`: real runs side by side, what becomes of them when some fail or all are stopped,
+and which settings it refuses.
+"""
 
 import csv
 import json
@@ -42,11 +44,15 @@ def results(folder: Path) -> list[dict]:
     return json.loads((folder / "out" / "results.json").read_text())
 
 
-def test_every_combination_is_trained_as_minigrad_train_would_and_told_best_first(tmp_path: Path) -> None:
+def test_every_combination_is_trained_as_minigrad_train_would_and_told_best_first(
+    tmp_path: Path,
+) -> None:
     folder = folder_with(tmp_path)
     output = good("sweep", "sweep.toml", folder=folder)
     found = results(folder)
-    assert {(r["options"]["lr"], r["options"]["seed"]) for r in found} == {(lr, seed) for lr in (1e-4, 1e-2) for seed in (0, 1)}
+    assert {(r["options"]["lr"], r["options"]["seed"]) for r in found} == {
+        (lr, seed) for lr in (1e-4, 1e-2) for seed in (0, 1)
+    }
     losses = [r["val_loss"] for r in found]
     assert losses == sorted(losses) and all(r["state"] == "done" and r["step"] == 30 for r in found)
     assert found[0]["options"]["lr"] == 1e-2  # 30 steps of 1e-4 lead nowhere
@@ -57,7 +63,12 @@ def test_every_combination_is_trained_as_minigrad_train_would_and_told_best_firs
     table = output[output.index("validation  ") :].splitlines()
     assert table[1].split()[0] == f"{losses[0]:.4f}"
 
-    by_hand = good("sweep", "sweep.toml", "--dry-run", folder=folder).splitlines()[0].replace("out/lr", "alone/lr").split()
+    by_hand = (
+        good("sweep", "sweep.toml", "--dry-run", folder=folder)
+        .splitlines()[0]
+        .replace("out/lr", "alone/lr")
+        .split()
+    )
     good(*by_hand[1:], folder=folder)
     name = "lr=0.0001,seed=0/model.mgrd"
     assert (folder / "alone" / name).read_bytes() == (folder / "out" / name).read_bytes()
@@ -68,7 +79,9 @@ def test_what_is_done_is_left_alone_and_more_values_add_runs(tmp_path: Path) -> 
     good("sweep", "sweep.toml", folder=folder)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("out/*/model.mgrd")}
     folder_with(tmp_path, lr="[1e-3, 1e-2]", steps=10)
-    assert "4 runs in out, 2 of them done" in good("sweep", "sweep.toml", "--jobs", "1", folder=folder)
+    assert "4 runs in out, 2 of them done" in good(
+        "sweep", "sweep.toml", "--jobs", "1", folder=folder
+    )
     assert len(list(folder.glob("out/*/model.mgrd"))) == 4
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
     (folder / "out" / "results.json").unlink()  # the weight files know it too
@@ -97,8 +110,14 @@ def children(pid: int) -> list[int]:
 def test_ctrl_c_stops_all_runs_cleanly_and_the_next_call_resumes_them(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, lr="[1e-3]", steps=400)
     environment = {**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "2", "MINIGRAD_THREADS": "2"}
-    with subprocess.Popen(command("sweep", "sweep.toml", "--jobs", "2"), cwd=folder, env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sweep:  # fmt: skip
+    with subprocess.Popen(
+        command("sweep", "sweep.toml", "--jobs", "2"),
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as sweep:
         end = time.monotonic() + 60
         while len(list(folder.glob("out/*/checkpoints/*.mgrd"))) < 4:  # two of each
             assert time.monotonic() < end and sweep.poll() is None
@@ -106,12 +125,18 @@ def test_ctrl_c_stops_all_runs_cleanly_and_the_next_call_resumes_them(tmp_path: 
         pids = children(sweep.pid)
         assert len(pids) == 2
         for pid in pids:
-            assert os.getsid(pid) == pid  # so that a terminal's Ctrl-C comes to them once, from the sweep
+            assert (
+                os.getsid(pid) == pid
+            )  # so that a terminal's Ctrl-C comes to them once, from the sweep
             given = Path(f"/proc/{pid}/environ").read_text().split("\0")
             assert "OPENBLAS_NUM_THREADS=1" in given and "MINIGRAD_THREADS=1" in given
         sweep.send_signal(signal.SIGINT)
         output, complaints = sweep.communicate(timeout=60)
-    assert sweep.returncode == 130 and complaints == "" and "go on with:  minigrad sweep sweep.toml" in output
+    assert (
+        sweep.returncode == 130
+        and complaints == ""
+        and "go on with:  minigrad sweep sweep.toml" in output
+    )
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -136,7 +161,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert (one / "model.mgrd").read_bytes() == wanted
 
 
-def test_the_curves_of_all_runs_are_drawn_and_a_spoilt_record_costs_only_the_picture(tmp_path: Path) -> None:
+def test_the_curves_of_all_runs_are_drawn_and_a_spoilt_record_costs_only_the_picture(
+    tmp_path: Path,
+) -> None:
     folder = folder_with(tmp_path, lr="[1e-3]", steps=10)
     good("sweep", "sweep.toml", folder=folder)
     for seed in (0, 1):
@@ -154,15 +181,22 @@ def plan_of(folder: Path, text: str) -> list[dict]:
     return [one.varied for one in read_plan(str(folder / "plan.toml")).runs]
 
 
-def test_a_random_search_stays_in_its_ranges_and_more_runs_begin_with_the_same(tmp_path: Path) -> None:
-    text = 'search = "random"\nruns = {}\nseed = {}\n[sweep]\nlr = {{ low = 1e-4, high = 1e-2, log = true }}\n' \
-           'n_layer = {{ low = 1, high = 3 }}\ndropout = [0.0, 0.1]\n'  # fmt: skip
+def test_a_random_search_stays_in_its_ranges_and_more_runs_begin_with_the_same(
+    tmp_path: Path,
+) -> None:
+    text = (
+        'search = "random"\nruns = {}\nseed = {}\n[sweep]\nlr = {{ low = 1e-4, high = 1e-2, log = '
+        "true }}\n"
+        "n_layer = {{ low = 1, high = 3 }}\ndropout = [0.0, 0.1]\n"
+    )
     few, many, other = (plan_of(tmp_path, text.format(*x)) for x in ((5, 1), (60, 1), (5, 2)))
     assert many[:5] == few and few != other and len(many) == 60
     assert all(1e-4 <= p["lr"] <= 1e-2 for p in many) and {p["n_layer"] for p in many} == {1, 2, 3}
     assert 15 < sum(p["lr"] < 1e-3 for p in many) < 45  # half of the logarithms
     assert {p["dropout"] for p in many} == {0.0, 0.1}
-    assert len(plan_of(tmp_path, 'search = "random"\nruns = 9\n[sweep]\nseed = [1, 2]\n')) == 2  # there are no more
+    assert (
+        len(plan_of(tmp_path, 'search = "random"\nruns = 9\n[sweep]\nseed = [1, 2]\n')) == 2
+    )  # there are no more
 
 
 def test_a_switch_is_a_truth_value(tmp_path: Path) -> None:
@@ -171,26 +205,45 @@ def test_a_switch_is_a_truth_value(tmp_path: Path) -> None:
 
 
 def test_names_tell_the_values_and_stay_apart(tmp_path: Path) -> None:
-    (tmp_path / "plan.toml").write_text('[sweep]\ntext = ["a/b.txt", "a-b.txt"]\nlr = [0.1, 1e-4]\n')
+    (tmp_path / "plan.toml").write_text(
+        '[sweep]\ntext = ["a/b.txt", "a-b.txt"]\nlr = [0.1, 1e-4]\n'
+    )
     names = [one.name for one in read_plan(str(tmp_path / "plan.toml")).runs]
-    assert len(set(names)) == 4 and all("/" not in name for name in names) and "text=a-b.txt,lr=0.1" in names
+    assert (
+        len(set(names)) == 4
+        and all("/" not in name for name in names)
+        and "text=a-b.txt,lr=0.1" in names
+    )
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("nonsense", "is not TOML"), ("", "varies nothing"), ("[sweep]\nlr = 3", "a list of values"), ("[sweep]\nlr = []", "a list of values"),
-    ("[sweep]\nlrr = [1]", "unrecognized arguments: --lrr=1"), ('[sweep]\nlr = ["x"]', "argument --lr: 'x' is not a number"),
-    ("[train]\nout = 'x'\n[sweep]\nlr = [1]", "has out, which a sweep decides"), ("[train]\nlr = 1\n[sweep]\nlr = [1]", "both in"),
-    ("jobs = 3\n[sweep]\nlr = [1]", "'jobs' outside"), ('search = "best"\n[sweep]\nlr = [1]', "search = 'best'"),
-    ("[sweep]\nlr = [0.1, 0.1]", "has a value twice"), ("runs = 3\n[sweep]\nlr = [1]", "no use in a grid"),
-    ("train = 3\n[sweep]\nlr = [1]", "is no table"), ('search = "random"\n[sweep]\nlr = { low = 2, high = 1 }', "low = 1e-4"),
-    ('search = "random"\n[sweep]\nlr = { low = 0, high = 1, log = true }', "low = 1e-4"),
-    ('search = "random"\nruns = 0\n[sweep]\nlr = [1]', "runs = 0"),
-    ('out = ""\n[sweep]\nlr = [1]', "out = ''"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nonsense", "is not TOML"),
+        ("", "varies nothing"),
+        ("[sweep]\nlr = 3", "a list of values"),
+        ("[sweep]\nlr = []", "a list of values"),
+        ("[sweep]\nlrr = [1]", "unrecognized arguments: --lrr=1"),
+        ('[sweep]\nlr = ["x"]', "argument --lr: 'x' is not a number"),
+        ("[train]\nout = 'x'\n[sweep]\nlr = [1]", "has out, which a sweep decides"),
+        ("[train]\nlr = 1\n[sweep]\nlr = [1]", "both in"),
+        ("jobs = 3\n[sweep]\nlr = [1]", "'jobs' outside"),
+        ('search = "best"\n[sweep]\nlr = [1]', "search = 'best'"),
+        ("[sweep]\nlr = [0.1, 0.1]", "has a value twice"),
+        ("runs = 3\n[sweep]\nlr = [1]", "no use in a grid"),
+        ("train = 3\n[sweep]\nlr = [1]", "is no table"),
+        ('search = "random"\n[sweep]\nlr = { low = 2, high = 1 }', "low = 1e-4"),
+        ('search = "random"\n[sweep]\nlr = { low = 0, high = 1, log = true }', "low = 1e-4"),
+        ('search = "random"\nruns = 0\n[sweep]\nlr = [1]', "runs = 0"),
+        ('out = ""\n[sweep]\nlr = [1]', "out = ''"),
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plan_of(tmp_path, text)
-    assert caught.value.call == "sweep" and expected in f"{caught.value.problem}; {caught.value.hint}"
+    assert (
+        caught.value.call == "sweep" and expected in f"{caught.value.problem}; {caught.value.hint}"
+    )
 
 
 def test_bad_input_gets_one_line(tmp_path: Path) -> None:
@@ -202,4 +255,6 @@ def test_bad_input_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "out" / "results.json").write_text("{]")
     assert "not what a sweep has written" in refused("sweep", "sweep.toml", folder=tmp_path)
     assert "argument --jobs" in refused("sweep", "sweep.toml", "--jobs", "0", folder=tmp_path)
-    assert "so --jobs has no use" in refused("sweep", "sweep.toml", "--jobs", "2", "--dry-run", folder=tmp_path)
+    assert "so --jobs has no use" in refused(
+        "sweep", "sweep.toml", "--jobs", "2", "--dry-run", folder=tmp_path
+    )

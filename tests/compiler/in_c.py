@@ -1,4 +1,6 @@
-"""What tests of single ops in C share: a step is run until it is replayed, on several numbers of threads, and compared with eager."""
+"""What tests of single ops in C share: a step is run until it is replayed, on several numbers of
+threads, and compared with eager.
+"""
 
 import numpy as np
 
@@ -9,7 +11,9 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 def compiled(function, *arrays, threads=(1, 3)):
-    """(the results in C, those of eager), as lists of arrays. Everything is in C, and the number of threads changes no bit."""
+    """(the results in C, those of eager), as lists of arrays. Everything is in C, and the number of
+    threads changes no bit.
+    """
     inputs = [Tensor(a) for a in arrays]
     wanted = function(*inputs)
     found = []
@@ -19,7 +23,11 @@ def compiled(function, *arrays, threads=(1, 3)):
             got = step(*inputs)
         assert "phase" in step.explain() and "numpy" not in step.explain(), step.explain()
         found.append([np.array(t.numpy()) for t in (got if isinstance(got, tuple) else (got,))])
-    assert all(np.array_equal(g, f, equal_nan=True) for other in found[1:] for g, f in zip(other, found[0], strict=True))
+    assert all(
+        np.array_equal(g, f, equal_nan=True)
+        for other in found[1:]
+        for g, f in zip(other, found[0], strict=True)
+    )
     return found[0], [t.numpy() for t in (wanted if isinstance(wanted, tuple) else (wanted,))]
 
 
@@ -36,7 +44,9 @@ def with_gradients(function, *others):
 
 
 def near(got, wanted, factor=64):
-    """Equal to float32 rounding, beside the largest finite number; infinities and NaN where eager has them."""
+    """Equal to float32 rounding, beside the largest finite number; infinities and NaN where eager
+    has them.
+    """
     if got.shape != wanted.shape or got.dtype != wanted.dtype:
         return False
     if wanted.dtype.kind != "f":

@@ -1,7 +1,9 @@
 """Random programs, as text that can be run: what eager gives is held against what a replay gives.
 
-A program grows line by line: a template is filled with names and axes at random and kept if it runs and stays within bounds. Parameters (p0, ...)
-require gradients, states (s0, ...) are assigned to; the arguments a and b are others at each call, some of them transposed or with gaps.
+A program grows line by line: a template is filled with names and axes at random and kept if it runs
+    and stays within bounds. Parameters (p0, ...)
+require gradients, states (s0, ...) are assigned to; the arguments a and b are others at each call,
+some of them transposed or with gaps.
 """
 
 import re
@@ -53,12 +55,17 @@ EFFECTS = """
     {s}.assign({s}.flip(0))     {s}.assign({s} + {x}.mean(0, keepdim=True))  {s}[1:] = {x}[1:] * 0.5               {s}[..., 0] = 0.5
     {s}.assign({s}.transpose({i}, {j}))                {s}[{s} > 0] = 0.25   {s}[:, 1:] = {s}[:, :-1]
 """
-FAMILIES = [re.split(r"\s{2,}", family.strip()) for family in (VIEWS, VIEWS, PAIRS, PAIRS, PAIRS, SUMS, ROWS, ROWS, EFFECTS)]
+FAMILIES = [
+    re.split(r"\s{2,}", family.strip())
+    for family in (VIEWS, VIEWS, PAIRS, PAIRS, PAIRS, SUMS, ROWS, ROWS, EFFECTS)
+]
 
 
 @dataclass(frozen=True)
 class Program:
-    """states: name -> (shape, whether it requires a gradient).   gradients: "none", or what becomes of those in .grad: "leave", "clear", "add"."""
+    """states: name -> (shape, whether it requires a gradient).   gradients: "none", or what becomes
+    of those in .grad: "leave", "clear", "add".
+    """
 
     seed: int
     arguments: tuple[tuple[tuple[int, ...], str], ...]
@@ -69,17 +76,29 @@ class Program:
 
     def __str__(self) -> str:
         text = "\n".join([*self.lines, *self.results])
-        used = [name for name, (_, wants) in self.states.items() if wants and re.search(rf"\b{name}\b", text)]
+        used = [
+            name
+            for name, (_, wants) in self.states.items()
+            if wants and re.search(rf"\b{name}\b", text)
+        ]
         before = [f"{p}.grad = None" for p in used] if self.gradients == "leave" else []
         after = []
         if self.gradients != "none":
-            terms = f"(v * v * 0.5 + v).mean() for v in ({', '.join(self.results)},) if v.requires_grad"
+            terms = (
+                f"(v * v * 0.5 + v).mean() for v in ({', '.join(self.results)},) if v.requires_grad"
+            )
             after = [f"loss = sum({terms}) + Tensor(0.0)", "loss.backward()"]
         if self.gradients == "clear":
             update = "with no_grad(): {p}.assign({p} - 0.05 * {p}.grad)\n        {p}.grad = None"
             after += [f"if {p}.grad is not None:\n        {update.format(p=p)}" for p in used]
-        results = ", ".join(f"{v}.detach()" if i % 2 and self.gradients == "none" else v for i, v in enumerate(self.results))
-        return "\n    ".join(["def step(a, b):", *before, *self.lines, *after, f"return {results},"]) + "\n"
+        results = ", ".join(
+            f"{v}.detach()" if i % 2 and self.gradients == "none" else v
+            for i, v in enumerate(self.results)
+        )
+        return (
+            "\n    ".join(["def step(a, b):", *before, *self.lines, *after, f"return {results},"])
+            + "\n"
+        )
 
     def describe(self) -> str:
         """The program with what it is run on."""
@@ -100,7 +119,14 @@ def argument(shape, kind, *seed):
 
 
 def namespace(program, noise=0.0):
-    names = {"Tensor": Tensor, "minigrad": minigrad, "functional": functional, "cat": cat, "where": where, "no_grad": no_grad}
+    names = {
+        "Tensor": Tensor,
+        "minigrad": minigrad,
+        "functional": functional,
+        "cat": cat,
+        "where": where,
+        "no_grad": no_grad,
+    }
     for number, (name, (shape, wants)) in enumerate(program.states.items()):
         names[name] = Tensor(moved(array(shape, program.seed, number), noise), requires_grad=wants)
     return names
@@ -118,7 +144,10 @@ def generate(seed, length):
     gradients = str(rng.choice(["none", "leave", "clear", "add", "add"]))
     kinds = ["plain", "plain", "transposed", "gaps", *["wanted"] * (gradients != "none")]
     program = Program(seed, tuple((s, str(rng.choice(kinds))) for s in shapes), gradients)
-    names = {**namespace(program), **{n: argument(s, k, seed, 0) for n, (s, k) in zip("ab", program.arguments, strict=True)}}
+    names = {
+        **namespace(program),
+        **{n: argument(s, k, seed, 0) for n, (s, k) in zip("ab", program.arguments, strict=True)},
+    }
     values = ["a", "b"]
     for _ in range(length * 4):
         name, line, states = _line(rng, program, names, values)
@@ -171,14 +200,23 @@ def _runs(line, scope, name):
     except (MinigradError, ValueError, IndexError, TypeError):
         return False
     made = scope[name]
-    return 0 < made.data.size <= _SIZE and made.ndim < 5 and made.dtype == np.float32 and float(np.abs(made.data).max()) < _LARGEST
+    return (
+        0 < made.data.size <= _SIZE
+        and made.ndim < 5
+        and made.dtype == np.float32
+        and float(np.abs(made.data).max()) < _LARGEST
+    )
 
 
 def run(program, backend=None, noise=0.0):
     """For each call the results, gradients and states; with jit if there is a back end."""
     names = namespace(program, noise)
     exec(compile(str(program), f"<program {program.seed}>", "exec"), names)
-    step = names["step"] if backend is None else minigrad.jit(names["step"], backend=backend, threads=2 if backend == "c" else None)
+    step = (
+        names["step"]
+        if backend is None
+        else minigrad.jit(names["step"], backend=backend, threads=2 if backend == "c" else None)
+    )
     with np.errstate(all="ignore"):
         return [_call(program, call, step, names, noise) for call in range(CALLS)]
 
@@ -188,13 +226,17 @@ def _call(program, call, step, names, noise):
     for t in given if noise else []:
         t.data[...] = moved(t.data, noise)
     found = {f"result {i}": t for i, t in enumerate(step(*given))}
-    found |= {f"{n}.grad": t.grad for n, t in zip("ab", given, strict=True)} | {n: names[n] for n in program.states}
+    found |= {f"{n}.grad": t.grad for n, t in zip("ab", given, strict=True)} | {
+        n: names[n] for n in program.states
+    }
     found |= {f"{n}.grad": names[n].grad for n in program.states}
     return {n: None if t is None else np.array(t.data) for n, t in found.items()}
 
 
 def differences(program, backend):
-    """What a replay gives that eager does not; "refused: ..." where it says so; nothing where all is well."""
+    """What a replay gives that eager does not; "refused: ..." where it says so; nothing where all
+    is well.
+    """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
@@ -206,14 +248,24 @@ def differences(program, backend):
     wanted = run(program)
     for warning in said:
         text = str(warning.message)
-        if re.search("failed", text) or ("differs" in text and not any(_moves(program, call, n, w) > 1e-5 for call, n, w in _arrays(wanted))):
+        if re.search("failed", text) or (
+            "differs" in text
+            and not any(_moves(program, call, n, w) > 1e-5 for call, n, w in _arrays(wanted))
+        ):
             return text
     for call, (g, w) in enumerate(zip(got, wanted, strict=True)):
-        scale = max((float(np.abs(a).max(initial=0)) for a in w.values() if a is not None), default=0.0)
+        scale = max(
+            (float(np.abs(a).max(initial=0)) for a in w.values() if a is not None), default=0.0
+        )
         for name in w:
             a, b = g[name], w[name]
-            if (a is None) != (b is None) or (a is not None and (a.shape, a.dtype) != (b.shape, b.dtype)):
-                return f"call {call}: {name} is {a if a is None else a.shape}, not {b if b is None else b.shape}"
+            if (a is None) != (b is None) or (
+                a is not None and (a.shape, a.dtype) != (b.shape, b.dtype)
+            ):
+                return (
+                    f"call {call}: {name} is {a if a is None else a.shape}, not "
+                    f"{b if b is None else b.shape}"
+                )
             if a is None or np.array_equal(a, b, equal_nan=True):
                 continue
             if backend == "numpy":
@@ -226,17 +278,28 @@ def differences(program, backend):
 
 
 def _arrays(calls):
-    return [(call, name, a) for call, found in enumerate(calls) for name, a in found.items() if a is not None]
+    return [
+        (call, name, a)
+        for call, found in enumerate(calls)
+        for name, a in found.items()
+        if a is not None
+    ]
 
 
 def _moves(program, call, name, wanted):
-    """How far an array moves, relative to its largest number, when arguments and states move by a rounding: far where sums cancel, and at ties."""
+    """How far an array moves, relative to its largest number, when arguments and states move by a
+    rounding: far where sums cancel, and at ties.
+    """
     others = [run(program, noise=noise * EPS)[call][name] for noise in (4, -4, 12)]
-    return max(float(np.abs(o - wanted).max(initial=0)) for o in others) / float(np.abs(wanted).max(initial=1e-30))
+    return max(float(np.abs(o - wanted).max(initial=0)) for o in others) / float(
+        np.abs(wanted).max(initial=1e-30)
+    )
 
 
 def smaller(program, backend, deadline):
-    """The program without what the difference does not need. deadline: () -> bool, whether time is up."""
+    """The program without what the difference does not need. deadline: () -> bool, whether time is
+    up.
+    """
     kind = differences(program, backend)[:8]
     change = True
     while change and not deadline():
@@ -251,7 +314,10 @@ def smaller(program, backend, deadline):
             if same:
                 program, change = candidate, True
                 break
-    return replace(program, states={n: s for n, s in program.states.items() if re.search(rf"\b{n}\b", str(program))})
+    return replace(
+        program,
+        states={n: s for n, s in program.states.items() if re.search(rf"\b{n}\b", str(program))},
+    )
 
 
 def _candidates(program):
@@ -262,11 +328,17 @@ def _candidates(program):
         yield replace(program, gradients="none")
     for i, (shape, kind) in enumerate(program.arguments):
         if kind != "plain":
-            yield replace(program, arguments=(*program.arguments[:i], (shape, "plain"), *program.arguments[i + 1 :]))
+            yield replace(
+                program,
+                arguments=(*program.arguments[:i], (shape, "plain"), *program.arguments[i + 1 :]),
+            )
     for i in reversed(range(len(program.lines))):
         rest = program.lines[:i], program.lines[i + 1 :]
         yield replace(program, lines=(*rest[0], *rest[1]))
         name, _, text = program.lines[i].partition(" = ")
         for other in dict.fromkeys(re.findall(r"\b[abvsp]\d*\b", text)):
-            lines, results = [re.sub(rf"\b{name}\b", other, x) for x in rest[1]], [re.sub(rf"\b{name}\b", other, r) for r in program.results]
+            lines, results = (
+                [re.sub(rf"\b{name}\b", other, x) for x in rest[1]],
+                [re.sub(rf"\b{name}\b", other, r) for r in program.results],
+            )
             yield replace(program, lines=(*rest[0], *lines), results=tuple(dict.fromkeys(results)))

@@ -1,4 +1,6 @@
-"""Arguments and results of a step: which tensor is which, what becomes of their gradients, and what is handed back."""
+"""Arguments and results of a step: which tensor is which, what becomes of their gradients, and what
+is handed back.
+"""
 
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
@@ -19,7 +21,11 @@ def x(*shape, start=0.0):
 
 
 @BACKENDS
-@pytest.mark.parametrize("twice", [lambda a: (a.numpy(),) * 2, lambda a: (a, a.detach()), lambda a: (a, a)], ids=["array", "detached", "tensor"])
+@pytest.mark.parametrize(
+    "twice",
+    [lambda a: (a.numpy(),) * 2, lambda a: (a, a.detach()), lambda a: (a, a)],
+    ids=["array", "detached", "tensor"],
+)
 def test_one_array_for_two_arguments_is_no_rule_for_later_calls(twice, backend):
     step = jit(lambda a, b: a * 2 + b, backend=backend)
     for _ in range(3):
@@ -29,7 +35,11 @@ def test_one_array_for_two_arguments_is_no_rule_for_later_calls(twice, backend):
 
 
 @BACKENDS
-@pytest.mark.parametrize("way", [lambda w: w, lambda w: w.detach(), lambda w: w.numpy()], ids=["itself", "detached", "array"])
+@pytest.mark.parametrize(
+    "way",
+    [lambda w: w, lambda w: w.detach(), lambda w: w.numpy()],
+    ids=["itself", "detached", "array"],
+)
 def test_an_argument_that_the_function_knows_already_is_told_apart_from_it(way, backend):
     w = x(3, start=1)
     step = jit(lambda a: a * 2 + w, backend=backend)
@@ -84,7 +94,11 @@ def test_derivatives_of_derivatives_with_respect_to_an_argument(backend):
         return ((slope * slope).sum() - 1) ** 2
 
     model = nn.Linear(3, 1)
-    for body in (lambda w: func.value_and_grad(f)(w, x(3)), lambda w: func.hessian(lambda w: f(w, x(3)))(w), lambda w: penalty(w[None])):
+    for body in (
+        lambda w: func.value_and_grad(f)(w, x(3)),
+        lambda w: func.hessian(lambda w: f(w, x(3)))(w),
+        lambda w: penalty(w[None]),
+    ):
         step = jit(body, backend=backend)
         for i in range(4):
             got, wanted = step(x(3, start=i / 10)), body(x(3, start=i / 10))
@@ -94,10 +108,16 @@ def test_derivatives_of_derivatives_with_respect_to_an_argument(backend):
 
 @BACKENDS
 def test_named_tuples_and_ordered_dicts_come_and_go(backend):
-    step = jit(lambda pair, more: Pair(OrderedDict(a=pair.x * 2), pair.y + more["b"]), backend=backend)
+    step = jit(
+        lambda pair, more: Pair(OrderedDict(a=pair.x * 2), pair.y + more["b"]), backend=backend
+    )
     for i in range(6):
         out = step(Pair(x(2, start=i), x(2)), OrderedDict(b=x(2)))
-        assert type(out) is Pair and out.x["a"].tolist() == [2 * i, 2 * i + 2] and out.y.tolist() == [0, 2]
+        assert (
+            type(out) is Pair
+            and out.x["a"].tolist() == [2 * i, 2 * i + 2]
+            and out.y.tolist() == [0, 2]
+        )
     assert repr(step).endswith("1 program>")
 
 
@@ -217,7 +237,9 @@ def test_a_step_of_another_model_clears_what_eager_would_clear(backend):
 def test_gradients_that_mixed_precision_collects_inside_the_step_are_new_ones(backend, dtype):
     def run(wrap):
         weight = nn.Parameter(np.ones((3, 3), np.float32))
-        mixed = optim.MixedPrecision([weight], lambda params: optim.AdamW(params, lr=0.1), dtype=dtype, loss_scale=8)
+        mixed = optim.MixedPrecision(
+            [weight], lambda params: optim.AdamW(params, lr=0.1), dtype=dtype, loss_scale=8
+        )
 
         def body(a):
             mixed.zero_grad()
@@ -233,8 +255,12 @@ def test_gradients_that_mixed_precision_collects_inside_the_step_are_new_ones(ba
             mixed.update()
         return found
 
-    for (loss, gradient), (wanted, wanted_gradient) in zip(run(lambda f: jit(f, backend=backend)), run(lambda f: f), strict=True):
-        assert loss == pytest.approx(wanted, rel=1e-2) and np.allclose(gradient, wanted_gradient, rtol=2e-2)
+    for (loss, gradient), (wanted, wanted_gradient) in zip(
+        run(lambda f: jit(f, backend=backend)), run(lambda f: f), strict=True
+    ):
+        assert loss == pytest.approx(wanted, rel=1e-2) and np.allclose(
+            gradient, wanted_gradient, rtol=2e-2
+        )
 
 
 @BACKENDS

@@ -1,4 +1,6 @@
-"""Attention of all kinds, rotary positions and RMSNorm in C: eager's numbers, and nothing through numpy."""
+"""Attention of all kinds, rotary positions and RMSNorm in C: eager's numbers, and nothing through
+numpy.
+"""
 
 import numpy as np
 import pytest
@@ -24,7 +26,9 @@ def compiled(step, *inputs, through=()):
     jitted = jit(step, backend="c")
     for _ in range(3):
         got = [t.numpy() for t in jitted(*inputs)]
-    passed = [row.split()[2] for row in jitted.explain().splitlines() if row.startswith("through numpy")]
+    passed = [
+        row.split()[2] for row in jitted.explain().splitlines() if row.startswith("through numpy")
+    ]
     assert sorted(set(passed)) == sorted(through)
     return got, wanted
 
@@ -33,7 +37,9 @@ def check(got, wanted, budget=256):
     for g, w in zip(got, wanted, strict=True):
         assert np.array_equal(np.isfinite(g), np.isfinite(w))
         finite = np.isfinite(w)
-        assert np.abs(g - w)[finite].max(initial=0) <= budget * EPS * max(np.abs(w)[finite].max(initial=0), 1e-3)
+        assert np.abs(g - w)[finite].max(initial=0) <= budget * EPS * max(
+            np.abs(w)[finite].max(initial=0), 1e-3
+        )
 
 
 def masks(B, H, T, S):
@@ -43,7 +49,13 @@ def masks(B, H, T, S):
     bias = rng.normal(size=(H, T, S)).astype(np.float32)
     bias[rng.random(bias.shape) < 0.3] = -np.inf
     padding = np.arange(S) < np.array([S, S // 2])[:, None, None, None]
-    return {"square": square, "padding": padding, "whole": rng.random((B, H, T, S)) < 0.5, "bias": bias, "row": np.zeros(S, np.float32)}
+    return {
+        "square": square,
+        "padding": padding,
+        "whole": rng.random((B, H, T, S)) < 0.5,
+        "bias": bias,
+        "row": np.zeros(S, np.float32),
+    }
 
 
 def out_and_gradients(attend, q, k, v, g):
@@ -59,25 +71,50 @@ def test_masked_attention_and_its_gradients_are_eager(kind):
     mask = Tensor(masks(B, H, T, S)[kind])
 
     def step(*inputs):  # both in one program: building it is what takes the time
-        return [t for offset in (None, 2)
-                for t in out_and_gradients(lambda q, k, v, at=offset: ops.attention(q, k, v, mask, scale=0.4, offset=at)[0], *inputs)]  # fmt: skip
+        return [
+            t
+            for offset in (None, 2)
+            for t in out_and_gradients(
+                lambda q, k, v, at=offset: ops.attention(q, k, v, mask, scale=0.4, offset=at)[0],
+                *inputs,
+            )
+        ]
 
-    check(*compiled(step, tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)))
+    check(
+        *compiled(
+            step,
+            tensor(B, H, T, D),
+            tensor(B, H, S, D, seed=1),
+            tensor(B, H, S, D, seed=2),
+            tensor(B, H, T, D, seed=3),
+        )
+    )
 
 
-@pytest.mark.parametrize("kind, offset", [(None, None), (None, 2), (None, -3), ("square", None), ("padding", 2), ("bias", 2)])
+@pytest.mark.parametrize(
+    "kind, offset",
+    [(None, None), (None, 2), (None, -3), ("square", None), ("padding", 2), ("bias", 2)],
+)
 def test_tiled_attention_and_its_gradients_are_eager(kind, offset):
     B, H, D, cases = 2, 3, 5, [(7, 0.4), (200, 0.4), (200, 20)]  # T and scale, all in one program
     operands = {T: [] if kind is None else [Tensor(masks(B, H, T, T + 2)[kind])] for T in (7, 200)}
 
     def step(*inputs):
         def attend(T, scale):
-            return out_and_gradients(lambda q, k, v: ops.flash_attention(q, k, v, *operands[T], scale=scale, offset=offset)[0],
-                                     *inputs[4 * (T == 200) :][:4])  # fmt: skip
+            return out_and_gradients(
+                lambda q, k, v: ops.flash_attention(
+                    q, k, v, *operands[T], scale=scale, offset=offset
+                )[0],
+                *inputs[4 * (T == 200) :][:4],
+            )
 
         return [t for T, scale in cases for t in attend(T, scale)]
 
-    inputs = [tensor(B, H, length, D, seed=i) for T in (7, 200) for i, length in enumerate((T, T + 2, T + 2, T))]
+    inputs = [
+        tensor(B, H, length, D, seed=i)
+        for T in (7, 200)
+        for i, length in enumerate((T, T + 2, T + 2, T))
+    ]
     got, wanted = compiled(step, *inputs)
     for i, (_, scale) in enumerate(cases):
         check(got[4 * i :][:4], wanted[4 * i :][:4], budget=256 if scale < 1 else 4096)
@@ -85,7 +122,13 @@ def test_tiled_attention_and_its_gradients_are_eager(kind, offset):
 
 def test_tiles_with_a_window_go_through_numpy():
     inputs = [tensor(2, 3, 9, 4, seed=i) for i in range(3)]
-    check(*compiled(lambda q, k, v: (ops.flash_attention(q, k, v, scale=0.5, offset=0, window=3)[0],), *inputs, through=["flash_attention"]))
+    check(
+        *compiled(
+            lambda q, k, v: (ops.flash_attention(q, k, v, scale=0.5, offset=0, window=3)[0],),
+            *inputs,
+            through=["flash_attention"],
+        )
+    )
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -114,14 +157,25 @@ def test_what_stands_behind_the_edge_of_tiles_has_no_influence(poison):
 @pytest.mark.parametrize("T, kind", [(8, None), (70, "square"), (70, "bias")])
 def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind):
     B, H, S, D = 2, 3, T + 2 * (T > 8), 5
-    options = {} if kind is None else {"bias" if kind == "bias" else "attn_mask": Tensor(masks(B, H, T, S)[kind])}
+    options = (
+        {}
+        if kind is None
+        else {"bias" if kind == "bias" else "attn_mask": Tensor(masks(B, H, T, S)[kind])}
+    )
 
     def step(q, k, v, g):
         q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
-        out, weights = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3, is_causal=True, return_weights=True, **options)
+        out, weights = F.scaled_dot_product_attention(
+            q, k, v, dropout_p=0.3, is_causal=True, return_weights=True, **options
+        )
         return out.detach(), weights.detach(), *out.gradient(q, k, v, gradient=g)
 
-    inputs = [tensor(B, H, T, D), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3)]
+    inputs = [
+        tensor(B, H, T, D),
+        tensor(B, H, S, D, seed=1),
+        tensor(B, H, S, D, seed=2),
+        tensor(B, H, T, D, seed=3),
+    ]
     jitted = jit(step, backend="c")
     for _ in range(2):
         jitted(*inputs)
@@ -129,10 +183,17 @@ def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind)
     wanted = [t.numpy() for t in step(*inputs)]
     minigrad.manual_seed(7)
     check([t.numpy() for t in jitted(*inputs)], wanted)
-    assert [row.split()[2] for row in jitted.explain().splitlines() if row.startswith("through numpy")] == ["attention_weights"]
+    assert [
+        row.split()[2] for row in jitted.explain().splitlines() if row.startswith("through numpy")
+    ] == ["attention_weights"]
 
 
-FLOAT_MASKED = [{}, {"is_causal": True}, {"is_causal": True, "window": 9}, {"is_causal": True, "method": "flash"}]
+FLOAT_MASKED = [
+    {},
+    {"is_causal": True},
+    {"is_causal": True, "window": 9},
+    {"is_causal": True, "method": "flash"},
+]
 
 
 @pytest.mark.parametrize("backend", ["numpy", "c"])
@@ -144,15 +205,33 @@ def test_a_float_mask_as_attn_mask_is_recorded_and_is_eager_forward_and_backward
 
     def step(mask, *inputs):
         given = mask * 0.5 if inside else mask
-        return [t for settings in FLOAT_MASKED for t in
-                out_and_gradients(lambda q, k, v, how=settings: F.scaled_dot_product_attention(q, k, v, given, **how), *inputs)]  # fmt: skip
+        return [
+            t
+            for settings in FLOAT_MASKED
+            for t in out_and_gradients(
+                lambda q, k, v, how=settings: F.scaled_dot_product_attention(q, k, v, given, **how),
+                *inputs,
+            )
+        ]
 
     jitted = jit(step, backend=backend)
     for i in range(4):  # other values in every call, of the mask too
         mask = Tensor(masked + np.float32(i) * (np.arange(S) % 3).astype(np.float32))
-        inputs = (mask, tensor(B, H, T, D, seed=i), tensor(B, H, S, D, seed=1), tensor(B, H, S, D, seed=2), tensor(B, H, T, D, seed=3))
-        check([t.numpy() for t in jitted(*inputs)], [t.numpy() for t in step(*inputs)], budget=256 if backend == "c" else 0)
-    assert "1 program" in repr(jitted) and "through numpy" not in (jitted.explain() if backend == "c" else "")
+        inputs = (
+            mask,
+            tensor(B, H, T, D, seed=i),
+            tensor(B, H, S, D, seed=1),
+            tensor(B, H, S, D, seed=2),
+            tensor(B, H, T, D, seed=3),
+        )
+        check(
+            [t.numpy() for t in jitted(*inputs)],
+            [t.numpy() for t in step(*inputs)],
+            budget=256 if backend == "c" else 0,
+        )
+    assert "1 program" in repr(jitted) and "through numpy" not in (
+        jitted.explain() if backend == "c" else ""
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
@@ -205,7 +284,10 @@ def test_rotary_positions_are_eager(interleaved, half):
         y = ops.rope(x, cos, sin, interleaved=interleaved)
         return y.detach(), *y.gradient(x, gradient=y.detach())
 
-    check(*compiled(step, tensor(2, 5, 3, 8), tensor(2, 1, 5, half), tensor(2, 1, 5, half, seed=1)), budget=4)
+    check(
+        *compiled(step, tensor(2, 5, 3, 8), tensor(2, 1, 5, half), tensor(2, 1, 5, half, seed=1)),
+        budget=4,
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 32, 45])
@@ -221,13 +303,21 @@ def test_rms_norm_and_its_gradient_are_eager(rows):
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 4, 5)])
 def test_sums_over_axes_in_the_middle_are_eager(shape):
-    check(*compiled(lambda x: (x.sum(axis=1), x.sum(axis=tuple(range(1, len(shape) - 1)), keepdim=True)), tensor(*shape)), budget=8)
+    check(
+        *compiled(
+            lambda x: (x.sum(axis=1), x.sum(axis=tuple(range(1, len(shape) - 1)), keepdim=True)),
+            tensor(*shape),
+        ),
+        budget=8,
+    )
 
 
 def test_a_llama_type_block_trains_all_in_c():
     def train(backend):
         minigrad.manual_seed(0)
-        block = TransformerBlock(24, 4, norm="rms", mlp="swiglu", bias=False, rope="half", n_kv_head=2, qk_norm=True)
+        block = TransformerBlock(
+            24, 4, norm="rms", mlp="swiglu", bias=False, rope="half", n_kv_head=2, qk_norm=True
+        )
         optimizer = SGD(block.parameters(), lr=0.1)
 
         def step(x):

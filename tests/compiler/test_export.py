@@ -33,9 +33,28 @@ def test_an_exported_training_step_of_a_gpt_gives_the_same_losses(tmp_path):
         step(x, y)
     folder = export(step, tmp_path / "out", x, y)
     files = [str(folder / "step.c"), str(folder / "main.c")]
-    subprocess.run([*find_compiler().command, "-O2", "-march=native", *files, "-o", str(tmp_path / "run"), "-lm", "-lpthread"], check=True)
-    out = subprocess.run([str(tmp_path / "run"), str(folder / "values.bin"), "5", "2"], check=True, capture_output=True, text=True).stdout
-    assert [float(v) for v in out.split()] == pytest.approx([step(x, y).item() for _ in range(5)], rel=1e-5)
+    subprocess.run(
+        [
+            *find_compiler().command,
+            "-O2",
+            "-march=native",
+            *files,
+            "-o",
+            str(tmp_path / "run"),
+            "-lm",
+            "-lpthread",
+        ],
+        check=True,
+    )
+    out = subprocess.run(
+        [str(tmp_path / "run"), str(folder / "values.bin"), "5", "2"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert [float(v) for v in out.split()] == pytest.approx(
+        [step(x, y).item() for _ in range(5)], rel=1e-5
+    )
 
 
 def test_a_step_that_goes_through_numpy_is_not_exported(tmp_path):

@@ -1,4 +1,6 @@
-"""What goes wrong silently elsewhere when a step is captured, and what happens here: an error with the line, or the right result."""
+"""What goes wrong silently elsewhere when a step is captured, and what happens here: an error with
+the line, or the right result.
+"""
 
 import multiprocessing
 import os
@@ -85,7 +87,14 @@ def test_an_array_made_inside_that_changes_is_refused():
         step(x(3))
 
 
-@pytest.mark.parametrize("draw", [lambda t: t * Tensor.randn(3), lambda t: t[Tensor.randint(0, 3, (2,))], lambda t: t.dropout(0.5) + t.rand_like()])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda t: t * Tensor.randn(3),
+        lambda t: t[Tensor.randint(0, 3, (2,))],
+        lambda t: t.dropout(0.5) + t.rand_like(),
+    ],
+)
 def test_random_numbers_made_inside_are_refused_where_they_are_drawn(draw):
     def step(t):
         drawn = draw(t)
@@ -96,7 +105,10 @@ def test_random_numbers_made_inside_are_refused_where_they_are_drawn(draw):
     with pytest.raises(CaptureError, match="random numbers made inside the step") as caught:
         step(x(3))
     line = draw.__code__.co_firstlineno
-    assert caught.value.where.endswith(f"test_footguns.py:{line}") and "dropout may stay" in caught.value.hint
+    assert (
+        caught.value.where.endswith(f"test_footguns.py:{line}")
+        and "dropout may stay" in caught.value.hint
+    )
 
 
 def test_what_differs_for_another_reason_is_not_blamed_on_dropout():
@@ -113,11 +125,15 @@ def test_what_differs_for_another_reason_is_not_blamed_on_dropout():
         step(t)
 
 
-@pytest.mark.parametrize("how", ["a schedule", "a schedule that has not begun", "the rate", "a group's momentum"])
+@pytest.mark.parametrize(
+    "how", ["a schedule", "a schedule that has not begun", "the rate", "a group's momentum"]
+)
 def test_a_setting_of_an_optimizer_that_is_set_inside_is_refused(how):
     w = Parameter([1.0, 2.0, 3.0])
     optimizer = SGD([w], lr=0.5, momentum=0.5)
-    schedule = LambdaLR(optimizer, lambda n: 1.0 if how.endswith("begun") and n < 9 else 1 / (1 + n))
+    schedule = LambdaLR(
+        optimizer, lambda n: 1.0 if how.endswith("begun") and n < 9 else 1 / (1 + n)
+    )
 
     @jit
     def step(t):
@@ -176,7 +192,12 @@ class Scaled(Module):
     """weight * x * factor, with settings in a plain object."""
 
     def __init__(self, factor):
-        self.factor, self.weight, self.settings, self.calls = factor, Parameter([1.0, 2.0]), SimpleNamespace(shift=0.0), 0
+        self.factor, self.weight, self.settings, self.calls = (
+            factor,
+            Parameter([1.0, 2.0]),
+            SimpleNamespace(shift=0.0),
+            0,
+        )
 
     def forward(self, t):
         return t * self.weight * self.factor + self.settings.shift
@@ -238,7 +259,9 @@ def test_a_number_that_the_step_does_not_use_may_change_all_the_time(backend):
 
 
 @BACKENDS
-def test_a_number_that_changes_with_every_call_outside_the_step_does_not_keep_it_from_being_replayed(backend):
+def test_a_number_that_changes_with_every_call_outside_the_step_does_not_keep_it_from_being_replayed(
+    backend,
+):
     class Loop:
         def __init__(self):
             self.iteration, self.eager = 0, 0
@@ -249,7 +272,9 @@ def test_a_number_that_changes_with_every_call_outside_the_step_does_not_keep_it
             return t * 2
 
     loop = Loop()
-    with pytest.warns(RuntimeWarning, match="body changes eager itself, which replays do not do again"):
+    with pytest.warns(
+        RuntimeWarning, match="body changes eager itself, which replays do not do again"
+    ):
         for loop.iteration in range(6):
             loop.step(x(2))
     assert loop.eager == 2
@@ -318,8 +343,11 @@ def test_a_method_is_a_step_of_its_object(backend):
 # --- values read while recording
 
 
-@pytest.mark.parametrize("read", [float, bool, int, lambda t: t.item(), lambda t: t.tolist(), lambda t: t.numpy()],
-                         ids=["float", "bool", "int", "item", "tolist", "numpy"])  # fmt: skip
+@pytest.mark.parametrize(
+    "read",
+    [float, bool, int, lambda t: t.item(), lambda t: t.tolist(), lambda t: t.numpy()],
+    ids=["float", "bool", "int", "item", "tolist", "numpy"],
+)
 def test_reading_a_value_while_recording_is_refused_with_a_way_out(read):
     @jit
     def step(t):
@@ -346,10 +374,20 @@ def test_printing_while_recording_is_allowed(capsys):
 
 
 @BACKENDS
-@pytest.mark.parametrize("select", [lambda t: t[t > 0], lambda t: t.masked_select(t > 0), lambda t: (t > 0).nonzero(), lambda t: t.nonzero()],
-                         ids=["mask", "masked_select", "nonzero", "nonzero of floats"])  # fmt: skip
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda t: t[t > 0],
+        lambda t: t.masked_select(t > 0),
+        lambda t: (t > 0).nonzero(),
+        lambda t: t.nonzero(),
+    ],
+    ids=["mask", "masked_select", "nonzero", "nonzero of floats"],
+)
 @pytest.mark.parametrize("second", [[-1.0, 3.0, 4.0], [1.0, 1.0, 1.0]], ids=["as many", "more"])
-def test_a_shape_that_depends_on_values_is_refused_with_the_line_and_a_way_out(select, second, backend):
+def test_a_shape_that_depends_on_values_is_refused_with_the_line_and_a_way_out(
+    select, second, backend
+):
     step = jit(lambda t: (select(t) * 2).sum(), backend=backend)
     step(Tensor([1.0, 2.0, -1.0]))
     with pytest.raises(CaptureError, match=r"take|nonzero") as caught:
@@ -368,7 +406,9 @@ def test_a_shape_that_depends_on_a_state_is_refused(backend):
 
 @BACKENDS
 def test_a_mask_that_is_a_constant_of_the_step_selects(backend):
-    step = jit(lambda t: t[[True, False, True]] * 2 + t[Tensor([1.0, -1.0, 1.0]) > 0], backend=backend)
+    step = jit(
+        lambda t: t[[True, False, True]] * 2 + t[Tensor([1.0, -1.0, 1.0]) > 0], backend=backend
+    )
     for i in range(4):
         assert step(x(3, start=i)).tolist() == [3 * i, 3 * i + 6]
 
@@ -540,7 +580,9 @@ def test_a_result_that_is_gone_back_through_is_told_that_it_has_no_graph():
     for _ in range(3):
         with pytest.raises(NoGradientError) as caught:
             step(x(3)).backward()
-        assert "a jitted function returns has no graph: call backward() inside it" in caught.value.hint
+        assert (
+            "a jitted function returns has no graph: call backward() inside it" in caught.value.hint
+        )
 
 
 # --- warnings name the line that called the step
@@ -579,9 +621,13 @@ def test_a_warning_that_c_differs_names_the_call(monkeypatch):
 
 
 def in_a_child(work):
-    """What a forked child's work amounts to: "right", "wrong", or the signal that ended it after 20 seconds."""
+    """What a forked child's work amounts to: "right", "wrong", or the signal that ended it after 20
+    seconds.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of a fork beside threads, which is what is tested
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # newer Pythons warn of a fork beside threads, which is what is tested
         child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

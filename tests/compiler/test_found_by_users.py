@@ -36,14 +36,20 @@ def test_a_residual_around_a_norm_behind_a_transpose(backend):
 
 
 @BACKENDS
-@pytest.mark.parametrize("lay", [np.asfortranarray, lambda a: np.stack([a, a], -1)[..., 0], lambda a: a[::-1]], ids=["columns", "gaps", "backwards"])
+@pytest.mark.parametrize(
+    "lay",
+    [np.asfortranarray, lambda a: np.stack([a, a], -1)[..., 0], lambda a: a[::-1]],
+    ids=["columns", "gaps", "backwards"],
+)
 def test_an_argument_with_other_strides_than_when_it_was_recorded(lay, backend):
     step = jit(lambda x: (x.reshape(4, 3), x.reshape(-1).cumsum(0), x * 2), backend=backend)
     for i in range(5):
         a = some(3, 4, seed=i)
         a = a if i < 2 else lay(a)
         reshaped, summed, doubled = step(Tensor(a))
-        assert np.array_equal(reshaped.data, a.reshape(4, 3)) and np.array_equal(doubled.data, a * 2)
+        assert np.array_equal(reshaped.data, a.reshape(4, 3)) and np.array_equal(
+            doubled.data, a * 2
+        )
         np.testing.assert_allclose(summed.data, a.reshape(-1).cumsum(), rtol=1e-5, atol=1e-6)
 
 
@@ -51,14 +57,22 @@ def test_an_argument_with_other_strides_than_when_it_was_recorded(lay, backend):
 def test_an_argument_that_numpy_spreads_is_not_read_past_its_end(backend):
     step = jit(lambda x: (x.reshape(-1).cumsum(0), x.reshape(-1)), backend=backend)
     for i in range(3):
-        last, flat = step(np.ones((300, 300), np.float32) if i < 2 else np.broadcast_to(np.float32(1), (300, 300)))
+        last, flat = step(
+            np.ones((300, 300), np.float32) if i < 2 else np.broadcast_to(np.float32(1), (300, 300))
+        )
         assert last.data[-1] == 90000 and flat.data.all()
 
 
 @BACKENDS
-@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, lr=0.05, momentum=0.9), lambda p: optim.AdamW(p, lr=0.05)], ids=["SGD", "AdamW"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: optim.SGD(p, lr=0.05, momentum=0.9), lambda p: optim.AdamW(p, lr=0.05)],
+    ids=["SGD", "AdamW"],
+)
 def test_freezing_for_a_while_leaves_moments_and_steps_as_in_eager(make, backend):
-    """The optimizer makes new moments for what is frozen; the program from before wrote to the old ones."""
+    """The optimizer makes new moments for what is frozen; the program from before wrote to the old
+    ones.
+    """
 
     def run(wrap):
         minigrad.manual_seed(0)
@@ -79,9 +93,14 @@ def test_freezing_for_a_while_leaves_moments_and_steps_as_in_eager(make, backend
             step(Tensor(some(4, 3, seed=i)))
         return model.weight.data, optimizer.state_dict()["state"]
 
-    (weight, state), (wanted, wanted_state) = run(lambda f: jit(f, backend=backend)), run(lambda f: f)
+    (weight, state), (wanted, wanted_state) = (
+        run(lambda f: jit(f, backend=backend)),
+        run(lambda f: f),
+    )
     np.testing.assert_allclose(weight, wanted, rtol=1e-5)
-    assert [s["step"] for s in state.values()] == [s["step"] for s in wanted_state.values()] == [8, 12]
+    assert (
+        [s["step"] for s in state.values()] == [s["step"] for s in wanted_state.values()] == [8, 12]
+    )
 
 
 @BACKENDS
@@ -116,9 +135,15 @@ def test_an_index_out_of_range_does_nothing_twice(backend):
     assert count.item() == 4
 
 
-@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, lr=0.1), lambda p: optim.AdamW(p, lr=0.1), None], ids=["SGD", "AdamW", "added up"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: optim.SGD(p, lr=0.1), lambda p: optim.AdamW(p, lr=0.1), None],
+    ids=["SGD", "AdamW", "added up"],
+)
 def test_a_wrong_gradient_is_seen_whatever_becomes_of_it(make, monkeypatch):
-    """Half as much again, put in by hand: cleared at the end of the step, or added to what lay in .grad."""
+    """Half as much again, put in by hand: cleared at the end of the step, or added to what lay in
+    .grad.
+    """
     right = lower.LOWERINGS["gelu_tanh_grad"]
 
     def wrong(*line):
@@ -158,7 +183,13 @@ def test_an_op_of_the_users_own_with_another_shape_is_not_stretched():
 
 
 @pytest.mark.parametrize(
-    "choose", [lambda t, i: t[i], lambda t, i: t.gather(0, i), lambda t, i: minigrad.functional.one_hot(i, 3)], ids=["x[i]", "gather", "one_hot"]
+    "choose",
+    [
+        lambda t, i: t[i],
+        lambda t, i: t.gather(0, i),
+        lambda t, i: minigrad.functional.one_hot(i, 3),
+    ],
+    ids=["x[i]", "gather", "one_hot"],
 )
 def test_an_index_out_of_range_is_named(choose):
     t, step = Tensor([1.0, 2.0, 3.0]), jit(choose, backend="c")

@@ -14,10 +14,20 @@ V, B, T = 17, 4, 12
 EPS = float(np.finfo(np.float32).eps)
 
 
-def trained(wrap, steps=50, dropout=0.0, max_norm=1.0, make=lambda params: AdamW(params, lr=1e-3, weight_decay=0.1)):
-    """(losses, parameters, gradients, moments) after some steps of a small GPT whose step went through `wrap`."""
+def trained(
+    wrap,
+    steps=50,
+    dropout=0.0,
+    max_norm=1.0,
+    make=lambda params: AdamW(params, lr=1e-3, weight_decay=0.1),
+):
+    """(losses, parameters, gradients, moments) after some steps of a small GPT whose step went
+    through `wrap`.
+    """
     manual_seed(3)
-    model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=2, n_head=2, n_embd=16, dropout=dropout))
+    model = GPT(
+        GPTConfig(vocab_size=V, block_size=T, n_layer=2, n_head=2, n_embd=16, dropout=dropout)
+    )
     optimizer = make(model.parameters())
 
     def step(x, y):
@@ -36,7 +46,12 @@ def trained(wrap, steps=50, dropout=0.0, max_norm=1.0, make=lambda params: AdamW
     params = list(model.parameters())
     state = optimizer.state_dict()["state"]
     moments = [np.asarray(m) for s in state.values() for name, m in s.items() if name != "step"]
-    return [np.array(losses)], [p.numpy() for p in params], [p.grad.numpy() for p in params], moments
+    return (
+        [np.array(losses)],
+        [p.numpy() for p in params],
+        [p.grad.numpy() for p in params],
+        moments,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +66,23 @@ def test_fifty_steps_replayed_by_numpy_are_eager_to_the_bit(eager):
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_fifty_compiled_steps_are_eager_within_64_eps(eager, threads):
-    for got, wanted in zip(trained(lambda step: jit(step, backend="c", threads=threads)), eager, strict=True):
+    for got, wanted in zip(
+        trained(lambda step: jit(step, backend="c", threads=threads)), eager, strict=True
+    ):
         scale = max(1.0, max(float(np.abs(w).max()) for w in wanted))
-        assert max(float(np.abs(g - w).max()) for g, w in zip(got, wanted, strict=True)) <= 64 * EPS * scale
+        assert (
+            max(float(np.abs(g - w).max()) for g, w in zip(got, wanted, strict=True))
+            <= 64 * EPS * scale
+        )
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_the_number_of_threads_changes_no_bit(monkeypatch, dropout):
     monkeypatch.setenv("MINIGRAD_PRODUCTS", "tiles")
-    one, *others = (trained(lambda step, n=n: jit(step, backend="c", threads=n), steps=12, dropout=dropout) for n in (1, 2, 3, 4, 7))
+    one, *others = (
+        trained(lambda step, n=n: jit(step, backend="c", threads=n), steps=12, dropout=dropout)
+        for n in (1, 2, 3, 4, 7)
+    )
     for other in others:
         for got, wanted in zip(other, one, strict=True):
             assert all(np.array_equal(g, w) for g, w in zip(got, wanted, strict=True))
@@ -73,7 +96,10 @@ def test_the_whole_step_is_one_call_without_numpy_in_between():
 
 
 def test_dropout_draws_the_same_numbers_replayed_as_eager():
-    wanted, got = trained(lambda step: step, 8, 0.2), trained(lambda step: jit(step, backend="numpy"), 8, 0.2)
+    wanted, got = (
+        trained(lambda step: step, 8, 0.2),
+        trained(lambda step: jit(step, backend="numpy"), 8, 0.2),
+    )
     assert np.array_equal(got[0][0], wanted[0][0])
     compiled = trained(lambda step: jit(step, backend="c"), 8, 0.2)
     assert np.allclose(compiled[0][0], wanted[0][0], rtol=64 * EPS)
@@ -81,8 +107,13 @@ def test_dropout_draws_the_same_numbers_replayed_as_eager():
 
 @pytest.mark.parametrize("max_norm", [1e6, math.inf])
 def test_gradients_below_the_norm_are_not_scaled(max_norm):
-    wanted, got = (trained(wrap, 4, max_norm=max_norm) for wrap in (lambda step: step, lambda step: jit(step, backend="c")))
-    assert all(np.allclose(g, w, rtol=0, atol=64 * EPS) for g, w in zip(got[2], wanted[2], strict=True))
+    wanted, got = (
+        trained(wrap, 4, max_norm=max_norm)
+        for wrap in (lambda step: step, lambda step: jit(step, backend="c"))
+    )
+    assert all(
+        np.allclose(g, w, rtol=0, atol=64 * EPS) for g, w in zip(got[2], wanted[2], strict=True)
+    )
 
 
 @pytest.mark.parametrize("largest", [3.0, math.inf, math.nan])
@@ -98,7 +129,9 @@ def test_clipping_to_an_infinite_norm_is_eager_with_gradients_of_any_size(larges
     norms = [body(t).numpy(), *(step(t).numpy() for _ in range(3))]
     compiled = w.grad.numpy()
     body(t)
-    assert np.array_equal(compiled, w.grad.numpy(), equal_nan=True) and np.allclose(norms, norms[0], rtol=EPS, equal_nan=True)
+    assert np.array_equal(compiled, w.grad.numpy(), equal_nan=True) and np.allclose(
+        norms, norms[0], rtol=EPS, equal_nan=True
+    )
     assert "through numpy" not in step.explain() and "INFINITY / (n" in step.c_source
 
 
@@ -106,12 +139,19 @@ def test_a_compiled_step_wants_less_memory_than_seven_tenths_of_its_values():
     steps = []
     trained(lambda step: steps.append(jit(step, backend="c")) or steps[0], steps=3)
     backend = steps[0]._last.backend
-    values = sum(v.size * v.dtype.itemsize for v in backend.original.values if v.source == "temporary")
+    values = sum(
+        v.size * v.dtype.itemsize for v in backend.original.values if v.source == "temporary"
+    )
     assert backend.arena_bytes <= 0.7 * values
 
 
-OTHERS = [lambda p: Adam(p, lr=1e-3, weight_decay=0.1), lambda p: SGD(p, lr=1e-3), lambda p: SGD(p, lr=1e-3, momentum=0.9, weight_decay=0.1),
-          lambda p: SGD(p, lr=1e-3, momentum=0.9, nesterov=True), lambda p: SGD(p, lr=1e-3, momentum=0.9, dampening=0.5)]  # fmt: skip
+OTHERS = [
+    lambda p: Adam(p, lr=1e-3, weight_decay=0.1),
+    lambda p: SGD(p, lr=1e-3),
+    lambda p: SGD(p, lr=1e-3, momentum=0.9, weight_decay=0.1),
+    lambda p: SGD(p, lr=1e-3, momentum=0.9, nesterov=True),
+    lambda p: SGD(p, lr=1e-3, momentum=0.9, dampening=0.5),
+]
 
 
 @pytest.mark.parametrize("make", OTHERS, ids=["adam", "sgd", "momentum", "nesterov", "dampening"])
@@ -120,4 +160,6 @@ def test_the_other_optimizers_in_c_are_eager(make):
     got = trained(lambda step: steps.append(jit(step, backend="c")) or steps[0], 6, make=make)
     assert "through numpy" not in steps[0].explain()
     for g, w in zip(got, trained(lambda step: step, 6, make=make), strict=True):
-        assert max(float(np.abs(a - b).max()) for a, b in zip(g, w, strict=True)) <= 64 * EPS * max(1.0, max(float(np.abs(b).max()) for b in w))
+        assert max(float(np.abs(a - b).max()) for a, b in zip(g, w, strict=True)) <= 64 * EPS * max(
+            1.0, max(float(np.abs(b).max()) for b in w)
+        )

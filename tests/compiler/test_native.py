@@ -64,7 +64,10 @@ def test_without_a_compiler_one_line_says_so_and_results_are_right(monkeypatch):
 
 def test_a_broken_compiler_costs_one_line(monkeypatch, tmp_path):
     broken = tmp_path / "cc"
-    broken.write_text("#!/bin/sh\ncase $1 in --version) echo broken 1.0;; *) echo 'step.c: error: no luck' >&2; exit 3;; esac\n")
+    broken.write_text(
+        "#!/bin/sh\ncase $1 in --version) echo broken 1.0;; *) echo 'step.c: error: no luck' >&2; "
+        "exit 3;; esac\n"
+    )
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
     with pytest.warns(RuntimeWarning, match="no luck"):
@@ -89,7 +92,9 @@ def test_a_cache_that_cannot_be_written_costs_one_line(monkeypatch, tmp_path):
         assert "cannot be written" in three_calls("c").explain()
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away"
+)
 def test_a_cache_of_another_user_is_not_used(own_cache):
     own_cache.mkdir(mode=0o700)
     os.chown(own_cache, 12345, 12345)
@@ -149,4 +154,6 @@ def test_the_table_of_what_has_c_names_every_op_that_has():
 
 def test_what_is_found_on_the_machine_is_told_without_changing_it(own_cache):
     facts = environment()
-    assert {"BLAS", "compiler", "flags", "threads", "cache"} <= set(facts) and str(own_cache) in facts["cache"]
+    assert {"BLAS", "compiler", "flags", "threads", "cache"} <= set(facts) and str(
+        own_cache
+    ) in facts["cache"]

@@ -1,4 +1,6 @@
-"""Matrix products in C: right for every shape and every kind of vector registers, and the same to the bit however the work is cut."""
+"""Matrix products in C: right for every shape and every kind of vector registers, and the same to
+the bit however the work is cut.
+"""
 
 import ctypes
 from pathlib import Path
@@ -19,26 +21,52 @@ void run(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_
 int wide(void) { return WIDE; }
 """
 # The compiler does in several steps what the CPU has no registers for: slow, and right.
-KINDS = {"this CPU's": "", "AVX-512's": "#define __AVX512F__ 1\n", "any CPU's": "#undef __AVX2__\n#undef __AVX512F__\n"}
+KINDS = {
+    "this CPU's": "",
+    "AVX-512's": "#define __AVX512F__ 1\n",
+    "any CPU's": "#undef __AVX2__\n#undef __AVX512F__\n",
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def run(request):
     texts = [(_FOLDER / name).read_text() for name in ("prelude.c", "products.c")]
     split = texts[1].index("/* --- matrix products")
-    library = native.build(texts[0] + texts[1][:split] + KINDS[request.param] + texts[1][split:] + _OPEN).library
+    library = native.build(
+        texts[0] + texts[1][:split] + KINDS[request.param] + texts[1][split:] + _OPEN
+    ).library
     if request.param != "this CPU's":
         assert library.wide() == {"AVX-512's": 32, "any CPU's": 16}[request.param]
 
     def product(ta, tb, a, b, bias=None, more=None, rows=slice(None), columns=slice(None)):
         """op(a) op(b) (+ bias) (+ more), of these rows and columns only."""
         a, b = a[:, rows] if ta else a[rows], b[columns] if tb else b[:, columns]
-        bias, more = None if bias is None else bias[columns], None if more is None else more[rows, columns]
+        bias, more = (
+            None if bias is None else bias[columns],
+            None if more is None else more[rows, columns],
+        )
         K, M, N = a.shape[0 if ta else 1], a.shape[1 if ta else 0], b.shape[0 if tb else 1]
         y = np.full((M, N + 3), 7, np.float32)
-        pa, pb, pbias, pmore, py = (None if x is None else ctypes.c_void_p(x.ctypes.data) for x in (a, b, bias, more, y))
-        lda, ldb, ldm, ldc = (ctypes.c_int64(0 if x is None else x.strides[0] // 4) for x in (a, b, more, y))
-        library.run(int(ta), int(tb), *map(ctypes.c_int64, (M, N, K)), pa, lda, pb, ldb, pbias, pmore, ldm, py, ldc)
+        pa, pb, pbias, pmore, py = (
+            None if x is None else ctypes.c_void_p(x.ctypes.data) for x in (a, b, bias, more, y)
+        )
+        lda, ldb, ldm, ldc = (
+            ctypes.c_int64(0 if x is None else x.strides[0] // 4) for x in (a, b, more, y)
+        )
+        library.run(
+            int(ta),
+            int(tb),
+            *map(ctypes.c_int64, (M, N, K)),
+            pa,
+            lda,
+            pb,
+            ldb,
+            pbias,
+            pmore,
+            ldm,
+            py,
+            ldc,
+        )
         assert (y[:, N:] == 7).all()  # nothing is written beside it
         return y[:, :N]
 
@@ -52,7 +80,13 @@ def operands(ta, tb, M, N, K, seed=0):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.booleans(), st.booleans(), *[st.integers(1, 70)] * 2, st.sampled_from([0, 1, 2, 7, 33, 511, 512, 513, 1100]), st.integers(0, 3))
+@given(
+    st.booleans(),
+    st.booleans(),
+    *[st.integers(1, 70)] * 2,
+    st.sampled_from([0, 1, 2, 7, 33, 511, 512, 513, 1100]),
+    st.integers(0, 3),
+)
 def test_a_product_of_any_shape_is_that_of_float64(run, ta, tb, M, N, K, added):
     a, b, bias, more = operands(ta, tb, M, N, K)
     bias, more = bias if added & 1 else None, more if added & 2 else None
@@ -69,8 +103,12 @@ def test_a_part_of_the_rows_or_columns_has_the_bits_of_the_whole(run, ta, tb):
     a, b, bias, more = operands(ta, tb, 101, 167, 700)
     whole = run(ta, tb, a, b, bias, more)
     for first, last in ((0, 1), (5, 30), (31, 101), (99, 167)):
-        assert np.array_equal(run(ta, tb, a, b, bias, more, rows=slice(first, min(last, 101))), whole[first:last])
-        assert np.array_equal(run(ta, tb, a, b, bias, more, columns=slice(first, last)), whole[:, first:last])
+        assert np.array_equal(
+            run(ta, tb, a, b, bias, more, rows=slice(first, min(last, 101))), whole[first:last]
+        )
+        assert np.array_equal(
+            run(ta, tb, a, b, bias, more, columns=slice(first, last)), whole[:, first:last]
+        )
 
 
 def test_nan_and_inf_stay_in_their_rows_and_columns(run):
@@ -81,8 +119,21 @@ def test_nan_and_inf_stay_in_their_rows_and_columns(run):
     assert np.isfinite(np.delete(np.delete(y, 3, 0), 11, 1)).all()
 
 
-@pytest.mark.parametrize(("left", "right"), [((6,), (6,)), ((1000,), (1000,)), ((1,), (1,)), ((300, 40), (40,)), ((3, 40), (40,)), ((40,), (40, 300)),
-                                             ((40,), (40, 1)), ((5, 30, 7), (7,)), ((7,), (5, 7, 30)), ((7,), (2, 5, 7, 1))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((6,), (6,)),
+        ((1000,), (1000,)),
+        ((1,), (1,)),
+        ((300, 40), (40,)),
+        ((3, 40), (40,)),
+        ((40,), (40, 300)),
+        ((40,), (40, 1)),
+        ((5, 30, 7), (7,)),
+        ((7,), (5, 7, 30)),
+        ((7,), (2, 5, 7, 1)),
+    ],
+)
 @pytest.mark.parametrize("turned", [False, True])
 def test_products_with_a_vector_and_their_gradients_are_eager(left, right, turned):
     rng = np.random.default_rng(0)
@@ -91,5 +142,7 @@ def test_products_with_a_vector_and_their_gradients_are_eager(left, right, turne
         return x.transpose(0, 1).contiguous().transpose(0, 1) if turned and n == 2 else x
 
     a, b = (rng.normal(size=s).astype(np.float32) for s in (left, right))
-    got, wanted = compiled(with_gradients(lambda a, b: lies(a, len(left)) @ lies(b, len(right))), a, b)
+    got, wanted = compiled(
+        with_gradients(lambda a, b: lies(a, len(left)) @ lies(b, len(right))), a, b
+    )
     assert all(near(g, w) for g, w in zip(got, wanted, strict=True))

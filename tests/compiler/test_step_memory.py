@@ -1,4 +1,6 @@
-"""Whose memory is whose in a captured step: leaves are read where they lie, results and gradients that somebody holds are the caller's own."""
+"""Whose memory is whose in a captured step: leaves are read where they lie, results and gradients
+that somebody holds are the caller's own.
+"""
 
 import numpy as np
 import pytest
@@ -128,7 +130,14 @@ def test_an_argument_that_shares_memory_with_what_the_step_changes_is_right(back
 def test_arguments_of_any_strides_are_right(backend):
     step = jit(lambda t: t.exp().sum(0), backend=backend)
     base = np.arange(24, dtype=np.float32).reshape(4, 6) / 10
-    for a in (base[:, ::2], base[:, ::2], base[:, 1::2], np.ascontiguousarray(base[:, :3]), base.T[:4, :3], base[::-1, :3]):
+    for a in (
+        base[:, ::2],
+        base[:, ::2],
+        base[:, 1::2],
+        np.ascontiguousarray(base[:, :3]),
+        base.T[:4, :3],
+        base[::-1, :3],
+    ):
         assert np.allclose(step(Tensor._wrap(a)).numpy(), np.exp(a).sum(0), rtol=1e-6)
 
 

@@ -20,12 +20,18 @@ def test_sums_over_any_axes_are_exact_for_integers_in_float32(shape):
         return *(t.sum(axes) for axes in AXES), *((t * 1).sum(axes, keepdim=True) for axes in AXES)
 
     got, wanted = compiled(step, x, threads=(1, 3))
-    assert all(np.array_equal(g, w) and g.dtype == w.dtype for g, w in zip(got, wanted, strict=True))
+    assert all(
+        np.array_equal(g, w) and g.dtype == w.dtype for g, w in zip(got, wanted, strict=True)
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.int64, np.int32, np.uint8, np.int16, np.uint64])
 def test_bools_and_integers_are_added_up_as_in_numpy(dtype):
-    x = rng.integers(0, 250, (6, 3, 40, 5)).astype(dtype) if dtype != np.bool_ else rng.random((6, 3, 40, 5)) < 0.5
+    x = (
+        rng.integers(0, 250, (6, 3, 40, 5)).astype(dtype)
+        if dtype != np.bool_
+        else rng.random((6, 3, 40, 5)) < 0.5
+    )
     if dtype in (np.int64, np.uint64):
         x[0, 0, 0, :2] = np.iinfo(dtype).max  # they wrap around
 
@@ -33,21 +39,38 @@ def test_bools_and_integers_are_added_up_as_in_numpy(dtype):
         return *((t[1:] * 1 if t.dtype != np.bool_ else t).sum(axes) for axes in AXES), t.sum()
 
     got, wanted = compiled(step, x, threads=(1, 3))
-    assert all(np.array_equal(g, w) and g.dtype == w.dtype for g, w in zip(got, wanted, strict=True))
+    assert all(
+        np.array_equal(g, w) and g.dtype == w.dtype for g, w in zip(got, wanted, strict=True)
+    )
 
 
 def test_any_and_all_take_nan_for_true():
-    x = np.where(rng.random((4, 3, 5, 6)) < 0.8, 0, rng.normal(size=(4, 3, 5, 6))).astype(np.float32)
+    x = np.where(rng.random((4, 3, 5, 6)) < 0.8, 0, rng.normal(size=(4, 3, 5, 6))).astype(
+        np.float32
+    )
     x[0, 0, 0, 0], x[1] = np.nan, 1
 
     def step(t):
-        return *(ops.any(t, axis=axes) for axes in AXES), *(ops.all(t, axis=axes) for axes in AXES), ops.all(t > -9), ops.any(t > 0, axis=0)
+        return (
+            *(ops.any(t, axis=axes) for axes in AXES),
+            *(ops.all(t, axis=axes) for axes in AXES),
+            ops.all(t > -9),
+            ops.any(t > 0, axis=0),
+        )
 
     got, wanted = compiled(step, x, threads=(1, 3))
-    assert all(np.array_equal(g, w) and g.dtype == np.bool_ for g, w in zip(got, wanted, strict=True))
+    assert all(
+        np.array_equal(g, w) and g.dtype == np.bool_ for g, w in zip(got, wanted, strict=True)
+    )
 
 
-LONG = [((2, 9000, 70), 1), ((300, 3, 400), (0, 2)), ((50000, 2), 0), ((64, 3, 30, 30), (0, 2, 3)), ((9, 20000), 1)]
+LONG = [
+    ((2, 9000, 70), 1),
+    ((300, 3, 400), (0, 2)),
+    ((50000, 2), 0),
+    ((64, 3, 30, 30), (0, 2, 3)),
+    ((9, 20000), 1),
+]
 
 
 @pytest.mark.parametrize(("shape", "axes"), LONG)
@@ -65,7 +88,9 @@ def test_batch_norm_and_its_gradients_are_eager(shape):
 
     def forward(t, w, b, m, v):
         m, v = m * 1, v * 1
-        return ops.cat(*(y.reshape(-1) for y in (F.batch_norm(t, m, v, w, b, training=True), m, v)), axis=0)
+        return ops.cat(
+            *(y.reshape(-1) for y in (F.batch_norm(t, m, v, w, b, training=True), m, v)), axis=0
+        )
 
     got, wanted = compiled(with_gradients(forward), x, weight, bias, mean, var)
     for g, w in zip(got[:4], wanted[:4], strict=True):

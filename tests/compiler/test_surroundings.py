@@ -1,4 +1,6 @@
-"""What a step sees besides its arguments, in all the ways that Python has: a change of it is never replayed away."""
+"""What a step sees besides its arguments, in all the ways that Python has: a change of it is never
+replayed away.
+"""
 
 import functools
 import types
@@ -43,10 +45,17 @@ def steps(model):
         return model(t)
 
     forward, inner = model.forward, jit(helper, backend="numpy")
-    return {"the model": model, "a method": model.forward, "a partial": functools.partial(with_argument, model), "a default": by_default,
-            "a helper": lambda t: helper(t), "a function that is handed on": lambda t: next(map(helper, [t])),
-            "a method in a variable": lambda t: forward(t), "a step in a step": lambda t: inner(t),
-            "a list": (lambda models: lambda t: models[0](t))([model])}  # fmt: skip
+    return {
+        "the model": model,
+        "a method": model.forward,
+        "a partial": functools.partial(with_argument, model),
+        "a default": by_default,
+        "a helper": lambda t: helper(t),
+        "a function that is handed on": lambda t: next(map(helper, [t])),
+        "a method in a variable": lambda t: forward(t),
+        "a step in a step": lambda t: inner(t),
+        "a list": (lambda models: lambda t: models[0](t))([model]),
+    }
 
 
 @pytest.mark.parametrize("way", list(steps(Model())))
@@ -82,23 +91,44 @@ class Settings:
 def holders():
     """Things that hold a factor: how it is read, and how it is changed."""
     listed, named, inside = [2.0], {"scale": 2.0}, {"model": {"scale": 2.0}}
-    module, plain, tensors = types.ModuleType("settings"), SimpleNamespace(scale=2.0), SimpleNamespace(scale=Tensor(2.0))
+    module, plain, tensors = (
+        types.ModuleType("settings"),
+        SimpleNamespace(scale=2.0),
+        SimpleNamespace(scale=Tensor(2.0)),
+    )
     deep, module.scale, Settings.scale = SimpleNamespace(config={"scale": 2.0}), 2.0, 2.0
-    weights, many, row, rate = {"w": Tensor([2.0])}, {2.0}, deque([2.0]), SimpleNamespace(scale=np.float32(2))
+    weights, many, row, rate = (
+        {"w": Tensor([2.0])},
+        {2.0},
+        deque([2.0]),
+        SimpleNamespace(scale=np.float32(2)),
+    )
     counts = defaultdict(float, scale=2.0)
     return {
         "a set": (lambda t: t * max(many), lambda v: (many.clear(), many.add(v))),
         "a deque": (lambda t: t * row[0], lambda v: (row.clear(), row.append(v))),
         "a defaultdict": (lambda t: t * counts["scale"], lambda v: counts.update(scale=v)),
-        "a number of numpy": (lambda t: t * rate.scale, lambda v: setattr(rate, "scale", np.float32(v))),
+        "a number of numpy": (
+            lambda t: t * rate.scale,
+            lambda v: setattr(rate, "scale", np.float32(v)),
+        ),
         "a list": (lambda t: t * listed[0], lambda v: listed.__setitem__(0, v)),
         "a dict": (lambda t: t * named["scale"], lambda v: named.update(scale=v)),
-        "a dict in a dict": (lambda t: t * inside["model"]["scale"], lambda v: inside["model"].update(scale=v)),
+        "a dict in a dict": (
+            lambda t: t * inside["model"]["scale"],
+            lambda v: inside["model"].update(scale=v),
+        ),
         "a class": (lambda t: t * Settings.scale, lambda v: setattr(Settings, "scale", v)),
         "a module": (lambda t: t * module.scale, lambda v: setattr(module, "scale", v)),
         "an object": (lambda t: t * plain.scale, lambda v: setattr(plain, "scale", v)),
-        "a tensor of an object": (lambda t: t * tensors.scale, lambda v: setattr(tensors, "scale", Tensor(v))),
-        "a dict of an object": (lambda t: t * deep.config["scale"], lambda v: deep.config.update(scale=v)),
+        "a tensor of an object": (
+            lambda t: t * tensors.scale,
+            lambda v: setattr(tensors, "scale", Tensor(v)),
+        ),
+        "a dict of an object": (
+            lambda t: t * deep.config["scale"],
+            lambda v: deep.config.update(scale=v),
+        ),
         "a dict of tensors": (lambda t: t * weights["w"], lambda v: weights.update(w=Tensor([v]))),
     }
 
@@ -123,13 +153,17 @@ class Counter:
 
 
 named = Counter()
-step = jit(lambda t: named.step(t), backend="numpy")  # a global with the name of the method that it calls
+step = jit(
+    lambda t: named.step(t), backend="numpy"
+)  # a global with the name of the method that it calls
 
 
 def test_what_lies_inside_a_step_is_not_looked_at(monkeypatch):
     for _ in range(4):
         assert step(x(2)).tolist() == [2, 4]
-    monkeypatch.setattr(surroundings, "_objects", None)  # all objects again: what takes a millisecond
+    monkeypatch.setattr(
+        surroundings, "_objects", None
+    )  # all objects again: what takes a millisecond
     for _ in range(3):
         assert step(x(2)).tolist() == [2, 4]
 
@@ -171,7 +205,9 @@ def test_what_made_no_difference_before_may_make_one_later(calls, backend):
 def test_what_changes_at_each_call_and_is_named_is_not_ignored_and_said():
     config = SimpleNamespace(epoch=0)
     step = jit(lambda t: t * (10.0 if config.epoch >= 4 else 1.0), backend="numpy")
-    with pytest.warns(RuntimeWarning, match="epoch changes from call to call, and <lambda> names it") as caught:
+    with pytest.warns(
+        RuntimeWarning, match="epoch changes from call to call, and <lambda> names it"
+    ) as caught:
         for config.epoch in range(8):
             step(x(1))
     assert len(caught) == 1 and caught[0].filename == __file__
@@ -201,7 +237,9 @@ def test_a_list_that_the_step_appends_to_does_not_keep_it_from_being_replayed():
     assert len(calls) == 2 and len(caught) == 1
 
 
-@pytest.mark.parametrize("use", [lambda t, a: t * a, lambda t, a: t * Tensor(a)], ids=["operand", "Tensor"])
+@pytest.mark.parametrize(
+    "use", [lambda t, a: t * a, lambda t, a: t * Tensor(a)], ids=["operand", "Tensor"]
+)
 @pytest.mark.parametrize("size", [2, 40000])
 def test_an_array_of_numpy_that_is_written_to_is_noticed(use, size):
     factors = np.ones(size, np.float32)
@@ -235,7 +273,11 @@ def test_freezing_and_unfreezing_weights_is_noticed(backend):
 def test_weights_that_lie_otherwise_in_memory_make_a_new_program(backend):
     weight = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
     step = jit(lambda t: t @ weight, backend=backend)
-    for array in (weight.data, np.asfortranarray(weight.data + 1), np.arange(12, dtype=np.float32).reshape(2, 6)[:, ::2]):
+    for array in (
+        weight.data,
+        np.asfortranarray(weight.data + 1),
+        np.arange(12, dtype=np.float32).reshape(2, 6)[:, ::2],
+    ):
         weight.data = array
         for _ in range(3):
             assert np.array_equal(step(x(4, 2)).numpy(), x(4, 2).numpy() @ array)
@@ -280,7 +322,11 @@ def test_tensors_that_share_memory_with_what_the_step_changes_are_right(backend,
     step = jit(body, backend=backend)
     for i in range(5):
         before, after = step(x(3, start=0.0))
-        assert before.tolist() == [2 * i, 2 * i + 1, 2 * i + 2] and after.tolist() == [2 * i + 2, 2 * i + 3, 2 * i + 4]
+        assert before.tolist() == [2 * i, 2 * i + 1, 2 * i + 2] and after.tolist() == [
+            2 * i + 2,
+            2 * i + 3,
+            2 * i + 4,
+        ]
 
 
 def test_writing_past_the_ops_is_refused():

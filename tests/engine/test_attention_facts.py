@@ -13,14 +13,25 @@ from minigrad import Tensor, ops
 SCALE = 0.5
 
 
-def attend(q: Any, k: Any, v: Any, g: Any, mask: Any = None, offset: int | None = None) -> tuple[Any, ...]:
+def attend(
+    q: Any, k: Any, v: Any, g: Any, mask: Any = None, offset: int | None = None
+) -> tuple[Any, ...]:
     """Output, probabilities, dq, dk, dv, as arrays."""
     leaves = [Tensor(x, requires_grad=True) for x in (q, k, v)]
-    o, p = ops.attention(*leaves, *([] if mask is None else [Tensor(mask)]), scale=SCALE, offset=offset)
+    o, p = ops.attention(
+        *leaves, *([] if mask is None else [Tensor(mask)]), scale=SCALE, offset=offset
+    )
     return (o.numpy(), p.numpy(), *(t.numpy() for t in minigrad.grad(o, leaves, Tensor(g))))
 
 
-def drawn(T: int = 6, S: int = 6, D: int = 4, batch: tuple[int, ...] = (2, 3), seed: int = 0, dtype: Any = np.float64) -> list[Any]:
+def drawn(
+    T: int = 6,
+    S: int = 6,
+    D: int = 4,
+    batch: tuple[int, ...] = (2, 3),
+    seed: int = 0,
+    dtype: Any = np.float64,
+) -> list[Any]:
     rng = np.random.default_rng(seed)
     return [rng.normal(size=(*batch, n, D)).astype(dtype) for n in (T, S, S, T)]
 
@@ -53,7 +64,9 @@ def test_rows_of_p_sum_to_one_within_4_eps(dtype: Any) -> None:
 @pytest.mark.parametrize("j", [1, 3, 5])
 @pytest.mark.parametrize("which", ["q", "k", "v", "all"])
 def test_nothing_in_token_j_reaches_the_tokens_before_it(which: str, j: int, poison: float) -> None:
-    """Outputs at i < j, and the gradients of a loss on them, are unchanged to the bit, whatever stands in token j."""
+    """Outputs at i < j, and the gradients of a loss on them, are unchanged to the bit, whatever
+    stands in token j.
+    """
     q, k, v, g = drawn()
     g[..., j:, :] = 0
     clean = attend(q, k, v, g, offset=0)
@@ -83,8 +96,12 @@ def test_what_stands_behind_a_padding_mask_has_no_influence(poison: float) -> No
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("hidden_by", ["the causal edge", "a mask", "a float mask"])
 @pytest.mark.parametrize("op", ["attention", "dropped_attention", "attention_weights"])
-def test_what_is_hidden_changes_no_second_derivative_to_the_bit(op: str, hidden_by: str, poison: float) -> None:
-    """Nor a first one that can be differentiated again. Under the causal edge, what is asked for is what comes before the poison."""
+def test_what_is_hidden_changes_no_second_derivative_to_the_bit(
+    op: str, hidden_by: str, poison: float
+) -> None:
+    """Nor a first one that can be differentiated again. Under the causal edge, what is asked for is
+    what comes before the poison.
+    """
     j, causal = 4, hidden_by == "the causal edge"
     hidden = np.arange(6) >= j
     mask = {"a mask": ~hidden, "a float mask": np.where(hidden, -np.inf, 0.25)}.get(hidden_by)
@@ -108,20 +125,35 @@ def test_what_is_hidden_changes_no_second_derivative_to_the_bit(op: str, hidden_
         g = rng.normal(size=y.shape)
         g[..., j if causal else 6 :, :] = 0
         first = minigrad.grad(y, leaves, Tensor(g), create_graph=True)
-        asked = [np.where(hidden[:, None] & (causal or x is not leaves[0]), 0, rng.normal(size=x.shape)) for x in leaves]
-        second = minigrad.grad(sum((f * f * Tensor(a)).sum() for f, a in zip(first, asked, strict=True)), leaves)
+        asked = [
+            np.where(hidden[:, None] & (causal or x is not leaves[0]), 0, rng.normal(size=x.shape))
+            for x in leaves
+        ]
+        second = minigrad.grad(
+            sum((f * f * Tensor(a)).sum() for f, a in zip(first, asked, strict=True)), leaves
+        )
         answers.append([x.numpy()[..., :j, :] for x in (*first, *second)])
     for clean, poisoned in zip(*answers, strict=True):
         assert np.isfinite(clean).all() and clean.any() and np.array_equal(clean, poisoned)
 
 
 def test_a_nan_that_is_looked_at_is_seen() -> None:
-    """The other side of hiding: a NaN in a value or key within sight must come out, in the output and in the gradients."""
+    """The other side of hiding: a NaN in a value or key within sight must come out, in the output
+    and in the gradients.
+    """
     q, k, v, g = drawn()
     v[..., 2, 0] = np.nan
     o, _, dq, dk, _ = attend(q, k, v, g, offset=0)
-    assert np.isnan(o[..., 2:, 0]).all() and np.isfinite(o[..., :2, :]).all() and np.isfinite(o[..., 1:]).all()
-    assert np.isnan(dq[..., 2:, :]).all() and np.isfinite(dq[..., :2, :]).all() and np.isnan(dk[..., :2, :]).all()
+    assert (
+        np.isnan(o[..., 2:, 0]).all()
+        and np.isfinite(o[..., :2, :]).all()
+        and np.isfinite(o[..., 1:]).all()
+    )
+    assert (
+        np.isnan(dq[..., 2:, :]).all()
+        and np.isfinite(dq[..., :2, :]).all()
+        and np.isnan(dk[..., :2, :]).all()
+    )
 
 
 @pytest.mark.parametrize("kind", ["bool", "float"])
@@ -148,7 +180,10 @@ def test_everything_hidden_is_zero_everywhere() -> None:
 def test_batch_and_heads_are_independent_and_permute(axis: int) -> None:
     arrays = drawn()
     order = np.random.default_rng(1).permutation(arrays[0].shape[axis])
-    before, after = attend(*arrays, offset=0), attend(*(np.take(x, order, axis) for x in arrays), offset=0)
+    before, after = (
+        attend(*arrays, offset=0),
+        attend(*(np.take(x, order, axis) for x in arrays), offset=0),
+    )
     for a, b in zip(before, after, strict=True):
         assert np.array_equal(np.take(a, order, axis), b)
 
@@ -158,7 +193,13 @@ def test_keys_permute_where_there_is_no_mask() -> None:
     order = np.array([3, 0, 5, 1, 4, 2])
     o, p, dq, dk, dv = attend(q, k, v, g)
     o2, p2, dq2, dk2, dv2 = attend(q, k[..., order, :], v[..., order, :], g)
-    for a, b in ((o, o2), (p[..., order], p2), (dq, dq2), (dk[..., order, :], dk2), (dv[..., order, :], dv2)):
+    for a, b in (
+        (o, o2),
+        (p[..., order], p2),
+        (dq, dq2),
+        (dk[..., order, :], dk2),
+        (dv[..., order, :], dv2),
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-14)
 
 
@@ -172,7 +213,9 @@ def test_a_mask_and_the_causal_offset_are_anded() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (1, 1, 1), (2, 0, 3), (0, 2, 3), (5, 1, 2)])
 @pytest.mark.parametrize("offset", [None, 0])
-def test_the_fused_op_equals_its_composed_form(shape: tuple[int, int, int], offset: int | None) -> None:
+def test_the_fused_op_equals_its_composed_form(
+    shape: tuple[int, int, int], offset: int | None
+) -> None:
     q, k, v, g = drawn(*shape)
     leaves = [Tensor(x, requires_grad=True) for x in (q, k, v)]
     o = ops.attention.composed_form(*leaves, scale=SCALE, offset=offset)
@@ -184,7 +227,9 @@ def test_the_fused_op_equals_its_composed_form(shape: tuple[int, int, int], offs
 
 @pytest.mark.parametrize("op", [ops.attention, ops.flash_attention])
 @pytest.mark.parametrize("poisoned", ["query", "value"])
-def test_a_row_that_is_not_finite_leaves_nothing_at_keys_that_it_may_not_see(op: Any, poisoned: str) -> None:
+def test_a_row_that_is_not_finite_leaves_nothing_at_keys_that_it_may_not_see(
+    op: Any, poisoned: str
+) -> None:
     q, k, v, g = drawn()
     if poisoned == "query":
         q[..., 0, :] = np.nan  # which sees key 0 only
@@ -192,8 +237,13 @@ def test_a_row_that_is_not_finite_leaves_nothing_at_keys_that_it_may_not_see(op:
         v[..., 0, :] = np.inf  # which all see
         k, v = k[..., :3, :], v[..., :3, :]
     leaves = [Tensor(x, requires_grad=True) for x in (q, k, v)]
-    settings, hidden = ({"offset": 0}, slice(1, None)) if poisoned == "query" else ({}, slice(2, None))
+    settings, hidden = (
+        ({"offset": 0}, slice(1, None)) if poisoned == "query" else ({}, slice(2, None))
+    )
     masks = [] if poisoned == "query" else [Tensor(np.array([True, True, False]))]
     dk, dv = minigrad.grad(op(*leaves, *masks, scale=SCALE, **settings)[0], leaves, Tensor(g))[1:]
     assert np.isnan(dk.numpy()[..., 0, :]).any()
-    assert np.isfinite(dk.numpy()[..., hidden, :]).all() and np.isfinite(dv.numpy()[..., hidden, :]).all()
+    assert (
+        np.isfinite(dk.numpy()[..., hidden, :]).all()
+        and np.isfinite(dv.numpy()[..., hidden, :]).all()
+    )

@@ -1,4 +1,6 @@
-"""What a row is does not depend on what it is computed beside, nor on the number of threads: to a few roundings."""
+"""What a row is does not depend on what it is computed beside, nor on the number of threads: to a
+few roundings.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +23,30 @@ SEQUENCES = [
     ("gelu", F.gelu),
     ("gelu, tanh", lambda x: F.gelu(x, approximate="tanh")),
     ("attention", lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)),
-    ("cross_entropy", lambda x: F.cross_entropy(x, np.arange(x.shape[-2]) % C + np.zeros(x.shape[:-1], int), reduction="none")),
-]  # fmt: skip
-each = pytest.mark.parametrize("f", [row[1] for row in SEQUENCES], ids=[row[0] for row in SEQUENCES])
+    (
+        "cross_entropy",
+        lambda x: F.cross_entropy(
+            x, np.arange(x.shape[-2]) % C + np.zeros(x.shape[:-1], int), reduction="none"
+        ),
+    ),
+]
+each = pytest.mark.parametrize(
+    "f", [row[1] for row in SEQUENCES], ids=[row[0] for row in SEQUENCES]
+)
 
 
 def value_and_gradient(f: Any, x: Any) -> tuple[Any, Any]:
     t = Tensor(x, requires_grad=True)
     y = f(t)
-    return y.numpy(), minigrad.grad(y, t, Tensor(np.cos(np.arange(y.shape[-1])) + np.zeros(y.shape)))[0].numpy()
+    return y.numpy(), minigrad.grad(
+        y, t, Tensor(np.cos(np.arange(y.shape[-1])) + np.zeros(y.shape))
+    )[0].numpy()
 
 
 def close(got: Any, wanted: Any) -> None:
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=64 * np.finfo(float).eps * np.max(np.abs(wanted)))
+    np.testing.assert_allclose(
+        got, wanted, rtol=0, atol=64 * np.finfo(float).eps * np.max(np.abs(wanted))
+    )
 
 
 @each

@@ -70,7 +70,15 @@ def test_every_pair_that_does_not_broadcast_is_a_shape_error() -> None:
                 Tensor(np.zeros(a)) + Tensor(np.zeros(b))
 
 
-@pytest.mark.parametrize("shapes", [((3, 1), (1, 4), (2, 1, 1)), ((), (2, 3), (3,)), ((0, 1), (1,), (2, 1, 4)), ((1,), (1, 1), ())])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((3, 1), (1, 4), (2, 1, 1)),
+        ((), (2, 3), (3,)),
+        ((0, 1), (1,), (2, 1, 4)),
+        ((1,), (1, 1), ()),
+    ],
+)
 def test_an_op_of_three_operands_broadcasts_all_of_them(shapes: Any) -> None:
     together = np.broadcast_shapes(*shapes)
     rng = np.random.default_rng(1)
@@ -80,14 +88,22 @@ def test_an_op_of_three_operands_broadcasts_all_of_them(shapes: Any) -> None:
     y = ops.where(condition > 0, a, b)
     ga, gb = minigrad.grad(y, (a, b), Tensor(g))
     chosen = tiled(arrays[0], together) > 0
-    assert np.array_equal(y.numpy(), np.where(chosen, tiled(arrays[1], together), tiled(arrays[2], together)))
+    assert np.array_equal(
+        y.numpy(), np.where(chosen, tiled(arrays[1], together), tiled(arrays[2], together))
+    )
     assert np.array_equal(ga.numpy(), folded(np.where(chosen, g, 0), shapes[1]))
     assert np.array_equal(gb.numpy(), folded(np.where(chosen, 0, g), shapes[2]))
 
 
 @pytest.mark.parametrize(
     "a, b",
-    [((2, 3, 4), (4, 2)), ((5, 1, 3, 4), (6, 4, 2)), ((1, 3, 0), (2, 0, 2)), ((0, 3, 4), (4, 2)), ((2, 0, 4), (1, 4, 3))],
+    [
+        ((2, 3, 4), (4, 2)),
+        ((5, 1, 3, 4), (6, 4, 2)),
+        ((1, 3, 0), (2, 0, 2)),
+        ((0, 3, 4), (4, 2)),
+        ((2, 0, 4), (1, 4, 3)),
+    ],
 )
 def test_matmul_broadcasts_its_batch_axes(a: Any, b: Any) -> None:
     rng = np.random.default_rng(2)

@@ -23,7 +23,9 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
     "rand": lambda x: x * Tensor.rand(5),
     "randn_like": lambda x: x.sin() * x.randn_like(),
     "normal beside dropout": lambda x: F.dropout(x * Tensor.normal(5), 0.5) * Tensor.uniform(5),
-    "a generator of its own": lambda x: x * Tensor.rand(5, generator=own) + F.dropout(x, 0.3, generator=own),
+    "a generator of its own": lambda x: (
+        x * Tensor.rand(5, generator=own) + F.dropout(x, 0.3, generator=own)
+    ),
     "two generators": lambda x: x * Tensor.rand(5, generator=own) * Tensor.randint(9, (5,)).float(),
     "multinomial": lambda x: x * (Tensor.ones(5).multinomial(5, True) + 1).float(),
     "a checkpoint inside": lambda x: checkpoint(lambda t: t * Tensor.rand(5), x) * Tensor.rand(5),
@@ -52,7 +54,13 @@ def test_a_checkpoint_draws_the_same_numbers_again_whatever_draws_them(name: str
         y = wrap(DRAWS[name], x)
         between = Tensor.rand(3)
         y.sum().backward()
-        return [y.numpy(), x.grad.numpy(), between.numpy(), Tensor.rand(2).numpy(), np.array(own.get_state())]
+        return [
+            y.numpy(),
+            x.grad.numpy(),
+            between.numpy(),
+            Tensor.rand(2).numpy(),
+            np.array(own.get_state()),
+        ]
 
     for plain, again in zip(run(lambda f, x: f(x)), run(checkpoint), strict=True):
         assert np.array_equal(plain, again)

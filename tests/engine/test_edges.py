@@ -58,7 +58,11 @@ def test_where_keeps_the_branch_not_taken_out_of_the_gradient() -> None:
 
 
 def test_sqrt_and_log_have_slope_inf_at_0() -> None:
-    assert slope(ops.sqrt, 0) == [np.inf] and slope(ops.log, 0) == [np.inf] and slope(ops.rsqrt, 4) == [-1 / 16]
+    assert (
+        slope(ops.sqrt, 0) == [np.inf]
+        and slope(ops.log, 0) == [np.inf]
+        and slope(ops.rsqrt, 4) == [-1 / 16]
+    )
 
 
 def test_a_quotient_of_subnormals_has_a_finite_gradient() -> None:
@@ -70,9 +74,18 @@ def test_a_quotient_of_subnormals_has_a_finite_gradient() -> None:
 
 
 def test_powers_at_zero() -> None:
-    assert slope(lambda x: x**0.0, 0, 2) == [0, 0] and slope(lambda x: x**1.0, 0) == [1] and slope(lambda x: x**2.0, 0) == [0]
+    assert (
+        slope(lambda x: x**0.0, 0, 2) == [0, 0]
+        and slope(lambda x: x**1.0, 0) == [1]
+        and slope(lambda x: x**2.0, 0) == [0]
+    )
     assert slope(lambda p: 0.0**p, 0, 2) == [0, 0] and slope(lambda p: 2.0**p, 1) == [2 * np.log(2)]
-    second = minigrad.grad(minigrad.grad((x := Tensor(np.array(0.0), requires_grad=True)) ** 2.0, x, create_graph=True)[0], x)[0]
+    second = minigrad.grad(
+        minigrad.grad(
+            (x := Tensor(np.array(0.0), requires_grad=True)) ** 2.0, x, create_graph=True
+        )[0],
+        x,
+    )[0]
     assert second.item() == 2
 
 
@@ -91,7 +104,10 @@ def test_the_extremum_of_an_empty_axis_is_an_error_that_names_the_axis(op: Any) 
 
 def test_sums_of_nothing_are_zero_and_means_are_nan() -> None:
     empty = Tensor(np.zeros((2, 0)), requires_grad=True)
-    assert ops.sum(empty, axis=1).tolist() == [0, 0] and np.isnan(ops.mean(empty, axis=1).numpy()).all()
+    assert (
+        ops.sum(empty, axis=1).tolist() == [0, 0]
+        and np.isnan(ops.mean(empty, axis=1).numpy()).all()
+    )
     assert ops.logsumexp(empty, axis=1).tolist() == [-np.inf, -np.inf]
     empty.sum().backward()
     assert empty.grad.shape == (2, 0)
@@ -101,17 +117,37 @@ def test_causal_attention_of_few_queries_starts_in_the_corner_that_is_named() ->
     k = v = Tensor(np.eye(3)[None])
     q = Tensor(np.zeros((1, 1, 3)))
     assert F.scaled_dot_product_attention(q, k, v, is_causal=True).tolist() == [[[1, 0, 0]]]
-    np.testing.assert_allclose(F.scaled_dot_product_attention(q, k, v, is_causal=True, causal="lower_right").numpy(), 1 / 3)
+    np.testing.assert_allclose(
+        F.scaled_dot_product_attention(q, k, v, is_causal=True, causal="lower_right").numpy(), 1 / 3
+    )
 
 
-SCALARS = [2, 2.0, True, np.float64(2), np.float32(2), np.int64(2), 1 / np.sqrt(64), np.array(2.0)[()]]
+SCALARS = [
+    2,
+    2.0,
+    True,
+    np.float64(2),
+    np.float32(2),
+    np.int64(2),
+    1 / np.sqrt(64),
+    np.array(2.0)[()],
+]
 
 
 @pytest.mark.parametrize("scalar", SCALARS, ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_scalars_never_change_a_dtype(dtype: str, scalar: Any) -> None:
     x = Tensor([1.0, 2.0], dtype=dtype, requires_grad=True)
-    for y in (x * scalar, scalar * x, x + scalar, scalar - x, x / scalar, x**scalar, scalar / x, ops.where(x > 1, x, scalar)):
+    for y in (
+        x * scalar,
+        scalar * x,
+        x + scalar,
+        scalar - x,
+        x / scalar,
+        x**scalar,
+        scalar / x,
+        ops.where(x > 1, x, scalar),
+    ):
         assert y.dtype == x.dtype
         x.grad = None
         y.sum().backward()
@@ -120,40 +156,74 @@ def test_scalars_never_change_a_dtype(dtype: str, scalar: Any) -> None:
 
 def test_nan_is_not_hidden_by_max_relu_or_a_comparison() -> None:
     x = Tensor(np.array([1.0, np.nan, 3.0]))
-    assert np.isnan(ops.max(x).item()) and np.isnan(ops.min(x).item()) and np.isnan(ops.relu(x).numpy()[1])
-    assert np.isnan(ops.maximum(x, 5.0).numpy()[1]) and np.isnan(ops.clamp(x, 0.0, 1.0).numpy()[1]) and np.isnan(ops.softmax(x).numpy()).all()
+    assert (
+        np.isnan(ops.max(x).item())
+        and np.isnan(ops.min(x).item())
+        and np.isnan(ops.relu(x).numpy()[1])
+    )
+    assert (
+        np.isnan(ops.maximum(x, 5.0).numpy()[1])
+        and np.isnan(ops.clamp(x, 0.0, 1.0).numpy()[1])
+        and np.isnan(ops.softmax(x).numpy()).all()
+    )
 
 
 @pytest.mark.parametrize("x", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.0, 0.5, -1.0])
-def test_pow_has_all_its_second_derivatives_at_the_edges_of_base_and_exponent(x: float, p: float) -> None:
-    """d/dx = p x^(p-1), d/dp = x^p log x;  d2/dxdp = x^(p-1) (1 + p log x), from both sides; 0 log 0 and 0 * x^(p-1) at p = 0 count as 0."""
+def test_pow_has_all_its_second_derivatives_at_the_edges_of_base_and_exponent(
+    x: float, p: float
+) -> None:
+    """d/dx = p x^(p-1), d/dp = x^p log x;  d2/dxdp = x^(p-1) (1 + p log x), from both sides; 0 log
+    0 and 0 * x^(p-1) at p = 0 count as 0.
+    """
     a, b = Tensor(np.array(x), requires_grad=True), Tensor(np.array(p), requires_grad=True)
     gx, gp = minigrad.grad(a**b, (a, b), create_graph=True)
-    assert gx.item() == (p * x ** (p - 1) if p and (x or p >= 1) else 0.0 if not p else np.copysign(np.inf, p))
+    assert gx.item() == (
+        p * x ** (p - 1) if p and (x or p >= 1) else 0.0 if not p else np.copysign(np.inf, p)
+    )
     if x:
         assert gp.item() == pytest.approx(x**p * np.log(x), rel=1e-15)
         mixed = x ** (p - 1) * (1 + p * np.log(x))
         assert minigrad.grad(gx, b, retain_graph=True)[0].item() == pytest.approx(mixed, rel=1e-15)
         assert minigrad.grad(gp, a, retain_graph=True)[0].item() == pytest.approx(mixed, rel=1e-15)
         second = p * (p - 1) * x ** (p - 2)
-        assert minigrad.grad(gx, a, materialize_grads=True)[0].item() == pytest.approx(second, rel=1e-15)
+        assert minigrad.grad(gx, a, materialize_grads=True)[0].item() == pytest.approx(
+            second, rel=1e-15
+        )
     elif p >= 0:
         assert gp.item() == 0.0
 
 
 def test_a_zero_in_an_exponent_or_a_base_leaves_the_other_elements_alone() -> None:
     x = Tensor(np.array([0.0, 1.0, 2.0]), requires_grad=True)
-    for exponent, wanted in ((0, [0, 0, 0]), (np.array([0.0, 0.0, 3.0]), [0, 0, 12]), (1, [1, 1, 1])):
-        assert minigrad.grad((x ** (Tensor(exponent) if isinstance(exponent, np.ndarray) else exponent)).sum(), x)[0].tolist() == wanted
+    for exponent, wanted in (
+        (0, [0, 0, 0]),
+        (np.array([0.0, 0.0, 3.0]), [0, 0, 12]),
+        (1, [1, 1, 1]),
+    ):
+        assert (
+            minigrad.grad(
+                (x ** (Tensor(exponent) if isinstance(exponent, np.ndarray) else exponent)).sum(), x
+            )[0].tolist()
+            == wanted
+        )
 
 
 # --- faults that have survived the tests once
 
 
-def test_every_view_shares_its_tensor_s_version_so_that_a_write_through_one_is_noticed_through_another() -> None:
+def test_every_view_shares_its_tensor_s_version_so_that_a_write_through_one_is_noticed_through_another() -> (
+    None
+):
     weight = Tensor(np.ones((2, 3)), requires_grad=True)
-    for view in (lambda t: t.reshape(6), lambda t: t.T, lambda t: t[0], lambda t: t.expand(2, 2, 3), lambda t: t.flip(0), lambda t: t.detach()):
+    for view in (
+        lambda t: t.reshape(6),
+        lambda t: t.T,
+        lambda t: t[0],
+        lambda t: t.expand(2, 2, 3),
+        lambda t: t.flip(0),
+        lambda t: t.detach(),
+    ):
         base = Tensor(np.ones((2, 3)))
         seen = view(base)
         y = (seen.reshape(seen.shape) * Tensor(np.ones(seen.shape), requires_grad=True)).sum()
@@ -171,10 +241,17 @@ def test_every_view_shares_its_tensor_s_version_so_that_a_write_through_one_is_n
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, bool])
 def test_sorting_keeps_equal_elements_in_their_order(descending: bool, dtype: Any) -> None:
     rng = np.random.default_rng(0)
-    keys = rng.integers(0, 2 if dtype is bool else 4, (3, 500)).astype(dtype)  # long: short arrays are sorted by insertion, which is stable
+    keys = rng.integers(0, 2 if dtype is bool else 4, (3, 500)).astype(
+        dtype
+    )  # long: short arrays are sorted by insertion, which is stable
     values, order = Tensor(keys).sort(descending=descending)
-    wanted = [sorted(range(500), key=lambda i: -int(row[i]) if descending else int(row[i])) for row in keys]
-    assert order.tolist() == wanted and Tensor(keys).argsort(descending=descending).tolist() == wanted
+    wanted = [
+        sorted(range(500), key=lambda i: -int(row[i]) if descending else int(row[i]))
+        for row in keys
+    ]
+    assert (
+        order.tolist() == wanted and Tensor(keys).argsort(descending=descending).tolist() == wanted
+    )
     assert np.array_equal(values.numpy(), np.take_along_axis(keys, np.array(wanted), 1))
 
 
@@ -191,7 +268,9 @@ def test_a_running_sum_of_float32_keeps_the_digits_of_its_exact_sum() -> None:
 def test_cummax_stays_at_the_first_nan() -> None:
     x = Tensor(np.array([1.0, 3.0, np.nan, 5.0, np.nan, 7.0]), requires_grad=True)
     values, places = x.cummax(0)
-    assert places.tolist()[:2] == [0, 1] and all(i >= 2 and np.isnan(x.numpy()[i]) for i in places.tolist()[2:])
+    assert places.tolist()[:2] == [0, 1] and all(
+        i >= 2 and np.isnan(x.numpy()[i]) for i in places.tolist()[2:]
+    )
     assert values.tolist()[:2] == [1, 3] and np.isnan(values.numpy()[2:]).all()
     with np.errstate(invalid="ignore"):
         values[:2].sum().backward()
@@ -204,7 +283,10 @@ def test_of_several_writers_to_one_place_only_the_last_has_a_gradient() -> None:
         lambda t, v: t.scatter(0, index, v),
         lambda t, v: (t.__setitem__(index, v), t)[1],
     ):
-        x, v = Tensor(np.arange(3.0), requires_grad=True), Tensor(np.arange(4.0) + 10, requires_grad=True)
+        x, v = (
+            Tensor(np.arange(3.0), requires_grad=True),
+            Tensor(np.arange(4.0) + 10, requires_grad=True),
+        )
         y = write(x * 1, v)
         assert y.tolist() == [11, 13, 2]
         (y * Tensor(np.array([1.0, 2.0, 3.0]))).sum().backward()

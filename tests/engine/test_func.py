@@ -25,7 +25,9 @@ def quadratic(x: Tensor) -> Tensor:
 
 
 def close(a: Tensor, b: object) -> None:
-    np.testing.assert_allclose(a.numpy(), b.numpy() if isinstance(b, Tensor) else b, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        a.numpy(), b.numpy() if isinstance(b, Tensor) else b, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_grad_and_value_and_grad_give_the_derivative_and_leave_grad_alone() -> None:
@@ -64,12 +66,16 @@ def test_results_are_free_of_the_graph_unless_something_outside_is_differentiate
 def test_derivatives_nest_to_any_order() -> None:
     f = lambda x: x**5  # noqa: E731
     x = Tensor(np.float64(1.5))
-    for order, wanted in enumerate([1.5**5, 5 * 1.5**4, 20 * 1.5**3, 60 * 1.5**2, 120 * 1.5, 120.0, 0.0]):
+    for order, wanted in enumerate(
+        [1.5**5, 5 * 1.5**4, 20 * 1.5**3, 60 * 1.5**2, 120 * 1.5, 120.0, 0.0]
+    ):
         g = f
         for _ in range(order):
             g = grad(g)
         assert float(g(x)) == pytest.approx(wanted, rel=1e-14)
-    mixed = grad(lambda y: grad(lambda x: x * x * y)(Tensor(np.float64(3.0))))(Tensor(np.float64(2.0)))
+    mixed = grad(lambda y: grad(lambda x: x * x * y)(Tensor(np.float64(3.0))))(
+        Tensor(np.float64(2.0))
+    )
     assert float(mixed) == 6.0
 
 
@@ -107,7 +113,9 @@ def test_jacobians_by_rows_and_by_columns_are_the_matrix(rows: int) -> None:
     first, second = jacrev(lambda a, b: a * b, argnums=(0, 1))(x, x * 2)
     close(first, np.diag(2 * x.numpy()))
     close(second, np.diag(x.numpy()))
-    assert jacobian(lambda a: a.sum())(tensor(2, 3)).shape == (2, 3) and jacrev(lambda a: a[:0])(x).shape == (0, 3)
+    assert jacobian(lambda a: a.sum())(tensor(2, 3)).shape == (2, 3) and jacrev(lambda a: a[:0])(
+        x
+    ).shape == (0, 3)
 
 
 def test_hessian_and_hvp_are_those_of_a_quadratic_form() -> None:
@@ -150,11 +158,21 @@ def block(w: Tensor, p: float = 0.5) -> object:
 def test_a_checkpointed_part_gives_the_same_values_and_gradients_to_the_bit() -> None:
     def run(wrap: object) -> list[np.ndarray]:
         minigrad.manual_seed(5)
-        x, w, v = tensor(6, 4, requires_grad=True), tensor(4, 4, seed=1, requires_grad=True), tensor(4, 4, seed=2, requires_grad=True)
+        x, w, v = (
+            tensor(6, 4, requires_grad=True),
+            tensor(4, 4, seed=1, requires_grad=True),
+            tensor(4, 4, seed=2, requires_grad=True),
+        )
         h = wrap(block(v), wrap(block(w), x * 1) * 2)
         loss = (h * h).sum() + F.dropout(h, 0.3).sum()
         loss.backward()
-        return [loss.numpy(), x.grad.numpy(), w.grad.numpy(), v.grad.numpy(), np.array(minigrad.random.default_generator.get_state())]
+        return [
+            loss.numpy(),
+            x.grad.numpy(),
+            w.grad.numpy(),
+            v.grad.numpy(),
+            np.array(minigrad.random.default_generator.get_state()),
+        ]
 
     for plain, again in zip(run(lambda f, *xs: f(*xs)), run(checkpoint), strict=True):
         assert np.array_equal(plain, again)
@@ -169,7 +187,11 @@ def test_a_checkpointed_part_keeps_nothing_of_its_inside() -> None:
 
     x = tensor(5, requires_grad=True)
     y = checkpoint(f, x)
-    assert y.grad_fn.operands == [x] and "checkpoint(f)" in repr(y.grad_fn) and "test_func.py" in repr(y.grad_fn)
+    assert (
+        y.grad_fn.operands == [x]
+        and "checkpoint(f)" in repr(y.grad_fn)
+        and "test_func.py" in repr(y.grad_fn)
+    )
     y.sum().backward()
     plain = tensor(5, requires_grad=True)
     f(plain).sum().backward()

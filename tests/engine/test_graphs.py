@@ -35,18 +35,29 @@ def test_a_tensor_used_k_times_gets_the_sum_of_k_gradients(uses: int) -> None:
 def test_k_uses_equal_k_separate_copies() -> None:
     rng = np.random.default_rng(0)
     array = rng.normal(size=(4, 4))
-    one, copies = Tensor(array, requires_grad=True), [Tensor(array, requires_grad=True) for _ in range(4)]
+    one, copies = (
+        Tensor(array, requires_grad=True),
+        [Tensor(array, requires_grad=True) for _ in range(4)],
+    )
 
     def f(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
         return ((a @ ops.tanh(b)) * ops.sin(c) + a / (2 + ops.square(d))).sum()
 
     f(one, one, one, one).backward()
     f(*copies).backward()
-    np.testing.assert_allclose(one.grad.numpy(), sum(c.grad.numpy() for c in copies), rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(
+        one.grad.numpy(), sum(c.grad.numpy() for c in copies), rtol=1e-14, atol=1e-14
+    )
 
 
 def test_the_same_tensor_as_both_operands_counts_twice() -> None:
-    for op, slope in [(ops.mul, 6.0), (ops.add, 2.0), (ops.sub, 0.0), (ops.div, 0.0), (ops.maximum, 1.0)]:
+    for op, slope in [
+        (ops.mul, 6.0),
+        (ops.add, 2.0),
+        (ops.sub, 0.0),
+        (ops.div, 0.0),
+        (ops.maximum, 1.0),
+    ]:
         x = leaf(3.0)
         op(x, x).backward()
         assert x.grad.tolist() == [slope], op
@@ -55,11 +66,16 @@ def test_the_same_tensor_as_both_operands_counts_twice() -> None:
 def test_q_is_k_is_v_in_attention_gets_the_sum_of_the_three_gradients() -> None:
     rng = np.random.default_rng(1)
     array = rng.normal(size=(2, 5, 3))
-    one, three = Tensor(array, requires_grad=True), [Tensor(array, requires_grad=True) for _ in range(3)]
+    one, three = (
+        Tensor(array, requires_grad=True),
+        [Tensor(array, requires_grad=True) for _ in range(3)],
+    )
     g = Tensor(rng.normal(size=(2, 5, 3)))
     ops.attention(one, one, one, scale=0.5, offset=0)[0].backward(g)
     ops.attention(*three, scale=0.5, offset=0)[0].backward(g)
-    np.testing.assert_allclose(one.grad.numpy(), sum(t.grad.numpy() for t in three), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(
+        one.grad.numpy(), sum(t.grad.numpy() for t in three), rtol=1e-13, atol=1e-14
+    )
 
 
 def test_a_ladder_of_diamonds_has_the_gradient_of_its_closed_form() -> None:
@@ -114,7 +130,10 @@ def mlp_step(x: Any, w1: Tensor, w2: Tensor) -> float:
 
 def test_a_step_leaves_no_reference_cycle() -> None:
     rng = np.random.default_rng(0)
-    x, w1, w2 = rng.normal(size=(4, 8)), *(Tensor(rng.normal(size=s), requires_grad=True) for s in ((8, 8), (8, 2)))
+    x, w1, w2 = (
+        rng.normal(size=(4, 8)),
+        *(Tensor(rng.normal(size=s), requires_grad=True) for s in ((8, 8), (8, 2))),
+    )
     mlp_step(x, w1, w2)
     gc.collect()
     gc.disable()
@@ -164,7 +183,10 @@ def resident() -> int:
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
 def test_memory_is_flat_over_ten_thousand_steps() -> None:
     rng = np.random.default_rng(0)
-    x, w1, w2 = rng.normal(size=(4, 8)), *(Tensor(rng.normal(size=s), requires_grad=True) for s in ((8, 8), (8, 2)))
+    x, w1, w2 = (
+        rng.normal(size=(4, 8)),
+        *(Tensor(rng.normal(size=s), requires_grad=True) for s in ((8, 8), (8, 2))),
+    )
     for _ in range(1_000):
         mlp_step(x, w1, w2)
     before = resident()

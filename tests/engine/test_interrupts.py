@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-# A signal at a random moment, thousands of times, while blocks are entered and left. `a + a` runs long without Python looking for signals: most
-# of them come as soon as it does, where a block is left.
+# A signal at a random moment, thousands of times, while blocks are entered and left. `a + a` runs
+# long without Python looking for signals: most of them come as soon as it does, where a block is
+# left.
 SIGNALS = """
 import random, signal, sys
 import numpy as np
@@ -64,7 +65,16 @@ assert caught == 3000
 
 
 @pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="needs setitimer")
-@pytest.mark.parametrize("work", ["grad_modes", "modes_within_modes", "set_for_a_block", "profiles", "decorated", "recordings"])
+@pytest.mark.parametrize(
+    "work",
+    ["grad_modes", "modes_within_modes", "set_for_a_block", "profiles", "decorated", "recordings"],
+)
 def test_an_interrupt_at_any_moment_leaves_the_mode_as_it_was(work: str) -> None:
-    done = subprocess.run([sys.executable, "-c", SIGNALS, work], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALS, work],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parents[2],
+    )
     assert done.returncode == 0, done.stdout + done.stderr

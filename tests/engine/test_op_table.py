@@ -42,7 +42,12 @@ def test_ops_without_a_gradient_are_right_to_the_bit(case: Exact) -> None:
 def primitives() -> list[Primitive]:
     """Every primitive that minigrad.ops defines, in any of its files."""
     modules = [m for m in vars(minigrad.ops).values() if isinstance(m, ModuleType)]
-    found = {id(p): p for m in (minigrad.ops, *modules) for p in vars(m).values() if isinstance(p, Primitive)}
+    found = {
+        id(p): p
+        for m in (minigrad.ops, *modules)
+        for p in vars(m).values()
+        if isinstance(p, Primitive)
+    }
     return list(found.values())
 
 
@@ -71,7 +76,10 @@ def test_every_primitive_is_judged_by_some_row() -> None:
     called: set[str] = set()
     with counting(called):
         for case in CASES:
-            operands = [Tensor(x, requires_grad=True) if is_float(x) else x for x in case.inputs(rng_of(case.name), np.float64, 2, 0)]
+            operands = [
+                Tensor(x, requires_grad=True) if is_float(x) else x
+                for x in case.inputs(rng_of(case.name), np.float64, 2, 0)
+            ]
             y = case.call(*operands)
             if y.requires_grad:
                 y.backward(Tensor(np.ones(y.shape)))

@@ -9,7 +9,14 @@ from hypothesis.extra import numpy as hnp
 
 import minigrad
 from minigrad import Tensor
-from minigrad.errors import DTypeError, GradientError, IndexRangeError, ReadOnlyError, ShapeError, StaleValueError
+from minigrad.errors import (
+    DTypeError,
+    GradientError,
+    IndexRangeError,
+    ReadOnlyError,
+    ShapeError,
+    StaleValueError,
+)
 
 SHAPE = (3, 4, 2)
 BASIC = hnp.basic_indices(SHAPE, allow_newaxis=True, allow_ellipsis=True)
@@ -47,12 +54,16 @@ def test_setitem_writes_what_numpy_writes_and_splits_the_gradient(key: object) -
     assert np.array_equal(t.numpy(), wanted)
     places = np.arange(x.numel()).reshape(SHAPE)
     source = np.full(SHAPE, -1)
-    source[key] = np.arange(value.numel()).reshape(value.shape)  # which element of value stands where, -1 for none
+    source[key] = np.arange(value.numel()).reshape(
+        value.shape
+    )  # which element of value stands where, -1 for none
     (t * Tensor(places + 1.0)).sum().backward()
     assert np.array_equal(x.grad.numpy(), np.where(source < 0, places + 1.0, 0))
     expected = np.zeros(value.numel())
     expected[source[source >= 0]] = (places + 1.0)[source >= 0]
-    assert np.array_equal(value.grad.numpy().ravel() if value.grad is not None else np.zeros(value.numel()), expected)
+    assert np.array_equal(
+        value.grad.numpy().ravel() if value.grad is not None else np.zeros(value.numel()), expected
+    )
 
 
 def test_a_recurrence_written_into_rows_of_a_buffer_has_the_gradient_of_the_unrolled_one() -> None:
@@ -209,12 +220,26 @@ def test_in_place_operators_refuse_leaves_other_shapes_and_other_kinds() -> None
         whole += 0.5
 
 
-@pytest.mark.parametrize(("key", "shape"), [(0, (1, 4)), (0, (1, 1, 1)), ((0, 1), (1,)), ([0, 2], (1, 2, 4)), (slice(1), (1, 1, 4)), (0, (1,))])
-def test_axes_of_size_1_in_front_of_a_value_are_left_out_and_get_their_gradient(key: object, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        (0, (1, 4)),
+        (0, (1, 1, 1)),
+        ((0, 1), (1,)),
+        ([0, 2], (1, 2, 4)),
+        (slice(1), (1, 1, 4)),
+        (0, (1,)),
+    ],
+)
+def test_axes_of_size_1_in_front_of_a_value_are_left_out_and_get_their_gradient(
+    key: object, shape: tuple[int, ...]
+) -> None:
     out, w = leaf((3, 4)) * 1, leaf(shape, 1)
     out[key] = w
     wanted = np.array(leaf((3, 4)).numpy())
-    wanted[key] = w.numpy().reshape([n for i, n in enumerate(shape) if n > 1 or i >= len(shape) - np.ndim(wanted[key])])
+    wanted[key] = w.numpy().reshape(
+        [n for i, n in enumerate(shape) if n > 1 or i >= len(shape) - np.ndim(wanted[key])]
+    )
     assert np.array_equal(out.numpy(), wanted)
     out.sum().backward()
     assert w.grad.shape == shape and float(w.grad.sum()) == wanted[key].size
@@ -281,7 +306,13 @@ def test_writing_and_reading_in_turn_visits_every_node_once() -> None:
 
 
 def test_a_value_that_a_product_does_not_need_may_be_changed() -> None:
-    products = (lambda y, c: y * 2.0, lambda y, c: y * c, lambda y, c: c * y, lambda y, c: y @ c, lambda y, c: y[0] @ c[0])
+    products = (
+        lambda y, c: y * 2.0,
+        lambda y, c: y * c,
+        lambda y, c: c * y,
+        lambda y, c: y @ c,
+        lambda y, c: y[0] @ c[0],
+    )
     for size in (3, 40):  # below and above the size where the tape keeps operands as they are
         constant = Tensor(np.full((size, size), 2.0))
         for product in products:
@@ -313,4 +344,8 @@ def test_a_reshape_that_had_to_copy_is_a_tensor_of_its_own() -> None:
     used = (leaf((2, 3)) * plain).sum()
     flat += 1
     used.backward()
-    assert plain.tolist() == [[0] * 3] * 2 and plain.reshape(-1)._version is plain._version and plain.expand(2, 2, 3)._version is plain._version
+    assert (
+        plain.tolist() == [[0] * 3] * 2
+        and plain.reshape(-1)._version is plain._version
+        and plain.expand(2, 2, 3)._version is plain._version
+    )

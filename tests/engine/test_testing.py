@@ -106,7 +106,9 @@ def test_float32_inputs_are_refused() -> None:
     assert caught.value.wanted == np.float64
 
 
-@pytest.mark.parametrize("inputs", [Tensor(np.ones(2)), [Tensor(np.ones(2), requires_grad=True), 3.0], []])
+@pytest.mark.parametrize(
+    "inputs", [Tensor(np.ones(2)), [Tensor(np.ones(2), requires_grad=True), 3.0], []]
+)
 def test_inputs_that_cannot_be_checked_are_refused(inputs: Any) -> None:
     with pytest.raises(ConfigError):
         gradcheck(lambda *xs: xs[0], inputs)
@@ -114,19 +116,34 @@ def test_inputs_that_cannot_be_checked_are_refused(inputs: Any) -> None:
 
 def test_close_values_pass_and_distant_ones_name_the_worst() -> None:
     assert_close(Tensor([1.0, 2.0]), np.array([1.0, 2.0 + 1e-6], np.float32))
-    with pytest.raises(AssertionError, match=r"1 of 4 elements differ \(25 %\)\n  worst at \(1, 0\): 3.5, wanted 3.0; off by 0.5"):
+    with pytest.raises(
+        AssertionError,
+        match=r"1 of 4 elements differ \(25 %\)\n  worst at \(1, 0\): 3.5, wanted 3.0; off by 0.5",
+    ):
         assert_close(np.array([[1.0, 2.0], [3.5, 4.0]]), np.array([[1.0, 2.0], [3.0, 4.0]]))
 
 
 def test_tolerances_follow_the_dtype() -> None:
     one = np.ones(3)
-    for dtype, near, far in [("float64", 1e-8, 1e-6), ("float32", 5e-6, 1e-3), ("float16", 5e-4, 1e-2), ("bfloat16", 8e-3, 0.1)]:
+    for dtype, near, far in [
+        ("float64", 1e-8, 1e-6),
+        ("float32", 5e-6, 1e-3),
+        ("float16", 5e-4, 1e-2),
+        ("bfloat16", 8e-3, 0.1),
+    ]:
         assert_close(Tensor(one + near, dtype=dtype), Tensor(one, dtype=dtype))
         with pytest.raises(AssertionError):
             assert_close(Tensor(one + far, dtype=dtype), Tensor(one, dtype=dtype))
 
 
-DIFFERENT = [([1, 2], [1, 3]), ([True], [False]), ([np.inf], [-np.inf]), ([np.inf], [1e300]), ([1.0], [np.inf]), ([np.nan], [np.nan])]
+DIFFERENT = [
+    ([1, 2], [1, 3]),
+    ([True], [False]),
+    ([np.inf], [-np.inf]),
+    ([np.inf], [1e300]),
+    ([1.0], [np.inf]),
+    ([np.nan], [np.nan]),
+]
 
 
 @pytest.mark.parametrize("a, b", DIFFERENT)
@@ -136,7 +153,9 @@ def test_what_differs_is_not_close(a: Any, b: Any) -> None:
 
 
 def test_nan_is_close_to_nan_on_request_and_infinities_to_themselves() -> None:
-    assert_close(np.array([np.nan, np.inf, -np.inf]), np.array([np.nan, np.inf, -np.inf]), equal_nan=True)
+    assert_close(
+        np.array([np.nan, np.inf, -np.inf]), np.array([np.nan, np.inf, -np.inf]), equal_nan=True
+    )
 
 
 def test_shapes_and_dtypes_must_agree() -> None:

@@ -1,4 +1,5 @@
-"""Building MGRD files by hand, right or wrong in one chosen place, with everything else repaired around it; and npz archives of any members.
+"""Building MGRD files by hand, right or wrong in one chosen place, with everything else repaired
+around it; and npz archives of any members.
 
 A second implementation of the layout: it uses nothing of the library, so the two must agree.
 """
@@ -16,7 +17,13 @@ MAGIC = b"\x89MGRD\r\n\x1a"
 
 
 def entry(name, dtype, shape, payload, offset=0, **wrong):
-    fields = {"name": name, "dtype": dtype, "shape": shape, "offset": offset, "nbytes": len(payload)}
+    fields = {
+        "name": name,
+        "dtype": dtype,
+        "shape": shape,
+        "offset": offset,
+        "nbytes": len(payload),
+    }
     fields |= {"crc32": zlib.crc32(payload)} | wrong
     return list(fields.values())
 
@@ -25,7 +32,9 @@ PAYLOADS = [b"\x00\x01", struct.pack("<3f", 1.0, 2.0, 3.0)]
 
 
 def header(**changes):
-    """The header of a small good file of two tensors, with changes; a value of ... leaves the key out."""
+    """The header of a small good file of two tensors, with changes; a value of ... leaves the key
+    out.
+    """
     good = {
         "aliases": {"tied": "a"},
         "format": "minigrad",
@@ -33,7 +42,10 @@ def header(**changes):
         "meta": {"lr": 0.5, "n": 3},
         "producer": "minigrad",
         "requires": [],
-        "tensors": [entry("a", "bool", [2], PAYLOADS[0]), entry("b", "f32", [3], PAYLOADS[1], offset=64)],
+        "tensors": [
+            entry("a", "bool", [2], PAYLOADS[0]),
+            entry("b", "f32", [3], PAYLOADS[1], offset=64),
+        ],
         "version": [1, 0],
     }
     return {key: value for key, value in sorted((good | changes).items()) if value is not ...}
@@ -54,7 +66,12 @@ def body(raw, payloads=PAYLOADS):
     for payload in payloads:
         zeros = -(32 + len(content) + 10) % 64
         content += (
-            b"\xc6" + struct.pack(">I", zeros) + bytes(zeros) + b"\xc6" + struct.pack(">I", len(payload)) + payload
+            b"\xc6"
+            + struct.pack(">I", zeros)
+            + bytes(zeros)
+            + b"\xc6"
+            + struct.pack(">I", len(payload))
+            + payload
         )
     return content
 

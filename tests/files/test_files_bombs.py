@@ -17,7 +17,9 @@ from minigrad.files.safetensors import load_safetensors, save_safetensors
 
 
 def cost(content, tmp_path, read=load):
-    """(seconds of processor time, bytes of memory at the most) of reading a file that is refused or not."""
+    """(seconds of processor time, bytes of memory at the most) of reading a file that is refused or
+    not.
+    """
     path = tmp_path / "bomb.mgrd"
     path.write_bytes(content)
     start = time.process_time()
@@ -59,10 +61,17 @@ def test_a_deep_and_wide_state_takes_little_memory(read, tmp_path):
     assert cost(content, tmp_path, read)[1] < 64 * len(content)
 
 
-@pytest.mark.parametrize("change", [
-    {"format": "x" * 60_000}, {"kind": ["x" * 60_000] * 20}, {"aliases": {"tied": ["x" * 60_000] * 20}}, {"requires": ["x" * 60_000]},
-    {"tensors": [entry("a", "x" * 60_000, [2], b"")]}, {"x" * 60_000: 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "x" * 60_000},
+        {"kind": ["x" * 60_000] * 20},
+        {"aliases": {"tied": ["x" * 60_000] * 20}},
+        {"requires": ["x" * 60_000]},
+        {"tensors": [entry("a", "x" * 60_000, [2], b"")]},
+        {"x" * 60_000: 1},
+    ],
+)
 def test_an_error_line_is_short_however_long_the_field(change, tmp_path):
     path = tmp_path / "long.mgrd"
     path.write_bytes(forge(header(**change)))
@@ -72,16 +81,30 @@ def test_an_error_line_is_short_however_long_the_field(change, tmp_path):
 
 
 NPZ_BOMBS = [
-    ("deflated zeros", npz([("w.npy", npy(np.zeros(4_000_000)))], zipfile.ZIP_DEFLATED), "zip-bomb"),
-    ("deflated in parts", npz([(f"{i}.npy", npy(np.zeros(40_000))) for i in range(100)], zipfile.ZIP_DEFLATED), "zip-bomb"),
+    (
+        "deflated zeros",
+        npz([("w.npy", npy(np.zeros(4_000_000)))], zipfile.ZIP_DEFLATED),
+        "zip-bomb",
+    ),
+    (
+        "deflated in parts",
+        npz([(f"{i}.npy", npy(np.zeros(40_000))) for i in range(100)], zipfile.ZIP_DEFLATED),
+        "zip-bomb",
+    ),
     ("bz2", npz([("w.npy", npy(np.ones(3)))], zipfile.ZIP_BZIP2), "zip-compression"),
     ("lzma", npz([("w.npy", npy(np.ones(3)))], zipfile.ZIP_LZMA), "zip-compression"),
-    ("a wide directory", npz([("x" * 60_000 + f"{i}.npy", b"") for i in range(80)]), "header-limit"),
+    (
+        "a wide directory",
+        npz([("x" * 60_000 + f"{i}.npy", b"") for i in range(80)]),
+        "header-limit",
+    ),
     ("a comment", npz([("w.npy", npy(np.ones(3)))], comment=b"hello"), "zip"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("content", "code"), [b[1:] for b in NPZ_BOMBS], ids=[b[0] for b in NPZ_BOMBS])
+@pytest.mark.parametrize(
+    ("content", "code"), [b[1:] for b in NPZ_BOMBS], ids=[b[0] for b in NPZ_BOMBS]
+)
 def test_an_npz_bomb_is_refused_before_it_is_read(content, code, tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(content)
@@ -101,7 +124,11 @@ def test_an_archive_with_too_many_members_is_refused(tmp_path):
 
 
 def test_arrays_that_compress_well_are_read(tmp_path):
-    np.savez_compressed(tmp_path / "a.npz", zeros=np.zeros(60_000), noise=np.random.default_rng(0).normal(size=30_000))
+    np.savez_compressed(
+        tmp_path / "a.npz",
+        zeros=np.zeros(60_000),
+        noise=np.random.default_rng(0).normal(size=30_000),
+    )
     assert set(load_npz(tmp_path / "a.npz")) == {"zeros", "noise"}
 
 

@@ -1,4 +1,6 @@
-"""Checkpoints and their folder: a state tree comes back as it was, the good ones stay, and nobody writes beside another."""
+"""Checkpoints and their folder: a state tree comes back as it was, the good ones stay, and nobody
+writes beside another.
+"""
 
 import fcntl
 import os
@@ -19,10 +21,12 @@ from minigrad.files import CheckpointFolder, load, load_checkpoint, peek, save, 
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 KEYS = st.text(
-    st.characters(codec="utf-8", exclude_categories=("Cc",), min_codepoint=32, max_codepoint=127), max_size=4
+    st.characters(codec="utf-8", exclude_categories=("Cc",), min_codepoint=32, max_codepoint=127),
+    max_size=4,
 )
 ARRAYS = hnp.arrays(
-    st.sampled_from([np.float32, np.int64, np.bool_, np.uint64]), hnp.array_shapes(min_dims=0, min_side=0, max_side=3)
+    st.sampled_from([np.float32, np.int64, np.bool_, np.uint64]),
+    hnp.array_shapes(min_dims=0, min_side=0, max_side=3),
 )
 LEAVES = (
     st.none()
@@ -33,12 +37,18 @@ LEAVES = (
     | st.binary(max_size=20)
     | ARRAYS
 )
-TREES = st.recursive(LEAVES, lambda x: st.lists(x, max_size=3) | st.dictionaries(KEYS, x, max_size=3), max_leaves=12)
+TREES = st.recursive(
+    LEAVES, lambda x: st.lists(x, max_size=3) | st.dictionaries(KEYS, x, max_size=3), max_leaves=12
+)
 
 
 def same(a, b):
     if isinstance(a, np.ndarray):
-        return isinstance(b, np.ndarray) and (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+        return isinstance(b, np.ndarray) and (a.dtype, a.shape, a.tobytes()) == (
+            b.dtype,
+            b.shape,
+            b.tobytes(),
+        )
     if isinstance(a, dict):
         return sorted(a) == sorted(b) and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list):
@@ -60,7 +70,10 @@ def test_a_state_tree_comes_back_as_it_was(tmp_path_factory, state):
 def test_weights_and_state_are_apart_and_ties_hold_across_them(tmp_path):
     w = np.arange(4.0)
     digest = save_checkpoint(
-        tmp_path / "a.mgrd", {"w": w, "head": w}, {"ema": {"w": w}, "moments": [w * 2]}, meta={"n": 1}
+        tmp_path / "a.mgrd",
+        {"w": w, "head": w},
+        {"ema": {"w": w}, "moments": [w * 2]},
+        meta={"n": 1},
     )
     found = load_checkpoint(tmp_path / "a.mgrd", sha256=digest)
     assert list(found.weights) == ["head", "w"] and found.meta == {"n": 1}
@@ -70,14 +83,22 @@ def test_weights_and_state_are_apart_and_ties_hold_across_them(tmp_path):
 
 
 def test_names_with_slashes_cannot_be_confused(tmp_path):
-    state = {"a": {"b": np.zeros(1), "b/c": np.ones(1)}, "a/b": {"c": np.full(1, 2)}, "a%2Fb": [np.full(1, 3)]}
+    state = {
+        "a": {"b": np.zeros(1), "b/c": np.ones(1)},
+        "a/b": {"c": np.full(1, 2)},
+        "a%2Fb": [np.full(1, 3)],
+    }
     save_checkpoint(tmp_path / "a.mgrd", {}, state)
     assert same(load_checkpoint(tmp_path / "a.mgrd").state, state)
 
 
 def test_numpy_scalars_and_tuples_become_plain_values(tmp_path):
-    save_checkpoint(tmp_path / "a.mgrd", {}, {"betas": (0.9, np.float32(0.5)), "n": np.int64(3), "on": np.True_})
-    assert same(load_checkpoint(tmp_path / "a.mgrd").state, {"betas": [0.9, 0.5], "n": 3, "on": True})
+    save_checkpoint(
+        tmp_path / "a.mgrd", {}, {"betas": (0.9, np.float32(0.5)), "n": np.int64(3), "on": np.True_}
+    )
+    assert same(
+        load_checkpoint(tmp_path / "a.mgrd").state, {"betas": [0.9, 0.5], "n": 3, "on": True}
+    )
 
 
 def cycle():
@@ -89,12 +110,20 @@ def cycle():
 @pytest.mark.parametrize(
     ("weights", "state", "error"),
     [
-        ({"state/x": np.ones(1)}, {}, FormatError), ({}, {"x": object()}, FormatError), ({}, {1: 2}, FormatError),
-        ({}, {"$array": "w"}, FormatError), ({}, {"x": 2**63}, FormatError), ({}, cycle(), FormatError),
-        ({}, {"x": np.array([None])}, DTypeError), ({}, {"a\0": np.ones(1)}, FormatError), ({}, {"x": {1, 2}}, FormatError),
+        ({"state/x": np.ones(1)}, {}, FormatError),
+        ({}, {"x": object()}, FormatError),
+        ({}, {1: 2}, FormatError),
+        ({}, {"$array": "w"}, FormatError),
+        ({}, {"x": 2**63}, FormatError),
+        ({}, cycle(), FormatError),
+        ({}, {"x": np.array([None])}, DTypeError),
+        ({}, {"a\0": np.ones(1)}, FormatError),
+        ({}, {"x": {1, 2}}, FormatError),
     ],
-)  # fmt: skip
-def test_what_a_checkpoint_cannot_hold_is_refused_before_the_disk_is_touched(tmp_path, weights, state, error):
+)
+def test_what_a_checkpoint_cannot_hold_is_refused_before_the_disk_is_touched(
+    tmp_path, weights, state, error
+):
     with pytest.raises(error):
         save_checkpoint(tmp_path / "a.mgrd", weights, state)
     assert os.listdir(tmp_path) == []
@@ -115,7 +144,9 @@ A = b"\0\0\0\0\0\0\x80\x3f"
 def checkpoint(state, *names):
     tensors = [entry(name, "f32", [2], A, offset=128 * i) for i, name in enumerate(names)]
     tensors = [[*t[:3], 64 * 2 * i, *t[4:]] for i, t in enumerate(tensors)]
-    return forge(header(kind="checkpoint", state=state, tensors=tensors, aliases={}), [A] * len(names))
+    return forge(
+        header(kind="checkpoint", state=state, tensors=tensors, aliases={}), [A] * len(names)
+    )
 
 
 def nested(levels):
@@ -148,22 +179,33 @@ def test_a_malformed_state_is_refused(tmp_path, content, code):
 def test_every_bit_flip_and_every_cut_of_a_small_checkpoint_is_refused(tmp_path):
     path = tmp_path / "a.mgrd"
     moments = {"m": [np.ones(3, np.float32)], "v": np.zeros(2)}
-    save_checkpoint(path, {"w": np.arange(3.0)}, {"optimizer": moments, "rng": b"\x01" * 16, "step": 7})
+    save_checkpoint(
+        path, {"w": np.arange(3.0)}, {"optimizer": moments, "rng": b"\x01" * 16, "step": 7}
+    )
     good = path.read_bytes()
     for i in range(len(good)):
-        faulty = [good[:i]] + [good[:i] + bytes([good[i] ^ 1 << bit]) + good[i + 1 :] for bit in range(8)]
+        faulty = [good[:i]] + [
+            good[:i] + bytes([good[i] ^ 1 << bit]) + good[i + 1 :] for bit in range(8)
+        ]
         for content in faulty:
             path.write_bytes(content)
             with pytest.raises(FormatError):
                 load_checkpoint(path)
 
 
-# ---- the folder ----------------------------------------------------------------------------------------------------
+# ---- the folder
+# --------------------------------------------------------------------------------------------------
+# - -
 
 
 def fill(folder, steps, metrics=None):
     for i, step in enumerate(steps):
-        folder.save(step, {"w": np.full(3, float(step))}, {"step": step}, metric=metrics[i] if metrics else None)
+        folder.save(
+            step,
+            {"w": np.full(3, float(step))},
+            {"step": step},
+            metric=metrics[i] if metrics else None,
+        )
 
 
 def kept(folder):
@@ -176,7 +218,11 @@ def test_the_last_ones_and_the_best_stay(tmp_path):
         assert kept(folder) == [10, 40, 50]
         assert folder.best().name == "step-00000010.mgrd"
         found = folder.load_latest()
-        assert (found.state["step"], found.meta["metric"], found.path) == (50, 3.7, str(folder.steps()[-1][1]))
+        assert (found.state["step"], found.meta["metric"], found.path) == (
+            50,
+            3.7,
+            str(folder.steps()[-1][1]),
+        )
 
 
 def test_without_metrics_the_last_ones_stay(tmp_path):
@@ -246,7 +292,9 @@ def test_a_checkpoint_that_was_whole_and_was_damaged_since_is_not_counted_on(tmp
         assert kept(folder) == [2, 3, 4] and folder.load_latest().state["step"] == 2
 
 
-def test_of_the_checkpoints_that_stay_one_is_read_again_for_every_keep_that_are_written(tmp_path, monkeypatch):
+def test_of_the_checkpoints_that_stay_one_is_read_again_for_every_keep_that_are_written(
+    tmp_path, monkeypatch
+):
     seen = []
     monkeypatch.setattr("minigrad.files.folder.verify", lambda path: seen.append(path.name))
     with CheckpointFolder(tmp_path, keep=3) as folder:
@@ -279,7 +327,9 @@ with CheckpointFolder(sys.argv[1]):
 
 
 def test_a_second_trainer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(LockedError) as caught, CheckpointFolder(tmp_path):
@@ -304,7 +354,14 @@ def test_saving_needs_the_lock(tmp_path):
 
 
 def test_who_holds_the_lock_sweeps_every_leftover_whatever_its_number(tmp_path):
-    for number in [os.getpid(), os.getppid(), 0, 1, 2**31, 10**20]:  # a number can have been given to another process since
+    for number in [
+        os.getpid(),
+        os.getppid(),
+        0,
+        1,
+        2**31,
+        10**20,
+    ]:  # a number can have been given to another process since
         (tmp_path / f".minigrad-{number}-00ff.tmp").write_bytes(b"half")
     (tmp_path / ".minigrad-99-ab.tmp").mkdir()
     for _ in range(2):
@@ -314,7 +371,9 @@ def test_who_holds_the_lock_sweeps_every_leftover_whatever_its_number(tmp_path):
 
 def test_an_error_while_locking_leaves_no_lock(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available")))
+        patch.setattr(
+            fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available"))
+        )
         with pytest.raises(SaveError, match="No locks available"):
             CheckpointFolder(tmp_path).__enter__()
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -380,7 +439,9 @@ def test_a_failed_background_save_surfaces_at_the_next_call(tmp_path, monkeypatc
     assert kept(folder) == [1, 5]
 
 
-def test_leaving_the_folder_waits_for_the_background_save_and_raises_its_failure(tmp_path, monkeypatch):
+def test_leaving_the_folder_waits_for_the_background_save_and_raises_its_failure(
+    tmp_path, monkeypatch
+):
     def slow_and_full(*_):
         time.sleep(0.05)
         raise OSError(28, "No space left on device")
@@ -397,7 +458,9 @@ def test_leaving_the_folder_waits_for_the_background_save_and_raises_its_failure
 def test_a_failed_save_removes_no_good_checkpoint(tmp_path, monkeypatch):
     with CheckpointFolder(tmp_path, keep=1) as folder:
         fill(folder, [1])
-        monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        monkeypatch.setattr(
+            os, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error"))
+        )
         with pytest.raises(SaveError):
             fill(folder, [2])
         assert folder.load_latest().state["step"] == 1

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_run_that_is_killed_twice_ends_like_one_that_was_not_and_every_fault_leaves_a_good_checkpoint():
     command = [sys.executable, str(ROOT / "tools" / "crash_test.py"), "--kills", "2", "--seed", "3"]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "2 SIGKILLs" in done.stdout and "Full disks survived" in done.stdout

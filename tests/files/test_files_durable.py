@@ -153,7 +153,9 @@ def test_a_file_larger_than_the_limit_is_refused(tmp_path):
 
 @contextlib.contextmanager
 def small_disk(folder, size="256k"):
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
+    )
     if done.returncode != 0:
         pytest.skip("this user may not mount a file system")
     try:
@@ -184,7 +186,9 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_old_file(tmp_path, monkey
 
 
 def test_a_folder_that_may_not_be_written_is_named():
-    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, whose parents other users may not enter
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # not tmp_path, whose parents other users may not enter
         check_a_read_only_folder(folder)
 
 
@@ -236,7 +240,9 @@ def test_a_link_stays_a_link_and_its_target_is_written(tmp_path):
     os.symlink("other/real.mgrd", tmp_path / "link.mgrd")
     save(tmp_path / "link.mgrd", {"w": np.ones(2)})
     save(tmp_path / "link.mgrd", {"w": np.ones(3)})
-    assert (tmp_path / "link.mgrd").is_symlink() and load(tmp_path / "other" / "real.mgrd")["w"].size == 3
+    assert (tmp_path / "link.mgrd").is_symlink() and load(tmp_path / "other" / "real.mgrd")[
+        "w"
+    ].size == 3
 
 
 def test_a_replaced_file_keeps_its_permissions(tmp_path):

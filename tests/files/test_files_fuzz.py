@@ -14,7 +14,15 @@ ROOT = Path(__file__).parents[2]
 def test_fuzzed_inputs_give_nothing_but_format_errors(pure, runs):
     environment = {key: value for key, value in os.environ.items() if key != "MSGPACK_PUREPYTHON"}
     environment |= {"PYTHONPATH": str(ROOT)} | ({"MSGPACK_PUREPYTHON": pure} if pure else {})
-    command = [sys.executable, str(ROOT / "tools" / "fuzz_files.py"), "--runs", runs.replace(",", ""), "--seed", "7", "--no-bombs"]
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "fuzz_files.py"),
+        "--runs",
+        runs.replace(",", ""),
+        "--seed",
+        "7",
+        "--no-bombs",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{runs} inputs") and "no failure" in done.stdout

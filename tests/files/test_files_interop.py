@@ -40,7 +40,9 @@ def code_of(call, *args, **options):
 
 @settings(deadline=None, max_examples=60)
 @given(ARRAYS, st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=1))
-def test_safetensors_are_written_to_the_bytes_of_the_reference_and_read_back(tmp_path_factory, content, meta):
+def test_safetensors_are_written_to_the_bytes_of_the_reference_and_read_back(
+    tmp_path_factory, content, meta
+):
     path = tmp_path_factory.getbasetemp() / "a.safetensors"
     save_safetensors(path, content, meta=meta)
     assert path.read_bytes() == safetensors.numpy.save(content, metadata=meta or None)
@@ -49,7 +51,11 @@ def test_safetensors_are_written_to_the_bytes_of_the_reference_and_read_back(tmp
 
 
 def test_strided_arrays_go_into_safetensors_in_c_order(tmp_path):
-    content = {"t": np.arange(6.0).reshape(2, 3).T, "r": np.arange(4)[::-1], "be": np.arange(3, dtype=">f4")}
+    content = {
+        "t": np.arange(6.0).reshape(2, 3).T,
+        "r": np.arange(4)[::-1],
+        "be": np.arange(3, dtype=">f4"),
+    }
     save_safetensors(tmp_path / "a.safetensors", content)
     loaded = safetensors.numpy.load_file(tmp_path / "a.safetensors")
     assert all(np.array_equal(loaded[name], content[name]) for name in content)
@@ -99,8 +105,16 @@ ST_FAULTS = [
     ("a huge number", st_file(b'{"w":' + b"9" * 5000 + b"}"), "int64"),
     ("metadata no map", st_file({"__metadata__": 1}), "meta-type"),
     ("metadata no text", st_file({"__metadata__": {"a": 1}}), "meta-type"),
-    ("metadata with half a surrogate pair", st_file(b'{"__metadata__":{"a":"\\ud800"}}'), "meta-surrogate"),
-    ("minus zero", st_file(b'{"w":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}'), "field-type"),
+    (
+        "metadata with half a surrogate pair",
+        st_file(b'{"__metadata__":{"a":"\\ud800"}}'),
+        "meta-surrogate",
+    ),
+    (
+        "minus zero",
+        st_file(b'{"w":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}'),
+        "field-type",
+    ),
     ("entry no map", st_file({"w": 1}), "tensor-entry"),
     ("key missing", st_file(one(shape=...), bytes(8)), "tensor-entry"),
     ("key unknown", st_file(one(strides=[1]), bytes(8)), "tensor-entry"),
@@ -109,7 +123,11 @@ ST_FAULTS = [
     ("dtype no text", st_file(one(dtype=32), bytes(8)), "dtype"),
     ("shape no list", st_file(one(shape=2), bytes(8)), "field-type"),
     ("shape True", st_file(one(shape=[2, True]), bytes(8)), "field-type"),
-    ("shape a float", st_file(b'{"w":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}', bytes(8)), "field-type"),
+    (
+        "shape a float",
+        st_file(b'{"w":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}', bytes(8)),
+        "field-type",
+    ),
     ("shape negative", st_file(one(shape=[-2]), bytes(8)), "dimension"),
     ("shape overflows", st_file(one(shape=[2**32, 2**32, 2]), bytes(8)), "shape-overflow"),
     ("rank 33", st_file(one(shape=[1] * 32 + [2]), bytes(8)), "rank"),
@@ -128,10 +146,12 @@ ST_FAULTS = [
     ("name empty", st_file({"": one()["w"]}, bytes(8)), "name-empty"),
     ("half a surrogate pair", st_file(b'{"\\ud800":{}}'), "name-surrogate"),
     ("an npy file", b"\x93NUMPY\x01\x00" + bytes(20), "foreign-npy"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("content", "code"), [f[1:] for f in ST_FAULTS], ids=[f[0] for f in ST_FAULTS])
+@pytest.mark.parametrize(
+    ("content", "code"), [f[1:] for f in ST_FAULTS], ids=[f[0] for f in ST_FAULTS]
+)
 def test_a_malformed_safetensors_file_is_refused(tmp_path, content, code):
     (tmp_path / "a.safetensors").write_bytes(content)
     assert code_of(load_safetensors, tmp_path / "a.safetensors") == code
@@ -162,9 +182,11 @@ def test_some_names_of_a_safetensors_file_can_be_loaded_alone(tmp_path):
 def test_what_safetensors_cannot_hold_is_refused_before_writing(tmp_path):
     path = tmp_path / "a.safetensors"
     for content, meta, error in [
-        ({"a": np.array([None])}, None, DTypeError), ({"__metadata__": np.ones(1)}, None, FormatError),
-        ({}, {"a": 1}, FormatError), ({"": np.ones(1)}, None, FormatError),
-    ]:  # fmt: skip
+        ({"a": np.array([None])}, None, DTypeError),
+        ({"__metadata__": np.ones(1)}, None, FormatError),
+        ({}, {"a": 1}, FormatError),
+        ({"": np.ones(1)}, None, FormatError),
+    ]:
         with pytest.raises(error):
             save_safetensors(path, content, meta=meta)
     assert not path.exists()
@@ -180,7 +202,9 @@ def test_npz_is_read_like_numpy_reads_it_and_numpy_reads_ours(tmp_path_factory, 
     assert sorted(loaded) == sorted(content) and all(same(loaded[n], content[n]) for n in content)
     save_npz(path, content)
     with np.load(path) as theirs:
-        assert sorted(theirs) == sorted(content) and all(same(theirs[n], content[n]) for n in content)
+        assert sorted(theirs) == sorted(content) and all(
+            same(theirs[n], content[n]) for n in content
+        )
 
 
 def npy_header(text):
@@ -204,16 +228,45 @@ NPZ_FAULTS = [
     ("a structured dtype", npz([("w.npy", npy(np.zeros(2, "f4,f4")))]), "dtype"),
     ("text", npz([("w.npy", npy(np.array(["a"])))]), "dtype"),
     ("code in the header", npz([("w.npy", npy_header("__import__('os').getcwd()"))]), "npy"),
-    ("a huge shape", npz([("w.npy", npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (10**12,), }"))]), "npy"),
-    ("a huge shape, written out",
-     npz([("w.npy", npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"))]), "nbytes"),
-    ("a negative shape", npz([("w.npy", npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }"))]), "dimension"),
+    (
+        "a huge shape",
+        npz(
+            [
+                (
+                    "w.npy",
+                    npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (10**12,), }"),
+                )
+            ]
+        ),
+        "npy",
+    ),
+    (
+        "a huge shape, written out",
+        npz(
+            [
+                (
+                    "w.npy",
+                    npy_header(
+                        "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"
+                    ),
+                )
+            ]
+        ),
+        "nbytes",
+    ),
+    (
+        "a negative shape",
+        npz([("w.npy", npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }"))]),
+        "dimension",
+    ),
     ("bool 2", npz([("w.npy", npy(np.array([True])).replace(b"\n\1", b"\n\2"))]), "bool-value"),
     ("name empty", npz([(".npy", ONES)]), "name-empty"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("content", "code"), [f[1:] for f in NPZ_FAULTS], ids=[f[0] for f in NPZ_FAULTS])
+@pytest.mark.parametrize(
+    ("content", "code"), [f[1:] for f in NPZ_FAULTS], ids=[f[0] for f in NPZ_FAULTS]
+)
 def test_a_malformed_npz_archive_is_refused(tmp_path, content, code):
     (tmp_path / "a.npz").write_bytes(content)
     assert code_of(load_npz, tmp_path / "a.npz") == code
@@ -273,25 +326,49 @@ class Many(dict):
 
 
 @pytest.mark.parametrize("write", [save_safetensors, save_npz])
-@pytest.mark.parametrize(("content", "code"), [
-    ({"a": np.zeros((1,) * 33)}, "rank"), ({"a\0b": 1.0}, "name-control"),
-    ({"a\ud800": 1.0}, "name-surrogate"), ({"x" * 600: 1.0}, "name-length"), ({"": 1.0}, "name-empty"), ({5: 1.0}, "name-type"),
-    ({"e\u0301": 1.0}, "name-nfc"), (Many(a=1.0), "tensor-count"),
-])  # fmt: skip
-def test_writers_hold_the_limits_of_their_readers_before_the_disk_is_touched(tmp_path, write, content, code):
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ({"a": np.zeros((1,) * 33)}, "rank"),
+        ({"a\0b": 1.0}, "name-control"),
+        ({"a\ud800": 1.0}, "name-surrogate"),
+        ({"x" * 600: 1.0}, "name-length"),
+        ({"": 1.0}, "name-empty"),
+        ({5: 1.0}, "name-type"),
+        ({"e\u0301": 1.0}, "name-nfc"),
+        (Many(a=1.0), "tensor-count"),
+    ],
+)
+def test_writers_hold_the_limits_of_their_readers_before_the_disk_is_touched(
+    tmp_path, write, content, code
+):
     assert code_of(write, tmp_path / "a", content) == code
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("meta", "code"), [
-    ({"a": "\ud800"}, "meta-surrogate"), ({"\udfff": "a"}, "meta-surrogate"), ({"a": "x" * (17 << 20)}, "header-limit"), ({1: "a"}, "meta-type"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("meta", "code"),
+    [
+        ({"a": "\ud800"}, "meta-surrogate"),
+        ({"\udfff": "a"}, "meta-surrogate"),
+        ({"a": "x" * (17 << 20)}, "header-limit"),
+        ({1: "a"}, "meta-type"),
+    ],
+)
 def test_safetensors_metadata_has_its_limits_when_written(tmp_path, meta, code):
     assert code_of(save_safetensors, tmp_path / "a", {"w": np.ones(1)}, meta=meta) == code
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("inner", ['{"a": ' + "[" * 900 + "]" * 900 + "}", '{"a": 1' + "0" * 400 + "}", '{"a": "\\ud800"}', '{"a": NaN}'])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        '{"a": ' + "[" * 900 + "]" * 900 + "}",
+        '{"a": 1' + "0" * 400 + "}",
+        '{"a": "\\ud800"}',
+        '{"a": NaN}',
+    ],
+)
 def test_odd_meta_of_our_own_key_is_kept_as_text_or_refused_by_convert(tmp_path, inner):
     save_safetensors(tmp_path / "a.safetensors", {"w": np.ones(1)}, meta={"minigrad.meta": inner})
     with contextlib.suppress(FormatError):

@@ -37,7 +37,10 @@ def with_tensor(*fields):
 
 def renamed(*names):
     return forge(
-        header(tensors=[entry(n, "f32", [3], F32, offset=64 * i) for i, n in enumerate(names)], aliases={}),
+        header(
+            tensors=[entry(n, "f32", [3], F32, offset=64 * i) for i, n in enumerate(names)],
+            aliases={},
+        ),
         [F32] * len(names),
     )
 
@@ -61,7 +64,8 @@ def meta(value):
     return forge(header(meta={"x": value}))
 
 
-# A length beyond the limit and beyond the input: msgpack's two decoders look at the one or the other first.
+# A length beyond the limit and beyond the input: msgpack's two decoders look at the one or the
+# other first.
 ANNOUNCED = "header-length" if os.environ.get("MSGPACK_PUREPYTHON") else "header-msgpack"
 
 FAULTS = [
@@ -92,15 +96,35 @@ FAULTS = [
     ("header with a reserved byte", forge(b"\xc1" + RAW), "header-msgpack"),
     ("bytes left inside the header", forge(RAW + b"\xc0"), "header-extra-bytes"),
     ("a map in the long encoding", forge(b"\xde\x00\x08" + RAW[1:]), "header-not-canonical"),
-    ("a number in the long encoding", raw_header(b"\xa1n\x03", b"\xa1n\xcc\x03"), "header-not-canonical"),
-    ("a text in the long encoding", raw_header(b"\xa8minigrad\xa4k", b"\xd9\x08minigrad\xa4k"), "header-not-canonical"),
+    (
+        "a number in the long encoding",
+        raw_header(b"\xa1n\x03", b"\xa1n\xcc\x03"),
+        "header-not-canonical",
+    ),
+    (
+        "a text in the long encoding",
+        raw_header(b"\xa8minigrad\xa4k", b"\xd9\x08minigrad\xa4k"),
+        "header-not-canonical",
+    ),
     ("a float of 32 bits", in_meta(b"\xca" + struct.pack(">f", 0.5)), "header-not-canonical"),
     ("keys not sorted", forge(PACK(dict(reversed(header().items())))), "header-key-order"),
     ("keys of meta not sorted", meta({"b": 1, "a": 2}), "header-key-order"),
-    ("duplicate key at the top", forge(b"\x89" + PACK("aliases") + PACK({}) + RAW[1:]), "header-duplicate-key"),
+    (
+        "duplicate key at the top",
+        forge(b"\x89" + PACK("aliases") + PACK({}) + RAW[1:]),
+        "header-duplicate-key",
+    ),
     ("duplicate key in meta", in_meta(b"\x82\xa1a\x00\xa1a\x00"), "header-duplicate-key"),
-    ("duplicate key deep in meta", in_meta(b"\x91\x91\x82\xa1a\x00\xa1a\x00"), "header-duplicate-key"),
-    ("duplicate alias", raw_header(b"\x81\xa4tied\xa1a", b"\x82\xa4tied\xa1a\xa4tied\xa1a"), "header-duplicate-key"),
+    (
+        "duplicate key deep in meta",
+        in_meta(b"\x91\x91\x82\xa1a\x00\xa1a\x00"),
+        "header-duplicate-key",
+    ),
+    (
+        "duplicate alias",
+        raw_header(b"\x81\xa4tied\xa1a", b"\x82\xa4tied\xa1a\xa4tied\xa1a"),
+        "header-duplicate-key",
+    ),
     ("a number as key", in_meta(b"\x81\x01\x01"), "header-key-type"),
     ("bytes as key", in_meta(b"\x81\xc4\x01a\x01"), "header-key-type"),
     ("a list as key", in_meta(b"\x81\x90\x01"), "header-key-type"),
@@ -118,7 +142,11 @@ FAULTS = [
     ("requires no list", forge(header(requires={})), "field-type"),
     ("requires a number", forge(header(requires=[1])), "field-type"),
     ("requires what nobody knows", forge(header(requires=["holograms"])), "feature"),
-    ("requires it in a newer minor version", forge(header(requires=["holograms"], version=[1, 7]), minor=7), "feature"),
+    (
+        "requires it in a newer minor version",
+        forge(header(requires=["holograms"], version=[1, 7]), minor=7),
+        "feature",
+    ),
     ("tensors no list", forge(header(tensors={})), "field-type"),
     ("aliases no map", forge(header(aliases=[])), "field-type"),
     ("meta no map", forge(header(meta=[])), "field-type"),
@@ -137,8 +165,16 @@ FAULTS = [
     ("dimensions negative twice", with_tensor("b", "f32", [-1, -3], *B[3:]), "dimension"),
     ("dimension huge", with_tensor("b", "f32", [2**48 + 1], *B[3:]), "dimension"),
     ("rank 33", with_tensor("b", "f32", [1] * 32 + [3], *B[3:]), "rank"),
-    ("product overflows 64 bits to 12 bytes", with_tensor("b", "f32", [2**32, 2**32, 3], *B[3:]), "shape-overflow"),
-    ("product overflows beside a 0", with_tensor("b", "f32", [0, 2**48, 2**48], 64, 0, 0), "shape-overflow"),
+    (
+        "product overflows 64 bits to 12 bytes",
+        with_tensor("b", "f32", [2**32, 2**32, 3], *B[3:]),
+        "shape-overflow",
+    ),
+    (
+        "product overflows beside a 0",
+        with_tensor("b", "f32", [0, 2**48, 2**48], 64, 0, 0),
+        "shape-overflow",
+    ),
     ("nbytes not the product", with_tensor("b", "f32", [4], *B[3:]), "nbytes"),
     ("nbytes of another dtype", with_tensor("b", "f64", *B[2:]), "nbytes"),
     ("nbytes True", with_tensor("b", "u8", [1], 64, True, 0), "field-type"),
@@ -185,10 +221,18 @@ FAULTS = [
     ("more maps than bytes allow", meta([[{}] * 30_000] * 4), "header-objects"),
     ("bytes in meta", meta(b"x"), "meta-type"),
     ("a number over 63 bits in meta", meta(2**63), "int64"),
-    ("bool payload byte 2", forge(header(tensors=[entry("a", "bool", [2], b"\0\2"), B]), [b"\0\2", F32]), "bool-value"),
-    ("a tensor too many", forge(header(tensors=[A, B, entry("c", "u8", [0], b"", offset=128)])), "file-length"),
+    (
+        "bool payload byte 2",
+        forge(header(tensors=[entry("a", "bool", [2], b"\0\2"), B]), [b"\0\2", F32]),
+        "bool-value",
+    ),
+    (
+        "a tensor too many",
+        forge(header(tensors=[A, B, entry("c", "u8", [0], b"", offset=128)])),
+        "file-length",
+    ),
     ("a tensor less than the file holds", forge(header(tensors=[A])), "file-length"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("content", "code"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
@@ -219,7 +263,10 @@ def test_every_fault_has_a_name_of_its_own():
 
 
 def test_payloads_swapped_under_a_right_sha256_are_found_by_their_crc(tmp_path):
-    head = header(tensors=[entry("a", "f32", [3], F32), entry("b", "f32", [3], F32[::-1], offset=64)], aliases={})
+    head = header(
+        tensors=[entry("a", "f32", [3], F32), entry("b", "f32", [3], F32[::-1], offset=64)],
+        aliases={},
+    )
     (tmp_path / "a.mgrd").write_bytes(forge(head, [F32[::-1], F32]))
     assert code_of(tmp_path / "a.mgrd") == "crc"
 
@@ -297,9 +344,14 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
         for name, code in [
-            ("folder", "directory"), ("fifo", "fifo"), ("socket", "socket"), ("link", "dangling-link"),
-            ("link2", "unreadable"), ("nothing", "no-such-file"), ("no/folder", "no-such-file"),
-        ]:  # fmt: skip
+            ("folder", "directory"),
+            ("fifo", "fifo"),
+            ("socket", "socket"),
+            ("link", "dangling-link"),
+            ("link2", "unreadable"),
+            ("nothing", "no-such-file"),
+            ("no/folder", "no-such-file"),
+        ]:
             assert code_of(tmp_path / name) == code
     assert code_of("/dev/null") == "device"
     assert code_of("a\0b") == "path"
@@ -347,4 +399,8 @@ def test_the_layout_of_the_forge_is_the_one_of_the_library(tmp_path):
         meta={"n": 3, "lr": 0.5},
     )
     assert (tmp_path / "a.mgrd").read_bytes() == forge(header(aliases={}))
-    assert preamble(1, 2)[:10] == b"\xc4\x1e" + MAGIC and len(trailer(b"")) == 42 and zlib.crc32(b"") == 0
+    assert (
+        preamble(1, 2)[:10] == b"\xc4\x1e" + MAGIC
+        and len(trailer(b"")) == 42
+        and zlib.crc32(b"") == 0
+    )

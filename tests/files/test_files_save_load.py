@@ -1,4 +1,6 @@
-"""Saving and loading weights: what goes in comes out; equal content gives equal bytes; what cannot go in says so."""
+"""Saving and loading weights: what goes in comes out; equal content gives equal bytes; what cannot
+go in says so.
+"""
 
 import os
 import tempfile
@@ -37,16 +39,20 @@ def arrays(draw):
         return array.astype(array.dtype.newbyteorder(">"))
     if array.ndim == 0:
         return array
-    return {"plain": array, "reversed": array[::-1], "strided": np.repeat(array, 2, axis=0)[::2]}[view]
+    return {"plain": array, "reversed": array[::-1], "strided": np.repeat(array, 2, axis=0)[::2]}[
+        view
+    ]
 
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=8).map(
-    lambda s: unicodedata.normalize("NFC", s)
-)
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=8
+).map(lambda s: unicodedata.normalize("NFC", s))
 INT64 = st.integers(-(2**63), 2**63 - 1)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=5)
 LEAVES = st.none() | st.booleans() | INT64 | st.floats(allow_nan=False) | TEXT
-TREES = st.recursive(LEAVES, lambda x: st.lists(x, max_size=3) | st.dictionaries(TEXT, x, max_size=3), max_leaves=8)
+TREES = st.recursive(
+    LEAVES, lambda x: st.lists(x, max_size=3) | st.dictionaries(TEXT, x, max_size=3), max_leaves=8
+)
 META = st.dictionaries(TEXT, TREES, max_size=4)
 
 
@@ -100,10 +106,17 @@ def test_what_carries_an_array_as_data_is_saved_like_the_array(tmp_path):
     class Box:
         data = np.arange(3, dtype=np.uint16).view(dtypes.bfloat16)
 
-    save(tmp_path / "a.mgrd", {"box": Box(), "list": [[1, 2], [3, 4]], "scalar": 2.5, "np": np.int16(7)})
+    save(
+        tmp_path / "a.mgrd",
+        {"box": Box(), "list": [[1, 2], [3, 4]], "scalar": 2.5, "np": np.int16(7)},
+    )
     loaded = load(tmp_path / "a.mgrd")
     assert same(loaded["box"], Box.data)
-    assert (loaded["list"].tolist(), loaded["scalar"].shape, loaded["np"].dtype) == ([[1, 2], [3, 4]], (), np.int16)
+    assert (loaded["list"].tolist(), loaded["scalar"].shape, loaded["np"].dtype) == (
+        [[1, 2], [3, 4]],
+        (),
+        np.int16,
+    )
 
 
 def test_some_names_can_be_loaded_alone(tmp_path):
@@ -121,8 +134,14 @@ def test_damage_elsewhere_does_not_hinder_a_partial_load_that_is_not_verified(tm
     content[peek(path).tensors[0].offset] ^= 1
     path.write_bytes(content)
     assert load(path, names=["b"], verify=False)["b"].sum() == 9
-    for options, code in [({"names": ["a"], "verify": False}, "crc"), ({}, "sha256"), ({"verify": False}, "crc"), ({"mmap": True}, "sha256"),
-                          ({"mmap": True, "verify": False}, "crc"), ({"names": ["b"]}, "sha256")]:  # fmt: skip
+    for options, code in [
+        ({"names": ["a"], "verify": False}, "crc"),
+        ({}, "sha256"),
+        ({"verify": False}, "crc"),
+        ({"mmap": True}, "sha256"),
+        ({"mmap": True, "verify": False}, "crc"),
+        ({"names": ["b"]}, "sha256"),
+    ]:
         with pytest.raises(FormatError) as caught:
             load(path, **options)
         assert caught.value.code == code
@@ -159,12 +178,20 @@ def test_large_files_are_verified_in_threads(tmp_path):
 @pytest.mark.parametrize(
     "array",
     [
-        np.array([None]), np.array(["text"]), np.array(["2020-01-01"], "M8[D]"), np.array([1j]),
-        np.zeros(2, "f4,i4"), np.zeros(2, np.longdouble), np.ma.masked_array([1.0, 2.0], [0, 1]),
-        [[1], [2, 3]], {"a": 1}, None, b"bytes",
+        np.array([None]),
+        np.array(["text"]),
+        np.array(["2020-01-01"], "M8[D]"),
+        np.array([1j]),
+        np.zeros(2, "f4,i4"),
+        np.zeros(2, np.longdouble),
+        np.ma.masked_array([1.0, 2.0], [0, 1]),
+        [[1], [2, 3]],
+        {"a": 1},
+        None,
+        b"bytes",
     ],
     ids=lambda x: type(x).__name__ + str(getattr(x, "dtype", "")),
-)  # fmt: skip
+)
 def test_what_is_no_number_is_refused_before_the_disk_is_touched(tmp_path, array):
     with pytest.raises(DTypeError):
         save(tmp_path / "a.mgrd", {"good": np.ones(2), "bad": array})
@@ -182,17 +209,32 @@ CYCLE["again"] = CYCLE
 @pytest.mark.parametrize(
     ("names", "meta", "code"),
     [
-        ([""], {}, "name-empty"), (["x" * 513], {}, "name-length"), (["é" * 257], {}, "name-length"),
-        (["a\0b"], {}, "name-control"), (["a\x85"], {}, "name-control"), (["e\u0301"], {}, "name-nfc"),
-        (["\ud800"], {}, "name-surrogate"), ([3], {}, "name-type"), ([], {"x": 2**63}, "int64"),
-        ([], {"x": b"bytes"}, "meta-type"), ([], {"x": np.ones(2)}, "meta-type"), ([], {"x": 1j}, "meta-type"),
-        ([], {3: 1}, "header-key-type"), ([], {"x": {None: 1}}, "header-key-type"), ([], deep(9), "depth"),
-        ([], CYCLE, "depth"), ([], {"x": "a" * 65537}, "header-length"), ([], {"x" * 65537: 1}, "header-length"),
-        ([], {"x": "\ud800"}, "header-value"), ([], {"x": [{"a": 1}] * 40000}, "header-objects"),
+        ([""], {}, "name-empty"),
+        (["x" * 513], {}, "name-length"),
+        (["é" * 257], {}, "name-length"),
+        (["a\0b"], {}, "name-control"),
+        (["a\x85"], {}, "name-control"),
+        (["e\u0301"], {}, "name-nfc"),
+        (["\ud800"], {}, "name-surrogate"),
+        ([3], {}, "name-type"),
+        ([], {"x": 2**63}, "int64"),
+        ([], {"x": b"bytes"}, "meta-type"),
+        ([], {"x": np.ones(2)}, "meta-type"),
+        ([], {"x": 1j}, "meta-type"),
+        ([], {3: 1}, "header-key-type"),
+        ([], {"x": {None: 1}}, "header-key-type"),
+        ([], deep(9), "depth"),
+        ([], CYCLE, "depth"),
+        ([], {"x": "a" * 65537}, "header-length"),
+        ([], {"x" * 65537: 1}, "header-length"),
+        ([], {"x": "\ud800"}, "header-value"),
+        ([], {"x": [{"a": 1}] * 40000}, "header-objects"),
         ([], {"x": ["ab" * 30000] * 100}, "header-limit"),
     ],
-)  # fmt: skip
-def test_names_and_meta_that_have_no_room_are_refused_before_the_disk_is_touched(tmp_path, names, meta, code):
+)
+def test_names_and_meta_that_have_no_room_are_refused_before_the_disk_is_touched(
+    tmp_path, names, meta, code
+):
     with pytest.raises(FormatError) as caught:
         save(tmp_path / "a.mgrd", {name: np.ones(2) for name in names}, meta=meta)
     assert caught.value.code == code
@@ -223,14 +265,20 @@ def test_a_missing_file_is_a_file_not_found_error_with_its_neighbours(tmp_path):
 def test_save_errors_are_os_errors(tmp_path):
     with pytest.raises(SaveError) as caught:
         save(tmp_path / "no" / "folder.mgrd", {})
-    assert isinstance(caught.value, OSError) and caught.value.errno == 2 and "folder" in str(caught.value)
+    assert (
+        isinstance(caught.value, OSError)
+        and caught.value.errno == 2
+        and "folder" in str(caught.value)
+    )
 
 
 def said(loaded):
     return {name: array.tolist() for name, array in loaded.items()}, loaded.meta
 
 
-@pytest.mark.parametrize("read", [lambda p: load(p, names=["tied"]), lambda p: load(p, mmap=True)], ids=["names", "mmap"])
+@pytest.mark.parametrize(
+    "read", [lambda p: load(p, names=["tied"]), lambda p: load(p, mmap=True)], ids=["names", "mmap"]
+)
 def test_no_flipped_bit_of_a_small_file_gives_other_numbers_in_any_mode(tmp_path, read):
     path, w = tmp_path / "a.mgrd", np.ones(3, np.float32)
     save(path, {"a": w, "c": np.full(3, 7, np.float32), "tied": w}, meta={"n_head": 4})
@@ -255,6 +303,8 @@ def test_a_path_that_is_none_is_one_error(tmp_path, monkeypatch):
     with pytest.raises(MissingFileError) as caught:
         load(tmp_path / "model.mgrd")
     assert "model" in caught.value.hint and "\x1b" not in caught.value.hint
-    monkeypatch.setattr(os, "listdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(
+        os, "listdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
     with pytest.raises(MissingFileError):
         load(tmp_path / "model.mgrd")

@@ -21,12 +21,25 @@ ROOT = Path(__file__).parents[2]
 
 
 def gpt(**changes: Any) -> GPT:
-    return GPT(GPTConfig(**{"vocab_size": 11, "block_size": 8, "n_layer": 3, "n_head": 2, "n_embd": 16, **changes}))
+    return GPT(
+        GPTConfig(
+            **{
+                "vocab_size": 11,
+                "block_size": 8,
+                "n_layer": 3,
+                "n_head": 2,
+                "n_embd": 16,
+                **changes,
+            }
+        )
+    )
 
 
 BLOCKS = {
     "gpt2": nn.TransformerBlock(16, 4),
-    "llama": nn.TransformerBlock(16, 4, norm="rms", mlp="swiglu", bias=False, rope="half", n_kv_head=2),
+    "llama": nn.TransformerBlock(
+        16, 4, norm="rms", mlp="swiglu", bias=False, rope="half", n_kv_head=2
+    ),
     "bert": nn.TransformerBlock(16, 4, norm_first=False, causal=False, qk_norm=True, alibi=True),
 }
 
@@ -58,21 +71,34 @@ def test_parameters_and_bytes_are_those_of_the_model_shared_ones_once() -> None:
     model = gpt()
     found = describe(model)
     assert found.parameters == sum(p.data.size for p in model.parameters())
-    assert found.bytes == 4 * found.parameters and f"{found.parameters:,} parameters, 40.7 kB of float32" in str(found)
+    assert (
+        found.bytes == 4 * found.parameters
+        and f"{found.parameters:,} parameters, 40.7 kB of float32" in str(found)
+    )
     tied = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)})
     tied["b"].weight = tied["a"].weight
     tied["c"] = tied["a"]
     text = describe(tied)
     assert text.parameters == 9 + 3 + 3 and text.flops == 3 * 18
-    assert "weight 3×3 (= a.weight, shared)" in row(str(text), "b") and "= a, shared" in row(str(text), "c")
+    assert "weight 3×3 (= a.weight, shared)" in row(str(text), "b") and "= a, shared" in row(
+        str(text), "c"
+    )
 
 
 def test_the_tree_has_every_module_and_equal_layers_once_unless_all_are_wanted() -> None:
     model = gpt()
     full, folded = describe(model).text(full=True), describe(model).text()
     names = [name.rpartition(".")[2] for name, _ in model.named_modules() if name]
-    assert [line.split("─ ")[1].split()[0] for line in full.splitlines() if "─ " in line and "(head" not in line] == names
-    assert "0 to 2  3 × TransformerBlock(16, 2" in folded and folded.count("c_fc") == 1 and full.count("c_fc") == 3
+    assert [
+        line.split("─ ")[1].split()[0]
+        for line in full.splitlines()
+        if "─ " in line and "(head" not in line
+    ] == names
+    assert (
+        "0 to 2  3 × TransformerBlock(16, 2" in folded
+        and folded.count("c_fc") == 1
+        and full.count("c_fc") == 3
+    )
     assert "head: wte.weight again, shared" in folded and "352" in row(folded, "(head:")
     assert "in_proj_weight 48×16, in_proj_bias 48" in row(folded, "attn")
 
@@ -100,9 +126,15 @@ class Odd(nn.Module):
 def test_what_is_not_known_by_formula_is_said_and_measured_with_inputs() -> None:
     model = Odd()
     text = str(describe(model))
-    assert "0 + ?" in text and "describe(module, inputs) measures it" in text and "mean 4 (buffer)" in text
+    assert (
+        "0 + ?" in text
+        and "describe(module, inputs) measures it" in text
+        and "mean 4 (buffer)" in text
+    )
     measured = describe(model, Tensor.ones(5, 4))
-    assert measured.flops == 2 * 5 * 4 * 6 and "-> 5×6" in str(measured) and "?" not in str(measured)
+    assert (
+        measured.flops == 2 * 5 * 4 * 6 and "-> 5×6" in str(measured) and "?" not in str(measured)
+    )
     assert measured.parameters == 24 and measured.bytes == 4 * 28
     assert "18 + ?" in str(describe(nn.Sequential(nn.Linear(3, 3), model))).splitlines()[1]
 
@@ -128,14 +160,20 @@ def test_measuring_draws_no_random_numbers() -> None:
     model = gpt(dropout=0.5)
     before = random.default_generator.get_state()
     describe(model, np.zeros((1, 8), int))
-    assert random.default_generator.get_state() == before and all(m.training for m in model.modules())
+    assert random.default_generator.get_state() == before and all(
+        m.training for m in model.modules()
+    )
 
 
 def test_frozen_parameters_are_marked_and_counted() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
     model[0].requires_grad_(False)
     text = str(describe(model))
-    assert "25 parameters, 16 of them trained" in text and "weight 3×2 (frozen)" in row(text, "0") and "frozen" not in row(text, "1")
+    assert (
+        "25 parameters, 16 of them trained" in text
+        and "weight 3×2 (frozen)" in row(text, "0")
+        and "frozen" not in row(text, "1")
+    )
 
 
 def test_looking_leaves_the_model_as_it_was_also_after_an_error() -> None:
@@ -157,11 +195,21 @@ def test_the_command_shows_a_trained_model(tmp_path: Path) -> None:
     done = show("run", folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, f"{describe(model)}\n"), done.stderr
     assert called("show", "run/model.mgrd", folder=tmp_path).stdout == f"{describe(model)}\n"
-    assert called("show", "run", "--full", folder=tmp_path).stdout == describe(model).text(full=True) + "\n"
+    assert (
+        called("show", "run", "--full", folder=tmp_path).stdout
+        == describe(model).text(full=True) + "\n"
+    )
     done = called("show", "elsewhere", folder=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "elsewhere" in done.stderr
 
 
 def show(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-W", "error", "-m", "minigrad", "show", *arguments], capture_output=True, text=True, cwd=folder,
-                          env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}, timeout=120, stdin=subprocess.DEVNULL)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "minigrad", "show", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )

@@ -16,7 +16,14 @@ PAGE = (ROOT / "docs" / "looking.md").read_text()
 
 def run(*arguments: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
-    done = subprocess.run([sys.executable, "-W", "error", *arguments], capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -36,11 +43,39 @@ def test_the_program_draws_what_it_says(tmp_path: Path) -> None:
 
 
 def test_the_commands_work_on_a_run(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("import this, and import that; from here import everything.\n" * 40)
-    run("-m", "minigrad", "train", "--text", "text.txt", "--out", "runs/gpt", "--steps", "30", "--eval-interval", "10", "--n-layer", "2",
-        "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--sample", "0", folder=tmp_path)  # fmt: skip
+    (tmp_path / "text.txt").write_text(
+        "import this, and import that; from here import everything.\n" * 40
+    )
+    run(
+        "-m",
+        "minigrad",
+        "train",
+        "--text",
+        "text.txt",
+        "--out",
+        "runs/gpt",
+        "--steps",
+        "30",
+        "--eval-interval",
+        "10",
+        "--n-layer",
+        "2",
+        "--n-head",
+        "2",
+        "--n-embd",
+        "16",
+        "--block-size",
+        "16",
+        "--sample",
+        "0",
+        folder=tmp_path,
+    )
     commands = [shlex.split(line, comments=True) for line in blocks("bash").splitlines() if line]
     output = "".join(run("-m", *command, folder=tmp_path) for command in commands)
-    assert re.search(r"^gpt +30 +\d\.\d{4} ", output, flags=re.MULTILINE) and "FLOPs/token" in output and "h.1.attn, head 0" in output
+    assert (
+        re.search(r"^gpt +30 +\d\.\d{4} ", output, flags=re.MULTILINE)
+        and "FLOPs/token" in output
+        and "h.1.attn, head 0" in output
+    )
     for made in ("runs/gpt/plot.svg", "loss.svg", "attention.svg", "logs/gpt"):
         assert (tmp_path / made).exists(), made

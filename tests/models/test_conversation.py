@@ -24,7 +24,9 @@ class Counting(GPT):
 
 def model(vocab_size=LETTERS.vocab_size, block_size=64):
     minigrad.manual_seed(0)
-    made = Counting(GPTConfig(vocab_size=vocab_size, block_size=block_size, n_layer=2, n_head=2, n_embd=16))
+    made = Counting(
+        GPTConfig(vocab_size=vocab_size, block_size=block_size, n_layer=2, n_head=2, n_embd=16)
+    )
     for p in made.parameters():
         p.data *= 8  # far from uniform
     return made
@@ -48,7 +50,9 @@ def test_a_stop_string_is_no_part_of_the_conversation():
     talk.add("abc")
     assert "".join(talk.answer(20, stop=stop, temperature=0)) == full[: full.index(stop)]
     assert talk.text == "abc" + full[: full.index(stop)]
-    assert "".join(talk.answer(len(stop), temperature=0)) == stop  # and the caches are those of what was kept
+    assert (
+        "".join(talk.answer(len(stop), temperature=0)) == stop
+    )  # and the caches are those of what was kept
 
 
 def test_an_answer_that_is_left_in_the_middle_is_kept_as_far_as_it_was_told():
@@ -59,7 +63,9 @@ def test_an_answer_that_is_left_in_the_middle_is_kept_as_far_as_it_was_told():
     told = next(answer) + next(answer)
     answer.close()
     assert talk.text == "abc" + told
-    assert told + "".join(talk.answer(18, temperature=0)) == "".join(generate_text(gpt, LETTERS, "abc", 20, temperature=0))
+    assert told + "".join(talk.answer(18, temperature=0)) == "".join(
+        generate_text(gpt, LETTERS, "abc", 20, temperature=0)
+    )
 
 
 def test_taking_back_and_answering_again_gives_the_same_greedy_answer_for_the_price_of_one_position():
@@ -73,7 +79,11 @@ def test_taking_back_and_answering_again_gives_the_same_greedy_answer_for_the_pr
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.text("abcdefgh\n", min_size=1, max_size=30), min_size=1, max_size=4), st.integers(1, 12), st.integers(0, 40))
+@given(
+    st.lists(st.text("abcdefgh\n", min_size=1, max_size=30), min_size=1, max_size=4),
+    st.integers(1, 12),
+    st.integers(0, 40),
+)
 def test_a_conversation_longer_than_the_context_goes_on(messages, block_size, back):
     gpt = model(block_size=block_size)
     talk = Conversation(gpt, LETTERS, seed=1)

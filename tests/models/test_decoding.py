@@ -23,22 +23,35 @@ def tokens_of(model, prompt, count, **how):
     return [np.asarray(t).tolist() for t in model.generate(prompt, count, **how)]
 
 
-@pytest.mark.parametrize("how", [{"temperature": 0.0}, {"temperature": 0.9, "top_k": 10, "seed": 3}, {"repetition_penalty": 1.3, "seed": 1}],
-                         ids=["greedy", "top-k", "penalty"])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"temperature": 0.0},
+        {"temperature": 0.9, "top_k": 10, "seed": 3},
+        {"repetition_penalty": 1.3, "seed": 1},
+    ],
+    ids=["greedy", "top-k", "penalty"],
+)
 def test_two_hundred_compiled_tokens_are_those_of_the_eager_model(how):
     model = gpt()
-    assert tokens_of(model, [1, 2, 3], 200, jit=True, **how) == tokens_of(model, [1, 2, 3], 200, **how)
+    assert tokens_of(model, [1, 2, 3], 200, jit=True, **how) == tokens_of(
+        model, [1, 2, 3], 200, **how
+    )
 
 
 def test_prompts_of_different_lengths_are_decoded_together():
     model = gpt()
     prompts = [[1, 2, 3, 4, 5], [9], [4, 4, 4]]
-    assert tokens_of(model, prompts, 60, jit=True, temperature=0.0) == tokens_of(model, prompts, 60, temperature=0.0)
+    assert tokens_of(model, prompts, 60, jit=True, temperature=0.0) == tokens_of(
+        model, prompts, 60, temperature=0.0
+    )
 
 
 def test_a_full_context_is_halved_alike():
     model = gpt(block_size=16)
-    assert tokens_of(model, [5, 6], 70, jit=True, temperature=0.0) == tokens_of(model, [5, 6], 70, temperature=0.0)
+    assert tokens_of(model, [5, 6], 70, jit=True, temperature=0.0) == tokens_of(
+        model, [5, 6], 70, temperature=0.0
+    )
 
 
 def test_one_program_serves_all_lengths_and_conversations():
@@ -60,7 +73,10 @@ def test_nothing_of_the_compiled_step_goes_through_numpy():
 
 def test_two_conversations_at_once_do_not_meet():
     model = gpt()
-    first, second = model.generate([1, 2], 20, temperature=0.0, jit=True), model.generate([8], 20, temperature=0.0, jit=True)
+    first, second = (
+        model.generate([1, 2], 20, temperature=0.0, jit=True),
+        model.generate([8], 20, temperature=0.0, jit=True),
+    )
     pairs = list(zip(first, second, strict=True))
     assert [a for a, _ in pairs] == tokens_of(model, [1, 2], 20, temperature=0.0)
     assert [b for _, b in pairs] == tokens_of(model, [8], 20, temperature=0.0)
@@ -116,7 +132,9 @@ def test_cached_attention_is_attention_to_the_filled_part():
     rng = np.random.default_rng(1)
     q, k, v = (rng.normal(size=(1, 4, n, 6)) for n in (3, 9, 9))
     got = ops.cached_attention(q, k, v, np.array(4), np.array([1]), scale=0.4)
-    scores = np.where(np.tri(3, 7, 4, bool) & (np.arange(7) >= 1), 0.4 * q @ k[:, :, :7].swapaxes(2, 3), -np.inf)
+    scores = np.where(
+        np.tri(3, 7, 4, bool) & (np.arange(7) >= 1), 0.4 * q @ k[:, :, :7].swapaxes(2, 3), -np.inf
+    )
     p = np.exp(scores - scores.max(-1, keepdims=True))
     assert np.allclose(got, p / p.sum(-1, keepdims=True) @ v[:, :, :7], rtol=1e-12)
 
@@ -124,7 +142,10 @@ def test_cached_attention_is_attention_to_the_filled_part():
 def test_grouped_heads_with_rotary_positions_are_those_of_a_growing_cache():
     minigrad.manual_seed(0)
     layer = MultiHeadAttention(24, 4, n_kv_head=2, rope="half").eval()
-    grown, fixed = KVCache(), StaticCache((2, 2, 10, 6), Tensor(np.array(0)), Tensor(np.zeros(2, np.int64)))
+    grown, fixed = (
+        KVCache(),
+        StaticCache((2, 2, 10, 6), Tensor(np.array(0)), Tensor(np.zeros(2, np.int64))),
+    )
     with no_grad():
         layer(minigrad.randn(2, 3, 24), cache=grown)
         fixed.load(grown)

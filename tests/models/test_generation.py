@@ -1,4 +1,6 @@
-"""Batches of different lengths, penalties, stop strings, beams, and a draft model that does not change the distribution."""
+"""Batches of different lengths, penalties, stop strings, beams, and a draft model that does not
+change the distribution.
+"""
 
 import itertools
 
@@ -9,7 +11,14 @@ import minigrad
 from minigrad import Generator
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 from minigrad.evaluate import log_probabilities
-from minigrad.models import GPT, GPTConfig, Sampling, beam_search, generate_text, speculative_generate
+from minigrad.models import (
+    GPT,
+    GPTConfig,
+    Sampling,
+    beam_search,
+    generate_text,
+    speculative_generate,
+)
 from minigrad.models.generation import accepted, text_pieces
 from minigrad.models.sampling import sample
 from minigrad.text import ByteTokenizer, CharTokenizer
@@ -28,7 +37,14 @@ def log_softmax(x):
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"temperature": 0}, {"use_cache": False}, {"jit": True}, {"top_k": 3, "temperature": 0.5, "repetition_penalty": 2.0}]
+    "how",
+    [
+        {},
+        {"temperature": 0},
+        {"use_cache": False},
+        {"jit": True},
+        {"top_k": 3, "temperature": 0.5, "repetition_penalty": 2.0},
+    ],
 )
 def test_log_probabilities_come_with_the_tokens_and_are_the_models_own(how):
     model = gpt()
@@ -45,12 +61,19 @@ def test_log_probabilities_of_a_batch_are_those_of_its_rows():
     pairs = list(model.generate(PROMPTS, 15, seed=1, return_log_probs=True))
     assert np.array_equal([row for row, _ in pairs], list(model.generate(PROMPTS, 15, seed=1)))
     logp = np.stack([logp for _, logp in pairs], axis=1)  # (B, 15)
-    for prompt, drawn, got in zip(PROMPTS, np.stack([row for row, _ in pairs], axis=1), logp, strict=True):
-        assert np.allclose(got, log_probabilities(model, [*prompt, *drawn])[len(prompt) - 1 :], atol=1e-5)
+    for prompt, drawn, got in zip(
+        PROMPTS, np.stack([row for row, _ in pairs], axis=1), logp, strict=True
+    ):
+        assert np.allclose(
+            got, log_probabilities(model, [*prompt, *drawn])[len(prompt) - 1 :], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("how", [{"temperature": 0}, {"top_k": 1}, {"temperature": 0.8, "seed": 2, "repetition_penalty": 1.5}])
+@pytest.mark.parametrize(
+    "how",
+    [{"temperature": 0}, {"top_k": 1}, {"temperature": 0.8, "seed": 2, "repetition_penalty": 1.5}],
+)
 def test_a_model_in_16_bits_draws_from_its_logits_and_not_from_their_bits(dtype, how):
     model = gpt()
     model.to(dtype)
@@ -68,7 +91,9 @@ def test_a_model_in_16_bits_draws_from_its_logits_and_not_from_their_bits(dtype,
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_prompts_of_different_lengths_go_on_as_each_alone(use_cache):
     model = gpt()
-    together = np.stack(list(model.generate(PROMPTS, 15, temperature=0, use_cache=use_cache)), axis=1)
+    together = np.stack(
+        list(model.generate(PROMPTS, 15, temperature=0, use_cache=use_cache)), axis=1
+    )
     alone = [list(model.generate(prompt, 15, temperature=0)) for prompt in PROMPTS]
     assert together.tolist() == alone
 
@@ -82,7 +107,9 @@ def test_padding_is_neither_seen_nor_counted():
     caches = model.make_caches()
     parts = [model(x[:, :4], caches=caches, pad=pad), model(x[:, 4:], caches=caches, pad=pad)]
     joined = np.concatenate([part.numpy() for part in parts], axis=1)
-    assert all(np.allclose(joined[row, n:], logits[row, n:], atol=1e-5) for row, n in enumerate(pad))
+    assert all(
+        np.allclose(joined[row, n:], logits[row, n:], atol=1e-5) for row, n in enumerate(pad)
+    )
     with pytest.raises(ShapeError, match="pad"):
         model(x, pad=[1, 2])
 
@@ -92,7 +119,9 @@ def test_a_batch_of_different_lengths_goes_on_when_the_context_is_full():
     drawn = list(model.generate(PROMPTS, 60, seed=0))
     assert len(drawn) == 60 and all(step.shape == (3,) for step in drawn)
     cached = np.stack(list(model.generate(PROMPTS, 60, temperature=0)))
-    assert np.array_equal(cached, np.stack(list(model.generate(PROMPTS, 60, temperature=0, use_cache=False))))
+    assert np.array_equal(
+        cached, np.stack(list(model.generate(PROMPTS, 60, temperature=0, use_cache=False)))
+    )
 
 
 def test_a_bad_prompt_among_others_is_refused():
@@ -116,7 +145,10 @@ def test_min_p_leaves_those_near_the_likeliest():
 def test_a_repetition_penalty_lowers_what_has_come_and_nothing_else():
     how = Sampling(repetition_penalty=2.0)
     logits = np.array([[4.0, -4.0, 1.0, 0.0], [4.0, -4.0, 1.0, 0.0]])
-    assert how.penalised(logits, np.array([[0, 1, 1], [-1, -1, 2]])).tolist() == [[2.0, -8.0, 1.0, 0.0], [4.0, -4.0, 0.5, 0.0]]
+    assert how.penalised(logits, np.array([[0, 1, 1], [-1, -1, 2]])).tolist() == [
+        [2.0, -8.0, 1.0, 0.0],
+        [4.0, -4.0, 0.5, 0.0],
+    ]
     assert Sampling().penalised(logits, np.array([[0], [1]])) is logits
     assert logits[0, 0] == 4.0
 
@@ -127,7 +159,10 @@ def test_generation_with_a_strong_penalty_repeats_nothing_while_it_can():
     assert len({1, *said}) == 11 and len(set(model.generate([1], 10, temperature=0))) < 10
 
 
-@pytest.mark.parametrize("bad", [{"min_p": -0.1}, {"min_p": 1.1}, {"repetition_penalty": 0.0}, {"repetition_penalty": np.inf}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"min_p": -0.1}, {"min_p": 1.1}, {"repetition_penalty": 0.0}, {"repetition_penalty": np.inf}],
+)
 def test_settings_that_make_no_sense_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         gpt().generate([1], 1, **bad)
@@ -148,7 +183,13 @@ class Scripted:
 
 @pytest.mark.parametrize(
     ("stop", "wanted"),
-    [((), "hello wörld. the end"), ("the", "hello wörld. "), (["lo w", "ell"], "h"), ("end!", "hello wörld. the end"), ("h", "")],
+    [
+        ((), "hello wörld. the end"),
+        ("the", "hello wörld. "),
+        (["lo w", "ell"], "h"),
+        ("end!", "hello wörld. the end"),
+        ("h", ""),
+    ],
 )
 def test_text_ends_before_the_first_stop_string(stop, wanted):
     tokenizer = ByteTokenizer()
@@ -178,7 +219,9 @@ def test_bytes_that_never_become_a_character_come_at_the_end():
 
 
 def every_continuation(model, prompt, n, stop=None):
-    """All continuations of n tokens, or of fewer that end in `stop`, with their log-probabilities, best first."""
+    """All continuations of n tokens, or of fewer that end in `stop`, with their log-probabilities,
+    best first.
+    """
     found = {}
     for said in itertools.product(range(model.config.vocab_size), repeat=n):
         cut = said[: said.index(stop) + 1] if stop in said else said
@@ -202,12 +245,18 @@ def test_one_beam_is_greedy_and_more_are_no_worse():
     model = gpt()
     greedy = beam_search(model, [1, 2], 8, beams=1)
     assert greedy[0].tokens == list(model.generate([1, 2], 8, temperature=0))
-    assert beam_search(model, [1, 2], 8, beams=8)[0].log_probability >= greedy[0].log_probability - 1e-6
+    assert (
+        beam_search(model, [1, 2], 8, beams=8)[0].log_probability
+        >= greedy[0].log_probability - 1e-6
+    )
 
 
 def test_a_length_penalty_favours_longer_beams():
     model = gpt(vocab_size=5)
-    short, long = (beam_search(model, [1, 2], 6, beams=4, stop_token=2, length_penalty=a)[0] for a in (0.0, 3.0))
+    short, long = (
+        beam_search(model, [1, 2], 6, beams=4, stop_token=2, length_penalty=a)[0]
+        for a in (0.0, 3.0)
+    )
     assert len(short.tokens) < len(long.tokens)
 
 
@@ -234,7 +283,9 @@ def test_what_does_not_fit_is_refused():
 def test_a_draft_does_not_change_the_greedy_choice():
     model, draft = gpt(), gpt(seed=1, n_layer=1)
     for lookahead in (1, 3, 30):
-        said = list(speculative_generate(model, draft, [1, 2], 20, lookahead=lookahead, temperature=0))
+        said = list(
+            speculative_generate(model, draft, [1, 2], 20, lookahead=lookahead, temperature=0)
+        )
         assert said == list(model.generate([1, 2], 20, temperature=0))
 
 
@@ -247,19 +298,28 @@ def test_accepted_tokens_are_distributed_as_the_model_says():
     for _ in range(n):
         proposed = [int((np.cumsum(row) <= generator.uniform()).sum().clip(0, 3)) for row in q]
         made = accepted(p, q, proposed, generator)
-        if len(made) == 1:  # the next place would be drawn in the next round, from the model's distribution there
+        if (
+            len(made) == 1
+        ):  # the next place would be drawn in the next round, from the model's distribution there
             made.append(int((np.cumsum(p[1]) <= generator.uniform()).sum().clip(0, 3)))
         pairs[made[0], made[1]] += 1
     wanted = n * np.outer(p[0], p[1])
-    assert ((pairs - wanted) ** 2 / wanted).sum() < 37.7  # chi-square of 15 degrees of freedom: 1 in 1000
+    assert (
+        (pairs - wanted) ** 2 / wanted
+    ).sum() < 37.7  # chi-square of 15 degrees of freedom: 1 in 1000
 
 
 def test_speculative_tokens_are_distributed_as_the_models_own():
-    model, draft = gpt(vocab_size=3, n_layer=1, block_size=8), gpt(seed=1, vocab_size=3, n_layer=1, block_size=8)
+    model, draft = (
+        gpt(vocab_size=3, n_layer=1, block_size=8),
+        gpt(seed=1, vocab_size=3, n_layer=1, block_size=8),
+    )
     n, counts = 400, np.zeros((3, 3))
     generator_seed = itertools.count()
     for _ in range(n):
-        a, b = speculative_generate(model, draft, [1, 2], 2, lookahead=2, temperature=1.5, seed=next(generator_seed))
+        a, b = speculative_generate(
+            model, draft, [1, 2], 2, lookahead=2, temperature=1.5, seed=next(generator_seed)
+        )
         counts[a, b] += 1
     wanted = np.zeros((3, 3))
     for a in range(3):
@@ -298,4 +358,7 @@ def test_a_long_text_in_pieces_is_the_whole_text():
     text = "".join(chr(0x20AC + i) if i % 3 == 0 else "ab "[i % 3] for i in range(200))
     tokens = ByteTokenizer().encode(text).tolist()
     assert "".join(text_pieces(ByteTokenizer(), iter(tokens), ["zzz", "ab b"])) == text
-    assert "".join(text_pieces(ByteTokenizer(), iter(tokens), [text[150:153]])) == text[: text.index(text[150:153])]
+    assert (
+        "".join(text_pieces(ByteTokenizer(), iter(tokens), [text[150:153]]))
+        == text[: text.index(text[150:153])]
+    )

@@ -6,14 +6,25 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad
 from minigrad import Tensor, nn, optim
-from minigrad.errors import CacheError, ConfigError, DTypeError, GradientError, IndexRangeError, ShapeError
+from minigrad.errors import (
+    CacheError,
+    ConfigError,
+    DTypeError,
+    GradientError,
+    IndexRangeError,
+    ShapeError,
+)
 from minigrad.models import GPT, GPTConfig
 
 
 def gpt(seed=0, scale=3.0, **sizes):
     """A small GPT with weights large enough that its logits differ."""
     minigrad.manual_seed(seed)
-    model = GPT(GPTConfig(**{"vocab_size": 17, "block_size": 24, "n_layer": 2, "n_head": 2, "n_embd": 16, **sizes}))
+    model = GPT(
+        GPTConfig(
+            **{"vocab_size": 17, "block_size": 24, "n_layer": 2, "n_head": 2, "n_embd": 16, **sizes}
+        )
+    )
     for p in model.parameters():
         if p.ndim == 2:
             p.data *= scale
@@ -135,7 +146,10 @@ def test_decoding_in_random_chunks_is_the_full_forward_to_rounding(data):
                 cache.truncate(at)
         n = data.draw(st.integers(1, min(T - at, 40)))
         logits = model(x[:, at : at + n], caches=caches).data
-        assert np.abs(logits - full[:, at : at + n]).max() <= 8 * np.finfo(np.float32).eps * np.abs(full).max()
+        assert (
+            np.abs(logits - full[:, at : at + n]).max()
+            <= 8 * np.finfo(np.float32).eps * np.abs(full).max()
+        )
         at += n
 
 
@@ -212,9 +226,14 @@ def test_greedy_tokens_are_the_same_with_and_without_a_cache():
 
 def test_generation_goes_on_past_the_context_the_same_with_and_without_a_cache():
     model = gpt(block_size=8)
-    runs = [list(model.generate([1, 2, 3], 60, seed=3, use_cache=use_cache)) for use_cache in (True, False)]
+    runs = [
+        list(model.generate([1, 2, 3], 60, seed=3, use_cache=use_cache))
+        for use_cache in (True, False)
+    ]
     assert runs[0] == runs[1]
-    assert list(model.generate(tokens(50), 5, seed=1)) == list(model.generate(tokens(50)[-8:], 5, seed=1))
+    assert list(model.generate(tokens(50), 5, seed=1)) == list(
+        model.generate(tokens(50)[-8:], 5, seed=1)
+    )
 
 
 def test_a_batch_of_prompts_gives_the_rows_greedily_that_each_gives_alone():
@@ -249,12 +268,19 @@ def test_tokens_stream_and_leave_modes_alone_between_them():
 @pytest.mark.parametrize(
     ("error", "arguments"),
     [
-        (ConfigError, {"temperature": -1.0}), (ConfigError, {"temperature": float("nan")}), (ConfigError, {"top_k": 0}),
-        (ConfigError, {"top_p": 0.0}), (ConfigError, {"top_p": 1.1}), (ConfigError, {"max_new_tokens": -1}),
-        (ShapeError, {"prompt": []}), (ShapeError, {"prompt": 3}), (DTypeError, {"prompt": [0.5]}),
-        (IndexRangeError, {"prompt": [17]}), (IndexRangeError, {"prompt": [-1]}),
+        (ConfigError, {"temperature": -1.0}),
+        (ConfigError, {"temperature": float("nan")}),
+        (ConfigError, {"top_k": 0}),
+        (ConfigError, {"top_p": 0.0}),
+        (ConfigError, {"top_p": 1.1}),
+        (ConfigError, {"max_new_tokens": -1}),
+        (ShapeError, {"prompt": []}),
+        (ShapeError, {"prompt": 3}),
+        (DTypeError, {"prompt": [0.5]}),
+        (IndexRangeError, {"prompt": [17]}),
+        (IndexRangeError, {"prompt": [-1]}),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_are_refused_at_the_call(error, arguments):
     with pytest.raises(error):
         gpt().generate(**{"prompt": [1], "max_new_tokens": 3, **arguments})
@@ -263,10 +289,17 @@ def test_bad_arguments_are_refused_at_the_call(error, arguments):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"vocab_size": 0}, {"block_size": -1}, {"n_layer": 1.5}, {"n_head": 3}, {"n_embd": True}, {"dropout": 1.0}, {"dropout": -0.1},
-        {"dropout": "0"}, {"bias": 1},
+        {"vocab_size": 0},
+        {"block_size": -1},
+        {"n_layer": 1.5},
+        {"n_head": 3},
+        {"n_embd": True},
+        {"dropout": 1.0},
+        {"dropout": -0.1},
+        {"dropout": "0"},
+        {"bias": 1},
     ],
-)  # fmt: skip
+)
 def test_a_config_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ConfigError) as caught:
         GPTConfig(**{"vocab_size": 17, **wrong})

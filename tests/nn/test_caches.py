@@ -14,7 +14,9 @@ def part(T, B=2, H=3, D=4, seed=0, dtype=np.float32):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.one_of(st.integers(1, 90), st.integers(-40, -1)), max_size=12), st.integers(1, 400))
+@given(
+    st.lists(st.one_of(st.integers(1, 90), st.integers(-40, -1)), max_size=12), st.integers(1, 400)
+)
 def test_a_cache_holds_what_a_list_would(moves, capacity):
     cache, kept = nn.KVCache(capacity), np.zeros((2, 3, 0, 4), np.float32)
     for i, move in enumerate(moves):

@@ -48,7 +48,9 @@ def test_layer_norm_has_mean_0_and_variance_1_before_its_weight():
 def test_rms_norm_divides_by_the_root_mean_square():
     x = random(2, 8)
     layer = nn.RMSNorm(8, eps=1e-3)
-    assert np.allclose(layer(Tensor(x)).data, x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-3), atol=1e-6)
+    assert np.allclose(
+        layer(Tensor(x)).data, x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-3), atol=1e-6
+    )
 
 
 def test_dropout_drops_a_share_and_scales_the_rest_but_only_in_training():
@@ -83,7 +85,9 @@ def test_the_same_seed_gives_the_same_first_values():
         minigrad.manual_seed(seed)
         made.append(nn.TransformerBlock(8, 2).state_dict())
     assert all(np.array_equal(made[0][name].data, made[1][name].data) for name in made[0])
-    assert not np.array_equal(made[0]["attn.in_proj_weight"].data, made[2]["attn.in_proj_weight"].data)
+    assert not np.array_equal(
+        made[0]["attn.in_proj_weight"].data, made[2]["attn.in_proj_weight"].data
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,10 @@ def test_the_same_seed_gives_the_same_first_values():
         (nn.init.xavier_uniform_, np.sqrt(2 / 500)),
         (lambda w: nn.init.xavier_normal_(w, gain=2.0), 2 * np.sqrt(2 / 500)),
         (nn.init.kaiming_uniform_, np.sqrt(2 / 200)),
-        (lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"), np.sqrt(2 / 300)),
+        (
+            lambda w: nn.init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu"),
+            np.sqrt(2 / 300),
+        ),
         (lambda w: nn.init.kaiming_normal_(w, a=1.0), np.sqrt(1 / 200)),
         (lambda w: nn.init.constant_(w, 3.0), 0.0),
         (nn.init.zeros_, 0.0),
@@ -121,12 +128,19 @@ def test_a_given_generator_is_used_and_the_librarys_left_alone():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: nn.Linear(0, 3), lambda: nn.Linear(3, 2.5), lambda: nn.Embedding(True, 3), lambda: nn.LayerNorm(0),
-        lambda: nn.Dropout(1.5), lambda: nn.Dropout(float("nan")), lambda: nn.MultiHeadAttention(10, 3),
-        lambda: nn.MultiHeadAttention(8, 2, dropout=1.0), lambda: nn.init.kaiming_uniform_(Tensor.zeros(2, 2), mode="fan"),
-        lambda: nn.init.kaiming_uniform_(Tensor.zeros(2, 2), nonlinearity="sin"), lambda: nn.KVCache(0),
+        lambda: nn.Linear(0, 3),
+        lambda: nn.Linear(3, 2.5),
+        lambda: nn.Embedding(True, 3),
+        lambda: nn.LayerNorm(0),
+        lambda: nn.Dropout(1.5),
+        lambda: nn.Dropout(float("nan")),
+        lambda: nn.MultiHeadAttention(10, 3),
+        lambda: nn.MultiHeadAttention(8, 2, dropout=1.0),
+        lambda: nn.init.kaiming_uniform_(Tensor.zeros(2, 2), mode="fan"),
+        lambda: nn.init.kaiming_uniform_(Tensor.zeros(2, 2), nonlinearity="sin"),
+        lambda: nn.KVCache(0),
     ],
-)  # fmt: skip
+)
 def test_sizes_and_settings_that_make_no_sense_are_refused(make):
     with pytest.raises(ConfigError):
         make()
@@ -146,10 +160,17 @@ def test_pytorchs_weights_load_by_key_and_give_its_numbers():
         (torch.nn.Linear(8, 3), nn.Linear(8, 3)),
         (torch.nn.LayerNorm(8), nn.LayerNorm(8)),
         (torch.nn.RMSNorm(8, eps=1e-6), nn.RMSNorm(8)),
-        (torch.nn.MultiheadAttention(8, 2, batch_first=True), nn.MultiHeadAttention(8, 2, causal=False)),
+        (
+            torch.nn.MultiheadAttention(8, 2, batch_first=True),
+            nn.MultiHeadAttention(8, 2, causal=False),
+        ),
     ]
     for theirs, ours in pairs:
         ours.load_state_dict({name: t.numpy() for name, t in theirs.state_dict().items()})
         tx = torch.tensor(x)
-        wanted = theirs(tx, tx, tx, need_weights=False)[0] if isinstance(ours, nn.MultiHeadAttention) else theirs(tx)
+        wanted = (
+            theirs(tx, tx, tx, need_weights=False)[0]
+            if isinstance(ours, nn.MultiHeadAttention)
+            else theirs(tx)
+        )
         assert np.allclose(ours(Tensor(x)).data, wanted.detach().numpy(), atol=1e-5)

@@ -15,7 +15,9 @@ class Net(nn.Module):
     def __init__(self):
         self.scale = nn.Parameter([1.0, 2.0])
         self.first = nn.Linear(2, 3)
-        self.blocks = nn.ModuleList([nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1))])
+        self.blocks = nn.ModuleList(
+            [nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1))]
+        )
         self.heads = nn.ModuleDict({"a": nn.Linear(3, 1, bias=False), "items": nn.LayerNorm(3)})
         self.register_buffer("count", Tensor([7]))
         self.register_buffer("scratch", Tensor([1.0]), persistent=False)
@@ -28,9 +30,17 @@ class Net(nn.Module):
 
 
 NAMES = [
-    "scale", "first.weight", "first.bias", "blocks.0.weight", "blocks.0.bias", "blocks.1.0.weight", "blocks.1.0.bias",
-    "heads.a.weight", "heads.items.weight", "heads.items.bias",
-]  # fmt: skip
+    "scale",
+    "first.weight",
+    "first.bias",
+    "blocks.0.weight",
+    "blocks.0.bias",
+    "blocks.1.0.weight",
+    "blocks.1.0.bias",
+    "heads.a.weight",
+    "heads.items.weight",
+    "heads.items.bias",
+]
 
 
 def test_parameters_are_found_by_name_own_ones_first():
@@ -44,7 +54,18 @@ def test_parameters_are_found_by_name_own_ones_first():
 def test_modules_are_found_parents_first():
     net = Net()
     names = [name for name, _ in net.named_modules()]
-    assert names == ["", "first", "blocks", "blocks.0", "blocks.1", "blocks.1.0", "blocks.1.1", "heads", "heads.a", "heads.items"]
+    assert names == [
+        "",
+        "first",
+        "blocks",
+        "blocks.0",
+        "blocks.1",
+        "blocks.1.0",
+        "blocks.1.1",
+        "heads",
+        "heads.a",
+        "heads.items",
+    ]
     assert [name for name, _ in net.named_children()] == ["first", "blocks", "heads"]
     assert list(net.children()) == [net.first, net.blocks, net.heads]
 
@@ -60,7 +81,9 @@ def test_a_part_with_two_names_comes_once():
     net = Net()
     net.again = net.first
     net.heads["a"].weight = net.scale
-    assert [name for name, _ in net.named_parameters()] == [n for n in NAMES if n != "heads.a.weight"]
+    assert [name for name, _ in net.named_parameters()] == [
+        n for n in NAMES if n != "heads.a.weight"
+    ]
     assert sum(module is net.first for module in net.modules()) == 1
 
 
@@ -93,7 +116,10 @@ def test_train_eval_apply_and_requires_grad_reach_every_module():
     assert len(seen) == len(list(net.modules()))
     assert seen[-1] is net
     net.first.requires_grad_(False)
-    assert [name for name, p in net.named_parameters() if not p.requires_grad] == ["first.weight", "first.bias"]
+    assert [name for name, p in net.named_parameters() if not p.requires_grad] == [
+        "first.weight",
+        "first.bias",
+    ]
 
 
 def test_to_keeps_the_objects_and_leaves_integers_alone():
@@ -122,7 +148,10 @@ def test_a_deep_copy_shares_nothing():
         twin.scale.assign(5.0)
     assert net.scale.tolist() == [1.0, 2.0]
     assert [name for name, _ in twin.named_parameters()] == NAMES
-    assert [name for name, _ in pickle.loads(pickle.dumps(net)).named_buffers()] == ["count", "scratch"]
+    assert [name for name, _ in pickle.loads(pickle.dumps(net)).named_buffers()] == [
+        "count",
+        "scratch",
+    ]
 
 
 def test_a_plain_list_of_modules_is_refused_since_nobody_would_train_it():
@@ -160,7 +189,11 @@ def test_containers_behave_like_the_lists_and_dicts_they_are():
     assert chain[1].out_features == 4
     assert len(chain) == 2
     assert chain[:1](Tensor.ones(1, 2)).shape == (1, 3)
-    for wrong in (lambda: nn.ModuleList([1]), lambda: nn.Sequential(len), lambda: nn.ModuleDict({"a.b": chain})):
+    for wrong in (
+        lambda: nn.ModuleList([1]),
+        lambda: nn.Sequential(len),
+        lambda: nn.ModuleDict({"a.b": chain}),
+    ):
         with pytest.raises(ConfigError):
             wrong()
 
@@ -177,13 +210,16 @@ REPRS = [
     "MLP(8, bias=True, dropout=0.5)",
     "MLP(8, 20, bias=False, dropout=0.5, approximate='none')",
     "TransformerBlock(8, 2, bias=False, causal=True, dropout=0.0)",
-    "TransformerBlock(8, 2, bias=True, causal=False, dropout=0.0, norm_first=False, norm_eps=1e-12, hidden=20, approximate='none')",
-    "TransformerBlock(8, 2, bias=False, causal=True, dropout=0.0, norm='rms', norm_eps=1e-05, mlp='swiglu', hidden=20)",
+    "TransformerBlock(8, 2, bias=True, causal=False, dropout=0.0, norm_first=False, "
+    "norm_eps=1e-12, hidden=20, approximate='none')",
+    "TransformerBlock(8, 2, bias=False, causal=True, dropout=0.0, norm='rms', norm_eps=1e-05, "
+    "mlp='swiglu', hidden=20)",
     "Sequential(\n  Linear(4, 2, bias=True),\n  Sequential(\n    Dropout(0.1),\n  ),\n)",
     "Sequential()",
     "ModuleList([\n  Dropout(0.1),\n])",
     "ModuleDict({\n  'a': ModuleList([\n    Dropout(0.1),\n  ]),\n})",
-    "GPT(GPTConfig(vocab_size=5, block_size=8, n_layer=1, n_head=2, n_embd=4, dropout=0.0, bias=True))",
+    "GPT(GPTConfig(vocab_size=5, block_size=8, n_layer=1, n_head=2, n_embd=4, dropout=0.0, "
+    "bias=True))",
 ]
 
 
@@ -199,4 +235,7 @@ def test_a_module_of_ones_own_shows_its_children_by_name():
             self.up = nn.Linear(1, 2)
             self.chain = nn.Sequential(nn.Dropout(0.1))
 
-    assert repr(Tiny()) == "Tiny(\n  up=Linear(1, 2, bias=True),\n  chain=Sequential(\n    Dropout(0.1),\n  ),\n)"
+    assert (
+        repr(Tiny())
+        == "Tiny(\n  up=Linear(1, 2, bias=True),\n  chain=Sequential(\n    Dropout(0.1),\n  ),\n)"
+    )

@@ -57,8 +57,16 @@ def test_a_mask_and_causality_both_hold():
 
 def test_its_parameters_have_pytorchs_names_and_shapes():
     shapes = {name: p.shape for name, p in layer().named_parameters()}
-    assert shapes == {"in_proj_weight": (36, 12), "in_proj_bias": (36,), "out_proj.weight": (12, 12), "out_proj.bias": (12,)}
-    assert [name for name, _ in layer(bias=False).named_parameters()] == ["in_proj_weight", "out_proj.weight"]
+    assert shapes == {
+        "in_proj_weight": (36, 12),
+        "in_proj_bias": (36,),
+        "out_proj.weight": (12, 12),
+        "out_proj.bias": (12,),
+    }
+    assert [name for name, _ in layer(bias=False).named_parameters()] == [
+        "in_proj_weight",
+        "out_proj.weight",
+    ]
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -93,7 +101,9 @@ def test_gradients_are_those_of_differences(T):
             with no_grad():
                 values.append((attention(x).data * g).sum())
         t.data[...] = before
-        assert (values[0] - values[1]) / (2 * h) == pytest.approx((t.grad.data * v).sum(), rel=1e-7, abs=1e-8)
+        assert (values[0] - values[1]) / (2 * h) == pytest.approx(
+            (t.grad.data * v).sum(), rel=1e-7, abs=1e-8
+        )
 
 
 def test_second_derivatives_pass_through_the_heads():
@@ -163,4 +173,8 @@ def test_a_block_is_two_residual_sums():
     assert np.array_equal(block(x).data, wanted.data)
     inside = block.mlp.c_fc(x).data
     gelu = 0.5 * inside * (1 + np.tanh(np.sqrt(2 / np.pi) * (inside + 0.044715 * inside**3)))
-    assert np.allclose(block.mlp(x).data, gelu @ block.mlp.c_proj.weight.data.T + block.mlp.c_proj.bias.data, atol=1e-6)
+    assert np.allclose(
+        block.mlp(x).data,
+        gelu @ block.mlp.c_proj.weight.data.T + block.mlp.c_proj.bias.data,
+        atol=1e-6,
+    )

@@ -18,7 +18,10 @@ def bits(module):
 def test_a_round_trip_through_arrays_or_tensors_keeps_every_bit():
     for convert in (lambda t: t, lambda t: t.data, lambda t: t.numpy()):
         a, b = model(), model()
-        assert b.load_state_dict({name: convert(t) for name, t in a.state_dict().items()}) == ([], [])
+        assert b.load_state_dict({name: convert(t) for name, t in a.state_dict().items()}) == (
+            [],
+            [],
+        )
         assert bits(a) == bits(b)
 
 
@@ -39,7 +42,9 @@ def test_loading_writes_into_the_memory_that_is_there():
     parameters = list(a.parameters())
     memory = [p.data for p in parameters]
     a.load_state_dict(model().state_dict())
-    assert all(p is q and p.data is m for p, q, m in zip(a.parameters(), parameters, memory, strict=True))
+    assert all(
+        p is q and p.data is m for p, q, m in zip(a.parameters(), parameters, memory, strict=True)
+    )
     assert all(p.requires_grad for p in a.parameters())
 
 
@@ -51,7 +56,9 @@ def test_floats_of_another_width_are_cast_and_bfloat16_keeps_its_values():
     assert bits(a) == bits(b)
     halves = model().to("bfloat16").state_dict()
     b.load_state_dict(halves)
-    assert all(np.array_equal(t.data, halves[name].float().data) for name, t in b.state_dict().items())
+    assert all(
+        np.array_equal(t.data, halves[name].float().data) for name, t in b.state_dict().items()
+    )
 
 
 def test_tied_weights_have_all_their_names_and_stay_tied():
@@ -106,7 +113,11 @@ def test_the_error_lists_every_name_with_the_nearest_one():
     with pytest.raises(StateDictError) as caught:
         model().load_state_dict(changed(lambda w: (BAD["renamed"](w), BAD["another shape"](w))))
     error = caught.value
-    assert error.got == {"missing": ["0.weight"], "unexpected": ["0.wieght"], "mismatched": ["2.weight"]}
+    assert error.got == {
+        "missing": ["0.weight"],
+        "unexpected": ["0.wieght"],
+        "mismatched": ["2.weight"],
+    }
     assert "missing: 0.weight (given is 0.wieght)" in str(error)
     assert "unexpected: 0.wieght (the model has 0.weight)" in str(error)
     assert "mismatched: 2.weight: float32[2, 5] for float32[2, 4]" in str(error)

@@ -1,4 +1,6 @@
-"""The optimizers written down once more, from their papers, in 50 digits and one number at a time: the judge of the fast ones."""
+"""The optimizers written down once more, from their papers, in 50 digits and one number at a time:
+the judge of the fast ones.
+"""
 
 from mpmath import mp, mpf
 
@@ -51,7 +53,9 @@ def lion(p, gradients, lr, betas, weight_decay):
 
 
 def zeroth_power(g, steps):
-    """Newton and Schulz's polynomial of fifth degree, `steps` times, on a matrix that is no taller than wide."""
+    """Newton and Schulz's polynomial of fifth degree, `steps` times, on a matrix that is no taller
+    than wide.
+    """
     a, b, c = mpf("3.4445"), mpf("-4.7750"), mpf("2.0315")
     x = g / (mp.norm(g, 2) + mpf("1e-7"))
     for _ in range(steps):
@@ -65,7 +69,11 @@ def muon(p, gradients, lr, momentum, weight_decay, nesterov, ns_steps, adjust_lr
     rows, columns = p.shape
     p, m = mp.matrix(p.tolist()), mp.zeros(rows, columns)
     lr, mu, decay = mpf(lr), mpf(momentum), mpf(weight_decay)
-    scale = mp.sqrt(max(1, mpf(rows) / columns)) if adjust_lr == "original" else mpf("0.2") * mp.sqrt(max(rows, columns))
+    scale = (
+        mp.sqrt(max(1, mpf(rows) / columns))
+        if adjust_lr == "original"
+        else mpf("0.2") * mp.sqrt(max(rows, columns))
+    )
     for g in gradients:
         g = mp.matrix(g.tolist())
         m = mu * m + (1 - mu) * g

@@ -23,7 +23,10 @@ def with_gradients(*gradients):
 @given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3), st.floats(-12, 12))
 def test_the_norm_is_returned_and_then_at_most_max_norm(seed, max_norm, exponent):
     rng = np.random.default_rng(seed)
-    gradients = [(rng.normal(size=s) * 10**exponent).astype(np.float32) for s in [(3, 4), (), (40_000,), (0,)]]
+    gradients = [
+        (rng.normal(size=s) * 10**exponent).astype(np.float32)
+        for s in [(3, 4), (), (40_000,), (0,)]
+    ]
     params = with_gradients(*gradients)
     wanted = math.sqrt(math.fsum(float(x) ** 2 for g in gradients for x in g.ravel()))
     norm = optim.clip_grad_norm_(params, max_norm)
@@ -42,8 +45,12 @@ def test_gradients_below_the_norm_keep_their_bits():
 
 
 def test_squares_that_float32_cannot_hold_are_summed():
-    assert optim.clip_grad_norm_(with_gradients([3e30, 4e30]), 1.0).item() == pytest.approx(5e30, rel=1e-6)
-    assert optim.clip_grad_norm_(with_gradients([3e-30, 4e-30]), 1.0).item() == pytest.approx(5e-30, rel=1e-6)
+    assert optim.clip_grad_norm_(with_gradients([3e30, 4e30]), 1.0).item() == pytest.approx(
+        5e30, rel=1e-6
+    )
+    assert optim.clip_grad_norm_(with_gradients([3e-30, 4e-30]), 1.0).item() == pytest.approx(
+        5e-30, rel=1e-6
+    )
 
 
 def test_parameters_without_gradients_do_not_count():

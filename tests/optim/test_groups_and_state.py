@@ -31,8 +31,12 @@ def test_setting_lr_changes_every_group_in_place():
     optimizer.lr = 0.25
     assert optimizer.lr == 0.25
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
-    assert all(group.settings is leaf for group, leaf in zip(optimizer.param_groups, leaves, strict=True))
-    assert all(leaf.data is m and leaf.data[0] == 0.25 for leaf, m in zip(leaves, memory, strict=True))
+    assert all(
+        group.settings is leaf for group, leaf in zip(optimizer.param_groups, leaves, strict=True)
+    )
+    assert all(
+        leaf.data is m and leaf.data[0] == 0.25 for leaf, m in zip(leaves, memory, strict=True)
+    )
 
 
 def test_every_way_of_writing_a_setting_reaches_the_next_step():
@@ -59,8 +63,13 @@ def test_a_generator_of_parameters_is_enough():
 
 
 def test_a_repr_is_the_constructor():
-    assert repr(optim.AdamW([parameter(1.0)], lr=0.1)) == "AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"
-    assert repr(optim.SGD([parameter(1.0)]).param_groups[0]).startswith("ParamGroup(1 tensors, lr=0.001, momentum=0.0")
+    assert (
+        repr(optim.AdamW([parameter(1.0)], lr=0.1))
+        == "AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"
+    )
+    assert repr(optim.SGD([parameter(1.0)]).param_groups[0]).startswith(
+        "ParamGroup(1 tensors, lr=0.001, momentum=0.0"
+    )
 
 
 def test_zero_grad_forgets_or_writes_zeros():
@@ -76,10 +85,17 @@ def test_zero_grad_forgets_or_writes_zeros():
 @pytest.mark.parametrize(
     ("setting", "bad"),
     [
-        ("lr", -1e-3), ("lr", math.nan), ("lr", math.inf), ("betas", (1.0, 0.9)), ("betas", (0.9, 1.0)), ("betas", (-0.1, 0.9)),
-        ("betas", (math.nan, 0.9)), ("eps", -1.0), ("weight_decay", -0.1),
+        ("lr", -1e-3),
+        ("lr", math.nan),
+        ("lr", math.inf),
+        ("betas", (1.0, 0.9)),
+        ("betas", (0.9, 1.0)),
+        ("betas", (-0.1, 0.9)),
+        ("betas", (math.nan, 0.9)),
+        ("eps", -1.0),
+        ("weight_decay", -0.1),
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_sense_are_refused_when_given_and_when_written(setting, bad):
     with pytest.raises(ConfigError) as caught:
         optim.AdamW([parameter(1.0)], **{setting: bad})
@@ -91,7 +107,9 @@ def test_settings_that_make_no_sense_are_refused_when_given_and_when_written(set
     assert np.array_equal(optimizer.param_groups[0].settings.data, before)
 
 
-@pytest.mark.parametrize("settings", [{"nesterov": True}, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}])
+@pytest.mark.parametrize(
+    "settings", [{"nesterov": True}, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}]
+)
 def test_nesterov_wants_momentum_without_dampening(settings):
     with pytest.raises(ConfigError):
         optim.SGD([parameter(1.0)], **settings)
@@ -128,7 +146,10 @@ KINDS = [
 
 def three(seed):
     rng = np.random.default_rng(seed)
-    return [Tensor(rng.normal(size=s).astype(np.float32), requires_grad=True) for s in [(5, 3), (3,), (2,)]]
+    return [
+        Tensor(rng.normal(size=s).astype(np.float32), requires_grad=True)
+        for s in [(5, 3), (3,), (2,)]
+    ]
 
 
 def steps(optimizer, params, seed, n=4):
@@ -199,7 +220,9 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change):
     after = optimizer.state_dict()
     assert after["param_groups"] == before["param_groups"]
     for i, entry in before["state"].items():
-        assert all(np.array_equal(np.asarray(entry[k]), np.asarray(after["state"][i][k])) for k in entry)
+        assert all(
+            np.array_equal(np.asarray(entry[k]), np.asarray(after["state"][i][k])) for k in entry
+        )
 
 
 def test_the_state_of_another_kind_of_optimizer_is_refused():

@@ -1,4 +1,6 @@
-"""Lion, Muon and Adafactor against their papers' formulas in 50 digits, over 100 steps; and what is said of them."""
+"""Lion, Muon and Adafactor against their papers' formulas in 50 digits, over 100 steps; and what is
+said of them.
+"""
 
 import importlib.util
 
@@ -10,7 +12,9 @@ from minigrad.errors import ConfigError, ShapeError, StateDictError
 from tests.optim.reference import adafactor, lion, muon
 from tests.optim.test_optimizers import STEPS, assert_near, gradients_of_every_kind, run
 
-TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+TORCH = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed"
+)
 LION = [{}, {"weight_decay": 0.5}, {"betas": (0.5, 0.9), "lr": 0.01}]
 MUON = [
     {},
@@ -18,7 +22,12 @@ MUON = [
     {"weight_decay": 0.0, "adjust_lr": "match_rms_adamw"},
     {"ns_steps": 2},
 ]
-ADAFACTOR = [{}, {"weight_decay": 0.1}, {"lr": 0.5, "beta2_decay": -0.5}, {"eps": (1e-3, 0.5), "clip": 0.5}]
+ADAFACTOR = [
+    {},
+    {"weight_decay": 0.1},
+    {"lr": 0.5, "beta2_decay": -0.5},
+    {"eps": (1e-3, 0.5), "clip": 0.5},
+]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -29,7 +38,12 @@ def test_lion_follows_its_formula_for_100_steps(settings, dtype):
     p = Tensor(start, requires_grad=True)
     full = {"lr": 1e-3, "betas": (0.9, 0.99), "weight_decay": 0.0, **settings}
     got = run(optim.Lion([p], **full), p, gradients)
-    assert_near(got, [lion(s, g, **full) for s, g in zip(start, gradients.T, strict=True)], start, full["lr"])
+    assert_near(
+        got,
+        [lion(s, g, **full) for s, g in zip(start, gradients.T, strict=True)],
+        start,
+        full["lr"],
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (4, 3), (1, 3)])
@@ -38,7 +52,15 @@ def test_muon_follows_its_formula_for_100_steps(settings, shape):
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=shape), rng.normal(size=(STEPS, *shape))
     gradients[50] = 0
-    full = {"lr": 1e-2, "momentum": 0.95, "weight_decay": 0.1, "nesterov": True, "ns_steps": 5, "adjust_lr": "original", **settings}
+    full = {
+        "lr": 1e-2,
+        "momentum": 0.95,
+        "weight_decay": 0.1,
+        "nesterov": True,
+        "ns_steps": 5,
+        "adjust_lr": "original",
+        **settings,
+    }
     p = Tensor(start, requires_grad=True)
     got = run(optim.Muon([p], **full), p, gradients)
     wanted = np.array(muon(start, gradients, **full).tolist(), dtype=np.float64)
@@ -52,7 +74,14 @@ def test_adafactor_follows_its_formula_for_100_steps(settings, shape):
     start, gradients = rng.normal(size=shape), rng.normal(size=(STEPS, *shape))
     gradients[:, 0] *= 1e-20
     gradients[::3] = 0
-    full = {"lr": 1e-2, "beta2_decay": -0.8, "eps": (1e-30, 1e-3), "clip": 1.0, "weight_decay": 0.0, **settings}
+    full = {
+        "lr": 1e-2,
+        "beta2_decay": -0.8,
+        "eps": (1e-30, 1e-3),
+        "clip": 1.0,
+        "weight_decay": 0.0,
+        **settings,
+    }
     p = Tensor(start, requires_grad=True)
     got = run(optim.Adafactor([p], **full), p, gradients)
     wanted = np.array(adafactor(start, gradients, **full).tolist(), dtype=np.float64)
@@ -63,8 +92,17 @@ def test_adafactor_follows_its_formula_for_100_steps(settings, shape):
 def test_float32_stays_near_float64(kind, near):
     rng = np.random.default_rng(1)
     start, gradients = rng.normal(size=(6, 9)), rng.normal(size=(STEPS, 6, 9))
-    narrow, wide = Tensor(start.astype(np.float32), requires_grad=True), Tensor(start, requires_grad=True)
-    assert np.abs(run(kind([narrow], lr=0.01), narrow, gradients) - run(kind([wide], lr=0.01), wide, gradients)).max() < near
+    narrow, wide = (
+        Tensor(start.astype(np.float32), requires_grad=True),
+        Tensor(start, requires_grad=True),
+    )
+    assert (
+        np.abs(
+            run(kind([narrow], lr=0.01), narrow, gradients)
+            - run(kind([wide], lr=0.01), wide, gradients)
+        ).max()
+        < near
+    )
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (7, 7)])
@@ -125,7 +163,9 @@ def train(model, optimizer, seed, n=4):
     rng = np.random.default_rng(seed)
     for i in range(n):
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(Tensor(rng.normal(size=(4, 5)).astype(np.float32))), rng.integers(0, 3, 4))
+        loss = F.cross_entropy(
+            model(Tensor(rng.normal(size=(4, 5)).astype(np.float32))), rng.integers(0, 3, 4)
+        )
         loss.backward()
         if i % 2:
             next(iter(model.parameters())).grad = None
@@ -151,7 +191,9 @@ def test_adafactor_keeps_a_row_and_a_column_for_a_matrix_and_refuses_another_sta
     p.grad, b.grad = Tensor(np.ones((30, 20))), Tensor(np.ones(7))
     optimizer.step()
     state = optimizer.state_dict()
-    shapes = [{k: v.shape for k, v in entry.items() if k != "step"} for entry in state["state"].values()]
+    shapes = [
+        {k: v.shape for k, v in entry.items() if k != "step"} for entry in state["state"].values()
+    ]
     assert shapes == [{"row_var": (30, 1), "col_var": (1, 20)}, {"variance": (7,)}]
     state["state"][0]["row_var"] = Tensor(np.ones((20, 1)))
     with pytest.raises(StateDictError, match="row_var"):
@@ -189,7 +231,11 @@ def test_what_makes_no_sense_is_refused():
 def test_decay_groups_leave_out_what_has_one_axis():
     model = small_gpt()
     optimizer = optim.AdamW(optim.decay_groups(model.named_parameters(), 0.3), lr=0.1)
-    names = {name: group["weight_decay"] for group in optimizer.param_groups for name in group["param_names"]}
+    names = {
+        name: group["weight_decay"]
+        for group in optimizer.param_groups
+        for name in group["param_names"]
+    }
     assert {name for name, decay in names.items() if decay == 0.3} == {"0.weight", "2.weight"}
     assert len(names) == 6 and set(names.values()) == {0.0, 0.3}
 
@@ -199,10 +245,16 @@ def test_a_parameter_goes_to_the_first_rule_that_it_fits_and_the_rest_to_the_las
     rules = [("0.*", {"lr": 0.5}), (lambda name, p: p.ndim < 2, {"weight_decay": 0.0})]
     groups = optim.grouped(model.named_parameters(), rules)
     assert [[name for name, _ in group["params"]] for group in groups] == [
-        ["0.weight", "0.bias"], ["1.weight", "1.bias", "2.bias"], ["2.weight"],
-    ]  # fmt: skip
+        ["0.weight", "0.bias"],
+        ["1.weight", "1.bias", "2.bias"],
+        ["2.weight"],
+    ]
     optimizer = optim.AdamW(groups, lr=0.1, weight_decay=0.2)
-    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(0.5, 0.2), (0.1, 0.0), (0.1, 0.2)]
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
+        (0.5, 0.2),
+        (0.1, 0.0),
+        (0.1, 0.2),
+    ]
 
 
 def test_a_pattern_that_fits_no_name_is_refused():

@@ -11,7 +11,10 @@ from minigrad.optim import lr_scheduler as schedules
 
 
 def optimizer(*lrs, kind=optim.AdamW, **settings):
-    return kind([{"params": [Tensor([0.0], requires_grad=True)], "lr": lr} for lr in lrs or (0.1,)], **settings)
+    return kind(
+        [{"params": [Tensor([0.0], requires_grad=True)], "lr": lr} for lr in lrs or (0.1,)],
+        **settings,
+    )
 
 
 def rates(opt, scheduler, n):
@@ -31,7 +34,16 @@ SAME_AS_TORCH = [
     ("LinearLR", {"start_factor": 0.1, "end_factor": 0.5, "total_iters": 12}),
     ("CosineAnnealingLR", {"T_max": 7, "eta_min": 0.01}),
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 25}),
-    ("OneCycleLR", {"max_lr": [0.5, 1.0], "total_steps": 25, "anneal_strategy": "linear", "pct_start": 0.4, "div_factor": 10}),
+    (
+        "OneCycleLR",
+        {
+            "max_lr": [0.5, 1.0],
+            "total_steps": 25,
+            "anneal_strategy": "linear",
+            "pct_start": 0.4,
+            "div_factor": 10,
+        },
+    ),
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 25, "three_phase": True}),
 ]
 
@@ -42,8 +54,13 @@ def test_pytorch_gives_the_same_rates_and_betas(name, settings):
     import torch
 
     ours = optimizer(0.1, 0.3)
-    theirs = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.3)])
-    a, b = getattr(schedules, name)(ours, **settings), getattr(torch.optim.lr_scheduler, name)(theirs, **settings)
+    theirs = torch.optim.AdamW(
+        [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.3)]
+    )
+    a, b = (
+        getattr(schedules, name)(ours, **settings),
+        getattr(torch.optim.lr_scheduler, name)(theirs, **settings),
+    )
     for step in range(25):
         for own, other in zip(ours.param_groups, theirs.param_groups, strict=True):
             assert own["lr"] == pytest.approx(other["lr"], rel=1e-9)
@@ -60,9 +77,15 @@ def test_pytorch_gives_the_same_sequence():
 
     ours = optimizer(0.1)
     theirs = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    a = schedules.SequentialLR(ours, [schedules.LinearLR(ours, 0.1, total_iters=5), schedules.CosineAnnealingLR(ours, 20)], [5])
+    a = schedules.SequentialLR(
+        ours,
+        [schedules.LinearLR(ours, 0.1, total_iters=5), schedules.CosineAnnealingLR(ours, 20)],
+        [5],
+    )
     t = torch.optim.lr_scheduler
-    b = t.SequentialLR(theirs, [t.LinearLR(theirs, 0.1, total_iters=5), t.CosineAnnealingLR(theirs, 20)], [5])
+    b = t.SequentialLR(
+        theirs, [t.LinearLR(theirs, 0.1, total_iters=5), t.CosineAnnealingLR(theirs, 20)], [5]
+    )
     for _ in range(20):
         assert ours.lr == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-9)
         theirs.step()
@@ -72,7 +95,12 @@ def test_pytorch_gives_the_same_sequence():
 
 def test_warmup_rises_in_a_line_then_falls_by_a_cosine_and_stays():
     opt = optimizer(1.0)
-    found = [r[0] for r in rates(opt, schedules.WarmupCosineLR(opt, warmup_steps=4, total_steps=12, min_lr=0.1), 15)]
+    found = [
+        r[0]
+        for r in rates(
+            opt, schedules.WarmupCosineLR(opt, warmup_steps=4, total_steps=12, min_lr=0.1), 15
+        )
+    ]
     assert found[:4] == [0.25, 0.5, 0.75, 1.0]
     assert found[4] == 1.0
     assert found[8] == pytest.approx(0.55)
@@ -122,7 +150,9 @@ def test_a_resumed_schedule_goes_on_where_it_was():
         lambda o: schedules.WarmupCosineLR(o, 11, 10),
         lambda o: schedules.LambdaLR(o, [lambda s: 1.0] * 3),
         lambda o: schedules.SequentialLR(o, [schedules.LinearLR(o)], [3]),
-        lambda o: schedules.SequentialLR(o, [schedules.LinearLR(o), schedules.LinearLR(optimizer())], [3]),
+        lambda o: schedules.SequentialLR(
+            o, [schedules.LinearLR(o), schedules.LinearLR(optimizer())], [3]
+        ),
         lambda o: schedules.OneCycleLR(o, 0.1, 10, anneal_strategy="cubic"),
         lambda o: schedules.LambdaLR(o, lambda step: -1.0),
     ],
@@ -143,16 +173,24 @@ DECAYS = [
 def test_warm_up_stable_decay_goes_up_stays_and_comes_down(decay, shape):
     opt = optimizer(0.4)
     found = rates(opt, schedules.WarmupStableDecayLR(opt, 4, 20, 8, min_lr=0.1, decay=decay), 24)
-    wanted = [0.1, 0.2, 0.3, 0.4] + [0.4] * 8 + [0.1 + 0.3 * shape(i / 8) for i in range(8)] + [0.1] * 4
+    wanted = (
+        [0.1, 0.2, 0.3, 0.4] + [0.4] * 8 + [0.1 + 0.3 * shape(i / 8) for i in range(8)] + [0.1] * 4
+    )
     assert [lr for (lr,) in found] == pytest.approx(wanted, rel=1e-12)
 
 
 def test_warm_up_stable_decay_without_a_decay_stays_where_it_is():
     opt = optimizer(0.4)
-    assert [lr for (lr,) in rates(opt, schedules.WarmupStableDecayLR(opt, 2, 5, 0), 7)] == [0.2] + [0.4] * 6
+    assert [lr for (lr,) in rates(opt, schedules.WarmupStableDecayLR(opt, 2, 5, 0), 7)] == [0.2] + [
+        0.4
+    ] * 6
 
 
-@pytest.mark.parametrize("settings", [{"decay_steps": 9}, {"decay_steps": -1}, {"decay": "no"}, {"min_lr": -1.0}])
+@pytest.mark.parametrize(
+    "settings", [{"decay_steps": 9}, {"decay_steps": -1}, {"decay": "no"}, {"min_lr": -1.0}]
+)
 def test_warm_up_stable_decay_refuses_what_makes_no_sense(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
-        schedules.WarmupStableDecayLR(optimizer(), **{"warmup_steps": 2, "total_steps": 10, "decay_steps": 4, **settings})
+        schedules.WarmupStableDecayLR(
+            optimizer(), **{"warmup_steps": 2, "total_steps": 10, "decay_steps": 4, **settings}
+        )

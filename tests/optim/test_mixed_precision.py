@@ -15,12 +15,16 @@ HALVES = ["float16", "bfloat16"]
 def block(seed=0):
     layer = nn.TransformerBlock(16, 2)
     rng = np.random.default_rng(seed)
-    layer.load_state_dict({n: rng.normal(size=p.shape) * 0.2 for n, p in layer.state_dict().items()})
+    layer.load_state_dict(
+        {n: rng.normal(size=p.shape) * 0.2 for n, p in layer.state_dict().items()}
+    )
     return layer
 
 
 def train(layer, step, count):
-    x, y = (Tensor(np.random.default_rng(s).normal(size=(2, 6, 16)).astype(np.float32)) for s in (1, 2))
+    x, y = (
+        Tensor(np.random.default_rng(s).normal(size=(2, 6, 16)).astype(np.float32)) for s in (1, 2)
+    )
     losses = []
     for _ in range(count):
         loss = ((layer(x) - y) ** 2).mean()
@@ -53,7 +57,9 @@ def test_training_follows_float32(dtype):
     got = train(half, mixed_step(mixed), 40)
     assert want[-1] < 0.5 * want[0] and abs(got[-1] - want[-1]) < 0.1 * want[-1] + 0.02
     assert {p.dtype for p in half.parameters()} == {mixed.params[0].dtype}
-    assert sum(p.data.nbytes for p in half.parameters()) * 2 == sum(p.data.nbytes for p in full.parameters())
+    assert sum(p.data.nbytes for p in half.parameters()) * 2 == sum(
+        p.data.nbytes for p in full.parameters()
+    )
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -91,7 +97,10 @@ def test_an_overflow_skips_the_step_and_halves_the_scale_and_good_steps_double_i
 
 def test_a_saved_state_goes_on_to_the_bit():
     one, other = block(), block(5)
-    first, second = (MixedPrecision(m.parameters(), lambda params: AdamW(params, lr=1e-2), "float16") for m in (one, other))
+    first, second = (
+        MixedPrecision(m.parameters(), lambda params: AdamW(params, lr=1e-2), "float16")
+        for m in (one, other)
+    )
     train(one, mixed_step(first), 5)
     second.load_state_dict(first.state_dict())
     assert train(one, mixed_step(first), 5) == train(other, mixed_step(second), 5)

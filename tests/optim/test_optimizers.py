@@ -29,7 +29,9 @@ ADAM_CASES = [
 
 
 def gradients_of_every_kind(size, seed=0):
-    """One row per step: ordinary numbers, zeros in some steps, always zero, 1e-30, 1e15, and one that is seen once."""
+    """One row per step: ordinary numbers, zeros in some steps, always zero, 1e-30, 1e15, and one
+    that is seen once.
+    """
     g = np.random.default_rng(seed).normal(size=(STEPS, size)).astype(np.float32)
     g[::3, 0] = 0
     g[:, 1] = 0
@@ -63,7 +65,10 @@ def test_adam_follows_its_formula_for_100_steps(kind, settings, dtype):
     p = Tensor(start, requires_grad=True)
     full = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, **settings}
     got = run(kind([p], **full), p, gradients)
-    wanted = [adam(s, g, decoupled=kind is optim.AdamW, **full) for s, g in zip(start, gradients.T, strict=True)]
+    wanted = [
+        adam(s, g, decoupled=kind is optim.AdamW, **full)
+        for s, g in zip(start, gradients.T, strict=True)
+    ]
     assert_near(got, wanted, start, full["lr"])
 
 
@@ -74,7 +79,14 @@ def test_sgd_follows_its_formula_for_100_steps(settings, dtype):
     gradients = gradients_of_every_kind(6)
     gradients[:, 3] *= np.float32(1e-15)
     p = Tensor(start, requires_grad=True)
-    full = {"lr": 1e-2, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, **settings}
+    full = {
+        "lr": 1e-2,
+        "momentum": 0.0,
+        "dampening": 0.0,
+        "weight_decay": 0.0,
+        "nesterov": False,
+        **settings,
+    }
     got = run(optim.SGD([p], **full), p, gradients)
     wanted = [sgd(s, g, **full) for s, g in zip(start, gradients.T, strict=True)]
     assert_near(got, wanted, start, 1.0)
@@ -163,11 +175,18 @@ def test_a_step_raises_the_version_of_what_it_changed_so_that_backward_refuses_i
 def test_pytorch_makes_the_same_steps(name):
     import torch
 
-    settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01} if name == "SGD" else {"weight_decay": 0.1}
+    settings = (
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
+        if name == "SGD"
+        else {"weight_decay": 0.1}
+    )
     start, gradients = np.ones(6), gradients_of_every_kind(6)
     gradients[:, 3] *= np.float32(1e-15)
     p, q = Tensor(start, requires_grad=True), torch.nn.Parameter(torch.tensor(start))
-    ours, theirs = getattr(optim, name)([p], lr=0.01, **settings), getattr(torch.optim, name)([q], lr=0.01, **settings)
+    ours, theirs = (
+        getattr(optim, name)([p], lr=0.01, **settings),
+        getattr(torch.optim, name)([q], lr=0.01, **settings),
+    )
     for g in gradients:
         p.grad, q.grad = Tensor(g.astype(np.float64)), torch.tensor(g.astype(np.float64))
         ours.step()

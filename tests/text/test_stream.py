@@ -12,12 +12,19 @@ from minigrad.text import TokenStream, shuffled, write_tokens
 
 def stream(folder: Path, n: int = 1000, **settings) -> TokenStream:
     write_tokens(folder / "tokens.npy", [np.arange(n)], n)
-    return TokenStream(folder / "tokens.npy", **{"block_size": 7, "batch_size": 4, "seed": 3, **settings})
+    return TokenStream(
+        folder / "tokens.npy", **{"block_size": 7, "batch_size": 4, "seed": 3, **settings}
+    )
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(256, "<u2"), (65536, "<u2"), (65537, "<u4")])
 def test_parts_are_written_one_after_the_other_in_the_smallest_dtype(tmp_path, vocab_size, dtype):
-    parts = [np.arange(5), np.array([], np.int64), np.array([vocab_size - 1]), np.arange(100_000) % 200]
+    parts = [
+        np.arange(5),
+        np.array([], np.int64),
+        np.array([vocab_size - 1]),
+        np.arange(100_000) % 200,
+    ]
     assert write_tokens(tmp_path / "t.npy", iter(parts), vocab_size) == 100_006
     found = np.load(tmp_path / "t.npy")
     assert found.dtype == dtype and np.array_equal(found, np.concatenate(parts))
@@ -63,7 +70,10 @@ def test_orders_differ_by_seed_and_epoch_and_look_random():
     n = 4000
     orders = [shuffled(np.arange(n), n, seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
     for i, a in enumerate(orders):
-        assert abs(np.corrcoef(a, np.arange(n))[0, 1]) < 0.06 and abs(np.corrcoef(a[1:], a[:-1])[0, 1]) < 0.06
+        assert (
+            abs(np.corrcoef(a, np.arange(n))[0, 1]) < 0.06
+            and abs(np.corrcoef(a[1:], a[:-1])[0, 1]) < 0.06
+        )
         assert (a == np.arange(n)).sum() < 10
         assert all((a == b).sum() < 10 for b in orders[:i])
     # In 3 places of 6 orders are about equally frequent.
@@ -120,7 +130,9 @@ def test_what_is_no_file_of_tokens_is_refused(tmp_path):
             TokenStream(path, block_size=2, batch_size=1)
 
 
-@pytest.mark.parametrize("settings", [{"block_size": 0}, {"batch_size": 0}, {"block_size": 999}, {"val_fraction": 1.0}])
+@pytest.mark.parametrize(
+    "settings", [{"block_size": 0}, {"batch_size": 0}, {"block_size": 999}, {"val_fraction": 1.0}]
+)
 def test_settings_that_make_no_sense_are_refused(tmp_path, settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         stream(tmp_path, **settings)

@@ -26,11 +26,18 @@ TEXT = default_text()[:60_000] + " naïve café — 北京 ½ ² Ⅷ ٣ 🙂 don
 BPE = BPETokenizer.train(TEXT, 600, special_tokens=["<|end|>"])
 WORDPIECE = WordPieceTokenizer.train(TEXT, 500)
 ASSIGNED = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
-PROSE = st.lists(st.sampled_from([*"abctheing 'sdll\n\t  123½²٣é北_-.🙂Ⅷ\u00a0\u2003\x85\x1c", " the", "don't", "__"]), max_size=60).map("".join)
+PROSE = st.lists(
+    st.sampled_from(
+        [*"abctheing 'sdll\n\t  123½²٣é北_-.🙂Ⅷ\u00a0\u2003\x85\x1c", " the", "don't", "__"]
+    ),
+    max_size=60,
+).map("".join)
 
 
 def printable(piece: bytes) -> str:
-    """Bytes as the `tokenizers` library writes them: the n-th unprintable byte as character 256 + n."""
+    """Bytes as the `tokenizers` library writes them: the n-th unprintable byte as character 256 +
+    n.
+    """
     shown = {b: chr(b) if i < 188 else chr(256 + i - 188) for i, b in enumerate(_BYTES)}
     return "".join(shown[b] for b in piece)
 
@@ -38,9 +45,12 @@ def printable(piece: bytes) -> str:
 @functools.cache
 def library_bpe(ours: BPETokenizer):
     tokenizers = pytest.importorskip("tokenizers")
-    pieces = [printable(ours.decode_bytes([t])) for t in range(ours.vocab_size - len(ours.special_tokens))]
+    pieces = [
+        printable(ours.decode_bytes([t])) for t in range(ours.vocab_size - len(ours.special_tokens))
+    ]
     model = tokenizers.models.BPE(
-        vocab={p: i for i, p in enumerate(pieces)}, merges=[(pieces[a], pieces[b]) for a, b in ours.merges]
+        vocab={p: i for i, p in enumerate(pieces)},
+        merges=[(pieces[a], pieces[b]) for a, b in ours.merges],
     )
     theirs = tokenizers.Tokenizer(model)
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -73,13 +83,17 @@ def test_bpe_learns_the_merges_that_the_library_learns():
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=600, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=600,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     theirs.train_from_iterator([TEXT], trainer)
     ours = BPETokenizer.train(TEXT, 600)
     assert {printable(ours.decode_bytes([t])): t for t in range(600)} == theirs.get_vocab()
     merges = json.loads(theirs.to_str())["model"]["merges"]
-    assert [tuple(printable(ours.decode_bytes([t])) for t in pair) for pair in ours.merges] == [tuple(m) for m in merges]
+    assert [tuple(printable(ours.decode_bytes([t])) for t in pair) for pair in ours.merges] == [
+        tuple(m) for m in merges
+    ]
 
 
 def test_pairs_never_reach_across_words_or_parts():
@@ -92,7 +106,11 @@ def test_pairs_never_reach_across_words_or_parts():
 def test_special_tokens_are_read_only_when_asked_for():
     end = BPE.special_tokens["<|end|>"]
     assert end == BPE.vocab_size - 1 == 599
-    assert BPE.encode("a<|end|>b", special=True).tolist() == [*BPE.encode("a"), end, *BPE.encode("b")]
+    assert BPE.encode("a<|end|>b", special=True).tolist() == [
+        *BPE.encode("a"),
+        end,
+        *BPE.encode("b"),
+    ]
     assert end not in BPE.encode("a<|end|>b") and BPE.decode(BPE.encode("a<|end|>b")) == "a<|end|>b"
     assert BPE.decode([end]) == "<|end|>"
 
@@ -105,9 +123,19 @@ def test_a_text_becomes_shorter_than_its_bytes():
 @given(st.one_of(ASSIGNED, PROSE), st.booleans())
 def test_wordpiece_encodes_as_the_library_does(text, lowercase):
     tokenizers = pytest.importorskip("tokenizers")
-    # Letters whose lower case is spelled differently by Unicode versions, and ß-like ones, are not the subject here.
-    text = "".join(c for c in text if unicodedata.normalize("NFD", c.lower()).lower() == unicodedata.normalize("NFD", c).lower())
-    model = tokenizers.models.WordPiece({p: i for i, p in enumerate(WORDPIECE.pieces)}, unk_token="[UNK]", max_input_chars_per_word=100)
+    # Letters whose lower case is spelled differently by Unicode versions, and ß-like ones, are not
+    # the subject here.
+    text = "".join(
+        c
+        for c in text
+        if unicodedata.normalize("NFD", c.lower()).lower()
+        == unicodedata.normalize("NFD", c).lower()
+    )
+    model = tokenizers.models.WordPiece(
+        {p: i for i, p in enumerate(WORDPIECE.pieces)},
+        unk_token="[UNK]",
+        max_input_chars_per_word=100,
+    )
     theirs = tokenizers.Tokenizer(model)
     theirs.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
@@ -117,9 +145,18 @@ def test_wordpiece_encodes_as_the_library_does(text, lowercase):
 
 def test_wordpiece_spells_words_with_the_longest_pieces_and_knows_what_it_does_not_know():
     tokenizer = WordPieceTokenizer(["[UNK]", "un", "##aff", "##able", "##a", "!"])
-    assert [tokenizer.pieces[t] for t in tokenizer.encode("Unaffable! unx")] == ["un", "##aff", "##able", "!", "[UNK]"]
+    assert [tokenizer.pieces[t] for t in tokenizer.encode("Unaffable! unx")] == [
+        "un",
+        "##aff",
+        "##able",
+        "!",
+        "[UNK]",
+    ]
     assert tokenizer.decode(tokenizer.encode("unaffable !")) == "unaffable !"
-    assert WORDPIECE.vocab_size == 500 and WORDPIECE.decode(WORDPIECE.encode("The statement")) == "the statement"
+    assert (
+        WORDPIECE.vocab_size == 500
+        and WORDPIECE.decode(WORDPIECE.encode("The statement")) == "the statement"
+    )
 
 
 ALL = [CharTokenizer("abc"), ByteTokenizer(), BPE, WORDPIECE]
@@ -162,7 +199,10 @@ def test_a_tokenizer_json_is_read_through_the_library(tmp_path: Path):
     assert np.array_equal(tokenizer.encode(TEXT[:1000]), BPE.encode(TEXT[:1000]))
     assert tokenizer.decode(tokenizer.encode("naïve café")) == "naïve café"
     assert tokenizer.vocab_size == BPE.vocab_size - 1
-    assert tokenizer_from_state(tokenizer.state()).encode("abc").tolist() == tokenizer.encode("abc").tolist()
+    assert (
+        tokenizer_from_state(tokenizer.state()).encode("abc").tolist()
+        == tokenizer.encode("abc").tolist()
+    )
     path.write_text("{}")
     with pytest.raises(DataError, match=r"no tokenizer\.json"):
         TokenizerFile.read(path)
