@@ -216,6 +216,10 @@ class StaleValueError(GradientError):
     """A value that the backward pass needs was changed in place after it was used."""
 
 
+class CacheGradientError(CacheError, GradientError):
+    """A backward pass through a forward pass with a KV cache, which records nothing."""
+
+
 class UnusedInputError(GradientError):
     """grad() with respect to a tensor that the output does not depend on."""
 

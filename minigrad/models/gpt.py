@@ -19,6 +19,7 @@ from minigrad.models.prompts import checked_prompt, evaluating, generator_of
 from minigrad.models.sampling import Sampling, log_probability
 from minigrad.nn import init
 from minigrad.nn.attention import KVCache, StaticCache, check_heads
+from minigrad.nn.cache import without_gradient
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm, check_size
 from minigrad.nn.module import Module, ModuleList
 from minigrad.nn.transformer import TransformerBlock
@@ -110,15 +111,16 @@ class GPT(Module):
         them. Their own logits mean nothing.
 
         caches: one per layer, from `make_caches()`, with all earlier positions of the conversation;
-            `tokens` are those that follow. Nothing is taped
-        then: no gradient flows through a cache. Raises CacheError, with the caches as they were, if
-            there is no room left or they do not fit.
+            `tokens` are those that follow. Nothing is recorded for backward then: a later
+            backward() through the logits raises CacheGradientError. Raises CacheError, with the caches as
+            they were, if there is no room left or they do not fit.
         """
         caches = self._caches if caches is None else caches
         if caches is None:
             return F.linear(self._hidden(tokens, None, pad), self.wte.weight)  # (B, T, V)
         with no_grad():
-            return F.linear(self._hidden(tokens, caches, pad), self.wte.weight)
+            logits = F.linear(self._hidden(tokens, caches, pad), self.wte.weight)
+        return without_gradient(logits, self.parameters())
 
     def loss(self, tokens: Any, targets: Any) -> Tensor:
         """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor, float32 for 16-bit

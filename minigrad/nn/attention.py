@@ -9,16 +9,22 @@ masks need no cache in a layer; the attention op takes them from the library's `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from minigrad import functional as F, ops
+from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, bool_
 from minigrad.errors import CacheError, ConfigError, DTypeError, ShapeError
 from minigrad.functional.attention import readable_mask
 from minigrad.nn import init
-from minigrad.nn.cache import KVCache as KVCache, StaticCache as StaticCache
+from minigrad.nn.cache import (
+    KVCache as KVCache,
+    StaticCache as StaticCache,
+    without_gradient,
+)
 from minigrad.nn.layers import Linear, RMSNorm, check_size, empty
 from minigrad.nn.module import Module
 from minigrad.nn.rotary import Layout, RotaryEmbedding
@@ -123,7 +129,8 @@ class MultiHeadAttention(Module):
         lengths: how many positions of each row are real, those of the context if there is one; the
             rest, at the end, is padding that no one sees.
         cache: the keys and values of earlier positions, S - T of them; x is the T positions that
-            follow.
+            follow. Nothing is recorded for backward: a later backward() through y raises
+            CacheGradientError.
         return_weights: also the probabilities, (B, H, T, S), as a pair (y, weights).
         """
         for part in (x,) if context is None else (x, context):
@@ -162,31 +169,50 @@ class MultiHeadAttention(Module):
                 wanted="KVCache",
                 hint="layer.make_cache(); one per layer and conversation",
             )
+        if cache is None:
+            return self._attend_to_all(x, context, mask, lengths, return_weights)
+        with no_grad():
+            made = self._attend_to_cache(x, cache, mask, lengths, return_weights)
+
+        def marked(y: Tensor) -> Tensor:
+            return without_gradient(y, chain((x, mask), self.parameters()))
+
+        return (marked(made[0]), marked(made[1])) if return_weights else marked(made)
+
+    def _attend_to_all(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        mask: Any,
+        lengths: Sequence[int] | Array | None,
+        return_weights: bool,
+    ) -> Any:
+        """`forward` without a cache."""
         q, k, v = self._heads(x) if context is None else self._heads_across(x, context)
+        q, k = self._placed(q, k, None)
+        if lengths is not None:
+            mask = _with_hidden(mask, _padding(lengths, k.shape[0], k.shape[2]))
+        return self._attend(
+            q, k, v, mask, self.causal and context is None, self.window, return_weights
+        )
+
+    def _attend_to_cache(
+        self,
+        x: Tensor,
+        cache: KVCache | StaticCache,
+        mask: Any,
+        lengths: Sequence[int] | Array | None,
+        return_weights: bool,
+    ) -> Any:
+        """Append the keys and values of x, and attend to all positions held. If anything fails, the
+        cache is as it was.
+        """
+        q, k, v = self._heads(x)
         if isinstance(cache, StaticCache):
             return self._attend_to_static(
                 q, k, v, cache, mask is not None or lengths is not None or return_weights
             )
         q, k = self._placed(q, k, cache)
-        if cache is not None:
-            return self._attend_to_cache(q, k, v, cache, mask, lengths, return_weights)
-        if lengths is not None:
-            mask = _with_hidden(mask, _padding(lengths, k.shape[0], k.shape[2]))
-        return self._attend(q, k, v, mask, causal, self.window, return_weights)
-
-    def _attend_to_cache(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cache: KVCache,
-        mask: Any,
-        lengths: Sequence[int] | Array | None,
-        return_weights: bool,
-    ) -> Any:
-        """Append k and v, and attend to all that is there. If anything fails, the cache is as it
-        was.
-        """
         T, causal, before = q.shape[2], True, cache.mark()
         window = self._reach(cache, T)
         try:

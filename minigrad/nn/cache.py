@@ -11,11 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad import ops
-from minigrad.autograd import is_grad_enabled
+from minigrad.autograd import is_grad_enabled, no_grad
 from minigrad.dtypes import Array, DType, as_dtype, cast, is_float, name
 from minigrad.errors import CacheError, DTypeError
 from minigrad.nn.layers import check_size
 from minigrad.tensor import Tensor
+
+
+def without_gradient(y: Tensor, sources: Iterable[Any]) -> Tensor:
+    """Return y, computed with a cache from the sources, so that backward() through it raises
+    CacheGradientError. Under no_grad(), or if no source requires a gradient, y itself.
+    """
+    if not is_grad_enabled():
+        return y
+    wanting = [x for x in sources if isinstance(x, Tensor) and x.requires_grad]
+    return ops.through_cache(y, *wanting) if wanting else y
 
 
 class CacheInfo(NamedTuple):
@@ -49,8 +59,9 @@ class KVCache:
     dtype: of the buffers, such as "bfloat16"; that of the first keys unless given.
     Batch, heads, width and dtype are those of the first `append`, until the cache is empty again.
     Rows may have different lengths, see `append`. Raises CacheError when it is full, for keys of
-    another batch, model or dtype, values that do not fit the keys, and keys that carry gradients;
-    DTypeError for a dtype that is no float; ConfigError for sizes that are none.
+    another batch, model or dtype, and values that do not fit the keys; DTypeError for a non-float
+    dtype; ConfigError for an invalid size. Nothing is recorded for backward: a backward pass
+    through what `append` returns raises CacheGradientError.
     """
 
     _FIRST = 64  # positions allocated at first
@@ -109,6 +120,8 @@ class KVCache:
         self._keys: Array | None = None
         self._values: Array | None = None
         self._shared = False  # with a fork: copied before it is written to
+        # A leaf that stands for the gradients that keys or values of earlier appends asked for.
+        self._asked: tuple[Tensor, ...] = ()
 
     # --- adding
 
@@ -159,7 +172,13 @@ class KVCache:
         else:
             self._starts = starts
             self._set_lengths(starts + (T if counts is None else counts))
-        return Tensor._wrap(keys[:, :, :stop]), Tensor._wrap(values[:, :, :stop])
+        return self._out(keys[:, :, :stop], k), self._out(values[:, :, :stop], v)
+
+    def _out(self, held: Array, new: Tensor) -> Tensor:
+        """The array as a tensor that no backward pass gets through."""
+        if new.requires_grad and is_grad_enabled() and not self._asked:
+            self._asked = (Tensor(0.0, requires_grad=True),)
+        return without_gradient(Tensor._wrap(held), (new, *self._asked))
 
     def _checked_lengths(self, lengths: Sequence[int] | Array, B: int, T: int) -> Array:
         try:
@@ -201,14 +220,6 @@ class KVCache:
                 got=got,
                 wanted="Tensors (B, H, T, D), (B, H, T, E)",
                 hint="Tensor(array) makes a tensor of an array",
-            )
-        if (k.requires_grad or v.requires_grad) and is_grad_enabled():
-            raise CacheError(
-                "KVCache",
-                "no gradient flows through a cache",
-                got="keys that require gradients",
-                wanted="no_grad",
-                hint="with minigrad.no_grad(): model(x, caches=caches)",
             )
         for what, new, own in (("keys", k, self._keys), ("values", v, self._values)):
             if own is None:
@@ -294,7 +305,7 @@ class KVCache:
             keys[:, :, (self.length + last) % W] = k_new[:, :, last]
             values[:, :, (self.length + last) % W] = v_new[:, :, last]
         self._keys, self._values, self._shared, self.length = keys, values, False, self.length + T
-        return Tensor._wrap(views[0]), Tensor._wrap(views[1])
+        return self._out(views[0], k), self._out(views[1], v)
 
     def hidden(self, T: int, window: int | None = None) -> Array | None:
         """Which positions each of the last T queries must not see, (B, 1, T, S) of bool, where rows
@@ -445,6 +456,7 @@ class KVCache:
             self._keys, self._values = mark["_keys"], mark["_values"]
             self._shared = self._keys is not None  # perhaps with a fork made since
         self.length, self._lengths, self._starts = mark["length"], mark["_lengths"], mark["_starts"]
+        self._asked = mark["_asked"]
 
     def reorder(self, rows: Sequence[int] | Array) -> None:
         """Let row b of the batch go on from what was row rows[b], for beam search; the batch may
@@ -572,9 +584,11 @@ class StaticCache:
         """
         ops.append_(self.keys, k, self.length)
         ops.append_(self.values, v, self.length)
-        return ops.cached_attention(
-            q, self.keys, self.values, self.length, self.first, scale=q.shape[-1] ** -0.5
-        )
+        with no_grad():
+            y = ops.cached_attention(
+                q, self.keys, self.values, self.length, self.first, scale=q.shape[-1] ** -0.5
+            )
+        return without_gradient(y, (q, k, v))
 
 
 @contextlib.contextmanager

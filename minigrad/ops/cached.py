@@ -2,7 +2,7 @@
 the cache holds.
 
 `append_` writes new positions into a buffer of fixed size, `cached_attention` reads the filled part
-of it. Both read the length when they run.
+of it. Both read the length when they run. `through_cache` marks a result that no gradient can reach.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad.dtypes import Array, cast
-from minigrad.errors import CacheError
+from minigrad.errors import CacheError, CacheGradientError
 from minigrad.ops.attention import attention
 from minigrad.primitive import primitive
 
@@ -55,3 +55,23 @@ def cached_attention(
         k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     mask = (np.arange(start + T) >= first[:, None])[:, None, None] if first.any() else None
     return attention.forward(q, k, v, mask, scale=scale, offset=start)[0]
+
+
+@primitive(kind="view")
+def through_cache(y: Array, *sources: Array) -> Array:
+    """Return y, which a KV cache made from the `sources` without recording anything for backward.
+
+    A backward pass that reaches it raises CacheGradientError. A cotangent of zero would be silently wrong.
+    """
+    return y[...]
+
+
+@through_cache.vjp
+def _(_g, _y, _result, *_sources):
+    raise CacheGradientError(
+        "backward",
+        "no gradient flows through a KV cache",
+        got="a result computed with a cache",
+        wanted="a forward pass without a cache",
+        hint="leave out cache= (or call disable_kv_cache()) to train; a cache is for generation",
+    )

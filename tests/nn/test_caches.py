@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from minigrad import Tensor, nn, no_grad
+from minigrad import Tensor, nn
 from minigrad.errors import CacheError
 
 
@@ -78,18 +78,6 @@ def test_keys_of_another_batch_model_or_dtype_are_refused_and_nothing_is_changed
     cache.reset()
     cache.append(*part(T, **other))
     assert len(cache) == T
-
-
-def test_keys_that_carry_gradients_are_refused_outside_no_grad():
-    k, v = part(1)
-    k.requires_grad_()
-    cache = nn.KVCache(10)
-    with pytest.raises(CacheError, match="gradient"):
-        cache.append(k, v)
-    assert len(cache) == 0
-    with no_grad():
-        cache.append(k, v)
-    assert len(cache) == 1
 
 
 def test_truncating_to_more_than_there_is_is_refused():
