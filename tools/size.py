@@ -23,15 +23,40 @@ LONGEST_FUNCTION, LONGEST_FILE = 40, 500
 # room -> (files and folders of the package, budget in lines of code)
 ROOMS: dict[str, tuple[tuple[str, ...], int]] = {
     "core": (
-        (
-            "__init__.py __main__.py start.py heap.py errors.py dtypes.py primitive.py autograd.py "
-            "modes.py random.py ops tensor functional functions.py func nn listeners.py interop.py"
-        ).split(),
+        [
+            "__init__.py",
+            "__main__.py",
+            "start.py",
+            "heap.py",
+            "errors.py",
+            "dtypes.py",
+            "primitive.py",
+            "autograd.py",
+            "modes.py",
+            "random.py",
+            "ops",
+            "tensor",
+            "functional",
+            "functions.py",
+            "func",
+            "nn",
+            "listeners.py",
+            "interop.py",
+        ],
         6000,
     ),
     "compiler (Python)": (("compiler",), 3200),
     "training": (
-        "optim train data.py text evaluate.py finetune.py tasks.py testing.py".split(),
+        [
+            "optim",
+            "train",
+            "data.py",
+            "text",
+            "evaluate.py",
+            "finetune.py",
+            "tasks.py",
+            "testing.py",
+        ],
         2300,
     ),
     "models": (("models",), 1400),
