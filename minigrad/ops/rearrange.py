@@ -1,4 +1,4 @@
-"""rearrange: reshape and permute written as a picture of the axes, in the notation of einops
+"""rearrange: reshape and permute written as a pattern of named axes, in the notation of einops
 (Rogozhnikov 2022, ICLR).
 """
 
@@ -13,27 +13,21 @@ from minigrad.errors import ShapeError
 from minigrad.ops.movement import permute, reshape
 
 Groups = tuple[tuple[str, ...], ...]
-_TOKEN = re.compile(r"\s*(\.\.\.|[A-Za-z_]\w*|1|[()])")
+_GROUP = re.compile(r"\s*(?:\(([\w\s]*)\)|(\w+))\s*")
+_NAME = re.compile(r"[^\W\d]\w*|1")
 
 
-def rearrange(x: Any, pattern: str, **sizes: int) -> Any:
-    """The axes of x, named on the left of "->", in the order and grouping of the right.
+def rearrange(x: Any, pattern: str, /, **sizes: int) -> Any:
+    """Return the axes of x, named on the left of "->", in the order and grouping of the right.
 
     rearrange(x, "b t (h d) -> b h t d", h=4) splits the last axis into heads and moves them
     forward. (a b) is one axis whose index runs through all pairs, b fastest; "..." stands for any
-    axes; 1 for an axis of size 1. sizes: of the names that the shape of x does not tell. Raises
-    ShapeError that names the pattern.
+    number of axes, and "(...)" on the right joins them; 1 and () are axes of size 1.
+
+    sizes: of the names that the shape of x does not determine. Raises ShapeError that quotes the
+    pattern.
     """
-    left, right = _parsed(pattern)
-    names = [name for group in left for name in group]
-    if "..." in names:
-        hidden = x.ndim - len(left) + 1
-        if hidden < 0:
-            _refuse(pattern, f"names more axes than {x.shape} has", x.shape)
-        dots = tuple(f"...{i}" for i in range(hidden))
-        left, right = _spelled_out(left, dots), _spelled_out(right, dots)
-    if len(left) != x.ndim:
-        _refuse(pattern, f"names {len(left)} axes, {x.shape} has {x.ndim}", x.shape)
+    left, right = _parsed(pattern, x.ndim)
     found = _sizes(left, x.shape, sizes, pattern)
     flat = [name for group in left for name in group]
     x = reshape(x, shape=tuple(found[name] for name in flat))
@@ -42,11 +36,21 @@ def rearrange(x: Any, pattern: str, **sizes: int) -> Any:
 
 
 @lru_cache(256)
-def _parsed(pattern: str) -> tuple[Groups, Groups]:
+def _parsed(pattern: str, ndim: int) -> tuple[Groups, Groups]:
+    """Return both sides as groups of names: "b (h d)" is (("b",), ("h", "d")), 1 is ()."""
     left, arrow, right = pattern.partition("->")
     if not arrow:
         _refuse(pattern, 'has no "->"', pattern)
+    if "..." in left:
+        hidden = ndim - len(_groups(left.replace("...", " "), pattern))
+        if re.search(r"\([^)]*\.\.\.", left):
+            _refuse(pattern, 'has "..." inside parentheses on the left', pattern)
+        # Should the caller use such a name too, it is refused below as one named twice.
+        dots = " ".join(f"_{i}_" for i in range(hidden))
+        left, right = left.replace("...", f" {dots} "), right.replace("...", f" {dots} ")
     sides = _groups(left, pattern), _groups(right, pattern)
+    if len(sides[0]) != ndim:
+        _refuse(pattern, f"names {len(sides[0])} axes of a tensor that has {ndim}", ndim)
     names = [[name for group in side for name in group] for side in sides]
     for side in names:
         if len(set(side)) < len(side):
@@ -58,55 +62,24 @@ def _parsed(pattern: str) -> tuple[Groups, Groups]:
 
 
 def _groups(side: str, pattern: str) -> Groups:
-    """ "b (h d) ..." as (("b",), ("h", "d"), ("...",)). An axis of size 1 is an empty group."""
-    groups: list[tuple[str, ...]] = []
-    inside: list[str] | None = None
-    at = 0
-    side = side.rstrip()
-    while at < len(side):
-        token = _TOKEN.match(side, at)
-        if token is None:
-            _refuse(pattern, f"cannot be read at {side[at:].strip()!r}", side[at:])
-        at, word = token.end(), token[1]
-        if word == "(" and inside is None:
-            inside = []
-        elif word == ")" and inside is not None:
-            groups.append(tuple(inside))
-            inside = None
-        elif word in "()":
-            _refuse(pattern, "has brackets inside brackets, or one without its partner", pattern)
-        elif inside is not None:
-            inside += [word] if word != "1" else []
-        else:
-            groups.append((word,) if word != "1" else ())
-    if inside is not None:
-        _refuse(pattern, "has a bracket that does not close", pattern)
-    return tuple(groups)
-
-
-def _spelled_out(side: Groups, dots: tuple[str, ...]) -> Groups:
-    """ "..." as names: axes of their own when it stands alone, part of one axis inside brackets (on
-    the right).
-    """
-    groups: list[tuple[str, ...]] = []
-    for group in side:
-        if group == ("...",):
-            groups += [(dot,) for dot in dots]
-        else:
-            groups.append(
-                tuple(name for part in group for name in (dots if part == "..." else (part,)))
-            )
-    return tuple(groups)
+    rest = _GROUP.sub("", side).strip()
+    groups = [(match[2] or match[1]).split() for match in _GROUP.finditer(side)]
+    wrong = [rest] if rest else [n for group in groups for n in group if not _NAME.fullmatch(n)]
+    if wrong:
+        _refuse(pattern, f"cannot be read at {wrong[0]!r}", pattern)
+    return tuple(tuple(name for name in group if name != "1") for group in groups)
 
 
 def _sizes(
     left: Groups, shape: tuple[int, ...], given: dict[str, int], pattern: str
 ) -> dict[str, int]:
-    """The size of each name: given, or what is left of the axis it stands in."""
+    """Return the size of each name: given, or derived from the axis that the name is part of."""
     found = dict(given)
     names = {name for group in left for name in group}
     if given.keys() - names:
         _refuse(pattern, f"does not have {', '.join(sorted(given.keys() - names))}", sorted(given))
+    if min(given.values(), default=0) < 0:
+        _refuse(pattern, f"got a negative size in {given}", given)
     for group, size in zip(left, shape, strict=True):
         unknown = [name for name in group if name not in found]
         known = prod(found[name] for name in group if name in found)
