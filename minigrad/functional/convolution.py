@@ -58,9 +58,12 @@ def max_pool2d(
     stride: Sizes | None = None,
     padding: Sizes = 0,
     dilation: Sizes = 1,
+    ceil_mode: bool = False,
 ) -> Tensor:
-    """The largest of each window over the last two axes; ties share the gradient evenly."""
-    return x.max_pool2d(kernel_size, stride, padding, dilation)
+    """Return the largest element of each window over the last two axes; ties share the gradient
+    evenly. ceil_mode: round the number of windows up, not down.
+    """
+    return x.max_pool2d(kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def avg_pool2d(
@@ -68,7 +71,12 @@ def avg_pool2d(
     kernel_size: Sizes,
     stride: Sizes | None = None,
     padding: Sizes = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
-    """The mean of each window over the last two axes."""
-    return x.avg_pool2d(kernel_size, stride, padding, count_include_pad)
+    """Return the mean of each window over the last two axes.
+
+    ceil_mode: round the number of windows up, not down.   count_include_pad: True if the divisor
+        counts the zeros of the padding.
+    """
+    return x.avg_pool2d(kernel_size, stride, padding, ceil_mode, count_include_pad)

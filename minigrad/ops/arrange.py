@@ -4,6 +4,7 @@ reflection.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ def roll(x: Any, shifts: int | Sequence[int], axis: int | Sequence[int] | None =
     at the front; None: as one flat row.
     """
     if axis is None:
-        if not isinstance(shifts, int):
+        if isinstance(shifts, (tuple, list)):
             raise ConfigError(
                 "roll",
                 f"{len(shifts)} shifts without axes",
@@ -33,7 +34,7 @@ def roll(x: Any, shifts: int | Sequence[int], axis: int | Sequence[int] | None =
                 hint="name as many axes as shifts",
             )
         return reshape(roll(reshape(x, shape=(-1,)), shifts, 0), shape=x.shape)
-    shifts, axis = ((v,) if isinstance(v, int) else tuple(v) for v in (shifts, axis))
+    shifts, axis = (tuple(v) if isinstance(v, (tuple, list)) else (v,) for v in (shifts, axis))
     if len(shifts) != len(axis):
         raise ConfigError(
             "roll",
@@ -82,7 +83,8 @@ def repeat_interleave(x: Any, repeats: int | Sequence[int], axis: int | None = N
     if axis is None:
         return repeat_interleave(reshape(x, shape=(-1,)), repeats, 0)
     a = one_axis(axis, x.ndim, "repeat_interleave")
-    if isinstance(repeats, int):
+    if not np.ndim(repeats):
+        repeats = operator.index(repeats)  # type: ignore[arg-type]
         shape = (*x.shape[: a + 1], 1, *x.shape[a + 1 :])
         grown = (*x.shape[: a + 1], repeats, *x.shape[a + 1 :])
         return reshape(

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, limits
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.contract import matmul
 from minigrad.ops.in_float32 import in_float32
@@ -72,8 +74,9 @@ def _(h, _y, _g, *, axis, length, step=1, dilation=1):
 
 
 def _each(value: Sizes, n: int, call: str, what: str) -> tuple[int, ...]:
-    """One number for each of n axes: >= 0 for a padding, >= 1 for all else."""
-    found = (value,) * n if isinstance(value, int) else tuple(value)
+    """Return one number for each of n axes: >= 0 for a padding, >= 1 for all else."""
+    found = tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
+    found = tuple(map(operator.index, found))
     if len(found) != n:
         raise ConfigError(
             call, f"{what}={value} for {n} axes", got=value, wanted=f"a number, or {n} of them"
@@ -174,21 +177,24 @@ def _paddings(
     return tuple((p, p) for p in _each(padding, len(sizes), "conv", "padding"))
 
 
-def _pooling(
+def _pooled(
     call: str,
     x: Any,
-    kernel_size: Sizes,
-    stride: Sizes | None,
-    padding: Sizes,
-    dilation: Sizes,
+    sizes: tuple[int, ...],
+    steps: tuple[int, ...],
+    widths: tuple[int, ...],
+    dilations: tuple[int, ...],
+    ceil_mode: bool,
     value: float,
 ) -> Any:
-    """The windows of a pooling, flat on the last axis: (..., H, W) -> (..., h, w, K)."""
-    if x.ndim < 2:
-        raise ShapeError(call, f"x {x.shape} is no picture", got=x.shape, wanted="(..., H, W)")
-    sizes = _each(kernel_size, 2, call, "kernel_size")
-    steps = sizes if stride is None else _each(stride, 2, call, "stride")
-    widths = _each(padding, 2, call, "padding")
+    """Return the windows over the last axes, flat on a new last axis: (..., H, W) -> (..., h, w,
+    K). What lies outside x is `value`.
+    """
+    n = len(sizes)
+    if x.ndim < n:
+        raise ShapeError(
+            call, f"x {x.shape} has fewer than {n} axes", got=x.shape, wanted=f">= {n} axes"
+        )
     if any(2 * p > k for p, k in zip(widths, sizes, strict=True)):
         raise ConfigError(
             call,
@@ -196,10 +202,19 @@ def _pooling(
             got=widths,
             wanted="padding <= kernel_size / 2",
         )
-    if any(widths):
-        x = pad(x, widths=((0, 0),) * (x.ndim - 2) + tuple((p, p) for p in widths), value=value)
-    windows = _unfolded(x, sizes, steps, _each(dilation, 2, call, "dilation"))
-    return reshape(windows, shape=(*windows.shape[:-2], sizes[0] * sizes[1]))
+    around = []
+    for length, k, s, p, d in zip(x.shape[-n:], sizes, steps, widths, dilations, strict=True):
+        reach, over = d * (k - 1) + 1, 0
+        if ceil_mode:
+            last = -(-(length + 2 * p - reach) // s) * s
+            # A window that would start in the padding after the end is left out.
+            last -= s if last >= length + p else 0
+            over = max(0, last + reach - length - 2 * p)
+        around.append((p, p + over))
+    if any(map(any, around)):
+        x = pad(x, widths=((0, 0),) * (x.ndim - n) + tuple(around), value=value)
+    windows = _unfolded(x, sizes, steps, dilations)
+    return reshape(windows, shape=(*windows.shape[:-n], math.prod(sizes)))
 
 
 def max_pool2d(
@@ -208,13 +223,27 @@ def max_pool2d(
     stride: Sizes | None = None,
     padding: Sizes = 0,
     dilation: Sizes = 1,
+    ceil_mode: bool = False,
 ) -> Any:
-    """The largest of each window over the last two axes; ties share the gradient evenly. stride is
-    kernel_size unless given.
+    """Return the largest element of each window over the last two axes; ties share the gradient
+    evenly. stride is kernel_size unless given.
 
     (..., H, W) -> (..., h, w),  h = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1
+
+    ceil_mode: round h up instead of down, with windows that reach over the end.
     """
-    return max_(_pooling("max_pool2d", x, kernel_size, stride, padding, dilation, -np.inf), axis=-1)
+    sizes = _each(kernel_size, 2, "max_pool2d", "kernel_size")
+    windows = _pooled(
+        "max_pool2d",
+        x,
+        sizes,
+        sizes if stride is None else _each(stride, 2, "max_pool2d", "stride"),
+        _each(padding, 2, "max_pool2d", "padding"),
+        _each(dilation, 2, "max_pool2d", "dilation"),
+        ceil_mode,
+        limits(x.dtype)[0],
+    )
+    return max_(windows, axis=-1)
 
 
 @in_float32
@@ -223,17 +252,23 @@ def avg_pool2d(
     kernel_size: Sizes = 2,
     stride: Sizes | None = None,
     padding: Sizes = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Any:
-    """The mean of each window over the last two axes; stride is kernel_size unless given.
+    """Return the mean of each window over the last two axes; stride is kernel_size unless given.
 
-    count_include_pad: whether the zeros of the padding count among the elements that are divided
-        by.
+    ceil_mode: as in `max_pool2d`.   count_include_pad: True if the divisor counts the zeros of the
+        padding; elements beyond the padding, which ceil_mode reaches, never count.
     """
-    total = sum_(_pooling("avg_pool2d", x, kernel_size, stride, padding, 1, 0.0), axis=-1)
-    if count_include_pad:
-        return total * (1 / int(np.prod(_each(kernel_size, 2, "avg_pool2d", "kernel_size"))))
-    ones = np.ones(x.shape[-2:], np.float32)
-    return total / np.add.reduce(
-        _pooling("avg_pool2d", ones, kernel_size, stride, padding, 1, 0.0), axis=-1
-    )
+    sizes = _each(kernel_size, 2, "avg_pool2d", "kernel_size")
+    steps = sizes if stride is None else _each(stride, 2, "avg_pool2d", "stride")
+    widths = _each(padding, 2, "avg_pool2d", "padding")
+    windows = _pooled("avg_pool2d", x, sizes, steps, widths, (1, 1), ceil_mode, 0)
+    divisor = np.ones((), np.float64)
+    for i, (k, s, p) in enumerate(zip(sizes, steps, widths, strict=True), -2):
+        first = np.arange(windows.shape[i - 1]) * s - p
+        inside = p if count_include_pad else 0
+        counts = np.minimum(first + k, x.shape[i] + inside) - np.maximum(first, -inside)
+        divisor = divisor[..., None] * np.maximum(counts, 1)
+    total = sum_(windows, axis=-1)
+    return total / divisor.astype(total.dtype, copy=False)

@@ -16,7 +16,7 @@ from minigrad.ops.fused import cross_entropy as cross_entropy_rows
 from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.index import take_along
 from minigrad.ops.movement import cast, reshape
-from minigrad.ops.reduce import mean as mean_, sum as sum_
+from minigrad.ops.reduce import mean as mean_, one_axis, sum as sum_
 from minigrad.ops.special import logaddexp
 from minigrad.primitive import primitive
 
@@ -156,10 +156,11 @@ def cross_entropy_loss(
 
 @in_float32
 def batchnorm(x: Any, weight: Any, bias: Any, mean: Any, invstd: Any, *, axis: int = 1) -> Any:
-    """(x - mean) invstd weight + bias, each of them one number per index of `axis`; weight and bias
-    may be None.
+    """Return (x - mean) invstd weight + bias, each of them one number per index of `axis`; weight
+    and bias may be None.
     """
-    shape = tuple(n if i == axis % x.ndim else 1 for i, n in enumerate(x.shape))
+    channel = one_axis(axis, x.ndim, "batchnorm")
+    shape = tuple(n if i == channel else 1 for i, n in enumerate(x.shape))
     y = (x - reshape(mean, shape=shape)) * reshape(invstd, shape=shape)
     y = y if weight is None else y * reshape(weight, shape=shape)
     return y if bias is None else y + reshape(bias, shape=shape)

@@ -7,6 +7,7 @@ Sums in float32 are pairwise or blocked along every axis: a plain loop over 4 mi
 from __future__ import annotations
 
 import math
+import operator
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from minigrad.dtypes import Array, DType, adding
 from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.calculus import exp, sqrt
-from minigrad.ops.elementwise import equal, guard_mul, isinf, logical_and, quiet, where
+from minigrad.ops.elementwise import div, equal, guard_mul, isinf, logical_and, quiet, where
 from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
@@ -27,34 +28,49 @@ _BLOCK = 32
 
 
 def axes(axis: Axis, ndim: int, call: str) -> tuple[int, ...]:
-    """`axis` as a sorted tuple of axes from 0 on. Raises IndexRangeError for an axis that is not
-    there, ShapeError for one named twice.
+    """Return `axis` (None: all) as a sorted tuple of integers >= 0.
+
+    Raises IndexRangeError for an axis out of range, ShapeError for one named twice, DTypeError for
+    anything but an integer; a bool is not one.
     """
     if axis is None:
         return tuple(range(ndim))
     found = []
-    for a in (axis,) if not isinstance(axis, (tuple, list)) else axis:
-        if not isinstance(a, (int, np.integer)):
-            raise DTypeError(
-                call,
-                f"axis {a!r}",
-                got=a,
-                wanted="an integer",
-                hint="axis=-1 is the last, axis=(0, 1) are the first two",
-            )
-        if not -ndim <= a < ndim and not (ndim == 0 and a in (0, -1)):
+    for a in axis if isinstance(axis, (tuple, list)) else (axis,):
+        number = _as_integer(a, call)
+        if not -ndim <= number < ndim and not (ndim == 0 and number in (0, -1)):
             raise IndexRangeError(
                 call, f"axis {a} of a tensor with {ndim} axes", got=a, wanted=(-ndim, ndim - 1)
             )
         if ndim:
-            found.append(int(a) % ndim)
+            found.append(number % ndim)
     if len(set(found)) != len(found):
         raise ShapeError(call, f"axis {axis} names an axis twice", got=axis)
     return tuple(sorted(found))
 
 
+def _as_integer(axis: Any, call: str) -> int:
+    try:
+        if not isinstance(axis, (bool, np.bool_)):
+            return operator.index(axis)
+    except TypeError:
+        pass
+    spread = call.startswith(("var", "std"))
+    raise DTypeError(
+        call,
+        f"axis {axis!r} is not an integer",
+        got=axis,
+        wanted="an integer",
+        hint="correction=0 divides by n, correction=1 by n - 1"
+        if spread
+        else "axis=-1 is the last axis, axis=(0, 1) the first two",
+    )
+
+
 def one_axis(axis: Any, ndim: int, call: str) -> int:
-    """`axis` from 0 on. Raises as `axes` does, and DTypeError for None or several."""
+    """Return `axis` as an integer >= 0. Raises as `axes` does, and DTypeError for None or several
+    axes.
+    """
     if axis is None or isinstance(axis, (tuple, list)):
         raise DTypeError(
             call, f"axis {axis!r}", got=axis, wanted="one axis", hint="axis=-1 is the last"
@@ -132,24 +148,32 @@ def _(g, _y, _x, *, axis=None, keepdim=False):
 
 @in_float32
 def mean(x: Any, *, axis: Axis = None, keepdim: bool = False) -> Any:
-    """The mean along `axis`: sum / count."""
-    count = 1
-    for a in axes(axis, x.ndim, "mean"):
-        count *= x.shape[a]
-    return sum(x, axis=axis, keepdim=keepdim) / (count or float("nan"))
+    """Return the mean along `axis`: sum / n."""
+    return sum(x, axis=axis, keepdim=keepdim) / (_count(x, axis, "mean") or float("nan"))
 
 
 @in_float32
-def var(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Any:
-    """The variance along `axis`: sum (x - mean)^2 / (n - correction). correction=1 is the sample's,
-    0 the population's.
+def var(x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
+    """Return the variance along `axis`: sum (x - mean)^2 / (n - correction).
+
+    correction=1 is the sample's variance, 0 the population's. With correction >= n the divisor is
+    0, so the variance is inf, or NaN if all elements are equal. Raises DTypeError for a bool.
     """
-    count = 1
-    for a in axes(axis, x.ndim, "var"):
-        count *= x.shape[a]
+    if isinstance(correction, (bool, np.bool_)):
+        raise DTypeError(
+            "var",
+            f"correction={correction!r} is not a number",
+            got=correction,
+            wanted="a number",
+            hint="correction=0 divides by n, correction=1 by n - 1; keepdim=True keeps the axes",
+        )
+    left = _count(x, axis, "var") - correction
     centred = x - mean(x, axis=axis, keepdim=True)
-    divisor = count - correction if count > correction else float("nan")
-    return sum(centred * centred, axis=axis, keepdim=keepdim) / divisor
+    return div(sum(centred * centred, axis=axis, keepdim=keepdim), left if left > 0 else 0)
+
+
+def _count(x: Any, axis: Axis, call: str) -> int:
+    return math.prod(x.shape[a] for a in axes(axis, x.ndim, call))
 
 
 @primitive(kind="reduce")
@@ -259,30 +283,28 @@ def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array
 
 
 @in_float32
-def std(x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Any:
-    """The standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements are
-    equal, as in PyTorch.
+def std(x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
+    """Return the standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements
+    are equal, as in PyTorch.
     """
-    variance = var(x, axis=axis, keepdim=keepdim, correction=correction)
+    variance = var(x, axis=axis, correction=correction, keepdim=keepdim)
     flat = equal(variance, 0)
     return where(flat, 0, sqrt(where(flat, 1, variance)))
 
 
 @in_float32
 def var_mean(
-    x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1
+    x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False
 ) -> tuple[Any, Any]:
-    """The variance and the mean along `axis`."""
-    return var(x, axis=axis, keepdim=keepdim, correction=correction), mean(
-        x, axis=axis, keepdim=keepdim
-    )
+    """Return the variance and the mean along `axis`."""
+    variance = var(x, axis=axis, correction=correction, keepdim=keepdim)
+    return variance, mean(x, axis=axis, keepdim=keepdim)
 
 
 @in_float32
 def std_mean(
-    x: Any, *, axis: Axis = None, keepdim: bool = False, correction: float = 1
+    x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False
 ) -> tuple[Any, Any]:
-    """The standard deviation and the mean along `axis`."""
-    return std(x, axis=axis, keepdim=keepdim, correction=correction), mean(
-        x, axis=axis, keepdim=keepdim
-    )
+    """Return the standard deviation and the mean along `axis`."""
+    deviation = std(x, axis=axis, correction=correction, keepdim=keepdim)
+    return deviation, mean(x, axis=axis, keepdim=keepdim)

@@ -75,7 +75,7 @@ class Movement(Frame):
     def permute(self, *order: Sizes) -> Self:
         """Axes in another order: result.shape[i] = shape[order[i]]."""
         wanted = flat(order)
-        normal = tuple(a % self.ndim if -self.ndim <= a < self.ndim else -1 for a in wanted)
+        normal = tuple(one_axis(a, self.ndim, "permute") for a in wanted)
         if sorted(normal) != list(range(self.ndim)):
             raise ShapeError(
                 "permute",
@@ -250,7 +250,7 @@ class Movement(Frame):
         """
         return ops.meshgrid(self, *others, indexing=indexing)
 
-    def rearrange(self, pattern: str, **sizes: int) -> Self:
+    def rearrange(self, pattern: str, /, **sizes: int) -> Self:
         """The axes in the order and grouping of the pattern, in einops' notation: x.rearrange("b t
         (h d) -> b h t d", h=4).
         """

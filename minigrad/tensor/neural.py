@@ -12,6 +12,7 @@ from minigrad.dtypes import cast, computing
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.loss import Reduce
+from minigrad.ops.reduce import axes
 from minigrad.random import Generator, default_generator
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.spelling import both_spellings
@@ -77,7 +78,7 @@ class Neural(Frame):
     @in_float32
     def layernorm(self, axis: int | tuple[int, ...] = -1, eps: float = 1e-5) -> Self:
         """(x - mean) / sqrt(var + eps) over `axis`."""
-        if axis in (-1, (-1,), self.ndim - 1):
+        if axes(axis, self.ndim, "layernorm") == (self.ndim - 1,):
             outputs: Any = ops.layer_norm(self, None, None, eps=eps)
             return outputs[0]
         centred = ops.sub(self, ops.mean(self, axis=axis, keepdim=True))
@@ -235,9 +236,12 @@ class Neural(Frame):
         stride: Sizes | None = None,
         padding: Sizes = 0,
         dilation: Sizes = 1,
+        ceil_mode: bool = False,
     ) -> Self:
-        """The largest of each window over the last two axes; ties share the gradient evenly."""
-        result: Self = ops.max_pool2d(self, kernel_size, stride, padding, dilation)
+        """Return the largest element of each window over the last two axes; ties share the gradient
+        evenly.
+        """
+        result: Self = ops.max_pool2d(self, kernel_size, stride, padding, dilation, ceil_mode)
         return result
 
     @both_spellings
@@ -246,8 +250,11 @@ class Neural(Frame):
         kernel_size: Sizes = 2,
         stride: Sizes | None = None,
         padding: Sizes = 0,
+        ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> Self:
-        """The mean of each window over the last two axes."""
-        result: Self = ops.avg_pool2d(self, kernel_size, stride, padding, count_include_pad)
+        """Return the mean of each window over the last two axes."""
+        result: Self = ops.avg_pool2d(
+            self, kernel_size, stride, padding, ceil_mode, count_include_pad
+        )
         return result

@@ -53,30 +53,30 @@ class Reduction(Frame):
         return result
 
     @both_spellings
-    def var(self, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Self:
+    def var(self, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Self:
         """The variance along `axis`, divided by n - correction."""
-        result: Self = ops.var(self, axis=axis, keepdim=keepdim, correction=correction)
+        result: Self = ops.var(self, axis=axis, correction=correction, keepdim=keepdim)
         return result
 
     @both_spellings
-    def std(self, axis: Axis = None, keepdim: bool = False, correction: float = 1) -> Self:
+    def std(self, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Self:
         """The standard deviation along `axis`: sqrt(var)."""
-        result: Self = ops.std(self, axis=axis, keepdim=keepdim, correction=correction)
+        result: Self = ops.std(self, axis=axis, correction=correction, keepdim=keepdim)
         return result
 
     @both_spellings
     def var_mean(
-        self, axis: Axis = None, keepdim: bool = False, correction: float = 1
+        self, axis: Axis = None, correction: float = 1, keepdim: bool = False
     ) -> tuple[Self, Self]:
         """The variance and the mean along `axis`."""
-        return ops.var_mean(self, axis=axis, keepdim=keepdim, correction=correction)
+        return ops.var_mean(self, axis=axis, correction=correction, keepdim=keepdim)
 
     @both_spellings
     def std_mean(
-        self, axis: Axis = None, keepdim: bool = False, correction: float = 1
+        self, axis: Axis = None, correction: float = 1, keepdim: bool = False
     ) -> tuple[Self, Self]:
         """The standard deviation and the mean along `axis`."""
-        return ops.std_mean(self, axis=axis, keepdim=keepdim, correction=correction)
+        return ops.std_mean(self, axis=axis, correction=correction, keepdim=keepdim)
 
     @both_spellings
     def prod(self, axis: Axis = None, keepdim: bool = False) -> Self:

@@ -61,7 +61,8 @@ def both_spellings(function: Callable[..., R]) -> Callable[..., R]:
                             got=tuple(kwargs),
                             hint="give one of them",
                         )
-                    kwargs[others[other]] = kwargs.pop(other)
+                    value = kwargs.pop(other)
+                    kwargs[others[other]] = int(value) if other == "unbiased" else value
                 if row in kwargs:
                     args = (*args, kwargs.pop(row))
             return function(*args, **kwargs)
