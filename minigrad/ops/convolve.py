@@ -75,8 +75,8 @@ def _(h, _y, _g, *, axis, length, step=1, dilation=1):
 
 def _each(value: Sizes, n: int, call: str, what: str) -> tuple[int, ...]:
     """Return one number for each of n axes: >= 0 for a padding, >= 1 for all else."""
-    found = tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
-    found = tuple(map(operator.index, found))
+    given: Any = value if isinstance(value, (tuple, list)) else (value,) * n
+    found = tuple(map(operator.index, given))
     if len(found) != n:
         raise ConfigError(
             call, f"{what}={value} for {n} axes", got=value, wanted=f"a number, or {n} of them"
