@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import as_float, as_int
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, name as dtype_name
 from minigrad.errors import ConfigError, StateDictError
@@ -114,9 +115,25 @@ class _Adapted(Module):
         finally:
             vars(self).update(own)
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Pickle and deepcopy find a class by its name, which an adapted class shares with its
+        # layer's: name the layer's class, and adapt it again.
+        reduced: Any = super().__reduce_ex__(2)
+        return _unfilled, (type(self).__mro__[2],), *reduced[2:]
+
+
+def _unfilled(layer: type[Module]) -> Module:
+    adapted = _adapted(layer)
+    return adapted.__new__(adapted)
+
+
+_ADAPTED: dict[type[Module], type[Module]] = {}  # one adapted class per class of layer
+
 
 def _adapted(layer: type[Module]) -> type[Module]:
-    return type(layer.__name__, (_Adapted, layer), {"__doc__": layer.__doc__})
+    if layer not in _ADAPTED:
+        _ADAPTED[layer] = type(layer.__name__, (_Adapted, layer), {"__doc__": layer.__doc__})
+    return _ADAPTED[layer]
 
 
 def _weights(model: Module) -> Iterator[tuple[str, Module, str]]:
@@ -150,8 +167,12 @@ def add_lora(
     At first the model computes what it did before. Raises ConfigError for a rank < 1, a pattern
     that fits nothing, or a weight with an adapter.
     """
-    if not isinstance(rank, int) or rank < 1:
-        raise ConfigError("add_lora", f"rank={rank!r}", got=rank, wanted="an integer >= 1")
+    rank = as_int("add_lora", "rank", rank)
+    alpha = (
+        2.0 * rank
+        if alpha is None
+        else as_float("add_lora", "alpha", alpha, 0, math.inf, below=True)
+    )
     patterns, weights = (
         [targets] if isinstance(targets, str) else list(targets),
         list(_weights(model)),
@@ -177,7 +198,7 @@ def add_lora(
     model.requires_grad_(False)
     for _, layer, name in chosen:
         rows, columns = getattr(layer, name).shape
-        _adapt(layer, name, LoRA((rows, columns), rank, 2 * rank if alpha is None else alpha))
+        _adapt(layer, name, LoRA((rows, columns), rank, alpha))
     for adapter in (m for m in model.modules() if isinstance(m, LoRA)):
         adapter.requires_grad_(True)
     return [full for full, _, _ in chosen]

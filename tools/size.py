@@ -24,8 +24,8 @@ LONGEST_FUNCTION, LONGEST_FILE = 40, 500
 ROOMS: dict[str, tuple[str, int]] = {
     "core": (
         (
-            "__init__.py __main__.py start.py heap.py errors.py dtypes.py primitive.py autograd.py "
-            "modes.py random.py ops tensor functional functions.py func nn listeners.py interop.py"
+            "__init__.py __main__.py start.py heap.py errors.py arguments.py dtypes.py primitive.py "
+            "autograd.py modes.py random.py ops tensor functional functions.py func nn listeners.py interop.py"
         ),
         6000,
     ),

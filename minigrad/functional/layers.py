@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minigrad import ops
@@ -51,7 +51,9 @@ def layer_norm(
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are
     `normalized_shape`. From Ba et al. 2016, arXiv:1607.06450.
     """
-    wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    wanted = (
+        tuple(normalized_shape) if isinstance(normalized_shape, Iterable) else (normalized_shape,)
+    )
     if x.shape[x.ndim - len(wanted) :] != wanted:
         raise ShapeError(
             "layer_norm", f"x {x.shape} does not end in {wanted}", got=x.shape, wanted=wanted
@@ -74,7 +76,9 @@ def rms_norm(
     """x / sqrt(mean(x^2) + eps) * weight over the last axes. From Zhang and Sennrich 2019,
     arXiv:1910.07467.
     """
-    wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    wanted = (
+        tuple(normalized_shape) if isinstance(normalized_shape, Iterable) else (normalized_shape,)
+    )
     if x.shape[x.ndim - len(wanted) :] != wanted:
         raise ShapeError(
             "rms_norm", f"x {x.shape} does not end in {wanted}", got=x.shape, wanted=wanted

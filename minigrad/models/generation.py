@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad.arguments import as_int
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, ShapeError
@@ -112,8 +113,7 @@ def beam_search(
     is the probability itself, 1 its mean per token, which favours longer ones. Raises ConfigError
     if prompt and continuation do not fit into the model's context.
     """
-    if not isinstance(beams, int) or beams < 1:
-        raise ConfigError("beam_search", f"beams={beams!r}", got=beams, wanted="an integer >= 1")
+    beams = as_int("beam_search", "beams", beams)
     tokens = _single_prompt("beam_search", prompt, max_new_tokens, model)
     caches, rows, new = model.make_caches(), [Beam([], 0.0)], tokens[None]
     ended: list[Beam] = []
@@ -191,13 +191,7 @@ def speculative_generate(
     both, or the models' vocabularies differ.
     """
     how = Sampling(temperature, top_k, top_p, min_p, call="speculative_generate")
-    if not isinstance(lookahead, int) or lookahead < 1:
-        raise ConfigError(
-            "speculative_generate",
-            f"lookahead={lookahead!r}",
-            got=lookahead,
-            wanted="an integer >= 1",
-        )
+    lookahead = as_int("speculative_generate", "lookahead", lookahead)
     if model.config.vocab_size != draft.config.vocab_size:
         raise ConfigError(
             "speculative_generate",
@@ -273,8 +267,7 @@ def _log_softmax(x: Array) -> Array:
 
 
 def _single_prompt(call: str, prompt: Any, count: int, model: GPT) -> Array:
-    if not isinstance(count, int) or count < 0:
-        raise ConfigError(call, f"max_new_tokens={count!r}", got=count, wanted="an integer >= 0")
+    as_int(call, "max_new_tokens", count, least=0)
     tokens, _ = checked_prompt(call, prompt, model.config.vocab_size)
     if tokens.ndim != 1:
         raise ShapeError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import functional as F
+from minigrad.arguments import as_float, as_int
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, cast, computing, float32, float64, is_half
 from minigrad.errors import CacheError, ConfigError, ShapeError
@@ -20,7 +21,7 @@ from minigrad.models.sampling import Sampling, log_probability
 from minigrad.nn import init
 from minigrad.nn.attention import KVCache, StaticCache, check_heads
 from minigrad.nn.cache import without_gradient
-from minigrad.nn.layers import Dropout, Embedding, LayerNorm, check_size
+from minigrad.nn.layers import Dropout, Embedding, LayerNorm
 from minigrad.nn.module import Module, ModuleList
 from minigrad.nn.transformer import TransformerBlock
 from minigrad.random import Generator
@@ -48,25 +49,21 @@ class GPTConfig:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        check_size(
-            "GPTConfig",
-            vocab_size=self.vocab_size,
-            block_size=self.block_size,
-            n_layer=self.n_layer,
-        )
-        check_size("GPTConfig", n_head=self.n_head, n_embd=self.n_embd)
-        check_heads("GPTConfig", self.n_embd, self.n_head)
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+        if not isinstance(self.bias, bool | np.bool_):
             raise ConfigError(
                 "GPTConfig",
-                f"dropout={self.dropout!r}",
-                got=self.dropout,
-                wanted="0 <= dropout < 1",
+                f"bias must be True or False, got {self.bias!r}",
+                got=self.bias,
+                wanted="True or False",
             )
-        if not isinstance(self.bias, bool):
-            raise ConfigError(
-                "GPTConfig", f"bias={self.bias!r}", got=self.bias, wanted="True or False"
-            )
+        plain: dict[str, Any] = {
+            name: as_int("GPTConfig", name, getattr(self, name))
+            for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        }
+        plain["dropout"] = as_float("GPTConfig", "dropout", self.dropout, 0, 1, below=True)
+        plain["bias"] = bool(self.bias)
+        vars(self).update(plain)  # Python numbers in place of numpy's, so that they can be saved
+        check_heads("GPTConfig", self.n_embd, self.n_head)
 
 
 class GPT(Module):
@@ -254,13 +251,7 @@ class GPT(Module):
         for bad arguments, at the call.
         """
         how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-        if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
-            raise ConfigError(
-                "generate",
-                f"max_new_tokens={max_new_tokens!r}",
-                got=max_new_tokens,
-                wanted="an integer >= 0",
-            )
+        max_new_tokens = as_int("generate", "max_new_tokens", max_new_tokens, least=0)
         if jit and not use_cache:
             raise ConfigError(
                 "generate",

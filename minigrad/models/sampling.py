@@ -60,7 +60,7 @@ class Sampling:
         )
         need(
             "top_k",
-            self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1),
+            self.top_k is None or (isinstance(self.top_k, int | np.integer) and self.top_k >= 1),
             "an integer >= 1, or None",
         )
         need("top_p", self.top_p is None or 0 < self.top_p <= 1, "0 < top_p <= 1, or None")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import functional as F, ops
+from minigrad.arguments import as_float, as_int, as_sizes
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, bool_
 from minigrad.errors import CacheError, ConfigError, DTypeError, ShapeError
@@ -25,7 +26,7 @@ from minigrad.nn.cache import (
     StaticCache as StaticCache,
     without_gradient,
 )
-from minigrad.nn.layers import Linear, RMSNorm, check_size, empty
+from minigrad.nn.layers import Linear, RMSNorm, empty
 from minigrad.nn.module import Module
 from minigrad.nn.rotary import Layout, RotaryEmbedding
 from minigrad.ops.masks import CausalMaskCache as CausalMaskCache, causal_masks
@@ -69,9 +70,8 @@ class MultiHeadAttention(Module):
         dropout: float = 0.0,
     ) -> None:
         call, kv = type(self).__name__, n_head if n_kv_head is None else n_kv_head
-        check_size(
-            call, n_embd=n_embd, n_head=n_head, n_kv_head=kv, window=1 if window is None else window
-        )
+        n_embd, n_head, kv = as_sizes(call, n_embd=n_embd, n_head=n_head, n_kv_head=kv)
+        window = None if window is None else as_int(call, "window", window)
         check_heads(call, n_embd, n_head)
         if n_head % kv:
             raise ConfigError(
@@ -80,12 +80,7 @@ class MultiHeadAttention(Module):
                 got=(n_head, kv),
                 wanted="n_head % n_kv_head == 0",
             )
-        if (
-            isinstance(dropout, bool)
-            or not isinstance(dropout, int | float)
-            or not 0 <= dropout < 1
-        ):
-            raise ConfigError(call, f"dropout={dropout!r}", got=dropout, wanted="0 <= dropout < 1")
+        dropout = as_float(call, "dropout", dropout, 0, 1, below=True)
         if not isinstance(rope, str | RotaryEmbedding | None):
             raise ConfigError(
                 call,

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad import ops
+from minigrad.arguments import as_int
 from minigrad.autograd import is_grad_enabled, no_grad
 from minigrad.dtypes import Array, DType, as_dtype, cast, is_float, name
 from minigrad.errors import CacheError, DTypeError
-from minigrad.nn.layers import check_size
 from minigrad.tensor import Tensor
 
 
@@ -74,14 +74,8 @@ class KVCache:
         window: int | None = None,
         dtype: Any = None,
     ) -> None:
-        check_size(
-            "KVCache",
-            **{
-                key: size
-                for key, size in (("capacity", capacity), ("window", window))
-                if size is not None
-            },
-        )
+        capacity = None if capacity is None else as_int("KVCache", "capacity", capacity)
+        window = None if window is None else as_int("KVCache", "window", window)
         if fixed and capacity is None:
             raise CacheError(
                 "KVCache",

@@ -5,23 +5,15 @@ first values are PyTorch's.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from minigrad import functional as F
-from minigrad.errors import ConfigError
+from minigrad.arguments import as_float, as_int, as_sizes
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter
 from minigrad.tensor import Tensor
-
-
-def check_size(call: str, **sizes: int) -> None:
-    """Raise ConfigError unless every size is an integer >= 1."""
-    for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ConfigError(
-                call, f"{name}={size!r} is no size", got=size, wanted="an integer >= 1"
-            )
 
 
 class Linear(Module):
@@ -33,8 +25,9 @@ class Linear(Module):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        check_size("Linear", in_features=in_features, out_features=out_features)
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features = in_features, out_features = as_sizes(
+            "Linear", in_features=in_features, out_features=out_features
+        )
         bound = 1 / math.sqrt(in_features)
         self.weight = init.uniform_(empty(out_features, in_features), -bound, bound)
         self.bias = init.uniform_(empty(out_features), -bound, bound) if bias else None
@@ -55,8 +48,9 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
-        check_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim = as_sizes(
+            "Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim
+        )
         self.weight = init.normal_(empty(num_embeddings, embedding_dim))
 
     def forward(self, index: Tensor) -> Tensor:
@@ -75,10 +69,10 @@ class LayerNorm(Module):
     """
 
     def __init__(
-        self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True
     ) -> None:
         self.normalized_shape = _sizes("LayerNorm", normalized_shape)
-        self.eps = _checked_eps("LayerNorm", eps)
+        self.eps = as_float("LayerNorm", "eps", eps, 0, math.inf, below=True)
         self.weight = init.ones_(empty(*self.normalized_shape))
         self.bias = init.zeros_(empty(*self.normalized_shape)) if bias else None
 
@@ -96,9 +90,9 @@ class RMSNorm(Module):
     From Zhang and Sennrich 2019, arXiv:1910.07467.
     """
 
-    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-6) -> None:
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-6) -> None:
         self.normalized_shape = _sizes("RMSNorm", normalized_shape)
-        self.eps = _checked_eps("RMSNorm", eps)
+        self.eps = as_float("RMSNorm", "eps", eps, 0, math.inf, below=True)
         self.weight = init.ones_(empty(*self.normalized_shape))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,9 +111,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ConfigError("Dropout", f"p={p} is no probability", got=p, wanted="0 <= p <= 1")
-        self.p = p
+        self.p = as_float("Dropout", "p", p, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """x with a share of it dropped, if training."""
@@ -134,21 +126,9 @@ def empty(*shape: int) -> Parameter:
     return Parameter(np.zeros(shape, np.float32))
 
 
-def _sizes(call: str, shape: int | tuple[int, ...]) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    for size in sizes:
-        check_size(call, normalized_shape=size)
-    return sizes
-
-
-def _checked_eps(call: str, eps: float) -> float:
-    if (
-        not isinstance(eps, int | float | np.integer | np.floating)
-        or isinstance(eps, bool)
-        or not 0 <= eps < math.inf
-    ):
-        raise ConfigError(call, f"eps={eps!r}", got=eps, wanted="a finite number >= 0")
-    return float(eps)
+def _sizes(call: str, shape: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = shape if isinstance(shape, Iterable) else (shape,)
+    return tuple(as_int(call, "normalized_shape", size) for size in sizes)
 
 
 def _spelled(shape: tuple[int, ...]) -> str:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from minigrad import functional as F
+from minigrad.arguments import as_sizes
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, IndexRangeError
-from minigrad.nn.layers import check_size
 from minigrad.tensor import Tensor
 
 Layout = Literal["half", "interleaved"]
@@ -55,10 +55,13 @@ class RotaryEmbedding:
             raise ConfigError(
                 "RotaryEmbedding", f"base={base!r}", got=base, wanted="a finite number above 1"
             )
-        self.head_dim, self.base, self.layout = head_dim, float(base), layout
-        self.rotary_dim = head_dim if rotary_dim is None else rotary_dim
+        self.head_dim, self.rotary_dim = head_dim, _ = as_sizes(
+            "RotaryEmbedding",
+            head_dim=head_dim,
+            rotary_dim=head_dim if rotary_dim is None else rotary_dim,
+        )
+        self.base, self.layout = float(base), layout
         self.scaling = _checked_scaling(scaling) if scaling else None
-        check_size("RotaryEmbedding", head_dim=head_dim, rotary_dim=self.rotary_dim)
         if self.rotary_dim % 2 or self.rotary_dim > head_dim:
             raise ConfigError(
                 "RotaryEmbedding",

@@ -4,12 +4,14 @@ Llama's and BERT's are settings of one.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from minigrad import functional as F
+from minigrad.arguments import as_float, as_int
 from minigrad.errors import ConfigError
 from minigrad.nn.attention import KVCache, MultiHeadAttention, StaticCache
-from minigrad.nn.layers import Dropout, LayerNorm, Linear, RMSNorm, check_size
+from minigrad.nn.layers import Dropout, LayerNorm, Linear, RMSNorm
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 
@@ -32,9 +34,8 @@ class MLP(Module):
         dropout: float = 0.0,
         approximate: Approximate = "tanh",
     ) -> None:
-        check_size("MLP", n_embd=n_embd)
-        width = 4 * n_embd if hidden is None else hidden
-        check_size("MLP", hidden=width)
+        n_embd = as_int("MLP", "n_embd", n_embd)
+        width = 4 * n_embd if hidden is None else as_int("MLP", "hidden", hidden)
         if approximate not in ("tanh", "none"):
             raise ConfigError(
                 "MLP", f"approximate={approximate!r}", got=approximate, wanted=("tanh", "none")
@@ -65,9 +66,8 @@ class SwiGLU(Module):
     def __init__(
         self, n_embd: int, hidden: int | None = None, *, bias: bool = False, dropout: float = 0.0
     ) -> None:
-        check_size("SwiGLU", n_embd=n_embd)
-        width = 8 * n_embd // 3 if hidden is None else hidden
-        check_size("SwiGLU", hidden=width)
+        n_embd = as_int("SwiGLU", "n_embd", n_embd)
+        width = 8 * n_embd // 3 if hidden is None else as_int("SwiGLU", "hidden", hidden)
         self.gate_proj = Linear(n_embd, width, bias=bias)
         self.up_proj = Linear(n_embd, width, bias=bias)
         self.down_proj = Linear(width, n_embd, bias=bias)
@@ -130,6 +130,10 @@ class TransformerBlock(Module):
                 wanted="tanh",
                 hint='mlp="gelu"',
             )
+        if hidden is not None:
+            hidden = as_int("TransformerBlock", "hidden", hidden)
+        if norm_eps is not None:
+            norm_eps = as_float("TransformerBlock", "norm_eps", norm_eps, 0, math.inf, below=True)
         self.norm_first, self._style = norm_first, (norm, mlp, norm_eps, hidden)
         self.ln_1 = _norm(norm, n_embd, norm_eps, bias)
         self.attn = MultiHeadAttention(

@@ -194,9 +194,9 @@ def test_a_cache_is_of_floats():
 
 
 def test_errors_name_what_is_wrong():
-    with pytest.raises(ConfigError, match="window=0"):
+    with pytest.raises(ConfigError, match="window must be an integer >= 1, got 0"):
         nn.KVCache(window=0)
-    with pytest.raises(ConfigError, match="capacity=0"):
+    with pytest.raises(ConfigError, match="capacity must be an integer >= 1, got 0"):
         nn.KVCache(0)
     for wrong in ([], True, [nn.KVCache()]):
         with pytest.raises(CacheError, match="no KVCache"):
