@@ -394,18 +394,37 @@ def matrix(shape: Sequence[int], strides: Sequence[int]) -> tuple[bool, int] | N
     return None
 
 
-def flat_matrix(layout: Layout, i: int) -> tuple[int, int, int, int] | None:
-    """(rows, columns, row stride, column stride) with all axes but the last taken together; None if
-    they are not evenly spaced.
+def flat_matrix(layout: Layout, i: int, leading: int = -1) -> tuple[int, int, int, int] | None:
+    """Return (rows, columns, row stride, column stride) of an array read as a matrix: its first
+    `leading` axes as rows, all but the last one by default. None if either group of axes is not
+    evenly spaced, so that only a copy would be a matrix.
     """
     a = layout.stand_in[i]
-    rows = a.view()
-    try:
-        rows.shape = (a.size // a.shape[-1], a.shape[-1])
-    except AttributeError:
+    row_stride = joined_stride(a.shape[:leading], a.strides[:leading])
+    column_stride = joined_stride(a.shape[leading:], a.strides[leading:])
+    if row_stride is None or column_stride is None:
         return None
-    s = [0 if n == 1 else b // a.itemsize for n, b in zip(rows.shape, rows.strides, strict=True)]
-    return rows.shape[0], rows.shape[1], s[0], s[1]
+    rows, columns = math.prod(a.shape[:leading]), math.prod(a.shape[leading:])
+    return rows, columns, row_stride // a.itemsize, column_stride // a.itemsize
+
+
+def joined_stride(shape: Sequence[int], strides: Sequence[int]) -> int | None:
+    """Return the stride of these axes taken as one, 0 for fewer than two elements; None if they are
+    not evenly spaced.
+
+    numpy answers the same for `view.shape = ...`, but deprecates it since 2.5, and
+    `reshape(copy=False)` is new in 2.1.
+    """
+    count, stride = 1, 0
+    for n, step in zip(reversed(shape), reversed(strides), strict=True):
+        if n == 1:
+            continue
+        if count == 1:
+            stride = step
+        elif step != count * stride and n and count:
+            return None
+        count *= n
+    return stride if count > 1 else 0
 
 
 def product(

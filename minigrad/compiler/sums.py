@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
-from minigrad.compiler.lower import BLOCK, CTYPES, Builder, column_sums, index, lowers
+from minigrad.compiler.lower import BLOCK, CTYPES, Builder, column_sums, flat_matrix, index, lowers
 from minigrad.compiler.program import Line
 from minigrad.compiler.reductions import extent, strips
 from minigrad.dtypes import is_half
@@ -142,16 +142,14 @@ def _sum_leading(
     layout: Layout, line: Line, number: int, x: int, y: int, count: int
 ) -> list[Kernel] | None:
     """The sum over the first `count` axes: blocks of rows, then the blocks."""
-    a = layout.stand_in[x]
-    rows, C = int(np.prod(a.shape[:count])), int(np.prod(a.shape[count:]))
-    view = a.view()
-    try:
-        view.shape = (rows, C)
-    except AttributeError:
+    matrix = flat_matrix(layout, x, count)
+    if matrix is None:
         return None
-    if C > 1 and view.strides[1] != a.itemsize:
+    rows, C, stride, inner = matrix
+    if C > 1 and inner != 1:
         return None
-    stride = view.strides[0] // a.itemsize
+    if rows == 1:
+        stride = C
     if rows <= 2 * BLOCK and stride == C:
         return [column_sums(layout, line, number, x, y, rows, C)]
     blocks = -(-rows // BLOCK)
