@@ -1,0 +1,15 @@
+"""What the whole suite needs of its process."""
+
+import signal
+
+
+def pytest_configure() -> None:
+    """Undo `nohup pytest ... &` and `trap '' INT`: a process started with Ctrl-C ignored passes
+    that on to all its children, and the tests of Ctrl-C start some. A handler is not passed on.
+    """
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
