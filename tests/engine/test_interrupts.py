@@ -10,7 +10,7 @@ import pytest
 # long without Python looking for signals: most of them come as soon as it does, where a block is
 # left.
 SIGNALS = """
-import random, signal, sys
+import random, signal, sys, time
 import numpy as np
 import minigrad
 from minigrad import Tensor, no_grad, enable_grad, set_grad_enabled
@@ -55,12 +55,13 @@ work = globals()[sys.argv[1]]
 for _ in range(3000):
     try:
         signal.setitimer(signal.ITIMER_REAL, rng.uniform(5e-6, 8e-5))
-        while True:
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:  # Python drops an interrupt in a finalizer: then none comes
             work()
     except KeyboardInterrupt:
         caught += 1
     assert MODE.get() == before, (caught, MODE.get())
-assert caught == 3000
+assert caught > 2850, caught
 """
 
 
