@@ -1,4 +1,4 @@
-"""Checks of arguments that are numbers: sizes, counts, rates.
+"""Checks of arguments: sizes, counts, rates and choices, with one wording for all.
 
 A numpy scalar is accepted wherever a Python number is, and comes back as a Python number, so that
 whatever is stored or saved later is plain. A bool is not a number here.
@@ -6,23 +6,27 @@ whatever is stored or saved later is plain. A bool is not a number here.
 
 from __future__ import annotations
 
-import math
 import operator
-from numbers import Real
+from numbers import Complex, Real
 from typing import Any
 
 from minigrad.errors import ConfigError
 
 
+def require(good: object, call: str, name: str, value: Any, wanted: str, hint: str = "") -> None:
+    """Raise ConfigError unless `good`."""
+    if not good:
+        problem = f"{name} must be {wanted}, got {value!r}"
+        raise ConfigError(call, problem, got=value, wanted=wanted, hint=hint)
+
+
 def as_int(call: str, name: str, value: Any, least: int = 1) -> int:
     """Return `value` as an int. Raises ConfigError unless it is an integer >= least."""
     try:
-        number = least - 1 if isinstance(value, bool) else operator.index(value)
+        number = least - 1 if _is_bool(value) else operator.index(value)
     except TypeError:
         number = least - 1
-    if number < least:
-        wanted = f"an integer >= {least}"
-        raise ConfigError(call, f"{name} must be {wanted}, got {value!r}", got=value, wanted=wanted)
+    require(number >= least, call, name, value, f"an integer >= {least}")
     return number
 
 
@@ -32,14 +36,43 @@ def as_sizes(call: str, **sizes: Any) -> tuple[int, ...]:
 
 
 def as_float(
-    call: str, name: str, value: Any, least: float, most: float, *, below: bool = False
+    call: str,
+    name: str,
+    value: Any,
+    least: float,
+    most: float = float("inf"),
+    *,
+    above: bool = False,
+    below: bool = False,
 ) -> float:
-    """Return `value` as a float. Raises ConfigError unless it is a real number in [least, most], or
-    in [least, most) if `below`.
+    """Return `value` as a float. Raises ConfigError unless it is a real number in [least, most]:
+    greater than `least` if `above`, less than `most` if `below`. NaN is in no interval.
     """
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if real else math.nan
-    if not (least <= number < most if below else least <= number <= most):
-        wanted = f"a number in [{least:g}, {most:g}{')' if below else ']'}"
-        raise ConfigError(call, f"{name} must be {wanted}, got {value!r}", got=value, wanted=wanted)
+    number = _real(value)
+    good = (least < number if above else least <= number) and (
+        number < most if below else number <= most
+    )
+    if not good:
+        left, right = "(" if above else "[", ")" if below else "]"
+        require(False, call, name, value, f"a number in {left}{least:g}, {most:g}{right}")
     return number
+
+
+def _real(value: Any) -> float:
+    """A number, or an array or Tensor of one; NaN for everything else."""
+    if _is_bool(value) or (isinstance(value, Complex) and not isinstance(value, Real)):
+        return float("nan")
+    try:
+        return float(value) if hasattr(value, "__float__") else float("nan")
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+
+
+def one_of(call: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError unless `value` is one of the choices."""
+    good = isinstance(value, str) and value in choices
+    require(good, call, name, value, "one of " + ", ".join(map(repr, choices)))

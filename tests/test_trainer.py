@@ -10,11 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 import minigrad
-from minigrad import Tensor, nn
+from minigrad import Tensor, functional as F, nn
 from minigrad.data import TextData
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError, NotFiniteError
@@ -23,7 +25,8 @@ from minigrad.models import GPT, GPTConfig
 from minigrad.optim import SGD, Adafactor, AdamW, Muon
 from minigrad.optim.lr_scheduler import WarmupCosineLR
 from minigrad.random import default_generator
-from minigrad.train import MetricsLog, Report, Trainer
+from minigrad.train import MetricsLog, Report, Trainer, evaluate
+from minigrad.train.steps import EagerStep
 
 TOKENS = np.tile(np.arange(7, dtype=np.int32), 60)
 
@@ -222,6 +225,90 @@ def test_a_batch_in_parts_is_the_batch_as_a_whole(parts: int, jit: bool | None) 
             b.grad_norm, rel=1e-4
         )
         assert b.tokens_per_second > 0
+
+
+class Scores(nn.Module):
+    """A table of logits: the smallest model with a loss over targets."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.table = nn.Parameter(rng.normal(size=(7, 7)).astype(np.float32))
+
+    def loss(self, x: Any, y: Any) -> Tensor:
+        return F.cross_entropy(self.table[x], y)
+
+
+@st.composite
+def cut_batches(draw: st.DrawFn) -> tuple[Array, Array, list[int]]:
+    """Tokens and targets, (B, T), some of the targets -100, and where the batch is cut."""
+    B, T = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    x, y = rng.integers(0, 7, (2, B, T))
+    dropped = draw(st.lists(st.booleans(), min_size=B * T, max_size=B * T))
+    y[np.reshape(dropped, (B, T))] = -100
+    cuts = draw(st.sets(st.integers(1, B - 1))) if B > 1 else set()
+    return x, y, sorted(cuts)
+
+
+@given(cut_batches())
+def test_any_cut_of_a_batch_gives_the_gradient_loss_and_norm_of_the_whole(
+    batch: tuple[Array, Array, list[int]],
+) -> None:
+    x, y, cuts = batch
+    hypothesis.assume((y != -100).any())
+    parts = list(zip(np.split(x, cuts), np.split(y, cuts), strict=True))
+    found = []
+    for clip in (math.inf, 0.01):
+        for cut in ([(x, y)], parts):
+            model = Scores()
+            step = EagerStep(model, SGD(model.parameters(), lr=1.0), clip)
+            loss, norm = step.gradients(cut)
+            assert model.table.grad is not None
+            found.append((loss, norm, model.table.grad.numpy().copy()))
+        (loss, norm, gradient), (cut_loss, cut_norm, cut_gradient) = found[-2:]
+        assert cut_loss == pytest.approx(loss, rel=1e-5)
+        assert cut_norm == pytest.approx(norm, rel=1e-5)
+        np.testing.assert_allclose(cut_gradient, gradient, rtol=1e-4, atol=1e-8)
+    assert evaluate(model, parts) == pytest.approx(found[0][0], rel=1e-5)
+
+
+@pytest.mark.parametrize("jit", [False, None])
+def test_parts_with_unequal_numbers_of_targets_are_the_batch_as_a_whole(jit: bool | None) -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 7, (2, 4, 8))
+    y[:2, 1:], y[3] = -100, -100
+
+    def run(accumulate: int) -> list[Report]:
+        model = GPT(GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8))
+        model.load_state_dict(start)
+        return list(
+            Trainer(
+                model,
+                AdamW(model.parameters(), lr=0.01),
+                Rows(x, y),
+                steps=4,
+                accumulate=accumulate,
+                jit=jit,
+            ).run()
+        )
+
+    start = GPT(GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8)).state_dict()
+    for parts in (2, 4):
+        for whole, cut in zip(run(1), run(parts), strict=True):
+            assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
+            assert cut.grad_norm == pytest.approx(whole.grad_norm, rel=1e-4)
+            if whole.val_loss is not None:
+                assert cut.val_loss == pytest.approx(whole.val_loss, rel=1e-5)
+
+
+def test_a_float64_model_gets_its_parts_shares_in_float64() -> None:
+    x, y = np.random.default_rng(0).integers(0, 7, (2, 3, 2))
+    gradients = []
+    for parts in ([(x, y)], [(x[:1], y[:1]), (x[1:], y[1:])]):
+        model = Scores().to("float64")
+        EagerStep(model, SGD(model.parameters(), lr=1.0), 1.0).gradients(parts)
+        gradients.append(model.table.grad.numpy())
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-14, atol=1e-17)
 
 
 def test_parts_that_do_not_divide_the_batch_are_refused() -> None:

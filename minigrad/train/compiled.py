@@ -14,7 +14,7 @@ from minigrad.dtypes import Array
 from minigrad.optim import Optimizer
 from minigrad.random import default_generator
 from minigrad.tensor import Tensor
-from minigrad.train.steps import Batch, EagerStep, Model, NotCompiled
+from minigrad.train.steps import Batch, EagerStep, Model, NotCompiled, shares
 
 
 class CompiledStep(EagerStep):
@@ -52,7 +52,7 @@ class CompiledStep(EagerStep):
 
     def prepare(self, parts: list[Batch]) -> None:
         """Record and compile the step for the shapes of these parts, unless that is done."""
-        shapes = tuple((x.shape, y.shape) for x, y in parts)
+        shapes = tuple((x.shape, y.shape) for (x, y), _ in shares(parts))
         if shapes not in self._shapes:
             with self._watched():
                 self._rehearse(parts)

@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
@@ -38,27 +40,53 @@ class Model(Protocol):
 def evaluate(
     model: Model, batches: Iterable[Batch], loss: Callable[[Array, Array], Any] | None = None
 ) -> float:
-    """The mean loss per token over all `batches`, without gradients and without dropout. Raises
-    ConfigError if there are none.
+    """Return the mean loss over the targets of all `batches`, without gradients and dropout.
 
-    loss: computes what `model.loss` does in another way.
+    A target of -100 does not count, as in cross_entropy.
+    loss: a function of (x, y) to use in place of `model.loss`.
+    Raises ConfigError if there is no target.
     """
     total, count, before = 0.0, 0, model.training
     model.eval()
-    with no_grad():
-        for x, y in batches:
-            total += float((loss or model.loss)(x, y)) * y.size
-            count += y.size
-    model.train(before)
+    try:
+        with no_grad():
+            for x, y in batches:
+                if targets := count_targets(y):
+                    total += float((loss or model.loss)(x, y)) * targets
+                    count += targets
+    finally:
+        model.train(before)
     if not count:
         raise ConfigError(
             "evaluate",
-            "there are no batches",
+            "there are no targets in the batches",
             got=0,
-            wanted="at least one batch",
+            wanted="at least one target",
             hint="give some text to evaluate on",
         )
     return total / count
+
+
+def count_targets(y: Any) -> int:
+    """Return the number of targets that a mean loss averages over: of integers, those other than
+    -100.
+    """
+    y = np.asarray(y)
+    return int(np.count_nonzero(y != -100)) if y.dtype.kind in "iu" else y.size
+
+
+def shares(parts: list[Batch], dtype: Any = np.float32) -> list[tuple[Batch, Array | None]]:
+    """Return the parts of a batch that have targets, each with its share of all of them, 0-d: the
+    mean loss of the batch is the sum of share * (mean loss of the part). None for a single part.
+    """
+    counts = [count_targets(y) for _, y in parts]
+    if not any(counts):  # the loss decides what the mean over no target is
+        counts = [1] * len(parts)
+    used = [(part, n) for part, n in zip(parts, counts, strict=True) if n]
+    if len(used) == 1:
+        return [(used[0][0], None)]
+    # An array, since a number would be a constant of the compiled step.
+    return [(part, np.array(n / sum(counts), dtype)) for part, n in used]
 
 
 class NotCompiled(Exception):
@@ -75,6 +103,8 @@ class EagerStep:
     ) -> None:
         self.note = note
         self.model, self.optimizer, self.clip_norm = model, optimizer, clip_norm
+        wide = any(p.dtype == np.float64 for p in model.parameters())
+        self._dtype = np.float64 if wide else np.float32
         self._call_part: Callable[..., tuple[Tensor, Tensor | None]] = self._part
         self._call_update: Callable[[], None] = optimizer.step
 
@@ -84,27 +114,27 @@ class EagerStep:
         """
 
     def gradients(self, parts: list[Batch]) -> tuple[float, float]:
-        """Leave the clipped gradients of the mean loss over `parts`, which are of one size, in
-        `.grad`; returns that loss and their norm.
+        """Leave the clipped gradients of the mean loss over the targets of all `parts` in `.grad`;
+        return that loss and the norm of the gradients before clipping.
         """
-        losses, norm = [], None
-        for i, (x, y) in enumerate(parts):
-            loss, norm = self._call_part(x, y, i == 0, i == len(parts) - 1, len(parts))
-            losses.append(float(loss))
+        total, norm, used = 0.0, None, shares(parts, self._dtype)
+        for i, ((x, y), share) in enumerate(used):
+            loss, norm = self._call_part(x, y, share, i == 0, i == len(used) - 1)
+            total += float(loss)
         assert norm is not None
-        return sum(losses), float(norm)
+        return total, float(norm)
 
     def _part(
-        self, x: Array, y: Array, first: bool, last: bool, count: int
+        self, x: Array, y: Array, share: Array | None, first: bool, last: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """One part's share of the loss, its gradients added to what lies in `.grad`; after the last
-        they are clipped.
+        """Add the gradients of a part, times its share of the targets, to `.grad`; clip them after
+        the last part.
         """
         if first:
             self.optimizer.zero_grad()
         loss = self.model.loss(x, y)
-        if count > 1:
-            loss = loss * (1 / count)
+        if share is not None:
+            loss = loss * share
         loss.backward()
         return loss, clip_grad_norm_(self.model.parameters(), self.clip_norm) if last else None
 
@@ -141,11 +171,13 @@ class MixedStep(EagerStep):
             default_generator.set_state(drawn)
 
     def _part(
-        self, x: Array, y: Array, first: bool, last: bool, count: int
+        self, x: Array, y: Array, share: Array | None, first: bool, last: bool
     ) -> tuple[Tensor, Tensor | None]:
         if first:
             self.mixed.zero_grad()
-        loss = self.model.loss(x, y) * (1 / count)
+        loss = self.model.loss(x, y)
+        if share is not None:
+            loss = loss * share
         self.mixed.backward(loss)
         self.mixed.collect()
         return loss, clip_grad_norm_(self.mixed.masters, self.clip_norm) if last else None

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from minigrad.arguments import as_float, as_int, require
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError, NotFiniteError
 from minigrad.files import Checkpoint, CheckpointFolder, save_checkpoint
@@ -69,33 +70,23 @@ class Trainer:
         jit: bool | None = None,
         crash_folder: str | Path | None = None,
     ) -> None:
-        _check_counts(
-            steps=steps,
-            eval_interval=eval_interval,
-            accumulate=accumulate,
-            **({} if patience is None else {"patience": patience}),
+        call = "Trainer"
+        self.steps = as_int(call, "steps", steps)
+        self.eval_interval = as_int(call, "eval_interval", eval_interval)
+        self.accumulate = as_int(call, "accumulate", accumulate)
+        self.patience = None if patience is None else as_int(call, "patience", patience)
+        self.clip_norm = (
+            math.inf if clip_norm is None else as_float(call, "clip_norm", clip_norm, 0, above=True)
         )
-        _need(
-            "clip_norm",
-            clip_norm,
-            clip_norm is None or (_is_number(clip_norm) and bool(clip_norm > 0)),
-            "a number > 0, or None: no clipping",
-        )
-        _need(
-            "schedule",
-            schedule,
-            schedule is None or isinstance(schedule, LRScheduler),
-            "a schedule of minigrad.optim.lr_scheduler, or None",
-        )
-        _need("jit", jit, jit is None or isinstance(jit, bool), "True, False or None")
-        _need(
-            "crash_folder",
-            crash_folder,
-            crash_folder is None or isinstance(crash_folder, str | Path),
-            "a path, or None",
-        )
+        good = schedule is None or isinstance(schedule, LRScheduler)
+        wanted = "a schedule of minigrad.optim.lr_scheduler or None"
+        require(good, call, "schedule", schedule, wanted)
+        require(jit is None or isinstance(jit, bool), call, "jit", jit, "True, False or None")
+        good = crash_folder is None or isinstance(crash_folder, str | Path)
+        require(good, call, "crash_folder", crash_folder, "a path or None")
         called = list(callbacks) if isinstance(callbacks, Iterable) else [None]
-        _need("callbacks", callbacks, all(map(callable, called)), "a list of functions of a Report")
+        good = all(map(callable, called))
+        require(good, call, "callbacks", callbacks, "a list of functions of a Report")
         if mixed is not None and jit:
             raise ConfigError(
                 "Trainer",
@@ -105,9 +96,7 @@ class Trainer:
                 hint="leave one of them out",
             )
         self.model, self.optimizer, self.data = model, optimizer, data
-        self.steps, self.schedule, self.eval_interval = steps, schedule, eval_interval
-        self.clip_norm = math.inf if clip_norm is None else float(clip_norm)
-        self.accumulate, self.patience, self.callbacks = accumulate, patience, called
+        self.schedule, self.callbacks = schedule, called
         self.jit, self.crash_folder = jit, crash_folder
         self.step, self.best_val_loss, self.evaluations_since = 0, math.inf, 0
         self.good_checkpoint: Path | None = None  # the last one from which a further step was made
@@ -358,20 +347,3 @@ class Trainer:
         self.model.load_state_dict(found.weights)
         self.load_state_dict(found.state)
         self._last_checkpoint = Path(found.path)
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        _need(name, value, whole and int(value) > 0, "a whole number > 0")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool | complex)
-
-
-def _need(name: str, value: Any, good: bool, wanted: str) -> None:
-    if not good:
-        raise ConfigError(
-            "Trainer", f"{name}={value!r}", got=value, wanted=wanted, hint=f"wanted: {wanted}"
-        )
