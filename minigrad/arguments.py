@@ -6,8 +6,9 @@ whatever is stored or saved later is plain. A bool is not a number here.
 
 from __future__ import annotations
 
+import math
 import operator
-from numbers import Complex, Real
+from numbers import Real
 from typing import Any
 
 from minigrad.errors import ConfigError
@@ -40,7 +41,7 @@ def as_float(
     name: str,
     value: Any,
     least: float,
-    most: float = float("inf"),
+    most: float = math.inf,
     *,
     above: bool = False,
     below: bool = False,
@@ -48,7 +49,8 @@ def as_float(
     """Return `value` as a float. Raises ConfigError unless it is a real number in [least, most]:
     greater than `least` if `above`, less than `most` if `below`. NaN is in no interval.
     """
-    number = _real(value)
+    real = isinstance(value, Real) and not _is_bool(value)
+    number = float(value) if real else math.nan
     good = (least < number if above else least <= number) and (
         number < most if below else number <= most
     )
@@ -56,16 +58,6 @@ def as_float(
         left, right = "(" if above else "[", ")" if below else "]"
         require(False, call, name, value, f"a number in {left}{least:g}, {most:g}{right}")
     return number
-
-
-def _real(value: Any) -> float:
-    """A number, or an array or Tensor of one; NaN for everything else."""
-    if _is_bool(value) or (isinstance(value, Complex) and not isinstance(value, Real)):
-        return float("nan")
-    try:
-        return float(value) if hasattr(value, "__float__") else float("nan")
-    except (TypeError, ValueError, OverflowError):
-        return float("nan")
 
 
 def _is_bool(value: Any) -> bool:

@@ -23,7 +23,7 @@ from minigrad.errors import CaptureError, ConfigError, NotFiniteError
 from minigrad.files import CheckpointFolder, load_checkpoint
 from minigrad.models import GPT, GPTConfig
 from minigrad.optim import SGD, Adafactor, AdamW, Muon
-from minigrad.optim.lr_scheduler import WarmupCosineLR
+from minigrad.optim.lr_scheduler import ReduceLROnPlateau, WarmupCosineLR
 from minigrad.random import default_generator
 from minigrad.train import MetricsLog, Report, Trainer, evaluate
 from minigrad.train.steps import EagerStep
@@ -429,6 +429,15 @@ def test_a_lower_validation_loss_gives_new_patience() -> None:
     trainer = make_trainer(steps=30, dropout=0.0, eval_interval=5, patience=1)
     assert [r.step for r in trainer.run()][-1] == 30
     assert trainer.best_val_loss < math.log(7)
+
+
+def test_a_plateau_is_told_every_validation_loss() -> None:
+    trainer = make_trainer(steps=8, dropout=0.0, lr=0.0, eval_interval=2)
+    trainer.schedule = ReduceLROnPlateau(trainer.optimizer, factor=0.5, patience=1, eps=0.0)
+    trainer.optimizer.lr = 1e-12  # nothing gets better
+    rates = [report.lr for report in trainer.run()]
+    assert rates == [1e-12] * 6 + [5e-13] * 2 and trainer.optimizer.lr == 5e-13
+    assert trainer.schedule.last_epoch == 4
 
 
 def test_callbacks_get_every_report_before_the_loop_does() -> None:

@@ -1,72 +1,95 @@
-"""Learning-rate schedules: each is a formula from the number of steps made to the rate, so that any
-step can be resumed from its number.
+"""Learning-rate schedules. Each is a formula from the number of steps made to the rate, so that a
+run can be resumed from that number alone; `ReduceLROnPlateau` follows a metric.
 
     optimizer.step(); scheduler.step()
 
-The rates are written into the optimizer's groups in place. Names and numbers are PyTorch's;
-`WarmupCosineLR` is the schedule of most transformers.
+A schedule writes the rates into the optimizer's groups in place. Names, arguments and numbers are
+PyTorch's; `WarmupCosineLR` is the schedule of most transformers. A group that is added later
+follows the schedule from its own rate.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.errors import ConfigError
 from minigrad.optim.optimizer import Optimizer, ParamGroup
 
 
 class LRScheduler:
-    """The base: counts steps and writes `rate(base_lr, step, group)` into every group. base_lr is
+    """The base: count steps and write `rate(base_lr, step, group)` into every group. base_lr is
     the group's rate when it was first scheduled.
 
+    last_epoch: the number of the last step made; -1 for a new run.
     A schedule of your own is a subclass with `rate`, or a `LambdaLR`.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer, self.last_epoch = optimizer, 0
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
-        self._apply(0)
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        self.optimizer = optimizer
+        self.base_lrs: list[float] = []
+        self.last_epoch = as_int(self._name, "last_epoch", last_epoch, -1) + 1
+        self._apply(self.last_epoch)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
-        """The learning rate of a group after `step` steps."""
+        """Return the learning rate of a group after `step` steps."""
         raise NotImplementedError
 
     def _apply(self, step: int) -> None:
-        for i, (group, base_lr) in enumerate(
-            zip(self.optimizer.param_groups, self.base_lrs, strict=True)
-        ):
-            group["lr"] = self.rate(base_lr, step, i)
+        self._find_new_groups()
+        for i, group in enumerate(self.optimizer.param_groups):
+            group["lr"] = self.rate(self.base_lrs[i], step, i)
+
+    def _find_new_groups(self) -> None:
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            self.base_lrs.append(float(group.setdefault("initial_lr", group["lr"])))
 
     def step(self) -> None:
-        """One step of the optimizer has been made: set the rates for the next one."""
+        """Count a step of the optimizer, and set the rates of the next one."""
+        self._apply(self.last_epoch + 1)
         self.last_epoch += 1
-        self._apply(self.last_epoch)
 
     def get_last_lr(self) -> list[float]:
-        """The rates in use, one per group."""
+        """Return the rates in use, one per group."""
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps made and the base rates."""
+        """Return the number of steps made and the base rates."""
         return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from `state_dict()`, and set the rates that belong there."""
+        """Continue from `state_dict()`, and set the rates that belong to it."""
         base_lrs = [float(lr) for lr in state_dict["base_lrs"]]
-        if len(base_lrs) != len(self.base_lrs):
-            raise ConfigError(
-                type(self).__name__,
-                f"the state is of {len(base_lrs)} groups, the optimizer has {len(self.base_lrs)}",
-                got=len(base_lrs),
-                wanted=len(self.base_lrs),
-            )
+        self._check_groups(len(base_lrs))
         self.last_epoch, self.base_lrs = int(state_dict["last_epoch"]), base_lrs
         self._apply(self.last_epoch)
+
+    def _check_groups(self, count: int) -> None:
+        own = len(self.optimizer.param_groups)
+        problem = f"the state is of {count} groups, the optimizer has {own}"
+        if count != own:
+            raise ConfigError(self._name, problem, got=count, wanted=own)
+
+    def _one_per_group(self, name: str, value: Any) -> list[Any]:
+        """A setting as a list with one entry per group, if it is given so."""
+        values, count = list(value), len(self.optimizer.param_groups)
+        require(len(values) == count, self._name, name, value, f"one, or one for each of {count}")
+        return values
+
+    def __repr__(self) -> str:
+        names = list(inspect.signature(type(self).__init__).parameters)
+        own = [name for name in names if name not in ("self", "optimizer", "last_epoch")]
+        settings = [f"{name}={getattr(self, name)!r}" for name in own if hasattr(self, name)]
+        lrs = ", ".join(f"{lr:g}" for lr in self.get_last_lr())
+        return f"{self._name}({', '.join([*settings, f'last_epoch={self.last_epoch}'])}; lr {lrs})"
 
 
 class LambdaLR(LRScheduler):
@@ -76,38 +99,82 @@ class LambdaLR(LRScheduler):
         self,
         optimizer: Optimizer,
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
+        last_epoch: int = -1,
     ) -> None:
-        n = len(optimizer.param_groups)
-        self.lr_lambdas = [lr_lambda] * n if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lr_lambdas) != n:
-            raise ConfigError(
-                "LambdaLR",
-                f"{len(self.lr_lambdas)} functions for {n} groups",
-                got=len(self.lr_lambdas),
-                wanted=n,
-            )
-        super().__init__(optimizer)
+        self.optimizer, self.lr_lambda = optimizer, lr_lambda
+        if not callable(lr_lambda):
+            self._one_per_group("lr_lambda", lr_lambda)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
-        return base_lr * self.lr_lambdas[group](step)
+        one = self.lr_lambda
+        return base_lr * (one if callable(one) else _of_group("LambdaLR", one, group))(step)
+
+
+class StepLR(LRScheduler):
+    """lr = base_lr * gamma^floor(step / step_size)."""
+
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        self.step_size = as_int("StepLR", "step_size", step_size)
+        self.gamma = as_float("StepLR", "gamma", gamma, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, base_lr: float, step: int, group: int) -> float:
+        return base_lr * self.gamma ** (step // self.step_size)
+
+
+class MultiStepLR(LRScheduler):
+    """lr = base_lr * gamma^(number of milestones <= step)."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: Sequence[int],
+        gamma: float = 0.1,
+        last_epoch: int = -1,
+    ) -> None:
+        self.milestones = sorted(as_int("MultiStepLR", "milestones", m, 0) for m in milestones)
+        self.gamma = as_float("MultiStepLR", "gamma", gamma, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, base_lr: float, step: int, group: int) -> float:
+        return base_lr * self.gamma ** bisect_right(self.milestones, step)
+
+
+class ExponentialLR(LRScheduler):
+    """lr = base_lr * gamma^step."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
+        self.gamma = as_float("ExponentialLR", "gamma", gamma, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, base_lr: float, step: int, group: int) -> float:
+        return base_lr * self.gamma**step
 
 
 class ConstantLR(LRScheduler):
     """lr = base_lr * factor for total_iters steps, then base_lr."""
 
-    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5) -> None:
-        _need("ConstantLR", "factor", factor, 0 <= factor <= 1, "0 <= factor <= 1")
-        _need("ConstantLR", "total_iters", total_iters, total_iters >= 0, "total_iters >= 0")
-        self.factor, self.total_iters = factor, total_iters
-        super().__init__(optimizer)
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        factor: float = 1 / 3,
+        total_iters: int = 5,
+        last_epoch: int = -1,
+    ) -> None:
+        self.factor = as_float("ConstantLR", "factor", factor, 0, 1)
+        self.total_iters = as_int("ConstantLR", "total_iters", total_iters, 0)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         return base_lr * (self.factor if step < self.total_iters else 1)
 
 
 class LinearLR(LRScheduler):
-    """lr = base_lr * (from start_factor to end_factor in a straight line over total_iters steps,
-    then end_factor).
+    """lr = base_lr * (a line from start_factor to end_factor over total_iters steps, then
+    end_factor).
     """
 
     def __init__(
@@ -116,18 +183,16 @@ class LinearLR(LRScheduler):
         start_factor: float = 1 / 3,
         end_factor: float = 1.0,
         total_iters: int = 5,
+        last_epoch: int = -1,
     ) -> None:
-        _need(
-            "LinearLR", "start_factor", start_factor, 0 < start_factor <= 1, "0 < start_factor <= 1"
-        )
-        _need("LinearLR", "end_factor", end_factor, 0 <= end_factor <= 1, "0 <= end_factor <= 1")
-        _need("LinearLR", "total_iters", total_iters, total_iters >= 1, "total_iters >= 1")
-        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
-        super().__init__(optimizer)
+        self.start_factor = as_float("LinearLR", "start_factor", start_factor, 0, 1, above=True)
+        self.end_factor = as_float("LinearLR", "end_factor", end_factor, 0, 1)
+        self.total_iters = as_int("LinearLR", "total_iters", total_iters)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         done = min(step / self.total_iters, 1)
-        return base_lr * (self.start_factor + (self.end_factor - self.start_factor) * done)
+        return base_lr * _line(self.start_factor, self.end_factor, done)
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -135,35 +200,84 @@ class CosineAnnealingLR(LRScheduler):
     2017, arXiv:1608.03983.
     """
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        _need("CosineAnnealingLR", "T_max", T_max, T_max >= 1, "T_max >= 1")
-        self.T_max, self.eta_min = T_max, eta_min
-        super().__init__(optimizer)
+    def __init__(
+        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        self.T_max = as_int("CosineAnnealingLR", "T_max", T_max)
+        self.eta_min = as_float("CosineAnnealingLR", "eta_min", eta_min, 0)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         return _cosine(base_lr, self.eta_min, step / self.T_max)
 
 
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """lr = eta_min + (base_lr - eta_min) (1 + cos(pi T_cur / T_i)) / 2, where T_cur counts from the
+    last restart. The first cycle has T_i = T_0 steps, each further one T_mult times as many. From
+    Loshchilov and Hutter 2017, arXiv:1608.03983.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_0: int,
+        T_mult: int = 1,
+        eta_min: float = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        self.T_0 = as_int("CosineAnnealingWarmRestarts", "T_0", T_0)
+        self.T_mult = as_int("CosineAnnealingWarmRestarts", "T_mult", T_mult)
+        self.eta_min = as_float("CosineAnnealingWarmRestarts", "eta_min", eta_min, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, base_lr: float, step: float, group: int) -> float:
+        done, length = self._cycle(step)
+        return _cosine(base_lr, self.eta_min, done / length)
+
+    def _cycle(self, step: float) -> tuple[float, int]:
+        """Steps since the last restart, and the length of the cycle."""
+        length = self.T_0
+        if self.T_mult == 1:
+            return step % length, length
+        while step >= length:
+            step, length = step - length, length * self.T_mult
+        return step, length
+
+    def _apply(self, step: float) -> None:
+        self.T_cur, self.T_i = self._cycle(step)
+        super()._apply(step)  # type: ignore[arg-type]
+
+    def step(self, epoch: float | None = None) -> None:
+        """Count a step, or move to `epoch`, which may be a fraction: epoch + i / iterations."""
+        if epoch is None:
+            epoch = self.last_epoch + math.fmod(self.T_cur, 1) + 1
+        self._apply(as_float("CosineAnnealingWarmRestarts.step", "epoch", epoch, 0, below=True))
+        self.last_epoch = math.floor(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps made, the base rates, and the place in the cycle."""
+        return {**super().state_dict(), "T_cur": self.T_cur, "T_i": self.T_i}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict()`, and set the rates that belong to it."""
+        super().load_state_dict(state_dict)
+        self._apply(self.last_epoch + math.fmod(state_dict.get("T_cur", 0), 1))
+
+
 class WarmupCosineLR(LRScheduler):
-    """From base_lr / warmup_steps up to base_lr in a straight line, down to min_lr by a cosine at
+    """From base_lr / warmup_steps up to base_lr in a line, down to min_lr by a cosine at
     total_steps, and min_lr from there on.
 
-    step s < warmup_steps:  base_lr (s + 1) / warmup_steps      else:  min_lr + (base_lr - min_lr)
-    (1 + cos(pi done)) / 2, done = (s - warmup_steps) / (total_steps - warmup_steps)
+    step s < warmup_steps:  base_lr (s + 1) / warmup_steps
+    else:  min_lr + (base_lr - min_lr) (1 + cos(pi done)) / 2
+           with done = (s - warmup_steps) / (total_steps - warmup_steps)
     """
 
     def __init__(
         self, optimizer: Optimizer, warmup_steps: int, total_steps: int, min_lr: float = 0.0
     ) -> None:
-        _need(
-            "WarmupCosineLR",
-            "warmup_steps",
-            warmup_steps,
-            0 <= warmup_steps <= total_steps,
-            "0 <= warmup_steps <= total_steps",
-        )
-        _need("WarmupCosineLR", "min_lr", min_lr, min_lr >= 0, "min_lr >= 0")
-        self.warmup_steps, self.total_steps, self.min_lr = warmup_steps, total_steps, min_lr
+        self.warmup_steps, self.total_steps = _warmup(self._name, warmup_steps, total_steps)
+        self.min_lr = as_float(self._name, "min_lr", min_lr, 0)
         super().__init__(optimizer)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
@@ -171,21 +285,18 @@ class WarmupCosineLR(LRScheduler):
             return base_lr * (step + 1) / self.warmup_steps
         if step >= self.total_steps:
             return self.min_lr
-        return _cosine(
-            base_lr,
-            self.min_lr,
-            (step - self.warmup_steps) / (self.total_steps - self.warmup_steps),
-        )
+        done = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
+        return _cosine(base_lr, self.min_lr, done)
 
 
 class WarmupStableDecayLR(LRScheduler):
-    """From base_lr / warmup_steps up to base_lr in a straight line, level, and down to min_lr in
-    the last decay_steps of total_steps.
+    """From base_lr / warmup_steps up to base_lr in a line, constant, and down to min_lr in the last
+    decay_steps of total_steps.
 
-    step s < warmup_steps:  base_lr (s + 1) / warmup_steps;   in the decay, with done = (s -
-    (total_steps - decay_steps)) / decay_steps:
-    "linear" min_lr + (base_lr - min_lr) (1 - done),   "sqrt" 1 - sqrt(done) in place of 1 - done,
-    "cosine" (1 + cos(pi done)) / 2
+    step s < warmup_steps:  base_lr (s + 1) / warmup_steps
+    in the decay:  min_lr + (base_lr - min_lr) shape(done)
+                   with done = (s - (total_steps - decay_steps)) / decay_steps
+    shape(x):  1 - x for "linear", 1 - sqrt(x) for "sqrt", (1 + cos(pi x)) / 2 for "cosine"
 
     From Hu et al. 2024, arXiv:2404.06395; "sqrt" from Hägele et al. 2024, arXiv:2405.18392.
     """
@@ -199,30 +310,14 @@ class WarmupStableDecayLR(LRScheduler):
         min_lr: float = 0.0,
         decay: str = "linear",
     ) -> None:
-        call = "WarmupStableDecayLR"
-        _need(call, "warmup_steps", warmup_steps, warmup_steps >= 0, "warmup_steps >= 0")
-        _need(
-            call,
-            "decay_steps",
-            decay_steps,
-            0 <= decay_steps <= total_steps - warmup_steps,
-            "0 <= decay_steps <= total_steps - warmup_steps",
-        )
-        _need(call, "min_lr", min_lr, min_lr >= 0, "min_lr >= 0")
-        _need(
-            call,
-            "decay",
-            decay,
-            decay in ("linear", "sqrt", "cosine"),
-            "'linear', 'sqrt' or 'cosine'",
-        )
-        self.warmup_steps, self.total_steps, self.decay_steps, self.min_lr, self.decay = (
-            warmup_steps,
-            total_steps,
-            decay_steps,
-            min_lr,
-            decay,
-        )
+        self.warmup_steps, self.total_steps = _warmup(self._name, warmup_steps, total_steps)
+        self.decay_steps = as_int(self._name, "decay_steps", decay_steps, 0)
+        longest = self.total_steps - self.warmup_steps
+        wanted = f"at most total_steps - warmup_steps = {longest}"
+        require(decay_steps <= longest, self._name, "decay_steps", decay_steps, wanted)
+        self.min_lr = as_float(self._name, "min_lr", min_lr, 0)
+        one_of(self._name, "decay", decay, ("linear", "sqrt", "cosine"))
+        self.decay = decay
         super().__init__(optimizer)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
@@ -242,37 +337,41 @@ class SequentialLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]
+        self,
+        optimizer: Optimizer,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+        last_epoch: int = -1,
     ) -> None:
-        if not schedulers or len(milestones) != len(schedulers) - 1:
-            raise ConfigError(
-                "SequentialLR",
-                f"{len(schedulers)} schedulers want one milestone between each two, not "
-                f"{len(milestones)}",
-                got=len(milestones),
-                wanted=len(schedulers) - 1,
-            )
-        _need(
-            "SequentialLR",
-            "milestones",
-            milestones,
-            list(milestones) == sorted(set(milestones)),
-            "rising step numbers",
-        )
-        for i, scheduler in enumerate(schedulers):
-            _need(
-                "SequentialLR",
-                f"schedulers[{i}].optimizer",
-                scheduler.optimizer,
-                scheduler.optimizer is optimizer,
-                "the same one",
-            )
-        self.schedulers, self.milestones = list(schedulers), list(milestones)
-        super().__init__(optimizer)
+        call = "SequentialLR"
+        self.schedulers = list(schedulers)
+        self.milestones = [as_int(call, "milestones", m, 0) for m in milestones]
+        count = len(self.schedulers) - 1
+        wanted = f"{max(count, 0)} steps, one between each two schedulers"
+        require(len(self.milestones) == count, call, "milestones", milestones, wanted)
+        rising = self.milestones == sorted(set(self.milestones))
+        require(rising, call, "milestones", milestones, "rising step numbers")
+        for i, inner in enumerate(self.schedulers):
+            good = inner.optimizer is optimizer and not isinstance(inner, ReduceLROnPlateau)
+            wanted = "a schedule of the same optimizer that needs no metric"
+            require(good, call, f"schedulers[{i}]", inner, wanted)
+        super().__init__(optimizer, last_epoch)
+
+    def _at(self, step: int) -> tuple[LRScheduler, int]:
+        """The schedule of a step, and the step as it counts."""
+        i = bisect_right(self.milestones, step)
+        return self.schedulers[i], step - (self.milestones[i - 1] if i else 0)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
-        i = bisect_right(self.milestones, step)
-        return self.schedulers[i].rate(base_lr, step - (self.milestones[i - 1] if i else 0), group)
+        inner, step = self._at(step)
+        return inner.rate(base_lr, step, group)
+
+    def _apply(self, step: int) -> None:
+        self._find_new_groups()
+        inner, own_step = self._at(step)
+        inner.base_lrs = list(self.base_lrs)
+        inner.last_epoch = own_step
+        inner._apply(own_step)  # some set more than the rates, such as momentum
 
 
 class OneCycleLR(LRScheduler):
@@ -281,7 +380,8 @@ class OneCycleLR(LRScheduler):
 
     With cycle_momentum, momentum (or the first beta) goes the other way, from max_momentum to
     base_momentum and back. With three_phase, the way down first mirrors the way up, then goes from
-    the initial to the final rate. From Smith and Topin 2019, arXiv:1708.07120.
+    the initial to the final rate. `step()` may be called total_steps times; the last call keeps the
+    final rate. From Smith and Topin 2019, arXiv:1708.07120.
     """
 
     def __init__(
@@ -297,68 +397,57 @@ class OneCycleLR(LRScheduler):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
         three_phase: bool = False,
+        last_epoch: int = -1,
     ) -> None:
-        _need("OneCycleLR", "total_steps", total_steps, total_steps >= 1, "total_steps >= 1")
-        _need("OneCycleLR", "pct_start", pct_start, 0 <= pct_start <= 1, "0 <= pct_start <= 1")
-        _need(
-            "OneCycleLR",
-            "anneal_strategy",
-            anneal_strategy,
-            anneal_strategy in ("cos", "linear"),
-            "'cos' or 'linear'",
+        call, self.optimizer = "OneCycleLR", optimizer
+        self.total_steps = as_int(call, "total_steps", total_steps)
+        self.pct_start = as_float(call, "pct_start", pct_start, 0, 1)
+        one_of(call, "anneal_strategy", anneal_strategy, ("cos", "linear"))
+        self.anneal_strategy = anneal_strategy
+        self.max_lr: float | list[float] = (
+            [as_float(call, "max_lr", lr, 0) for lr in self._one_per_group("max_lr", max_lr)]
+            if isinstance(max_lr, Sequence)
+            else as_float(call, "max_lr", max_lr, 0)
         )
-        n = len(optimizer.param_groups)
-        self.max_lrs = (
-            [float(lr) for lr in max_lr] if isinstance(max_lr, Sequence) else [float(max_lr)] * n
-        )
-        _need(
-            "OneCycleLR",
-            "max_lr",
-            max_lr,
-            len(self.max_lrs) == n,
-            f"one rate, or one for each of {n} groups",
-        )
-        self.total_steps, self.cycle_momentum, self.momenta = (
-            total_steps,
-            cycle_momentum,
-            (max_momentum, base_momentum),
-        )
-        self._anneal = _cosine if anneal_strategy == "cos" else _line
-        first, top, final = 1 / div_factor, 1.0, 1 / div_factor / final_div_factor
-        up = pct_start * total_steps - 1
-        # (last step of the phase, factor of max_lr there); momentum is at its base exactly where
-        # the rate is at its top.
-        self._phases = [(0.0, first), (up, top), (total_steps - 1.0, final)]
-        if three_phase:
-            self._phases[2:] = [(2 * up, first), (total_steps - 1.0, final)]
-        super().__init__(optimizer)
+        self.cycle_momentum, self.three_phase = cycle_momentum, three_phase
+        self.base_momentum = as_float(call, "base_momentum", base_momentum, 0, 1, below=True)
+        self.max_momentum = as_float(call, "max_momentum", max_momentum, 0, 1, below=True)
+        self.div_factor = as_float(call, "div_factor", div_factor, 0, above=True)
+        self.final_div_factor = as_float(call, "final_div_factor", final_div_factor, 0, above=True)
+        super().__init__(optimizer, last_epoch)
+
+    def _phases(self) -> list[tuple[float, float]]:
+        """The last step of each phase with the factor of max_lr there; momentum is at its base
+        exactly where the factor is 1.
+        """
+        first, final = 1 / self.div_factor, 1 / self.div_factor / self.final_div_factor
+        up, end = self.pct_start * self.total_steps - 1, self.total_steps - 1.0
+        middle = [(up, 1.0), (2 * up, first)] if self.three_phase else [(up, 1.0)]
+        return [(0.0, first), *middle, (end, final)]
 
     def _at(self, step: int, values: list[float]) -> float:
-        """The value between those at the ends of the phase in which `step` lies."""
-        ends = [end for end, _ in self._phases]
+        """The value between those at the ends of the phase that `step` is in."""
+        ends = [end for end, _ in self._phases()]
         i = next((i for i in range(1, len(ends)) if step <= ends[i]), len(ends) - 1)
         length = ends[i] - ends[i - 1]
-        return self._anneal(
-            values[i - 1], values[i], (step - ends[i - 1]) / length if length else 1.0
-        )
+        done = min((step - ends[i - 1]) / length, 1.0) if length else 1.0
+        anneal = _cosine if self.anneal_strategy == "cos" else _line
+        return anneal(values[i - 1], values[i], done)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
-        if step >= self.total_steps:
-            raise ConfigError(
-                "OneCycleLR",
-                f"step {step} of a cycle of {self.total_steps} steps",
-                got=step,
-                wanted=self.total_steps - 1,
-            )
-        return self._at(step, [self.max_lrs[group] * factor for _, factor in self._phases])
+        if step > self.total_steps:
+            problem = f"step {step} of a cycle of total_steps={self.total_steps} steps"
+            raise ConfigError("OneCycleLR", problem, got=step, wanted=self.total_steps)
+        top = self.max_lr
+        top = _of_group("OneCycleLR", top, group) if isinstance(top, list) else top
+        return self._at(step, [top * factor for _, factor in self._phases()])
 
     def _apply(self, step: int) -> None:
         super()._apply(step)
         if self.cycle_momentum:
-            high, low = self.momenta
-            momentum = self._at(
-                step, [low if factor == 1.0 else high for _, factor in self._phases]
-            )
+            factors = [factor for _, factor in self._phases()]
+            low, high = self.base_momentum, self.max_momentum
+            momentum = self._at(step, [low if factor == 1.0 else high for factor in factors])
             for group in self.optimizer.param_groups:
                 _set_momentum(group, momentum)
 
@@ -374,8 +463,112 @@ def _set_momentum(group: ParamGroup, momentum: float) -> None:
             "the optimizer has no momentum to cycle",
             got=dict(group),
             wanted="momentum > 0 or betas",
-            hint="cycle_momentum=False",
+            hint="pass cycle_momentum=False, or give the optimizer a momentum",
         )
+
+
+class ReduceLROnPlateau(LRScheduler):
+    """Multiply every rate by `factor` after more than `patience` steps without a better metric.
+
+    mode: "min" if lower is better, else "max".   cooldown: steps after a reduction that are not
+        counted as bad.   min_lr: the lowest rate, one for all groups or one for each.
+    threshold: by how much a metric must improve on the best one, relative to it for
+        threshold_mode="rel", absolute for "abs".   eps: a smaller change of a rate is not made.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | Sequence[float] = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        call, self.optimizer = "ReduceLROnPlateau", optimizer
+        one_of(call, "mode", mode, ("min", "max"))
+        one_of(call, "threshold_mode", threshold_mode, ("rel", "abs"))
+        self.mode, self.threshold_mode = mode, threshold_mode
+        self.factor = as_float(call, "factor", factor, 0, 1, below=True)
+        self.patience = as_int(call, "patience", patience, 0)
+        self.threshold = as_float(call, "threshold", threshold, 0)
+        self.cooldown = as_int(call, "cooldown", cooldown, 0)
+        self.min_lr: float | list[float] = (
+            [as_float(call, "min_lr", lr, 0) for lr in self._one_per_group("min_lr", min_lr)]
+            if isinstance(min_lr, Sequence)
+            else as_float(call, "min_lr", min_lr, 0)
+        )
+        self.eps = as_float(call, "eps", eps, 0)
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = self.cooldown_counter = 0
+        super().__init__(optimizer)
+
+    def _apply(self, step: int) -> None:
+        """Rates change in `step` alone."""
+
+    def step(self, metrics: Any = None) -> None:
+        """Take note of a metric, a number or a tensor of one, and lower the rates if it is due."""
+        if metrics is None:
+            require(False, "ReduceLROnPlateau.step", "metrics", None, "a number: step(val_loss)")
+        metric = float(metrics)
+        self.last_epoch += 1
+        self.num_bad_epochs += 1
+        if self._is_better(metric):
+            self.best, self.num_bad_epochs = metric, 0
+        if self.cooldown_counter:
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown_counter - 1, 0
+        if self.num_bad_epochs > self.patience:
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+            self._reduce()
+
+    def _is_better(self, metric: float) -> bool:
+        sign = 1.0 if self.mode == "max" else -1.0
+        if self.threshold_mode == "rel":
+            return sign * metric > sign * self.best * (1 + sign * self.threshold)
+        return sign * metric > sign * self.best + self.threshold
+
+    def _reduce(self) -> None:
+        for i, group in enumerate(self.optimizer.param_groups):
+            least = self.min_lr
+            least = _of_group("ReduceLROnPlateau", least, i) if isinstance(least, list) else least
+            lr = max(group["lr"] * self.factor, least)
+            if group["lr"] - lr > self.eps:
+                group["lr"] = lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps made, the best metric, the counters, and the rates in use."""
+        names = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter")
+        return {**{name: getattr(self, name) for name in names}, "_last_lr": self.get_last_lr()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict()`, and set the rates that belong to it."""
+        lrs = [float(lr) for lr in state_dict["_last_lr"]]
+        self._check_groups(len(lrs))
+        self.best = float(state_dict["best"])
+        for name in ("last_epoch", "num_bad_epochs", "cooldown_counter"):
+            setattr(self, name, int(state_dict[name]))
+        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+
+
+def _of_group(call: str, values: Sequence[Any], group: int) -> Any:
+    if group >= len(values):
+        problem = f"group {group} was added later, and only {len(values)} have a setting"
+        hint = "give one setting for all groups, or make a new schedule"
+        raise ConfigError(call, problem, got=group, wanted=len(values), hint=hint)
+    return values[group]
+
+
+def _warmup(call: str, warmup_steps: Any, total_steps: Any) -> tuple[int, int]:
+    warmup, total = (
+        as_int(call, name, value, 0)
+        for name, value in (("warmup_steps", warmup_steps), ("total_steps", total_steps))
+    )
+    require(warmup <= total, call, "warmup_steps", warmup, f"at most total_steps={total}")
+    return warmup, total
 
 
 def _cosine(start: float, end: float, done: float) -> float:
@@ -384,14 +577,3 @@ def _cosine(start: float, end: float, done: float) -> float:
 
 def _line(start: float, end: float, done: float) -> float:
     return start + (end - start) * done
-
-
-def _need(call: str, name: str, value: Any, good: bool, wanted: str) -> None:
-    if not good:
-        raise ConfigError(
-            call,
-            f"{name}={value!r} will not do",
-            got=value,
-            wanted=wanted,
-            hint=f"wanted: {wanted}",
-        )

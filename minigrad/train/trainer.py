@@ -17,7 +17,7 @@ from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError, NotFiniteError
 from minigrad.files import Checkpoint, CheckpointFolder, save_checkpoint
 from minigrad.optim import Optimizer
-from minigrad.optim.lr_scheduler import LRScheduler
+from minigrad.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from minigrad.random import default_generator
 from minigrad.train.memory import Memory, estimate
 from minigrad.train.report import Report
@@ -36,8 +36,8 @@ class Data(Protocol):
 class Trainer:
     """Takes a model through its training steps.
 
-    steps: the number of the last step.  schedule: sets the learning rate after each step; None
-        leaves it as it is.
+    steps: the number of the last step.  schedule: sets the learning rate after each step, or after
+        each evaluation if it is a ReduceLROnPlateau; None leaves it as it is.
     clip_norm: the norm that gradients are clipped to; None: they are not.   eval_interval: steps
         between evaluations; there is one at the end too.
     accumulate: the parts that a batch is cut into; the gradient is that of the whole batch, the
@@ -204,7 +204,7 @@ class Trainer:
             default_generator.set_state(drawn)
             raise self._not_finite(batch, loss, norm)
         engine.update()
-        if self.schedule is not None:
+        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
         self.step += 1
         self.good_checkpoint, self._last_checkpoint = (
@@ -276,6 +276,8 @@ class Trainer:
         better = val_loss < self.best_val_loss
         self.best_val_loss = min(val_loss, self.best_val_loss) if better else self.best_val_loss
         self.evaluations_since = 0 if better else self.evaluations_since + 1
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(val_loss)
         return val_loss
 
     # --- saving and going on
