@@ -22,7 +22,8 @@ from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, name as dtype_name
 from minigrad.errors import ConfigError, StateDictError
 from minigrad.nn import Linear, MultiHeadAttention, init
-from minigrad.nn.module import Module, ModuleDict, Parameter
+from minigrad.nn.containers import ModuleDict
+from minigrad.nn.module import Module, Parameter
 from minigrad.tensor import Tensor
 
 __all__ = [

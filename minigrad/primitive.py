@@ -58,6 +58,7 @@ class Primitive:
             forward.__qualname__,
             forward.__doc__,
         )
+        self.__module__ = forward.__module__  # pickled by module and name, as a function is
         self.__wrapped__ = forward  # inspect.signature and help() show the forward's arguments
         self.name = forward.__name__
         self.users = not str(forward.__module__).startswith(

@@ -151,11 +151,15 @@ def classes(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def class_entries(name: str, cls: Any) -> Iterator[str]:
-    """A class: how it is made and what it is; its public methods beneath."""
-    made = vars(cls).get("__init__")
+    """A class: how it is made and what it is; its public methods beneath, those of private bases
+    included.
+    """
+    private = [base for base in cls.__mro__ if base is cls or base.__name__.startswith("_")]
+    members = {key: member for base in private[::-1] for key, member in vars(base).items()}
+    made = members.get("__init__")
     text = (inspect.getdoc(cls) or "").replace("\n\n", "\n").replace("\n", "\n  ")
     yield f"- **`{name}{_signature(made, ('self',)) if made else ''}`** {text}"
-    for key, member in vars(cls).items():
+    for key, member in members.items():
         shown = (
             not key.startswith("_") and key not in ("forward", "extra_repr") and _documented(member)
         )

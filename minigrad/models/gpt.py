@@ -21,8 +21,9 @@ from minigrad.models.sampling import Sampling, log_probability
 from minigrad.nn import init
 from minigrad.nn.attention import KVCache, StaticCache, check_heads
 from minigrad.nn.cache import without_gradient
+from minigrad.nn.containers import ModuleList
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm
-from minigrad.nn.module import Module, ModuleList
+from minigrad.nn.module import Module
 from minigrad.nn.transformer import TransformerBlock
 from minigrad.random import Generator
 from minigrad.tensor import Tensor

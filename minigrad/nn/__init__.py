@@ -3,8 +3,15 @@
 from minigrad.nn import init
 from minigrad.nn.attention import CausalMaskCache, MultiHeadAttention
 from minigrad.nn.cache import KVCache, all_or_none
+from minigrad.nn.containers import (
+    ModuleDict,
+    ModuleList,
+    ParameterDict,
+    ParameterList,
+    Sequential,
+)
 from minigrad.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
-from minigrad.nn.module import Module, ModuleDict, ModuleList, Parameter, Sequential
+from minigrad.nn.module import Module, Parameter
 from minigrad.nn.rotary import RotaryEmbedding
 from minigrad.nn.transformer import MLP, SwiGLU, TransformerBlock
 
@@ -21,6 +28,8 @@ __all__ = [
     "ModuleList",
     "MultiHeadAttention",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "RMSNorm",
     "RotaryEmbedding",
     "Sequential",

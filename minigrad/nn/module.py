@@ -1,4 +1,4 @@
-"""Module: something with parameters. And the containers.
+"""Module, the base of layers and models, and Parameter.
 
 A Module's parameters, buffers and children are its attributes: assigning one registers it, reading
 one costs what reading an attribute costs. There is no state beside them. What a Module computes is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class Module:
         """The modules that are attributes of this one. Raises ConfigError for a plain list of
         modules, which nobody would train.
         """
-        for name, value in vars(self).items():
+        for name, value in self._attributes():
             if isinstance(value, Module):
                 yield name, value
             elif isinstance(value, _PLAIN) and _hides_parts(value):
@@ -106,6 +106,10 @@ class Module:
                     wanted="ModuleList or ModuleDict",
                     hint=f"self.{name} = ModuleList([...])",
                 )
+
+    def _attributes(self) -> Iterable[tuple[str, Any]]:
+        """Name and value of whatever may be a part; a container's items."""
+        return vars(self).items()
 
     def children(self) -> Iterator[Module]:
         """The modules that are attributes of this one."""
@@ -292,11 +296,8 @@ class Module:
         name, arguments = type(self).__name__, self.extra_repr()
         if arguments:
             return f"{name}({arguments})"
-        return _bracketed(
-            f"{name}(",
-            [f"{child_name}={child!r}" for child_name, child in self.named_children()],
-            ")",
-        )
+        children = (f"{child_name}={child!r}" for child_name, child in self.named_children())
+        return bracketed(f"{name}(", children, ")")
 
 
 _PLAIN, _PARTS = (list, tuple, dict), (Module, Parameter)
@@ -311,7 +312,7 @@ def _hides_parts(value: Any) -> bool:
 def _own(module: Module, kind: type[T]) -> Iterator[tuple[str, T]]:
     return (
         (name, value)
-        for name, value in vars(module).items()
+        for name, value in module._attributes()
         if isinstance(value, kind) and name not in module._buffers
     )
 
@@ -330,12 +331,10 @@ def _once(parts: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
             yield name, part
 
 
-def _bracketed(opening: str, items: list[str], closing: str) -> str:
-    if not items:
-        return opening + closing
-    return "\n".join(
-        [opening, *("  " + item.replace("\n", "\n  ") + "," for item in items), closing]
-    )
+def bracketed(opening: str, items: Iterable[str], closing: str) -> str:
+    """The items between brackets, one a line and indented."""
+    lines = ["  " + item.replace("\n", "\n  ") + "," for item in items]
+    return "\n".join([opening, *lines, closing]) if lines else opening + closing
 
 
 # --- the error of load_state_dict
@@ -397,144 +396,3 @@ def _listed(title: str, names: list[str], remark: Callable[[str], str]) -> list[
 def _nearest(name: str, others: list[str], word: str) -> str:
     near = difflib.get_close_matches(name, others, n=1, cutoff=0.6)
     return f" ({word} {near[0]})" if near else ""
-
-
-# --- containers
-
-
-class Sequential(Module):
-    """Modules one after the other: the output of each is the input of the next."""
-
-    def __init__(self, *modules: Module) -> None:
-        self._items = _checked_modules("Sequential", modules)
-
-    def forward(self, x: Any) -> Any:
-        """x through every module in turn."""
-        for module in self._items:
-            x = module(x)
-        return x
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        return ((str(i), module) for i, module in enumerate(self._items))
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._items)
-
-    @overload
-    def __getitem__(self, index: int) -> Module: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequential: ...
-    def __getitem__(self, index: int | slice) -> Module:
-        return Sequential(*self._items[index]) if isinstance(index, slice) else self._items[index]
-
-    def __repr__(self) -> str:
-        return _bracketed("Sequential(", [repr(module) for module in self._items], ")")
-
-
-class ModuleList(Module):
-    """A list of modules whose parameters are found. It has no forward of its own."""
-
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        self._items = _checked_modules("ModuleList", modules)
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        return ((str(i), module) for i, module in enumerate(self._items))
-
-    def append(self, module: Module) -> ModuleList:
-        """Add one at the end."""
-        return self.extend([module])
-
-    def extend(self, modules: Iterable[Module]) -> ModuleList:
-        """Add several at the end."""
-        self._items.extend(_checked_modules("ModuleList", modules))
-        return self
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._items)
-
-    def __getitem__(self, index: Any) -> Any:
-        return ModuleList(self._items[index]) if isinstance(index, slice) else self._items[index]
-
-    def __setitem__(self, index: int, module: Module) -> None:
-        self._items[index] = _checked_modules("ModuleList", [module])[0]
-
-    def __repr__(self) -> str:
-        return _bracketed("ModuleList([", [repr(module) for module in self._items], "])")
-
-
-class ModuleDict(Module):
-    """A dict of modules whose parameters are found, in the order in which they were put in. It has
-    no forward of its own.
-    """
-
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
-        self._items: dict[str, Module] = {}
-        for name, module in dict(modules).items():
-            self[name] = module
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        return iter(self._items.items())
-
-    def keys(self) -> Iterable[str]:
-        """The names."""
-        return self._items.keys()
-
-    def values(self) -> Iterable[Module]:
-        """The modules."""
-        return self._items.values()
-
-    def items(self) -> Iterable[tuple[str, Module]]:
-        """Pairs of name and module."""
-        return self._items.items()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._items
-
-    def __getitem__(self, name: str) -> Any:
-        return self._items[name]
-
-    def __setitem__(self, name: str, module: Module) -> None:
-        if not name or "." in name:
-            raise ConfigError(
-                "ModuleDict",
-                f"{name!r} is no name for a module",
-                got=name,
-                wanted="not empty, without a dot",
-            )
-        self._items[name] = _checked_modules("ModuleDict", [module])[0]
-
-    def __delitem__(self, name: str) -> None:
-        del self._items[name]
-        ASSIGNMENTS[0] += 1
-
-    def __repr__(self) -> str:
-        return _bracketed(
-            "ModuleDict({", [f"{name!r}: {module!r}" for name, module in self._items.items()], "})"
-        )
-
-
-def _checked_modules(call: str, modules: Iterable[Any]) -> list[Module]:
-    found = list(modules)
-    ASSIGNMENTS[0] += 1  # they are about to become part of a container
-    for i, module in enumerate(found):
-        if not isinstance(module, Module):
-            raise ConfigError(
-                call,
-                f"item {i} is {module!r}, no Module",
-                got=module,
-                wanted="Module",
-                hint="a function becomes one in a Module's forward",
-            )
-    return found

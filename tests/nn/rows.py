@@ -40,4 +40,11 @@ ROWS = [
     Row(nn.KVCache, (8,), {"window": 4}),
 ]
 # Modules that take no number.
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "Sequential"}
+CONTAINERS = {
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "ParameterDict",
+    "ParameterList",
+    "Sequential",
+}

@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from minigrad import Tensor, nn, no_grad
+import minigrad
+from minigrad import Tensor, functional as F, nn, no_grad
 from minigrad.errors import ConfigError, StaleValueError
 from minigrad.models import GPT, GPTConfig
 
@@ -191,11 +192,105 @@ def test_containers_behave_like_the_lists_and_dicts_they_are():
     assert chain[:1](Tensor.ones(1, 2)).shape == (1, 3)
     for wrong in (
         lambda: nn.ModuleList([1]),
-        lambda: nn.Sequential(len),
+        lambda: nn.Sequential(3),
+        lambda: nn.Sequential(nn.Linear),
         lambda: nn.ModuleDict({"a.b": chain}),
     ):
         with pytest.raises(ConfigError):
             wrong()
+
+
+def test_a_list_of_modules_is_changed_in_every_way_a_list_is():
+    chain = nn.Sequential(nn.Linear(2, 3))
+    assert chain.append(nn.Dropout(0.1)).extend([nn.Linear(3, 4)]) is chain
+    assert chain.insert(1, nn.Linear(3, 3)) is chain
+    assert [name for name, _ in chain.named_parameters()] == [
+        "0.weight",
+        "0.bias",
+        "1.weight",
+        "1.bias",
+        "3.weight",
+        "3.bias",
+    ]
+    del chain[2]
+    assert chain(Tensor.ones(5, 2)).shape == (5, 4)
+    assert type(chain[1:]) is nn.Sequential
+    assert [m.out_features for m in chain[1:]] == [3, 4]
+    with pytest.raises(IndexError):
+        chain[3]
+
+
+def double(x):
+    return x * 2
+
+
+def test_functions_stand_in_a_sequential():
+    layer = nn.Linear(2, 3)
+    chain = nn.Sequential(layer, F.relu, double, F.gelu)
+    x = Tensor(np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32))
+    wanted = F.gelu(double(F.relu(layer(x)))).data
+    for twin in (chain, copy.deepcopy(chain), pickle.loads(pickle.dumps(chain))):
+        assert np.array_equal(twin(x).data, wanted)
+    assert repr(chain[1:]) == "Sequential(\n  relu,\n  double,\n  gelu,\n)"
+    assert list(chain.state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_a_module_of_a_module_dict_is_an_attribute_too():
+    net = Net()
+    assert net.heads.a is net.heads["a"]
+    assert callable(net.heads.items)
+    for missing in ("b", "_items_"):
+        assert not hasattr(net.heads, missing)
+    twin = pickle.loads(pickle.dumps(net))
+    assert twin.heads.a is twin.heads["a"]
+    twin.heads.update({"c": nn.Linear(1, 1)})
+    assert list(twin.heads.keys()) == ["a", "items", "c"]
+
+
+def test_lists_and_dicts_of_parameters_are_found_trained_and_saved():
+    class Mixture(nn.Module):
+        def __init__(self):
+            self.parts = nn.ParameterList([nn.Parameter([1.0]), Tensor([2.0])])
+            self.named = nn.ParameterDict({"a": Tensor([3.0, 4.0]), "b": nn.Parameter([5.0])})
+
+        def forward(self, x):
+            return sum(p.sum() for p in self.parts) * x + self.named.a.sum()
+
+    net = Mixture()
+    assert [name for name, _ in net.named_parameters()] == [
+        "parts.0",
+        "parts.1",
+        "named.a",
+        "named.b",
+    ]
+    net(Tensor(2.0)).backward()
+    assert [None if p.grad is None else p.grad.tolist() for p in net.parameters()] == [
+        [2.0],
+        [2.0],
+        [1.0, 1.0],
+        None,
+    ]
+    other = Mixture()
+    other.parts[0] = nn.Parameter([7.0])
+    other.load_state_dict(net.state_dict())
+    assert [p.tolist() for p in other.parts] == [[1.0], [2.0]]
+    assert [type(p) for p in other.parts[:1]] == [nn.Parameter]
+    with pytest.raises(ConfigError, match="ParameterList"):
+        net.parts.append(3.0)
+
+
+def test_a_change_to_a_container_is_seen_by_a_compiled_step():
+    chain = nn.Sequential(nn.Linear(2, 2))
+    step = minigrad.jit(lambda x: chain(x))
+    x = Tensor.ones(1, 2)
+    for _ in range(4):
+        step(x)
+    chain.append(double)
+    assert np.allclose(step(x).data, chain(x).data)
+    chain[1] = nn.Linear(2, 2)
+    assert np.allclose(step(x).data, chain(x).data)
+    del chain[1]
+    assert np.allclose(step(x).data, chain(x).data)
 
 
 REPRS = [
