@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import autograd, ops
-from minigrad.autograd import Node, Relay, enable_grad, listening, no_grad
+from minigrad.autograd import Node, Relay, enable_grad, listening, no_grad, slot_of
 from minigrad.dtypes import Array, is_float
 from minigrad.errors import DTypeError
 from minigrad.primitive import Primitive
@@ -39,8 +39,9 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     with no_grad(), listening(heard):
         given = f(*xs)
         outputs = tuple(_own(y) for y in (given if isinstance(given, tuple) else (given,)))
-    operands = [x for x in xs if isinstance(x, Tensor)]
-    operands += [x for x in heard.read.values() if not any(x is other for other in operands)]
+    read = [*(x for x in xs if isinstance(x, Tensor)), *heard.read.values()]
+    # A tensor that is given twice is one operand, whose cotangent is the sum for both.
+    operands = list({slot_of(x): x for x in read}.values())
     if any(x.requires_grad for x in operands):
         node = Node(_recomputing(f, xs, operands, heard.states), operands, {}, outputs, depth=2)
         for i, y in enumerate(outputs):
