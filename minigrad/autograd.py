@@ -227,9 +227,11 @@ def slot_of(x: Any) -> Slot:
     return (node, x._index) if x._index else node
 
 
-def nodes_above(roots: Sequence[Any], since: int = 0) -> list[Node]:
-    """All nodes numbered `since` or later that the roots depend on, newest first. Refuses freed
-    nodes and stale values before all else.
+def nodes_above(
+    roots: Sequence[Any], since: int = 0, leaves: dict[Slot, Any] | None = None
+) -> list[Node]:
+    """All nodes numbered `since` or later that the roots depend on, newest first; the leaves above
+    them are added to `leaves`. Raises for freed nodes and stale values.
     """
     found: set[Node] = set()
     stack = [x._node for x in roots if isinstance(x._node, Node) and x._node.number >= since]
@@ -247,8 +249,12 @@ def nodes_above(roots: Sequence[Any], since: int = 0) -> list[Node]:
         if _rebound:
             _look_behind(node)
         for x, need in zip(node.operands, node.needs, strict=True):
-            if need and x._node is not None and x._node.number >= since:
-                stack.append(x._node)
+            if need:
+                if x._node is None:
+                    if leaves is not None:
+                        leaves[id(x)] = x
+                elif x._node.number >= since:
+                    stack.append(x._node)
     return sorted(found, key=lambda node: node.number, reverse=True)
 
 
@@ -324,15 +330,22 @@ def _refuse_answer(node: Node, answer: Any) -> None:
     )
 
 
-def _leading_to(nodes: list[Node], wanted: set[Slot]) -> set[Node]:
-    """The nodes through which a gradient flows to a wanted slot."""
+def _leading_to(nodes: list[Node], wanted: set[Slot]) -> tuple[set[Node], set[Slot]]:
+    """The nodes through which a gradient flows to a wanted slot, and the wanted slots that have
+    such a node.
+    """
     leading: set[Node] = set()
+    reached: set[Slot] = set()
     for node in reversed(nodes):
         for x, need in zip(node.operands, node.needs, strict=True):
-            if need and (slot_of(x) in wanted or x._node in leading):
-                leading.add(node)
-                break
-    return leading
+            if need:
+                slot = slot_of(x)
+                if slot in wanted:
+                    reached.add(slot)
+                    leading.add(node)
+                elif x._node in leading:
+                    leading.add(node)
+    return leading, reached
 
 
 class Walk:
@@ -343,7 +356,8 @@ class Walk:
     def __init__(self, wrap: Callable[[Array], Any], create_graph: bool) -> None:
         self.wrap, self.create_graph = wrap, create_graph
         self.on_tensors = create_graph or MODE.get().listener is not None
-        self.leaves: dict[Slot, Any] = {}  # the leaves that were reached
+        self.leaves: dict[Slot, Any] = {}  # the leaves that the roots depend on
+        self.reached: set[Slot] = set()  # the wanted slots that the roots depend on
         self.sums: dict[Slot, Any] = {}  # slot -> cotangent so far
         self.fresh: set[Slot] = set()  # slots whose cotangent is an array that nobody else holds
         self.taken: set[int] = (
@@ -361,9 +375,13 @@ class Walk:
         """From the roots up to the leaves, or to the wanted slots, through nodes numbered `since`
         or later; what arrives is in `sums`.
         """
-        nodes = nodes_above(roots, since)
-        leading = None if wanted is None else _leading_to(nodes, wanted)
+        nodes = nodes_above(roots, since, self.leaves)
+        leading = None
+        if wanted is not None:
+            leading, self.reached = _leading_to(nodes, wanted)
         for root, g in zip(roots, cotangents, strict=True):
+            if root._node is None:
+                self.leaves[id(root)] = root
             self.add(root, g if self.on_tensors else g.data, fresh=False)
         free_for = nodes[0].number if nodes and not retain else None
         walking = getattr(MODE.get().listener, "walking", None)
@@ -451,8 +469,6 @@ class Walk:
         """One more cotangent for x. Two are added into a new array, further ones in place, if in
         the order of axes that a new one would have: sums over it round as they do on Tensors."""
         slot = slot_of(x)
-        if x._node is None:
-            self.leaves[slot] = x
         before = self.sums.get(slot)
         if before is None:
             self.sums[slot] = g
@@ -562,6 +578,10 @@ def backward(
     with GradMode(create_graph):
         for leaf in walk.leaves.values():
             g = walk.result(leaf)
+            if g is None:
+                g = ops.zeros_like(leaf)
+            if create_graph:
+                g = _function_of([root], g)
             with _adding:
                 leaf.grad = g if leaf.grad is None else leaf.grad + g
 
@@ -580,9 +600,10 @@ def grad(
 
     outputs, inputs, grad_outputs: a tensor or a sequence of them. Outputs that are not scalars need
         grad_outputs, the v of v^T J.
-    create_graph: the results can be differentiated again.  allow_unused: None for an input that no
-        output depends on, else
-    UnusedInputError; materialize_grads: zeros instead of None. Raises DTypeError for what is no
+    create_graph: the results can be differentiated again, as functions of all that the outputs
+        depend on: where they are constant, as for relu, their derivative is zero.
+    allow_unused: None for an input that no output depends on, else UnusedInputError;
+        materialize_grads: zeros instead of None. Raises DTypeError for what is no
     tensor, ShapeError for no outputs or no inputs.
     """
     roots, targets = _tensors("outputs", outputs), _tensors("inputs", inputs)
@@ -606,9 +627,13 @@ def grad(
     )
     results = [walk.result(x) for x in targets]
     for i, (x, g) in enumerate(zip(targets, results, strict=True)):
-        if g is None and materialize_grads:
-            results[i] = x._wrap(np.zeros(x.shape, x.dtype))
-        elif g is None and not allow_unused:
+        if g is None and (materialize_grads or slot_of(x) in walk.reached):
+            with no_grad():
+                g = results[i] = ops.zeros_like(x)
+        if g is not None:
+            if create_graph and slot_of(x) in walk.reached:
+                results[i] = _function_of(roots, g)
+        elif not allow_unused:
             raise UnusedInputError(
                 "grad",
                 f"no output depends on input {i} of shape {x.shape}",
@@ -616,6 +641,29 @@ def grad(
                 hint="allow_unused=True gives None for it, materialize_grads=True gives zeros",
             )
     return tuple(results)
+
+
+def _gradient(g: Array, *_roots: Array) -> Array:
+    return g
+
+
+_GRADIENT = Primitive(_gradient, "view", None, 1)
+_GRADIENT.name = "gradient"
+
+
+@_GRADIENT.vjp
+def _(g: Any, _y: Any, _g: Any, *_roots: Any) -> tuple[Any, ...]:
+    return g, *(None for _ in _roots)
+
+
+def _function_of(roots: Sequence[Any], g: Any) -> Any:
+    """g, a gradient of the roots, as a function of all that they depend on. Where no op says how it
+    depends on something (the gradient of relu does not change with x), the derivative is zero.
+    """
+    y = g._as_it_stands()
+    y._node = Node(_GRADIENT, [g, *roots], {}, (y,), depth=3)
+    y._index, y._wants = 0, True
+    return y
 
 
 def _tensors(what: str, given: Any) -> list[Any]:
