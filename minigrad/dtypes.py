@@ -135,7 +135,7 @@ def cast(array: Array, dtype: DType) -> Array:
         )  # numpy makes a scalar of what is 0-d
     if dtype == bfloat16:
         return _round_to_bfloat16(array)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return array.astype(dtype)
 
 

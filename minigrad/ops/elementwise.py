@@ -140,9 +140,11 @@ def _(g, _y, _x):
 
 
 @primitive(kind="elementwise", dtype="same")
-@quiet
 def mod(a: Array, b: Array) -> Array:
-    """a - b * floor(a / b): the remainder with the sign of b, as in Python."""
+    """a - b * floor(a / b): the remainder with the sign of b, as in Python.
+
+    Integers divided by zero give 0 and numpy's warning.
+    """
     return np.mod(a, b)
 
 
@@ -152,9 +154,11 @@ def _(g, _y, a, b):
 
 
 @primitive(kind="elementwise", dtype="same")
-@quiet
 def floor_div(a: Array, b: Array) -> Array:
-    """floor(a / b). Piecewise constant: gradient 0."""
+    """floor(a / b). Piecewise constant: gradient 0.
+
+    Integers divided by zero give 0 and numpy's warning.
+    """
     return np.floor_divide(a, b)
 
 

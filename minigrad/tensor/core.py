@@ -30,6 +30,7 @@ from minigrad.dtypes import (
 )
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
+from minigrad.modes import ERROR_STATE, SILENT
 from minigrad.primitive import Primitive
 from minigrad.tensor.activation import Activation
 from minigrad.tensor.creation import Creation
@@ -103,10 +104,12 @@ class Tensor(
                     op, [as_operand(x, op.name) for x in operands], params
                 )
         mode = MODE.get()
-        dtype = None
+        dtype, token = None, None
         if not plain:
             arrays, dtype = _harmonise(op, arrays)
         try:
+            if plain or any(isinstance(a, np.ndarray) and is_float(a.dtype) for a in arrays):
+                token = ERROR_STATE.set(SILENT)
             out = (
                 op.forward(*arrays, **params)
                 if mode.listener is None
@@ -123,6 +126,9 @@ class Tensor(
             ZeroDivisionError,
         ) as error:
             raise explain(op, arrays, params, error) from error
+        finally:
+            if token is not None:
+                ERROR_STATE.reset(token)
         if type(out) is np.ndarray and dtype is None and op.kind not in ("view", "effect"):
             outputs: tuple[Any, ...] = (_wrap(out),)
         else:
