@@ -451,8 +451,15 @@ FAULTS = [
         "checkpoint: what f closes over is not found",
         "func/checkpoint.py",
         "tanh",
-        "for x in heard.read.values() if",
-        "for x in () if",
+        ", *heard.read.values()]",
+        "]",
+    ),
+    Fault(
+        "checkpoint: a tensor given twice counts twice",
+        "func/checkpoint.py",
+        "tanh",
+        "list({slot_of(x): x for x in read}.values())",
+        "read",
     ),
     Fault(
         "pow: no mixed derivative at p = 0",
