@@ -1,6 +1,13 @@
-"""What the whole suite needs of its process."""
+"""What the whole suite needs of its process: a loaded machine and an ignored Ctrl-C fail no test."""
 
 import signal
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "minigrad", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # how long an example takes depends on what else runs
+settings.load_profile("minigrad")
 
 
 def pytest_configure() -> None:

@@ -39,7 +39,7 @@ PAGES = [
 def run(name: str, *arguments: str) -> str:
     call = [sys.executable, "-W", "error", f"examples/{name}.py", *arguments]
     done = subprocess.run(
-        call, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        call, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -143,6 +143,6 @@ def test_the_property_tests_pass_and_find_a_wrong_rule(tmp_path: Path) -> None:
         (tmp_path / "test_custom_op.py").write_text(tests)
         call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_custom_op.py"]
         done = subprocess.run(
-            call, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+            call, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == code, done.stdout

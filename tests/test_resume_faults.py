@@ -67,7 +67,7 @@ def run(folder, *arguments, code=None, **environment):
         text=True,
         env=ENVIRONMENT | environment,
         cwd=folder,
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -19,7 +19,7 @@ def test_the_tests_of_signals_pass_below_a_parent_that_ignores_them() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr

@@ -51,7 +51,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         text=True,
         env={**ENVIRONMENT, **environment},
         cwd=folder,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -341,7 +341,7 @@ def test_ctrl_c_while_numpy_is_imported_is_no_traceback() -> None:
             assert line
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        assert process.wait(60) == 130
+        assert process.wait(300) == 130
     assert "Traceback" not in rest
 
 

@@ -25,7 +25,7 @@ def run(*arguments: str, folder: Path, given: str = "") -> subprocess.CompletedP
         text=True,
         env=ENVIRONMENT,
         cwd=folder,
-        timeout=120,
+        timeout=600,
         input=given,
     )
 

@@ -129,7 +129,7 @@ class Terminal:
         """Read until the output after what the last call was satisfied with matches; `again` is
         typed while nothing comes.
         """
-        end = time.monotonic() + 30
+        end = time.monotonic() + 300
         while not (found := re.search(pattern, self.rest)):
             assert time.monotonic() < end, (pattern, self.seen, self.rest)
             if select.select([self.leader], [], [], 0.5)[0]:

@@ -30,7 +30,7 @@ def doctor(*options: str, **environment: str) -> str:
         env={**PLAIN, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return done.stdout

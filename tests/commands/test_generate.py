@@ -63,7 +63,7 @@ def test_compiled_it_writes_the_same_and_without_a_compiler_too_with_a_line_abou
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0 and done.stdout == eager
     assert (

@@ -118,7 +118,7 @@ def test_ctrl_c_stops_all_runs_cleanly_and_the_next_call_resumes_them(tmp_path: 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as sweep:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while len(list(folder.glob("out/*/checkpoints/*.mgrd"))) < 4:  # two of each
             assert time.monotonic() < end and sweep.poll() is None
             time.sleep(0.1)
@@ -131,7 +131,7 @@ def test_ctrl_c_stops_all_runs_cleanly_and_the_next_call_resumes_them(tmp_path: 
             given = Path(f"/proc/{pid}/environ").read_text().split("\0")
             assert "OPENBLAS_NUM_THREADS=1" in given and "MINIGRAD_THREADS=1" in given
         sweep.send_signal(signal.SIGINT)
-        output, complaints = sweep.communicate(timeout=60)
+        output, complaints = sweep.communicate(timeout=300)
     assert (
         sweep.returncode == 130
         and complaints == ""

@@ -322,7 +322,7 @@ import sys, time
 from minigrad.files import CheckpointFolder
 with CheckpointFolder(sys.argv[1]):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

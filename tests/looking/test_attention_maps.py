@@ -187,7 +187,7 @@ def show(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=folder,
         env=environment,
-        timeout=120,
+        timeout=600,
         stdin=subprocess.DEVNULL,
     )
 

@@ -210,6 +210,6 @@ def show(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-        timeout=120,
+        timeout=600,
         stdin=subprocess.DEVNULL,
     )

@@ -262,7 +262,7 @@ def export(folder: Path) -> str:
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=120,
+        timeout=600,
         check=True,
     ).stdout
 

@@ -22,7 +22,7 @@ def run(*arguments: str, folder: Path) -> str:
         text=True,
         cwd=folder,
         env=environment,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -363,7 +363,7 @@ def command(
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": places, "PYTHONUTF8": "1"},
-        timeout=120,
+        timeout=600,
         stdin=subprocess.DEVNULL,
     )
 
