@@ -192,4 +192,4 @@ def _logits(model: Module, x: Any) -> Tensor:
 def _losses(model: Module, x: Array, y: Array) -> Array:
     """The cross-entropy of each target, (B, T)."""
     with no_grad():
-        return F.cross_entropy(_logits(model, x), y, reduction="none").numpy()
+        return F.cross_entropy(_logits(model, x), y, axis=-1, reduction="none").numpy()

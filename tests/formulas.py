@@ -151,6 +151,15 @@ def cross_entropy(
     )
 
 
+def weighted_cross_entropy(logits: Objects, weight: Objects, target: Any) -> Objects:
+    """With label_smoothing 1/4."""
+    rows = [i for i, t in enumerate(target) if t != -100]
+    log_p = log_softmax(logits)
+    hit = sum(weight[target[i]] * log_p[i, target[i]] for i in rows)
+    uniform = sum(mean(weight * log_p[i], -1) for i in rows)
+    return -(3 * hit + uniform) / 4 / sum(weight[target[i]] for i in rows)
+
+
 def layer_norm(x: Objects, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Objects:
     centred = x - mean(x, -1, keepdims=True)
     y = centred * o.rsqrt(mean(centred * centred, -1, keepdims=True) + o.constant(eps))
@@ -217,6 +226,13 @@ def gpt_block(x: Objects, *p: Objects) -> Objects:
     seen = attention(q, k, v, np.tri(3, dtype=bool)).transpose(1, 0, 2).reshape(3, 4)
     x = x + seen @ w_out.T + b_out
     return x + gelu_tanh(layer_norm(x, g2, b2) @ w_up.T + b_up) @ w_down.T + b_down
+
+
+def huber(d: Objects, delta: float) -> Objects:
+    bound = o.given(delta)
+    return o.elementwise(lambda d: d * d / 2 if abs(d) <= bound else bound * (abs(d) - bound / 2))(
+        d
+    )
 
 
 def binary_cross_entropy_with_logits(x: Objects, y: Objects) -> Objects:

@@ -138,7 +138,7 @@ def test_evaluate_leaves_a_model_in_the_mode_it_found_and_asks_for_batches() -> 
     model.eval()
     evaluate(model, [(np.ones(1), np.ones(1))])
     assert not model.training
-    with pytest.raises(ConfigError, match="no batches"):
+    with pytest.raises(ConfigError, match="no targets"):
         evaluate(model, [])
 
 

@@ -134,7 +134,7 @@ def batch_norm(
 
 
 def dropout(
-    x: Tensor, p: float = 0.5, training: bool = True, generator: Generator = default_generator
+    x: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator = default_generator
 ) -> Tensor:
     """In training, each element 0 with probability p, else scaled by 1 / (1 - p); x itself
     otherwise. From Srivastava et al. 2014.

@@ -125,7 +125,9 @@ class GPT(Module):
         weights too. A target of -100 does not count.
         """
         logits = F.linear(self._hidden(tokens, None, None), self.wte.weight)  # (B, T, V)
-        return F.cross_entropy(logits.float() if is_half(logits.dtype) else logits, targets)
+        return F.cross_entropy(
+            logits.float() if is_half(logits.dtype) else logits, targets, axis=-1
+        )
 
     def _hidden(self, tokens: Any, caches: Sequence[KVCache] | None, pad: Any) -> Tensor:
         """What the head reads, (B, T, C)."""

@@ -164,8 +164,12 @@ from minigrad.ops.loss import (
     binary_crossentropy as binary_crossentropy,
     binary_crossentropy_logits as binary_crossentropy_logits,
     cross_entropy_loss as cross_entropy_loss,
+    huber_loss as huber_loss,
+    kl_div as kl_div,
+    l1_loss as l1_loss,
     mse as mse,
     nll_loss as nll_loss,
+    smooth_l1_loss as smooth_l1_loss,
 )
 from minigrad.ops.matrix_update import (
     adafactor_ as adafactor_,

@@ -118,12 +118,14 @@ class Neural(Frame):
 
     @both_spellings
     def mse(self, target: Any, reduction: Reduce = "mean") -> Self:
-        """(self - target)^2, averaged."""
+        """Return (self - target)^2, averaged."""
         result: Self = ops.mse(self, self._as_tensor(target), reduction=reduction)
         return result
 
-    def binary_crossentropy(self, target: Any, reduction: Reduce = "mean") -> Self:
-        """-target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
+    def binary_crossentropy(
+        self, target: Any, reduction: Reduce = "mean", *, weight: Any = None
+    ) -> Self:
+        """Return -target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
         values = cast(self.data, computing(self.dtype))
         if values.size and not (values.min() >= 0 and values.max() <= 1):
             raise ConfigError(
@@ -133,24 +135,53 @@ class Neural(Frame):
                 wanted=(0, 1),
                 hint="of logits: binary_crossentropy_logits",
             )
-        result: Self = ops.binary_crossentropy(self, self._as_tensor(target), reduction=reduction)
-        return result
-
-    @both_spellings
-    def binary_crossentropy_logits(self, target: Any, reduction: Reduce = "mean") -> Self:
-        """The binary_crossentropy of sigmoid(self), without overflow."""
-        result: Self = ops.binary_crossentropy_logits(
-            self, self._as_tensor(target), reduction=reduction
+        result: Self = ops.binary_crossentropy(
+            self, self._as_tensor(target), self._as_factor(weight), reduction=reduction
         )
         return result
 
     @both_spellings
-    def nll_loss(self, target: Any, ignore_index: int = -100, reduction: Reduce = "mean") -> Self:
-        """-self[target] for log-probabilities (..., V) and targets (...), averaged over the targets
-        that are not ignore_index.
+    def binary_crossentropy_logits(
+        self,
+        target: Any,
+        reduction: Reduce = "mean",
+        *,
+        weight: Any = None,
+        pos_weight: Any = None,
+    ) -> Self:
+        """Return the binary_crossentropy of sigmoid(self), without overflow."""
+        result: Self = ops.binary_crossentropy_logits(
+            self,
+            self._as_tensor(target),
+            self._as_factor(weight),
+            self._as_factor(pos_weight),
+            reduction=reduction,
+        )
+        return result
+
+    def _as_factor(self, x: Any) -> Any:
+        return x if x is None or isinstance(x, (int, float)) else self._as_tensor(x)
+
+    @both_spellings
+    def nll_loss(
+        self,
+        target: Any,
+        ignore_index: int = -100,
+        reduction: Reduce = "mean",
+        *,
+        weight: Any = None,
+        axis: int | None = None,
+    ) -> Self:
+        """Return -self[target] for log-probabilities and targets, averaged over the targets that
+        are not ignore_index. Shapes are those of cross_entropy.
         """
         result: Self = ops.nll_loss(
-            self, self._as_tensor(target), ignore_index=ignore_index, reduction=reduction
+            self,
+            self._as_tensor(target),
+            self._as_factor(weight),
+            axis=axis,
+            ignore_index=ignore_index,
+            reduction=reduction,
         )
         return result
 
@@ -161,13 +192,22 @@ class Neural(Frame):
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
         reduction: Reduce = "mean",
+        *,
+        weight: Any = None,
+        axis: int | None = None,
     ) -> Self:
-        """-log softmax(self)[target] for logits (..., V) and targets (...), averaged over the
-        targets that are not ignore_index.
+        """Return -log softmax(self)[target], averaged over the targets that are not ignore_index.
+
+        self: logits (..., V) or (N, V, ...), which the target's shape decides; axis= names the axis
+            of the classes where both would fit.
+        target: class numbers, of the shape of self without that axis; or probabilities, of the
+            shape of self.   weight: (V,), a factor of each class.
         """
         result: Self = ops.cross_entropy_loss(
             self,
             self._as_tensor(target),
+            self._as_factor(weight),
+            axis=axis,
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
             reduction=reduction,
@@ -181,7 +221,7 @@ class Neural(Frame):
         label_smoothing: float = 0.0,
         reduction: Reduce = "mean",
     ) -> Self:
-        """cross_entropy by its other name, where ignore_index is -1."""
+        """Return cross_entropy by its other name, where ignore_index is -1."""
         return self.cross_entropy(target, ignore_index, label_smoothing, reduction)
 
     # --- convolution and pooling

@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad import ops
 from tests import formulas as f, oracle as o
-from tests.engine.table import Case, N
+from tests.engine.table import POSITIVE, REAL, Case, N
 
 V, VV = ((N,),), ((N,), (N,))
 M = ((3, 4),)
@@ -425,6 +425,96 @@ LOSSES = [
         M,
         extra=(CLASSES,),
         wide=0.02,
+        budget=64,
+    ),
+]
+
+LOSSES += [
+    Case(
+        "l1_loss",
+        ops.l1_loss,
+        lambda x, y: f.mean(o.elementwise(lambda d: abs(d))(x - y)),
+        (*M, *M),
+        wide=0.2,
+        budget=64,
+    ),
+    Case(
+        "huber_loss",
+        lambda x, y: ops.huber_loss(x, y, reduction="none", delta=0.75),
+        lambda x, y: f.huber(x - y, 0.75),
+        (*M, *M),
+        wide=0.2,
+        budget=64,
+    ),
+    Case(
+        "smooth_l1_loss",
+        lambda x, y: ops.smooth_l1_loss(x, y, reduction="sum", beta=0.5),
+        lambda x, y: np.sum(f.huber(x - y, 0.5)) * 2,
+        (*M, *M),
+        wide=0.2,
+        budget=64,
+    ),
+    Case(
+        "kl_div",
+        lambda x, y: ops.kl_div(x, y, reduction="batchmean"),
+        lambda x, y: np.sum(y * (o.log(y) - x)) / 3,
+        (*M, *M),
+        domain=(REAL, (0.0, 1.0)),
+        wide=0,
+        budget=64,
+    ),
+    Case(
+        "kl_div of logarithms",
+        lambda x, y: ops.kl_div(x, y, log_target=True),
+        lambda x, y: f.mean(o.exp(y) * (y - x)),
+        (*M, *M),
+        wide=0,
+        budget=64,
+    ),
+    Case(
+        "binary_crossentropy, weighted",
+        ops.binary_crossentropy,
+        lambda p, y, w: f.mean(-w * (y * o.log(p) + (1 - y) * o.log(1 - p))),
+        (*M, *M, (4,)),
+        domain=(0.0, 1.0),
+        wide=0,
+    ),
+    Case(
+        "binary_crossentropy_logits, weighted",
+        ops.binary_crossentropy_logits,
+        lambda x, y, w, p: f.mean(w * ((1 - y) * o.softplus(x) + p * y * o.softplus(-x))),
+        (*M, *M, (4,), (4,)),
+        domain=(REAL, REAL, POSITIVE, POSITIVE),
+        wide=0,
+        budget=64,
+    ),
+    Case(
+        "nll_loss, weighted, classes on axis 1",
+        lambda x, w, t: ops.nll_loss(x, t, w),
+        lambda x, w, t: -(w[3] * x[0, 3, 0] + w[1] * x[0, 1, 1]) / (w[3] + w[1]),
+        ((1, 4, 3), (4,)),
+        extra=(np.array([[3, 1, -100]]),),
+        domain=(REAL, POSITIVE),
+        wide=0.2,
+        budget=64,
+    ),
+    Case(
+        "cross_entropy_loss, weighted and smoothed",
+        lambda x, w, t: ops.cross_entropy_loss(x, t, w, label_smoothing=0.25),
+        f.weighted_cross_entropy,
+        (*M, (4,)),
+        extra=(CLASSES,),
+        domain=(REAL, POSITIVE),
+        wide=0,
+        budget=64,
+    ),
+    Case(
+        "cross_entropy_loss of probabilities",
+        ops.cross_entropy_loss,
+        lambda x, q: -np.sum(f.log_softmax(x) * q) / 3,
+        (*M, *M),
+        domain=(REAL, (0.0, 1.0)),
+        wide=0,
         budget=64,
     ),
 ]

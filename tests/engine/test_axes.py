@@ -16,6 +16,8 @@ X = Tensor(np.arange(1.0, 10.0).reshape(3, 3))
 INDEX = Tensor(np.array([[2, 0, 1]]))
 # What a method needs besides its axis.
 OTHERS: dict[str, dict[str, Any]] = {
+    "cross_entropy": {"target": np.array([0, 2, 1])},
+    "nll_loss": {"target": np.array([0, 2, 1])},
     "gather": {"index": INDEX},
     "scatter": {"index": INDEX, "src": 7.0},
     "scatter_reduce": {"index": INDEX, "src": X, "reduce": "sum"},
