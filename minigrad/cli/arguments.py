@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -76,6 +77,15 @@ class _GivenSwitch(_Given):
         super().__call__(parser, namespace, not str(option).startswith("--no-"), option)
 
 
+def utf8(text: str) -> str:
+    """A text. Bytes that are not UTF-8 reach Python as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{os.fsencode(text)!r} is not UTF-8 text") from None
+    return text
+
+
 def path(text: str) -> str:
     """A path; an empty one would mean the current folder, which nobody asked for."""
     if not text:
@@ -89,6 +99,7 @@ def unescaped(text: str) -> str:
     """
     if not text:
         raise argparse.ArgumentTypeError("an empty text")
+    text = utf8(text)
     signs = {"n": "\n", "t": "\t", "\\": "\\"}
     return re.sub(r"\\([nt\\])", lambda found: signs[found[1]], text)
 

@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
     options.template = checked_template(options.template, tokenizer)
     if options.stop is None:
         options.stop = [ending(options.template)]
-    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if sys.stdin is not None:
+        sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     seed = secrets.randbits(32) if options.seed is None else options.seed
     chat = Chat(Conversation(model, tokenizer, seed=seed), options)
     for line in messages():
@@ -121,6 +122,8 @@ def messages() -> Iterator[str]:
     """The lines of the input, without their ends; asked for one by one where the input is a
     terminal.
     """
+    if sys.stdin is None:  # closed by the caller (`<&-`): the end of the input
+        return
     if not sys.stdin.isatty():
         yield from (line.rstrip("\r\n") for line in sys.stdin)
         return

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from minigrad.cli.arguments import Commands, Parser, number, path, unescaped, whole
+from minigrad.cli.arguments import Commands, Parser, number, path, unescaped, utf8, whole
 from minigrad.cli.run_folder import load_model
 from minigrad.errors import ConfigError
 from minigrad.models import GPT, beam_search, generate_text
@@ -43,7 +43,7 @@ def add_to(commands: Commands) -> None:
     parser.option(
         "--prompt",
         "TEXT",
-        str,
+        utf8,
         "\n",
         "the text to go on from; for a model of characters, of those in its training text "
         "(default: a line end)",

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import as_int
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError, IndexRangeError
+from minigrad.errors import ConfigError, DataError
+from minigrad.text.base import BaseTokenizer, checked_special, well_formed
 from minigrad.text.merges import Pair, learn_merges, merged
 
 # GPT-2's numbering of the bytes: those with a printable character first.
@@ -47,7 +49,7 @@ def _words() -> re.Pattern[str]:
     )
 
 
-class BPETokenizer:
+class BPETokenizer(BaseTokenizer):
     """Byte-level BPE: tokens 0 .. 255 are the bytes, in GPT-2's order, and each merge adds one
     token made of two. Knows every text.
 
@@ -59,11 +61,14 @@ class BPETokenizer:
     From Radford et al. 2019 (GPT-2); its merges give its tokens.
     """
 
+    kind, fields = "bpe", ("merges", "special_tokens")
+
     def __init__(self, merges: Sequence[Pair], special_tokens: Sequence[str] = ()) -> None:
         self._pieces = [bytes([b]) for b in _BYTES]
         self._known = {piece: i for i, piece in enumerate(self._pieces)}
         self.merges: dict[Pair, int] = {}  # pair -> token, in order of rank
         for left, right in merges:
+            left, right = int(left), int(right)
             if not (0 <= left < len(self._pieces) and 0 <= right < len(self._pieces)):
                 raise DataError(
                     "BPETokenizer",
@@ -73,9 +78,8 @@ class BPETokenizer:
                 )
             self.merges[left, right] = self._join((left, right))
         self._rank = {pair: i for i, pair in enumerate(self.merges)}
-        self.special_tokens = {
-            text: len(self._pieces) + i for i, text in enumerate(dict.fromkeys(special_tokens))
-        }
+        special = checked_special(special_tokens, "BPETokenizer")
+        self.special_tokens = {text: len(self._pieces) + i for i, text in enumerate(special)}
         self._special = re.compile(
             "(" + "|".join(map(re.escape, sorted(self.special_tokens, key=len, reverse=True))) + ")"
         )
@@ -102,27 +106,26 @@ class BPETokenizer:
 
         Raises ConfigError for a vocab_size below 256 and the special tokens.
         """
-        if vocab_size < 256 + len(special_tokens):
+        special = checked_special(special_tokens, "BPETokenizer.train")
+        vocab_size = as_int("BPETokenizer.train", "vocab_size", vocab_size)
+        min_frequency = as_int("BPETokenizer.train", "min_frequency", min_frequency)
+        room = vocab_size - len(special)
+        if room < 256:
             raise ConfigError(
                 "BPETokenizer.train",
-                f"vocab_size={vocab_size} has no room for the 256 bytes and {len(special_tokens)} "
-                "special "
-                "tokens",
+                f"vocab_size must be at least 256 + {len(special)} special tokens, "
+                f"got {vocab_size}",
                 got=vocab_size,
-                wanted=256 + len(special_tokens),
+                wanted=256 + len(special),
             )
         counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
-            counts.update(_words().findall(part))
-        words = {
-            tuple(_NUMBER[b] for b in word.encode("utf-8", "replace")): n
-            for word, n in counts.items()
-        }
+            counts.update(_words().findall(well_formed(part, "BPETokenizer.train")))
+        words = {tuple(_NUMBER[b] for b in word.encode()): n for word, n in counts.items()}
         made = cls(())
-        room = vocab_size - len(special_tokens)
         return cls(
             learn_merges(words, made._join, lambda: len(made._pieces) < room, min_frequency),
-            special_tokens,
+            special,
         )
 
     @property
@@ -131,10 +134,10 @@ class BPETokenizer:
         return len(self._pieces) + len(self.special_tokens)
 
     def encode(self, text: str, special: bool = False) -> Array:
-        """The tokens of `text`, int32. With `special`, the text of a special token becomes that
-        token; else it is text like any other.
+        """Return the tokens of `text`, int32. With `special`, the text of a special token becomes
+        that token; else it is text like any other.
         """
-        tokens: list[int] = []
+        text, tokens = well_formed(text, "BPETokenizer.encode"), list[int]()
         for part in self._special.split(text) if special and self.special_tokens else [text]:
             if special and part in self.special_tokens:
                 tokens.append(self.special_tokens[part])
@@ -147,7 +150,7 @@ class BPETokenizer:
         found = self._cache.get(word)
         if found is not None:
             return found
-        tokens = [_NUMBER[b] for b in word.encode("utf-8", "replace")]
+        tokens = [_NUMBER[b] for b in word.encode()]
         while len(tokens) > 1:
             pair = min(pairwise(tokens), key=lambda p: self._rank.get(p, len(self._rank)))
             if pair not in self._rank:
@@ -160,47 +163,20 @@ class BPETokenizer:
         return tokens
 
     def decode_bytes(self, tokens: Iterable[int]) -> bytes:
-        """The bytes of `tokens`, which may end in the middle of a character."""
-        special = list(self.special_tokens)
-        out = []
-        for t in tokens:
-            if not 0 <= t < self.vocab_size:
-                raise IndexRangeError(
-                    "BPETokenizer.decode",
-                    f"token {t} is outside 0..{self.vocab_size - 1}",
-                    got=t,
-                    wanted=(0, self.vocab_size - 1),
-                )
-            out.append(
-                self._pieces[t]
-                if t < len(self._pieces)
-                else special[t - len(self._pieces)].encode()
-            )
-        return b"".join(out)
+        """Return the bytes of `tokens`, which may end in the middle of a character."""
+        pieces = [*self._pieces, *(text.encode() for text in self.special_tokens)]
+        return b"".join([pieces[t] for t in self._checked(tokens)])
 
-    def decode(self, tokens: Iterable[int]) -> str:
-        """The text of `tokens`; bytes that are no UTF-8 become U+FFFD."""
+    def _decode(self, tokens: list[int]) -> str:
         return self.decode_bytes(tokens).decode("utf-8", "replace")
 
     def state(self) -> dict[str, Any]:
-        """What `from_state` needs, in types that fit the meta of a weight file."""
+        """Return what `from_state` needs, in types that fit the meta of a weight file."""
         return {
-            "kind": "bpe",
+            "kind": self.kind,
             "merges": [list(pair) for pair in self.merges],
             "special_tokens": list(self.special_tokens),
         }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> BPETokenizer:
-        """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
-        if state.get("kind") != "bpe":
-            raise DataError(
-                "BPETokenizer.from_state",
-                "this is not the state of a BPE tokenizer",
-                got=state.get("kind"),
-                wanted="bpe",
-            )
-        return cls([(int(a), int(b)) for a, b in state["merges"]], state["special_tokens"])
 
     def __repr__(self) -> str:
         return (

@@ -7,12 +7,11 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-import numpy as np
-
+from minigrad.arguments import as_int
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError, IndexRangeError
+from minigrad.errors import ConfigError, DataError
+from minigrad.text.base import BaseTokenizer, checked_special, well_formed
 from minigrad.text.merges import Pair, learn_merges
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -30,7 +29,7 @@ _IDEOGRAPHS = (
 )
 
 
-class WordPieceTokenizer:
+class WordPieceTokenizer(BaseTokenizer):
     """WordPiece: each word is the longest piece of the vocabulary it begins with, then the longest
     "##" piece, ...; or [UNK] if that fails.
 
@@ -39,6 +38,8 @@ class WordPieceTokenizer:
     What is lost (case, white space, unknown words) does not come back from `decode`. From Wu et al.
     2016, arXiv:1609.08144, in BERT's form (Devlin et al. 2019, arXiv:1810.04805).
     """
+
+    kind, fields = "wordpiece", ("pieces", "lowercase", "unknown")
 
     def __init__(
         self, pieces: Sequence[str], lowercase: bool = True, unknown: str = "[UNK]"
@@ -68,19 +69,23 @@ class WordPieceTokenizer:
 
         Raises ConfigError if the characters and special tokens alone are more than vocab_size.
         """
+        call = "WordPieceTokenizer.train"
+        special = checked_special(special_tokens, call)
+        vocab_size = as_int(call, "vocab_size", vocab_size)
+        min_frequency = as_int(call, "min_frequency", min_frequency)
         counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
-            counts.update(words(part, lowercase))
+            counts.update(words(well_formed(part, call), lowercase))
         spelled = {
             tuple(c if i == 0 else "##" + c for i, c in enumerate(word)): n
             for word, n in counts.items()
         }
-        pieces = [*dict.fromkeys(special_tokens), *sorted({c for word in spelled for c in word})]
+        pieces = [*special, *sorted({c for word in spelled for c in word})]
         if len(pieces) > vocab_size:
             raise ConfigError(
-                "WordPieceTokenizer.train",
-                f"vocab_size={vocab_size}, but there are {len(pieces)} characters and special "
-                "tokens",
+                call,
+                f"vocab_size must be at least the {len(pieces)} characters and special tokens, "
+                f"got {vocab_size}",
                 got=vocab_size,
                 wanted=len(pieces),
             )
@@ -103,10 +108,11 @@ class WordPieceTokenizer:
         return len(self.pieces)
 
     def encode(self, text: str) -> Array:
-        """The tokens of `text`, int32, without [CLS] and [SEP]."""
-        return np.array(
-            [t for word in words(text, self.lowercase) for t in self._word(word)], np.int32
-        )
+        """Return the tokens of `text`, int32, without [CLS] and [SEP]."""
+        return super().encode(text)
+
+    def _encode(self, text: str) -> list[int]:
+        return [t for word in words(text, self.lowercase) for t in self._word(word)]
 
     def _word(self, word: str) -> list[int]:
         tokens, start = [], 0
@@ -123,39 +129,11 @@ class WordPieceTokenizer:
         return tokens if start == len(word) else [self._token[self.unknown]]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The pieces of `tokens`, with a space before each that has no ##."""
-        found = []
-        for t in tokens:
-            if not 0 <= t < len(self.pieces):
-                raise IndexRangeError(
-                    "WordPieceTokenizer.decode",
-                    f"token {t} is outside 0..{len(self.pieces) - 1}",
-                    got=t,
-                    wanted=(0, len(self.pieces) - 1),
-                )
-            found.append(self.pieces[t])
-        return " ".join(found).replace(" ##", "")
+        """Return the pieces of `tokens`, with a space before each that has no ##."""
+        return super().decode(tokens)
 
-    def state(self) -> dict[str, Any]:
-        """What `from_state` needs, in types that fit the meta of a weight file."""
-        return {
-            "kind": "wordpiece",
-            "pieces": list(self.pieces),
-            "lowercase": self.lowercase,
-            "unknown": self.unknown,
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> WordPieceTokenizer:
-        """The tokenizer whose `state()` this is. Raises DataError if it is something else."""
-        if state.get("kind") != "wordpiece":
-            raise DataError(
-                "WordPieceTokenizer.from_state",
-                "this is not the state of a WordPiece tokenizer",
-                got=state.get("kind"),
-                wanted="wordpiece",
-            )
-        return cls(state["pieces"], state["lowercase"], state["unknown"])
+    def _decode(self, tokens: list[int]) -> str:
+        return " ".join([self.pieces[t] for t in tokens]).replace(" ##", "")
 
     def __repr__(self) -> str:
         return f"<WordPieceTokenizer: {self.vocab_size} pieces>"

@@ -178,3 +178,9 @@ def test_sigterm_ends_an_answer_and_the_conversation(home: Path) -> None:
         process.stdin.close()
         process.stdout.read()
         assert process.wait(30) == 128 + signal.SIGTERM and process.stderr.read() == b""
+
+
+def test_a_closed_input_is_the_end_of_it(home: Path) -> None:
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", *command(*CHAT)]
+    done = subprocess.run(shell, capture_output=True, env=ENVIRONMENT, cwd=home, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -1,5 +1,6 @@
 """What `minigrad generate` can do beyond drawing from a temperature."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -76,3 +77,17 @@ def test_compiled_it_writes_the_same_and_without_a_compiler_too_with_a_line_abou
     except NativeError:
         pytest.skip("there is no C compiler")
     assert good(*GREEDY, "--tokens", "60", "--jit", folder=home) == eager
+
+
+@pytest.mark.parametrize("option", ["--prompt", "--stop"])
+def test_a_text_that_is_not_utf_8_is_refused_in_one_line(home: Path, option: str) -> None:
+    line = command("generate", "--model", "bot", option)
+    done = subprocess.run(
+        [*map(os.fsencode, line), b"caf\xe9"],
+        capture_output=True,
+        env=ENVIRONMENT,
+        cwd=home,
+        timeout=120,
+    )
+    assert done.returncode == 2 and done.stdout == b""
+    assert done.stderr.count(b"\n") == 1 and b"b'caf\\xe9' is not UTF-8 text" in done.stderr

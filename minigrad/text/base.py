@@ -1,0 +1,130 @@
+"""What all tokenizers share: the policy for text and tokens, and saving.
+
+Text is Unicode. A lone surrogate, which is not, becomes U+FFFD; a pair becomes the character that
+it stands for. Every other character, NUL too, reaches the tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.errors import ConfigError, DataError, DTypeError, IndexRangeError, MinigradError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Tokenizer(Protocol):
+    """Text to tokens and back."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens."""
+
+    def encode(self, text: str) -> Array:
+        """Return the tokens of `text`, int32."""
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text of `tokens`."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what has to be saved."""
+
+
+class BaseTokenizer:
+    """A tokenizer says its `kind`, `vocab_size`, `_encode` and `_decode`.
+
+    fields: the constructor's arguments, which are attributes too and make up the state.
+    """
+
+    kind: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens."""
+        raise NotImplementedError
+
+    def encode(self, text: str) -> Array:
+        """Return the tokens of `text`, int32. A lone surrogate counts as U+FFFD."""
+        return np.asarray(self._encode(well_formed(text, self._call("encode"))), np.int32)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text of `tokens`; bytes that are not UTF-8 become U+FFFD. Raises
+        IndexRangeError for a token outside 0..vocab_size-1.
+        """
+        return self._decode(self._checked(tokens))
+
+    def _encode(self, text: str) -> Any:
+        raise NotImplementedError
+
+    def _decode(self, tokens: list[int]) -> str:
+        raise NotImplementedError
+
+    def _call(self, method: str) -> str:
+        return f"{type(self).__name__}.{method}"
+
+    def _checked(self, tokens: Iterable[int]) -> list[int]:
+        """Tokens as ints in range."""
+        call = self._call("decode")
+        numbers = np.asarray(tokens if hasattr(tokens, "__array__") else list(tokens))
+        if numbers.size and (numbers.dtype.kind not in "iu" or numbers.ndim != 1):
+            problem = (
+                f"tokens must be a row of integers, got {numbers.dtype} of shape {numbers.shape}"
+            )
+            raise DTypeError(call, problem, got=numbers.dtype, wanted="integers (T,)")
+        found: list[int] = numbers.tolist()
+        for bad in (min(found, default=0), max(found, default=0)):
+            if not 0 <= bad < self.vocab_size and found:
+                problem = f"token {bad} is outside 0..{self.vocab_size - 1}"
+                raise IndexRangeError(call, problem, got=bad, wanted=(0, self.vocab_size - 1))
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Return what `from_state` needs, in types that fit the meta of a weight file."""
+        return {"kind": self.kind, **{name: getattr(self, name) for name in self.fields}}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the tokenizer whose `state()` this is. Raises DataError for anything else."""
+        try:
+            if state["kind"] == cls.kind:
+                return cls(**{name: state[name] for name in cls.fields})
+            got = state["kind"]
+        except MinigradError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            got = f"{type(error).__name__}: {error}"
+        wanted = {"kind": cls.kind, **dict.fromkeys(cls.fields, "...")}
+        problem = f"this is not the state of a {cls.__name__} ({got})"
+        raise DataError(f"{cls.__name__}.from_state", problem, got=state, wanted=wanted)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.vocab_size} tokens>"
+
+
+def well_formed(text: str, call: str) -> str:
+    """The text without lone surrogates, which stand for U+FFFD."""
+    if not isinstance(text, str):
+        problem = f"text must be a str, got {type(text).__name__}"
+        raise DTypeError(call, problem, got=type(text).__name__, wanted="str")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def checked_special(tokens: Sequence[str], call: str) -> list[str]:
+    """Special tokens, each once. Raises ConfigError for an empty one, which every text would
+    contain everywhere.
+    """
+    found = list(dict.fromkeys(well_formed(token, call) for token in tokens))
+    if isinstance(tokens, str) or "" in found:
+        problem = f"special_tokens must be a list of texts that are not empty, got {tokens!r}"
+        raise ConfigError(call, problem, got=tokens, wanted=["<|endoftext|>"])
+    return found
