@@ -8,9 +8,9 @@ code, ever.
 from minigrad.files.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from minigrad.files.durable import write_durably
 from minigrad.files.folder import CheckpointFolder
+from minigrad.files.formats import load, save
 from minigrad.files.layout import FileInfo, TensorInfo
-from minigrad.files.reader import StateDict, load, peek, verify
-from minigrad.files.writer import save
+from minigrad.files.reader import StateDict, peek, verify
 
 __all__ = [
     "Checkpoint",

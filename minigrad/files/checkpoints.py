@@ -20,7 +20,7 @@ from minigrad.files.durable import Path
 from minigrad.files.header import ARRAY_KEY, ARRAY_PREFIX, Refusal, array_name, holds_containers
 from minigrad.files.layout import FileInfo
 from minigrad.files.reader import StateDict, read
-from minigrad.files.writer import array_in, identity, write
+from minigrad.files.writer import array_in, check_arguments, identity, write
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,12 +57,13 @@ def save_checkpoint(
 
     weights: name -> Tensor or array.
     state: a tree, 32 levels deep at most, of dicts with text keys, lists, None, bool, int64, float,
-        str, bytes, Tensors and arrays. Tuples become lists; wider integers go in as bytes or as
-        uint64 arrays.
+        str, bytes, Tensors and arrays. Tuples become lists, keys that are ints become text; wider
+        integers go in as bytes or as uint64 arrays.
 
     Raises what `save` raises.
     """
     call = "save_checkpoint"
+    check_arguments(call, path, weights)
     arrays: dict[str, Any] = dict(weights)
     try:
         for name in weights:
@@ -125,15 +126,17 @@ def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> A
     if len(path) > 32:
         raise Refusal("depth", f"{where[:80]} is nested too deeply (or holds itself)")
     if isinstance(value, Mapping):
-        for key in value:
-            if type(key) is not str or key == ARRAY_KEY:
+        keys = [str(key) if type(key) is int else key for key in value]
+        for key in keys:
+            if type(key) is not str or key == ARRAY_KEY or keys.count(key) > 1:
                 raise Refusal(
                     "header-key-type",
                     f"{where} has the key {key!r}; keys are text, and {ARRAY_KEY!r} is kept for "
                     "arrays",
                     key,
                 )
-        return {key: _take_arrays(item, (*path, key), arrays) for key, item in value.items()}
+        items = zip(keys, value.values(), strict=True)
+        return {key: _take_arrays(item, (*path, key), arrays) for key, item in items}
     if isinstance(value, (list, tuple)):
         return [_take_arrays(item, (*path, str(i)), arrays) for i, item in enumerate(value)]
     if isinstance(value, np.generic):

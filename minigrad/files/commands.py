@@ -19,7 +19,7 @@ from minigrad import dtypes
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, FormatError, MinigradError
 from minigrad.files import layout
-from minigrad.files.convert import ENDINGS, convert, ending_of, load_all, load_any, peek_any
+from minigrad.files.formats import ENDINGS, convert, ending_of, load_all, load_any, peek_any
 from minigrad.files.layout import FileInfo
 from minigrad.files.opening import open_regular, printable, within_memory
 from minigrad.files.reader import read, verify

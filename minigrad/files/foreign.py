@@ -41,7 +41,7 @@ def recognise(head: bytes, tail: bytes) -> tuple[str, str] | None:
         if b".npy" in tail:
             return (
                 "npz",
-                "a numpy .npz archive: name it FILE.npz, then `minigrad convert FILE.npz OUT.mgrd`",
+                "a numpy .npz archive: name it FILE.npz to load it",
             )
         if b"data.pkl" in tail:
             return "pickle", _PICKLE
@@ -49,7 +49,6 @@ def recognise(head: bytes, tail: bytes) -> tuple[str, str] | None:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
         return (
             "safetensors",
-            "a safetensors file: name it FILE.safetensors, then `minigrad convert FILE.safetensors "
-            "OUT.mgrd`",
+            "a safetensors file: name it FILE.safetensors to load it",
         )
     return None

@@ -30,18 +30,7 @@ _THREADED = 4 << 20  # below this many bytes a thread costs more than it saves
 def save(
     path: Path, state_dict: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None
 ) -> str:
-    """Write named arrays to `path` in the MGRD 1 format, durably. Returns the SHA-256, for
-    `load(..., sha256=...)`.
-
-    state_dict: name -> Tensor, numpy array, or what numpy.asarray takes. Names that share the same
-        memory are stored once and tied at load.
-    meta: text keys -> None, bool, int, float, str, lists and dicts of these, to 8 levels; tuples
-        become lists.
-
-    The old file at `path` stays until the new one is on the disk. Do not change the arrays while
-    they are written. Raises DTypeError for arrays that are no numbers, FormatError for names and
-    meta that the format has no room for, SaveError for the disk.
-    """
+    """Write named arrays to `path` in the MGRD 1 format: see `minigrad.save`."""
     return write(path, "weights", state_dict, meta or {}, None, call="save")
 
 
@@ -69,6 +58,36 @@ def write(
             path, pieces, nbytes=total, last=lambda: layout.pack_trailer(digest()), call=call
         )
         return digest().hex()
+
+
+def check_arguments(call: str, path: Any, weights: Any) -> None:
+    """Raise DTypeError that shows the call to write, unless the arguments are a path and a dict
+    whose values may be arrays.
+    """
+    checkpoint = "minigrad.files.save_checkpoint(path, model.state_dict(), "
+    usual = "minigrad.save(path, model.state_dict())" if call == "save" else f"{checkpoint}state)"
+    optimizers = f"{checkpoint}{{'optimizer': optimizer.state_dict()}})"
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise wrong_kind(call, path, "the path, which comes first,", usual)
+    if hasattr(weights, "param_groups"):
+        raise wrong_kind(call, weights, "a dict of arrays", optimizers)
+    if not isinstance(weights, Mapping):
+        tensor = "minigrad.save(path, {'name': tensor})"
+        known = hasattr(weights, "state_dict") or not hasattr(weights, "shape")
+        raise wrong_kind(call, weights, "a dict of arrays", usual if known else tensor)
+    if "param_groups" in weights and "state" in weights:
+        raise wrong_kind(call, weights, "a dict of arrays, not an optimizer's state", optimizers)
+    for name, value in weights.items():
+        if isinstance(value, Mapping) or hasattr(value, "state_dict"):
+            what = f"a dict of arrays, but {name!r} is a {type(value).__name__}"
+            flat = "minigrad.save(path, {f'part.{name}': array for name, array in part.items()})"
+            raise wrong_kind(call, value, what, f"{flat}, or {optimizers}")
+
+
+def wrong_kind(call: str, got: Any, wanted: str, hint: str) -> DTypeError:
+    """The error for an argument of another kind; the hint is the call to write."""
+    problem = f"expected {wanted}, got a {type(got).__name__}"
+    return DTypeError(call, problem, got=type(got).__name__, wanted=wanted, hint=f"call {hint}")
 
 
 def array_in(value: Any) -> Array | None:

@@ -372,7 +372,8 @@ class Optimizer:
                 got=sorted(state_dict),
                 wanted=["state", "param_groups"],
             )
-        groups, state = list(state_dict["param_groups"]), dict(state_dict["state"])
+        groups = list(state_dict["param_groups"])
+        state = {int(i): entry for i, entry in state_dict["state"].items()}  # text from a file
         settings = [
             self._fitting(own, group) for own, group in zip(self.param_groups, groups, strict=False)
         ]

@@ -308,11 +308,7 @@ class Trainer:
         """Go on exactly from where `state_dict()` was taken, the model's weights being those of
         then.
         """
-        optimizer = state["optimizer"]
-        entries = {int(i): entry for i, entry in optimizer["state"].items()}
-        self.optimizer.load_state_dict(
-            {"state": entries, "param_groups": optimizer["param_groups"]}
-        )
+        self.optimizer.load_state_dict(state["optimizer"])
         if self._mixed is not None:
             self._mixed.load_state_dict(state)
         if self.schedule:

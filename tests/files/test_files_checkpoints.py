@@ -15,9 +15,10 @@ from forging import entry, forge, header
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minigrad import dtypes
+from minigrad import Tensor, dtypes, nn
 from minigrad.errors import ConfigError, DTypeError, FormatError, LockedError, SaveError
 from minigrad.files import CheckpointFolder, load, load_checkpoint, peek, save, save_checkpoint
+from minigrad.optim import AdamW
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 KEYS = st.text(
@@ -112,7 +113,8 @@ def cycle():
     [
         ({"state/x": np.ones(1)}, {}, FormatError),
         ({}, {"x": object()}, FormatError),
-        ({}, {1: 2}, FormatError),
+        ({}, {1.5: 2}, FormatError),
+        ({}, {1: 2, "1": 3}, FormatError),
         ({}, {"$array": "w"}, FormatError),
         ({}, {"x": 2**63}, FormatError),
         ({}, cycle(), FormatError),
@@ -476,3 +478,19 @@ def test_bfloat16_moments_are_kept(tmp_path):
     m = np.arange(4, dtype=np.uint16).view(dtypes.bfloat16)
     save_checkpoint(tmp_path / "a.mgrd", {}, {"m": m})
     assert same(load_checkpoint(tmp_path / "a.mgrd").state, {"m": m})
+
+
+def test_an_optimizers_state_goes_through_a_checkpoint_as_it_is(tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    model(Tensor(np.ones((1, 3), np.float32))).sum().backward()
+    optimizer.step()
+    state = {"optimizer": optimizer.state_dict()}
+    save_checkpoint(tmp_path / "a.mgrd", model.state_dict(), state)
+    found = load_checkpoint(tmp_path / "a.mgrd")
+    again = AdamW(model.parameters(), lr=0.5)
+    again.load_state_dict(found.state["optimizer"])
+    assert again.lr == 0.1
+    for key, moments in again.state_dict()["state"].items():
+        for name, value in moments.items():
+            assert np.array_equal(value, optimizer.state_dict()["state"][key][name])

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import struct
 
 import numpy as np
@@ -11,12 +12,14 @@ from forging import npy, npz
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minigrad import dtypes
+import minigrad
+from minigrad import dtypes, nn
 from minigrad.errors import ConfigError, DTypeError, FormatError, MissingFileError, StateDictError
-from minigrad.files import layout, load, save, write_durably
-from minigrad.files.convert import convert, load_any, peek_any
+from minigrad.files import layout, load, save, save_checkpoint, write_durably
+from minigrad.files.formats import convert, load_any, peek_any
 from minigrad.files.npz import load_npz, save_npz
 from minigrad.files.safetensors import load_safetensors, peek_safetensors, save_safetensors
+from minigrad.optim import AdamW
 
 NUMBERS = [d for d in layout.DTYPES.values() if d != dtypes.bfloat16]
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
@@ -314,7 +317,9 @@ def test_an_ending_that_names_no_format_is_refused(tmp_path):
 def test_a_safetensors_file_under_our_ending_is_named_and_the_reverse(tmp_path):
     write_durably(tmp_path / "a.mgrd", [st_file({})], nbytes=10)
     assert code_of(load, tmp_path / "a.mgrd") == "foreign-safetensors"
-    save(tmp_path / "b.safetensors", {})
+    save(tmp_path / "b.mgrd", {})
+    os.rename(tmp_path / "b.mgrd", tmp_path / "b.safetensors")
+    assert load(tmp_path / "b.safetensors") == {}  # as earlier versions wrote it
     assert code_of(load_safetensors, tmp_path / "b.safetensors") == "foreign-mgrd"
 
 
@@ -374,3 +379,80 @@ def test_odd_meta_of_our_own_key_is_kept_as_text_or_refused_by_convert(tmp_path,
     with contextlib.suppress(FormatError):
         convert(tmp_path / "a.safetensors", tmp_path / "a.mgrd")
     assert isinstance(peek_any(tmp_path / "a.safetensors").meta, dict)
+
+
+# --- minigrad.save and minigrad.load: the format follows the ending
+
+
+@pytest.mark.parametrize(
+    ("name", "magic"),
+    [
+        ("a.mgrd", b"MGRD"),
+        ("a", b"MGRD"),
+        ("a.safetensors", b'{"'),
+        ("a.npz", b"PK"),
+        ("A.NPZ", b"PK"),
+    ],
+)
+def test_the_format_that_is_written_follows_the_ending(tmp_path, name, magic):
+    arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array([1, 2])}
+    digest = minigrad.save(tmp_path / name, arrays)
+    assert magic in (tmp_path / name).read_bytes()[:16]
+    assert bool(digest) == (magic == b"MGRD")
+    found = minigrad.load(tmp_path / name)
+    assert {k: (v.dtype, v.tolist()) for k, v in found.items()} == {
+        k: (v.dtype, v.tolist()) for k, v in arrays.items()
+    }
+    assert list(minigrad.load(tmp_path / name, names=["n"])) == ["n"]
+
+
+def test_meta_goes_where_there_is_room_for_it(tmp_path):
+    meta = {"text": "yes", "n": 3, "list": [1.5, None]}
+    for name in ("a.mgrd", "a.safetensors"):
+        minigrad.save(tmp_path / name, {}, meta=meta)
+        assert minigrad.load(tmp_path / name).meta == meta
+    with pytest.raises(ConfigError, match="meta must be left out"):
+        minigrad.save(tmp_path / "a.npz", {}, meta=meta)
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pth", ".bin", ".npy", ".h5", ".gguf", ".pkl", ".PT"])
+def test_the_ending_of_another_format_is_never_written(tmp_path, ending):
+    with pytest.raises(ConfigError, match=r"\.mgrd, \.safetensors, \.npz"):
+        minigrad.save(tmp_path / f"a{ending}", {"w": np.ones(2)})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("option", [{"mmap": True}, {"sha256": "0" * 64}, {"verify": True}])
+def test_options_of_mgrd_are_refused_for_other_formats(tmp_path, option):
+    for name in ("a.npz", "a.safetensors"):
+        minigrad.save(tmp_path / name, {"w": np.ones(2)})
+        with pytest.raises(ConfigError, match=next(iter(option))):
+            minigrad.load(tmp_path / name, **option)
+
+
+def test_a_call_in_another_order_or_of_another_thing_shows_the_call_to_write(tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = AdamW(model.parameters())
+    path, usual = tmp_path / "a.mgrd", r"minigrad.save\(path, model.state_dict\(\)\)"
+    state = r"save_checkpoint\(path, model.state_dict\(\), {'optimizer'"
+    for first, second, shown in [
+        (model.state_dict(), path, usual),
+        (model, str(path), usual),
+        (path, model, usual),
+        (path, list(model.parameters()), usual),
+        (path, model.weight, r"minigrad.save\(path, {'name': tensor}\)"),
+        (path, np.ones(3), r"minigrad.save\(path, {'name': tensor}\)"),
+        (path, optimizer, state),
+        (path, optimizer.state_dict(), state),
+        (path, {"model": model.state_dict()}, r"{f'part.{name}': array"),
+        (path, {"model": model}, r"{f'part.{name}': array"),
+        (path, {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, state),
+    ]:
+        with pytest.raises(DTypeError, match=shown):
+            minigrad.save(first, second)
+    for first, second in [(model.state_dict(), path), (path, model), (path, optimizer)]:
+        with pytest.raises(DTypeError, match="call minigrad"):
+            save_checkpoint(first, second, {})
+    with pytest.raises(DTypeError, match=r"minigrad.load\(path\)"):
+        minigrad.load(model)
+    assert os.listdir(tmp_path) == []
