@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.size import code_lines
+
 ROOT = Path(__file__).parents[1]
 # Small matrices gain nothing from a second BLAS thread, and lose much where another process holds
 # the second core.
@@ -56,6 +58,15 @@ def test_an_example_is_a_page_that_says_how_to_run_it(name: str) -> None:
     text = (ROOT / "examples" / f"{name}.py").read_text()
     assert len(text.splitlines()) <= 80
     assert re.search(rf"(python|pytest) examples/{name}\.py", text)
+
+
+def test_microgpt_learns_a_rule_of_names_in_few_lines() -> None:
+    output = run("microgpt", "150")
+    first, last = (number(rf"step +{step} +loss ([\d.]+)", output) for step in (1, 150))
+    assert last < 0.6 * first
+    assert number(r"(\d+)% are new", output) > 60
+    assert number(r"(\d+)% obey the rule", output) > 85  # of names by chance, 40% do
+    assert len(code_lines(ROOT / "examples" / "microgpt.py")) <= 65
 
 
 def test_sorting_is_learned() -> None:
