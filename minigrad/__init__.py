@@ -1,5 +1,6 @@
 """minigrad: tensors with exact gradients on numpy, and the transformer built on them."""
 
+import importlib
 import typing
 
 import minigrad.start  # noqa: F401 (first, for it watches over the rest)
@@ -137,9 +138,10 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> typing.Any:
     """What is imported, or told from builtins of its name, when it is asked for.
 
-    The compiler (`jit`) takes as long as all the rest, the files (`load`, `save`) bring OpenSSL
-    along; `testing` is for tests. Functions on tensors (`minigrad.exp`, `sum`, `max`) and `bool`
-    come one by one, so that `from minigrad import *` leaves the builtins alone.
+    The compiler (`jit`) takes as long to import as everything else, the files (`load`, `save`)
+    import OpenSSL. Every other subpackage (`minigrad.models`, `minigrad.train`) is imported the
+    first time it is named. Functions on tensors (`minigrad.exp`, `sum`, `max`) and `bool` come one
+    by one, so that `from minigrad import *` leaves the builtins alone.
     """
     if name in functions.__all__:
         return getattr(functions, name)
@@ -149,14 +151,16 @@ def __getattr__(name: str) -> typing.Any:
         from minigrad.compiler import jit
 
         return jit
-    if name == "testing":
-        import minigrad.testing  # not `from minigrad import`, which would ask this function again
-
-        return minigrad.testing
     if name in ("load", "save"):
         from minigrad import files
 
         return getattr(files, name)
+    if not name.startswith("_"):
+        try:
+            return importlib.import_module(f"minigrad.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"minigrad.{name}":
+                raise
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 

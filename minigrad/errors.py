@@ -25,7 +25,7 @@ _ENGINE = {
     "compiler",
 }
 _CALLED = {"ops", "tensor", "functional", "functions"}  # where the functions are that people call
-_ITEMS = {"__getitem__": "getitem", "__setitem__": "setitem"}
+_ITEMS = {"__getitem__": "getitem", "__setitem__": "setitem", "__delitem__": "delitem"}
 
 
 class MinigradError(Exception):

@@ -9,7 +9,8 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from minigrad import ops
+import numpy as np
+
 from minigrad.errors import ShapeError
 from minigrad.tensor import Tensor
 from minigrad.tensor.spelling import both_spellings
@@ -52,10 +53,10 @@ def _tensors(tensors: Iterable[Any], call: str) -> list[Tensor]:
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:
-    """x where `condition` is true, else y. A NaN in the branch not taken stays out; of gradients
+    """x where `condition`, of bools, is true, else y. A NaN in the branch not taken stays out; of gradients
     too, where it was made elementwise.
     """
-    return ops.where(condition if isinstance(condition, Tensor) else Tensor(condition), x, y)
+    return (condition if isinstance(condition, Tensor) else Tensor(condition)).where(x, y)
 
 
 def einsum(formula: str, *operands: Any) -> Tensor:
@@ -70,10 +71,17 @@ def einsum(formula: str, *operands: Any) -> Tensor:
 
 
 def _function(method: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """The method as a function of a tensor, an array, a list or a number."""
+    """The method as a function of a tensor, an array, a list or a number. A number beside a tensor
+    stays a number, so that it neither changes the dtype nor is rounded.
+    """
 
     @functools.wraps(method)
     def _called(x: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if isinstance(x, (int, float, np.generic)) and not {Tensor, np.ndarray}.isdisjoint(
+            map(type, args)
+        ):
+            others: Any = (Tensor(y) if isinstance(y, np.ndarray) else y for y in args)
+            return method(x, *others, **kwargs)  # type: ignore[arg-type]
         return method(x if isinstance(x, Tensor) else Tensor(x), *args, **kwargs)
 
     return _called

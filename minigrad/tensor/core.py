@@ -8,6 +8,7 @@ one.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -273,6 +274,21 @@ class Tensor(
     def __index__(self) -> int:
         return self.numpy().__index__()
 
+    def __round__(self, ndigits: int | None = None) -> float:
+        return round(self.item(), ndigits)
+
+    def __floor__(self) -> int:
+        return math.floor(self.item())
+
+    def __ceil__(self) -> int:
+        return math.ceil(self.item())
+
+    def __trunc__(self) -> int:
+        return math.trunc(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
     def __bool__(self) -> bool:
         self._read("bool()")
         if self.data.size != 1:
@@ -324,8 +340,10 @@ class Tensor(
 
 
 def as_array(data: Any, dtype: Any) -> Array:
-    """A new array of `data`: Python floats become float32, arrays keep their dtype, integers stay
-    integers.
+    """A new array of `data`. Python floats become float32, Python integers int64; arrays, numpy
+    scalars and tensors, also inside lists, keep their dtype.
+
+    Raises DTypeError for an integer that int64 does not hold.
     """
     wanted = None if dtype is None else as_dtype(dtype)
     if isinstance(data, Tensor):
@@ -334,9 +352,50 @@ def as_array(data: Any, dtype: Any) -> Array:
         array = np.array(data)
     else:
         array = _from_lists(data)
-        if wanted is None and array.dtype == np.float64:
-            wanted = float32
+        wanted = wanted or _dtype_of_lists(data, array)
     return cast(array.astype(as_dtype(array.dtype), copy=False), wanted or as_dtype(array.dtype))
+
+
+def _dtype_of_lists(data: Any, array: Array) -> DType | None:
+    """The dtype of nested lists that numpy read as `array`; None for that of the array."""
+    python, typed = set[type](), set[DType]()
+    _leaves(data, python, typed)
+    floats = {d for d in typed if is_float(d)}
+    if floats:  # a Python number never changes the dtype
+        return promote(*floats)
+    if float in python or not array.size:
+        return float32
+    if not typed and array.dtype.kind in "uf":  # what numpy makes of integers beyond int64
+        raise _too_large(data)
+    return None
+
+
+def _too_large(data: Any) -> DTypeError:
+    return DTypeError(
+        "Tensor",
+        "an integer that int64 does not hold",
+        got=data,
+        wanted="integers from -2**63 to 2**63 - 1",
+        hint='dtype="uint64" holds up to 2**64 - 1; floats are rounded',
+    )
+
+
+def _leaves(data: Any, python: set[type], typed: set[DType]) -> None:
+    """Add the types of Python numbers in nested lists to `python`, the dtypes of others to `typed`."""
+    items = data if isinstance(data, (list, tuple)) else (data,)
+    kinds = set(map(type, items))
+    python |= kinds & _SCALARS
+    if kinds <= _SCALARS:
+        return
+    for x in items:
+        if isinstance(x, (list, tuple)):
+            _leaves(x, python, typed)
+        elif isinstance(x, Tensor):
+            typed.add(x.dtype)
+        elif hasattr(x, "__array__"):
+            typed.add(np.asarray(x).dtype)
+        elif type(x) not in _SCALARS:
+            python.update(t for t in (float, int) if isinstance(x, t))
 
 
 def _from_lists(data: Any) -> Array:
@@ -352,6 +411,8 @@ def _from_lists(data: Any) -> Array:
         array = np.array(None)
     if array.dtype.kind not in "biuf":
         place, what = _odd_one(data, "input")
+        if not what or isinstance(data, int):
+            raise _too_large(data)
         raise DTypeError(
             "Tensor",
             f"{place} is {what}",
@@ -396,7 +457,7 @@ def _odd_one(data: Any, path: str) -> tuple[str, str]:
                 return place, what
         elif lengths[i] != lengths[0]:
             return f"{path}[{i}]", "a number beside lists: ragged"
-    return path, "" if path != "input" else "nothing that numpy understands"
+    return path, ""
 
 
 def as_operand(x: Any, call: str) -> Any:

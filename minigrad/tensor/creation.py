@@ -47,17 +47,16 @@ class Creation(Frame):
 
     @classmethod
     def full(
-        cls, shape: Sizes, value: float, dtype: Any = float32, requires_grad: bool = False
+        cls, shape: Sizes, value: float, dtype: Any = None, requires_grad: bool = False
     ) -> Self:
-        """All elements `value`."""
+        """All elements `value`. Without a dtype float32 for a float, int64 for an integer, bool for
+        a bool.
+        """
         if not isinstance(value, (int, float, np.number, np.bool_)):
             raise DTypeError("full", f"the value {value!r}", got=value, wanted="a number")
-        shape = sizes_of((shape,))
-        return cls._made(
-            np.full(shape, value, np.float64 if isinstance(value, float) else None),
-            dtype,
-            requires_grad,
-        )
+        made: Any = cls
+        one = made(value.item() if isinstance(value, np.generic) else value, dtype).data
+        return cls._made(np.full(sizes_of((shape,)), one, one.dtype), one.dtype, requires_grad)
 
     @classmethod
     def zeros(cls, *shape: Sizes, dtype: Any = float32, requires_grad: bool = False) -> Self:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from minigrad import ops
-from minigrad.dtypes import is_float, limits, name
+from minigrad.dtypes import bool_, float64, is_float, limits, name
 from minigrad.errors import ConfigError, DTypeError
 from minigrad.primitive import Primitive
 from minigrad.tensor.frame import Frame
@@ -116,10 +118,10 @@ class Arithmetic(Frame):
         return ops.abs(self)
 
     def __eq__(self, other: object) -> Self:  # type: ignore[override]
-        return ops.equal(self, other)
+        return ops.equal(self, other) if _is_comparable(other) else NotImplemented
 
     def __ne__(self, other: object) -> Self:  # type: ignore[override]
-        return ops.not_equal(self, other)
+        return ops.not_equal(self, other) if _is_comparable(other) else NotImplemented
 
     __hash__ = Frame.__hash__
 
@@ -134,6 +136,15 @@ class Arithmetic(Frame):
 
     def __ge__(self, other: Any) -> Self:
         return ops.greater_equal(self, other)
+
+
+def _is_comparable(other: object) -> bool:
+    """True for a tensor, an array, a number and lists of them. Anything else is not equal to a
+    tensor, as Python's protocol has it: `None in [t]` is False.
+    """
+    if isinstance(other, (list, tuple)):
+        return all(map(_is_comparable, other))
+    return isinstance(other, (Frame, int, float, np.ndarray, np.generic))
 
 
 class Elementwise(Frame):
@@ -254,12 +265,12 @@ class Elementwise(Frame):
         return ops.trunc(self)
 
     def round(self, decimals: int = 0) -> Self:
-        """The nearest integer, or number of so many decimals, halves to even."""
-        return (
-            ops.div(ops.round(ops.mul(self, 10**decimals)), 10**decimals)
-            if decimals
-            else ops.round(self)
-        )
+        """Round to the given number of decimals, halves to even. The dtype stays."""
+        if not decimals:
+            return ops.round(self)
+        x: Any = self if is_float(self.dtype) else ops.cast(self, dtype=float64)
+        y: Any = ops.div(ops.round(ops.mul(x, 10.0**decimals)), 10.0**decimals)
+        return y if x is self else ops.cast(y, dtype=self.dtype)
 
     def isnan(self) -> Self:
         """True where x is not a number."""
@@ -346,24 +357,39 @@ class Elementwise(Frame):
         return ops.greater_equal(self, other)
 
     def where(self, a: Any, b: Any) -> Self:
-        """a where self is true, else b."""
+        """a where self, a bool tensor, is true, else b."""
+        if self.dtype != bool_:
+            raise DTypeError(
+                "where",
+                f"the condition is {name(self.dtype)}",
+                got=self.dtype,
+                wanted=bool_,
+                hint="minigrad.where(cond, x, y) or cond.where(x, y), with a bool condition such as "
+                "x > 0",
+            )
         return ops.where(self, a, b)
 
     def masked_fill(self, mask: Any, value: Any) -> Self:
-        """`value` where `mask` is true, else self."""
-        if not is_float(self.dtype) and isinstance(value, float) and not value.is_integer():
+        """`value` where `mask` is true, else self. The dtype stays."""
+        dtype = self.dtype
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, np.ndarray):
+            value = self._wrap(value)
+        exact = not isinstance(value, float) or value.is_integer()
+        if not is_float(dtype) and (not exact or is_float(getattr(value, "dtype", dtype))):
             raise DTypeError(
                 "masked_fill",
-                f"{value} into a tensor of {name(self.dtype)}",
+                f"{value} into a tensor of {name(dtype)}",
                 got=value,
-                wanted=self.dtype,
+                wanted=dtype,
                 hint=".float() first",
             )
-        return ops.where(
-            mask,
-            value if is_float(self.dtype) or not isinstance(value, float) else int(value),
-            self,
-        )
+        if isinstance(value, Frame):
+            value = ops.cast(value, dtype=dtype) if value.dtype != dtype else value
+        elif not is_float(dtype):
+            value = bool(value) if dtype == bool_ else int(value)
+        return ops.where(mask, value, self)
 
     def clamp(self, min: Any = None, max: Any = None) -> Self:
         """min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad.dtypes import Array, DType, is_float
-from minigrad.errors import ShapeError
+from minigrad.errors import DTypeError
 from minigrad.ops.reduce import axes
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Frame:
 
     def __len__(self) -> int:
         if not self.data.ndim:
-            raise ShapeError(
+            raise DTypeError(
                 "len", "a tensor without axes has no length", got=(), hint="numel() counts elements"
             )
         return len(self.data)

@@ -10,7 +10,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.autograd import MODE, Node, rebound
 from minigrad.dtypes import bool_, is_float, name
-from minigrad.errors import DTypeError, GradientError
+from minigrad.errors import DTypeError, GradientError, IndexRangeError
 from minigrad.ops.index import ARRAY, filled
 from minigrad.ops.reduce import one_axis
 from minigrad.tensor.frame import Frame
@@ -77,6 +77,14 @@ class Indexing(Frame):
             after._version,
         )
         rebound(self)
+
+    def __delitem__(self, index: Any) -> None:
+        raise DTypeError(
+            "delitem",
+            "the elements of a tensor cannot be deleted",
+            got=index,
+            hint="select the ones to keep: t[keep]",
+        )
 
     def _as_value(self, value: Any, spec: tuple[Any, ...], keys: list[Any]) -> Self:
         """A value to be written: in this tensor's dtype, and without axes of size 1 in front of
@@ -180,7 +188,7 @@ def _spec_and_keys(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
         else:
             key = part if isinstance(part, Frame) else _as_key(part)
             if is_float(key.dtype) or key.dtype.kind not in "iub":
-                raise DTypeError(
+                raise IndexRangeError(
                     "getitem",
                     f"cannot index with {name(key.dtype)}",
                     got=key.dtype,
@@ -194,7 +202,7 @@ def _spec_and_keys(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
 
 def _as_key(part: Any) -> Any:
     if not isinstance(part, (list, tuple, np.ndarray, bool, np.bool_)):
-        raise DTypeError(
+        raise IndexRangeError(
             "getitem",
             f"cannot index with {type(part).__name__}",
             got=type(part),
@@ -207,7 +215,7 @@ def _as_key(part: Any) -> Any:
             else part
         )
     except ValueError:
-        raise DTypeError(
+        raise IndexRangeError(
             "getitem",
             "cannot index with a ragged list",
             got=part,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -77,53 +78,54 @@ _UFUNCS: dict[Any, Callable[..., Any]] = {
 
 
 def _only(**others: Any) -> None:
-    """Refuse numpy's options that tensors have not. The TypeError becomes an error with a way out."""
+    """Refuse numpy's options that tensors lack. The TypeError becomes an error with a hint."""
     given = [name for name, value in others.items() if value is not None]
     if given:
         raise TypeError(f"no {' or '.join(given)}")
 
 
-def _flat_by_default(method: str) -> Callable[..., Any]:
-    """numpy's running sums go over the flat array unless told otherwise."""
-
-    def call(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) -> Any:
-        _only(dtype=dtype, out=out)
-        return getattr(x.reshape(-1), method)(0) if axis is None else getattr(x, method)(axis)
-
-    return call
-
-
-def _spread_of(method: str) -> Callable[..., Any]:
-    """numpy's var and std are the population's unless told otherwise."""
-
-    def call(
-        x: Any,
-        axis: Any = None,
-        dtype: Any = None,
-        out: Any = None,
-        ddof: float = 0,
-        keepdims: bool = False,
-    ) -> Any:
-        _only(dtype=dtype, out=out)
-        return getattr(x, method)(axis=axis, correction=ddof, keepdim=keepdims)
-
-    return call
+# numpy's name of an argument -> ours, where Tensor's methods do not take numpy's as well
+_NAMES = {
+    "keepdims": "keepdim",
+    "ddof": "correction",
+    "shift": "shifts",
+    "k": "diagonal",
+    "a_min": "min",
+    "a_max": "max",
+    "axis1": "dim1",
+    "axis2": "dim2",
+}
+_IGNORED = {"kind", "stable", "subok"}  # every sort is the stable one, and a Tensor has no subclass
 
 
-def _sum_of(method: str) -> Callable[..., Any]:
-    def call(
-        x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
-    ) -> Any:
-        _only(dtype=dtype, out=out)
-        return getattr(x, method)(axis=axis, keepdim=keepdims)
+def _by_numpy_s_signature(function: Callable[..., Any], method: str) -> Callable[..., Any]:
+    """Tensor's `method`, called with the argument names and defaults of numpy's `function`.
 
-    return call
+    An option that the method lacks must have numpy's default. `axis=None` means the flat array
+    where the method has no such default of its own.
+    """
+    theirs = inspect.signature(function)
 
-
-def _extreme_of(method: str) -> Callable[..., Any]:
-    def call(x: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        _only(out=out)
-        return getattr(x, method)(axis=axis, keepdim=keepdims)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = theirs.bind(*args, **kwargs)
+        bound.apply_defaults()
+        (_, x), *given = bound.arguments.items()
+        given += given.pop()[1].items() if given and given[-1][0] == "kwargs" else ()
+        ours = inspect.signature(getattr(type(x), method)).parameters
+        options: dict[str, Any] = {}
+        for name, value in given:
+            default = theirs.parameters[name].default if name in theirs.parameters else None
+            target = _NAMES.get(name, name)
+            if value is default and not (value is None or isinstance(value, (int, float))):
+                continue  # numpy's mark for "not given"
+            if target in ours:
+                if value is not None or target == "axis":
+                    options[target] = value
+            elif value is not default and name not in _IGNORED:
+                raise TypeError(f"no {name}")
+        if options.get("axis", 0) is None and ours["axis"].default not in (None, inspect._empty):
+            x, options["axis"] = x.reshape(-1), 0
+        return getattr(x, method)(**options)
 
     return call
 
@@ -142,21 +144,6 @@ def _joined(op: str) -> Callable[..., Any]:
 
 def _transposed(x: Any, axes: Any = None) -> Any:
     return x.T if axes is None else x.permute(*axes)
-
-
-def _sorted(
-    x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
-) -> Any:
-    """Every kind of sort is the stable one."""
-    _only(order=order)
-    return x.reshape(-1).sort(0)[0] if axis is None else x.sort(axis)[0]
-
-
-def _argsorted(
-    x: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
-) -> Any:
-    _only(order=order)
-    return x.reshape(-1).argsort(0) if axis is None else x.argsort(axis)
 
 
 def _dot(a: Any, b: Any, out: Any = None) -> Any:
@@ -186,39 +173,50 @@ def _squeezed(x: Any, axis: Any = None) -> Any:
     return x.squeeze(axis)
 
 
-_METHODS = ("reshape", "flip", "diagonal", "roll", "round", "tril", "triu")
+def _flipped(m: Any, axis: Any = None) -> Any:
+    return m.flip(*range(m.ndim)) if axis is None else m.flip(axis)
 
 
-def _method(name: str) -> Callable[..., Any]:
-    return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
+def _sorted(
+    a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
+) -> Any:
+    _only(order=order)
+    return a.reshape(-1).sort(0)[0] if axis is None else a.sort(axis)[0]
 
 
+def _swapped(a: Any, axis1: int, axis2: int) -> Any:
+    return a.transpose(axis1, axis2)
+
+
+def _where(condition: Any, x: Any, y: Any) -> Any:
+    return ops.where(condition, x, y)
+
+
+_SAME = """
+    all any argmax argmin argsort cumprod cumsum diagonal max mean min prod reshape roll round std sum
+    tril triu var
+"""
+# numpy's function -> the method that answers for it
+_METHODS: dict[Any, str] = {
+    **{getattr(np, name): name for name in _SAME.split()},
+    np.amax: "max",
+    np.amin: "min",
+    np.expand_dims: "unsqueeze",
+    np.clip: "clamp",
+    np.broadcast_to: "expand",
+}
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    **{getattr(np, name): _method(name) for name in _METHODS},
-    **{getattr(np, name): _sum_of(name) for name in ("sum", "mean", "prod")},
-    **{
-        getattr(np, name): _extreme_of(name)
-        for name in ("max", "min", "any", "all", "argmax", "argmin")
-    },
-    np.amax: _extreme_of("max"),
-    np.amin: _extreme_of("min"),
-    np.expand_dims: _method("unsqueeze"),
-    np.swapaxes: _method("transpose"),
-    np.clip: _method("clamp"),
+    **{function: _by_numpy_s_signature(function, name) for function, name in _METHODS.items()},
+    np.flip: _flipped,
+    np.sort: _sorted,
+    np.swapaxes: _swapped,
     np.einsum: ops.einsum,
-    np.where: ops.where,
+    np.where: _where,
     np.dot: _dot,
     np.transpose: _transposed,
-    np.sort: _sorted,
-    np.argsort: _argsorted,
     np.squeeze: _squeezed,
-    np.cumsum: _flat_by_default("cumsum"),
-    np.cumprod: _flat_by_default("cumprod"),
-    np.var: _spread_of("var"),
-    np.std: _spread_of("std"),
     np.concatenate: _joined("cat"),
     np.stack: _joined("stack"),
-    np.broadcast_to: lambda x, shape: x.expand(shape),
 }
 
 # What only looks: the gradient of the answer is nobody's business.

@@ -1,10 +1,14 @@
 """The names that people type, in both spellings, and what they give."""
 
 import copy
+import math
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 import minigrad
 from minigrad import Tensor, functional as F
@@ -80,7 +84,11 @@ def test_methods_along_an_axis_take_both_spellings(name: str) -> None:
 CREATED = [
     (Tensor.zeros(2, 3), np.zeros((2, 3), "f")),
     (Tensor.ones((2, 3)), np.ones((2, 3), "f")),
-    (Tensor.full((2,), 7), np.full(2, 7, "f")),
+    (Tensor.full((2,), 7), np.full(2, 7)),
+    (Tensor.full((2,), 7.0), np.full(2, 7, "f")),
+    (Tensor.full((2,), True), np.full(2, True)),
+    (Tensor.full((2,), np.float64(0.1)), np.full(2, 0.1, "f")),
+    (Tensor.full((2,), 0.1, dtype="float64"), np.full(2, 0.1)),
     (Tensor.full((2,), 7, dtype=int), np.full(2, 7)),
     (Tensor.empty(2), np.zeros(2, "f")),
     (Tensor.arange(5), np.arange(5)),
@@ -94,6 +102,12 @@ CREATED = [
     (Tensor(True), np.array(True)),
     (Tensor([[1, 2.5]]), np.array([[1, 2.5]], "f")),
     (Tensor(np.float64(2)), np.array(2.0)),
+    (Tensor([np.array([0.1])]), np.array([[0.1]])),
+    (Tensor([Tensor([0.1], dtype="float64")]), np.array([[0.1]])),
+    (Tensor([np.float64(0.1), 1, True]), np.array([0.1, 1, 1])),
+    (Tensor([np.float32(0.1), 0.1]), np.array([0.1, 0.1], "f")),
+    (Tensor([np.array([1]), (2.5,)]), np.array([[1], [2.5]], "f")),
+    (Tensor([2**63], dtype="uint64"), np.array([2**63], np.uint64)),
 ]
 
 
@@ -104,6 +118,188 @@ def test_created_tensors_have_these_values_and_dtypes(made: Tensor, wanted: np.n
         and made.shape == wanted.shape
         and made.tolist() == wanted.tolist()
     )
+
+
+LEAVES = st.one_of(
+    st.floats(-1, 1),
+    st.integers(-3, 3),
+    st.booleans(),
+    *(st.floats(-1, 1).map(t) for t in (np.float16, np.float32, np.float64)),
+    *(st.floats(-1, 1).map(lambda v, d=d: Tensor(v, dtype=d)) for d in ("float32", "float64")),
+    st.floats(-1, 1).map(np.array),
+    st.integers(-3, 3).map(np.int32),
+)
+
+
+@given(st.lists(LEAVES, min_size=1, max_size=4), st.booleans())
+def test_in_a_list_only_what_has_a_dtype_decides_the_dtype(leaves: list[Any], nested: bool) -> None:
+    typed = [x.dtype for x in leaves if hasattr(x, "dtype") and x.dtype.kind == "f"]
+    t = Tensor([leaves, leaves] if nested else leaves)
+    if typed:
+        assert t.dtype == np.result_type(*typed)
+    elif any(type(x) is float for x in leaves):
+        assert t.dtype == np.float32
+    else:
+        assert t.dtype.kind != "f"
+    plain = np.array([x.item() if hasattr(x, "item") else x for x in leaves])
+    assert np.array_equal(t.numpy()[0] if nested else t.numpy(), plain.astype(t.dtype))
+
+
+def test_torch_s_tensors_keep_their_dtype_in_lists_too() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([0.1], dtype=torch.float64)
+    assert Tensor(x).tolist() == [0.1] and Tensor([x]).tolist() == [[0.1]]
+    assert Tensor([x.float()]).dtype == np.float32
+
+
+@pytest.mark.parametrize("data", [2**63, [2**63], [2**63, -1], [-(2**63) - 1], [[2**70]], 2**70])
+def test_an_integer_beyond_int64_is_refused(data: Any) -> None:
+    with pytest.raises(DTypeError, match="int64"):
+        Tensor(data)
+    with pytest.raises(DTypeError, match="int64"):
+        Tensor.full((1,), 2**63)
+
+
+def test_python_s_protocols_work_as_people_expect() -> None:
+    t, one = Tensor([1.0, 2.0]), Tensor([1.25])
+    for refused, kind in (
+        (lambda: len(Tensor(1.0)), TypeError),
+        (lambda: list(Tensor(1.0)), TypeError),
+        (lambda: t[0.0], IndexError),
+        (lambda: t[Tensor([0.5])], IndexError),
+        (lambda: t["a"], IndexError),
+        (lambda: t.__delitem__(0), TypeError),
+        (lambda: f"{t:.3f}", ValueError),
+        (lambda: round(t, 1), ValueError),
+    ):
+        with pytest.raises(kind):
+            refused()
+    with pytest.raises(TypeError, match="deleted"):
+        del t[0]
+    assert None not in [t] and [t, None].count(None) == 1 and t in [t] and "x" not in [t]
+    assert (t == None) is False and (t != None) is True  # noqa: E711
+    assert (t == "x") is False and (t != object()) is True and (t == [1, None]) is False
+    assert (t == [1.0, 3.0]).tolist() == [True, False] and (t != 1).tolist() == [False, True]
+    assert f"{Tensor(1.5):.3f}" == "1.500" and f"{one:8.2f}" == "    1.25" and f"{t}" == repr(t)
+    assert round(one, 1) == 1.2 and round(Tensor(2.5)) == 2 and f"{Tensor(7):03d}" == "007"
+    assert [math.floor(one), math.ceil(one), math.trunc(-one)] == [1, 2, -1]
+    assert math.floor(Tensor(2**62 + 1)) == 2**62 + 1  # not through a float
+
+
+def test_a_condition_is_bool_and_masked_fill_keeps_the_dtype() -> None:
+    x = Tensor(X)
+    for refused in (lambda: x.where(x > 0, 0.0), lambda: minigrad.where(x, x, 0.0)):
+        with pytest.raises(DTypeError, match=r"minigrad\.where\(cond, x, y\)"):
+            refused()
+    for dtype in ("float16", "float32", "bfloat16", "int64", "uint8", "bool"):
+        t = Tensor([1, 0, 1], dtype=dtype)
+        values = (1, True, np.int64(1), Tensor(1, dtype="uint8"), np.array(1))
+        for value in (*values, Tensor(1.0, dtype="float64")) if dtype[0] != "i" else values:
+            if dtype in ("uint8", "bool") and getattr(value, "dtype", t.dtype).kind == "f":
+                continue
+            filled = t.masked_fill(t == 0, value)
+            assert filled.dtype == t.dtype and filled.float().tolist() == [1, 1, 1]
+    with pytest.raises(DTypeError, match="masked_fill"):
+        Tensor([1, 2]).masked_fill(Tensor([True, False]), Tensor(0.5))
+
+
+AXIS_METHODS = {
+    "sum mean prod max min any all argmax argmin logsumexp softmax log_softmax cumsum cumprod cummax "
+    "logcumsumexp sort argsort var std var_mean std_mean unsqueeze squeeze flip layernorm rms_norm "
+    "size": lambda f, a: f(a),
+    "gather": lambda f, a: f(a, Tensor([[0, 0, 0, 0]])),
+    "scatter": lambda f, a: f(a, Tensor([[0, 0, 0, 0]]), 0.0),
+    "split chunk roll repeat_interleave": lambda f, a: f(1, a),
+    "topk": lambda f, a: f(1, a),
+    "transpose": lambda f, a: f(a, 1),
+    "unflatten": lambda f, a: f(a, (3, -1)),
+    "unfold": lambda f, a: f(a, 2, 1),
+    "flatten": lambda f, a: f(a, 1),
+    "permute": lambda f, a: f(a, 1),
+    "diagonal": lambda f, a: f(0, a, 1),
+}
+
+
+@pytest.mark.parametrize("axis", [False, np.False_])
+@pytest.mark.parametrize(
+    ("name", "call"), [(n, c) for names, c in AXIS_METHODS.items() for n in names.split()]
+)
+def test_a_bool_is_no_axis(name: str, call: Any, axis: Any) -> None:
+    with pytest.raises(TypeError, match=r"axis|order|integer"):
+        call(getattr(Tensor(X), name), axis)
+    call(getattr(Tensor(X), name), 0 if isinstance(axis, bool) else np.int64(0))
+
+
+def test_var_names_correction_for_what_pytorch_reads_as_unbiased() -> None:
+    t = Tensor(X)
+    for call in (
+        lambda: t.var(0, False),
+        lambda: t.std(False),
+        lambda: t.std(0, True),
+        lambda: t.var(True),
+        lambda: t.var_mean(0, False),
+        lambda: minigrad.std_mean(t, 1, False),
+    ):
+        with pytest.raises((TypeError, ValueError), match="correction="):
+            call()
+    for correction in (12, 13, 100):
+        assert t.var(correction=correction).item() == t.std(correction=correction).item() == np.inf
+    assert np.isnan(Tensor([1.0]).var().item())  # 0 / 0, as in numpy and PyTorch
+
+
+INTEGER_CALLS: list[Callable[[Tensor, Any], Any]] = [
+    lambda x, n: minigrad.zeros(n(2), n(3)) + minigrad.ones((n(2), n(3))),
+    lambda x, n: minigrad.full((n(2), n(2)), n(3)),
+    lambda x, n: minigrad.eye(n(2), n(3)),
+    lambda x, n: minigrad.arange(n(1), n(7), n(2)),
+    lambda x, n: minigrad.linspace(n(0), n(1), n(3)),
+    lambda x, n: minigrad.randn(n(2)) * 0,
+    lambda x, n: minigrad.randint(n(3), n(4), (n(2),)),
+    lambda x, n: x.reshape(n(2), n(-1)),
+    lambda x, n: x.expand(n(2), n(-1), n(4)),
+    lambda x, n: x.permute(n(1), n(0)),
+    lambda x, n: x.transpose(n(0), n(1)),
+    lambda x, n: x.flatten(n(0), n(1)),
+    lambda x, n: x.unflatten(n(1), (n(2), n(2))),
+    lambda x, n: x.squeeze(n(0)).unsqueeze(n(1)),
+    lambda x, n: x.split(n(2), n(1))[0],
+    lambda x, n: x.split([n(1), n(3)], n(1))[0],
+    lambda x, n: x.chunk(n(2), n(1))[0],
+    lambda x, n: x.repeat(n(2), n(1)),
+    lambda x, n: x.repeat_interleave(n(2), n(1)),
+    lambda x, n: x.roll(n(1), n(1)),
+    lambda x, n: x.roll(n(1)),
+    lambda x, n: x.tril(n(1)).triu(n(-1)),
+    lambda x, n: x.diagonal(n(1), n(0), n(1)),
+    lambda x, n: x.unfold(n(1), n(2), n(1)),
+    lambda x, n: x.pad((n(1), n(1))),
+    lambda x, n: x.shrink(((n(0), n(1)), None)),
+    lambda x, n: x.topk(n(2), n(1))[0],
+    lambda x, n: x.round(n(1)),
+    lambda x, n: x.var(n(0), correction=n(0)),
+    lambda x, n: x.sum((n(0), n(1))),
+    lambda x, n: x[n(1)],
+    lambda x, n: x[n(0) : n(2), :: n(2)],
+    lambda x, n: x[:2, :2].long().abs().clamp(n(0), n(2)).one_hot(n(3)),
+    lambda x, n: F.one_hot(x[:1].long() * 0, n(2)),
+    lambda x, n: F.avg_pool2d(x[None, None], n(2), n(1), n(1)),
+    lambda x, n: F.max_pool2d(x[None, None], n(2), n(1), n(1), n(1)),
+    lambda x, n: F.conv1d(x[None], x[None], None, n(1), n(1), n(1), n(1)),
+    lambda x, n: F.pad(x, (n(1), n(0)), value=n(2)),
+    lambda x, n: x.sum() * n(2) + n(1),
+    lambda x, n: x.masked_fill(x > 0, n(2)).clamp(n(-1), n(1)),
+    lambda x, n: x.leaky_relu(n(2)).softplus(n(1)).elu(n(1)),
+    lambda x, n: x.dropout(n(0)),
+    lambda x, n: F.cross_entropy(x, Tensor([0, 1, 2]), ignore_index=n(0), label_smoothing=n(0)),
+]
+
+
+@pytest.mark.parametrize("call", INTEGER_CALLS)
+def test_numpy_s_integers_are_taken_wherever_python_s_are(call: Any) -> None:
+    wanted = call(Tensor(X), int)
+    for kind in (np.int64, np.int32):
+        got = call(Tensor(X), kind)
+        assert got.dtype == wanted.dtype and np.array_equal(got.numpy(), wanted.numpy())
 
 
 def test_random_creation_keeps_its_bounds_and_follows_the_seed() -> None:

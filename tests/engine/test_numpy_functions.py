@@ -1,0 +1,152 @@
+"""Every numpy function that a Tensor answers means on tensors what it means on arrays: numpy's names
+of arguments, numpy's order, numpy's defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings, strategies as st
+
+from minigrad import Tensor
+from minigrad.tensor import interop
+
+SHAPE = (2, 3, 4)
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def some(*choices: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from(choices)
+
+
+AXIS = some(0, 1, 2, -1, -3, np.int64(1))
+AXES = some(None, 0, -1, (0, 1), (0, 2), (-1, 0, 1))
+# Each function's arguments after the array. None of them need be given, unless REQUIRED says so.
+ARGUMENTS: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
+    np.sum: {"axis": AXES, "keepdims": st.booleans()},
+    np.mean: {"axis": AXES, "keepdims": st.booleans()},
+    np.prod: {"axis": AXES, "keepdims": st.booleans()},
+    np.max: {"axis": AXES, "keepdims": st.booleans()},
+    np.min: {"axis": AXES, "keepdims": st.booleans()},
+    np.amax: {"axis": AXES, "keepdims": st.booleans()},
+    np.amin: {"axis": AXES, "keepdims": st.booleans()},
+    np.any: {"axis": AXES, "keepdims": st.booleans()},
+    np.all: {"axis": AXES, "keepdims": st.booleans()},
+    np.argmax: {"axis": some(None, 0, 1, -1), "keepdims": st.booleans()},
+    np.argmin: {"axis": some(None, 0, 1, -1), "keepdims": st.booleans()},
+    np.var: {"axis": AXES, "ddof": some(0, 1, 0.5), "keepdims": st.booleans()},
+    np.std: {"axis": AXES, "ddof": some(0, 1, 0.5), "keepdims": st.booleans()},
+    np.cumsum: {"axis": some(None, 0, 1, -1)},
+    np.cumprod: {"axis": some(None, 0, 1, -1)},
+    np.sort: {"axis": some(None, 0, 1, -1), "kind": some(None, "stable", "heapsort")},
+    np.argsort: {"axis": some(None, 0, 1, -1), "kind": some("stable")},
+    np.flip: {"axis": AXES},
+    np.roll: {"shift": some(0, 1, -5, np.int64(2)), "axis": some(None, 0, 1, -1)},
+    np.tril: {"k": st.integers(-3, 3)},
+    np.triu: {"k": st.integers(-3, 3)},
+    np.round: {"decimals": st.integers(-1, 3)},
+    np.reshape: {"shape": some((6, 4), (4, -1), -1, (24, 1)), "order": some("C")},
+    np.transpose: {"axes": some(None, (2, 0, 1), [0, 2, 1], (-1, 0, 1))},
+    np.expand_dims: {"axis": some(0, 1, 3, -1)},
+    np.swapaxes: {"axis1": AXIS, "axis2": AXIS},
+    np.squeeze: {"axis": some(None)},
+    np.clip: {"a_min": some(None, -0.5), "a_max": some(0.5, 1)},
+    np.diagonal: {"offset": st.integers(-2, 2), "axis1": some(0), "axis2": some(1, 2, -1)},
+    np.broadcast_to: {"shape": some((2, 3, 4), (5, 2, 3, 4))},
+}
+REQUIRED = {
+    np.roll: ["shift"],
+    np.reshape: ["shape"],
+    np.expand_dims: ["axis"],
+    np.swapaxes: ["axis1", "axis2"],
+    np.clip: ["a_min", "a_max"],
+    np.broadcast_to: ["shape"],
+}
+# These take several arrays; test_interop has their calls.
+SEVERAL = {np.einsum, np.where, np.dot, np.concatenate, np.stack}
+
+
+@st.composite
+def calls(draw: Any, function: Any) -> Call:
+    """Arguments for a numpy function: the first few by position, the others by name or left out."""
+    choices = ARGUMENTS[function]
+    needed = REQUIRED.get(function, [])
+    names = [n for n in choices if n in needed or draw(st.booleans())]
+    given = {n: draw(choices[n]) for n in names}
+    if function in (np.diagonal,) and len({"axis1", "axis2"} & given.keys()) == 1:
+        given = {n: v for n, v in given.items() if n == "offset"}
+    positional = []
+    for name in needed[: draw(st.integers(0, len(needed)))]:
+        positional.append(given.pop(name))
+    return tuple(positional), given
+
+
+def test_the_sweep_covers_every_function_that_a_tensor_answers() -> None:
+    assert set(interop._FUNCTIONS) == set(ARGUMENTS) | SEVERAL
+
+
+@pytest.mark.parametrize("function", ARGUMENTS, ids=lambda f: f.__name__)
+@given(data=st.data())
+def test_a_numpy_function_means_on_tensors_what_it_means_on_arrays(
+    function: Callable[..., Any], data: Any
+) -> None:
+    args, options = data.draw(calls(function))
+    x = np.random.default_rng(0).normal(size=SHAPE)
+    t = Tensor(x, requires_grad=True)
+    got, wanted = function(t, *args, **options), np.asarray(function(x, *args, **options))
+    assert isinstance(got, Tensor) and got.shape == wanted.shape
+    np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-13, atol=1e-15)
+    assert got.requires_grad == (wanted.dtype.kind == "f")
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+@example(data=None)
+def test_integers_and_bools_too(data: Any) -> None:
+    x = np.arange(-12, 12).reshape(SHAPE)
+    for function in ARGUMENTS:
+        args, options = data.draw(calls(function)) if data else ((), {})
+        if function in REQUIRED and not data:
+            continue
+        for array in (x, x > 0):
+            if array.dtype == bool and function in (
+                *(np.clip, np.var, np.std, np.mean, np.round),
+                np.argsort,  # numpy's default is not stable
+            ):
+                continue
+            got, wanted = (
+                function(Tensor(array), *args, **options),
+                function(array, *args, **options),
+            )
+            np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-6, atol=1e-6)
+            if wanted.dtype.kind != "f":
+                assert got.dtype == np.asarray(wanted).dtype, function
+
+
+def test_positional_arguments_stand_where_numpy_has_them() -> None:
+    x = np.random.default_rng(0).normal(size=SHAPE)
+    t = Tensor(x)
+    for call in (
+        lambda a: np.sum(a, 1, None, None, True),
+        lambda a: np.var(a, 1, None, None, 1, True),
+        lambda a: np.max(a, 1, None, True),
+        lambda a: np.roll(a, 2, 1),
+        lambda a: np.tril(a, 1),
+        lambda a: np.diagonal(a, 1, 0, 2),
+        lambda a: np.clip(a, -1, 1),
+        lambda a: np.clip(a, -1, None),
+        lambda a: np.round(a, 2),
+        lambda a: np.flip(a, (0, 2)),
+    ):
+        np.testing.assert_allclose(call(t).numpy(), call(x), rtol=1e-14)
+    for refused in (
+        lambda: np.sum(t, initial=1.0),
+        lambda: np.sum(t, where=x > 0),
+        lambda: np.reshape(t, (4, 6), order="F"),
+        lambda: np.clip(t, 0, 1, dtype=np.float32),
+    ):
+        with pytest.raises(TypeError, match="np"):
+            refused()
