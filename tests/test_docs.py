@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -34,6 +35,11 @@ def test_the_code_of_add_an_op_runs_as_it_stands() -> None:
     np.testing.assert_allclose(
         np.diag(second), -3 * x.numpy() * (1 + x.numpy() ** 2) ** -2.5, atol=1e-12
     )
+
+
+def test_the_table_of_differences_from_pytorch_is_true() -> None:
+    found = doctest.testfile(str(ROOT / "docs" / "pytorch.md"), module_relative=False)
+    assert found.attempted > 20 and not found.failed
 
 
 def test_ops_md_is_what_the_docstrings_say() -> None:

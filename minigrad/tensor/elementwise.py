@@ -361,11 +361,10 @@ class Elementwise(Frame):
         if self.dtype != bool_:
             raise DTypeError(
                 "where",
-                f"the condition is {name(self.dtype)}",
+                f"the condition is {name(self.dtype)}, not bool",
                 got=self.dtype,
                 wanted=bool_,
-                hint="minigrad.where(cond, x, y) or cond.where(x, y), with a bool condition such as "
-                "x > 0",
+                hint="minigrad.where(cond, x, y) or cond.where(x, y), with a condition such as x > 0",
             )
         return ops.where(self, a, b)
 
