@@ -422,7 +422,7 @@ class Walk:
         op = node.op
         if op.composed_form is not None and (self.create_graph or op.rule is None):
             values: Sequence[Any] = ()
-            answer = _through_composed(node, gs[0], needs, self.wrap, self.create_graph)
+            answer = _through_composed(node, gs, needs, self.wrap, self.create_graph)
         else:
             assert op.rule is not None, op
             values = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
@@ -534,7 +534,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
 
 
 def _through_composed(
-    node: Node, g: Any, needs: list[bool], wrap: Callable[[Array], Any], create_graph: bool
+    node: Node, gs: list[Any], needs: list[bool], wrap: Callable[[Array], Any], create_graph: bool
 ) -> list[Any]:
     """The cotangents by way of the op's composed form, which is run again on aliases of the
     operands and differentiated.
@@ -549,12 +549,18 @@ def _through_composed(
                     if create_graph
                     else wrap(aliases[i].data).requires_grad_()
                 )
-        y = node.op.composed_form(*aliases, **node.params)
-        g = g if hasattr(g, "_node") else wrap(np.asarray(g))
+        ys = node.op.composed_form(*aliases, **node.params)
+        pairs = [
+            (y, g if hasattr(g, "_node") else wrap(np.asarray(g)))
+            for y, g in zip(ys if isinstance(ys, tuple) else (ys,), gs, strict=False)
+            if g is not None and y.requires_grad
+        ]
+        if not pairs:
+            return [None] * len(needs)
         found = grad(
-            y,
+            [y for y, _ in pairs],
             [a for a, need in zip(aliases, needs, strict=True) if need],
-            g,
+            [g for _, g in pairs],
             create_graph=create_graph,
             allow_unused=True,
         )

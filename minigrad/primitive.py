@@ -111,8 +111,8 @@ class Primitive:
         return rule
 
     def composed(self, form: Function) -> Function:
-        """Register the same function composed of simpler ops (its first output, where there are
-        several).
+        """Register the same function composed of simpler ops (of several outputs the first, or the
+        first few as a tuple).
 
         It is the meaning of a fused op: tests hold the fast forward and rule against it, and second
             derivatives go through it.

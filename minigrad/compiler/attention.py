@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from minigrad.compiler.kernel import Kernel
@@ -9,6 +12,7 @@ from minigrad.compiler.layout import Layout
 from minigrad.compiler.lower import (
     BLOCK,
     Builder,
+    NoC,
     column_sums,
     index,
     literal,
@@ -22,195 +26,143 @@ from minigrad.compiler.program import Line, Ref
 _AXES = 3
 
 
-def _leading(layout: Layout, i: int) -> tuple[int, ...] | None:
-    """Strides of the leading axes, as many as C wants, 0 where the operand is broadcast; None if
-    there are too many.
+def _strides(layout: Layout, i: int) -> str:
+    """The strides_t literal of a (..., T, D) value, 0 where it is broadcast. Raises NoC unless its
+    rows are contiguous.
     """
-    steps = layout.strides(i)[:-2]
-    return None if len(steps) > _AXES else (0,) * (_AXES - len(steps)) + steps
-
-
-def _pairs(layout: Layout, i: int) -> str | None:
-    """The strides_t literal of a (..., T, D) value, None if its rows are not whole."""
     a, s = layout.stand_in[i], layout.strides(i)
-    if (
-        a.ndim < 2
-        or a.dtype != np.float32
-        or (a.shape[-1] > 1 and s[-1] != 1)
-        or s[-2] < (a.shape[-1] if a.shape[-2] > 1 else 0)
-    ):
-        return None
-    lead = _leading(layout, i)
-    return (
-        None
-        if lead is None
-        else f"(strides_t){{{', '.join(map(str, lead))}, {s[-2] or a.shape[-1]}}}"
-    )
-
-
-def _mask(layout: Layout, k: Builder, i: int | None) -> str | None:
-    """Kind, pointer and strides of a mask, as attention_t wants them; None if there is no C for it."""
-    if i is None:
-        return "NO_MASK, NULL, {0}"
-    a, s = layout.stand_in[i], layout.strides(i)
-    s, kind = (
-        (0,) * (2 - a.ndim) + s,
-        {"bool": "BOOL_MASK", "float32": "FLOAT_MASK"}.get(a.dtype.name),
-    )
-    if kind is None or len(s) > _AXES + 2:
-        return None
-    lead = (0,) * (_AXES + 2 - len(s)) + s
-    return f"{kind}, {k.use(i, 'mask')}, {{{', '.join(map(str, lead))}}}"
+    if a.dtype != np.float32 or not 2 <= a.ndim <= _AXES + 2:
+        raise NoC
+    if (a.shape[-1] > 1 and s[-1] != 1) or (a.shape[-2] > 1 and s[-2] < a.shape[-1]):
+        raise NoC
+    leading = (0,) * (_AXES + 2 - a.ndim) + s[:-2]
+    return f"(strides_t){{{', '.join(map(str, leading))}, {s[-2] or a.shape[-1]}}}"
 
 
 class _Call:
-    """What the kernels of an attention line and of its gradient have in common. Raises ValueError
-    where C has no form for the line.
+    """What the kernels of an attention line and of its gradient share. Raises NoC where C has no
+    form for the line.
 
-    shape: (..., T, S).   mask, kept: values, or None.   sizes, setting: T, S, D, E and the
-        attention_t literal.
+    shape: of the scores, (..., T, S).   sizes, setting: T, S, D, E and the attention_t literal.
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        line: Line,
-        number: int,
-        shape: tuple[int, ...],
-        operands: list[int],
-        mask: int | None,
-        kept: int | None,
+        self, layout: Layout, line: Line, number: int, operands: list[int], rest: tuple[Any, ...]
     ) -> None:
+        """operands: q, k and v, and g before them in a gradient.   rest: mask, kept, offset."""
+        self.layout, self.params = layout, line.params
+        self.builder = Builder(layout, line, number)
         q, k, v = (layout.stand_in[i] for i in operands[-3:])
-        self.layout, self.builder, self.batch = layout, Builder(layout, line, number), shape[:-2]
-        odd = (
-            line.params.get("window") is not None
-            or line.params.get("slopes") is not None
-            or not line.params["scale"] > 0
-        )
-        if odd or len(self.batch) > _AXES or any(0 in x.shape for x in (q, k, v)):
-            raise ValueError
-        if kept is not None and (
-            not plain(layout, kept, dtype=np.bool_) or layout.stand_in[kept].shape != shape
-        ):
-            raise ValueError
-        self.pairs, self.sizes = int(np.prod(self.batch)), (*shape[-2:], q.shape[-1], v.shape[-1])
-        self.scores = self.pairs * shape[-2] * shape[-1]
-        offset = line.params.get("offset")
-        self.flops = 2.0 * self.scores * q.shape[-1] * (0.6 if offset is not None else 1)
+        mask, kept, offset = (*rest, None, None, None)[:3]
+        offset = line.params.get("offset") if offset is None else offset
+        batch = layout.stand_in[line.made()[0]].shape[:-2]
+        T, S, D, E = self.sizes = (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
+        self.shape = (*batch, T, S)
+        odd = isinstance(offset, Ref) or not line.params["scale"] > 0 or len(batch) > _AXES
+        if odd or any(0 in x.shape for x in (q, k, v)):
+            raise NoC
+        self.pairs, self.tiled = math.prod(batch), bool(line.params.get("tiled"))
+        self.scores = self.pairs * T * S
+        self.flops = 2.0 * self.scores * D * (0.6 if offset is not None else 1)
         for i, name in zip(operands, ("g", "q", "k", "v")[-len(operands) :], strict=True):
-            self.builder.use(i, name, share=layout.stand_in[i].shape[:-2] == self.batch)
-        hiding = _mask(layout, self.builder, mask)
-        if hiding is None:
-            raise ValueError
-        dropping = (
-            "NULL, 1"
-            if kept is None
-            else f"{self.builder.use(kept, 'kept', share=True)}, {literal(line.params['factor'])}"
-        )
-        middle, last = (1, 1, *self.batch)[-2:]
-        numbers = ", ".join(map(str, (middle, last, *self.sizes)))
+            self.builder.use(i, name, share=layout.stand_in[i].shape[:-2] == batch)
+        numbers = ", ".join(map(str, (*(1, 1, *batch)[-2:], T, S, D, E)))
         scaled = f"{literal(line.params['scale'])}, {int(offset is not None)}, {offset or 0}"
-        self.setting = f"(attention_t){{{numbers}, {scaled}, {hiding}, {dropping}}}"
+        parts = (numbers, scaled, self._bias(offset), self._mask(mask), self._dropout(kept))
+        self.setting = f"(attention_t){{{', '.join(parts)}}}"
+
+    def _bias(self, offset: int | None) -> str:
+        """Window, slopes, how many there are, and center."""
+        window, slopes = self.params.get("window"), self.params.get("slopes") or ()
+        center = self.params.get("center")
+        listed = ", ".join(literal(slope) for slope in slopes)
+        array = f"(const float[]){{{listed}}}" if slopes else "NULL"
+        place = (offset or 0) if center is None else center
+        return f"{window or 0}, {array}, {len(slopes)}, {place}"
+
+    def _mask(self, mask: Any) -> str:
+        """Kind, pointer and strides of a mask."""
+        if mask is None:
+            return "NO_MASK, NULL, {0}"
+        a, s = self.layout.stand_in[index(mask)], self.layout.strides(index(mask))
+        kind = {"bool": "BOOL_MASK", "float32": "FLOAT_MASK"}.get(a.dtype.name)
+        if kind is None or a.ndim > _AXES + 2:
+            raise NoC
+        steps = ", ".join(map(str, (0,) * (_AXES + 2 - a.ndim) + s))
+        return f"{kind}, {self.builder.use(index(mask), 'mask')}, {{{steps}}}"
+
+    def _dropout(self, kept: Any) -> str:
+        """The weights that dropout keeps, and the factor."""
+        if kept is None:
+            return "NULL, 1"
+        a = self.layout.stand_in[index(kept)]
+        if not plain(self.layout, index(kept), dtype=np.bool_) or a.shape != self.shape:
+            raise NoC
+        factor = literal(self.params.get("factor", 1.0))
+        return f"{self.builder.use(index(kept), 'kept', share=True)}, {factor}"
 
     def strided(self, values: list[int], names: str) -> str:
-        """ "q, strides, k, strides ...". Raises ValueError where rows are not whole."""
-        found = [_pairs(self.layout, i) for i in values]
-        if None in found:
-            raise ValueError
+        """ "q, strides, k, strides ..."."""
+        found = (_strides(self.layout, i) for i in values)
         return ", ".join(f"{name}, {s}" for name, s in zip(names.split(), found, strict=True))
 
-    def rows(self, i: int | None, name: str, write: bool = False) -> str:
-        """A pointer to a value of which each pair has its share, "NULL" for none. Raises ValueError
-        unless it is whole.
-        """
-        if i is None:
-            return "NULL"
-        if not plain(self.layout, i):
-            raise ValueError
-        return self.builder.use(i, name, share=True, write=write)
+    def saved(self, value: int | None, write: bool) -> str:
+        """The pointers to P and to the two numbers per query, one of them NULL."""
+        if value is None:
+            return "NULL, NULL"
+        if not plain(self.layout, value):
+            raise NoC
+        name = self.builder.use(value, "stats" if self.tiled else "p", share=True, write=write)
+        return f"NULL, {name}" if self.tiled else f"{name}, NULL"
 
 
-@lowers("attention", "dropped_attention", "flash_attention")
+@lowers("attention")
 def _attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    """Probabilities that nobody reads are made in a few rows of scratch; a flash_attention's always
-    are.
-    """
-    q, key, v, *more = (x.index for x in line.operands if isinstance(x, Ref))
-    kept = more.pop(0) if line.op.name == "dropped_attention" else None
-    o, *kept_values = line.outputs
-    p, (top, total) = (
-        (None, kept_values) if line.op.name == "flash_attention" else (kept_values[0], (None, None))
-    )
+    """Probabilities that nobody reads are made in a few rows of scratch, and tiled ones always."""
+    q, key, v, *rest = line.operands
+    o, saved = line.outputs
     assert o is not None
-    shape = (*layout.stand_in[o].shape[:-1], layout.stand_in[key].shape[-2])
-    try:
-        call = _Call(layout, line, number, shape, [q, key, v], more[0] if more else None, kept)
-        strided = call.strided([q, key, v], "q k v")
-        to = call.strided([o], "o")
-        call.builder.use(o, "o", share=True, write=True)
-        stored = ", ".join(
-            call.rows(i, name, write=True) for i, name in ((p, "p"), (top, "top"), (total, "total"))
-        )
-    except ValueError:
-        return None
+    operands = [index(q), index(key), index(v)]
+    call = _Call(layout, line, number, operands, tuple(rest))
+    strided, to = call.strided(operands, "q k v"), call.strided([o], "o")
+    call.builder.use(o, "o", share=True, write=True)
+    stored = call.saved(saved, write=True)
     _, S, D, E = call.sizes
+    room = f"room[PANELS({S}, {D}) + PANELS({E}, {S})], rows[ROWS * {S}]"
     body = (
-        f"static _Thread_local float room[PANELS({S}, {D}) + PANELS({E}, {S})], rows[ROWS * "
-        f"{S}];\n    "
+        f"static _Thread_local float {room};\n    "
         f"attention_pairs({call.setting}, {strided}, {to}, {stored}, rows, room, lo, hi);"
     )
-    return [call.builder.kernel(line.op.name, body, call.pairs, 2 * call.flops + 20 * call.scores)]
+    return [call.builder.kernel("attention", body, call.pairs, 2 * call.flops + 20 * call.scores)]
 
 
-@lowers("attention_grad", "dropped_attention_grad", "flash_attention_grad")
+@lowers("attention_grad")
 def _attention_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    """What the mask hides has probability 0: only probabilities that are made again need it. Its
-    own gradient goes through numpy.
-    """
-    g, q, key, v, *more = (x.index for x in line.operands if isinstance(x, Ref))
-    flash, kept = (
-        line.op.name == "flash_attention_grad",
-        more.pop(0) if line.op.name == "dropped_attention_grad" else None,
-    )
-    gq, gk, gv = line.outputs[:3]
+    """A cotangent of P, and the gradient of a mask, go through numpy."""
+    g, gp, _, saved, *operands = line.operands
+    gq, gk, gv, gs = line.outputs
+    if g is None or gp is not None or gs is not None:
+        return None
     assert gq is not None and gk is not None and gv is not None
-    p, top, total = (None, *more[1:3]) if flash else (more[0], None, None)
-    mask = more[3] if flash and len(more) > 3 else None
-    shape = (*layout.stand_in[g].shape[:-1], layout.stand_in[key].shape[-2])
-    if line.outputs[3:] not in ((), (None,)) or (
-        p is not None and layout.stand_in[p].shape != shape
-    ):
+    values, to = [index(x) for x in (g, *operands[:3])], [gq, gk, gv]
+    call = _Call(layout, line, number, values, tuple(operands[3:]))
+    if not call.tiled and layout.stand_in[index(saved)].shape != call.shape:
         return None
-    try:
-        call = _Call(layout, line, number, shape, [g, q, key, v], mask, kept)
-        strided, to = (
-            call.strided([g, q, key, v], "g q k v"),
-            call.strided([gq, gk, gv], "gq gk gv"),
-        )
-        read = ", ".join(
-            call.rows(i, name) for i, name in ((p, "p"), (top, "top"), (total, "total"))
-        )
-    except ValueError:
-        return None
-    for i, name in ((gq, "gq"), (gk, "gk"), (gv, "gv")):
+    strided, into = call.strided(values, "g q k v"), call.strided(to, "gq gk gv")
+    read = call.saved(index(saved), write=False)
+    for i, name in zip(to, ("gq", "gk", "gv"), strict=True):
         call.builder.use(i, name, share=True, write=True)
     T, S, D, E = call.sizes
-    room = (
-        f"PANELS({S}, {D}) + PANELS({S}, {E}) + PANELS({D}, {S}) + PANELS({D}, {T}) + "
-        f"PANELS({E}, {T})"
-    )
-    tiles = 1 if kept is None and not flash else 2
+    sizes = ((S, D), (S, E), (D, S), (D, T), (E, T))
+    room = " + ".join(f"PANELS({m}, {n})" for m, n in sizes)
+    halves = 2 if call.tiled or line.operands[8:9] not in ((), (None,)) else 1
     body = (
-        f"static _Thread_local float room[{room}], d[{tiles} * TILE * {S}];\n    "
-        f"attention_grad_pairs({call.setting}, {strided}, {read}, {to}, d, room, lo, hi);"
+        f"static _Thread_local float room[{room}], d[{halves} * TILE * {S}];\n    "
+        f"attention_grad_pairs({call.setting}, {strided}, {read}, {into}, d, room, lo, hi);"
     )
-    again = call.flops + 20 * call.scores if flash else 0
-    return [
-        call.builder.kernel(
-            line.op.name, body, call.pairs, 4 * call.flops + 6 * call.scores + again
-        )
-    ]
+    again = call.flops + 20 * call.scores if call.tiled else 0
+    flops = 4 * call.flops + 6 * call.scores + again
+    return [call.builder.kernel("attention_grad", body, call.pairs, flops)]
 
 
 @lowers("rope")

@@ -155,47 +155,41 @@ def with_recomputation(program: Program) -> Program:
 
 
 def with_tiled_attention(program: Program) -> Program:
-    """Attention whose probabilities take more memory than its operands keeps two numbers per query
+    """Attention whose probabilities take more memory than its operands saves two numbers per query
     instead; backward makes them again.
     """
     values, lines = list(program.values), list(program.lines)
     handed_out = {*program.results, *program.kept}
     for number, line in enumerate(program.lines):
-        if line.op is not ops.attention or line.outputs[1] is None or line.outputs[0] is None:
+        if line.op is not ops.attention or None in line.outputs or line.params.get("tiled"):
             continue
-        out, p = line.outputs[0], line.outputs[1]
+        p = line.outputs[1]
+        assert p is not None
         readers = [n for n, other in enumerate(program.lines) if p in other.reads()]
-        alone = all(
-            lines[n].op is ops.attention_grad and lines[n].outputs[3] is None for n in readers
-        )
+        alone = all(_reads_as_saved(lines[n], p) for n in readers)
         operands = sum(values[x.index].size for x in line.operands[:3] if isinstance(x, Ref))
         if p in handed_out or not alone or not readers or values[p].size <= operands:
             continue
-        stats = [len(values), len(values) + 1]
-        values += [
-            replace(values[p], index=i, shape=values[p].shape[:-1], name=f"{values[p]}'{n}")
-            for n, i in enumerate(stats)
-        ]
-        settings = {
-            "scale": line.params["scale"],
-            "offset": line.params.get("offset"),
-            "window": None,
-            "slopes": None,
-        }
+        saved, shape = len(values), (*values[p].shape[:-1], 2)
+        values.append(replace(values[p], index=saved, shape=shape, name=f"{values[p]}'"))
         lines[number] = replace(
-            line, op=ops.flash_attention, params=settings, outputs=(out, *stats)
+            line, params={**line.params, "tiled": True}, outputs=(line.outputs[0], saved)
         )
         for n in readers:
-            g, q, k, v, _, mask = lines[n].operands
-            changed = (g, q, k, v, Ref(out), *map(Ref, stats), mask)
-            lines[n] = replace(
-                lines[n],
-                op=ops.flash_attention_grad,
-                params=settings,
-                operands=changed,
-                outputs=lines[n].outputs[:3],
-            )
+            read = (*lines[n].operands[:3], Ref(saved), *lines[n].operands[4:])
+            params = {**lines[n].params, "tiled": True}
+            lines[n] = replace(lines[n], params=params, operands=read)
     return program.with_lines(lines, values=tuple(values))
+
+
+def _reads_as_saved(line: Line, p: int) -> bool:
+    """True for the gradient of o alone, which reads p as what the forward pass saved."""
+    return (
+        line.op is ops.attention_grad
+        and line.operands[1] is None
+        and line.operands[3] == Ref(p)
+        and line.outputs[3] is None
+    )
 
 
 def roots(program: Program) -> list[int]:

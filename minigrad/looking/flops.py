@@ -94,7 +94,7 @@ class Measured(Relay):
 def _products(op: Primitive, arrays: Sequence[Any], out: Any) -> int:
     if op.name in ("matmul", "linear"):
         return 2 * np.size(out) * int(np.shape(arrays[0])[-1])
-    if op.name in ("attention", "flash_attention"):
+    if op.name == "attention":
         q, k, v = (np.shape(a) for a in arrays[:3])
         return 2 * int(np.prod(out[0].shape[:-1])) * k[-2] * (q[-1] + v[-1])
     return 0

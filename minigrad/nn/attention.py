@@ -19,7 +19,6 @@ from minigrad.arguments import as_float, as_int, as_sizes
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, bool_
 from minigrad.errors import CacheError, ConfigError, DTypeError, ShapeError
-from minigrad.functional.attention import readable_mask
 from minigrad.nn import init
 from minigrad.nn.cache import (
     KVCache as KVCache,
@@ -31,6 +30,7 @@ from minigrad.nn.module import Module
 from minigrad.nn.rotary import Layout, RotaryEmbedding
 from minigrad.ops.masks import CausalMaskCache as CausalMaskCache, causal_masks
 from minigrad.tensor import Tensor
+from minigrad.tensor.attention import readable_mask
 
 _CACHES = (KVCache, StaticCache)
 
@@ -399,7 +399,9 @@ def _with_hidden(mask: Any, hidden: Array | None) -> Any:
     seen = Tensor._wrap(~hidden)
     if mask is None:
         return seen
-    mask = readable_mask(mask)  # before it has numbers in it that are not the user's
+    mask = readable_mask(
+        mask if isinstance(mask, Tensor) else Tensor(mask)
+    )  # before it has numbers in it that are not the user's
     return ops.logical_and(mask, seen) if mask.dtype == bool_ else ops.where(seen, mask, -np.inf)
 
 

@@ -124,10 +124,6 @@ from minigrad.ops.elementwise import (
     where as where,
     zeros_like as zeros_like,
 )
-from minigrad.ops.flash import (
-    flash_attention as flash_attention,
-    flash_attention_grad as flash_attention_grad,
-)
 from minigrad.ops.fused import (
     cross_entropy as cross_entropy,
     cross_entropy_grad as cross_entropy_grad,
@@ -247,10 +243,4 @@ from minigrad.ops.update import (
     clip_grad_norm_ as clip_grad_norm_,
     lion_ as lion_,
     sgd_ as sgd_,
-)
-from minigrad.ops.weights import (
-    attention_weights as attention_weights,
-    attention_weights_grad as attention_weights_grad,
-    dropped_attention as dropped_attention,
-    dropped_attention_grad as dropped_attention_grad,
 )

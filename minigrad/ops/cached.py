@@ -54,7 +54,7 @@ def cached_attention(
     if groups > 1:
         k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     mask = (np.arange(start + T) >= first[:, None])[:, None, None] if first.any() else None
-    return attention.forward(q, k, v, mask, scale=scale, offset=start)[0]
+    return attention.forward(q, k, v, mask, None, start, scale=scale)[0]
 
 
 @primitive(kind="view")

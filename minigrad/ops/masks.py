@@ -62,14 +62,24 @@ class CausalMaskCache:
         """What hides those keys when it is added to scores, (T, S) of float32: 0 where j <= i +
         offset, else -inf.
         """
-        band, middle = self._band_for(max(T, S) + abs(offset) + 1)
+        n, floats = self._floats_for(max(T, S) + abs(offset) + 1)
+        return _window(floats, 2 * n - offset - 1, T, S)
+
+    def added_before(self, T: int, S: int, offset: int) -> Array:
+        """The opposite: -inf where j <= i + offset, else 0."""
+        n, floats = self._floats_for(max(T, S) + abs(offset) + 1)
+        return _window(floats, n - offset - 1, T, S)
+
+    def _floats_for(self, reach: int) -> tuple[int, Array]:
+        """n and the band as numbers to add."""
+        band, n = self._band_for(reach)
         floats = self._floats
         if floats.size != band.size:
             floats = np.where(band, np.float32(-np.inf), np.float32(0))
             floats.flags.writeable = False
             if band is self._band and band.nbytes + floats.nbytes <= self.max_bytes:
                 self._floats = floats
-        return _window(floats, 2 * middle - offset - 1, T, S)
+        return n, floats
 
     def info(self) -> MaskInfo:
         """Hits, misses and bytes since the last clear()."""

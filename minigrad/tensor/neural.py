@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from minigrad import ops
 from minigrad.dtypes import cast, computing
@@ -14,6 +14,7 @@ from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.loss import Reduce
 from minigrad.ops.reduce import axes
 from minigrad.random import Generator, default_generator
+from minigrad.tensor.attention import scaled_dot_product_attention
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.spelling import both_spellings
 
@@ -64,13 +65,7 @@ class Neural(Frame):
             x = function(x)
         return x
 
-    _attention: ClassVar[Callable[..., Any]]  # `functional`, a floor above, hands its function down
-
-    def scaled_dot_product_attention(self, key: Any, value: Any, *args: Any, **options: Any) -> Any:
-        """softmax(scale q k^T + mask) v for q = self, with the options of
-        `functional.scaled_dot_product_attention`.
-        """
-        return self._attention(self, key, value, *args, **options)
+    scaled_dot_product_attention = scaled_dot_product_attention
 
     # --- normalisation and dropout
 

@@ -234,8 +234,8 @@ def attend(mask: Any = None, offset: int | None = None) -> Callable[..., Any]:
 
 def flash(mask: Any = None, **params: Any) -> Callable[..., Any]:
     """The tiled attention op on (q, k, v), with its scale of 1/sqrt(D)."""
-    return lambda q, k, v: ops.flash_attention(
-        q, k, v, *([] if mask is None else [mask]), scale=q.shape[-1] ** -0.5, **params
+    return lambda q, k, v: ops.attention(
+        q, k, v, *([] if mask is None else [mask]), scale=q.shape[-1] ** -0.5, tiled=True, **params
     )[0]
 
 
@@ -387,9 +387,9 @@ FUSED = [
         wide=0,
         budget=64,
     ),
-    Case("flash_attention", flash(), f.attention, QKV, wide=0, budget=64),
+    Case("attention, tiled", flash(), f.attention, QKV, wide=0, budget=64),
     Case(
-        "flash_attention, masked and causal",
+        "attention, tiled, masked and causal",
         flash(SEEN, offset=2),
         lambda q, k, v: f.attention(q, k, v, SEEN & np.tri(3, 5, 2, dtype=bool)),
         QKV,
@@ -397,7 +397,7 @@ FUSED = [
         budget=64,
     ),
     Case(
-        "flash_attention, window",
+        "attention, tiled, window",
         flash(offset=1, window=2),
         lambda q, k, v: f.attention(
             q, k, v, np.tri(3, 5, 1, dtype=bool) & ~np.tri(3, 5, -1, dtype=bool)
@@ -407,7 +407,7 @@ FUSED = [
         budget=64,
     ),
     Case(
-        "flash_attention, ALiBi",
+        "attention, tiled, ALiBi",
         flash(slopes=(0.5, 0.25)),
         lambda q, k, v: f.attention(q, k, v, bias=ALIBI),
         QKV,
@@ -423,24 +423,24 @@ FUSED = [
         budget=64,
     ),
     Case(
-        "attention_weights",
-        lambda q, k, b: ops.attention_weights(q, k, b, scale=0.5),
+        "attention, weights",
+        lambda q, k, b: ops.attention(q, k, k, b, scale=0.5)[1],
         weights,
         ((2, 3, 4), (2, 5, 4), (3, 5)),
         wide=0,
         budget=64,
     ),
     Case(
-        "attention_weights, masked and causal",
-        lambda q, k: ops.attention_weights(q, k, SEEN, scale=0.5, offset=2),
+        "attention, weights, masked and causal",
+        lambda q, k: ops.attention(q, k, k, SEEN, scale=0.5, offset=2)[1],
         lambda q, k: weights(q, k, seen=SEEN & np.tri(3, 5, 2, dtype=bool)),
         QKV[:2],
         wide=0,
         budget=64,
     ),
     Case(
-        "dropped_attention",
-        lambda q, k, v: ops.dropped_attention(q, k, v, KEPT, SEEN, scale=0.5, factor=2.0)[0],
+        "attention, dropout",
+        lambda q, k, v: ops.attention(q, k, v, SEEN, KEPT, scale=0.5, factor=2.0)[0],
         lambda q, k, v: np.matmul(weights(q, k, seen=SEEN) * (2 * KEPT), v),
         QKV,
         wide=0,

@@ -95,7 +95,7 @@ def test_what_stands_behind_a_padding_mask_has_no_influence(poison: float) -> No
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("hidden_by", ["the causal edge", "a mask", "a float mask"])
-@pytest.mark.parametrize("op", ["attention", "dropped_attention", "attention_weights"])
+@pytest.mark.parametrize("op", ["attention", "dropout", "weights"])
 def test_what_is_hidden_changes_no_second_derivative_to_the_bit(
     op: str, hidden_by: str, poison: float
 ) -> None:
@@ -114,13 +114,13 @@ def test_what_is_hidden_changes_no_second_derivative_to_the_bit(
         leaves = [Tensor(x, requires_grad=True) for x in arrays]
         options: dict[str, Any] = {"scale": SCALE, "offset": 0 if causal else None}
         masks = [] if mask is None else [mask]
-        if op == "attention_weights":
-            y = ops.attention_weights(*leaves[:2], *masks, **options)
+        if op == "weights":
+            y = ops.attention(*leaves, *masks, **options)[1]
             leaves = leaves[:2]
         elif op == "attention":
             y = ops.attention(*leaves, *masks, **options)[0]
         else:
-            y = ops.dropped_attention(*leaves, kept, *masks, **options, factor=2.0)[0]
+            y = ops.attention(*leaves, *(masks or [None]), kept, **options, factor=2.0)[0]
         rng = np.random.default_rng(5)
         g = rng.normal(size=y.shape)
         g[..., j if causal else 6 :, :] = 0
@@ -218,17 +218,17 @@ def test_the_fused_op_equals_its_composed_form(
 ) -> None:
     q, k, v, g = drawn(*shape)
     leaves = [Tensor(x, requires_grad=True) for x in (q, k, v)]
-    o = ops.attention.composed_form(*leaves, scale=SCALE, offset=offset)
+    o, _ = ops.attention.composed_form(*leaves, scale=SCALE, offset=offset)
     grads = minigrad.grad(o, leaves, Tensor(g))
     fused = attend(q, k, v, g, offset=offset)
     for a, b in zip((fused[0], *fused[2:]), (o, *grads), strict=True):
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize("op", [ops.attention, ops.flash_attention])
+@pytest.mark.parametrize("tiled", [False, True])
 @pytest.mark.parametrize("poisoned", ["query", "value"])
 def test_a_row_that_is_not_finite_leaves_nothing_at_keys_that_it_may_not_see(
-    op: Any, poisoned: str
+    tiled: bool, poisoned: str
 ) -> None:
     q, k, v, g = drawn()
     if poisoned == "query":
@@ -241,7 +241,9 @@ def test_a_row_that_is_not_finite_leaves_nothing_at_keys_that_it_may_not_see(
         ({"offset": 0}, slice(1, None)) if poisoned == "query" else ({}, slice(2, None))
     )
     masks = [] if poisoned == "query" else [Tensor(np.array([True, True, False]))]
-    dk, dv = minigrad.grad(op(*leaves, *masks, scale=SCALE, **settings)[0], leaves, Tensor(g))[1:]
+    dk, dv = minigrad.grad(
+        ops.attention(*leaves, *masks, scale=SCALE, tiled=tiled, **settings)[0], leaves, Tensor(g)
+    )[1:]
     assert np.isnan(dk.numpy()[..., 0, :]).any()
     assert (
         np.isfinite(dk.numpy()[..., hidden, :]).all()

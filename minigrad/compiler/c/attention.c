@@ -8,16 +8,15 @@ typedef struct { int64_t a, b, c, t; } strides_t;
 /* Of a mask that broadcasts to (..., T, S): bool, true where a query may look, or float, added to the scores. */
 typedef struct { int64_t a, b, c, t, s; } mask_t;
 enum { NO_MASK, BOOL_MASK, FLOAT_MASK };
-static inline int hides(int kind, const void *mask, int64_t at) {
-    return kind == BOOL_MASK ? !((const uint8_t *)mask)[at] : kind == FLOAT_MASK && ((const float *)mask)[at] == -INFINITY;
-}
 
 /* What is the same for all pairs: sizes (pairs are n1 n2 per place on the first axis), how scores are made, and what dropout keeps, if it is there. */
 typedef struct {
     int64_t n1, n2, T, S, D, E;
     float scale;
     int causal;  /* query i sees the keys j <= i + offset */
-    int64_t offset;
+    int64_t offset, window;  /* and, with a window, only the keys j > i + offset - window */
+    const float *slopes;  /* ALiBi: -slope |i + center - j| is added, head by head, or NULL */
+    int64_t heads, center;
     int kind;
     const void *mask;
     mask_t sm;
@@ -25,6 +24,7 @@ typedef struct {
     float factor;
 } attention_t;
 #define SEEN(r) (a.causal ? MAX(0, MIN(a.S, (r) + 1 + a.offset)) : a.S)  /* how many keys query r sees, the masked ones among them */
+#define FIRST(r) (a.window ? MAX(0, MIN(SEEN(r), (r) + a.offset - a.window + 1)) : 0)  /* the first of them */
 
 static int all_finite(const float *x, int64_t rows, int64_t columns, int64_t stride) {
     for (int64_t r = 0; r < rows; r++) {
@@ -35,7 +35,7 @@ static int all_finite(const float *x, int64_t rows, int64_t columns, int64_t str
     return 1;
 }
 
-/* The scores of n queries from t on, which see no more than `keys` keys, row by row at s; with a float mask in them they are scaled. */
+/* The scores of n queries from t on, which see no more than `keys` keys, row by row at s; with a float mask or slopes in them they are scaled. */
 BODY score_rows(attention_t a, int64_t pair, const float *Q, int64_t step, const float *keys_across, int64_t t, int64_t n, int64_t keys, float *s) {
     tiles(0, n, keys, a.D, Q + t * step, step, keys_across, a.D, NULL, NULL, 0, s, a.S);
     for (int64_t r = t; r < t + n; r++, s += a.S) {
@@ -48,9 +48,14 @@ BODY score_rows(attention_t a, int64_t pair, const float *Q, int64_t step, const
             float x = s[j], m = ((const float *)a.mask)[place + j * a.sm.s];
             s[j] = m == -INFINITY ? m : x * a.scale + m;
         }
+        if (a.slopes) {
+            float slope = a.slopes[pair % a.heads], scale = a.kind == FLOAT_MASK ? 1.f : a.scale, at = r + a.center;
+            for (int64_t j = 0; j < seen; j++) s[j] = s[j] * scale - slope * fabsf(at - j);
+        }
+        for (int64_t j = 0; j < FIRST(r); j++) s[j] = -INFINITY;
     }
 }
-#define LEFT_SCALE (a.kind == FLOAT_MASK ? 1.f : a.scale)
+#define LEFT_SCALE (a.kind == FLOAT_MASK || a.slopes ? 1.f : a.scale)
 
 /* Scores become the probabilities that they became before, by the row's largest score and its sum of exponentials. */
 BODY weights_row(float *RESTRICT s, int64_t n, float scale, float top, float total) {
@@ -60,12 +65,11 @@ BODY weights_row(float *RESTRICT s, int64_t n, float scale, float top, float tot
     else for (int64_t j = 0; j < n; j++) s[j] = exp_f(s[j] * scale - top) * inverse;
 }
 
-/* A row of P V over the keys that it may see, for values that are not finite: what stands behind the mask counts nothing, not even 0 * NaN. */
-static ONCE void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E, int kind, const void *mask, int64_t place,
-                               int64_t along) {
+/* A row of P V for values that are not finite: what has no weight counts nothing, not even 0 * NaN. */
+static ONCE void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E) {
     for (int64_t e = 0; e < E; e++) {
         float sum = 0;
-        for (int64_t j = 0; j < keys; j++) if (!hides(kind, mask, place + j * along)) sum += p[j] * V[j * step + e];
+        for (int64_t j = 0; j < keys; j++) if (p[j] != 0) sum += p[j] * V[j * step + e];
         o[e] = sum;
     }
 }
@@ -98,10 +102,10 @@ BODY drop_rows(const float *RESTRICT p, const uint8_t *RESTRICT kept, float fact
 }
 
 /* softmax(scale q k^T) v. Queries go in groups of ROWS, whose keys end at the last one's causal edge. The probabilities are kept in p, (pairs, T, S); or p is
-   NULL, and the largest score and the sum of exponentials of each query are kept, in top and total, (pairs, T). Dropped ones, which meet v, stand in `rows`,
+   NULL, and the largest score and the sum of exponentials of each query are kept, in stats, (pairs, T, 2). Dropped ones, which meet v, stand in `rows`,
    (ROWS, S), and so do those that are not kept. room: PANELS(S, D) + PANELS(E, S). */
 BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, float *o, strides_t so, float *p,
-                     float *top, float *total, float *rows, float *room, int64_t lo, int64_t hi) {
+                     float *stats, float *rows, float *room, int64_t lo, int64_t hi) {
     float *keys_across = room, *values = room + PANELS(a.S, a.D);
     for (int64_t pair = lo; pair < hi; pair++) {
         const float *Q = AT(q, sq, pair), *V = AT(v, sv, pair);
@@ -112,25 +116,26 @@ BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k
             float *P = p ? p + (pair * a.T + t) * a.S : rows, *W = P;
             score_rows(a, pair, Q, sq.t, keys_across, t, n, keys, P);
             for (int64_t r = 0; r < n; r++) {
-                int64_t seen = SEEN(t + r), at = pair * a.T + t + r;
-                softmax_row(P + r * a.S, seen, LEFT_SCALE, top ? top + at : NULL, total ? total + at : NULL);
+                int64_t seen = SEEN(t + r);
+                float *two = stats ? stats + 2 * (pair * a.T + t + r) : NULL;
+                softmax_row(P + r * a.S, seen, LEFT_SCALE, two, two ? two + 1 : NULL);
                 memset(P + r * a.S + seen, 0, ((p ? a.S : keys) - seen) * sizeof(float));
             }
             if (a.kept) drop_rows(P, a.kept + (pair * a.T + t) * a.S, a.factor, rows, n, keys, a.S), W = rows;
             tiles(0, n, a.E, keys, W, a.S, values, a.S, NULL, NULL, 0, O + t * so.t, so.t);
             if (all_finite(O + t * so.t, n, a.E, so.t)) continue;
             for (int64_t r = t; r < t + n; r++)
-                attention_row(W + (r - t) * a.S, V, sv.t, O + r * so.t, SEEN(r), a.E, a.kind, a.mask, AT(0, a.sm, pair) + r * a.sm.t, a.sm.s);
+                attention_row(W + (r - t) * a.S, V, sv.t, O + r * so.t, SEEN(r), a.E);
         }
     }
 }
 
 /* Backward goes through tiles of queries: dS and dq row group by row group, then dk and dv key group by key group, each from the first query that sees it.
-   Where p is NULL, probabilities are made again from top and total. d: (2 TILE, S), half of that if p is there and dropout not; dS stands in the first half,
+   Where p is NULL, probabilities are made again from stats. d: (2 TILE, S), half of that if p is there and dropout not; dS stands in the first half,
    what meets the cotangents for dv in the second. room: PANELS(S, D) + PANELS(S, E) + PANELS(D, S) + PANELS(D, T) + PANELS(E, T). */
 #define TILE 96
 BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
-                          const float *p, const float *top, const float *total, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv,
+                          const float *p, const float *stats, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv,
                           float *d, float *room, int64_t lo, int64_t hi) {
     int64_t T = a.T, S = a.S, D = a.D, E = a.E;
     float *keys_across = room, *values_across = keys_across + PANELS(S, D), *keys_down = values_across + PANELS(S, E), *queries = keys_down + PANELS(D, S);
@@ -154,8 +159,9 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
                 if (!p) score_rows(a, pair, Q, sq.t, keys_across, r, rows, keys, w);
                 if (kept) drop_rows(e, kept + r * S, a.factor, e, rows, keys, S), drop_rows(P, kept + r * S, a.factor, w, rows, most, S);
                 for (int64_t i = 0; i < rows; i++) {
-                    int64_t seen = SEEN(r + i), at = pair * T + r + i;
-                    if (!p) weights_row(w + i * S, seen, LEFT_SCALE, top[at], total[at]), memset(w + i * S + seen, 0, (most - seen) * sizeof(float));
+                    int64_t seen = SEEN(r + i);
+                    const float *two = p ? NULL : stats + 2 * (pair * T + r + i);
+                    if (!p) weights_row(w + i * S, seen, LEFT_SCALE, two[0], two[1]), memset(w + i * S + seen, 0, (most - seen) * sizeof(float));
                     const float *RESTRICT b = P + i * S;
                     float *RESTRICT x = e + i * S, dot;
                     SUM(dot, j, seen, b[j] * x[j]);
@@ -179,7 +185,7 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
         for (int64_t r = 0; r < T; r++) {
             if (!p) {
                 score_rows(a, pair, Q, sq.t, keys_across, r, 1, SEEN(r), second);
-                weights_row(second, SEEN(r), LEFT_SCALE, top[pair * T + r], total[pair * T + r]);
+                weights_row(second, SEEN(r), LEFT_SCALE, stats[2 * (pair * T + r)], stats[2 * (pair * T + r) + 1]);
                 memset(second + SEEN(r), 0, (S - SEEN(r)) * sizeof(float));
             }
             attention_grad_row(a, G + r * sg.t, Q + r * sq.t, K, sk.t, V, sv.t, kept ? kept + r * S : NULL, p ? p + (pair * T + r) * S : second, GQ + r * tq.t,

@@ -1,0 +1,381 @@
+"""The numpy code of attention: blocks of queries against tiles of keys.
+
+Both strategies are one loop. The plain one has a single tile, which ends as the probabilities; it
+works on all heads at once. The tiled one (Dao et al. 2022, arXiv:2205.14135) works on one head and
+a tile that stays in the cache, and keeps two numbers per query: the shift m and the sum l of
+exp(score - m), of which backward makes the probabilities again. Their logarithm would lose its
+digits beside a large m.
+
+What is hidden is added as -inf and m is 0: exp(s) / sum(exp(s)) has all its digits as long as the
+sum is neither huge nor tiny. Where it is not, or where anything is not finite, the block is done
+again with care. Then m is the maximum in rows that need it, hidden scores are overwritten, and in
+products 0 * NaN is 0. Every row is mended by what it sees, so that the others keep their bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.ops.contract import guard_matmul
+from minigrad.ops.masks import causal_masks
+from minigrad.ops.parallel import for_each
+from minigrad.ops.reduce import ones_column
+
+ROWS, COLUMNS = 128, 512  # of a tile: 256 KB of scores, which stay in the second-level cache
+_BLOCK = 64  # queries of a causal block whose probabilities are kept
+_PARALLEL = 1 << 20  # scores from which threads pay off: waking one costs 0.1 ms
+_TINY, _HUGE = 1e-9, 1e18  # a sum of exp(s) between these has lost nothing, in float32 either
+
+Block = tuple[int, int, int, int]  # queries a..b-1, which see keys among c..d-1
+
+
+@dataclass(slots=True)
+class Scores:
+    """The scores of attention: operands with common leading axes, and what hides keys.
+
+    mask: bool or float.   slopes: (..., 1, 1).   The others as for `ops.attention`.
+    """
+
+    q: Array
+    k: Array
+    v: Array
+    mask: Array | None
+    kept: Array | None
+    slopes: Array | None
+    scale: float
+    offset: int | None
+    window: int | None
+    center: int
+    factor: float
+    tiled: bool
+
+    def part(self, at: tuple[int, ...]) -> Scores:
+        """The scores at this index into the leading axes."""
+        if not at:
+            return self
+        mask, kept = (None if x is None else x[at] for x in (self.mask, self.kept))
+        slopes = self.slopes
+        if slopes is not None:
+            slopes = np.broadcast_to(slopes, (*self.q.shape[:-2], 1, 1))[at]
+        q, k, v = self.q[at], self.k[at], self.v[at]
+        return replace(self, q=q, k=k, v=v, mask=mask, kept=kept, slopes=slopes)
+
+    def places(self) -> list[tuple[int, ...]]:
+        """The parts that threads share: each head if tiled, rows of the first axis if large."""
+        batch = self.q.shape[:-2]
+        if self.tiled:
+            return list(np.ndindex(batch))
+        if math.prod(batch) * self.q.shape[-2] * self.k.shape[-2] < _PARALLEL:
+            return [()]
+        first = next((i for i, n in enumerate(batch) if n > 1), -1)
+        return list(np.ndindex(batch[: first + 1]))
+
+    def blocks(self) -> list[Block]:
+        """The blocks of queries."""
+        T, S = self.q.shape[-2], self.k.shape[-2]
+        causal = self.offset is not None or self.window is not None
+        rows = ROWS if self.tiled else _BLOCK if causal else max(T, 1)
+        found = []
+        for a in range(0, T, rows):
+            b = min(a + rows, T)
+            d = S if self.offset is None else min(S, max(0, b + self.offset))
+            c = 0 if self.window is None else min(d, max(0, a + self.shift - self.window + 1))
+            found.append((a, b, c, d))
+        return found
+
+    def tiles(self, block: Block) -> Iterator[Block]:
+        """The tiles of a block, at least one."""
+        a, b, c, d = block
+        columns = COLUMNS if self.tiled else max(d - c, 1)
+        for start in range(c, max(d, c + 1), columns):
+            yield a, b, start, min(start + columns, d)
+
+    @property
+    def shift(self) -> int:
+        """Query i is at the place of key i + shift."""
+        return self.offset or 0
+
+    def fill(self, q: Array, tile: Block, out: Array, careful: bool) -> Array | None:
+        """Fill `out` with the scores of a tile, -inf where hidden. q: its queries, scaled.
+
+        Returns what is hidden if careful; else a score that is not finite may become NaN there.
+        """
+        a, b, c, d = tile
+        np.matmul(q, self.k[..., c:d, :].swapaxes(-1, -2), out=out)
+        if self.slopes is not None:
+            places = np.arange(a + self.center, b + self.center)[:, None]
+            out -= np.abs(places - np.arange(c, d)).astype(out.dtype) * self.slopes
+        mask = None if self.mask is None else _window(self.mask, tile)
+        if mask is not None and mask.dtype != np.bool_:
+            out += mask
+        if careful:
+            hidden = self.hidden(mask, tile)
+            if hidden is not None:
+                np.copyto(out, -np.inf, where=hidden)
+            return hidden
+        if mask is not None and mask.dtype == np.bool_:
+            out += np.where(mask, out.dtype.type(0), out.dtype.type(-np.inf))
+        if self.offset is not None and a + self.offset + 1 < d:
+            first = max(a + self.offset + 1, c)  # all queries see the keys before this one
+            tail = out[..., first - c :]
+            tail += causal_masks.added(b - a, d - first, a + self.offset - first)
+        if self.window is not None and c < b + self.shift - self.window:
+            last = min(d, b + self.shift - self.window)  # all queries see the keys from here on
+            head = out[..., : last - c]
+            head += causal_masks.added_before(b - a, last - c, a + self.shift - self.window - c)
+        return None
+
+    def hidden(self, mask: Array | None, tile: Block) -> Array | None:
+        """The keys of a tile that its queries must not see, as bool; None if there are none."""
+        a, b, c, d = tile
+        hidden = None
+        if self.window is not None and c < b + self.shift - self.window:
+            hidden = ~causal_masks.hidden(b - a, d - c, a + self.shift - self.window - c)
+        if self.offset is not None and d - 1 > a + self.offset:
+            later = causal_masks.hidden(b - a, d - c, a + self.offset - c)
+            hidden = later if hidden is None else hidden | later
+        if mask is not None:
+            unseen = ~mask if mask.dtype == np.bool_ else mask == -np.inf
+            hidden = unseen if hidden is None else hidden | unseen
+        return hidden
+
+    def exponentials(
+        self, q: Array, tile: Block, shift: Array | None, careful: bool, out: Array
+    ) -> None:
+        """Fill `out` with exp(score - shift), 0 where hidden. In rows of shift inf the scores that
+        are inf share all evenly.
+        """
+        hidden = self.fill(q, tile, out, careful)
+        if shift is not None:
+            if (infinite := shift == np.inf).any():
+                np.copyto(out, np.where(out == np.inf, 0, -np.inf), where=infinite)
+            out -= np.where(np.isinf(shift), 0, shift)
+        np.exp(out, out=out)
+        if hidden is not None:
+            np.copyto(out, 0, where=hidden)  # also in a row of NaN
+
+    def shifts(self, q: Array, block: Block) -> Array:
+        """What to subtract from the scores of each query, (..., rows, 1): the largest where the sum
+        of exponentials is out of range, else 0.
+        """
+        top: Any = -np.inf
+        total: Any = 0
+        for tile in self.tiles(block):
+            s = _scratch(q, tile)
+            self.fill(q, tile, s, careful=True)
+            top = np.maximum(top, s.max(axis=-1, keepdims=True, initial=-np.inf))
+            total = total + np.exp(s).sum(axis=-1, keepdims=True)
+        shift: Array = np.where(_in_range(total), 0, top).astype(q.dtype)
+        return shift
+
+    def dropout(self, tile: Block) -> Array | None:
+        """What the probabilities of a tile are multiplied by: 0, or the factor."""
+        if self.kept is None:
+            return None
+        dtype = self.q.dtype
+        return np.multiply(_window(self.kept, tile), dtype.type(self.factor), dtype=dtype)
+
+    def scaled(self, block: Block) -> Array:
+        """The queries of a block, times the scale."""
+        q: Array = self.q[..., block[0] : block[1], :] * self.q.dtype.type(self.scale)
+        return q
+
+
+def _in_range(total: Array) -> Array:
+    return (total > _TINY) & (total < _HUGE)
+
+
+def _window(x: Array, tile: Block) -> Array:
+    """x[..., a:b, c:d] of an array that may broadcast along its last two axes."""
+    a, b, c, d = tile
+    rows = slice(a, b) if x.shape[-2] != 1 else slice(None)
+    return x[..., rows, slice(c, d) if x.shape[-1] != 1 else slice(None)]
+
+
+def _scratch(q: Array, tile: Block) -> Array:
+    return np.empty((*q.shape[:-1], tile[3] - tile[2]), q.dtype)
+
+
+def forward(scores: Scores, o: Array, saved: Array) -> None:
+    """Fill o and what backward needs: the probabilities, (..., T, S), or, tiled, the shift and the
+    sum of each query, (..., T, 2).
+    """
+
+    def work(item: tuple[tuple[int, ...], Block]) -> None:
+        at, block = item
+        _forward_block(scores.part(at), block, o[at], saved[at])
+
+    places, blocks = scores.places(), scores.blocks()
+    _for_each(work, [(at, block) for at in places for block in blocks], threads=places != [()])
+
+
+def _for_each(work: Callable[[Any], None], items: list[Any], threads: bool) -> None:
+    if threads and len(items) > 1:
+        for_each(np.errstate(all="ignore")(work), items)
+    else:
+        for item in items:
+            work(item)
+
+
+def _forward_block(x: Scores, block: Block, o: Array, saved: Array) -> None:
+    a, b, c, d = block
+    q, out = x.scaled(block), o[..., a:b, :]
+    shift: Array | None = None
+    total: Any = None
+    for careful in (False, True):
+        for n, tile in enumerate(x.tiles(block)):
+            _, _, start, stop = tile
+            s = _scratch(q, tile) if x.tiled else saved[..., a:b, start:stop]
+            x.exponentials(q, tile, shift, careful, s)
+            sums = np.matmul(s, ones_column(stop - start, s.dtype))
+            total = sums if n == 0 else total + sums
+            if not x.tiled:
+                if careful:
+                    np.divide(s, total, out=s, where=s != 0)
+                else:
+                    s /= total
+            if (kept := x.dropout(tile)) is not None:
+                s = s * kept
+            _put(out, s, x.v[..., start:stop, :], careful, add=n > 0)
+        if careful or (_in_range(total).all() and np.isfinite(out).all()):
+            break
+        shift = x.shifts(q, block)
+    if x.tiled:
+        out /= np.where(total == 0, 1, total)
+        saved[..., a:b, :1] = 0 if shift is None else shift
+        saved[..., a:b, 1:] = total
+    elif d - c < saved.shape[-1]:
+        saved[..., a:b, :c] = 0
+        saved[..., a:b, d:] = 0
+
+
+def _put(into: Array, x: Array, y: Array, careful: bool, add: bool) -> None:
+    """Write the matrix product x y, or add it. Careful: what has no weight has no influence."""
+    if add:
+        into += guard_matmul(x, y) if careful else np.matmul(x, y)
+    elif careful:
+        into[...] = guard_matmul(x, y)
+    else:
+        np.matmul(x, y, out=into)
+
+
+@dataclass(slots=True)
+class Cotangents:
+    """What comes into backward: the cotangents of the output and of the probabilities, either may
+    be missing, and the results of forward.
+    """
+
+    g: Array | None
+    gp: Array | None
+    o: Array
+    saved: Array
+
+    def part(self, at: tuple[int, ...]) -> Cotangents:
+        """Those at this index into the leading axes."""
+        if not at:
+            return self
+        g, gp = (None if x is None else x[at] for x in (self.g, self.gp))
+        return Cotangents(g, gp, self.o[at], self.saved[at])
+
+
+def backward(scores: Scores, given: Cotangents, grads: tuple[Array | None, ...]) -> None:
+    """Fill the cotangents of q, k and v, and of the scores where that is not None."""
+
+    def work(at: tuple[int, ...]) -> None:
+        found = tuple(None if x is None else x[at] for x in grads) if at else grads
+        for careful in (False, True):
+            _backward_part(scores.part(at), given.part(at), found, careful)
+            if all(x is None or np.isfinite(x).all() for x in found[:3]):
+                break
+
+    places = scores.places()
+    _for_each(work, places, threads=places != [()])
+
+
+def _backward_part(x: Scores, given: Cotangents, grads: tuple[Any, ...], careful: bool) -> None:
+    """The last block of queries writes to the cotangents of its keys, the others add."""
+    _, gk, gv, gs = grads
+    blocks = x.blocks()
+    c, d = blocks[-1][2:] if blocks else (0, 0)
+    if d - c < gk.shape[-2]:
+        for y in (gk, gv):
+            y[..., :c, :] = 0
+            y[..., d:, :] = 0
+    if gs is not None:
+        gs[...] = 0
+    if given.g is None:
+        gv[...] = 0
+    for n, block in enumerate(reversed(blocks)):
+        _backward_block(x, given, block, grads, careful, add=n > 0)
+
+
+def _backward_block(
+    x: Scores, given: Cotangents, block: Block, grads: tuple[Any, ...], careful: bool, add: bool
+) -> None:
+    """dP = (g v^T) kept + gp,   dS = P (dP - rowsum(dP P)),   where rowsum(g v^T kept P) is
+    rowsum(g o). Tiled, P lacks the division by the sum; g and rowsum(g o) have it instead.
+    """
+    (a, b, *_), (gq, gk, gv, gs), q = block, grads, x.scaled(block)
+    g, gp, delta, asked = _rows(given, block, careful)
+    shift = None
+    if x.tiled:
+        shift, total = given.saved[..., a:b, :1], given.saved[..., a:b, 1:]
+        g, delta = (y / np.where(total == 0, 1, total) for y in (g, delta))
+    for n, tile in enumerate(x.tiles(block)):
+        _, _, c, d = tile
+        if x.tiled:
+            p = _scratch(q, tile)
+            x.exponentials(q, tile, shift, careful, p)
+        else:
+            p = given.saved[..., a:b, c:d]
+        present = (p != 0) & asked if careful else None
+        if present is not None:
+            p = np.where(present, p, 0)
+        kept = x.dropout(tile)
+        if g is None:
+            ds = np.zeros(p.shape, p.dtype)
+        else:
+            ds = np.matmul(g, x.v[..., c:d, :].swapaxes(-1, -2))
+            ds = ds if kept is None else np.multiply(ds, kept, out=ds)
+        if gp is not None:
+            ds += gp[..., c:d]
+        ds -= delta
+        ds *= p
+        if present is not None:
+            np.copyto(ds, 0, where=~present)
+        _put(gq[..., a:b, :], ds, x.k[..., c:d, :], careful, n > 0)
+        _put(gk[..., c:d, :], ds.swapaxes(-1, -2), q, careful, add)
+        if g is not None:
+            weights = (p if kept is None else p * kept).swapaxes(-1, -2)
+            _put(gv[..., c:d, :], weights, g, careful, add)
+        if gs is not None:
+            gs[..., a:b, c:d] = ds
+    gq[..., a:b, :] *= q.dtype.type(x.scale)
+
+
+def _rows(given: Cotangents, block: Block, careful: bool) -> tuple[Any, Any, Any, Any]:
+    """The rows of g and gp, rowsum(dP P), and, if careful, which queries have a cotangent: the
+    others ask for nothing, not for 0 * NaN.
+    """
+    rows = slice(block[0], block[1])
+    g = None if given.g is None else given.g[..., rows, :]
+    gp = None if given.gp is None else given.gp[..., rows, :]
+    asked: Any = None
+    if careful:
+        asked = np.bool_(False)
+        for x in (g, gp):
+            if x is not None:
+                asked = asked | (x != 0).any(axis=-1, keepdims=True)
+        g = None if g is None else np.where(asked, g, 0)
+        if gp is not None:
+            gp = np.where(asked & (given.saved[..., rows, :] != 0), gp, 0)
+    delta: Any = 0 if g is None else np.vecdot(g, given.o[..., rows, :])[..., None]
+    if gp is not None:
+        delta = delta + np.vecdot(gp, given.saved[..., rows, :])[..., None]
+    return g, gp, delta if asked is None else np.where(asked, delta, 0), asked
