@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array, DType, cast, computing, float32, is_half, name
+from minigrad.dtypes import Array, DType, cast, computing, float32, is_float, is_half, name
 from minigrad.errors import (
     BackwardTwiceError,
     DTypeError,
@@ -355,7 +355,8 @@ class Walk:
 
     def __init__(self, wrap: Callable[[Array], Any], create_graph: bool) -> None:
         self.wrap, self.create_graph = wrap, create_graph
-        self.on_tensors = create_graph or MODE.get().listener is not None
+        self.recorded = MODE.get().listener is not None
+        self.on_tensors = create_graph or self.recorded
         self.leaves: dict[Slot, Any] = {}  # the leaves that the roots depend on
         self.reached: set[Slot] = set()  # the wanted slots that the roots depend on
         self.sums: dict[Slot, Any] = {}  # slot -> cotangent so far
@@ -432,13 +433,29 @@ class Walk:
             )
         if op.users and (type(answer) not in (tuple, list) or len(answer) != len(node.operands)):
             _refuse_answer(node, answer)
+        masks = _may_mask(node)
         held = {id(a) for a in (*gs, *values)}
         for x, need, g in zip(node.operands, needs, answer, strict=False):
             if need and g is not None:
+                if masks:
+                    g = self.masked(g, gs)
                 if type(g) is not np.ndarray or g.shape != x.shape or g.dtype is not x.dtype:
                     g = self.fit(op, g, x)
                 self.add(x, g, fresh=id(g) not in held and not self.on_tensors and g.base is None)
                 held.add(id(g))
+
+    def masked(self, g: Any, gs: Sequence[Any]) -> Any:
+        """An operand's cotangent with 0 instead of NaN where the output's is 0: a cotangent of zero
+        asks for nothing, though its product with an infinite derivative is NaN.
+        """
+        given = [h for h in gs if h is not None]
+        asked = given[0] if len(given) == 1 else sum(ops.abs(h) for h in given)
+        if not hasattr(g, "dtype") or g.shape != asked.shape or not is_float(g.dtype):
+            return g
+        if not self.on_tensors:
+            return np.where((asked == 0) & np.isnan(g), 0, g) if ops.has_nan(g) else g
+        # A replay of what is recorded may meet a NaN that is not here.
+        return ops.mask_cotangent(g, asked) if self.recorded or ops.has_nan(g.data) else g
 
     def outputs(self, node: Node) -> Any:
         """The node's output, or the tuple of them, as its rule wants to see it; None if it does
@@ -502,6 +519,18 @@ class Walk:
             return g if g.dtype == x.dtype else ops.cast(g, dtype=x.dtype)
         g = cast(np.asarray(g), x.dtype)
         return self.wrap(g if slot in self.fresh or g.dtype != computing(x.dtype) else g.copy())
+
+
+def _may_mask(node: Node) -> bool:
+    """True if the rule may make a NaN of a cotangent of 0: it multiplies by values that it reads,
+    or by a number that is not finite.
+    """
+    op = node.op
+    return (
+        op.kind == "elementwise"
+        and not op.zero_safe
+        and (bool(node.seen) or any(type(x) is float and x - x != 0 for x in node.operands))
+    )
 
 
 def _computable(x: Any) -> Any:

@@ -70,6 +70,7 @@ class Primitive:
         self.crosswise = (
             False  # of two operands, each is read for the other's cotangent alone, as in a product
         )
+        self.zero_safe = False  # the rule gives 0 for a cotangent of 0, whatever the operands are
         self.counts: Callable[[int, Any], bool] = _shape_of_shapes
         self.keeps: tuple[
             bool, ...

@@ -23,10 +23,6 @@ _UFUNCS = {
 }
 
 
-# What np.errstate makes of a function: a replay sets the error state once, around all lines.
-_QUIETED = np.errstate()(lambda: None).__code__
-
-
 def last_uses(program: Program) -> dict[int, int]:
     """value -> the number of the last line that reads or makes it; views are uses of what they are
     views of.
@@ -56,8 +52,6 @@ class NumpyReplay:
     def _step(self, line: Line, dead: list[int]) -> tuple[Any, ...]:
         outputs = line.outputs[0] if line.op.outputs == 1 else line.outputs
         forward = _UFUNCS[line.op.name] if self._is_ufunc(line) else line.op.forward
-        if getattr(forward, "__code__", None) is _QUIETED:
-            forward = getattr(forward, "__wrapped__", forward)  # it is there: the code says so
         places = [self._place(x) for x in line.operands]
         # An itemgetter of several places gives a tuple, of one slice a list: either way what is to
         # be passed on.

@@ -199,7 +199,7 @@ class _Run:
 
     def linear(self) -> tuple[Tensor, list[Tensor]]:
         """v, and v^T J as a function of it."""
-        v = self.y.zeros_like(requires_grad=True)
+        v = self.y.ones_like(requires_grad=True)  # of zeros, infinite derivatives would be masked
         if not (self.xs and self.y.requires_grad):
             return v, [x.zeros_like() for x in self.xs]
         return v, list(autograd.grad(self.y, self.xs, v, create_graph=True, materialize_grads=True))

@@ -17,7 +17,7 @@ import numpy as np
 
 from minigrad.dtypes import Array, DType
 from minigrad.ops.contract import guard_matmul, swap_last
-from minigrad.ops.elementwise import logical_and, not_equal, quiet, where
+from minigrad.ops.elementwise import logical_and, not_equal, where
 from minigrad.ops.fused import softmax
 from minigrad.ops.tiles import Cotangents, Scores, backward, forward
 from minigrad.primitive import primitive
@@ -26,7 +26,6 @@ Slopes = tuple[float, ...] | None
 
 
 @primitive(kind="contract", outputs=2)
-@quiet
 def attention(
     q: Array,
     k: Array,
@@ -116,7 +115,6 @@ def _distances(T: int, S: int, offset: Any) -> Array:
 
 
 @primitive(kind="contract", outputs=4)
-@quiet
 def attention_grad(
     g: Array | None,
     gp: Array | None,

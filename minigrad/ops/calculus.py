@@ -1,7 +1,6 @@
 """The functions of calculus, elementwise: powers, exponentials, trigonometry, rounding.
 
-Rules whose derivative may be infinite or NaN go through guard_mul and guard_div, so that a
-cotangent of zero stays zero there: a NaN in x is enough for most.
+A derivative may be infinite or NaN: the walk makes 0 of what such a rule gives for a cotangent of 0.
 """
 
 from __future__ import annotations
@@ -14,12 +13,9 @@ from minigrad.dtypes import Array
 from minigrad.ops.elementwise import (
     equal,
     greater_equal,
-    guard_div,
-    guard_mul,
     less,
     logical_and,
-    quiet,
-    times,
+    mask_cotangent,
     where,
     zeros_like,
 )
@@ -27,7 +23,6 @@ from minigrad.primitive import primitive
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def exp(x: Array) -> Array:
     """e ** x."""
     return np.exp(x)
@@ -35,11 +30,10 @@ def exp(x: Array) -> Array:
 
 @exp.vjp
 def _(g, y, _x):
-    return (guard_mul(g, y),)
+    return (g * y,)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def exp2(x: Array) -> Array:
     """2 ** x."""
     return np.exp2(x)
@@ -47,11 +41,10 @@ def exp2(x: Array) -> Array:
 
 @exp2.vjp
 def _(g, y, _x):
-    return (guard_mul(g, y * math.log(2)),)
+    return (g * (y * math.log(2)),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def expm1(x: Array) -> Array:
     """e ** x - 1, exact for small x."""
     return np.expm1(x)
@@ -59,11 +52,10 @@ def expm1(x: Array) -> Array:
 
 @expm1.vjp
 def _(g, _y, x):
-    return (guard_mul(g, exp(x)),)
+    return (g * exp(x),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def log(x: Array) -> Array:
     """The natural logarithm; -inf at 0, NaN below."""
     return np.log(x)
@@ -71,11 +63,10 @@ def log(x: Array) -> Array:
 
 @log.vjp
 def _(g, _y, x):
-    return (guard_div(g, x),)
+    return (g / x,)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def log2(x: Array) -> Array:
     """The logarithm to base 2."""
     return np.log2(x)
@@ -83,11 +74,10 @@ def log2(x: Array) -> Array:
 
 @log2.vjp
 def _(g, _y, x):
-    return (guard_div(g * (1 / math.log(2)), x),)
+    return (g * (1 / math.log(2)) / x,)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def log10(x: Array) -> Array:
     """The logarithm to base 10."""
     return np.log10(x)
@@ -95,11 +85,10 @@ def log10(x: Array) -> Array:
 
 @log10.vjp
 def _(g, _y, x):
-    return (guard_div(g * (1 / math.log(10)), x),)
+    return (g * (1 / math.log(10)) / x,)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def log1p(x: Array) -> Array:
     """log(1 + x), exact for small x."""
     return np.log1p(x)
@@ -107,11 +96,10 @@ def log1p(x: Array) -> Array:
 
 @log1p.vjp
 def _(g, _y, x):
-    return (guard_div(g, 1 + x),)
+    return (g / (1 + x),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def sqrt(x: Array) -> Array:
     """The square root; NaN below 0. Its derivative at 0 is inf."""
     return np.sqrt(x)
@@ -119,11 +107,10 @@ def sqrt(x: Array) -> Array:
 
 @sqrt.vjp
 def _(g, y, _x):
-    return (guard_div(g * 0.5, y),)
+    return (g * 0.5 / y,)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def rsqrt(x: Array) -> Array:
     """1 / sqrt(x)."""
     return 1 / np.sqrt(x)
@@ -131,11 +118,10 @@ def rsqrt(x: Array) -> Array:
 
 @rsqrt.vjp
 def _(g, y, x):
-    return (guard_div(guard_mul(g * -0.5, y), x),)
+    return (g * -0.5 * y / x,)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def reciprocal(x: Array) -> Array:
     """1 / x."""
     return 1 / x
@@ -143,11 +129,10 @@ def reciprocal(x: Array) -> Array:
 
 @reciprocal.vjp
 def _(g, y, x):
-    return (-guard_mul(guard_div(g, x), y),)
+    return (-(g / x * y),)
 
 
 @primitive(kind="elementwise", dtype="same")
-@quiet
 def pow(x: Array, p: Array) -> Array:
     """x ** p. d/dx = p x^(p-1), which is 0 for p = 0, also at x = 0;  d/dp = y log x, which is 0 at
     x = 0 for p >= 0.
@@ -159,17 +144,18 @@ def pow(x: Array, p: Array) -> Array:
 def _(g, y, x, p, *, needs):
     gx = gp = None
     if needs[0]:
-        gx = guard_mul(guard_mul(g, p), x ** (p - 1))
+        slope = p * x ** (p - 1)
+        is_one_power = isinstance(p, (int, float)) and p != 0
+        gx = g * (slope if is_one_power else mask_cotangent(slope, p))
     if needs[1]:
         # A number stays one: in `where` it would become a float32.
         is_number = isinstance(x, (int, float)) and x != 0
         base = x if is_number else where(logical_and(equal(x, 0), greater_equal(p, 0)), 1, x)
-        gp = guard_mul(g, y * log(base))
+        gp = g * (y * log(base))
     return gx, gp
 
 
 @primitive(kind="elementwise", dtype="same")
-@quiet
 def square(x: Array) -> Array:
     """x * x."""
     return np.square(x, dtype=np.int64 if x.dtype == np.bool_ else None)
@@ -177,11 +163,10 @@ def square(x: Array) -> Array:
 
 @square.vjp
 def _(g, _y, x):
-    return (guard_mul(g, x) * 2,)
+    return (g * x * 2,)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def sin(x: Array) -> Array:
     """Sine of x in radians."""
     return np.sin(x)
@@ -189,11 +174,10 @@ def sin(x: Array) -> Array:
 
 @sin.vjp
 def _(g, _y, x):
-    return (guard_mul(g, cos(x)),)
+    return (g * cos(x),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def cos(x: Array) -> Array:
     """Cosine of x in radians."""
     return np.cos(x)
@@ -201,11 +185,10 @@ def cos(x: Array) -> Array:
 
 @cos.vjp
 def _(g, _y, x):
-    return (-guard_mul(g, sin(x)),)
+    return (-(g * sin(x)),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def tan(x: Array) -> Array:
     """Tangent of x in radians."""
     return np.tan(x)
@@ -213,11 +196,10 @@ def tan(x: Array) -> Array:
 
 @tan.vjp
 def _(g, y, _x):
-    return (guard_mul(g, 1 + y * y),)
+    return (g * (1 + y * y),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def asin(x: Array) -> Array:
     """Arc sine, in radians; NaN outside [-1, 1]."""
     return np.arcsin(x)
@@ -225,11 +207,10 @@ def asin(x: Array) -> Array:
 
 @asin.vjp
 def _(g, _y, x):
-    return (guard_div(g, sqrt((1 - x) * (1 + x))),)
+    return (g / sqrt((1 - x) * (1 + x)),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def acos(x: Array) -> Array:
     """Arc cosine, in radians; NaN outside [-1, 1]."""
     return np.arccos(x)
@@ -237,11 +218,10 @@ def acos(x: Array) -> Array:
 
 @acos.vjp
 def _(g, _y, x):
-    return (-guard_div(g, sqrt((1 - x) * (1 + x))),)
+    return (-(g / sqrt((1 - x) * (1 + x))),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def atan(x: Array) -> Array:
     """Arc tangent, in radians."""
     return np.arctan(x)
@@ -249,11 +229,10 @@ def atan(x: Array) -> Array:
 
 @atan.vjp
 def _(g, _y, x):
-    return (guard_div(g, 1 + x * x),)
+    return (g / (1 + x * x),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def sinh(x: Array) -> Array:
     """Hyperbolic sine."""
     return np.sinh(x)
@@ -261,11 +240,10 @@ def sinh(x: Array) -> Array:
 
 @sinh.vjp
 def _(g, _y, x):
-    return (guard_mul(g, cosh(x)),)
+    return (g * cosh(x),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def cosh(x: Array) -> Array:
     """Hyperbolic cosine."""
     return np.cosh(x)
@@ -273,7 +251,7 @@ def cosh(x: Array) -> Array:
 
 @cosh.vjp
 def _(g, _y, x):
-    return (guard_mul(g, sinh(x)),)
+    return (g * sinh(x),)
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -284,11 +262,10 @@ def tanh(x: Array) -> Array:
 
 @tanh.vjp
 def _(g, y, _x):
-    return (times(g, (1 - y) * (1 + y)),)
+    return (g * ((1 - y) * (1 + y)),)
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), without overflow: exp(-|x|) is at most 1."""
     small = np.exp(-np.abs(x))
@@ -297,7 +274,7 @@ def sigmoid(x: Array) -> Array:
 
 @sigmoid.vjp
 def _(g, _y, x):
-    return (times(g, sigmoid(x) * sigmoid(-x)),)
+    return (g * (sigmoid(x) * sigmoid(-x)),)
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -308,7 +285,7 @@ def abs(x: Array) -> Array:
 
 @abs.vjp
 def _(g, _y, x):
-    return (times(g, sign(x)),)
+    return (g * sign(x),)
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -375,3 +352,6 @@ def relu(x: Array) -> Array:
 @relu.vjp
 def _(g, y, _x):
     return (where(less(0, y), g, 0),)
+
+
+relu.zero_safe = True

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
-from minigrad.ops.elementwise import has_nan, quiet
+from minigrad.ops.elementwise import has_nan
 from minigrad.ops.movement import matrix_shape, permute, reshape
 from minigrad.ops.parallel import hold_blas, release_blas
 from minigrad.ops.reduce import sum as sum_
@@ -82,7 +82,6 @@ matmul.crosswise = True
 
 
 @primitive(kind="contract", dtype="same")
-@quiet
 def guard_matmul(a: Array, b: Array) -> Array:
     """The matrix product in which 0 times infinity or NaN is 0: what has no weight, or is not asked
     for, has no influence. No 1-d operands.

@@ -6,8 +6,7 @@ Arithmetic, comparison, logic and bits. The functions of calculus are in `calcul
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +14,6 @@ from minigrad.dtypes import Array
 from minigrad.errors import DTypeError
 from minigrad.ops.in_float32 import in_float32
 from minigrad.primitive import primitive
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def quiet(function: F) -> F:
-    """Let infinities and NaN pass without numpy's warnings, for ops at whose edges they are the
-    right answer (log 0 = -inf).
-    """
-    return np.errstate(all="ignore")(function)
-
 
 # --- arithmetic
 
@@ -59,24 +48,13 @@ def mul(a: Array, b: Array) -> Array:
 
 @mul.vjp
 def _(g, _y, a, b, *, needs):
-    return (times(g, b) if needs[0] else None), (times(g, a) if needs[1] else None)
+    return (g * b if needs[0] else None), (g * a if needs[1] else None)
 
 
 mul.crosswise = True
 
 
-def times(g: Any, d: Any) -> Any:
-    """guard_mul(g, d) in a rule, without its price where there is nothing to guard against."""
-    if isinstance(d, (int, float)):
-        return g * d if d - d == 0 else guard_mul(g, d)
-    if type(g) is np.ndarray:
-        y = g * d
-        return guard_mul(g, d) if has_nan(y) else y
-    return guard_mul(g, d)
-
-
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def div(a: Array, b: Array) -> Array:
     """a / b. Integers divide to float32."""
     return np.true_divide(a, b)
@@ -85,29 +63,11 @@ def div(a: Array, b: Array) -> Array:
 @div.vjp
 def _(g, y, _a, b, *, needs):
     # g y / b and not g / b y, which would overflow for a small b though the product is in range.
-    return (guard_div(g, b) if needs[0] else None), (
-        -guard_div(guard_mul(g, y), b) if needs[1] else None
-    )
-
-
-@primitive(kind="elementwise", dtype="same")
-@quiet
-def guard_mul(g: Array, d: Array) -> Array:
-    """g * d, but 0 wherever g is 0, even where d is infinite or NaN: a cotangent of zero asks for
-    nothing.
-    """
-    y = np.multiply(g, d)
-    return np.where(g == 0, np.zeros_like(y), y) if has_nan(y) else y
-
-
-@guard_mul.vjp
-def _(h, _y, g, d):
-    # Where g is 0 the product does not depend on d, whatever h is.
-    return guard_mul(h, d), guard_mul(where(equal(g, 0), 0, h), g)
+    return (g / b if needs[0] else None), (-(g * y / b) if needs[1] else None)
 
 
 def has_nan(y: Array) -> bool:
-    """Whether a NaN is in y: a sum of squares is NaN if and only if a term is, and BLAS adds it up
+    """True if y has a NaN: a sum of squares is NaN if and only if a term is, and BLAS computes it
     without an array in between.
     """
     flat = y.ravel("K")
@@ -115,17 +75,21 @@ def has_nan(y: Array) -> bool:
     return bool(total != total)
 
 
-@primitive(kind="elementwise", dtype="same")
-@quiet
-def guard_div(g: Array, d: Array) -> Array:
-    """g / d, but 0 wherever g is 0, even where d is 0 or NaN."""
-    y = np.true_divide(g, d)
-    return np.where(g == 0, np.zeros_like(y), y) if has_nan(y) else y
+@primitive(kind="elementwise")
+def mask_cotangent(x: Array, g: Array) -> Array:
+    """x, but 0 where it is NaN and g is 0: a cotangent of zero asks for nothing, whatever it is
+    multiplied by. To any order: what was masked passes no gradient on.
+    """
+    # A view and not x itself: what records ops tells arrays apart by identity.
+    return np.where((g == 0) & np.isnan(x), 0, x) if has_nan(x) else x.view()
 
 
-@guard_div.vjp
-def _(h, y, _g, d):
-    return guard_div(h, d), -guard_div(guard_mul(where(equal(y, 0), 0, h), y), d)
+@mask_cotangent.vjp
+def _(h, _y, x, g):
+    return where(logical_and(isnan(x), equal(g, 0)), 0, h), None
+
+
+mask_cotangent.zero_safe = True
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -150,7 +114,7 @@ def mod(a: Array, b: Array) -> Array:
 
 @mod.vjp
 def _(g, _y, a, b):
-    return g, -guard_mul(g, floor_div(a, b))
+    return g, -(g * floor_div(a, b))
 
 
 @primitive(kind="elementwise", dtype="same")
@@ -228,6 +192,9 @@ def where(condition: Array, a: Array, b: Array) -> Array:
 @where.vjp
 def _(g, _y, condition, _a, _b):
     return None, where(condition, g, 0), where(condition, 0, g)
+
+
+maximum.zero_safe = minimum.zero_safe = clamp.zero_safe = where.zero_safe = True
 
 
 @in_float32

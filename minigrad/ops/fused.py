@@ -13,7 +13,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
 from minigrad.ops.calculus import exp, rsqrt, tanh
-from minigrad.ops.elementwise import equal, has_nan, quiet, times, where
+from minigrad.ops.elementwise import equal, has_nan, mask_cotangent, where
 from minigrad.ops.index import check_range
 from minigrad.ops.movement import matrix_shape, reshape
 from minigrad.ops.reduce import _sum_rows, mean, ones_column, sum as sum_, without_top
@@ -21,7 +21,6 @@ from minigrad.primitive import primitive
 
 
 @primitive(kind="reduce", dtype="float")
-@quiet
 def softmax(x: Array, *, axis: int = -1) -> Array:
     """exp(x) / sum(exp(x)) along `axis`, with the maximum taken out first. A row of -inf gives
     zeros; +inf takes all, shared evenly.
@@ -53,12 +52,12 @@ def row_sums(x: Array) -> Array:
 
 @softmax.vjp
 def _(g, y, _x, *, axis=-1):
-    gy = times(g, y)
-    return (gy - times(sum_(gy, axis=axis, keepdim=True), y),)
+    gy = mask_cotangent(g * y, g)
+    total = sum_(gy, axis=axis, keepdim=True)
+    return (gy - mask_cotangent(total * y, total),)
 
 
 @primitive(kind="reduce", dtype="float")
-@quiet
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
     """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf is 0, and all
     beside it -inf.
@@ -76,7 +75,6 @@ def _(g, y, _x, *, axis=-1):
 
 
 @primitive(kind="reduce", dtype="same", outputs=3)
-@quiet
 def layer_norm(
     x: Array, weight: Array | None, bias: Array | None, *, eps: float = 1e-5
 ) -> tuple[Array, Array, Array]:
@@ -129,7 +127,6 @@ def _(x, weight, bias, *, eps=1e-5):
 
 
 @primitive(kind="reduce", outputs=3)
-@quiet
 def layer_norm_grad(
     g: Array, x: Array, weight: Array | None, middle: Array, scale: Array
 ) -> tuple[Array, Array, Array]:
@@ -151,7 +148,6 @@ def layer_norm_grad(
 
 
 @primitive(kind="reduce", dtype="same", outputs=2)
-@quiet
 def rms_norm(x: Array, weight: Array | None, *, eps: float = 1e-6) -> tuple[Array, Array]:
     """Divide the last axis by its root mean square, then scale; also 1/rms of each row.
 
@@ -187,7 +183,6 @@ def _(x, weight, *, eps=1e-6):
 
 
 @primitive(kind="reduce", outputs=2)
-@quiet
 def rms_norm_grad(g: Array, x: Array, weight: Array | None, scale: Array) -> tuple[Array, Array]:
     """The cotangents of x and weight. With h = x / rms and u = g * weight:  dx = (u - h mean(u h))
     / rms.
@@ -209,7 +204,6 @@ _CHUNK = (
 
 
 @primitive(kind="elementwise", dtype="float", outputs=2)
-@quiet
 def gelu_tanh(x: Array) -> tuple[Array, Array]:
     """x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3); and exp(-2 u). From Hendrycks and
     Gimpel 2016, arXiv:1606.08415.
@@ -240,13 +234,15 @@ def _(g, y, x):
     return (gelu_tanh_grad(g[0], x, y[1]),)
 
 
+gelu_tanh.zero_safe = True
+
+
 @gelu_tanh.composed
 def _(x):
     return 0.5 * x * (1 + tanh(_GELU_SLOPE * (x + _GELU_CUBE * (x * x * x))))
 
 
 @primitive(kind="elementwise")
-@quiet
 def gelu_tanh_grad(g: Array, x: Array, e: Array) -> Array:
     """g s (1 + 2 (1 - s) x u') with s = 1 / (1 + e), 1 - s = e s, x u' = sqrt(2/pi) (x + 3 *
     0.044715 x^3); 0 wherever g is 0.
@@ -284,7 +280,6 @@ def _is_far(total: Array) -> bool:
 
 
 @primitive(kind="reduce", outputs=2)
-@quiet
 def cross_entropy(
     logits: Array, target: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0
 ) -> tuple[Array, Array]:
@@ -333,7 +328,6 @@ def _(logits, target, *, ignore_index=-100, label_smoothing=0.0):
 
 
 @primitive(kind="reduce")
-@quiet
 def cross_entropy_grad(
     g: Array,
     logits: Array,

@@ -15,14 +15,12 @@ from minigrad.ops.calculus import abs as abs_, exp, log, square
 from minigrad.ops.elementwise import (
     clamp,
     equal,
-    guard_mul,
     isinf,
     logical_and,
     maximum,
     mul,
     neg,
     not_equal,
-    quiet,
     where,
 )
 from minigrad.ops.fused import cross_entropy as cross_entropy_rows, log_softmax
@@ -110,7 +108,6 @@ def smooth_l1_loss(x: Any, target: Any, *, reduction: Reduce = "mean", beta: flo
 
 
 @primitive(kind="elementwise", dtype="float")
-@quiet
 def bernoulli_loss(p: Array, target: Array) -> Array:
     """Return -target log p - (1 - target) log(1 - p), logarithms no lower than -100.
 
@@ -122,9 +119,8 @@ def bernoulli_loss(p: Array, target: Array) -> Array:
 @bernoulli_loss.vjp
 def _(g, _y, p, target, *, needs):
     odds = maximum(log(1 - p), -100) - maximum(log(p), -100) if needs[1] else None
-    return (guard_mul(g, (p - target) / maximum(p * (1 - p), 1e-12)) if needs[0] else None), (
-        g * odds if needs[1] else None
-    )
+    gp = g * ((p - target) / maximum(p * (1 - p), 1e-12)) if needs[0] else None
+    return gp, (g * odds if needs[1] else None)
 
 
 @in_float32

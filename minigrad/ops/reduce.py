@@ -16,7 +16,7 @@ import numpy as np
 from minigrad.dtypes import Array, DType, adding
 from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.calculus import exp, sqrt
-from minigrad.ops.elementwise import div, equal, guard_mul, isinf, logical_and, quiet, where
+from minigrad.ops.elementwise import div, equal, isinf, logical_and, mask_cotangent, where
 from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
@@ -221,7 +221,6 @@ def tie_shares(x: Array, y: Array, *, axis: Axis) -> Array:
 
 
 @primitive(kind="reduce", dtype="float")
-@quiet
 def logsumexp(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
     """log(sum(exp(x))) along `axis`, without overflow: the maximum is taken out first. -inf for an
     empty or all -inf axis.
@@ -251,7 +250,8 @@ def _(g, y, x, *, axis=None, keepdim=False):
     # Beside a large maximum y has lost digits of the logarithm: a factor of all the weights, which
     # add up to 1.
     weights = weights / where(isinf(top), 1, spread(sum(weights, axis=axis), axis, x.shape))
-    return (guard_mul(spread(g, axis, x.shape), where(equal(top, -np.inf), 0, weights)),)
+    g = spread(g, axis, x.shape)
+    return (mask_cotangent(g * where(equal(top, -np.inf), 0, weights), g),)
 
 
 @primitive(kind="reduce")

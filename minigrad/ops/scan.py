@@ -14,7 +14,7 @@ import numpy as np
 
 from minigrad.dtypes import Array, adding
 from minigrad.ops.calculus import exp
-from minigrad.ops.elementwise import equal, guard_mul, isinf, logical_and, quiet, where
+from minigrad.ops.elementwise import equal, isinf, logical_and, mask_cotangent, where
 from minigrad.ops.index import take_along
 from minigrad.ops.movement import flip, pad, permute, reshape
 from minigrad.ops.reduce import Axis, axes, spread
@@ -71,7 +71,6 @@ def _(g, y, a, _b, *, axis):
 
 
 @primitive(kind="reduce")
-@quiet
 def cumprod(x: Array, *, axis: int) -> Array:
     """The products of the first 1, 2, ... elements along `axis`."""
     return np.cumprod(x, axis=axis, dtype=adding(x.dtype))
@@ -88,7 +87,6 @@ def _(g, _y, x, *, axis):
 
 
 @primitive(kind="reduce")
-@quiet
 def prod(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
     """The product along `axis`; of nothing, 1. Each element's derivative is the product of all
     others, zeros among them or not.
@@ -107,11 +105,8 @@ def _(g, _y, x, *, axis=None, keepdim=False):
     before = cumprod(_shifted(row, last, 1, 1.0), axis=last)
     after = _back(cumprod(_back(_shifted(row, last, -1, 1.0), last), axis=last), last)
     back = tuple(int(i) for i in np.argsort((*kept, *gone)))
-    return (
-        guard_mul(
-            spread(g, axis, x.shape), permute(reshape(before * after, shape=ordered), order=back)
-        ),
-    )
+    g = spread(g, axis, x.shape)
+    return (mask_cotangent(g * permute(reshape(before * after, shape=ordered), order=back), g),)
 
 
 @primitive(kind="reduce")
@@ -133,7 +128,6 @@ def cummax(x: Any, *, axis: int) -> tuple[Any, Any]:
 
 
 @primitive(kind="reduce", dtype="float")
-@quiet
 def logcumsumexp(x: Array, *, axis: int) -> Array:
     """log of the sums of the first 1, 2, ... elements' exponentials, without overflow. Computed in
     float64.
@@ -149,7 +143,7 @@ def _(g, y, x, *, axis):
     r = _back(
         recurrence(_back(_shifted(decay, axis, -1, 0.0), axis), _back(g, axis), axis=axis), axis
     )
-    return (guard_mul(r, where(equal(x, -np.inf), 0, exp(_difference(x, y)))),)
+    return (mask_cotangent(r * where(equal(x, -np.inf), 0, exp(_difference(x, y))), r),)
 
 
 def _difference(a: Any, b: Any) -> Any:
