@@ -22,7 +22,7 @@ from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError, NotFiniteError
 from minigrad.files import CheckpointFolder, load_checkpoint
 from minigrad.models import GPT, GPTConfig
-from minigrad.optim import SGD, Adafactor, AdamW, Muon
+from minigrad.optim import SGD, Adafactor, AdamW, Muon, RMSprop
 from minigrad.optim.lr_scheduler import ReduceLROnPlateau, WarmupCosineLR
 from minigrad.random import default_generator
 from minigrad.train import MetricsLog, Report, Trainer, evaluate
@@ -167,7 +167,13 @@ def test_a_model_that_cannot_be_recorded_runs_eagerly_unless_compiling_was_asked
 @compiled
 @pytest.mark.parametrize(
     "make",
-    [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: Adafactor(p), lambda p: AdamW(p, lr=0.01)],
+    [
+        lambda p: SGD(p, lr=0.1, momentum=0.9),
+        lambda p: Adafactor(p),
+        lambda p: AdamW(p, lr=0.01),
+        lambda p: AdamW(p, lr=0.01, amsgrad=True),
+        lambda p: RMSprop(p, lr=0.01, momentum=0.5, centered=True, eps=1e-3),
+    ],
 )
 def test_every_optimizer_is_the_eager_one(make: Any) -> None:
     runs = []

@@ -167,11 +167,6 @@ from minigrad.ops.loss import (
     nll_loss as nll_loss,
     smooth_l1_loss as smooth_l1_loss,
 )
-from minigrad.ops.matrix_update import (
-    adafactor_ as adafactor_,
-    muon_ as muon_,
-    newton_schulz as newton_schulz,
-)
 from minigrad.ops.movement import (
     alias as alias,
     assign as assign,
@@ -237,10 +232,4 @@ from minigrad.ops.special import (
     erfc as erfc,
     gauss as gauss,
     logaddexp as logaddexp,
-)
-from minigrad.ops.update import (
-    adam_ as adam_,
-    clip_grad_norm_ as clip_grad_norm_,
-    lion_ as lion_,
-    sgd_ as sgd_,
 )

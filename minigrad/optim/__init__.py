@@ -3,12 +3,13 @@
 from minigrad.optim import lr_scheduler
 from minigrad.optim.adafactor import Adafactor
 from minigrad.optim.adam import Adam, AdamW
-from minigrad.optim.clip import clip_grad_norm_
-from minigrad.optim.groups import decay_groups, grouped
+from minigrad.optim.clip import clip_grad_norm_, clip_grad_value_
+from minigrad.optim.groups import ParamGroup, decay_groups, grouped
 from minigrad.optim.lion import Lion
 from minigrad.optim.mixed import MixedPrecision
 from minigrad.optim.muon import Muon
-from minigrad.optim.optimizer import Optimizer, ParamGroup
+from minigrad.optim.optimizer import Optimizer
+from minigrad.optim.rmsprop import RMSprop
 from minigrad.optim.sgd import SGD
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "Muon",
     "Optimizer",
     "ParamGroup",
+    "RMSprop",
     "clip_grad_norm_",
+    "clip_grad_value_",
     "decay_groups",
     "grouped",
     "lr_scheduler",

@@ -2,26 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
-from minigrad import ops
-from minigrad.errors import ConfigError
-from minigrad.optim.optimizer import Bundle, Optimizer, ParamGroup, Params
+import numpy as np
+
+from minigrad.arguments import as_float, require
+from minigrad.dtypes import Array, cast
+from minigrad.optim.bundle import Bundle
+from minigrad.optim.groups import ParamGroup
+from minigrad.optim.optimizer import Optimizer, Params
+from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
+
+
+@primitive(kind="effect")
+def adafactor_(
+    step: Array, row: Array, column: Array, square: Array, *others: Array, changes: int
+) -> Array:
+    """One step of Adafactor: see `Adafactor`. Settings: [lr, beta2_decay, eps1, eps2, clip,
+    weight_decay].
+
+    row, column: r and c of all matrices, one after the other.   square: v of all others.
+    """
+    n = changes - 4
+    lr, beta2_decay, eps1, eps2, clip, decay = others[n].tolist()
+    step += 1
+    share, rate = float(step) ** beta2_decay, min(lr, 1 / math.sqrt(float(step)))
+    at_row = at_column = at_square = 0
+    for p, g in zip(others[:n], others[n + 1 :], strict=True):
+        if not p.size:
+            continue
+        wide, g = cast(p, square.dtype), cast(g, square.dtype)
+        s = g * g + eps1
+        if p.ndim > 1:
+            r, at_row = _part(row, at_row, (*p.shape[:-1], 1))
+            c, at_column = _part(column, at_column, (*p.shape[:-2], 1, p.shape[-1]))
+            _blend(r, s.mean(axis=-1, keepdims=True), share)
+            _blend(c, s.mean(axis=-2, keepdims=True), share)
+            # r c would underflow: both may be as small as eps1.
+            u = g / np.sqrt(r / r.mean(axis=-2, keepdims=True)) / np.sqrt(c)
+        else:
+            v, at_square = _part(square, at_square, p.shape)
+            _blend(v, s, share)
+            u = g / np.sqrt(v)
+        alpha = max(eps2, _rms(wide)) * rate / max(1.0, _rms(u) / clip)
+        p[...] = cast(wide * (1 - lr * decay) - u * alpha, p.dtype)
+    return step
+
+
+def _part(flat: Array, start: int, shape: tuple[int, ...]) -> tuple[Array, int]:
+    stop = start + math.prod(shape)
+    return flat[start:stop].reshape(shape), stop
+
+
+def _blend(average: Array, new: Array, share: float) -> None:
+    average *= 1 - share
+    average += new * share
+
+
+def _rms(x: Array) -> float:
+    return math.sqrt(float(np.mean(np.square(x, dtype=np.float64))))
 
 
 class Adafactor(Optimizer):
     """Adafactor: a matrix's mean squares are kept as one number per row and one per column; steps
     are relative to the size of the parameter.
 
-    b = 1 - t^beta2_decay;   r <- b r + (1 - b) mean(g^2 + eps1) along rows;   c likewise along
-    columns;   v = r c^T / mean(r)
-    u = g / sqrt(v);   p <- p (1 - lr weight_decay) - max(eps2, rms(p)) min(lr, 1 / sqrt(t)) u /
-    max(1, rms(u) / clip)
+    b = 1 - t^beta2_decay;   s = g^2 + eps1
+    r <- b r + (1 - b) mean(s along rows);   c likewise along columns;   v = r c^T / mean(r)
+    u = g / sqrt(v);   alpha = max(eps2, rms(p)) min(lr, 1 / sqrt(t))
+    p <- p (1 - lr weight_decay) - alpha u / max(1, rms(u) / clip)
 
-    eps: (eps1, eps2).   A vector keeps v itself.   From Shazeer and Stern 2018, arXiv:1804.04235,
-        without momentum; the paper's numbers.
+    eps: (eps1, eps2).   A vector keeps v <- b v + (1 - b) s itself.
+    From Shazeer and Stern 2018, arXiv:1804.04235, without momentum; the paper's numbers.
     """
 
     _settings = ("lr", "beta2_decay", "eps", "clip", "weight_decay")
@@ -40,37 +94,21 @@ class Adafactor(Optimizer):
             params, lr=lr, beta2_decay=beta2_decay, eps=eps, clip=clip, weight_decay=weight_decay
         )
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
-        settings = {**self.defaults, **group}
-        if not settings["beta2_decay"] <= 0:
-            raise ConfigError(
-                "Adafactor",
-                f"beta2_decay={settings['beta2_decay']}",
-                got=settings["beta2_decay"],
-                wanted="<= 0",
-                hint="-0.8",
-            )
-        if not settings["clip"] > 0:
-            raise ConfigError(
-                "Adafactor",
-                f"clip={settings['clip']}",
-                got=settings["clip"],
-                wanted="> 0",
-                hint="1.0",
-            )
-        super().add_param_group(group)
+    def _checked(self, key: str, value: Any) -> Any:
+        if key == "beta2_decay":
+            return as_float("Adafactor", key, value, -math.inf, 0, above=True)
+        if key == "clip":
+            return as_float("Adafactor", key, value, 0, above=True, below=True)
+        if key == "eps":
+            pair = isinstance(value, tuple | list) and len(value) == 2
+            require(pair, "Adafactor", key, value, "a pair (eps1, eps2)")
+            return tuple(super(Adafactor, self)._checked(key, part) for part in value)
+        return super()._checked(key, value)
 
-    def _moment_shapes(self, p: Tensor) -> Sequence[tuple[int, ...] | None]:
+    def _moment_shapes(self, group: ParamGroup, p: Tensor) -> list[tuple[int, ...] | None]:
         if p.ndim < 2:
-            return None, None, p.shape
-        return (*p.shape[:-1], 1), (*p.shape[:-2], 1, p.shape[-1]), None
+            return [None, None, p.shape]
+        return [(*p.shape[:-1], 1), (*p.shape[:-2], 1, p.shape[-1]), None]
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
-        ops.adafactor_(
-            bundle.step,
-            *bundle.moments,
-            *bundle.params,
-            group.settings,
-            *gradients,
-            changes=4 + len(gradients),
-        )
+        self._call(adafactor_, bundle, group, gradients)

@@ -1,13 +1,12 @@
-"""Clipping gradients by their common norm."""
+"""Clipping gradients, in place."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
-from minigrad import ops
+from minigrad.arguments import as_float
 from minigrad.autograd import no_grad
-from minigrad.errors import ConfigError
+from minigrad.optim import update
 from minigrad.tensor import Tensor
 
 
@@ -20,22 +19,34 @@ def clip_grad_norm_(
     g <- g min(1, max_norm / (norm + 1e-6)),   norm = sqrt(sum of all g^2), summed in float64
 
     Returns the norm before clipping, a 0-d Tensor (0 if no parameter has a gradient). A norm that
-    is not finite is passed on as PyTorch does, or raises NotFiniteError, with the gradients
-    unchanged, if error_if_nonfinite. max_norm=inf clips nothing. Raises ConfigError unless max_norm
-    > 0.
+    is not finite makes the gradients NaN or 0, as in PyTorch, or raises NotFiniteError, with the
+    gradients unchanged, if error_if_nonfinite. max_norm=inf clips nothing. Raises ConfigError
+    unless max_norm > 0.
     """
-    if math.isnan(max_norm) or max_norm <= 0:
-        raise ConfigError(
-            "clip_grad_norm_", f"max_norm={max_norm} is not positive", got=max_norm, wanted="> 0"
-        )
-    params = [parameters] if isinstance(parameters, Tensor) else parameters
-    gradients = [p.grad for p in params if p.grad is not None]
+    max_norm = as_float("clip_grad_norm_", "max_norm", max_norm, 0, above=True)
+    gradients = _gradients(parameters)
     if not gradients:
         return Tensor(0.0)
     with no_grad():
-        return ops.clip_grad_norm_(
+        return update.clip_grad_norm_(
             *gradients,
             changes=len(gradients),
-            max_norm=float(max_norm),
+            max_norm=max_norm,
             error_if_nonfinite=error_if_nonfinite,
         )
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every number of the gradients to -clip_value .. clip_value, in place. NaN stays NaN.
+    Raises ConfigError unless clip_value >= 0.
+    """
+    clip_value = as_float("clip_grad_value_", "clip_value", clip_value, 0)
+    gradients = _gradients(parameters)
+    if gradients:
+        with no_grad():
+            update.clip_grad_value_(*gradients, changes=len(gradients), clip_value=clip_value)
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    params = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [p.grad for p in params if p.grad is not None]

@@ -1,13 +1,69 @@
-"""Parameters sorted into groups with settings of their own."""
+"""Groups of parameters with settings of their own."""
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.autograd import MODE
 from minigrad.errors import ConfigError
 from minigrad.tensor import Tensor
+
+
+class ParamGroup(UserDict[str, Any]):
+    """A dict of one group's parameters and settings. Writing a setting (`group["lr"] = 1e-4`)
+    checks it and changes the optimizer's copy in place, so that a schedule never makes a compiled
+    step stale.
+
+    check: (name, value) -> the value to keep.   names: the settings that are numbers of the update.
+    fixed: those that cannot change.
+    """
+
+    def __init__(
+        self,
+        check: Callable[[str, Any], Any],
+        names: Sequence[str],
+        fixed: Sequence[str],
+        values: dict[str, Any],
+    ) -> None:
+        self._check, self._names, self._fixed = check, names, fixed
+        self.settings = Tensor._wrap(np.zeros(0))
+        super().__init__(values)
+        self.settings = Tensor._wrap(self._numbers())
+
+    def _numbers(self) -> dtypes.Array:
+        values = [self.data[name] for name in self._names]
+        parts = [value if isinstance(value, tuple) else (value,) for value in values]
+        return np.array([number for part in parts for number in part], np.float64)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        value = self._check(key, value)
+        if key in self._fixed and self.data.get(key, value) != value:
+            problem = (
+                f"{key} cannot be changed after the group was made, since moments depend on it"
+            )
+            raise ConfigError("ParamGroup", problem, got=value, wanted=self.data[key])
+        in_use = self.settings.data.size and key in self._names
+        if in_use and (setting := getattr(MODE.get().listener, "setting", None)) is not None:
+            setting(key)
+        self.data[key] = value
+        if in_use:
+            self.settings.assign(Tensor._wrap(self._numbers()))
+
+    def spelled(self) -> str:
+        """Return the settings as arguments; flags that are off are left out."""
+        hidden = ("params", "param_names", "initial_lr")
+        shown = {k: v for k, v in self.items() if k not in hidden and v is not False}
+        return ", ".join(f"{k}={v!r}" for k, v in shown.items())
+
+    def __repr__(self) -> str:
+        return f"ParamGroup({len(self['params'])} tensors, {self.spelled()})"
+
 
 Rule = str | Callable[[str, Tensor], bool]
 
@@ -15,16 +71,16 @@ Rule = str | Callable[[str, Tensor], bool]
 def grouped(
     named_parameters: Iterable[tuple[str, Tensor]], rules: Sequence[tuple[Rule, dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Groups for an optimizer: each parameter goes to the first rule that it fits, the others to a
-    last group with the optimizer's own settings.
+    """Return groups for an optimizer: each parameter goes to the first rule that matches it, the
+    others to a last group with the optimizer's own settings.
 
     rules: (pattern of the name, or function of name and parameter; settings). Groups without a
         parameter are left out.
 
-        AdamW(grouped(model.named_parameters(), [("wte.*", {"lr": 1e-4}), (lambda name, p: p.ndim <
-        2, {"weight_decay": 0.0})]))
+        rules = [("wte.*", {"lr": 1e-4}), (lambda name, p: p.ndim < 2, {"weight_decay": 0.0})]
+        AdamW(grouped(model.named_parameters(), rules))
 
-    Raises ConfigError for a pattern that no name fits, as a misspelt one.
+    Raises ConfigError for a pattern that matches no name, such as a misspelt one.
     """
     groups: list[dict[str, Any]] = [
         {"params": [], **settings} for _, settings in [*rules, ("*", {})]
@@ -38,7 +94,7 @@ def grouped(
         if isinstance(rule, str) and not any(fnmatchcase(name, rule) for name in names):
             raise ConfigError(
                 "grouped",
-                f"no parameter's name fits {rule!r}",
+                f"no parameter's name matches {rule!r}",
                 got=rule,
                 wanted=names,
                 hint=f"names are like {names[:3]}",
@@ -51,8 +107,8 @@ def decay_groups(
     weight_decay: float,
     exclude: Rule = lambda name, p: p.ndim < 2,
 ) -> list[dict[str, Any]]:
-    """Two groups: what `exclude` names has no weight decay, the rest `weight_decay`. Unless told
-    otherwise, biases and norms, which have one axis, are excluded, as for GPT-2 and its kin.
+    """Return two groups: what `exclude` matches has no weight decay, the rest `weight_decay`. By
+    default biases and norms, which have one axis, are excluded, as for GPT-2.
 
         AdamW(decay_groups(model.named_parameters(), 0.1), lr=3e-4)
     """
@@ -64,5 +120,5 @@ def decay_groups(
 
 
 def fits(rule: Rule, name: str, p: Tensor) -> bool:
-    """Whether a parameter falls under a rule: the pattern fits its name, or the function says so."""
+    """True if a rule, a pattern of names or a function, matches a parameter."""
     return fnmatchcase(name, rule) if isinstance(rule, str) else rule(name, p)

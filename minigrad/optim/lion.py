@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from minigrad import ops
-from minigrad.optim.optimizer import Bundle, Optimizer, ParamGroup, Params
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.optim.bundle import Bundle
+from minigrad.optim.groups import ParamGroup
+from minigrad.optim.optimizer import Optimizer, Params
+from minigrad.optim.update import PIECE, pieces
+from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
+
+
+@primitive(kind="effect")
+def lion_(step: Array, m: Array, *others: Array, changes: int) -> Array:
+    """One step of Lion: see `Lion`. Settings: [lr, b1, b2, weight_decay]."""
+    n = changes - 2
+    lr, b1, b2, decay = others[n].tolist()
+    step += 1
+    work, scaled = np.empty((2, PIECE), m.dtype)
+    for start, p, g in pieces(others[:n], others[n + 1 :], m.dtype):
+        mi, a, b = m[start : start + p.size], work[: p.size], scaled[: p.size]
+        np.multiply(mi, b1, out=a)
+        a += np.multiply(g, 1 - b1, out=b)
+        np.sign(a, out=a)
+        a *= lr
+        if decay:
+            p *= 1 - lr * decay
+        p -= a
+        mi *= b2
+        mi += np.multiply(g, 1 - b2, out=b)
+    return step
 
 
 class Lion(Optimizer):
@@ -13,8 +40,8 @@ class Lion(Optimizer):
 
     p <- p (1 - lr weight_decay) - lr sign(b1 m + (1 - b1) g);   m <- b2 m + (1 - b2) g
 
-    lr wants to be 3 to 10 times smaller than AdamW's, weight_decay as many times larger. From Chen
-    et al. 2023, arXiv:2302.06675.
+    A step is as long as lr whatever the gradients, so lr should be 3 to 10 times smaller than
+    AdamW's, and weight_decay as many times larger. From Chen et al. 2023, arXiv:2302.06675.
     """
 
     _settings = ("lr", "betas", "weight_decay")
@@ -30,11 +57,4 @@ class Lion(Optimizer):
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay)
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
-        ops.lion_(
-            bundle.step,
-            *bundle.moments,
-            *bundle.params,
-            group.settings,
-            *gradients,
-            changes=2 + len(gradients),
-        )
+        self._call(lion_, bundle, group, gradients)

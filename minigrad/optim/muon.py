@@ -2,28 +2,90 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from minigrad import ops
-from minigrad.errors import ConfigError, ShapeError
-from minigrad.optim.optimizer import Bundle, Optimizer, ParamGroup, Params
+from minigrad.arguments import as_float, as_int, one_of
+from minigrad.dtypes import Array, cast
+from minigrad.errors import ShapeError
+from minigrad.ops import add, div, matmul, mul, sqrt, sum as total, swap_last
+from minigrad.optim.bundle import Bundle
+from minigrad.optim.groups import ParamGroup
+from minigrad.optim.optimizer import Optimizer, Params
+from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
+
+# Jordan's: steep at 0, so that small singular values grow fast; after five steps all those above
+# 0.01 are between about 0.7 and 1.2.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_swap: Any = swap_last
+
+
+def newton_schulz(
+    g: Any, steps: int = 5, coefficients: Any = _COEFFICIENTS, eps: float = 1e-7
+) -> Any:
+    """Return a matrix with the singular vectors of `g` and singular values near 1: an odd
+    polynomial of fifth degree, applied `steps` times.
+
+    x = g / (|g| + eps);   x <- a x + (b A + c A A) x   with A = x x^T
+    a tall matrix is worked on as a wide one
+
+    g: (..., M, N), array or Tensor.   |g|: the Frobenius norm, which no singular value exceeds.
+    From Jordan et al. 2024, "Muon: an optimizer for hidden layers", after Bernstein and Newhouse
+    2024, arXiv:2409.20325.
+    """
+    a, b, c = coefficients
+    tall = g.shape[-2] > g.shape[-1]
+    x = _swap(g) if tall else g
+    x = div(x, add(sqrt(total(mul(x, x), axis=(-2, -1), keepdim=True)), eps))
+    for _ in range(steps):
+        gram = matmul(x, _swap(x))
+        x = add(mul(x, a), matmul(add(mul(gram, b), mul(matmul(gram, gram), c)), x))
+    return _swap(x) if tall else x
+
+
+@primitive(kind="effect")
+def muon_(
+    step: Array,
+    m: Array,
+    *others: Array,
+    changes: int,
+    nesterov: bool,
+    ns_steps: int,
+    match_rms: bool,
+) -> Array:
+    """One step of Muon: see `Muon`. Settings: [lr, momentum, weight_decay]."""
+    n, start = changes - 2, 0
+    lr, momentum, decay = others[n].tolist()
+    step += 1
+    for p, g in zip(others[:n], others[n + 1 :], strict=True):
+        M, N = p.shape
+        mi, g = m[start : start + p.size].reshape(p.shape), cast(g, m.dtype)
+        start += p.size
+        mi *= momentum
+        mi += g * (1 - momentum)
+        u = newton_schulz(mi * momentum + g * (1 - momentum) if nesterov else mi, ns_steps)
+        ratio = M / N if N else 1.0
+        scale = 0.2 * math.sqrt(max(M, N)) if match_rms else math.sqrt(max(1.0, ratio))
+        p[...] = cast(cast(p, m.dtype) * (1 - lr * decay) - u * (lr * scale), p.dtype)
+    return step
 
 
 class Muon(Optimizer):
     """Muon: momentum whose singular values are all made about 1, for the weight matrices of hidden
     layers.
 
-    m <- momentum m + (1 - momentum) g;   u = newton_schulz(m), with nesterov of momentum m + (1 -
-    momentum) g p <- p (1 - lr weight_decay) - lr scale u
+    m <- momentum m + (1 - momentum) g
+    u = newton_schulz(m), with nesterov of momentum m + (1 - momentum) g
+    p <- p (1 - lr weight_decay) - lr scale u
 
     adjust_lr: "original", scale = sqrt(max(1, rows / columns)); or "match_rms_adamw", scale = 0.2
-        sqrt(max(rows, columns)), with which AdamW's lr
-    and weight_decay go on to fit. ns_steps: iterations of `ops.newton_schulz`. Raises ShapeError
-        for a parameter that is no matrix: embeddings, the
-    head, norms and biases belong to AdamW in a second optimizer.
-    From Jordan et al. 2024, "Muon: an optimizer for hidden layers"; names and numbers are
-        PyTorch's.
+        sqrt(max(rows, columns)), with which AdamW's lr and weight_decay fit.
+    ns_steps: iterations of `newton_schulz`.
+    Raises ShapeError for a parameter that is not a matrix: embeddings, the head, norms and biases
+    belong to AdamW in a second optimizer.
+    From Jordan et al. 2024, "Muon: an optimizer for hidden layers"; match_rms_adamw from Liu et al.
+    2025, arXiv:2502.16982; names and numbers are PyTorch's.
     """
 
     _settings = ("lr", "momentum", "weight_decay")
@@ -49,30 +111,14 @@ class Muon(Optimizer):
             adjust_lr=adjust_lr,
         )
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
-        settings = {**self.defaults, **group}
-        if not 0 <= settings["momentum"] < 1:
-            raise ConfigError(
-                "Muon",
-                f"momentum={settings['momentum']}",
-                got=settings["momentum"],
-                wanted="0 <= momentum < 1",
-            )
-        if not isinstance(settings["ns_steps"], int) or settings["ns_steps"] < 1:
-            raise ConfigError(
-                "Muon",
-                f"ns_steps={settings['ns_steps']!r}",
-                got=settings["ns_steps"],
-                wanted="an integer >= 1",
-            )
-        if settings["adjust_lr"] not in ("original", "match_rms_adamw"):
-            raise ConfigError(
-                "Muon",
-                f"adjust_lr={settings['adjust_lr']!r}",
-                got=settings["adjust_lr"],
-                wanted=("original", "match_rms_adamw"),
-            )
-        super().add_param_group(group)
+    def _checked(self, key: str, value: Any) -> Any:
+        if key == "momentum":
+            return as_float("Muon", key, value, 0, 1, below=True)
+        if key == "ns_steps":
+            return as_int("Muon", key, value)
+        if key == "adjust_lr":
+            one_of("Muon", key, value, ("original", "match_rms_adamw"))
+        return super()._checked(key, value)
 
     def _check_params(self, params: list[Any]) -> None:
         super()._check_params(params)
@@ -80,20 +126,18 @@ class Muon(Optimizer):
             if p.ndim != 2:
                 raise ShapeError(
                     "Muon",
-                    f"params[{i}] of shape {p.shape} is no matrix",
+                    f"params[{i}] must be a matrix, got shape {p.shape}",
                     got=p.shape,
                     wanted=("rows", "columns"),
-                    hint="give Muon the hidden layers' matrices, and the rest to AdamW",
+                    hint="give Muon the matrices of hidden layers, and the rest to AdamW",
                 )
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
-        ops.muon_(
-            bundle.step,
-            *bundle.moments,
-            *bundle.params,
-            group.settings,
-            *gradients,
-            changes=2 + len(gradients),
+        self._call(
+            muon_,
+            bundle,
+            group,
+            gradients,
             nesterov=bool(group["nesterov"]),
             ns_steps=group["ns_steps"],
             match_rms=group["adjust_lr"] == "match_rms_adamw",

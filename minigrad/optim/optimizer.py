@@ -1,182 +1,52 @@
-"""Optimizers: groups of parameters with their settings, and the state that goes with them.
+"""The base of all optimizers: groups of parameters, checks, and state.
 
-The arithmetic is in `ops.update`, one op for all parameters of a group. Here is what surrounds it:
-which parameters are updated together (a `Bundle`), settings that can be changed in place while a
-step is running or compiled (a `ParamGroup`), and saving.
+The arithmetic is an op beside each optimizer, for all parameters of a `Bundle` at once; a
+`ParamGroup` holds settings that can be changed in place while a step is running or compiled.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections import UserDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.autograd import MODE, no_grad
+from minigrad.arguments import as_float, require
+from minigrad.autograd import no_grad
 from minigrad.errors import ConfigError, DTypeError, StateDictError
+from minigrad.optim.bundle import Bundle, Moments, copy_moments
+from minigrad.optim.groups import ParamGroup
+from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
-
-
-class ParamGroup(UserDict[str, Any]):
-    """A dict of one group's parameters and settings. Writing a setting (`group["lr"] = 1e-4`)
-    checks it and changes the optimizer's copy in place, so that a schedule never makes a compiled
-    step stale."""
-
-    def __init__(self, owner: str, settings: tuple[str, ...], values: dict[str, Any]) -> None:
-        self._owner, self._names = owner, settings
-        self.settings = Tensor._wrap(np.zeros(0))
-        super().__init__(values)
-        self.settings = Tensor._wrap(self._numbers())
-
-    def _numbers(self) -> dtypes.Array:
-        numbers: list[float] = []
-        for name in self._names:
-            value = self.data[name]
-            numbers.extend(value if isinstance(value, tuple | list) else (value,))
-        return np.array(numbers, np.float64)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        value, in_use = (
-            _checked(self._owner, key, value),
-            self.settings.data.size and key in self._names,
-        )
-        if in_use and (setting := getattr(MODE.get().listener, "setting", None)) is not None:
-            setting(key)
-        self.data[key] = value
-        if in_use:
-            self.settings.assign(Tensor._wrap(self._numbers()))
-
-    def __repr__(self) -> str:
-        return f"ParamGroup({len(self['params'])} tensors, {_spelled(self)})"
-
-
-def _spelled(group: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{k}={v!r}" for k, v in group.items() if k not in ("params", "param_names", "initial_lr")
-    )
-
-
-def _checked(owner: str, key: str, value: Any) -> Any:
-    """The setting, as plain Python numbers. Raises ConfigError for one that makes no sense."""
-    if key == "betas":
-        b1, b2 = (float(b) for b in value)
-        if not (0 <= b1 < 1 and 0 <= b2 < 1):
-            raise ConfigError(
-                owner, f"betas={value} must lie in 0 <= beta < 1", got=value, wanted="0 <= beta < 1"
-            )
-        return b1, b2
-    if key == "eps" and isinstance(value, tuple | list):
-        return tuple(_checked(owner, key, part) for part in value)
-    if key in ("lr", "eps", "weight_decay", "momentum", "dampening", "clip"):
-        value = float(value)
-        if not 0 <= value < math.inf:
-            raise ConfigError(
-                owner,
-                f"{key}={value} must be a finite number >= 0",
-                got=value,
-                wanted=f"{key} >= 0",
-            )
-    return value
-
-
-MomentShapes = Callable[[Tensor], Sequence[tuple[int, ...] | None]]
-
-
-class Bundle:
-    """Parameters of one dtype that have been updated equally often, with their step count and their
-    flat moments.
-
-    Small parameters come first, so that they lie together. A parameter that gets no gradient in
-    some step leaves for a bundle of its own.
-    shapes: of a parameter's moments, one each; None for a moment that it does not have.
-    """
-
-    def __init__(self, params: list[Tensor], shapes: MomentShapes, step: int = 0) -> None:
-        self.params, self.shapes = sorted(params, key=lambda p: p.data.size), shapes
-        dtype = np.float64 if self.params[0].dtype == np.float64 else np.float32
-        sizes = [
-            [math.prod(shape) if shape is not None else 0 for shape in shapes(p)]
-            for p in self.params
-        ]
-        self.step = Tensor._wrap(np.array(step, np.int64))
-        self.moments = [
-            Tensor._wrap(np.zeros(sum(column), dtype)) for column in zip(*sizes, strict=True)
-        ]
-
-    def views(self) -> list[tuple[Tensor, list[dtypes.Array | None]]]:
-        """Each parameter with its part of each moment, in that moment's shape, sharing memory; None
-        for a moment it does not have.
-        """
-        found, starts = [], [0] * len(self.moments)
-        for p in self.params:
-            parts: list[dtypes.Array | None] = []
-            for i, (m, shape) in enumerate(zip(self.moments, self.shapes(p), strict=True)):
-                size = math.prod(shape) if shape is not None else 0
-                parts.append(
-                    None if shape is None else m.data[starts[i] : starts[i] + size].reshape(shape)
-                )
-                starts[i] += size
-            found.append((p, parts))
-        return found
-
-    def split(self) -> list[Bundle]:
-        """Two bundles: of the parameters with a gradient and of those without."""
-        parts = []
-        for has_grad in (True, False):
-            chosen = [
-                (p, moments) for p, moments in self.views() if (p.grad is not None) == has_grad
-            ]
-            part = Bundle([p for p, _ in chosen], self.shapes, int(self.step.data))
-            for (_, new), (_, old) in zip(part.views(), chosen, strict=True):
-                _copy(new, old)
-            parts.append(part)
-        self.retire()
-        return parts
-
-    def retire(self) -> None:
-        """Give up the memory, once other bundles have taken over: a compiled step that writes to it
-        must not run any more, and sees that so.
-        """
-        for t in (self.step, *self.moments):
-            t.data = np.zeros(0, t.dtype)
-
-
-def _copy(to: Sequence[dtypes.Array | None], source: Sequence[dtypes.Array | None]) -> None:
-    for new, old in zip(to, source, strict=True):
-        if new is not None and old is not None:
-            new[...] = old
+_RATES = ("lr", "eps", "weight_decay", "momentum", "dampening")
+_FLAGS = ("nesterov", "amsgrad", "centered")
 
 
 class Optimizer:
-    """The base of all optimizers: groups, checks, state. A subclass names its settings and moments
-    and says `_update`.
+    """The base of all optimizers. A subclass names its settings and moments and defines `_update`.
 
     params: tensors, or (name, tensor) pairs, or dicts {"params": ..., "lr": ...} of groups with
         their own settings.
-    Raises ConfigError for an empty list, a parameter given twice, or a setting that makes no sense.
+    Raises ConfigError for an empty list, a parameter given twice, or an invalid setting.
     """
 
-    _settings: tuple[str, ...] = ()
+    _settings: tuple[str, ...] = ()  # the numbers that the update reads, in order
     _moments: tuple[str, ...] = ()
+    _fixed: tuple[str, ...] = ()  # settings that decide which moments there are
 
     def __init__(self, params: Params, **defaults: Any) -> None:
         self.defaults = defaults
         self.param_groups: list[ParamGroup] = []
         self._bundles: list[list[Bundle]] = []
-        given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if isinstance(params, Tensor):
-            raise DTypeError(
-                self._name,
-                "params is one tensor",
-                got=params,
-                wanted="a list",
-                hint="pass [tensor]",
-            )
+            problem, hint = "params must be a list of tensors, got one tensor", "pass [tensor]"
+            raise DTypeError(self._name, problem, got=params, wanted="a list", hint=hint)
+        given: list[Any] = list(params)
         if not given:
             raise ConfigError(
                 self._name,
@@ -192,6 +62,8 @@ class Optimizer:
     def _name(self) -> str:
         return type(self).__name__
 
+    # --- groups
+
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add a group {"params": ..., and any settings of its own}, as for the parameters of a
         layer that is trained from now on.
@@ -202,30 +74,27 @@ class Optimizer:
         if params and isinstance(params[0], tuple):
             group["param_names"] = [name for name, _ in params]
             params = [p for _, p in params]
-        unknown = [key for key in group if key not in (*self.defaults, "param_names", "initial_lr")]
-        if unknown:
-            raise ConfigError(
-                self._name,
-                f"a group has no setting {unknown[0]!r}",
-                got=unknown,
-                wanted=list(self.defaults),
-            )
+        for key in group:
+            if key not in (*self.defaults, "param_names", "initial_lr"):
+                problem, known = f"a group has no setting {key!r}", list(self.defaults)
+                raise ConfigError(
+                    self._name, problem, got=key, wanted=known, hint=f"known: {known}"
+                )
         self._check_params(params)
         settings = {"params": params, **self.defaults, **group}
-        self.param_groups.append(ParamGroup(self._name, self._settings, settings))
-        self._bundles.append(self._bundled([(p, 0) for p in params]))
+        self._check_group(settings)
+        added = ParamGroup(self._check, self._settings, self._fixed, settings)
+        self.param_groups.append(added)
+        self._bundles.append(self._bundled(added, [(p, 0) for p in params]))
 
     def _check_params(self, params: list[Any]) -> None:
         seen = {id(p) for group in self.param_groups for p in group["params"]}
         for i, p in enumerate(params):
             if not isinstance(p, Tensor) or not dtypes.is_float(p.dtype):
                 what = f"a tensor of {p.dtype}" if isinstance(p, Tensor) else repr(type(p).__name__)
-                raise DTypeError(
-                    self._name,
-                    f"params[{i}] is {what}",
-                    got=p,
-                    wanted="a tensor of a floating dtype",
-                )
+                wanted = "a tensor of a floating dtype"
+                problem = f"params[{i}] must be {wanted}, got {what}"
+                raise DTypeError(self._name, problem, got=p, wanted=wanted)
             if id(p) in seen:
                 raise ConfigError(
                     self._name,
@@ -236,16 +105,39 @@ class Optimizer:
                 )
             seen.add(id(p))
 
-    def _bundled(self, params: list[tuple[Tensor, int]]) -> list[Bundle]:
+    def _check_group(self, group: dict[str, Any]) -> None:
+        """Raise ConfigError for settings that do not go together."""
+
+    def _check(self, key: str, value: Any) -> Any:
+        """The setting to keep, as plain Python numbers. Raises ConfigError for an invalid one."""
+        if isinstance(value, np.generic | np.ndarray | Tensor) and math.prod(value.shape) == 1:
+            value = value.item()
+        return self._checked(key, value)
+
+    def _checked(self, key: str, value: Any) -> Any:
+        if key in _RATES:
+            return as_float(self._name, key, value, 0, below=True)
+        if key == "alpha":
+            return as_float(self._name, key, value, 0, 1, below=True)
+        if key == "betas":
+            pair = isinstance(value, tuple | list) and len(value) == 2
+            require(pair, self._name, key, value, "a pair (beta1, beta2)")
+            return tuple(as_float(self._name, key, beta, 0, 1, below=True) for beta in value)
+        if key in _FLAGS:
+            require(isinstance(value, bool), self._name, key, value, "True or False")
+        return value
+
+    def _bundled(self, group: ParamGroup, params: list[tuple[Tensor, int]]) -> list[Bundle]:
         """The fewest bundles for parameters with their step counts."""
         kinds: dict[tuple[bool, int], list[Tensor]] = {}
         for p, step in params:
             kinds.setdefault((p.dtype == np.float64, step), []).append(p)
-        return [Bundle(group, self._moment_shapes, step) for (_, step), group in kinds.items()]
+        shapes = functools.partial(self._moment_shapes, group)
+        return [Bundle(same, shapes, step) for (_, step), same in kinds.items()]
 
-    def _moment_shapes(self, p: Tensor) -> Sequence[tuple[int, ...] | None]:
+    def _moment_shapes(self, group: ParamGroup, p: Tensor) -> Sequence[tuple[int, ...] | None]:
         """The shapes of a parameter's moments, None for one that it does not have: the parameter's
-        own, unless an optimizer says otherwise.
+        own by default.
         """
         return [p.shape] * len(self._moments)
 
@@ -259,6 +151,8 @@ class Optimizer:
         for group in self.param_groups:
             group["lr"] = value
 
+    # --- steps
+
     def step(self) -> None:
         """Update every parameter that has a gradient. The others keep their value, moments and step
         count.
@@ -268,7 +162,7 @@ class Optimizer:
                 self._update(bundle, group, [p.grad for p in bundle.params if p.grad is not None])
 
     def _due(self) -> list[tuple[ParamGroup, Bundle]]:
-        """The bundles with gradients; one with gradients for some of its parameters only is split
+        """The bundles with gradients. One with gradients for only some of its parameters is split
         first.
         """
         due = []
@@ -283,20 +177,36 @@ class Optimizer:
                     due.append((group, bundle))
         return due
 
+    def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
+        """Change a bundle by its gradients, with one `_call`."""
+        raise NotImplementedError
+
+    def _call(
+        self,
+        op: Primitive,
+        bundle: Bundle,
+        group: ParamGroup,
+        gradients: list[Tensor],
+        moments: int | None = None,
+        **params: Any,
+    ) -> None:
+        """Call an update's op on all that it changes and reads; moments: only the first ones."""
+        changed = [*bundle.moments[:moments], *bundle.params]
+        count = 1 + len(changed)
+        op(bundle.step, *changed, group.settings, *gradients, changes=count, **params)
+
     def written(self) -> list[Tensor]:
-        """What `step()` would write to now: step counts, moments, parameters that have a gradient.
-        With copies of them, a step can be undone.
+        """Return what `step()` would write to now: step counts, moments, and parameters that have a
+        gradient. With copies of them, a step can be undone.
         """
-        return [
-            t for _, bundle in self._due() for t in (bundle.step, *bundle.moments, *bundle.params)
-        ]
+        due = [bundle for _, bundle in self._due()]
+        return [t for bundle in due for t in (bundle.step, *bundle.moments, *bundle.params)]
 
     @property
     def nbytes(self) -> int:
         """The memory of the moments."""
-        return sum(
-            m.data.nbytes for bundles in self._bundles for bundle in bundles for m in bundle.moments
-        )
+        bundles = [bundle for bundles in self._bundles for bundle in bundles]
+        return sum(m.data.nbytes for bundle in bundles for m in bundle.moments)
 
     def exchange(self, params: Iterable[Tensor]) -> Optimizer:
         """Update other tensors from now on, one for each parameter in the order of the groups, and
@@ -305,46 +215,39 @@ class Optimizer:
         Raises ConfigError after the first step, and if they do not fit.
         """
         new, old = list(params), [p for group in self.param_groups for p in group["params"]]
-        if [p.shape for p in new] != [p.shape for p in old] or any(
-            b.step.data for bundles in self._bundles for b in bundles
-        ):
+        stepped = any(bundle.step.data for bundles in self._bundles for bundle in bundles)
+        if [p.shape for p in new] != [p.shape for p in old] or stepped:
             raise ConfigError(
                 self._name,
-                "exchange() wants a tensor for each parameter, before the first step",
+                "exchange() needs a tensor for each parameter, before the first step",
                 got=[p.shape for p in new],
                 wanted=[p.shape for p in old],
             )
         fresh = iter(new)
         for at, group in enumerate(self.param_groups):
             group.data["params"] = [next(fresh) for _ in group["params"]]
-            self._bundles[at] = self._bundled([(p, 0) for p in group["params"]])
+            self._bundles[at] = self._bundled(group, [(p, 0) for p in group["params"]])
         return self
 
-    def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
-        raise NotImplementedError
-
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients; or, with set_to_none=False, write zeros over them."""
+        """Remove all gradients; or, with set_to_none=False, write zeros over them."""
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none:
                     p.grad = None
                 elif p.grad is not None:
-                    if p.grad.requires_grad:  # part of a graph, by create_graph=True
-                        p.grad = p.grad.detach()
                     p.grad.assign(0)
 
+    # --- state
+
     def state_dict(self) -> dict[str, Any]:
-        """A snapshot in PyTorch's layout: {"state": {index: {"step", moments...}}, "param_groups":
-        [{settings..., "params": indices}]}.
+        """Return a snapshot in PyTorch's layout: {"state": {index: {"step", moments...}},
+        "param_groups": [{settings..., "params": indices}]}.
 
         Parameters are numbered through all groups; one that was never updated has no state.
-        Training on does not change it.
         """
-        index = {
-            id(p): i
-            for i, p in enumerate(p for group in self.param_groups for p in group["params"])
-        }
+        params = [p for group in self.param_groups for p in group["params"]]
+        index = {id(p): i for i, p in enumerate(params)}
         state: dict[int, dict[str, Any]] = {}
         for bundle in (b for bundles in self._bundles for b in bundles if b.step.data):
             for p, moments in bundle.views():
@@ -366,86 +269,70 @@ class Optimizer:
         Raises StateDictError, and changes nothing, if they do not fit.
         """
         if not {"state", "param_groups"} <= set(state_dict):
-            raise StateDictError(
-                self._name,
-                "no state of an optimizer",
-                got=sorted(state_dict),
-                wanted=["state", "param_groups"],
-            )
+            wanted = ["state", "param_groups"]
+            problem = f"the state must have the keys {wanted}, got {sorted(state_dict)}"
+            raise StateDictError(self._name, problem, got=sorted(state_dict), wanted=wanted)
         groups = list(state_dict["param_groups"])
         state = {int(i): entry for i, entry in state_dict["state"].items()}  # text from a file
-        settings = [
-            self._fitting(own, group) for own, group in zip(self.param_groups, groups, strict=False)
-        ]
-        sizes, own_sizes = (
-            [len(g["params"]) for g in groups],
-            [len(g["params"]) for g in self.param_groups],
-        )
+        sizes = [len(group["params"]) for group in groups]
+        own_sizes = [len(group["params"]) for group in self.param_groups]
         if sizes != own_sizes:
-            raise StateDictError(
-                self._name,
-                f"groups of {sizes} parameters for groups of {own_sizes}",
-                got=sizes,
-                wanted=own_sizes,
-            )
-        numbers = [i for group in groups for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        entries = {
-            id(p): self._entry(i, p, state[i])
-            for i, p in zip(numbers, params, strict=True)
-            if i in state
-        }
-        for at, (own, new) in enumerate(zip(self.param_groups, settings, strict=True)):
+            problem = f"the groups must have {own_sizes} parameters, got {sizes}"
+            raise StateDictError(self._name, problem, got=sizes, wanted=own_sizes)
+        pairs = list(zip(self.param_groups, groups, strict=True))
+        settings = [self._fitting(group) for group in groups]
+        made = [  # before anything is changed: an error must leave all as it was
+            [
+                (p, self._entry(i, p, {**own, **new}, state.get(i)))
+                for i, p in zip(group["params"], own["params"], strict=True)
+            ]
+            for (own, group), new in zip(pairs, settings, strict=True)
+        ]
+        for at, (own, new, entries) in enumerate(
+            zip(self.param_groups, settings, made, strict=True)
+        ):
+            own.data.update({name: new[name] for name in self._fixed if name in new})
             own.update(new)
             for bundle in self._bundles[at]:
                 bundle.retire()
-            self._bundles[at] = self._bundled(
-                [(p, entries[id(p)][0] if id(p) in entries else 0) for p in own["params"]]
-            )
-            for p, moments in (view for bundle in self._bundles[at] for view in bundle.views()):
-                if id(p) in entries:
-                    _copy(moments, entries[id(p)][1])
+            self._bundles[at] = self._bundled(own, [(p, step) for p, (step, _) in entries])
+            moments = {id(p): kept for p, (_, kept) in entries if kept is not None}
+            for p, views in (view for bundle in self._bundles[at] for view in bundle.views()):
+                if id(p) in moments:
+                    copy_moments(views, moments[id(p)])
 
-    def _fitting(self, own: ParamGroup, group: Mapping[str, Any]) -> dict[str, Any]:
-        missing = [name for name in self._settings if name not in group]
-        if missing:
-            raise StateDictError(
-                self._name,
-                f"the state has no setting {missing[0]!r}: it is of another kind of optimizer",
-                got=sorted(group),
-                wanted=self._settings,
-            )
-        kept = (*self.defaults, "initial_lr")
-        return {name: _checked(self._name, name, group[name]) for name in kept if name in group}
-
-    def _entry(
-        self, i: Any, p: Tensor, entry: Mapping[str, Any]
-    ) -> tuple[int, list[dtypes.Array | None]]:
-        shapes = dict(zip(self._moments, self._moment_shapes(p), strict=True))
-        missing = [
-            name
-            for name, shape in [("step", ()), *shapes.items()]
-            if shape is not None and name not in entry
-        ]
-        if missing:
-            raise StateDictError(
-                self._name,
-                f"the state of parameter {i} has no {missing[0]!r}",
-                got=sorted(entry),
-                wanted=self._moments,
-            )
-        moments = [
-            None if shape is None else np.asarray(entry[name]) for name, shape in shapes.items()
-        ]
-        for (name, shape), m in zip(shapes.items(), moments, strict=True):
-            if m is not None and m.shape != shape:
+    def _fitting(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a saved group."""
+        for name in self._settings:
+            if name not in group:
                 raise StateDictError(
                     self._name,
-                    f"{name} of parameter {i} has shape {m.shape}, wanted is {shape}",
-                    got=m.shape,
-                    wanted=shape,
+                    f"the state has no setting {name!r}: it is of another kind of optimizer",
+                    got=sorted(group),
+                    wanted=self._settings,
                 )
-        return int(entry["step"]), moments
+        kept = (*self.defaults, "initial_lr")
+        return {name: self._check(name, group[name]) for name in kept if name in group}
+
+    def _entry(
+        self, i: Any, p: Tensor, group: Any, entry: Mapping[str, Any] | None
+    ) -> tuple[int, Moments | None]:
+        """Step count and moments of a saved parameter."""
+        if entry is None:
+            return 0, None
+        shapes = dict(zip(self._moments, self._moment_shapes(group, p), strict=True))
+        moments: Moments = []
+        for name, shape in [("step", ()), *shapes.items()]:
+            if shape is not None and name not in entry:
+                problem = f"the state of parameter {i} has no {name!r}"
+                got = sorted(entry)
+                raise StateDictError(self._name, problem, got=got, wanted=self._moments)
+            m = None if shape is None else np.asarray(entry[name])
+            if m is not None and m.shape != shape:
+                problem = f"{name} of parameter {i} must have shape {shape}, got {m.shape}"
+                raise StateDictError(self._name, problem, got=m.shape, wanted=shape)
+            moments.append(m)
+        return int(entry["step"]), moments[1:]
 
     def __repr__(self) -> str:
-        return f"{self._name}({'; '.join(_spelled(group) for group in self.param_groups)})"
+        return f"{self._name}({'; '.join(group.spelled() for group in self.param_groups)})"

@@ -4,10 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad import ops
+import numpy as np
+
+from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
-from minigrad.optim.optimizer import Bundle, Optimizer, ParamGroup, Params
+from minigrad.optim.bundle import Bundle
+from minigrad.optim.groups import ParamGroup
+from minigrad.optim.optimizer import Optimizer, Params
+from minigrad.optim.update import PIECE, pieces, plus
+from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
+
+
+@primitive(kind="effect")
+def sgd_(step: Array, m: Array, *others: Array, changes: int, nesterov: bool) -> Array:
+    """One step of gradient descent: see `SGD`. Settings: [lr, momentum, dampening, weight_decay]."""
+    n = changes - 2
+    lr, momentum, dampening, decay = others[n].tolist()
+    step += 1
+    share = 1.0 if step == 1 else 1 - dampening
+    work, decayed = np.empty((2, PIECE), m.dtype)
+    for start, p, g in pieces(others[:n], others[n + 1 :], m.dtype):
+        a = work[: p.size]
+        if decay:
+            g = plus(g, decay, p, decayed[: p.size])
+        if momentum:
+            mi = m[start : start + p.size]
+            mi *= momentum
+            mi += g if share == 1 else np.multiply(g, share, out=a)
+            g = plus(g, momentum, mi, a) if nesterov else mi
+        p -= np.multiply(g, lr, out=a)
+    return step
 
 
 class SGD(Optimizer):
@@ -41,24 +68,10 @@ class SGD(Optimizer):
             nesterov=nesterov,
         )
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
-        settings = {**self.defaults, **group}
-        if settings["nesterov"] and (not settings["momentum"] or settings["dampening"]):
-            raise ConfigError(
-                "SGD",
-                "nesterov wants momentum > 0 and dampening = 0",
-                got=settings["momentum"],
-                wanted="> 0",
-            )
-        super().add_param_group(group)
+    def _check_group(self, group: dict[str, Any]) -> None:
+        if group["nesterov"] and (not group["momentum"] or group["dampening"]):
+            problem = "nesterov needs momentum > 0 and dampening = 0"
+            raise ConfigError("SGD", problem, got=group["momentum"], wanted="> 0")
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
-        ops.sgd_(
-            bundle.step,
-            *bundle.moments,
-            *bundle.params,
-            group.settings,
-            *gradients,
-            changes=2 + len(gradients),
-            nesterov=bool(group["nesterov"]),
-        )
+        self._call(sgd_, bundle, group, gradients, nesterov=bool(group["nesterov"]))

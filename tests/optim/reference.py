@@ -7,9 +7,9 @@ from mpmath import mp, mpf
 mp.dps = 50
 
 
-def adam(p, gradients, lr, betas, eps, weight_decay, decoupled):
+def adam(p, gradients, lr, betas, eps, weight_decay, decoupled, amsgrad=False):
     """The parameter after one step per gradient."""
-    p, m, v = mpf(float(p)), mpf(0), mpf(0)
+    p, m, v, top = mpf(float(p)), mpf(0), mpf(0), mpf(0)
     lr, b1, b2, eps, decay = mpf(lr), mpf(betas[0]), mpf(betas[1]), mpf(eps), mpf(weight_decay)
     for t, g in enumerate(gradients, start=1):
         g = mpf(float(g))
@@ -19,7 +19,9 @@ def adam(p, gradients, lr, betas, eps, weight_decay, decoupled):
             g = g + decay * p
         m = b1 * m + (1 - b1) * g
         v = b2 * v + (1 - b2) * g * g
-        p = p - lr * (m / (1 - b1**t)) / (mp.sqrt(v / (1 - b2**t)) + eps)
+        top = max(top, v)
+        seen = top if amsgrad else v
+        p = p - lr * (m / (1 - b1**t)) / (mp.sqrt(seen / (1 - b2**t)) + eps)
     return p
 
 
@@ -37,6 +39,20 @@ def sgd(p, gradients, lr, momentum, dampening, weight_decay, nesterov):
         else:
             step = buffer
         p = p - lr * step
+    return p
+
+
+def rmsprop(p, gradients, lr, alpha, eps, weight_decay, momentum, centered):
+    """The parameter after one step per gradient."""
+    p, v, m, mean = mpf(float(p)), mpf(0), mpf(0), mpf(0)
+    lr, alpha, eps, decay, mu = map(mpf, (lr, alpha, eps, weight_decay, momentum))
+    for g in gradients:
+        g = mpf(float(g)) + decay * p
+        v = alpha * v + (1 - alpha) * g * g
+        mean = alpha * mean + (1 - alpha) * g
+        u = g / (mp.sqrt(v - mean * mean if centered else v) + eps)
+        m = mu * m + u
+        p = p - lr * m
     return p
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from minigrad import Tensor, ops, optim
+from minigrad import Tensor, optim
 from minigrad.errors import ConfigError, NotFiniteError
+from minigrad.optim import update
 
 
 def with_gradients(*gradients):
@@ -91,4 +92,30 @@ def test_clipping_raises_the_versions_of_all_gradients():
     params = with_gradients([3.0], [4.0])
     optim.clip_grad_norm_(params, 1.0)
     assert [p.grad._version[0] for p in params] == [1, 1]
-    assert ops.clip_grad_norm_.kind == "effect"
+    assert update.clip_grad_norm_.kind == "effect"
+
+
+# --- by value
+
+
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=6),
+    st.floats(0, 100, width=32),
+    st.sampled_from(["float32", "float64", "float16", "bfloat16"]),
+)
+def test_every_number_of_a_gradient_is_limited_in_place(values, limit, dtype):
+    with np.errstate(all="ignore"):
+        gradient = Tensor(np.array(values, np.float32)).cast(dtype)
+    p, other = Tensor(values, requires_grad=True), Tensor([1.0], requires_grad=True)
+    p.grad, memory, before = gradient, gradient.data, gradient.float().numpy().copy()
+    optim.clip_grad_value_([p, other], limit)
+    with np.errstate(all="ignore"):
+        bound = float(Tensor(np.array(limit, np.float32)).cast(dtype).float().numpy())
+    assert p.grad.data is memory and other.grad is None
+    assert np.array_equal(p.grad.float().numpy(), np.clip(before, -bound, bound), equal_nan=True)
+
+
+@pytest.mark.parametrize("limit", [-1.0, math.nan, True, "1", None])
+def test_a_limit_that_is_not_one_is_refused(limit):
+    with pytest.raises(ConfigError, match="clip_value"):
+        optim.clip_grad_value_(Tensor([1.0], requires_grad=True), limit)

@@ -141,6 +141,9 @@ KINDS = [
     lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9, nesterov=True),
     lambda ps: optim.Adam(ps, lr=0.1, weight_decay=0.1),
     lambda ps: optim.AdamW([{"params": ps[:1], "lr": 0.3}, {"params": ps[1:]}], lr=0.1),
+    lambda ps: optim.Adam([{"params": ps[:1], "amsgrad": True}, {"params": ps[1:]}], lr=0.1),
+    lambda ps: optim.RMSprop(ps, momentum=0.9, centered=True),
+    lambda ps: optim.RMSprop(ps),
 ]
 
 
@@ -229,3 +232,62 @@ def test_the_state_of_another_kind_of_optimizer_is_refused():
     saved = optim.SGD(three(0), momentum=0.9).state_dict()
     with pytest.raises(StateDictError, match="another kind"):
         optim.AdamW(three(0)).load_state_dict(saved)
+
+
+def test_a_state_decides_whether_there_is_a_third_moment():
+    params, others = three(0), three(0)
+    with_top, without = optim.Adam(params, amsgrad=True), optim.Adam(others)
+    steps(with_top, params, 1)
+    steps(without, others, 1)
+    saved = without.state_dict()
+    for group in saved["param_groups"]:
+        del group["amsgrad"]  # as earlier versions saved it
+    optim.Adam(three(0)).load_state_dict(saved)
+    assert "max_exp_avg_sq" not in without.state_dict()["state"][0]
+    without.load_state_dict(with_top.state_dict())
+    steps(with_top, params, 2)
+    copies = [p.detach() for p in params]
+    assert without.param_groups[0]["amsgrad"] is True
+    assert "max_exp_avg_sq" in without.state_dict()["state"][0]
+    assert all(np.isfinite(p.data).all() for p in copies)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(lambda ps: optim.Adam(ps), "amsgrad"), (lambda ps: optim.RMSprop(ps), "centered")],
+)
+def test_a_setting_that_decides_about_moments_does_not_change_later(make, name):
+    optimizer = make(three(0))
+    optimizer.param_groups[0][name] = False
+    with pytest.raises(ConfigError, match=f"{name} cannot be changed"):
+        optimizer.param_groups[0][name] = True
+
+
+def test_numpy_numbers_and_tensors_are_settings_and_bools_are_not():
+    optimizer = optim.AdamW([parameter(1.0)], lr=np.float32(0.5), betas=(np.float64(0.5), 0))
+    assert optimizer.param_groups[0]["lr"] == 0.5 and optimizer.param_groups[0]["betas"] == (0.5, 0)
+    assert type(optimizer.lr) is float
+    for lr in (np.array(0.25), np.array([0.25]), Tensor(0.25), np.int64(2)):
+        optimizer.lr = lr
+        assert optimizer.lr == float(np.asarray(lr).item())
+    for make, name in [
+        (optim.AdamW, "lr"),
+        (optim.AdamW, "weight_decay"),
+        (optim.SGD, "momentum"),
+        (optim.RMSprop, "alpha"),
+        (optim.Adafactor, "clip"),
+        (optim.Adafactor, "beta2_decay"),
+    ]:
+        for bad in (True, np.True_, "0.1", None, 1j, [0.1, 0.2]):
+            with pytest.raises(ConfigError, match=name):
+                make([parameter(1.0)], **{name: bad})
+    assert (
+        optim.Muon([Tensor(np.ones((2, 2)))], ns_steps=np.int64(3)).param_groups[0]["ns_steps"] == 3
+    )
+    for make, name in [
+        (optim.AdamW, "amsgrad"),
+        (optim.SGD, "nesterov"),
+        (optim.RMSprop, "centered"),
+    ]:
+        with pytest.raises(ConfigError, match=name):
+            make([parameter(1.0)], **{name: 1})

@@ -7,8 +7,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from minigrad import Tensor, functional as F, nn, ops, optim
+from minigrad import Tensor, functional as F, nn, optim
 from minigrad.errors import ConfigError, ShapeError, StateDictError
+from minigrad.optim.muon import newton_schulz
 from tests.optim.reference import adafactor, lion, muon
 from tests.optim.test_optimizers import STEPS, assert_near, gradients_of_every_kind, run
 
@@ -108,12 +109,12 @@ def test_float32_stays_near_float64(kind, near):
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (7, 7)])
 def test_newton_schulz_keeps_the_singular_vectors_and_brings_the_values_near_one(shape):
     g = np.random.default_rng(0).normal(size=shape)
-    x = ops.newton_schulz(g)
+    x = newton_schulz(g)
     assert np.all(np.abs(np.linalg.svd(x, compute_uv=False) - 1) < 0.35)
     u, _, vh = np.linalg.svd(g, full_matrices=False)
     inner = u.T @ x @ vh.T
     assert np.abs(inner - np.diag(np.diag(inner))).max() < 1e-12
-    stacked = ops.newton_schulz(Tensor(np.stack([g, g * 1000])))
+    stacked = newton_schulz(Tensor(np.stack([g, g * 1000])))
     assert np.allclose(stacked.numpy(), x, atol=1e-6)
 
 
@@ -213,7 +214,7 @@ def test_16_bit_parameters_are_updated_in_float32_and_rounded_once(kind):
 
 def test_what_makes_no_sense_is_refused():
     p = Tensor(np.ones((2, 3)), requires_grad=True)
-    with pytest.raises(ShapeError, match="no matrix"):
+    with pytest.raises(ShapeError, match="must be a matrix"):
         optim.Muon([Tensor(np.ones(3), requires_grad=True)])
     for settings in ({"momentum": 1.0}, {"ns_steps": 0}, {"adjust_lr": "no"}):
         with pytest.raises(ConfigError, match=next(iter(settings))):

@@ -7,7 +7,7 @@ import pytest
 
 from minigrad import Tensor, optim
 from minigrad.errors import StaleValueError
-from tests.optim.reference import adam, sgd
+from tests.optim.reference import adam, rmsprop, sgd
 
 STEPS = 100
 SGD_CASES = [
@@ -25,6 +25,16 @@ ADAM_CASES = [
     {"betas": (0.0, 0.99), "lr": 0.1},
     {"eps": 1e-3, "weight_decay": 0.01},
     {"lr": 0.0},
+    {"amsgrad": True},
+    {"amsgrad": True, "weight_decay": 0.1, "betas": (0.9, 0.5)},
+]
+RMSPROP_CASES = [
+    {},
+    {"weight_decay": 0.1},
+    {"alpha": 0.5, "lr": 0.1},
+    {"momentum": 0.9},
+    {"centered": True, "eps": 1e-3},
+    {"centered": True, "momentum": 0.5, "weight_decay": 0.01, "eps": 1e-2},
 ]
 
 
@@ -92,7 +102,22 @@ def test_sgd_follows_its_formula_for_100_steps(settings, dtype):
     assert_near(got, wanted, start, 1.0)
 
 
-@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("settings", RMSPROP_CASES, ids=str)
+def test_rmsprop_follows_its_formula_for_100_steps(settings, dtype):
+    start = np.array([1.0, -0.5, 0.3, 2.0, -1.5, 0.0], dtype)
+    gradients = gradients_of_every_kind(6)
+    if settings.get("centered"):
+        gradients[:, 3] *= np.float32(1e-15)  # v - mean^2 of 1e30 has no digits left
+    p = Tensor(start, requires_grad=True)
+    full = {"lr": 1e-3, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0}
+    full |= {"centered": False, **settings}
+    got = run(optim.RMSprop([p], **full), p, gradients)
+    wanted = [rmsprop(s, g, **full) for s, g in zip(start, gradients.T, strict=True)]
+    assert_near(got, wanted, start, 10 * full["lr"] / (1 - full["momentum"]))
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop])
 def test_many_shapes_together_are_updated_as_each_alone(kind):
     settings = {"momentum": 0.9} if kind is optim.SGD else {}
     rng = np.random.default_rng(0)
@@ -171,15 +196,19 @@ def test_a_step_raises_the_version_of_what_it_changed_so_that_backward_refuses_i
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
-def test_pytorch_makes_the_same_steps(name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        ("Adam", {"weight_decay": 0.1}),
+        ("AdamW", {"weight_decay": 0.1}),
+        ("Adam", {"weight_decay": 0.1, "amsgrad": True}),
+        ("RMSprop", {"weight_decay": 0.1, "momentum": 0.5, "centered": True}),
+    ],
+)
+def test_pytorch_makes_the_same_steps(name, settings):
     import torch
 
-    settings = (
-        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
-        if name == "SGD"
-        else {"weight_decay": 0.1}
-    )
     start, gradients = np.ones(6), gradients_of_every_kind(6)
     gradients[:, 3] *= np.float32(1e-15)
     p, q = Tensor(start, requires_grad=True), torch.nn.Parameter(torch.tensor(start))
