@@ -25,6 +25,8 @@ from minigrad.functional.layers import (
     batch_norm as batch_norm,
     dropout as dropout,
     embedding as embedding,
+    group_norm as group_norm,
+    instance_norm as instance_norm,
     layer_norm as layer_norm,
     linear as linear,
     log_softmax as log_softmax,

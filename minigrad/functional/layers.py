@@ -36,9 +36,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return ops.linear(x, weight) if bias is None else ops.linear(x, weight, bias)
 
 
-def embedding(index: Any, weight: Tensor) -> Tensor:
-    """Rows of a table: (...) integers, (V, C) -> (..., C). Raises IndexRangeError outside 0..V-1."""
-    return ops.embedding(weight, index)
+def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient.
+
+    Raises IndexRangeError for an index outside 0..V-1.
+    """
+    rows: Tensor = ops.embedding(weight, index)
+    if padding_idx is None:
+        return rows
+    padding = ops.equal(index if isinstance(index, Tensor) else Tensor(index), padding_idx)
+    result: Tensor = ops.where(padding.unsqueeze(-1), rows.detach(), rows)
+    return result
 
 
 def layer_norm(
@@ -100,7 +108,7 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias per index of axis 1: (N, C, ...), (C,).
@@ -131,6 +139,41 @@ def batch_norm(
                 running_var.assign(running_var.lerp(var * (count / max(count - 1, 1)), momentum))
     assert mean is not None and var is not None
     return x.batchnorm(weight, bias, mean, ops.rsqrt(var + eps))
+
+
+def group_norm(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias, mean and var over each group of channels of
+    each row: (N, C, ...), (C,).
+
+    Raises ShapeError unless num_groups divides C. From Wu and He 2018, arXiv:1803.08494.
+    """
+    if x.ndim < 2 or x.shape[1] % num_groups:
+        raise ShapeError(
+            "group_norm",
+            f"num_groups={num_groups} must divide axis 1 of x, got {x.shape}",
+            got=x.shape,
+            wanted=("N", f"a multiple of {num_groups}", ...),
+        )
+    rows = x.reshape(x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups)
+    y = layer_norm(rows, rows.shape[-1], eps=eps).reshape(x.shape)
+    shape = (x.shape[1], *(1,) * (x.ndim - 2))
+    y = y if weight is None else y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)
+
+
+def instance_norm(
+    x: Tensor, *, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """group_norm with one channel per group: (N, C, ...), (C,). From Ulyanov et al. 2016,
+    arXiv:1607.08022.
+    """
+    return group_norm(x, x.shape[1], weight, bias, eps)
 
 
 def dropout(

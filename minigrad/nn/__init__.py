@@ -1,17 +1,23 @@
 """Layers, and what they are made of."""
 
-from minigrad.nn import init
+from minigrad.nn import activation, containers, convolution, init, normalization, recurrent
+from minigrad.nn.activation import *  # noqa: F403
 from minigrad.nn.attention import CausalMaskCache, MultiHeadAttention
 from minigrad.nn.cache import KVCache, all_or_none
-from minigrad.nn.containers import (
-    ModuleDict,
-    ModuleList,
-    ParameterDict,
-    ParameterList,
-    Sequential,
+from minigrad.nn.containers import *  # noqa: F403
+from minigrad.nn.convolution import *  # noqa: F403
+from minigrad.nn.layers import (
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Embedding,
+    LayerNorm,
+    Linear,
+    RMSNorm,
 )
-from minigrad.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from minigrad.nn.module import Module, Parameter
+from minigrad.nn.normalization import *  # noqa: F403
+from minigrad.nn.recurrent import *  # noqa: F403
 from minigrad.nn.rotary import RotaryEmbedding
 from minigrad.nn.transformer import MLP, SwiGLU, TransformerBlock
 
@@ -19,22 +25,25 @@ __all__ = [
     "MLP",
     "CausalMaskCache",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
     "Embedding",
     "KVCache",
     "LayerNorm",
     "Linear",
     "Module",
-    "ModuleDict",
-    "ModuleList",
     "MultiHeadAttention",
     "Parameter",
-    "ParameterDict",
-    "ParameterList",
     "RMSNorm",
     "RotaryEmbedding",
-    "Sequential",
     "SwiGLU",
     "TransformerBlock",
     "all_or_none",
     "init",
 ]
+__all__ += activation.__all__
+__all__ += containers.__all__
+__all__ += convolution.__all__
+__all__ += normalization.__all__
+__all__ += recurrent.__all__
+__all__.sort(key=lambda name: (not name.isupper(), name))

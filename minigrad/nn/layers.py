@@ -43,45 +43,63 @@ class Linear(Module):
 class Embedding(Module):
     """Rows of a table by their number: index (...) of integers -> (..., embedding_dim).
 
-    weight: (num_embeddings, embedding_dim), first normal with standard deviation 1. Raises
-        IndexRangeError for an index outside 0..num_embeddings-1.
+    weight: (num_embeddings, embedding_dim), first normal with standard deviation 1.   padding_idx:
+        a row that is zeros at first and gets no gradient; from the end if negative.
+    Raises IndexRangeError for an index outside 0..num_embeddings-1.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
+    ) -> None:
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim = as_sizes(
             "Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim
         )
         self.weight = init.normal_(empty(num_embeddings, embedding_dim))
+        self.padding_idx = padding_idx
+        if padding_idx is not None:
+            self.padding_idx = as_int("Embedding", "padding_idx", padding_idx, -num_embeddings)
+            self.padding_idx %= num_embeddings
+            self.weight.data[self.padding_idx] = 0
 
     def forward(self, index: Tensor) -> Tensor:
         """The rows that `index` names."""
-        return F.embedding(index, self.weight)
+        return F.embedding(index, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {self.embedding_dim}"
+        text = f"{self.num_embeddings}, {self.embedding_dim}"
+        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
 
 
 class LayerNorm(Module):
     """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axes, whose sizes are
     normalized_shape.
 
-    From Ba et al. 2016, arXiv:1607.06450.
+    elementwise_affine=False leaves out weight and bias, bias=False the bias. From Ba et al. 2016,
+    arXiv:1607.06450.
     """
 
     def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        *,
+        elementwise_affine: bool = True,
+        bias: bool = True,
     ) -> None:
-        self.normalized_shape = _sizes("LayerNorm", normalized_shape)
+        self.normalized_shape = shape = _sizes("LayerNorm", normalized_shape)
         self.eps = as_float("LayerNorm", "eps", eps, 0, math.inf, below=True)
-        self.weight = init.ones_(empty(*self.normalized_shape))
-        self.bias = init.zeros_(empty(*self.normalized_shape)) if bias else None
+        self.weight = init.ones_(empty(*shape)) if elementwise_affine else None
+        self.bias = init.zeros_(empty(*shape)) if elementwise_affine and bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, scaled and shifted."""
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{_spelled(self.normalized_shape)}, eps={self.eps}, bias={self.bias is not None}"
+        text = f"{_spelled(self.normalized_shape)}, eps={self.eps}"
+        if self.weight is None:
+            return f"{text}, elementwise_affine=False"
+        return f"{text}, bias={self.bias is not None}"
 
 
 class RMSNorm(Module):
@@ -90,17 +108,24 @@ class RMSNorm(Module):
     From Zhang and Sennrich 2019, arXiv:1910.07467.
     """
 
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-6) -> None:
-        self.normalized_shape = _sizes("RMSNorm", normalized_shape)
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-6,
+        *,
+        elementwise_affine: bool = True,
+    ) -> None:
+        self.normalized_shape = shape = _sizes("RMSNorm", normalized_shape)
         self.eps = as_float("RMSNorm", "eps", eps, 0, math.inf, below=True)
-        self.weight = init.ones_(empty(*self.normalized_shape))
+        self.weight = init.ones_(empty(*shape)) if elementwise_affine else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised and scaled."""
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{_spelled(self.normalized_shape)}, eps={self.eps}"
+        text = f"{_spelled(self.normalized_shape)}, eps={self.eps}"
+        return text if self.weight is not None else f"{text}, elementwise_affine=False"
 
 
 class Dropout(Module):
@@ -110,7 +135,7 @@ class Dropout(Module):
     From Srivastava et al. 2014.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         self.p = as_float("Dropout", "p", p, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,6 +144,23 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"{self.p}"
+
+
+class Dropout2d(Dropout):
+    """Dropout of whole channels: each (H, W) of x (N, C, H, W) is 0 with probability p while
+    training, and is else divided by 1 - p. From Tompson et al. 2015, arXiv:1411.4280.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x with a share of its channels dropped, if training."""
+        if not (self.training and self.p):
+            return x
+        channels = Tensor.ones(*x.shape[:2], *(1,) * (x.ndim - 2), dtype=x.dtype)
+        return x * F.dropout(channels, self.p)
+
+
+class Dropout1d(Dropout2d):
+    """Dropout2d for x (N, C, L)."""
 
 
 def empty(*shape: int) -> Parameter:

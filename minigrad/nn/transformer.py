@@ -179,4 +179,4 @@ class TransformerBlock(Module):
 def _norm(kind: str, n_embd: int, eps: float | None, bias: bool) -> LayerNorm | RMSNorm:
     if kind == "rms":
         return RMSNorm(n_embd) if eps is None else RMSNorm(n_embd, eps)
-    return LayerNorm(n_embd, bias=bias) if eps is None else LayerNorm(n_embd, eps, bias)
+    return LayerNorm(n_embd, bias=bias) if eps is None else LayerNorm(n_embd, eps, bias=bias)

@@ -1,0 +1,145 @@
+"""Convolution and pooling as modules, with PyTorch's arguments and parameter names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from minigrad import functional as F
+from minigrad.arguments import as_int, as_sizes
+from minigrad.errors import ConfigError
+from minigrad.nn import init
+from minigrad.nn.activation import FunctionModule, Sizes
+from minigrad.nn.layers import empty
+from minigrad.nn.module import Module
+from minigrad.tensor import Tensor
+
+__all__ = [
+    "AvgPool2d",
+    "Conv1d",
+    "Conv2d",
+    "MaxPool2d",
+]
+
+
+class _Convolution(Module):
+    """What all convolutions share. First values: uniform in +-1 / sqrt(fan_in), fan_in the product
+    of all sizes of weight but the first.
+    """
+
+    _axes: ClassVar[int]
+    _function: ClassVar[Callable[..., Tensor]]
+    _transposed: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes | str = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        call = type(self).__name__
+        self.in_channels, self.out_channels, self.groups = as_sizes(
+            call, in_channels=in_channels, out_channels=out_channels, groups=groups
+        )
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ConfigError(
+                call,
+                f"groups={groups} must divide in_channels={in_channels} and "
+                f"out_channels={out_channels}",
+                got=groups,
+                wanted="a divisor of both",
+            )
+        self.kernel_size = self._each("kernel_size", kernel_size)
+        self.stride = self._each("stride", stride)
+        self.padding: Any = padding
+        if not isinstance(padding, str) or padding not in ("same", "valid"):
+            self.padding = self._each("padding", padding, 0)
+        self.dilation = self._each("dilation", dilation)
+        outer, inner = self.out_channels, self.in_channels
+        if self._transposed:
+            outer, inner = inner, outer
+        shape = (outer, inner // self.groups, *self.kernel_size)
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        self.weight = init.uniform_(empty(*shape), -bound, bound)
+        self.bias = init.uniform_(empty(self.out_channels), -bound, bound) if bias else None
+
+    def _each(self, name: str, value: Any, least: int = 1) -> tuple[int, ...]:
+        """One integer >= least for each axis."""
+        n, call = self._axes, type(self).__name__
+        given = tuple(value) if isinstance(value, tuple | list) else (value,) * n
+        if len(given) != n:
+            raise ConfigError(
+                call, f"{name} must be an integer or {n}, got {value!r}", got=value, wanted=n
+            )
+        return tuple(as_int(call, name, size, least) for size in given)
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("stride", "padding", "dilation", "groups")
+        return {name: getattr(self, name) for name in names}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution of x with weight, plus bias."""
+        return type(self)._function(x, self.weight, self.bias, **self._settings())
+
+    def extra_repr(self) -> str:
+        usual = {0: (0,) * self._axes, 1: (1,) * self._axes}
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        for name, value in self._settings().items():
+            if value not in (int("padding" not in name), usual[int("padding" not in name)]):
+                text += f", {name}={value!r}"
+        return text + ("" if self.bias is not None else ", bias=False")
+
+
+class Conv1d(_Convolution):
+    """y[n, o, m] = bias[o] + sum over c, k of x[n, c, m stride + k dilation - padding] weight[o, c, k]
+
+    x: (N, C, L)   weight: (O, C / groups, K)   bias: (O,)   ->   (N, O, M),
+        M = (L + 2 padding - dilation (K - 1) - 1) // stride + 1
+    padding: a number, "same" or "valid".
+    """
+
+    _axes, _function = 1, staticmethod(F.conv1d)
+
+
+class Conv2d(_Convolution):
+    """The same over two axes: (N, C, H, W), weight (O, C / groups, K, L) -> (N, O, h, w)."""
+
+    _axes, _function = 2, staticmethod(F.conv2d)
+
+
+@dataclass(eq=False, repr=False)
+class MaxPool2d(FunctionModule):
+    """The largest element of each window over the last two axes; ties share the gradient evenly.
+
+    (..., H, W) -> (..., h, w),  h = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1.
+    stride is kernel_size unless given.   ceil_mode: round h up instead of down.
+    """
+
+    kernel_size: Sizes
+    stride: Sizes | None = None
+    padding: Sizes = 0
+    dilation: Sizes = 1
+    ceil_mode: bool = field(default=False, kw_only=True)
+    function = staticmethod(F.max_pool2d)
+
+
+@dataclass(eq=False, repr=False)
+class AvgPool2d(FunctionModule):
+    """The mean of each window over the last two axes. Sizes as for MaxPool2d.
+
+    count_include_pad: True if the zeros of the padding count.
+    """
+
+    kernel_size: Sizes
+    stride: Sizes | None = None
+    padding: Sizes = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    function = staticmethod(F.avg_pool2d)
