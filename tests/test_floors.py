@@ -41,6 +41,7 @@ OPTIONAL = {
     "pydoc_data",
     "tokenizers",
     "einops",
+    "safetensors",
     "readline",
     "tomllib",
     "tomli",

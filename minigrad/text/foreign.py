@@ -25,7 +25,7 @@ class TokenizerFile(BaseTokenizer):
             raise MissingDependencyError(
                 "TokenizerFile",
                 "reading a tokenizer.json needs the tokenizers library",
-                hint="pip install 'minigrad[tokenizers]'",
+                hint="pip install 'minigrad[models]'",
             ) from None
         try:
             self._tokenizer = Tokenizer.from_str(content)

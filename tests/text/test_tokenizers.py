@@ -218,7 +218,7 @@ def test_a_tokenizer_json_is_read_through_the_library(tmp_path: Path):
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingDependencyError, match=r"minigrad\[tokenizers\]"):
+    with pytest.raises(MissingDependencyError, match=r"minigrad\[models\]"):
         TokenizerFile("{}")
 
 
