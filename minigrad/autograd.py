@@ -161,8 +161,8 @@ class Node:
         self.operands = operands = list(operands)
         self.needs = needs = [False] * len(operands)  # which operands want a cotangent
         self.seen: list[tuple[list[Any], int]] = []
-        keeps = op.keeps
-        if op.crosswise:
+        keeps = op.saves_operand
+        if op.reads_other_operand:
             a, b = operands
             keeps = getattr(b, "_wants", False), getattr(a, "_wants", False)
         last = len(keeps) - 1
@@ -189,8 +189,8 @@ class Node:
         """Whether the rule reads the values of operand i."""
         return (
             self.needs[1 - i]
-            if self.op.crosswise
-            else self.op.keeps[min(i, len(self.op.keeps) - 1)]
+            if self.op.reads_other_operand
+            else self.op.saves_operand[min(i, len(self.op.saves_operand) - 1)]
         )
 
     def free(self, walk: int) -> None:
@@ -431,7 +431,9 @@ class Walk:
             answer = op.rule(
                 gs[0] if op.outputs == 1 else gs, self.outputs(node), *values, **params
             )
-        if op.users and (type(answer) not in (tuple, list) or len(answer) != len(node.operands)):
+        if op.user_defined and (
+            type(answer) not in (tuple, list) or len(answer) != len(node.operands)
+        ):
             _refuse_answer(node, answer)
         masks = _may_mask(node)
         held = {id(a) for a in (*gs, *values)}

@@ -49,12 +49,13 @@ class MinigradError(Exception):
         call = _as_called(call)
         self.call, self.problem = call, problem
         self.got, self.wanted, self.hint, self.where = got, wanted, hint, where
-        text = f"{call}: {problem}"
-        if where:
-            text += f"\n  made at {where}"
-        if hint:
-            text += f"\n  {hint}"
-        super().__init__(text)
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        text = f"{self.call}: {self.problem}"
+        if self.where:
+            text += f"\n  made at {self.where}"
+        return f"{text}\n  {self.hint}" if self.hint else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -80,6 +81,7 @@ def _as_called(call: str) -> str:
             and name.isidentifier()
             and not name.startswith("_")
             and (is_method or room != "tensor")
+            and rest != "ops.composite"
         ):
             call = name
         frame = frame.f_back

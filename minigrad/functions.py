@@ -12,8 +12,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from minigrad.errors import ShapeError
+from minigrad.ops.composite import composite
 from minigrad.tensor import Tensor
-from minigrad.tensor.spelling import both_spellings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,14 +31,14 @@ rand, randint, randn = Tensor.rand, Tensor.randint, Tensor.randn
 from_dlpack = Tensor.from_dlpack
 
 
-@both_spellings
+@composite
 def cat(tensors: Iterable[Any], axis: int = 0) -> Tensor:
     """The tensors one after the other along `axis`; all other sizes must agree."""
     first, *others = _tensors(tensors, "cat")
     return first.cat(*others, axis=axis)
 
 
-@both_spellings
+@composite
 def stack(tensors: Iterable[Any], axis: int = 0) -> Tensor:
     """The tensors along a new axis `axis`; all shapes must agree."""
     first, *others = _tensors(tensors, "stack")

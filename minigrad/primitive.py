@@ -1,25 +1,27 @@
 """What an op is: a function on arrays, its kind, and its rule.
 
-    @primitive(kind="elementwise", dtype="float")
+    @primitive(kind="elementwise", dtype="float", numpy=np.tanh)
     def tanh(x):
-        \"\"\"Hyperbolic tangent, elementwise.\"\"\"
+        \"\"\"Return the hyperbolic tangent of each element.\"\"\"
         return np.tanh(x)
 
     @tanh.vjp
     def _(g, y, _x):
         return (g * (1 - y * y),)
 
-Called on arrays, an op is its forward. Called with an operand that knows `__apply_primitive__` (a
-Tensor), it hands itself over. This file
+Called on arrays, an op is its forward. Called with an operand that has `__apply_primitive__` (a
+Tensor), it hands itself over to that. In a class body (`tanh = ops.tanh`) it is a method. This file
 knows neither numpy nor Tensor: any code can make an op of its own with these two steps.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args
 
-from minigrad.errors import ConfigError
+from minigrad.errors import ConfigError, DTypeError
+from minigrad.spelling import Names
 
 Kind = Literal["elementwise", "reduce", "view", "contract", "gather", "random", "effect"]
 Casting = Literal["float", "same"] | None
@@ -37,6 +39,7 @@ class Primitive:
     """A named function on arrays with its derivative rule beside it. Made by `primitive`.
 
     Operands are positional (arrays, Tensors, scalars); params are keywords, constant for the call.
+    Positional arguments beyond the forward's are its params, in the order of its keywords.
 
     kind: what the compiler may assume: "elementwise" (broadcasts), "reduce", "view" (shares
         memory), "contract" (matrix products), "gather" (data movement by index), "random" (advances
@@ -45,44 +48,99 @@ class Primitive:
     dtype: what a Tensor does with operands of several dtypes. "same": promotes them to one;
         "float": also turns integers into float32; None: leaves them alone.
     outputs: 1, or the number of arrays in the tuple that the forward returns.
-    counts: whether the shape of the output depends on what is in the operand of this number and
-        dtype, as it does for a mask; set behind the op.
+    numpy: the numpy functions that it answers for when they are called on a Tensor.
+
+    Set on the op after it is made, where the default does not hold:
+    shape_depends_on_values: True for (i, dtype) if the output's shape depends on the values of
+        operand i of that dtype, as it does for a bool mask.
+    reads_other_operand: of two operands, each is read for the other's cotangent alone.
+    zero_safe: the rule gives 0 for a cotangent of 0, whatever the operands are.
     """
 
     def __init__(
-        self, forward: Callable[..., Any], kind: Kind, dtype: Casting, outputs: int
+        self,
+        forward: Callable[..., Any],
+        kind: Kind,
+        dtype: Casting,
+        outputs: int,
+        numpy: tuple[Any, ...] = (),
     ) -> None:
         self.forward, self.kind, self.dtype, self.outputs = forward, kind, dtype, outputs
-        self.__name__, self.__qualname__, self.__doc__ = (
-            forward.__name__,
-            forward.__qualname__,
-            forward.__doc__,
-        )
+        self.numpy = numpy
+        self.__name__, self.__qualname__ = forward.__name__, forward.__qualname__
+        self.__doc__ = forward.__doc__
         self.__module__ = forward.__module__  # pickled by module and name, as a function is
         self.__wrapped__ = forward  # inspect.signature and help() show the forward's arguments
         self.name = forward.__name__
-        self.users = not str(forward.__module__).startswith(
-            __name__.split(".")[0] + "."
-        )  # an op of the user's own, not the library's
+        self.user_defined = not str(forward.__module__).startswith(__name__.split(".")[0] + ".")
         self.rule: Callable[..., Any] | None = None
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
-        self.crosswise = (
-            False  # of two operands, each is read for the other's cotangent alone, as in a product
-        )
-        self.zero_safe = False  # the rule gives 0 for a cotangent of 0, whatever the operands are
-        self.counts: Callable[[int, Any], bool] = _shape_of_shapes
-        self.keeps: tuple[
-            bool, ...
-        ] = ()  # which operands the rule reads; the last entry holds for all further ones
+        self.reads_other_operand = False
+        self.zero_safe = False
+        self.shape_depends_on_values: Callable[[int, Any], bool] = _shape_of_shapes
+        # Which operands the rule reads; the last entry holds for all further ones.
+        self.saves_operand: tuple[bool, ...] = ()
+        self._names = Names(forward)
+        self._params = frozenset(self._names.keyword)
+        # How many operands may follow the first.
+        self._further = sys.maxsize if self._names.variadic else len(self._names.positional) - 1
 
     def __call__(self, first: T, *others: Any, **params: Any) -> T:
+        if len(others) > self._further or (params and not self._params.issuperset(params)):
+            others, params = self._arranged(others, params)
         operands = (first, *others)
         for x in operands:
             kind = type(x)
             if kind not in _PLAIN_TYPES and hasattr(kind, "__apply_primitive__"):
                 return kind.__apply_primitive__(self, operands, params)
         return self.forward(*operands, **params)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        try:
+            door = instance.__apply_primitive__
+        except AttributeError:  # an attribute of a class that is no tensor, or of the class itself
+            return self
+
+        def bound(*others: Any, **params: Any) -> Any:
+            if len(others) > self._further or (params and not self._params.issuperset(params)):
+                others, params = self._arranged(others, params)
+            return door(self, (instance, *others), params)
+
+        return bound
+
+    def _arranged(
+        self, others: tuple[Any, ...], params: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Operands and params of a call in which some stand or are called otherwise: surplus
+        positional arguments become params, keywords that name an operand become operands, other
+        libraries' names ours.
+        """
+        names = self._names
+        if self.user_defined or names.takes_any_keyword:
+            return others, params
+        params = names.respelled(params)
+        operands, surplus = [*others[: self._further]], others[self._further :]
+        for name, value in zip(names.keyword, surplus, strict=False):
+            if name in params:
+                raise ConfigError(self.name, f"{name} is given twice", got=(value, params[name]))
+            params[name] = value
+        if len(surplus) > len(names.keyword):
+            raise DTypeError(
+                self.name,
+                f"{len(others) + 1} positional arguments",
+                got=len(others) + 1,
+                wanted=len(names.positional) + len(names.keyword),
+                hint=f"{self.name}({', '.join((*names.positional, *names.keyword))})",
+            )
+        by_name = [n for n in names.positional[1:] if n in params]
+        for i, name in enumerate(names.positional[1:]):
+            if i >= len(operands) and by_name:
+                operands.append(params.pop(name, names.defaults.get(name)))
+                by_name = by_name[1:] if name == by_name[0] else by_name
+        if by_name:
+            raise ConfigError(self.name, f"{by_name[0]} is given twice", got=by_name)
+        return tuple(operands), params
 
     def vjp(self, rule: Function) -> Function:
         """Register the rule `(g, y, *operands, **params) -> one cotangent per operand`, None where
@@ -107,7 +165,7 @@ class Primitive:
         keep_rest = not rest.startswith("_")
         self.rule = rule
         self.keeps_output = not names[1].startswith("_")
-        self.keeps = (True,) if self.composed_form is not None else (*kept, keep_rest)
+        self.saves_operand = (True,) if self.composed_form is not None else (*kept, keep_rest)
         self.wants_needs = "needs" in keywords
         return rule
 
@@ -119,7 +177,7 @@ class Primitive:
             derivatives go through it.
         """
         self.composed_form = form
-        self.keeps = (True,)
+        self.saves_operand = (True,)
         return form
 
     def __repr__(self) -> str:
@@ -130,13 +188,17 @@ class Primitive:
 
 
 def primitive(
-    *bare: Any, kind: Kind | None = None, dtype: Casting = None, outputs: int = 1
+    *bare: Any,
+    kind: Kind | None = None,
+    dtype: Casting = None,
+    outputs: int = 1,
+    numpy: Any = (),
 ) -> Callable[[Callable[..., Any]], Primitive]:
     """Make a function on arrays into an op. See `Primitive` for the meaning of the arguments and
     `Primitive.vjp` for its derivative.
 
-    `kind` must be given. Raises ConfigError for a kind or dtype that there is not, and for fewer
-    than one output.
+    `kind` must be given. Raises ConfigError for an unknown kind or dtype, and for fewer than one
+    output.
     """
     if bare or kind is None or kind not in get_args(Kind):
         raise ConfigError(
@@ -166,6 +228,11 @@ def primitive(
     known: Kind = kind
 
     def make(forward: Callable[..., Any]) -> Primitive:
-        return Primitive(forward, known, dtype, outputs)
+        return Primitive(forward, known, dtype, outputs, as_tuple(numpy))
 
     return make
+
+
+def as_tuple(functions: Any) -> tuple[Any, ...]:
+    """`numpy=` of an op: one function, or a tuple of them."""
+    return functions if isinstance(functions, tuple) else (functions,)

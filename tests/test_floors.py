@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "minigrad").rglob("*.py"))
 
 FLOORS = {
-    0: ["version", "errors", "arguments", "dtypes", "heap", "start"],
+    0: ["version", "errors", "arguments", "dtypes", "spelling", "heap", "start"],
     1: ["primitive", "files"],
     2: ["ops", "modes"],
     3: ["autograd", "random"],
@@ -49,7 +49,9 @@ OPTIONAL = {
 # The files of the core that import the annex. Who imports them, does so where it is asked for.
 BRING_THE_COMPILER = {"models.decoding", "train.compiled"}
 RUN_TIME = {"numpy", "msgpack"}
-WITHIN_A_FLOOR = {("dtypes", "errors"), ("arguments", "errors")}  # the pairs on floor 0
+WITHIN_A_FLOOR = {
+    (name, "errors") for name in ("dtypes", "arguments", "spelling")
+}  # the pairs on floor 0
 
 
 def module_of(path: Path) -> str:

@@ -357,7 +357,7 @@ def _refuse_a_shape_that_moves(
                 number
             )  # a state, which may be written to between two calls; arrays of numpy are looked at
     for i, number in refs:
-        if number in moving and call.op.counts(i, second.arrays[number].dtype):
+        if number in moving and call.op.shape_depends_on_values(i, second.arrays[number].dtype):
             raise CaptureError(
                 "jit",
                 f"the shape of what {call.op.name} gives depends on values, which a replay would "

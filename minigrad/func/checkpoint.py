@@ -137,7 +137,7 @@ def _recomputing(
         return answer if on_tensors else [None if g is None else g.data for g in answer]
 
     op.vjp(rule)
-    op.keeps = (True,)  # f will read every operand again, so none may be changed meanwhile
+    op.saves_operand = (True,)  # f will read every operand again, so none may be changed meanwhile
     return op
 
 

@@ -285,4 +285,4 @@ def _by_columns(run: _Run) -> Tensor:
     columns = [run.push(*linear, [t]) for t in _basis(x)]
     if not columns:
         return Tensor.zeros(run.y.shape + x.shape, dtype=run.y.dtype)
-    return columns[0].stack(*columns[1:], dim=-1).reshape(run.y.shape + x.shape)
+    return columns[0].stack(*columns[1:], axis=-1).reshape(run.y.shape + x.shape)

@@ -10,13 +10,12 @@ from minigrad import ops
 from minigrad.autograd import no_grad
 from minigrad.dtypes import is_half, promote
 from minigrad.errors import ConfigError, ShapeError
-from minigrad.ops.in_float32 import in_float32
+from minigrad.ops.composite import composite
 from minigrad.random import Generator, default_generator
 from minigrad.tensor import Tensor
-from minigrad.tensor.spelling import both_spellings
 
 
-@both_spellings
+@composite
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
     return x.softmax(axis) if isinstance(x, Tensor) else ops.softmax(x, axis=axis)
@@ -25,7 +24,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 stable_softmax = softmax
 
 
-@both_spellings
+@composite
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """log(softmax(x)) along `axis`."""
     return x.log_softmax(axis) if isinstance(x, Tensor) else ops.log_softmax(x, axis=axis)
@@ -185,7 +184,7 @@ def dropout(
     return x.dropout(p, training, generator)
 
 
-@in_float32
+@composite(widen=True)
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
     return ops.silu(gate) * up

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from minigrad.errors import ConfigError
 from minigrad.ops.calculus import abs, expm1, sigmoid, tanh
+from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import greater, greater_equal, less_equal, mul, where
 from minigrad.ops.fused import gelu_tanh
-from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.special import erfc, logaddexp
 from minigrad.primitive import T
 
@@ -22,7 +22,7 @@ _SQRT_HALF = 0.7071067811865476
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
-@in_float32
+@composite(widen=True)
 def softplus(x: T, beta: float = 1.0) -> T:
     """log(1 + exp(beta x)) / beta, without overflow: a smooth relu."""
     if beta == 0:
@@ -31,37 +31,37 @@ def softplus(x: T, beta: float = 1.0) -> T:
     return y if beta == 1 else mul(y, 1 / beta)
 
 
-@in_float32
+@composite(widen=True)
 def logsigmoid(x: T) -> T:
     """log(sigmoid(x)) = -softplus(-x)."""
     return mul(softplus(mul(x, -1)), -1)
 
 
-@in_float32
+@composite(widen=True)
 def softsign(x: Any) -> Any:
     """x / (1 + |x|)."""
     return x / (1 + abs(x))
 
 
-@in_float32
+@composite(widen=True)
 def silu(x: T) -> T:
     """x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
     return mul(x, sigmoid(x))
 
 
-@in_float32
+@composite(widen=True)
 def quick_gelu(x: T) -> T:
     """x sigmoid(1.702 x): the approximation of gelu that CLIP uses."""
     return mul(x, sigmoid(mul(x, 1.702)))
 
 
-@in_float32
+@composite(widen=True)
 def mish(x: T) -> T:
     """x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
     return mul(x, tanh(softplus(x)))
 
 
-@in_float32
+@composite(widen=True)
 def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
     """x Phi(x), Phi the normal distribution function: "none" by erfc, to the last digits of both
     tails; "tanh" by GPT-2's formula.
@@ -81,37 +81,37 @@ def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
     return mul(x, erfc(x * -_SQRT_HALF)) * 0.5
 
 
-@in_float32
+@composite(widen=True)
 def relu6(x: Any) -> Any:
     """min(relu(x), 6). The gradient at 0 and at 6 is 0."""
     return hardtanh(x, 0.0, 6.0)
 
 
-@in_float32
+@composite(widen=True)
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     """x where x > 0, else negative_slope x."""
     return where(greater(x, 0), x, x * negative_slope)
 
 
-@in_float32
+@composite(widen=True)
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
     return where(greater(x, 0), x, expm1(x) * alpha)
 
 
-@in_float32
+@composite(widen=True)
 def selu(x: Any) -> Any:
     """1.0507 elu(x, 1.67326). From Klambauer et al. 2017, arXiv:1706.02515."""
     return elu(x, _SELU_ALPHA) * _SELU_SCALE
 
 
-@in_float32
+@composite(widen=True)
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha (exp(x / alpha) - 1). From Barron 2017, arXiv:1704.07483."""
     return where(greater(x, 0), x, expm1(x / alpha) * alpha)
 
 
-@in_float32
+@composite(widen=True)
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """x between min_val and max_val, these beyond them. The gradient at the bounds is 0 (that of
     clamp is 1).
@@ -119,13 +119,13 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     return where(less_equal(x, min_val), min_val, where(greater_equal(x, max_val), max_val, x))
 
 
-@in_float32
+@composite(widen=True)
 def hardsigmoid(x: Any) -> Any:
     """relu6(x + 3) / 6: a sigmoid of three straight lines."""
     return relu6(x + 3) * (1 / 6)
 
 
-@in_float32
+@composite(widen=True)
 def hardswish(x: Any) -> Any:
     """x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
     return x * hardsigmoid(x)

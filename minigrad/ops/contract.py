@@ -78,7 +78,7 @@ def _(g, _y, a, b, *, needs):
     return ga, gb
 
 
-matmul.crosswise = True
+matmul.reads_other_operand = True
 
 
 @primitive(kind="contract", dtype="same")
@@ -120,7 +120,7 @@ def _(g, _y, a, b, *, needs):
     )
 
 
-guard_matmul.crosswise = True
+guard_matmul.reads_other_operand = True
 
 
 @primitive(kind="contract", dtype="same")

@@ -14,8 +14,8 @@ import numpy as np
 
 from minigrad.dtypes import Array, limits
 from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul
-from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.movement import pad, permute, reshape
 from minigrad.ops.reduce import max as max_, sum as sum_
 from minigrad.primitive import primitive
@@ -97,7 +97,7 @@ def _unfolded(
     return x
 
 
-@in_float32
+@composite(widen=True)
 def conv(
     x: Any,
     weight: Any,
@@ -246,7 +246,7 @@ def max_pool2d(
     return max_(windows, axis=-1)
 
 
-@in_float32
+@composite(widen=True)
 def avg_pool2d(
     x: Any,
     kernel_size: Sizes = 2,

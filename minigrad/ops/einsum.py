@@ -9,15 +9,15 @@ import numpy as np
 
 from minigrad.errors import DTypeError, ShapeError
 from minigrad.ops.arrange import diagonal
+from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul
-from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.movement import expand, permute, reshape
 from minigrad.ops.reduce import sum as sum_
 
 _WAY_OUT = 'one group of letters per operand, as in "bij,bjk->bik"'
 
 
-@in_float32
+@composite(widen=True)
 def einsum(formula: str, *operands: Any) -> Any:
     """The sum of products over the letters that the result lacks: einsum("bij,bjk->bik", a, b) is a
     batched matrix product.

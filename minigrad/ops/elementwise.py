@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import DTypeError
-from minigrad.ops.in_float32 import in_float32
+from minigrad.ops.composite import composite
 from minigrad.primitive import primitive
 
 # --- arithmetic
@@ -51,7 +51,7 @@ def _(g, _y, a, b, *, needs):
     return (g * b if needs[0] else None), (g * a if needs[1] else None)
 
 
-mul.crosswise = True
+mul.reads_other_operand = True
 
 
 @primitive(kind="elementwise", dtype="float")
@@ -197,7 +197,7 @@ def _(g, _y, condition, _a, _b):
 maximum.zero_safe = minimum.zero_safe = clamp.zero_safe = where.zero_safe = True
 
 
-@in_float32
+@composite(widen=True)
 def lerp(a: Any, b: Any, weight: Any) -> Any:
     """a + weight (b - a): a at 0, b at 1."""
     return a + (b - a) * weight

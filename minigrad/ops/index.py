@@ -185,7 +185,7 @@ def take(x: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
     return np.array(x[filled(spec, keys)])
 
 
-take.counts = lambda i, dtype: i > 0 and dtype == np.bool_
+take.shape_depends_on_values = lambda i, dtype: i > 0 and dtype == np.bool_
 
 
 @take.vjp
@@ -255,7 +255,7 @@ def last_at(*keys: Array, spec: tuple[Any, ...], shape: tuple[int, ...]) -> Arra
     return last[places] == writers
 
 
-last_at.counts = lambda _i, dtype: dtype == np.bool_
+last_at.shape_depends_on_values = lambda _i, dtype: dtype == np.bool_
 
 
 @primitive(kind="reduce")
@@ -264,4 +264,4 @@ def nonzero(x: Array) -> Array:
     return np.argwhere(x)
 
 
-nonzero.counts = lambda _i, _dtype: True
+nonzero.shape_depends_on_values = lambda _i, _dtype: True

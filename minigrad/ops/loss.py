@@ -12,6 +12,7 @@ import numpy as np
 from minigrad.dtypes import Array, computing, is_float
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.ops.calculus import abs as abs_, exp, log, square
+from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import (
     clamp,
     equal,
@@ -24,7 +25,6 @@ from minigrad.ops.elementwise import (
     where,
 )
 from minigrad.ops.fused import cross_entropy as cross_entropy_rows, log_softmax
-from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.index import embedding, take_along
 from minigrad.ops.movement import cast, matrix_shape, permute, reshape
 from minigrad.ops.reduce import mean as mean_, one_axis, sum as sum_
@@ -68,19 +68,19 @@ def _difference(x: Any, target: Any, call: str) -> Any:
     return x - target
 
 
-@in_float32
+@composite(widen=True)
 def mse(x: Any, target: Any, *, reduction: Reduce = "mean") -> Any:
     """Return (x - target)^2, averaged."""
     return reduced(square(_difference(x, target, "mse")), reduction, "mse")
 
 
-@in_float32
+@composite(widen=True)
 def l1_loss(x: Any, target: Any, *, reduction: Reduce = "mean") -> Any:
     """Return |x - target|, averaged. The gradient is 0 where they are equal."""
     return reduced(abs_(_difference(x, target, "l1_loss")), reduction, "l1_loss")
 
 
-@in_float32
+@composite(widen=True)
 def huber_loss(x: Any, target: Any, *, reduction: Reduce = "mean", delta: float = 1.0) -> Any:
     """Return d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), averaged, for d = x - target.
 
@@ -93,7 +93,7 @@ def huber_loss(x: Any, target: Any, *, reduction: Reduce = "mean", delta: float 
     return reduced(inner * (d - inner / 2), reduction, "huber_loss")
 
 
-@in_float32
+@composite(widen=True)
 def smooth_l1_loss(x: Any, target: Any, *, reduction: Reduce = "mean", beta: float = 1.0) -> Any:
     """Return d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, averaged, for d = x - target.
 
@@ -123,7 +123,7 @@ def _(g, _y, p, target, *, needs):
     return gp, (g * odds if needs[1] else None)
 
 
-@in_float32
+@composite(widen=True)
 def binary_crossentropy(
     p: Any, target: Any, weight: Any = None, *, reduction: Reduce = "mean"
 ) -> Any:
@@ -138,7 +138,7 @@ def binary_crossentropy(
     return reduced(loss, reduction, "binary_crossentropy")
 
 
-@in_float32
+@composite(widen=True)
 def binary_crossentropy_logits(
     x: Any,
     target: Any,
@@ -163,7 +163,7 @@ def binary_crossentropy_logits(
 # --- of V classes
 
 
-@in_float32
+@composite(widen=True)
 def nll_loss(
     log_p: Any,
     target: Any,
@@ -189,7 +189,7 @@ def nll_loss(
     return _restored(loss, share, shape, reduction, "nll_loss")
 
 
-@in_float32
+@composite(widen=True)
 def cross_entropy_loss(
     logits: Any,
     target: Any,
@@ -300,7 +300,7 @@ def _restored(loss: Any, share: Any, shape: Any, reduction: Reduce, call: str) -
 # --- of distributions and directions
 
 
-@in_float32
+@composite(widen=True)
 def kl_div(
     log_p: Any,
     target: Any,
@@ -324,7 +324,7 @@ def kl_div(
     return reduced(loss, reduction, "kl_div")
 
 
-@in_float32
+@composite(widen=True)
 def batchnorm(x: Any, weight: Any, bias: Any, mean: Any, invstd: Any, *, axis: int = 1) -> Any:
     """Return (x - mean) invstd weight + bias, each of them one number per index of `axis`; weight
     and bias may be None.

@@ -16,8 +16,8 @@ import numpy as np
 from minigrad.dtypes import Array, DType, adding
 from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.calculus import exp, sqrt
+from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import div, equal, isinf, logical_and, mask_cotangent, where
-from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
 
@@ -146,13 +146,13 @@ def _(g, _y, _x, *, axis=None, keepdim=False):
     return (spread(g, axis, _x.shape),)
 
 
-@in_float32
+@composite(widen=True)
 def mean(x: Any, *, axis: Axis = None, keepdim: bool = False) -> Any:
     """Return the mean along `axis`: sum / n."""
     return sum(x, axis=axis, keepdim=keepdim) / (_count(x, axis, "mean") or float("nan"))
 
 
-@in_float32
+@composite(widen=True)
 def var(x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
     """Return the variance along `axis`: sum (x - mean)^2 / (n - correction).
 
@@ -282,7 +282,7 @@ def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array
     return np.argmin(_not_empty(x, axis, "argmin"), axis=axis, keepdims=keepdim)
 
 
-@in_float32
+@composite(widen=True)
 def std(x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
     """Return the standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements
     are equal, as in PyTorch.
@@ -292,7 +292,7 @@ def std(x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = Fal
     return where(flat, 0, sqrt(where(flat, 1, variance)))
 
 
-@in_float32
+@composite(widen=True)
 def var_mean(
     x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False
 ) -> tuple[Any, Any]:
@@ -301,7 +301,7 @@ def var_mean(
     return variance, mean(x, axis=axis, keepdim=keepdim)
 
 
-@in_float32
+@composite(widen=True)
 def std_mean(
     x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False
 ) -> tuple[Any, Any]:

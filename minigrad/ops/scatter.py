@@ -10,8 +10,8 @@ import numpy as np
 
 from minigrad.dtypes import DType, is_float, limits
 from minigrad.errors import ConfigError, DTypeError, ShapeError
+from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import equal, floor_div, greater, maximum, where
-from minigrad.ops.in_float32 import in_float32
 from minigrad.ops.index import add_along, put_along
 from minigrad.ops.movement import cast, cat, getitem, pad, permute, reshape
 from minigrad.ops.reduce import max, min, one_axis
@@ -36,7 +36,7 @@ def scatter(x: Any, index: Any, src: Any, *, axis: int, reduce: str | None = Non
     return scatter_reduce(x, index, src, axis=axis, reduce="sum" if reduce == "add" else "prod")
 
 
-@in_float32
+@composite(widen=True)
 def scatter_reduce(
     x: Any, index: Any, src: Any, *, axis: int, reduce: str, include_self: bool = True
 ) -> Any:

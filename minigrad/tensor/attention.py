@@ -25,7 +25,7 @@ from minigrad.dtypes import (
     promote,
 )
 from minigrad.errors import ConfigError, DTypeError, MaskError, ShapeError
-from minigrad.ops.in_float32 import in_float32
+from minigrad.ops.composite import composite
 from minigrad.random import default_generator
 from minigrad.tensor.frame import Frame
 
@@ -118,7 +118,7 @@ def attention_weights(
     return _as_asked(weights, weights.shape, asked)
 
 
-@in_float32
+@composite(widen=True)
 def _in_float32(*operands: Any, **settings: Any) -> Any:
     """The op on 16-bit operands: what it saves for backward must not be rounded to 16 bits."""
     return ops.attention(*operands, **settings)

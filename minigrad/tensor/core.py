@@ -544,7 +544,7 @@ def _hand_on(op: Primitive, operands: Sequence[Any], outputs: tuple[Any, ...], l
     """No node was made: what is known of the reason goes on to the outputs, for the error of a
     backward pass that begins there.
     """
-    mark = NoNode(op) if lost and op.users and op.kind != "effect" else None
+    mark = NoNode(op) if lost and op.user_defined and op.kind != "effect" else None
     for x in operands:
         if mark is None and type(getattr(x, "_node", None)) is NoNode:
             mark = x._node

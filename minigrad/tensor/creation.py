@@ -10,10 +10,10 @@ import numpy as np
 from minigrad import ops
 from minigrad.dtypes import Array, as_dtype, cast, float16, float32, float64, is_half
 from minigrad.errors import ConfigError, DTypeError, ShapeError
+from minigrad.ops.composite import composite
 from minigrad.random import Generator, default_generator, manual_seed
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.movement import Sizes, flat
-from minigrad.tensor.spelling import told
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,7 +32,6 @@ def sizes_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
-@told
 class Creation(Frame):
     """Class methods; `dtype` is float32 unless told otherwise, `generator` the library's default
     one.
@@ -46,6 +45,7 @@ class Creation(Frame):
         return t.requires_grad_() if requires_grad else t
 
     @classmethod
+    @composite
     def full(
         cls, shape: Sizes, value: float, dtype: Any = None, requires_grad: bool = False
     ) -> Self:
@@ -59,16 +59,19 @@ class Creation(Frame):
         return cls._made(np.full(sizes_of((shape,)), one, one.dtype), one.dtype, requires_grad)
 
     @classmethod
+    @composite
     def zeros(cls, *shape: Sizes, dtype: Any = float32, requires_grad: bool = False) -> Self:
         """All elements 0."""
         return cls._made(np.zeros(sizes_of(shape), float32), dtype, requires_grad)
 
     @classmethod
+    @composite
     def ones(cls, *shape: Sizes, dtype: Any = float32, requires_grad: bool = False) -> Self:
         """All elements 1."""
         return cls._made(np.ones(sizes_of(shape), float32), dtype, requires_grad)
 
     @classmethod
+    @composite
     def eye(
         cls, n: int, m: int | None = None, dtype: Any = float32, requires_grad: bool = False
     ) -> Self:
@@ -76,6 +79,7 @@ class Creation(Frame):
         return cls._made(np.eye(n, m, dtype=float32), dtype, requires_grad)
 
     @classmethod
+    @composite
     def arange(
         cls,
         start: float,
@@ -100,6 +104,7 @@ class Creation(Frame):
         )
 
     @classmethod
+    @composite
     def randn(
         cls,
         *shape: Sizes,
@@ -111,6 +116,7 @@ class Creation(Frame):
         return cls._made(generator.normal(sizes_of(shape)), dtype, requires_grad)
 
     @classmethod
+    @composite
     def rand(
         cls,
         *shape: Sizes,
@@ -122,6 +128,7 @@ class Creation(Frame):
         return cls.uniform(*shape, dtype=dtype, requires_grad=requires_grad, generator=generator)
 
     @classmethod
+    @composite
     def randint(
         cls,
         *args: Any,
@@ -153,6 +160,7 @@ class Creation(Frame):
         return cls._made(generator.integers(low, high, sizes_of(tuple(shape))), dtype, False)
 
     @classmethod
+    @composite
     def empty(cls, *shape: Sizes, dtype: Any = float32, requires_grad: bool = False) -> Self:
         """For elements that will be written before they are read; they are 0 here, so that nothing
         depends on chance.
@@ -160,6 +168,7 @@ class Creation(Frame):
         return cls.zeros(*shape, dtype=dtype, requires_grad=requires_grad)
 
     @classmethod
+    @composite
     def linspace(
         cls,
         start: float,
@@ -179,6 +188,7 @@ class Creation(Frame):
         return manual_seed(seed)
 
     @classmethod
+    @composite
     def uniform(
         cls,
         *shape: Sizes,
@@ -207,6 +217,7 @@ class Creation(Frame):
         return cls._made(array, wanted, requires_grad)
 
     @classmethod
+    @composite
     def normal(
         cls,
         *shape: Sizes,
@@ -222,12 +233,14 @@ class Creation(Frame):
         return cls._made(generator.normal(sizes_of(shape), mean, std), dtype, requires_grad)
 
     @classmethod
+    @composite
     def scaled_uniform(cls, *shape: Sizes, **options: Any) -> Self:
         """Uniform in (-b, b) with b = 1 / sqrt(number of elements)."""
         bound = max(math.prod(sizes_of(shape)), 1) ** -0.5
         return cls.uniform(*shape, low=-bound, high=bound, **options)
 
     @classmethod
+    @composite
     def glorot_uniform(cls, *shape: Sizes, **options: Any) -> Self:
         """Uniform in (-b, b) with b = sqrt(6 / (in + out)) for a weight (out, in, ...). From Glorot
         and Bengio 2010.
@@ -237,6 +250,7 @@ class Creation(Frame):
         return cls.uniform(*shape, low=-bound, high=bound, **options)
 
     @classmethod
+    @composite
     def kaiming_uniform(cls, *shape: Sizes, a: float = 0.01, **options: Any) -> Self:
         """Uniform in (-b, b) with b = sqrt(6 / ((1 + a^2) in)) for a weight (out, in, ...). From He
         et al. 2015, arXiv:1502.01852.
@@ -245,6 +259,7 @@ class Creation(Frame):
         return cls.uniform(*shape, low=-bound, high=bound, **options)
 
     @classmethod
+    @composite
     def kaiming_normal(cls, *shape: Sizes, a: float = 0.01, **options: Any) -> Self:
         """Normal with std = sqrt(2 / ((1 + a^2) in)) for a weight (out, in, ...). From He et al.
         2015, arXiv:1502.01852.
@@ -253,6 +268,7 @@ class Creation(Frame):
             *shape, std=math.sqrt(2 / ((1 + a * a) * math.prod(sizes_of(shape)[1:]))), **options
         )
 
+    @composite
     def multinomial(
         self,
         num_samples: int = 1,
@@ -271,24 +287,29 @@ class Creation(Frame):
 
     # --- like another
 
+    @composite
     def full_like(self, value: float, dtype: Any = None, requires_grad: bool = False) -> Self:
         """All elements `value`, of this tensor's shape and (unless told otherwise) dtype."""
         return self.full(self.shape, value, self.dtype if dtype is None else dtype, requires_grad)
 
+    @composite
     def zeros_like(self, dtype: Any = None, requires_grad: bool = False) -> Self:
         """Zeros of this tensor's shape and (unless told otherwise) dtype."""
         return self.full_like(0, dtype, requires_grad)
 
+    @composite
     def ones_like(self, dtype: Any = None, requires_grad: bool = False) -> Self:
         """Ones of this tensor's shape and (unless told otherwise) dtype."""
         return self.full_like(1, dtype, requires_grad)
 
+    @composite
     def empty_like(self, dtype: Any = None, requires_grad: bool = False) -> Self:
         """Of this tensor's shape and (unless told otherwise) dtype, for elements that will be
         written before they are read; they are 0 here.
         """
         return self.full_like(0, dtype, requires_grad)
 
+    @composite
     def rand_like(
         self,
         dtype: Any = None,
@@ -303,6 +324,7 @@ class Creation(Frame):
             generator=generator,
         )
 
+    @composite
     def randn_like(
         self,
         dtype: Any = None,
@@ -317,6 +339,7 @@ class Creation(Frame):
             generator=generator,
         )
 
+    @composite
     def one_hot(self, num_classes: int = -1) -> Self:
         """1 at the place that each index names on a new last axis, else 0, int64. -1: one class
         more than the largest index.

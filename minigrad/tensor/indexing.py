@@ -11,10 +11,10 @@ from minigrad import ops
 from minigrad.autograd import MODE, Node, rebound
 from minigrad.dtypes import bool_, is_float, name
 from minigrad.errors import DTypeError, GradientError, IndexRangeError
+from minigrad.ops.composite import composite
 from minigrad.ops.index import ARRAY, filled
 from minigrad.ops.reduce import one_axis
 from minigrad.tensor.frame import Frame
-from minigrad.tensor.spelling import both_spellings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -112,14 +112,14 @@ class Indexing(Frame):
 
     # --- by an index for every element
 
-    @both_spellings
+    @composite
     def gather(self, axis: int, index: Any) -> Self:
         """y[i, j, ...] = self[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises
         IndexRangeError outside 0 .. size - 1.
         """
         return ops.take_along(self, index, axis=one_axis(axis, self.ndim, "gather"))
 
-    @both_spellings
+    @composite
     def scatter(self, axis: int, index: Any, src: Any, reduce: str | None = None) -> Self:
         """A copy with y[i, .., index[i, j, ...], ..] = src[i, j, ...]; of several writers to one
         place the last wins.
@@ -135,7 +135,7 @@ class Indexing(Frame):
         )
         return result
 
-    @both_spellings
+    @composite
     def scatter_reduce(
         self, axis: int, index: Any, src: Any, reduce: str, include_self: bool = True
     ) -> Self:

@@ -21,9 +21,9 @@ from minigrad.dtypes import (
     int64,
 )
 from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.composite import composite
 from minigrad.ops.reduce import axes, one_axis
 from minigrad.tensor.frame import Frame
-from minigrad.tensor.spelling import both_spellings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,7 +41,7 @@ class Movement(Frame):
 
     __slots__ = ()
 
-    @both_spellings
+    @composite
     def reshape(self, *shape: Sizes) -> Self:
         """The same elements in row-major order under another shape; one size may be -1."""
         wanted = flat(shape)
@@ -56,7 +56,7 @@ class Movement(Frame):
 
     view = reshape
 
-    @both_spellings
+    @composite
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Self:
         """The axes start_dim .. end_dim as one."""
         if not self.ndim:
@@ -71,7 +71,7 @@ class Movement(Frame):
             *self.shape[:start], math.prod(self.shape[start : end + 1]), *self.shape[end + 1 :]
         )
 
-    @both_spellings
+    @composite
     def permute(self, *order: Sizes) -> Self:
         """Axes in another order: result.shape[i] = shape[order[i]]."""
         wanted = flat(order)
@@ -97,7 +97,7 @@ class Movement(Frame):
         """The axes in reverse order: the transpose of a matrix."""
         return ops.permute(self, order=tuple(reversed(range(self.ndim))))
 
-    @both_spellings
+    @composite
     def expand(self, *shape: Sizes) -> Self:
         """Broadcast to `shape` without a copy; -1 keeps a size."""
         wanted = flat(shape)
@@ -115,24 +115,24 @@ class Movement(Frame):
             self, shape=tuple(k if n == -1 else n for n, k in zip(wanted, kept, strict=False))
         )
 
-    @both_spellings
+    @composite
     def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Self:
         """Without axes of size 1: all of them, or the named ones that have size 1."""
         gone = {a for a in axes(axis, self.ndim, "squeeze") if self.shape[a] == 1}
         return self.reshape(tuple(n for i, n in enumerate(self.shape) if i not in gone))
 
-    @both_spellings
+    @composite
     def unsqueeze(self, axis: int) -> Self:
         """With a new axis of size 1 at `axis`."""
         a = one_axis(axis, self.ndim + 1, "unsqueeze")
         return self.reshape(*self.shape[:a], 1, *self.shape[a:])
 
-    @both_spellings
+    @composite
     def flip(self, *axis: Sizes) -> Self:
         """In reverse order along each axis named: flip(0), flip(0, 1), flip((0, 1))."""
         return ops.flip(self, axis=axes(flat(axis), self.ndim, "flip"))
 
-    @both_spellings
+    @composite
     def cat(self, *others: Any, axis: int = 0) -> Self:
         """self and the others one after the other along `axis`: a.cat(b, dim=1) or Tensor.cat([a,
         b], dim=1).
@@ -141,7 +141,7 @@ class Movement(Frame):
         a = one_axis(axis, first.ndim, "cat")
         return ops.cat(first, *rest, axis=a)
 
-    @both_spellings
+    @composite
     def stack(self, *others: Any, axis: int = 0) -> Self:
         """self and the others along a new axis: a.stack(b) or Tensor.stack([a, b])."""
         operands = _operands(self, others)
@@ -157,7 +157,7 @@ class Movement(Frame):
         first, *rest = (x.unsqueeze(axis) for x in operands)
         return ops.cat(first, *rest, axis=one_axis(axis, first.ndim, "stack"))
 
-    @both_spellings
+    @composite
     def split(self, sizes: Sizes, axis: int = 0) -> tuple[Self, ...]:
         """Pieces along `axis`: of one size (the last may be smaller), or of the sizes named."""
         a = one_axis(axis, self.ndim, "split")
@@ -179,7 +179,7 @@ class Movement(Frame):
             start += size
         return tuple(pieces)
 
-    @both_spellings
+    @composite
     def chunk(self, n: int, axis: int = 0) -> tuple[Self, ...]:
         """At most n pieces of equal size along `axis` (the last may be smaller)."""
         size = self.shape[one_axis(axis, self.ndim, "chunk")]
@@ -189,13 +189,13 @@ class Movement(Frame):
 
     # --- composed movements
 
-    @both_spellings
+    @composite
     def unflatten(self, axis: int, sizes: Sequence[int]) -> Self:
         """The axis cut into several of these sizes, one of which may be -1."""
         result: Self = ops.unflatten(self, axis, sizes)
         return result
 
-    @both_spellings
+    @composite
     def repeat(self, *counts: Sizes) -> Self:
         """Put counts[i] times one after the other along axis i; further counts in front make new
         axes.
@@ -203,7 +203,7 @@ class Movement(Frame):
         result: Self = ops.repeat(self, flat(counts))
         return result
 
-    @both_spellings
+    @composite
     def repeat_interleave(self, repeats: int | Sequence[int], axis: int | None = None) -> Self:
         """Each element along `axis` repeated, all as often or each its own number of times; None:
         of the flat row.
@@ -211,7 +211,7 @@ class Movement(Frame):
         result: Self = ops.repeat_interleave(self, repeats, axis)
         return result
 
-    @both_spellings
+    @composite
     def roll(self, shifts: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Self:
         """Moved by `shifts` along `axis`; what falls off at the end comes in at the front. None: as
         one flat row.
@@ -229,13 +229,13 @@ class Movement(Frame):
         result: Self = ops.triu(self, diagonal)
         return result
 
-    @both_spellings
+    @composite
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Self:
         """The elements with equal indices on the two axes, as a new last axis."""
         result: Self = ops.diagonal(self, offset, dim1, dim2)
         return result
 
-    @both_spellings
+    @composite
     def unfold(self, axis: int, size: int, step: int = 1) -> Self:
         """The windows of `size` elements along `axis`, every `step`, on a new last axis. A view."""
         if min(size, step) < 1:
@@ -257,7 +257,7 @@ class Movement(Frame):
         result: Self = ops.rearrange(self, pattern, **sizes)
         return result
 
-    @both_spellings
+    @composite
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Self:
         """With more elements around: of `value`, or by "reflect", "replicate" or "circular" of its
         own.
@@ -269,7 +269,7 @@ class Movement(Frame):
         result: Self = ops.pad_by(self, _widths(tuple(padding), self.shape), mode, value)
         return result
 
-    @both_spellings
+    @composite
     def shrink(self, bounds: Sequence[tuple[int, int] | None]) -> Self:
         """The part between (start, stop) of each axis; None leaves an axis whole."""
         if len(bounds) != self.ndim:

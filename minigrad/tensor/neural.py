@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from minigrad import ops
 from minigrad.dtypes import cast, computing
 from minigrad.errors import ConfigError, ShapeError
-from minigrad.ops.in_float32 import in_float32
+from minigrad.ops.composite import composite
 from minigrad.ops.loss import Reduce
 from minigrad.ops.reduce import axes
 from minigrad.random import Generator, default_generator
 from minigrad.tensor.attention import scaled_dot_product_attention
 from minigrad.tensor.frame import Frame
-from minigrad.tensor.spelling import both_spellings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,7 +38,7 @@ class Neural(Frame):
         """self @ other; of two vectors, their inner product."""
         return ops.matmul(self, other)
 
-    @both_spellings
+    @composite
     def linear(self, weight: Any, bias: Any = None) -> Self:
         """self @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
         return ops.linear(self, weight) if bias is None else ops.linear(self, weight, bias)
@@ -69,8 +68,7 @@ class Neural(Frame):
 
     # --- normalisation and dropout
 
-    @both_spellings
-    @in_float32
+    @composite(widen=True)
     def layernorm(self, axis: int | tuple[int, ...] = -1, eps: float = 1e-5) -> Self:
         """(x - mean) / sqrt(var + eps) over `axis`."""
         if axes(axis, self.ndim, "layernorm") == (self.ndim - 1,):
@@ -81,13 +79,12 @@ class Neural(Frame):
             centred, ops.rsqrt(ops.mean(ops.square(centred), axis=axis, keepdim=True) + eps)
         )
 
-    @both_spellings
-    @in_float32
+    @composite(widen=True)
     def rms_norm(self, axis: int | tuple[int, ...] = -1, eps: float = 1e-6) -> Self:
         """x / sqrt(mean(x^2) + eps) over `axis`."""
         return ops.mul(self, ops.rsqrt(ops.mean(ops.square(self), axis=axis, keepdim=True) + eps))
 
-    @both_spellings
+    @composite
     def batchnorm(self, weight: Any, bias: Any, mean: Any, invstd: Any, axis: int = 1) -> Self:
         """(x - mean) invstd weight + bias, each one number per index of `axis`; weight and bias may
         be None.
@@ -95,7 +92,7 @@ class Neural(Frame):
         result: Self = ops.batchnorm(self, weight, bias, mean, invstd, axis=axis)
         return result
 
-    @both_spellings
+    @composite
     def dropout(
         self, p: float = 0.5, training: bool = True, generator: Generator = default_generator
     ) -> Self:
@@ -111,7 +108,7 @@ class Neural(Frame):
 
     # --- losses
 
-    @both_spellings
+    @composite
     def mse(self, target: Any, reduction: Reduce = "mean") -> Self:
         """Return (self - target)^2, averaged."""
         result: Self = ops.mse(self, self._as_tensor(target), reduction=reduction)
@@ -135,7 +132,7 @@ class Neural(Frame):
         )
         return result
 
-    @both_spellings
+    @composite
     def binary_crossentropy_logits(
         self,
         target: Any,
@@ -157,7 +154,7 @@ class Neural(Frame):
     def _as_factor(self, x: Any) -> Any:
         return x if x is None or isinstance(x, (int, float)) else self._as_tensor(x)
 
-    @both_spellings
+    @composite
     def nll_loss(
         self,
         target: Any,
@@ -180,7 +177,7 @@ class Neural(Frame):
         )
         return result
 
-    @both_spellings
+    @composite
     def cross_entropy(
         self,
         target: Any,
@@ -221,7 +218,7 @@ class Neural(Frame):
 
     # --- convolution and pooling
 
-    @both_spellings
+    @composite
     def conv1d(
         self,
         weight: Any,
@@ -236,7 +233,7 @@ class Neural(Frame):
             1, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
         )
 
-    @both_spellings
+    @composite
     def conv2d(
         self,
         weight: Any,
@@ -264,7 +261,7 @@ class Neural(Frame):
         result: Self = ops.conv(self, weight, bias, **options)
         return result
 
-    @both_spellings
+    @composite
     def max_pool2d(
         self,
         kernel_size: Sizes = 2,
@@ -279,7 +276,7 @@ class Neural(Frame):
         result: Self = ops.max_pool2d(self, kernel_size, stride, padding, dilation, ceil_mode)
         return result
 
-    @both_spellings
+    @composite
     def avg_pool2d(
         self,
         kernel_size: Sizes = 2,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minigrad import ops
+from minigrad.ops.composite import composite
 from minigrad.ops.reduce import Axis, one_axis
 from minigrad.tensor.frame import Frame
-from minigrad.tensor.spelling import both_spellings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,54 +41,54 @@ class Reduction(Frame):
 
     __slots__ = ()
 
-    @both_spellings
+    @composite
     def sum(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """The sum along `axis`; 0 for an empty one."""
         return ops.sum(self, axis=axis, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def mean(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """The mean along `axis`."""
         result: Self = ops.mean(self, axis=axis, keepdim=keepdim)
         return result
 
-    @both_spellings
+    @composite
     def var(self, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Self:
         """The variance along `axis`, divided by n - correction."""
         result: Self = ops.var(self, axis=axis, correction=correction, keepdim=keepdim)
         return result
 
-    @both_spellings
+    @composite
     def std(self, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Self:
         """The standard deviation along `axis`: sqrt(var)."""
         result: Self = ops.std(self, axis=axis, correction=correction, keepdim=keepdim)
         return result
 
-    @both_spellings
+    @composite
     def var_mean(
         self, axis: Axis = None, correction: float = 1, keepdim: bool = False
     ) -> tuple[Self, Self]:
         """The variance and the mean along `axis`."""
         return ops.var_mean(self, axis=axis, correction=correction, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def std_mean(
         self, axis: Axis = None, correction: float = 1, keepdim: bool = False
     ) -> tuple[Self, Self]:
         """The standard deviation and the mean along `axis`."""
         return ops.std_mean(self, axis=axis, correction=correction, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def prod(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """The product along `axis`; 1 for an empty one. Gradients are right with zeros in it, too."""
         return ops.prod(self, axis=axis, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def max(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """The largest along `axis`; ties share the gradient evenly. For the index, argmax."""
         return ops.max(self, axis=axis, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def min(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """The smallest along `axis`; ties share the gradient evenly. For the index, argmin."""
         return ops.min(self, axis=axis, keepdim=keepdim)
@@ -101,39 +101,39 @@ class Reduction(Frame):
         """Return the smallest along `axis` and the index of the first of them: PyTorch's min(dim)."""
         return self.min(axis, keepdim), self.argmin(axis, keepdim)
 
-    @both_spellings
+    @composite
     def argmax(self, axis: int | None = None, keepdim: bool = False) -> Self:
         """The index of the first largest element along `axis`; of the flattened tensor for None."""
         return ops.argmax(self, axis=axis, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def argmin(self, axis: int | None = None, keepdim: bool = False) -> Self:
         """The index of the first smallest element along `axis`; of the flattened tensor for None."""
         return ops.argmin(self, axis=axis, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def any(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """True where some element along `axis` is not zero."""
         return ops.any(self, axis=axis, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def all(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """True where no element along `axis` is zero."""
         return ops.all(self, axis=axis, keepdim=keepdim)
 
-    @both_spellings
+    @composite
     def logsumexp(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """log(sum(exp(x))) along `axis`, without overflow."""
         return ops.logsumexp(self, axis=axis, keepdim=keepdim)
 
     @of_one_too
-    @both_spellings
+    @composite
     def softmax(self, axis: int = -1) -> Self:
         """exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
         return ops.softmax(self, axis=axis)
 
     @of_one_too
-    @both_spellings
+    @composite
     def log_softmax(self, axis: int = -1) -> Self:
         """log(softmax(x)) along `axis`."""
         return ops.log_softmax(self, axis=axis)
@@ -141,19 +141,19 @@ class Reduction(Frame):
     # --- running reductions and order
 
     @of_one_too
-    @both_spellings
+    @composite
     def cumsum(self, axis: int = 0) -> Self:
         """The sums of the first 1, 2, ... elements along `axis`."""
         return ops.cumsum(self, axis=one_axis(axis, self.ndim, "cumsum"))
 
     @of_one_too
-    @both_spellings
+    @composite
     def cumprod(self, axis: int = 0) -> Self:
         """The products of the first 1, 2, ... elements along `axis`."""
         return ops.cumprod(self, axis=one_axis(axis, self.ndim, "cumprod"))
 
     @of_one_too
-    @both_spellings
+    @composite
     def cummax(self, axis: int = 0) -> tuple[Self, Self]:
         """The largest of the first 1, 2, ... elements along `axis`, and where it stands (the last
         of equals, which gets the gradient).
@@ -161,13 +161,13 @@ class Reduction(Frame):
         return ops.cummax(self, axis=one_axis(axis, self.ndim, "cummax"))
 
     @of_one_too
-    @both_spellings
+    @composite
     def logcumsumexp(self, axis: int = 0) -> Self:
         """log of the sums of the first 1, 2, ... elements' exponentials along `axis`."""
         return ops.logcumsumexp(self, axis=one_axis(axis, self.ndim, "logcumsumexp"))
 
     @of_one_too
-    @both_spellings
+    @composite
     def sort(self, axis: int = -1, descending: bool = False) -> tuple[Self, Self]:
         """In order along `axis`, and the indices that the elements came from. Stable; a NaN counts
         as the largest.
@@ -175,13 +175,13 @@ class Reduction(Frame):
         return ops.sort(self, axis=one_axis(axis, self.ndim, "sort"), descending=descending)
 
     @of_one_too
-    @both_spellings
+    @composite
     def argsort(self, axis: int = -1, descending: bool = False) -> Self:
         """The indices that sort along `axis`."""
         return ops.argsort(self, axis=one_axis(axis, self.ndim, "argsort"), descending=descending)
 
     @of_one_too
-    @both_spellings
+    @composite
     def topk(self, k: int, axis: int = -1, largest: bool = True) -> tuple[Self, Self]:
         """The k largest (or smallest) along `axis`, in order, and their indices."""
         return ops.topk(self, k, axis=axis, largest=largest)

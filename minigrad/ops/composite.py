@@ -1,0 +1,112 @@
+"""Functions composed of several ops, as users see them: `@composite`.
+
+    @composite(widen=True)
+    def silu(x):
+        \"\"\"Return x sigmoid(x).\"\"\"
+        return x * sigmoid(x)
+
+What it adds to the function: the argument names of other libraries, errors that name the call, and
+for 16-bit floats one rounding at the end. Each op computes in float32 and rounds its result; a chain
+of them would round between its steps: a mean of 70,000 ones would be inf, as their sum is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from minigrad.dtypes import float32, is_float, is_half, promote
+from minigrad.errors import ConfigError, DTypeError, IndexRangeError, MinigradError
+from minigrad.ops.movement import cast
+from minigrad.primitive import as_tuple
+from minigrad.spelling import Names
+
+F = TypeVar("F", bound=Callable[..., Any])
+_RAW = (TypeError, ValueError, IndexError, AttributeError, OverflowError, ZeroDivisionError)
+
+
+@overload
+def composite(function: F) -> F: ...
+@overload
+def composite(*, widen: bool = False, numpy: Any = (), name: str = "") -> Callable[[F], F]: ...
+def composite(function: Any = None, *, widen: bool = False, numpy: Any = (), name: str = "") -> Any:
+    """Make a function of operands and options into one for users.
+
+    widen: compute float16 and bfloat16 operands in float32, and round the results once, to the dtype
+        that an op on the same operands gives.
+    numpy: the numpy functions that it answers for when they are called on a Tensor.
+    name: what errors call it, if not by its own name.
+    """
+    if function is None:
+        return functools.partial(composite, widen=widen, numpy=numpy, name=name)
+    names = Names(function)
+    names.call = call = name or function.__name__
+    known = {*names.positional, *names.keyword}
+    inner = _in_float32(function) if widen else function
+
+    @functools.wraps(function)
+    def called(*args: Any, **options: Any) -> Any:
+        try:
+            if options and not (known.issuperset(options) or names.takes_any_keyword):
+                options = names.respelled(options)
+                if names.rest in options:  # reshape(shape=(2, 3)) is reshape(2, 3)
+                    args = (*args, options.pop(names.rest))
+            return inner(*args, **options)
+        except MinigradError:
+            raise
+        except _RAW as error:
+            raise _explained(call, function, args, options, error) from error
+
+    called.__dict__["numpy"] = as_tuple(numpy)
+    return called
+
+
+def _in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
+    def rounded_once(*args: Any, **options: Any) -> Any:
+        for x in args:
+            dtype = getattr(x, "dtype", float32)
+            if dtype is not float32 and is_half(dtype):
+                break
+        else:
+            return function(*args, **options)
+        dtypes = [getattr(x, "dtype", None) for x in args]
+        target = promote(*(d for d in dtypes if d is not None and is_float(d)))
+        wide = (
+            cast(x, dtype=float32) if d is not None and is_half(d) else x
+            for x, d in zip(args, dtypes, strict=True)
+        )
+        results = function(*wide, **options)
+        if isinstance(results, tuple):
+            return tuple(_rounded(y, target) for y in results)
+        return _rounded(results, target)
+
+    return rounded_once
+
+
+def _rounded(y: Any, dtype: Any) -> Any:
+    return cast(y, dtype=dtype) if is_float(y.dtype) and y.dtype != dtype else y
+
+
+def _explained(
+    call: str, function: Callable[..., Any], args: Any, options: dict[str, Any], error: Exception
+) -> MinigradError:
+    """The error to raise instead of Python's or numpy's own: it names the call and its arguments."""
+    given = ", ".join(
+        [
+            *(_shown(x) for x in args if not isinstance(x, type)),
+            *(f"{key}={_shown(x)}" for key, x in options.items()),
+        ]
+    )
+    kind: type[MinigradError] = ConfigError
+    if isinstance(error, (TypeError, AttributeError)):
+        kind = DTypeError
+    elif isinstance(error, IndexError):
+        kind = IndexRangeError
+    wanted = (function.__doc__ or "").partition("\n")[0]
+    problem = f"cannot work on ({given}): {error}"
+    return kind(call, problem, got=given, wanted=wanted, hint=f"{call}: {wanted}")
+
+
+def _shown(x: Any) -> str:
+    return f"{type(x).__name__} {tuple(x.shape)}" if hasattr(x, "shape") else repr(x)[:60]

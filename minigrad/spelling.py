@@ -1,0 +1,92 @@
+"""The names of a function's arguments, and how other libraries spell them.
+
+`dim` is accepted for `axis`, `keepdims` for `keepdim`, and so on. Names are looked up only in a call
+with a keyword that the function does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minigrad.errors import ConfigError, DTypeError
+
+_VARIADIC, _ANY_KEYWORD = 0x04, 0x08
+# What other libraries call an argument, and what it is called here. A spelling is translated where a
+# function has one of the second and not the first.
+_SPELLINGS: dict[str, tuple[str, ...]] = {
+    "dim": ("axis",),
+    "dims": ("axis", "order"),
+    "dimension": ("axis",),
+    "keepdims": ("keepdim",),
+    "axis1": ("dim1",),
+    "axis2": ("dim2",),
+    "split_size": ("sizes",),
+    "split_size_or_sections": ("sizes",),
+    "chunks": ("n",),
+    "end": ("stop", "b"),
+    "ddof": ("correction",),
+    "unbiased": ("correction",),
+    "value": ("src",),
+    "size": ("shape",),
+    "fill_value": ("value",),
+    "shift": ("shifts",),
+    "k": ("diagonal",),
+    "a_min": ("min",),
+    "a_max": ("max",),
+    "other": ("b",),
+    "exponent": ("b",),
+}
+
+
+def _any(*args: Any, **kwargs: Any) -> None:
+    """Stands for a function whose arguments are unknown."""
+
+
+class Names:
+    """The names of a function's arguments, by position or by keyword alone."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.call = function.__name__
+        while hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        code = getattr(function, "__code__", _any.__code__)  # C functions have none
+        count, keywords = code.co_argcount, code.co_kwonlyargcount
+        self.positional = code.co_varnames[:count]
+        self.keyword = code.co_varnames[count : count + keywords]
+        self.variadic = bool(code.co_flags & _VARIADIC)
+        self.rest = code.co_varnames[count + keywords] if self.variadic else ""
+        self.takes_any_keyword = bool(code.co_flags & _ANY_KEYWORD)
+        defaults = getattr(function, "__defaults__", None) or ()
+        self.defaults = dict(zip(self.positional[count - len(defaults) :], defaults, strict=True))
+
+    def respelled(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The keyword arguments under the names that they have here.
+
+        Raises ConfigError for one that is given twice, DTypeError for an unknown one.
+        """
+        known = {*self.positional, *self.keyword, self.rest} - {""}
+        found: dict[str, Any] = {}
+        for name, value in given.items():
+            ours = name
+            if name not in known:
+                choices = _SPELLINGS.get(name, self.positional[:1] if name == "input" else ())
+                ours = next((n for n in choices if n in known), "")
+            if not ours:
+                signature = ", ".join(n for n in (*self.positional, *self.keyword) if n != "self")
+                raise DTypeError(
+                    self.call,
+                    f"no argument is called {name}",
+                    got=name,
+                    wanted=signature,
+                    hint=f"{self.call}({signature})",
+                )
+            if ours in given and ours != name:
+                raise ConfigError(
+                    self.call,
+                    f"{name} and {ours} are the same argument",
+                    got=tuple(given),
+                    hint="give one of them",
+                )
+            found[ours] = int(value) if name == "unbiased" else value
+        return found
