@@ -26,17 +26,18 @@ from minigrad.compiler.program import Line, Ref
 _AXES = 3
 
 
-def _strides(layout: Layout, i: int) -> str:
+def _strides(layout: Layout, i: int, across: bool = False) -> str:
     """The strides_t literal of a (..., T, D) value, 0 where it is broadcast. Raises NoC unless its
-    rows are contiguous.
+    rows, or, across, its columns, are contiguous.
     """
     a, s = layout.stand_in[i], layout.strides(i)
     if a.dtype != np.float32 or not 2 <= a.ndim <= _AXES + 2:
         raise NoC
-    if (a.shape[-1] > 1 and s[-1] != 1) or (a.shape[-2] > 1 and s[-2] < a.shape[-1]):
+    row, step = (-2, -1) if across else (-1, -2)
+    if (a.shape[row] > 1 and s[row] != 1) or (a.shape[step] > 1 and s[step] < a.shape[row]):
         raise NoC
     leading = (0,) * (_AXES + 2 - a.ndim) + s[:-2]
-    return f"(strides_t){{{', '.join(map(str, leading))}, {s[-2] or a.shape[-1]}}}"
+    return f"(strides_t){{{', '.join(map(str, leading))}, {s[step] or a.shape[row]}}}"
 
 
 class _Call:
@@ -58,7 +59,12 @@ class _Call:
         batch = layout.stand_in[line.made()[0]].shape[:-2]
         T, S, D, E = self.sizes = (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
         self.shape = (*batch, T, S)
-        odd = isinstance(offset, Ref) or not line.params["scale"] > 0 or len(batch) > _AXES
+        self.length = index(offset) if isinstance(offset, Ref) else None
+        offset = 0 if self.length is not None else offset
+        biased = line.params.get("window") or line.params.get("slopes")
+        hiding = mask is None or layout.stand_in[index(mask)].dtype == np.bool_
+        self.simple = not biased and hiding and kept is None
+        odd = not line.params["scale"] > 0 or len(batch) > _AXES
         if odd or any(0 in x.shape for x in (q, k, v)):
             raise NoC
         self.pairs, self.tiled = math.prod(batch), bool(line.params.get("tiled"))
@@ -124,6 +130,8 @@ def _attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     assert o is not None
     operands = [index(q), index(key), index(v)]
     call = _Call(layout, line, number, operands, tuple(rest))
+    if call.length is not None:
+        return None if saved is not None else [_cached_attention(call, operands, o)]
     strided, to = call.strided(operands, "q k v"), call.strided([o], "o")
     call.builder.use(o, "o", share=True, write=True)
     stored = call.saved(saved, write=True)
@@ -136,6 +144,25 @@ def _attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     return [call.builder.kernel("attention", body, call.pairs, 2 * call.flops + 20 * call.scores)]
 
 
+def _cached_attention(call: _Call, operands: list[int], o: int) -> Kernel:
+    """Attention of a few queries to a cache. Raises NoC unless its length is an int64, and all that
+    hides keys a bool mask.
+    """
+    layout, k, length = call.layout, call.builder, call.length
+    assert length is not None
+    if not call.simple or layout.stand_in[length].dtype != np.int64:
+        raise NoC
+    q, key, v = operands
+    steps = (_strides(layout, q), _strides(layout, key, across=True), _strides(layout, v))
+    names = (f"{name}, {s}" for name, s in zip("qkv", steps, strict=True))
+    to = call.strided([o], "o")
+    k.use(length, "length"), k.use(o, "o", share=True, write=True)
+    _, S, _, E = call.sizes
+    k.use(layout.scratch((call.pairs, S)), "s", write=True)
+    body = f"cached_attention_pairs({call.setting}, length, {', '.join(names)}, {to}, s, lo, hi);"
+    return k.kernel("attention", body, call.pairs, call.flops + call.scores * E)
+
+
 @lowers("attention_grad")
 def _attention_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     """A cotangent of P, and the gradient of a mask, go through numpy."""
@@ -146,6 +173,8 @@ def _attention_grad(layout: Layout, line: Line, number: int) -> list[Kernel] | N
     assert gq is not None and gk is not None and gv is not None
     values, to = [index(x) for x in (g, *operands[:3])], [gq, gk, gv]
     call = _Call(layout, line, number, values, tuple(operands[3:]))
+    if call.length is not None:
+        return None
     if not call.tiled and layout.stand_in[index(saved)].shape != call.shape:
         return None
     strided, into = call.strided(values, "g q k v"), call.strided(to, "gq gk gv")

@@ -1,6 +1,4 @@
-"""Attention to a cache in C: what is appended and how far is read depend on a length that the
-kernels read when they run.
-"""
+"""Appending to a cache in C, at a length that the kernel reads when it runs."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import numpy as np
 
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
-from minigrad.compiler.lower import Builder, index, literal, lowers
+from minigrad.compiler.lower import Builder, index, lowers
 from minigrad.compiler.program import Line
 
 
@@ -37,46 +35,3 @@ def _append(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
     kernel = k.kernel("append", body, added.shape[0] * H)
     kernel.bytes = 2.0 * added.nbytes
     return [kernel]
-
-
-@lowers("cached_attention")
-def _cached_attention(layout: Layout, line: Line, number: int) -> list[Kernel] | None:
-    q, keys, values, length, first = (index(x) for x in line.operands)
-    o = line.made()[0]
-    arrays = [layout.stand_in[i] for i in (q, keys, values, o)]
-    (B, H, T, D), capacity, E = arrays[0].shape, arrays[1].shape[2], arrays[2].shape[3]
-    steps = [layout.strides(i) for i in (q, keys, values, o)]
-    # The C reads keys by feature and values by position: there the filled part lies without gaps.
-    whole = (
-        D == 1 or steps[0][3] == 1,
-        capacity == 1 or steps[1][2] == 1,
-        E == 1 or steps[2][3] == 1,
-        E == 1 or steps[3][3] == 1,
-    )
-    integers = [layout.stand_in[i] for i in (length, first)]
-    if (
-        any(a.dtype != np.float32 for a in arrays)
-        or not all(whole)
-        or any(a.dtype != np.int64 or not a.flags.c_contiguous for a in integers)
-    ):
-        return None
-    k = Builder(layout, line, number)
-    names = [
-        k.use(i, name)
-        for i, name in (
-            (q, "q"),
-            (keys, "keys"),
-            (values, "values"),
-            (length, "length"),
-            (first, "first"),
-        )
-    ]
-    k.use(o, "o", write=True), k.use(layout.scratch((B * H, capacity)), "s", write=True)
-    q_places, k_places, v_places, o_places = (_places(layout, i) for i in (q, keys, values, o))
-    body = (
-        f"cached_attention_pairs(q, {q_places}, keys, {k_places}, values, {v_places}, "
-        f"{', '.join(names[3:])}, o, {o_places}, s, "
-        f"{H}, {H // arrays[1].shape[1]}, {T}, {capacity}, {D}, {E}, "
-        f"{literal(line.params['scale'])}, lo, hi);"
-    )
-    return [k.kernel("cached_attention", body, B * H, 2.0 * B * H * T * capacity * (D + E) / 2)]

@@ -36,7 +36,7 @@ def _part(i: int, n: int) -> Any:
 # Ops that only put their operands side by side: an operand may be computed in its place at once.
 _PLACES = {"merge_heads": (_part(0, 1),), "join_heads": (_part(0, 3), _part(1, 3), _part(2, 3))}
 # Ops whose C writes rows of any stride.
-_ANYWHERE = frozenset({"attention", "attention_grad", "cached_attention"})
+_ANYWHERE = frozenset({"attention", "attention_grad"})
 
 
 class _Room:

@@ -49,7 +49,7 @@ def for_c(program: Program) -> Program:
             line = replace(line, operands=(*line.operands[:2], None))
         lines.append(line)
     wanted = {*program.results, *program.kept, *(i for line in lines for i in line.reads())}
-    spare = {"gelu_tanh": 1}
+    spare = {"gelu_tanh": 1, "attention": 1}
     for n, line in enumerate(lines):
         if (at := spare.get(line.op.name)) is not None and line.outputs[at] not in wanted:
             lines[n] = replace(line, outputs=(*line.outputs[:at], None, *line.outputs[at + 1 :]))

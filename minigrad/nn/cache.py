@@ -543,6 +543,7 @@ class StaticCache:
     ) -> None:
         B, H, S, D = shape
         self.length, self.first, self.capacity = length, first, S
+        self._places = Tensor._wrap(np.arange(S))
         # Keys lie in memory feature by feature: the scores of all positions are then a few long
         # sums side by side.
         self.keys = Tensor._wrap(np.zeros((B, H, D, S), as_dtype(dtype)).swapaxes(2, 3))
@@ -573,16 +574,18 @@ class StaticCache:
         return ops.maximum(self.length + Tensor._wrap(np.arange(T)) - self.first[:, None], 0)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Append k and v, (B, Hkv, T, D), and give the attention of q, (B, H, T, D), to all that is
-        there: (B, H, T, D).
+        """Append k and v, (B, Hkv, T, D), and return the attention of q, (B, H, T, D), to all
+        positions held, (B, H, T, D).
         """
-        ops.append_(self.keys, k, self.length)
-        ops.append_(self.values, v, self.length)
+        (B, H, T, D), groups = q.shape, k.shape[1]
         with no_grad():
-            y = ops.cached_attention(
-                q, self.keys, self.values, self.length, self.first, scale=q.shape[-1] ** -0.5
-            )
-        return without_gradient(y, (q, k, v))
+            ops.append_(self.keys, k, self.length)
+            ops.append_(self.values, v, self.length)
+            seen = self._places >= self.first.reshape(B, 1, 1, 1, 1)
+            grouped = q.reshape(B, groups, H // groups, T, D)
+            keys, values = self.keys.unsqueeze(2), self.values.unsqueeze(2)
+            y, _ = ops.attention(grouped, keys, values, seen, None, self.length, scale=D**-0.5)
+        return without_gradient(y.reshape(q.shape), (q, k, v))
 
 
 @contextlib.contextmanager

@@ -37,7 +37,6 @@ from minigrad.ops.attention import (
 )
 from minigrad.ops.cached import (
     append_ as append_,
-    cached_attention as cached_attention,
     through_cache as through_cache,
 )
 from minigrad.ops.calculus import (

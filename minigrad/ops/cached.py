@@ -1,26 +1,22 @@
-"""Attention to a cache whose length is an operand: nothing in a recorded call depends on how much
-the cache holds.
+"""A cache of fixed size whose length is an operand, so that a recorded call does not depend on it.
 
-`append_` writes new positions into a buffer of fixed size, `cached_attention` reads the filled part
-of it. Both read the length when they run. `through_cache` marks a result that no gradient can reach.
+`append_` writes new positions into it; `attention` reads the filled part if its offset is the
+length. `through_cache` marks a result that no gradient can reach.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from minigrad.dtypes import Array, cast
 from minigrad.errors import CacheError, CacheGradientError
-from minigrad.ops.attention import attention
 from minigrad.primitive import primitive
 
 
 @primitive(kind="effect")
 def append_(cache: Array, new: Array, length: Array) -> None:
-    """Write `new`, (B, H, T, D), into the positions length .. length + T - 1 of `cache`, (B, H,
-    capacity, D), of any strides.
+    """Write `new`, (B, H, T, D), to the positions length .. length + T - 1 of `cache`,
+    (B, H, capacity, D), of any strides.
 
-    length: 0-d, integer. Raises CacheError where there is no room.
+    length: 0-d, integer. Raises CacheError if there is no room.
     """
     start = int(length)
     stop = start + new.shape[2]
@@ -32,29 +28,6 @@ def append_(cache: Array, new: Array, length: Array) -> None:
             wanted=cache.shape[2],
         )
     cache[:, :, start:stop] = cast(new, cache.dtype)
-
-
-@primitive(kind="contract")
-def cached_attention(
-    q: Array, keys: Array, values: Array, length: Array, first: Array, *, scale: float
-) -> Array:
-    """The attention of T queries to the keys before and among them, of which `length` lie before
-    the first query.
-
-    softmax(scale q keys[:length + T]^T) values[:length + T], where query i sees the positions first
-    .. length + i.
-
-    q: (B, H, T, D)   keys: (B, Hkv, capacity, D)   values: (B, Hkv, capacity, E)   length: 0-d,
-        integer   first: (B,), integers   ->   (B, H, T, E)
-    H is a multiple of Hkv: head h reads the keys of h * Hkv // H. What lies behind the filled part
-        is not looked at. It has no derivative.
-    """
-    T, start, groups = q.shape[2], int(length), q.shape[1] // keys.shape[1]
-    k, v = keys[:, :, : start + T], values[:, :, : start + T]
-    if groups > 1:
-        k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
-    mask = (np.arange(start + T) >= first[:, None])[:, None, None] if first.any() else None
-    return attention.forward(q, k, v, mask, None, start, scale=scale)[0]
 
 
 @primitive(kind="view")

@@ -193,3 +193,44 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
         }
     }
 }
+
+/* --- a cache whose length the kernels read when they run */
+
+typedef struct { int64_t b, h, t, d; } places_t;  /* strides of a (B, H, T, D) operand, in elements */
+
+/* Write the T positions of `more` into the cache, after those that it holds, for the pairs [lo, hi). */
+BODY append_pairs(float *RESTRICT cache, places_t to, const float *RESTRICT more, places_t from, const int64_t *length, int64_t H, int64_t T, int64_t capacity,
+                  int64_t D, int64_t lo, int64_t hi) {
+    if (*length < 0 || *length + T > capacity) { atomic_store(&status, 1); return; }
+    for (int64_t pair = lo; pair < hi; pair++) for (int64_t t = 0; t < T; t++) for (int64_t d = 0; d < D; d++)
+        cache[pair / H * to.b + pair % H * to.h + (*length + t) * to.t + d * to.d] = more[pair / H * from.b + pair % H * from.h + t * from.t + d * from.d];
+}
+
+/* Attention of a few queries to the *length positions before them and to themselves. Keys are stored feature by feature, sk.t apart, values position by
+   position. The scores of a pair are in its row of s. */
+BODY cached_attention_pairs(attention_t a, const int64_t *length, const float *RESTRICT q, strides_t sq, const float *RESTRICT keys, strides_t sk,
+                            const float *RESTRICT values, strides_t sv, float *RESTRICT o, strides_t so, float *RESTRICT s, int64_t lo, int64_t hi) {
+    for (int64_t pair = lo; pair < hi; pair++) for (int64_t t = 0; t < a.T; t++) {
+        int64_t n = MAX(0, MIN(a.S, *length + t + 1)), place = AT(0, a.sm, pair) + t * a.sm.t, d = 0, j = 0;
+        const float *RESTRICT x = AT(q, sq, pair) + t * sq.t, *RESTRICT k = AT(keys, sk, pair), *RESTRICT v = AT(values, sv, pair);
+        float *RESTRICT p = s + pair * a.S, *RESTRICT y = AT(o, so, pair) + t * so.t;
+        for (int64_t i = 0; i < n; i++) p[i] = 0;
+        for (; d + 4 <= a.D; d += 4) {
+            const float *RESTRICT k0 = k + d * sk.t, *RESTRICT k1 = k0 + sk.t, *RESTRICT k2 = k1 + sk.t, *RESTRICT k3 = k2 + sk.t;
+            for (int64_t i = 0; i < n; i++) p[i] += (x[d] * k0[i] + x[d + 1] * k1[i]) + (x[d + 2] * k2[i] + x[d + 3] * k3[i]);
+        }
+        for (; d < a.D; d++) for (int64_t i = 0; i < n; i++) p[i] += x[d] * k[d * sk.t + i];
+        if (a.kind == BOOL_MASK) for (int64_t i = 0; i < n; i++) {
+            float score = p[i];
+            p[i] = ((const uint8_t *)a.mask)[place + i * a.sm.s] ? score : -INFINITY;
+        }
+        softmax_row(p, n, a.scale, NULL, NULL);
+        for (int64_t e = 0; e < a.E; e++) y[e] = 0;
+        for (; j + 4 <= n; j += 4) {
+            const float *RESTRICT v0 = v + j * sv.t, *RESTRICT v1 = v0 + sv.t, *RESTRICT v2 = v1 + sv.t, *RESTRICT v3 = v2 + sv.t;
+            for (int64_t e = 0; e < a.E; e++) y[e] += (p[j] * v0[e] + p[j + 1] * v1[e]) + (p[j + 2] * v2[e] + p[j + 3] * v3[e]);
+        }
+        for (; j < n; j++) for (int64_t e = 0; e < a.E; e++) y[e] += p[j] * v[j * sv.t + e];
+        if (!all_finite(y, 1, a.E, a.E)) attention_row(p, v, sv.t, y, n, a.E);
+    }
+}
