@@ -73,6 +73,21 @@ def logaddexp(a: Any, b: Any) -> Any:
 
 
 @o.elementwise
+def fmod(a: Any, b: Any) -> Any:
+    quotient = o.number(a) / o.number(b)
+    return a - b * o.given(o.mp.sign(quotient) * o.mp.floor(abs(quotient)))
+
+
+def hypot(a: Objects, b: Objects) -> Objects:
+    return o.sqrt(a * a + b * b)
+
+
+def atan2(a: Objects, b: Objects) -> Objects:
+    """The angle of (b, a) for b > 0."""
+    return o.atan(a / b)
+
+
+@o.elementwise
 def mod(a: Any, b: Any) -> Any:
     return a - b * o.given(o.mp.floor(o.number(a) / o.number(b)))
 

@@ -306,6 +306,23 @@ atan = lift(mp.atan, lambda x: 1 / (1 + x * x), lambda x: -2 * x / (1 + x * x) *
 sinh = lift(mp.sinh, mp.cosh, mp.sinh, mp.cosh)
 cosh = lift(mp.cosh, mp.sinh, mp.cosh, mp.sinh)
 tanh = lift(mp.tanh, _sech2, _tanh2, lambda x: _sech2(x)[0] * (4 - 6 * _sech2(x)[0]))
+asinh = lift(
+    mp.asinh,
+    lambda x: 1 / mp.sqrt(1 + x * x),
+    lambda x: -x / mp.sqrt(1 + x * x) ** 3,
+)
+acosh = lift(
+    mp.acosh,
+    lambda x: 1 / mp.sqrt((x - 1) * (x + 1)),
+    # The product rule on sqrt(x - 1) sqrt(x + 1): terms 1 / (x - 1) and 1 / (x + 1).
+    lambda x: -x / mp.sqrt((x - 1) * (x + 1)) ** 3,
+)
+atanh = lift(
+    mp.atanh,
+    lambda x: 1 / ((1 - x) * (1 + x)),
+    # The product rule on (1 - x)(1 + x): terms 1 - x and 1 + x.
+    lambda x: (2 * x / ((1 - x) * (1 + x)) ** 2, 2 / ((1 - x) * (1 + x)) ** 2),
+)
 sigmoid = lift(_sigmoid, _sigmoid1, _sigmoid2, lambda x: _sigmoid1(x) * (1 - 6 * _sigmoid1(x)))
 erf = lift(
     mp.erf,

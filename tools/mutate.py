@@ -60,8 +60,8 @@ FAULTS = [
         "sub: the sign of the second operand",
         ELEMENTWISE,
         "sub",
-        "    return g, -g\n",
-        "    return g, g\n",
+        "(g, -g)",
+        "(g, g)",
     ),
     Fault(
         "mul: the operands exchanged",
@@ -117,15 +117,15 @@ FAULTS = [
         "maximum: gradient to the smaller",
         ELEMENTWISE,
         "maximum",
-        "g * share(greater(a, b), equal(a, b)), g",
-        "g * share(less(a, b), equal(a, b)), g",
+        "g * share(greater(a, b), ties), g",
+        "g * share(less(a, b), ties), g",
     ),
     Fault(
         "clamp: 0 at the bound",
         ELEMENTWISE,
         "clamp",
-        "below, above = less(x, low)",
-        "below, above = less_equal(x, low)",
+        "below, above, crossed = less(x, low)",
+        "below, above, crossed = less_equal(x, low)",
     ),
     Fault(
         "where: the branches exchanged",
@@ -141,7 +141,7 @@ FAULTS = [
         "return where(logical_and(isnan(x), equal(g, 0)), 0, h), None",
         "return h, None",
     ),
-    Fault("log1p: the 1 dropped", CALCULUS, "log1p", "g / (1 + x),", "g / x,"),
+    Fault("log1p: the 1 dropped", CALCULUS, "log1p", "g / (1 + x),", "g / (x),"),
     Fault("sqrt: the half dropped", CALCULUS, "sqrt", "g * 0.5 / y", "g / y"),
     Fault(
         "rsqrt: divided by y instead of x",
@@ -166,9 +166,26 @@ FAULTS = [
         "g * (sigmoid(x) * sigmoid(-x))",
         "g * sigmoid(x)",
     ),
-    Fault("abs: slope 1 at 0", CALCULUS, "abs", "(g * sign(x),)", "(where(less(x, 0), -g, g),)"),
+    Fault("abs: slope 1 at 0", ELEMENTWISE, "abs", "g * sign(x)", "where(less(x, 0), -g, g)"),
     Fault(
-        "relu: slope 1 at 0", CALCULUS, "relu", "where(less(0, y), g, 0)", "where(less(y, 0), 0, g)"
+        "relu: slope 1 at 0",
+        ELEMENTWISE,
+        "relu",
+        "where(less(0, y), g, 0)",
+        "where(less(y, 0), 0, g)",
+    ),
+    Fault(
+        "hypot: the operands exchanged", CALCULUS, "hypot", "g * (a / length)", "g * (b / length)"
+    ),
+    Fault("atan2: divided once", CALCULUS, "atan2", "(b / length / length)", "(b / length)"),
+    Fault("fmod: rounded down", ELEMENTWISE, "fmod", "g * trunc(a / b)", "g * floor(a / b)"),
+    Fault("copysign: the sign of b", ELEMENTWISE, "copysign", "sign(y) * sign(a)", "sign(y)"),
+    Fault(
+        "atanh: that of tanh",
+        CALCULUS,
+        "atanh",
+        "g / ((1 - x) * (1 + x))",
+        "g * ((1 - x) * (1 + x))",
     ),
     Fault(
         "erf: sqrt(pi) dropped",

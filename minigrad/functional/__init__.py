@@ -63,4 +63,5 @@ from minigrad.ops.activation import (
     softplus as softplus,
     softsign as softsign,
 )
-from minigrad.ops.calculus import relu as relu, sigmoid as sigmoid, tanh as tanh
+from minigrad.ops.calculus import sigmoid as sigmoid, tanh as tanh
+from minigrad.ops.elementwise import relu as relu

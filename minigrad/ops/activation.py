@@ -1,5 +1,5 @@
-"""Activations, composed of the functions of calculus; relu, sigmoid and tanh are there, gelu's fast
-tanh form is in `fused`.
+"""Activations, composed of the functions of calculus; relu, sigmoid and tanh are there, the fused
+tanh form of gelu is in `fused`.
 
 None has a rule of its own. Each is written so that nothing overflows and nothing cancels; the
 gradients at the joints are PyTorch's.
@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from minigrad.errors import ConfigError
-from minigrad.ops.calculus import abs, expm1, sigmoid, tanh
+from minigrad.ops.calculus import expm1, sigmoid, tanh
 from minigrad.ops.composite import composite
-from minigrad.ops.elementwise import greater, greater_equal, less_equal, mul, where
+from minigrad.ops.elementwise import abs, greater, greater_equal, less_equal, mul, where
 from minigrad.ops.fused import gelu_tanh
 from minigrad.ops.special import erfc, logaddexp
 from minigrad.primitive import T
@@ -23,50 +23,56 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 @composite(widen=True)
-def softplus(x: T, beta: float = 1.0) -> T:
-    """log(1 + exp(beta x)) / beta, without overflow: a smooth relu."""
+def softplus(x: T, beta: float = 1.0, threshold: float | None = None) -> T:
+    """Return log(1 + exp(beta x)) / beta, without overflow: a smooth relu.
+
+    threshold: x itself where beta x is above it, as in PyTorch, whose default is 20; None for the
+    exact formula everywhere. Raises ConfigError for beta = 0.
+    """
     if beta == 0:
         raise ConfigError("softplus", "beta=0 divides by zero", got=beta, wanted="beta != 0")
-    y = logaddexp(x if beta == 1 else mul(x, beta), 0)
-    return y if beta == 1 else mul(y, 1 / beta)
+    scaled = x if beta == 1 else mul(x, beta)
+    y = logaddexp(scaled, 0)
+    y = y if beta == 1 else mul(y, 1 / beta)
+    return y if threshold is None else where(greater(scaled, threshold), x, y)
 
 
 @composite(widen=True)
 def logsigmoid(x: T) -> T:
-    """log(sigmoid(x)) = -softplus(-x)."""
+    """Return log(sigmoid(x)) = -softplus(-x)."""
     return mul(softplus(mul(x, -1)), -1)
 
 
 @composite(widen=True)
 def softsign(x: Any) -> Any:
-    """x / (1 + |x|)."""
+    """Return x / (1 + |x|)."""
     return x / (1 + abs(x))
 
 
 @composite(widen=True)
 def silu(x: T) -> T:
-    """x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
+    """Return x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
     return mul(x, sigmoid(x))
 
 
 @composite(widen=True)
 def quick_gelu(x: T) -> T:
-    """x sigmoid(1.702 x): the approximation of gelu that CLIP uses."""
+    """Return x sigmoid(1.702 x), CLIP's approximation of gelu."""
     return mul(x, sigmoid(mul(x, 1.702)))
 
 
 @composite(widen=True)
 def mish(x: T) -> T:
-    """x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
+    """Return x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
     return mul(x, tanh(softplus(x)))
 
 
 @composite(widen=True)
 def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
-    """x Phi(x), Phi the normal distribution function: "none" by erfc, to the last digits of both
-    tails; "tanh" by GPT-2's formula.
+    """Return x Phi(x), Phi the normal distribution function.
 
-    Raises ConfigError for another `approximate`. From Hendrycks and Gimpel 2016, arXiv:1606.08415.
+    approximate: "none" by erfc, to the last digits of both tails; "tanh" by GPT-2's formula.
+    Raises ConfigError for another. From Hendrycks and Gimpel 2016, arXiv:1606.08415.
     """
     if approximate == "tanh":
         return gelu_tanh(x)[0]
@@ -83,49 +89,49 @@ def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
 
 @composite(widen=True)
 def relu6(x: Any) -> Any:
-    """min(relu(x), 6). The gradient at 0 and at 6 is 0."""
+    """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
     return hardtanh(x, 0.0, 6.0)
 
 
 @composite(widen=True)
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
-    """x where x > 0, else negative_slope x."""
+    """Return x where x > 0, else negative_slope x."""
     return where(greater(x, 0), x, x * negative_slope)
 
 
 @composite(widen=True)
 def elu(x: Any, alpha: float = 1.0) -> Any:
-    """x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
+    """Return x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
     return where(greater(x, 0), x, expm1(x) * alpha)
 
 
 @composite(widen=True)
 def selu(x: Any) -> Any:
-    """1.0507 elu(x, 1.67326). From Klambauer et al. 2017, arXiv:1706.02515."""
+    """Return 1.0507 elu(x, 1.67326). From Klambauer et al. 2017, arXiv:1706.02515."""
     return elu(x, _SELU_ALPHA) * _SELU_SCALE
 
 
 @composite(widen=True)
 def celu(x: Any, alpha: float = 1.0) -> Any:
-    """x where x > 0, else alpha (exp(x / alpha) - 1). From Barron 2017, arXiv:1704.07483."""
+    """Return x where x > 0, else alpha (exp(x / alpha) - 1). From Barron 2017, arXiv:1704.07483."""
     return where(greater(x, 0), x, expm1(x / alpha) * alpha)
 
 
 @composite(widen=True)
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
-    """x between min_val and max_val, these beyond them. The gradient at the bounds is 0 (that of
-    clamp is 1).
+    """Return x between min_val and max_val, and these beyond. The gradient at the bounds is 0 (that
+    of clamp is 1).
     """
     return where(less_equal(x, min_val), min_val, where(greater_equal(x, max_val), max_val, x))
 
 
 @composite(widen=True)
 def hardsigmoid(x: Any) -> Any:
-    """relu6(x + 3) / 6: a sigmoid of three straight lines."""
+    """Return relu6(x + 3) / 6, a sigmoid of three straight lines."""
     return relu6(x + 3) * (1 / 6)
 
 
 @composite(widen=True)
 def hardswish(x: Any) -> Any:
-    """x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
+    """Return x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
     return x * hardsigmoid(x)

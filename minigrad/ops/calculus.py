@@ -1,7 +1,10 @@
-"""The functions of calculus, elementwise: powers, exponentials, trigonometry, rounding.
+"""The functions of calculus, elementwise: powers, exponentials, trigonometry.
 
-A derivative may be infinite or NaN: the walk makes 0 of what such a rule gives for a cotangent of 0.
+Each is a numpy function, its derivative and its docstring. A derivative may be infinite or NaN: the
+walk makes 0 of what the rule gives for a cotangent of 0.
 """
+
+# mypy: disable-error-code="has-type"
 
 from __future__ import annotations
 
@@ -11,131 +14,56 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.ops.elementwise import (
+    binary,
     equal,
     greater_equal,
-    less,
     logical_and,
     mask_cotangent,
+    unary,
     where,
-    zeros_like,
 )
 from minigrad.primitive import primitive
 
+# --- powers, exponentials and logarithms
 
-@primitive(kind="elementwise", dtype="float")
-def exp(x: Array) -> Array:
-    """e ** x."""
-    return np.exp(x)
-
-
-@exp.vjp
-def _(g, y, _x):
-    return (g * y,)
-
-
-@primitive(kind="elementwise", dtype="float")
-def exp2(x: Array) -> Array:
-    """2 ** x."""
-    return np.exp2(x)
-
-
-@exp2.vjp
-def _(g, y, _x):
-    return (g * (y * math.log(2)),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def expm1(x: Array) -> Array:
-    """e ** x - 1, exact for small x."""
-    return np.expm1(x)
-
-
-@expm1.vjp
-def _(g, _y, x):
-    return (g * exp(x),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def log(x: Array) -> Array:
-    """The natural logarithm; -inf at 0, NaN below."""
-    return np.log(x)
+exp = unary(np.exp, lambda g, y, _x: g * y, "Return e ** x.")
+exp2 = unary(np.exp2, lambda g, y, _x: g * (y * math.log(2)), "Return 2 ** x.")
+expm1 = unary(np.expm1, lambda g, _y, x: g * exp(x), "Return e ** x - 1, exact for small x.")
+log = unary(np.log, lambda g, _y, x: g / x, "Return the natural logarithm; -inf at 0, NaN below.")
+log2 = unary(np.log2, lambda g, _y, x: g * (1 / math.log(2)) / x, "Return the logarithm to base 2.")
+log10 = unary(
+    np.log10, lambda g, _y, x: g * (1 / math.log(10)) / x, "Return the logarithm to base 10."
+)
+log1p = unary(np.log1p, lambda g, _y, x: g / (1 + x), "Return log(1 + x), exact for small x.")
+sqrt = unary(
+    np.sqrt, lambda g, y, _x: g * 0.5 / y, "Return the square root; NaN below 0, slope inf at 0."
+)
+rsqrt = unary(
+    lambda x: 1 / np.sqrt(x), lambda g, y, x: g * -0.5 * y / x, "Return 1 / sqrt(x).", name="rsqrt"
+)
+reciprocal = unary(
+    lambda x: 1 / x,
+    lambda g, y, x: -(g / x * y),
+    "Return 1 / x.",
+    name="reciprocal",
+    numpy=np.reciprocal,
+)
+square = unary(
+    lambda x: np.square(x, dtype=np.int64 if x.dtype == np.bool_ else None),
+    lambda g, _y, x: g * x * 2,
+    "Return x * x.",
+    "same",
+    "square",
+    np.square,
+)
 
 
-@log.vjp
-def _(g, _y, x):
-    return (g / x,)
-
-
-@primitive(kind="elementwise", dtype="float")
-def log2(x: Array) -> Array:
-    """The logarithm to base 2."""
-    return np.log2(x)
-
-
-@log2.vjp
-def _(g, _y, x):
-    return (g * (1 / math.log(2)) / x,)
-
-
-@primitive(kind="elementwise", dtype="float")
-def log10(x: Array) -> Array:
-    """The logarithm to base 10."""
-    return np.log10(x)
-
-
-@log10.vjp
-def _(g, _y, x):
-    return (g * (1 / math.log(10)) / x,)
-
-
-@primitive(kind="elementwise", dtype="float")
-def log1p(x: Array) -> Array:
-    """log(1 + x), exact for small x."""
-    return np.log1p(x)
-
-
-@log1p.vjp
-def _(g, _y, x):
-    return (g / (1 + x),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def sqrt(x: Array) -> Array:
-    """The square root; NaN below 0. Its derivative at 0 is inf."""
-    return np.sqrt(x)
-
-
-@sqrt.vjp
-def _(g, y, _x):
-    return (g * 0.5 / y,)
-
-
-@primitive(kind="elementwise", dtype="float")
-def rsqrt(x: Array) -> Array:
-    """1 / sqrt(x)."""
-    return 1 / np.sqrt(x)
-
-
-@rsqrt.vjp
-def _(g, y, x):
-    return (g * -0.5 * y / x,)
-
-
-@primitive(kind="elementwise", dtype="float")
-def reciprocal(x: Array) -> Array:
-    """1 / x."""
-    return 1 / x
-
-
-@reciprocal.vjp
-def _(g, y, x):
-    return (-(g / x * y),)
-
-
-@primitive(kind="elementwise", dtype="same")
+@primitive(kind="elementwise", dtype="same", numpy=np.power)
 def pow(x: Array, p: Array) -> Array:
-    """x ** p. d/dx = p x^(p-1), which is 0 for p = 0, also at x = 0;  d/dp = y log x, which is 0 at
-    x = 0 for p >= 0.
+    """Return x ** p.
+
+    d/dx = p x^(p-1), which is 0 for p = 0, also at x = 0.
+    d/dp = y log x, which is 0 at x = 0 for p >= 0.
     """
     return np.power(x, p)
 
@@ -155,203 +83,62 @@ def _(g, y, x, p, *, needs):
     return gx, gp
 
 
-@primitive(kind="elementwise", dtype="same")
-def square(x: Array) -> Array:
-    """x * x."""
-    return np.square(x, dtype=np.int64 if x.dtype == np.bool_ else None)
+def _hypot_rule(g, y, a, b):
+    length = where(equal(y, 0), 1, y)
+    return g * (a / length), g * (b / length)
 
 
-@square.vjp
-def _(g, _y, x):
-    return (g * x * 2,)
+hypot = binary(
+    np.hypot, _hypot_rule, "Return sqrt(a^2 + b^2), without overflow. Slope 0 at (0, 0).", "float"
+)
+
+# --- trigonometric and hyperbolic functions, angles in radians
+
+sin = unary(np.sin, lambda g, _y, x: g * cos(x), "Return the sine of x.")
+cos = unary(np.cos, lambda g, _y, x: -(g * sin(x)), "Return the cosine of x.")
+tan = unary(np.tan, lambda g, y, _x: g * (1 + y * y), "Return the tangent of x.")
+asin = unary(
+    np.arcsin, lambda g, _y, x: g / sqrt((1 - x) * (1 + x)), "Return the arc sine; NaN if |x| > 1."
+)
+acos = unary(
+    np.arccos,
+    lambda g, _y, x: -(g / sqrt((1 - x) * (1 + x))),
+    "Return the arc cosine; NaN if |x| > 1.",
+)
+atan = unary(np.arctan, lambda g, _y, x: g / (1 + x * x), "Return the arc tangent.")
 
 
-@primitive(kind="elementwise", dtype="float")
-def sin(x: Array) -> Array:
-    """Sine of x in radians."""
-    return np.sin(x)
+def _atan2_rule(g, _y, a, b):
+    length = hypot(a, b)
+    return g * (b / length / length), -(g * (a / length / length))
 
 
-@sin.vjp
-def _(g, _y, x):
-    return (g * cos(x),)
+atan2 = binary(
+    np.arctan2, _atan2_rule, "Return the angle of the point (b, a), from -pi to pi.", "float"
+)
+sinh = unary(np.sinh, lambda g, _y, x: g * cosh(x), "Return the hyperbolic sine.")
+cosh = unary(np.cosh, lambda g, _y, x: g * sinh(x), "Return the hyperbolic cosine.")
+# (1 - y)(1 + y) keeps its digits as y nears 1.
+tanh = unary(np.tanh, lambda g, y, _x: g * ((1 - y) * (1 + y)), "Return the hyperbolic tangent.")
+asinh = unary(np.arcsinh, lambda g, _y, x: g / hypot(x, 1.0), "Return the inverse of sinh.")
+acosh = unary(
+    np.arccosh,
+    lambda g, _y, x: g / (sqrt(x - 1) * sqrt(x + 1)),
+    "Return the inverse of cosh; NaN below 1.",
+)
+atanh = unary(
+    np.arctanh, lambda g, _y, x: g / ((1 - x) * (1 + x)), "Return the inverse of tanh; inf at 1."
+)
 
 
-@primitive(kind="elementwise", dtype="float")
-def cos(x: Array) -> Array:
-    """Cosine of x in radians."""
-    return np.cos(x)
-
-
-@cos.vjp
-def _(g, _y, x):
-    return (-(g * sin(x)),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def tan(x: Array) -> Array:
-    """Tangent of x in radians."""
-    return np.tan(x)
-
-
-@tan.vjp
-def _(g, y, _x):
-    return (g * (1 + y * y),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def asin(x: Array) -> Array:
-    """Arc sine, in radians; NaN outside [-1, 1]."""
-    return np.arcsin(x)
-
-
-@asin.vjp
-def _(g, _y, x):
-    return (g / sqrt((1 - x) * (1 + x)),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def acos(x: Array) -> Array:
-    """Arc cosine, in radians; NaN outside [-1, 1]."""
-    return np.arccos(x)
-
-
-@acos.vjp
-def _(g, _y, x):
-    return (-(g / sqrt((1 - x) * (1 + x))),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def atan(x: Array) -> Array:
-    """Arc tangent, in radians."""
-    return np.arctan(x)
-
-
-@atan.vjp
-def _(g, _y, x):
-    return (g / (1 + x * x),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def sinh(x: Array) -> Array:
-    """Hyperbolic sine."""
-    return np.sinh(x)
-
-
-@sinh.vjp
-def _(g, _y, x):
-    return (g * cosh(x),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def cosh(x: Array) -> Array:
-    """Hyperbolic cosine."""
-    return np.cosh(x)
-
-
-@cosh.vjp
-def _(g, _y, x):
-    return (g * sinh(x),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def tanh(x: Array) -> Array:
-    """Hyperbolic tangent. d/dx = (1 - y)(1 + y), which keeps its digits as y nears 1."""
-    return np.tanh(x)
-
-
-@tanh.vjp
-def _(g, y, _x):
-    return (g * ((1 - y) * (1 + y)),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow: exp(-|x|) is at most 1."""
+def _sigmoid(x: Array) -> Array:
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, small) / (1 + small)
 
 
-@sigmoid.vjp
-def _(g, _y, x):
-    return (g * (sigmoid(x) * sigmoid(-x)),)
-
-
-@primitive(kind="elementwise", dtype="same")
-def abs(x: Array) -> Array:
-    """|x|. Its derivative at 0 is 0."""
-    return np.abs(x)
-
-
-@abs.vjp
-def _(g, _y, x):
-    return (g * sign(x),)
-
-
-@primitive(kind="elementwise", dtype="same")
-def sign(x: Array) -> Array:
-    """-1, 0 or 1. Piecewise constant: gradient 0."""
-    return np.sign(x)
-
-
-@sign.vjp
-def _(g, _y, _x):
-    return (zeros_like(g),)
-
-
-@primitive(kind="elementwise", dtype="same")
-def floor(x: Array) -> Array:
-    """The largest integer not above x. Piecewise constant: gradient 0."""
-    return np.floor(x) if x.dtype.kind == "f" else np.array(x)
-
-
-@floor.vjp
-def _(g, _y, _x):
-    return (zeros_like(g),)
-
-
-@primitive(kind="elementwise", dtype="same")
-def ceil(x: Array) -> Array:
-    """The smallest integer not below x. Piecewise constant: gradient 0."""
-    return np.ceil(x) if x.dtype.kind == "f" else np.array(x)
-
-
-@ceil.vjp
-def _(g, _y, _x):
-    return (zeros_like(g),)
-
-
-@primitive(kind="elementwise", dtype="same")
-def trunc(x: Array) -> Array:
-    """x without its fraction. Piecewise constant: gradient 0."""
-    return np.trunc(x) if x.dtype.kind == "f" else np.array(x)
-
-
-@trunc.vjp
-def _(g, _y, _x):
-    return (zeros_like(g),)
-
-
-@primitive(kind="elementwise", dtype="same")
-def round(x: Array) -> Array:
-    """The nearest integer, halves to even. Piecewise constant: gradient 0."""
-    return np.rint(x) if x.dtype.kind == "f" else np.array(x)
-
-
-@round.vjp
-def _(g, _y, _x):
-    return (zeros_like(g),)
-
-
-@primitive(kind="elementwise", dtype="same")
-def relu(x: Array) -> Array:
-    """max(x, 0). Its derivative at 0 is 0."""
-    return np.maximum(x, 0)
-
-
-@relu.vjp
-def _(g, y, _x):
-    return (where(less(0, y), g, 0),)
-
-
-relu.zero_safe = True
+sigmoid = unary(
+    _sigmoid,
+    lambda g, _y, x: g * (sigmoid(x) * sigmoid(-x)),
+    "Return 1 / (1 + exp(-x)), without overflow.",
+    name="sigmoid",
+)

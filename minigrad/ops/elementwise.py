@@ -1,11 +1,14 @@
-"""Elementwise ops: one number in, one number out, with numpy's broadcasting.
+"""Elementwise ops, with numpy's broadcasting: arithmetic, rounding, comparisons, logic and bits.
 
-Arithmetic, comparison, logic and bits. The functions of calculus are in `calculus`, activations in
-`activation`.
+An op that is one numpy function is one entry of a table: `unary` and `binary` take the function, the
+derivative and the docstring. Calculus is in `calculus`, activations in `activation`.
 """
+
+# mypy: disable-error-code="has-type"
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,164 +16,147 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import DTypeError
 from minigrad.ops.composite import composite
-from minigrad.primitive import primitive
+from minigrad.primitive import Casting, Primitive, primitive
+
+Function = Callable[..., Any]
+
+
+def unary(
+    function: Function,
+    rule: Function | None,
+    doc: str,
+    dtype: Casting = "float",
+    name: str = "",
+    numpy: Any = (),
+) -> Primitive:
+    """Make a function of one array into an op.
+
+    rule: (g, y, x) -> the cotangent of x; None for an op without a gradient.
+    name: numpy's name ("arcsin" is "asin"), unless given.
+    numpy: the numpy functions that it answers for; the function itself, if that is numpy's.
+    """
+
+    def forward(x: Array) -> Any:
+        return function(x)
+
+    op = _op(forward, function, doc, dtype, name, numpy)
+    if rule is not None:
+        op.vjp(rule)
+        op.rule = lambda g, y, x: (rule(g, y, x),)
+    return op
+
+
+def binary(
+    function: Function, rule: Function | None, doc: str, dtype: Casting = "same", name: str = ""
+) -> Primitive:
+    """Make a function of two arrays into an op. rule: (g, y, a, b) -> both cotangents."""
+
+    def forward(a: Array, b: Array) -> Any:
+        return function(a, b)
+
+    op = _op(forward, function, doc, dtype, name)
+    if rule is not None:
+        op.vjp(rule)
+    return op
+
+
+def predicate(function: np.ufunc, doc: str, name: str = "") -> Primitive:
+    """Make a numpy function into an op without a gradient."""
+    return (unary if function.nin == 1 else binary)(function, None, doc, "same", name)
+
+
+def _op(
+    forward: Function, function: Function, doc: str, dtype: Casting, name: str, numpy: Any = ()
+) -> Primitive:
+    numpy = function if isinstance(function, np.ufunc) and not numpy else numpy
+    name = name or function.__name__.replace("arc", "a")
+    forward.__name__ = forward.__qualname__ = name
+    forward.__module__, forward.__doc__ = "minigrad.ops", doc
+    return primitive(kind="elementwise", dtype=dtype, numpy=numpy)(forward)
+
+
+def flat(g: Any, _y: Any, _x: Any) -> Any:
+    """The rule of a piecewise constant function of x."""
+    return zeros_like(g)
+
 
 # --- arithmetic
 
 
-@primitive(kind="elementwise", dtype="same")
-def add(a: Array, b: Array) -> Array:
-    """a + b."""
-    return a + b
-
-
-@add.vjp
-def _(g, _y, _a, _b):
-    return g, g
-
-
-@primitive(kind="elementwise", dtype="same")
-def sub(a: Array, b: Array) -> Array:
-    """a - b."""
-    return a - b
-
-
-@sub.vjp
-def _(g, _y, _a, _b):
-    return g, -g
-
-
-@primitive(kind="elementwise", dtype="same")
-def mul(a: Array, b: Array) -> Array:
-    """a * b."""
-    return a * b
-
-
-@mul.vjp
-def _(g, _y, a, b, *, needs):
+def _mul_rule(g, _y, a, b, *, needs):
     return (g * b if needs[0] else None), (g * a if needs[1] else None)
 
 
-mul.reads_other_operand = True
-
-
-@primitive(kind="elementwise", dtype="float")
-def div(a: Array, b: Array) -> Array:
-    """a / b. Integers divide to float32."""
-    return np.true_divide(a, b)
-
-
-@div.vjp
-def _(g, y, _a, b, *, needs):
+def _div_rule(g, y, _a, b, *, needs):
     # g y / b and not g / b y, which would overflow for a small b though the product is in range.
     return (g / b if needs[0] else None), (-(g * y / b) if needs[1] else None)
 
 
-def has_nan(y: Array) -> bool:
-    """True if y has a NaN: a sum of squares is NaN if and only if a term is, and BLAS computes it
-    without an array in between.
-    """
-    flat = y.ravel("K")
-    total = flat.dot(flat)
-    return bool(total != total)
+def _maximum_rule(g, _y, a, b):
+    ties = equal(a, b)
+    return g * share(greater(a, b), ties), g * share(greater(b, a), ties)
 
 
-@primitive(kind="elementwise")
-def mask_cotangent(x: Array, g: Array) -> Array:
-    """x, but 0 where it is NaN and g is 0: a cotangent of zero asks for nothing, whatever it is
-    multiplied by. To any order: what was masked passes no gradient on.
-    """
-    # A view and not x itself: what records ops tells arrays apart by identity.
-    return np.where((g == 0) & np.isnan(x), 0, x) if has_nan(x) else x.view()
+def _minimum_rule(g, _y, a, b):
+    ties = equal(a, b)
+    return g * share(less(a, b), ties), g * share(less(b, a), ties)
 
 
-@mask_cotangent.vjp
-def _(h, _y, x, g):
-    return where(logical_and(isnan(x), equal(g, 0)), 0, h), None
-
-
-mask_cotangent.zero_safe = True
-
-
-@primitive(kind="elementwise", dtype="same")
-def neg(x: Array) -> Array:
-    """-x."""
-    return np.negative(x)
-
-
-@neg.vjp
-def _(g, _y, _x):
-    return (-g,)
-
-
-@primitive(kind="elementwise", dtype="same")
-def mod(a: Array, b: Array) -> Array:
-    """a - b * floor(a / b): the remainder with the sign of b, as in Python.
-
-    Integers divided by zero give 0 and numpy's warning.
-    """
-    return np.mod(a, b)
-
-
-@mod.vjp
-def _(g, _y, a, b):
-    return g, -(g * floor_div(a, b))
-
-
-@primitive(kind="elementwise", dtype="same")
-def floor_div(a: Array, b: Array) -> Array:
-    """floor(a / b). Piecewise constant: gradient 0.
-
-    Integers divided by zero give 0 and numpy's warning.
-    """
-    return np.floor_divide(a, b)
-
-
-@floor_div.vjp
-def _(g, _y, _a, _b):
-    return zeros_like(g), zeros_like(g)
-
-
-@primitive(kind="elementwise", dtype="same")
-def maximum(a: Array, b: Array) -> Array:
-    """The larger of a and b; a NaN wins. Where they are equal the gradient is split in halves."""
-    return np.maximum(a, b)
-
-
-@maximum.vjp
-def _(g, _y, a, b):
-    return g * share(greater(a, b), equal(a, b)), g * share(greater(b, a), equal(a, b))
-
-
-@primitive(kind="elementwise", dtype="same")
-def minimum(a: Array, b: Array) -> Array:
-    """The smaller of a and b; a NaN wins. Where they are equal the gradient is split in halves."""
-    return np.minimum(a, b)
-
-
-@minimum.vjp
-def _(g, _y, a, b):
-    return g * share(less(a, b), equal(a, b)), g * share(less(b, a), equal(a, b))
+add = binary(np.add, lambda g, _y, _a, _b: (g, g), "Return a + b.")
+sub = binary(np.subtract, lambda g, _y, _a, _b: (g, -g), "Return a - b.", name="sub")
+mul = binary(np.multiply, _mul_rule, "Return a * b.", name="mul")
+mul.reads_other_operand = True
+div = binary(np.true_divide, _div_rule, "Return a / b; integers divide to float32.", "float", "div")
+neg = unary(np.negative, lambda g, _y, _x: -g, "Return -x.", "same", "neg")
+floor_div = binary(
+    np.floor_divide,
+    lambda g, _y, _a, _b: (zeros_like(g), zeros_like(g)),
+    "Return floor(a / b); for integers divided by zero 0, with numpy's warning. Gradient 0.",
+    name="floor_div",
+)
+mod = binary(
+    np.mod,
+    lambda g, _y, a, b: (g, -(g * floor_div(a, b))),
+    "Return a - b * floor(a / b): the remainder with the sign of b, as in Python. For integers\n"
+    "divided by zero 0, with numpy's warning.",
+    name="mod",
+)
+fmod = binary(
+    np.fmod,
+    lambda g, _y, a, b: (g, -(g * trunc(a / b))),
+    "Return a - b * trunc(a / b): the remainder with the sign of a, as in C.",
+)
+maximum = binary(
+    np.maximum, _maximum_rule, "Return the larger of a and b, or NaN. A tie splits the gradient."
+)
+minimum = binary(
+    np.minimum, _minimum_rule, "Return the smaller of a and b, or NaN. A tie splits the gradient."
+)
+copysign = binary(
+    np.copysign,
+    lambda g, y, a, _b: (g * (sign(y) * sign(a)), zeros_like(g)),
+    "Return |a| with the sign of b. The derivative at a = 0 is 0.",
+    "float",
+)
 
 
 @primitive(kind="elementwise")
 def share(wins: Array, ties: Array) -> Array:
-    """1 where `wins`, 1/2 where `ties`, else 0, in float32 (all three are exact in any float)."""
+    """Return 1 where `wins`, 1/2 where `ties`, else 0, in float32: exact in any float."""
     return np.where(ties, np.float32(0.5), np.asarray(wins, np.float32))
 
 
-@primitive(kind="elementwise", dtype="same")
+@primitive(kind="elementwise", dtype="same", numpy=np.clip)
 def clamp(x: Array, low: Array, high: Array) -> Array:
-    """min(max(x, low), high). The gradient passes inside and at the bounds (1, as in PyTorch); the
-    bounds get the rest.
+    """Return min(max(x, low), high). The gradient passes inside and at the bounds (1, as in
+    PyTorch); the bounds get the rest.
     """
     return np.minimum(np.maximum(x, low), high)
 
 
 @clamp.vjp
 def _(g, _y, x, low, high):
-    below, above = less(x, low), greater(x, high)
-    crossed = greater(low, high)
+    below, above, crossed = less(x, low), greater(x, high), greater(low, high)
     return (
         where(logical_or(below, above), 0, g),
         where(logical_and(below, logical_not(crossed)), g, 0),
@@ -178,10 +164,11 @@ def _(g, _y, x, low, high):
     )
 
 
-@primitive(kind="elementwise", dtype="same")
+@primitive(kind="elementwise", dtype="same", numpy=np.where)
 def where(condition: Array, a: Array, b: Array) -> Array:
-    """a where `condition` is true, else b. Backward selects as well: the branch not taken gets 0,
-    of which elementwise ops make no NaN."""
+    """Return a where `condition` is true, else b. Backward selects as well: the branch not taken
+    gets 0, of which elementwise ops make no NaN.
+    """
     if a is None or b is None:
         raise DTypeError(
             "where", "cannot choose None", got=type(None), wanted="a tensor, an array or a number"
@@ -194,141 +181,110 @@ def _(g, _y, condition, _a, _b):
     return None, where(condition, g, 0), where(condition, 0, g)
 
 
-maximum.zero_safe = minimum.zero_safe = clamp.zero_safe = where.zero_safe = True
-
-
 @composite(widen=True)
 def lerp(a: Any, b: Any, weight: Any) -> Any:
-    """a + weight (b - a): a at 0, b at 1."""
+    """Return a + weight (b - a): a at 0, b at 1."""
     return a + (b - a) * weight
 
 
-@primitive(kind="elementwise")
-def zeros_like(x: Array) -> Array:
-    """Zeros of the shape and dtype of x."""
-    return np.zeros_like(x)
+# --- rounding and other pieces of straight lines
 
 
-@zeros_like.vjp
-def _(g, _y, _x):
-    return (zeros_like(g),)
+def _rounding(function: np.ufunc, doc: str, name: str) -> Primitive:
+    def of_floats(x: Array) -> Array:
+        return function(x) if x.dtype.kind == "f" else np.array(x)
+
+    doc = f"Return {doc}. Piecewise constant: gradient 0."
+    return unary(of_floats, flat, doc, "same", name, function)
 
 
-# --- comparisons and logic: bool results, no gradients
+floor = _rounding(np.floor, "the largest integer <= x", "floor")
+ceil = _rounding(np.ceil, "the smallest integer >= x", "ceil")
+trunc = _rounding(np.trunc, "x without its fraction", "trunc")
+round = _rounding(np.rint, "the nearest integer, halves to even", "round")
+sign = unary(np.sign, flat, "Return -1, 0 or 1. Piecewise constant: gradient 0.", "same")
+abs = unary(
+    np.abs,
+    lambda g, _y, x: g * sign(x),
+    "Return |x|. The derivative at 0 is 0.",
+    "same",
+    "abs",
+    (np.abs, np.fabs),
+)
+relu = unary(
+    lambda x: np.maximum(x, 0),
+    lambda g, y, _x: where(less(0, y), g, 0),
+    "Return max(x, 0). The derivative at 0 is 0.",
+    "same",
+    "relu",
+)
+zeros_like = unary(
+    lambda x: np.zeros_like(x), flat, "Return zeros of the shape of x.", None, "zeros_like"
+)
 
 
-@primitive(kind="elementwise", dtype="same")
-def equal(a: Array, b: Array) -> Array:
-    """a == b, as bool."""
-    return np.equal(a, b)
+@primitive(kind="elementwise", dtype="same", numpy=np.nan_to_num)
+def nan_to_num(
+    x: Array, *, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Array:
+    """Return x with `nan` for NaN, `posinf` and `neginf` for infinities; None: the largest and the
+    least number of the dtype. The gradient passes where x is finite.
+    """
+    return np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
 
 
-@primitive(kind="elementwise", dtype="same")
-def not_equal(a: Array, b: Array) -> Array:
-    """a != b, as bool."""
-    return np.not_equal(a, b)
+@nan_to_num.vjp
+def _(g, _y, x, **_params):
+    return (where(isfinite(x), g, 0),)
 
 
-@primitive(kind="elementwise", dtype="same")
-def less(a: Array, b: Array) -> Array:
-    """a < b, as bool."""
-    return np.less(a, b)
+# --- cotangents of zero
 
 
-@primitive(kind="elementwise", dtype="same")
-def less_equal(a: Array, b: Array) -> Array:
-    """a <= b, as bool."""
-    return np.less_equal(a, b)
-
-
-@primitive(kind="elementwise", dtype="same")
-def greater(a: Array, b: Array) -> Array:
-    """a > b, as bool."""
-    return np.greater(a, b)
-
-
-@primitive(kind="elementwise", dtype="same")
-def greater_equal(a: Array, b: Array) -> Array:
-    """a >= b, as bool."""
-    return np.greater_equal(a, b)
-
-
-@primitive(kind="elementwise")
-def logical_and(a: Array, b: Array) -> Array:
-    """True where both are true (not zero)."""
-    return np.logical_and(a, b)
-
-
-@primitive(kind="elementwise")
-def logical_or(a: Array, b: Array) -> Array:
-    """True where either is true (not zero)."""
-    return np.logical_or(a, b)
-
-
-@primitive(kind="elementwise")
-def logical_xor(a: Array, b: Array) -> Array:
-    """True where exactly one is true (not zero)."""
-    return np.logical_xor(a, b)
+def has_nan(y: Array) -> bool:
+    """True if y has a NaN: a sum of squares is NaN if and only if a term is, and BLAS computes it
+    without an array in between.
+    """
+    row = y.ravel("K")
+    total = row.dot(row)
+    return bool(total != total)
 
 
 @primitive(kind="elementwise")
-def logical_not(x: Array) -> Array:
-    """True where x is false (zero)."""
-    return np.logical_not(x)
+def mask_cotangent(x: Array, g: Array) -> Array:
+    """Return x, but 0 where it is NaN and g is 0: a cotangent of zero asks for nothing, whatever it
+    is multiplied by. To any order: what was masked passes no gradient on.
+    """
+    # A view and not x itself: what records ops tells arrays apart by identity.
+    return np.where((g == 0) & np.isnan(x), 0, x) if has_nan(x) else x.view()
 
 
-@primitive(kind="elementwise")
-def isnan(x: Array) -> Array:
-    """True where x is not a number."""
-    return np.isnan(x)
+@mask_cotangent.vjp
+def _(h, _y, x, g):
+    return where(logical_and(isnan(x), equal(g, 0)), 0, h), None
 
 
-@primitive(kind="elementwise")
-def isinf(x: Array) -> Array:
-    """True where x is +inf or -inf."""
-    return np.isinf(x)
+for _op_ in (maximum, minimum, clamp, where, relu, nan_to_num, mask_cotangent):
+    _op_.zero_safe = True
 
+# --- comparisons and logic give bools; the bits of integers (of bools: their truth values)
 
-@primitive(kind="elementwise")
-def isfinite(x: Array) -> Array:
-    """True where x is neither NaN nor infinite."""
-    return np.isfinite(x)
-
-
-# --- the bits of integers (of bools: their truth values): no gradients
-
-
-@primitive(kind="elementwise", dtype="same")
-def bitwise_and(a: Array, b: Array) -> Array:
-    """a & b. Raises DTypeError for floats, as all bitwise ops do."""
-    return np.bitwise_and(a, b)
-
-
-@primitive(kind="elementwise", dtype="same")
-def bitwise_or(a: Array, b: Array) -> Array:
-    """a | b."""
-    return np.bitwise_or(a, b)
-
-
-@primitive(kind="elementwise", dtype="same")
-def bitwise_xor(a: Array, b: Array) -> Array:
-    """a ^ b."""
-    return np.bitwise_xor(a, b)
-
-
-@primitive(kind="elementwise", dtype="same")
-def bitwise_not(x: Array) -> Array:
-    """~x: for bools, not x."""
-    return np.bitwise_not(x)
-
-
-@primitive(kind="elementwise", dtype="same")
-def left_shift(a: Array, b: Array) -> Array:
-    """a * 2 ** b, for integers."""
-    return np.left_shift(a, b)
-
-
-@primitive(kind="elementwise", dtype="same")
-def right_shift(a: Array, b: Array) -> Array:
-    """floor(a / 2 ** b), for integers."""
-    return np.right_shift(a, b)
+equal = predicate(np.equal, "Return a == b, as bool.")
+not_equal = predicate(np.not_equal, "Return a != b, as bool.")
+less = predicate(np.less, "Return a < b, as bool.")
+less_equal = predicate(np.less_equal, "Return a <= b, as bool.")
+greater = predicate(np.greater, "Return a > b, as bool.")
+greater_equal = predicate(np.greater_equal, "Return a >= b, as bool.")
+logical_and = predicate(np.logical_and, "True where both are nonzero.")
+logical_or = predicate(np.logical_or, "True where either is nonzero.")
+logical_xor = predicate(np.logical_xor, "True where exactly one is nonzero.")
+logical_not = predicate(np.logical_not, "True where x is zero.")
+isnan = predicate(np.isnan, "True where x is not a number.")
+isinf = predicate(np.isinf, "True where x is +inf or -inf.")
+isfinite = predicate(np.isfinite, "True where x is neither NaN nor infinite.")
+bitwise_and = predicate(np.bitwise_and, "Return a & b. Raises DTypeError for floats.")
+bitwise_or = predicate(np.bitwise_or, "Return a | b. Raises DTypeError for floats.")
+bitwise_xor = predicate(np.bitwise_xor, "Return a ^ b. Raises DTypeError for floats.")
+bitwise_not = predicate(np.invert, "Return ~x: for bools, not x.", "bitwise_not")
+left_shift = predicate(np.left_shift, "Return a * 2 ** b, for integers.")
+right_shift = predicate(np.right_shift, "Return floor(a / 2 ** b), for integers.")

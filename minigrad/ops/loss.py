@@ -11,9 +11,10 @@ import numpy as np
 
 from minigrad.dtypes import Array, computing, is_float
 from minigrad.errors import ConfigError, ShapeError
-from minigrad.ops.calculus import abs as abs_, exp, log, square
+from minigrad.ops.calculus import exp, log, square
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import (
+    abs as abs_,
     clamp,
     equal,
     isinf,

@@ -1,5 +1,7 @@
 """The error functions, which numpy lacks, and log(exp(a) + exp(b))."""
 
+# mypy: disable-error-code="has-type"
+
 from __future__ import annotations
 
 import math
@@ -9,93 +11,62 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.ops.calculus import sigmoid
-from minigrad.ops.elementwise import equal, isinf, logical_and, where
-from minigrad.primitive import primitive
+from minigrad.ops.elementwise import binary, equal, isinf, logical_and, unary, where
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in text.split())
+
 
 # Rational approximations of W. J. Cody 1969, "Rational Chebyshev approximations for the error
 # function", Math. Comp. 23: erf on |x| <= 0.46875, erfc on (0.46875, 4] and beyond 4. Highest power
 # first.
-_A = (
-    1.85777706184603153e-1,
-    3.16112374387056560e0,
-    1.13864154151050156e2,
-    3.77485237685302021e2,
-    3.20937758913846947e3,
+_A = _numbers(
+    "1.85777706184603153e-1 3.16112374387056560e0 1.13864154151050156e2 3.77485237685302021e2"
+    " 3.20937758913846947e3"
 )
-_B = (
-    1.0,
-    2.36012909523441209e1,
-    2.44024637934444173e2,
-    1.28261652607737228e3,
-    2.84423683343917062e3,
+_B = _numbers(
+    "1.0 2.36012909523441209e1 2.44024637934444173e2 1.28261652607737228e3 2.84423683343917062e3"
 )
-_C = (
-    2.15311535474403846e-8,
-    5.64188496988670089e-1,
-    8.88314979438837594e0,
-    6.61191906371416295e1,
-    2.98635138197400131e2,
-    8.81952221241769090e2,
-    1.71204761263407058e3,
-    2.05107837782607147e3,
-    1.23033935479799725e3,
+_C = _numbers(
+    "2.15311535474403846e-8 5.64188496988670089e-1 8.88314979438837594e0 6.61191906371416295e1"
+    " 2.98635138197400131e2 8.81952221241769090e2 1.71204761263407058e3 2.05107837782607147e3"
+    " 1.23033935479799725e3"
 )
-_D = (
-    1.0,
-    1.57449261107098347e1,
-    1.17693950891312499e2,
-    5.37181101862009858e2,
-    1.62138957456669019e3,
-    3.29079923573345963e3,
-    4.36261909014324716e3,
-    3.43936767414372164e3,
-    1.23033935480374942e3,
+_D = _numbers(
+    "1.0 1.57449261107098347e1 1.17693950891312499e2 5.37181101862009858e2 1.62138957456669019e3"
+    " 3.29079923573345963e3 4.36261909014324716e3 3.43936767414372164e3 1.23033935480374942e3"
 )
-_P = (
-    1.63153871373020978e-2,
-    3.05326634961232344e-1,
-    3.60344899949804439e-1,
-    1.25781726111229246e-1,
-    1.60837851487422766e-2,
-    6.58749161529837803e-4,
+_P = _numbers(
+    "1.63153871373020978e-2 3.05326634961232344e-1 3.60344899949804439e-1 1.25781726111229246e-1"
+    " 1.60837851487422766e-2 6.58749161529837803e-4"
 )
-_Q = (
-    1.0,
-    2.56852019228982242e0,
-    1.87295284992346725e0,
-    5.27905102951428412e-1,
-    6.05183413124413191e-2,
-    2.33520497626869185e-3,
+_Q = _numbers(
+    "1.0 2.56852019228982242e0 1.87295284992346725e0 5.27905102951428412e-1"
+    " 6.05183413124413191e-2 2.33520497626869185e-3"
 )
 # erfc(x) = t R(t) exp(-x^2), t = 1 / (1 + 3x / 8), for x >= 0 in float32: a polynomial fitted to
 # 5e-9 of R with mpmath's chebyfit.
-_R = (
-    -0.01465743611,
-    0.05907695048,
-    -0.06002933764,
-    -0.03422119442,
-    0.04570267676,
-    0.004815015686,
-    0.08899198024,
-    0.1233109047,
-    0.1671867917,
-    0.1966811609,
-    0.2115713929,
-    0.2115710928,
+_R = _numbers(
+    "-0.01465743611 0.05907695048 -0.06002933764 -0.03422119442 0.04570267676 0.004815015686"
+    " 0.08899198024 0.1233109047 0.1671867917 0.1966811609 0.2115713929 0.2115710928"
 )
 _SQRT_PI = math.sqrt(math.pi)
-_PIECE = (
-    1 << 14
-)  # numbers worked on at a time, so that the many passes of one function stay in the cache
+_PIECE = 1 << 14  # elements at a time, so that the many passes of one function stay in the cache
 
 
-def _in_pieces(function: Callable[[Array], Array], x: Array) -> Array:
+def _in_pieces(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """The function of each element: of float32 in float32, of everything else in float64."""
-    flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64).reshape(-1)
-    y = np.empty(flat.size, x.dtype)
-    for start in range(0, flat.size, _PIECE):
-        y[start : start + _PIECE] = function(flat[start : start + _PIECE])
-    return y.reshape(x.shape)
+
+    def over(x: Array) -> Array:
+        dtype = np.float32 if x.dtype == np.float32 else np.float64
+        flat = np.ascontiguousarray(x, dtype).reshape(-1)
+        y = np.empty(flat.size, x.dtype)
+        for start in range(0, flat.size, _PIECE):
+            y[start : start + _PIECE] = function(flat[start : start + _PIECE])
+        return y.reshape(x.shape)
+
+    return over
 
 
 def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
@@ -118,14 +89,14 @@ def _erfc_tail(x: Array) -> Array:
         t = 1 / (1 + 0.375 * x)
         t *= _horner(_R, t)
         return _times_gauss(t, x)
-    middle = np.minimum(x, 4)
+    near = np.minimum(x, 4)
     far = 1 / np.square(np.maximum(x, 4))
     series = (1 / _SQRT_PI - far * _horner(_P, far) / _horner(_Q, far)) / x
-    return _times_gauss(np.where(x <= 4, _horner(_C, middle) / _horner(_D, middle), series), x)
+    return _times_gauss(np.where(x <= 4, _horner(_C, near) / _horner(_D, near), series), x)
 
 
 def _times_gauss(y: Array, x: Array) -> Array:
-    """y exp(-x^2) with x split after 4 binary digits, so that the square of the head is exact."""
+    """y exp(-x^2), x split after 4 binary digits so that the square of the head is exact."""
     head = np.trunc(x * 16) / 16
     y = y * np.exp(-(x - head) * (x + head))
     y *= np.exp(-head * head)
@@ -134,9 +105,8 @@ def _times_gauss(y: Array, x: Array) -> Array:
 
 def _erf(x: Array) -> Array:
     size = np.minimum(np.abs(x), 26)  # erf is 1 to the last bit long before; beyond, exp underflows
-    return np.where(
-        size <= 0.46875, _erf_near(x), np.copysign(1 - _erfc_tail(np.maximum(size, 0.46875)), x)
-    )
+    tail = np.copysign(1 - _erfc_tail(np.maximum(size, 0.46875)), x)
+    return np.where(size <= 0.46875, _erf_near(x), tail)
 
 
 def _erfc(x: Array) -> Array:
@@ -150,47 +120,33 @@ def _gauss(x: Array) -> Array:
     return _times_gauss(np.ones_like(x), np.clip(x, -30, 30))
 
 
-@primitive(kind="elementwise", dtype="float")
-def erf(x: Array) -> Array:
-    """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x. d/dx = 2 / sqrt(pi) exp(-x^2)."""
-    return _in_pieces(_erf, x)
+erf = unary(
+    _in_pieces(_erf),
+    lambda g, _y, x: g * (gauss(x) * (2 / _SQRT_PI)),
+    "Return 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.",
+    name="erf",
+)
+erfc = unary(
+    _in_pieces(_erfc),
+    lambda g, _y, x: g * (gauss(x) * (-2 / _SQRT_PI)),
+    "Return 1 - erf(x), which keeps its digits where erf nears 1.",
+    name="erfc",
+)
+# The derivative is 0 at infinite x, where y x would be 0 * inf.
+gauss = unary(
+    _in_pieces(_gauss),
+    lambda g, y, x: g * y * (where(equal(y, 0), 0, x) * -2),
+    "Return exp(-x^2), to the last digits: rounding x^2 alone would cost x^2 of them.",
+    name="gauss",
+)
 
 
-@erf.vjp
-def _(g, _y, x):
-    return (g * (gauss(x) * (2 / _SQRT_PI)),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def erfc(x: Array) -> Array:
-    """1 - erf(x), whose digits do not go where erf nears 1. d/dx = -2 / sqrt(pi) exp(-x^2)."""
-    return _in_pieces(_erfc, x)
-
-
-@erfc.vjp
-def _(g, _y, x):
-    return (g * (gauss(x) * (-2 / _SQRT_PI)),)
-
-
-@primitive(kind="elementwise", dtype="float")
-def gauss(x: Array) -> Array:
-    """exp(-x^2), to the last digits: rounding x^2 alone would cost x^2 of them."""
-    return _in_pieces(_gauss, x)
-
-
-@gauss.vjp
-def _(g, y, x):
-    return (g * y * (where(equal(y, 0), 0, x) * -2),)  # 0 at infinite x
-
-
-@primitive(kind="elementwise", dtype="float")
-def logaddexp(a: Array, b: Array) -> Array:
-    """log(exp(a) + exp(b)), without overflow. d/da = sigmoid(a - b)."""
-    return np.logaddexp(a, b)
-
-
-@logaddexp.vjp
-def _(g, _y, a, b):
+def _logaddexp_rule(g, _y, a, b):
     # inf - inf would be NaN: two equal infinities share the gradient, as two equal numbers do.
     difference = where(logical_and(equal(a, b), isinf(a)), 0, a - b)
     return g * sigmoid(difference), g * sigmoid(-difference)
+
+
+logaddexp = binary(
+    np.logaddexp, _logaddexp_rule, "Return log(exp(a) + exp(b)), without overflow.", "float"
+)

@@ -94,6 +94,15 @@ def test_functions_of_float64_are_eager(name):
     assert np.allclose(got[0], wanted[0], rtol=1e-13, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("name", ["asinh", "acosh", "atanh", "hypot", "atan2", "copysign", "fmod"])
+def test_inverse_and_two_operand_functions_of_calculus_are_eager_at_every_edge(name):
+    op = getattr(ops, name)
+    values = np.concatenate([SPREAD, EDGES])
+    operands = (values,) if op.__wrapped__.__code__.co_argcount == 1 else (values, values[::-1])
+    got, wanted = compiled(op, *operands, threads=(1,))
+    assert np.allclose(got[0], wanted[0], rtol=8 * EPS, atol=1e-44, equal_nan=True)
+
+
 @pytest.mark.parametrize("name", ["gelu", "softplus", "logsigmoid", "mish", "erf", "erfc"])
 def test_activations_made_of_them_and_their_gradients_are_eager(name):
     x = np.concatenate([SPREAD, SPREAD[::-1]]).reshape(6, -1)

@@ -107,6 +107,34 @@ ELEMENTWISE = [
     Case("round", ops.round, o.flat(o.mp.nint), V),
     Case("relu", ops.relu, f.relu, V),
     Case("zeros_like", ops.zeros_like, zero, V),
+    Case("asinh", ops.asinh, o.asinh, V),
+    Case("acosh", ops.acosh, o.acosh, V, domain=(1.0, np.inf)),
+    Case("atanh", ops.atanh, o.atanh, V, domain=INSIDE),
+    Case("hypot", ops.hypot, f.hypot, VV),
+    Case("atan2", ops.atan2, f.atan2, VV, domain=(REAL, POSITIVE)),
+    Case(
+        "atan2 of the left half",
+        lambda a, b: ops.atan2(a, -b),
+        lambda a, b: (
+            o.elementwise(lambda x: o.constant(o.mp.pi if x > 0 else -o.mp.pi))(a) - f.atan2(a, b)
+        ),
+        VV,
+        domain=(REAL, POSITIVE),
+    ),
+    Case(
+        "fmod",
+        ops.fmod,
+        f.fmod,
+        VV,
+        wide=0.02,
+    ),
+    Case(
+        "copysign",
+        ops.copysign,
+        o.elementwise(lambda a, b: abs(a) if b >= 0 else -abs(a)),
+        VV,
+    ),
+    Case("nan_to_num", ops.nan_to_num, lambda x: x, V),
 ]
 
 REDUCTIONS = [
