@@ -3,8 +3,7 @@
     text = read_text("poems/")                       # or default_text(), which is on every machine
     tokenizer = CharTokenizer.from_text(text)
     data = TextData(tokenizer.encode(text), block_size=64, batch_size=12, seed=0)
-    x, y = data.batch(step)                          # a function of seed and step alone: no
-    position to save
+    x, y = data.batch(step)              # a function of seed and step alone: no position to save
 
 Nothing here knows a model.
 """
@@ -20,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError
+from minigrad.errors import DataError
 from minigrad.random import Generator
 from minigrad.text import CharTokenizer
+from minigrad.text.stream import Windows
 
 __all__ = [
     "CharTokenizer",
@@ -35,9 +35,10 @@ __all__ = [
 
 
 def default_text() -> str:
-    """Text that is on every machine with Python: the language's own documentation, about 465,000
-    characters; where a distribution has left it out, the docstrings of the standard library. Raises
-    DataError if there is neither."""
+    """Return text that is on every machine with Python: the language's own documentation, about
+    465,000 characters; where a distribution leaves it out, the docstrings of the standard library.
+    Raises DataError if there is neither.
+    """
     try:
         from pydoc_data.topics import topics
     except ImportError:
@@ -46,8 +47,8 @@ def default_text() -> str:
 
 
 def standard_library_docstrings(limit: int = 500_000) -> str:
-    """About `limit` characters of docstrings, from the source files of the standard library's
-    public modules in alphabetical order.
+    """Return about `limit` characters of docstrings, from the source files of the standard
+    library's public modules in alphabetical order.
 
     The files are parsed, not imported. Raises DataError if there are none.
     """
@@ -80,10 +81,10 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file; or of all of them in a folder and its subfolders, in the order of
-    their paths, with an empty line between.
+    """Return the text of a UTF-8 file; or of all of them in a folder and its subfolders, in the
+    order of their paths, with an empty line between.
 
-    In a folder, hidden files and files that are not UTF-8 text are passed over. Raises
+    In a folder, hidden files and files that are not UTF-8 text are skipped. Raises
     FileNotFoundError if there is nothing at `path`, DataError if there is no text in it.
     """
     path = Path(path)
@@ -128,7 +129,7 @@ def _decode(path: Path) -> str | None:
     return None if "\0" in text else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-class TextData:
+class TextData(Windows):
     """Tokens split into a training and a validation part, and the batches drawn from them.
 
     The last `val_fraction` of the tokens is the validation part. Training batches are windows at
@@ -145,24 +146,10 @@ class TextData:
         seed: int = 0,
         val_fraction: float = 0.1,
     ) -> None:
-        for name, value in (("block_size", block_size), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError("TextData", f"{name}={value}", got=value, wanted=">= 1")
-        cut = len(tokens) - max(int(len(tokens) * val_fraction), 2)
-        if cut < block_size + 1:
-            raise ConfigError(
-                "TextData",
-                f"block_size={block_size} is longer than the text",
-                got=len(tokens),
-                wanted=f"> {block_size}",
-                hint=f"the text has {len(tokens)} characters, {max(cut, 0)} of them for training; "
-                + (f"block_size can be at most {cut - 1}" if cut > 1 else "give a longer one"),
-            )
-        self.train, self.val = tokens[:cut], tokens[cut:]
-        self.block_size, self.batch_size, self.seed = block_size, batch_size, seed
+        super().__init__(tokens, block_size, batch_size, seed, val_fraction)
 
     def batch(self, step: int) -> tuple[Array, Array]:
-        """Inputs and targets of a training step, each (B, T): y is x one token later."""
+        """Return inputs and targets of a training step, each (B, T): y is x one token later."""
         B, T = self.batch_size, self.block_size
         generator = Generator(self.seed)
         # Weights and dropout count up from 0 under the same seed; batches have the upper half of
@@ -172,22 +159,10 @@ class TextData:
         windows = self.train[starts + np.arange(T + 1)]  # (B, T + 1)
         return windows[:, :-1], windows[:, 1:]
 
-    def validation(self) -> Iterator[tuple[Array, Array]]:
-        """Batches that cover the validation part once: every token but the first is a target. The
-        last row may be shorter than T.
-        """
-        x, y, T = self.val[:-1], self.val[1:], self.block_size
-        rows = len(x) // T
-        for first in range(0, rows, self.batch_size):
-            span = slice(first * T, min(first + self.batch_size, rows) * T)
-            yield x[span].reshape(-1, T), y[span].reshape(-1, T)
-        if rows * T < len(x):
-            yield x[None, rows * T :], y[None, rows * T :]
-
 
 def bigram_loss(data: TextData, vocab_size: int) -> float:
-    """The validation loss, in nats per token, of a table of pairs counted on the training part:
-    what a model has to beat.
+    """Return the validation loss, in nats per token, of a table of pairs counted on the training
+    part: what a model has to beat.
 
     p(b | a) = (count(a, b) + 0.1) / (count(a) + 0.1 V);  the loss is the mean of -log p over the
     targets that `data.validation()` gives.

@@ -1,9 +1,10 @@
-"""How good is a model? Log-probabilities, perplexity with a stride, bits per character, accuracy.
+"""Measures of a model: log-probabilities, perplexity with a stride, bits per character, accuracy.
 
     found = perplexity(model, tokens, block_size=256, stride=64)
     print(found.nats, found.perplexity, found.tokens)
 
-A model is anything that takes tokens (B, T) and gives logits (B, T, V). Dropout is off meanwhile.
+A model is anything that takes tokens (B, T) and gives logits (B, T, V). Dropout is off during
+evaluation.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad import functional as F
+from minigrad.arguments import as_int, as_sizes, require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError, ShapeError
+from minigrad.errors import DataError, ShapeError
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 from minigrad.text import Tokenizer
@@ -74,9 +76,8 @@ def perplexity(
     """
     total, count = 0.0, 0
     for x, y in windows(tokens, block_size=block_size, stride=stride, batch_size=batch_size):
-        total += float(
-            _losses(model, x, y).sum(dtype=np.float64)
-        )  # a target that does not count has the loss 0
+        # A target that does not count has the loss 0.
+        total += float(_losses(model, x, y).sum(dtype=np.float64))
         count += int((y >= 0).sum())
     nats = total / count
     return Perplexity(nats, math.exp(nats) if nats < 700 else math.inf, count)
@@ -91,15 +92,10 @@ def windows(
     See `perplexity`, whose windows and errors these are.
     """
     tokens = np.asarray(tokens)
-    stride = block_size if stride is None else stride
-    if not 1 <= stride <= block_size or batch_size < 1:
-        raise ConfigError(
-            "perplexity",
-            f"block_size={block_size}, stride={stride}, batch_size={batch_size}",
-            got=stride,
-            wanted="1 <= stride <= block_size and batch_size >= 1",
-            hint=f"stride is from 1 to block_size={block_size}",
-        )
+    block_size, batch_size = as_sizes("perplexity", block_size=block_size, batch_size=batch_size)
+    stride = block_size if stride is None else as_int("perplexity", "stride", stride)
+    wanted = f"from 1 to block_size={block_size}"
+    require(stride <= block_size, "perplexity", "stride", stride, wanted)
     if tokens.ndim != 1 or len(tokens) < 2:
         raise DataError(
             "perplexity",

@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError
 from minigrad.nn.module import Module
 from minigrad.random import Generator
 
@@ -40,14 +40,11 @@ __all__ = [
     "sort",
 ]
 
-Rows = tuple[
-    Array, Array
-]  # tokens (B, T + 1), and where they are answers, bool of that shape or of (T + 1,)
-_HELD_OUT = (
-    1 << 61
-    # Held-out questions count up from here, training ones from the upper half of the counters, as
-    # in TextData
-)
+# Tokens (B, T + 1), and where they are answers, bool of that shape or of (T + 1,)
+Rows = tuple[Array, Array]
+# Held-out questions count up from here, training ones from the upper half of the counters, as in
+# TextData
+_HELD_OUT = 1 << 61
 
 
 class Task:
@@ -68,9 +65,8 @@ class Task:
         batch_size: int = 64,
         seed: int = 0,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(name, f"batch_size={batch_size}", got=batch_size, wanted=">= 1")
-        self.name, self.words, self.batch_size, self.seed = name, list(words), batch_size, seed
+        self.batch_size = as_int(name, "batch_size", batch_size)
+        self.name, self.words, self.seed = name, list(words), seed
         self._make = make
         self.block_size = self._rows(1, 0, False)[0].shape[1]
 
@@ -154,8 +150,8 @@ def _rewriting(
     name: str, rule: Callable[[Array], Array], length: int, symbols: int, batch_size: int, seed: int
 ) -> Task:
     """Symbols, "=", and what the rule makes of them."""
-    _need(name, "length", length, 1)
-    _need(name, "symbols", symbols, 2)
+    length = as_int(name, "length", length, 1)
+    symbols = as_int(name, "symbols", symbols, 2)
 
     def make(generator: Generator, n: int, held_out: bool) -> Rows:
         x = generator.integers(0, symbols, (n, length))
@@ -168,7 +164,7 @@ def addition(digits: int = 2, *, batch_size: int = 64, seed: int = 0) -> Task:
     """Add two numbers; all are written from the ones up, so that a carry goes the way of writing: 7
     2 + 5 1 = 2 4 0 is 27 + 15 = 42.
     """
-    _need("addition", "digits", digits, 1)
+    digits = as_int("addition", "digits", digits, 1)
     powers = 10 ** np.arange(digits + 1)
 
     def make(generator: Generator, n: int, held_out: bool) -> Rows:
@@ -196,19 +192,11 @@ def modular(
         others are understood. From Power et al. 2022,
     arXiv:2201.02177.
     """
-    _need("modular", "p", p, 2)
-    if operation not in ("+", "-", "*"):
-        raise ConfigError(
-            "modular", f"operation={operation!r}", got=operation, wanted=("+", "-", "*")
-        )
-    cut = int(p * p * train_fraction)
-    if not 1 <= cut < p * p:
-        raise ConfigError(
-            "modular",
-            f"train_fraction={train_fraction} leaves no equations on one side",
-            got=train_fraction,
-            wanted="0 < it < 1",
-        )
+    p = as_int("modular", "p", p, 2)
+    one_of("modular", "operation", operation, ("+", "-", "*"))
+    cut = int(p * p * as_float("modular", "train_fraction", train_fraction, 0, 1))
+    wanted = "a fraction that leaves equations on both sides"
+    require(1 <= cut < p * p, "modular", "train_fraction", train_fraction, wanted)
     a, b = np.divmod(Generator(seed).permutation(p * p), p)
     c = (a + b if operation == "+" else a - b if operation == "-" else a * b) % p
 
@@ -225,14 +213,8 @@ def brackets(length: int = 20, *, batch_size: int = 64, seed: int = 0) -> Task:
     """Are the brackets balanced? ( ( ) ) = yes. Half of them are; in the others two have been
     exchanged so that they are not.
     """
-    _need("brackets", "length", length, 4)
-    if length % 2:
-        raise ConfigError(
-            "brackets",
-            f"length={length} is odd: nothing could be balanced",
-            got=length,
-            wanted="an even number",
-        )
+    length = as_int("brackets", "length", length, 4)
+    require(length % 2 == 0, "brackets", "length", length, "even, or nothing could be balanced")
 
     def make(generator: Generator, n: int, held_out: bool) -> Rows:
         x = _balanced(generator, n, length)
@@ -284,9 +266,9 @@ def induction(
     The symbols of a list are distinct; the circuit that a transformer makes for it is the induction
     head of Olsson et al. 2022, arXiv:2209.11895.
     """
-    _need("induction", "length", length, 2)
-    _need("induction", "symbols", symbols, length)
-    _need("induction", "questions", questions, 1)
+    length = as_int("induction", "length", length, 2)
+    symbols = as_int("induction", "symbols", symbols, length)
+    questions = as_int("induction", "questions", questions, 1)
     place = np.arange(length + 1 + 2 * questions)
     answers = (place > length) & ((place - length) % 2 == 0)
 
@@ -307,8 +289,3 @@ def _asked(question: Array, answer: Array, equals: int) -> Rows:
     """question, "=", answer in one row, and where the answer is."""
     tokens = np.concatenate([question, np.full((len(question), 1), equals), answer], axis=1)
     return tokens, np.arange(tokens.shape[1]) > question.shape[1]
-
-
-def _need(call: str, name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ConfigError(call, f"{name}={value!r}", got=value, wanted=f"an integer >= {least}")

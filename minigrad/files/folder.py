@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minigrad.arguments import as_int
 from minigrad.errors import ConfigError, FormatError, LockedError, SaveError
 from minigrad.files.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, snapshot
 from minigrad.files.reader import peek, verify
@@ -46,13 +47,7 @@ class CheckpointFolder:
     def __init__(
         self, folder: str | os.PathLike[str], *, keep: int = 3, background: bool = False
     ) -> None:
-        if type(keep) is not int or keep < 1:
-            raise ConfigError(
-                "CheckpointFolder",
-                f"keep={keep!r}: at least the last checkpoint must stay",
-                got=keep,
-                wanted=">= 1",
-            )
+        keep = as_int("CheckpointFolder", "keep", keep)  # at least the last checkpoint must stay
         self.folder, self.keep, self.background = Path(folder), keep, background
         self.damaged: list[FormatError] = []
         self._whole: dict[
@@ -150,10 +145,7 @@ class CheckpointFolder:
                 "the folder is not locked",
                 hint="use it in a with statement",
             )
-        if type(step) is not int or step < 0:
-            raise ConfigError(
-                "CheckpointFolder.save", f"step={step!r} is no step", got=step, wanted=">= 0"
-            )
+        step = as_int("CheckpointFolder.save", "step", step, 0)
         self._wait()
         self.check()
         path = self.folder / f"step-{step:08d}.mgrd"

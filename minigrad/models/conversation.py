@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import as_int
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
@@ -78,6 +79,7 @@ class Conversation:
         middle. sampling: see `Sampling`. Raises ConfigError, at the call, for settings that make no
             sense and if nothing has been said yet.
         """
+        max_new_tokens = as_int("Conversation.answer", "max_new_tokens", max_new_tokens, 0)
         how = Sampling(call="Conversation.answer", **sampling)
         stops = checked_stops("Conversation.answer", stop)
         if not self.tokens:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import as_float, as_int
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, NotFiniteError
+from minigrad.errors import NotFiniteError
 from minigrad.random import Generator
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn from logits; every step works on what the one before has left.
+    """How a token is drawn from logits; each step works on what the one before it left.
 
-    repetition_penalty r: the logit of a token that has already come is divided by r if positive,
-        else multiplied (Keskar et al. 2019, CTRL).
-    temperature: logits / temperature; 0 is the likeliest, the first of equals.   top_k: the k
-        likeliest (and their equals) only.
-    top_p: the fewest likeliest ones whose probabilities reach top_p only (nucleus: Holtzman et al.
+    repetition_penalty r: the logit of a token that was seen is divided by r if positive, else
+        multiplied (Keskar et al. 2019, CTRL).
+    temperature: logits / temperature; 0 is the likeliest, the first of equals.
+    top_k: only the k likeliest (and their equals).
+    top_p: only the fewest likeliest ones whose probabilities reach top_p (nucleus: Holtzman et al.
         2020, arXiv:1904.09751).
-    min_p: those at least min_p times as probable as the likeliest only (Nguyen et al. 2024,
+    min_p: only those at least min_p times as probable as the likeliest (Nguyen et al. 2024,
         arXiv:2407.01082).
-    Raises ConfigError for settings that make no sense, in the name of `call`.
+    Raises ConfigError for invalid settings, in the name of `call`.
     """
 
     temperature: float = 1.0
@@ -35,41 +36,20 @@ class Sampling:
     call: str = "generate"
 
     def __post_init__(self) -> None:
-        def need(name: str, good: bool, wanted: str) -> None:
-            value = getattr(self, name)
-            if not good:
-                raise ConfigError(
-                    self.call,
-                    f"{name}={value!r} will not do",
-                    got=value,
-                    wanted=wanted,
-                    hint=f"wanted: {wanted}",
-                )
+        def keep(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)  # as a Python number
 
-        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
-            optional = name in ("top_p", "min_p") and getattr(self, name) is None
-            need(
-                name,
-                optional or isinstance(getattr(self, name), (int, float, np.number)),
-                "a number",
-            )
-        need(
-            "temperature",
-            0 <= self.temperature < math.inf,
-            "a finite number >= 0 (0: always the likeliest)",
-        )
-        need(
-            "top_k",
-            self.top_k is None or (isinstance(self.top_k, int | np.integer) and self.top_k >= 1),
-            "an integer >= 1, or None",
-        )
-        need("top_p", self.top_p is None or 0 < self.top_p <= 1, "0 < top_p <= 1, or None")
-        need("min_p", self.min_p is None or 0 <= self.min_p <= 1, "0 <= min_p <= 1, or None")
-        need(
-            "repetition_penalty",
-            0 < self.repetition_penalty < math.inf,
-            "a finite number > 0 (1: none)",
-        )
+        call = self.call
+        keep("temperature", as_float(call, "temperature", self.temperature, 0, below=True))
+        penalty = self.repetition_penalty
+        penalty = as_float(call, "repetition_penalty", penalty, 0, above=True, below=True)
+        keep("repetition_penalty", penalty)
+        if self.top_k is not None:
+            keep("top_k", as_int(call, "top_k", self.top_k))
+        if self.top_p is not None:
+            keep("top_p", as_float(call, "top_p", self.top_p, 0, 1, above=True))
+        if self.min_p is not None:
+            keep("min_p", as_float(call, "min_p", self.min_p, 0, 1))
 
     def penalised(self, logits: Array, seen: Array) -> Array:
         """Logits, (B, V), after the repetition penalty for the tokens `seen`, (B, T); negative ones

@@ -1,9 +1,9 @@
 """Tokens in a file larger than memory, and the batches drawn from it.
 
-    count = write_tokens("corpus.npy", (tokenizer.encode(text) for text in texts),
-    tokenizer.vocab_size) data = TokenStream("corpus.npy", block_size=256, batch_size=16, seed=0)
-    x, y = data.batch(step)                          # a function of seed and step alone: no
-    position to save
+    parts = (tokenizer.encode(text) for text in texts)
+    count = write_tokens("corpus.npy", parts, tokenizer.vocab_size)
+    data = TokenStream("corpus.npy", block_size=256, batch_size=16, seed=0)
+    x, y = data.batch(step)         # a function of seed and step alone: no position to save
 
 The file is numpy's .npy with one axis; it is mapped, never read as a whole.
 """
@@ -17,6 +17,7 @@ from typing import IO
 
 import numpy as np
 
+from minigrad.arguments import as_float, as_int, as_sizes, require
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, DataError, DTypeError, IndexRangeError
 from minigrad.random import Generator
@@ -26,20 +27,15 @@ _ROUNDS = 6
 
 def write_tokens(path: str | Path, parts: Iterable[Array], vocab_size: int) -> int:
     """Write arrays of tokens one after the other into a .npy file, uint16 if vocab_size allows it,
-    else uint32; returns their number.
+    else uint32; return their number.
 
-    The file appears under its name only when it is whole. Raises IndexRangeError for a token
-    outside 0..vocab_size-1, DTypeError for tokens that are no integers, ConfigError for a
+    The file appears under its name only when it is complete. Raises IndexRangeError for a token
+    outside 0..vocab_size-1, DTypeError for tokens that are not integers, ConfigError for a
     vocab_size outside 1..2**32.
     """
-    if not isinstance(vocab_size, int | np.integer) or not 1 <= vocab_size <= 1 << 32:
-        raise ConfigError(
-            "write_tokens",
-            f"vocab_size={vocab_size!r}",
-            got=vocab_size,
-            wanted=(1, 1 << 32),
-            hint="a whole number, at most 2**32",
-        )
+    call = "write_tokens"
+    vocab_size = as_int(call, "vocab_size", vocab_size)
+    require(vocab_size <= 1 << 32, call, "vocab_size", vocab_size, "at most 2**32")
     path, count = Path(path), 0
     dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     unfinished = path.with_name(path.name + ".part")
@@ -47,37 +43,30 @@ def write_tokens(path: str | Path, parts: Iterable[Array], vocab_size: int) -> i
         with open(unfinished, "wb") as file:
             _write_header(file, dtype, 0)
             for part in parts:
-                part = np.asarray(part).reshape(-1)
-                if (
-                    part.size and part.dtype.kind not in "iu"
-                ):  # an empty list has no integers to tell its kind from
-                    raise DTypeError(
-                        "write_tokens",
-                        f"tokens of {part.dtype}",
-                        got=part.dtype,
-                        wanted="integers",
-                        hint="tokenizer.encode gives them",
-                    )
-                if part.size and (part.min() < 0 or part.max() >= vocab_size):
-                    bad = int(part.min() if part.min() < 0 else part.max())
-                    raise IndexRangeError(
-                        "write_tokens",
-                        f"token {bad} is outside 0..{vocab_size - 1}",
-                        got=bad,
-                        wanted=(0, vocab_size - 1),
-                    )
+                part = _checked_part(np.asarray(part).reshape(-1), vocab_size)
                 file.write(part.astype(dtype).tobytes())
                 count += part.size
             file.seek(0)
-            _write_header(
-                file, dtype, count
-            )  # numpy leaves room for a longer number: the header keeps its length
+            # numpy leaves room for a longer number: the header keeps its length
+            _write_header(file, dtype, count)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return count
+
+
+def _checked_part(part: Array, vocab_size: int) -> Array:
+    """Tokens in range. An empty list is of no integer dtype, and is accepted."""
+    if part.size and part.dtype.kind not in "iu":
+        problem, hint = f"tokens must be integers, got {part.dtype}", "tokenizer.encode gives them"
+        raise DTypeError("write_tokens", problem, got=part.dtype, wanted="integers", hint=hint)
+    if part.size and (part.min() < 0 or part.max() >= vocab_size):
+        bad, last = int(part.min() if part.min() < 0 else part.max()), vocab_size - 1
+        problem = f"token {bad} is outside 0..{last}"
+        raise IndexRangeError("write_tokens", problem, got=bad, wanted=(0, last))
+    return part
 
 
 def _write_header(file: IO[bytes], dtype: np.dtype[np.unsignedinteger], count: int) -> None:
@@ -90,8 +79,8 @@ def _write_header(file: IO[bytes], dtype: np.dtype[np.unsignedinteger], count: i
 
 
 def shuffled(index: Array, n: int, seed: int, epoch: int) -> Array:
-    """Where the numbers `index` of 0 .. n - 1 stand in the shuffled order of an epoch, without
-    making that order: no memory, any n < 2**62.
+    """Return the places of the numbers `index` of 0 .. n - 1 in the shuffled order of an epoch,
+    without making that order: no memory, any n < 2**62.
 
     A Feistel network of 6 rounds on the next even power of two, with keys from Philox at (seed,
     epoch), is a permutation; walking on along its cycle until one is below n makes it one of 0 .. n
@@ -125,14 +114,60 @@ def _mixed(x: Array) -> Array:
     return x ^ x >> np.uint64(31)
 
 
-class TokenStream:
+class Windows:
+    """Tokens in a training and a validation part, which is the last `val_fraction` of them, seen
+    through windows of block_size tokens and their successors.
+    """
+
+    def __init__(
+        self, tokens: Array, block_size: int, batch_size: int, seed: int, val_fraction: float
+    ) -> None:
+        call = type(self).__name__
+        self.block_size, self.batch_size = as_sizes(
+            call, block_size=block_size, batch_size=batch_size
+        )
+        fraction = as_float(call, "val_fraction", val_fraction, 0, 1, below=True)
+        cut = len(tokens) - self._held_out(len(tokens), fraction)
+        if cut < self.block_size + 1:
+            most = f"block_size can be at most {cut - 1}" if cut > 1 else "give a longer one"
+            raise ConfigError(
+                call,
+                f"block_size={self.block_size} is longer than the text",
+                got=len(tokens),
+                wanted=f"> {self.block_size}",
+                hint=f"the text has {len(tokens)} tokens, {max(cut, 0)} of them for training; "
+                + most,
+            )
+        self.train, self.val, self.seed = tokens[:cut], tokens[cut:], seed
+
+    def _held_out(self, count: int, fraction: float) -> int:
+        return max(int(count * fraction), 2)
+
+    def _read(self, tokens: Array) -> Array:
+        return tokens
+
+    def validation(self) -> Iterator[tuple[Array, Array]]:
+        """Yield batches that cover the validation part once: every token but the first is a target.
+        The last row may be shorter than T.
+        """
+        T, targets = self.block_size, max(len(self.val) - 1, 0)
+        rows = targets // T
+        for first in range(0, rows, self.batch_size):
+            last = min(first + self.batch_size, rows)
+            span = self._read(self.val[first * T : last * T + 1])
+            yield span[:-1].reshape(-1, T), span[1:].reshape(-1, T)
+        if rows * T < targets:
+            span = self._read(self.val[rows * T :])
+            yield span[None, :-1], span[None, 1:]
+
+
+class TokenStream(Windows):
     """Batches from a mapped file of tokens: each epoch goes through every window of the training
     part once, in an order of its own.
 
-    path: a .npy file of one axis of integers, as `write_tokens` makes.   The last `val_fraction` of
-        the tokens is the validation part.
-    Batches are a function of seed and step: to resume, go on with the step. Raises DataError for
-        another file, ConfigError if a part is too short.
+    path: a .npy file of one axis of integers, as `write_tokens` makes.
+    Batches are a function of seed and step: to resume, continue with the step. Raises DataError for
+    another file, ConfigError if a part is too short.
     """
 
     def __init__(
@@ -144,63 +179,30 @@ class TokenStream:
         seed: int = 0,
         val_fraction: float = 0.01,
     ) -> None:
-        for name, value in (("block_size", block_size), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError("TokenStream", f"{name}={value}", got=value, wanted=">= 1")
-        if not 0 <= val_fraction < 1:
-            raise ConfigError(
-                "TokenStream",
-                f"val_fraction={val_fraction}",
-                got=val_fraction,
-                wanted="0 <= val_fraction < 1",
-            )
-        tokens = _mapped(Path(path))
-        cut = len(tokens) - (max(int(len(tokens) * val_fraction), 2) if val_fraction else 0)
-        self.windows = (cut - 1) // block_size  # in one epoch
-        if self.windows < 1:
-            raise ConfigError(
-                "TokenStream",
-                f"block_size={block_size} is longer than the {max(cut, 0)} training tokens",
-                got=block_size,
-                wanted=f"<= {max(cut - 1, 0)}",
-            )
-        self.train, self.val = tokens[:cut], tokens[cut:]
-        self.path, self.block_size, self.batch_size, self.seed = (
-            Path(path),
-            block_size,
-            batch_size,
-            seed,
-        )
+        self.path = Path(path)
+        super().__init__(_mapped(self.path), block_size, batch_size, seed, val_fraction)
+        self.windows = (len(self.train) - 1) // self.block_size  # in one epoch
+
+    def _held_out(self, count: int, fraction: float) -> int:
+        return super()._held_out(count, fraction) if fraction else 0
+
+    def _read(self, tokens: Array) -> Array:
+        return np.asarray(tokens, np.int32)
 
     def batch(self, step: int) -> tuple[Array, Array]:
-        """Inputs and targets of a training step, each (B, T), int32: y is x one token later."""
+        """Return inputs and targets of a training step, each (B, T), int32: y is x one token
+        later.
+        """
         B, T = self.batch_size, self.block_size
         number = step * B + np.arange(B)  # windows are numbered through all epochs
         epochs = number // self.windows
         at = np.empty(B, np.int64)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            at[chosen] = shuffled(
-                number[chosen] % self.windows, self.windows, self.seed, int(epoch)
-            )
-        windows = np.stack([self.train[i * T : i * T + T + 1] for i in at]).astype(
-            np.int32
-        )  # (B, T + 1)
+            within = number[chosen] % self.windows
+            at[chosen] = shuffled(within, self.windows, self.seed, int(epoch))
+        windows = self._read(np.stack([self.train[i * T : i * T + T + 1] for i in at]))  # (B, T+1)
         return windows[:, :-1], windows[:, 1:]
-
-    def validation(self) -> Iterator[tuple[Array, Array]]:
-        """Batches that cover the validation part once: every token but the first is a target. The
-        last row may be shorter than T.
-        """
-        T, targets = self.block_size, max(len(self.val) - 1, 0)
-        rows = targets // T
-        for first in range(0, rows, self.batch_size):
-            last = min(first + self.batch_size, rows)
-            span = np.asarray(self.val[first * T : last * T + 1], np.int32)
-            yield span[:-1].reshape(-1, T), span[1:].reshape(-1, T)
-        if rows * T < targets:
-            span = np.asarray(self.val[rows * T :], np.int32)
-            yield span[None, :-1], span[None, 1:]
 
     def __repr__(self) -> str:
         return (
@@ -217,7 +219,7 @@ def _mapped(path: Path) -> Array:
     except (ValueError, OSError, EOFError) as error:
         raise DataError(
             "TokenStream",
-            f"{path} is no .npy file: {error}",
+            f"{path} is not a .npy file: {error}",
             got=str(path),
             wanted=".npy",
             hint="write_tokens makes one",
