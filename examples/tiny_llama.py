@@ -44,7 +44,7 @@ class Llama(nn.Module):
         return self.head(self.norm(x))
 
     def loss(self, x, y):
-        return F.cross_entropy(self(x), y)
+        return F.cross_entropy(self(x), y, axis=-1)
 
     def write(self, prompt, count, capacity=256):
         """Greedy: the prompt goes through once, then one token at a time; the caches hold the keys

@@ -1,153 +1,124 @@
-"""One addition, followed through every floor of minigrad. Prints what it sees on the way.
+"""The reading path of docs/reading.md, stop by stop, on numbers small enough to check by hand.
 
-python examples/tour.py
+    python examples/tour.py
+
+Read a stop on the page, open the file that it names, and look here at what the code does.
 """
 
 import inspect
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import minigrad
-from minigrad import Tensor, files, nn, ops
-from minigrad.autograd import listening
-from minigrad.errors import ShapeError
+from minigrad import Tensor, functional as F, nn, ops
 from minigrad.models import GPT, GPTConfig
-from minigrad.optim import SGD
+from minigrad.modes import listening
+from minigrad.optim import AdamW
 
 
 class Narrator:
-    """A listener at the Tensor's door: it is told of every op, forward and backward."""
+    """A listener at the Tensor's door: it runs every op, and says so."""
 
     def run(self, op: Any, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
-        """The op's forward; a recorder or a profiler would do more here."""
+        """Run the op's forward. A recorder or a profiler would do more here."""
         return op.forward(*arrays, **params)
 
     def done(
         self, op: Any, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]
     ) -> None:
-        """Say which op it was."""
+        """Print the op and its shapes."""
         shapes = ", ".join(str(getattr(x, "shape", x)) for x in operands)
-        print(f"    the door ran {op.name}({shapes}) -> {outputs[0].shape}; its kind is {op.kind}")
+        print(f"    the door ran {op.name}({shapes}) -> {outputs[0].shape}")
 
 
-class Census:
-    """A listener that counts ops by name."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-
-    def run(self, op: Any, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
-        """The op's forward, counted."""
-        self.counts[op.name] = self.counts.get(op.name, 0) + 1
-        return op.forward(*arrays, **params)
-
-    def done(
-        self, op: Any, operands: Sequence[Any], params: dict[str, Any], outputs: tuple[Any, ...]
-    ) -> None:
-        """Nothing to add."""
+def stop(number: int, file: str, sentence: str) -> None:
+    print(f"\n{number}. {file}\n   {sentence}")
 
 
-def floor(number: int, name: str, sentence: str) -> None:
-    print(f"\nfloor {number}  {name}: {sentence}")
+def shown(x: Any) -> str:
+    """A tensor on one line."""
+    return " ".join(repr(x).split())
 
 
-def main() -> None:
-    x = Tensor([[1.0, 2.0], [3.0, 4.0]])
-    w = Tensor([[1.0, 0.0], [0.0, 1.0]])
-    b = Tensor([10.0, 20.0], requires_grad=True)
-
-    floor(0, "errors and dtypes", "what can go wrong has a class, and says what to do.")
-    try:
-        x + Tensor([1.0, 2.0, 3.0])
-    except ShapeError as error:
-        print("    " + str(error).replace("\n", "\n    "))
-    print(
-        f"    and what a number is: {x.dtype}, whatever the Python scalar: (x + 1).dtype = "
-        f"{(x + 1).dtype}"
-    )
-
-    floor(1, "primitive", "an op is a function on numpy arrays, its kind, and its rule beside it.")
-    print(
-        f"    {ops.add!r}; on arrays it is numpy: [1 2] and [3 4] give "
-        f"{ops.add(np.array([1, 2]), np.array([3, 4]))}"
-    )
-
-    floor(2, "ops", "this is the whole of the addition, forward and rule:")
-    for part in (ops.add.forward, ops.add.rule):
+def ops_and_primitive() -> None:
+    stop(1, "minigrad/ops", "An op is a function on arrays, with its derivative below it:")
+    for part in (ops.tanh.forward, ops.tanh.rule):
         print("      " + inspect.getsource(part).rstrip().replace("\n", "\n      "))
+    y = np.tanh(0.5)
+    (slope,) = ops.tanh.rule(1.0, y, None)
+    print(f"    its rule at x = 0.5: {slope:.6f}; (tanh(0.501) - tanh(0.499)) / 0.002 is", end=" ")
+    print(f"{(np.tanh(0.501) - np.tanh(0.499)) / 0.002:.6f}")
 
-    floor(3, "random", "numbers are a function of a seed and a counter.")
-    generator = minigrad.random.Generator(7)
-    print(
-        f"    the first three of seed 7: {generator.uniform((3,))}; the state is now "
-        f"{generator.get_state()}"
-    )
+    stop(2, "minigrad/primitive.py", "A primitive is the function and its facts.")
+    print(f"    {ops.tanh!r}; on an array it is numpy: {ops.tanh(np.array([0.0, 0.5]))}")
+    print(f"    on a Tensor it goes to the Tensor's door: {ops.tanh(Tensor([0.0, 0.5]))!r}")
 
-    floor(
-        4,
-        "tensor",
-        "a user line, x @ w + b; the plus finds a Tensor among its operands and hands it to the "
-        "Tensor's door.",
-    )
+
+def tape() -> None:
+    x = Tensor([[1.0, 2.0], [3.0, 4.0]])
+    w = Tensor([[0.5, 1.0], [2.0, -1.0]], requires_grad=True)
+    b = Tensor([0.5, -0.5], requires_grad=True)
+
+    stop(3, "minigrad/tensor", "Every op of a line goes through one door: loss = (x @ w + b) ** 2.")
     with listening(Narrator()):
-        y = x @ w + b
-    print("    the line gave " + " ".join(repr(y).split()) + ", which knows what made it")
+        loss = ((x @ w + b) ** 2).sum()
+    print(f"    loss is {shown(loss)}; each result knows the node that made it:")
+    node, depth = loss.grad_fn, 0
+    while node is not None:
+        operands = ", ".join(str(getattr(x, "shape", x)) for x in node.operands)
+        print(f"      {'  ' * depth}node {node.op.name}({operands}), made at {node.where}")
+        node, depth = getattr(node.operands[0], "grad_fn", None), depth + 1
 
-    floor(
-        3,
-        "autograd",
-        "backward goes through the nodes, newest first; each rule gives what its op passes on.",
-    )
+    stop(4, "minigrad/autograd.py", "backward() walks those nodes, newest first, by their rules:")
     with listening(Narrator()):
-        y.backward(Tensor([[1.0, 2.0], [3.0, 4.0]]))
-    print(
-        f"    b was broadcast over two rows, so its gradient is the sum of them: b.grad = {b.grad}"
-    )
+        loss.backward()
+    by_hand = x.numpy().T @ (2 * (x.numpy() @ w.numpy() + b.numpy()))
+    print(f"    w.grad = {shown(w.grad)}, x.T @ 2 (x @ w + b) = {by_hand.round(4).tolist()}")
+    print(f"    b was broadcast over two rows, its gradient is summed over them: {shown(b.grad)}")
 
-    floor(5, "optim", "an optimizer changes the leaf in place.")
-    before = b.tolist()
-    SGD([b], lr=0.5).step()
-    print(f"    b was {before}; after b - 0.5 * b.grad it is {b.tolist()}")
 
-    floor(7, "nn", "a layer is the same line with its weights kept.")
-    layer = nn.Linear(2, 2)
+def layers() -> None:
+    stop(5, "minigrad/nn", "A layer is such a line with its weights as attributes.")
+    layer = nn.Linear(2, 3)
     with listening(Narrator()):
-        layer(x)
-    print(f"    {layer!r} holds {', '.join(name for name, _ in layer.named_parameters())}")
+        layer(Tensor([[1.0, 2.0]]))
+    parameters = ", ".join(f"{name} {p.shape}" for name, p in layer.named_parameters())
+    print(f"    {layer!r} has {parameters}")
 
-    floor(
-        8,
-        "models",
-        "a GPT is layers, and its residual stream is our addition, twice in every block.",
-    )
-    census = Census()
-    model = GPT(GPTConfig(vocab_size=11, block_size=8, n_layer=3, n_head=2, n_embd=16))
-    with listening(census), minigrad.no_grad():
-        model(Tensor([[1, 2, 3]]))
+    stop(6, "minigrad/ops/attention.py", "Attention is one op: three places, each sees its past.")
+    q = Tensor(np.eye(3)[None, None])
+    v = Tensor([[[[1.0], [10.0], [100.0]]]])
+    with listening(Narrator()):
+        seen = F.scaled_dot_product_attention(q, q, v.double(), is_causal=True)
     print(
-        "    one pass through 3 blocks: "
-        + ", ".join(f"{name} {n}" for name, n in sorted(census.counts.items()))
+        f"    place 0 takes its own value, place 2 a mean of all: {seen.numpy().ravel().round(2)}"
     )
 
-    floor(1, "files", "weights are saved under their names, and nothing else is.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "layer.mgrd"
-        minigrad.save(path, layer.state_dict())
-        print(
-            f"    {path.stat().st_size} bytes: "
-            + ", ".join(f"{t.name} {t.shape}" for t in files.peek(path).tensors)
-        )
 
-    floor(
-        9,
-        "minigrad",
-        f"{len(minigrad.__all__)} public names, in a table of contents without logic.",
-    )
+def training() -> None:
+    stop(7, "minigrad/optim", "An optimizer changes the leaves in place; then it all repeats.")
+    minigrad.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=10, block_size=9, n_layer=1, n_head=2, n_embd=16))
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    counting = Tensor([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    for step in range(31):
+        loss = model.loss(counting[:, :-1], counting[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        before = model.ln_f.weight.numpy()[0].item()
+        optimizer.step()
+        if step % 10 == 0:
+            after = model.ln_f.weight.numpy()[0].item()
+            print(
+                f"    step {step:2d}: loss {loss.item():.3f}; a weight {before:.4f} -> {after:.4f}"
+            )
+    print(f"    it learned to count: 0 1 2 -> {list(model.generate([0, 1, 2], 4, temperature=0))}")
 
 
 if __name__ == "__main__":
-    main()
+    ops_and_primitive()
+    tape()
+    layers()
+    training()

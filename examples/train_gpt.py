@@ -1,10 +1,8 @@
-"""minigrad as a framework: a character GPT trained by a loop of one's own, then greedy text from
-it.
+"""A character GPT trained by a loop of your own, then greedy text from it.
 
     python examples/train_gpt.py [text file] [steps]
 
-The command `minigrad train` does the same with a progress line, checkpoints and options; this is
-the loop without the comforts.
+The command `minigrad train` does the same with a progress line, checkpoints and options.
 """
 
 import sys
@@ -40,10 +38,8 @@ def main(path: str | None = None, steps: int = 200) -> float:
         optimizer.step()
         schedule.step()
         if step % 20 == 0 or step == steps - 1:
-            print(
-                f"step {step:4d}  loss {float(loss):.3f}  gradient norm {float(norm):.2f}  lr "
-                f"{schedule.get_last_lr()[0]:.1e}"
-            )
+            lr = schedule.get_last_lr()[0]
+            print(f"step {step:4d}  loss {loss:.3f}  gradient norm {norm:.2f}  lr {lr:.1e}")
     seconds = time.perf_counter() - start
 
     val_loss = evaluate(model, data.validation())

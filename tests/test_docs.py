@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
+import itertools
 import re
 import subprocess
 import sys
@@ -35,6 +37,32 @@ def test_the_code_of_add_an_op_runs_as_it_stands() -> None:
     np.testing.assert_allclose(
         np.diag(second), -3 * x.numpy() * (1 + x.numpy() ** 2) ** -2.5, atol=1e-12
     )
+
+
+def lines_of(path: Path, name: str) -> int:
+    """The lines of a function or class (`Class.method` too), with the rules that stand below it."""
+    body, count = ast.parse(path.read_text()).body, 0
+    for part in name.split("."):
+        found = [i for i, node in enumerate(body) if getattr(node, "name", None) == part]
+        assert found, f"{path} has no {name}"
+        after = itertools.takewhile(
+            lambda node: getattr(node, "name", None) == "_", body[found[0] + 1 :]
+        )
+        pieces = [body[found[0]], *after]
+        body = getattr(pieces[0], "body", [])
+        count = sum((node.end_lineno or 0) - node.lineno + 1 for node in pieces)
+    return count
+
+
+def test_the_reading_path_names_what_exists_and_is_about_1500_lines() -> None:
+    page = (ROOT / "docs" / "reading.md").read_text()
+    total = 0
+    for sentence in re.findall(r"^Read .*?(?=\n\n)", page, flags=re.MULTILINE | re.DOTALL):
+        pieces = re.findall(r"`(minigrad/[\w/]+\.py)`: ((?:`[\w.]+`,?\s*)+)", sentence)
+        assert pieces
+        for path, names in pieces:
+            total += sum(lines_of(ROOT / path, name) for name in re.findall(r"`([\w.]+)`", names))
+    assert 1000 < total < 1700, total
 
 
 def test_the_table_of_differences_from_pytorch_is_true() -> None:
