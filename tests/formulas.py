@@ -258,7 +258,24 @@ def binary_cross_entropy(p: Objects, y: Objects) -> Objects:
     return mean(-(y * o.log(p) + (1 - y) * o.log(1 - p)))
 
 
-# --- convolution and windows
+# --- movements and windows
+
+
+def diag(x: Objects, offset: int) -> Objects:
+    """The matrix with a vector on a diagonal below or above the main one."""
+    n = len(x) + abs(offset)
+    y = np.full((n, n), o.given(0), dtype=object)
+    for i, element in enumerate(x):
+        y[i + max(-offset, 0), i + max(offset, 0)] = element
+    return y
+
+
+def columns(x: Objects) -> Objects:
+    """The windows of 2 x 2, every second one, of a picture padded by 1."""
+    x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=o.given(0))
+    starts = [(i, j) for i in range(0, x.shape[2] - 1, 2) for j in range(0, x.shape[3] - 1, 2)]
+    seen = [x[:, :, i : i + 2, j : j + 2].reshape(len(x), -1) for i, j in starts]
+    return np.stack(seen, -1)
 
 
 def windows(x: Objects, size: Sequence[int], stride: int) -> Objects:

@@ -14,12 +14,10 @@ from minigrad.functional.attention import (
     scaled_dot_product_attention as scaled_dot_product_attention,
 )
 from minigrad.functional.convolution import (
-    avg_pool2d as avg_pool2d,
-    conv1d as conv1d,
-    conv2d as conv2d,
-    max_pool2d as max_pool2d,
+    fold as fold,
     one_hot as one_hot,
     pad as pad,
+    unfold as unfold,
 )
 from minigrad.functional.layers import (
     batch_norm as batch_norm,
@@ -65,3 +63,22 @@ from minigrad.ops.activation import (
 )
 from minigrad.ops.calculus import sigmoid as sigmoid, tanh as tanh
 from minigrad.ops.elementwise import relu as relu
+from minigrad.ops.more.convolve import (
+    conv1d as conv1d,
+    conv2d as conv2d,
+    conv_transpose1d as conv_transpose1d,
+    conv_transpose2d as conv_transpose2d,
+)
+from minigrad.ops.more.norm import (
+    cosine_similarity as cosine_similarity,
+    normalize as normalize,
+)
+from minigrad.ops.more.pool import (
+    adaptive_avg_pool1d as adaptive_avg_pool1d,
+    adaptive_avg_pool2d as adaptive_avg_pool2d,
+    avg_pool1d as avg_pool1d,
+    avg_pool2d as avg_pool2d,
+    interpolate as interpolate,
+    max_pool1d as max_pool1d,
+    max_pool2d as max_pool2d,
+)

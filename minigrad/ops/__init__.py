@@ -19,18 +19,6 @@ from minigrad.ops.activation import (
     softplus as softplus,
     softsign as softsign,
 )
-from minigrad.ops.arrange import (
-    diagonal as diagonal,
-    meshgrid as meshgrid,
-    one_hot as one_hot,
-    pad_by as pad_by,
-    repeat as repeat,
-    repeat_interleave as repeat_interleave,
-    roll as roll,
-    tril as tril,
-    triu as triu,
-    unflatten as unflatten,
-)
 from minigrad.ops.attention import (
     attention as attention,
     attention_grad as attention_grad,
@@ -73,16 +61,6 @@ from minigrad.ops.contract import (
     linear as linear,
     matmul as matmul,
     swap_last as swap_last,
-)
-from minigrad.ops.convolve import (
-    avg_pool2d as avg_pool2d,
-    conv as conv,
-    fold as fold,
-    max_pool2d as max_pool2d,
-    unfold as unfold,
-)
-from minigrad.ops.einsum import (
-    einsum as einsum,
 )
 from minigrad.ops.elementwise import (
     abs as abs,
@@ -174,6 +152,84 @@ from minigrad.ops.loss import (
     nll_loss as nll_loss,
     smooth_l1_loss as smooth_l1_loss,
 )
+from minigrad.ops.more.arrange import (
+    diag as diag,
+    diagonal as diagonal,
+    diff as diff,
+    hstack as hstack,
+    meshgrid as meshgrid,
+    narrow as narrow,
+    one_hot as one_hot,
+    pad_by as pad_by,
+    repeat as repeat,
+    repeat_interleave as repeat_interleave,
+    roll as roll,
+    select as select,
+    trace as trace,
+    tril as tril,
+    triu as triu,
+    unflatten as unflatten,
+    vstack as vstack,
+)
+from minigrad.ops.more.convolve import (
+    blocks as blocks,
+    conv1d as conv1d,
+    conv2d as conv2d,
+    conv_transpose1d as conv_transpose1d,
+    conv_transpose2d as conv_transpose2d,
+    fold as fold,
+    from_blocks as from_blocks,
+    unfold as unfold,
+)
+from minigrad.ops.more.einsum import (
+    einsum as einsum,
+    tensordot as tensordot,
+)
+from minigrad.ops.more.norm import (
+    cosine_similarity as cosine_similarity,
+    norm as norm,
+    normalize as normalize,
+)
+from minigrad.ops.more.pool import (
+    adaptive_avg_pool1d as adaptive_avg_pool1d,
+    adaptive_avg_pool2d as adaptive_avg_pool2d,
+    avg_pool1d as avg_pool1d,
+    avg_pool2d as avg_pool2d,
+    interpolate as interpolate,
+    max_pool1d as max_pool1d,
+    max_pool2d as max_pool2d,
+)
+from minigrad.ops.more.rearrange import (
+    rearrange as rearrange,
+)
+from minigrad.ops.more.scan import (
+    cummax as cummax,
+    cummax_index as cummax_index,
+    cummin as cummin,
+    cumprod as cumprod,
+    cumsum as cumsum,
+    logcumsumexp as logcumsumexp,
+    prod as prod,
+    recurrence as recurrence,
+)
+from minigrad.ops.more.scatter import (
+    index_add as index_add,
+    index_select as index_select,
+    scatter as scatter,
+    scatter_add as scatter_add,
+    scatter_reduce as scatter_reduce,
+)
+from minigrad.ops.more.sort import (
+    argsort as argsort,
+    bincount as bincount,
+    distinct as distinct,
+    median as median,
+    quantile as quantile,
+    searchsorted as searchsorted,
+    sort as sort,
+    topk as topk,
+    unique as unique,
+)
 from minigrad.ops.movement import (
     alias as alias,
     assign as assign,
@@ -194,9 +250,6 @@ from minigrad.ops.philox import (
     multinomial as multinomial,
     philox as philox,
 )
-from minigrad.ops.rearrange import (
-    rearrange as rearrange,
-)
 from minigrad.ops.reduce import (
     all as all,
     any as any,
@@ -215,24 +268,6 @@ from minigrad.ops.reduce import (
 )
 from minigrad.ops.rope import (
     rope as rope,
-)
-from minigrad.ops.scan import (
-    cummax as cummax,
-    cummax_index as cummax_index,
-    cumprod as cumprod,
-    cumsum as cumsum,
-    logcumsumexp as logcumsumexp,
-    prod as prod,
-    recurrence as recurrence,
-)
-from minigrad.ops.scatter import (
-    scatter as scatter,
-    scatter_reduce as scatter_reduce,
-)
-from minigrad.ops.sort import (
-    argsort as argsort,
-    sort as sort,
-    topk as topk,
 )
 from minigrad.ops.special import (
     erf as erf,

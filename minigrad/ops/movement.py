@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,21 @@ def matrix_shape(shape: Shape) -> Shape:
     0.
     """
     return math.prod(shape[:-1]), shape[-1]
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """Return a list or tuple as a tuple, anything else as a tuple of one."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def with_sizes(shape: Shape, axis: int, *sizes: int) -> Shape:
+    """Return `shape` with these sizes in place of the one on `axis`."""
+    return (*shape[:axis], *sizes, *shape[axis + 1 :])
+
+
+def part(x: Any, axis: int, start: int, stop: int | None = None) -> Any:
+    """Return x[start:stop] along `axis`, which is >= 0."""
+    return getitem(x, index=(*(slice(None),) * axis, slice(start, stop)))
 
 
 @primitive(kind="view")
@@ -122,13 +138,8 @@ def cat(*xs: Array, axis: int) -> Array:
 
 @cat.vjp
 def _(g, _y, *_xs, axis):
-    pieces, start = [], 0
-    before = (slice(None),) * (axis % g.ndim)
-    for x in _xs:
-        stop = start + x.shape[axis]
-        pieces.append(getitem(g, index=(*before, slice(start, stop))))
-        start = stop
-    return tuple(pieces)
+    ends = list(accumulate((x.shape[axis] for x in _xs), initial=0))
+    return tuple(part(g, axis % g.ndim, *pair) for pair in pairwise(ends))
 
 
 @primitive(kind="view")

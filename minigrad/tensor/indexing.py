@@ -126,13 +126,7 @@ class Indexing(Frame):
 
         reduce: "add" or "multiply" combine with what is there.
         """
-        result: Self = ops.scatter(
-            self,
-            self._as_tensor(index),
-            src,
-            axis=one_axis(axis, self.ndim, "scatter"),
-            reduce=reduce,
-        )
+        result: Self = ops.scatter(self, axis, self._as_tensor(index), src, reduce)
         return result
 
     @composite
@@ -142,9 +136,8 @@ class Indexing(Frame):
         """The elements of src that the index sends to one place, and the one that is there, made
         one by "sum", "prod", "mean", "amax", "amin".
         """
-        a = one_axis(axis, self.ndim, "scatter_reduce")
         result: Self = ops.scatter_reduce(
-            self, self._as_tensor(index), src, axis=a, reduce=reduce, include_self=include_self
+            self, axis, self._as_tensor(index), src, reduce, include_self
         )
         return result
 

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from minigrad import ops
 from minigrad.dtypes import cast, computing
-from minigrad.errors import ConfigError, ShapeError
+from minigrad.errors import ConfigError
 from minigrad.ops.composite import composite
 from minigrad.ops.loss import Reduce
 from minigrad.ops.reduce import axes
@@ -218,75 +218,5 @@ class Neural(Frame):
 
     # --- convolution and pooling
 
-    @composite
-    def conv1d(
-        self,
-        weight: Any,
-        bias: Any = None,
-        stride: Sizes = 1,
-        padding: Sizes | Literal["same", "valid"] = 0,
-        dilation: Sizes = 1,
-        groups: int = 1,
-    ) -> Self:
-        """Cross-correlation over the last axis: (N, C, L), (O, C / groups, K) -> (N, O, M)."""
-        return self._conv(
-            1, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
-        )
-
-    @composite
-    def conv2d(
-        self,
-        weight: Any,
-        bias: Any = None,
-        stride: Sizes = 1,
-        padding: Sizes | Literal["same", "valid"] = 0,
-        dilation: Sizes = 1,
-        groups: int = 1,
-    ) -> Self:
-        """Cross-correlation over the last two axes: (N, C, H, W), (O, C / groups, K, L) -> (N, O,
-        h, w).
-        """
-        return self._conv(
-            2, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
-        )
-
-    def _conv(self, axes: int, weight: Any, bias: Any, **options: Any) -> Self:
-        if weight.ndim != axes + 2:
-            raise ShapeError(
-                f"conv{axes}d",
-                f"weight {weight.shape}",
-                got=weight.shape,
-                wanted=f"(O, C / groups, {'K, L'[: 3 * axes - 2]})",
-            )
-        result: Self = ops.conv(self, weight, bias, **options)
-        return result
-
-    @composite
-    def max_pool2d(
-        self,
-        kernel_size: Sizes = 2,
-        stride: Sizes | None = None,
-        padding: Sizes = 0,
-        dilation: Sizes = 1,
-        ceil_mode: bool = False,
-    ) -> Self:
-        """Return the largest element of each window over the last two axes; ties share the gradient
-        evenly.
-        """
-        result: Self = ops.max_pool2d(self, kernel_size, stride, padding, dilation, ceil_mode)
-        return result
-
-    @composite
-    def avg_pool2d(
-        self,
-        kernel_size: Sizes = 2,
-        stride: Sizes | None = None,
-        padding: Sizes = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> Self:
-        """Return the mean of each window over the last two axes."""
-        result: Self = ops.avg_pool2d(
-            self, kernel_size, stride, padding, ceil_mode, count_include_pad
-        )
-        return result
+    conv1d, conv2d = ops.conv1d, ops.conv2d
+    max_pool2d, avg_pool2d = ops.max_pool2d, ops.avg_pool2d

@@ -653,6 +653,15 @@ EXACT = [
         lambda x: np.array([[0, 0, 2], [0, 1, 2]]),
         (TIES,),
     ),
+    Exact("unique", ops.unique, np.unique, (TIES,)),
+    Exact(
+        "unique, inverse",
+        lambda x: ops.unique(x, return_inverse=True)[1],
+        lambda x: np.unique(x, return_inverse=True)[1].reshape(x.shape),
+        (TIES,),
+    ),
+    Exact("bincount", ops.bincount, np.bincount, (np.array([3, 0, 3, 1]),)),
+    Exact("searchsorted", ops.searchsorted, np.searchsorted, (np.array([0.5, 1.0, 3.0]), TIES)),
     Exact("nonzero", ops.nonzero, np.argwhere, (TIES,)),
     Exact(
         "one_hot",

@@ -11,6 +11,7 @@ import numpy as np
 from minigrad import ops
 from tests import formulas as f, oracle as o
 from tests.engine.table import POSITIVE, REAL, Case, N
+from tests.engine.vocabulary import VOCABULARY
 
 V, VV = ((N,),), ((N,), (N,))
 M = ((3, 4),)
@@ -254,7 +255,7 @@ INDEXING = [
     ),
     Case(
         "scatter_reduce, prod",
-        lambda x, s, i: ops.scatter_reduce(x, i, s, axis=1, reduce="prod"),
+        lambda x, s, i: ops.scatter_reduce(x, 1, i, s, "prod"),
         lambda x, s, i: written(x, s, i, "prod"),
         ((3, 3), (2, 4)),
         extra=(KINDS,),
@@ -262,14 +263,14 @@ INDEXING = [
     ),
     Case(
         "scatter_reduce, amax",
-        lambda x, s, i: ops.scatter_reduce(x, i, s, axis=1, reduce="amax"),
+        lambda x, s, i: ops.scatter_reduce(x, 1, i, s, "amax"),
         lambda x, s, i: written(x, s, i, "amax"),
         ((3, 3), (2, 4)),
         extra=(KINDS,),
     ),
     Case(
         "scatter_reduce, sum",
-        lambda x, s, i: ops.scatter_reduce(x, i, s, axis=1, reduce="sum"),
+        lambda x, s, i: ops.scatter_reduce(x, 1, i, s, "sum"),
         lambda x, s, i: written(x, s, i, "sum"),
         ((3, 3), (2, 4)),
         extra=(KINDS,),
@@ -363,7 +364,7 @@ CONTRACTED = [
     Case("einsum, a trace", lambda a: ops.einsum("ii", a), lambda a: np.trace(a), ((3, 3),)),
     Case(
         "conv",
-        lambda x, w, b: ops.conv(x, w, b, stride=2, padding=1),
+        lambda x, w, b: ops.conv2d(x, w, b, stride=2, padding=1),
         lambda x, w, b: f.conv(x, w, b, stride=2, padding=1),
         (PICTURE, KERNEL, (6,)),
         wide=0.2,
@@ -371,20 +372,20 @@ CONTRACTED = [
     ),
     Case(
         "conv, one axis",
-        lambda x, w: ops.conv(x, w),
+        lambda x, w: ops.conv1d(x, w),
         lambda x, w: f.conv(x, w),
         ((2, 2, 4), (3, 2, 2)),
         wide=0.2,
     ),
     Case(
         "max_pool2d",
-        lambda x: ops.max_pool2d(x),
+        lambda x: ops.max_pool2d(x, 2),
         lambda x: f.windows(x, (2, 2), 2).reshape(1, 1, 2, 2, 4).max(-1),
         ((1, 1, 4, 4),),
     ),
     Case(
         "avg_pool2d",
-        lambda x: ops.avg_pool2d(x),
+        lambda x: ops.avg_pool2d(x, 2),
         lambda x: f.windows(x, (2, 2), 2).reshape(1, 1, 2, 2, 4).sum(-1) / 4,
         ((1, 1, 4, 4),),
     ),
@@ -546,4 +547,13 @@ METHODS = [
     ),
 ]
 
-MORE_CASES = [*ACTIVATIONS, *SCANS, *INDEXING, *ARRANGED, *CONTRACTED, *LOSSES, *METHODS]
+MORE_CASES = [
+    *ACTIVATIONS,
+    *SCANS,
+    *INDEXING,
+    *ARRANGED,
+    *CONTRACTED,
+    *LOSSES,
+    *METHODS,
+    *VOCABULARY,
+]

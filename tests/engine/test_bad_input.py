@@ -73,7 +73,7 @@ REFUSED: list[tuple[Callable[[], Any], type[MinigradError], str]] = [
     (lambda: X.permute("a", "b"), DTypeError, "permute"),
     (lambda: X.sort(None), DTypeError, "sort"),
     (lambda: X.cumsum(None), DTypeError, "cumsum"),
-    (lambda: X.topk("a"), DTypeError, "topk"),
+    (lambda: X.topk("a"), ConfigError, "topk"),
     (lambda: X.sum("a"), DTypeError, "sum"),
     (lambda: X.sum(1.5), DTypeError, "sum"),
     (lambda: X.sum(nonsense=1), DTypeError, "sum"),

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, NoReturn
 
 from minigrad.errors import ShapeError
+from minigrad.ops.composite import composite
 from minigrad.ops.movement import permute, reshape
 
 Groups = tuple[tuple[str, ...], ...]
@@ -17,6 +18,7 @@ _GROUP = re.compile(r"\s*(?:\(([\w\s]*)\)|(\w+))\s*")
 _NAME = re.compile(r"[^\W\d]\w*|1")
 
 
+@composite
 def rearrange(x: Any, pattern: str, /, **sizes: int) -> Any:
     """Return the axes of x, named on the left of "->", in the order and grouping of the right.
 

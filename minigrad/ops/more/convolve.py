@@ -1,0 +1,296 @@
+"""Convolution: sliding windows as views, laid out as columns, times a matrix.
+
+`unfold` and `fold` are each other's transpose; everything else is composed of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from minigrad.arguments import as_int, one_of, require
+from minigrad.dtypes import Array
+from minigrad.errors import ShapeError
+from minigrad.ops.composite import composite
+from minigrad.ops.contract import matmul, swap_last
+from minigrad.ops.movement import pad, permute, reshape, several, with_sizes
+from minigrad.primitive import primitive
+
+Sizes = int | Sequence[int]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@primitive(kind="view")
+def unfold(x: Array, *, axis: int, size: int, step: int = 1, dilation: int = 1) -> Array:
+    """Return the windows of `size` elements (`dilation` apart) along `axis`, every `step`, on a new
+    last axis. A view.
+
+    (.., L, ..) -> (.., (L - dilation (size - 1) - 1) // step + 1, .., size)
+    """
+    axis %= x.ndim
+    count = (x.shape[axis] - dilation * (size - 1) - 1) // step + 1
+    if min(size, step, dilation) < 1 or count < 1:
+        raise ShapeError(
+            "unfold",
+            f"a window of {size} (step {step}, dilation {dilation}) does not fit an axis of "
+            f"{x.shape[axis]}",
+            got=x.shape[axis],
+            hint="pad the axis, or take a smaller window",
+        )
+    stride = x.strides[axis]
+    shape = (*with_sizes(x.shape, axis, count), size)
+    strides = (*with_sizes(x.strides, axis, stride * step), stride * dilation)
+    return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+
+
+@unfold.vjp
+def _(g, _y, _x, *, axis, size, step=1, dilation=1):
+    return (fold(g, axis=axis % _x.ndim, length=_x.shape[axis], step=step, dilation=dilation),)
+
+
+@primitive(kind="reduce")
+def fold(g: Array, *, axis: int, length: int, step: int = 1, dilation: int = 1) -> Array:
+    """Return windows added up where they came from: the transpose of `unfold`, for an axis of
+    `length`.
+    """
+    y = np.zeros(with_sizes(g.shape[:-1], axis, length), g.dtype)
+    before, reach = (slice(None),) * axis, (g.shape[axis] - 1) * step + 1
+    for i in range(g.shape[-1]):
+        place = (*before, slice(i * dilation, i * dilation + reach, step))
+        y[place] += g[..., i]
+    return y
+
+
+@fold.vjp
+def _(h, _y, _g, *, axis, length, step=1, dilation=1):
+    return (unfold(h, axis=axis, size=_g.shape[-1], step=step, dilation=dilation),)
+
+
+# --- windows over several axes
+
+
+class Window(NamedTuple):
+    """How a window moves along one axis."""
+
+    size: int
+    step: int
+    dilation: int
+    padding: int
+
+    def count(self, length: int) -> int:
+        """Return the number of windows on an axis that is `length` long with its padding."""
+        return (length - self.dilation * (self.size - 1) - 1) // self.step + 1
+
+
+def each(call: str, name: str, value: Any, n: int, least: int = 1) -> tuple[int, ...]:
+    """Return one integer >= least for each of n axes."""
+    given = several(value) if isinstance(value, (tuple, list)) else (value,) * n
+    require(len(given) == n, call, name, value, f"a number, or one for each of {n} axes")
+    return tuple(as_int(call, name, v, least) for v in given)
+
+
+def windows_on(
+    call: str,
+    n: int,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+) -> list[Window]:
+    """Return the window on each of n axes; stride is kernel_size unless given."""
+    return [
+        Window(*settings)
+        for settings in zip(
+            each(call, "kernel_size", kernel_size, n),
+            each(call, "stride", kernel_size if stride is None else stride, n),
+            each(call, "dilation", dilation, n),
+            each(call, "padding", padding, n, 0),
+            strict=True,
+        )
+    ]
+
+
+def around(x: Any, widths: Sequence[tuple[int, int]], value: float = 0) -> Any:
+    """Return x padded on its last axes."""
+    if not any(map(any, widths)):
+        return x
+    return pad(x, widths=((0, 0),) * (x.ndim - len(widths)) + tuple(widths), value=value)
+
+
+def unfolded(x: Any, windows: Sequence[Window]) -> Any:
+    """Return the windows over the last axes: (..., *L) -> (..., *counts, *sizes)."""
+    for axis, w in enumerate(windows, x.ndim - len(windows)):
+        x = unfold(x, axis=axis, size=w.size, step=w.step, dilation=w.dilation)
+    return x
+
+
+def _columns(x: Any, windows: Sequence[Window]) -> tuple[Any, list[int]]:
+    """Return (N, C, *L) as (N, C K, M): K elements in each of M windows; and the counts of windows
+    on each axis.
+    """
+    n, (N, C, *L) = len(windows), x.shape
+    counts = [w.count(length) for w, length in zip(windows, L, strict=True)]
+    y = permute(unfolded(x, windows), order=_turned(n))  # (N, C, *sizes, *counts)
+    return reshape(y, shape=(N, C * prod(w.size for w in windows), prod(counts))), counts
+
+
+def _from_columns(x: Any, windows: Sequence[Window], lengths: Sequence[int]) -> Any:
+    """Return (N, C K, M) added up where `_columns` took it from: its transpose. `lengths` include
+    the padding, which is cut off.
+    """
+    n, sizes = len(windows), [w.size for w in windows]
+    counts = [w.count(length) for w, length in zip(windows, lengths, strict=True)]
+    x = reshape(x, shape=(x.shape[0], x.shape[1] // prod(sizes), *sizes, *counts))
+    x = permute(x, order=_turned(n))  # (N, C, *counts, *sizes)
+    for i, w in reversed(list(enumerate(windows))):
+        x = fold(x, axis=2 + i, length=lengths[i], step=w.step, dilation=w.dilation)
+    return around(x, [(-w.padding, -w.padding) for w in windows])
+
+
+def _turned(n: int) -> tuple[int, ...]:
+    """Return the order that exchanges the n axes after the first two with the n last ones."""
+    return (0, 1, *range(2 + n, 2 + 2 * n), *range(2, 2 + n))
+
+
+def blocks(
+    x: Any, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1
+) -> Any:
+    """Return the windows of x as columns: (N, C, H, W) -> (N, C K, number of windows)."""
+    windows = windows_on("unfold", x.ndim - 2, kernel_size, stride, padding, dilation)
+    return _columns(around(x, [(w.padding, w.padding) for w in windows]), windows)[0]
+
+
+def from_blocks(
+    x: Any,
+    output_size: Sizes,
+    kernel_size: Sizes,
+    dilation: Sizes = 1,
+    padding: Sizes = 0,
+    stride: Sizes = 1,
+) -> Any:
+    """Return columns added up where `blocks` took them from: (N, C K, windows) -> (N, C, H, W)."""
+    n = len(output_size) if isinstance(output_size, (tuple, list)) else 2
+    windows = windows_on("fold", n, kernel_size, stride, padding, dilation)
+    sizes = zip(each("fold", "output_size", output_size, n), windows, strict=True)
+    return _from_columns(x, windows, [size + 2 * w.padding for size, w in sizes])
+
+
+# --- convolution
+
+
+def named(function: F, name: str) -> F:
+    """Give one of several functions made by the same code its own name, in tracebacks too."""
+    function.__name__ = function.__qualname__ = name
+    function.__code__ = function.__code__.replace(co_name=name)
+    return function
+
+
+def _conv(n: int) -> Any:
+    call = f"conv{n}d"
+
+    def conv(
+        x: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Sizes = 1,
+        padding: Sizes | Literal["same", "valid"] = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+    ) -> Any:
+        """Return the cross-correlation of x with `weight` over the last axes.
+
+        x: (N, C, *L) or (C, *L)   weight: (O, C / groups, *K)   bias: (O,)   ->   (N, O, *M) or (O,
+            *M), M = (L + 2 padding - dilation (K - 1) - 1) // stride + 1
+        y[n, o, m] = bias[o] + sum over c, k of x[n, c, m stride + k dilation - padding]
+            weight[o, c, k]
+
+        padding="same" keeps L (for stride 1). groups: the channels are split into as many groups,
+        each with its own results. Raises ShapeError, ConfigError.
+        """
+        single, x = _batched(call, n, x, weight, 1, groups)
+        is_name = isinstance(padding, str)
+        windows = windows_on(call, n, weight.shape[2:], stride, 0 if is_name else padding, dilation)
+        widths = [(w.padding, w.padding) for w in windows]
+        if is_name:
+            one_of(call, "padding", padding, ("same", "valid"))
+            total = [w.dilation * (w.size - 1) if padding == "same" else 0 for w in windows]
+            widths = [(t // 2, t - t // 2) for t in total]
+            good = padding == "valid" or all(w.step == 1 for w in windows)
+            require(good, call, 'stride with padding="same"', stride, "1")
+        columns, counts = _columns(around(x, widths), windows)  # (N, C K, M)
+        N, O, inner = x.shape[0], weight.shape[0], columns.shape[1] // groups
+        columns = reshape(columns, shape=(N, groups, inner, columns.shape[2]))
+        y = matmul(reshape(weight, shape=(groups, O // groups, inner)), columns)
+        return _finished(reshape(y, shape=(N, O, *counts)), bias, single)
+
+    return composite(widen=True)(named(conv, call))
+
+
+def _conv_transpose(n: int) -> Any:
+    call = f"conv_transpose{n}d"
+
+    def conv_transpose(
+        x: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
+        groups: int = 1,
+        dilation: Sizes = 1,
+    ) -> Any:
+        """Return the transpose of conv with the same weight: what its backward pass does.
+
+        x: (N, C, *L) or (C, *L)   weight: (C, O / groups, *K)   bias: (O,)   ->   (N, O, *M) or (O,
+            *M), M = (L - 1) stride - 2 padding + dilation (K - 1) + output_padding + 1
+
+        output_padding: places added at the end, since conv maps several M to one L. Raises
+        ShapeError, ConfigError.
+        """
+        single, x = _batched(call, n, x, weight, 0, groups)
+        windows = windows_on(call, n, weight.shape[2:], stride, padding, dilation)
+        extra = each(call, "output_padding", output_padding, n, 0)
+        good = all(more < max(w.step, w.dilation) for w, more in zip(windows, extra, strict=True))
+        require(good, call, "output_padding", extra, "smaller than stride or dilation")
+        lengths = [
+            (length - 1) * w.step + w.dilation * (w.size - 1) + 1 + more
+            for length, w, more in zip(x.shape[2:], windows, extra, strict=True)
+        ]
+        N, C, M = x.shape[0], x.shape[1], prod(x.shape[2:])
+        factors = swap_last(reshape(weight, shape=(groups, C // groups, -1)))  # (G, O/G K, C/G)
+        y = matmul(factors, reshape(x, shape=(N, groups, C // groups, M)))
+        y = _from_columns(reshape(y, shape=(N, -1, M)), windows, lengths)
+        return _finished(y, bias, single)
+
+    return composite(widen=True)(named(conv_transpose, call))
+
+
+conv1d, conv2d = _conv(1), _conv(2)
+conv_transpose1d, conv_transpose2d = _conv_transpose(1), _conv_transpose(2)
+
+
+def _batched(call: str, n: int, x: Any, weight: Any, axis: int, groups: int) -> tuple[bool, Any]:
+    """Return whether x has no batch, and x with one. Raises ShapeError unless it fits `weight`,
+    whose axis 0 and 1 count channels, those of x on `axis`.
+    """
+    single = x.ndim == n + 1
+    x = reshape(x, shape=(1, *x.shape)) if single else x
+    C = weight.shape[axis] * (groups if axis else 1) if weight.ndim == n + 2 else None
+    if x.ndim != n + 2 or x.shape[1] != C or groups < 1 or weight.shape[0] % groups:
+        raise ShapeError(
+            call,
+            f"x {x.shape} does not fit weight {weight.shape} in {groups} groups",
+            got=x.shape[1] if x.ndim > 1 else x.shape,
+            wanted=C,
+            hint="conv: x (N, C, *L), weight (out, C / groups, *sizes); conv_transpose: weight (C, "
+            "out / groups, *sizes); groups divides both",
+        )
+    return single, x
+
+
+def _finished(y: Any, bias: Any, single: bool) -> Any:
+    y = y if bias is None else y + reshape(bias, shape=(-1, *(1,) * (y.ndim - 2)))
+    return reshape(y, shape=y.shape[1:]) if single else y

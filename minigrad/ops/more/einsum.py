@@ -1,0 +1,160 @@
+"""einsum and tensordot: sums of products over named axes, computed by matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NoReturn
+
+import numpy as np
+
+from minigrad.errors import DTypeError, ShapeError
+from minigrad.ops.composite import composite
+from minigrad.ops.contract import matmul
+from minigrad.ops.more.arrange import diagonal
+from minigrad.ops.movement import expand, permute, reshape
+from minigrad.ops.reduce import one_axis, sum as sum_
+
+_HINT = 'one group of letters per operand, as in "bij,bjk->bik"'
+
+
+@composite(widen=True, numpy=np.einsum)
+def einsum(formula: str, *operands: Any) -> Any:
+    """Return the sum of products over the letters that the result lacks: einsum("bij,bjk->bik", a,
+    b) is a batched matrix product.
+
+    A letter that one operand has twice takes its diagonal; "..." stands for further axes, which
+    broadcast; without "->" the result has the letters that occur once, sorted, as in numpy.
+    Operands are contracted from left to right. Raises ShapeError.
+    """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    written, result = _parsed(formula, operands)
+    singles = [_diagonal(formula, *pair) for pair in zip(written, operands, strict=True)]
+    terms, xs = [term for term, _ in singles], [x for _, x in singles]
+    _check_sizes(formula, terms, xs)
+    term, x = _summed_alone(terms[0], xs[0], set("".join(terms[1:]) + result))
+    for i in range(1, len(xs)):
+        later = set("".join(terms[i + 1 :]) + result)
+        right, y = _summed_alone(terms[i], xs[i], later | set(term))
+        term, x = _pair(term, x, right, y, later)
+    return permute(x, order=tuple(map(term.index, result))) if term != result else x
+
+
+def _parsed(formula: str, operands: Sequence[Any]) -> tuple[list[str], str]:
+    """Return one string of letters per operand, and the result's. Axes under "..." get letters of
+    their own, counted from the right.
+    """
+    if not isinstance(formula, str):
+        raise DTypeError(
+            "einsum", f"the formula is a {type(formula).__name__}, not a str", got=type(formula)
+        )
+    left, arrow, right = formula.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(operands):
+        _refuse(formula, f"is for {len(terms)} operands, got {len(operands)}", len(operands))
+    found, most = [], 0
+    for term, x in zip(terms, operands, strict=True):
+        hidden = x.ndim - len(term.replace("...", ""))
+        if hidden < 0 or (hidden and "..." not in term):
+            _refuse(formula, f'does not name the axes of {x.shape} in "{term}"', x.shape)
+        most = max(most, hidden if "..." in term else 0)
+        found.append(term.replace("...", _dots(hidden)))
+    letters = "".join(found)
+    if not arrow:
+        once = (c for c in set(letters) if letters.count(c) == 1 and ord(c) < 256)
+        right = "..." + "".join(sorted(once))
+    result = right.replace("...", _dots(most))
+    named = set(result)
+    if (not (letters + result).isalpha() and letters + result) or len(named) < len(result):
+        _refuse(formula, "cannot be read", formula)
+    if named - set(letters):
+        _refuse(formula, f"has {min(named - set(letters))} on the right only", formula)
+    return found, result
+
+
+def _dots(count: int) -> str:
+    """Return letters for `count` unnamed axes, the last axis always the same one; Greek ones, which
+    no formula uses.
+    """
+    return "".join(chr(0x3B1 + i) for i in reversed(range(count)))
+
+
+def _refuse(formula: str, problem: str, got: Any) -> NoReturn:
+    raise ShapeError("einsum", f'"{formula}" {problem}', got=got, wanted=_HINT, hint=_HINT)
+
+
+def _diagonal(formula: str, term: str, x: Any) -> tuple[str, Any]:
+    """Return term and operand with each letter once."""
+    for letter in sorted(set(term)):
+        while term.count(letter) > 1:
+            i = term.index(letter)
+            j = term.index(letter, i + 1)
+            if x.shape[i] != x.shape[j]:
+                _refuse(formula, f'has "{letter}" of sizes {x.shape[i]} and {x.shape[j]}', x.shape)
+            x = diagonal(x, 0, i, j)
+            term = term[:i] + term[i + 1 : j] + term[j + 1 :] + letter
+    return term, x
+
+
+def _check_sizes(formula: str, terms: Sequence[str], xs: Sequence[Any]) -> None:
+    sizes: dict[str, int] = {}
+    for term, x in zip(terms, xs, strict=True):
+        for letter, n in zip(term, x.shape, strict=True):
+            known = sizes.setdefault(letter, n)
+            if known == 1:
+                sizes[letter] = n
+            elif n not in (1, known):
+                _refuse(formula, f'has "{letter}" of sizes {known} and {n}', (known, n))
+
+
+def _summed_alone(term: str, x: Any, others: set[str]) -> tuple[str, Any]:
+    """Return x summed over the letters that no other operand and no result has."""
+    gone = tuple(i for i, letter in enumerate(term) if letter not in others)
+    return "".join(c for c in term if c in others), sum_(x, axis=gone) if gone else x
+
+
+def _pair(left: str, a: Any, right: str, b: Any, later: set[str]) -> tuple[str, Any]:
+    """Return the product of two operands and its letters: letters of both that are needed later
+    are a batch, the others of both are summed.
+    """
+    both = [c for c in left if c in right]
+    batch, inner = [c for c in both if c in later], [c for c in both if c not in later]
+    rows, columns = [c for c in left if c not in both], [c for c in right if c not in both]
+    sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
+    sizes |= {c: max(a.shape[left.index(c)], b.shape[right.index(c)]) for c in both}
+
+    def as_matrices(term: str, x: Any, *groups: list[str]) -> Any:
+        x = expand(x, shape=shape) if (shape := tuple(sizes[c] for c in term)) != x.shape else x
+        x = permute(x, order=tuple(term.index(c) for group in groups for c in group))
+        return reshape(x, shape=tuple(prod(sizes[c] for c in group) for group in groups))
+
+    product = matmul(
+        as_matrices(left, a, batch, rows, inner), as_matrices(right, b, batch, inner, columns)
+    )
+    letters = "".join((*batch, *rows, *columns))
+    return letters, reshape(product, shape=tuple(sizes[c] for c in letters))
+
+
+@composite(widen=True, numpy=np.tensordot)
+def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
+    """Return the sum of products over pairs of axes: the last `dims` of a with the first of b, or,
+    for dims=(axes of a, axes of b), those. The other axes of a come first, then those of b.
+    """
+    ours, theirs = (range(a.ndim - dims, a.ndim), range(dims)) if isinstance(dims, int) else dims
+    left = [chr(0x100 + i) for i in range(a.ndim)]
+    right = [chr(0x200 + i) for i in range(b.ndim)]
+    for i, j in zip(_axes(ours, a.ndim), _axes(theirs, b.ndim), strict=True):
+        if a.shape[i] != b.shape[j]:
+            raise ShapeError(
+                "tensordot",
+                f"axis {i} of {a.shape} and axis {j} of {b.shape} differ",
+                got=(a.shape, b.shape),
+            )
+        right[j] = left[i]
+    later = set(left) ^ set(right)
+    return _pair("".join(left), a, "".join(right), b, later)[1]
+
+
+def _axes(axes: Any, ndim: int) -> list[int]:
+    return [one_axis(a, ndim, "tensordot") for a in ([axes] if isinstance(axes, int) else axes)]

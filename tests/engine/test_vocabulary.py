@@ -1,0 +1,295 @@
+"""The names that PyTorch users expect, held against numpy and their definitions."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import minigrad
+from minigrad import Tensor, functional as F, ops
+from minigrad.errors import ConfigError, IndexRangeError, MinigradError, ShapeError
+
+rng = np.random.default_rng(0)
+numbers = st.integers(-4, 4)
+
+
+@st.composite
+def arrays(draw: Any, least: int = 1) -> Any:
+    shape = tuple(draw(st.lists(st.integers(1, 4), min_size=least, max_size=3)))
+    return (
+        np.array(draw(st.lists(numbers, min_size=(n := int(np.prod(shape))), max_size=n)))
+        .reshape(shape)
+        .astype(draw(st.sampled_from([np.float64, np.int64])))
+    )
+
+
+def same(got: Any, wanted: Any) -> None:
+    np.testing.assert_array_equal(got.numpy(), wanted)
+    assert got.shape == np.shape(wanted)
+
+
+@settings(deadline=None, max_examples=80)
+@given(arrays(), st.data())
+def test_movements_agree_with_numpy(x: Any, data: Any) -> None:
+    t, axis = Tensor(x), data.draw(st.integers(-x.ndim, x.ndim - 1))
+    n = x.shape[axis]
+    start = data.draw(st.integers(0, n - 1))
+    length = data.draw(st.integers(0, n - start))
+    same(ops.narrow(t, axis, start, length), np.take(x, range(start, start + length), axis))
+    same(ops.narrow(t, axis, start - n, length), np.take(x, range(start, start + length), axis))
+    same(ops.select(t, axis, start), np.take(x, start, axis))
+    index = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=5)), np.int64)
+    same(ops.index_select(t, axis, index), np.take(x, index, axis))
+    added = np.moveaxis(x.copy(), axis, 0)
+    source = np.moveaxis(np.resize(np.arange(7.0), (len(index), *added.shape[1:])), 0, axis)
+    np.add.at(added, index, 2 * np.moveaxis(source, axis, 0).astype(x.dtype))
+    source = source.astype(x.dtype)
+    same(ops.index_add(t, axis, index, Tensor(source), 2), np.moveaxis(added, 0, axis))
+    times = data.draw(st.integers(0, 3))
+    same(ops.diff(t, times, axis), np.diff(x, times, axis=axis))
+    other = data.draw(st.integers(1, 3))
+    y = np.ones((*x.shape[1:], other)) if x.ndim > 1 else np.ones((n, other))
+    same(ops.tensordot(t, Tensor(x), 0), np.tensordot(x, x, 0))
+    dims = min(x.ndim, x.ndim - 1 or 1)
+    np.testing.assert_allclose(
+        ops.tensordot(t, Tensor(y), dims).numpy(), np.tensordot(x, y, dims), rtol=1e-6
+    )
+    same(ops.hstack(t, t), np.hstack([x, x]))
+    same(ops.vstack(t, t), np.vstack([x, x]))
+
+
+@settings(deadline=None, max_examples=80)
+@given(arrays(), st.booleans(), st.booleans(), st.data())
+def test_order_statistics_agree_with_numpy(x: Any, keep: bool, whole: bool, data: Any) -> None:
+    axis = None if whole else data.draw(st.integers(-x.ndim, x.ndim - 1))
+    t = Tensor(x)
+    lower = np.quantile(x, 0.5, axis=axis, keepdims=keep, method="lower")
+    same(ops.median(t, axis=axis, keepdim=keep), lower)
+    q = data.draw(st.lists(st.floats(0, 1), min_size=1, max_size=3))
+    floats = Tensor(x.astype(np.float64))
+    for mode in ("linear", "lower", "higher", "midpoint"):
+        for at in (q, q[0]):
+            got = ops.quantile(floats, at, axis=axis, keepdim=keep, interpolation=mode)
+            wanted = np.quantile(x, at, axis=axis, keepdims=keep, method=mode)
+            np.testing.assert_allclose(got.numpy(), wanted, atol=1e-13)
+    if axis is not None:
+        values, index = ops.cummin(t, axis=axis)
+        same(values, np.minimum.accumulate(x, axis))
+        same(values, np.take_along_axis(x, index.numpy(), axis))
+    found, inverse, counts = ops.unique(t, return_inverse=True, return_counts=True)
+    same(found, np.unique(x))
+    same(counts, np.unique(x, return_counts=True)[1])
+    np.testing.assert_array_equal(found.numpy()[inverse.numpy()], x)
+    for right in (False, True):
+        side: Any = "right" if right else "left"
+        same(ops.searchsorted(found, t, right=right), np.searchsorted(found.numpy(), x, side))
+    flat = np.abs(x).astype(np.int64).reshape(-1)
+    same(ops.bincount(Tensor(flat), minlength=3), np.bincount(flat, minlength=3))
+    weights = rng.normal(size=flat.size)
+    np.testing.assert_allclose(
+        ops.bincount(Tensor(flat), Tensor(weights)).numpy(), np.bincount(flat, weights)
+    )
+
+
+def test_a_nan_makes_medians_and_quantiles_nan() -> None:
+    x = Tensor([[1.0, np.nan, 2.0], [3.0, 1.0, 2.0]])
+    np.testing.assert_array_equal(ops.median(x, axis=1).numpy(), [np.nan, 2])
+    np.testing.assert_array_equal(ops.quantile(x, 0.5, axis=1).numpy(), [np.nan, 2])
+    np.testing.assert_array_equal(
+        ops.quantile(Tensor([1.0, np.inf, np.inf]), [0.0, 0.5]).numpy(), [1, np.inf]
+    )
+
+
+@pytest.mark.parametrize("p", [0, 0.5, 1, 2, 3, np.inf, -np.inf, -1])
+@pytest.mark.parametrize("axis", [None, 0, 1, (0, 1)])
+def test_norms_agree_with_numpy(p: float, axis: Any) -> None:
+    x = rng.normal(size=(3, 4))
+    flat = x.reshape(-1) if axis in (None, (0, 1)) else x
+    wanted = np.linalg.norm(flat, p, axis=None if flat.ndim == 1 else axis)
+    np.testing.assert_allclose(ops.norm(Tensor(x), p=p, axis=axis).numpy(), wanted, rtol=1e-13)
+
+
+def test_the_gradient_of_a_norm_at_zero_is_zero() -> None:
+    for p in (1, 1.5, 2, 3, np.inf):
+        x = Tensor(np.zeros(3), requires_grad=True)
+        ops.norm(x, p=p).backward()
+        assert x.grad is not None and x.grad.tolist() == [0, 0, 0]
+    for f in (F.normalize, lambda v: F.cosine_similarity(v, v + 1)):
+        x = Tensor(np.zeros((1, 3)), requires_grad=True)
+        f(x).sum().backward()
+        assert x.grad is not None and np.isfinite(x.grad.numpy()).all()
+
+
+def test_indices_out_of_range_are_refused() -> None:
+    x = Tensor(np.zeros((2, 3)))
+    for call in (
+        lambda: ops.index_select(x, 1, np.array([-1])),
+        lambda: ops.index_select(x, 1, np.array([3])),
+        lambda: ops.index_add(x, 0, np.array([2]), Tensor(np.ones((1, 3)))),
+        lambda: ops.bincount(np.array([1, -1])),
+    ):
+        with pytest.raises(IndexRangeError):
+            call()
+    for refused in (
+        lambda: ops.narrow(x, 1, 2, 2),
+        lambda: ops.index_select(x, 1, np.array([[0]])),
+        lambda: ops.tensordot(x, x, 1),
+        lambda: ops.diff(x, -1),
+        lambda: ops.quantile(x, 1.5),
+        lambda: ops.quantile(x, 0.5, interpolation="cubic"),
+        lambda: ops.median(Tensor(np.zeros((0,)))),
+        lambda: ops.trace(Tensor(np.zeros(3))),
+    ):
+        with pytest.raises((ShapeError, ConfigError)):
+            refused()
+
+
+# --- pads, convolution, resampling
+
+
+def reflected(i: int, n: int) -> int:
+    return -i if i < 0 else 2 * (n - 1) - i if i >= n else i
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 6), st.integers(-3, 5), st.integers(-3, 5), st.data())
+def test_pads_with_negative_widths_cut_before_they_add(
+    n: int, before: int, after: int, data: Any
+) -> None:
+    mode = data.draw(st.sampled_from(["reflect", "replicate", "circular"]))
+    kept = list(range(n))[max(-before, 0) : n - max(-after, 0)]
+    most = {"reflect": len(kept) - 1, "circular": len(kept), "replicate": 99}[mode]
+    x = Tensor(np.arange(float(n)))
+    if not kept or max(before, after) > most:
+        if (before, after) != (0, 0):
+            with pytest.raises(ShapeError):
+                x.pad((before, after), mode)
+        return
+    m = len(kept)
+    place = {
+        "reflect": lambda i: reflected(i, m),
+        "replicate": lambda i: min(max(i, 0), m - 1),
+        "circular": lambda i: i % m,
+    }[mode]
+    wanted = [kept[place(i)] for i in range(-max(before, 0), m + max(after, 0))]
+    assert x.pad((before, after), mode).tolist() == wanted
+
+
+@st.composite
+def convolutions(draw: Any) -> Any:
+    groups, n = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    sizes = tuple(draw(st.integers(1, 3)) for _ in range(n))
+    settings_ = {
+        "stride": draw(st.integers(1, 3)),
+        "padding": draw(st.integers(0, 2)),
+        "dilation": draw(st.integers(1, 2)),
+        "groups": groups,
+    }
+    reach = [settings_["dilation"] * (k - 1) + 1 for k in sizes]
+    lengths = tuple(draw(st.integers(max(1, r - 2 * settings_["padding"]), 7)) for r in reach)
+    O, C = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    return (2, C, *lengths), (O, C // groups, *sizes), settings_
+
+
+@settings(deadline=None, max_examples=60)
+@given(convolutions(), st.integers(0, 2**32 - 1))
+def test_conv_transpose_is_the_transpose_of_conv(case: Any, seed: int) -> None:
+    shape, kernel, options = case
+    rng = np.random.default_rng(seed)
+    x = Tensor(rng.normal(size=shape), requires_grad=True)
+    w = Tensor(rng.normal(size=kernel))
+    conv = F.conv1d if len(kernel) == 3 else F.conv2d
+    transpose = F.conv_transpose1d if len(kernel) == 3 else F.conv_transpose2d
+    y = conv(x, w, **options)
+    g = rng.normal(size=y.shape)
+    (back,) = minigrad.grad(y, x, Tensor(g))
+    s, p, d = (options[name] for name in ("stride", "padding", "dilation"))
+    extra = tuple(
+        n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
+        for n, m, k in zip(shape[2:], y.shape[2:], kernel[2:], strict=True)
+    )
+    if max(extra) < max(s, d):
+        got = transpose(Tensor(g), w, output_padding=extra, **options)
+        np.testing.assert_allclose(got.numpy(), back.numpy(), atol=1e-12)
+    one = conv(x[0], w, **options)
+    np.testing.assert_allclose(one.numpy(), y[0].numpy(), atol=1e-12)
+    if options["groups"] == 1 and len(kernel) == 4:
+        columns = F.unfold(x, kernel[2:], d, p, s)
+        product = w.numpy().reshape(kernel[0], -1) @ columns.numpy()
+        np.testing.assert_allclose(product.reshape(y.shape), y.numpy(), atol=1e-12)
+        ones = F.unfold(Tensor(np.ones(shape)), kernel[2:], d, p, s)
+        folded = F.fold(ones, shape[2:], kernel[2:], d, p, s)
+        (counts,) = minigrad.grad(columns.sum(), x)
+        np.testing.assert_array_equal(folded.numpy(), counts.numpy())
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=2), st.data())
+def test_adaptive_pools_and_interpolation_are_their_definitions(lengths: Any, data: Any) -> None:
+    x = rng.normal(size=(2, 3, *lengths))
+    sizes = tuple(data.draw(st.integers(1, 7)) for _ in lengths)
+    pool = F.adaptive_avg_pool1d if len(lengths) == 1 else F.adaptive_avg_pool2d
+    parts = [
+        [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+        for n, m in zip(lengths, sizes, strict=True)
+    ]
+    wanted = np.zeros((2, 3, *sizes))
+    for at in np.ndindex(*sizes):
+        cut = tuple(slice(*part[i]) for part, i in zip(parts, at, strict=True))
+        wanted[(..., *at)] = x[(..., *cut)].mean(axis=tuple(range(2, x.ndim)))
+    np.testing.assert_allclose(pool(Tensor(x), sizes).numpy(), wanted, atol=1e-14)
+    nearest = x
+    for axis, (n, m) in enumerate(zip(lengths, sizes, strict=True), 2):
+        nearest = np.take(nearest, [i * n // m for i in range(m)], axis)
+    np.testing.assert_array_equal(F.interpolate(Tensor(x), sizes).numpy(), nearest)
+    for corners in (False, True):
+        y = x
+        for axis, (n, m) in enumerate(zip(lengths, sizes, strict=True), 2):
+            at = [
+                i * (n - 1) / max(m - 1, 1) if corners else max((i + 0.5) * n / m - 0.5, 0)
+                for i in range(m)
+            ]
+            line = np.moveaxis(y, axis, -1)
+            flat = np.array([np.interp(at, range(n), row) for row in line.reshape(-1, n)]).reshape(
+                *line.shape[:-1], m
+            )
+            y = np.moveaxis(flat, -1, axis)
+        got = F.interpolate(Tensor(x), sizes, mode="linear", align_corners=corners)
+        np.testing.assert_allclose(got.numpy(), y, atol=1e-13)
+
+
+def test_an_infinity_stays_in_its_own_window() -> None:
+    x = Tensor(np.array([[np.inf, 1.0, 2.0, 3.0, np.nan]]))
+    np.testing.assert_array_equal(F.adaptive_avg_pool1d(x, 3).numpy(), [[np.inf, 2.0, np.nan]])
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    x = Tensor(np.zeros((2, 4, 5)))
+    w = Tensor(np.zeros((4, 2, 3)))
+    for call in (
+        lambda: F.conv_transpose1d(x, w, groups=3),
+        lambda: F.conv_transpose1d(x, w, output_padding=1),
+        lambda: F.conv_transpose1d(x[:, :3], w),
+        lambda: F.conv1d(Tensor(np.zeros(5)), w),
+        lambda: F.conv2d(x, w),
+        lambda: F.interpolate(x),
+        lambda: F.interpolate(x, 3, 2.0),
+        lambda: F.interpolate(x, 3, mode="cubic"),
+        lambda: F.max_pool1d(x, 3, padding=2),
+        lambda: F.unfold(x, (2, 2)),
+        lambda: F.avg_pool1d(x, 0),
+    ):
+        with pytest.raises(MinigradError):
+            call()
+
+
+def test_every_pair_of_rows_has_its_cosine() -> None:
+    a, b = rng.normal(size=(3, 5)), rng.normal(size=(4, 5))
+    got = F.cosine_similarity(Tensor(a[:, None]), Tensor(b[None]), -1)
+    for i, j in itertools.product(range(3), range(4)):
+        wanted = a[i] @ b[j] / np.linalg.norm(a[i]) / np.linalg.norm(b[j])
+        assert got.numpy()[i, j] == pytest.approx(wanted, rel=1e-14)
