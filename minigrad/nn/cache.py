@@ -1,10 +1,11 @@
-"""The memory of attention: the keys and values of the positions that a layer has seen. One per
-layer and conversation.
+"""KV caches: the keys and values of the positions that a layer has seen, one per layer and
+conversation.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from minigrad.dtypes import Array, DType, as_dtype, cast, is_float, name
 from minigrad.errors import CacheError, DTypeError
 from minigrad.tensor import Tensor
 
+_FIRST = 64  # positions allocated at first
+
 
 def without_gradient(y: Tensor, sources: Iterable[Any]) -> Tensor:
     """Return y, computed with a cache from the sources, so that backward() through it raises
@@ -26,6 +29,17 @@ def without_gradient(y: Tensor, sources: Iterable[Any]) -> Tensor:
         return y
     wanting = [x for x in sources if isinstance(x, Tensor) and x.requires_grad]
     return ops.through_cache(y, *wanting) if wanting else y
+
+
+def row_counts(lengths: Any, B: int, most: int) -> Array | None:
+    """The lengths of B rows as an array; None unless they are B integers from 0 to `most`."""
+    try:
+        counts = np.asarray(lengths)
+    except ValueError:  # lists of several lengths
+        return None
+    if counts.shape != (B,) or counts.dtype.kind not in "iu":
+        return None
+    return counts if 0 <= counts.min(initial=0) <= counts.max(initial=0) <= most else None
 
 
 class CacheInfo(NamedTuple):
@@ -38,33 +52,34 @@ class CacheInfo(NamedTuple):
     bytes: int
 
 
-class _Overwritten(NamedTuple):
-    """What an append to a ring, or a reorder, has put aside: the buffers, and the slot written over
-    where they were written to in place.
+class _Held(NamedTuple):
+    """What a cache holds. It is replaced, not changed, and the positions that it holds are not
+    written to again: an earlier one can be put back.
     """
 
-    serial: int  # of the change
-    length: int
-    keys: Array | None
-    values: Array | None
-    slot: tuple[Array, Array] | None
+    keys: Array | None = None  # (B, H, slots, D)
+    values: Array | None = None
+    start: int = 0  # the position in slot 0; above 0 once a window has dropped some
+    length: int = 0  # of the longest row
+    lengths: Array | None = None  # of each row, where they differ
+    begun: Array | None = None  # each row's length before the last append, where they may differ
+    asked: tuple[Tensor, ...] = ()  # a leaf, once keys or values have asked for a gradient
 
 
 class KVCache:
-    """Keys and values in two buffers (B, H, positions, D), which grow by doubling.
+    """Keys and values in two buffers (B, H, slots, D), which grow by doubling.
 
     capacity: how many positions it may hold at a time; None: any number.   fixed: allocate them all
         at the first append.
-    window: keep the last `window` positions only, in a ring; `length` goes on counting.
-    dtype: of the buffers, such as "bfloat16"; that of the first keys unless given.
+    window: keep the last `window` positions only, in memory for about twice as many; `length` goes
+        on counting.   dtype: of the buffers, such as "bfloat16"; that of the first keys unless
+        given.
     Batch, heads, width and dtype are those of the first `append`, until the cache is empty again.
     Rows may have different lengths, see `append`. Raises CacheError when it is full, for keys of
     another batch, model or dtype, and values that do not fit the keys; DTypeError for a non-float
     dtype; ConfigError for an invalid size. Nothing is recorded for backward: a backward pass
     through what `append` returns raises CacheGradientError.
     """
-
-    _FIRST = 64  # positions allocated at first
 
     def __init__(
         self,
@@ -74,244 +89,147 @@ class KVCache:
         window: int | None = None,
         dtype: Any = None,
     ) -> None:
-        capacity = None if capacity is None else as_int("KVCache", "capacity", capacity)
-        window = None if window is None else as_int("KVCache", "window", window)
+        self.capacity = None if capacity is None else as_int("KVCache", "capacity", capacity)
+        self.window = None if window is None else as_int("KVCache", "window", window)
+        self.fixed, self.dtype = fixed, None if dtype is None else as_dtype(dtype)
         if fixed and capacity is None:
-            raise CacheError(
-                "KVCache",
-                "fixed=True needs a capacity",
-                got=None,
-                wanted="capacity",
-                hint="KVCache(1024, fixed=True)",
-            )
-        self.capacity, self.fixed, self.window = capacity, fixed, window
-        self.dtype: DType | None = None if dtype is None else as_dtype(dtype)
+            problem, hint = "fixed=True needs a capacity", "KVCache(1024, fixed=True)"
+            raise CacheError("KVCache", problem, got=None, wanted="capacity", hint=hint)
         if self.dtype is not None and not is_float(self.dtype):
             raise DTypeError(
                 "KVCache",
-                f"dtype={name(self.dtype)} would cut keys and values to integers",
+                f"dtype must be a float dtype, got {name(self.dtype)}",
                 got=self.dtype,
                 wanted="a float dtype",
                 hint='KVCache(dtype="bfloat16")',
             )
-        self._serial = self._guards = 0  # changes so far; blocks that may want to go back
+        self._guards = 0  # blocks of all_or_none that may want to go back
         self.reset()
 
     def reset(self) -> None:
-        """Empty: ready for another conversation, of any batch."""
-        if self._guards:
-            self._put_aside()
-        else:
-            self._overwritten: list[
-                _Overwritten
-                # By the last append to a ring; by all of them while somebody may want to go back
-            ] = []
-        self.length = 0
-        self._lengths: Array | None = None  # of each row, where they differ
-        self._starts: Array | None = (
-            None  # each row's length before the last append, where they differ
-        )
-        self._keys: Array | None = None
-        self._values: Array | None = None
-        self._shared = False  # with a fork: copied before it is written to
-        # A leaf that stands for the gradients that keys or values of earlier appends asked for.
-        self._asked: tuple[Tensor, ...] = ()
+        """Forget everything: ready for another conversation, of any batch."""
+        self._held = _Held()
+        self._before: _Held | None = None  # what was held before the last append, with a window
+        self._shared = False  # the buffers with a fork: copied before they are written to
 
     # --- adding
 
     def append(
-        self,
-        k: Tensor,
-        v: Tensor,
-        lengths: Sequence[int] | Array | None = None,
-        *,
-        in_order: bool = True,
+        self, k: Tensor, v: Tensor, lengths: Sequence[int] | Array | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Add keys and values of T positions, (B, H, T, D); returns those of all positions, (B, H,
-        S, D), to be read at once.
+        """Add the keys and values of T positions, (B, H, T, D), and return those of all positions,
+        (B, H, S, D), views to be read at once.
 
-        lengths: how many of the T positions are real, per row; the rest is padding at the end, over
-            which the next append writes. `hidden` tells
-        which of the S positions a query must not see. From a ring come the last `window` positions
-        and, for T > 1, those before them that its
-        first query sees.   in_order=False: they may come in any order, which spares a ring a copy
-            for T = 1.
+        lengths: how many of the T positions are real, per row. The rest is padding at the end, over
+            which the next append writes; see `hidden`.
+        With a window, only the `window` - 1 positions before the new ones are returned with them.
         """
-        keys, values = self._checked(k, v)
-        if self.window is not None:
-            if lengths is not None:
-                raise CacheError(
-                    "KVCache",
-                    "rows of a ring have one length",
-                    got=lengths,
-                    wanted=None,
-                    hint="a cache without window",
-                )
-            return self._append_to_ring(k, v, keys, values, in_order)
-        B, _, T, _ = k.shape
-        counts = None if lengths is None else self._checked_lengths(lengths, B, T)
-        stop = self.length + T
-        if keys is None or values is None or stop > keys.shape[2] or self._shared:
-            keys, values = self._grow(k, v, stop)
-        starts = self.lengths
-        for buffer, new in ((keys, cast(k.data, keys.dtype)), (values, cast(v.data, values.dtype))):
-            if self._lengths is None:
-                buffer[:, :, self.length : stop] = new
+        self._check(k, v)
+        (B, _, T, _), held = k.shape, self._held
+        counts = None if lengths is None else self._checked_counts(lengths, B, T)
+        keys, values, start = self._slots_for(k, v)
+        length, rows, begun, stop = held.length + T, None, None, held.length + T
+        if counts is not None or held.lengths is not None:
+            begun = np.full(B, held.length) if held.lengths is None else held.lengths
+            length, rows = _longest(begun + (T if counts is None else counts))
+        for buffer, new in ((keys, k), (values, v)):
+            entries = cast(new.data, buffer.dtype)
+            if held.lengths is None:
+                buffer[:, :, held.length - start : stop - start] = entries
             else:
-                for b, start in enumerate(starts):
-                    buffer[b, :, start : start + T] = new[b]
-        self._starts = None
-        if counts is None and self._lengths is None:
-            self.length = stop
+                for b, n in enumerate(held.lengths):
+                    buffer[b, :, n : n + T] = entries[b]
+        asked = held.asked
+        if not asked and is_grad_enabled() and (k.requires_grad or v.requires_grad):
+            asked = (Tensor(0.0, requires_grad=True),)
+        self._before = None if self.window is None else held
+        self._held = _Held(keys, values, start, length, rows, begun, asked)
+        self._shared = False
+        first = start if self.window is None else max(start, held.length - self.window + 1)
+        views = (Tensor._wrap(x[:, :, first - start : stop - start]) for x in (keys, values))
+        keys_now, values_now = (without_gradient(x, (k, v, *asked)) for x in views)
+        return keys_now, values_now
+
+    def _slots_for(self, k: Tensor, v: Tensor) -> tuple[Array, Array, int]:
+        """Buffers with slots for the new positions, and the position in slot 0: those there are, or
+        new ones with what is still needed.
+        """
+        keys, values, start, length, *_ = self._held
+        needed, allocated = length - start + k.shape[2], self.allocated
+        if keys is not None and values is not None and needed <= allocated and not self._shared:
+            return keys, values, start
+        if self.window is not None:
+            kept = min(length - start, self.window - 1)
+            size = kept + k.shape[2] + self.window
         else:
-            self._starts = starts
-            self._set_lengths(starts + (T if counts is None else counts))
-        return self._out(keys[:, :, :stop], k), self._out(values[:, :, :stop], v)
+            kept = length
+            size = allocated if needed <= allocated else max(needed, 2 * allocated, _FIRST)
+            if self.capacity is not None:
+                size = self.capacity if self.fixed else min(self.capacity, size)
+        grown = []
+        for old, new in ((keys, k), (values, v)):
+            buffer = np.zeros((*new.shape[:2], size, new.shape[3]), self.dtype or new.dtype)
+            if old is not None:
+                buffer[:, :, :kept] = old[:, :, length - kept - start : length - start]
+            grown.append(buffer)
+        return grown[0], grown[1], length - kept
 
-    def _out(self, held: Array, new: Tensor) -> Tensor:
-        """The array as a tensor that no backward pass gets through."""
-        if new.requires_grad and is_grad_enabled() and not self._asked:
-            self._asked = (Tensor(0.0, requires_grad=True),)
-        return without_gradient(Tensor._wrap(held), (new, *self._asked))
-
-    def _checked_lengths(self, lengths: Sequence[int] | Array, B: int, T: int) -> Array:
-        try:
-            counts = np.asarray(lengths)
-        except ValueError:  # lists of several lengths
-            counts = np.empty(0)
-        if (
-            counts.shape != (B,)
-            or counts.dtype.kind not in "iu"
-            or counts.min(initial=0) < 0
-            or counts.max(initial=0) > T
-        ):
-            raise CacheError(
-                "KVCache",
-                f"lengths {lengths!r} for {B} rows of {T} positions",
-                got=lengths,
-                wanted=f"{B} integers from 0 to {T}",
-            )
+    def _checked_counts(self, lengths: Any, B: int, T: int) -> Array:
+        counts = row_counts(lengths, B, T)
+        if counts is None:
+            wanted = f"{B} integers from 0 to {T}"
+            problem = f"lengths must be {wanted}, got {lengths!r}"
+            raise CacheError("KVCache", problem, got=lengths, wanted=wanted)
+        if self.window is not None:
+            problem, hint = "rows of a window have one length", "a cache without window"
+            raise CacheError("KVCache", problem, got=lengths, wanted=None, hint=hint)
         return counts
 
-    def _set_lengths(self, lengths: Array) -> None:
-        self.length = int(lengths.max(initial=0))
-        self._lengths = None if (lengths == self.length).all() else np.array(lengths)
-
-    def _checked(self, k: Tensor, v: Tensor) -> tuple[Array | None, Array | None]:
-        """The buffers, if k and v may be added to them."""
-        if (
-            not (isinstance(k, Tensor) and isinstance(v, Tensor))
-            or k.ndim != 4
-            or v.ndim != 4
-            or k.shape[:3] != v.shape[:3]
-        ):
+    def _check(self, k: Tensor, v: Tensor) -> None:
+        """Raise CacheError unless k and v may be added."""
+        pair = isinstance(k, Tensor) and isinstance(v, Tensor) and k.ndim == v.ndim == 4
+        if not pair or k.shape[:3] != v.shape[:3]:
             got = [
                 tuple(np.shape(x)) if isinstance(x, Tensor) else type(x).__name__ for x in (k, v)
             ]
             raise CacheError(
                 "KVCache",
-                f"keys {got[0]} and values {got[1]} are no pair",
+                f"keys {got[0]} and values {got[1]} do not fit together",
                 got=got,
                 wanted="Tensors (B, H, T, D), (B, H, T, E)",
                 hint="Tensor(array) makes a tensor of an array",
             )
-        for what, new, own in (("keys", k, self._keys), ("values", v, self._values)):
-            if own is None:
-                if not is_float(new.dtype):
-                    raise CacheError(
-                        "KVCache",
-                        f"{what} of {name(new.dtype)}",
-                        got=new.dtype,
-                        wanted="a float dtype",
-                        hint="x.float()",
-                    )
-            elif (
-                new.shape[:2] != own.shape[:2]
-                or new.shape[3] != own.shape[3]
+        for what, new, own in (("keys", k, self._held.keys), ("values", v, self._held.values)):
+            if not is_float(new.dtype):
+                wanted = "a float dtype"
+                problem = f"{what} must have {wanted}, got {name(new.dtype)}"
+                raise CacheError("KVCache", problem, got=new.dtype, wanted=wanted, hint="x.float()")
+            if own is not None and (
+                (*new.shape[:2], new.shape[3]) != (*own.shape[:2], own.shape[3])
                 or (self.dtype is None and new.dtype != own.dtype)
             ):
-                raise self._foreign(what, new, own)
+                raise _foreign(what, new, own)
         needed = self.length + k.shape[2]
-        held = needed if self.window is None else min(needed, self.window)
-        if self.capacity is not None and held > self.capacity:
+        needed = needed if self.window is None else min(needed, self.window)
+        if self.capacity is not None and needed > self.capacity:
             raise CacheError(
                 "KVCache",
-                f"{held} positions in a cache for {self.capacity}, of which "
-                f"{min(self.length, held)} are in use",
-                got=held,
+                f"{needed} positions in a cache for {self.capacity}, of which "
+                f"{min(self.length, needed)} are in use",
+                got=needed,
                 wanted=self.capacity,
                 hint="truncate(n) or reset() makes room; KVCache(capacity) a larger one",
             )
-        return self._keys, self._values
-
-    def _grow(self, k: Tensor, v: Tensor, needed: int) -> tuple[Array, Array]:
-        """Buffers of this cache's own, with room for `needed` positions and what was there before."""
-        size = (
-            self.allocated
-            if needed <= self.allocated
-            else max(needed, 2 * self.allocated, self._FIRST)
-        )
-        if self.capacity is not None:
-            size = self.capacity if self.fixed else min(self.capacity, size)
-        grown = []
-        for old, new in ((self._keys, k), (self._values, v)):
-            buffer = np.zeros((*new.shape[:2], size, new.shape[3]), self.dtype or new.dtype)
-            if old is not None:
-                buffer[:, :, : self.length] = old[:, :, : self.length]
-            grown.append(buffer)
-        self._keys, self._values = grown
-        self._shared = False
-        return grown[0], grown[1]
-
-    def _append_to_ring(
-        self, k: Tensor, v: Tensor, keys: Array | None, values: Array | None, in_order: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Position t lies in slot t % window. One new position goes into its slot; several are laid
-        out in order first.
-        """
-        assert self.window is not None
-        T, W = k.shape[2], self.window
-        k_new, v_new = (cast(x.data, self.dtype or x.dtype) for x in (k, v))
-        slot, saved = self.length % W, None
-        if keys is None or values is None:
-            keys, values = (
-                np.zeros((*x.shape[:2], W, x.shape[3]), x.dtype) for x in (k_new, v_new)
-            )
-        elif self._shared or T > 1:
-            keys, values = keys.copy(), values.copy()
-        else:
-            saved = keys[:, :, slot].copy(), values[:, :, slot].copy()
-        self._put_aside(saved)
-        if T == 1:
-            keys[:, :, slot], values[:, :, slot] = k_new[:, :, 0], v_new[:, :, 0]
-            views = keys[:, :, : self.length + 1], values[:, :, : self.length + 1]
-            if in_order and self.length >= W:
-                views = tuple(
-                    np.concatenate([x[:, :, slot + 1 :], x[:, :, : slot + 1]], 2) for x in views
-                )  # type: ignore[assignment]
-        else:
-            held = np.arange(max(0, self.length - W + 1), self.length) % W
-            views = (
-                np.concatenate([keys[:, :, held], k_new], 2),
-                np.concatenate([values[:, :, held], v_new], 2),
-            )
-            last = np.arange(max(0, T - W), T)
-            keys[:, :, (self.length + last) % W] = k_new[:, :, last]
-            values[:, :, (self.length + last) % W] = v_new[:, :, last]
-        self._keys, self._values, self._shared, self.length = keys, values, False, self.length + T
-        return self._out(views[0], k), self._out(views[1], v)
 
     def hidden(self, T: int, window: int | None = None) -> Array | None:
-        """Which positions each of the last T queries must not see, (B, 1, T, S) of bool, where rows
-        have different lengths; None where not.
-
-        With rows of one length causality (and the window) says it all: query i of T sees position j
-        <= S - T + i.
+        """Which positions each of the last T queries must not see, (B, 1, T, S) of bool; None where
+        causality (and the window) says it all: query i of T sees position j <= S - T + i.
         """
-        if self._starts is None:
+        begun = self._held.begun
+        if begun is None:
             return None
-        places = self._starts[:, None] + np.arange(T)  # (B, T)
-        keys = np.arange(int(self._starts.max(initial=0)) + T)
+        places = begun[:, None] + np.arange(T)  # (B, T)
+        keys = np.arange(int(begun.max(initial=0)) + T)
         hidden = keys > places[:, :, None]
         if window is not None:
             hidden |= keys <= (places - window)[:, :, None]
@@ -320,34 +238,32 @@ class KVCache:
     # --- lengths
 
     @property
+    def length(self) -> int:
+        """Positions seen, by the longest row."""
+        return self._held.length
+
+    @property
     def lengths(self) -> Array:
-        """Positions held, per row."""
-        if self._lengths is not None:
-            return self._lengths.copy()
-        return np.full(0 if self._keys is None else self._keys.shape[0], self.length)
+        """Positions seen, per row."""
+        if self._held.lengths is not None:
+            return self._held.lengths.copy()
+        return np.full(0 if self._held.keys is None else self._held.keys.shape[0], self.length)
 
     def positions(self, T: int) -> Array:
         """The places of the T positions that are appended next: (T,), or (B, T) where rows have
         different lengths.
         """
-        return (
-            self.length + np.arange(T)
-            if self._lengths is None
-            else self._lengths[:, None] + np.arange(T)
-        )
+        rows = self._held.lengths
+        return (self.length if rows is None else rows[:, None]) + np.arange(T)
 
     @property
     def allocated(self) -> int:
         """Positions that memory is allocated for."""
-        return 0 if self._keys is None else self._keys.shape[2]
+        return 0 if self._held.keys is None else self._held.keys.shape[2]
 
     def info(self) -> CacheInfo:
         """Length, capacity and bytes."""
-        used = (
-            0
-            if self._keys is None or self._values is None
-            else self._keys.nbytes + self._values.nbytes
-        )
+        used = sum(x.nbytes for x in (self._held.keys, self._held.values) if x is not None)
         return CacheInfo(self.length, self.capacity, used)
 
     # --- changing what is held
@@ -356,160 +272,70 @@ class KVCache:
         """Forget all positions from `length` on, one number or one per row; an empty cache is as
         new, ready for any batch.
 
-        A ring whose first position has been overwritten can only take back its last append, and all
-        its rows at once.
+        With a window, only as far back as it still holds what a query there sees: to before the
+        last append in any case, and all rows at once.
         """
-        wanted = np.asarray(length)
-        held = self.lengths if wanted.ndim else np.asarray(self.length)
-        if (
-            wanted.dtype.kind not in "iu"
-            or wanted.shape != held.shape
-            or (wanted < 0).any()
-            or (wanted > held).any()
-        ):
-            raise CacheError(
-                "KVCache.truncate",
-                f"to {length} of {held.tolist()} positions",
-                got=length,
-                wanted=(0, self.length),
-            )
-        if self.window is not None and wanted.ndim and len(set(wanted.tolist())) > 1:
-            raise CacheError(
-                "KVCache.truncate",
-                "rows of a ring have one length",
-                got=length,
-                wanted="one number",
-                hint="a cache without window",
-            )
-        most = int(wanted.max(initial=0))
+        wanted, held = np.asarray(length), self._held
+        now = self.lengths if wanted.ndim else np.asarray(held.length)
+        integers = wanted.dtype.kind in "iu" and wanted.shape == now.shape
+        if not integers or (wanted < 0).any() or (wanted > now).any():
+            problem = f"to {length} of {now.tolist()} positions"
+            raise CacheError("KVCache.truncate", problem, got=length, wanted=(0, held.length))
+        most, hint = int(wanted.max(initial=0)), "a cache without window can go back anywhere"
+        if self.window is not None and (wanted != most).any():
+            problem = f"rows of a window have one length, got {length}"
+            raise CacheError("KVCache.truncate", problem, got=length, wanted=most, hint=hint)
         if most == 0:
             self.reset()
-        elif self.window is not None:
-            self._shorten_ring(most)
+        elif self.window is not None and held.start > max(0, most - self.window + 1):
+            if self._before is None or self._before.length != most:
+                problem = f"to {most}: the window has dropped what came before"
+                raise CacheError("KVCache.truncate", problem, got=most, wanted=None, hint=hint)
+            self.go_back((self._before, None))
         else:
-            self._starts = None
-            lengths = wanted if wanted.ndim else self._lengths
-            if lengths is None:
-                self.length = most
-            else:
-                self._set_lengths(np.minimum(lengths, wanted))
+            rows = wanted if wanted.ndim else held.lengths
+            longest, rows = (most, None) if rows is None else _longest(np.minimum(rows, wanted))
+            self._held = held._replace(length=longest, lengths=rows, begun=None)
+            self._before = self._before if longest == held.length else None
+            self._shared = self._shared or self._guards > 0
 
-    def _shorten_ring(self, length: int) -> None:
-        assert self.window is not None
-        last = self._overwritten[-1] if self._overwritten else None
-        if length == self.length or self.length <= self.window:
-            self.length = length  # Nothing has been overwritten yet.
-        elif last is not None and last.length == length:
-            self._put_back()
-        else:
-            raise CacheError(
-                "KVCache.truncate",
-                f"to {length}: the ring has overwritten what came before",
-                got=length,
-                wanted=last and last.length,
-                hint="a cache without window can go back any number of positions",
-            )
-
-    def _put_aside(self, slot: tuple[Array, Array] | None = None) -> None:
-        """Note what a change of a ring, which comes next, will overwrite."""
-        if not self._guards:
-            self._overwritten = []
-        self._serial += 1
-        self._overwritten.append(
-            _Overwritten(self._serial, self.length, self._keys, self._values, slot)
-        )
-
-    def _put_back(self) -> None:
-        """Undo the last change of a ring."""
-        last = self._overwritten.pop()
-        if last.slot is None:
-            # The change made buffers of its own; those from before may belong to a fork as well.
-            self._keys, self._values, self._shared = last.keys, last.values, last.keys is not None
-        elif self._keys is not None and self._values is not None and self.window is not None:
-            if self._shared:
-                self._keys, self._values, self._shared = (
-                    self._keys.copy(),
-                    self._values.copy(),
-                    False,
-                )
-            slot = last.length % self.window
-            self._keys[:, :, slot], self._values[:, :, slot] = last.slot
-        self.length = last.length
-
-    def mark(self) -> dict[str, Any]:
+    def mark(self) -> tuple[_Held, _Held | None]:
         """This state, for `go_back`."""
-        return dict(vars(self))
+        return self._held, self._before
 
-    def go_back(self, mark: dict[str, Any]) -> None:
-        """Forget what has been appended since `mark()`: one append, or, within `all_or_none`, any
-        number.
-        """
-        while self._overwritten and self._overwritten[-1].serial > mark["_serial"]:
-            self._put_back()
-        if self.window is None:
-            self._keys, self._values = mark["_keys"], mark["_values"]
-            self._shared = self._keys is not None  # perhaps with a fork made since
-        self.length, self._lengths, self._starts = mark["length"], mark["_lengths"], mark["_starts"]
-        self._asked = mark["_asked"]
+    def go_back(self, mark: tuple[_Held, _Held | None]) -> None:
+        """Forget what has been done since `mark()`: one append, or, within `all_or_none`, anything."""
+        self._held, self._before = mark
+        self._shared = self._held.keys is not None  # perhaps with a fork made since
 
     def reorder(self, rows: Sequence[int] | Array) -> None:
-        """Let row b of the batch go on from what was row rows[b], for beam search; the batch may
+        """Let row b of the batch continue what was row rows[b], for beam search; the batch may
         change its size.
         """
-        index = np.asarray(rows)
-        if (
-            self._keys is None
-            or self._values is None
-            or index.ndim != 1
-            or index.dtype.kind not in "iu"
-        ):
-            raise CacheError(
-                "KVCache.reorder",
-                f"rows {rows!r} of {'an empty' if self._keys is None else 'this'} cache",
-                got=rows,
-                wanted="a list of row numbers, after the first append",
-            )
-        B = self._keys.shape[0]
-        if index.size == 0 or index.min() < 0 or index.max() >= B:
-            raise CacheError(
-                "KVCache.reorder",
-                f"rows {index.tolist()} of a batch of {B}",
-                got=rows,
-                wanted=(0, B - 1),
-            )
-        if self.window is not None:
-            self._put_aside()
-            self._overwritten = self._overwritten if self._guards else []
-        self._keys, self._values, self._shared, self._starts = (
-            self._keys[index],
-            self._values[index],
-            False,
-            None,
+        index, held = np.asarray(rows), self._held
+        B = 0 if held.keys is None else held.keys.shape[0]
+        integers = index.ndim == 1 and index.dtype.kind in "iu" and index.size > 0
+        if held.keys is None or held.values is None or not integers or not _within(index, B):
+            wanted = f"a list of row numbers from 0 to {B - 1}, after the first append"
+            problem = f"rows {rows!r} of a batch of {B}, expected {wanted}"
+            raise CacheError("KVCache.reorder", problem, got=rows, wanted=wanted)
+        length, lengths = held.length, held.lengths
+        if lengths is not None:
+            length, lengths = _longest(lengths[index])
+        keys, values = held.keys[index], held.values[index]
+        self._held = held._replace(
+            keys=keys, values=values, length=length, lengths=lengths, begun=None
         )
-        if self._lengths is not None:
-            self._set_lengths(self._lengths[index])
+        self._before, self._shared = None, False
 
     def fork(self) -> KVCache:
-        """A second conversation with this one's past. Memory is shared until one of the two is
+        """Return a second conversation with the same past. Memory is shared until one of the two is
         added to.
         """
-        other = KVCache.__new__(KVCache)
-        vars(other).update(vars(self))
-        self._shared = other._shared = self._keys is not None
-        other._overwritten, other._guards = [], 0
+        self._shared = self._held.keys is not None
+        other = copy.copy(self)
+        other._guards = 0
         return other
-
-    def _foreign(self, what: str, new: Tensor, own: Array) -> CacheError:
-        def shown(shape: tuple[int, ...], dtype: DType) -> str:
-            return f"batch {shape[0]}, {shape[1]} heads of {shape[3]}, {name(dtype)}"
-
-        return CacheError(
-            "KVCache",
-            f"{what} of {shown(new.shape, new.dtype)} for a cache of {shown(own.shape, own.dtype)}",
-            got=new.shape,
-            wanted=own.shape,
-            hint="one cache per layer and conversation; reset() makes it new",
-        )
 
     def __len__(self) -> int:
         return self.length
@@ -522,16 +348,38 @@ class KVCache:
         return f"<KVCache: {self.length} {room}positions>"
 
 
+def _longest(lengths: Array) -> tuple[int, Array | None]:
+    """The largest length, and the lengths unless all are equal."""
+    most = int(lengths.max(initial=0))
+    return most, None if (lengths == most).all() else np.array(lengths)
+
+
+def _within(index: Array, B: int) -> bool:
+    return bool(index.min() >= 0 and index.max() < B)
+
+
+def _foreign(what: str, new: Tensor, own: Array) -> CacheError:
+    def shown(shape: tuple[int, ...], dtype: DType) -> str:
+        return f"batch {shape[0]}, {shape[1]} heads of {shape[3]}, {name(dtype)}"
+
+    return CacheError(
+        "KVCache",
+        f"{what} of {shown(new.shape, new.dtype)} for a cache of {shown(own.shape, own.dtype)}",
+        got=new.shape,
+        wanted=own.shape,
+        hint="one cache per layer and conversation; reset() empties it",
+    )
+
+
 class StaticCache:
     """Keys and values of one layer in buffers of a fixed size whose length is a tensor: a step
     recorded with it can be replayed at any length.
 
-    shape: (B, H, capacity, D) of the buffers.   length: 0-d int64, how many positions come before
-        those that are appended, shared by all layers;
-    who makes a step gives it its value.   first: (B,) int64, how many positions at the start of
-    each row are padding.
+    shape: (B, H, capacity, D) of the buffers.   length: 0-d int64, how many positions are held,
+        shared by all layers; the caller sets it.   first: (B,) int64, how many positions at the
+        start of each row are padding.
     It serves plain causal attention: no window, no ALiBi, no masks but the padding, rows of one
-        length. Nothing is taped.
+    length. Nothing is recorded for backward.
     """
 
     def __init__(
@@ -550,15 +398,10 @@ class StaticCache:
         self.values = Tensor._wrap(np.zeros(shape, as_dtype(dtype)))
 
     def load(self, cache: KVCache) -> None:
-        """Take over the positions that another cache holds. Raises CacheError if they do not fit."""
-        n, keys, values = cache.length, cache._keys, cache._values
-        if (
-            keys is None
-            or values is None
-            or cache.window is not None
-            or cache._lengths is not None
-            or n > self.capacity
-        ):
+        """Copy the positions that another cache holds. Raises CacheError if they do not fit."""
+        keys, values, _, n, lengths, *_ = cache._held
+        odd = cache.window is not None or lengths is not None or n > self.capacity
+        if keys is None or values is None or odd:
             raise CacheError(
                 "StaticCache",
                 f"it cannot hold what {cache!r} holds",
@@ -591,7 +434,7 @@ class StaticCache:
 @contextlib.contextmanager
 def all_or_none(caches: Iterable[KVCache]) -> Iterator[None]:
     """If the block raises, every cache holds what it held before: no layer is ahead of another. Any
-    number of appends, reorders and forks inside.
+    number of changes inside.
     """
     guarded = list(caches)
     marks = [cache.mark() for cache in guarded]

