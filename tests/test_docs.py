@@ -39,11 +39,18 @@ def test_the_code_of_add_an_op_runs_as_it_stands() -> None:
     )
 
 
+def names_of(node: ast.AST) -> list[str]:
+    """What a statement defines: a function, a class, or `name = ...`."""
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [getattr(node, "name", "")]
+
+
 def lines_of(path: Path, name: str) -> int:
     """The lines of a function or class (`Class.method` too), with the rules that stand below it."""
     body, count = ast.parse(path.read_text()).body, 0
     for part in name.split("."):
-        found = [i for i, node in enumerate(body) if getattr(node, "name", None) == part]
+        found = [i for i, node in enumerate(body) if part in names_of(node)]
         assert found, f"{path} has no {name}"
         after = itertools.takewhile(
             lambda node: getattr(node, "name", None) == "_", body[found[0] + 1 :]
