@@ -94,13 +94,9 @@ def read_text(path: str | Path) -> str:
         )
         texts = [text for text in map(_decode, files) if text]
         if not texts:
-            raise DataError(
-                "read_text",
-                f"the folder {path} holds no UTF-8 text",
-                got=len(files),
-                wanted="text files",
-                hint=f"files looked at: {len(files)}",
-            )
+            problem = f"the folder {path} holds no UTF-8 text"
+            hint = f"files looked at: {len(files)}"
+            raise DataError("read_text", problem, got=len(files), wanted="text files", hint=hint)
         return "\n\n".join(texts)
     text = _decode(path)
     if text is None:

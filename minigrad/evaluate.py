@@ -50,13 +50,10 @@ def log_probabilities(model: Module, tokens: Any) -> Array:
     """
     tokens = np.asarray(tokens)
     if tokens.ndim not in (1, 2) or tokens.shape[-1] < 2:
-        raise ShapeError(
-            "log_probabilities",
-            f"tokens of shape {tokens.shape}",
-            got=tokens.shape,
-            wanted="(T,) or (B, T) with T >= 2",
-            hint="at least two tokens: the first has none before it",
-        )
+        problem = f"tokens of shape {tokens.shape}"
+        hint = "at least two tokens: the first has none before it"
+        wanted = "(T,) or (B, T) with T >= 2"
+        raise ShapeError("log_probabilities", problem, got=tokens.shape, wanted=wanted, hint=hint)
     rows = np.atleast_2d(tokens)
     found = -_losses(model, rows[:, :-1], rows[:, 1:]).astype(np.float64)  # (B, T - 1)
     return found[0] if tokens.ndim == 1 else found
@@ -97,13 +94,10 @@ def windows(
     wanted = f"from 1 to block_size={block_size}"
     require(stride <= block_size, "perplexity", "stride", stride, wanted)
     if tokens.ndim != 1 or len(tokens) < 2:
-        raise DataError(
-            "perplexity",
-            f"tokens of shape {tokens.shape}",
-            got=tokens.shape,
-            wanted="(N,) with N >= 2",
-            hint="a text of at least two tokens",
-        )
+        problem = f"tokens of shape {tokens.shape}"
+        hint = "a text of at least two tokens"
+        wanted = "(N,) with N >= 2"
+        raise DataError("perplexity", problem, got=tokens.shape, wanted=wanted, hint=hint)
     T = min(block_size, len(tokens) - 1)
     spans = list(_spans(len(tokens) - 1, T, stride))
     return (
@@ -162,13 +156,9 @@ def accuracy(model: Module, batches: Iterable[tuple[Any, Any]]) -> float:
         right += int((_logits(model, x).numpy().argmax(axis=-1) == y)[counted].sum())
         total += int(counted.sum())
     if not total:
-        raise DataError(
-            "accuracy",
-            "there is no target to judge by",
-            got=0,
-            wanted=">= 1",
-            hint="an iterator may have been used up",
-        )
+        problem = "there is no target to judge by"
+        hint = "an iterator may have been used up"
+        raise DataError("accuracy", problem, got=0, wanted=">= 1", hint=hint)
     return right / total
 
 

@@ -56,13 +56,9 @@ def _set(model: Module, call: str, patterns: Sequence[str], requires_grad: bool)
     named = dict(model.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named):
-            raise ConfigError(
-                call,
-                f"no parameter's name fits {pattern!r}",
-                got=pattern,
-                wanted=list(named),
-                hint=f"names are like {list(named)[:3]}",
-            )
+            problem = f"no parameter's name fits {pattern!r}"
+            hint = f"names are like {list(named)[:3]}"
+            raise ConfigError(call, problem, got=pattern, wanted=list(named), hint=hint)
     chosen = [name for name in named if any(fnmatchcase(name, pattern) for pattern in patterns)]
     for name in chosen:
         named[name].requires_grad_(requires_grad)
@@ -180,22 +176,14 @@ def add_lora(
     )
     for pattern in patterns:
         if not any(fnmatchcase(full, pattern) for full, _, _ in weights):
-            raise ConfigError(
-                "add_lora",
-                f"no weight of a Linear or MultiHeadAttention fits {pattern!r}",
-                got=pattern,
-                wanted=[full for full, _, _ in weights],
-            )
+            problem = f"no weight of a Linear or MultiHeadAttention fits {pattern!r}"
+            wanted = [full for full, _, _ in weights]
+            raise ConfigError("add_lora", problem, got=pattern, wanted=wanted)
     chosen = [w for w in weights if any(fnmatchcase(w[0], pattern) for pattern in patterns)]
     for full, layer, name in chosen:
         if name in _adapters(layer):
-            raise ConfigError(
-                "add_lora",
-                f"{full} has an adapter already",
-                got=full,
-                wanted="a weight without one",
-                hint="merge_lora(model) first",
-            )
+            problem, hint = f"{full} has an adapter already", "merge_lora(model) first"
+            raise ConfigError("add_lora", problem, got=full, wanted=None, hint=hint)
     model.requires_grad_(False)
     for _, layer, name in chosen:
         rows, columns = getattr(layer, name).shape
@@ -235,12 +223,9 @@ def lora_state(model: Module) -> dict[str, Tensor]:
     """
     state = {name: t for name, t in model.state_dict().items() if _is_adapter(name)}
     if not state:
-        raise ConfigError(
-            "lora_state",
-            "the model has no adapters",
-            got=type(model).__name__,
-            wanted="a model after add_lora",
-        )
+        problem = "the model has no adapters"
+        wanted = "a model after add_lora"
+        raise ConfigError("lora_state", problem, got=type(model).__name__, wanted=wanted)
     return {**state, _BASE: Tensor(_base_digest(model))}
 
 
@@ -277,12 +262,11 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
         and base is not None
         and not np.array_equal(np.asarray(base), _base_digest(model))
     ):
+        problem = "the adapters were made for a model with other weights"
+        hint = "load that model's weights first, or say check_base=False"
+        wanted = np.asarray(base).tobytes().hex()
         raise StateDictError(
-            "load_lora",
-            "the adapters were made for a model with other weights",
-            got=bytes(_base_digest(model)).hex(),
-            wanted=np.asarray(base).tobytes().hex(),
-            hint="load that model's weights first, or say check_base=False",
+            "load_lora", problem, got=bytes(_base_digest(model)).hex(), wanted=wanted, hint=hint
         )
     for full, rank in found.items():
         layer, name = weights[full]

@@ -50,13 +50,9 @@ def gradcheck(
         outputs = _outputs(f, xs)
         for y, again in zip(outputs, _outputs(f, xs), strict=True):
             if not np.array_equal(y.numpy(), again.numpy(), equal_nan=True):
-                raise GradientMismatchError(
-                    "gradcheck",
-                    "f gives two results for the same inputs",
-                    got=again,
-                    wanted=y,
-                    hint="take randomness out, or call minigrad.manual_seed inside f",
-                )
+                problem = "f gives two results for the same inputs"
+                hint = "take randomness out, or call minigrad.manual_seed inside f"
+                raise GradientMismatchError("gradcheck", problem, got=again, wanted=y, hint=hint)
         wanted = [i for i, x in enumerate(xs) if x.requires_grad]
         differences = {i: _differences(f, xs, i, eps) for i in wanted}
         for k, y in enumerate(outputs):
@@ -185,21 +181,13 @@ def _checked_inputs(call: str, inputs: Any) -> tuple[Tensor, ...]:
     xs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     wanted = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
     if not wanted or len([x for x in xs if isinstance(x, Tensor)]) < len(xs):
-        raise ConfigError(
-            call,
-            "wants Tensors, one of them with requires_grad=True",
-            got=xs,
-            hint="Tensor(array, requires_grad=True)",
-        )
+        problem = "wants Tensors, one of them with requires_grad=True"
+        raise ConfigError(call, problem, got=xs, hint="Tensor(array, requires_grad=True)")
     for x in wanted:
         if x.dtype != float64:
-            raise DTypeError(
-                call,
-                f"an input is {name(x.dtype)}: differences of 1e-6 are lost in it",
-                got=x.dtype,
-                wanted=float64,
-                hint="x.double(), or Tensor(array, dtype='float64')",
-            )
+            problem = f"an input is {name(x.dtype)}: differences of 1e-6 are lost in it"
+            hint = "x.double(), or Tensor(array, dtype='float64')"
+            raise DTypeError(call, problem, got=x.dtype, wanted=float64, hint=hint)
     return xs
 
 
@@ -222,12 +210,8 @@ def _jacobians(y: Tensor, xs: Sequence[Tensor]) -> list[Array]:
         )
         for found, g, x in zip(rows, grads, xs, strict=True):
             if g.shape != x.shape or g.dtype != x.dtype:
-                raise GradientMismatchError(
-                    "gradcheck",
-                    f"a gradient is {g.shape} {name(g.dtype)}",
-                    got=g.shape,
-                    wanted=x.shape,
-                )
+                problem = f"a gradient is {g.shape} {name(g.dtype)}"
+                raise GradientMismatchError("gradcheck", problem, got=g.shape, wanted=x.shape)
             found[row] = g.numpy().ravel()
     return rows
 

@@ -98,13 +98,9 @@ def checked_template(template: str | None, tokenizer: Tokenizer) -> str:
             return "{message}\n"
         return "{message}"
     if template.count("{message}") != 1:
-        raise ConfigError(
-            "chat",
-            f"--template {template!r} must have {{message}} in it, once",
-            got=template,
-            wanted="{message}",
-            hint=r"e.g. 'you: {message}\nbot: '",
-        )
+        problem = f"--template {template!r} must have {{message}} in it, once"
+        hint = r"e.g. 'you: {message}\nbot: '"
+        raise ConfigError("chat", problem, got=template, wanted="{message}", hint=hint)
     rest = template.replace("{message}", "")
     if rest:
         tokenizer.encode(rest)

@@ -83,13 +83,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     text = read_text(options.text)
     tokens = tokenizer.encode(text)
     if len(tokens) < 2:
-        raise DataError(
-            "eval",
-            f"{options.text} has {len(tokens)} tokens",
-            got=len(tokens),
-            wanted=2,
-            hint="a longer text: the first is not predicted",
-        )
+        problem = f"{options.text} has {len(tokens)} tokens"
+        hint = "a longer text: the first is not predicted"
+        raise DataError("eval", problem, got=len(tokens), wanted=2, hint=hint)
     size = model.config.block_size
     how = {
         "block_size": size,

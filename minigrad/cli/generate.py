@@ -141,27 +141,16 @@ def run(options: argparse.Namespace) -> int:
     }
     drawing |= {"no_cache"} if options.no_cache else set()
     if options.beams and drawing:
-        raise ConfigError(
-            "generate",
-            f"--beams draws nothing, so --{min(drawing).replace('_', '-')} has no use",
-            got=sorted(drawing),
-            hint="leave one of the two out",
-        )
+        problem = f"--beams draws nothing, so --{min(drawing).replace('_', '-')} has no use"
+        raise ConfigError("generate", problem, got=sorted(drawing), hint="leave one of the two out")
     if options.jit and options.no_cache:
-        raise ConfigError(
-            "generate",
-            "--jit works with the KV cache, not with --no-cache",
-            hint="leave one of the two out",
-        )
+        problem = "--jit works with the KV cache, not with --no-cache"
+        raise ConfigError("generate", problem, hint="leave one of the two out")
     model, tokenizer = load_model(options.model)
     if not options.prompt:
-        raise ConfigError(
-            "generate",
-            "the prompt is empty",
-            got="",
-            wanted="at least one character",
-            hint="give some text to go on from",
-        )
+        problem = "the prompt is empty"
+        hint = "give some text to go on from"
+        raise ConfigError("generate", problem, got="", wanted="at least one character", hint=hint)
     pieces = (
         searched(model, tokenizer, options) if options.beams else drawn(model, tokenizer, options)
     )

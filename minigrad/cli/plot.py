@@ -74,12 +74,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the table, write what was asked for, and say where it is."""
     drawing = [f"--{name}" for name in ("what", "smooth", "log") if getattr(options, name)]
     if options.tensorboard is not None and options.out is None and drawing:
-        raise ConfigError(
-            "plot",
-            f"--tensorboard draws no picture, so {drawing[0]} has no use",
-            got=drawing,
-            hint="give --out FILE too",
-        )
+        problem = f"--tensorboard draws no picture, so {drawing[0]} has no use"
+        raise ConfigError("plot", problem, got=drawing, hint="give --out FILE too")
     runs = find_runs(options.places)
     what = (
         None

@@ -68,13 +68,9 @@ def accepted_names(options: argparse.Namespace) -> list[str]:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            raise ConfigError(
-                "train",
-                f"--accept: a run has no {name!r} that could differ",
-                got=name,
-                wanted=known,
-                hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}",
-            )
+            problem = f"--accept: a run has no {name!r} that could differ"
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ConfigError("train", problem, got=name, wanted=known, hint=hint)
     return names
 
 
@@ -86,12 +82,9 @@ def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:
     for error in folder.damaged:
         print(f"passed over a damaged checkpoint: {error.problem}", file=sys.stderr)
     if found is None:
-        raise ConfigError(
-            "train",
-            f"{folder.folder.parent} holds no checkpoint to resume from",
-            got=str(folder.folder.parent),
-            hint="start a run there: minigrad train --out DIR",
-        )
+        problem = f"{folder.folder.parent} holds no checkpoint to resume from"
+        hint = "start a run there: minigrad train --out DIR"
+        raise ConfigError("train", problem, got=str(folder.folder.parent), hint=hint)
     return found
 
 
@@ -110,12 +103,9 @@ def refuse_changes(changed: list[tuple[str, Any, Any]], accepted: list[str]) -> 
             file=sys.stderr,
         )
     names = ",".join(row[0] for row in odd)
-    raise ConfigError(
-        "train",
-        "this is not the run that was saved",
-        got=odd,
-        hint=f"leave it as it was, or say --accept {names}",
-    )
+    problem = "this is not the run that was saved"
+    hint = f"leave it as it was, or say --accept {names}"
+    raise ConfigError("train", problem, got=odd, hint=hint)
 
 
 def run_facts(
@@ -211,12 +201,9 @@ def earlier_run(checkpoints: CheckpointFolder, overwrite: bool) -> list[Path]:
     steps = checkpoints.steps()
     if steps and not overwrite:
         folder = checkpoints.folder.parent
-        raise ConfigError(
-            "train",
-            f"{folder} holds checkpoints of a run, up to step {steps[-1][0]}",
-            got=str(folder),
-            hint=f"go on with it: --resume {folder}; or name another --out, or say --overwrite",
-        )
+        problem = f"{folder} holds checkpoints of a run, up to step {steps[-1][0]}"
+        hint = f"go on with it: --resume {folder}; or name another --out, or say --overwrite"
+        raise ConfigError("train", problem, got=str(folder), hint=hint)
     return [path for _, path in steps]
 
 
@@ -239,12 +226,8 @@ def state_of_a_run(found: Checkpoint) -> Iterator[None]:
             f"the state in {found.path} is not that of a run of minigrad train: "
             f"{type(error).__name__}: {str(error)[:120]}"
         )
-        raise ConfigError(
-            "train",
-            problem,
-            got=sorted(found.state),
-            hint=f"minigrad inspect {found.path} shows it",
-        ) from error
+        hint = f"minigrad inspect {found.path} shows it"
+        raise ConfigError("train", problem, got=sorted(found.state), hint=hint) from error
 
 
 def _said(identity: Mapping[str, Any]) -> str:

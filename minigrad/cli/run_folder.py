@@ -29,13 +29,9 @@ def new_folder(wanted: str | None, overwrite: bool) -> Path:
     else:
         folder = Path(wanted)
         if (folder / WEIGHTS).exists() and not overwrite:
-            raise ConfigError(
-                "train",
-                f"{folder} holds a model already",
-                got=str(folder),
-                wanted="a new folder",
-                hint="name another --out, or say --overwrite",
-            )
+            problem = f"{folder} holds a model already"
+            hint = "name another --out, or say --overwrite"
+            raise ConfigError("train", problem, got=str(folder), wanted="a new folder", hint=hint)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -65,13 +61,9 @@ def load_model(place: str) -> tuple[GPT, Tokenizer]:
     if path.is_dir():
         path = path / WEIGHTS
         if not path.exists():
-            raise ConfigError(
-                "load_model",
-                f"{place} holds no {WEIGHTS}",
-                got=place,
-                wanted=WEIGHTS,
-                hint=f"train one: minigrad train --out {place}",
-            )
+            problem = f"{place} holds no {WEIGHTS}"
+            hint = f"train one: minigrad train --out {place}"
+            raise ConfigError("load_model", problem, got=place, wanted=WEIGHTS, hint=hint)
     state_dict = load(path)
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         raise ConfigError(
@@ -95,12 +87,9 @@ def _tokenizer_of(path: Path, state: Any) -> Tokenizer:
             if isinstance(error, MinigradError)
             else "its state is not that of a tokenizer"
         )
-        raise ConfigError(
-            "load_model",
-            f"the tokenizer in {path} cannot be read: {problem}",
-            got=state,
-            hint=f"minigrad inspect {path} shows what there is",
-        ) from error
+        problem = f"the tokenizer in {path} cannot be read: {problem}"
+        hint = f"minigrad inspect {path} shows what there is"
+        raise ConfigError("load_model", problem, got=state, hint=hint) from error
 
 
 def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
@@ -110,12 +99,9 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
         model = GPT(GPTConfig(**sizes))
         model.load_state_dict(state_dict)
     except (TypeError, StateDictError) as error:
-        raise ConfigError(
-            "load_model",
-            f"the weights in {path} are not those of the model that its meta describes",
-            got=sizes,
-            hint=f"minigrad inspect {path} shows both",
-        ) from error
+        problem = f"the weights in {path} are not those of the model that its meta describes"
+        hint = f"minigrad inspect {path} shows both"
+        raise ConfigError("load_model", problem, got=sizes, hint=hint) from error
     if tokenizer.vocab_size != model.config.vocab_size:
         raise ConfigError(
             "load_model",

@@ -83,12 +83,9 @@ class Session:
             if trainer.out_of_patience
             else "--steps and --accept steps"
         )
-        raise ConfigError(
-            "train",
-            f"the run in {self.folder} is complete: {why}",
-            got=trainer.step,
-            hint=f"to go further, give more {more}",
-        )
+        problem = f"the run in {self.folder} is complete: {why}"
+        hint = f"to go further, give more {more}"
+        raise ConfigError("train", problem, got=trainer.step, hint=hint)
 
     def catch_up(self, val_loss: float | None) -> bool:
         """Write the model of the checkpoint if the run was killed after the one and before the
@@ -300,12 +297,8 @@ def build_tokenizer(options: argparse.Namespace, text: str) -> Tokenizer:
     nothing can be learned from.
     """
     if "vocab_size" in options.given and options.tokenizer != "bpe":
-        raise ConfigError(
-            "train",
-            f"--vocab-size has no use with --tokenizer {options.tokenizer}",
-            got=options.vocab_size,
-            hint="say --tokenizer bpe too",
-        )
+        problem = f"--vocab-size has no use with --tokenizer {options.tokenizer}"
+        raise ConfigError("train", problem, got=options.vocab_size, hint="say --tokenizer bpe too")
     characters = CharTokenizer.from_text(text)
     if options.tokenizer == "char":
         return characters

@@ -60,13 +60,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     tokens = [int(token) for token in tokenizer.encode(options.attention)]
     if not tokens:
-        raise ConfigError(
-            "show",
-            "the text is empty",
-            got="",
-            wanted="at least one character",
-            hint='--attention "some text"',
-        )
+        problem = "the text is empty"
+        hint = '--attention "some text"'
+        raise ConfigError("show", problem, got="", wanted="at least one character", hint=hint)
     maps = attention_maps(model, tokens, [tokenizer.decode([token]) for token in tokens])
     if options.out is not None:
         maps.save(options.out)
@@ -80,22 +76,11 @@ def refuse_what_has_no_use(options: argparse.Namespace) -> None:
     """Raise ConfigError for an option that would change nothing beside the others."""
     chosen = [f"--{name}" for name in ("layer", "head", "out") if name in options.given]
     if options.attention is None and chosen:
-        raise ConfigError(
-            "show",
-            f"{chosen[0]} is for --attention",
-            got=chosen,
-            hint='give --attention "some text" too',
-        )
+        problem = f"{chosen[0]} is for --attention"
+        raise ConfigError("show", problem, got=chosen, hint='give --attention "some text" too')
     if options.attention is not None and options.full:
-        raise ConfigError(
-            "show",
-            "--full is for the tree, and --attention shows none",
-            hint="leave one of the two out",
-        )
+        problem = "--full is for the tree, and --attention shows none"
+        raise ConfigError("show", problem, hint="leave one of the two out")
     if options.out is not None and len(chosen) > 1:
-        raise ConfigError(
-            "show",
-            f"--out draws all layers and heads, so {chosen[0]} has no use",
-            got=chosen,
-            hint="leave one of the two out",
-        )
+        problem = f"--out draws all layers and heads, so {chosen[0]} has no use"
+        raise ConfigError("show", problem, got=chosen, hint="leave one of the two out")

@@ -82,12 +82,8 @@ def run(options: argparse.Namespace) -> int:
     stopped it.
     """
     if options.dry_run and options.jobs:
-        raise ConfigError(
-            "sweep",
-            "--dry-run starts no runs, so --jobs has no use",
-            got=options.jobs,
-            hint="leave one of the two out",
-        )
+        problem = "--dry-run starts no runs, so --jobs has no use"
+        raise ConfigError("sweep", problem, got=options.jobs, hint="leave one of the two out")
     plan = read_plan(options.config)
     if options.dry_run:
         for one in plan.runs:
@@ -128,12 +124,9 @@ class Sweep:
         for one in plan.runs:
             record = saved.get(one.name)
             if changes := list(self._changes(one, record)):
-                raise ConfigError(
-                    "sweep",
-                    f"{plan.folder / one.name} is a run with other options: {changes[0]}",
-                    got=changes,
-                    hint='name another folder: out = "..."',
-                )
+                problem = f"{plan.folder / one.name} is a run with other options: {changes[0]}"
+                hint = 'name another folder: out = "..."'
+                raise ConfigError("sweep", problem, got=changes, hint=hint)
             self.records[one.name] = record or {
                 "name": one.name,
                 "state": "waiting",
@@ -154,12 +147,9 @@ class Sweep:
                 if "options" in record
             }
         except (ValueError, TypeError, KeyError):
-            raise ConfigError(
-                "sweep",
-                f"{file} is not what a sweep has written",
-                got=str(file),
-                hint='move it away, or name another folder: out = "..."',
-            ) from None
+            problem = f"{file} is not what a sweep has written"
+            hint = 'move it away, or name another folder: out = "..."'
+            raise ConfigError("sweep", problem, got=str(file), hint=hint) from None
 
     def _changes(self, one: Run, record: dict[str, Any] | None) -> Iterator[str]:
         """How the options of a run that is there differ from those it is to have: by its record,

@@ -18,21 +18,17 @@ def read_toml(call: str, path: str) -> dict[str, Any]:
         try:
             import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
         except ImportError:
+            problem = "Python 3.10 cannot read TOML files by itself"
+            hint = "pip install tomli"
+            wanted = "tomli"
             raise MissingDependencyError(
-                call,
-                "Python 3.10 cannot read TOML files by itself",
-                got=path,
-                wanted="tomli",
-                hint="pip install tomli",
+                call, problem, got=path, wanted=wanted, hint=hint
             ) from None
     with open(path, "rb") as file:
         try:
             found: dict[str, Any] = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                call,
-                f"{path} is not TOML: {error}",
-                got=path,
-                hint="see https://toml.io for what it looks like",
-            ) from None
+            problem = f"{path} is not TOML: {error}"
+            hint = "see https://toml.io for what it looks like"
+            raise ConfigError(call, problem, got=path, hint=hint) from None
     return found

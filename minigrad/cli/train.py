@@ -207,11 +207,8 @@ def run(options: argparse.Namespace) -> int:
         if options.accept:
             raise ConfigError("train", "--accept is for --resume", hint="give --resume DIR too")
         if options.overwrite and options.out is None:
-            raise ConfigError(
-                "train",
-                "--overwrite is for --out: without it a run gets a new folder",
-                hint="give --out DIR too",
-            )
+            problem = "--overwrite is for --out: without it a run gets a new folder"
+            raise ConfigError("train", problem, hint="give --out DIR too")
         folder = new_folder(options.out, options.overwrite)
         with checkpoint_folder(folder) as checkpoints:
             sweep(folder)
@@ -223,19 +220,13 @@ def run(options: argparse.Namespace) -> int:
             )
             return _run(session, None, [])
     if options.out is not None or options.overwrite:
-        raise ConfigError(
-            "train",
-            "--resume goes on in its own folder",
-            got=options.out,
-            hint="leave --out and --overwrite away, or copy the folder",
-        )
+        problem = "--resume goes on in its own folder"
+        hint = "leave --out and --overwrite away, or copy the folder"
+        raise ConfigError("train", problem, got=options.out, hint=hint)
     if not Path(options.resume, CHECKPOINTS).is_dir():
-        raise ConfigError(
-            "train",
-            f"{options.resume} is not the folder of a run",
-            got=options.resume,
-            hint="start one: minigrad train --out DIR",
-        )
+        problem = f"{options.resume} is not the folder of a run"
+        hint = "start one: minigrad train --out DIR"
+        raise ConfigError("train", problem, got=options.resume, hint=hint)
     folder, accepted = Path(options.resume), accepted_names(options)
     with checkpoint_folder(folder) as checkpoints:
         sweep(folder)

@@ -143,11 +143,8 @@ def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> A
         return value.item()
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
-    raise Refusal(
-        "state-type",
-        f"{where} is a {type(value).__name__}, which a checkpoint cannot hold",
-        type(value).__name__,
-    )
+    problem = f"{where} is a {type(value).__name__}, which a checkpoint cannot hold"
+    raise Refusal("state-type", problem, type(value).__name__)
 
 
 def _put_arrays(value: Any, arrays: dict[str, Array]) -> Any:

@@ -91,12 +91,9 @@ class CheckpointFolder:
         except BlockingIOError:
             owner = os.pread(fd, 200, 0).decode(errors="replace").strip()
             os.close(fd)
-            raise LockedError(
-                "CheckpointFolder",
-                f"{self.folder} is in use: {owner}",
-                got=owner,
-                hint="wait for it, or give another folder",
-            ) from None
+            problem = f"{self.folder} is in use: {owner}"
+            hint = "wait for it, or give another folder"
+            raise LockedError("CheckpointFolder", problem, got=owner, hint=hint) from None
         except OSError as error:
             os.close(fd)
             problem = f"{self.folder}: cannot be locked: {error.strerror}"
@@ -140,11 +137,8 @@ class CheckpointFolder:
             of an earlier background save.
         """
         if self._lock is None:
-            raise LockedError(
-                "CheckpointFolder.save",
-                "the folder is not locked",
-                hint="use it in a with statement",
-            )
+            problem = "the folder is not locked"
+            raise LockedError("CheckpointFolder.save", problem, hint="use it in a with statement")
         step = as_int("CheckpointFolder.save", "step", step, 0)
         self._wait()
         self.check()
@@ -156,12 +150,9 @@ class CheckpointFolder:
                 "metric": None if metric is None else float(metric),
             }
         except (TypeError, ValueError):
-            raise ConfigError(
-                "CheckpointFolder.save",
-                f"metric={metric!r} is no number",
-                got=metric,
-                wanted="a number or None",
-            ) from None
+            problem = f"metric={metric!r} is no number"
+            wanted = "a number or None"
+            raise ConfigError("CheckpointFolder.save", problem, got=metric, wanted=wanted) from None
         if not self.background:
             self._write(path, weights, state, full)
             return path

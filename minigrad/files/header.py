@@ -64,11 +64,8 @@ def pack(header: dict[str, Any]) -> bytes:
 
 def _sorted(value: Any, depth: int) -> Any:
     if depth > layout.MAX_STATE_DEPTH + 2:
-        raise Refusal(
-            "header-depth",
-            f"nested more than {layout.MAX_STATE_DEPTH} deep",
-            wanted=layout.MAX_STATE_DEPTH,
-        )
+        problem = f"nested more than {layout.MAX_STATE_DEPTH} deep"
+        raise Refusal("header-depth", problem, wanted=layout.MAX_STATE_DEPTH)
     if type(value) is dict:
         return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
     if type(value) is list:
@@ -142,11 +139,8 @@ class _Hooks:
         in_order = sorted(keys)
         for before, after in itertools.pairwise(in_order):
             if before == after:
-                raise Refusal(
-                    "header-duplicate-key",
-                    f"the key {shortened(after)} stands twice in one map",
-                    after,
-                )
+                problem = f"the key {shortened(after)} stands twice in one map"
+                raise Refusal("header-duplicate-key", problem, after)
         if keys != in_order:
             raise Refusal("header-key-order", "the keys of a map are not sorted")
         return dict(pairs)
@@ -230,21 +224,13 @@ def _check_keys(header: dict[str, Any], version: tuple[int, int]) -> None:
     wanted = _KEYS | ({"state"} if header.get("kind") == "checkpoint" else set())
     missing, unknown = sorted(wanted - set(header)), sorted(set(header) - wanted)
     if missing:
-        raise Refusal(
-            "header-key-missing",
-            f"the header lacks {', '.join(missing)}",
-            sorted(header),
-            sorted(wanted),
-        )
+        problem = f"the header lacks {', '.join(missing)}"
+        raise Refusal("header-key-missing", problem, sorted(header), sorted(wanted))
     # A newer minor version may say more; what a reader must understand of it is named in
     # `requires`.
     if unknown and version[1] <= layout.MINOR:
-        raise Refusal(
-            "header-key-unknown",
-            f"the header has an unknown key: {shortened(unknown[0])}",
-            unknown,
-            sorted(wanted),
-        )
+        problem = f"the header has an unknown key: {shortened(unknown[0])}"
+        raise Refusal("header-key-unknown", problem, unknown, sorted(wanted))
 
 
 def _check_features(requires: Any) -> None:
@@ -264,37 +250,23 @@ def _check_features(requires: Any) -> None:
 
 def _entry(entry: Any) -> tuple[str, str, list[int], int, int, int]:
     if type(entry) is not list or len(entry) != 6:
-        raise Refusal(
-            "tensor-entry",
-            "a row of the tensor table is not [name, dtype, shape, offset, nbytes, crc32]",
-            entry,
-        )
+        problem = "a row of the tensor table is not [name, dtype, shape, offset, nbytes, crc32]"
+        raise Refusal("tensor-entry", problem, entry)
     name, dtype, shape, offset, nbytes, crc = entry
     check_name(name)
     if type(dtype) is not str or dtype not in DTYPES:
-        raise Refusal(
-            "dtype",
-            f"tensor {shortened(name)} has the unknown dtype {shortened(dtype)}",
-            dtype,
-            sorted(DTYPES),
-        )
+        problem = f"tensor {shortened(name)} has the unknown dtype {shortened(dtype)}"
+        raise Refusal("dtype", problem, dtype, sorted(DTYPES))
     check_shape(name, shape)
     for label, number in (("offset", offset), ("nbytes", nbytes), ("crc32", crc)):
         _typed(f"{label} of {name!r}", number, int)
     wanted = math.prod(shape) * DTYPES[dtype].itemsize
     if nbytes != wanted:
-        raise Refusal(
-            "nbytes",
-            f"tensor {shortened(name)} says {nbytes} bytes instead of {wanted}",
-            nbytes,
-            wanted,
-        )
+        problem = f"tensor {shortened(name)} says {nbytes} bytes instead of {wanted}"
+        raise Refusal("nbytes", problem, nbytes, wanted)
     if nbytes > layout.MAX_PAYLOAD:
-        raise Refusal(
-            "payload-limit",
-            f"tensor {shortened(name)} has {nbytes} bytes; the limit is {layout.MAX_PAYLOAD}",
-            nbytes,
-        )
+        problem = f"tensor {shortened(name)} has {nbytes} bytes; the limit is {layout.MAX_PAYLOAD}"
+        raise Refusal("payload-limit", problem, nbytes)
     if crc not in _UINT32:
         raise Refusal("crc-range", f"the crc32 of {shortened(name)} is no 32-bit number", crc)
     return name, dtype, shape, offset, nbytes, crc
@@ -313,11 +285,8 @@ def check_shape(name: str, shape: Any) -> None:
     for dim in shape:
         _typed(f"shape of {name!r}", dim, int)
         if not 0 <= dim <= layout.MAX_DIM:
-            raise Refusal(
-                "dimension",
-                f"tensor {shortened(name)} has a dimension of {dim}; 0 to 2^48 is allowed",
-                dim,
-            )
+            problem = f"tensor {shortened(name)} has a dimension of {dim}; 0 to 2^48 is allowed"
+            raise Refusal("dimension", problem, dim)
     # numpy multiplies the other dimensions of an empty array too, in 64 bits.
     if math.prod(dim for dim in shape if dim) * 8 not in INT64:
         raise Refusal("shape-overflow", f"the shape of {shortened(name)} overflows 64 bits", shape)
@@ -379,17 +348,11 @@ def _check_aliases(aliases: Any, names: list[str]) -> None:
     for alias, target in _typed("aliases", aliases, dict).items():
         check_name(alias)
         if type(target) is not str or target not in stored:
-            raise Refusal(
-                "alias-target",
-                f"the tied name {shortened(alias)} points to {shortened(target)}, no tensor",
-                target,
-            )
+            problem = f"the tied name {shortened(alias)} points to {shortened(target)}, no tensor"
+            raise Refusal("alias-target", problem, target)
         if alias in stored:
-            raise Refusal(
-                "alias-twice",
-                f"the name {shortened(alias)} is both a tensor and a tied name",
-                alias,
-            )
+            problem = f"the name {shortened(alias)} is both a tensor and a tied name"
+            raise Refusal("alias-twice", problem, alias)
         if alias < target:
             raise Refusal(
                 "alias-order",
@@ -436,24 +399,15 @@ def _check_references(state: dict[str, Any], names: list[str]) -> None:
     for path, value in _references(state):
         name = array_name(path)
         if value != {ARRAY_KEY: name} or not path:
-            raise Refusal(
-                "state-reference",
-                f"the state at {shortened('.'.join(path))} points elsewhere",
-                value,
-                name,
-            )
+            problem = f"the state at {shortened('.'.join(path))} points elsewhere"
+            raise Refusal("state-reference", problem, value, name)
         if name not in stored:
-            raise Refusal(
-                "state-arrays",
-                f"the state points to {shortened(name)}, which is not in the tensor table",
-                name,
-            )
+            problem = f"the state points to {shortened(name)}, which is not in the tensor table"
+            raise Refusal("state-arrays", problem, name)
         stored.remove(name)
     if stored:
-        raise Refusal(
-            "state-arrays",
-            f"the state does not point to {shortened(min(stored))} of the tensor table",
-        )
+        problem = f"the state does not point to {shortened(min(stored))} of the tensor table"
+        raise Refusal("state-arrays", problem)
 
 
 def _references(state: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
@@ -497,12 +451,8 @@ def shortened(value: Any, limit: int = 80) -> str:
 def _typed(field: str, value: Any, kind: type) -> Any:
     if type(value) is not kind:
         found = type(value).__name__
-        raise Refusal(
-            "field-type",
-            f"{field} is of type {found} instead of {kind.__name__}",
-            found,
-            kind.__name__,
-        )
+        problem = f"{field} is of type {found} instead of {kind.__name__}"
+        raise Refusal("field-type", problem, found, kind.__name__)
     return value
 
 
@@ -515,9 +465,5 @@ def _equal(field: str, value: Any, wanted: Any) -> None:
 
 def _one_of(field: str, value: Any, wanted: tuple[str, ...]) -> None:
     if type(value) is not str or value not in wanted:
-        raise Refusal(
-            f"header-{field}",
-            f"{field} is {shortened(value)} instead of one of {', '.join(wanted)}",
-            value,
-            wanted,
-        )
+        problem = f"{field} is {shortened(value)} instead of one of {', '.join(wanted)}"
+        raise Refusal(f"header-{field}", problem, value, wanted)

@@ -76,11 +76,8 @@ class OpenFile:
         """The file is still the one that was opened, with the same size and time of change."""
         now = os.fstat(self.fd)
         same = (now.st_size, now.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
-        self.check(
-            same,
-            "changed-while-loading",
-            "the file was written to while it was read; load it again",
-        )
+        problem = "the file was written to while it was read; load it again"
+        self.check(same, "changed-while-loading", problem)
 
 
 def printable(text: str) -> str:

@@ -192,11 +192,8 @@ class _File(OpenFile):
         try:
             version, header_len = self._check_preamble()
             trailer = self.bytes_at(self.size - layout.TRAILER_SIZE, layout.TRAILER_SIZE)
-            self.check(
-                trailer[:10] == b"\xc4\x28" + layout.END_MAGIC,
-                "trailer",
-                "the end of the file is damaged",
-            )
+            problem = "the end of the file is damaged"
+            self.check(trailer[:10] == b"\xc4\x28" + layout.END_MAGIC, "trailer", problem)
             self.digest, self.header_len = trailer[10:], header_len
             self.verify_beside = _THREADED <= self.size <= verify_up_to
             if self.size <= verify_up_to and not self.verify_beside:
@@ -226,51 +223,29 @@ class _File(OpenFile):
                 "upgrade minigrad"
             )
             self.refuse("version-newer", newer, (major, minor))
-        self.check(
-            major == layout.MAJOR,
-            "version-unknown",
-            f"there is no format {major}.{minor}",
-            (major, minor),
-        )
+        problem = f"there is no format {major}.{minor}"
+        self.check(major == layout.MAJOR, "version-unknown", problem, (major, minor))
         if self.size < file_len:
-            self.refuse(
-                "cut",
-                f"the file is cut: {self.size:,} of {file_len:,} bytes are there",
-                self.size,
-                file_len,
-            )
+            problem = f"the file is cut: {self.size:,} of {file_len:,} bytes are there"
+            self.refuse("cut", problem, self.size, file_len)
         extra = self.size - file_len
-        self.check(
-            extra == 0,
-            "trailing-bytes",
-            f"{extra:,} bytes too many at the end",
-            self.size,
-            file_len,
-        )
+        problem = f"{extra:,} bytes too many at the end"
+        self.check(extra == 0, "trailing-bytes", problem, self.size, file_len)
         self.check(header_len > 0, "header-empty", "the header has 0 bytes")
         said = f"a header of {header_len:,} bytes"
-        self.check(
-            header_len <= layout.MAX_HEADER,
-            "header-limit",
-            f"{said}; {layout.MAX_HEADER:,} is the limit",
-        )
+        problem = f"{said}; {layout.MAX_HEADER:,} is the limit"
+        self.check(header_len <= layout.MAX_HEADER, "header-limit", problem)
         fits = layout.PREAMBLE_SIZE + header_len + layout.TRAILER_SIZE <= self.size
         self.check(fits, "header-past-end", f"{said} does not fit the file", header_len, self.size)
         return (major, minor), header_len
 
     def _explain_magic(self, head: bytes) -> None:
         whole = (b"\xc4\x1e" + layout.MAGIC).startswith(head)
-        self.check(
-            not whole,
-            "short",
-            f"the file ends after {self.size} bytes, inside its first 32",
-            self.size,
-        )
+        problem = f"the file ends after {self.size} bytes, inside its first 32"
+        self.check(not whole, "short", problem, self.size)
         if head.startswith(b"\xc4\x1e\x89MGRD"):
-            self.refuse(
-                "magic-newlines",
-                "line ends were translated on the way (text mode); copy the file as binary",
-            )
+            problem = "line ends were translated on the way (text mode); copy the file as binary"
+            self.refuse("magic-newlines", problem)
         found = foreign.recognise(head, self.some_at(max(0, self.size - (64 << 10)), 64 << 10))
         if found:
             self.refuse(f"foreign-{found[0]}", f"this is {found[1]}", found[0], "MGRD 1")
@@ -285,13 +260,8 @@ class _File(OpenFile):
             raise refusal.at(self.call, self.path) from None
         tensors = headers.tensor_infos(header, layout.first_payload(self.header_len))
         wanted = layout.file_length(self.header_len, [t.nbytes for t in tensors])
-        self.check(
-            wanted == self.size,
-            "file-length",
-            f"the tensors need {wanted:,} bytes",
-            self.size,
-            wanted,
-        )
+        problem = f"the tensors need {wanted:,} bytes"
+        self.check(wanted == self.size, "file-length", problem, self.size, wanted)
         return FileInfo(
             header["kind"],
             version,
@@ -312,13 +282,8 @@ class _File(OpenFile):
         for tensor in self.info.tensors:
             wanted = layout.gap(end, tensor.offset, tensor.nbytes)
             found = self.bytes_at(end, tensor.offset - end)
-            self.check(
-                found == wanted,
-                "pad",
-                f"the bytes before tensor {tensor.name!r} are damaged",
-                found,
-                wanted,
-            )
+            problem = f"the bytes before tensor {tensor.name!r} are damaged"
+            self.check(found == wanted, "pad", problem, found, wanted)
             end = tensor.offset + tensor.nbytes
 
     def read(self, tensor: TensorInfo) -> tuple[Array, int]:

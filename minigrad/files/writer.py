@@ -110,12 +110,8 @@ def as_array(name: str, value: Any, call: str) -> Array:
         and isinstance(source, np.ma.MaskedArray)
     ):
         hint = "save .filled() and the mask as two arrays"
-        raise DTypeError(
-            call,
-            f"{name!r} is a masked array, and no file holds a mask",
-            got="MaskedArray",
-            hint=hint,
-        )
+        problem = f"{name!r} is a masked array, and no file holds a mask"
+        raise DTypeError(call, problem, got="MaskedArray", hint=hint)
     try:
         array = np.asarray(source)
     except (ValueError, TypeError) as error:
@@ -148,10 +144,8 @@ def checked_arrays(
         for name, array in arrays.items():
             headers.check_shape(name, list(array.shape))
             if array.nbytes > largest:
-                raise Refusal(
-                    "payload-limit",
-                    f"{name!r} has {array.nbytes:,} bytes; {largest:,} is the limit",
-                )
+                problem = f"{name!r} has {array.nbytes:,} bytes; {largest:,} is the limit"
+                raise Refusal("payload-limit", problem)
     except Refusal as refusal:
         raise refusal.at(call, os.fsdecode(path)) from None
     return arrays
@@ -165,38 +159,25 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if type(value) is int and value not in headers.INT64:
-        raise Refusal(
-            "int64",
-            f"{where} holds {value}, which is no int64; wider ones go in as text or bytes",
-            value,
-        )
+        problem = f"{where} holds {value}, which is no int64; wider ones go in as text or bytes"
+        raise Refusal("int64", problem, value)
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     if depth > layout.MAX_STATE_DEPTH:
-        raise Refusal(
-            "depth",
-            f"{where[:80]} is nested too deeply (or holds itself)",
-            wanted=layout.MAX_STATE_DEPTH,
-        )
+        problem = f"{where[:80]} is nested too deeply (or holds itself)"
+        raise Refusal("depth", problem, wanted=layout.MAX_STATE_DEPTH)
     if isinstance(value, Mapping):
         for key in value:
             if type(key) is not str:
-                raise Refusal(
-                    "header-key-type",
-                    f"{where} has the key {key!r}; keys are text",
-                    got=key,
-                    wanted="str",
-                )
+                problem = f"{where} has the key {key!r}; keys are text"
+                raise Refusal("header-key-type", problem, got=key, wanted="str")
         return {key: plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     code = where.split(".")[0].split("[")[0] + "-type"
-    raise Refusal(
-        code,
-        f"{where} is a {type(value).__name__}, which a header cannot hold",
-        got=type(value).__name__,
-        wanted="None, bool, int, float, str, list, dict",
-    )
+    problem = f"{where} is a {type(value).__name__}, which a header cannot hold"
+    wanted = "None, bool, int, float, str, list, dict"
+    raise Refusal(code, problem, got=type(value).__name__, wanted=wanted)
 
 
 def _store(arrays: Mapping[str, Any], call: str) -> tuple[list[tuple[str, Array]], dict[str, str]]:

@@ -57,12 +57,9 @@ class Conversation:
     def take_back(self, length: int) -> None:
         """Forget all tokens from `length` on. Raises ConfigError if there are fewer."""
         if not 0 <= length <= len(self.tokens):
-            raise ConfigError(
-                "Conversation.take_back",
-                f"to {length} of {len(self.tokens)} tokens",
-                got=length,
-                wanted=(0, len(self.tokens)),
-            )
+            problem = f"to {length} of {len(self.tokens)} tokens"
+            wanted = (0, len(self.tokens))
+            raise ConfigError("Conversation.take_back", problem, got=length, wanted=wanted)
         del self.tokens[length:]
         if length <= self._start:  # nothing of what the caches hold is left
             self._look_from(0)
@@ -83,13 +80,9 @@ class Conversation:
         how = Sampling(call="Conversation.answer", **sampling)
         stops = checked_stops("Conversation.answer", stop)
         if not self.tokens:
-            raise ConfigError(
-                "Conversation.answer",
-                "there is nothing to answer yet",
-                got=0,
-                wanted=">= 1 token",
-                hint="add(text) first",
-            )
+            problem = "there is nothing to answer yet"
+            hint = "add(text) first"
+            raise ConfigError("Conversation.answer", problem, got=0, wanted=">= 1 token", hint=hint)
         return self._answer(max_new_tokens, stops, how)
 
     def _answer(self, count: int, stops: list[str], how: Sampling) -> Generator[str, None, None]:

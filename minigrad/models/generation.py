@@ -193,11 +193,10 @@ def speculative_generate(
     how = Sampling(temperature, top_k, top_p, min_p, call="speculative_generate")
     lookahead = as_int("speculative_generate", "lookahead", lookahead)
     if model.config.vocab_size != draft.config.vocab_size:
+        problem = "the draft has another vocabulary"
+        wanted = model.config.vocab_size
         raise ConfigError(
-            "speculative_generate",
-            "the draft has another vocabulary",
-            got=draft.config.vocab_size,
-            wanted=model.config.vocab_size,
+            "speculative_generate", problem, got=draft.config.vocab_size, wanted=wanted
         )
     tokens = _single_prompt("speculative_generate", prompt, max_new_tokens, model)
     _single_prompt("speculative_generate", prompt, max_new_tokens, draft)
@@ -270,13 +269,9 @@ def _single_prompt(call: str, prompt: Any, count: int, model: GPT) -> Array:
     as_int(call, "max_new_tokens", count, least=0)
     tokens, _ = checked_prompt(call, prompt, model.config.vocab_size)
     if tokens.ndim != 1:
-        raise ShapeError(
-            call,
-            f"a prompt of shape {tokens.shape}",
-            got=tokens.shape,
-            wanted="(T,)",
-            hint="one prompt at a time",
-        )
+        problem = f"a prompt of shape {tokens.shape}"
+        hint = "one prompt at a time"
+        raise ShapeError(call, problem, got=tokens.shape, wanted="(T,)", hint=hint)
     if len(tokens) + count > model.config.block_size:
         raise ConfigError(
             call,

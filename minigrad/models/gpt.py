@@ -51,12 +51,8 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.bias, bool | np.bool_):
-            raise ConfigError(
-                "GPTConfig",
-                f"bias must be True or False, got {self.bias!r}",
-                got=self.bias,
-                wanted="True or False",
-            )
+            problem = f"bias must be True or False, got {self.bias!r}"
+            raise ConfigError("GPTConfig", problem, got=self.bias, wanted="True or False")
         plain: dict[str, Any] = {
             name: as_int("GPTConfig", name, getattr(self, name))
             for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
@@ -133,13 +129,9 @@ class GPT(Module):
         """What the head reads, (B, T, C)."""
         tokens = tokens if isinstance(tokens, Tensor) else Tensor(tokens)
         if tokens.ndim != 2 or tokens.shape[1] == 0:
-            raise ShapeError(
-                "GPT",
-                f"tokens of shape {tokens.shape}",
-                got=tokens.shape,
-                wanted=("B", "T"),
-                hint="a batch of at least one token each: [[1, 2, 3]]",
-            )
+            problem = f"tokens of shape {tokens.shape}"
+            hint = "a batch of at least one token each: [[1, 2, 3]]"
+            raise ShapeError("GPT", problem, got=tokens.shape, wanted=("B", "T"), hint=hint)
         if caches is None:
             return self._blocks(tokens, 0, [None] * len(self.h), pad)
         start = self._common_length(caches)
@@ -157,13 +149,9 @@ class GPT(Module):
     ) -> Tensor:
         stop = start + tokens.shape[1]
         if stop > self.config.block_size:
-            raise ShapeError(
-                "GPT",
-                f"{stop} positions, but block_size={self.config.block_size}",
-                got=stop,
-                wanted=self.config.block_size,
-                hint="give the last block_size tokens only, or make a GPT with a larger block_size",
-            )
+            problem = f"{stop} positions, but block_size={self.config.block_size}"
+            hint = "give the last block_size tokens only, or make a GPT with a larger block_size"
+            raise ShapeError("GPT", problem, got=stop, wanted=self.config.block_size, hint=hint)
         if pad is None:
             positions, mask = self.wpe.weight[start:stop], None
         else:
@@ -178,25 +166,18 @@ class GPT(Module):
     def _checked_pad(self, pad: Any, batch: int) -> Array:
         counts = np.asarray(pad.data if isinstance(pad, Tensor) else pad)
         if counts.shape != (batch,) or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
-            raise ShapeError(
-                "GPT",
-                f"pad={pad!r} for a batch of {batch}",
-                got=counts.shape,
-                wanted=(batch,),
-                hint="one integer >= 0 per row",
-            )
+            problem = f"pad={pad!r} for a batch of {batch}"
+            hint = "one integer >= 0 per row"
+            raise ShapeError("GPT", problem, got=counts.shape, wanted=(batch,), hint=hint)
         return counts
 
     def _common_length(self, caches: Sequence[KVCache]) -> int:
         lengths = [cache.length for cache in caches]
         if len(lengths) != len(self.h) or len(set(lengths)) != 1:
-            raise CacheError(
-                "GPT",
-                f"caches of lengths {lengths} for {len(self.h)} layers",
-                got=lengths,
-                wanted="one per layer, of one length",
-                hint="caches = model.make_caches()",
-            )
+            problem = f"caches of lengths {lengths} for {len(self.h)} layers"
+            hint = "caches = model.make_caches()"
+            wanted = "one per layer, of one length"
+            raise CacheError("GPT", problem, got=lengths, wanted=wanted, hint=hint)
         return lengths[0]
 
     def make_caches(self, capacity: int | None = None) -> list[KVCache]:
@@ -256,13 +237,9 @@ class GPT(Module):
         how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
         max_new_tokens = as_int("generate", "max_new_tokens", max_new_tokens, least=0)
         if jit and not use_cache:
-            raise ConfigError(
-                "generate",
-                "jit=True with use_cache=False",
-                got=False,
-                wanted=True,
-                hint="the compiled step works with a cache",
-            )
+            problem = "jit=True with use_cache=False"
+            hint = "the compiled step works with a cache"
+            raise ConfigError("generate", problem, got=False, wanted=True, hint=hint)
         tokens, pad = checked_prompt("generate", prompt, self.config.vocab_size)
         generator = generator_of("generate", seed)
         drawn = self._generate(

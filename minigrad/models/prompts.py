@@ -52,24 +52,16 @@ def checked_prompt(call: str, prompt: Any, vocab_size: int) -> tuple[Array, Arra
         rows = [checked_prompt(call, row, vocab_size)[0] for row in prompt]
         for row in rows:
             if row.ndim != 1:
-                raise ShapeError(
-                    call,
-                    f"a prompt of shape {row.shape} among others",
-                    got=row.shape,
-                    wanted="(T,)",
-                )
+                problem = f"a prompt of shape {row.shape} among others"
+                raise ShapeError(call, problem, got=row.shape, wanted="(T,)")
         longest = max(map(len, rows))
         pad = np.array([longest - len(row) for row in rows])
         return np.stack([np.pad(row, (n, 0)) for row, n in zip(rows, pad, strict=True)]), pad
     tokens = np.asarray(prompt)
     if tokens.ndim not in (1, 2) or tokens.size == 0:
-        raise ShapeError(
-            call,
-            f"a prompt of shape {tokens.shape}",
-            got=tokens.shape,
-            wanted="(T,) or (B, T)",
-            hint="start with at least one token, such as a newline's",
-        )
+        problem = f"a prompt of shape {tokens.shape}"
+        hint = "start with at least one token, such as a newline's"
+        raise ShapeError(call, problem, got=tokens.shape, wanted="(T,) or (B, T)", hint=hint)
     if tokens.dtype.kind not in "iu":
         raise DTypeError(call, f"a prompt of {tokens.dtype}", got=tokens.dtype, wanted="integers")
     if tokens.min() < 0 or tokens.max() >= vocab_size:

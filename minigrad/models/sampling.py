@@ -105,12 +105,8 @@ def _finite_top(logits: Array) -> Array:
     """The largest of each row. Raises NotFiniteError where it is not finite."""
     top = logits.max(axis=-1, keepdims=True)
     if not np.isfinite(top).all():
-        raise NotFiniteError(
-            "sample",
-            "a row of logits has no finite maximum",
-            got=top.ravel().tolist(),
-            wanted="finite logits",
-        )
+        problem = "a row of logits has no finite maximum"
+        raise NotFiniteError("sample", problem, got=top.ravel().tolist(), wanted="finite logits")
     return top
 
 

@@ -150,13 +150,10 @@ def _set_momentum(group: ParamGroup, momentum: float) -> None:
     elif group.get("momentum"):
         group["momentum"] = momentum
     else:
-        raise ConfigError(
-            "OneCycleLR",
-            "the optimizer has no momentum to cycle",
-            got=dict(group),
-            wanted="momentum > 0 or betas",
-            hint="pass cycle_momentum=False, or give the optimizer a momentum",
-        )
+        problem = "the optimizer has no momentum to cycle"
+        hint = "pass cycle_momentum=False, or give the optimizer a momentum"
+        wanted = "momentum > 0 or betas"
+        raise ConfigError("OneCycleLR", problem, got=dict(group), wanted=wanted, hint=hint)
 
 
 class ReduceLROnPlateau(LRScheduler):

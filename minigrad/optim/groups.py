@@ -92,13 +92,9 @@ def grouped(
         groups[at]["params"].append((name, p))
     for rule, _ in rules:
         if isinstance(rule, str) and not any(fnmatchcase(name, rule) for name in names):
-            raise ConfigError(
-                "grouped",
-                f"no parameter's name matches {rule!r}",
-                got=rule,
-                wanted=names,
-                hint=f"names are like {names[:3]}",
-            )
+            problem = f"no parameter's name matches {rule!r}"
+            hint = f"names are like {names[:3]}"
+            raise ConfigError("grouped", problem, got=rule, wanted=names, hint=hint)
     return [group for group in groups if group["params"]]
 
 

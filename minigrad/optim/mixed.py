@@ -41,19 +41,12 @@ class MixedPrecision:
     ) -> None:
         self.params, self.dtype = list(params), dtypes.as_dtype(dtype)
         if not dtypes.is_half(self.dtype):
-            raise ConfigError(
-                "MixedPrecision",
-                f"dtype={dtypes.name(self.dtype)}",
-                got=dtype,
-                wanted=("float16", "bfloat16"),
-            )
+            problem = f"dtype={dtypes.name(self.dtype)}"
+            raise ConfigError("MixedPrecision", problem, got=dtype, wanted=("float16", "bfloat16"))
         if loss_scale is not None and not 0 < loss_scale < math.inf:
-            raise ConfigError(
-                "MixedPrecision",
-                f"loss_scale={loss_scale}",
-                got=loss_scale,
-                wanted="a finite number above 0",
-            )
+            problem = f"loss_scale={loss_scale}"
+            wanted = "a finite number above 0"
+            raise ConfigError("MixedPrecision", problem, got=loss_scale, wanted=wanted)
         self.dynamic = loss_scale is None and self.dtype == dtypes.float16
         self.loss_scale = float(loss_scale or (65536 if self.dynamic else 1))
         self.growth_interval, self.good_steps, self.skipped = growth_interval, 0, 0
@@ -138,11 +131,9 @@ class MixedPrecision:
         shapes = [m.shape for m in self.masters]
         given = [np.asarray(m) for m in state_dict.get("masters", ())]
         if not names <= set(state_dict) or [m.shape for m in given] != shapes:
+            problem = "the state does not fit"
             raise StateDictError(
-                "MixedPrecision",
-                "the state does not fit",
-                got=[m.shape for m in given],
-                wanted=shapes,
+                "MixedPrecision", problem, got=[m.shape for m in given], wanted=shapes
             )
         self.optimizer.load_state_dict(state_dict["optimizer"])
         with no_grad():

@@ -124,13 +124,10 @@ class Muon(Optimizer):
         super()._check_params(params)
         for i, p in enumerate(params):
             if p.ndim != 2:
-                raise ShapeError(
-                    "Muon",
-                    f"params[{i}] must be a matrix, got shape {p.shape}",
-                    got=p.shape,
-                    wanted=("rows", "columns"),
-                    hint="give Muon the matrices of hidden layers, and the rest to AdamW",
-                )
+                problem = f"params[{i}] must be a matrix, got shape {p.shape}"
+                hint = "give Muon the matrices of hidden layers, and the rest to AdamW"
+                wanted = ("rows", "columns")
+                raise ShapeError("Muon", problem, got=p.shape, wanted=wanted, hint=hint)
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
         self._call(

@@ -48,13 +48,10 @@ class Optimizer:
             raise DTypeError(self._name, problem, got=params, wanted="a list", hint=hint)
         given: list[Any] = list(params)
         if not given:
-            raise ConfigError(
-                self._name,
-                "there are no parameters",
-                got=[],
-                wanted="at least one parameter",
-                hint="if they come from a generator, it may have been used up",
-            )
+            problem = "there are no parameters"
+            hint = "if they come from a generator, it may have been used up"
+            wanted = "at least one parameter"
+            raise ConfigError(self._name, problem, got=[], wanted=wanted, hint=hint)
         for group in given if isinstance(given[0], dict) else [{"params": given}]:
             self.add_param_group(group)
 
@@ -96,13 +93,9 @@ class Optimizer:
                 problem = f"params[{i}] must be {wanted}, got {what}"
                 raise DTypeError(self._name, problem, got=p, wanted=wanted)
             if id(p) in seen:
-                raise ConfigError(
-                    self._name,
-                    f"params[{i}], of shape {p.shape}, is given twice",
-                    got=i,
-                    wanted="each once",
-                    hint="model.parameters() gives tied weights once",
-                )
+                problem = f"params[{i}], of shape {p.shape}, is given twice"
+                hint = "model.parameters() gives tied weights once"
+                raise ConfigError(self._name, problem, got=i, wanted="each once", hint=hint)
             seen.add(id(p))
 
     def _check_group(self, group: dict[str, Any]) -> None:
@@ -217,12 +210,9 @@ class Optimizer:
         new, old = list(params), [p for group in self.param_groups for p in group["params"]]
         stepped = any(bundle.step.data for bundles in self._bundles for bundle in bundles)
         if [p.shape for p in new] != [p.shape for p in old] or stepped:
-            raise ConfigError(
-                self._name,
-                "exchange() needs a tensor for each parameter, before the first step",
-                got=[p.shape for p in new],
-                wanted=[p.shape for p in old],
-            )
+            problem = "exchange() needs a tensor for each parameter, before the first step"
+            wanted = [p.shape for p in old]
+            raise ConfigError(self._name, problem, got=[p.shape for p in new], wanted=wanted)
         fresh = iter(new)
         for at, group in enumerate(self.param_groups):
             group.data["params"] = [next(fresh) for _ in group["params"]]
@@ -305,12 +295,8 @@ class Optimizer:
         """The settings of a saved group."""
         for name in self._settings:
             if name not in group:
-                raise StateDictError(
-                    self._name,
-                    f"the state has no setting {name!r}: it is of another kind of optimizer",
-                    got=sorted(group),
-                    wanted=self._settings,
-                )
+                problem = f"the state has no setting {name!r}: it is of another kind of optimizer"
+                raise StateDictError(self._name, problem, got=sorted(group), wanted=self._settings)
         kept = (*self.defaults, "initial_lr")
         return {name: self._check(name, group[name]) for name in kept if name in group}
 

@@ -22,20 +22,15 @@ class TokenizerFile(BaseTokenizer):
         try:
             from tokenizers import Tokenizer
         except ImportError:
-            raise MissingDependencyError(
-                "TokenizerFile",
-                "reading a tokenizer.json needs the tokenizers library",
-                hint="pip install 'minigrad[models]'",
-            ) from None
+            problem = "reading a tokenizer.json needs the tokenizers library"
+            hint = "pip install 'minigrad[models]'"
+            raise MissingDependencyError("TokenizerFile", problem, hint=hint) from None
         try:
             self._tokenizer = Tokenizer.from_str(content)
         except Exception as error:  # the library raises nothing more particular
-            raise DataError(
-                "TokenizerFile",
-                f"this is not a tokenizer.json: {error}",
-                got=content[:80],
-                wanted="a tokenizer.json",
-            ) from None
+            problem = f"this is not a tokenizer.json: {error}"
+            wanted = "a tokenizer.json"
+            raise DataError("TokenizerFile", problem, got=content[:80], wanted=wanted) from None
         self.content = content
 
     @classmethod

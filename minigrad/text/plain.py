@@ -38,13 +38,9 @@ class CharTokenizer(BaseTokenizer):
         distinct = set(text)
         if len(distinct) < 2:
             what = "is empty" if not text else f"holds a single character, {text[0]!r}"
-            raise DataError(
-                "CharTokenizer",
-                f"the text {what}; there is nothing to predict",
-                got=len(distinct),
-                wanted=2,
-                hint="give a text of at least a few thousand characters",
-            )
+            problem = f"the text {what}; there is nothing to predict"
+            hint = "give a text of at least a few thousand characters"
+            raise DataError("CharTokenizer", problem, got=len(distinct), wanted=2, hint=hint)
         return cls(well_formed(text, "CharTokenizer.from_text"))
 
     @property
@@ -66,13 +62,10 @@ class CharTokenizer(BaseTokenizer):
             unknown = sorted({chr(c) for c in strange})
             shown = ", ".join(map(repr, unknown[:8]))
             shown += f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-            raise DataError(
-                "CharTokenizer.encode",
-                f"unknown character{'s'[: len(unknown) - 1]} {shown}",
-                got=unknown,
-                wanted=self.characters,
-                hint=f"known are: {_visible(self.characters)}",
-            )
+            problem = f"unknown character{'s'[: len(unknown) - 1]} {shown}"
+            hint = f"known are: {_visible(self.characters)}"
+            wanted = self.characters
+            raise DataError("CharTokenizer.encode", problem, got=unknown, wanted=wanted, hint=hint)
         return tokens
 
     def _decode(self, tokens: list[int]) -> str:

@@ -130,14 +130,10 @@ class Windows:
         cut = len(tokens) - self._held_out(len(tokens), fraction)
         if cut < self.block_size + 1:
             most = f"block_size can be at most {cut - 1}" if cut > 1 else "give a longer one"
-            raise ConfigError(
-                call,
-                f"block_size={self.block_size} is longer than the text",
-                got=len(tokens),
-                wanted=f"> {self.block_size}",
-                hint=f"the text has {len(tokens)} tokens, {max(cut, 0)} of them for training; "
-                + most,
-            )
+            problem = f"block_size={self.block_size} is longer than the text"
+            hint = f"the text has {len(tokens)} tokens, {max(cut, 0)} of them for training; " + most
+            wanted = f"> {self.block_size}"
+            raise ConfigError(call, problem, got=len(tokens), wanted=wanted, hint=hint)
         self.train, self.val, self.seed = tokens[:cut], tokens[cut:], seed
 
     def _held_out(self, count: int, fraction: float) -> int:
@@ -217,23 +213,15 @@ def _mapped(path: Path) -> Array:
     except FileNotFoundError:
         raise
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            "TokenStream",
-            f"{path} is not a .npy file: {error}",
-            got=str(path),
-            wanted=".npy",
-            hint="write_tokens makes one",
-        ) from None
+        problem = f"{path} is not a .npy file: {error}"
+        hint = "write_tokens makes one"
+        raise DataError("TokenStream", problem, got=str(path), wanted=".npy", hint=hint) from None
     if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         what = (
             f"{tokens.dtype} of shape {tokens.shape}"
             if isinstance(tokens, np.ndarray)
             else "an archive"
         )
-        raise DataError(
-            "TokenStream",
-            f"{path} holds {what}, not a row of tokens",
-            got=what,
-            wanted="integers of one axis",
-        )
+        problem = f"{path} holds {what}, not a row of tokens"
+        raise DataError("TokenStream", problem, got=what, wanted="integers of one axis")
     return tokens

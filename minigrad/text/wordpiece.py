@@ -47,12 +47,11 @@ class WordPieceTokenizer(BaseTokenizer):
         self.pieces, self.lowercase, self.unknown = list(pieces), lowercase, unknown
         self._token = {piece: i for i, piece in enumerate(self.pieces)}
         if unknown not in self._token:
+            problem = f"the vocabulary has no {unknown!r}"
+            hint = "every vocabulary needs a piece for unknown words: unknown=..."
+            wanted = unknown
             raise DataError(
-                "WordPieceTokenizer",
-                f"the vocabulary has no {unknown!r}",
-                got=self.pieces[:8],
-                wanted=unknown,
-                hint="every vocabulary needs a piece for unknown words: unknown=...",
+                "WordPieceTokenizer", problem, got=self.pieces[:8], wanted=wanted, hint=hint
             )
 
     @classmethod

@@ -57,13 +57,9 @@ def evaluate(
     finally:
         model.train(before)
     if not count:
-        raise ConfigError(
-            "evaluate",
-            "there are no targets in the batches",
-            got=0,
-            wanted="at least one target",
-            hint="give some text to evaluate on",
-        )
+        problem = "there are no targets in the batches"
+        hint = "give some text to evaluate on"
+        raise ConfigError("evaluate", problem, got=0, wanted="at least one target", hint=hint)
     return total / count
 
 

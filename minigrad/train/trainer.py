@@ -88,13 +88,9 @@ class Trainer:
         good = all(map(callable, called))
         require(good, call, "callbacks", callbacks, "a list of functions of a Report")
         if mixed is not None and jit:
-            raise ConfigError(
-                "Trainer",
-                f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters",
-                got=mixed,
-                wanted=None,
-                hint="leave one of them out",
-            )
+            problem = f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters"
+            hint = "leave one of them out"
+            raise ConfigError("Trainer", problem, got=mixed, wanted=None, hint=hint)
         self.model, self.optimizer, self.data = model, optimizer, data
         self.schedule, self.callbacks = schedule, called
         self.jit, self.crash_folder = jit, crash_folder
@@ -173,13 +169,10 @@ class Trainer:
         """The batch in `accumulate` parts of one size."""
         x, y = batch
         if len(x) % self.accumulate:
-            raise ConfigError(
-                "Trainer",
-                f"accumulate={self.accumulate} does not divide a batch of {len(x)}",
-                got=self.accumulate,
-                wanted=f"a divisor of {len(x)}",
-                hint="change one of the two",
-            )
+            problem = f"accumulate={self.accumulate} does not divide a batch of {len(x)}"
+            hint = "change one of the two"
+            wanted = f"a divisor of {len(x)}"
+            raise ConfigError("Trainer", problem, got=self.accumulate, wanted=wanted, hint=hint)
         rows = len(x) // self.accumulate
         return [(x[i : i + rows], y[i : i + rows]) for i in range(0, len(x), rows)]
 
