@@ -4,12 +4,10 @@ Llama's and BERT's are settings of one.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 from minigrad import functional as F
-from minigrad.arguments import as_float, as_int
-from minigrad.errors import ConfigError
+from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.nn.attention import KVCache, MultiHeadAttention, StaticCache
 from minigrad.nn.layers import Dropout, LayerNorm, Linear, RMSNorm
 from minigrad.nn.module import Module
@@ -36,10 +34,7 @@ class MLP(Module):
     ) -> None:
         n_embd = as_int("MLP", "n_embd", n_embd)
         width = 4 * n_embd if hidden is None else as_int("MLP", "hidden", hidden)
-        if approximate not in ("tanh", "none"):
-            raise ConfigError(
-                "MLP", f"approximate={approximate!r}", got=approximate, wanted=("tanh", "none")
-            )
+        one_of("MLP", "approximate", approximate, ("tanh", "none"))
         self.c_fc = Linear(n_embd, width, bias=bias)
         self.c_proj = Linear(width, n_embd, bias=bias)
         self.dropout = Dropout(dropout)
@@ -89,15 +84,19 @@ class TransformerBlock(Module):
 
     norm_first (GPT-2, Llama):   x = x + attn(ln_1(x));   x = x + mlp(ln_2(x))
     else (BERT, Vaswani 2017):   x = ln_1(x + attn(x));   x = ln_2(x + mlp(x))
+    cross:   between the two, x looks at a context: x = x + cross_attn(ln_cross(x), context), or
+        x = ln_cross(x + cross_attn(x, context)).
 
     dropout: on the attention weights and on both sums.   norm: "layer" or "rms".   norm_eps: of
-        both norms, 1e-5 and 1e-6 unless given.
+        all norms, 1e-5 and 1e-6 unless given.
     mlp: "gelu" or "swiglu".   hidden: the width inside the MLP, 4 n_embd and 8/3 n_embd unless
         given.   approximate: of "gelu", as for MLP.
     attention: further settings of MultiHeadAttention, such as n_kv_head=2, rope="half", window=128.
+
     A GPT-2 block is the default; Llama's is norm="rms", norm_eps=1e-5, mlp="swiglu", hidden=11008,
     bias=False, rope="half"; BERT's norm_first=False, causal=False, norm_eps=1e-12,
-    approximate="none".
+    approximate="none". The counterpart of PyTorch's TransformerEncoderLayer is causal=False, that
+    of its TransformerDecoderLayer cross=True: `x = block(x, memory)`.
     """
 
     def __init__(
@@ -114,30 +113,28 @@ class TransformerBlock(Module):
         mlp: Literal["gelu", "swiglu"] = "gelu",
         hidden: int | None = None,
         approximate: Approximate = "tanh",
+        cross: bool = False,
         **attention: Any,
     ) -> None:
-        for name, value, wanted in (
-            ("norm", norm, ("layer", "rms")),
-            ("mlp", mlp, ("gelu", "swiglu")),
-        ):
-            if value not in wanted:
-                raise ConfigError("TransformerBlock", f"{name}={value!r}", got=value, wanted=wanted)
-        if mlp == "swiglu" and approximate != "tanh":
-            raise ConfigError(
-                "TransformerBlock",
-                f"approximate={approximate!r}, but SwiGLU has no GELU",
-                got=approximate,
-                wanted="tanh",
-                hint='mlp="gelu"',
-            )
+        call = "TransformerBlock"
+        one_of(call, "norm", norm, ("layer", "rms"))
+        one_of(call, "mlp", mlp, ("gelu", "swiglu"))
+        fits = mlp == "gelu" or approximate == "tanh"
+        require(fits, call, "approximate", approximate, "left out with SwiGLU", 'mlp="gelu"')
         if hidden is not None:
-            hidden = as_int("TransformerBlock", "hidden", hidden)
+            hidden = as_int(call, "hidden", hidden)
         if norm_eps is not None:
-            norm_eps = as_float("TransformerBlock", "norm_eps", norm_eps, 0, math.inf, below=True)
+            norm_eps = as_float(call, "norm_eps", norm_eps, 0, below=True)
         self.norm_first, self._style = norm_first, (norm, mlp, norm_eps, hidden)
         self.ln_1 = _norm(norm, n_embd, norm_eps, bias)
         self.attn = MultiHeadAttention(
             n_embd, n_head, bias=bias, causal=causal, dropout=dropout, **attention
+        )
+        self.ln_cross = _norm(norm, n_embd, norm_eps, bias) if cross else None
+        self.cross_attn = (
+            MultiHeadAttention(n_embd, n_head, bias=bias, causal=False, dropout=dropout)
+            if cross
+            else None
         )
         self.dropout = Dropout(dropout)
         self.ln_2 = _norm(norm, n_embd, norm_eps, bias)
@@ -151,17 +148,35 @@ class TransformerBlock(Module):
     def forward(
         self,
         x: Tensor,
+        context: Tensor | None = None,
         *,
         mask: Any = None,
         lengths: Any = None,
+        context_mask: Any = None,
+        context_lengths: Any = None,
         cache: KVCache | StaticCache | None = None,
     ) -> Tensor:
-        """mask, lengths, cache: as for MultiHeadAttention."""
-        if self.norm_first:
-            x = x + self.dropout(self.attn(self.ln_1(x), mask=mask, lengths=lengths, cache=cache))
-            return x + self.mlp(self.ln_2(x))
-        x = self.ln_1(x + self.dropout(self.attn(x, mask=mask, lengths=lengths, cache=cache)))
-        return self.ln_2(x + self.mlp(x))
+        """mask, lengths, cache: as for MultiHeadAttention.   context: (B, S, C), what a block with
+        cross=True looks at, with a mask and lengths of its own.
+        """
+        wanted = "left out without cross=True" if self.cross_attn is None else "a Tensor"
+        given, needed = context is not None, self.cross_attn is not None
+        require(given == needed, "TransformerBlock", "context", context, wanted)
+
+        def attend(x: Tensor) -> Tensor:
+            return self.dropout(self.attn(x, mask=mask, lengths=lengths, cache=cache))
+
+        def look(x: Tensor) -> Tensor:
+            assert self.cross_attn is not None
+            return self.dropout(
+                self.cross_attn(x, context, mask=context_mask, lengths=context_lengths)
+            )
+
+        parts = ((self.ln_1, attend), (self.ln_cross, look), (self.ln_2, self.mlp))
+        for norm, part in parts:
+            if norm is not None:
+                x = x + part(norm(x)) if self.norm_first else norm(x + part(x))
+        return x
 
     def extra_repr(self) -> str:
         norm, mlp, norm_eps, hidden = self._style
@@ -171,6 +186,7 @@ class TransformerBlock(Module):
         text += f", norm_eps={norm_eps}" if norm_eps is not None else ""
         text += f", mlp={mlp!r}" if mlp != "gelu" else ""
         text += f", hidden={hidden}" if hidden is not None else ""
+        text += ", cross=True" if self.cross_attn is not None else ""
         return text + (
             ", approximate='none'" if getattr(self.mlp, "approximate", "tanh") == "none" else ""
         )

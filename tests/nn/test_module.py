@@ -304,6 +304,7 @@ REPRS = [
     "MultiHeadAttention(8, 2, bias=True, causal=False, dropout=0.0)",
     "MLP(8, bias=True, dropout=0.5)",
     "MLP(8, 20, bias=False, dropout=0.5, approximate='none')",
+    "TransformerBlock(8, 2, bias=True, causal=True, dropout=0.0, cross=True)",
     "TransformerBlock(8, 2, bias=False, causal=True, dropout=0.0)",
     "TransformerBlock(8, 2, bias=True, causal=False, dropout=0.0, norm_first=False, "
     "norm_eps=1e-12, hidden=20, approximate='none')",
