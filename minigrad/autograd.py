@@ -1,6 +1,6 @@
 """The tape, and the walk from outputs back to leaves.
 
-Knows nodes and rules. Does not know Tensor's methods, or any op by name but the few that the walk
+Knows nodes and rules. Does not know Tensor's methods, nor any op by name but the few that the walk
 itself needs (to undo broadcasting, to accumulate).
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array, DType, cast, computing, float32, is_float, is_half, name
+from minigrad.dtypes import Array, cast, computing, float32, is_float, is_half, name
 from minigrad.errors import (
     BackwardTwiceError,
     DTypeError,
@@ -31,7 +31,9 @@ from minigrad.errors import (
     UnusedInputError,
 )
 from minigrad.modes import (
+    ERROR_STATE,
     MODE as MODE,
+    SILENT,
     GradMode as GradMode,
     Listener as Listener,
     Mode as Mode,
@@ -46,33 +48,15 @@ from minigrad.primitive import Primitive
 
 # --- nodes
 
-_ENGINE = (
-    "autograd",
-    "modes",
-    "primitive",
-    "ops",
-    "tensor",
-    "functional",
-    "func",
-    "listeners",
-    "compiler",
-    "nn",
-    "models",
-    "optim",
-    "random",
-)
+_PACKAGE = os.path.dirname(__file__) + os.sep
 next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
-_adding = (
-    threading.RLock()
-)  # held while a cotangent is added to a leaf's .grad, which several threads may share
-_internal: dict[str, bool] = {}  # file name -> whether it is one of the engine's
+_adding = threading.RLock()  # held while a cotangent is added to a leaf's .grad
 
 
 def _forget_threads() -> None:
+    """A forked child has none of the parent's threads, one of which may hold the lock."""
     global _adding
-    _adding = (
-        threading.RLock()
-    )  # A forked child has none of the parent's threads, which may hold it.
+    _adding = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -80,7 +64,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Where(NamedTuple):
-    """A place in somebody's code. The line is worked out only when it is asked for."""
+    """A place in the user's code. The line is worked out only when it is asked for."""
 
     code: CodeType
     instruction: int
@@ -93,52 +77,54 @@ class Where(NamedTuple):
 
 
 def user_line(depth: int = 2) -> Where:
-    """The nearest caller outside the engine, at least `depth` frames up."""
+    """The nearest caller outside the package, at least `depth` frames up."""
     frame = sys._getframe(depth)
-    while True:
-        file = frame.f_code.co_filename
-        internal = _internal.get(file)
-        if internal is None:
-            module = str(frame.f_globals.get("__name__", "")).split(".")
-            internal = _internal[file] = (
-                module[0] == __name__.split(".")[0] and module[1:2] != [] and module[1] in _ENGINE
-            )
-        if not internal or frame.f_back is None:
-            return Where(frame.f_code, frame.f_lasti)
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
+    return Where(frame.f_code, frame.f_lasti)
 
 
-_SMALL = 1024  # elements; below, an operand that the rule does not read is not worth replacing
+# A place in the graph: a node for its first output, (node, index) for another, the id of a leaf.
+Slot = Any
+
+
+def slot_of(x: Any) -> Slot:
+    """The tensor's place in the graph."""
+    node = x._node
+    if not isinstance(node, Node):
+        return id(x)
+    return (node, x._index) if x._index else node
+
+
+def _maker(slot: Slot) -> Any:
+    """The node whose output has this place; None for a leaf."""
+    return slot if type(slot) is Node else slot[0] if type(slot) is tuple else None
 
 
 class Shadow:
-    """A large operand whose values the rule does not read: shape, dtype, and the way up."""
+    """Stands in for a large operand whose values the rule does not read: its shape and dtype."""
 
-    __slots__ = ("_index", "_node", "dtype", "ndim", "requires_grad", "shape")
+    __slots__ = ("dtype", "grad_fn", "ndim", "requires_grad", "shape")
+    SMALL = 1024  # elements; smaller operands are not worth replacing
 
     def __init__(self, tensor: Any) -> None:
         self.shape, self.dtype = tensor.data.shape, tensor.data.dtype
-        self.ndim = len(self.shape)
-        self.requires_grad, self._node, self._index = tensor._wants, tensor._node, tensor._index
-
-    @property
-    def grad_fn(self) -> Node | None:
-        """The node that the operand came from, as a Tensor has it."""
-        return self._node if isinstance(self._node, Node) else None
+        self.ndim, self.requires_grad = len(self.shape), tensor._wants
+        self.grad_fn: Node | None = tensor.grad_fn
 
 
 class Node:
     """One op on the tape. Points up to its operands, never down to its outputs.
 
-    operands: Tensors where the rule reads values, Shadows of large ones elsewhere, scalars as they
-        came.
-    outputs: the arrays that came out, where the rule reads them.
-    seen: (version cell, version) of each value that is kept.
+    operands: Tensors, Shadows in place of large ones that the rule does not read, and scalars.
+    slots: where each operand's cotangent goes; None for an operand that needs none.
+    outputs: the arrays of the outputs, if the rule reads them.
+    seen: (tensor, version cell, version) of each saved value, to notice later changes; None in
+        place of an output's tensor.
     """
 
     __slots__ = (
         "freed_by",
-        "needs",
         "number",
         "op",
         "operands",
@@ -146,6 +132,7 @@ class Node:
         "params",
         "seen",
         "size",
+        "slots",
         "where",
     )
 
@@ -159,8 +146,8 @@ class Node:
     ) -> None:
         self.op, self.params, self.number, self.where = op, params, next_number(), user_line(depth)
         self.operands = operands = list(operands)
-        self.needs = needs = [False] * len(operands)  # which operands want a cotangent
-        self.seen: list[tuple[list[Any], int]] = []
+        self.slots: list[Slot | None] = [None] * len(operands)
+        self.seen: list[tuple[Any, list[Any], int]] = []
         keeps = op.saves_operand
         if op.reads_other_operand:
             a, b = operands
@@ -168,41 +155,63 @@ class Node:
         last = len(keeps) - 1
         for i, x in enumerate(operands):
             if hasattr(x, "_node"):
-                if _rebound and hasattr(x, "_written"):
-                    operands[i] = x = x._as_it_stands()
-                needs[i] = x._wants
+                if x._wants:
+                    self.slots[i] = slot_of(x)
                 if keeps[i if i < last else last]:
-                    self.seen.append((x._version, x._version[0]))
-                elif x._node is not None and x.data.size > _SMALL:
+                    self.seen.append((x, x._version, x._version[0]))
+                elif x._node is not None and x.data.size > Shadow.SMALL:
                     operands[i] = Shadow(x)
         self.outputs: tuple[Array, ...] | None = None
         if op.keeps_output:
             self.outputs = tuple(y.data for y in outputs)
-            self.seen.extend((y._version, 0) for y in outputs)
+            self.seen.extend((None, y._version, 0) for y in outputs)
         self.size = len(outputs)
         self.freed_by: int | None = None
 
     def __repr__(self) -> str:
         return f"<{self.op.name} at {self.where}>"
 
-    def reads(self, i: int) -> bool:
-        """Whether the rule reads the values of operand i."""
-        return (
-            self.needs[1 - i]
-            if self.op.reads_other_operand
-            else self.op.saves_operand[min(i, len(self.op.saves_operand) - 1)]
-        )
+    def check(self, root: int) -> None:
+        """Raise an error if the node was freed, or if a value that its rule reads was changed."""
+        if self.freed_by == root:
+            raise BackwardTwiceError(
+                "backward",
+                "a second time through the same graph, whose values the first has freed",
+                where=str(self.where),
+                hint="backward(retain_graph=True) the first time, or run the forward pass again",
+            )
+        if self.freed_by is not None:
+            raise GraphFreedError(
+                "backward",
+                f"through {self.op.name}, whose values another backward() has freed",
+                where=str(self.where),
+                hint="add the losses and call backward() once, or pass retain_graph=True first",
+            )
+        for x, cell, version in self.seen:
+            # `t[i] = x` gives t other memory, with a version of its own, where gradients flow.
+            rewritten = x is not None and x._version is not cell
+            if cell[0] != version or rewritten:
+                line = x.grad_fn.where if rewritten else cell[1]
+                raise StaleValueError(
+                    "backward",
+                    f"{self.op.name} needs a value that was changed in place at {line} after it "
+                    "was used",
+                    where=str(self.where),
+                    got=line,
+                    wanted=self.where,
+                    hint="change a copy, or change it after backward()",
+                )
 
     def free(self, walk: int) -> None:
-        """Let go of what the rule would have read; `walk` is the number of the root that this was
-        done for.
+        """Drop what the rule would have read; `walk` is the number of the root that this was done
+        for.
         """
-        self.operands, self.needs, self.outputs, self.seen, self.freed_by = [], [], None, [], walk
+        self.operands, self.slots, self.outputs, self.seen, self.freed_by = [], [], None, [], walk
 
 
 class NoNode:
     """Stands in a Tensor's `_node` for a node that was not made: because of no_grad(), or because
-    an op of the user's has no rule.
+    a user's op has no rule.
     """
 
     __slots__ = ("ruleless",)
@@ -215,16 +224,6 @@ UNDER_NO_GRAD = NoNode()
 
 
 # --- the walk
-
-Slot = Any  # a node for its first output, (node, index) for another, the id of a leaf
-
-
-def slot_of(x: Any) -> Slot:
-    """What names a tensor's place in the graph."""
-    node = x._node
-    if not isinstance(node, Node):
-        return id(x)
-    return (node, x._index) if x._index else node
 
 
 def nodes_above(
@@ -241,93 +240,16 @@ def nodes_above(
         if node in found:
             continue
         found.add(node)
-        if node.freed_by is not None:
-            _refuse_freed(node, first)
-        for cell, version in node.seen:
-            if cell[0] != version:
-                _refuse_stale(node, cell)
-        if _rebound:
-            _look_behind(node)
-        for x, need in zip(node.operands, node.needs, strict=True):
-            if need:
-                if x._node is None:
+        node.check(first)
+        for x, slot in zip(node.operands, node.slots, strict=True):
+            if slot is not None:
+                parent = _maker(slot)
+                if parent is None:
                     if leaves is not None:
-                        leaves[id(x)] = x
-                elif x._node.number >= since:
-                    stack.append(x._node)
+                        leaves[slot] = x
+                elif parent.number >= since:
+                    stack.append(parent)
     return sorted(found, key=lambda node: node.number, reverse=True)
-
-
-_rebound: list[
-    bool
-    # Not empty once a tensor has become the result of writing into it, as `t[i] = x` does where
-    # gradients flow
-] = []
-
-
-def rebound(tensor: Any) -> None:
-    """To be told of a tensor whose place on the tape has changed: from then on, walks look whether
-    operands are what they were.
-    """
-    if not hasattr(tensor, "_written"):
-        tensor._written = tensor._node
-    if not _rebound:
-        _rebound.append(True)
-
-
-def _look_behind(node: Node) -> None:
-    """Put in place of an operand that has since been written into what it was before: the first
-    operand of the node that wrote first.
-    """
-    for i, x in enumerate(node.operands):
-        first = getattr(x, "_written", None)
-        if first is not None and first.number > node.number:
-            if first.freed_by is not None or node.reads(i):
-                _refuse_stale(node, [1, first.where])
-            node.operands[i] = first.operands[0]
-
-
-def _refuse_freed(node: Node, root: int) -> None:
-    if node.freed_by == root:
-        raise BackwardTwiceError(
-            "backward",
-            "a second time through the same graph, whose values the first has freed",
-            where=str(node.where),
-            hint="backward(retain_graph=True) the first time, or run the forward pass again",
-        )
-    raise GraphFreedError(
-        "backward",
-        f"through {node.op.name}, whose values another backward() has freed",
-        where=str(node.where),
-        hint="add the losses and call backward() once, or give retain_graph=True to the first",
-    )
-
-
-def _refuse_stale(node: Node, cell: list[Any]) -> None:
-    raise StaleValueError(
-        "backward",
-        f"{node.op.name} needs a value that was changed in place at {cell[1]} after it was used",
-        where=str(node.where),
-        got=cell[1],
-        wanted=node.where,
-        hint="change a copy, or change it after backward()",
-    )
-
-
-def _refuse_answer(node: Node, answer: Any) -> None:
-    given = (
-        f"{len(answer)} cotangents"
-        if isinstance(answer, (tuple, list))
-        else f"{type(answer).__name__}, no tuple,"
-    )
-    raise GradientError(
-        f"{node.op.name}.vjp",
-        f"the rule of {node.op.name} gave {given} for {len(node.operands)} operands",
-        where=str(node.where),
-        got=answer,
-        wanted=len(node.operands),
-        hint="one cotangent per operand, None where there is none: return (g * y,)",
-    )
 
 
 def _leading_to(nodes: list[Node], wanted: set[Slot]) -> tuple[set[Node], set[Slot]]:
@@ -337,20 +259,18 @@ def _leading_to(nodes: list[Node], wanted: set[Slot]) -> tuple[set[Node], set[Sl
     leading: set[Node] = set()
     reached: set[Slot] = set()
     for node in reversed(nodes):
-        for x, need in zip(node.operands, node.needs, strict=True):
-            if need:
-                slot = slot_of(x)
-                if slot in wanted:
-                    reached.add(slot)
-                    leading.add(node)
-                elif x._node in leading:
-                    leading.add(node)
+        for slot in node.slots:
+            if slot in wanted:
+                reached.add(slot)
+                leading.add(node)
+            elif _maker(slot) in leading:
+                leading.add(node)
     return leading, reached
 
 
 class Walk:
-    """One backward pass. On arrays when nobody needs to hear of it; on Tensors to build a graph of
-    the gradient, or while a listener listens.
+    """One backward pass. On arrays if no one listens; on Tensors to build a graph of the gradient,
+    or with a listener.
     """
 
     def __init__(self, wrap: Callable[[Array], Any], create_graph: bool) -> None:
@@ -360,10 +280,8 @@ class Walk:
         self.leaves: dict[Slot, Any] = {}  # the leaves that the roots depend on
         self.reached: set[Slot] = set()  # the wanted slots that the roots depend on
         self.sums: dict[Slot, Any] = {}  # slot -> cotangent so far
-        self.fresh: set[Slot] = set()  # slots whose cotangent is an array that nobody else holds
-        self.taken: set[int] = (
-            set()
-        )  # on Tensors: the memory of results handed out, which the next one may not share
+        self.fresh: set[Slot] = set()  # slots whose cotangent is an array that no one else holds
+        self.taken: set[int] = set()  # on Tensors: the memory of results, which none may share
 
     def run(
         self,
@@ -373,77 +291,76 @@ class Walk:
         retain: bool,
         since: int = 0,
     ) -> None:
-        """From the roots up to the leaves, or to the wanted slots, through nodes numbered `since`
-        or later; what arrives is in `sums`.
+        """Go from the roots up to the leaves, or to the wanted slots, through nodes numbered
+        `since` or later. What arrives is in `sums`.
         """
         nodes = nodes_above(roots, since, self.leaves)
-        leading = None
+        leading: set[Node] = set()
         if wanted is not None:
             leading, self.reached = _leading_to(nodes, wanted)
         for root, g in zip(roots, cotangents, strict=True):
+            slot = slot_of(root)
             if root._node is None:
-                self.leaves[id(root)] = root
-            self.add(root, g if self.on_tensors else g.data, fresh=False)
-        free_for = nodes[0].number if nodes and not retain else None
+                self.leaves[slot] = root
+            self.add(slot, g if self.on_tensors else g.data, fresh=False)
+        first = nodes[0].number if nodes else 0
         walking = getattr(MODE.get().listener, "walking", None)
+        token = ERROR_STATE.set(SILENT)
         try:
-            with GradMode(self.create_graph), np.errstate(all="ignore"):
+            with GradMode(self.create_graph):
                 for node in nodes:
                     if walking is not None:
                         walking(node)
-                    slots = (
-                        [node, *((node, i) for i in range(1, node.size))]
-                        if node.size > 1
-                        else (node,)
-                    )
-                    gs = [
-                        self.sums.get(s) if wanted and s in wanted else self.sums.pop(s, None)
-                        for s in slots
-                    ]
-                    if any(g is not None for g in gs):
-                        if leading is None:
-                            self.through(node, gs, node.needs)
-                        elif node in leading:
-                            self.through(
-                                node,
-                                gs,
-                                [
-                                    need and (slot_of(x) in (wanted or ()) or x._node in leading)
-                                    for x, need in zip(node.operands, node.needs, strict=True)
-                                ],
-                            )
-                    if free_for is not None:
-                        node.free(free_for)
+                    gs = self.arrived(node, wanted)
+                    if gs and wanted is None:
+                        self.through(node, gs, node.slots)
+                    elif gs and wanted is not None and node in leading:
+                        asked = (
+                            s if s in wanted or _maker(s) in leading else None for s in node.slots
+                        )
+                        self.through(node, gs, list(asked))
+                    if not retain:
+                        node.free(first)
         finally:
+            ERROR_STATE.reset(token)
             if walking is not None:
                 walking(None)
 
-    def through(self, node: Node, gs: list[Any], needs: list[bool]) -> None:
-        """Through one node: its outputs' cotangents in, its operands' out."""
+    def arrived(self, node: Node, wanted: set[Slot] | None) -> list[Any]:
+        """The cotangents of the node's outputs, None for one that has none; [] if none has one."""
+        slots = (node,) if node.size == 1 else (node, *((node, i) for i in range(1, node.size)))
+        gs = [self.sums.get(s) if wanted and s in wanted else self.sums.pop(s, None) for s in slots]
+        return gs if any(g is not None for g in gs) else []
+
+    def through(self, node: Node, gs: list[Any], slots: Sequence[Slot | None]) -> None:
+        """Apply the node's rule: its outputs' cotangents in, its operands' out."""
         op = node.op
+        values: Sequence[Any] = ()
         if op.composed_form is not None and (self.create_graph or op.rule is None):
-            values: Sequence[Any] = ()
-            answer = _through_composed(node, gs, needs, self.wrap, self.create_graph)
+            answer = _through_composed(node, gs, slots, self.wrap, self.create_graph)
         else:
             assert op.rule is not None, op
             values = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
-            params = {**node.params, "needs": needs} if op.wants_needs else node.params
-            answer = op.rule(
-                gs[0] if op.outputs == 1 else gs, self.outputs(node), *values, **params
-            )
+            params = node.params
+            if op.wants_needs:
+                params = {**params, "needs": [slot is not None for slot in slots]}
+            g = gs[0] if op.outputs == 1 else gs
+            answer = op.rule(g, self.outputs(node), *values, **params)
         if op.user_defined and (
             type(answer) not in (tuple, list) or len(answer) != len(node.operands)
         ):
             _refuse_answer(node, answer)
         masks = _may_mask(node)
         held = {id(a) for a in (*gs, *values)}
-        for x, need, g in zip(node.operands, needs, answer, strict=False):
-            if need and g is not None:
+        for x, slot, g in zip(node.operands, slots, answer, strict=False):
+            if slot is not None and g is not None:
                 if masks:
                     g = self.masked(g, gs)
                 if type(g) is not np.ndarray or g.shape != x.shape or g.dtype is not x.dtype:
                     g = self.fit(op, g, x)
-                self.add(x, g, fresh=id(g) not in held and not self.on_tensors and g.base is None)
+                self.add(
+                    slot, g, fresh=id(g) not in held and not self.on_tensors and g.base is None
+                )
                 held.add(id(g))
 
     def masked(self, g: Any, gs: Sequence[Any]) -> Any:
@@ -460,9 +377,7 @@ class Walk:
         return ops.mask_cotangent(g, asked) if self.recorded or ops.has_nan(g.data) else g
 
     def outputs(self, node: Node) -> Any:
-        """The node's output, or the tuple of them, as its rule wants to see it; None if it does
-        not.
-        """
+        """The node's output, or the tuple of them, as its rule reads it; None if it does not."""
         if node.outputs is None:
             return None
         if not self.on_tensors:
@@ -484,26 +399,25 @@ class Walk:
         dtype = computing(x.dtype)
         return g if g.dtype == dtype else ops.cast(g, dtype=dtype)
 
-    def add(self, x: Any, g: Any, fresh: bool) -> None:
-        """One more cotangent for x. Two are added into a new array, further ones in place, if in
-        the order of axes that a new one would have: sums over it round as they do on Tensors."""
-        slot = slot_of(x)
+    def add(self, slot: Slot, g: Any, fresh: bool) -> None:
+        """Add one more cotangent. Two are added into a new array, further ones in place, if in the
+        order of axes that a new one would have: sums over it round as they do on Tensors.
+        """
         before = self.sums.get(slot)
         if before is None:
             self.sums[slot] = g
             if fresh:
                 self.fresh.add(slot)
-            return
-        if (
+        elif (
             slot in self.fresh
-            and not self.on_tensors
             and before.ndim
             and (before.flags.c_contiguous or before.strides == g.strides)
         ):
             before += g
         else:
             self.sums[slot] = before + g
-            self.fresh.add(slot)
+            if not self.on_tensors:
+                self.fresh.add(slot)
 
     def result(self, x: Any) -> Any:
         """The cotangent of a leaf or wanted tensor, as a Tensor of its dtype that shares no memory
@@ -540,19 +454,15 @@ def _computable(x: Any) -> Any:
     they are.
     """
     data = x if type(x) is np.ndarray else x.data if hasattr(x, "data") else x
-    return (
-        cast(data, float32)
-        if type(data) is np.ndarray and data.dtype is not float32 and is_half(data.dtype)
-        else data
-    )
+    if type(data) is np.ndarray and data.dtype is not float32 and is_half(data.dtype):
+        return cast(data, float32)
+    return data
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
     """g summed over the axes along which an operand of `shape` was broadcast."""
     extra = g.ndim - len(shape)
-    axis = tuple(range(extra)) + tuple(
-        i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1
-    )
+    grown = [i for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
     if extra < 0 or any(n != g.shape[i + extra] for i, n in enumerate(shape) if n != 1):
         raise ShapeError(
             f"{call}.vjp",
@@ -561,42 +471,58 @@ def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
             wanted=shape,
             hint="a cotangent has its operand's shape, up to broadcasting",
         )
+    axis = (*range(extra), *(i + extra for i in grown))
     return ops.reshape(ops.sum(g, axis=axis), shape=shape) if axis else g
 
 
+def _refuse_answer(node: Node, answer: Any) -> None:
+    given = (
+        f"{len(answer)} cotangents"
+        if isinstance(answer, (tuple, list))
+        else f"{type(answer).__name__}, not a tuple,"
+    )
+    raise GradientError(
+        f"{node.op.name}.vjp",
+        f"the rule of {node.op.name} gave {given} for {len(node.operands)} operands",
+        where=str(node.where),
+        got=answer,
+        wanted=len(node.operands),
+        hint="one cotangent per operand, None where there is none: return (g * y,)",
+    )
+
+
 def _through_composed(
-    node: Node, gs: list[Any], needs: list[bool], wrap: Callable[[Array], Any], create_graph: bool
+    node: Node,
+    gs: list[Any],
+    slots: Sequence[Slot | None],
+    wrap: Callable[[Array], Any],
+    create_graph: bool,
 ) -> list[Any]:
-    """The cotangents by way of the op's composed form, which is run again on aliases of the
-    operands and differentiated.
+    """The cotangents by the op's composed form, which is run again on aliases of the operands and
+    differentiated.
     """
     assert node.op.composed_form is not None
+
+    def alias(x: Any) -> Any:
+        return ops.alias(x) if create_graph else wrap(x.data).requires_grad_()
+
     with enable_grad():
-        aliases = list(node.operands)
-        for i, need in enumerate(needs):
-            if need:
-                aliases[i] = (
-                    ops.alias(aliases[i])
-                    if create_graph
-                    else wrap(aliases[i].data).requires_grad_()
-                )
+        aliases = [
+            x if slot is None else alias(x) for x, slot in zip(node.operands, slots, strict=True)
+        ]
         ys = node.op.composed_form(*aliases, **node.params)
-        pairs = [
+        asked = [
             (y, g if hasattr(g, "_node") else wrap(np.asarray(g)))
             for y, g in zip(ys if isinstance(ys, tuple) else (ys,), gs, strict=False)
             if g is not None and y.requires_grad
         ]
-        if not pairs:
-            return [None] * len(needs)
-        found = grad(
-            [y for y, _ in pairs],
-            [a for a, need in zip(aliases, needs, strict=True) if need],
-            [g for _, g in pairs],
-            create_graph=create_graph,
-            allow_unused=True,
-        )
+        if not asked:
+            return [None] * len(slots)
+        needed = [a for a, slot in zip(aliases, slots, strict=True) if slot is not None]
+        roots, starts = zip(*asked, strict=True)
+        found = grad(roots, needed, starts, create_graph=create_graph, allow_unused=True)
     arrived = iter(found)
-    answers = [next(arrived) if need else None for need in needs]
+    answers = [None if slot is None else next(arrived) for slot in slots]
     if create_graph or MODE.get().listener is not None:
         return answers
     return [None if a is None else a.data for a in answers]
@@ -633,35 +559,27 @@ def grad(
     allow_unused: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Any, ...]:
-    """d outputs / d inputs, as a tuple with one tensor per input; .grad is not touched.
+    """Return d outputs / d inputs, as a tuple with one tensor per input; .grad is not touched.
 
     outputs, inputs, grad_outputs: a tensor or a sequence of them. Outputs that are not scalars need
         grad_outputs, the v of v^T J.
     create_graph: the results can be differentiated again, as functions of all that the outputs
         depend on: where they are constant, as for relu, their derivative is zero.
-    allow_unused: None for an input that no output depends on, else UnusedInputError;
-        materialize_grads: zeros instead of None. Raises DTypeError for what is no
-    tensor, ShapeError for no outputs or no inputs.
+    allow_unused: None for an input that no output depends on, instead of UnusedInputError;
+        materialize_grads: zeros for it.
+    Raises DTypeError for a value that is not a tensor, ShapeError for no outputs or no inputs.
     """
     roots, targets = _tensors("outputs", outputs), _tensors("inputs", inputs)
     given = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
     if len(given) == 1 and given[0] is None:
         given *= len(roots)
     if len(given) != len(roots):
-        raise ShapeError(
-            "grad",
-            f"{len(roots)} outputs but {len(given)} grad_outputs",
-            got=len(given),
-            wanted=len(roots),
-        )
+        problem = f"{len(roots)} outputs but {len(given)} grad_outputs"
+        raise ShapeError("grad", problem, got=len(given), wanted=len(roots))
     starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, given, strict=True)]
     walk = Walk(roots[0]._wrap, create_graph)
-    walk.run(
-        roots,
-        starts,
-        {slot_of(x) for x in targets},
-        create_graph if retain_graph is None else retain_graph,
-    )
+    wanted = {slot_of(x) for x in targets}
+    walk.run(roots, starts, wanted, create_graph if retain_graph is None else retain_graph)
     results = [walk.result(x) for x in targets]
     for i, (x, g) in enumerate(zip(targets, results, strict=True)):
         if g is None and (materialize_grads or slot_of(x) in walk.reached):
@@ -678,6 +596,25 @@ def grad(
                 hint="allow_unused=True gives None for it, materialize_grads=True gives zeros",
             )
     return tuple(results)
+
+
+def partial(
+    roots: Sequence[Any],
+    inputs: Sequence[Any],
+    starts: Sequence[Any],
+    since: int,
+    create_graph: bool,
+) -> list[Any]:
+    """The cotangents of the inputs (None for an unused one), through nodes numbered `since` or
+    later alone.
+
+    So derivatives stop at tensors that are older, and do not run on from one of the inputs to
+    another that it was made of.
+    """
+    starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, starts, strict=True)]
+    walk = Walk(roots[0]._wrap, create_graph)
+    walk.run(roots, starts, {slot_of(x) for x in inputs}, True, since)
+    return [walk.result(x) for x in inputs]
 
 
 def _gradient(g: Array, *_roots: Array) -> Array:
@@ -704,72 +641,23 @@ def _function_of(roots: Sequence[Any], g: Any) -> Any:
 
 
 def _tensors(what: str, given: Any) -> list[Any]:
-    """A tensor, or several, as a list. Refuses what is no tensor, and none at all."""
+    """A tensor, or several, as a list."""
     found = [given] if hasattr(given, "_node") or not isinstance(given, Iterable) else list(given)
+    facts = {"wanted": "a tensor, or several", "hint": "minigrad.grad(loss, [w, b])"}
     for x in found:
         if not hasattr(x, "_node"):
-            raise DTypeError(
-                "grad",
-                f"{what} have a {type(x).__name__} among them, which is no tensor",
-                got=type(x),
-                wanted="a tensor, or several",
-                hint="minigrad.grad(loss, [w, b])",
-            )
+            problem = f"{what} contain a {type(x).__name__}, which is not a tensor"
+            raise DTypeError("grad", problem, got=type(x), **facts)
     if not found:
-        raise ShapeError(
-            "grad",
-            f"no {what}",
-            got=0,
-            wanted="a tensor, or several",
-            hint="minigrad.grad(loss, [w, b])",
-        )
+        raise ShapeError("grad", f"no {what}", got=0, **facts)
     return found
-
-
-def partial(
-    roots: Sequence[Any],
-    inputs: Sequence[Any],
-    starts: Sequence[Any],
-    since: int,
-    create_graph: bool,
-) -> list[Any]:
-    """The cotangents of the inputs (None for an unused one), by way of nodes numbered `since` or
-    later alone.
-
-    So derivatives stop at tensors that are older, and do not run on from one of the inputs to
-    another that it was made of.
-    """
-    starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, starts, strict=True)]
-    walk = Walk(roots[0]._wrap, create_graph)
-    walk.run(roots, starts, {slot_of(x) for x in inputs}, True, since)
-    return [walk.result(x) for x in inputs]
 
 
 def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
     """The cotangent that a walk starts with: ones for a scalar, else what was given, checked."""
     if not root.requires_grad:
-        if root._node is UNDER_NO_GRAD:
-            raise NoGradModeError(
-                call,
-                "the tensor was computed under no_grad()",
-                hint="compute it outside no_grad(), or inside enable_grad()",
-            )
-        op = getattr(root._node, "ruleless", None)
-        if op is not None:
-            raise NoGradientError(
-                call,
-                f"the tensor was computed by {op.name}, which has no rule, so that no gradient "
-                "flows through it",
-                got=op,
-                hint=f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp",
-            )
-        raise NoGradientError(
-            call,
-            "the tensor does not depend on anything that requires a gradient",
-            got=root.shape,
-            hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
-            "what a jitted function returns has no graph: call backward() inside it",
-        )
+        _refuse_root(call, root)
+    dtype = computing(root.dtype)
     if gradient is None:
         if root.data.size != 1:
             raise NotScalarError(
@@ -779,27 +667,43 @@ def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
                 wanted=(),
                 hint="reduce it first, say .sum() or .mean(), or pass gradient=",
             )
-        return root._wrap(np.ones(root.shape, computing(root.dtype)))
+        return root._wrap(np.ones(root.shape, dtype))
     if not hasattr(gradient, "_node"):
         try:
-            gradient = root._wrap(np.array(gradient, computing(root.dtype)))
+            gradient = root._wrap(np.array(gradient, dtype))
         except (TypeError, ValueError) as error:
-            raise DTypeError(
-                call,
-                f"a gradient to start from that is not made of numbers: {error}",
-                got=gradient,
-                wanted=f"a tensor of shape {root.shape}",
-            ) from None
+            problem = f"the gradient to start from is not made of numbers: {error}"
+            wanted = f"a tensor of shape {root.shape}"
+            raise DTypeError(call, problem, got=gradient, wanted=wanted) from None
     if gradient.shape != root.shape:
-        raise ShapeError(
-            call,
-            f"gradient has shape {gradient.shape}, the tensor {root.shape}",
-            got=gradient.shape,
-            wanted=root.shape,
-        )
-    dtype: DType = computing(root.dtype)
+        problem = f"gradient has shape {gradient.shape}, the tensor {root.shape}"
+        raise ShapeError(call, problem, got=gradient.shape, wanted=root.shape)
     if gradient.dtype.kind not in "fiub" and not is_half(gradient.dtype):
-        raise DTypeError(
-            call, f"gradient has dtype {name(gradient.dtype)}", got=gradient.dtype, wanted=dtype
-        )
+        problem = f"gradient has dtype {name(gradient.dtype)}"
+        raise DTypeError(call, problem, got=gradient.dtype, wanted=dtype)
     return gradient if gradient.dtype == dtype else ops.cast(gradient, dtype=dtype)
+
+
+def _refuse_root(call: str, root: Any) -> None:
+    if root._node is UNDER_NO_GRAD:
+        raise NoGradModeError(
+            call,
+            "the tensor was computed under no_grad()",
+            hint="compute it outside no_grad(), or inside enable_grad()",
+        )
+    op = getattr(root._node, "ruleless", None)
+    if op is not None:
+        raise NoGradientError(
+            call,
+            f"the tensor was computed by {op.name}, which has no rule, so no gradient flows "
+            "through it",
+            got=op,
+            hint=f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp",
+        )
+    raise NoGradientError(
+        call,
+        "the tensor does not depend on anything that requires a gradient",
+        got=root.shape,
+        hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
+        "the result of a jitted function has no graph: call backward() inside it",
+    )

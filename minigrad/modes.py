@@ -1,4 +1,4 @@
-"""Modes: gradients on or off, and who listens. Both hold for one thread or task (contextvars)."""
+"""Modes: gradients on or off, and the listener. Both hold for one thread or task (contextvars)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,7 @@ from minigrad.primitive import Primitive
 F = TypeVar("F", bound=Callable[..., Any])
 _GENERATOR = 0x20  # the flag of code that yields
 
-ASSIGNMENTS = [
-    0
-    # How many attributes of modules have been assigned to so far: who has looked at modules sees
-    # whether to look again
-]
-
-
-class _ErrorState:
-    """Stands in for numpy's context variable in a numpy that keeps its error state elsewhere."""
-
-    def set(self, state: Any) -> Any:
-        """Set numpy's error state; returns what `reset` takes."""
-        return np.seterr(**state)
-
-    def reset(self, before: Any) -> None:
-        """Restore numpy's error state."""
-        np.seterr(**before)
+ASSIGNMENTS = [0]  # how many attributes of modules have been assigned to so far
 
 
 def _error_state() -> tuple[Any, Any]:
@@ -50,15 +34,30 @@ def _error_state() -> tuple[Any, Any]:
     return _ErrorState(), {"all": "ignore"}
 
 
+class _ErrorState:
+    """Stands in for numpy's context variable in a numpy that keeps its error state elsewhere."""
+
+    def set(self, state: Any) -> Any:
+        """Set numpy's error state; returns what `reset` takes."""
+        return np.seterr(**state)
+
+    def reset(self, before: Any) -> None:
+        """Restore numpy's error state."""
+        np.seterr(**before)
+
+
 ERROR_STATE, SILENT = _error_state()  # ERROR_STATE.set(SILENT) silences floating-point warnings
 
 
-class Listener(Protocol):
-    """Somebody who hears of every op at the Tensor's door: a profiler, a debugger, a recorder.
+# --- listeners
 
-    Where it has them, `reading(tensor, how)` is told before a value leaves the tensors (float(t),
-    t.numpy()), `walking(node)` of each node that a backward pass comes to, and None at its end,
-    `drawing(state)` before a generator draws outside an op (Tensor.rand), and `setting(name)`
+
+class Listener(Protocol):
+    """What the door calls for every op: a profiler, a debugger, a recorder.
+
+    Optional methods: `reading(tensor, how)` is called before a value leaves the tensors (float(t),
+    t.numpy()), `walking(node)` for each node that a backward pass comes to, and with None at its
+    end, `drawing(state)` before a generator draws outside an op (Tensor.rand), `setting(name)`
     before a setting of an optimizer is changed.
     """
 
@@ -72,24 +71,26 @@ class Listener(Protocol):
         params: dict[str, Any],
         outputs: tuple[Any, ...],
     ) -> None:
-        """The op has been done: its operands and outputs as Tensors."""
+        """Called after the op, with its operands and outputs as Tensors."""
 
 
 class Relay:
-    """A listener that hears and passes on, to the one that listened before it. Subclasses add what
-    they want to hear.
+    """A listener that passes everything on to the one that listened before it. Subclasses override
+    what they need.
     """
 
     def __init__(self) -> None:
         self.before: Any = MODE.get().listener
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Run the op, or let the one before do it."""
-        return (
-            op.forward(*arrays, **params)
-            if self.before is None
-            else self.before.run(op, arrays, params)
-        )
+        """Run the op, or let the listener before do it."""
+        if self.before is None:
+            return op.forward(*arrays, **params)
+        return self.before.run(op, arrays, params)
+
+    def _pass_on(self, method: str, *args: Any) -> None:
+        if hasattr(self.before, method):
+            getattr(self.before, method)(*args)
 
     def done(
         self,
@@ -99,36 +100,32 @@ class Relay:
         outputs: tuple[Any, ...],
     ) -> None:
         """Pass it on."""
-        if self.before is not None:
-            self.before.done(op, operands, params, outputs)
+        self._pass_on("done", op, operands, params, outputs)
 
     def reading(self, tensor: Any, how: str) -> None:
-        """A value is about to leave the tensors; one before may object."""
-        hears = getattr(self.before, "reading", None)
-        if hears is not None:
-            hears(tensor, how)
+        """A value is about to leave the tensors; the listener before may raise."""
+        self._pass_on("reading", tensor, how)
 
     def walking(self, node: Any) -> None:
         """A backward pass has come to this node; None at its end."""
-        hears = getattr(self.before, "walking", None)
-        if hears is not None:
-            hears(node)
+        self._pass_on("walking", node)
 
     def drawing(self, state: Any) -> None:
         """The generator with this state array is about to draw."""
-        hears = getattr(self.before, "drawing", None)
-        if hears is not None:
-            hears(state)
+        self._pass_on("drawing", state)
 
     def setting(self, name: str) -> None:
-        """A setting of an optimizer, such as "lr", is about to be changed; one before may object."""
-        hears = getattr(self.before, "setting", None)
-        if hears is not None:
-            hears(name)
+        """A setting of an optimizer, such as "lr", is about to be changed; the listener before may
+        raise.
+        """
+        self._pass_on("setting", name)
+
+
+# --- modes
 
 
 class Mode(NamedTuple):
-    """What the door looks at, once per op."""
+    """What the door reads, once per op."""
 
     grad: bool = True
     listener: Listener | None = None
@@ -137,86 +134,66 @@ class Mode(NamedTuple):
 MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())  # noqa: B039 (a NamedTuple does not change)
 
 
-class _Held:
-    """A mode that holds inside a `with` block. However the block is left, by a signal's exception
-    between two instructions too, what held before
-    holds again: Python raises those after a call and where a function begins, so that nothing but
-        `MODE.set` is called where it counts.
+def _block(before: Mode, inside: Mode, field: str) -> Generator[None, Any, None]:
+    """The mode `inside` until it is sent the kind of exception with which the block ends (None for
+    none). At the end the field is restored; after an error, all of the mode.
 
-    One that comes where `__exit__` begins keeps it from running. Then a block around this one puts
-    all of the mode back, or else the guard does when it is dropped. It is a generator, as a
-    `__del__` would swallow signals after every block.
+    A signal may keep `__exit__` from running. Then this generator is dropped, and restores the mode
+    unless a block around it has done so.
     """
+    after = before
+    try:
+        MODE.set(inside)
+        kind = yield
+        now = MODE.get()
+        if kind is GeneratorExit and getattr(now, field) is not getattr(inside, field):
+            after = now  # closed long after it was entered, in another mode
+        elif now is not inside and kind in (None, GeneratorExit):
+            after = now._replace(**{field: getattr(before, field)})
+    except GeneratorExit:
+        after = before if MODE.get() is inside else MODE.get()
+        return
+    finally:
+        MODE.set(after)
+    yield
 
-    def __init__(self) -> None:
-        # What held before, what holds inside, and a guard; several where it is entered within
-        # itself.
-        self._held: list[tuple[Mode, Mode, Generator[None, None, None]]] = []
 
-    def _inside(self, before: Mode) -> Mode:
-        """The mode inside."""
-        raise NotImplementedError
+class _Mode:
+    """A mode that holds inside a `with` block, which may be entered within itself."""
 
-    def _after(self, now: Mode, before: Mode) -> Mode:
-        """The mode at the end, where the rest of it may have been changed inside for good."""
-        raise NotImplementedError
+    field = ""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._blocks: list[Generator[None, Any, None]] = []
 
     def __enter__(self) -> None:
         self._enter(MODE.get())
 
     def _enter(self, before: Mode) -> None:
-        depth = len(self._held)
-        try:
-            inside = self._inside(before)
-            guard = _guard(before, inside)
-            next(guard)
-            self._held.append((before, inside, guard))
-            MODE.set(inside)
-        except BaseException:
-            MODE.set(before)
-            del self._held[depth:]
-            raise
+        block = _block(before, before._replace(**{self.field: self._value}), self.field)
+        next(block)
+        self._blocks.append(block)
 
     def __exit__(self, kind: Any = None, *_: object) -> None:
-        before, inside, guard = self._held[-1]
-        mode = before
-        try:
-            # What fails leaves nothing changed. A generator may be closed long after it was
-            # entered, in another mode.
-            if (kind is None or kind is GeneratorExit) and (now := MODE.get()) is not inside:
-                mode = self._after(now, before)
-        finally:
-            MODE.set(mode)
-            guard.close()
-            self._held.pop()
+        self._blocks.pop().send(kind)
 
 
-def _guard(before: Mode, inside: Mode) -> Generator[None, None, None]:
-    """Puts back what held before if it is dropped while the mode still is the one of its block."""
-    try:
-        yield
-    finally:
-        if MODE.get() is inside:
-            MODE.set(before)
-
-
-class GradMode(_Held, contextlib.ContextDecorator):
-    """Gradients on or off inside a `with` block or a decorated function; holds for this thread or
-    task only.
+class listening(_Mode):
+    """Make `listener` the listener inside. There is one at a time; a `Relay` passes on what it
+    hears.
     """
 
-    def __init__(self, mode: bool) -> None:
-        super().__init__()
-        self.mode = bool(mode)
+    field = "listener"
 
-    def _inside(self, before: Mode) -> Mode:
-        return before._replace(grad=self.mode)
 
-    def _after(self, now: Mode, before: Mode) -> Mode:
-        return now._replace(grad=before.grad)
+class GradMode(_Mode, contextlib.ContextDecorator):
+    """Gradients on or off inside a `with` block or a decorated function, for this thread or task."""
+
+    field = "grad"
 
     def _recreate_cm(self) -> GradMode:
-        return GradMode(self.mode)
+        return GradMode(self._value)
 
     def __call__(self, function: F) -> F:
         """The function under this mode; a generator at each of its steps, and not while it waits."""
@@ -230,14 +207,14 @@ class GradMode(_Held, contextlib.ContextDecorator):
             resume = functools.partial(next, generator)
             while True:
                 try:
-                    with GradMode(self.mode):
+                    with GradMode(self._value):
                         item = resume()
                 except StopIteration as end:
                     return end.value
                 try:
                     resume = functools.partial(generator.send, (yield item))
                 except GeneratorExit:
-                    with GradMode(self.mode):
+                    with GradMode(self._value):
                         generator.close()
                     raise
                 except BaseException as error:
@@ -248,38 +225,36 @@ class GradMode(_Held, contextlib.ContextDecorator):
 
 class set_grad_enabled(GradMode):
     """Gradients on or off, from the call on; as a context manager until its end, as a decorator
-    inside the function alone.
-
-    Holds for this thread or task only.
+    inside the function alone. For this thread or task.
     """
 
     def __init__(self, mode: bool) -> None:
-        super().__init__(mode)
+        super().__init__(bool(mode))
         now = MODE.get()
-        self.start: bool | None = now.grad  # None once it has been entered
-        MODE.set(self._inside(now))
+        self._start: bool | None = now.grad  # None once it has been entered
+        MODE.set(now._replace(grad=self._value))
 
     def __enter__(self) -> None:
         now = MODE.get()
-        start, self.start = self.start, None
+        start, self._start = self._start, None
         self._enter(now if start is None else now._replace(grad=start))
 
     def __call__(self, function: F) -> F:
         """The function under this mode, which holds there alone."""
-        MODE.set(MODE.get()._replace(grad=bool(self.start)))
+        MODE.set(MODE.get()._replace(grad=bool(self._start)))
         return super().__call__(function)
 
 
 def no_grad(function: Any = None) -> Any:
-    """No gradients inside: nothing is taped. A context manager and a decorator, of generators too;
-    with or without parentheses.
+    """Record no graph inside. A context manager and a decorator, of generators too; with or without
+    parentheses.
     """
     return GradMode(False) if function is None else GradMode(False)(function)
 
 
 def enable_grad(function: Any = None) -> Any:
-    """Gradients inside, also within no_grad(). A context manager and a decorator, of generators
-    too; with or without parentheses.
+    """Record the graph inside, also within no_grad(). A context manager and a decorator, of
+    generators too; with or without parentheses.
     """
     return GradMode(True) if function is None else GradMode(True)(function)
 
@@ -287,19 +262,3 @@ def enable_grad(function: Any = None) -> Any:
 def is_grad_enabled() -> bool:
     """True unless under no_grad()."""
     return MODE.get().grad
-
-
-class listening(_Held):
-    """Let `listener` hear of every op inside. One at a time: the newest hears, and may pass on what
-    it hears.
-    """
-
-    def __init__(self, listener: Listener) -> None:
-        super().__init__()
-        self.listener = listener
-
-    def _inside(self, before: Mode) -> Mode:
-        return before._replace(listener=self.listener)
-
-    def _after(self, now: Mode, before: Mode) -> Mode:
-        return now._replace(listener=before.listener) if now.listener is self.listener else now

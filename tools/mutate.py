@@ -215,8 +215,8 @@ FAULTS = [
         "broadcasting: one axis too few summed",
         "autograd.py",
         "mul",
-        "if n == 1 and g.shape[i + extra] != 1)",
-        "if n == 1 and g.shape[i + extra] > 2)",
+        "if n == 1 and g.shape[i + extra] != 1]",
+        "if n == 1 and g.shape[i + extra] > 2]",
     ),
     Fault(
         "two uses: the second replaces the first",

@@ -235,16 +235,11 @@ def _alias(call: str, x: Any) -> Tensor:
 
 def _has_other_leaves(y: Tensor, own: Sequence[Tensor]) -> bool:
     """Whether y depends on a leaf that is not one of `own`."""
-    ours = {id(x) for x in own}
-    leaves = (
-        x
-        for node in nodes_above([y])
-        for x, need in zip(node.operands, node.needs, strict=True)
-        if need and x._node is None
-    )
-    return any(id(x) not in ours for x in leaves) or (
-        y.is_leaf and y.requires_grad and id(y) not in ours
-    )
+    leaves: dict[int, Tensor] = {}
+    nodes_above([y], leaves=leaves)
+    if y.is_leaf and y.requires_grad:
+        leaves[id(y)] = y
+    return bool(leaves.keys() - {id(x) for x in own})
 
 
 def _fitting(call: str, v: Any, like: Tensor) -> Tensor:

@@ -226,6 +226,8 @@ class Optimizer:
                 if set_to_none:
                     p.grad = None
                 elif p.grad is not None:
+                    if p.grad.requires_grad:  # part of a graph, by create_graph=True
+                        p.grad = p.grad.detach()
                     p.grad.assign(0)
 
     # --- state

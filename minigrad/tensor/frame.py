@@ -30,7 +30,6 @@ class Frame:
         "_node",
         "_version",
         "_wants",
-        "_written",
         "data",
         "grad",
     )
@@ -43,9 +42,6 @@ class Frame:
     _is_view: bool  # set only on tensors that share another's memory
     requires_grad: bool
     _wants: bool  # requires_grad, without the property's cost
-    _written: (
-        Any  # set only once `t[i] = x` has made this tensor a new one: the first Node that did
-    )
     _version: list[
         Any
     ]  # [how often its memory was changed in place, where last], shared by all views of that memory

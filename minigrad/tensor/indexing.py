@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.autograd import MODE, Node, rebound
+from minigrad.autograd import MODE, Node
 from minigrad.dtypes import bool_, is_float, name
 from minigrad.errors import DTypeError, GradientError, IndexRangeError
 from minigrad.ops.composite import composite
@@ -76,7 +76,6 @@ class Indexing(Frame):
             after._index,
             after._version,
         )
-        rebound(self)
 
     def __delitem__(self, index: Any) -> None:
         raise DTypeError(
