@@ -50,6 +50,7 @@ class Row(NamedTuple):
 
 X = (2, 3, 4)
 WEIGHT = np.array([0.5, 2.0, 1.0])
+C = (4, 3)  # a batch of four, three classes
 ROWS = [
     Row(nn.Linear, (3, 2), {}, ((4, 3),)),
     Row(nn.Linear, (3, 2), {"bias": False}, ((3,),)),
@@ -109,6 +110,28 @@ ROWS = [
     Row(nn.GRU, (3, 2), {"bias": False}, ((3, 3), (1, 2))),
     Row(nn.LSTM, (3, 2), {"num_layers": 2, "batch_first": True}, ((2, 3, 3),)),
     Row(nn.LSTM, (3, 2, 1), {"bidirectional": True}, ((5, 2, 3),)),
+    Row(nn.MSELoss, (), {}, (X, X)),
+    Row(nn.MSELoss, (), {"reduction": "none"}, (X, X)),
+    Row(nn.L1Loss, (), {"reduction": "sum"}, (X, X)),
+    Row(nn.SmoothL1Loss, (), {"beta": 0.5}, (X, X)),
+    Row(nn.HuberLoss, (), {"delta": 0.7, "reduction": "sum"}, (X, X)),
+    Row(nn.KLDivLoss, (), {"reduction": "batchmean"}, (X, probabilities(*X))),
+    Row(nn.KLDivLoss, (), {"log_target": True, "reduction": "sum"}, (X, X)),
+    Row(nn.CrossEntropyLoss, (), {}, (C, numbers_below(3, 4))),
+    Row(
+        nn.CrossEntropyLoss,
+        (WEIGHT,),
+        {"label_smoothing": 0.2, "ignore_index": 1, "reduction": "sum"},
+        (C, numbers_below(3, 4)),
+    ),
+    Row(nn.CrossEntropyLoss, (), {}, ((2, 3, 5), numbers_below(3, 2, 5))),
+    Row(nn.CrossEntropyLoss, (), {}, (C, C)),
+    Row(nn.NLLLoss, (WEIGHT,), {"ignore_index": 0}, (C, numbers_below(3, 4))),
+    Row(nn.NLLLoss, (), {"reduction": "none"}, (C, numbers_below(3, 4))),
+    Row(nn.BCELoss, (), {}, (probabilities(4, 3), probabilities(4, 3))),
+    Row(nn.BCELoss, (WEIGHT,), {}, (probabilities(4, 3), probabilities(4, 3))),
+    Row(nn.BCEWithLogitsLoss, (WEIGHT,), {"pos_weight": WEIGHT}, (C, probabilities(4, 3))),
+    Row(nn.BCEWithLogitsLoss, (), {"reduction": "none"}, (C, probabilities(4, 3))),
     Row(nn.RotaryEmbedding, (8,), {"base": 100.0, "rotary_dim": 4}),
     Row(nn.KVCache, (8,), {"window": 4}),
 ]

@@ -335,3 +335,28 @@ def test_a_module_of_ones_own_shows_its_children_by_name():
         repr(Tiny())
         == "Tiny(\n  up=Linear(1, 2, bias=True),\n  chain=Sequential(\n    Dropout(0.1),\n  ),\n)"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "counterpart"),
+    [
+        ("TransformerEncoderLayer", r"TransformerBlock\(n_embd, n_head, causal=False\)"),
+        ("MultiheadAttention", "MultiHeadAttention"),
+        ("Mish", r"F\.mish"),
+        ("Conv2D", "Conv2d"),
+        ("utils", r"optim\.clip_grad_norm_"),
+    ],
+)
+def test_a_name_that_pytorch_has_leads_to_its_counterpart(name, counterpart):
+    with pytest.raises(AttributeError, match=rf"'{name}'\. Use {counterpart}"):
+        getattr(nn, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'Foo'$"):
+        _ = nn.Foo
+
+
+def test_the_functions_are_found_where_pytorch_has_them():
+    import minigrad.nn.functional as functional
+
+    assert nn.functional is functional
+    missing = [name for name in vars(F) if name[0] != "_" and not hasattr(functional, name)]
+    assert missing == []
