@@ -33,17 +33,6 @@ from minigrad.functional.layers import (
     stable_softmax as stable_softmax,
     swiglu as swiglu,
 )
-from minigrad.functional.losses import (
-    binary_cross_entropy as binary_cross_entropy,
-    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
-    cross_entropy as cross_entropy,
-    huber_loss as huber_loss,
-    kl_div as kl_div,
-    l1_loss as l1_loss,
-    mse_loss as mse_loss,
-    nll_loss as nll_loss,
-    smooth_l1_loss as smooth_l1_loss,
-)
 from minigrad.ops.activation import (
     celu as celu,
     elu as elu,
@@ -63,6 +52,17 @@ from minigrad.ops.activation import (
 )
 from minigrad.ops.calculus import sigmoid as sigmoid, tanh as tanh
 from minigrad.ops.elementwise import relu as relu
+from minigrad.ops.loss import (
+    binary_cross_entropy as binary_cross_entropy,
+    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+    cross_entropy as cross_entropy,
+    huber_loss as huber_loss,
+    kl_div as kl_div,
+    l1_loss as l1_loss,
+    mse_loss as mse_loss,
+    nll_loss as nll_loss,
+    smooth_l1_loss as smooth_l1_loss,
+)
 from minigrad.ops.more.convolve import (
     conv1d as conv1d,
     conv2d as conv2d,

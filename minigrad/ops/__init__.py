@@ -141,14 +141,13 @@ from minigrad.ops.index import (
     take_along as take_along,
 )
 from minigrad.ops.loss import (
-    batchnorm as batchnorm,
-    binary_crossentropy as binary_crossentropy,
-    binary_crossentropy_logits as binary_crossentropy_logits,
-    cross_entropy_loss as cross_entropy_loss,
+    bernoulli_loss as bernoulli_loss,
+    binary_cross_entropy as binary_cross_entropy,
+    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
     huber_loss as huber_loss,
     kl_div as kl_div,
     l1_loss as l1_loss,
-    mse as mse,
+    mse_loss as mse_loss,
     nll_loss as nll_loss,
     smooth_l1_loss as smooth_l1_loss,
 )
@@ -186,6 +185,7 @@ from minigrad.ops.more.einsum import (
     tensordot as tensordot,
 )
 from minigrad.ops.more.norm import (
+    batchnorm as batchnorm,
     cosine_similarity as cosine_similarity,
     norm as norm,
     normalize as normalize,
@@ -257,8 +257,10 @@ from minigrad.ops.reduce import (
     argmin as argmin,
     logsumexp as logsumexp,
     max as max,
+    max_with_index as max_with_index,
     mean as mean,
     min as min,
+    min_with_index as min_with_index,
     std as std,
     std_mean as std_mean,
     sum as sum,

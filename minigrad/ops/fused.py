@@ -16,7 +16,7 @@ from minigrad.ops.calculus import exp, rsqrt, tanh
 from minigrad.ops.elementwise import equal, has_nan, mask_cotangent, where
 from minigrad.ops.index import check_range
 from minigrad.ops.movement import matrix_shape, reshape
-from minigrad.ops.reduce import _sum_rows, mean, ones_column, sum as sum_, without_top
+from minigrad.ops.reduce import mean, ones_column, shifted_logsumexp, sum as sum_, sum_rows
 from minigrad.primitive import primitive
 
 
@@ -62,7 +62,7 @@ def log_softmax(x: Array, *, axis: int = -1) -> Array:
     """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf is 0, and all
     beside it -inf.
     """
-    y, log_sum, _ = without_top(x, axis)
+    y, log_sum, _ = shifted_logsumexp(x, axis)
     y -= log_sum
     if np.isposinf(log_sum).any():
         np.copyto(y, np.where(x == np.inf, 0, -np.inf), where=log_sum == np.inf)
@@ -138,7 +138,7 @@ def layer_norm_grad(
     h = x.reshape(shape) - middle
     h *= scale
     gx = g * h
-    gw, gb = _sum_rows(gx), _sum_rows(g)
+    gw, gb = sum_rows(gx), sum_rows(g)
     u = g if weight is None else np.multiply(g, weight, out=gx)
     h *= np.vecdot(u, h)[:, None] / width
     h += row_sums(u) / width
@@ -189,7 +189,7 @@ def rms_norm_grad(g: Array, x: Array, weight: Array | None, scale: Array) -> tup
     """
     h = x * scale
     gx = g * h
-    gw = _sum_rows(gx.reshape(-1, gx.shape[-1]))
+    gw = sum_rows(gx.reshape(-1, gx.shape[-1]))
     u = g if weight is None else np.multiply(g, weight, out=gx)
     h *= np.vecdot(u, h)[..., None] / x.dtype.type(x.shape[-1])
     gx = np.subtract(u, h, out=gx)
@@ -300,7 +300,7 @@ def cross_entropy(
     ignored = target == ignore_index
     safe = np.where(ignored, 0, target)
     check_range(safe, V, "cross_entropy", "target")
-    y, log_sum, top = without_top(logits, -1)
+    y, log_sum, top = shifted_logsumexp(logits, -1)
     loss = log_sum[:, 0] - y[np.arange(N), safe]
     if label_smoothing:
         loss = (1 - label_smoothing) * loss + label_smoothing * (

@@ -1,4 +1,4 @@
-"""Reductions: many numbers in, fewer out, along one axis, several or all.
+"""Reductions: along one axis, several or all.
 
 Sums in float32 are pairwise or blocked along every axis: a plain loop over 4 million rows loses
 1.5e-5, blocks lose 1e-8.
@@ -18,12 +18,12 @@ from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.calculus import exp, sqrt
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import div, equal, isinf, logical_and, mask_cotangent, where
-from minigrad.ops.movement import expand, reshape
+from minigrad.ops.movement import expand, reshape, several
 from minigrad.primitive import primitive
 
 Axis = int | tuple[int, ...] | None
-# Rows that are added one after the other, where errors of one sign can pile up; between blocks the
-# sum is a tree
+# Rows added one after the other, where errors of one sign can pile up; between blocks the sum is a
+# tree.
 _BLOCK = 32
 
 
@@ -36,12 +36,11 @@ def axes(axis: Axis, ndim: int, call: str) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     found = []
-    for a in axis if isinstance(axis, (tuple, list)) else (axis,):
+    for a in several(axis):
         number = _as_integer(a, call)
         if not -ndim <= number < ndim and not (ndim == 0 and number in (0, -1)):
-            raise IndexRangeError(
-                call, f"axis {a} of a tensor with {ndim} axes", got=a, wanted=(-ndim, ndim - 1)
-            )
+            problem = f"axis {a} of a tensor with {ndim} axes"
+            raise IndexRangeError(call, problem, got=a, wanted=(-ndim, ndim - 1))
         if ndim:
             found.append(number % ndim)
     if len(set(found)) != len(found):
@@ -55,16 +54,10 @@ def _as_integer(axis: Any, call: str) -> int:
             return operator.index(axis)
     except TypeError:
         pass
-    spread = call.startswith(("var", "std"))
-    raise DTypeError(
-        call,
-        f"axis {axis!r} is not an integer",
-        got=axis,
-        wanted="an integer",
-        hint="correction=0 divides by n, correction=1 by n - 1"
-        if spread
-        else "axis=-1 is the last axis, axis=(0, 1) the first two",
-    )
+    hint = "axis=-1 is the last axis, axis=(0, 1) the first two"
+    if call.startswith(("var", "std")):
+        hint = "correction=0 divides by n, correction=1 by n - 1"
+    raise DTypeError(call, f"axis {axis!r} is not an integer", got=axis, hint=hint)
 
 
 def one_axis(axis: Any, ndim: int, call: str) -> int:
@@ -72,69 +65,55 @@ def one_axis(axis: Any, ndim: int, call: str) -> int:
     axes.
     """
     if axis is None or isinstance(axis, (tuple, list)):
-        raise DTypeError(
-            call, f"axis {axis!r}", got=axis, wanted="one axis", hint="axis=-1 is the last"
-        )
+        raise DTypeError(call, f"axis {axis!r} is not one axis", got=axis)
     if not ndim:
-        raise ShapeError(
-            call,
-            "a tensor without axes",
-            got=(),
-            wanted="one axis or more",
-            hint=".reshape(1) first",
-        )
+        raise ShapeError(call, "a tensor without axes", got=(), hint=".reshape(1) first")
     return axes(axis, ndim, call)[0]
 
 
-def with_axes_kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """`shape` with size 1 on the reduced axes: what `keepdim` would have given."""
+def kept_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """Return `shape` with size 1 on the reduced axes, as keepdim=True gives it."""
     gone = axes(axis, len(shape), "reduce")
     return tuple(1 if i in gone else n for i, n in enumerate(shape))
 
 
-def spread(y: Any, axis: Axis, shape: tuple[int, ...]) -> Any:
-    """A reduced result, or its cotangent, spread over the axes that were reduced: () or (..., 1,
-    ...) -> shape.
-    """
-    return expand(reshape(y, shape=with_axes_kept(shape, axis)), shape=shape)
+def broadcast_back(y: Any, axis: Axis, shape: tuple[int, ...]) -> Any:
+    """Return a reduced result, or its cotangent, broadcast over the axes that were reduced."""
+    return expand(reshape(y, shape=kept_shape(shape, axis)), shape=shape)
 
 
-@primitive(kind="reduce")
+@primitive(kind="reduce", numpy=np.sum)
 def sum(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """The sum along `axis` (None: all). The sum of nothing is 0. Bool and small integers add up in
-    int64.
+    """Return the sum along `axis` (None: all); 0 for an empty one. Bools and small integers add up
+    in int64.
     """
     gone = axes(axis, x.ndim, "sum")
     if x.dtype.kind == "f" and x.ndim > 1:
         kept = tuple(a for a in range(x.ndim) if a not in gone)
         count = math.prod(x.shape[a] for a in gone)
-        # numpy sums pairwise only along the innermost axes in memory; along others it adds row to
-        # row.
+        # numpy sums pairwise only along the innermost axes in memory, and row by row along others.
         if count > _BLOCK and not (x.flags.c_contiguous and (*kept, *gone) == tuple(range(x.ndim))):
-            y = _sum_rows(x.transpose(*gone, *kept).reshape(count, *(x.shape[a] for a in kept)))
-            return np.asarray(y).reshape(with_axes_kept(x.shape, axis)) if keepdim else y
+            y = sum_rows(x.transpose(*gone, *kept).reshape(count, *(x.shape[a] for a in kept)))
+            return np.asarray(y).reshape(kept_shape(x.shape, axis)) if keepdim else y
     return np.sum(x, axis=gone, keepdims=keepdim, dtype=adding(x.dtype))
 
 
-def _sum_rows(x: Array) -> Array:
-    """The sum over axis 0, in blocks of blocks, so that errors grow with the number of levels and
-    not with the number of rows.
+def sum_rows(x: Array) -> Array:
+    """Return the sum over axis 0, in blocks of blocks, so that errors grow with the number of
+    levels and not with the number of rows.
     """
     while len(x) > _BLOCK:
         whole = len(x) - len(x) % _BLOCK
         blocks = np.add.reduce(x[:whole].reshape(-1, _BLOCK, *x.shape[1:]), axis=1)
-        x = (
-            blocks
-            if whole == len(x)
-            else np.concatenate([blocks, np.add.reduce(x[whole:], axis=0, keepdims=True)])
-        )
+        rest = [np.add.reduce(x[whole:], axis=0, keepdims=True)] if whole < len(x) else []
+        x = np.concatenate([blocks, *rest]) if rest else blocks
     return np.add.reduce(x, axis=0)
 
 
 @lru_cache(maxsize=64)
 def ones_column(n: int, dtype: DType) -> Array:
-    """(n, 1) ones that nobody may write to, kept: making them costs more than the product of a
-    small step.
+    """Return read-only (n, 1) ones, cached: making them costs more than the product of a small
+    step.
     """
     ones = np.ones((n, 1), dtype)
     ones.flags.writeable = False
@@ -143,17 +122,21 @@ def ones_column(n: int, dtype: DType) -> Array:
 
 @sum.vjp
 def _(g, _y, _x, *, axis=None, keepdim=False):
-    return (spread(g, axis, _x.shape),)
+    return (broadcast_back(g, axis, _x.shape),)
 
 
-@composite(widen=True)
-def mean(x: Any, *, axis: Axis = None, keepdim: bool = False) -> Any:
+@composite(widen=True, numpy=np.mean)
+def mean(x: Any, axis: Axis = None, keepdim: bool = False) -> Any:
     """Return the mean along `axis`: sum / n."""
     return sum(x, axis=axis, keepdim=keepdim) / (_count(x, axis, "mean") or float("nan"))
 
 
+def _count(x: Any, axis: Axis, call: str) -> int:
+    return math.prod(x.shape[a] for a in axes(axis, x.ndim, call))
+
+
 @composite(widen=True)
-def var(x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
+def var(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
     """Return the variance along `axis`: sum (x - mean)^2 / (n - correction).
 
     correction=1 is the sample's variance, 0 the population's. With correction >= n the divisor is
@@ -164,77 +147,135 @@ def var(x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = Fal
             "var",
             f"correction={correction!r} is not a number",
             got=correction,
-            wanted="a number",
             hint="correction=0 divides by n, correction=1 by n - 1; keepdim=True keeps the axes",
         )
     left = _count(x, axis, "var") - correction
-    centred = x - mean(x, axis=axis, keepdim=True)
+    centred = x - mean(x, axis, keepdim=True)
     return div(sum(centred * centred, axis=axis, keepdim=keepdim), left if left > 0 else 0)
 
 
-def _count(x: Any, axis: Axis, call: str) -> int:
-    return math.prod(x.shape[a] for a in axes(axis, x.ndim, call))
+@composite(widen=True)
+def std(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
+    """Return the standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements
+    are equal, as in PyTorch.
+    """
+    variance = var(x, axis, correction, keepdim)
+    flat = equal(variance, 0)
+    return where(flat, 0, sqrt(where(flat, 1, variance)))
 
 
-@primitive(kind="reduce")
+@composite(widen=True)
+def var_mean(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
+    """Return the variance and the mean along `axis`."""
+    return var(x, axis, correction, keepdim), mean(x, axis, keepdim)
+
+
+@composite(widen=True)
+def std_mean(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
+    """Return the standard deviation and the mean along `axis`."""
+    return std(x, axis, correction, keepdim), mean(x, axis, keepdim)
+
+
+@primitive(kind="reduce", numpy=(np.max, np.amax))
 def max(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """The largest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises
+    """Return the largest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises
     ShapeError for an empty axis.
     """
-    return np.max(_not_empty(x, axis, "max"), axis=axes(axis, x.ndim, "max"), keepdims=keepdim)
+    return np.max(x, axis=_not_empty(x, axis, "max"), keepdims=keepdim)
 
 
-@primitive(kind="reduce")
+@primitive(kind="reduce", numpy=(np.min, np.amin))
 def min(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """The smallest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises
+    """Return the smallest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises
     ShapeError for an empty axis.
     """
-    return np.min(_not_empty(x, axis, "min"), axis=axes(axis, x.ndim, "min"), keepdims=keepdim)
+    return np.min(x, axis=_not_empty(x, axis, "min"), keepdims=keepdim)
 
 
-def _not_empty(x: Array, axis: Axis, call: str) -> Array:
-    for a in axes(axis, x.ndim, call):
+def _not_empty(x: Array, axis: Axis, call: str) -> tuple[int, ...]:
+    found = axes(axis, x.ndim, call)
+    for a in found:
         if x.shape[a] == 0:
             raise ShapeError(
-                call,
-                f"axis {a} of {x.shape} is empty: nothing has no {call}",
-                got=x.shape,
-                wanted="size >= 1",
+                call, f"axis {a} of {x.shape} is empty, so it has no {call}", got=x.shape
             )
-    return x
+    return found
 
 
 @max.vjp
 @min.vjp
 def _(g, y, x, *, axis=None, keepdim=False):
-    return (spread(g, axis, x.shape) * tie_shares(x, y, axis=axis),)
+    return (broadcast_back(g, axis, x.shape) * tie_shares(x, y, axis=axis),)
 
 
 @primitive(kind="reduce")
 def tie_shares(x: Array, y: Array, *, axis: Axis) -> Array:
-    """1 / count at each of the `count` places along `axis` where x attains its extremum y, 0
+    """Return 1 / count at each of the `count` places along `axis` where x attains its extremum y, 0
     elsewhere. Counted in float64.
     """
-    ties = x == y.reshape(with_axes_kept(x.shape, axis))
+    ties = x == y.reshape(kept_shape(x.shape, axis))
     count = np.add.reduce(ties, axis=axes(axis, x.ndim, "max"), keepdims=True, dtype=np.float64)
     return (ties / np.maximum(count, 1)).astype(x.dtype if x.dtype.kind == "f" else np.float32)
 
 
+@primitive(kind="reduce", numpy=np.argmax)
+def argmax(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array:
+    """Return the index of the first largest element along `axis` (None: in the flattened tensor),
+    as int64.
+    """
+    _not_empty(x, axis, "argmax")
+    return np.argmax(x, axis=axis, keepdims=keepdim)
+
+
+@primitive(kind="reduce", numpy=np.argmin)
+def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array:
+    """Return the index of the first smallest element along `axis` (None: in the flattened tensor),
+    as int64.
+    """
+    _not_empty(x, axis, "argmin")
+    return np.argmin(x, axis=axis, keepdims=keepdim)
+
+
+@composite
+def max_with_index(x: Any, axis: int, keepdim: bool = False) -> tuple[Any, Any]:
+    """Return the largest along `axis` and the index of the first of them: PyTorch's max(dim)."""
+    return max(x, axis=axis, keepdim=keepdim), argmax(x, axis=axis, keepdim=keepdim)
+
+
+@composite
+def min_with_index(x: Any, axis: int, keepdim: bool = False) -> tuple[Any, Any]:
+    """Return the smallest along `axis` and the index of the first of them: PyTorch's min(dim)."""
+    return min(x, axis=axis, keepdim=keepdim), argmin(x, axis=axis, keepdim=keepdim)
+
+
+@primitive(kind="reduce", numpy=np.any)
+def any(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
+    """Return True where some element along `axis` is true (not zero)."""
+    return np.any(x, axis=axes(axis, x.ndim, "any"), keepdims=keepdim)
+
+
+@primitive(kind="reduce", numpy=np.all)
+def all(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
+    """Return True where every element along `axis` is true (not zero)."""
+    return np.all(x, axis=axes(axis, x.ndim, "all"), keepdims=keepdim)
+
+
 @primitive(kind="reduce", dtype="float")
 def logsumexp(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """log(sum(exp(x))) along `axis`, without overflow: the maximum is taken out first. -inf for an
-    empty or all -inf axis.
+    """Return log(sum(exp(x))) along `axis`, without overflow: the maximum is subtracted first. -inf
+    for an empty or all -inf axis.
     """
     gone = axes(axis, x.ndim, "logsumexp")
-    _, log_sum, top = without_top(x, gone)
+    _, log_sum, top = shifted_logsumexp(x, gone)
     y = log_sum + top
     return y if keepdim else np.squeeze(y, axis=gone)
 
 
-def without_top(x: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array, Array]:
-    """x with its maximum taken out, log(sum(exp)) of that, and the maximum, 0 where it is not
-    finite. The last two add up to logsumexp, but for the digits that the logarithm loses beside a
-    large maximum."""
+def shifted_logsumexp(x: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """Return x minus its maximum, log(sum(exp)) of that, and the maximum, 0 where it is not finite.
+    The last two add up to logsumexp, except for the digits that the logarithm loses next to a large
+    maximum.
+    """
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0)
     y = x - top
@@ -245,66 +286,11 @@ def without_top(x: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array, Ar
 def _(g, y, x, *, axis=None, keepdim=False):
     # exp(x - y) is the softmax; where y is infinite x - y may be NaN, and the limit of the softmax
     # is 1 at x = y, 0 elsewhere.
-    top = spread(y, axis, x.shape)
+    top = broadcast_back(y, axis, x.shape)
     weights = exp(where(logical_and(equal(x, top), isinf(top)), 0, x - top))
-    # Beside a large maximum y has lost digits of the logarithm: a factor of all the weights, which
+    # Next to a large maximum y has lost digits of the logarithm: a factor of all the weights, which
     # add up to 1.
-    weights = weights / where(isinf(top), 1, spread(sum(weights, axis=axis), axis, x.shape))
-    g = spread(g, axis, x.shape)
+    total = broadcast_back(sum(weights, axis=axis), axis, x.shape)
+    weights = weights / where(isinf(top), 1, total)
+    g = broadcast_back(g, axis, x.shape)
     return (mask_cotangent(g * where(equal(top, -np.inf), 0, weights), g),)
-
-
-@primitive(kind="reduce")
-def any(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """True where some element along `axis` is true (not zero)."""
-    return np.any(x, axis=axes(axis, x.ndim, "any"), keepdims=keepdim)
-
-
-@primitive(kind="reduce")
-def all(x: Array, *, axis: Axis = None, keepdim: bool = False) -> Array:
-    """True where every element along `axis` is true (not zero)."""
-    return np.all(x, axis=axes(axis, x.ndim, "all"), keepdims=keepdim)
-
-
-@primitive(kind="reduce")
-def argmax(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the first largest element along `axis` (None: in the flattened tensor), as
-    int64.
-    """
-    return np.argmax(_not_empty(x, axis, "argmax"), axis=axis, keepdims=keepdim)
-
-
-@primitive(kind="reduce")
-def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array:
-    """The index of the first smallest element along `axis` (None: in the flattened tensor), as
-    int64.
-    """
-    return np.argmin(_not_empty(x, axis, "argmin"), axis=axis, keepdims=keepdim)
-
-
-@composite(widen=True)
-def std(x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
-    """Return the standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements
-    are equal, as in PyTorch.
-    """
-    variance = var(x, axis=axis, correction=correction, keepdim=keepdim)
-    flat = equal(variance, 0)
-    return where(flat, 0, sqrt(where(flat, 1, variance)))
-
-
-@composite(widen=True)
-def var_mean(
-    x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False
-) -> tuple[Any, Any]:
-    """Return the variance and the mean along `axis`."""
-    variance = var(x, axis=axis, correction=correction, keepdim=keepdim)
-    return variance, mean(x, axis=axis, keepdim=keepdim)
-
-
-@composite(widen=True)
-def std_mean(
-    x: Any, *, axis: Axis = None, correction: float = 1, keepdim: bool = False
-) -> tuple[Any, Any]:
-    """Return the standard deviation and the mean along `axis`."""
-    deviation = std(x, axis=axis, correction=correction, keepdim=keepdim)
-    return deviation, mean(x, axis=axis, keepdim=keepdim)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from minigrad import ops
-from minigrad.dtypes import cast, computing
 from minigrad.errors import ConfigError
 from minigrad.ops.composite import composite
-from minigrad.ops.loss import Reduce
+from minigrad.ops.loss import Reduce, cross_entropy
 from minigrad.ops.reduce import axes
 from minigrad.random import Generator, default_generator
 from minigrad.tensor.attention import scaled_dot_product_attention
@@ -111,23 +110,14 @@ class Neural(Frame):
     @composite
     def mse(self, target: Any, reduction: Reduce = "mean") -> Self:
         """Return (self - target)^2, averaged."""
-        result: Self = ops.mse(self, self._as_tensor(target), reduction=reduction)
+        result: Self = ops.mse_loss(self, self._as_tensor(target), reduction=reduction)
         return result
 
     def binary_crossentropy(
         self, target: Any, reduction: Reduce = "mean", *, weight: Any = None
     ) -> Self:
         """Return -target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
-        values = cast(self.data, computing(self.dtype))
-        if values.size and not (values.min() >= 0 and values.max() <= 1):
-            raise ConfigError(
-                "binary_crossentropy",
-                f"probabilities from {values.min()} to {values.max()}",
-                got=(values.min(), values.max()),
-                wanted=(0, 1),
-                hint="of logits: binary_crossentropy_logits",
-            )
-        result: Self = ops.binary_crossentropy(
+        result: Self = ops.binary_cross_entropy(
             self, self._as_tensor(target), self._as_factor(weight), reduction=reduction
         )
         return result
@@ -142,12 +132,12 @@ class Neural(Frame):
         pos_weight: Any = None,
     ) -> Self:
         """Return the binary_crossentropy of sigmoid(self), without overflow."""
-        result: Self = ops.binary_crossentropy_logits(
+        result: Self = ops.binary_cross_entropy_with_logits(
             self,
             self._as_tensor(target),
             self._as_factor(weight),
-            self._as_factor(pos_weight),
             reduction=reduction,
+            pos_weight=self._as_factor(pos_weight),
         )
         return result
 
@@ -195,7 +185,7 @@ class Neural(Frame):
         target: class numbers, of the shape of self without that axis; or probabilities, of the
             shape of self.   weight: (V,), a factor of each class.
         """
-        result: Self = ops.cross_entropy_loss(
+        result: Self = cross_entropy(
             self,
             self._as_tensor(target),
             self._as_factor(weight),

@@ -401,10 +401,12 @@ CONTRACTED = [
 
 CLASSES = np.array([2, -100, 0])
 LOSSES = [
-    Case("mse", ops.mse, lambda x, y: f.mean((x - y) * (x - y)), (*M, *M), wide=0.2, budget=64),
+    Case(
+        "mse", ops.mse_loss, lambda x, y: f.mean((x - y) * (x - y)), (*M, *M), wide=0.2, budget=64
+    ),
     Case(
         "binary_crossentropy",
-        ops.binary_crossentropy,
+        ops.binary_cross_entropy,
         f.binary_cross_entropy,
         (*M, *M),
         domain=(0.0, 1.0),
@@ -412,7 +414,7 @@ LOSSES = [
     ),
     Case(
         "binary_crossentropy_logits",
-        ops.binary_crossentropy_logits,
+        ops.binary_cross_entropy_with_logits,
         f.binary_cross_entropy_with_logits,
         (*M, *M),
         wide=0.02,
@@ -421,7 +423,7 @@ LOSSES = [
     Case("nll_loss", ops.nll_loss, lambda x, t: -(x[0, 2] + x[2, 0]) / 2, M, extra=(CLASSES,)),
     Case(
         "cross_entropy_loss",
-        ops.cross_entropy_loss,
+        ops.loss.cross_entropy,
         f.cross_entropy,
         M,
         extra=(CLASSES,),
@@ -474,7 +476,7 @@ LOSSES += [
     ),
     Case(
         "binary_crossentropy, weighted",
-        ops.binary_crossentropy,
+        ops.binary_cross_entropy,
         lambda p, y, w: f.mean(-w * (y * o.log(p) + (1 - y) * o.log(1 - p))),
         (*M, *M, (4,)),
         domain=(0.0, 1.0),
@@ -482,7 +484,7 @@ LOSSES += [
     ),
     Case(
         "binary_crossentropy_logits, weighted",
-        ops.binary_crossentropy_logits,
+        lambda x, y, w, p: ops.binary_cross_entropy_with_logits(x, y, w, pos_weight=p),
         lambda x, y, w, p: f.mean(w * ((1 - y) * o.softplus(x) + p * y * o.softplus(-x))),
         (*M, *M, (4,), (4,)),
         domain=(REAL, REAL, POSITIVE, POSITIVE),
@@ -501,7 +503,7 @@ LOSSES += [
     ),
     Case(
         "cross_entropy_loss, weighted and smoothed",
-        lambda x, w, t: ops.cross_entropy_loss(x, t, w, label_smoothing=0.25),
+        lambda x, w, t: ops.loss.cross_entropy(x, t, w, label_smoothing=0.25),
         f.weighted_cross_entropy,
         (*M, (4,)),
         extra=(CLASSES,),
@@ -511,7 +513,7 @@ LOSSES += [
     ),
     Case(
         "cross_entropy_loss of probabilities",
-        ops.cross_entropy_loss,
+        ops.loss.cross_entropy,
         lambda x, q: -np.sum(f.log_softmax(x) * q) / 3,
         (*M, *M),
         domain=(REAL, (0.0, 1.0)),

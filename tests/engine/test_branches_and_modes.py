@@ -170,7 +170,7 @@ def test_binary_crossentropy_has_pytorch_s_slope_at_0_and_1() -> None:
         Tensor(np.array([0.0, 1.0, 0.0, 1.0, 0.25]), requires_grad=True),
         Tensor(np.array([1.0, 0.0, 0.0, 1.0, 1.0]), requires_grad=True),
     )
-    loss = ops.binary_crossentropy(p, t, reduction="none")
+    loss = ops.binary_cross_entropy(p, t, reduction="none")
     assert loss.numpy().tolist() == [100, 100, 0, 0, -np.log(0.25)]
     loss.sum().backward()
     np.testing.assert_allclose(p.grad.numpy(), [-1e12, 1e12, 0, 0, -4], rtol=1e-15)

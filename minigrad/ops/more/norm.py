@@ -1,4 +1,4 @@
-"""Vector norms, and what is divided by them."""
+"""Vector norms and what is divided by them; batch normalisation by given statistics."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from minigrad.arguments import as_float
 from minigrad.ops.calculus import pow, sqrt, square
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import abs as abs_, equal, maximum, not_equal, where
-from minigrad.ops.movement import cast
-from minigrad.ops.reduce import Axis, max as max_, min as min_, sum as sum_
+from minigrad.ops.movement import cast, reshape, with_sizes
+from minigrad.ops.reduce import Axis, max as max_, min as min_, one_axis, sum as sum_
 
 
 @composite(widen=True, numpy=np.linalg.norm)
@@ -46,3 +46,14 @@ def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any
     """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis`."""
     lengths = (maximum(norm(x, axis=axis), eps) for x in (x1, x2))
     return sum_(x1 * x2, axis=axis) / (next(lengths) * next(lengths))
+
+
+@composite(widen=True)
+def batchnorm(x: Any, weight: Any, bias: Any, mean: Any, invstd: Any, axis: int = 1) -> Any:
+    """Return (x - mean) invstd weight + bias, each of them one number per index of `axis`; weight
+    and bias may be None.
+    """
+    shape = with_sizes((1,) * x.ndim, one_axis(axis, x.ndim, "batchnorm"), -1)
+    y = (x - reshape(mean, shape=shape)) * reshape(invstd, shape=shape)
+    y = y if weight is None else y * reshape(weight, shape=shape)
+    return y if bias is None else y + reshape(bias, shape=shape)

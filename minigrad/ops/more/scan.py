@@ -19,7 +19,7 @@ from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import equal, isinf, logical_and, mask_cotangent, where
 from minigrad.ops.index import take_along
 from minigrad.ops.movement import flip, pad, permute, reshape
-from minigrad.ops.reduce import Axis, axes, one_axis, spread
+from minigrad.ops.reduce import Axis, axes, broadcast_back, one_axis
 from minigrad.primitive import primitive
 
 
@@ -101,7 +101,7 @@ def _(g, _y, x, *, axis=None, keepdim=False):
     before = cumprod(_shifted(rows, last, 1, 1.0), axis=last)
     after = _backwards(cumprod, _shifted(rows, last, -1, 1.0), axis=last)
     back = tuple(int(i) for i in np.argsort(order))
-    g = spread(g, axis, x.shape)
+    g = broadcast_back(g, axis, x.shape)
     return (mask_cotangent(g * permute(reshape(before * after, shape=shape), order=back), g),)
 
 
