@@ -22,8 +22,6 @@ from minigrad.ops.fused import softmax
 from minigrad.ops.tiles import Cotangents, Scores, backward, forward
 from minigrad.primitive import primitive
 
-Slopes = tuple[float, ...] | None
-
 
 @primitive(kind="contract", outputs=2)
 def attention(
@@ -36,7 +34,7 @@ def attention(
     *,
     scale: float,
     window: int | None = None,
-    slopes: Slopes = None,
+    slopes: tuple[float, ...] | None = None,
     center: int | None = None,
     factor: float = 1.0,
     tiled: bool = False,
@@ -55,7 +53,8 @@ def attention(
 
     A query that sees nothing gives zeros. Hidden keys have no influence, not even NaN and inf.
     """
-    x = _scores(q, k, v, mask, kept, offset, scale, window, slopes, center, factor, tiled)
+    how = {"scale": scale, "window": window, "factor": factor, "tiled": tiled}
+    x = _scores(q, k, v, mask, kept, offset, slopes=slopes, center=center, **how)
     batch, T = x.q.shape[:-2], q.shape[-2]
     o = _rows_like(q, batch, v.shape[-1], x.q.dtype)
     saved = np.empty((*batch, T, 2 if tiled else k.shape[-2]), x.q.dtype)
@@ -72,23 +71,9 @@ def _(g, y, q, k, v, mask=None, kept=None, offset=None, *, needs, **params):
 
 
 @attention.composed
-def _(
-    q,
-    k,
-    v,
-    mask=None,
-    kept=None,
-    offset=None,
-    *,
-    scale,
-    window=None,
-    slopes=None,
-    center=None,
-    factor=1.0,
-    tiled=False,
-):
+def _(q, k, v, mask=None, kept=None, offset=None, *, scale, window=None, slopes=None, **how):
     T, S = q.shape[-2], k.shape[-2]
-    s = guard_matmul(q, swap_last(k)) * scale
+    s, center = guard_matmul(q, swap_last(k)) * scale, how.get("center")
     if slopes is not None:
         away = np.abs(_distances(T, S, offset if center is None else center)).astype(s.dtype)
         s = s - _per_head(slopes, s.shape[:-2], s.dtype) * away
@@ -106,7 +91,7 @@ def _(
         p = softmax(s, axis=-1)
     else:
         p = where(seen, softmax(where(seen, s, -np.inf), axis=-1), 0)
-    return guard_matmul(p if kept is None else p * kept * factor, v), p
+    return guard_matmul(p if kept is None else p * kept * how.get("factor", 1.0), v), p
 
 
 def _distances(T: int, S: int, offset: Any) -> Array:
@@ -123,28 +108,21 @@ def attention_grad(
     q: Array,
     k: Array,
     v: Array,
-    mask: Array | None = None,
-    kept: Array | None = None,
-    offset: Any = None,
-    *,
-    scale: float,
-    window: int | None = None,
-    slopes: Slopes = None,
-    center: int | None = None,
-    factor: float = 1.0,
-    tiled: bool = False,
+    *more: Any,
     mask_grad: bool = False,
+    **how: Any,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Return the cotangents of q, k, v and, with mask_grad, of the scores, which the mask's is the
     sum of.
 
     g, gp: the cotangents of o and of P, either may be None.   o, saved: the results of `attention`.
+        more, how: its other operands and params.
     """
-    x = _scores(q, k, v, mask, kept, offset, scale, window, slopes, center, factor, tiled)
+    x = _scores(q, k, v, *more, **how)
     batch, dtype = x.q.shape[:-2], x.q.dtype
     gq, gk, gv = (_rows_like(y, batch, y.shape[-1], dtype) for y in (q, k, v))
     gs = np.empty((*batch, q.shape[-2], k.shape[-2]), dtype) if mask_grad else None
-    backward(x, Cotangents(g, None if tiled else gp, o, saved), (gq, gk, gv, gs))
+    backward(x, Cotangents(g, None if x.tiled else gp, o, saved), (gq, gk, gv, gs))
     return gq, gk, gv, gs
 
 
@@ -152,15 +130,13 @@ def _scores(
     q: Array,
     k: Array,
     v: Array,
-    mask: Array | None,
-    kept: Array | None,
-    offset: Any,
-    scale: float,
-    window: int | None,
-    slopes: Slopes,
-    center: int | None,
-    factor: float,
-    tiled: bool,
+    mask: Array | None = None,
+    kept: Array | None = None,
+    offset: Any = None,
+    *,
+    slopes: tuple[float, ...] | None = None,
+    center: int | None = None,
+    **how: Any,
 ) -> Scores:
     """The operands with common leading axes, in one dtype."""
     shapes = {y.shape[:-2] for y in (q, k, v, mask, kept) if y is not None}
@@ -175,9 +151,7 @@ def _scores(
     per_head = None if slopes is None else _per_head(slopes, batch, dtype)
     offset = None if offset is None else int(offset)
     center = (offset or 0) if center is None else center
-    return Scores(
-        q, k, v, mask, kept, per_head, float(scale), offset, window, center, factor, tiled
-    )
+    return Scores(q, k, v, mask, kept, per_head, offset, center, **how)
 
 
 def _per_head(slopes: tuple[float, ...], batch: tuple[int, ...], dtype: DType) -> Array:

@@ -48,12 +48,12 @@ class Scores:
     mask: Array | None
     kept: Array | None
     slopes: Array | None
-    scale: float
     offset: int | None
-    window: int | None
     center: int
-    factor: float
-    tiled: bool
+    scale: float
+    window: int | None = None
+    factor: float = 1.0
+    tiled: bool = False
 
     def part(self, at: tuple[int, ...]) -> Scores:
         """The scores at this index into the leading axes."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minigrad import ops
-from minigrad.arguments import as_float, as_int
+from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.dtypes import (
     Array,
     DType,
@@ -24,7 +24,7 @@ from minigrad.dtypes import (
     name,
     promote,
 )
-from minigrad.errors import ConfigError, DTypeError, MaskError, ShapeError
+from minigrad.errors import DTypeError, MaskError, ShapeError
 from minigrad.ops.composite import composite
 from minigrad.random import default_generator
 from minigrad.tensor.frame import Frame
@@ -78,19 +78,19 @@ def scaled_dot_product_attention(
     batch = _common_batch(q, k, v, {"mask": mask, "bias": bias}, enable_gqa)
     T, S = q.shape[-2], k.shape[-2]
     offset = S - T if causal == "lower_right" else 0
+    large = math.prod(batch) * T * S * computing(asked).itemsize >= FLASH_BYTES
     p = as_float(_NAME, "dropout_p", dropout_p, 0, 1) if dropout_p != 0.0 else 0.0
     settings: dict[str, Any] = {
         "scale": max(q.shape[-1], 1) ** -0.5 if scale is None else _number("scale", scale),
         "slopes": None if alibi is None else _checked_slopes(alibi, batch),
         "center": None if alibi is None else offset,
         "factor": 1 / (1 - p) if p < 1 else 0.0,
-        "tiled": method == "flash"
-        or (method == "auto" and not return_weights and _is_large(q, S, batch)),
+        "tiled": method != "plain" and not return_weights and (method == "flash" or large),
         **_edges(window, offset, is_causal),
     }
     mask = _with_bias(mask, bias, computing(asked))
     out, weights = (*batch, T, v.shape[-1]), (*batch, T, S)
-    if enable_gqa and q.ndim > 2 and q.shape[-3] != k.shape[-3]:
+    if enable_gqa and min(q.ndim, k.ndim) > 2 and q.shape[-3] != k.shape[-3]:
         q, k, v, mask = _in_groups(q, k, v, mask)
         batch = (*batch[:-1], *q.shape[-4:-2])
     kept = _kept(q, (*batch, T, S), p) if p else None
@@ -138,56 +138,30 @@ def _edges(window: int | None, offset: int, is_causal: bool) -> dict[str, int | 
 
 def _checked_dtype(q: Any, k: Any, v: Any) -> DType:
     """The dtype of the result. Raises unless these are float tensors that fit together."""
-    for letter, x in (("q", q), ("k", k), ("v", v)):
+    for x, letter in ((q, "q"), (k, "k"), (v, "v")):
         if not isinstance(x, Frame):
-            raise DTypeError(
-                _NAME,
+            problem, hint = (
                 f"{letter} must be a Tensor, got {type(x).__name__}",
-                got=type(x),
-                wanted="Tensor",
-                hint=f"Tensor({letter})",
+                f"Tensor({letter})",
             )
+            raise DTypeError(_NAME, problem, got=type(x), wanted="Tensor", hint=hint)
         if x.dtype is not float32 and not is_float(x.dtype):
-            raise DTypeError(
-                _NAME,
-                f"{letter} must have a float dtype, got {name(x.dtype)}",
-                got=x.dtype,
-                wanted="a float dtype",
-                hint=f"{letter}.float()",
-            )
+            problem, hint = f"{letter} must be of floats, got {name(x.dtype)}", f"{letter}.float()"
+            raise DTypeError(_NAME, problem, got=x.dtype, wanted="a float dtype", hint=hint)
     if min(q.ndim, k.ndim, v.ndim) < 2 or k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
-        raise ShapeError(
-            _NAME,
-            f"q {q.shape}, k {k.shape} and v {v.shape} do not fit together, "
-            "expected (..., T, D), (..., S, D) and (..., S, E)",
-            got=(q.shape, k.shape, v.shape),
-            wanted="(..., T, D), (..., S, D), (..., S, E)",
-        )
+        got, wanted = (q.shape, k.shape, v.shape), "(..., T, D), (..., S, D), (..., S, E)"
+        problem = f"q, k and v do not fit together, got {got}, expected {wanted}"
+        raise ShapeError(_NAME, problem, got=got, wanted=wanted)
     return q.dtype if q.dtype is k.dtype is v.dtype else promote(q.dtype, k.dtype, v.dtype)
 
 
 def _check_options(is_causal: Any, causal: Any, method: Any, return_weights: bool) -> None:
-    if not isinstance(is_causal, bool | np.bool_):
-        hint = 'is_causal=True, causal="lower_right"'
-        raise _not_one_of("is_causal", is_causal, (True, False), hint)
-    if causal not in ("upper_left", "lower_right"):
-        raise _not_one_of("causal", causal, ("upper_left", "lower_right"))
-    if method not in ("auto", "plain", "flash"):
-        raise _not_one_of("method", method, ("auto", "plain", "flash"))
-    if method == "flash" and return_weights:
-        raise ConfigError(
-            _NAME,
-            'method="flash" makes no probabilities to return',
-            got=return_weights,
-            wanted=False,
-            hint='method="plain"',
-        )
-
-
-def _not_one_of(option: str, got: Any, wanted: tuple[Any, ...], hint: str = "") -> ConfigError:
-    listed = ", ".join(map(repr, wanted))
-    text = f"{option} must be one of {listed}, got {got!r}"
-    return ConfigError(_NAME, text, got=got, wanted=wanted, hint=hint)
+    hint = 'is_causal=True, causal="lower_right"'
+    require(isinstance(is_causal, bool | np.bool_), _NAME, "is_causal", is_causal, "a bool", hint)
+    one_of(_NAME, "causal", causal, ("upper_left", "lower_right"))
+    one_of(_NAME, "method", method, ("auto", "plain", "flash"))
+    made = method != "flash" or not return_weights
+    require(made, _NAME, "method", method, '"plain" to return weights')
 
 
 def _number(option: str, value: Any) -> float:
@@ -201,26 +175,21 @@ def _common_batch(q: Any, k: Any, v: Any, masks: dict[str, Any], gqa: bool) -> t
     leading = [x.shape[:-2] for x in (q, k, v)]
     if leading[0] == leading[1] == leading[2] and all(x is None for x in masks.values()):
         return tuple(leading[0])
-    heads = q.shape[-3] if q.ndim > 2 else 1
-    if gqa and q.ndim > 2 and min(k.ndim, v.ndim) > 2 and heads != k.shape[-3]:
-        if v.shape[-3] != k.shape[-3] or heads % max(k.shape[-3], 1):
-            raise ShapeError(
-                _NAME,
-                f"{heads} query heads do not divide into the heads of k {k.shape} and v {v.shape}",
-                got=(heads, k.shape, v.shape),
-            )
-        leading[1:] = [(*x.shape[:-3], heads) for x in (k, v)]
+    got, hint = (q.shape, k.shape, v.shape), ""
+    if min(q.ndim, k.ndim, v.ndim) > 2 and (H := q.shape[-3]) != (G := k.shape[-3]):
+        if gqa and (v.shape[-3] != G or H % max(G, 1)):
+            problem = f"{H} query heads do not divide into the heads of k and v, got {got}"
+            raise ShapeError(_NAME, problem, got=got)
+        if gqa:
+            leading[1:] = [(*x.shape[:-3], H) for x in (k, v)]
+        elif G and H % G == 0:
+            hint = "enable_gqa=True lets query heads share a head of k and v"
     try:
         common = np.broadcast_shapes(*leading)
     except ValueError:
-        grouped = k.ndim > 2 and not gqa and k.shape[-3] and heads % k.shape[-3] == 0
-        raise ShapeError(
-            _NAME,
-            f"the leading axes of q {q.shape}, k {k.shape} and v {v.shape} do not broadcast",
-            got=(q.shape, k.shape, v.shape),
-            wanted="(..., H, T, D), (..., H, S, D), (..., H, S, E)",
-            hint="enable_gqa=True lets query heads share a head of k and v" if grouped else "",
-        ) from None
+        wanted = "(..., H, T, D), (..., H, S, D), (..., H, S, E)"
+        problem = f"the leading axes of q, k and v do not broadcast, got {got}"
+        raise ShapeError(_NAME, problem, got=got, wanted=wanted, hint=hint) from None
     scores = (q.shape[-2], k.shape[-2])
     for what, x in masks.items():
         if x is not None:
@@ -245,20 +214,9 @@ def _broadcast_mask(
 
 def _checked_slopes(alibi: Any, batch: tuple[int, ...]) -> tuple[float, ...]:
     slopes, heads = np.asarray(alibi), batch[-1] if batch else 1
-    if slopes.shape != (heads,) or slopes.dtype.kind not in "iuf":
-        raise ConfigError(
-            _NAME,
-            f"alibi must be one slope for each of {heads} heads, got {alibi!r}",
-            got=alibi,
-            wanted=f"{heads} slopes",
-            hint=f"F.alibi_slopes({heads})",
-        )
+    good = slopes.shape == (heads,) and slopes.dtype.kind in "iuf"
+    require(good, _NAME, "alibi", alibi, f"{heads} heads' slopes", f"F.alibi_slopes({heads})")
     return tuple(float(slope) for slope in slopes)
-
-
-def _is_large(q: Any, S: int, batch: tuple[int, ...]) -> bool:
-    """True if there are enough probabilities for tiling to pay off."""
-    return math.prod(batch) * q.shape[-2] * S * computing(q.dtype).itemsize >= FLASH_BYTES
 
 
 def _kept(q: Any, shape: tuple[int, ...], p: float) -> Any:
@@ -288,13 +246,8 @@ def _as_tensor(like: Any, x: Any) -> Any:
 
 def _checked_bias(bias: Any) -> Any:
     if not is_float(bias.dtype):
-        raise MaskError(
-            _NAME,
-            f"bias must be float, got {name(bias.dtype)}",
-            got=bias.dtype,
-            wanted="float",
-            hint="attn_mask= takes a bool mask",
-        )
+        problem, hint = f"bias must be of floats, got {name(bias.dtype)}", "attn_mask= takes bools"
+        raise MaskError(_NAME, problem, got=bias.dtype, wanted="float", hint=hint)
     return bias
 
 
@@ -305,24 +258,19 @@ def readable_mask(mask: Any) -> Any:
     if mask.dtype == bool_:
         return mask
     if not is_float(mask.dtype):
-        raise MaskError(
-            _NAME,
-            f"a mask of {name(mask.dtype)} is ambiguous, expected bool or float",
-            got=mask.dtype,
-            wanted="bool or float",
-            hint='mask.bool() if True (1) means "may look"',
-        )
+        wanted, hint = "bool or float", 'mask.bool() if True (1) means "may look"'
+        problem = f"a mask of {name(mask.dtype)} is ambiguous, expected {wanted}"
+        raise MaskError(_NAME, problem, got=mask.dtype, wanted=wanted, hint=hint)
     # The array, and not numpy(), which a recording refuses: the values decide about an error only.
     values = cast(mask.data, computing(mask.dtype))
     if values.size > 1 and not mask.requires_grad and _is_of_zeros_and_ones(values):
-        raise MaskError(
-            _NAME,
-            "a float mask of zeros and ones is ambiguous, expected bool or 0 and -inf",
-            got="0 and 1",
-            wanted="bool or 0 and -inf",
-            hint='mask.bool() if 1 means "may look"; where(mask, -inf, 0) if 1 means "hidden"; '
-            "bias=mask to add it as it is",
+        wanted = "bool or 0 and -inf"
+        problem = f"a float mask of zeros and ones is ambiguous, expected {wanted}"
+        hint = (
+            'mask.bool() if 1 means "may look"; where(mask, -inf, 0) if 1 means "hidden"; '
+            "bias=mask to add it as it is"
         )
+        raise MaskError(_NAME, problem, got="0 and 1", wanted=wanted, hint=hint)
     return mask
 
 
