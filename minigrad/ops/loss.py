@@ -108,17 +108,27 @@ def smooth_l1_loss(x: T, target: Any, *, reduction: Reduce = "mean", beta: float
 # --- of two classes
 
 
+@primitive(kind="view")
+def probabilities(p: Array) -> Array:
+    """Return p itself. Raises ConfigError for a number outside 0..1."""
+    least, most = p.min(initial=0), p.max(initial=1)
+    hint = "binary_cross_entropy_with_logits takes logits"
+    good = least == 0 and most == 1
+    require(good, "binary_cross_entropy", "p", (float(least), float(most)), "from 0 to 1", hint)
+    return p
+
+
+@probabilities.vjp
+def _(g, _y, _p):
+    return (g,)
+
+
 @primitive(kind="elementwise", dtype="float")
 def bernoulli_loss(p: Array, target: Array) -> Array:
     """Return -target log p - (1 - target) log(1 - p), logarithms no lower than -100.
 
-    d/dp = (p - target) / max(p (1 - p), 1e-12), as in PyTorch. Raises ConfigError for a p outside
-    0..1.
+    d/dp = (p - target) / max(p (1 - p), 1e-12), as in PyTorch.
     """
-    least, most = p.min(initial=0), p.max(initial=1)
-    good = least == 0 and most == 1
-    hint = "binary_cross_entropy_with_logits takes logits"
-    require(good, "binary_cross_entropy", "p", (least, most), "from 0 to 1", hint)
     return -(target * np.maximum(np.log(p), -100) + (1 - target) * np.maximum(np.log(1 - p), -100))
 
 
@@ -137,7 +147,7 @@ def binary_cross_entropy(p: T, target: Any, weight: Any = None, *, reduction: Re
         -100, slopes no steeper than 1e12.
     """
     _difference(p, target, "binary_cross_entropy")
-    loss = bernoulli_loss(p, target)
+    loss = bernoulli_loss(probabilities(p), target)
     loss = loss if weight is None else mul(loss, weight)
     return _reduced(loss, reduction, "binary_cross_entropy")
 
