@@ -252,6 +252,14 @@ def nodes_above(
     return sorted(found, key=lambda node: node.number, reverse=True)
 
 
+def show(x: Any) -> None:
+    """Run a view op on a tensor if a listener is there, so that it knows the tensor itself: clearing
+    .grad, or putting another array into it, is no op.
+    """
+    if MODE.get().listener is not None:
+        ops.alias(x)
+
+
 def _leading_to(nodes: list[Node], wanted: set[Slot]) -> tuple[set[Node], set[Slot]]:
     """The nodes through which a gradient flows to a wanted slot, and the wanted slots that have
     such a node.

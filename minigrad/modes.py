@@ -16,7 +16,39 @@ from minigrad.primitive import Primitive
 F = TypeVar("F", bound=Callable[..., Any])
 _GENERATOR = 0x20  # the flag of code that yields
 
-ASSIGNMENTS = [0]  # how many attributes of modules have been assigned to so far
+_PLAIN = {bool, int, float, str, type(None)}
+
+
+class Structure:
+    """One number for the state of the library's own objects: which attributes modules have, which
+    parameters are trained, which groups an optimizer has. A compiled step compares it with the
+    number at its recording.
+
+    state: moves with every structural change, and moves back when a plain value is restored: after
+        `eval()` and `train()` it is what it was.   last: what was changed last, for messages.
+    """
+
+    __slots__ = ("last", "state")
+
+    def __init__(self) -> None:
+        self.state, self.last = 0, ""
+
+    def changed(self, owner: Any, name: str, old: Any, new: Any) -> None:
+        """Note that attribute `name` of `owner` held `old` and holds `new`."""
+        if old is new:
+            return
+        self.last = f"{name} of {type(owner).__name__}"
+        if type(old) in _PLAIN and type(new) in _PLAIN:
+            # A sum of hashes: a value's share is taken out when the value goes. Of texts, since
+            # tuples that differ in one small number have hashes at a few equal distances, and
+            # two changes cancel
+            self.state += hash(f"{id(owner)}.{name}={new!r}") - hash(f"{id(owner)}.{name}={old!r}")
+        else:
+            self.state += 1  # an object may come back at the address of another: never undone
+
+
+STRUCTURE = Structure()
+MISSING = object()  # the old value of an attribute that was not there
 
 
 def _error_state() -> tuple[Any, Any]:
@@ -57,8 +89,7 @@ class Listener(Protocol):
 
     Optional methods: `reading(tensor, how)` is called before a value leaves the tensors (float(t),
     t.numpy()), `walking(node)` for each node that a backward pass comes to, and with None at its
-    end, `drawing(state)` before a generator draws outside an op (Tensor.rand), `setting(name)`
-    before a setting of an optimizer is changed.
+    end, `drawing(state)` before a generator draws outside an op.
     """
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -113,12 +144,6 @@ class Relay:
     def drawing(self, state: Any) -> None:
         """The generator with this state array is about to draw."""
         self._pass_on("drawing", state)
-
-    def setting(self, name: str) -> None:
-        """A setting of an optimizer, such as "lr", is about to be changed; the listener before may
-        raise.
-        """
-        self._pass_on("setting", name)
 
 
 # --- modes

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from minigrad.dtypes import Array, DType, float32, float64, int64
 from minigrad.errors import ConfigError
 from minigrad.modes import MODE
 from minigrad.ops.philox import philox
+from minigrad.primitive import primitive
 
 Shape = tuple[int, ...]
 
@@ -118,6 +120,24 @@ class Generator:
             yield
         finally:
             self.set_state(now)
+
+
+class _Recorded(Generator):
+    """The generator of a state whose draw an op makes, so that a recorder hears of the op instead."""
+
+    def __init__(self, state: Array) -> None:
+        self.state = state
+
+    def bits(self, n: int) -> Array:
+        return philox.forward(self.state, n=n)
+
+
+@primitive(kind="random")
+def draw(state: Array, *, how: str, **settings: Any) -> Array:
+    """An array of random numbers, drawn by the Generator method `how` with these settings: "uniform",
+    "normal", "integers" or "permutation". As an op, a compiled step draws new ones at each call.
+    """
+    return getattr(_Recorded(state), how)(**settings)
 
 
 def _count(shape: Shape) -> int:

@@ -1,8 +1,9 @@
 """The compiler: an annex that listens at the Tensor's door for one whole step and replays it, as
 one piece of C where there is a compiler.
 
-    jit         the decorator                          record    two recordings compared -> Program
-    signatures, surroundings, structure: what a replay looks at; plan: a program ready to run
+    jit         the decorator, and when a call is recorded or replayed
+    record      one call, written down                 compare   two recordings -> Program
+    plan        a program ready to run                 checks    a program held against the eager call
     program     the typed straight line                passes    Program -> Program
     replay      numpy                                  lower, emit, layout, compiled    C
     native      compiler, flags, cache                 blas      numpy's BLAS by pointer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -19,7 +20,7 @@ from minigrad.compiler.layout import ALIGNMENT, Layout, address_of, pack
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.compiler.schedule import Phase, Scheduler, shared_inside_chains
 from minigrad.compiler.select import Selector, for_c
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, float32
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 
 
@@ -55,6 +56,7 @@ _REFUSE = {
     "append_",
     "clip_grad_norm_",
 }  # ops whose C may set `status`
+_BLOCKS = 4  # of memory for gradients, at most; one that somebody holds is given away
 # Floating-point operations below which one thread is faster: a second one takes 80 us to wake, in
 # which the first does millions
 _SMALL = 2e7
@@ -180,6 +182,7 @@ class CompiledReplay:
             for i in self._inputs
         ]
         self._handed_over = [(i, i in self._direct) for i in self.program.kept]
+        self._place_gradients()
         self._new_gradients()
         for i in self.slots:
             if (root := layout.root[i]) in self._root_address:
@@ -234,17 +237,61 @@ class CompiledReplay:
         whole = layout.contiguous(i) and layout.stand_in[i].nbytes == layout.roots[root].nbytes
         return whole and len(others) == 1 and self.program.values[root].source == "temporary"
 
-    def _new_gradients(self) -> None:
-        self._gradients: list[Array] = []
+    def _place_gradients(self) -> None:
+        """Where each gradient that is handed over stands in memory of their own, and which slots
+        point there.
+        """
+        values, at = self.program.values, 0
+        self._parts: list[tuple[Any, slice]] = []  # shape, None if it has one axis, and elements
+        self._not_float32: list[tuple[int, Any, Any, int]] = []
+        self._all_direct = all(is_direct for _, is_direct in self._handed_over)
+        places: dict[int, int] = {}
         for i in self._direct:
-            value = self.program.values[i]
-            array = np.empty(value.shape, value.dtype)
-            self._gradients.append(array)
-            self._root_address[self.layout.root[i]] = address_of(array)
-        self._views.clear()
-        for i in self.slots:
-            if (root := self.layout.root[i]) in self._root_address:
-                self._point(i, self._root_address[root])
+            shape, size = values[i].shape, values[i].size
+            if values[i].dtype != float32:
+                self._not_float32.append((len(self._parts), shape, values[i].dtype, at))
+                shape, size = (0,), 0
+            part = slice(at // 4, at // 4 + size)
+            self._parts.append((None if len(shape) == 1 else shape, part))
+            places[self.layout.root[i]] = at
+            at += -(-values[i].size * values[i].dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        self._gradient_bytes, self._gradients = max(at, ALIGNMENT), list[Array]()
+        mine = [i for i in self.slots if self.layout.root[i] in places]
+        self._gradient_slots = np.array([self.slots[i] for i in mine], np.intp)
+        self._gradient_offsets = np.array(
+            [places[self.layout.root[i]] + self._offsets[i] for i in mine], np.uint64
+        )
+        self._gradient_roots = list(places.items())
+        # Blocks with a reference to the array that stands for each: numpy keeps that array as the
+        # base of every view of it, so it is gone when the last gradient and view are
+        self._blocks: list[tuple[memoryview, Callable[[], Array | None]]] = []
+        self._current = -1
+
+    def _new_gradients(self) -> None:
+        """Arrays for this call's gradients, in a block that nobody holds a part of."""
+        n = next((n for n, (_, array) in enumerate(self._blocks) if array() is None), -1)
+        if n < 0:
+            memory = np.empty(self._gradient_bytes + ALIGNMENT, np.uint8)
+            at = -address_of(memory) % ALIGNMENT
+            block = memoryview(memory[at : at + self._gradient_bytes])  # type: ignore[arg-type]
+            n = len(self._blocks) % _BLOCKS
+            self._blocks[n : n + 1] = [(block, _gone)]
+            self._current = -1
+        block = self._blocks[n][0]
+        whole = np.frombuffer(block, np.float32)
+        self._blocks[n] = block, weakref.ref(whole)
+        self._gradients = [
+            whole[part] if shape is None else whole[part].reshape(shape)
+            for shape, part in self._parts
+        ]
+        for i, shape, dtype, at in self._not_float32:
+            self._gradients[i] = np.ndarray(shape, dtype, whole, at)
+        if n != self._current:
+            self._current, base = n, address_of(whole)
+            self.table[self._gradient_slots] = self._gradient_offsets + np.uint64(base)
+            for root, at in self._gradient_roots:
+                self._root_address[root] = base + at
+            self._views.clear()
 
     def _point(self, i: int, root_address: int) -> None:
         self.table[self.slots[i]] = root_address + self._offsets[i]
@@ -276,13 +323,13 @@ class CompiledReplay:
 
     # --- running
 
-    def run(self, bound: Mapping[int, Array], held: bool) -> list[Array]:
-        """Run the step; copies of the results, then the gradients, in the memory of the last call's
-        unless somebody holds those (`held`).
+    def run(self, bound: Mapping[int, Array]) -> list[Array]:
+        """Run the step; copies of the results, then the gradients, in the memory of an earlier
+        call's if nobody holds any of those.
 
         Raises IndexRangeError if an index was out of its range.
         """
-        if held and self._gradients:
+        if self._direct:
             self._new_gradients()
         gathered: dict[int, Array] = {}
         table = self.table
@@ -300,9 +347,11 @@ class CompiledReplay:
             elif self._step(self._table_address, part[0], part[1], self.threads):
                 self._say_what_was_refused()
         results = [self._view(i).copy() for i in self.program.results]
-        direct = iter(self._gradients)
+        gradients, self._gradients = iter(self._gradients), []  # the caller's alone from here on
+        if self._all_direct:
+            return [*results, *gradients]
         return results + [
-            next(direct) if is_direct else self._view(i).copy()
+            next(gradients) if is_direct else self._view(i).copy()
             for i, is_direct in self._handed_over
         ]
 
@@ -373,6 +422,10 @@ class CompiledReplay:
         for line in self.called_back:
             rows.append(f"through numpy: {line.op.name}   {line.where}")
         return "\n".join(rows)
+
+
+def _gone() -> None:
+    """A reference to nothing."""
 
 
 def _at(address: int, like: Array) -> Array:

@@ -85,7 +85,8 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
             got=[t.shape for t in tensors],
             wanted=shapes,
         )
-    if key not in step._arguments_of(plan) or not plan.fits(tensors):
+    known = any(plan in e.plans and k[0] == key for k, e in step._entries.items())
+    if not known or not plan.fits(tensors):
         raise ConfigError(
             "export",
             "the program that ran last is not the one for these arguments and for what lies in "

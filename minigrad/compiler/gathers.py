@@ -151,6 +151,8 @@ def _key(
     element `n` of it).
     """
     keys, spec = [index(x) for x in line.operands[first:]], line.params["spec"]
+    if not keys:
+        return None  # slices and integers alone
     before = next(d for d, part in enumerate(spec) if isinstance(part, str))
     wanted = (
         *[slice(None)] * before,

@@ -8,9 +8,8 @@
         optimizer.step()
         return loss
 
-Both recorded calls are real, eager steps. Whatever could make a replay differ from an eager call is
-a CaptureError when it is recorded, or makes a
-new program when it changes later: nothing is replayed silently on something else.
+Both recorded calls are real, eager steps, so recording costs time and never correctness. The
+contract, in five sentences, is `jit`'s docstring and the first screen of docs/compiler.md.
 """
 
 from __future__ import annotations
@@ -24,41 +23,79 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-import numpy as np
-
 from minigrad.autograd import MODE, listening
 from minigrad.compiler.checks import (
-    difference,
-    marks,
-    moved_differently,
+    checksums,
     refuse_writes_past_the_ops,
+    replay_difference,
     snapshot,
 )
 from minigrad.compiler.compiled import CompiledReplay
-from minigrad.compiler.layout import address_of
 from minigrad.compiler.native import NativeError
-from minigrad.compiler.plan import Plan, Start, make_plan
+from minigrad.compiler.plan import Plan
 from minigrad.compiler.program import Program
 from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
-from minigrad.compiler.signatures import Entry, Signature
 from minigrad.compiler.structure import alike, flatten, rebuild
-from minigrad.compiler.surroundings import Surroundings, within
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError
+from minigrad.modes import STRUCTURE
 from minigrad.tensor import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_PLANS = 8  # programs of one key, which differ in structure; the oldest beyond them is dropped
+_WAITING = 2  # first recordings, which hold every array of a call
+_PATIENCE = 16  # calls of a program, after which recordings that wait are dropped
+_RESTLESS = 4  # structural changes in a row, each before a call, that are worth a warning
+
+
+class Entry:
+    """What is known of one key: programs, the one used last first, and first recordings that wait
+    for a second one, by the structural state in which they ended.
+
+    keep: the arguments, of which the key holds ids.   restless: calls in a row that were recorded
+        because of a structural change.
+    """
+
+    def __init__(self, keep: Any) -> None:
+        self.keep, self.plans = keep, list[Plan]()
+        self.waiting: dict[int, Recording] = {}
+        self.restless = 0
+
+    def find(self, tensors: list[Tensor]) -> Plan | None:
+        """The program to be replayed."""
+        state = STRUCTURE.state
+        for plan in self.plans:
+            if state in plan.confirmed and plan.fits(tensors):
+                return plan
+        return None
+
+    def use(self, plan: Plan) -> None:
+        """Put a program first."""
+        self.plans = [plan, *(p for p in self.plans if p is not plan)][:_PLANS]
+
+    def wait(self, recording: Recording) -> None:
+        """Keep a first recording until a call in the same structural state."""
+        self.waiting[STRUCTURE.state] = recording
+        while len(self.waiting) > _WAITING:
+            del self.waiting[next(iter(self.waiting))]
+
+    def seen(self) -> list[Tensor]:
+        """The tensors that earlier recordings met."""
+        first = [t for recording in self.waiting.values() for t in recording.tensors.values()]
+        return first + [t for plan in self.plans for t in plan.seen()]
 
 
 class Step(Generic[P, R]):
-    """A function with recorded and compiled programs, one per signature (shapes, dtypes, Python
-    arguments, grad mode, train/eval mode).
+    """A function with recorded and compiled programs, one per key (structure, shapes, dtypes and
+    Python values of the arguments, grad mode). See this module's docstring for what it promises.
 
     backend: "c", "numpy", or None for C where there is a compiler.   threads: of the C code; None
         for one per core, or one alone for a small step.
-    max_programs: the least recently used program beyond this number is dropped.
+    max_programs: the least recently used key beyond this number is dropped.   audit: True for
+        audits at calls 4, 8, 16, 32, ... of a program, n for every n-th, False for none.
+    note: why the program that ran last does not run in C; empty if it does.
     """
 
     def __init__(
@@ -67,188 +104,192 @@ class Step(Generic[P, R]):
         backend: str | None = None,
         threads: int | None = None,
         max_programs: int = 16,
+        audit: bool | int = True,
     ) -> None:
-        if not callable(function):
-            raise ConfigError(
-                "jit",
-                f"{function!r} is no function",
-                got=function,
-                wanted="a function of Tensors",
-                hint='jit(f), or jit(backend="numpy") as a decorator',
-            )
-        if backend not in (None, "c", "numpy"):
-            raise ConfigError(
-                "jit", f"backend={backend!r}", got=backend, wanted=["c", "numpy", None]
-            )
-        if threads is not None and (type(threads) is not int or threads < 1):
-            raise ConfigError(
-                "jit", f"threads={threads!r}", got=threads, wanted="a number of threads, or None"
-            )
-        if type(max_programs) is not int or max_programs < 1:
-            raise ConfigError(
-                "jit",
-                f"max_programs={max_programs!r}",
-                got=max_programs,
-                wanted="a number of programs, 1 or more",
-            )
+        _check_options(function, backend, threads, max_programs, audit)
         functools.update_wrapper(self, function)
-        self.function, self.backend, self.threads, self.max_programs = (
-            function,
-            backend,
-            threads,
-            max_programs,
-        )
+        self.function, self.backend, self.threads = function, backend, threads
+        self.max_programs, self.audit, self.note = max_programs, audit, ""
+        self._name = getattr(function, "__name__", "the step")
         self._entries: OrderedDict[Any, Entry] = OrderedDict()
         self._lock = threading.Lock()
-        _STEPS.add(self)
-        self._around = Surroundings(function)
         self._last: Plan | None = None
         self._dropped = 0
-        self._told: set[str] = set()  # names that a warning was about
+        self._warned: set[str] = set()
+        self._pending: list[str] = []  # warnings, given once the call is over
+        _STEPS.add(self)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         mode = MODE.get()
-        if mode.listener is not None:  # within another recording, or while somebody watches: eager
+        if mode.listener is not None:  # inside another recording, or under a profiler: eager
             return self.function(*args, **kwargs)
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
-            around = self._around.values()
-            own_key = (key, self._around.signature(), mode.grad)
-            entry = self._entry(own_key, (args, kwargs), around)
-            signature = entry.signature()
-            plan = next((p for p in signature.plans if p.fits(tensors)), None)
-            if plan is None:
-                seen = self._around.keys(around)
-                known = [
-                    x
-                    for x in within([*around, *entry.reach.inside.values()])
-                    if isinstance(x, (Tensor, np.ndarray))
-                ]
-                out = self._record(entry, signature, structure, tensors, known)
-                changed = self._around.ignore_changes(seen)
-                self._rename(own_key, (key, self._around.signature_of(seen), mode.grad))
-                entry.reach.look()
-                self._say_what_changes(
-                    entry,
-                    signature,
-                    changed | entry.reach.of_user(signature.own(entry.reach.inside)),
-                )
-                return out
-            if not plan.overlaps(tensors):
+            entry = self._entry((key, mode.grad), structure)
+            plan = entry.find(tensors)
+            if plan is None or plan.calls + 1 == plan.audit_at:
+                out = self._record(entry, structure, tensors, plan)
+            elif not plan.overlaps(tensors):
+                plan.calls += 1
+                entry.restless = 0
+                if entry.waiting and plan.calls > _PATIENCE:
+                    entry.waiting.clear()
                 self._last = plan
                 return plan.run(tensors)
-        filled = rebuild(structure, tensors)
-        return self.function(*filled[0], **filled[1])
+            else:  # an argument shares memory with what the step changes: the order matters
+                given, named = rebuild(structure, tensors)
+                return self.function(*given, **named)
+        while self._pending:
+            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=2)
+        return out
 
-    def _entry(self, key: Any, arguments: Any, around: list[Any]) -> Entry:
+    def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """True if a call with these arguments would be a replay."""
+        tensors: list[Tensor] = []
+        _, key = flatten((args, kwargs), tensors)
+        with self._lock:
+            entry = self._entries.get((key, MODE.get().grad))
+            plan = None if entry is None else entry.find(tensors)
+            return plan is not None and plan.calls + 1 != plan.audit_at
+
+    def audit_now(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Make this call an audit, wherever the next one would be."""
+        tensors: list[Tensor] = []
+        structure, key = flatten((args, kwargs), tensors)
+        with self._lock:
+            entry = self._entry((key, MODE.get().grad), structure)
+            out = self._record(entry, structure, tensors, entry.find(tensors))
+        while self._pending:
+            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=2)
+        return out
+
+    def _entry(self, key: Any, structure: Any) -> Entry:
         entry = self._entries.get(key)
-        if entry is None:
-            given = [x for x in within(arguments) if not isinstance(x, (Tensor, np.ndarray))]
-            entry = self._entries[key] = Entry([*given, *within(around)])
-            while len(self._entries) > self.max_programs:
-                self._entries.popitem(last=False)
-                self._dropped += 1
-                if self._dropped == 4 * self.max_programs:
-                    warnings.warn(
-                        f"minigrad.jit: {self._dropped} programs of "
-                        f"{getattr(self.function, '__name__', 'the step')} have been dropped for "
-                        "new ones, as arguments or what the step sees keep changing; pass numbers "
-                        "that change as tensors, or give "
-                        f"jit(max_programs=...) more than {self.max_programs}",
-                        RuntimeWarning,
-                        stacklevel=3,
-                    )
-        else:
+        if entry is not None:
             self._entries.move_to_end(key)
+            return entry
+        entry = self._entries[key] = Entry(structure)
+        while len(self._entries) > self.max_programs:
+            self._entries.popitem(last=False)
+            self._dropped += 1
+            if self._dropped == 4 * self.max_programs:
+                self._pending.append(
+                    f"{self._dropped} programs of {self._name} have been dropped for new ones, as "
+                    "arguments keep changing; pass numbers that change as tensors, or give "
+                    f"jit(max_programs=...) more than {self.max_programs}"
+                )
         return entry
 
-    def _say_what_changes(self, entry: Entry, signature: Signature, changed: set[str]) -> None:
-        """Warn, once a program is made, of what the step changes itself; and of what keeps it from
-        being replayed.
-        """
-        step = getattr(self.function, "__name__", "the step")
-        if changed - self._told and signature.plans:
-            warnings.warn(
-                f"minigrad.jit: {step} changes {', '.join(sorted(changed))} itself, which replays "
-                "do not do again: they run its ops alone; "
-                "keep counters, lists and branches on them outside the step",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        if named := entry.reach.of_user(signature.named) - self._told:
-            warnings.warn(
-                f"minigrad.jit: {', '.join(sorted(named))} changes from call to call, and {step} "
-                "names it: it is recorded anew each time; "
-                "pass what changes as a tensor",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        if signature.plans:
-            self._told |= changed
-        self._told |= named
-
-    def _rename(self, key: Any, without: Any) -> None:
-        """Know an entry by a key without what the call has changed."""
-        if without != key and key in self._entries:
-            self._entries.setdefault(without, self._entries.pop(key))
+    # --- recorded calls
 
     def _record(
         self,
         entry: Entry,
-        signature: Signature,
         structure: Any,
         tensors: list[Tensor],
-        known: list[Any],
+        audited: Plan | None,
     ) -> Any:
-        """One eager call, heard by a recording; after the second, the program is made. known:
-        tensors and arrays that the function sees by itself.
+        """One eager call, recorded and held against what is known: a program that it equals, or a
+        first recording, with which it makes one.
         """
-        first, signature.recording = (
-            signature.recording,
-            None,
-        )  # an exception leaves no half of a pair behind
-        start = Start(first, tensors, [x for x in known if isinstance(x, Tensor)])
-        before = {} if first is None else marks(first)
+        changed = audited is None and bool(entry.plans or entry.waiting)
+        for plan in entry.plans:
+            plan.follow()  # while tensors still have the arrays that the call finds
+        seen, first = entry.seen(), entry.waiting.pop(STRUCTURE.state, None)
+        before = {} if first is None else checksums(first)
         states = {} if first is None else snapshot(first)
-        recording = Recording(tensors, known)
+        recording = Recording(tensors, seen)
         out = self._heard(recording, structure, tensors)
-        recording.read_gradients = recording.reads(start.gradients)
         if not recording.calls:
             return _detached(out)  # nothing that could be replayed: it may still clear gradients
-        # The first call of a step that lets gradients add up finds none: only calls that found them
-        # alike are compared.
-        if first is None or (first.read_gradients, first.pattern) != (
-            recording.read_gradients,
-            recording.pattern,
-        ):
-            signature.begin(recording)
-            return _detached(out)
-        try:
-            plan = make_plan(first, recording, start, tensors)
-        except CaptureError:
-            if not signature.suspects:
-                raise
-            signature.begin(
-                recording
-                # What differs may be what has changed inside an object: the next call is held
-                # against this one
-            )
-            return _detached(out)
-        refuse_writes_past_the_ops(before, plan.captured, set(plan.changed))
-        if signature.known(
-            plan, lambda place: self._around.mention(place[1], entry.reach.objects.values())
-        ):
-            return _detached(out)
-        plan.watch([x for x in known if isinstance(x, np.ndarray)])
-        plan.backend = self._make_backend(plan)
-        self._check(plan, tensors, states, out)
-        signature.plans = [*signature.plans[-3:], plan]
-        self._last = plan
+        if changed and first is None:
+            self._count_changes(entry)
+        if not self._is_known(entry, recording, audited):
+            if first is None or (first.aliases, first.added) != (
+                recording.aliases,
+                recording.added,
+            ):
+                entry.wait(recording)
+            else:
+                self._pair(entry, first, recording, before, states, tensors)
         return _detached(out)
+
+    def _count_changes(self, entry: Entry) -> None:
+        entry.restless += 1
+        if entry.restless == _RESTLESS:
+            self._warn_once(
+                f"{STRUCTURE.last} changes before each call of {self._name}, which is recorded "
+                "each time; keep what changes outside of modules, or pass it as a tensor",
+                STRUCTURE.last,
+            )
+
+    def _is_known(self, entry: Entry, recording: Recording, audited: Plan | None) -> bool:
+        """True if a program equals the recording, which is used from now on. Warns of what an audit
+        finds.
+        """
+        found = None if audited is None else audited.difference(recording)
+        if audited is not None and found is not None:
+            for plan in (p for e in self._entries.values() for p in e.plans):
+                plan.confirmed.clear()  # until a recording equals it again: others may read it, too
+            self._pending.append(
+                f"call {audited.calls + 1} of {self._name} is an audit, and it differs from the "
+                f"program: {found.what}{f' ({found.where})' if found.where else ''}. It has changed "
+                f"since call {audited.checked}, and replays after that call may have used the old "
+                f"value; from here on the new one is used. {found.hint[0].upper()}{found.hint[1:]}"
+            )
+        others = [p for p in entry.plans if p is not audited]
+        for plan in others if audited is None or found is not None else [audited]:
+            if plan is audited or plan.difference(recording) is None:
+                plan.calls += 1
+                plan.audit_at = self._next_audit(plan.calls)
+                plan.confirm(STRUCTURE.state)
+                entry.use(plan)
+                self._last = plan
+                return True
+        return False
+
+    def _next_audit(self, calls: int) -> int:
+        """The number of the call that is the next audit; 0 for none."""
+        if self.audit is True:
+            return int(max(4, 1 << calls.bit_length()))
+        return (calls // self.audit + 1) * self.audit if self.audit else 0
+
+    def _pair(
+        self,
+        entry: Entry,
+        first: Recording,
+        second: Recording,
+        before: dict[int, int],
+        states: dict[int, Array],
+        tensors: list[Tensor],
+    ) -> None:
+        """Make a program of two recordings, and hold it against the second call. Raises
+        CaptureError if they differ, and the step has never been replayed.
+        """
+        try:
+            plan = Plan(first, second)
+        except CaptureError as error:
+            if not entry.plans:
+                raise
+            entry.wait(second)  # the next call is held against this one
+            self._warn_once(
+                f"{self._name} is recorded again at each call, as it is not the same twice: "
+                f"{error}",
+                "not the same",
+            )
+            return
+        refuse_writes_past_the_ops(before, plan)
+        plan.backend = self._make_backend(plan)
+        self._check(plan, tensors, states, second)
+        plan.settle()
+        plan.confirm(STRUCTURE.state)
+        plan.audit_at = self._next_audit(plan.calls)
+        entry.use(plan)
+        self._last = plan
 
     def _heard(self, recording: Recording, structure: Any, tensors: list[Tensor]) -> Any:
         """The eager call. Raises CaptureError if it changes a list or dict that it is given, which
@@ -276,55 +317,41 @@ class Step(Generic[P, R]):
         return out
 
     def _make_backend(self, plan: Plan) -> NumpyReplay | CompiledReplay:
+        self.note = ""
         # In C, lines that share memory in ways that the program does not show would change places
         if plan.captured.shares:
             if self.backend != "numpy":
-                warnings.warn(
-                    "minigrad.jit: the step changes memory that two of its tensors share; it runs "
-                    "with numpy, with the same results",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+                self._fall_back("the step changes memory that two of its tensors share")
         elif self.backend != "numpy":
             try:
                 made = CompiledReplay(
                     plan.program, plan.captured.constants, plan.bound, self.threads
                 )
             except NativeError as error:
-                warnings.warn(
-                    f"minigrad.jit: {error}; the step runs with numpy, with the same results",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+                self._fall_back(str(error))
             else:
                 if made.built.note:
-                    warnings.warn(f"minigrad.jit: {made.built.note}", RuntimeWarning, stacklevel=4)
+                    self._pending.append(made.built.note)
                 return made
         return NumpyReplay(plan.program, plan.captured.constants)
 
+    def _fall_back(self, why: str) -> None:
+        self.note = why
+        self._pending.append(f"{why}; the step runs with numpy, with the same results")
+
     def _check(
-        self, plan: Plan, tensors: list[Tensor], states_before: dict[int, Array], out: Any
+        self, plan: Plan, tensors: list[Tensor], states: dict[int, Array], second: Recording
     ) -> None:
         """Run the program once on the second call's inputs and states, and hold it against what
-        eager got; then put eager's state back.
+        eager got.
         """
-        values = plan.program.values
-        states = {i: plan.bound[i] for i in plan.changed if values[i].source == "state"}
-        if any(address_of(a) not in states_before for a in states.values()) or len(states) < len(
-            plan.changed
-        ):
-            return  # no copy of the state before: the tests of the op table have to do
-        different = self._difference(plan, tensors, states, states_before, out)
+        eager = [second.arrays[n] for n in (*plan.program.results, *plan.program.kept)]
+        different = replay_difference(plan, tensors, states, eager)
         if different and isinstance(plan.backend, CompiledReplay):
             compiled, plan.backend = different, NumpyReplay(plan.program, plan.captured.constants)
-            different = self._difference(plan, tensors, states, states_before, out)
+            different = replay_difference(plan, tensors, states, eager)
             if not different:
-                warnings.warn(
-                    f"minigrad.jit: the compiled step differs from the eager one ({compiled}); the "
-                    "step runs with numpy instead",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+                self._fall_back(f"the compiled step differs from the eager one ({compiled})")
         if different:
             raise CaptureError(
                 "jit",
@@ -334,39 +361,10 @@ class Step(Generic[P, R]):
                 hint="set seeds, states and buffers by ops, or outside the step",
             )
 
-    def _difference(
-        self,
-        plan: Plan,
-        tensors: list[Tensor],
-        states: dict[int, Array],
-        before: dict[int, Array],
-        out: Any,
-    ) -> str:
-        """What differs between a replay of the call and the call; nothing if it is the same. Leaves
-        the states as the call left them.
-        """
-        after = {i: a.copy() for i, a in states.items()}
-        found = {i: plan.bound[i] for i in plan.captured.gradients}  # those that the call added to
-        magnified = plan.magnified()
-        for a in states.values():
-            a[...] = before[address_of(a)]
-        eager = [
-            t.data for t, given in zip(_tensors(out), plan.given, strict=True) if given is None
-        ]
-        eager += [t.grad.data for t in plan.grads.at(tensors) if t.grad is not None]
-        try:
-            different = difference(
-                plan.backend.run({**plan.binding(tensors), **found}, True), eager
-            )
-            for i, a in states.items():
-                different = different or moved_differently(
-                    a, after[i], before[address_of(a)], i in magnified
-                )
-        finally:
-            plan.bound.update(found)
-            for i, a in states.items():
-                a[...] = after[i]
-        return different
+    def _warn_once(self, text: str, about: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            self._pending.append(text)
 
     # --- to look at
 
@@ -392,7 +390,8 @@ class Step(Generic[P, R]):
         backend = self._ready().backend
         if isinstance(backend, CompiledReplay):
             return backend.explain()
-        return f"numpy replay of {len(backend.program.lines)} lines; no C"
+        why = f" ({self.note})" if self.note else ""
+        return f"numpy replay of {len(backend.program.lines)} lines; no C{why}"
 
     def _ready(self) -> Plan:
         if self._last is None:
@@ -403,23 +402,9 @@ class Step(Generic[P, R]):
             )
         return self._last
 
-    def _arguments_of(self, plan: Plan) -> list[Any]:
-        """The keys of the arguments that a program is for."""
-        return [
-            key[0]
-            for key, entry in self._entries.items()
-            for s in entry.signatures.values()
-            if plan in s.plans
-        ]
-
     def __repr__(self) -> str:
-        count = sum(
-            len(s.plans) for entry in self._entries.values() for s in entry.signatures.values()
-        )
-        return (
-            f"<jit {getattr(self.function, '__name__', 'step')}: {count} "
-            f"program{'' if count == 1 else 's'}>"
-        )
+        count = sum(len(entry.plans) for entry in self._entries.values())
+        return f"<jit {self._name}: {count} program{'' if count == 1 else 's'}>"
 
 
 _STEPS: weakref.WeakSet[Step[Any, Any]] = weakref.WeakSet()
@@ -441,19 +426,63 @@ def jit(
     backend: str | None = None,
     threads: int | None = None,
     max_programs: int = 16,
+    audit: bool | int = True,
 ) -> Any:
-    """Make a function of Tensors into a `Step`. As a decorator, with or without arguments. See
-    `Step` and this module's docstring.
+    """Make a function of Tensors into a `Step`: recorded on its first two calls, replayed from the
+    third on. As a decorator, with or without arguments.
+
+    1. Tensors are arguments or state: arguments are passed, every other tensor that the function
+       touches is held by reference.
+    2. Python values are arguments (part of the key) or constants of the program.
+    3. The first two calls of a key are recorded eager calls and must agree; from the third on the
+       program is replayed.
+    4. When something of the library's own changes structurally (train and eval mode, requires_grad
+       of a parameter, an attribute of a Module, a parameter group), the next call is recorded
+       again, and if the recording equals a program that is already there, that program is used.
+    5. Calls 4, 8, 16, 32, ... are audits: ordinary eager calls that are recorded and held against
+       the program. A Python constant that has changed anywhere is reported then, with its line and
+       both values, and the step goes on with the right program.
+
+    audit: True for these audits, n for every n-th call, False for none.   backend, threads,
+        max_programs: see `Step`.
     """
     if function is None:
-        return lambda f: Step(f, backend, threads, max_programs)
-    return Step(function, backend, threads, max_programs)
+        return lambda f: Step(f, backend, threads, max_programs, audit)
+    return Step(function, backend, threads, max_programs, audit)
 
 
-def _tensors(out: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    flatten(out, found)
-    return found
+def _check_options(function: Any, backend: Any, threads: Any, programs: Any, audit: Any) -> None:
+    if not callable(function):
+        raise ConfigError(
+            "jit",
+            f"{function!r} is no function",
+            got=function,
+            wanted="a function of Tensors",
+            hint='jit(f), or jit(backend="numpy") as a decorator',
+        )
+    for name, value, good, wanted in (
+        ("backend", backend, backend in (None, "c", "numpy"), ["c", "numpy", None]),
+        (
+            "threads",
+            threads,
+            threads is None or (type(threads) is int and threads >= 1),
+            "a number of threads, or None",
+        ),
+        (
+            "max_programs",
+            programs,
+            type(programs) is int and programs >= 1,
+            "a number of programs, 1 or more",
+        ),
+        (
+            "audit",
+            audit,
+            type(audit) is bool or (type(audit) is int and audit >= 1),
+            "True, False, or n for every n-th call",
+        ),
+    ):
+        if not good:
+            raise ConfigError("jit", f"{name}={value!r}", got=value, wanted=wanted)
 
 
 def _detached(out: Any) -> Any:

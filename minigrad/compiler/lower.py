@@ -416,6 +416,8 @@ def joined_stride(shape: Sequence[int], strides: Sequence[int]) -> int | None:
     `reshape(copy=False)` is new in 2.1.
     """
     count, stride = 1, 0
+    if 0 in shape:
+        return 0
     for n, step in zip(reversed(shape), reversed(strides), strict=True):
         if n == 1:
             continue

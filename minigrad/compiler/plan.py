@@ -1,147 +1,105 @@
-"""A program of one signature, ready to run: where its values come from at a call, and what becomes
-of its results.
-"""
+"""A program ready to run: where its values come from at a call, and what becomes of its results."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import gt, is_
-from sys import getrefcount
+from collections.abc import Collection, Mapping, Sequence
+from operator import is_
 from typing import Any
 
-import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from minigrad.compiler import passes
+from minigrad.compiler.compare import (
+    Difference,
+    Outcome,
+    Owner,
+    capture,
+    difference,
+    leaf_difference,
+    owners_at,
+)
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.layout import address_of
-from minigrad.compiler.program import Line, Program
-from minigrad.compiler.record import Captured, Recording, capture
+from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
-from minigrad.compiler.structure import rebuild
+from minigrad.compiler.structure import is_slot, rebuild
 from minigrad.dtypes import Array
-from minigrad.errors import CaptureError
 from minigrad.tensor import Tensor
 
-_LINEAR = {
-    "sgd_",
-    "assign",
-    "put_",
-    "append_",
-}  # effects whose changes are proportional to what they are given
-_LISTED = next(
-    map(getrefcount, [object()])
-)  # the count of what one list alone holds, which differs between versions of Python
-
-
-Owner = Tensor | int  # a tensor that outlives the call, or the position of an argument
-
-
-class Owners:
-    """Tensors, some of which are arguments: those are each call's own."""
-
-    def __init__(self, found: Iterable[Owner]) -> None:
-        self.found = list(found)
-        self._fixed = [x for x in self.found if not isinstance(x, int)]
-
-    def at(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The tensors of a call with these arguments."""
-        if len(self._fixed) == len(self.found):
-            return self._fixed
-        return [tensors[x] if isinstance(x, int) else x for x in self.found]
-
-    def ids(self) -> list[int]:
-        """What can be compared with those of another plan."""
-        return [x if isinstance(x, int) else id(x) for x in self.found]
-
-
-class Start:
-    """What lies in .grad when a call begins, and whether the arguments require gradients.
-
-    known: tensors that the function sees by itself.   gradients: id of an array -> the tensor whose
-        gradient it is.   without: tensors without one.
-    """
-
-    def __init__(
-        self, first: Recording | None, tensors: Sequence[Tensor], known: Sequence[Tensor]
-    ) -> None:
-        self.known = known
-        seen = [] if first is None else [*first.tensors.values(), *known, *tensors]
-        self._held = [
-            t.grad.data for t in seen if t.grad is not None
-        ]  # so that no other array gets their ids
-        self.gradients = {id(t.grad.data): t for t in seen if t.grad is not None}
-        self.without = [t for t in seen if t.grad is None]
-        self.flags = [t.requires_grad for t in tensors]
+_CONFIRMED = 64  # structural states that are remembered for a program
 
 
 class Plan:
-    """A program of one signature, ready to run: where its values come from, and what becomes of its
-    results.
+    """The program of two recordings, and what a replay of it has to do besides.
 
-    given: for each result the tensor that is returned as it is, None for one that is computed.
-        grads: whose .grad program.kept are, in order.
+    calls: made with this program so far, the two recorded ones included.   confirmed: structural
+        states (`modes.STRUCTURE`) for which a recorded call was equal to this program.
+    checked: the call that was last recorded and equal.
     """
 
-    def __init__(
-        self,
-        captured: Captured,
-        program: Program,
-        second: Recording,
-        given: list[Owner | None],
-        grads: Iterable[Owner],
-    ) -> None:
-        self.captured, self.program, self.given, self.grads = (
-            captured,
-            program,
-            given,
-            Owners(grads),
-        )
-        self.out, self.out_key = second.shape, second.shape_key
-        self.pattern = [
-            (i, at, second.arguments[i] if known else None)
-            for i, (at, known) in enumerate(second.pattern)
-            if at != i or known
-        ]
-        self.handed_out: list[Any] = []  # the gradients of the last replay
-        self.cleared = Owners([])  # tensors whose .grad is None when the call ends
-        self.expect_none = Owners([])  # tensors whose .grad must be None when the call begins
-        self.asked: list[
-            tuple[int, bool]
-        ] = []  # arguments of which the call changes whether they require a gradient
-        self.gradients = Owners(
-            []
-        )  # whose .grad the values captured.gradients are when the call begins
-        self.backend: NumpyReplay | CompiledReplay
-        self._ranges: list[tuple[int, int]] | None = None
-        self._watched: list[tuple[Array, Array]] = []
-        changed = {i for line in program.lines for i in line.changes()}
-        self.cells = [
-            t._version for i, (_, t) in captured.states.items() if t is not None and i in changed
-        ]
-        self.bound = {i: array for i, (array, _) in captured.states.items()}
+    backend: NumpyReplay | CompiledReplay
+
+    def __init__(self, first: Recording, second: Recording) -> None:
+        self.outcome = outcome = Outcome(first, second)
+        self.captured = captured = capture(first, second, outcome)
+        self.trace, self.calls, self.checked, self.audit_at = second, 2, 2, 0
+        self.confirmed: set[int] = set()
+        program = captured.program
+        root = passes.roots(program)
+        changed = {root[i] for line in program.lines for i in line.changes()}
+        captured.shares = share_memory({i: a for i, (a, _) in captured.states.items()}, changed)
+        if not captured.shares:
+            program, captured.constants = passes.simplify(program, captured.constants)
+        self.program = program
         self.changed = [
             i for i in sorted(changed) if program.values[i].source in ("state", "input")
         ]
-        # Of tensors that share an array each is looked at; the first stands for them.
+        self.bound = {i: array for i, (array, _) in captured.states.items()}
+        self.bound.update((i, second.leaves[i].array) for i in captured.gradients)
+        self.out, self.given = second.shape, outcome.given
+        self._alone = is_slot(self.out)
+        self.grads = [owner for _, owner in outcome.grads]
+        self.gradients = list(captured.gradients.values())
+        self.cleared, self.absent = outcome.cleared, outcome.absent
+        self._pattern(first, second)
+        self._remember_tensors(first, second)
+        inputs = {_key(x) for x in self.gradients}
+        self._released = [x for x in self.grads if _key(x) not in inputs]
+        self._ranges: list[tuple[int, int]] | None = None
+        owners = [*self.grads, *self.gradients, *outcome.absent, *self.cleared]
+        self._has_positions = any(type(x) is int for x in owners)
+
+    def _pattern(self, first: Recording, second: Recording) -> None:
+        """Which arguments were one array, and which were the same array in both calls: the function
+        may know that one by another way, too.
+        """
+        at = [second.inputs.index(n) for n in second.inputs]
+        self._same = [(i, j) for i, j in enumerate(at) if i != j]
+        self.pinned = {i: a for i, a in enumerate(second.given) if any(a is b for b in first.given)}
+
+    def _remember_tensors(self, first: Recording, second: Recording) -> None:
+        """The tensors whose arrays are states: several may share one, each is looked at."""
+        lasting = {i for i, t in second.tensors.items() if first.tensors.get(i) is t}
         self._twins = [
-            (t, i) for t in second.tensors.values() if (i := second.find(t.data)) in captured.states
+            (second.tensors[i], number)
+            for i in second.tensors
+            if i in lasting and (number := second.number_of(i)) in self.captured.states
         ]
         self._tensors = [t for t, _ in self._twins]
-        self._arrays, self._wants = (
-            [t.data for t in self._tensors],
-            [t.requires_grad for t in self._tensors],
-        )
+        self._ids = {id(t) for t in self._tensors}
+        self._wants = [t._wants for t in self._tensors]
+        self._arrays = [self.bound[number] for _, number in self._twins]
+        changed = set(self.changed)
+        self._moved = [t for t, number in self._twins if number in changed]
+        self._written = [i for n, i in self.captured.inputs.items() if n in changed]
+        self._lasting = lasting
 
-    def watch(self, arrays: Iterable[Array]) -> None:
-        """Look at numpy arrays of which a constant of the program may be a copy: they may be
-        written to.
-        """
-        shapes = {a.shape for a in self.captured.constants.values()}
-        self._watched = [
-            (a, a.copy()) for a in arrays if a.shape in shapes
-        ]  # the program reads as much at each call
+    def settle(self) -> None:
+        """Drop what only making the program needed."""
+        self.trace.strip(self._lasting)
+        for number in self.captured.gradients:
+            self.bound.pop(number, None)
 
     def magnified(self) -> set[int]:
         """Parameters that an optimizer moves by their gradients divided by the gradients' size."""
@@ -153,16 +111,68 @@ class Plan:
         parameters = {i for i, (_, t) in self.captured.states.items() if t is not None and t._wants}
         return parameters & {i for line in lines for i in line.changes()}
 
+    # --- held against another recording
+
+    def difference(self, now: Recording) -> Difference | None:
+        """Where a later recording parts from this program; None if it is the same step. Then what
+        the recording shows besides, such as a gradient that is left alone, is taken over.
+        """
+        found = difference(self.trace, now)
+        if found is not None:
+            return found
+        outcome = Outcome(self.trace, now)
+        found = leaf_difference(self.captured, now, outcome)
+        if found is None and outcome.key() != self.outcome.key():
+            found = Difference("", "it returns other tensors, or leaves other gradients", "", "")
+        if found is None:
+            self._learn(now, outcome)
+        return found
+
+    def _learn(self, now: Recording, outcome: Outcome) -> None:
+        for i, array in list(self.pinned.items()):
+            if now.given[i] is not array:
+                del self.pinned[i]  # the program is right for other arguments, too
+        absent = {_key(x) for x in outcome.absent}
+        cleared = {_key(x) for x in outcome.cleared}
+        self.cleared = self.cleared + [
+            x for x in self.absent if _key(x) in cleared and _key(x) not in absent
+        ]
+        self.absent = [x for x in self.absent if _key(x) in absent]
+
+    def confirm(self, state: int) -> None:
+        """Note that the call that was just recorded equals the program, at this structural state."""
+        if len(self.confirmed) >= _CONFIRMED:
+            self.confirmed.clear()
+        self.confirmed.add(state)
+        self.checked = self.calls
+
+    def seen(self) -> list[Tensor]:
+        """Tensors of which a recording should know what is in .grad when it begins."""
+        return list(self.trace.tensors.values())
+
+    def _at(self, owners: list[Owner], tensors: Sequence[Tensor]) -> list[Any]:
+        """The tensors of a call with these arguments."""
+        return owners_at(owners, tensors) if self._has_positions else owners
+
+    # --- before a replay
+
     def fits(self, tensors: Sequence[Tensor]) -> bool:
-        """True if a replay is what the call would be: the same arguments are one, tensors that
-        outlive the call have the same shapes and require gradients or do not, and gradients lie in
-        .grad, or do not, as when it was recorded."""
-        for i, at, known in self.pattern:
-            if tensors[i].data is not tensors[at].data or (
-                known is not None and tensors[i] is not known
-            ):
+        """True if the arguments are distinct where they were, tensors that outlive the call have
+        the same shapes and require gradients or do not, and gradients are in .grad, or are not, as
+        they were at the recording.
+        """
+        for i, j in self._same:
+            if tensors[i].data is not tensors[j].data:
                 return False
-        for number, t in zip(self.captured.gradients, self.gradients.at(tensors), strict=True):
+        for i, array in self.pinned.items():
+            if tensors[i].data is not array:
+                return False
+        for t in tensors:
+            if id(t) in self._ids:
+                return False  # an argument that the function also knows by itself
+        for number, t in zip(
+            self.captured.gradients, owners_at(self.gradients, tensors), strict=True
+        ):
             value = self.program.values[number]
             if t.grad is None or (t.grad.data.shape, t.grad.data.dtype) != (
                 value.shape,
@@ -171,16 +181,16 @@ class Plan:
                 return False
         if self._wants != [t._wants for t in self._tensors]:
             return False
-        if not all(map(is_, [t.data for t in self._tensors], self._arrays)) and not self._follow():
+        if not self.follow():
             return False
-        if not all(np.array_equal(a, copy) for a, copy in self._watched):
-            return False
-        return not [t for t in self.expect_none.at(tensors) if t.grad is not None]
+        return not [t for t in self._at(self.absent, tensors) if t.grad is not None]
 
-    def _follow(self) -> bool:
+    def follow(self) -> bool:
         """Take over the arrays that tensors have got since; False if one has another shape, dtype
         or strides, or is no longer another's.
         """
+        if all(map(is_, [t.data for t in self._tensors], self._arrays)):
+            return True
         found: dict[int, Array] = {}
         for t, number in self._twins:
             before, now = self.bound[number], t.data
@@ -205,22 +215,21 @@ class Plan:
         bound = self.bound
         for number, position in self.captured.inputs.items():
             bound[number] = tensors[position].data
-        for number, t in zip(self.captured.gradients, self.gradients.at(tensors), strict=True):
-            assert t.grad is not None
-            bound[number] = t.grad.data
+        if self.gradients:
+            owners = owners_at(self.gradients, tensors)
+            for number, t in zip(self.captured.gradients, owners, strict=True):
+                assert t.grad is not None
+                bound[number] = t.grad.data
         return bound
 
-    def overlaps(self, tensors: list[Tensor]) -> bool:
+    def overlaps(self, tensors: Sequence[Tensor]) -> bool:
         """True if an argument shares memory with another that the step changes, or with such a
-        state: then order matters, and eager knows it.
+        state: then order matters, and eager keeps it.
         """
         if self._ranges is None:
-            spans = [
-                _span(self.bound[i])
-                for i in self.changed
-                if self.program.values[i].source == "state"
-            ]
-            self._ranges = sorted(spans)
+            values = self.program.values
+            states = [i for i in self.changed if values[i].source == "state"]
+            self._ranges = sorted(_span(self.bound[i]) for i in states)
         for number, position in self.captured.inputs.items():
             low, high = _span(tensors[position].data)
             at = bisect_left(self._ranges, (high, 0))
@@ -232,117 +241,49 @@ class Plan:
                 return True
         return False
 
-    def _held(self, grads: Sequence[Tensor]) -> bool:
-        """True if somebody else holds a gradient that the last replay handed out: then it is not
-        written to again.
-        """
-        handed = self.handed_out
-        if not grads:
-            return False
-        if len(handed) != len(grads):
-            return True
-        if (
-            max(map(getrefcount, [g.data for g in handed])) > _LISTED + 2
-        ):  # the tensor and the back end
-            return True
-        if all(map(is_, [t.grad for t in grads], handed)):
-            return max(map(getrefcount, handed)) > _LISTED + 1
-        counts = list(map(getrefcount, handed))
-        return any(
-            map(gt, counts, [_LISTED + (t.grad is g) for t, g in zip(grads, handed, strict=True)])
-        )
+    # --- a replay
 
     def run(self, tensors: Sequence[Tensor]) -> Any:
         """Replay, and hand out the results as new tensors."""
-        grads = self.grads.at(tensors)
-        held = self._held(grads)
-        arrays = self.backend.run(self.binding(tensors), held)
+        wrap, new = Tensor._wrap, object.__new__
+        for t in self._at(self._released, tensors):
+            t.grad = None  # its memory is free for the next gradient, unless somebody holds it
+        arrays = self.backend.run(self.binding(tensors))
         for number in self.captured.gradients:
-            del self.bound[
-                number
-            ]  # held by nobody, the step that made it may write its next gradient there
-        for cell in self.cells:
-            cell[0] += 1
-        for i, wanted in self.asked:
+            del self.bound[number]
+        for t in self._moved:
+            t._version[0] += 1
+        for position in self._written:
+            tensors[position]._version[0] += 1
+        for i, wanted in self.outcome.asked:
             tensors[i].requires_grad_(wanted)
-        gradients = arrays[len(self.program.results) :]
-        if held or [g for g in self.handed_out if g._wants]:
-            self.handed_out = list(map(Tensor._wrap, gradients))
-        for t, g, array in zip(grads, self.handed_out, gradients, strict=True):
-            g.data, t.grad = array, g
-        for t in self.cleared.at(tensors):
+        fresh = iter(arrays)
+        results = [
+            wrap(next(fresh)) if x is None else tensors[x] if isinstance(x, int) else x
+            for x in self.given
+        ]
+        for x, _ in self.outcome.rebound:
+            t = tensors[x] if isinstance(x, int) else x
+            t.data, t._version, t._wants = next(fresh), [0, None], False
+        for t, array in zip(self._at(self.grads, tensors), fresh, strict=True):
+            t.grad = g = new(Tensor)  # as Tensor._wrap does, without a call for each gradient
+            g.data, g.grad, g._node, g._index, g._wants = array, None, None, 0, False
+            g._version = [0, None]
+        for t in self._at(self.cleared, tensors):
             t.grad = None
-        fresh = iter(arrays[: len(self.program.results)])
-        return rebuild(
-            self.out,
-            [
-                Tensor._wrap(next(fresh)) if t is None else tensors[t] if isinstance(t, int) else t
-                for t in self.given
-            ],
-        )
+        return results[0] if self._alone else rebuild(self.out, results)
 
 
-def make_plan(first: Recording, second: Recording, start: Start, tensors: Sequence[Tensor]) -> Plan:
-    """The plan of two recordings of a step. Raises CaptureError where they differ, and where the
-    second returns what no op has made.
-    """
-    positions = {id(t): i for i, t in enumerate(tensors) if not second.pattern[i][1]}
+_LINEAR = {
+    "sgd_",
+    "assign",
+    "put_",
+    "append_",
+}  # effects whose changes are proportional to what they are given
 
-    def owner(t: Tensor) -> Owner:
-        return positions.get(id(t), t)
 
-    given: list[Owner | None] = []
-    numbers: list[int] = []
-    for t in second.results:
-        number = second.find(t.data)
-        if number is None:
-            raise CaptureError(
-                "jit",
-                f"the step returns a tensor of shape {t.shape} that no recorded op made",
-                got=t.shape,
-                hint="compute it from the arguments with ops, or return it from another function",
-            )
-        persistent = (
-            id(t) in positions or first.tensors.get(id(t)) is t
-        )  # not an alias that each call makes
-        given.append(owner(t) if persistent else None)
-        if not persistent:
-            numbers.append(number)
-    grads: dict[int, Owner] = {}
-    seen = {
-        id(t): t for t in (*second.tensors.values(), *start.known)
-    }  # an op need not have met what is given a gradient
-    for t in seen.values():
-        if (
-            t.grad is not None
-            and (number := second.find(t.grad.data)) is not None
-            and id(t.grad.data) not in start.gradients
-        ):
-            grads[number] = owner(t)
-    captured = capture(first, second, start.gradients, numbers, list(grads))
-    captured.shares = share_memory(
-        {i: a for i, (a, _) in captured.states.items()},
-        {i for line in captured.program.lines for i in line.changes()},
-    )
-    program = captured.program
-    if not captured.shares:
-        program, captured.constants = passes.simplify(program, captured.constants)
-    plan = Plan(captured, program, second, given, grads.values())
-    plan.gradients = Owners(map(owner, captured.gradients.values()))
-    plan.bound.update((i, second.leaves[i].array) for i in captured.gradients)
-    # Of a tensor without a gradient before and after, nobody knows whether the step would clear
-    # one: it must be without at replays, too.
-    had_none = {id(t) for t in start.without}
-    plan.cleared = Owners(
-        owner(t) for t in seen.values() if t.grad is None and id(t) not in had_none
-    )
-    plan.expect_none = Owners(owner(t) for t in seen.values() if id(t) in had_none)
-    plan.asked = [
-        (i, t.requires_grad)
-        for i, (t, flag) in enumerate(zip(tensors, start.flags, strict=True))
-        if t.requires_grad != flag
-    ]
-    return plan
+def _key(x: Owner) -> tuple[bool, int]:
+    return (True, x) if isinstance(x, int) else (False, id(x))
 
 
 def share_memory(arrays: Mapping[int, Array], changed: Collection[int]) -> bool:
@@ -355,38 +296,6 @@ def share_memory(arrays: Mapping[int, Array], changed: Collection[int]) -> bool:
         if high >= end:
             end, end_changes = high, changes
     return False
-
-
-def equal_plans(a: Plan, b: Plan) -> bool:
-    """True if two plans compute the same from the same memory."""
-    same = [
-        _spelled(x) == _spelled(y) for x, y in zip(a.program.lines, b.program.lines, strict=False)
-    ]
-    constants, others = a.captured.constants, b.captured.constants
-    return (
-        len(a.program.lines) == len(b.program.lines)
-        and all(same)
-        and a.program.results == b.program.results
-        and (a.out_key, a.asked, a._wants) == (b.out_key, b.asked, b._wants)
-        and a.grads.ids() == b.grads.ids()
-        and _ids(a.given) == _ids(b.given)
-        and [(i, at, id(t)) for i, at, t in a.pattern] == [(i, at, id(t)) for i, at, t in b.pattern]
-        and constants.keys() == others.keys()
-        and all(
-            np.array_equal(x, others[i], equal_nan=x.dtype.kind == "f")
-            for i, x in constants.items()
-        )
-        and [id(x) for x, _ in a.captured.states.values()]
-        == [id(x) for x, _ in b.captured.states.values()]
-    )
-
-
-def _spelled(line: Line) -> Any:
-    return line.op, [(type(x), repr(x)) for x in line.operands], repr(line.params), line.outputs
-
-
-def _ids(found: Sequence[Owner | None]) -> list[int]:
-    return [x if isinstance(x, int) else id(x) for x in found]
 
 
 def _span(a: Array) -> tuple[int, int]:

@@ -75,7 +75,7 @@ class NumpyReplay:
             self.program.values[i].shape != () for i in line.made()
         )
 
-    def run(self, bound: Mapping[int, Array], held: bool) -> list[Array]:
+    def run(self, bound: Mapping[int, Array]) -> list[Array]:
         """Run all lines on the arrays of inputs and states; the arrays of results, then of kept
         values, always in new memory.
         """

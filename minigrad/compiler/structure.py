@@ -5,6 +5,7 @@ together again.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,19 +30,13 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
     Tensors and arrays are appended to `tensors`.
     """
     kind = type(x)
-    if isinstance(x, np.ndarray):
-        x = Tensor._wrap(
-            x.view()
-        )  # an array object of its own: the function may know the same array by another way
-    if isinstance(x, Tensor):
-        for i, known in enumerate(tensors):
-            if known is x:
-                return _Slot(i), ("again", i)
-        tensors.append(x)
-        return _Slot(len(tensors) - 1), (x.data.shape, x.data.dtype, x._wants)
-    if kind is tuple or kind is list or is_named(x):
-        parts = [flatten(item, tensors) for item in x]
-        return _sequence(kind, [p for p, _ in parts]), (kind, *[k for _, k in parts])
+    if kind is tuple or kind is list:
+        parts, keys = [], [kind]
+        for item in x:
+            part, key = flatten(item, tensors)
+            parts.append(part)
+            keys.append(key)
+        return (parts if kind is list else tuple(parts)), tuple(keys)
     if kind in _DICTS:
         if not x:
             return kind(), (kind,)
@@ -50,6 +45,19 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
             kind,
             *[(k, key) for k, (_, key) in named.items()],
         )
+    if kind is not Tensor and isinstance(x, np.ndarray):
+        # An array object of its own: the function may know the same array by another way
+        x = Tensor._wrap(x.view())
+    if isinstance(x, Tensor):
+        for i, known in enumerate(tensors):
+            if known is x:
+                return _Slot(i), ("again", i)
+        tensors.append(x)
+        data = x.data
+        return _Slot(len(tensors) - 1), (data.shape, data.dtype, x._wants)
+    if is_named(x):
+        pairs = [flatten(item, tensors) for item in x]
+        return kind(*[p for p, _ in pairs]), (kind, *[k for _, k in pairs])
     if isinstance(x, np.generic):
         return x, (kind, x.dtype, x.tobytes())
     if isinstance(x, float):
@@ -60,6 +68,11 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
 
 
 _DICTS = (dict, OrderedDict)
+
+
+def is_slot(x: Any) -> bool:
+    """True if a structure is one tensor."""
+    return type(x) is _Slot
 
 
 def is_named(x: Any) -> bool:
@@ -91,3 +104,15 @@ def alike(x: Any, y: Any) -> bool:
     if type(x) in _DICTS:
         return list(x) == list(y) and all(map(alike, x.values(), y.values()))
     return x is y
+
+
+def numpy_numbers(x: Any) -> Iterator[np.generic]:
+    """The numpy scalars in a structure."""
+    if isinstance(x, np.generic):
+        yield x
+    elif type(x) in (tuple, list) or is_named(x):
+        for item in x:
+            yield from numpy_numbers(item)
+    elif type(x) in _DICTS:
+        for item in x.values():
+            yield from numpy_numbers(item)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.autograd import no_grad
+from minigrad.autograd import no_grad, show
 from minigrad.errors import ConfigError, DTypeError, ReadOnlyError, StateDictError
-from minigrad.modes import ASSIGNMENTS
+from minigrad.modes import MISSING, STRUCTURE
 from minigrad.tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 M = TypeVar("M", bound="Module")
 T = TypeVar("T")
@@ -32,7 +35,15 @@ class Parameter(Tensor):
     _wrap = staticmethod(Tensor._wrap)  # type: ignore[assignment]  # what is computed from a parameter, or detached, is a plain Tensor
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = True) -> None:
-        super().__init__(data, dtype=dtype, requires_grad=requires_grad)
+        super().__init__(data, dtype=dtype)
+        self._wants = requires_grad  # what is new is no change
+        if requires_grad:
+            self.requires_grad_()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Train this parameter, or freeze it with requires_grad=False."""
+        STRUCTURE.changed(self, "requires_grad", self._wants, requires_grad)
+        return super().requires_grad_(requires_grad)
 
 
 class Loaded(NamedTuple):
@@ -75,12 +86,15 @@ class Module:
                 wanted="Parameter",
                 hint=f"Parameter(...), or {name}.assign(...) to change its values",
             )
+        old = vars(self).get(name, MISSING)
+        if old is MISSING:
+            old = getattr(type(self), name, MISSING)  # a default, such as `training`
         object.__setattr__(self, name, value)
-        ASSIGNMENTS[0] += 1
+        STRUCTURE.changed(self, name, old, value)
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        ASSIGNMENTS[0] += 1
+        STRUCTURE.changed(self, name, None, MISSING)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Make `tensor` the attribute `name` that is not trained, but moves with `to`, and is part
@@ -194,6 +208,7 @@ class Module:
         them.
         """
         for p in self.parameters():
+            show(p)
             if set_to_none:
                 p.grad = None
             elif p.grad is not None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.autograd import MODE
 from minigrad.errors import ConfigError
+from minigrad.modes import MISSING, STRUCTURE
 from minigrad.tensor import Tensor
 
 
@@ -48,11 +48,14 @@ class ParamGroup(UserDict[str, Any]):
                 f"{key} cannot be changed after the group was made, since moments depend on it"
             )
             raise ConfigError("ParamGroup", problem, got=value, wanted=self.data[key])
-        in_use = self.settings.data.size and key in self._names
-        if in_use and (setting := getattr(MODE.get().listener, "setting", None)) is not None:
-            setting(key)
-        self.data[key] = value
-        if in_use:
+        if key not in self._names:
+            STRUCTURE.changed(self, key, self.data.get(key, MISSING), value)
+            self.data[key] = value
+        elif not self.settings.data.size:  # while it is being made
+            self.data[key] = value
+        else:
+            self.settings._read(f"setting {key!r} of an optimizer")
+            self.data[key] = value
             self.settings.assign(Tensor._wrap(self._numbers()))
 
     def spelled(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.autograd import no_grad
+from minigrad.autograd import no_grad, show
 from minigrad.errors import ConfigError, StateDictError
 from minigrad.optim.clip import clip_grad_norm_
 from minigrad.optim.optimizer import Optimizer
@@ -61,6 +61,7 @@ class MixedPrecision:
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for p in (*self.params, *self.masters):
+            show(p)
             p.grad = None
 
     def backward(self, loss: Tensor) -> None:
@@ -73,6 +74,7 @@ class MixedPrecision:
         """
         for p, master in zip(self.params, self.masters, strict=True):
             if p.grad is not None:  # by ops, so that a step may be recorded
+                show(master)
                 g = p.grad.float() / self.loss_scale
                 master.grad, p.grad = g if master.grad is None else master.grad + g, None
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.arguments import as_float, require
-from minigrad.autograd import no_grad
+from minigrad.autograd import no_grad, show
 from minigrad.errors import ConfigError, DTypeError, StateDictError
+from minigrad.modes import MISSING, STRUCTURE
 from minigrad.optim.bundle import Bundle, Moments, copy_moments
 from minigrad.optim.groups import ParamGroup
 from minigrad.primitive import Primitive
@@ -83,6 +84,7 @@ class Optimizer:
         added = ParamGroup(self._check, self._settings, self._fixed, settings)
         self.param_groups.append(added)
         self._bundles.append(self._bundled(added, [(p, 0) for p in params]))
+        STRUCTURE.changed(self, "param_groups", MISSING, added)
 
     def _check_params(self, params: list[Any]) -> None:
         seen = {id(p) for group in self.param_groups for p in group["params"]}
@@ -213,6 +215,7 @@ class Optimizer:
             problem = "exchange() needs a tensor for each parameter, before the first step"
             wanted = [p.shape for p in old]
             raise ConfigError(self._name, problem, got=[p.shape for p in new], wanted=wanted)
+        STRUCTURE.changed(self, "param_groups", MISSING, new)
         fresh = iter(new)
         for at, group in enumerate(self.param_groups):
             group.data["params"] = [next(fresh) for _ in group["params"]]
@@ -223,6 +226,7 @@ class Optimizer:
         """Remove all gradients; or, with set_to_none=False, write zeros over them."""
         for group in self.param_groups:
             for p in group["params"]:
+                show(p)
                 if set_to_none:
                     p.grad = None
                 elif p.grad is not None:
@@ -280,6 +284,7 @@ class Optimizer:
             ]
             for (own, group), new in zip(pairs, settings, strict=True)
         ]
+        STRUCTURE.changed(self, "state", MISSING, state)
         for at, (own, new, entries) in enumerate(
             zip(self.param_groups, settings, made, strict=True)
         ):

@@ -11,7 +11,7 @@ from minigrad import ops
 from minigrad.dtypes import Array, as_dtype, cast, float16, float32, float64, is_half
 from minigrad.errors import ConfigError, DTypeError, ShapeError
 from minigrad.ops.composite import composite
-from minigrad.random import Generator, default_generator, manual_seed
+from minigrad.random import Generator, default_generator, draw, manual_seed
 from minigrad.tensor.frame import Frame
 from minigrad.tensor.movement import Sizes, flat
 
@@ -42,6 +42,17 @@ class Creation(Frame):
     @classmethod
     def _made(cls, array: Array, dtype: Any, requires_grad: bool) -> Self:
         t: Any = cls._wrap(cast(array, float32 if dtype is None else as_dtype(dtype)))
+        return t.requires_grad_() if requires_grad else t
+
+    @classmethod
+    def _drawn(
+        cls, generator: Generator, how: str, wanted: Any, requires_grad: bool, **settings: Any
+    ) -> Self:
+        """Random numbers, by an op: a recorded step draws new ones at each replay."""
+        made: Any = cls
+        t: Any = made.__apply_primitive__(draw, (generator.state,), {"how": how, **settings})
+        wanted = float32 if wanted is None else as_dtype(wanted)
+        t = t if t.dtype == wanted else ops.cast(t, dtype=wanted)
         return t.requires_grad_() if requires_grad else t
 
     @classmethod
@@ -113,7 +124,7 @@ class Creation(Frame):
         generator: Generator = default_generator,
     ) -> Self:
         """Normal numbers, mean 0, standard deviation 1."""
-        return cls._made(generator.normal(sizes_of(shape)), dtype, requires_grad)
+        return cls._drawn(generator, "normal", dtype, requires_grad, shape=sizes_of(shape))
 
     @classmethod
     @composite
@@ -143,11 +154,8 @@ class Creation(Frame):
         """
         args = args if size is None else (*args, (size,) if isinstance(size, int) else tuple(size))
         if low is not None or high is not None:
-            return cls._made(
-                generator.integers(low or 0, 10 if high is None else high, sizes_of(args)),
-                dtype,
-                False,
-            )
+            bounds: Any = (low or 0, 10 if high is None else high, *args)
+            return cls.randint(*bounds[:2], sizes_of(args), dtype=dtype, generator=generator)
         *bounds, shape = args if args and isinstance(args[-1], (tuple, list)) else (*args, ())
         if len(bounds) not in (1, 2):
             raise ConfigError(
@@ -157,7 +165,8 @@ class Creation(Frame):
                 hint="randint(low, high, shape)",
             )
         low, high = (0, *bounds)[-2:]
-        return cls._made(generator.integers(low, high, sizes_of(tuple(shape))), dtype, False)
+        sizes = sizes_of(tuple(shape))
+        return cls._drawn(generator, "integers", dtype, False, low=low, high=high, shape=sizes)
 
     @classmethod
     @composite
@@ -204,17 +213,16 @@ class Creation(Frame):
                 "uniform", f"low={low} above high={high}", got=(low, high), wanted="low <= high"
             )
         wanted = float32 if dtype is None else as_dtype(dtype)
-        array = generator.uniform(
-            sizes_of(shape), low, high, float64 if wanted == float64 else float32
-        )
-        if is_half(wanted) and high > low:  # rounding must not reach `high`
-            stored = cast(cast(array, wanted), float32)
-            array = np.where(
-                stored < high,
-                array,
-                max(low, high - abs(high) * (2.0**-10 if wanted == float16 else 2.0**-7)),
-            )
-        return cls._made(array, wanted, requires_grad)
+        drawn = float64 if wanted == float64 else float32
+        settings: Any = {"shape": sizes_of(shape), "low": low, "high": high, "dtype": drawn}
+        if not (is_half(wanted) and high > low):
+            return cls._drawn(generator, "uniform", wanted, requires_grad, **settings)
+        t: Any = cls._drawn(generator, "uniform", drawn, False, **settings)
+        # Rounding must not reach `high`
+        below = max(low, high - abs(high) * (2.0**-10 if wanted == float16 else 2.0**-7))
+        stored = ops.cast(ops.cast(t, dtype=wanted), dtype=float32)
+        t = ops.cast(ops.where(ops.less(stored, high), t, below), dtype=wanted)
+        return t.requires_grad_() if requires_grad else t
 
     @classmethod
     @composite
@@ -230,7 +238,8 @@ class Creation(Frame):
         """Normal numbers of the given mean and standard deviation."""
         if not std >= 0:
             raise ConfigError("normal", f"std={std}", got=std, wanted="std >= 0")
-        return cls._made(generator.normal(sizes_of(shape), mean, std), dtype, requires_grad)
+        settings: Any = {"shape": sizes_of(shape), "mean": mean, "std": std}
+        return cls._drawn(generator, "normal", dtype, requires_grad, **settings)
 
     @classmethod
     @composite

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.autograd import MODE, Node
+from minigrad.autograd import MODE, Node, show
 from minigrad.dtypes import bool_, is_float, name
 from minigrad.errors import DTypeError, GradientError, IndexRangeError
 from minigrad.ops.composite import composite
@@ -68,6 +68,7 @@ class Indexing(Frame):
                 got=self.shape,
                 hint="write t[i, j] = value instead of t[i][j] = value, or into a copy: t.clone()",
             )
+        show(self)
         after = ops.put(self._as_it_stands(), value, *keys, spec=spec)
         self.data, self._wants, self._node, self._index, self._version = (
             after.data,

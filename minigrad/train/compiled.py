@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from minigrad.autograd import no_grad
-from minigrad.compiler import NativeError, jit
+from minigrad.compiler import NativeError, Step, jit
 from minigrad.compiler.native import find_compiler
 from minigrad.dtypes import Array
 from minigrad.optim import Optimizer
 from minigrad.random import default_generator
 from minigrad.tensor import Tensor
-from minigrad.train.steps import Batch, EagerStep, Model, NotCompiled, shares
+from minigrad.train.steps import Batch, EagerStep, Model, NotCompiled
+
+_RECORDED = 4  # calls, at most, after which a step is replayed: two, and two with gradients present
 
 
 class CompiledStep(EagerStep):
     """Recorded by `minigrad.jit` and replayed as C: one program for the gradients of a batch, one
     for the update, one for the evaluation's loss.
 
-    The first calls of a compiled step are eager, and equal to it only to rounding. A run that is
-    resumed must not have them once more: so they are made in `prepare`, as a rehearsal that is
-        undone, and every step that counts is a replay.
+    A recorded call of a compiled step is eager, and equal to a replay only to rounding. A run that
+    is resumed must not have other recorded calls than one that was not: so recorded calls and
+    audits are rehearsals, which are undone, and every step that counts is a replay.
     strict=False: raises NotCompiled where `jit` would go on with numpy (`backend` is "numpy" then).
     Raises CaptureError if the model's loss cannot be recorded.
     """
@@ -38,12 +41,14 @@ class CompiledStep(EagerStep):
                 raise NotCompiled(str(error)) from None
             note = str(error)
         super().__init__(model, optimizer, clip_norm, note)
-        self.strict, self._shapes = strict, set[Any]()
-        self._call_part, self._call_update, self._call_loss = (
-            jit(self._part),
-            jit(optimizer.step),
-            jit(model.loss),
-        )
+        self.strict, self._shapes, self._warned = strict, set[Any](), set[str]()
+        self._calls: dict[int, int] = {}
+        self._call_part = self._replayed(self._part)
+        self._call_update = self._replayed(optimizer.step)
+        self._call_loss = self._replayed(model.loss)
+
+    def _replayed(self, function: Any) -> Any:
+        return functools.partial(self._replay, jit(function, audit=False))
 
     def gradients(self, parts: list[Batch]) -> tuple[float, float]:
         """As eager's; a batch of a new shape is rehearsed first."""
@@ -52,50 +57,13 @@ class CompiledStep(EagerStep):
 
     def prepare(self, parts: list[Batch]) -> None:
         """Record and compile the step for the shapes of these parts, unless that is done."""
-        shapes = tuple((x.shape, y.shape) for (x, y), _ in shares(parts))
+        shapes = tuple((x.shape, y.shape) for x, y in parts)
         if shapes not in self._shapes:
-            with self._watched():
-                self._rehearse(parts)
-            self._shapes.add(shapes)
-
-    def _rehearse(self, parts: list[Batch]) -> None:
-        drawn, before = default_generator.get_state(), list[tuple[Tensor, Tensor]]()
-        try:
-            # Two calls are recorded and compared; an update finds gradients that are there already
-            # from its second call on, so that it takes three.
-            for _ in range(3):
+            with self._undone():
                 super().gradients(parts)
-                before = before or [(t, Tensor(t)) for t in self.optimizer.written()]
-                self.update()
-        finally:
-            default_generator.set_state(drawn)
-            with no_grad():
-                for t, value in before:
-                    t.assign(value)
-            self.optimizer.zero_grad()
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Turn a warning of `jit`, that it runs without C, into NotCompiled unless the caller
-        insists on `jit`.
-        """
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-        ours = [w for w in caught if str(w.message).startswith("minigrad.jit")]
-        if ours and not self.strict:
-            raise NotCompiled(
-                str(ours[0].message).removeprefix("minigrad.jit: ").partition("; the step runs")[0]
-            )
-        for w in caught:
-            if w not in ours or (
-                w is ours[0] and self.backend == "c"
-            ):  # one program after another would say the same
-                warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-        # Written only then: a recorded step is recorded anew when an attribute of its object
-        # changes
-        if ours:
-            self.backend = "numpy"
+                with self._undone():  # what it writes to is known only where gradients are present
+                    self.update()
+            self._shapes.add(shapes)
 
     def loss(self, x: Array, y: Array) -> Any:
         """Compiled for the shape of a training step's parts; a shorter last batch is not worth a
@@ -103,9 +71,51 @@ class CompiledStep(EagerStep):
         """
         if not any((x.shape, y.shape) in parts for parts in self._shapes):
             return self.model.loss(x, y)
-        if ("loss", x.shape, y.shape) not in self._shapes:
-            with self._watched():
-                for _ in range(2):
-                    self._call_loss(x, y)
-            self._shapes.add(("loss", x.shape, y.shape))
         return self._call_loss(x, y)
+
+    def _replay(self, step: Step[..., Any], *args: Any) -> Any:
+        """Call a step, after rehearsals where the call would be recorded, or is due to be audited."""
+        calls = self._calls[id(step)] = self._calls.get(id(step), 0) + 1
+        if calls >= 4 and calls & (calls - 1) == 0:
+            with self._undone():
+                step.audit_now(*args)
+        for _ in range(_RECORDED):
+            if step.ready(*args):
+                break
+            with self._watched(step), self._undone():
+                step(*args)
+        return step(*args)
+
+    @contextlib.contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Put weights, moments, buffers, gradients and the generator back at the end."""
+        drawn = default_generator.get_state()
+        gradients = [(p, p.grad) for p in self.model.parameters()]
+        buffers: Iterable[Tensor] = getattr(self.model, "buffers", tuple)()
+        written = [(t, Tensor(t)) for t in (*self.optimizer.written(), *buffers)]
+        try:
+            yield
+        finally:
+            default_generator.set_state(drawn)
+            with no_grad():
+                for t, value in written:
+                    t.assign(value)
+            for p, g in gradients:
+                p.grad = g
+
+    @contextlib.contextmanager
+    def _watched(self, step: Step[..., Any]) -> Iterator[None]:
+        """Raise NotCompiled where the step falls back to numpy before training has begun, unless
+        the caller insists on `jit`; else pass its warnings on, equal ones once.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        if step.note and not self.strict and not self._shapes:
+            raise NotCompiled(step.note)
+        for w in caught:
+            if str(w.message) not in self._warned:
+                self._warned.add(str(w.message))
+                warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+        if step.note:
+            self.backend = "numpy"

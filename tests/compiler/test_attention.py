@@ -165,7 +165,7 @@ def test_what_stands_behind_the_edge_of_tiles_has_no_influence(poison):
 
     arrays = [tensor(1, 2, T, D, seed=i).numpy().copy() for i in range(4)]
     arrays[3][:, :, 60:] = 0  # nobody asks for what the poisoned places say
-    jitted = jit(step, backend="c")
+    jitted = jit(step, backend="c", audit=False)
     clean = [[t.numpy() for t in jitted(*map(Tensor, arrays))] for _ in range(3)][-1]
     for i in (1, 2):
         arrays[i][:, :, 70:] = poison

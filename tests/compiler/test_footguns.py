@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import minigrad
 from minigrad import Tensor, no_grad, ops
 from minigrad.compiler import jit
 from minigrad.errors import CaptureError, ConfigError, IndexRangeError, NoGradientError, ShapeError
@@ -83,31 +84,33 @@ def test_an_array_made_inside_that_changes_is_refused():
         return t + Tensor(random.normal(size=3).astype(np.float32))
 
     step(x(3))
-    with pytest.raises(CaptureError, match="made inside the step"):
+    with pytest.raises(CaptureError, match="that no op made is"):
         step(x(3))
+
+
+GENERATOR = minigrad.random.Generator(3)
 
 
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda t: t * Tensor.randn(3),
-        lambda t: t[Tensor.randint(0, 3, (2,))],
-        lambda t: t.dropout(0.5) + t.rand_like(),
+        lambda t: t * Tensor(GENERATOR.normal((3,))),
+        lambda t: t[Tensor(GENERATOR.integers(0, 3, (64,)))],
     ],
 )
-def test_random_numbers_made_inside_are_refused_where_they_are_drawn(draw):
+def test_random_numbers_that_no_op_draws_are_refused_where_they_are_drawn(draw):
     def step(t):
         drawn = draw(t)
         return drawn * 2
 
     step = jit(step)
     step(x(3))
-    with pytest.raises(CaptureError, match="random numbers made inside the step") as caught:
+    with pytest.raises(CaptureError, match="random numbers drawn past the ops") as caught:
         step(x(3))
     line = draw.__code__.co_firstlineno
     assert (
         caught.value.where.endswith(f"test_footguns.py:{line}")
-        and "dropout may stay" in caught.value.hint
+        and "Tensor.rand" in caught.value.hint
     )
 
 
@@ -121,7 +124,7 @@ def test_what_differs_for_another_reason_is_not_blamed_on_dropout():
 
     t = x(3).requires_grad_()
     step(t)
-    with pytest.raises(CaptureError, match="made inside the step, not by an op"):
+    with pytest.raises(CaptureError, match="that no op made is"):
         step(t)
 
 
@@ -147,8 +150,8 @@ def test_a_setting_of_an_optimizer_that_is_set_inside_is_refused(how):
         else:
             optimizer.param_groups[0]["momentum"] = 0.9
 
-    wanted = "'momentum'" if "momentum" in how else "the learning rate is set inside the step"
-    with pytest.raises(CaptureError, match=wanted) as caught:
+    wanted = "momentum" if "momentum" in how else "lr"
+    with pytest.raises(CaptureError, match=f"setting '{wanted}' of an optimizer") as caught:
         step(x(3))
     assert "test_footguns.py" in caught.value.where and "between two calls" in caught.value.hint
 
@@ -175,14 +178,16 @@ def test_a_python_argument_is_part_of_the_signature(backend):
 
 
 @BACKENDS
-def test_a_number_of_the_closure_that_changes_later_makes_a_new_program(backend):
+def test_a_number_of_the_closure_that_changes_later_is_found_by_the_next_audit(backend):
     scale = 2.0
     step = jit(lambda t: t * scale, backend=backend)
     for _ in range(3):
         assert step(x(3)).tolist() == [0, 2, 4]
     scale = 3.0
-    for _ in range(3):
-        assert step(x(3)).tolist() == [0, 3, 6]
+    with pytest.warns(RuntimeWarning, match=r"2\.0, then 3\.0") as caught:
+        for _ in range(9):
+            assert step(x(3)).tolist() == [0, 3, 6]
+    assert len(caught) == 1 and "since call 2" in str(caught[0].message)
 
 
 # --- what lies inside the objects that a step sees
@@ -222,13 +227,6 @@ def test_a_number_inside_a_module_that_changes_later_makes_a_new_program(backend
 
 
 @BACKENDS
-def test_a_number_inside_a_plain_object_that_changes_later_makes_a_new_program(backend):
-    _, model, step = scaled(backend)
-    model.settings.shift = 10.0
-    assert step(x(2, start=1.0)).tolist() == [12, 18]
-
-
-@BACKENDS
 def test_another_parameter_or_module_under_the_same_name_makes_a_new_program(backend):
     outer, model, step = scaled(backend)
     model.weight = Parameter([10.0, 10.0])
@@ -247,14 +245,15 @@ def test_the_probability_of_a_dropout_that_changes_later_holds():
 
 
 @BACKENDS
-def test_a_number_that_the_step_does_not_use_may_change_all_the_time(backend):
+def test_an_attribute_that_changes_before_every_call_is_named_once(backend):
     outer, model, step = scaled(backend)
     program = step.program
-    for i in range(6):
-        model.calls = i + 1
-        outer.epoch = f"epoch {i}"
-        assert step(x(2, start=1.0)).tolist() == [2, 8]
-    assert step.program is program
+    with pytest.warns(RuntimeWarning, match="epoch of Module changes before each call") as caught:
+        for i in range(9):
+            model.calls = i + 1
+            outer.epoch = f"epoch {i}"
+            assert step(x(2, start=1.0)).tolist() == [2, 8]
+    assert step.program is program and len(caught) == 1
     assert repr(step).endswith("1 program>")
 
 
@@ -272,12 +271,9 @@ def test_a_number_that_changes_with_every_call_outside_the_step_does_not_keep_it
             return t * 2
 
     loop = Loop()
-    with pytest.warns(
-        RuntimeWarning, match="body changes eager itself, which replays do not do again"
-    ):
-        for loop.iteration in range(6):
-            loop.step(x(2))
-    assert loop.eager == 2
+    for loop.iteration in range(6):
+        loop.step(x(2))
+    assert loop.eager == 3  # two calls and an audit
 
 
 @BACKENDS
@@ -298,13 +294,14 @@ def test_a_number_that_the_step_uses_and_changes_itself_is_refused(backend):
 
 
 @BACKENDS
-def test_another_tensor_under_the_same_name_makes_a_new_program(backend):
+def test_another_tensor_under_the_same_name_is_found_by_the_next_audit(backend):
     w = Tensor([1.0, 1.0])
     step = jit(lambda t: t * w, backend=backend)
     for _ in range(3):
         step(x(2))
     w = Tensor([5.0, 5.0])
-    assert step(x(2)).tolist() == [0, 5]
+    with pytest.warns(RuntimeWarning, match="another array"):
+        assert step(x(2)).tolist() == [0, 5]
 
 
 @BACKENDS
@@ -317,10 +314,9 @@ def test_a_counter_of_the_step_itself_does_not_keep_it_from_being_replayed(backe
         return t * 2
 
     step = jit(body, backend=backend)
-    with pytest.warns(RuntimeWarning, match="body changes count itself") as caught:
-        for _ in range(9):
-            assert step(x(2)).tolist() == [0, 2]
-    assert "1 program" in repr(step) and count <= 3 and len(caught) == 1
+    for _ in range(9):
+        assert step(x(2)).tolist() == [0, 2]
+    assert "1 program" in repr(step) and count == 4  # two calls, and the audits 4 and 8
 
 
 @BACKENDS
@@ -433,7 +429,7 @@ def test_a_number_may_be_written_where_a_mask_says_so(backend):
 
 def test_tensors_in_a_list_that_is_an_index_are_not_frozen():
     step = jit(lambda t, i: t[[i[0], i[1]]])
-    with pytest.raises(CaptureError, match="reads a value"):
+    with pytest.raises(CaptureError, match="reads or writes a value"):
         step(x(3), Tensor([0, 1]))
 
 
@@ -616,7 +612,7 @@ def test_a_warning_of_shared_memory_names_the_call():
 
 def test_a_warning_that_c_differs_names_the_call(monkeypatch):
     found = iter(["a result", ""])
-    monkeypatch.setattr(sys.modules[jit.__module__], "difference", lambda got, wanted: next(found))
+    monkeypatch.setattr(sys.modules[jit.__module__], "replay_difference", lambda *_: next(found))
     assert "differs from the eager one" in one_warning(jit(lambda t: t * 2 + 1, backend="c"), x(3))
 
 
@@ -661,7 +657,7 @@ def test_a_child_forked_while_another_thread_is_inside_the_step_may_go_on():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_child_forked_while_another_thread_is_inside_the_compiled_code_may_go_on(threads):
-    step = jit(lambda a, b: (a @ b).sum(), backend="c", threads=threads)
+    step = jit(lambda a, b: (a @ b).sum(), backend="c", threads=threads, audit=False)
     a, b = x(300, 300) * 1e-4, x(300, 300) * 1e-4
     wanted = [step(a, b).item() for _ in range(3)][-1]
     stop = threading.Event()
