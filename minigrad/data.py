@@ -80,11 +80,12 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
                 yield text
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, skipped: list[Path] | None = None) -> str:
     """Return the text of a UTF-8 file; or of all of them in a folder and its subfolders, in the
     order of their paths, with an empty line between.
 
-    In a folder, hidden files and files that are not UTF-8 text are skipped. Raises
+    In a folder, hidden files and files that are not UTF-8 text are skipped; the latter are added to
+    the list `skipped`. Raises
     FileNotFoundError if there is nothing at `path`, DataError if there is no text in it.
     """
     path = Path(path)
@@ -92,7 +93,10 @@ def read_text(path: str | Path) -> str:
         files = sorted(
             p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path))
         )
-        texts = [text for text in map(_decode, files) if text]
+        found = [(file, _decode(file)) for file in files]
+        if skipped is not None:
+            skipped += [file for file, text in found if text is None]
+        texts = [text for _, text in found if text]
         if not texts:
             problem = f"the folder {path} holds no UTF-8 text"
             hint = f"files looked at: {len(files)}"
@@ -163,11 +167,22 @@ def bigram_loss(data: TextData, vocab_size: int) -> float:
     p(b | a) = (count(a, b) + 0.1) / (count(a) + 0.1 V);  the loss is the mean of -log p over the
     targets that `data.validation()` gives.
     """
-    pairs = data.train[:-1].astype(np.int64) * vocab_size + data.train[1:]
-    wanted = data.val[:-1].astype(np.int64) * vocab_size + data.val[1:]
-    # The whole table would have vocab_size^2 places; only the pairs that occur are kept.
-    seen, counts = np.unique(pairs, return_counts=True)
+    V = vocab_size
+    first = np.bincount(data.train[:-1], minlength=V)[data.val[:-1]] + 0.1 * V
+    return float(np.log(first / (_pair_counts(data, V) + 0.1)).mean())
+
+
+def _pair_counts(data: TextData, V: int) -> Array:
+    """How often each pair of neighbours in the validation part occurs in the training part."""
+    wanted = data.val[:-1].astype(np.int64) * V + data.val[1:]
+    if V * V <= 1 << 22:  # a table, filled in parts: as small as the text
+        table = np.zeros(V * V, np.int64)
+        for start in range(0, len(data.train) - 1, 1 << 20):
+            part = data.train[start : start + (1 << 20) + 1].astype(np.int64)
+            table += np.bincount(part[:-1] * V + part[1:], minlength=V * V)
+        return table[wanted]
+    seen, counts = np.unique(
+        data.train[:-1].astype(np.int64) * V + data.train[1:], return_counts=True
+    )
     place = np.searchsorted(seen, wanted).clip(max=len(seen) - 1)
-    both = np.where(seen[place] == wanted, counts[place], 0) + 0.1
-    first = np.bincount(data.train[:-1], minlength=vocab_size)[data.val[:-1]] + 0.1 * vocab_size
-    return float(np.log(first / both).mean())
+    return np.where(seen[place] == wanted, counts[place], 0)

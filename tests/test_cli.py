@@ -269,7 +269,6 @@ BAD_INPUT = {
     "dropout of everything": ([*TRAIN, "--dropout", "1"], "dropout"),
     "an unknown option": (["train", "--stepz", "3"], "--stepz 3"),
     "a shortened option": (["train", "--step", "3"], "--step 3"),
-    "no command": ([], "COMMAND"),
     "an unknown command": (["trane"], "'trane'"),
     "a folder that holds a model": ([*TRAIN, "--out", "model"], "model holds a model already"),
     "an output folder that is a file": ([*TRAIN, "--out", "one.txt"], "one.txt: File exists"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from minigrad.data import (
     CharTokenizer,
     TextData,
+    _pair_counts,
     bigram_loss,
     default_text,
     read_text,
@@ -189,3 +190,22 @@ def test_what_is_no_text_is_refused_with_its_name(tmp_path: Path) -> None:
         read_text(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_text(tmp_path / "nowhere")
+
+
+def test_the_table_of_pairs_is_counted_alike_in_parts_and_by_sorting() -> None:
+    tokens = np.random.default_rng(0).integers(0, 5, (1 << 20) + 50_000).astype(np.int32)
+    data = TextData(tokens, block_size=4, batch_size=2)
+    wanted = data.val[:-1].astype(np.int64) * 5 + data.val[1:]
+    pairs = np.bincount(data.train[:-1].astype(np.int64) * 5 + data.train[1:], minlength=25)
+    assert np.array_equal(_pair_counts(data, 5), pairs[wanted])
+    assert np.array_equal(_pair_counts(data, 5000), pairs[wanted])
+
+
+def test_what_a_folder_holds_beside_utf_8_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("abc")
+    (tmp_path / "b.txt").write_bytes("caf\xe9".encode("latin-1"))
+    (tmp_path / "c.bin").write_bytes(b"\0\1")
+    (tmp_path / ".hidden").write_bytes(b"\xff")
+    skipped: list[Path] = []
+    assert read_text(tmp_path, skipped) == "abc"
+    assert [path.name for path in skipped] == ["b.txt", "c.bin"]

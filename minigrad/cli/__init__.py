@@ -29,9 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A character that the terminal's encoding lacks must not end a run of three minutes.
         getattr(sys, name).reconfigure(errors="replace")
     options = argparse.Namespace(command="")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["help"]:  # `minigrad help train`, as git has it
+        words = [*words[1:2], "--help"]
     try:
         start.hand_over()
-        _parser().parse_args(arguments, options)
+        _parser().parse_args(words or ["--help"], options)
         return int(options.run(options))
     except BrokenPipeError:
         # The reader has gone (`| head`). Python would complain once more when it flushes stdout at

@@ -5,6 +5,7 @@ defaults, and the numbers they take.
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
 import re
@@ -29,6 +30,18 @@ class Parser(argparse.ArgumentParser):
         """Print one line that says what is wrong and where to read on; exit with code 2."""
         print(f"{self.prog}: error: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; an option that there is not gets a suggestion."""
+        found, extra = self.parse_known_args(args, namespace)
+        if extra:
+            choices = next((a.choices for a in self._actions if a.choices and a.nargs), {}) or {}
+            chosen = dict(choices).get(getattr(found, "command", None), self)
+            known = [name for name in chosen._option_string_actions if name != "--help"]
+            near = difflib.get_close_matches(extra[0].partition("=")[0], known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            chosen.error(f"unrecognized arguments: {' '.join(extra)}{hint}")
+        return found
 
     def option(
         self, name: str, metavar: str, kind: Callable[[str], Any], default: Any, help: str

@@ -12,6 +12,7 @@ from minigrad.cli.run_folder import load_model
 from minigrad.data import read_text
 from minigrad.errors import DataError
 from minigrad.evaluate import accuracy, perplexity, windows
+from minigrad.text import CharTokenizer
 
 EXAMPLES = """\
 examples:
@@ -52,6 +53,11 @@ def add_to(commands: Commands) -> None:
         "tokens by which the model's window moves on: every token but those of the first "
         "window has at least block_size - N before it (default: half of the model's block_size)",
     )
+    parser.add_argument(
+        "--skip-unknown",
+        action="store_true",
+        help="leave out characters that were not in the training text",
+    )
     parser.option("--batch-size", "N", whole(1), 16, "windows computed at once")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object instead of lines"
@@ -69,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
         f"text                {options.text}: {found['characters']:,} characters, "
         f"{found['tokens']:,} tokens predicted"
     )
+    if found["unknown_characters"]:
+        print(f"left out            {found['unknown_characters']:,} unknown characters")
     print(f"context             {found['block_size']} tokens, moved on by {found['stride']}")
     print(f"nats per token      {found['nats_per_token']:.4f}")
     print(f"perplexity          {found['perplexity']:.4f}")
@@ -81,6 +89,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """What is printed, by name."""
     model, tokenizer = load_model(options.model)
     text = read_text(options.text)
+    if isinstance(tokenizer, CharTokenizer):
+        text, skipped = without_unknown(text, tokenizer, options)
+    else:
+        skipped = 0
     tokens = tokenizer.encode(text)
     if len(tokens) < 2:
         problem = f"{options.text} has {len(tokens)} tokens"
@@ -100,7 +112,30 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "bits_per_character": found.nats * found.tokens / math.log(2) / characters,
         "accuracy": accuracy(model, windows(tokens, **how)),
         "tokens": found.tokens,
+        "unknown_characters": skipped,
         "characters": len(text),
         "block_size": size,
         "stride": how["stride"],
     }
+
+
+def without_unknown(
+    text: str, tokenizer: CharTokenizer, options: argparse.Namespace
+) -> tuple[str, int]:
+    """The text without the characters that the model does not know, and how many there were. Raises
+    DataError if there are some, unless they may be left out.
+    """
+    known = set(tokenizer.characters)
+    unknown = sorted(set(text) - known)
+    if not unknown:
+        return text, 0
+    count = sum(text.count(c) for c in unknown)
+    if not options.skip_unknown:
+        at = min(text.index(c) for c in unknown)
+        line = text.count("\n", 0, at) + 1
+        problem = (
+            f"{options.text} has {count:,} characters that the model does not know, "
+            f"{len(unknown)} different ones; the first is {text[at]!r} in line {line}"
+        )
+        raise DataError("eval", problem, got=unknown, hint="--skip-unknown leaves them out")
+    return text.translate(dict.fromkeys(map(ord, unknown))), count

@@ -13,7 +13,7 @@ from minigrad.cli.arguments import Commands, Parser, number, path, unescaped, ut
 from minigrad.cli.run_folder import load_model
 from minigrad.errors import ConfigError
 from minigrad.models import GPT, beam_search, generate_text
-from minigrad.text import Tokenizer
+from minigrad.text import CharTokenizer, Tokenizer
 
 EXAMPLES = """\
 examples:
@@ -44,9 +44,9 @@ def add_to(commands: Commands) -> None:
         "--prompt",
         "TEXT",
         utf8,
-        "\n",
+        None,
         "the text to go on from; for a model of characters, of those in its training text "
-        "(default: a line end)",
+        "(default: a line end, or the first character that the model knows)",
     )
     parser.option(
         "--tokens",
@@ -147,6 +147,8 @@ def run(options: argparse.Namespace) -> int:
         problem = "--jit works with the KV cache, not with --no-cache"
         raise ConfigError("generate", problem, hint="leave one of the two out")
     model, tokenizer = load_model(options.model)
+    if options.prompt is None:
+        options.prompt = first_prompt(tokenizer)
     if not options.prompt:
         problem = "the prompt is empty"
         hint = "give some text to go on from"
@@ -161,6 +163,12 @@ def run(options: argparse.Namespace) -> int:
     for warning in caught:  # there is no C compiler, or it does not work
         print(f"minigrad generate: warning: {warning.message}", file=sys.stderr)
     return 0
+
+
+def first_prompt(tokenizer: Tokenizer) -> str:
+    """What to begin with if nothing is given: a line end, or the first character it knows."""
+    known = tokenizer.characters if isinstance(tokenizer, CharTokenizer) else ["\n"]
+    return "\n" if "\n" in known else known[0]
 
 
 def drawn(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> Iterator[str]:

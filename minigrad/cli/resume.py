@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from minigrad.cli.recipe import kind_of
+from minigrad.cli.run_folder import CHECKPOINTS
 from minigrad.compiler.blas import find_blas
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.text import Tokenizer
 from minigrad.train import Trainer
 
-CHECKPOINTS = "checkpoints"
 # What may differ without changing the numbers: where things lie, what is shown, and when it is
 # saved. The text is compared by its content.
 FREE = {"text", "out", "overwrite", "sample", "eval_interval", "save_interval"}

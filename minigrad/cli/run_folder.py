@@ -4,22 +4,23 @@ its tokenizer and how it was made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from minigrad.errors import ConfigError, FormatError, MinigradError, StateDictError
-from minigrad.files import StateDict, load, peek, save
+from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, StateDictError
+from minigrad.files import StateDict, load, load_checkpoint, peek, save
 from minigrad.models import GPT, GPTConfig
 from minigrad.text import Tokenizer, tokenizer_from_state
 
-WEIGHTS = "model.mgrd"
+WEIGHTS, CHECKPOINTS = "model.mgrd", "checkpoints"
 
 
-def new_folder(wanted: str | None, overwrite: bool) -> Path:
-    """Make the folder for a new run and return it: `wanted`, or the first of runs/gpt, runs/gpt-2,
-    ... that is free.
+def new_folder(wanted: str | None, overwrite: bool) -> tuple[Path, list[Path]]:
+    """Make the folder for a new run, `wanted`, or the first of runs/gpt, runs/gpt-2, ... that is
+    free. Return it and which of it and its parents were not there before, innermost first.
 
     Raises ConfigError if there is a model in the wanted one already, unless it may be overwritten.
     """
@@ -32,8 +33,25 @@ def new_folder(wanted: str | None, overwrite: bool) -> Path:
             problem = f"{folder} holds a model already"
             hint = "name another --out, or say --overwrite"
             raise ConfigError("train", problem, got=str(folder), wanted="a new folder", hint=hint)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return folder, missing
+
+
+@contextlib.contextmanager
+def kept_if_used(folder: Path, missing: list[Path]) -> Iterator[None]:
+    """Remove the folders of a new run, of which `missing` were not there before, if nothing was
+    written to them: a run that could not even begin leaves nothing behind.
+    """
+    try:
+        yield
+    finally:
+        checkpoints = folder / CHECKPOINTS
+        if folder in missing and {path.name for path in folder.rglob("*")} <= {CHECKPOINTS, "lock"}:
+            (checkpoints / "lock").unlink(missing_ok=True)
+            for empty in (checkpoints, *missing):
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
 
 
 def save_model(folder: Path, model: GPT, tokenizer: Tokenizer, run: Mapping[str, Any]) -> None:
@@ -54,8 +72,8 @@ def last_of_model(folder: Path) -> tuple[Any, Any]:
 
 
 def load_model(place: str) -> tuple[GPT, Tokenizer]:
-    """The model in a run's folder, or in a weight file itself, and its tokenizer. Raises an error
-    that names what is missing.
+    """Return the model of a run's folder, of a weight file or of a checkpoint, and its tokenizer.
+    Raises an error that names what is missing.
     """
     path = Path(place)
     if path.is_dir():
@@ -64,7 +82,7 @@ def load_model(place: str) -> tuple[GPT, Tokenizer]:
             problem = f"{place} holds no {WEIGHTS}"
             hint = f"train one: minigrad train --out {place}"
             raise ConfigError("load_model", problem, got=place, wanted=WEIGHTS, hint=hint)
-    state_dict = load(path)
+    state_dict = _checkpoint(path) or load(path)
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         raise ConfigError(
             "load_model",
@@ -76,6 +94,23 @@ def load_model(place: str) -> tuple[GPT, Tokenizer]:
     model = _model_of(path, state_dict, tokenizer)
     model.eval()
     return model, tokenizer
+
+
+def _checkpoint(path: Path) -> StateDict | None:
+    """The weights of a checkpoint of `minigrad train`, with the meta of a model; None for a file of
+    weights.
+    """
+    if path.suffix != ".mgrd" or peek(path).kind != "checkpoint":
+        return None
+    found = load_checkpoint(path)
+    try:
+        options, state = found.state["options"], found.state["tokenizer"]
+        sizes = {name: options[name] for name in ("block_size", "n_layer", "n_head", "n_embd")}
+        size = tokenizer_from_state(state).vocab_size
+    except (KeyError, TypeError, DataError):
+        return None
+    meta = {"model": {"vocab_size": size, **sizes}, "tokenizer": state}
+    return StateDict(dict(found.weights), replace(found.info, meta=meta))
 
 
 def _tokenizer_of(path: Path, state: Any) -> Tokenizer:

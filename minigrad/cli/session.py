@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minigrad.cli.arguments import one_line
-from minigrad.cli.generate import print_text
+from minigrad.cli.generate import first_prompt, print_text
 from minigrad.cli.recipe import build_optimizer, build_schedule
 from minigrad.cli.resume import NOT_OF_THE_RUN, refuse_changes, restore, run_facts, warn_of_changes
 from minigrad.cli.run_folder import WEIGHTS, last_of_model, load_model, save_model
@@ -145,7 +145,9 @@ class Session:
             f"{options.warmup} steps of warmup, "
             f"weight decay {options.weight_decay:g}"
         )
-        print(f"memory   {memory}{'; more while it is compiled' if options.jit else ''}")
+        held = sys.getsizeof(self.text) + self.data.train.nbytes + self.data.val.nbytes
+        compiling = "; more while it is compiled" if options.jit else ""
+        print(f"memory   {memory}; text {held / 1e6:,.1f}{compiling}")
         print(f"jit      {how}{'' if options.jit or not trainer.note else f': {trainer.note}'}")
         print(
             f"to beat  {self.baseline:.3f} nats per {self.unit} on the validation text, by a table "
@@ -269,22 +271,32 @@ class Session:
                 f"\nvalidation loss {loss:.3f} nats per {self.unit}{early} (table of pairs "
                 f"{self.baseline:.3f}); saved in {self.folder}"
             )
+            self.say_if_worse(loss)
         prompt = shlex.quote(a_prompt(self.text, self.tokenizer))
         print(f"let it write:  minigrad generate --model {place} --prompt {prompt}", flush=True)
         if trainer.finished and self.options.sample:
             print("\na sample:\n")
             self.print_sample()
 
+    def say_if_worse(self, loss: float | None) -> None:
+        """Say where the best checkpoint is if the validation loss has risen since."""
+        best, lowest = self.checkpoints.best(), self.trainer.best_val_loss
+        if best is None or loss is None or not lowest < loss:
+            return
+        step = int(best.stem.removeprefix("step-"))
+        print(
+            f"it was lower, {lowest:.3f}, after step {step}: the model has begun to learn its text "
+            f"by heart. That one is in {shlex.quote(str(best))}; --patience N would keep it"
+        )
+
     def print_sample(self) -> None:
         """Let the model that was saved write from a line end, or from the first character it knows."""
         model = self.model if self.trainer.patience is None else load_model(str(self.folder))[0]
-        known = self.tokenizer.characters if isinstance(self.tokenizer, CharTokenizer) else ["\n"]
-        prompt = "\n" if "\n" in known else known[0]
         print_text(
             generate_text(
                 model,
                 self.tokenizer,
-                prompt,
+                first_prompt(self.tokenizer),
                 self.options.sample,
                 temperature=0.8,
                 seed=self.options.seed,

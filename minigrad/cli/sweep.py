@@ -19,8 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minigrad.cli.arguments import Commands, one_line, path, whole
-from minigrad.cli.resume import CHECKPOINTS
-from minigrad.cli.run_folder import WEIGHTS
+from minigrad.cli.run_folder import CHECKPOINTS, WEIGHTS
 from minigrad.cli.sweep_plan import Plan, Run, differences, parse, read_plan
 from minigrad.compiler.compiled import cores
 from minigrad.errors import ConfigError, MinigradError

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from minigrad.train import Report
@@ -14,6 +15,9 @@ from minigrad.train import Report
 _REFRESH = (
     0.1  # seconds; a terminal redrawn at every step of a tiny model would cost more than the model
 )
+
+
+_FIRST, _SILENT = 3.0, 30.0  # seconds without a line: before the first, and between two
 
 
 def describe(report: Report) -> str:
@@ -28,14 +32,19 @@ def describe(report: Report) -> str:
 
 
 class PlainProgress:
-    """A line per evaluation, and about twenty in between over the whole run."""
+    """A line per evaluation, about twenty in between over the whole run, and more where that would
+    leave a reader without a sign for half a minute.
+    """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
+        self.stream, self._now = stream, now
+        self._next = now() + _FIRST
 
     def show(self, report: Report) -> None:
         """Print the report, if it is time for a line."""
-        if report.val_loss is not None or report.step % max(report.steps // 20, 1) == 0:
+        due = report.val_loss is not None or report.step % max(report.steps // 20, 1) == 0
+        if due or self._now() >= self._next:
+            self._next = self._now() + _SILENT
             print(describe(report), file=self.stream, flush=True)
 
     def close(self) -> None:

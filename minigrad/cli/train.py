@@ -9,7 +9,6 @@ from minigrad.cli.arguments import Commands, Parser, number, one_of, path, whole
 from minigrad.cli.config import add_config_options
 from minigrad.cli.recipe import OPTIMIZERS, SCHEDULES, by_optimizer, settle
 from minigrad.cli.resume import (
-    CHECKPOINTS,
     accepted_names,
     checkpoint_folder,
     differences,
@@ -19,12 +18,13 @@ from minigrad.cli.resume import (
     state_of_a_run,
     take_over,
 )
-from minigrad.cli.run_folder import new_folder
+from minigrad.cli.run_folder import CHECKPOINTS, kept_if_used, new_folder
 from minigrad.cli.session import Session, build_tokenizer
 from minigrad.data import default_text, read_text
 from minigrad.errors import ConfigError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.files.folder import sweep
+from minigrad.files.opening import printable
 from minigrad.text import tokenizer_from_state
 
 DESCRIPTION = """\
@@ -84,7 +84,7 @@ def add_to(commands: Commands) -> None:
         "KIND",
         one_of("char", "byte", "bpe"),
         "char",
-        "what the text is cut into: characters, bytes, or pieces of words",
+        "what the text is cut into: char (characters), byte (bytes) or bpe (pieces of words)",
     )
     parser.option(
         "--vocab-size", "N", whole(256), 1024, "with --tokenizer bpe: the most tokens there may be"
@@ -209,15 +209,17 @@ def run(options: argparse.Namespace) -> int:
         if options.overwrite and options.out is None:
             problem = "--overwrite is for --out: without it a run gets a new folder"
             raise ConfigError("train", problem, hint="give --out DIR too")
-        folder = new_folder(options.out, options.overwrite)
-        with checkpoint_folder(folder) as checkpoints:
+        folder, missing = new_folder(options.out, options.overwrite)
+        with checkpoint_folder(folder) as checkpoints, kept_if_used(folder, missing):
             sweep(folder)
             replaced = earlier_run(checkpoints, options.overwrite)
             settle(options)
             text = _text(options)
-            session = Session(
-                folder, checkpoints, options, text, build_tokenizer(options, text), replaced
-            )
+            if options.tokenizer == "bpe" and len(text) > 1_000_000:
+                learned = f"learning {options.vocab_size:,} tokens from {len(text):,} characters"
+                print(f"tokens   {learned} ...", flush=True)
+            tokenizer = build_tokenizer(options, text)
+            session = Session(folder, checkpoints, options, text, tokenizer, replaced)
             return _run(session, None, [])
     if options.out is not None or options.overwrite:
         problem = "--resume goes on in its own folder"
@@ -250,7 +252,7 @@ def _session_of(
     """
     changed = take_over(options, found.state["options"])
     settle(options)
-    text = _text(options)
+    text = _text(options, folder)
     refuse_changes(changed + list(differences(found.state, text)), accepted)
     return Session(
         folder, checkpoints, options, text, tokenizer_from_state(found.state["tokenizer"])
@@ -263,5 +265,28 @@ def _run(session: Session, found: Checkpoint | None, accepted: list[str]) -> int
     return session.train()
 
 
-def _text(options: argparse.Namespace) -> str:
-    return default_text() if options.text is None else read_text(options.text)
+def _text(options: argparse.Namespace, resumed: Path | None = None) -> str:
+    """The text to train on; that of a resumed run is also looked for near its folder."""
+    if options.text is None:
+        return default_text()
+    place, skipped = options.text, list[Path]()
+    if resumed is not None and not Path(place).exists():
+        place = _found_again(place, resumed)
+    text = read_text(place, skipped)
+    if skipped:
+        names = ", ".join(printable(str(path)) for path in skipped[:3])
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        print(f"skipped  {len(skipped)} files that are not UTF-8 text: {names}{more}", flush=True)
+    return text
+
+
+def _found_again(text: str, folder: Path) -> str:
+    """The text of a run that goes on, whose path was relative to the folder it was started in: that
+    is looked for above the run's folder. Raises ConfigError if it is not there.
+    """
+    for above in folder.resolve().parents:
+        if (above / text).exists():
+            return str(above / text)
+    problem = f"the text of the run in {folder} was {text}, which is not here"
+    hint = "give --text PATH, or go to the folder where the run was started"
+    raise ConfigError("train", problem, got=text, hint=hint)

@@ -44,9 +44,10 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
     """Print what a file holds: names, dtypes, shapes, bytes, meta, SHA-256."""
-    with within_memory("inspect", args.file):
-        info = peek_any(args.file)
-        lines = _tensor_table(info, _every_array(args.file) if args.stats else None)
+    path = _model_in(args.file)
+    with within_memory("inspect", path):
+        info = peek_any(path)
+        lines = _tensor_table(info, _every_array(path) if args.stats else None)
     for line in lines:
         show(line)
     for alias, target in info.aliases.items():
@@ -54,6 +55,20 @@ def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
     for line in _summary(info, verified=args.stats):
         show(line)
     return 0
+
+
+def _model_in(place: str) -> str:
+    """The model of a run's folder, or the file itself."""
+    path = Path(place)
+    if not path.is_dir():
+        return place
+    model = path / "model.mgrd"
+    if not model.exists():
+        inside = sorted(p.name for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        problem = f"{place} is a folder without a model.mgrd"
+        hint = f"name a file in it: {', '.join(map(printable, inside[:3]))}" if inside else ""
+        raise ConfigError("inspect", problem, got=place, wanted="a file", hint=hint)
+    return str(model)
 
 
 def _tensor_table(info: FileInfo, arrays: dict[str, Array] | None) -> list[str]:

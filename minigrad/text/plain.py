@@ -11,6 +11,8 @@ from minigrad.dtypes import Array
 from minigrad.errors import DataError
 from minigrad.text.base import BaseTokenizer, well_formed
 
+_PART = 1 << 20  # characters encoded at once
+
 
 class CharTokenizer(BaseTokenizer):
     """Characters as numbers: token i is the i-th of the sorted distinct characters.
@@ -28,7 +30,8 @@ class CharTokenizer(BaseTokenizer):
         self.characters = sorted({well_formed(c, "CharTokenizer") for c in characters})
         if not self.characters:
             raise DataError("CharTokenizer", "no characters", got=0, wanted="at least one")
-        self._codes = np.array([ord(c) for c in self.characters], dtype=np.uint32)
+        self._tokens = np.full(ord(self.characters[-1]) + 2, -1, np.int32)
+        self._tokens[[ord(c) for c in self.characters]] = np.arange(self.vocab_size)
 
     @classmethod
     def from_text(cls, text: str) -> CharTokenizer:
@@ -55,11 +58,14 @@ class CharTokenizer(BaseTokenizer):
         return super().encode(text)
 
     def _encode(self, text: str) -> Array:
-        codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-        tokens = np.searchsorted(self._codes, codes).clip(max=self.vocab_size - 1)
-        strange = codes[self._codes[tokens] != codes]
-        if strange.size:
-            unknown = sorted({chr(c) for c in strange})
+        # In parts, and by a table from code to token: little more memory than the tokens take.
+        tokens = np.empty(len(text), np.int32)
+        for start in range(0, len(text), _PART):
+            part = text[start : start + _PART].encode("utf-32-le")
+            codes = np.minimum(np.frombuffer(part, "<u4"), len(self._tokens) - 1)
+            tokens[start : start + _PART] = self._tokens[codes]
+        if len(text) and tokens.min() < 0:
+            unknown = sorted(set(text) - set(self.characters))
             shown = ", ".join(map(repr, unknown[:8]))
             shown += f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
             problem = f"unknown character{'s'[: len(unknown) - 1]} {shown}"

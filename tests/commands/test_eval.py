@@ -80,7 +80,7 @@ def test_it_prints_the_same_as_lines_and_more_context_is_better(home: Path) -> N
 def test_bad_input_gets_one_line(home: Path) -> None:
     (home / "one.txt").write_text("y")
     (home / "strange.txt").write_text("you: ü")
-    assert "stride=33" in refused(
+    assert "stride must be from 1 to" in refused(
         "eval", "--model", "bot", "--text", "text.txt", "--stride", "33", folder=home
     )
     assert "one.txt has 1 tokens" in refused(

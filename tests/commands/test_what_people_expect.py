@@ -1,0 +1,166 @@
+"""What people expect of the command line: no traces of a run that never began, checkpoints that can
+be read, suggestions, and a word where something is left out.
+"""
+
+import io
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minigrad.cli.run_folder import kept_if_used, new_folder
+from minigrad.cli.terminal import PlainProgress
+from minigrad.train import Report
+from tests.commands.home import good, refused, run
+from tests.processes import called
+
+SMALL = ("--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--block-size", "8", "--no-jit")
+
+
+@pytest.mark.parametrize(
+    "options", [("--n-head", "7"), ("--text", "one.txt"), ("--text", "nothing.txt")]
+)
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "one.txt").write_text("aaaa")
+    refused("train", *options, folder=tmp_path)
+    refused("train", *options, "--out", "deep/er/run", folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.txt"]
+
+
+def test_ctrl_c_before_the_first_save_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, missing = new_folder(None, False)
+    assert folder == Path("runs/gpt") and folder.is_dir()
+    with pytest.raises(KeyboardInterrupt), kept_if_used(folder, missing):
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "lock").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    folder, missing = new_folder("here", False)
+    with kept_if_used(folder, missing):
+        (folder / "model.mgrd").touch()
+    assert (folder / "model.mgrd").exists()
+    (tmp_path / "own").mkdir()
+    folder, missing = new_folder("own", False)
+    with kept_if_used(folder, missing):
+        pass
+    assert (tmp_path / "own").is_dir()  # it was there before
+
+
+def test_every_command_reads_a_checkpoint(home: Path) -> None:
+    path = str(max((home / "bot" / "checkpoints").glob("step-*.mgrd")).relative_to(home))
+    asked = ("--prompt", "you: hi\n", "--temperature", "0", "--tokens", "10")
+    text = good("generate", "--model", path, *asked, folder=home)
+    assert text == good("generate", "--model", "bot", *asked, folder=home)
+    assert "perplexity" in good("eval", "--model", path, "--text", "text.txt", folder=home)
+    assert "GPT" in good("show", path, folder=home)
+    chat = ("chat", "--model", path, "--template", r"you: {message}\nbot: ", "--temperature", "0")
+    assert good(*chat, folder=home, given="hi\n") == "hello\n"
+
+
+def test_a_model_that_was_better_before_is_told_of(tmp_path: Path) -> None:
+    noise = random.Random(0)
+    (tmp_path / "text.txt").write_text("".join(noise.choices("abcdefgh", k=300)))
+    options = ("--steps", "200", "--eval-interval", "20", "--lr", "0.03", "--sample", "0")
+    wide = ("--n-embd", "32", "--n-layer", "1", "--n-head", "1", "--block-size", "8")
+    output = good("train", "--text", "text.txt", *options, *wide, folder=tmp_path)
+    assert "it was lower, " in output and "--patience N would keep it" in output
+    best = output.partition("That one is in ")[2].partition(";")[0]
+    assert good("generate", "--model", best, "--tokens", "3", "--prompt", "a", folder=tmp_path)
+
+
+def test_unknown_characters_are_counted_and_may_be_left_out(home: Path) -> None:
+    (home / "other.txt").write_text("you: hi\nbot: hello\nyou: h\u00e9h\u00e9 Z\nbot: well\n" * 3)
+    error = refused("eval", "--model", "bot", "--text", "other.txt", folder=home)
+    assert "9 characters that the model does not know, 2 different ones" in error
+    assert "the first is '\u00e9' in line 3" in error and "--skip-unknown" in error
+    done = called("eval", "--model", "bot", "--text", "other.txt", "--skip-unknown", folder=home)
+    assert done.returncode == 0 and "left out            9 unknown characters" in done.stdout
+
+
+def test_a_model_of_a_text_without_line_ends_writes_without_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "line.txt").write_text("abc abd abe " * 40)
+    good("train", "--text", "line.txt", "--steps", "2", "--out", "run", *SMALL, folder=tmp_path)
+    done = called("generate", "--model", "run", "--tokens", "3", folder=tmp_path)
+    assert done.returncode == 0 and len(done.stdout) == 5 and done.stdout[0] == " "
+
+
+def test_files_that_are_left_out_are_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "good.txt").write_text("good text, good text. " * 30)
+    for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
+        (tmp_path / "notes" / name).write_bytes(b"caf\xe9")
+    options = ("--steps", "1", "--sample", "0", *SMALL)
+    output = good("train", "--text", "notes", *options, folder=tmp_path)
+    assert "skipped  4 files that are not UTF-8 text: notes/a.txt, notes/b.txt" in output
+    assert "notes/c.txt and 1 more" in output and "; text 0.0" in output
+
+
+def test_a_run_is_resumed_from_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abc abd abe " * 40)
+    begin = ("train", "--text", "text.txt", "--steps", "3", "--sample", "0", "--out", "runs/a")
+    good(*begin, *SMALL, folder=tmp_path)
+    elsewhere = tmp_path / "runs"
+    more = ("train", "--resume", "a", "--steps", "4", "--accept", "steps", "--sample", "0")
+    assert "resuming from" in good(*more, folder=elsewhere)
+    shutil.move(tmp_path / "text.txt", tmp_path / "moved.txt")
+    more = ("train", "--resume", "a", "--steps", "5", "--accept", "steps")
+    assert "was text.txt, which is not here" in refused(*more, folder=elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("train", "--n-layers", "3"), "did you mean --n-layer?"),
+        (("train", "--n-embed=3"), "did you mean --n-embd?"),
+        (("generate", "--model", "x", "--temprature", "1"), "did you mean --temperature?"),
+        (("train", "--zzz"), "unrecognized arguments: --zzz; see minigrad train --help"),
+        (("inspect", "empty"), "empty is a folder without a model.mgrd"),
+    ],
+)
+def test_a_mistake_gets_a_suggestion(tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    (tmp_path / "empty").mkdir()
+    assert expected in refused(*words, folder=tmp_path)
+
+
+def test_help_in_every_way_people_ask_for_it(tmp_path: Path) -> None:
+    whole = called("--help", folder=tmp_path)
+    assert whole.returncode == 0 and "let a trained model write" in whole.stdout
+    alone = called(folder=tmp_path)
+    assert (alone.returncode, alone.stderr) == (0, "") and alone.stdout == whole.stdout
+    assert called("help", folder=tmp_path).stdout == whole.stdout
+    train = called("help", "train", folder=tmp_path)
+    assert (
+        train.returncode == 0 and train.stdout == called("train", "--help", folder=tmp_path).stdout
+    )
+    assert "bpe (pieces of words)" in " ".join(train.stdout.split())
+
+
+def test_a_folder_is_inspected_as_its_model(home: Path) -> None:
+    by_folder = called("inspect", "bot", folder=home)
+    assert by_folder.stdout == called("inspect", "bot/model.mgrd", folder=home).stdout
+    assert by_folder.returncode == 0
+
+
+def test_plain_progress_has_a_line_within_seconds_and_every_half_minute() -> None:
+    clock, out = [0.0], io.StringIO()
+    display = PlainProgress(out, lambda: clock[0])
+    seen = []
+    for step in range(1, 200):
+        clock[0] += 1.0
+        display.show(Report(step, 100_000, 1.0, 1.0, 0.1, 10.0, 100.0, None))
+        seen.append(out.getvalue().count("\n"))
+    assert seen[1] == 0 and seen[2] == 1 and seen[31] == 1 and seen[32] == 2 and seen[-1] == 7
+
+
+def test_large_texts_for_bpe_are_announced_before_they_are_learned(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one two three four five. " * 50_000)
+    options = ("--tokenizer", "bpe", "--vocab-size", "270", "--steps", "1", "--sample", "0")
+    done = run("train", "--text", "text.txt", *options, *SMALL, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tokens   learning 270 tokens from 1,250,000 characters ...")
+    assert os.path.exists(tmp_path / "runs" / "gpt" / "model.mgrd")
