@@ -121,10 +121,13 @@ class Node:
     outputs: the arrays of the outputs, if the rule reads them.
     seen: (tensor, version cell, version) of each saved value, to notice later changes; None in
         place of an output's tensor.
+    masks: the rule may make a NaN of a cotangent of 0, since it multiplies by values that it reads,
+        or by a number that is not finite.
     """
 
     __slots__ = (
         "freed_by",
+        "masks",
         "number",
         "op",
         "operands",
@@ -146,61 +149,36 @@ class Node:
     ) -> None:
         self.op, self.params, self.number, self.where = op, params, next_number(), user_line(depth)
         self.operands = operands = list(operands)
-        self.slots: list[Slot | None] = [None] * len(operands)
+        slots: list[Slot | None] = [None] * len(operands)
+        self.slots = slots
         self.seen: list[tuple[Any, list[Any], int]] = []
         keeps = op.saves_operand
         if op.reads_other_operand:
             a, b = operands
             keeps = getattr(b, "_wants", False), getattr(a, "_wants", False)
-        last = len(keeps) - 1
+        last, finite = len(keeps) - 1, True
         for i, x in enumerate(operands):
             if hasattr(x, "_node"):
                 if x._wants:
-                    self.slots[i] = slot_of(x)
+                    node = x._node
+                    slots[i] = id(x) if node is None else (node, x._index) if x._index else node
                 if keeps[i if i < last else last]:
                     self.seen.append((x, x._version, x._version[0]))
                 elif x._node is not None and x.data.size > Shadow.SMALL:
                     operands[i] = Shadow(x)
+            elif type(x) is float and x - x:  # infinite or NaN
+                finite = False
         self.outputs: tuple[Array, ...] | None = None
         if op.keeps_output:
             self.outputs = tuple(y.data for y in outputs)
             self.seen.extend((None, y._version, 0) for y in outputs)
         self.size = len(outputs)
         self.freed_by: int | None = None
+        reads_values = bool(self.seen) or not finite
+        self.masks = reads_values and op.kind == "elementwise" and not op.zero_safe
 
     def __repr__(self) -> str:
         return f"<{self.op.name} at {self.where}>"
-
-    def check(self, root: int) -> None:
-        """Raise an error if the node was freed, or if a value that its rule reads was changed."""
-        if self.freed_by == root:
-            raise BackwardTwiceError(
-                "backward",
-                "a second time through the same graph, whose values the first has freed",
-                where=str(self.where),
-                hint="backward(retain_graph=True) the first time, or run the forward pass again",
-            )
-        if self.freed_by is not None:
-            raise GraphFreedError(
-                "backward",
-                f"through {self.op.name}, whose values another backward() has freed",
-                where=str(self.where),
-                hint="add the losses and call backward() once, or pass retain_graph=True first",
-            )
-        for x, cell, version in self.seen:
-            # `t[i] = x` gives t other memory, with a version of its own, where gradients flow.
-            rewritten = x is not None and x._version is not cell
-            if cell[0] != version or rewritten:
-                line = x.grad_fn.where if rewritten else cell[1]
-                raise StaleValueError(
-                    "backward",
-                    f"{self.op.name} needs a value that was changed in place at {line} after it "
-                    "was used",
-                    where=str(self.where),
-                    got=line,
-                    wanted=self.where,
-                    hint="change a copy, or change it after backward()",
-                )
 
     def free(self, walk: int) -> None:
         """Drop what the rule would have read; `walk` is the number of the root that this was done
@@ -240,14 +218,19 @@ def nodes_above(
         if node in found:
             continue
         found.add(node)
-        node.check(first)
+        if node.freed_by is not None:
+            _refuse_freed(node, first)
+        for x, cell, version in node.seen:
+            # `t[i] = x` gives t other memory, with a version of its own, where gradients flow.
+            if cell[0] != version or (x is not None and x._version is not cell):
+                _refuse_stale(node, x, cell)
         for x, slot in zip(node.operands, node.slots, strict=True):
-            if slot is not None:
-                parent = _maker(slot)
-                if parent is None:
-                    if leaves is not None:
-                        leaves[slot] = x
-                elif parent.number >= since:
+            if type(slot) is int:
+                if leaves is not None:
+                    leaves[slot] = x
+            elif slot is not None:
+                parent = slot if type(slot) is Node else slot[0]
+                if parent.number >= since:
                     stack.append(parent)
     return sorted(found, key=lambda node: node.number, reverse=True)
 
@@ -319,7 +302,11 @@ class Walk:
                 for node in nodes:
                     if walking is not None:
                         walking(node)
-                    gs = self.arrived(node, wanted)
+                    if node.size == 1 and wanted is None:
+                        g = self.sums.pop(node, None)
+                        gs = [] if g is None else [g]
+                    else:
+                        gs = self.arrived(node, wanted)
                     if gs and wanted is None:
                         self.through(node, gs, node.slots)
                     elif gs and wanted is not None and node in leading:
@@ -358,11 +345,10 @@ class Walk:
             type(answer) not in (tuple, list) or len(answer) != len(node.operands)
         ):
             _refuse_answer(node, answer)
-        masks = _may_mask(node)
         held = {id(a) for a in (*gs, *values)}
         for x, slot, g in zip(node.operands, slots, answer, strict=False):
             if slot is not None and g is not None:
-                if masks:
+                if node.masks:
                     g = self.masked(g, gs)
                 if type(g) is not np.ndarray or g.shape != x.shape or g.dtype is not x.dtype:
                     g = self.fit(op, g, x)
@@ -445,18 +431,6 @@ class Walk:
         return self.wrap(g if slot in self.fresh or g.dtype != computing(x.dtype) else g.copy())
 
 
-def _may_mask(node: Node) -> bool:
-    """True if the rule may make a NaN of a cotangent of 0: it multiplies by values that it reads,
-    or by a number that is not finite.
-    """
-    op = node.op
-    return (
-        op.kind == "elementwise"
-        and not op.zero_safe
-        and (bool(node.seen) or any(type(x) is float and x - x != 0 for x in node.operands))
-    )
-
-
 def _computable(x: Any) -> Any:
     """An operand as its rule gets it on arrays: 16-bit floats as float32, Shadows and scalars as
     they are.
@@ -481,6 +455,34 @@ def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
         )
     axis = (*range(extra), *(i + extra for i in grown))
     return ops.reshape(ops.sum(g, axis=axis), shape=shape) if axis else g
+
+
+def _refuse_freed(node: Node, root: int) -> None:
+    if node.freed_by == root:
+        raise BackwardTwiceError(
+            "backward",
+            "a second time through the same graph, whose values the first has freed",
+            where=str(node.where),
+            hint="backward(retain_graph=True) the first time, or run the forward pass again",
+        )
+    raise GraphFreedError(
+        "backward",
+        f"through {node.op.name}, whose values another backward() has freed",
+        where=str(node.where),
+        hint="add the losses and call backward() once, or pass retain_graph=True to the first",
+    )
+
+
+def _refuse_stale(node: Node, x: Any, cell: list[Any]) -> None:
+    line = cell[1] if x is None or x._version is cell else x.grad_fn.where
+    raise StaleValueError(
+        "backward",
+        f"{node.op.name} needs a value that was changed in place at {line} after it was used",
+        where=str(node.where),
+        got=line,
+        wanted=node.where,
+        hint="change a copy, or change it after backward()",
+    )
 
 
 def _refuse_answer(node: Node, answer: Any) -> None:

@@ -72,7 +72,9 @@ def _op(
     name = name or function.__name__.replace("arc", "a")
     forward.__name__ = forward.__qualname__ = name
     forward.__module__, forward.__doc__ = "minigrad.ops", doc
-    return primitive(kind="elementwise", dtype=dtype, numpy=numpy)(forward)
+    op = primitive(kind="elementwise", dtype=dtype, numpy=numpy)(forward)
+    op.forward = function  # which saves a call; `forward` shows the arguments
+    return op
 
 
 def flat(g: Any, _y: Any, _x: Any) -> Any:

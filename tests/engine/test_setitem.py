@@ -289,7 +289,7 @@ def test_writing_and_reading_in_turn_visits_every_node_once() -> None:
 
         def trace(frame: object, event: str, _arg: object) -> object:
             nonlocal count
-            count += frame.f_code.co_name == "check"
+            count += frame.f_code.co_name == "nodes_above"
             return trace
 
         loss = t.sum()
