@@ -69,7 +69,6 @@ _COUNTERPARTS = {  # what PyTorch has under another name, or as a function
     "TransformerEncoder": f"Sequential of {_BLOCK}",
     "TransformerDecoderLayer": f"TransformerBlock(n_embd, n_head) and {_ATTENTION}(x, context)",
     "Transformer": f"{_BLOCK} and TransformerBlock(n_embd, n_head)",
-    "Upsample": "F.interpolate",
     "CosineSimilarity": "F.cosine_similarity",
     "Unflatten": "x.unflatten(axis, sizes)",
     "PixelShuffle": "x.rearrange('n (c p q) h w -> n c (h p) (w q)', p=2, q=2)",

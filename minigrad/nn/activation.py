@@ -67,7 +67,7 @@ def _checked(call: str, name: str, kind: Any, value: Any) -> Any:
         return as_int(call, name, value, least=-_WHOLE)
     least = 0 if "padding" in name else 1
     if isinstance(value, Sequence):
-        return tuple(as_int(call, name, size, least) for size in value)
+        return tuple(None if n is None else as_int(call, name, n, least) for n in value)
     return as_int(call, name, value, least)
 
 
@@ -152,9 +152,10 @@ class ELU(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class Softplus(FunctionModule):
-    """log(1 + exp(beta x)) / beta, elementwise, without overflow."""
+    """log(1 + exp(beta x)) / beta, elementwise, and x itself where beta x > threshold."""
 
     beta: float = 1.0
+    threshold: float = 20.0
     function = staticmethod(F.softplus)
 
 

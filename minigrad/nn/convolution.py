@@ -17,10 +17,17 @@ from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
     "AvgPool2d",
     "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "MaxPool1d",
     "MaxPool2d",
+    "Upsample",
 ]
 
 
@@ -114,6 +121,47 @@ class Conv2d(_Convolution):
     _axes, _function = 2, staticmethod(F.conv2d)
 
 
+class _ConvolutionTransposed(_Convolution):
+    _transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Sizes = 1,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+        )
+        self.output_padding = self._each("output_padding", output_padding, 0)
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "output_padding": self.output_padding}
+
+
+class ConvTranspose1d(_ConvolutionTransposed):
+    """The transpose of Conv1d as a map of x, plus bias: x[n, c, m] weight[c, o, k] is added to
+    y[n, o, m stride + k dilation - padding].
+
+    x: (N, C, M)   weight: (C, O / groups, K)   bias: (O,)   ->   (N, O, L),
+        L = (M - 1) stride - 2 padding + dilation (K - 1) + output_padding + 1
+    """
+
+    _axes, _function = 1, staticmethod(F.conv_transpose1d)
+
+
+class ConvTranspose2d(_ConvolutionTransposed):
+    """The same over two axes: (N, C, H, W), weight (C, O / groups, K, L) -> (N, O, h, w)."""
+
+    _axes, _function = 2, staticmethod(F.conv_transpose2d)
+
+
 @dataclass(eq=False, repr=False)
 class MaxPool2d(FunctionModule):
     """The largest element of each window over the last two axes; ties share the gradient evenly.
@@ -130,6 +178,12 @@ class MaxPool2d(FunctionModule):
     function = staticmethod(F.max_pool2d)
 
 
+class MaxPool1d(MaxPool2d):
+    """The same over the last axis: (..., L) -> (..., M)."""
+
+    function = staticmethod(F.max_pool1d)
+
+
 @dataclass(eq=False, repr=False)
 class AvgPool2d(FunctionModule):
     """The mean of each window over the last two axes. Sizes as for MaxPool2d.
@@ -143,3 +197,40 @@ class AvgPool2d(FunctionModule):
     ceil_mode: bool = False
     count_include_pad: bool = True
     function = staticmethod(F.avg_pool2d)
+
+
+class AvgPool1d(AvgPool2d):
+    """The same over the last axis: (..., L) -> (..., M)."""
+
+    function = staticmethod(F.avg_pool1d)
+
+
+@dataclass(eq=False, repr=False)
+class AdaptiveAvgPool2d(FunctionModule):
+    """The means of output_size windows that divide the last two axes as evenly as they can: window
+    i of n begins at i H // n and ends before -(-(i + 1) H // n). None keeps a size.
+
+    (..., H, W) -> (..., *output_size)
+    """
+
+    output_size: Sizes
+    function = staticmethod(F.adaptive_avg_pool2d)
+
+
+class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
+    """The same over the last axis: (..., L) -> (..., output_size)."""
+
+    function = staticmethod(F.adaptive_avg_pool1d)
+
+
+@dataclass(eq=False, repr=False)
+class Upsample(FunctionModule):
+    """x at other sizes of its last axes, `size`, or scale_factor times theirs: the nearest element,
+    or linear between neighbours. See F.interpolate.
+    """
+
+    size: Sizes | None = None
+    scale_factor: float | tuple[float, ...] | None = None
+    mode: str = "nearest"
+    align_corners: bool | None = None
+    function = staticmethod(F.interpolate)

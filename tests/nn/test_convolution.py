@@ -111,6 +111,49 @@ def test_pools_take_the_largest_and_the_mean_of_windows():
     assert nn.MaxPool2d(4, ceil_mode=True)(Tensor(x)).shape == (2, 3, 1, 2)
 
 
+TRANSPOSED = [
+    ((4, 6, 3), {}),
+    ((4, 6, 3), {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2, "dilation": 2}),
+    ((3, 3, 1), {"bias": False, "groups": 3}),
+    ((2, 4, 2), {"padding": 1, "stride": 3}),
+]
+
+
+@pytest.mark.parametrize(("args", "options"), TRANSPOSED)
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_transposed_convolution_is_the_transpose_of_a_convolution(n, args, options):
+    """<y, T x> = <C y, x> for the convolution C with the same weight, from T's output back."""
+    layer = (nn.ConvTranspose1d, nn.ConvTranspose2d)[n - 1](*args, **options).to("float64")
+    if layer.bias is not None:
+        layer.bias.data[:] = 0
+    x = rng.normal(size=(2, args[0], 4, 3)[: 2 + n])
+    image = layer(Tensor(x)).data
+    assert image.shape[1] == args[1]
+    y = rng.normal(size=image.shape)
+    keys = ("stride", "padding", "dilation")
+    each = [(options.get(key, int(key != "padding")),) * n for key in keys]
+    back = correlated(y, layer.weight.data, None, *each, options.get("groups", 1))
+    assert back.shape == x.shape
+    assert np.isclose((y * image).sum(), (back * x).sum(), rtol=1e-12)
+
+
+def test_pools_over_one_axis_are_those_over_two():
+    x = rng.normal(size=(2, 3, 9))
+    for one, two in ((nn.MaxPool1d, nn.MaxPool2d), (nn.AvgPool1d, nn.AvgPool2d)):
+        wanted = two((1, 3), (1, 2), (0, 1))(Tensor(x[:, :, None])).data[:, :, 0]
+        assert np.array_equal(one(3, 2, 1)(Tensor(x)).data, wanted)
+
+
+@pytest.mark.parametrize(("length", "count"), [(6, 3), (7, 3), (5, 5), (5, 1), (3, 5)])
+def test_adaptive_pools_divide_an_axis_as_evenly_as_they_can(length, count):
+    x = rng.normal(size=(2, 3, length))
+    parts = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+    wanted = np.stack([x[..., a:b].mean(-1) for a, b in parts], -1)
+    assert np.allclose(nn.AdaptiveAvgPool1d(count)(Tensor(x)).data, wanted, rtol=1e-12)
+    both = nn.AdaptiveAvgPool2d((None, count))(Tensor(np.stack([x, 2 * x], -2)))
+    assert np.allclose(both.data, np.stack([wanted, 2 * wanted], -2), rtol=1e-12)
+
+
 def test_a_small_network_learns_to_tell_stripes_apart():
     minigrad.manual_seed(0)
     model = nn.Sequential(
