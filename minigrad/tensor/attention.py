@@ -34,6 +34,7 @@ Method = Literal["auto", "plain", "flash"]
 FLASH_BYTES = 32 << 20  # of probabilities, from which tiles are faster and spare memory
 
 _NAME = "scaled_dot_product_attention"
+_CORNERS, _METHODS = ("upper_left", "lower_right"), ("auto", "plain", "flash")
 
 
 def scaled_dot_product_attention(
@@ -156,10 +157,12 @@ def _checked_dtype(q: Any, k: Any, v: Any) -> DType:
 
 
 def _check_options(is_causal: Any, causal: Any, method: Any, return_weights: bool) -> None:
-    hint = 'is_causal=True, causal="lower_right"'
-    require(isinstance(is_causal, bool | np.bool_), _NAME, "is_causal", is_causal, "a bool", hint)
-    one_of(_NAME, "causal", causal, ("upper_left", "lower_right"))
-    one_of(_NAME, "method", method, ("auto", "plain", "flash"))
+    if not isinstance(is_causal, bool | np.bool_):
+        hint = 'is_causal=True, causal="lower_right"'
+        require(False, _NAME, "is_causal", is_causal, "a bool", hint)
+    if causal not in _CORNERS or method not in _METHODS:
+        one_of(_NAME, "causal", causal, _CORNERS)
+        one_of(_NAME, "method", method, _METHODS)
     made = method != "flash" or not return_weights
     require(made, _NAME, "method", method, '"plain" to return weights')
 

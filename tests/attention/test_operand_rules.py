@@ -318,3 +318,23 @@ def test_what_cannot_be_attended_to_is_refused_in_words():
     for n_head in (0, -3, 2.0):
         with pytest.raises(ConfigError):
             F.alibi_slopes(n_head)
+
+
+@pytest.mark.parametrize("integer", [np.int32, np.int64, np.uint8, np.array])
+@pytest.mark.parametrize("real", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("method", ["plain", "flash"])
+def test_numpy_numbers_are_taken_as_python_numbers(integer, real, method):
+    q, plain = draw(1, 2, 5, 4), {"scale": 0.5, "dropout_p": 0.25, "window": 2}
+    found = []
+    for kw in (
+        plain,
+        {"scale": real(0.5), "dropout_p": real(0.25), "window": integer(2)},
+    ):
+        manual_seed(1)
+        y = attend(q, q, q, is_causal=True, alibi=[0.5, 0.25], method=method, **kw)
+        assert y.dtype == np.float64
+        found.append(y.data)
+    assert np.array_equal(*found)
+    for wrong in ({"window": np.True_}, {"scale": np.True_}, {"window": np.float64(2)}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            attend(q, q, q, is_causal=True, method=method, **wrong)
