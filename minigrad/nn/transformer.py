@@ -127,23 +127,19 @@ class TransformerBlock(Module):
             norm_eps = as_float(call, "norm_eps", norm_eps, 0, below=True)
         self.norm_first, self._style = norm_first, (norm, mlp, norm_eps, hidden)
         self.ln_1 = _norm(norm, n_embd, norm_eps, bias)
-        self.attn = MultiHeadAttention(
-            n_embd, n_head, bias=bias, causal=causal, dropout=dropout, **attention
-        )
+        both: dict[str, Any] = {"bias": bias, "dropout": dropout}
+        self.attn = MultiHeadAttention(n_embd, n_head, causal=causal, **both, **attention)
         self.ln_cross = _norm(norm, n_embd, norm_eps, bias) if cross else None
         self.cross_attn = (
-            MultiHeadAttention(n_embd, n_head, bias=bias, causal=False, dropout=dropout)
-            if cross
-            else None
+            MultiHeadAttention(n_embd, n_head, causal=False, **both) if cross else None
         )
         self.dropout = Dropout(dropout)
         self.ln_2 = _norm(norm, n_embd, norm_eps, bias)
-        if mlp == "gelu":
-            self.mlp: MLP | SwiGLU = MLP(
-                n_embd, hidden, bias=bias, dropout=dropout, approximate=approximate
-            )
-        else:
-            self.mlp = SwiGLU(n_embd, hidden, bias=bias, dropout=dropout)
+        self.mlp: MLP | SwiGLU = (
+            MLP(n_embd, hidden, approximate=approximate, **both)
+            if mlp == "gelu"
+            else SwiGLU(n_embd, hidden, **both)
+        )
 
     def forward(
         self,
