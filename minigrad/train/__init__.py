@@ -4,14 +4,13 @@
     for report in trainer.run():
         print(report.step, report.loss, report.val_loss)
 
-The loop is the caller's: what to print, when to save and when to stop is decided there.
+The loop is the caller's: it decides what to print, when to save and when to stop.
 
-    trainer       Trainer: the order of things              steps, compiled    how one step is made:
-        eager, mixed precision, compiled
-    report        what there is to say after a step         metrics            a line of JSON for
-    each
-    memory        what a step will need                     interruption       Ctrl-C and SIGTERM as
-    wishes
+    trainer            Trainer: the loop itself
+    steps, compiled    how one step is made: eagerly, in mixed precision, compiled
+    report, metrics    the facts of a step, and a line of JSON for each
+    memory             what a step will need
+    interruption       Ctrl-C and SIGTERM as requests to stop after the step
 """
 
 from minigrad.train.interruption import Interruption

@@ -1,4 +1,4 @@
-"""The compiled step. Brings the compiler along, so the Trainer imports it when it is asked for."""
+"""The compiled step. Imports the compiler, so the Trainer imports it only when it is needed."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class CompiledStep(EagerStep):
         return functools.partial(self._replay, jit(function, audit=False))
 
     def gradients(self, parts: list[Batch]) -> tuple[float, float]:
-        """As eager's; a batch of a new shape is rehearsed first."""
+        """As `EagerStep.gradients`; a batch of a new shape is rehearsed first."""
         self.prepare(parts)
         return super().gradients(parts)
 
     def prepare(self, parts: list[Batch]) -> None:
-        """Record and compile the step for the shapes of these parts, unless that is done."""
+        """Record and compile the step for the shapes of these parts, unless it is compiled already."""
         shapes = tuple((x.shape, y.shape) for x, y in parts)
         if shapes not in self._shapes:
             with self._undone():

@@ -1,4 +1,4 @@
-"""What a training step will need, told before the first one."""
+"""The memory that a training step will need, estimated before the first one."""
 
 from __future__ import annotations
 

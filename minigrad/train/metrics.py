@@ -1,5 +1,5 @@
-"""metrics.jsonl: what there is to say about every step, as a line of JSON that others can read
-while the run goes on.
+"""metrics.jsonl: the facts of every step, as a line of JSON that other programs can read during the
+run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What there is to say after a step."""
+"""The facts of a training step."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How one training step is made: eagerly, or with parameters in 16 bits; `compiled` has the third
-way.
+"""How one training step is made: eagerly, or with parameters in 16 bits; for the third way see
+`compiled`.
 
 All have the same four parts, which the Trainer calls in order: `prepare` before the first step,
-`gradients` of a batch, `update`, and `loss` for evaluation. Between `gradients` and `update`
-nothing has changed but the generator: there the Trainer looks at the numbers.
+`gradients` of a batch, `update`, and `loss` for evaluation. Between `gradients` and `update` only
+the generator has changed, so that the Trainer can check the numbers and stop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Batch = tuple[Array, Array]
 
 
 class Model(Protocol):
-    """What the loop asks of a model; the two that save and load only where that is asked for."""
+    """What the loop needs of a model; the two state_dict methods only for saving and loading."""
 
     training: bool
 
@@ -90,7 +90,7 @@ class NotCompiled(Exception):
 
 
 class EagerStep:
-    """Op by op. `backend` names what runs, `note` says why it is that."""
+    """Runs op by op. `backend` names what runs, `note` says why."""
 
     backend = "eager"
 
@@ -105,7 +105,7 @@ class EagerStep:
         self._call_update: Callable[[], None] = optimizer.step
 
     def prepare(self, parts: list[Batch]) -> None:
-        """Get ready for steps on batches like this one. Leaves no trace in weights, optimizer and
+        """Prepare for steps on batches like this one, without changing weights, optimizer and
         generator.
         """
 
@@ -147,8 +147,8 @@ class MixedStep(EagerStep):
     """With `MixedPrecision`: the model's parameters in 16 bits, the optimizer on float32 masters.
     Runs eagerly: there is no 16-bit C.
 
-    A step whose scaled gradients overflow is made again with half the scale, on the same batch and
-    with the same dropout, so that none is lost.
+    A step whose scaled gradients overflow is repeated with half the scale, on the same batch and
+    with the same dropout, so that no batch is lost.
     """
 
     def __init__(self, model: Model, optimizer: Optimizer, clip_norm: float, dtype: str) -> None:
@@ -158,7 +158,7 @@ class MixedStep(EagerStep):
         self._call_update = self.mixed.update
 
     def gradients(self, parts: list[Batch]) -> tuple[float, float]:
-        """As eager's, in the masters' `.grad`."""
+        """As `EagerStep.gradients`, in the masters' `.grad`."""
         drawn = default_generator.get_state()
         while True:
             loss, norm = super().gradients(parts)
@@ -185,5 +185,5 @@ class MixedStep(EagerStep):
         return {"mixed": state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over masters and scale."""
+        """Load masters and scale."""
         self.mixed.load_state_dict({**state["mixed"], "optimizer": self.optimizer.state_dict()})

@@ -1,5 +1,5 @@
-"""The order of things: batch, gradients, a look at the numbers, update; evaluations, stopping,
-saving, going on.
+"""The training loop: batch, gradients, a check of the numbers, update; evaluations, stopping,
+saving and resuming.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minigrad.train.steps import Batch, EagerStep, MixedStep, Model, NotCompiled
 
 
 class Data(Protocol):
-    """What the loop asks of its data: batches that are a function of the step, and a validation
+    """What the loop needs of its data: batches that are a function of the step, and a validation
     part.
     """
 
@@ -34,14 +34,14 @@ class Data(Protocol):
 
 
 class Trainer:
-    """Takes a model through its training steps.
+    """Trains a model, step by step.
 
     steps: the number of the last step.  schedule: sets the learning rate after each step, or after
         each evaluation if it is a ReduceLROnPlateau; None leaves it as it is.
-    clip_norm: the norm that gradients are clipped to; None: they are not.   eval_interval: steps
+    clip_norm: the norm that gradients are clipped to; None clips nothing.   eval_interval: steps
         between evaluations; there is one at the end too.
-    accumulate: the parts that a batch is cut into; the gradient is that of the whole batch, the
-        activations are those of a part.
+    accumulate: the parts that a batch is cut into. The gradient is that of the whole batch, the
+        memory for activations that of a part.
     patience: stop after this many evaluations without a lower validation loss.   callbacks: called
         with every Report.
     mixed: "bfloat16" or "float16" for parameters in 16 bits with float32 masters, see
@@ -49,8 +49,8 @@ class Trainer:
     jit: True compiles the step (see docs/compiler.md), False runs it op by op, None compiles it
         where that can be. `backend` ("c" or "eager", or "numpy" for a step that was to be compiled
         and cannot be) and `note` say what runs and why; asking for them compiles.
-    crash_folder: where to save what gave a loss or a gradient that is no number.
-    Raises ConfigError for a setting that makes no sense.
+    crash_folder: where to save the batch and the state that gave a NaN or an infinity.
+    Raises ConfigError for an invalid setting.
     """
 
     def __init__(
