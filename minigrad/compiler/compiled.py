@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import time
 import weakref
@@ -43,19 +44,6 @@ def _wanted_threads() -> int:
     return int(text)
 
 
-_REFUSE = {
-    "embedding",
-    "embedding_grad",
-    "cross_entropy",
-    "cross_entropy_grad",
-    "take_along",
-    "add_along",
-    "take",
-    "add_at",
-    "one_hot",
-    "append_",
-    "clip_grad_norm_",
-}  # ops whose C may set `status`
 _BLOCKS = 4  # of memory for gradients, at most; one that somebody holds is given away
 # Floating-point operations below which one thread is faster: a second one takes 80 us to wake, in
 # which the first does millions
@@ -364,7 +352,9 @@ class CompiledReplay:
         """Raise what the op says in eager code. Nothing that outlives the call has been changed
         from the refusal on; what was before it stays.
         """
-        refusing = [line for line in self.program.lines if line.op.name in _REFUSE]
+        kernels = [k for phase in self.phases for k in phase.kernels if k.may_refuse]
+        numbers = sorted({n for k in kernels for n in k.lines})
+        refusing = [self.program.lines[n] for n in numbers]
         for line in sorted(refusing, key=lambda line: line.op.kind == "effect"):
             try:
                 self._forward(line)
@@ -396,8 +386,35 @@ class CompiledReplay:
 
     # --- to look at
 
-    def explain(self) -> str:
-        """Phases and kernels, what was fused, what goes through numpy, bytes and operations."""
+    def measure(self, times: int = 7) -> list[float]:
+        """Return the seconds of each phase, the least of several runs on what the last call left.
+        Results, gradients and states are put back.
+        """
+        states = [
+            (a, a.copy())
+            for i, a in self._bound.items()
+            if self.program.values[i].source != "input"
+        ]
+        self._new_gradients()
+        found = [math.inf] * len(self.phases)
+        for _ in range(times):
+            for part in self.parts:
+                for n in range(*part) if not isinstance(part, int) else ():
+                    started = time.perf_counter()
+                    self._step(self._table_address, n, n + 1, self.threads)
+                    found[n] = min(found[n], time.perf_counter() - started)
+                if isinstance(part, int):
+                    self._call_back(part)
+        for a, before in states:
+            a[...] = before
+        self._gradients = []
+        return found
+
+    def explain(self, measured: list[float] | None = None) -> str:
+        """Phases and kernels, what was fused, what goes through numpy, bytes and operations.
+
+        measured: the seconds of each phase, which are shown, too.
+        """
         from_cache = (
             "from the cache" if self.built.from_cache else f"compiled in {self.build_seconds:.2f} s"
         )
@@ -411,7 +428,7 @@ class CompiledReplay:
         for n, phase in enumerate(self.phases):
             rows.append(
                 f"phase {n}: {'a chain' if phase.chain else 'tasks side by side'}, {phase.chunks} "
-                "chunks"
+                f"chunks{f', {1e6 * measured[n]:.1f} us' if measured else ''}"
             )
             for k in phase.kernels:
                 fused = f" with {', '.join(k.fused)}" if k.fused else ""

@@ -383,13 +383,24 @@ class Step(Generic[P, R]):
             "jit", "there is no C source: the step runs with numpy", hint="step.explain() says why"
         )
 
-    def explain(self) -> str:
+    def explain(self, measure: bool = False) -> str:
         """What runs, kernel by kernel: what was fused, what goes back through numpy, bytes and
-        multiplications, share of the time.
+        multiplications, estimated share of the time.
+
+        measure: show the measured time of each phase, too: the program is run again, phase by
+            phase, on what the last call left, and its states are put back.
         """
-        backend = self._ready().backend
+        plan = self._ready()
+        backend = plan.backend
         if isinstance(backend, CompiledReplay):
-            return backend.explain()
+            if measure and plan.gradients:
+                raise ConfigError(
+                    "explain",
+                    "measure=True, but the program adds to gradients that the last call used up",
+                    hint="explain() without measure",
+                )
+            with self._lock:
+                return backend.explain(backend.measure() if measure else None)
         why = f" ({self.note})" if self.note else ""
         return f"numpy replay of {len(backend.program.lines)} lines; no C{why}"
 

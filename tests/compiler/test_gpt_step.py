@@ -163,3 +163,27 @@ def test_the_other_optimizers_in_c_are_eager(make):
         assert max(float(np.abs(a - b).max()) for a, b in zip(g, w, strict=True)) <= 64 * EPS * max(
             1.0, max(float(np.abs(b).max()) for b in w)
         )
+
+
+def test_explain_measures_each_phase_and_changes_nothing():
+    manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=1, n_head=2, n_embd=16, dropout=0.2))
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+
+    def body(x):
+        optimizer.zero_grad()
+        loss = model.loss(x, x)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step, x = jit(body, backend="c"), Tensor(np.arange(24).reshape(2, 12) % V)
+    for _ in range(3):
+        loss = step(x)
+    held = [p.grad for p in model.parameters()]
+    before = [np.array(t.data) for t in (*model.parameters(), *held, loss)]
+    text = step.explain(measure=True)
+    assert text.count(" us\n") == text.count("phase ") > 3
+    after = [t.data for t in (*model.parameters(), *held, loss)]
+    assert all(np.array_equal(a, b) for a, b in zip(after, before, strict=True))
+    assert step.explain() == step.explain() and " us\n" not in step.explain()
