@@ -39,10 +39,9 @@ __all__ = [
 
 
 def freeze(model: Module, *patterns: str) -> list[str]:
-    """Let the parameters whose names fit a pattern ("wte.*", "h.[01].*", "*") gather no gradients
-    any more; returns the names.
+    """Stop training the parameters whose names match a pattern ("wte.*", "h.[01].*", "*").
 
-    Raises ConfigError for a pattern that no name fits.
+    Returns the names. Raises ConfigError for a pattern that matches no name.
     """
     return _set(model, "freeze", patterns, False)
 
@@ -67,7 +66,7 @@ def _set(model: Module, call: str, patterns: Sequence[str], requires_grad: bool)
 
 
 def trainable(model: Module) -> Iterator[tuple[str, Parameter]]:
-    """Name and parameter of what is not frozen: what an optimizer takes."""
+    """Return name and parameter of all that is not frozen, for an optimizer."""
     return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 

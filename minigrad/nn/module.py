@@ -240,8 +240,10 @@ class Module:
     # --- saving
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All parameters and persistent buffers by name: a copy, which training on does not change.
-        Tied parameters have all their names, and one copy, so that a file stores them once."""
+        """Return a copy of all parameters and persistent buffers by name; later training does not
+        change it. Tied parameters have all their names and one copy, so that a file stores them
+        once.
+        """
         named = list(self._state())
         copies = {id(t): Tensor(t.data) for t in {id(t): t for _, t in named}.values()}
         return {name: copies[id(t)] for name, t in named}
@@ -260,12 +262,12 @@ class Module:
             )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Loaded:
-        """Take over the values in `state_dict`: Tensors or arrays by name, cast to each parameter's
+        """Load the values in `state_dict`, Tensors or arrays by name, cast to each parameter's
         dtype. All or nothing.
 
         Returns the missing and the unexpected names. Raises StateDictError, with the model
         unchanged, if a shape does not fit, or, if `strict`, for a missing or unexpected name; it
-        lists up to 20 of each. Raises ReadOnlyError if a parameter lies in read-only memory.
+        lists up to 20 of each. Raises ReadOnlyError if a parameter is in read-only memory.
         """
         own = dict(self._state())
         given = {name: state_dict[name] for name in own if name in state_dict}
@@ -281,14 +283,12 @@ class Module:
             if a.shape != own[name].shape or not _castable(a.dtype, own[name].dtype)
         ]
         if mismatched or (strict and (missing or unexpected)):
-            raise _do_not_fit(
-                type(self).__name__, own, state_dict, arrays, missing, unexpected, mismatched
-            )
+            raise _misfit(type(self).__name__, own, arrays, missing, unexpected, mismatched)
         for name in arrays:
             if not own[name].data.flags.writeable:
                 raise ReadOnlyError(
                     "load_state_dict",
-                    f"{name} lies in memory that may not be written",
+                    f"{name} is in read-only memory",
                     got=name,
                     wanted="writable memory",
                 )
@@ -301,9 +301,7 @@ class Module:
     # --- showing
 
     def extra_repr(self) -> str:
-        """The constructor's arguments, as `repr` shows them between the parentheses. A layer of
-        your own may override it.
-        """
+        """Return the constructor's arguments as `repr` shows them. A subclass may override it."""
         return ""
 
     def __repr__(self) -> str:
@@ -364,30 +362,21 @@ def _castable(source: dtypes.DType, target: dtypes.DType) -> bool:
     return np.can_cast(source, target, casting="same_kind")
 
 
-def _do_not_fit(
+def _misfit(
     call: str,
     own: Mapping[str, Tensor],
-    given: Mapping[str, Any],
     arrays: Mapping[str, dtypes.Array],
     missing: list[str],
     unexpected: list[str],
     mismatched: list[str],
 ) -> StateDictError:
-    def shown(name: str, t: Any) -> str:
+    def shown(t: Any) -> str:
         return f"{dtypes.name(t.dtype)}{list(t.shape)}"
 
-    lines = _listed(
-        "missing",
-        missing,
-        lambda name: _nearest(name, [n for n in given if n not in own], "given is"),
-    )
+    lines = _listed("missing", missing, lambda name: _nearest(name, unexpected, "given is"))
+    lines += _listed("unexpected", unexpected, lambda name: _nearest(name, own, "the model has"))
     lines += _listed(
-        "unexpected", unexpected, lambda name: _nearest(name, list(own), "the model has")
-    )
-    lines += _listed(
-        "mismatched",
-        mismatched,
-        lambda name: f": {shown(name, arrays[name])} for {shown(name, own[name])}",
+        "mismatched", mismatched, lambda name: f": {shown(arrays[name])} for {shown(own[name])}"
     )
     counts = (
         f"{len(missing)} names missing, {len(unexpected)} unexpected, {len(mismatched)} mismatched"
@@ -402,12 +391,12 @@ def _do_not_fit(
 
 
 def _listed(title: str, names: list[str], remark: Callable[[str], str]) -> list[str]:
-    lines = [f"\n  {title}: {name}{remark(name)}" for name in names[:_LISTED]]
-    return (
-        [*lines, f"\n  {title}: and {len(names) - _LISTED} more"] if len(names) > _LISTED else lines
-    )
+    shown = [f"{name}{remark(name)}" for name in names[:_LISTED]]
+    if len(names) > _LISTED:
+        shown.append(f"and {len(names) - _LISTED} more")
+    return [f"\n  {title}: {text}" for text in shown]
 
 
-def _nearest(name: str, others: list[str], word: str) -> str:
-    near = difflib.get_close_matches(name, others, n=1, cutoff=0.6)
+def _nearest(name: str, others: Iterable[str], word: str) -> str:
+    near = difflib.get_close_matches(name, list(others), n=1, cutoff=0.6)
     return f" ({word} {near[0]})" if near else ""
