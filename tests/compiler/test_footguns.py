@@ -576,9 +576,7 @@ def test_a_result_that_is_gone_back_through_is_told_that_it_has_no_graph():
     for _ in range(3):
         with pytest.raises(NoGradientError) as caught:
             step(x(3)).backward()
-        assert (
-            "a jitted function returns has no graph: call backward() inside it" in caught.value.hint
-        )
+        assert "a jitted function has no graph: call backward() inside it" in caught.value.hint
 
 
 # --- warnings name the line that called the step

@@ -1,0 +1,1 @@
+"""Eight programs, written as a PyTorch user writes them by heart: `torch` is minigrad's name here."""
