@@ -444,8 +444,8 @@ FAULTS = [
         "put: every writer to a place has its gradient",
         INDEX,
         "put",
-        "    if keys:\n        gvalue",
-        "    if not keys:\n        gvalue",
+        "if needs[1] and keys:",
+        "if needs[1] and not keys:",
     ),
     Fault(
         "scatter: every writer to a place has its gradient",
@@ -563,8 +563,8 @@ FAULTS = [
         "guard_matmul: a rule that is not guarded",
         CONTRACT,
         "attention",
-        "(guard_matmul(g, swap_last(b)) if",
-        "(matmul(g, swap_last(b)) if",
+        "guard_matmul(g, swap_last(b)) if",
+        "matmul(g, swap_last(b)) if",
     ),
     Fault(
         "composed attention: hidden scores are added to, not selected away",

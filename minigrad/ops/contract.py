@@ -14,17 +14,13 @@ from minigrad.ops.parallel import hold_blas, release_blas
 from minigrad.ops.reduce import sum as sum_
 from minigrad.primitive import primitive
 
-_FEW, _MANY = (
-    1 << 18,
-    1 << 21,
-    # Multiplications: above the first OpenBLAS wakes other threads, which bring nothing below the
-    # second
-)
+# Multiplications: above the first OpenBLAS wakes other threads, which gain nothing below the second.
+_FEW, _MANY = 1 << 18, 1 << 21
 
 
 def product(a: Array, b: Array) -> Array:
-    """a @ b. A small one keeps to one thread: beside a busy process, waiting for another takes many
-    times as long as the product.
+    """Return a @ b. A small product is held to one thread: next to a busy process, waiting for
+    another takes many times as long as the product.
     """
     if a.ndim == b.ndim == 2 and _FEW < a.size * b.shape[1] <= _MANY and hold_blas():
         try:
@@ -35,44 +31,36 @@ def product(a: Array, b: Array) -> Array:
 
 
 def swap_last(x):
-    """x with its last two axes exchanged, a view."""
+    """Return x with its last two axes exchanged, a view."""
     return permute(x, order=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-@primitive(kind="contract", dtype="same")
+@primitive(kind="contract", dtype="same", numpy=np.matmul)
 def matmul(a: Array, b: Array) -> Array:
-    """The matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N); leading
-    axes broadcast.
+    """Return the matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N);
+    leading axes broadcast.
 
-    A 1-d operand is a row on the left, a column on the right, and its axis is gone from the result.
+    A 1-d operand is a row on the left, a column on the right, and the result lacks its axis.
     """
-    if a.ndim > 2 and b.ndim == 2:  # One product of B * M rows is faster than B products of M rows.
+    if a.ndim > 2 and b.ndim == 2:  # one product of B * M rows is faster than B products of M rows
         return product(a.reshape(matrix_shape(a.shape)), b).reshape(*a.shape[:-1], b.shape[-1])
     return product(a, b)
 
 
 @matmul.vjp
 def _(g, _y, a, b, *, needs):
-    if a.ndim == 1 and b.ndim == 1:
-        return (g * b if needs[0] else None), (g * a if needs[1] else None)
-    if a.ndim == 1:
-        g = reshape(g, shape=(*g.shape[:-1], 1, g.shape[-1]))
-    elif b.ndim == 1:
-        g = reshape(g, shape=(*g.shape, 1))
+    rows = reshape(a, shape=(1, *a.shape)) if a.ndim == 1 else a
+    columns = reshape(b, shape=(*b.shape, 1)) if b.ndim == 1 else b
+    if rows is not a or columns is not b:
+        batch = g.shape[: g.ndim - (a.ndim > 1) - (b.ndim > 1)]
+        g = reshape(g, shape=(*batch, rows.shape[-2], columns.shape[-1]))
     ga = gb = None
     if needs[0]:
-        columns = reshape(b, shape=(*b.shape, 1)) if b.ndim == 1 else b
         ga = matmul(g, swap_last(columns))
         ga = reshape(ga, shape=(*ga.shape[:-2], ga.shape[-1])) if a.ndim == 1 else ga
     if needs[1]:
-        rows = reshape(a, shape=(1, *a.shape)) if a.ndim == 1 else a
-        if (
-            b.ndim == 2 and rows.ndim > 2
-        ):  # One b for a whole batch: its sum over the batch happens inside BLAS.
-            rows, g = (
-                reshape(rows, shape=matrix_shape(rows.shape)),
-                reshape(g, shape=matrix_shape(g.shape)),
-            )
+        if columns.ndim == 2 and rows.ndim > 2:  # the sum over the batch happens inside BLAS
+            rows, g = (reshape(v, shape=matrix_shape(v.shape)) for v in (rows, g))
         gb = matmul(swap_last(rows), g)
         gb = reshape(gb, shape=gb.shape[:-1]) if b.ndim == 1 else gb
     return ga, gb
@@ -83,8 +71,8 @@ matmul.reads_other_operand = True
 
 @primitive(kind="contract", dtype="same")
 def guard_matmul(a: Array, b: Array) -> Array:
-    """The matrix product in which 0 times infinity or NaN is 0: what has no weight, or is not asked
-    for, has no influence. No 1-d operands.
+    """Return the matrix product in which 0 times infinity or NaN is 0: an element without weight
+    has no influence. No 1-d operands.
     """
     y = np.matmul(a, b)
     if not has_nan(y):
@@ -94,30 +82,18 @@ def guard_matmul(a: Array, b: Array) -> Array:
     def met(x: Array, z: Array) -> Array:
         return np.matmul(x.astype(y.dtype), z.astype(y.dtype))
 
-    up = (
-        met(a == np.inf, b > 0)
-        + met(a > 0, b == np.inf)
-        + met(a == -np.inf, b < 0)
-        + met(a < 0, b == -np.inf)
-    )
-    down = (
-        met(a == np.inf, b < 0)
-        + met(a < 0, b == np.inf)
-        + met(a == -np.inf, b > 0)
-        + met(a > 0, b == -np.inf)
-    )
+    for sign in (1, -1):
+        infinite = met(a == np.inf, sign * b > 0) + met(sign * a > 0, b == np.inf)
+        infinite += met(a == -np.inf, sign * b < 0) + met(sign * a < 0, b == -np.inf)
+        y += np.where(infinite > 0, sign * np.inf, 0)
     lost = met(np.isnan(a), b != 0) + met(a != 0, np.isnan(b))
-    y += np.where(up > 0, np.inf, 0)
-    y += np.where(down > 0, -np.inf, 0)
-    y += np.where(lost > 0, np.nan, 0)
-    return y
+    return np.where(lost > 0, np.nan, y).astype(y.dtype, copy=False)
 
 
 @guard_matmul.vjp
 def _(g, _y, a, b, *, needs):
-    return (guard_matmul(g, swap_last(b)) if needs[0] else None), (
-        guard_matmul(swap_last(a), g) if needs[1] else None
-    )
+    ga = guard_matmul(g, swap_last(b)) if needs[0] else None
+    return ga, guard_matmul(swap_last(a), g) if needs[1] else None
 
 
 guard_matmul.reads_other_operand = True
@@ -125,7 +101,9 @@ guard_matmul.reads_other_operand = True
 
 @primitive(kind="contract", dtype="same")
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N). Raises ShapeError if K differs."""
+    """Return x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N). Raises ShapeError if K
+    differs.
+    """
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ShapeError(
             "linear",

@@ -6,6 +6,7 @@ the last row. x[key] counts from the end, as Python does.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,16 @@ def check_range(index: Array, size: int, call: str, what: str) -> None:
     integers.
     """
     if index.dtype.kind not in "iu":
-        raise DTypeError(
-            call, f"{what} must be integers, not {index.dtype}", got=index.dtype, wanted="int64"
-        )
+        raise DTypeError(call, f"{what} must be integers, got {index.dtype}", got=index.dtype)
     if index.size and not (index.min() >= 0 and index.max() < size):
         bad = int(index[(index < 0) | (index >= size)].flat[0])
-        raise IndexRangeError(
-            call, f"{what} {bad} is outside 0..{size - 1}", got=bad, wanted=(0, size - 1)
-        )
+        problem = f"{what} {bad} is outside 0..{size - 1}"
+        raise IndexRangeError(call, problem, got=bad, wanted=(0, size - 1))
 
 
 @primitive(kind="gather")
 def embedding(weight: Array, index: Array) -> Array:
-    """Rows of a table: (V, C), (...) -> (..., C). Raises IndexRangeError for an index outside
+    """Return rows of a table: (V, C), (...) -> (..., C). Raises IndexRangeError for an index outside
     0..V-1.
     """
     check_range(index, len(weight), "embedding", "index")
@@ -47,10 +45,8 @@ def _(g, _y, _weight, index):
 
 @primitive(kind="gather")
 def embedding_grad(g: Array, index: Array, *, size: int) -> Array:
-    """Rows of g added up by their index: (..., C), (...) -> (size, C); the transpose of
-    `embedding`.
-
-    Sorted segments, each summed by one call: np.add.at is 100 times slower for long rows.
+    """Return rows of g added up by their index: (..., C), (...) -> (size, C); the transpose of
+    `embedding`. In sorted segments: np.add.at is 100 times slower for long rows.
     """
     flat, rows = index.reshape(-1), g.reshape(index.size, *g.shape[index.ndim :])
     y = np.zeros((size, *rows.shape[1:]), g.dtype)
@@ -71,26 +67,23 @@ def _(h, _y, _g, index, *, size):
 
 
 def _mesh(index: Array, axis: int) -> tuple[Any, ...]:
-    """The key under which x[key][i, j, ...] is x[i, .., index[i, j, ...], ..]: `index` on its axis,
+    """Return the key with x[key][i, j, ...] = x[i, .., index[i, j, ...], ..]: `index` on its axis,
     counting on the others.
     """
-    return tuple(
-        index if i == axis % index.ndim else grid
-        for i, grid in enumerate(np.ogrid[tuple(map(slice, index.shape))])
-    )
+    grids = list(np.ogrid[tuple(map(slice, index.shape))])
+    grids[axis] = index
+    return tuple(grids)
 
 
 def _checked_along(index: Array, shape: tuple[int, ...], axis: int, call: str) -> None:
-    if index.ndim != len(shape) or any(
-        n > m
-        for i, (n, m) in enumerate(zip(index.shape, shape, strict=True))
-        if i != axis % len(shape)
-    ):
+    sizes = list(shape)
+    if index.ndim == len(shape):
+        sizes[axis] = max(sizes[axis], index.shape[axis])
+    if index.ndim != len(shape) or any(n > m for n, m in zip(index.shape, sizes, strict=True)):
         raise ShapeError(
             call,
-            f"index {index.shape} does not fit {shape} beside axis {axis}",
+            f"index {index.shape} does not fit {shape} next to axis {axis}",
             got=index.shape,
-            wanted=shape,
             hint="as many axes, and on all but this one no larger sizes",
         )
     check_range(index, shape[axis], call, "index")
@@ -98,7 +91,7 @@ def _checked_along(index: Array, shape: tuple[int, ...], axis: int, call: str) -
 
 @primitive(kind="gather")
 def take_along(x: Array, index: Array, *, axis: int) -> Array:
-    """y[i, j, ...] = x[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises
+    """Return y[i, j, ...] = x[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises
     IndexRangeError, ShapeError.
     """
     _checked_along(index, x.shape, axis, "gather")
@@ -112,7 +105,9 @@ def _(g, _y, _x, index, *, axis):
 
 @primitive(kind="reduce")
 def add_along(g: Array, index: Array, *, axis: int, shape: tuple[int, ...]) -> Array:
-    """Zeros of `shape`, with each g added where its index points: the transpose of `take_along`."""
+    """Return zeros of `shape` with each g added where its index points: the transpose of
+    `take_along`.
+    """
     _checked_along(index, shape, axis, "scatter")
     return _added(g, np.ravel_multi_index(np.broadcast_arrays(*_mesh(index, axis)), shape), shape)
 
@@ -123,20 +118,21 @@ def _(h, _y, _g, index, *, axis, shape):
 
 
 def _added(g: Array, places: Array, shape: tuple[int, ...]) -> Array:
-    """Zeros of `shape` with g added up at flat `places`, in float64: bincount is 10 times faster
-    than np.add.at.
+    """Return zeros of `shape` with g added up at flat `places`, in float64: bincount is 10 times
+    faster than np.add.at.
     """
+    places, g, size = places.reshape(-1), g.reshape(-1), prod(shape)
     if g.dtype.kind in "iub":  # exactly: float64 holds integers up to 2 ** 53
-        total = np.zeros(int(np.prod(shape)), g.dtype)
-        np.add.at(total, places.reshape(-1), g.reshape(-1))
-        return total.reshape(shape)
-    y = np.bincount(places.reshape(-1), weights=g.reshape(-1), minlength=int(np.prod(shape)))
-    return y.astype(g.dtype, copy=False).reshape(shape)
+        y = np.zeros(size, g.dtype)
+        np.add.at(y, places, g)
+    else:
+        y = np.bincount(places, g, size).astype(g.dtype, copy=False)
+    return y.reshape(shape)
 
 
 @primitive(kind="gather")
 def put_along(x: Array, src: Array, index: Array, *, axis: int) -> Array:
-    """A copy of x with src written where the index points; of several writers to one place the last
+    """Return a copy of x with src written where the index points; of several writers to one place the last
     wins.
     """
     _checked_along(index, x.shape, axis, "scatter")
@@ -153,33 +149,27 @@ def _(g, _y, _x, _src, index, *, axis):
 
 @primitive(kind="gather")
 def last_along(index: Array, *, axis: int, shape: tuple[int, ...]) -> Array:
-    """True where an element of the index is the last that points to its place."""
+    """Return True where an element of the index is the last that points to its place."""
     writers = np.arange(index.size).reshape(index.shape)
-    return (
-        take_along.forward(
-            put_along.forward(np.zeros(shape, np.int64), writers, index, axis=axis),
-            index,
-            axis=axis,
-        )
-        == writers
-    )
+    last = put_along.forward(np.zeros(shape, np.int64), writers, index, axis=axis)
+    return take_along.forward(last, index, axis=axis) == writers
 
 
-# --- by arrays of indices and masks, as in x[rows, columns]. `spec` is the key, with ARRAY where
-# the next of `keys` belongs.
+# --- by arrays of indices and masks, as in x[rows, columns]. `spec` is the key, with ARRAY in place
+# of each of `keys`.
 
 ARRAY = "array"
 
 
 def filled(spec: tuple[Any, ...], keys: tuple[Array, ...]) -> tuple[Any, ...]:
-    """The key as numpy wants it."""
+    """Return the key for numpy."""
     arrays = iter(keys)
     return tuple(next(arrays) if isinstance(part, str) else part for part in spec)
 
 
 @primitive(kind="gather")
 def take(x: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
-    """x[key] by numpy's rules for integer and bool arrays in a key; negative indices count from the
+    """Return x[key] by numpy's rules for integer and bool arrays in a key; negative indices count from the
     end.
     """
     return np.array(x[filled(spec, keys)])
@@ -195,21 +185,18 @@ def _(g, _y, _x, *keys, spec):
 
 @primitive(kind="reduce")
 def add_at(g: Array, *keys: Array, spec: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
-    """Zeros of `shape`, with each g added at the place that the key names: the transpose of `take`."""
-    if all(key.dtype == np.bool_ for key in keys):  # No place is named twice.
-        y = np.zeros(shape, g.dtype)
-        y[filled(spec, keys)] = g
-        return y
-    if spec == (ARRAY,) * len(spec) and all(
-        key.dtype != np.bool_ for key in keys
-    ):  # Whole rows: add them as rows.
+    """Return zeros of `shape` with each g added at the place that the key names: the transpose of
+    `take`.
+    """
+    masks = [key.dtype == np.bool_ for key in keys]
+    if all(masks):  # no place is named twice
+        return put.forward(np.zeros(shape, g.dtype), g, *keys, spec=spec)
+    if spec == (ARRAY,) * len(spec) and not any(masks):  # whole rows are added as rows
         leading = shape[: len(spec)]
-        rows = np.ravel_multi_index(
-            np.broadcast_arrays(*(key % n for key, n in zip(keys, leading, strict=True))), leading
-        )
-        return embedding_grad.forward(g, rows, size=int(np.prod(leading))).reshape(shape)
-    places = np.arange(int(np.prod(shape))).reshape(shape)[filled(spec, keys)]
-    return _added(g, places, shape)
+        rows = np.broadcast_arrays(*(key % n for key, n in zip(keys, leading, strict=True)))
+        places = np.ravel_multi_index(rows, leading)
+        return embedding_grad.forward(g, places, size=prod(leading)).reshape(shape)
+    return _added(g, np.arange(prod(shape)).reshape(shape)[filled(spec, keys)], shape)
 
 
 @add_at.vjp
@@ -219,7 +206,7 @@ def _(h, _y, _g, *keys, spec, shape):
 
 @primitive(kind="gather")
 def put(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
-    """A copy of x with x[key] = value; of several writers to one place the last wins."""
+    """Return a copy of x with x[key] = value; of several writers to one place the last wins."""
     y = np.array(x)
     y[filled(spec, keys)] = as_elements(value, x.dtype)
     return y
@@ -227,30 +214,27 @@ def put(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
 
 @put.vjp
 def _(g, _y, _x, _value, *keys, spec, needs):
-    if not needs[1]:
-        return (put(g, 0, *keys, spec=spec), *(None for _ in (_value, *keys)))
-    gvalue = take(g, *keys, spec=spec)
-    if keys:
+    gvalue = take(g, *keys, spec=spec) if needs[1] else None
+    if needs[1] and keys:
         gvalue = where(last_at(*keys, spec=spec, shape=_x.shape), gvalue, 0)
     return (put(g, 0, *keys, spec=spec), gvalue, *(None for _ in keys))
 
 
 @primitive(kind="effect")
 def put_(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> None:
-    """x[key] = value, in the memory of x."""
+    """Write x[key] = value in the memory of x."""
     if not x.flags.writeable:
-        raise ReadOnlyError(
-            "setitem", "the tensor's memory is read-only", hint="write into a copy: x.clone()"
-        )
+        hint = "write into a copy: x.clone()"
+        raise ReadOnlyError("setitem", "the tensor's memory is read-only", hint=hint)
     x[filled(spec, keys)] = as_elements(value, x.dtype)
 
 
 @primitive(kind="gather")
 def last_at(*keys: Array, spec: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
-    """True where an element of x[key] is the last that names its place."""
-    places = np.arange(int(np.prod(shape))).reshape(shape)[filled(spec, keys)]
+    """Return True where an element of x[key] is the last that names its place."""
+    places = np.arange(prod(shape)).reshape(shape)[filled(spec, keys)]
     writers = np.arange(places.size).reshape(places.shape)
-    last = np.zeros(int(np.prod(shape)), np.int64)
+    last = np.zeros(prod(shape), np.int64)
     last[places] = writers
     return last[places] == writers
 
@@ -260,7 +244,7 @@ last_at.shape_depends_on_values = lambda _i, dtype: dtype == np.bool_
 
 @primitive(kind="reduce")
 def nonzero(x: Array) -> Array:
-    """The indices of the elements that are not 0, in row-major order: (count, ndim), int64."""
+    """Return the indices of the elements that are not 0, in row-major order: (count, ndim), int64."""
     return np.argwhere(x)
 
 

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
+from minigrad.arguments import require
 from minigrad.dtypes import Array, cast, computing
-from minigrad.errors import ConfigError
 from minigrad.primitive import primitive
 
 # The multipliers and Weyl constants of Philox 4x32, from Salmon et al. 2011, section 3.3 and table
@@ -23,8 +23,8 @@ _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @primitive(kind="random")
 def philox(state: Array, *, n: int) -> Array:
-    """n uint32 words. Block i of four comes from counter (c + i, 0) and key = seed; afterwards the
-    counter is c + ceil(n / 4).
+    """Return n uint32 words. Block i of four comes from counter (c + i, 0) and key = seed;
+    afterwards the counter is c + ceil(n / 4).
     """
     blocks = -(-n // 4)
     seed, counter = state
@@ -36,20 +36,16 @@ def philox(state: Array, *, n: int) -> Array:
     k0, k1 = int(seed) & 0xFFFFFFFF, int(seed) >> 32
     for _ in range(10):
         p0, p1 = x0 * _M0, x2 * _M1  # 32 x 32 -> 64 bits: exact
-        x0, x1, x2, x3 = (
-            (p1 >> _32) ^ x1 ^ np.uint64(k0),
-            p1 & _LOW,
-            (p0 >> _32) ^ x3 ^ np.uint64(k1),
-            p0 & _LOW,
-        )
+        x0, x1 = (p1 >> _32) ^ x1 ^ np.uint64(k0), p1 & _LOW
+        x2, x3 = (p0 >> _32) ^ x3 ^ np.uint64(k1), p0 & _LOW
         k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
     return np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32).reshape(-1)[:n]
 
 
 @primitive(kind="random")
 def kept(state: Array, *, shape: tuple[int, ...], p: float) -> Array:
-    """Bool: which elements of an array of this shape stay in a dropout, each with probability 1 -
-    p. Element i is decided by word i of Philox.
+    """Return True for the elements of an array of this shape that a dropout keeps, each with
+    probability 1 - p. Word i of Philox decides element i.
     """
     words = philox.forward(state, n=math.prod(shape))
     return (words >= np.uint32(min(round(p * 2.0**32), 2**32 - 1))).reshape(shape)
@@ -57,15 +53,12 @@ def kept(state: Array, *, shape: tuple[int, ...], p: float) -> Array:
 
 @primitive(kind="random", outputs=2)
 def dropout(x: Array, state: Array, *, p: float) -> tuple[Array, Array]:
-    """Each element set to 0 with probability p, else scaled by 1 / (1 - p), so that the expectation
-    stays; and the factors.
-
-    16-bit floats have their factors in float32.
+    """Return x with each element set to 0 with probability p, else scaled by 1 / (1 - p), which
+    keeps the expectation; and the factors, in float32 for 16-bit floats.
     """
     wide = computing(x.dtype)
-    mask = (
-        kept.forward(state, shape=x.shape, p=p) * wide.type(1 / (1 - p) if p < 1 else 0)
-    ).astype(wide, copy=False)
+    factor = wide.type(1 / (1 - p) if p < 1 else 0)
+    mask = (kept.forward(state, shape=x.shape, p=p) * factor).astype(wide, copy=False)
     return cast(cast(x, wide) * mask, x.dtype), mask
 
 
@@ -76,8 +69,8 @@ def _(g, y, _x, _state, *, p):
 
 @primitive(kind="random")
 def multinomial(weights: Array, state: Array, *, num_samples: int, replacement: bool) -> Array:
-    """Indices drawn in proportion to the weights of each row: (..., K) -> (..., num_samples),
-    int64.
+    """Return indices drawn in proportion to the weights of each row: (..., K) -> (...,
+    num_samples), int64.
 
     Without replacement by exponential races: the k smallest of -log(u) / weight. From Efraimidis
         and Spirakis 2006, Inf. Process. Lett. 97.
@@ -85,30 +78,20 @@ def multinomial(weights: Array, state: Array, *, num_samples: int, replacement: 
     w = np.asarray(weights, np.float64)
     rows = w.reshape(-1, w.shape[-1])
     possible = (rows > 0).sum(axis=-1)
-    if not (np.isfinite(rows).all() and (rows >= 0).all() and (possible > 0).all()):
-        raise ConfigError(
-            "multinomial", "weights must be finite, none negative, and not all 0", got=weights.shape
-        )
-    if num_samples < 1 or (not replacement and num_samples > possible.min(initial=num_samples)):
-        raise ConfigError(
-            "multinomial",
-            f"{num_samples} samples of {possible.min()} that are possible",
-            got=num_samples,
-            wanted=(1, int(possible.min())),
-            hint="replacement=True draws any number",
-        )
+    good = np.isfinite(rows).all() and (rows >= 0).all() and (possible > 0).all()
+    require(good, "multinomial", "weights", weights.shape, "finite, none negative, and not all 0")
+    most = num_samples if replacement else possible.min(initial=num_samples)
+    hint = "replacement=True draws any number"
+    wanted = f"from 1 to the {possible.min(initial=num_samples)} possible ones"
+    require(1 <= num_samples <= most, "multinomial", "num_samples", num_samples, wanted, hint)
     draws = num_samples if replacement else rows.shape[-1]
-    high, low = (
-        philox.forward(state, n=2 * len(rows) * draws)
-        .astype(np.uint64)
-        .reshape(2, len(rows), draws)
-    )
+    words = philox.forward(state, n=2 * len(rows) * draws).astype(np.uint64)
+    high, low = words.reshape(2, len(rows), draws)
     unit = ((high << np.uint64(21) ^ low >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     if replacement:
         ends = np.cumsum(rows, axis=-1)
-        index = np.stack(
-            [np.searchsorted(e, u * e[-1], side="right") for e, u in zip(ends, unit, strict=True)]
-        )
+        drawn = zip(ends, unit, strict=True)
+        index = np.stack([np.searchsorted(e, u * e[-1], side="right") for e, u in drawn])
     else:
         with np.errstate(divide="ignore"):
             index = np.argsort(-np.log(unit) / rows, axis=-1, kind="stable")[:, :num_samples]
