@@ -43,8 +43,8 @@ class Perplexity(NamedTuple):
 
 
 def log_probabilities(model: Module, tokens: Any) -> Array:
-    """log p(token | those before it) for every token but the first of each row: (T,) -> (T - 1,) or
-    (B, T) -> (B, T - 1), float64.
+    """Return log p(token | those before it) for every token but the first of each row: (T,) -> (T -
+    1,) or (B, T) -> (B, T - 1), float64.
 
     Raises ShapeError for anything else, and for rows of less than two tokens.
     """
@@ -62,11 +62,11 @@ def log_probabilities(model: Module, tokens: Any) -> Array:
 def perplexity(
     model: Module, tokens: Any, *, block_size: int, stride: int | None = None, batch_size: int = 16
 ) -> Perplexity:
-    """exp(mean of -log p(token | up to block_size tokens before it)) over every token of a text
-    (N,) but the first, each counted once.
+    """Return exp(mean of -log p(token | up to block_size tokens before it)) over every token of a
+    text (N,) but the first, each counted once.
 
-    A window of block_size moves on by `stride`, and only what it newly sees counts, so each token
-    but those of the first window has at least block_size - stride tokens before it. stride =
+    A window of block_size moves on by `stride`, and only its new tokens count, so each token but
+    those of the first window has at least block_size - stride tokens before it. stride =
     block_size, the default, is the quickest; a smaller one is fairer and takes block_size / stride
     times as long. Raises ConfigError for a stride that leaves gaps, DataError for a text of less
     than two tokens.

@@ -14,7 +14,8 @@ from minigrad.ops.parallel import hold_blas, release_blas
 from minigrad.ops.reduce import sum as sum_
 from minigrad.primitive import primitive
 
-# Multiplications: above the first OpenBLAS wakes other threads, which gain nothing below the second.
+# Multiplications: above the first OpenBLAS wakes other threads, which gain nothing below the
+# second.
 _FEW, _MANY = 1 << 18, 1 << 21
 
 

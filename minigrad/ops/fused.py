@@ -1,7 +1,7 @@
-"""Fused ops: a few steps of a transformer done in one buffer each, for eager speed and for digits.
+"""Fused ops: a few steps of a transformer in one buffer each, for eager speed and for exactness.
 
-Each has a fast rule, whose work is a primitive of its own, and a composed form, which says what it
-means and which second derivatives use.
+Each has a fast rule, which calls a primitive of its own, and a composed form, which defines it and
+which second derivatives use.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from minigrad.primitive import primitive
 
 @primitive(kind="reduce", dtype="float")
 def softmax(x: Array, *, axis: int = -1) -> Array:
-    """exp(x) / sum(exp(x)) along `axis`, with the maximum taken out first. A row of -inf gives
-    zeros; +inf takes all, shared evenly.
+    """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
+    gives zeros; several +inf share the whole evenly.
     """
     return softmax_in_place(np.array(x), axis)
 
 
 def softmax_in_place(x: Array, axis: int = -1) -> Array:
-    """The softmax written over x, which is also returned."""
+    """Write the softmax over x, and return x."""
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     if np.isinf(top).any():
         np.copyto(x, np.where(x == np.inf, 0, -np.inf), where=top == np.inf)
@@ -42,12 +42,11 @@ def softmax_in_place(x: Array, axis: int = -1) -> Array:
 
 
 def row_sums(x: Array) -> Array:
-    """The sums of the last axis, kept as size 1: a product with ones, since BLAS sums short rows 5
-    times faster than numpy's reduction.
+    """Return the sums of the last axis, kept as size 1: a product with ones, since BLAS sums short
+    rows 5 times faster than numpy's reduction.
     """
-    return np.matmul(x.reshape(matrix_shape(x.shape)), ones_column(x.shape[-1], x.dtype)).reshape(
-        *x.shape[:-1], 1
-    )
+    sums = np.matmul(x.reshape(matrix_shape(x.shape)), ones_column(x.shape[-1], x.dtype))
+    return sums.reshape(*x.shape[:-1], 1)
 
 
 @softmax.vjp
@@ -59,8 +58,8 @@ def _(g, y, _x, *, axis=-1):
 
 @primitive(kind="reduce", dtype="float")
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    """log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf is 0, and all
-    beside it -inf.
+    """Return log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf gives
+    0, and -inf to all others.
     """
     y, log_sum, _ = shifted_logsumexp(x, axis)
     y -= log_sum
@@ -78,26 +77,19 @@ def _(g, y, _x, *, axis=-1):
 def layer_norm(
     x: Array, weight: Array | None, bias: Array | None, *, eps: float = 1e-5
 ) -> tuple[Array, Array, Array]:
-    """Normalise the last axis to mean 0 and variance 1, then scale and shift; also the mean and
-    1/std of each row.
+    """Normalise the last axis to mean 0 and variance 1, then scale and shift; also return the mean
+    and 1/std of each row.
 
     y = (x - mean) / sqrt(var + eps) * weight + bias
 
     x: (..., C)   weight, bias: (C,) or None   ->   (..., C), (..., 1), (..., 1)
     Raises ShapeError if C differs. From Ba et al. 2016, arXiv:1607.06450.
     """
-    for p in (weight, bias):
-        if p is not None and p.shape != x.shape[-1:]:
-            raise ShapeError(
-                "layer_norm",
-                f"x {x.shape} does not fit weight or bias {p.shape}",
-                got=p.shape,
-                wanted=x.shape[-1:],
-            )
+    _check_widths("layer_norm", x, weight, bias)
     rows, width = x.reshape(matrix_shape(x.shape)), x.dtype.type(x.shape[-1])
-    middle = row_sums(rows)
-    middle /= width
-    y = rows - middle
+    means = row_sums(rows)
+    means /= width
+    y = rows - means
     scale = np.vecdot(y, y)[:, None]
     scale /= width
     scale += eps
@@ -109,7 +101,14 @@ def layer_norm(
     if bias is not None:
         y += bias
     one = (*x.shape[:-1], 1)
-    return y.reshape(x.shape), middle.reshape(one), scale.reshape(one)
+    return y.reshape(x.shape), means.reshape(one), scale.reshape(one)
+
+
+def _check_widths(call: str, x: Array, *factors: Array | None) -> None:
+    for p in factors:
+        if p is not None and p.shape != x.shape[-1:]:
+            problem = f"x {x.shape} does not fit weight or bias {p.shape}"
+            raise ShapeError(call, problem, got=p.shape, wanted=x.shape[-1:])
 
 
 @layer_norm.vjp
@@ -128,14 +127,14 @@ def _(x, weight, bias, *, eps=1e-5):
 
 @primitive(kind="reduce", outputs=3)
 def layer_norm_grad(
-    g: Array, x: Array, weight: Array | None, middle: Array, scale: Array
+    g: Array, x: Array, weight: Array | None, means: Array, scale: Array
 ) -> tuple[Array, Array, Array]:
-    """The cotangents of x, weight and bias. With h = (x - mean) / std and u = g * weight:  dx = (u
-    - mean(u) - h mean(u h)) / std.
+    """Return the cotangents of x, weight and bias. With h = (x - mean) / std and u = g * weight:
+    dx = (u - mean(u) - h mean(u h)) / std.
     """
     shape, width = matrix_shape(x.shape), x.dtype.type(x.shape[-1])
-    g, middle, scale = g.reshape(shape), middle.reshape(-1, 1), scale.reshape(-1, 1)
-    h = x.reshape(shape) - middle
+    g, means, scale = g.reshape(shape), means.reshape(-1, 1), scale.reshape(-1, 1)
+    h = x.reshape(shape) - means
     h *= scale
     gx = g * h
     gw, gb = sum_rows(gx), sum_rows(g)
@@ -149,20 +148,14 @@ def layer_norm_grad(
 
 @primitive(kind="reduce", dtype="same", outputs=2)
 def rms_norm(x: Array, weight: Array | None, *, eps: float = 1e-6) -> tuple[Array, Array]:
-    """Divide the last axis by its root mean square, then scale; also 1/rms of each row.
+    """Divide the last axis by its root mean square, then scale; also return 1/rms of each row.
 
     y = x / sqrt(mean(x^2) + eps) * weight
 
     x: (..., C)   weight: (C,) or None   ->   (..., C), (..., 1).   Raises ShapeError if C differs.
         From Zhang and Sennrich 2019, arXiv:1910.07467.
     """
-    if weight is not None and weight.shape != x.shape[-1:]:
-        raise ShapeError(
-            "rms_norm",
-            f"x {x.shape} does not fit weight {weight.shape}",
-            got=weight.shape,
-            wanted=x.shape[-1:],
-        )
+    _check_widths("rms_norm", x, weight)
     scale = 1 / np.sqrt(np.vecdot(x, x)[..., None] / x.dtype.type(x.shape[-1]) + x.dtype.type(eps))
     y = x * scale
     if weight is not None:
@@ -184,8 +177,8 @@ def _(x, weight, *, eps=1e-6):
 
 @primitive(kind="reduce", outputs=2)
 def rms_norm_grad(g: Array, x: Array, weight: Array | None, scale: Array) -> tuple[Array, Array]:
-    """The cotangents of x and weight. With h = x / rms and u = g * weight:  dx = (u - h mean(u h))
-    / rms.
+    """Return the cotangents of x and weight. With h = x / rms and u = g * weight:  dx = (u - h
+    mean(u h)) / rms.
     """
     h = x * scale
     gx = g * h
@@ -198,24 +191,20 @@ def rms_norm_grad(g: Array, x: Array, weight: Array | None, scale: Array) -> tup
 
 
 _GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
-_CHUNK = (
-    1 << 14
-)  # elements worked on at a time, so that the ten passes of one op stay in the first-level cache
+# Elements computed at a time, so that the ten passes of one op stay in the first-level cache.
+_CHUNK = 1 << 14
 
 
 @primitive(kind="elementwise", dtype="float", outputs=2)
 def gelu_tanh(x: Array) -> tuple[Array, Array]:
-    """x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3); and exp(-2 u). From Hendrycks and
-    Gimpel 2016, arXiv:1606.08415.
+    """Return x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3); and exp(-2 u). From
+    Hendrycks and Gimpel 2016, arXiv:1606.08415.
 
     Computed as x / (1 + exp(-2 u)): numpy's exp takes half the time of its tanh, and no digits are
     lost where tanh(u) is near 1 or -1.
     """
-    flat, y, e = (
-        np.ascontiguousarray(x).reshape(-1),
-        np.empty(x.size, x.dtype),
-        np.empty(x.size, x.dtype),
-    )
+    flat = np.ascontiguousarray(x).reshape(-1)
+    y, e = np.empty(x.size, x.dtype), np.empty(x.size, x.dtype)
     for start in range(0, x.size, _CHUNK):
         part = slice(start, start + _CHUNK)
         u, out, total = flat[part], e[part], y[part]
@@ -244,7 +233,7 @@ def _(x):
 
 @primitive(kind="elementwise")
 def gelu_tanh_grad(g: Array, x: Array, e: Array) -> Array:
-    """g s (1 + 2 (1 - s) x u') with s = 1 / (1 + e), 1 - s = e s, x u' = sqrt(2/pi) (x + 3 *
+    """Return g s (1 + 2 (1 - s) x u') with s = 1 / (1 + e), 1 - s = e s, x u' = sqrt(2/pi) (x + 3 *
     0.044715 x^3); 0 wherever g is 0.
     """
     y = np.empty(x.size, x.dtype)
@@ -263,58 +252,42 @@ def gelu_tanh_grad(g: Array, x: Array, e: Array) -> Array:
         out += 1
         out *= s
         out *= gs[part]
-        if has_nan(
-            out
-        ):  # from inf * 0, where the slope is 0 or 1 to the last bit, or else from x or g
+        if has_nan(out):  # from inf * 0, where the slope is 0 or 1 to the last bit, or from x or g
             out[:] = np.where(exps == np.inf, 0 * gs[part], np.where(exps == 0, gs[part], out))
             out[gs[part] == 0] = 0
     return y.reshape(x.shape)
-
-
-def _is_far(total: Array) -> bool:
-    """Are there rows whose logsumexp is finite and so large that it has few digits for the
-    logarithm in it?
-    """
-    size = np.abs(total)
-    return bool(((size > 256) & (size < np.inf)).any())
 
 
 @primitive(kind="reduce", outputs=2)
 def cross_entropy(
     logits: Array, target: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0
 ) -> tuple[Array, Array]:
-    """The loss of each row, -(1 - s) log p[target] - s mean(log p) with p = softmax(logits), 0
-    where target is ignore_index; and logsumexp.
+    """Return the loss of each row, -(1 - s) log p[target] - s mean(log p) with p = softmax(logits),
+    0 where target is ignore_index; and logsumexp.
 
     logits: (N, V)   target: (N,) integers   ->   (N,), (N,).   Raises IndexRangeError for a target
         outside 0..V-1.
     """
     N, V = logits.shape
     if target.shape != (N,):
-        raise ShapeError(
-            "cross_entropy",
-            f"logits {logits.shape} want targets ({N},), not {target.shape}",
-            got=target.shape,
-            wanted=(N,),
-        )
+        problem = f"logits {logits.shape} do not fit targets {target.shape}"
+        raise ShapeError("cross_entropy", problem, got=target.shape, wanted=(N,))
     ignored = target == ignore_index
     safe = np.where(ignored, 0, target)
     check_range(safe, V, "cross_entropy", "target")
     y, log_sum, top = shifted_logsumexp(logits, -1)
     loss = log_sum[:, 0] - y[np.arange(N), safe]
     if label_smoothing:
-        loss = (1 - label_smoothing) * loss + label_smoothing * (
-            log_sum[:, 0] - np.add.reduce(y, axis=-1) / y.dtype.type(V)
-        )
+        uniform = log_sum[:, 0] - np.add.reduce(y, axis=-1) / y.dtype.type(V)
+        loss = (1 - label_smoothing) * loss + label_smoothing * uniform
     loss[ignored] = 0
     return loss, (log_sum + top)[:, 0]
 
 
 @cross_entropy.vjp
 def _(g, y, logits, target, *, ignore_index=-100, label_smoothing=0.0):
-    return cross_entropy_grad(
-        g[0], logits, target, y[1], ignore_index=ignore_index, label_smoothing=label_smoothing
-    ), None
+    settings = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
+    return cross_entropy_grad(g[0], logits, target, y[1], **settings), None
 
 
 @cross_entropy.composed
@@ -337,12 +310,16 @@ def cross_entropy_grad(
     ignore_index: int,
     label_smoothing: float,
 ) -> Array:
-    """g (softmax(logits) - (1 - s) onehot(target) - s / V), rows with ignored targets 0."""
+    """Return g (softmax(logits) - (1 - s) onehot(target) - s / V), 0 in rows with ignored
+    targets.
+    """
     N, V = logits.shape
     y = logits - total[:, None]
     np.exp(y, out=y)
-    if _is_far(total):
-        y /= row_sums(y)  # what rounding took from log(sum) is a factor of the whole row
+    size = np.abs(total)
+    if ((size > 256) & (size < np.inf)).any():
+        # Such a logsumexp has few digits for the logarithm in it: a factor of the whole row.
+        y /= row_sums(y)
     if label_smoothing:
         y -= label_smoothing / V
     kept = np.flatnonzero(target != ignore_index)

@@ -31,8 +31,8 @@ def check_range(index: Array, size: int, call: str, what: str) -> None:
 
 @primitive(kind="gather")
 def embedding(weight: Array, index: Array) -> Array:
-    """Return rows of a table: (V, C), (...) -> (..., C). Raises IndexRangeError for an index outside
-    0..V-1.
+    """Return rows of a table: (V, C), (...) -> (..., C). Raises IndexRangeError for an index
+    outside 0..V-1.
     """
     check_range(index, len(weight), "embedding", "index")
     return weight[index]
@@ -132,8 +132,8 @@ def _added(g: Array, places: Array, shape: tuple[int, ...]) -> Array:
 
 @primitive(kind="gather")
 def put_along(x: Array, src: Array, index: Array, *, axis: int) -> Array:
-    """Return a copy of x with src written where the index points; of several writers to one place the last
-    wins.
+    """Return a copy of x with src written where the index points; of several writers to one place
+    the last wins.
     """
     _checked_along(index, x.shape, axis, "scatter")
     y = np.array(x)
@@ -169,8 +169,8 @@ def filled(spec: tuple[Any, ...], keys: tuple[Array, ...]) -> tuple[Any, ...]:
 
 @primitive(kind="gather")
 def take(x: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
-    """Return x[key] by numpy's rules for integer and bool arrays in a key; negative indices count from the
-    end.
+    """Return x[key] by numpy's rules for integer and bool arrays in a key; negative indices count
+    from the end.
     """
     return np.array(x[filled(spec, keys)])
 
@@ -244,7 +244,7 @@ last_at.shape_depends_on_values = lambda _i, dtype: dtype == np.bool_
 
 @primitive(kind="reduce")
 def nonzero(x: Array) -> Array:
-    """Return the indices of the elements that are not 0, in row-major order: (count, ndim), int64."""
+    """Return the indices of the nonzero elements in row-major order: (count, ndim), int64."""
     return np.argwhere(x)
 
 

@@ -84,7 +84,8 @@ def l1_loss(x: T, target: Any, *, reduction: Reduce = "mean") -> T:
 
 @composite(widen=True)
 def huber_loss(x: T, target: Any, reduction: Reduce = "mean", delta: float = 1.0) -> T:
-    """Return d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), averaged, for d = x - target.
+    """Return d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), averaged, for d = x -
+    target.
 
     Raises ConfigError unless delta > 0. From Huber 1964, Ann. Math. Statist. 35.
     """

@@ -1,4 +1,4 @@
-"""Movement: the same numbers in another shape or place. Exact, and each rule is another movement."""
+"""Movement: the same numbers in another shape or place. Each rule is another movement."""
 
 from __future__ import annotations
 

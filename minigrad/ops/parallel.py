@@ -1,9 +1,9 @@
-"""Work shared among the machine's cores by a few Python threads, while BLAS keeps to one thread.
+"""Work shared among the machine's cores by a few Python threads, while BLAS is held to one thread.
 
-numpy lets go of the interpreter inside its calls, so threads that each work on large blocks run
-side by side. OpenBLAS would start threads of its own in each of them, which wait for one another (3
-times slower, measured): it is held to one thread meanwhile. As every piece of work is done whole by
-    one thread, with one BLAS thread, results are the same to the bit for any number of threads.
+numpy releases the interpreter's lock inside its calls, so threads that each work on large blocks run
+in parallel. OpenBLAS would start threads of its own in each of them, which wait for one another (3
+times slower, measured), so it is held to one thread meanwhile. Each piece of work is computed by one
+thread, with one BLAS thread: results are the same to the bit for any number of threads.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from functools import cache
+from itertools import product
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from minigrad.errors import ConfigError
+from minigrad.arguments import as_int
 
 Item = TypeVar("Item")
 
 
 class _State:
-    """How many threads to use (0: as many as cores), and who holds BLAS to one thread."""
+    """The number of threads to use (0: one per core), and how many callers hold BLAS to one."""
 
     def __init__(self) -> None:
         self.wanted = 0
@@ -37,8 +38,9 @@ _state = _State()
 
 
 def _forget_threads() -> None:
+    # A forked child has none of the parent's threads, which may hold the lock or BLAS.
     wanted = _state.wanted
-    _state.__init__()  # type: ignore[misc]  # A forked child has none of the parent's threads, which may hold the lock or BLAS.
+    _state.__init__()  # type: ignore[misc]
     _state.wanted = wanted
 
 
@@ -47,30 +49,22 @@ if hasattr(os, "register_at_fork"):
 
 
 def set_num_threads(n: int) -> None:
-    """Use n threads for heads and tiles of attention; 0 for as many as there are cores. Raises
-    ConfigError unless n is an integer >= 0.
+    """Use n threads for heads and tiles of attention; 0 for one per core. Raises ConfigError unless
+    n is an integer >= 0.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise ConfigError(
-            "set_num_threads",
-            f"n={n!r}",
-            got=n,
-            wanted="an integer >= 0",
-            hint="0 means one thread per core",
-        )
-    _state.wanted = n
+    _state.wanted = as_int("set_num_threads", "n", n, 0)
 
 
 def get_num_threads() -> int:
-    """The number of threads that `for_each` uses."""
-    return _state.wanted or (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    """Return the number of threads that `for_each` uses."""
+    if _state.wanted:
+        return _state.wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """work(item) for every item, in any order, on several threads if BLAS can be held to one. The
-    first exception is raised when all have ended.
+    """Call work(item) for every item, in any order, on several threads if BLAS can be held to one.
+    The first exception is raised when all have ended.
     """
     with _one_blas_thread() as held:
         threads = get_num_threads() if held else 1
@@ -78,12 +72,8 @@ def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
             for item in items:
                 work(item)
             return
-        queue = iter(
-            list(items)
-            # The next() of a list's iterator is one step of the interpreter: no two threads get the
-            # same item.
-        )
-
+        # The next() of a list's iterator is atomic: no two threads get the same item.
+        queue = iter(list(items))
         errors: list[BaseException] = []
 
         def run() -> None:
@@ -93,8 +83,8 @@ def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
             except BaseException as error:
                 errors.append(error)
 
-        # Next to the milliseconds of work that are shared here a new thread costs little, and there
-        # is no pool to import, or to lose in a fork.
+        # Work shared here takes milliseconds: a new thread costs little, and there is no pool to
+        # import, or to lose in a fork.
         helpers = [
             threading.Thread(target=copy_context().run, args=(run,), name="minigrad")
             for _ in range(threads - 1)
@@ -118,50 +108,38 @@ class _Blas(NamedTuple):
 
 @cache
 def _blas() -> _Blas | None:
-    """The knobs of the OpenBLAS that numpy has loaded, or None if there is another BLAS."""
+    """Return the functions of the OpenBLAS that numpy has loaded, or None for another BLAS."""
     for path in blas_libraries():
         try:
             library = ctypes.CDLL(path)  # loaded already: this finds it again
         except OSError:
             continue
-        for prefix, suffix in (
-            ("scipy_openblas", "64_"),
-            ("scipy_openblas", ""),
-            ("openblas", "64_"),
-            ("openblas", ""),
-        ):
-            getter, setter = (
-                getattr(library, f"{prefix}_{verb}_num_threads{suffix}", None)
-                for verb in ("get", "set")
-            )
+        for prefix, suffix in product(("scipy_openblas", "openblas"), ("64_", "")):
+            names = (f"{prefix}_{verb}_num_threads{suffix}" for verb in ("get", "set"))
+            getter, setter = (getattr(library, name, None) for name in names)
             if getter is not None and setter is not None:
                 return _Blas(getter, setter)
     return None
 
 
 def blas_libraries() -> list[str]:
-    """Where numpy's BLAS may lie: beside its wheel first, then whatever BLAS this process has
+    """Return where numpy's BLAS may be: in its wheel first, then whatever BLAS this process has
     mapped, then Apple's.
     """
     root, found = os.path.dirname(np.__file__), []
     for folder in (os.path.join(root, "..", "numpy.libs"), os.path.join(root, ".dylibs")):
         with contextlib.suppress(OSError):
-            found += [
-                os.path.join(folder, file)
-                for file in sorted(os.listdir(folder))
-                if "openblas" in file
-            ]
+            files = sorted(os.listdir(folder))
+            found += [os.path.join(folder, file) for file in files if "openblas" in file]
     with contextlib.suppress(OSError), open("/proc/self/maps") as maps:
-        mapped = {line.split()[-1] for line in maps if "/" in line}
-        found += sorted(
-            path for path in mapped if "blas" in os.path.basename(path).lower() or "mkl_rt" in path
-        )
+        mapped = sorted({line.split()[-1] for line in maps if "/" in line})
+        found += [p for p in mapped if "blas" in os.path.basename(p).lower() or "mkl_rt" in p]
     accelerate = "/System/Library/Frameworks/Accelerate.framework/Accelerate"
     return [*found, accelerate] if os.path.exists(os.path.dirname(accelerate)) else found
 
 
 def hold_blas() -> bool:
-    """From here to `release_blas` BLAS keeps to one thread; False if it cannot be told. Callers may
+    """Hold BLAS to one thread until `release_blas`; return False if that is impossible. Callers may
     overlap: the last one gives the threads back.
     """
     blas = _blas()
@@ -176,7 +154,7 @@ def hold_blas() -> bool:
 
 
 def release_blas() -> None:
-    """The end of what a `hold_blas` that returned True began."""
+    """End what a `hold_blas` that returned True began."""
     blas = _blas()
     assert blas is not None
     with _state.lock:
@@ -187,7 +165,7 @@ def release_blas() -> None:
 
 @contextlib.contextmanager
 def _one_blas_thread() -> Iterator[bool]:
-    """`hold_blas` inside; False if it cannot be."""
+    """Hold BLAS to one thread inside; False if that is impossible."""
     held = hold_blas()
     try:
         yield held

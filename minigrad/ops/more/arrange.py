@@ -106,7 +106,7 @@ def narrow(x: Any, axis: int, start: int, length: int) -> Any:
 
 @composite
 def select(x: Any, axis: int, index: int) -> Any:
-    """Return x at one index along `axis`, without that axis; a negative index counts from the end."""
+    """Return x at one index along `axis`, without that axis; negative ones count from the end."""
     return getitem(x, index=(*(slice(None),) * one_axis(axis, x.ndim, "select"), index))
 
 
@@ -188,7 +188,7 @@ def trace(x: Any) -> Any:
 
 @composite(numpy=np.diag)
 def diag(x: Any, offset: int = 0) -> Any:
-    """Return the matrix with the vector x on a diagonal and 0 elsewhere; of a matrix, its diagonal."""
+    """Return the matrix with the vector x on a diagonal; of a matrix, its diagonal."""
     if x.ndim != 1:
         return diagonal(x, offset)
     n = x.shape[0] + abs(offset)
