@@ -59,11 +59,13 @@ class FunctionModule(Module):
 
 def _checked(call: str, name: str, kind: Any, value: Any) -> Any:
     """A setting in plain Python numbers. Raises ConfigError if it is not of its field's kind."""
-    if value is None or kind not in ("float", "int", "Sizes", "Sizes | None"):
+    if value is None or not kind.startswith(("float", "int", "Sizes")):
         return value
-    if kind == "float":
+    if kind != "float" and kind.startswith("float") and isinstance(value, tuple | list):
+        return tuple(_checked(call, name, "float", part) for part in value)
+    if kind.startswith("float"):
         return as_float(call, name, value, -math.inf, math.inf)
-    if kind == "int":
+    if kind.startswith("int"):
         return as_int(call, name, value, least=-_WHOLE)
     least = 0 if "padding" in name else 1
     if isinstance(value, Sequence):
