@@ -1,39 +1,22 @@
-"""Every error a user can meet, one class per mistake.
+"""The errors of the library, one class per mistake.
 
-An error says which call it was, what is wrong, and one way out; `got` and `wanted` carry the facts
-for programs and tests. Each class is also the builtin that a Python programmer would expect to
-catch (ShapeError is a ValueError, DTypeError a TypeError, ...).
+An error names the call, what is wrong, and one way out; `got` and `wanted` carry the facts for
+programs and tests. Each class is also the builtin that a Python programmer would expect to catch
+(ShapeError is a ValueError, DTypeError a TypeError, ...).
 """
 
 from __future__ import annotations
 
-import sys
-from types import FrameType
 from typing import Any
-
-_ENGINE = {
-    "dtypes",
-    "autograd",
-    "modes",
-    "primitive",
-    "ops",
-    "tensor",
-    "functional",
-    "func",
-    "functions",
-    "listeners",
-    "compiler",
-}
-_CALLED = {"ops", "tensor", "functional", "functions"}  # where the functions are that people call
-_ITEMS = {"__getitem__": "getitem", "__setitem__": "setitem", "__delitem__": "delitem"}
 
 
 class MinigradError(Exception):
     """The base of all errors of this library.
 
-    call: the name of what was called;  got, wanted: the facts;  hint: a way out;  where: the user's
-        line, when it is another one than the
-    traceback shows.
+    call: the name of the function that was called.
+    got, wanted: the facts.
+    hint: a way out.
+    where: the user's line, if it is not in the traceback.
     """
 
     def __init__(
@@ -46,7 +29,6 @@ class MinigradError(Exception):
         hint: str = "",
         where: str = "",
     ) -> None:
-        call = _as_called(call)
         self.call, self.problem = call, problem
         self.got, self.wanted, self.hint, self.where = got, wanted, hint, where
         super().__init__(self._text())
@@ -57,35 +39,17 @@ class MinigradError(Exception):
             text += f"\n  made at {self.where}"
         return f"{text}\n  {self.hint}" if self.hint else text
 
+    def named(self, call: str) -> MinigradError:
+        """The error, as one of the call that the user made: `lerp` and not its `mul`. "backward of
+        sqrt" stays.
+        """
+        if " " not in self.call:
+            self.call = call
+            self.args = (self._text(),)
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
-
-
-def _as_called(call: str) -> str:
-    """The function of the engine that the user's line calls, where it is another than the one that
-    noticed: `lerp` and not its `mul`.
-    """
-    if " " in call:  # "backward of sqrt" says more
-        return call
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        package, _, rest = str(frame.f_globals.get("__name__", "")).partition(".")
-        room, name = rest.partition(".")[0], _ITEMS.get(frame.f_code.co_name, frame.f_code.co_name)
-        if package not in ("minigrad", "contextlib", "numpy") or (
-            package == "minigrad" and room not in _ENGINE
-        ):
-            break
-        is_method = frame.f_code.co_varnames[:1] in (("self",), ("cls",))
-        if (
-            room in _CALLED
-            and name.isidentifier()
-            and not name.startswith("_")
-            and (is_method or room != "tensor")
-            and rest != "ops.composite"
-        ):
-            call = name
-        frame = frame.f_back
-    return call
 
 
 def _rebuild(
@@ -114,13 +78,13 @@ class ConfigError(MinigradError, ValueError):
 
 
 class DataError(MinigradError, ValueError):
-    """A text that nothing can be learned from, that is no text, or that has characters the
+    """A text that is empty or too short, a value that is not a text, or characters that the
     tokenizer does not know.
     """
 
 
 class MaskError(MinigradError, ValueError):
-    """A mask of the wrong shape, or one whose polarity cannot be told."""
+    """A mask of the wrong shape or dtype."""
 
 
 class CacheError(MinigradError, RuntimeError):
@@ -128,17 +92,17 @@ class CacheError(MinigradError, RuntimeError):
 
 
 class StateDictError(MinigradError, ValueError):
-    """Weights that do not fit the model; lists missing, unexpected and mismatched names. The model
-    is unchanged.
+    """Weights that do not fit the model: missing, unexpected and mismatched names. The model is
+    unchanged.
     """
 
 
 class NotFiniteError(MinigradError, ArithmeticError):
-    """A NaN or an infinity where none may be."""
+    """A NaN or an infinity where finite numbers are required."""
 
 
 class ReadOnlyError(MinigradError, ValueError):
-    """Writing to memory that may not be written."""
+    """A write to read-only memory."""
 
 
 class MissingDependencyError(MinigradError, ImportError):
@@ -146,11 +110,11 @@ class MissingDependencyError(MinigradError, ImportError):
 
 
 class CaptureError(MinigradError, RuntimeError):
-    """Something that a recorded step cannot replay."""
+    """A step that cannot be recorded, or that a replay would get wrong."""
 
 
 class FormatError(MinigradError, ValueError):
-    """A file that is not what it should be; `code` names the broken rule."""
+    """A file that breaks its format; `code` names the broken rule."""
 
     def __init__(self, call: str, problem: str, *, code: str, **facts: Any) -> None:
         super().__init__(call, problem, **facts)
@@ -158,16 +122,16 @@ class FormatError(MinigradError, ValueError):
 
 
 class MissingFileError(FormatError, FileNotFoundError):
-    """A file that is not there; the hint names the files of its folder that look like it."""
+    """A missing file; the hint names similar files in its folder."""
 
 
 class SaveError(MinigradError, OSError):
-    """A file that could not be written. What stood there before is untouched, unless `phase` is
+    """A file that could not be written. An older file of that name is untouched, unless `phase` is
     "flush the folder".
 
-    phase: what failed;  path, errno: of the failure;  needed, free: bytes to write, and bytes free
-        on that disk (None
-    where it could not be asked).
+    phase: the step that failed.
+    path, errno: of the failure.
+    needed, free: the bytes to write, and the bytes free on that disk (None if unknown).
     """
 
     def __init__(
@@ -191,7 +155,7 @@ class LockedError(MinigradError, RuntimeError):
 
 
 class GradientError(MinigradError, RuntimeError):
-    """The base of what can go wrong in a backward pass."""
+    """The base of the errors of a backward pass."""
 
 
 class NotScalarError(GradientError):

@@ -53,7 +53,8 @@ def composite(function: Any = None, *, widen: bool = False, numpy: Any = (), nam
                 if names.rest in options:  # reshape(shape=(2, 3)) is reshape(2, 3)
                     args = (*args, options.pop(names.rest))
             return inner(*args, **options)
-        except MinigradError:
+        except MinigradError as error:
+            error.named(call)
             raise
         except _RAW as error:
             raise _explained(call, function, args, options, error) from error

@@ -32,6 +32,7 @@ from minigrad.dtypes import (
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
 from minigrad.modes import ERROR_STATE, SILENT
+from minigrad.ops.composite import composite
 from minigrad.primitive import Primitive
 from minigrad.tensor.activation import Activation
 from minigrad.tensor.creation import Creation
@@ -174,7 +175,7 @@ class Tensor(
         """
         if requires_grad and not is_float(self.data.dtype):
             raise DTypeError(
-                "requires_grad",
+                "requires_grad_",
                 f"requires_grad=True, but a tensor of {name(self.dtype)} cannot have a gradient",
                 got=self.dtype,
                 wanted=float32,
@@ -204,6 +205,7 @@ class Tensor(
         """
         autograd.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
+    @composite
     def gradient(
         self, *targets: Self, gradient: Any = None, create_graph: bool = False
     ) -> tuple[Self, ...]:

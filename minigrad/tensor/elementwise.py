@@ -9,6 +9,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.dtypes import bool_, float64, is_float, limits, name
 from minigrad.errors import ConfigError, DTypeError
+from minigrad.ops.composite import composite
 from minigrad.primitive import Primitive
 from minigrad.tensor.frame import Frame
 
@@ -368,6 +369,7 @@ class Elementwise(Frame):
             )
         return ops.where(self, a, b)
 
+    @composite
     def masked_fill(self, mask: Any, value: Any) -> Self:
         """`value` where `mask` is true, else self. The dtype stays."""
         dtype = self.dtype

@@ -38,6 +38,7 @@ class Indexing(Frame):
                 return ops.take(self, *keys, spec=spec) if keys else ops.getitem(self, index=spec)
         return ops.getitem(self, index=parts)
 
+    @composite(name="setitem")
     def __setitem__(self, index: Any, value: Any) -> None:
         """Write `value`, broadcast and cast, into the part that t[index] names.
 

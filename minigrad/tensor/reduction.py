@@ -93,10 +93,12 @@ class Reduction(Frame):
         """The smallest along `axis`; ties share the gradient evenly. For the index, argmin."""
         return ops.min(self, axis=axis, keepdim=keepdim)
 
+    @composite
     def max_with_index(self, axis: int, keepdim: bool = False) -> tuple[Self, Self]:
         """Return the largest along `axis` and the index of the first of them: PyTorch's max(dim)."""
         return self.max(axis, keepdim), self.argmax(axis, keepdim)
 
+    @composite
     def min_with_index(self, axis: int, keepdim: bool = False) -> tuple[Self, Self]:
         """Return the smallest along `axis` and the index of the first of them: PyTorch's min(dim)."""
         return self.min(axis, keepdim), self.argmin(axis, keepdim)

@@ -284,7 +284,7 @@ WRONG: list[tuple[str, Callable[[], Any], type[MinigradError], type[Exception], 
         lambda: zeros(2).mse(zeros(2), reduction="avg"),
         ConfigError,
         ValueError,
-        "mse_loss",
+        "mse",
         "avg",
     ),
     (
