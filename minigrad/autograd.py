@@ -44,6 +44,7 @@ from minigrad.modes import (
     no_grad as no_grad,
     set_grad_enabled as set_grad_enabled,
 )
+from minigrad.ops.elementwise import has_nan
 from minigrad.primitive import Primitive
 
 # --- nodes
@@ -366,9 +367,9 @@ class Walk:
         if not hasattr(g, "dtype") or g.shape != asked.shape or not is_float(g.dtype):
             return g
         if not self.on_tensors:
-            return np.where((asked == 0) & np.isnan(g), 0, g) if ops.has_nan(g) else g
+            return np.where((asked == 0) & np.isnan(g), 0, g) if has_nan(g) else g
         # A replay of what is recorded may meet a NaN that is not here.
-        return ops.mask_cotangent(g, asked) if self.recorded or ops.has_nan(g.data) else g
+        return ops.mask_cotangent(g, asked) if self.recorded or has_nan(g.data) else g
 
     def outputs(self, node: Node) -> Any:
         """The node's output, or the tuple of them, as its rule reads it; None if it does not."""

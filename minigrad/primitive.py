@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args
 
 from minigrad.errors import ConfigError, DTypeError
-from minigrad.spelling import Names
+from minigrad.spelling import Names, in_dtype
 
 Kind = Literal["elementwise", "reduce", "view", "contract", "gather", "random", "effect"]
 Casting = Literal["float", "same"] | None
@@ -88,7 +88,7 @@ class Primitive:
 
     def __call__(self, first: T, *others: Any, **params: Any) -> T:
         if len(others) > self._further or (params and not self._params.issuperset(params)):
-            others, params = self._arranged(others, params)
+            first, others, params = self._arranged(first, others, params)
         operands = (first, *others)
         for x in operands:
             kind = type(x)
@@ -104,23 +104,28 @@ class Primitive:
 
         def bound(*others: Any, **params: Any) -> Any:
             if len(others) > self._further or (params and not self._params.issuperset(params)):
-                others, params = self._arranged(others, params)
+                first, others, params = self._arranged(instance, others, params)
+                return door(self, (first, *others), params)
             return door(self, (instance, *others), params)
 
         return bound
 
     def _arranged(
-        self, others: tuple[Any, ...], params: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self, first: Any, others: tuple[Any, ...], params: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """Operands and params of a call in which some stand or are called otherwise: surplus
         positional arguments become params, keywords that name an operand become operands, other
         libraries' names ours.
         """
-        names = self._names
+        names, n = self._names, self._further
+        if not params and len(others) <= n + len(names.keyword):  # the common case: t.sum(0)
+            return first, others[:n], dict(zip(names.keyword, others[n:], strict=False))
         if self.user_defined or names.takes_any_keyword:
-            return others, params
+            return first, others, params
+        if "dtype" not in names.known:
+            first = in_dtype(first, params)
         params = names.respelled(params)
-        operands, surplus = [*others[: self._further]], others[self._further :]
+        operands, surplus = [*others[:n]], others[n:]
         for name, value in zip(names.keyword, surplus, strict=False):
             if name in params:
                 raise ConfigError(self.name, f"{name} is given twice", got=(value, params[name]))
@@ -140,7 +145,7 @@ class Primitive:
                 by_name = by_name[1:] if name == by_name[0] else by_name
         if by_name:
             raise ConfigError(self.name, f"{by_name[0]} is given twice", got=by_name)
-        return tuple(operands), params
+        return first, tuple(operands), params
 
     def vjp(self, rule: Function) -> Function:
         """Register the rule `(g, y, *operands, **params) -> one cotangent per operand`, None where

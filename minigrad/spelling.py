@@ -17,10 +17,14 @@ _VARIADIC, _ANY_KEYWORD = 0x04, 0x08
 _SPELLINGS: dict[str, tuple[str, ...]] = {
     "dim": ("axis",),
     "dims": ("axis", "order"),
+    "axes": ("dims", "order"),
     "dimension": ("axis",),
     "keepdims": ("keepdim",),
-    "axis1": ("dim1",),
-    "axis2": ("dim2",),
+    "axis1": ("dim1", "axis0"),
+    "axis2": ("dim2", "axis1"),
+    "dim1": ("axis1",),
+    "dim2": ("axis2",),
+    "ord": ("p",),
     "split_size": ("sizes",),
     "split_size_or_sections": ("sizes",),
     "chunks": ("n",),
@@ -31,11 +35,14 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "size": ("shape",),
     "fill_value": ("value",),
     "shift": ("shifts",),
-    "k": ("diagonal",),
+    "k": ("diagonal", "offset"),
+    "reps": ("counts",),
     "a_min": ("min",),
     "a_max": ("max",),
     "other": ("b",),
-    "exponent": ("b",),
+    "exponent": ("b", "p"),
+    "tensors": ("xs",),
+    "arrays": ("tensors",),
 }
 
 
@@ -56,22 +63,26 @@ class Names:
         self.keyword = code.co_varnames[count : count + keywords]
         self.variadic = bool(code.co_flags & _VARIADIC)
         self.rest = code.co_varnames[count + keywords] if self.variadic else ""
+        self.known = {*self.positional, *self.keyword, self.rest} - {""}
         self.takes_any_keyword = bool(code.co_flags & _ANY_KEYWORD)
         defaults = getattr(function, "__defaults__", None) or ()
         self.defaults = dict(zip(self.positional[count - len(defaults) :], defaults, strict=True))
+
+    def spelled(self, name: str) -> str:
+        """What an argument is called here; "" if there is none."""
+        if name in self.known:
+            return name
+        choices = _SPELLINGS.get(name, self.positional[:1] if name == "input" else ())
+        return next((n for n in choices if n in self.known), "")
 
     def respelled(self, given: dict[str, Any]) -> dict[str, Any]:
         """The keyword arguments under the names that they have here.
 
         Raises ConfigError for one that is given twice, DTypeError for an unknown one.
         """
-        known = {*self.positional, *self.keyword, self.rest} - {""}
         found: dict[str, Any] = {}
         for name, value in given.items():
-            ours = name
-            if name not in known:
-                choices = _SPELLINGS.get(name, self.positional[:1] if name == "input" else ())
-                ours = next((n for n in choices if n in known), "")
+            ours = self.spelled(name)
             if not ours:
                 signature = ", ".join(n for n in (*self.positional, *self.keyword) if n != "self")
                 raise DTypeError(
@@ -90,3 +101,13 @@ class Names:
                 )
             found[ours] = int(value) if name == "unbiased" else value
         return found
+
+
+def in_dtype(x: Any, options: dict[str, Any]) -> Any:
+    """x in the dtype that an option dtype= asks for, which is taken out of the options. A function
+    without such an option of its own works in that dtype.
+    """
+    dtype = options.pop("dtype", None)
+    if dtype is None:
+        return x
+    return x.cast(dtype) if hasattr(x, "cast") else x.astype(dtype)

@@ -10,14 +10,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import make_stubs
+
 import minigrad
 from minigrad import Tensor
+from minigrad.primitive import Primitive
+from minigrad.tensor import functions as lifted
+from minigrad.tensor.surface import Surface
 
+FIRST = ("self", "cls", "the first operand")  # hidden in a method's signature
 DOCS = Path(__file__).parents[1] / "docs"
 HEAD = """# Tensor and its functions
 
@@ -31,7 +38,6 @@ Written by `python tools/make_docs.py` from the docstrings; do not edit. Tensor 
 """
 MODULES = [
     ("minigrad", minigrad),
-    ("minigrad.functions", minigrad.functions),
     ("minigrad.functional", minigrad.functional),
     ("minigrad.func", minigrad.func),
     ("minigrad.ops", minigrad.ops),
@@ -50,19 +56,30 @@ REST = [
 
 
 def methods() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """Tensor's public methods, by the class that brings them in."""
+    """Tensor's public methods, in the groups of surface.py, then by the class that brings them in."""
+    group, found = "", list[tuple[str, Any]]()
+    for line in inspect.getsource(Surface).splitlines():
+        if title := re.match(r"    # --- (.*)", line):
+            if found:
+                yield group, found
+            group, found = title[1].capitalize(), []
+        elif assigned := re.match(r"    (\w[\w, ]*) = ", line):
+            names = [n for n in assigned[1].split(", ") if not n.startswith("_")]
+            found += [(n, vars(Surface)[n]) for n in names]
+    yield group, found
     for cls in Tensor.__mro__[:-1]:
         found = [
             (name, member)
             for name, member in vars(cls).items()
             if not name.startswith("_") and _documented(member)
         ]
-        if found:
+        if found and cls is not Surface:
             yield cls.__doc__ or "", found
 
 
 def _documented(member: Any) -> bool:
-    return isinstance(member, (property, classmethod, staticmethod)) or inspect.isfunction(member)
+    kinds = (property, classmethod, staticmethod, Primitive)
+    return isinstance(member, kinds) or inspect.isfunction(member)
 
 
 def entry(name: str, thing: Any, hidden: tuple[str, ...] = ("self", "cls")) -> str:
@@ -70,11 +87,24 @@ def entry(name: str, thing: Any, hidden: tuple[str, ...] = ("self", "cls")) -> s
     function: Callable[..., Any] = (
         thing.fget if isinstance(thing, property) else getattr(thing, "__func__", thing)
     )
-    text = inspect.getdoc(function) or ""
+    text = (inspect.getdoc(function) or "") + _card(thing)
     shown = name if isinstance(thing, property) else name + _signature(function, hidden)
     first, _, rest = text.partition("\n")
     more = f"\n{rest.strip()}" if rest.strip() else ""
     return f"**`{shown}`** {first}{more}".replace("\n\n", "\n").replace("\n", "\n  ")
+
+
+def _card(op: Any) -> str:
+    """What a card says besides its docstring: the op's kind, and numpy's functions."""
+    functions = [f"np.{_path(f)}" for f in getattr(op, "numpy", ())]
+    facts = [*([op.kind] if isinstance(op, Primitive) else []), *functions]
+    return f" *({', '.join(facts)})*" if facts else ""
+
+
+def _path(function: Any) -> str:
+    module = getattr(function, "__module__", "numpy") or "numpy"
+    inside = module.removeprefix("numpy").strip(".")
+    return f"{inside}.{function.__name__}" if inside else function.__name__
 
 
 def _signature(function: Callable[..., Any], hidden: tuple[str, ...]) -> str:
@@ -82,6 +112,12 @@ def _signature(function: Callable[..., Any], hidden: tuple[str, ...]) -> str:
         parameters = [
             p for p in inspect.signature(function).parameters.values() if p.name not in hidden
         ]
+        if (
+            hidden == FIRST
+            and parameters
+            and parameters[0].kind is not parameters[0].VAR_POSITIONAL
+        ):
+            parameters = parameters[1:]
     except (TypeError, ValueError):
         return "(...)"
     shown, star = [], False
@@ -110,6 +146,8 @@ def _default(value: Any) -> str:
 def functions(module: ModuleType) -> list[tuple[str, Any]]:
     """The module's public functions."""
     names = getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]
+    if module is minigrad:
+        names = set(names) - set(lifted.names())
     things = [(name, getattr(module, name)) for name in sorted(names)]
     return [
         (n, t)
@@ -118,12 +156,26 @@ def functions(module: ModuleType) -> list[tuple[str, Any]]:
     ]
 
 
+def listed(found: list[tuple[str, Any]], hidden: tuple[str, ...]) -> Iterator[str]:
+    """A line per method; a second name of one says so."""
+    first: dict[int, str] = {}
+    for name, member in found:
+        known = first.setdefault(id(member), name)
+        yield (
+            f"- **`{name}`** is `{known}`." if known != name else f"- {entry(name, member, hidden)}"
+        )
+
+
 def page() -> str:
     parts = [HEAD, "## Tensor\n", (inspect.getdoc(Tensor) or "") + "\n"]
     for title, found in methods():
         if title != Tensor.__doc__:
             parts.append(f"### {title.strip().splitlines()[0]}\n")
-        parts.append("\n".join(f"- {entry(name, member)}" for name, member in found) + "\n")
+        hidden = FIRST if found[0][0] in vars(Surface) else ("self", "cls")
+        lines = listed(found, hidden)
+        parts.append("\n".join(lines) + "\n")
+    shared = ", ".join(f"`{name}`" for name in lifted.names())
+    parts.append(f"## The methods as functions\n\n`minigrad.exp(x)` is `x.exp()`: {shared}.\n")
     for name, module in MODULES:
         title = (module.__doc__ or "").strip().splitlines()[0]
         parts.append(
@@ -201,6 +253,7 @@ def main() -> None:
     if asked := parser.parse_args().print:
         print(pages[asked](), end="")
         return
+    make_stubs.write()
     for name, made in pages.items():
         (DOCS / f"{name}.md").write_text(made())
 

@@ -25,7 +25,7 @@ ROOMS: dict[str, tuple[str, int]] = {
     "core": (
         (
             "__init__.py __main__.py start.py heap.py errors.py arguments.py dtypes.py primitive.py "
-            "autograd.py modes.py random.py ops tensor functional functions.py func nn listeners.py interop.py"
+            "autograd.py modes.py random.py spelling.py ops tensor functional func nn listeners.py interop.py"
         ),
         6000,
     ),

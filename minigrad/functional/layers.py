@@ -30,11 +30,13 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     return x.log_softmax(axis) if isinstance(x, Tensor) else ops.log_softmax(x, axis=axis)
 
 
+@composite
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
     return ops.linear(x, weight) if bias is None else ops.linear(x, weight, bias)
 
 
+@composite
 def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """Rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient.
 
@@ -48,6 +50,7 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
     return result
 
 
+@composite
 def layer_norm(
     x: Tensor,
     normalized_shape: int | Sequence[int],
@@ -74,6 +77,7 @@ def layer_norm(
     return layer_norm(rows, count, scale, shift, eps).reshape(x.shape)
 
 
+@composite
 def rms_norm(
     x: Tensor,
     normalized_shape: int | Sequence[int],
@@ -100,6 +104,7 @@ def rms_norm(
     )
 
 
+@composite
 def batch_norm(
     x: Tensor,
     running_mean: Tensor | None = None,
@@ -140,6 +145,7 @@ def batch_norm(
     return x.batchnorm(weight, bias, mean, ops.rsqrt(var + eps))
 
 
+@composite
 def group_norm(
     x: Tensor,
     num_groups: int,
@@ -166,6 +172,7 @@ def group_norm(
     return y if bias is None else y + bias.reshape(shape)
 
 
+@composite
 def instance_norm(
     x: Tensor, *, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
@@ -175,6 +182,7 @@ def instance_norm(
     return group_norm(x, x.shape[1], weight, bias, eps)
 
 
+@composite
 def dropout(
     x: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator = default_generator
 ) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd import no_grad
-from minigrad.compiler import jit
+from minigrad.compiler.jit import jit
 from minigrad.dtypes import Array, DType
 from minigrad.models.prompts import evaluating
 from minigrad.nn.attention import KVCache, StaticCache

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-from minigrad import functional as F, functions
+from minigrad import functional as F
 from minigrad.arguments import as_float, as_sizes
 from minigrad.errors import ShapeError
 from minigrad.nn import init
@@ -189,8 +189,8 @@ class _Layers(_Recurrent):
                 y, end = self._run(steps, start, f"_l{layer}{direction}")
                 outputs.append(y)
                 last.append(end)
-            steps = functions.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
-        ends = tuple(functions.stack(parts) for parts in zip(*last, strict=True))
+            steps = Tensor.cat(outputs, axis=-1) if len(outputs) > 1 else outputs[0]
+        ends = tuple(Tensor.stack(parts) for parts in zip(*last, strict=True))
         return steps.transpose(0, 1) if time else steps, self._result(ends)
 
     def _run(self, x: Tensor, state: State, suffix: str) -> tuple[Tensor, State]:
@@ -200,7 +200,7 @@ class _Layers(_Recurrent):
         for sums in _unbound(self._sums("ih", x, suffix))[order]:
             state = self._step(sums, state, suffix)
             outputs.append(state[0])
-        return functions.stack(outputs[order]), state
+        return Tensor.stack(outputs[order]), state
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"

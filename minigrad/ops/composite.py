@@ -13,14 +13,17 @@ of them would round between its steps: a mean of 70,000 ones would be inf, as th
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
+
+import numpy as np
 
 from minigrad.dtypes import float32, is_float, is_half, promote
 from minigrad.errors import ConfigError, DTypeError, IndexRangeError, MinigradError
 from minigrad.ops.movement import cast
 from minigrad.primitive import as_tuple
-from minigrad.spelling import Names
+from minigrad.spelling import Names, in_dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RAW = (TypeError, ValueError, IndexError, AttributeError, OverflowError, ZeroDivisionError)
@@ -29,29 +32,47 @@ _RAW = (TypeError, ValueError, IndexError, AttributeError, OverflowError, ZeroDi
 @overload
 def composite(function: F) -> F: ...
 @overload
-def composite(*, widen: bool = False, numpy: Any = (), name: str = "") -> Callable[[F], F]: ...
-def composite(function: Any = None, *, widen: bool = False, numpy: Any = (), name: str = "") -> Any:
+def composite(
+    *, widen: bool = False, numpy: Any = (), name: str = "", lists: bool = False
+) -> Callable[[F], F]: ...
+def composite(
+    function: Any = None,
+    *,
+    widen: bool = False,
+    numpy: Any = (),
+    name: str = "",
+    lists: bool = False,
+) -> Any:
     """Make a function of operands and options into one for users.
 
     widen: compute float16 and bfloat16 operands in float32, and round the results once, to the dtype
         that an op on the same operands gives.
     numpy: the numpy functions that it answers for when they are called on a Tensor.
     name: what errors call it, if not by its own name.
+    lists: take lists among the positional arguments for operands.
     """
     if function is None:
-        return functools.partial(composite, widen=widen, numpy=numpy, name=name)
+        return functools.partial(composite, widen=widen, numpy=numpy, name=name, lists=lists)
     names = Names(function)
     names.call = call = name or function.__name__
     known = {*names.positional, *names.keyword}
+    most = sys.maxsize if names.variadic else len(names.positional)
     inner = _in_float32(function) if widen else function
 
     @functools.wraps(function)
     def called(*args: Any, **options: Any) -> Any:
         try:
             if options and not (known.issuperset(options) or names.takes_any_keyword):
+                if "dtype" in options and "dtype" not in known:
+                    args = (in_dtype(args[0], options), *args[1:])
                 options = names.respelled(options)
                 if names.rest in options:  # reshape(shape=(2, 3)) is reshape(2, 3)
                     args = (*args, options.pop(names.rest))
+            if len(args) > most:  # further ones are the keywords, in order
+                options = dict(zip(names.keyword, args[most:], strict=False), **options)
+                args = args[: max(most, len(args) - len(names.keyword))]
+            if lists and list in map(type, args):
+                args = tuple(_as_array(x) if type(x) is list else x for x in args)
             return inner(*args, **options)
         except MinigradError as error:
             error.named(call)
@@ -83,6 +104,11 @@ def _in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
         return _rounded(results, target)
 
     return rounded_once
+
+
+def _as_array(numbers: list[Any]) -> Any:
+    array = np.asarray(numbers)
+    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def _rounded(y: Any, dtype: Any) -> Any:

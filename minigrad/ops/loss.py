@@ -70,19 +70,19 @@ def _difference(x: T, target: Any, call: str) -> T:
     return sub(x, target)
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def mse_loss(x: T, target: Any, *, reduction: Reduce = "mean") -> T:
     """Return (x - target)^2, averaged. Raises ShapeError if the shapes differ."""
     return _reduced(square(_difference(x, target, "mse_loss")), reduction, "mse_loss")
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def l1_loss(x: T, target: Any, *, reduction: Reduce = "mean") -> T:
     """Return |x - target|, averaged. The gradient is 0 where they are equal."""
     return _reduced(abs(_difference(x, target, "l1_loss")), reduction, "l1_loss")
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def huber_loss(x: T, target: Any, reduction: Reduce = "mean", delta: float = 1.0) -> T:
     """Return d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), averaged, for d = x -
     target.
@@ -95,7 +95,7 @@ def huber_loss(x: T, target: Any, reduction: Reduce = "mean", delta: float = 1.0
     return _reduced(mul(inner, sub(d, div(inner, 2))), reduction, "huber_loss")
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def smooth_l1_loss(x: T, target: Any, *, reduction: Reduce = "mean", beta: float = 1.0) -> T:
     """Return d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, averaged, for d = x - target.
 
@@ -140,7 +140,7 @@ def _(g, _y, p, target, *, needs):
     return g * slope, (g * odds if needs[1] else None)
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def binary_cross_entropy(p: T, target: Any, weight: Any = None, *, reduction: Reduce = "mean") -> T:
     """Return -target log p - (1 - target) log(1 - p), averaged, for probabilities p.
 
@@ -153,7 +153,7 @@ def binary_cross_entropy(p: T, target: Any, weight: Any = None, *, reduction: Re
     return _reduced(loss, reduction, "binary_cross_entropy")
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def binary_cross_entropy_with_logits(
     x: T, target: Any, weight: Any = None, *, reduction: Reduce = "mean", pos_weight: Any = None
 ) -> T:
@@ -223,7 +223,7 @@ def _weights(call: str, weight: Any, target: Any, kept: Any, V: int) -> Any:
     return where(kept, embedding(weight, where(kept, target, 0)), 0)
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def nll_loss(
     log_p: T,
     target: Any,
@@ -249,7 +249,7 @@ def nll_loss(
     return _finished(loss, share, shape, reduction, "nll_loss")
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def cross_entropy(
     logits: T,
     target: Any,
@@ -298,7 +298,7 @@ def cross_entropy(
 # --- of distributions
 
 
-@composite(widen=True)
+@composite(widen=True, lists=True)
 def kl_div(
     log_p: T,
     target: Any,

@@ -135,7 +135,7 @@ def _count(x: Any, axis: Axis, call: str) -> int:
     return math.prod(x.shape[a] for a in axes(axis, x.ndim, call))
 
 
-@composite(widen=True)
+@composite(widen=True, numpy=np.var)
 def var(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
     """Return the variance along `axis`: sum (x - mean)^2 / (n - correction).
 
@@ -154,7 +154,7 @@ def var(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False)
     return div(sum(centred * centred, axis=axis, keepdim=keepdim), left if left > 0 else 0)
 
 
-@composite(widen=True)
+@composite(widen=True, numpy=np.std)
 def std(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False) -> Any:
     """Return the standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements
     are equal, as in PyTorch.

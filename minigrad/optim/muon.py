@@ -8,7 +8,8 @@ from typing import Any
 from minigrad.arguments import as_float, as_int, one_of
 from minigrad.dtypes import Array, cast
 from minigrad.errors import ShapeError
-from minigrad.ops import add, div, matmul, mul, sqrt, sum as total, swap_last
+from minigrad.ops import add, div, matmul, mul, sqrt, sum as total
+from minigrad.ops.contract import swap_last
 from minigrad.optim.bundle import Bundle
 from minigrad.optim.groups import ParamGroup
 from minigrad.optim.optimizer import Optimizer, Params

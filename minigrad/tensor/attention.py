@@ -27,7 +27,7 @@ from minigrad.dtypes import (
 from minigrad.errors import DTypeError, MaskError, ShapeError
 from minigrad.ops.composite import composite
 from minigrad.random import default_generator
-from minigrad.tensor.frame import Frame
+from minigrad.tensor.base import TensorBase
 
 Corner = Literal["upper_left", "lower_right"]
 Method = Literal["auto", "plain", "flash"]
@@ -140,7 +140,7 @@ def _edges(window: int | None, offset: int, is_causal: bool) -> dict[str, int | 
 def _checked_dtype(q: Any, k: Any, v: Any) -> DType:
     """The dtype of the result. Raises unless these are float tensors that fit together."""
     for x, letter in ((q, "q"), (k, "k"), (v, "v")):
-        if not isinstance(x, Frame):
+        if not isinstance(x, TensorBase):
             problem, hint = (
                 f"{letter} must be a Tensor, got {type(x).__name__}",
                 f"Tensor({letter})",
@@ -244,7 +244,7 @@ def _with_bias(mask: Any, bias: Any, dtype: DType) -> Any:
 
 
 def _as_tensor(like: Any, x: Any) -> Any:
-    return x if isinstance(x, Frame) else type(like)(x)
+    return x if isinstance(x, TensorBase) else type(like)(x)
 
 
 def _checked_bias(bias: Any) -> Any:

@@ -16,10 +16,12 @@ import numpy as np
 
 from minigrad import autograd, ops
 from minigrad.autograd import MODE, UNDER_NO_GRAD, Node, NoNode, user_line
+from minigrad.counterparts import TENSOR, missing
 from minigrad.dtypes import (
     Array,
     DType,
     as_dtype,
+    asked_of_to,
     bool_,
     cast,
     computing,
@@ -34,16 +36,11 @@ from minigrad.heap import keep_freed_memory
 from minigrad.modes import ERROR_STATE, SILENT
 from minigrad.ops.composite import composite
 from minigrad.primitive import Primitive
-from minigrad.tensor.activation import Activation
 from minigrad.tensor.creation import Creation
-from minigrad.tensor.elementwise import Arithmetic, Elementwise
 from minigrad.tensor.explain import explain
 from minigrad.tensor.indexing import Indexing
-from minigrad.tensor.inplace import InPlace
 from minigrad.tensor.interop import Interop
-from minigrad.tensor.movement import Movement
-from minigrad.tensor.neural import Neural
-from minigrad.tensor.reduction import Reduction
+from minigrad.tensor.surface import Surface
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,18 +48,7 @@ if TYPE_CHECKING:
 _SCALARS = frozenset({float, int, bool, type(None)})
 
 
-class Tensor(
-    Arithmetic,
-    InPlace,
-    Elementwise,
-    Activation,
-    Reduction,
-    Movement,
-    Indexing,
-    Creation,
-    Neural,
-    Interop,
-):
+class Tensor(Surface, Indexing, Creation, Interop):
     """An n-dimensional array with a gradient.
 
     Tensor(data, dtype=None, requires_grad=False): a copy of `data`, which may be a number, nested
@@ -74,7 +60,11 @@ class Tensor(
 
     __slots__ = ()
 
-    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
+    def __init__(
+        self, data: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None
+    ) -> None:
+        if device is not None:
+            asked_of_to((device,), {}, "Tensor")
         self.data = as_array(data, dtype)
         self.grad = self._node = None
         self._index, self._version, self._wants = 0, [0, None], False
@@ -145,6 +135,11 @@ class Tensor(
         if mode.listener is not None:
             mode.listener.done(op, operands, params, outputs)
         return outputs[0] if op.outputs == 1 else outputs
+
+    if not TYPE_CHECKING:  # type checkers look at the names that there are
+
+        def __getattr__(self, name):
+            raise missing("'Tensor'", name, TENSOR.get(name, ""))
 
     # --- what it is
 

@@ -1,4 +1,6 @@
-"""Indexing: t[...], t[...] = value, iteration, gather and scatter."""
+"""Reading and writing parts of a tensor, and changing it in place: t[...], t[...] = value, t += x,
+t.add_(x).
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,28 @@ import numpy as np
 from minigrad import ops
 from minigrad.autograd import MODE, Node, show
 from minigrad.dtypes import bool_, is_float, name
-from minigrad.errors import DTypeError, GradientError, IndexRangeError
+from minigrad.errors import (
+    DTypeError,
+    GradientError,
+    IndexRangeError,
+    MinigradError,
+    ShapeError,
+)
+from minigrad.ops import composed
 from minigrad.ops.composite import composite
 from minigrad.ops.index import ARRAY, filled
-from minigrad.ops.reduce import one_axis
-from minigrad.tensor.frame import Frame
+from minigrad.primitive import Primitive
+from minigrad.tensor.base import TensorBase
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Indexing(Frame):
+def _in_place(op: Primitive) -> Any:
+    return lambda self, other: self._changed_by(op, other)
+
+
+class Indexing(TensorBase):
     """By numpy's rules. Integers, slices, None and Ellipsis make views; arrays of indices and masks
     make copies.
     """
@@ -34,22 +47,34 @@ class Indexing(Frame):
         parts = index if type(index) is tuple else (index,)
         for part in parts:
             if not (type(part) is int or type(part) is slice or part is None or part is Ellipsis):
-                spec, keys = _spec_and_keys(parts)
-                return ops.take(self, *keys, spec=spec) if keys else ops.getitem(self, index=spec)
+                return self._taken(parts)
         return ops.getitem(self, index=parts)
 
-    @composite(name="setitem")
+    def _taken(self, parts: tuple[Any, ...]) -> Self:
+        try:
+            spec, keys = _spec_and_keys(parts)
+            return ops.take(self, *keys, spec=spec) if keys else ops.getitem(self, index=spec)
+        except MinigradError as error:
+            error.named("getitem")
+            raise
+
     def __setitem__(self, index: Any, value: Any) -> None:
         """Write `value`, broadcast and cast, into the part that t[index] names.
 
         Where no gradient is wanted, in place: views see it, and a backward pass that needs the old
-            values refuses. Where gradients flow through t
-        or `value`, t becomes a new tensor (same object) that they flow through; what was computed
-        from the old one stays as it was. Raises GradientError for a leaf that requires a gradient,
-        and for a view through which the change could not be seen; DTypeError for a value that is
-        not made of numbers.
+        values raises. Where gradients flow through t or `value`, t becomes a new tensor (the same
+        object) that they flow through; what was computed from the old one stays as it was. Raises
+        GradientError for a leaf that requires a gradient, and for a view, through which the change
+        could not be seen; DTypeError for a value that is not made of numbers.
         """
-        spec, keys = _spec_and_keys(index if type(index) is tuple else (index,))
+        try:
+            self._put(index if type(index) is tuple else (index,), value)
+        except MinigradError as error:
+            error.named("setitem")
+            raise
+
+    def _put(self, parts: tuple[Any, ...], value: Any) -> None:
+        spec, keys = _spec_and_keys(parts)
         value = self._as_value(value, spec, keys)
         if not (MODE.get().grad and (self.requires_grad or value.requires_grad)):
             ops.put_(self, value, *keys, spec=spec)
@@ -61,23 +86,8 @@ class Indexing(Frame):
                 got=self.shape,
                 hint="with minigrad.no_grad(): t[...] = value, or write into a copy: t.clone()",
             )
-        if getattr(self, "_is_view", False):
-            raise GradientError(
-                "setitem",
-                "through a view, where gradients are wanted: the tensor it is a view of would not "
-                "see it",
-                got=self.shape,
-                hint="write t[i, j] = value instead of t[i][j] = value, or into a copy: t.clone()",
-            )
         show(self)
-        after = ops.put(self._as_it_stands(), value, *keys, spec=spec)
-        self.data, self._wants, self._node, self._index, self._version = (
-            after.data,
-            after._wants,
-            after._node,
-            after._index,
-            after._version,
-        )
+        self._become(ops.put(self._as_it_stands(), value, *keys, spec=spec))
 
     def __delitem__(self, index: Any) -> None:
         raise DTypeError(
@@ -111,39 +121,9 @@ class Indexing(Frame):
         found: Any = ops.any(ops.equal(self, value))
         return bool(found)
 
-    # --- by an index for every element
-
     @composite
-    def gather(self, axis: int, index: Any) -> Self:
-        """y[i, j, ...] = self[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises
-        IndexRangeError outside 0 .. size - 1.
-        """
-        return ops.take_along(self, index, axis=one_axis(axis, self.ndim, "gather"))
-
-    @composite
-    def scatter(self, axis: int, index: Any, src: Any, reduce: str | None = None) -> Self:
-        """A copy with y[i, .., index[i, j, ...], ..] = src[i, j, ...]; of several writers to one
-        place the last wins.
-
-        reduce: "add" or "multiply" combine with what is there.
-        """
-        result: Self = ops.scatter(self, axis, self._as_tensor(index), src, reduce)
-        return result
-
-    @composite
-    def scatter_reduce(
-        self, axis: int, index: Any, src: Any, reduce: str, include_self: bool = True
-    ) -> Self:
-        """The elements of src that the index sends to one place, and the one that is there, made
-        one by "sum", "prod", "mean", "amax", "amin".
-        """
-        result: Self = ops.scatter_reduce(
-            self, axis, self._as_tensor(index), src, reduce, include_self
-        )
-        return result
-
     def masked_select(self, mask: Any) -> Self:
-        """The elements where `mask` (bool, of this shape or broadcasting to it) is true, as a
+        """Return the elements where `mask` (bool, of this shape or broadcasting to it) is true, as a
         vector.
         """
         mask = self._as_tensor(mask)
@@ -155,17 +135,134 @@ class Indexing(Frame):
                 wanted="bool",
                 hint="mask.bool() or mask > 0",
             )
-        mask = ops.expand(mask, shape=self.shape)
-        return self[mask]
+        return self[ops.expand(mask, shape=self.shape)]
 
-    def nonzero(self) -> Self:
-        """The indices of the elements that are not 0: (count, ndim), int64."""
-        return ops.nonzero(self)
+    # --- operators in place
+
+    def _changed_by(self, op: Primitive, other: Any) -> Self:
+        """t += x. Where no gradient is wanted, this writes into the memory of t. Where gradients
+        flow, it makes a new tensor and gives it the name t, so that what was computed from the old
+        one keeps its gradients. Shape and dtype stay.
+
+        Raises GradientError for a leaf that requires a gradient, outside no_grad(): it would stop
+        being the leaf that an optimizer knows; and for a view, `t[i] += x` too: the tensor that it
+        is a view of would not see the change.
+        """
+        self._refuse_change(f"{op.name} in place")
+        result = self._like_self(f"{op.name} in place", op(self, other))
+        if not result.requires_grad:
+            ops.assign(self, result)
+            return self
+        if getattr(self, "_is_view", False):
+            raise GradientError(
+                f"{op.name} in place",
+                "through a view, where gradients are wanted: the tensor it is a view of would not "
+                "see it",
+                got=self.shape,
+                hint="write t[i] = t[i] + x instead of t[i] += x, or v = v + x for a new tensor",
+            )
+        return result
+
+    def _refuse_change(self, call: str) -> None:
+        if self.requires_grad and MODE.get().grad and not isinstance(self._node, Node):
+            raise GradientError(
+                call,
+                "on a leaf that requires a gradient",
+                got=self.shape,
+                hint="with minigrad.no_grad(): around the update, or t = t + x for a new tensor",
+            )
+
+    def _like_self(self, call: str, result: Any) -> Any:
+        """The result in this tensor's dtype; raises where it does not fit."""
+        if result.shape != self.shape:
+            raise ShapeError(
+                call,
+                f"the result of shape {result.shape} does not fit {self.shape}",
+                got=result.shape,
+                wanted=self.shape,
+                hint="t = t + x makes a new tensor",
+            )
+        if is_float(result.dtype) and not is_float(self.dtype):
+            raise DTypeError(
+                call,
+                f"the result is {name(result.dtype)}, the tensor {name(self.dtype)}",
+                got=result.dtype,
+                wanted=self.dtype,
+                hint="t = t.float() first",
+            )
+        return result if result.dtype == self.dtype else ops.cast(result, dtype=self.dtype)
+
+    __iadd__, __isub__, __imul__ = _in_place(ops.add), _in_place(ops.sub), _in_place(ops.mul)
+    __itruediv__, __ifloordiv__ = _in_place(ops.div), _in_place(ops.floor_div)
+    __imod__, __ipow__, __imatmul__ = _in_place(ops.mod), _in_place(ops.pow), _in_place(ops.matmul)
+    __iand__, __ior__ = _in_place(ops.bitwise_and), _in_place(ops.bitwise_or)
+    __ixor__ = _in_place(ops.bitwise_xor)
+    __ilshift__, __irshift__ = _in_place(ops.left_shift), _in_place(ops.right_shift)
+
+    # --- methods in place: the same tensor, changed
+
+    def _become(self, after: Any) -> Self:
+        """Take the place of `after` on the tape, where gradients flow; else its values, in place."""
+        if not after.requires_grad:
+            ops.assign(self, after)
+            return self
+        if getattr(self, "_is_view", False):
+            raise GradientError(
+                "setitem",
+                "through a view, where gradients are wanted: the tensor it is a view of would not "
+                "see it",
+                got=self.shape,
+                hint="write t[i, j] = value instead of t[i][j] = value, or into a copy: t.clone()",
+            )
+        self.data, self._wants, self._node = after.data, after._wants, after._node
+        self._index, self._version = after._index, after._version
+        return self
+
+    def _set(self, call: str, function: Any, *args: Any) -> Self:
+        self._refuse_change(call)
+        show(self)
+        return self._become(self._like_self(call, function(self._as_it_stands(), *args)))
+
+    def add_(self, other: Any, *, alpha: float = 1) -> Self:
+        """Add `other`, times alpha, in place."""
+        return self._set("add_", ops.add, other if alpha == 1 else ops.mul(other, alpha))
+
+    def sub_(self, other: Any, *, alpha: float = 1) -> Self:
+        """Subtract `other`, times alpha, in place."""
+        return self._set("sub_", ops.sub, other if alpha == 1 else ops.mul(other, alpha))
+
+    def mul_(self, other: Any) -> Self:
+        """Multiply by `other`, in place."""
+        return self._set("mul_", ops.mul, other)
+
+    def div_(self, other: Any) -> Self:
+        """Divide by `other`, in place."""
+        return self._set("div_", ops.div, other)
+
+    def clamp_(self, min: Any = None, max: Any = None) -> Self:
+        """Limit the elements to [min, max], in place; either bound may be None."""
+        return self._set("clamp_", composed.clamp, min, max)
+
+    def copy_(self, source: Any) -> Self:
+        """Write the elements of `source`, broadcast and cast, in place."""
+        self._refuse_change("copy_")
+        self[...] = source
+        return self
+
+    def fill_(self, value: Any) -> Self:
+        """Write one value into every element, in place."""
+        self._refuse_change("fill_")
+        self[...] = value
+        return self
+
+    def zero_(self) -> Self:
+        """Write 0 into every element, in place."""
+        return self.fill_(0)
 
 
 def _is_of_numbers(value: Any) -> bool:
     """Is it a number, an array of numbers or a tensor? Lists have yet to be looked into."""
-    return isinstance(value, (float, int, Frame)) or (
+    return isinstance(value, (float, int, TensorBase)) or (
         isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub"
     )
 
@@ -180,7 +277,7 @@ def _spec_and_keys(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
             spec.append(int(part))
         else:
-            key = part if isinstance(part, Frame) else _as_key(part)
+            key = part if isinstance(part, TensorBase) else _as_key(part)
             if is_float(key.dtype) or key.dtype.kind not in "iub":
                 raise IndexRangeError(
                     "getitem",
@@ -204,7 +301,7 @@ def _as_key(part: Any) -> Any:
         )
     try:
         key = np.asarray(
-            [np.asarray(p) if isinstance(p, Frame) else p for p in part]
+            [np.asarray(p) if isinstance(p, TensorBase) else p for p in part]
             if isinstance(part, (list, tuple))
             else part
         )

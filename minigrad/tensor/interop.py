@@ -11,70 +11,58 @@ import numpy as np
 from minigrad import ops
 from minigrad.dtypes import Array, as_dtype, is_float
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
-from minigrad.tensor.frame import Frame
+from minigrad.ops import composed, shape
+from minigrad.spelling import Names
+from minigrad.tensor.base import TensorBase
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_UFUNCS: dict[Any, Callable[..., Any]] = {
-    np.add: ops.add,
-    np.subtract: ops.sub,
-    np.multiply: ops.mul,
-    np.divide: ops.div,
-    np.floor_divide: ops.floor_div,
-    np.remainder: ops.mod,
-    np.power: ops.pow,
-    np.negative: ops.neg,
-    np.absolute: ops.abs,
-    np.fabs: ops.abs,
-    np.sign: ops.sign,
-    np.matmul: ops.matmul,
-    np.maximum: ops.maximum,
-    np.minimum: ops.minimum,
-    np.logaddexp: ops.logaddexp,
-    np.exp: ops.exp,
-    np.exp2: ops.exp2,
-    np.expm1: ops.expm1,
-    np.log: ops.log,
-    np.log2: ops.log2,
-    np.log10: ops.log10,
-    np.log1p: ops.log1p,
-    np.sqrt: ops.sqrt,
-    np.square: ops.square,
-    np.reciprocal: ops.reciprocal,
-    np.sin: ops.sin,
-    np.cos: ops.cos,
-    np.tan: ops.tan,
-    np.arcsin: ops.asin,
-    np.arccos: ops.acos,
-    np.arctan: ops.atan,
-    np.sinh: ops.sinh,
-    np.cosh: ops.cosh,
-    np.tanh: ops.tanh,
-    np.floor: ops.floor,
-    np.ceil: ops.ceil,
-    np.trunc: ops.trunc,
-    np.rint: ops.round,
-    np.isnan: ops.isnan,
-    np.isinf: ops.isinf,
-    np.isfinite: ops.isfinite,
-    np.equal: ops.equal,
-    np.not_equal: ops.not_equal,
-    np.less: ops.less,
-    np.less_equal: ops.less_equal,
-    np.greater: ops.greater,
-    np.greater_equal: ops.greater_equal,
-    np.logical_and: ops.logical_and,
-    np.logical_or: ops.logical_or,
-    np.logical_xor: ops.logical_xor,
-    np.logical_not: ops.logical_not,
-    np.bitwise_and: ops.bitwise_and,
-    np.bitwise_or: ops.bitwise_or,
-    np.bitwise_xor: ops.bitwise_xor,
-    np.invert: ops.bitwise_not,
-    np.left_shift: ops.left_shift,
-    np.right_shift: ops.right_shift,
-}
+_IGNORED = ("kind", "stable", "subok", "copy")  # every sort is stable; a Tensor has no subclass
+
+
+def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
+    """The op `ours`, called with the argument names, order and defaults of numpy's `function`.
+
+    An option that ours lacks must have numpy's default. `axis=None` means the flat array where ours
+    has another default.
+    """
+    theirs, names = inspect.signature(function), Names(ours)
+    flattens = names.defaults.get("axis") is not None
+
+    def target_of(name: str, place: int) -> str:
+        known = names.spelled(name)
+        if known or theirs.parameters[name].default is not inspect.Parameter.empty:
+            return known
+        return names.positional[place] if place < len(names.positional) else ""
+
+    targets = {name: target_of(name, i) for i, name in enumerate(theirs.parameters)}
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = theirs.bind(*args, **kwargs)
+        bound.apply_defaults()
+        (_, x), *given = bound.arguments.items()
+        given += given.pop()[1].items() if given and given[-1][0] == "kwargs" else ()
+        options: dict[str, Any] = {}
+        for name, value in given:
+            target = targets.get(name) or names.spelled(name)
+            default = theirs.parameters[name].default if name in theirs.parameters else None
+            if value is None and target != "axis":
+                continue
+            if target or name == "dtype":
+                # numpy marks an option that is not given by an object of its own.
+                if value is not default or isinstance(value, (int, float, type(None))):
+                    options[target or name] = value
+            elif value is not default and name not in _IGNORED:
+                raise TypeError(f"no {name}")
+        if flattens and options.get("axis", 0) is None:
+            x, options["axis"] = shape.flatten(x), 0
+        if names.rest in options:
+            rest = options.pop(names.rest)
+            return ours(x, *(rest if isinstance(rest, (tuple, list)) else (rest,)), **options)
+        return ours(x, **options) if names.positional else ours(*x, **options)
+
+    return call
 
 
 def _only(**others: Any) -> None:
@@ -84,66 +72,31 @@ def _only(**others: Any) -> None:
         raise TypeError(f"no {' or '.join(given)}")
 
 
-# numpy's name of an argument -> ours, where Tensor's methods do not take numpy's as well
-_NAMES = {
-    "keepdims": "keepdim",
-    "ddof": "correction",
-    "shift": "shifts",
-    "k": "diagonal",
-    "a_min": "min",
-    "a_max": "max",
-    "axis1": "dim1",
-    "axis2": "dim2",
-}
-_IGNORED = {"kind", "stable", "subok"}  # every sort is the stable one, and a Tensor has no subclass
+def _concatenated(arrays: Any, axis: int | None = 0, out: Any = None) -> Any:
+    _only(out=out)
+    return shape.cat([shape.flatten(x) for x in arrays] if axis is None else arrays, axis=axis or 0)
 
 
-def _by_numpy_s_signature(function: Callable[..., Any], method: str) -> Callable[..., Any]:
-    """Tensor's `method`, called with the argument names and defaults of numpy's `function`.
-
-    An option that the method lacks must have numpy's default. `axis=None` means the flat array
-    where the method has no such default of its own.
-    """
-    theirs = inspect.signature(function)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        bound = theirs.bind(*args, **kwargs)
-        bound.apply_defaults()
-        (_, x), *given = bound.arguments.items()
-        given += given.pop()[1].items() if given and given[-1][0] == "kwargs" else ()
-        ours = inspect.signature(getattr(type(x), method)).parameters
-        options: dict[str, Any] = {}
-        for name, value in given:
-            default = theirs.parameters[name].default if name in theirs.parameters else None
-            target = _NAMES.get(name, name)
-            if value is default and not (value is None or isinstance(value, (int, float))):
-                continue  # numpy's mark for "not given"
-            if target in ours:
-                if value is not None or target == "axis":
-                    options[target] = value
-            elif value is not default and name not in _IGNORED:
-                raise TypeError(f"no {name}")
-        if options.get("axis", 0) is None and ours["axis"].default not in (None, inspect._empty):
-            x, options["axis"] = x.reshape(-1), 0
-        return getattr(x, method)(**options)
-
-    return call
+def _stacked(arrays: Any, axis: int = 0, out: Any = None) -> Any:
+    _only(out=out)
+    return shape.stack(arrays, axis=axis)
 
 
-def _joined(op: str) -> Callable[..., Any]:
-    def call(xs: Any, axis: int | None = 0, out: Any = None) -> Any:
-        _only(out=out)
-        first = next(x for x in xs if isinstance(x, Frame))
-        tensors = [first._as_tensor(x) for x in xs]
-        return getattr(type(first), op)(
-            [t.reshape(-1) for t in tensors] if axis is None else tensors, dim=axis or 0
-        )
-
-    return call
+def _transposed(a: Any, axes: Any = None) -> Any:
+    return shape.permute(a, *(reversed(range(a.ndim)) if axes is None else axes))
 
 
-def _transposed(x: Any, axes: Any = None) -> Any:
-    return x.T if axes is None else x.permute(*axes)
+def _sorted(
+    a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
+) -> Any:
+    _only(order=order)
+    return composed.sort(
+        shape.flatten(a) if axis is None else a, axis or 0 if axis is None else axis
+    )[0]
+
+
+def _where(condition: Any, x: Any, y: Any) -> Any:
+    return ops.where(condition, x, y)
 
 
 def _dot(a: Any, b: Any, out: Any = None) -> Any:
@@ -151,7 +104,7 @@ def _dot(a: Any, b: Any, out: Any = None) -> Any:
     of b.
     """
     _only(out=out)
-    a, b = (b._as_tensor(a), b) if isinstance(b, Frame) else (a, a._as_tensor(b))
+    a, b = (b._as_tensor(a), b) if isinstance(b, TensorBase) else (a, a._as_tensor(b))
     if not a.ndim or not b.ndim:
         return a * b
     if b.ndim <= 2:
@@ -170,63 +123,34 @@ def _squeezed(x: Any, axis: Any = None) -> Any:
                 got=x.shape,
                 hint="t.squeeze() leaves such axes",
             )
-    return x.squeeze(axis)
+    return shape.squeeze(x, axis)
 
 
-def _flipped(m: Any, axis: Any = None) -> Any:
-    return m.flip(*range(m.ndim)) if axis is None else m.flip(axis)
-
-
-def _sorted(
-    a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
-) -> Any:
-    _only(order=order)
-    return a.reshape(-1).sort(0)[0] if axis is None else a.sort(axis)[0]
-
-
-def _swapped(a: Any, axis1: int, axis2: int) -> Any:
-    return a.transpose(axis1, axis2)
-
-
-def _where(condition: Any, x: Any, y: Any) -> Any:
-    return ops.where(condition, x, y)
-
-
-_SAME = """
-    all any argmax argmin argsort cumprod cumsum diagonal max mean min prod reshape roll round std sum
-    tril triu var
-"""
-# numpy's function -> the method that answers for it
-_METHODS: dict[Any, str] = {
-    **{getattr(np, name): name for name in _SAME.split()},
-    np.amax: "max",
-    np.amin: "min",
-    np.expand_dims: "unsqueeze",
-    np.clip: "clamp",
-    np.broadcast_to: "expand",
-}
+# numpy's functions whose arguments are not those of one op
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    **{function: _by_numpy_s_signature(function, name) for function, name in _METHODS.items()},
-    np.flip: _flipped,
+    np.concatenate: _concatenated,
+    np.stack: _stacked,
+    np.transpose: _transposed,
     np.sort: _sorted,
-    np.swapaxes: _swapped,
-    np.einsum: ops.einsum,
+    np.squeeze: _squeezed,
     np.where: _where,
     np.dot: _dot,
-    np.transpose: _transposed,
-    np.squeeze: _squeezed,
-    np.concatenate: _joined("cat"),
-    np.stack: _joined("stack"),
+    np.einsum: ops.einsum,
 }
+# All others say on their op what they answer for.
+_UFUNCS: dict[Any, Callable[..., Any]] = {}
+for _op in (*vars(composed).values(), *vars(shape).values(), *vars(ops).values()):
+    for _function in getattr(_op, "numpy", ()) if callable(_op) else ():
+        if isinstance(_function, np.ufunc):
+            _UFUNCS[_function] = _op
+        elif _function not in _FUNCTIONS:
+            _FUNCTIONS[_function] = _adapted(_function, _op)
 
-# What only looks: the gradient of the answer is nobody's business.
+# Functions that only look at their arguments, so that no gradient is lost.
 _LOOKS = {
     np.shape,
     np.ndim,
     np.size,
-    np.allclose,
-    np.isclose,
-    np.array_equal,
     np.array_equiv,
     np.array2string,
     np.array_repr,
@@ -240,7 +164,7 @@ _LOOKS = {
 }
 
 
-class Interop(Frame):
+class Interop(TensorBase):
     """numpy's functions work on tensors: those that minigrad has give tensors and gradients, the
     others arrays, as long as no gradient is lost.
     """
@@ -262,7 +186,7 @@ class Interop(Frame):
             and method == "__call__"
             and len(options) == 1
             and len(targets) == 1
-            and isinstance(targets[0], Frame)
+            and isinstance(targets[0], TensorBase)
         ):
             return _written(name, op(*inputs), targets[0])
         return _on_arrays(name, getattr(ufunc, method), inputs, options)
@@ -373,7 +297,7 @@ def _on_arrays(
     """
     found: list[Any] = []
     if any(
-        isinstance(x, Frame)
+        isinstance(x, TensorBase)
         for x in (
             kwargs.get("out"),
             *(kwargs["out"] if isinstance(kwargs.get("out"), tuple) else ()),
@@ -403,7 +327,7 @@ def _as_arrays(x: Any, found: list[Any]) -> Any:
     """x with arrays in place of tensors, also inside lists and tuples; the tensors are added to
     `found`.
     """
-    if isinstance(x, Frame):
+    if isinstance(x, TensorBase):
         found.append(x)
         return np.asarray(x)
     if isinstance(x, (list, tuple)):

@@ -98,15 +98,16 @@ def test_numpy_functions_that_minigrad_lacks_work_on_the_arrays_where_no_gradien
         and np.asarray(t, dtype="f").dtype == np.float32
     )
     for refused in (
-        lambda: np.linalg.norm(t),
+        lambda: np.median(t),
         lambda: np.add.reduce(t),
         lambda: np.add(t, 1, out=total),
-        lambda: np.vstack([t, t]),
+        lambda: np.kron(t, t),
     ):
         with pytest.raises(GradientError, match="detach"):
             refused()
+    assert np.sum(t, dtype=np.float32).dtype == np.float32
     with pytest.raises(DTypeError, match="detach"):
-        np.sum(t, dtype=np.float32)
+        np.sum(t, initial=1.0)
 
 
 def test_an_array_on_the_left_of_an_operator_gives_a_tensor() -> None:
@@ -284,8 +285,8 @@ def test_numpy_s_functions_mean_on_tensors_what_they_mean_on_arrays(
 def test_numpy_s_options_that_tensors_lack_are_refused_and_never_taken_for_another() -> None:
     t = Tensor(C)
     for call in (
-        lambda: np.sum(t, 0, np.float32),
-        lambda: np.var(t, 0, np.float32),
+        lambda: np.sum(t, 0, None, np.zeros((3, 4))),
+        lambda: np.var(t, 0, None, np.zeros((3, 4))),
         lambda: np.sort(t, 0, None, "field"),
         lambda: np.max(t, 0, np.zeros((3, 4))),
         lambda: np.median(t, out=t),
@@ -311,4 +312,4 @@ def test_out_writes_into_a_tensor_and_says_so_where_it_cannot() -> None:
     with pytest.raises(GradientError, match="out="):
         np.add(Tensor(C, requires_grad=True), 1.0, out=out)
     with pytest.raises(DTypeError, match="assign"):
-        np.hypot(t, 1.0, out=out)
+        np.spacing(t, out=out)

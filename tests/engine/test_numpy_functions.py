@@ -56,6 +56,18 @@ ARGUMENTS: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
     np.clip: {"a_min": some(None, -0.5), "a_max": some(0.5, 1)},
     np.diagonal: {"offset": st.integers(-2, 2), "axis1": some(0), "axis2": some(1, 2, -1)},
     np.broadcast_to: {"shape": some((2, 3, 4), (5, 2, 3, 4))},
+    np.around: {"decimals": st.integers(-1, 3)},
+    np.ravel: {"order": some("C")},
+    np.moveaxis: {"source": some(0, 1, -1), "destination": some(1, 2, 0, -2)},
+    np.tile: {"reps": some(2, (2, 1), (2, 1, 1, 3))},
+    np.repeat: {"repeats": some(1, 3), "axis": some(None, 0, -1)},
+    np.linalg.norm: {"axis": some(None, 0, -1), "keepdims": st.booleans()},
+    np.trace: {},
+    np.diag: {"k": st.integers(-1, 2)},
+    np.diff: {"n": some(1, 2), "axis": some(0, 1, -1)},
+    np.nan_to_num: {},
+    np.unique: {},
+    np.quantile: {"q": some(0.25, 1.0), "axis": some(None, 0, -1), "keepdims": st.booleans()},
 }
 REQUIRED = {
     np.roll: ["shift"],
@@ -64,9 +76,17 @@ REQUIRED = {
     np.swapaxes: ["axis1", "axis2"],
     np.clip: ["a_min", "a_max"],
     np.broadcast_to: ["shape"],
+    np.moveaxis: ["source", "destination"],
+    np.tile: ["reps"],
+    np.repeat: ["repeats"],
+    np.quantile: ["q"],
 }
 # These take several arrays; test_interop has their calls.
-SEVERAL = {np.einsum, np.where, np.dot, np.concatenate, np.stack}
+SEVERAL = {
+    *(np.einsum, np.where, np.dot, np.concatenate, np.stack, np.hstack, np.vstack, np.outer),
+    *(np.tensordot, np.isclose, np.allclose, np.array_equal, np.bincount, np.searchsorted),
+}
+MATRIX = (np.trace, np.diag)
 
 
 @st.composite
@@ -94,12 +114,37 @@ def test_a_numpy_function_means_on_tensors_what_it_means_on_arrays(
     function: Callable[..., Any], data: Any
 ) -> None:
     args, options = data.draw(calls(function))
-    x = np.random.default_rng(0).normal(size=SHAPE)
+    x = np.random.default_rng(0).normal(size=SHAPE[1:] if function in MATRIX else SHAPE)
     t = Tensor(x, requires_grad=True)
     got, wanted = function(t, *args, **options), np.asarray(function(x, *args, **options))
     assert isinstance(got, Tensor) and got.shape == wanted.shape
     np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-13, atol=1e-15)
-    assert got.requires_grad == (wanted.dtype.kind == "f")
+    assert got.requires_grad == (wanted.dtype.kind == "f" and function is not np.unique)
+
+
+def test_functions_of_several_arrays_too() -> None:
+    x, v = np.random.default_rng(0).normal(size=SHAPE), np.array([1, 0, 3, 1])
+    for call in (
+        lambda a, v: np.outer(a, v),
+        lambda a, v: np.hstack([a, a]),
+        lambda a, v: np.vstack((a, a)),
+        lambda a, v: np.tensordot(a, v, 1),
+        lambda a, v: np.tensordot(a, a, axes=([0, 1], [0, 1])),
+        lambda a, v: np.isclose(a, a + 1e-9, atol=1e-8),
+        lambda a, v: np.bincount(v),
+        lambda a, v: np.bincount(v, minlength=7),
+        lambda a, v: np.searchsorted(np.sort(a, None), a[0, 0]),
+        lambda a, v: np.concatenate((a, a), 1),
+        lambda a, v: np.stack((a, a), axis=-1),
+    ):
+        for tensors in ((Tensor(x), Tensor(v)), (Tensor(x), v)):
+            got, wanted = call(*tensors), call(x, v)
+            if not isinstance(got, np.ndarray):
+                got = got.numpy()
+            np.testing.assert_allclose(got, wanted, rtol=1e-13)
+    t = Tensor(x, requires_grad=True)
+    assert np.allclose(t, x) is True and np.array_equal(t, x) is True and np.array_equal(x, t)
+    assert not np.array_equal(t, x[0]) and not np.allclose(t, x + 1)
 
 
 @settings(max_examples=20, deadline=None)
@@ -112,9 +157,12 @@ def test_integers_and_bools_too(data: Any) -> None:
         if function in REQUIRED and not data:
             continue
         for array in (x, x > 0):
+            if function in MATRIX or (function is np.linalg.norm and array.dtype == bool):
+                continue
             if array.dtype == bool and function in (
                 *(np.clip, np.var, np.std, np.mean, np.round),
                 np.argsort,  # numpy's default is not stable
+                *(np.around, np.diff, np.nan_to_num, np.quantile, np.unique),
             ):
                 continue
             got, wanted = (
@@ -146,7 +194,6 @@ def test_positional_arguments_stand_where_numpy_has_them() -> None:
         lambda: np.sum(t, initial=1.0),
         lambda: np.sum(t, where=x > 0),
         lambda: np.reshape(t, (4, 6), order="F"),
-        lambda: np.clip(t, 0, 1, dtype=np.float32),
     ):
         with pytest.raises(TypeError, match="np"):
             refused()

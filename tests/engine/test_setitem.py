@@ -266,15 +266,55 @@ def test_an_operator_in_place_on_a_view_is_refused_as_setitem_is_where_gradients
     assert plain.tolist() == [1, 1, 0, 0]
 
 
-def test_an_operator_in_place_on_an_item_writes_into_the_tensor_and_keeps_the_gradient() -> None:
+def test_an_operator_in_place_on_an_item_is_refused_where_gradients_flow_with_what_to_write() -> (
+    None
+):
     w = leaf((4,))
     t = w * 1
-    t[0] *= 3.0
-    t[1:3] += w[0:2]
+    for change in ("t[0:1] *= 3.0", "t[1:3] += w[0:2]", "t[[0, 1]][0:1] -= 1.0"):
+        with pytest.raises(GradientError, match=r"t\[i\] = t\[i\] \+ x"):
+            exec(change)
+    t[0] *= 3.0  # an element of a vector is a copy, and is written back
+    t[1:3] = t[1:3] + w[0:2]
     t.sum().backward()
     assert w.grad.tolist() == [4, 2, 1, 1]
     with minigrad.no_grad():
         t[0:2] *= 2.0
+    assert t.tolist()[0:2] == [2 * 3 * w.tolist()[0], 2 * (w.tolist()[1] + w.tolist()[0])]
+
+
+def test_methods_in_place_change_the_tensor_and_keep_its_gradient() -> None:
+    plain = Tensor([1.0, 2.0])
+    view = plain[:1]
+    for call, wanted in (
+        (lambda t: t.add_(1.0), [2, 3]),
+        (lambda t: t.add_(Tensor([1.0, 1.0]), alpha=-2), [0, 1]),
+        (lambda t: t.mul_(3.0).sub_(1.0), [-1, 2]),
+        (lambda t: t.clamp_(min=0.0), [0, 2]),
+        (lambda t: t.div_(2.0), [0, 1]),
+        (lambda t: t.fill_(7), [7, 7]),
+        (lambda t: t.copy_(np.array([1, 2])), [1, 2]),
+        (lambda t: t.zero_(), [0, 0]),
+    ):
+        assert call(plain) is plain and plain.tolist() == wanted and plain.dtype == np.float32
+        assert view.tolist() == wanted[:1]
+    w = leaf((2,))
+    for change in (lambda t: t.add_(w), lambda t: t.zero_(), lambda t: t.clamp_(0.0, 1.0)):
+        with pytest.raises(GradientError, match="leaf"):
+            change(w)
+        with pytest.raises(GradientError, match="view"):
+            change((w * 1)[:2])
+    t = w * 1
+    before = t.sum()
+    t.mul_(3.0).add_(w)
+    (before + t.sum()).backward()
+    assert w.grad.tolist() == [5, 5]
+    with minigrad.no_grad():
+        assert w.mul_(2.0) is w
+    with pytest.raises(ShapeError, match="add_"):
+        Tensor([1.0]).add_(Tensor([1.0, 2.0]))
+    with pytest.raises(DTypeError, match="mul_"):
+        Tensor([1]).mul_(0.5)
 
 
 def test_writing_and_reading_in_turn_visits_every_node_once() -> None:

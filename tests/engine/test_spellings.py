@@ -113,7 +113,7 @@ def test_every_spelling_with_a_number_is_the_op_with_that_number(
         assert got == wanted_here, (how, number)
 
 
-@pytest.mark.parametrize("name", [n for n in BINARY if hasattr(minigrad, n)])
+@pytest.mark.parametrize("name", [n for n in BINARY if not n.startswith("bitwise")])
 @given(array=arrays, number=st.sampled_from([0.1, 1 / 3, 2.5]), left=st.booleans())
 def test_a_number_is_used_with_all_its_digits(
     name: str, array: Any, number: float, left: bool

@@ -213,6 +213,7 @@ def meshgrid(*xs: Any, indexing: Literal["ij", "xy"] = "ij") -> tuple[Any, ...]:
     return tuple(expand(x, shape=shape) for x in flat)
 
 
+@composite(name="pad")
 def pad_by(x: Any, widths: Widths, mode: str = "constant", value: float = 0.0) -> Any:
     """Return x with (before, after) more elements around each axis: of `value`, or by "reflect",
     "replicate" or "circular" of its own. Negative widths cut, before anything is added.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from minigrad.arguments import as_int, one_of, require
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, float32, is_float
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import ceil, floor, isnan, round as round_, where
 from minigrad.ops.index import check_range, take_along
 from minigrad.ops.more.scatter import index_select
-from minigrad.ops.movement import part, permute, reshape, with_sizes
+from minigrad.ops.movement import cast, part, permute, reshape, with_sizes
 from minigrad.ops.reduce import one_axis
 from minigrad.primitive import primitive
 
@@ -81,6 +81,7 @@ def quantile(
     """
     modes = ("linear", "lower", "higher", "nearest", "midpoint")
     one_of("quantile", "interpolation", interpolation, modes)
+    x = x if is_float(x.dtype) else cast(x, dtype=float32)
     flat, a = _flat(x, axis, "quantile")
     places = np.asarray(q, np.float64)
     require(((places >= 0) & (places <= 1)).all(), "quantile", "q", q, "from 0 to 1")

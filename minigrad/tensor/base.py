@@ -1,6 +1,4 @@
-"""What every tensor method may count on: the slots, the array's own facts, and the way to wrap an
-array.
-"""
+"""The base of Tensor: the slots, the facts of the array, and the way to wrap one."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minigrad import ops
 from minigrad.dtypes import Array, DType, is_float
 from minigrad.errors import DTypeError
 from minigrad.ops.reduce import axes
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 _new = object.__new__
 
 
-class Frame:
-    """The slots of a Tensor. The methods are in the classes that build on it; `Tensor` brings them
-    together.
+class TensorBase:
+    """The slots of a Tensor, and the facts of its array. The methods are in the classes that build on
+    it.
     """
 
     __slots__ = (
@@ -68,7 +67,7 @@ class Frame:
 
     def _as_tensor(self, x: Any) -> Any:
         """x if it is a tensor, else a tensor of it, an array's memory shared."""
-        return x if isinstance(x, Frame) else self._wrap(np.asarray(x))
+        return x if isinstance(x, TensorBase) else self._wrap(np.asarray(x))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,6 +83,16 @@ class Frame:
     def ndim(self) -> int:
         """The number of axes."""
         return self.data.ndim
+
+    @property
+    def T(self) -> Self:
+        """The axes in reverse order: the transpose of a matrix."""
+        return ops.permute(self, order=tuple(reversed(range(self.ndim))))
+
+    @property
+    def device(self) -> str:
+        """Always "cpu"."""
+        return "cpu"
 
     def dim(self) -> int:
         """The number of axes."""
