@@ -1,7 +1,11 @@
 """Count lines of code against the budget in docs/design.md.
 
     python tools/size.py            print rooms, long functions, long files, files to edit per op
-    python tools/size.py --check    print only what exceeds a limit; exit with status 1 if anything
+    python tools/size.py --check    print only what has grown past its ceiling; exit with status 1 if
+                                    anything has
+
+A room that is over its budget has a ceiling instead: the lines it had when it was last made smaller.
+A ceiling may fall, and goes when the budget is reached.
 
 A line of code is one that holds a token other than a comment or a docstring. Lines are counted as
 they stand, formatted by `ruff format` at 100 columns.
@@ -23,15 +27,14 @@ LONGEST_FUNCTION, LONGEST_FILE = 40, 500
 # room -> (files and folders of the package, budget in lines of code)
 ROOMS: dict[str, tuple[str, int]] = {
     "core": (
-        (
-            "__init__.py __main__.py start.py heap.py errors.py arguments.py dtypes.py primitive.py "
-            "autograd.py modes.py random.py spelling.py ops tensor functional func nn listeners.py interop.py"
-        ),
+        "__init__.py __main__.py start.py heap.py errors.py arguments.py counterparts.py dtypes.py "
+        "primitive.py autograd.py modes.py random.py spelling.py ops tensor functional func nn "
+        "interop.py",
         6000,
     ),
     "compiler (Python)": ("compiler", 3200),
     "training": (
-        "optim train data.py text evaluate.py finetune.py tasks.py testing.py",
+        "optim train data.py text evaluate.py finetune.py tasks.py listeners.py testing.py",
         2300,
     ),
     "models": ("models", 1400),
@@ -40,6 +43,15 @@ ROOMS: dict[str, tuple[str, int]] = {
     "distributed": ("distributed", 250),
 }
 ALL_PYTHON, ALL_C = 16500, 1200
+
+CEILINGS = {
+    "core": 9_532,
+    "compiler (Python)": 4_951,
+    "training": 3_679,
+    "files": 2_108,
+    "command line": 3_787,
+    "all Python": 24_802,
+}
 
 
 def code_lines(path: Path) -> set[int]:
@@ -135,9 +147,12 @@ def main() -> int:
         (room, sum(len(code_lines(path)) for path in files_of(names)), budget)
         for room, (names, budget) in ROOMS.items()
     ]
+    placed = {path for names, _ in ROOMS.values() for path in files_of(names)}
+    for path in sorted(set(PACKAGE.rglob("*.py")) - placed):
+        print(f"in no room: {path.relative_to(ROOT)}")
     everything = sum(len(code_lines(path)) for path in PACKAGE.rglob("*.py"))
     rows += [("all Python", everything, ALL_PYTHON), ("C", c_lines(), ALL_C)]
-    over = [row for row in rows if row[1] > row[2]]
+    over = [row for row in rows if row[1] > CEILINGS.get(row[0], row[2])]
     for room, lines, budget in over if arguments.check else rows:
         print(f"{room:20} {lines:7,} {budget:7,}{'  over' if lines > budget else ''}")
     functions, files = long_functions(), long_files()

@@ -5,7 +5,7 @@ They work on Tensors. The activations, softmax and log_softmax are ops, or made 
 plain arrays, too.
 """
 
-from minigrad.counterparts import FUNCTIONAL, missing
+from minigrad.counterparts import FUNCTIONAL as _FUNCTIONAL, missing as _missing
 from minigrad.functional.attention import (
     alibi_slopes as alibi_slopes,
     apply_rotary as apply_rotary,
@@ -83,11 +83,11 @@ from minigrad.ops.more.pool import (
     max_pool1d as max_pool1d,
     max_pool2d as max_pool2d,
 )
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor as _Tensor
 
 
 def __getattr__(name: str) -> object:
-    hint = FUNCTIONAL.get(name, "")
-    if not hint and hasattr(Tensor, name) and not name.startswith("_"):
+    hint = _FUNCTIONAL.get(name, "")
+    if not hint and hasattr(_Tensor, name) and not name.startswith("_"):
         hint = f"minigrad.{name}(x), or the method"
-    raise missing("module 'minigrad.functional'", name, hint)
+    raise _missing("module 'minigrad.functional'", name, hint)

@@ -39,7 +39,9 @@ class Decoder:
         self._length, self._first = Tensor(np.array(0)), Tensor(np.zeros(shape[0], np.int64))
         self._tokens = Tensor(np.zeros((shape[0], 1), np.int64))
         self.caches = [StaticCache(shape, self._length, self._first, dtype) for _ in range(n_layer)]
-        self._jit = jit(self._step)
+        # No audits: the step has no Python value that could change, and an eager call among replays
+        # would give logits of other bits.
+        self._jit = jit(self._step, audit=False)
 
     def _step(self) -> Tensor:
         with (

@@ -8,10 +8,6 @@ import pytest
 
 import minigrad
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(minigrad, "randperm"), reason="needs minigrad.tensor(), randperm and Tensor.norm"
-)
-
 
 @pytest.fixture(autouse=True)
 def one_seed() -> None:
