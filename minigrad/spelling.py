@@ -33,6 +33,7 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "unbiased": ("correction",),
     "value": ("src",),
     "size": ("shape",),
+    "newshape": ("shape",),
     "fill_value": ("value",),
     "shift": ("shifts",),
     "k": ("diagonal", "offset"),

@@ -27,7 +27,11 @@ def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
     An option that ours lacks must have numpy's default. `axis=None` means the flat array where ours
     has another default.
     """
-    theirs, names = inspect.signature(function), Names(ours)
+    names = Names(ours)
+    try:
+        theirs = inspect.signature(function)
+    except ValueError:  # older numpys give no signature for what is written in C (bincount)
+        theirs = inspect.signature(ours)
     flattens = names.defaults.get("axis") is not None
 
     def target_of(name: str, place: int) -> str:

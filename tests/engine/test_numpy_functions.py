@@ -4,6 +4,7 @@ of arguments, numpy's order, numpy's defaults.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from minigrad import Tensor
 from minigrad.tensor import interop
 
 SHAPE = (2, 3, 4)
+# numpy 2.0 calls reshape's shape "newshape".
+NEWSHAPE = list(inspect.signature(np.reshape).parameters)[1]
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -48,7 +51,7 @@ ARGUMENTS: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
     np.tril: {"k": st.integers(-3, 3)},
     np.triu: {"k": st.integers(-3, 3)},
     np.round: {"decimals": st.integers(-1, 3)},
-    np.reshape: {"shape": some((6, 4), (4, -1), -1, (24, 1)), "order": some("C")},
+    np.reshape: {NEWSHAPE: some((6, 4), (4, -1), -1, (24, 1)), "order": some("C")},
     np.transpose: {"axes": some(None, (2, 0, 1), [0, 2, 1], (-1, 0, 1))},
     np.expand_dims: {"axis": some(0, 1, 3, -1)},
     np.swapaxes: {"axis1": AXIS, "axis2": AXIS},
@@ -71,7 +74,7 @@ ARGUMENTS: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
 }
 REQUIRED = {
     np.roll: ["shift"],
-    np.reshape: ["shape"],
+    np.reshape: [NEWSHAPE],
     np.expand_dims: ["axis"],
     np.swapaxes: ["axis1", "axis2"],
     np.clip: ["a_min", "a_max"],
