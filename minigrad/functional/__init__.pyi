@@ -119,8 +119,6 @@ def max_pool2d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padd
     evenly. stride is kernel_size unless given."""
 def mish(x: Any) -> Tensor:
     """Return x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
-def missing(owner: str, name: str, hint: str = '') -> AttributeError:
-    """The error to raise for an attribute that `owner` lacks, with what to use in its place."""
 def mse_loss(x: Any, target: Any, reduction: Reduce = 'mean') -> Tensor:
     """Return (x - target)^2, averaged. Raises ShapeError if the shapes differ."""
 @overload
