@@ -49,8 +49,8 @@ CEILINGS = {
     "compiler (Python)": 4_951,
     "training": 3_679,
     "files": 2_108,
-    "command line": 3_787,
-    "all Python": 24_807,
+    "command line": 3_789,
+    "all Python": 24_809,
 }
 
 

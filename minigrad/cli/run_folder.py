@@ -18,7 +18,7 @@ from minigrad.text import Tokenizer, tokenizer_from_state
 WEIGHTS, CHECKPOINTS = "model.mgrd", "checkpoints"
 
 
-def new_folder(wanted: str | None, overwrite: bool) -> tuple[Path, list[Path]]:
+def make_folder(wanted: str | None, overwrite: bool) -> tuple[Path, list[Path]]:
     """Make the folder for a new run, `wanted`, or the first of runs/gpt, runs/gpt-2, ... that is
     free. Return it and which of it and its parents were not there before, innermost first.
 
@@ -36,6 +36,11 @@ def new_folder(wanted: str | None, overwrite: bool) -> tuple[Path, list[Path]]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return folder, missing
+
+
+def new_folder(wanted: str | None, overwrite: bool) -> Path:
+    """Make the folder for a new run and return it; see `make_folder`."""
+    return make_folder(wanted, overwrite)[0]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from minigrad.cli.resume import (
     state_of_a_run,
     take_over,
 )
-from minigrad.cli.run_folder import CHECKPOINTS, kept_if_used, new_folder
+from minigrad.cli.run_folder import CHECKPOINTS, kept_if_used, make_folder
 from minigrad.cli.session import Session, build_tokenizer
 from minigrad.data import default_text, read_text
 from minigrad.errors import ConfigError
@@ -209,7 +209,7 @@ def run(options: argparse.Namespace) -> int:
         if options.overwrite and options.out is None:
             problem = "--overwrite is for --out: without it a run gets a new folder"
             raise ConfigError("train", problem, hint="give --out DIR too")
-        folder, missing = new_folder(options.out, options.overwrite)
+        folder, missing = make_folder(options.out, options.overwrite)
         with checkpoint_folder(folder) as checkpoints, kept_if_used(folder, missing):
             sweep(folder)
             replaced = earlier_run(checkpoints, options.overwrite)

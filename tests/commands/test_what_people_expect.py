@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minigrad.cli.run_folder import kept_if_used, new_folder
+from minigrad.cli.run_folder import kept_if_used, make_folder
 from minigrad.cli.terminal import PlainProgress
 from minigrad.train import Report
 from tests.commands.home import good, refused, run
@@ -33,19 +33,19 @@ def test_ctrl_c_before_the_first_save_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder, missing = new_folder(None, False)
+    folder, missing = make_folder(None, False)
     assert folder == Path("runs/gpt") and folder.is_dir()
     with pytest.raises(KeyboardInterrupt), kept_if_used(folder, missing):
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints" / "lock").touch()
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
-    folder, missing = new_folder("here", False)
+    folder, missing = make_folder("here", False)
     with kept_if_used(folder, missing):
         (folder / "model.mgrd").touch()
     assert (folder / "model.mgrd").exists()
     (tmp_path / "own").mkdir()
-    folder, missing = new_folder("own", False)
+    folder, missing = make_folder("own", False)
     with kept_if_used(folder, missing):
         pass
     assert (tmp_path / "own").is_dir()  # it was there before
