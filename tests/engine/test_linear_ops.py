@@ -163,9 +163,11 @@ def test_matrix_products_of_integers_are_exact(data: Any, sizes: Any) -> None:
 
 
 def test_a_long_float32_sum_keeps_its_digits_along_every_axis() -> None:
-    """4 million terms of 0.1: a plain loop is off by 1e-2, blocks and pairs by less than 1e-6 of
-    the sum.
+    """4 million terms of 0.1: a plain loop is off by 1e-2, blocks and pairs by less than 64 eps of
+    the sum. How much less depends on the order in which the BLAS at hand adds within a block:
+    8 eps with OpenBLAS 0.3.31, 20 with the AVX-512 kernels of numpy 2.0's.
     """
+    limit = 64 * float(np.finfo(np.float32).eps)
     tall = np.full((1 << 21, 2), 0.1, np.float32)
     exact = (1 << 21) * float(np.float32(0.1))
     wide = tall.reshape(2, -1, 2)
@@ -179,7 +181,7 @@ def test_a_long_float32_sum_keeps_its_digits_along_every_axis() -> None:
         (tall[:, :1], None),
     ):
         got = ops.sum(Tensor._wrap(x), axis=axis).numpy()
-        assert np.all(np.abs(got / exact - 1) < 1e-6)
+        assert np.all(np.abs(got / exact - 1) < limit)
     w = Tensor(np.zeros(2, np.float32), requires_grad=True)
     (w * Tensor._wrap(tall)).sum().backward()
-    assert np.all(np.abs(w.grad.numpy() / exact - 1) < 1e-6)
+    assert np.all(np.abs(w.grad.numpy() / exact - 1) < limit)
