@@ -104,7 +104,7 @@ def sum_rows(x: Array) -> Array:
     """
     while len(x) > _BLOCK:
         whole = len(x) - len(x) % _BLOCK
-        blocks = np.add.reduce(x[:whole].reshape(-1, _BLOCK, *x.shape[1:]), axis=1)
+        blocks = np.add.reduce(x[:whole].reshape(whole // _BLOCK, _BLOCK, *x.shape[1:]), axis=1)
         rest = [np.add.reduce(x[whole:], axis=0, keepdims=True)] if whole < len(x) else []
         x = np.concatenate([blocks, *rest]) if rest else blocks
     return np.add.reduce(x, axis=0)

@@ -185,3 +185,8 @@ def test_a_long_float32_sum_keeps_its_digits_along_every_axis() -> None:
     w = Tensor(np.zeros(2, np.float32), requires_grad=True)
     (w * Tensor._wrap(tall)).sum().backward()
     assert np.all(np.abs(w.grad.numpy() / exact - 1) < limit)
+
+
+def test_many_rows_of_nothing_add_up_to_nothing() -> None:
+    assert Tensor(np.zeros((40, 0))).sum(0).shape == (0,)
+    assert Tensor(np.zeros((9, 0, 9, 4))).sum((0, 2, 3)).shape == (0,)
