@@ -33,15 +33,6 @@ TRAIN = next(line for line in commands() if "minigrad train" in line and "venv" 
 TEST = next(line for line in commands() if line.endswith("pytest"))
 
 
-@pytest.fixture(scope="module")
-def fresh_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the checkout without anything that was made in it."""
-    folder = tmp_path_factory.mktemp("fresh") / "minigrad"
-    made = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs")
-    shutil.copytree(ROOT, folder, ignore=made)
-    return folder
-
-
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return subprocess.run(
@@ -75,13 +66,24 @@ def test_the_first_screen_is_a_sentence_a_program_and_a_picture() -> None:
     assert screen.index("```python") < screen.index("```text")
 
 
+@pytest.fixture(scope="module")
+def first_command(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A fresh copy of the checkout in which the first command has run, and what it printed."""
+    folder = tmp_path_factory.mktemp("fresh") / "minigrad"
+    made = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs")
+    shutil.copytree(ROOT, folder, ignore=made)
+    return folder, shell(TRAIN + " --steps 3 --n-layer 1 --n-embd 32", folder)
+
+
 def test_the_first_command_installs_trains_and_prints_a_sample_with_numpy_and_msgpack_alone(
-    fresh_copy: Path,
+    first_command: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    done = shell(TRAIN + " --steps 3 --n-layer 1 --n-embd 32", fresh_copy)
+    folder, done = first_command
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "a sample:" in done.stdout and (fresh_copy / "runs" / "gpt" / "model.mgrd").is_file()
-    packages = shell(".venv/bin/pip list --format freeze", fresh_copy).stdout
+    assert "a sample:" in done.stdout and (folder / "runs" / "gpt" / "model.mgrd").is_file()
+    packages = shell(".venv/bin/pip list --format freeze", folder).stdout
     assert {line.split("==")[0] for line in packages.split()} - {"pip", "setuptools"} == {
         "minigrad",
         "msgpack",
@@ -89,11 +91,13 @@ def test_the_first_command_installs_trains_and_prints_a_sample_with_numpy_and_ms
     }
 
 
-def test_the_commands_after_it_work_on_what_it_made(fresh_copy: Path) -> None:
+def test_the_commands_after_it_work_on_what_it_made(
+    first_command: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
     followers = [line for line in commands() if line.startswith(".venv/bin/minigrad generate")]
     assert followers
     for line in followers:
-        done = shell(line, fresh_copy)
+        done = shell(line, first_command[0])
         assert done.returncode == 0 and len(done.stdout) > 20, line + done.stderr
 
 
