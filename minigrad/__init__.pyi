@@ -50,7 +50,6 @@ from minigrad import finetune as finetune
 from minigrad import heap as heap
 from minigrad import interop as interop
 from minigrad import listeners as listeners
-from minigrad import looking as looking
 from minigrad import models as models
 from minigrad import modes as modes
 from minigrad import spelling as spelling
@@ -59,6 +58,7 @@ from minigrad import tasks as tasks
 from minigrad import testing as testing
 from minigrad import text as text
 from minigrad import train as train
+from minigrad import viz as viz
 from minigrad.compiler.jit import jit as jit
 from minigrad.files import load as load, save as save
 from minigrad.dtypes import DType as _DType

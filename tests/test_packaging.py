@@ -62,7 +62,9 @@ def test_the_metadata_asks_for_numpy_and_msgpack_and_python_3_10(wheel: zipfile.
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Version"] == minigrad.__version__
-    assert {"dev", "test", "progress", "plot"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"dev", "test", "progress", "plot", "tensorboard"} <= set(
+        metadata.get_all("Provides-Extra", [])
+    )
 
 
 def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:

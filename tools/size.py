@@ -39,7 +39,7 @@ ROOMS: dict[str, tuple[str, int]] = {
     ),
     "models": ("models", 1400),
     "files": ("files", 1500),
-    "command line": ("cli looking", 1900),
+    "command line": ("cli viz", 1900),
     "distributed": ("distributed", 250),
 }
 ALL_PYTHON, ALL_C = 16500, 1200
@@ -49,8 +49,8 @@ CEILINGS = {
     "compiler (Python)": 4_951,
     "training": 3_679,
     "files": 2_108,
-    "command line": 3_789,
-    "all Python": 24_809,
+    "command line": 3_207,
+    "all Python": 24_227,
 }
 
 

@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 from minigrad.cli.arguments import Commands, path, whole
-from minigrad.errors import ConfigError
-from minigrad.looking import export_runs, find_runs, plot, summary
+from minigrad.errors import ConfigError, MissingDependencyError
+from minigrad.viz import export_runs, find_runs, plot, summary
 
 DESCRIPTION = """\
 Draw the losses, learning rate, gradient norm and speed of runs, one colour each, and print a table of them.
@@ -89,6 +89,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"\nwritten for TensorBoard: tensorboard --logdir {options.tensorboard}")
     if options.out is not None or options.tensorboard is None:
         out = options.out or str(Path(options.places[0], "plot.svg"))
-        chart.save(out)
-        print(f"\ndrawn in {out}")
+        try:
+            chart.save(out)
+            print(f"\ndrawn in {out}")
+        except MissingDependencyError as error:
+            if options.out is not None:
+                raise
+            print(f"\n{chart.text()}\n\nfor a picture: {error.hint}")
     return 0

@@ -8,7 +8,7 @@ import shutil
 from minigrad.cli.arguments import Commands, path, whole
 from minigrad.cli.run_folder import load_model
 from minigrad.errors import ConfigError
-from minigrad.looking import attention_maps, describe
+from minigrad.viz import attention_maps, describe
 
 DESCRIPTION = """\
 Show a trained model as a tree: its modules with their shapes, parameters, FLOPs per token and bytes.

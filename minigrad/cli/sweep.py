@@ -24,9 +24,9 @@ from minigrad.cli.sweep_plan import Plan, Run, differences, parse, read_plan
 from minigrad.compiler.compiled import cores
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import peek
-from minigrad.looking import find_runs, plot
-from minigrad.looking.metrics import METRICS
 from minigrad.train import Interruption
+from minigrad.viz import find_runs, plot
+from minigrad.viz.metrics import METRICS
 
 DESCRIPTION = """\
 Train with every combination of settings, or with random ones, several runs at a time. Called again, it goes on: what is done is left alone,

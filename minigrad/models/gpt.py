@@ -337,7 +337,7 @@ class GPT(Module):
             )  # numpy computes nothing from bfloat16 but its bits
 
     def own_products(self) -> list[tuple[str, int]]:
-        """What it multiplies itself, for `minigrad.looking.describe`: the head, with its FLOPs per
+        """What it multiplies itself, for `minigrad.viz.describe`: the head, with its FLOPs per
         token.
         """
         return [("head: wte.weight again, shared", 2 * self.config.n_embd * self.config.vocab_size)]

@@ -164,6 +164,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 def test_the_curves_of_all_runs_are_drawn_and_a_spoilt_record_costs_only_the_picture(
     tmp_path: Path,
 ) -> None:
+    pytest.importorskip("matplotlib")
     folder = folder_with(tmp_path, lr="[1e-3]", steps=10)
     good("sweep", "sweep.toml", folder=folder)
     for seed in (0, 1):
@@ -171,7 +172,7 @@ def test_the_curves_of_all_runs_are_drawn_and_a_spoilt_record_costs_only_the_pic
         (folder / "out" / f"lr=0.001,seed={seed}" / "metrics.jsonl").write_text(lines)
     assert "the curves in plot.svg" in good("sweep", "sweep.toml", folder=folder)
     picture = (folder / "out" / "plot.svg").read_text()
-    assert picture.startswith("<svg") and all(f"seed={seed}" in picture for seed in (0, 1))
+    assert "<svg" in picture and all(f"seed={seed}" in picture for seed in (0, 1))
     (folder / "out" / "lr=0.001,seed=0" / "metrics.jsonl").write_text("nonsense\n")
     assert "no curves: " in good("sweep", "sweep.toml", folder=folder)
 

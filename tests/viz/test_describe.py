@@ -13,8 +13,8 @@ import pytest
 from minigrad import Tensor, functional as F, nn, random
 from minigrad.cli.run_folder import save_model
 from minigrad.data import CharTokenizer
-from minigrad.looking import describe
 from minigrad.models import GPT, GPTConfig
+from minigrad.viz import describe
 from tests.processes import called
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,4 @@
-"""Standing beside a model while it computes: a look at every call of its modules, which are left as
-they were.
-"""
+"""Observing the calls of a model's modules, which are left as they were."""
 
 from __future__ import annotations
 
@@ -17,15 +15,18 @@ Around = Callable[[Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]],
 
 @contextlib.contextmanager
 def watching(modules: Iterable[Module], around: Around) -> Iterator[None]:
-    """Inside, a call of one of the modules gives what `around(module, forward, args, kwargs)`
-    returns, where `forward` is the module's own.
+    """Inside, a call of one of the modules returns `around(module, forward, args, kwargs)`, where
+    `forward` is the module's own.
     """
+
+    def call(module: Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return around(module, forward, args, kwargs)
+
     watched = []
     try:
         for module in [m for m in modules if hasattr(m, "forward")]:  # a ModuleList has none
-            # An attribute of the object stands before the method of its class, until it is deleted
-            # again.
-            module.forward = functools.partial(_call, around, module, module.forward)
+            # An attribute of the object hides the method of its class until it is deleted.
+            module.forward = functools.partial(call, module, module.forward)
             watched.append(module)
         yield
     finally:
@@ -33,16 +34,10 @@ def watching(modules: Iterable[Module], around: Around) -> Iterator[None]:
             del module.forward
 
 
-def _call(
-    around: Around, module: Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    return around(module, forward, args, kwargs)
-
-
 @contextlib.contextmanager
 def at_rest(model: Module) -> Iterator[None]:
-    """Inside, nothing is taped and dropout is off; afterwards every module is in the mode that it
-    was in.
+    """Inside, no graph is recorded and dropout is off; afterwards every module is in its mode
+    from before.
     """
     training = [module for module in model.modules() if module.training]
     try:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
-import struct
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +16,8 @@ from minigrad import Tensor, manual_seed, nn
 from minigrad.cli.run_folder import save_model
 from minigrad.data import CharTokenizer
 from minigrad.errors import ConfigError
-from minigrad.looking import attention_maps
 from minigrad.models import GPT, GPTConfig
+from minigrad.viz import attention_maps
 from tests.processes import called
 
 ROOT = Path(__file__).parents[2]
@@ -37,29 +34,6 @@ def model() -> GPT:
     for p in model.parameters():
         p.data *= 8  # far from the even attention of a fresh model
     return model
-
-
-def images(svg: str) -> list[np.ndarray]:
-    """The opacities of the maps in a picture, decoded here: (rows, columns) of 0 to 255."""
-    found = []
-    for image in ET.fromstring(svg).iter(f"{SVG}image"):
-        png = base64.b64decode((image.get("href") or "").partition(",")[2])
-        assert png.startswith(b"\x89PNG\r\n\x1a\n")
-        chunks, at = {}, 8
-        while at < len(png):
-            (size,) = struct.unpack_from(">I", png, at)
-            kind, data = png[at + 4 : at + 8], png[at + 8 : at + 8 + size]
-            assert struct.unpack_from(">I", png, at + 8 + size)[0] == zlib.crc32(kind + data)
-            chunks[kind], at = data, at + 12 + size
-        width, height, depth, colour, *_ = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
-        rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
-        assert (
-            (depth, colour) == (8, 3)
-            and (rows[:, 0] == 0).all()
-            and chunks[b"PLTE"][:3] * 256 == chunks[b"PLTE"]
-        )
-        found.append(np.frombuffer(chunks[b"tRNS"], np.uint8)[rows[:, 1:]])
-    return found
 
 
 def test_the_weights_are_those_of_the_layers_and_sum_to_one_over_what_a_token_may_see(
@@ -109,42 +83,35 @@ def test_any_model_with_attention_has_maps_and_one_without_says_so() -> None:
         attention_maps(nn.Embedding(4, 4), [1, 2])
 
 
-def test_the_picture_has_a_map_per_layer_and_head_whose_opacity_is_the_root_of_the_weight(
-    model: GPT,
-) -> None:
+def test_the_picture_has_a_map_per_layer_and_head_with_its_weights(model: GPT) -> None:
+    pytest.importorskip("matplotlib")
     maps = attention_maps(model, TOKENS, list("The <&"))
-    pictures = images(maps.svg())
-    assert len(pictures) == 8
-    for picture, weights in zip(pictures, np.concatenate(maps.weights), strict=True):
-        times = len(picture) // 6
-        wanted = np.rint(np.sqrt(weights.astype(float)) * 255).repeat(times, 0).repeat(times, 1)
-        np.testing.assert_array_equal(picture, wanted)
-    texts = [t.text for t in ET.fromstring(maps.svg()).iter(f"{SVG}text")]
-    assert {"h.0.attn, head 0", "h.1.attn, head 3", "T", "␣", "<", "&"} <= set(texts)
-    assert "@media (prefers-color-scheme: dark)" in maps.svg() and maps._repr_svg_() == maps.svg()
-
-
-def test_the_scale_shows_what_the_opacities_mean(model: GPT) -> None:
-    root = ET.fromstring(attention_maps(model, TOKENS).svg())
-    scale = next(g for g in root.iter(f"{SVG}g") if g.get("class") == "scale")
-    opacities = [
-        float(r.get("fill-opacity") or 0)
-        for r in scale.iter(f"{SVG}rect")
-        if r.get("class") == "swatch"
+    drawn = [axes for axes in maps.figure().axes if axes.images]
+    assert [axes.get_title() for axes in drawn] == [
+        f"h.{i}.attn, head {head}" for i in range(2) for head in range(4)
     ]
-    weights = [float(t.text or 0) for t in scale.iter(f"{SVG}text") if t.text != "weight"]
-    np.testing.assert_allclose(np.square(opacities), weights, atol=1e-3)
+    for axes, weights in zip(drawn, np.concatenate(maps.weights), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), weights)
+        assert axes.images[0].norm(0.25) == 0.5  # the root of the weight
+        labels = [
+            [t.get_text() for t in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis)
+        ]
+        assert labels == [["T", "h", "e", "␣", "<", "&"]] * 2
+    texts = {t.text for t in ET.fromstring(maps.svg()).iter(f"{SVG}text")}
+    assert {"h.0.attn, head 0", "h.1.attn, head 3", "T", "␣", "<", "&", "weight"} <= texts
+    assert maps._repr_svg_() == maps.svg()
 
 
-def test_long_tokens_are_turned_and_where_there_is_no_room_positions_are_numbered(
-    model: GPT,
-) -> None:
-    words = attention_maps(
-        model, TOKENS, ["Once", "upon", "a", "time", "there", "unbelievably\n"]
-    ).svg()
-    assert words.count("rotate(-90") == 6 * 8 and "unbelieva…" in words
-    long = attention_maps(model, [1] * 32).svg()
-    assert "rotate" not in long and ">20</text>" in long
+def test_long_tokens_are_turned_and_a_long_prompt_has_positions(model: GPT) -> None:
+    pytest.importorskip("matplotlib")
+    words = ["Once", "upon", "a", "time", "$x$ costs $1", "unbelievably\n"]
+    axes = attention_maps(model, TOKENS, words).figure().axes[0]
+    labels = axes.get_xticklabels()
+    assert labels[5].get_rotation() == 90 and labels[5].get_text() == "unbelieva…"
+    assert "$x$␣cost" in attention_maps(model, TOKENS, words).svg()
+    long = nn.MultiHeadAttention(8, 2)
+    axes = attention_maps(long, Tensor.randn(1, 40, 8)).figure().axes[0]
+    assert {"0", "20"} <= {t.get_text() for t in axes.get_xticklabels()}
 
 
 def test_a_terminal_shows_one_head_as_blocks(model: GPT) -> None:
@@ -201,15 +168,12 @@ def test_the_command_draws_all_heads_or_prints_one(tmp_path: Path) -> None:
     maps = attention_maps(model, tokenizer.encode("hello"), list("hello"))
     done = show(".", "--attention", "hello", "--layer", "1", "--head", "1", folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, maps.text(1, 1, 90) + "\n"), done.stderr
-    done = show(".", "--attention", "hello", "--out", "maps.svg", folder=tmp_path)
-    assert done.returncode == 0 and "maps.svg" in done.stdout
-    assert (tmp_path / "maps.svg").read_text() == maps.svg()
     for arguments, said in (
         (["--attention", "xyz"], "x"),
         (["--attention", ""], "empty"),
         (["--attention", "hello", "--head", "9"], "head 9 of 2"),
         (["--out", "a.svg"], "--attention"),
-        (["--attention", "hello", "--out", "a.png"], ".svg"),
+        (["--attention", "hello", "--out", "a.gif"], ".svg"),
         (["--attention", "hello" * 9], "block_size"),
         (["--layer", "0"], "--layer is for --attention"),
         (["--head", "1", "--full"], "--head is for --attention"),
@@ -220,3 +184,15 @@ def test_the_command_draws_all_heads_or_prints_one(tmp_path: Path) -> None:
         assert (
             done.returncode == 2 and done.stderr.count("\n") == 1 and re.search(said, done.stderr)
         ), done.stderr
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_the_command_draws_all_heads(tmp_path: Path, ending: str) -> None:
+    pytest.importorskip("matplotlib")
+    tokenizer = CharTokenizer.from_text("hello world\n")
+    sizes = {"block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 8}
+    save_model(tmp_path, GPT(GPTConfig(tokenizer.vocab_size, **sizes)), tokenizer, {})
+    done = called("show", ".", "--attention", "hello", "--out", f"a.{ending}", folder=tmp_path)
+    assert done.returncode == 0 and done.stdout == f"2 layers of 2 heads drawn in a.{ending}\n"
+    content = (tmp_path / f"a.{ending}").read_bytes()
+    assert content.startswith(b"\x89PNG") if ending == "png" else b"h.1.attn, head 1" in content

@@ -1,4 +1,4 @@
-"""docs/looking.md: its program and its commands, run as they stand."""
+"""docs/viz.md: its program and its commands, run as they stand."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "looking.md").read_text()
+PAGE = (ROOT / "docs" / "viz.md").read_text()
 
 
 def run(*arguments: str, folder: Path) -> str:
@@ -28,10 +31,17 @@ def run(*arguments: str, folder: Path) -> str:
     return done.stdout
 
 
+needed = pytest.mark.skipif(
+    not (find_spec("matplotlib") and find_spec("tensorboardX")),
+    reason="needs matplotlib and tensorboardX",
+)
+
+
 def blocks(language: str) -> str:
     return "\n".join(re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL))
 
 
+@needed
 def test_the_program_draws_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "guide.py").write_text(blocks("python"))
     output = run("guide.py", folder=tmp_path)
@@ -42,6 +52,7 @@ def test_the_program_draws_what_it_says(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs" / "times").iterdir())) == 2
 
 
+@needed
 def test_the_commands_work_on_a_run(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(
         "import this, and import that; from here import everything.\n" * 40

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from minigrad.errors import ConfigError, DataError
-from minigrad.looking import find_runs, read_run, summary
+from minigrad.viz import find_runs, read_run, summary
 
 
 def record(step: int, **facts: float) -> dict[str, Any]:
@@ -75,14 +75,14 @@ def test_a_loss_that_is_no_number_any_more_is_read_as_that(tmp_path: Path) -> No
 
 
 def test_a_whole_last_line_that_is_no_record_is_an_error_and_not_left_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="line 2: this is no JSON"):
+    with pytest.raises(DataError, match="line 2: this is not JSON"):
         read_run(write(tmp_path, record(1), end='{"step": 2, "lo\n'))
 
 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"step": 2, "lo', "no JSON"),
+        ('{"step": 2, "lo', "not JSON"),
         ("[1, 2]", "list"),
         ('{"loss": 1.0}', "step is None"),
         ('{"step": 1.5}', "step is 1.5"),

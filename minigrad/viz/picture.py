@@ -1,0 +1,81 @@
+"""What matplotlib draws: files, SVG text, and pictures in notebooks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from minigrad.errors import ConfigError, MissingDependencyError
+
+
+class Picture:
+    """The base of what matplotlib draws. In a notebook it shows itself.
+
+    Every method raises MissingDependencyError where matplotlib is not installed.
+    """
+
+    def figure(self) -> Any:
+        """Return the picture as a new matplotlib Figure."""
+        with _settings():
+            from matplotlib.figure import Figure
+
+            figure = Figure(layout="constrained")
+            self._fill(figure)
+        return figure
+
+    def _fill(self, figure: Any) -> None:
+        """Draw into an empty Figure."""
+        raise NotImplementedError
+
+    def svg(self) -> str:
+        """Return the picture as an SVG document; the same picture gives the same text."""
+        content = io.StringIO()
+        self._draw(content, "svg")
+        return content.getvalue()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the picture to a file. Raises ConfigError unless it ends in .svg or .png."""
+        ending = Path(path).suffix.lower()
+        if ending not in (".svg", ".png"):
+            problem = f"{path} ends neither in .svg nor in .png"
+            hint = "name it plot.svg"
+            raise ConfigError("plot", problem, got=str(path), wanted=".svg or .png", hint=hint)
+        content = io.BytesIO()
+        self._draw(content, ending[1:])
+        Path(path).write_bytes(content.getvalue())
+
+    def _repr_svg_(self) -> str | None:
+        with contextlib.suppress(MissingDependencyError):
+            return self.svg()
+        return None
+
+    def _draw(self, file: IO[Any], kind: str) -> None:
+        with _settings():
+            metadata = {"Date": None} if kind == "svg" else {}
+            self.figure().savefig(file, format=kind, dpi=120, metadata=metadata)
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """Text stays text in SVG, element names do not change, and a glyph that the font lacks is
+    drawn as a box without a warning.
+    """
+    try:
+        from matplotlib import rc_context
+    except ImportError:
+        problem, hint = "pictures need matplotlib", "pip install 'minigrad[plot]'"
+        raise MissingDependencyError("plot", problem, wanted="matplotlib", hint=hint) from None
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "minigrad", "font.size": 9}
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def plain(text: str) -> str:
+    """Return text that matplotlib shows as it is, not as a formula, and that XML allows."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text).replace("$", r"\$")
