@@ -289,7 +289,7 @@ def elu(x: Any, alpha: _float = 1.0) -> Tensor:
 def empty(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
     """Return a tensor for elements that will be written before they are read. They are 0 here,
     so that nothing depends on chance."""
-def empty_like(x: Any, dtype: Any = None, requires_grad: _bool = False) -> Tensor:
+def empty_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Return a tensor of this one's shape and (unless given) dtype, for elements that will be
     written before they are read; they are 0 here."""
 def eq(a: Any, b: Any) -> Tensor:
@@ -322,13 +322,13 @@ def floor_divide(a: Any, b: Any) -> Tensor:
     """Return floor(a / b); for integers divided by zero 0, with numpy's warning. Gradient 0."""
 def fmod(a: Any, b: Any) -> Tensor:
     """Return a - b * trunc(a / b): the remainder with the sign of a, as in C."""
-def from_dlpack(cls: Any, source: Any) -> Tensor:
+def from_dlpack(source: Any) -> Tensor:
     """A tensor on the memory of another library's array (CPU), not a copy: each sees what the
     other writes."""
-def full(cls: Any, shape: Sizes, value: _float, dtype: Any = None, requires_grad: _bool = False, device: Any = 'cpu') -> Tensor:
+def full(shape: Sizes, value: _float, dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
     """Return a tensor with all elements `value`: without a dtype float32 for a float, int64 for
     an integer, bool for a bool."""
-def full_like(x: Any, value: _float, dtype: Any = None, requires_grad: _bool = False) -> Tensor:
+def full_like(x: Any, value: _float, dtype: Any = None, **options: Any) -> Tensor:
     """Return a tensor of this one's shape and (unless given) dtype with all elements `value`."""
 @overload
 def gather(x: Any, axis: _int, index: Any) -> Tensor:
@@ -339,7 +339,7 @@ def ge(a: Any, b: Any) -> Tensor:
     """Return a >= b, as bool."""
 def gelu(x: Any, approximate: Literal['none', 'tanh'] = 'none') -> Tensor:
     """Return x Phi(x), Phi the normal distribution function."""
-def glorot_uniform(cls: Any, *shape: Sizes, **options: Any) -> Tensor:
+def glorot_uniform(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return uniform numbers in (-b, b) with b = sqrt(6 / (in + out)) for a weight
     (out, in, ...). From Glorot and Bengio 2010."""
 def gt(a: Any, b: Any) -> Tensor:
@@ -374,10 +374,10 @@ def isinf(x: Any) -> Tensor:
     """True where x is +inf or -inf."""
 def isnan(x: Any) -> Tensor:
     """True where x is not a number."""
-def kaiming_normal(cls: Any, *shape: Sizes, a: _float = 0.01, **options: Any) -> Tensor:
+def kaiming_normal(*shape: Sizes, a: _float = 0.01, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return normal numbers with std = sqrt(2 / ((1 + a^2) in)) for a weight (out, in, ...).
     From He et al. 2015, arXiv:1502.01852."""
-def kaiming_uniform(cls: Any, *shape: Sizes, a: _float = 0.01, **options: Any) -> Tensor:
+def kaiming_uniform(*shape: Sizes, a: _float = 0.01, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return uniform numbers in (-b, b) with b = sqrt(6 / ((1 + a^2) in)) for a weight
     (out, in, ...). From He et al. 2015, arXiv:1502.01852."""
 @overload
@@ -549,7 +549,7 @@ def norm(x: Any, p: _float | str = 2, axis: Axis = None, keepdim: _bool = False)
 def norm(x: Any, p: _float | str = 2, dim: Axis = None, keepdim: _bool = False) -> Tensor: ...
 @overload
 def norm(x: Any, p: _float | str = 2, axis: Axis = None, keepdims: _bool = False) -> Tensor: ...
-def normal(*shape: Sizes, mean: _float = 0.0, std: _float = 1.0, generator: Generator = ..., dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
+def normal(*shape: Sizes, mean: _float = 0.0, std: _float = 1.0, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return normal numbers of the given mean and standard deviation."""
 @overload
 def normalize(x: Any, p: _float = 2.0, axis: Axis = 1, eps: _float = 1e-12) -> Tensor:
@@ -561,7 +561,7 @@ def one_hot(index: Any, num_classes: _int = -1) -> Tensor:
     more than the largest index."""
 def ones(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
     """Return a tensor with all elements 1."""
-def ones_like(x: Any, dtype: Any = None, requires_grad: _bool = False) -> Tensor:
+def ones_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Return ones of this tensor's shape and (unless given) dtype."""
 def outer(x: Any, other: Any) -> Tensor:
     """Return the products of each element of x with each of `other`: (N,), (M,) -> (N, M)."""
@@ -590,18 +590,18 @@ def quantile(x: Any, q: Any, dim: _int | None = None, keepdim: _bool = False, in
 def quantile(x: Any, q: Any, axis: _int | None = None, keepdims: _bool = False, interpolation: str = 'linear') -> Tensor: ...
 def quick_gelu(x: Any) -> Tensor:
     """Return x sigmoid(1.702 x), CLIP's approximation of gelu."""
-def rand(cls: Any, *shape: Sizes, **options: Any) -> Tensor:
+def rand(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return uniform numbers in [0, 1)."""
 def rand_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Return uniform numbers in [0, 1) of this tensor's shape and (unless given) dtype."""
-def randint(*args: Any, low: _int | None = None, high: _int | None = None, size: Any = None, generator: Generator = ..., dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
+def randint(*args: Any, low: _int | None = None, high: _int | None = None, size: Any = None, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return uniform integers low .. high - 1: randint(high, shape), randint(low, high, shape),
     or randint(*shape, low=0, high=10)."""
-def randn(*shape: Sizes, generator: Generator = ..., dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
+def randn(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return normal numbers of mean 0 and standard deviation 1."""
 def randn_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Return normal numbers of this tensor's shape and (unless given) dtype."""
-def randperm(n: _int, generator: Generator = ..., dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
+def randperm(n: _int, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return the integers 0 .. n - 1 in random order."""
 def ravel(x: Any, start_dim: _int = 0, end_dim: _int = -1) -> Tensor:
     """Return x with the axes start_dim .. end_dim joined."""
@@ -644,7 +644,7 @@ def rsqrt(x: Any) -> Tensor:
     """Return 1 / sqrt(x)."""
 def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: _float = 0.0, is_causal: _bool = False, scale: _float | None = None, enable_gqa: _bool = False, causal: Corner = 'upper_left', window: _int | None = None, bias: Any = None, alibi: Sequence[_float] | None = None, method: Method = 'auto', return_weights: _bool = False) -> Tensor:
     """Return softmax(scale q k^T + mask + bias) v."""
-def scaled_uniform(cls: Any, *shape: Sizes, **options: Any) -> Tensor:
+def scaled_uniform(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return uniform numbers in (-b, b) with b = 1 / sqrt(number of elements)."""
 @overload
 def scatter(x: Any, axis: _int, index: Any, src: Any, reduce: str | None = None) -> Tensor:
@@ -804,7 +804,7 @@ def unfold(x: Any, axis: _int, size: _int, step: _int = 1) -> Tensor:
     """Return the windows of `size` elements along `axis`, every `step`, on a new last axis: a view."""
 @overload
 def unfold(x: Any, dim: _int, size: _int, step: _int = 1) -> Tensor: ...
-def uniform(cls: Any, *shape: Sizes, low: _float = 0.0, high: _float = 1.0, dtype: Any = ..., requires_grad: _bool = False, device: Any = 'cpu', generator: Generator = ...) -> Tensor:
+def uniform(*shape: Sizes, low: _float = 0.0, high: _float = 1.0, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return uniform numbers in [low, high)."""
 def unique(x: Any, return_inverse: _bool = False, return_counts: _bool = False) -> Tensor:
     """Return the distinct elements of x in order; if asked for, with where each element of x stands
@@ -837,6 +837,6 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     influence, forward or backward, along elementwise ops."""
 def zeros(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
     """Return a tensor with all elements 0."""
-def zeros_like(x: Any, dtype: Any = None, requires_grad: _bool = False) -> Tensor:
+def zeros_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Return zeros of this tensor's shape and (unless given) dtype."""
 __all__ = ['Generator', 'Tensor', 'arange', 'as_tensor', 'bfloat16', 'cat', 'checkpoint', 'debug', 'einsum', 'empty', 'enable_grad', 'eye', 'float16', 'float32', 'float64', 'from_numpy', 'full', 'func', 'functional', 'grad', 'int32', 'int64', 'is_grad_enabled', 'is_tensor', 'jit', 'linspace', 'load', 'manual_seed', 'nn', 'no_grad', 'ones', 'ops', 'optim', 'primitive', 'profile', 'rand', 'randint', 'randn', 'random', 'save', 'set_grad_enabled', 'stack', 'tensor', 'where', 'zeros']

@@ -76,34 +76,31 @@ def as_dtype(dtype: Any, call: str = "dtype") -> DType:
     return found
 
 
+def on_cpu(device: Any, call: str) -> None:
+    """Raise ConfigError unless `device` is the CPU, the only one there is, or None."""
+    if device is not None and str(device).split(":")[0] != "cpu":
+        problem = f"no device {device!r}: minigrad runs on the CPU"
+        raise ConfigError(call, problem, got=device, wanted="cpu", hint='"cpu" is the only device')
+
+
 def asked_of_to(wanted: tuple[Any, ...], options: dict[str, Any], call: str) -> DType | None:
     """The dtype that `to(dtype)`, `to(device)` or `to(device, dtype)` asks for; None if it names
-    but the device "cpu", the only one there is.
+    but the device.
 
-    Raises ConfigError for another device, DTypeError for what is neither dtype nor device.
+    Raises ConfigError for a device other than the CPU, DTypeError for an unknown dtype.
     """
     if unknown := options.keys() - {"dtype", "device"}:
-        raise ConfigError(
-            call,
-            f"no option {', '.join(sorted(unknown))}",
-            got=tuple(unknown),
-            wanted=("dtype", "device"),
-        )
-    found = None
-    for x in (*wanted, *options.values()):
-        device = str(x).split(":")[0]
-        if device in ("cuda", "mps", "xpu", "gpu", "meta"):
-            raise ConfigError(
-                call,
-                f"no device {str(x)!r}: minigrad runs on the CPU",
-                got=x,
-                wanted="cpu",
-                hint='.to("cpu")',
-            )
-        if device != "cpu":
-            found = as_dtype(x, call)
+        problem, allowed = f"no option {', '.join(sorted(unknown))}", ("dtype", "device")
+        raise ConfigError(call, problem, got=tuple(unknown), wanted=allowed)
     if not wanted and not options:
         raise ConfigError(call, "nothing asked for", wanted="a dtype", hint='.to("float16")')
+    on_cpu(options.get("device"), call)
+    found = None if (dtype := options.get("dtype")) is None else as_dtype(dtype, call)
+    for x in wanted:
+        if str(x).split(":")[0] in ("cpu", "cuda", "mps", "xpu", "gpu", "meta"):
+            on_cpu(x, call)
+        else:
+            found = as_dtype(x, call)
     return found
 
 

@@ -57,15 +57,6 @@ OPERATORS = {
 }
 
 
-OPTIONS = [
-    inspect.Parameter("dtype", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any"),
-    inspect.Parameter(
-        "requires_grad", inspect.Parameter.KEYWORD_ONLY, default=False, annotation="bool"
-    ),
-    inspect.Parameter("device", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any"),
-]
-
-
 def typed(annotation: Any, result: str) -> str:
     """An annotation of an op as users see it: operands are anything, results tensors."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "Any")
@@ -85,10 +76,9 @@ def default(value: Any) -> str:
 
 def variants(function: Any, first: str, result: str) -> Iterator[str]:
     """The signatures of a function: as it is, with dim for axis, and with keepdims for keepdim."""
-    wrapped = inspect.unwrap(function)
-    signature = inspect.signature(wrapped)
-    parameters = list(signature.parameters.values())
-    returns = "Any" if getattr(function, "creates", False) else signature.return_annotation
+    signature = inspect.signature(function)
+    parameters = [p for p in signature.parameters.values() if p.name != "cls"]
+    returns = signature.return_annotation
     if isinstance(function, Primitive):
         several = ", ".join(["Any"] * function.outputs)
         returns = "Any" if function.outputs == 1 else f"tuple[{several}]"
@@ -100,8 +90,6 @@ def variants(function: Any, first: str, result: str) -> Iterator[str]:
         if "keepdim" in known:
             renamed.append({"keepdim": "keepdims"})
     for names in renamed:
-        if getattr(function, "creates", False):
-            parameters = [p for p in parameters if p.name != "dtype"] + OPTIONS
         yield f"({signature_text(parameters, names, first, isinstance(function, Primitive))}) -> {typed(returns, result)}"
 
 

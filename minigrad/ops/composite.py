@@ -26,7 +26,7 @@ from minigrad.primitive import as_tuple
 from minigrad.spelling import Names, in_dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
-_RAW = (TypeError, ValueError, IndexError, AttributeError, OverflowError, ZeroDivisionError)
+RAW = (TypeError, ValueError, IndexError, AttributeError, OverflowError, ZeroDivisionError)
 
 
 @overload
@@ -77,7 +77,7 @@ def composite(
         except MinigradError as error:
             error.named(call)
             raise
-        except _RAW as error:
+        except RAW as error:
             raise _explained(call, function, args, options, error) from error
 
     called.__dict__["numpy"] = as_tuple(numpy)

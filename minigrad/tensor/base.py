@@ -36,14 +36,14 @@ class TensorBase:
 
     data: Array  # the numpy array; writing to it goes unnoticed by autograd, `assign` does not
     grad: Self | None
-    _node: Any  # the Node that made it; None for a leaf
-    _index: int  # which of the node's outputs it is
-    _is_view: bool  # set only on tensors that share another's memory
     requires_grad: bool
+    # Its place on the tape: the node that made it (None for a leaf), and which output it is
+    _node: Any
+    _index: int
     _wants: bool  # requires_grad, without the property's cost
-    _version: list[
-        Any
-    ]  # [how often its memory was changed in place, where last], shared by all views of that memory
+    # [how often its memory was changed in place, where last], shared by all views of that memory
+    _version: list[Any]
+    _is_view: bool  # set only on tensors that share another's memory
 
     @classmethod
     def _wrap(cls, array: Array) -> Self:
@@ -54,16 +54,15 @@ class TensorBase:
         t._index, t._version, t._wants = 0, [0, None], False
         return t
 
+    def _take_place(self, other: TensorBase) -> Self:
+        """Take the array of another tensor, and its place on the tape."""
+        self.data, self._version = other.data, other._version
+        self._node, self._index, self._wants = other._node, other._index, other._wants
+        return self
+
     def _as_it_stands(self) -> Self:
         """A tensor in the same place on the tape, which stays there when this one is written into."""
-        t = self._wrap(self.data)
-        t._wants, t._node, t._index, t._version = (
-            self._wants,
-            self._node,
-            self._index,
-            self._version,
-        )
-        return t
+        return self._wrap(self.data)._take_place(self)
 
     def _as_tensor(self, x: Any) -> Any:
         """x if it is a tensor, else a tensor of it, an array's memory shared."""
@@ -100,11 +99,7 @@ class TensorBase:
 
     def size(self, dim: int | None = None) -> Any:
         """The sizes of the axes, or of one of them."""
-        return (
-            self.data.shape
-            if dim is None
-            else self.data.shape[axes(dim, self.data.ndim, "size")[0]]
-        )
+        return self.shape if dim is None else self.shape[axes(dim, self.ndim, "size")[0]]
 
     def numel(self) -> int:
         """The number of elements."""
@@ -116,7 +111,6 @@ class TensorBase:
 
     def __len__(self) -> int:
         if not self.data.ndim:
-            raise DTypeError(
-                "len", "a tensor without axes has no length", got=(), hint="numel() counts elements"
-            )
+            problem, hint = "a tensor without axes has no length", "numel() counts elements"
+            raise DTypeError("len", problem, got=(), hint=hint)
         return len(self.data)

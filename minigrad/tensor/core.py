@@ -1,8 +1,7 @@
 """The Tensor: an array, its place on the tape, and the one door that every op goes through.
 
 The door (`__apply_primitive__`) runs the forward on arrays, leaves a node if a gradient is wanted,
-and tells the listener if there is one. The methods that people call are in the files beside this
-one.
+and calls the listener if there is one. The vocabulary is in the other files of this folder.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from minigrad.counterparts import TENSOR, missing
 from minigrad.dtypes import (
     Array,
     DType,
-    as_dtype,
-    asked_of_to,
     bool_,
     cast,
     computing,
@@ -29,14 +26,16 @@ from minigrad.dtypes import (
     is_float,
     is_half,
     name,
+    on_cpu,
     promote,
 )
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
 from minigrad.modes import ERROR_STATE, SILENT
-from minigrad.ops.composite import composite
+from minigrad.ops.composite import RAW, composite
 from minigrad.primitive import Primitive
 from minigrad.tensor.creation import Creation
+from minigrad.tensor.data import SCALARS, as_array
 from minigrad.tensor.explain import explain
 from minigrad.tensor.indexing import Indexing
 from minigrad.tensor.interop import Interop
@@ -44,8 +43,6 @@ from minigrad.tensor.surface import Surface
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_SCALARS = frozenset({float, int, bool, type(None)})
 
 
 class Tensor(Surface, Indexing, Creation, Interop):
@@ -63,8 +60,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
     def __init__(
         self, data: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None
     ) -> None:
-        if device is not None:
-            asked_of_to((device,), {}, "Tensor")
+        on_cpu(device, "Tensor")
         self.data = as_array(data, dtype)
         self.grad = self._node = None
         self._index, self._version, self._wants = 0, [0, None], False
@@ -77,6 +73,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
     def __apply_primitive__(
         cls, op: Primitive, operands: Sequence[Any], params: dict[str, Any]
     ) -> Any:
+        """Run the op on the operands' arrays, and return its outputs as Tensors on the tape."""
         arrays: list[Any] = []
         wants_grad, plain = False, True
         for x in operands:
@@ -87,44 +84,20 @@ class Tensor(Surface, Indexing, Creation, Interop):
                 if a.dtype is not float32:
                     plain = False
                 arrays.append(a)
-            elif type(x) in _SCALARS:
-                arrays.append(x)
-            elif op.kind == "random" and isinstance(x, np.ndarray):
-                arrays.append(x)  # the generator's state, which the op advances
+            elif type(x) in SCALARS or (op.kind == "random" and isinstance(x, np.ndarray)):
+                arrays.append(x)  # an array: the generator's state, which the op advances
             else:
-                return cls.__apply_primitive__(
-                    op, [as_operand(x, op.name) for x in operands], params
-                )
+                operands = [_as_operand(x, op.name) for x in operands]
+                return cls.__apply_primitive__(op, operands, params)
         mode = MODE.get()
-        dtype, token = None, None
+        stored = None
         if not plain:
-            arrays, dtype = _harmonise(op, arrays)
-        try:
-            if plain or any(isinstance(a, np.ndarray) and is_float(a.dtype) for a in arrays):
-                token = ERROR_STATE.set(SILENT)
-            out = (
-                op.forward(*arrays, **params)
-                if mode.listener is None
-                else mode.listener.run(op, arrays, params)
-            )
-        except MinigradError:
-            raise
-        except (
-            ValueError,
-            TypeError,
-            IndexError,
-            AttributeError,
-            OverflowError,
-            ZeroDivisionError,
-        ) as error:
-            raise explain(op, arrays, params, error) from error
-        finally:
-            if token is not None:
-                ERROR_STATE.reset(token)
-        if type(out) is np.ndarray and dtype is None and op.kind not in ("view", "effect"):
+            arrays, stored = _harmonise(op, arrays)
+        out = _run(op, arrays, params, mode.listener, plain)
+        if type(out) is np.ndarray and stored is None and op.kind not in ("view", "effect"):
             outputs: tuple[Any, ...] = (_wrap(out),)
         else:
-            outputs = _wrap_outputs(op, operands, params, out, dtype)
+            outputs = _wrap_outputs(op, operands, params, out, stored)
         if wants_grad and (op.rule is not None or op.composed_form is not None):
             node: Any = Node(op, operands, params, outputs) if mode.grad else UNDER_NO_GRAD
             for i, y in enumerate(outputs):
@@ -336,142 +309,40 @@ class Tensor(Surface, Indexing, Creation, Interop):
         return text + (", requires_grad=True)" if self.requires_grad else ")")
 
 
-def as_array(data: Any, dtype: Any) -> Array:
-    """A new array of `data`. Python floats become float32, Python integers int64; arrays, numpy
-    scalars and tensors, also inside lists, keep their dtype.
-
-    Raises DTypeError for an integer that int64 does not hold.
-    """
-    wanted = None if dtype is None else as_dtype(dtype)
-    if isinstance(data, Tensor):
-        return cast(np.array(data.data), wanted or data.dtype)
-    if isinstance(data, (np.ndarray, np.generic)):
-        array = np.array(data)
-    else:
-        array = _from_lists(data)
-        wanted = wanted or _dtype_of_lists(data, array)
-    return cast(array.astype(as_dtype(array.dtype), copy=False), wanted or as_dtype(array.dtype))
-
-
-def _dtype_of_lists(data: Any, array: Array) -> DType | None:
-    """The dtype of nested lists that numpy read as `array`; None for that of the array."""
-    python, typed = set[type](), set[DType]()
-    _leaves(data, python, typed)
-    floats = {d for d in typed if is_float(d)}
-    if floats:  # a Python number never changes the dtype
-        return promote(*floats)
-    if float in python or not array.size:
-        return float32
-    if not typed and array.dtype.kind in "uf":  # what numpy makes of integers beyond int64
-        raise _too_large(data)
-    return None
-
-
-def _too_large(data: Any) -> DTypeError:
-    return DTypeError(
-        "Tensor",
-        "an integer that int64 does not hold",
-        got=data,
-        wanted="integers from -2**63 to 2**63 - 1",
-        hint='dtype="uint64" holds up to 2**64 - 1; floats are rounded',
-    )
-
-
-def _leaves(data: Any, python: set[type], typed: set[DType]) -> None:
-    """Add the types of Python numbers in nested lists to `python`, the dtypes of others to `typed`."""
-    items = data if isinstance(data, (list, tuple)) else (data,)
-    kinds = set(map(type, items))
-    python |= kinds & _SCALARS
-    if kinds <= _SCALARS:
-        return
-    for x in items:
-        if isinstance(x, (list, tuple)):
-            _leaves(x, python, typed)
-        elif isinstance(x, Tensor):
-            typed.add(x.dtype)
-        elif hasattr(x, "__array__"):
-            typed.add(np.asarray(x).dtype)
-        elif type(x) not in _SCALARS:
-            python.update(t for t in (float, int) if isinstance(x, t))
-
-
-def _from_lists(data: Any) -> Array:
-    if isinstance(data, (list, tuple)) and any(isinstance(x, (Tensor, list, tuple)) for x in data):
-        data = _plain(data)
-    try:
-        array = np.array(data)
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ):  # ragged lists; another library's tensor that has a gradient or another device
-        array = np.array(None)
-    if array.dtype.kind not in "biuf":
-        place, what = _odd_one(data, "input")
-        if not what or isinstance(data, int):
-            raise _too_large(data)
-        raise DTypeError(
-            "Tensor",
-            f"{place} is {what}",
-            got=what,
-            wanted="numbers in lists of equal length",
-            hint="pad ragged lists to one length; turn text into integers with a tokenizer",
-        )
-    if array.size == 0 and not isinstance(data, np.ndarray):
-        return array.astype(float32)
-    return array
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, Tensor):
-        if data.requires_grad and MODE.get().grad:
-            raise GradientError(
-                "Tensor",
-                "a list of tensors that require gradients, which a copy would lose",
-                got=data.shape,
-                hint="minigrad.stack keeps them; t.detach() if none are wanted",
-            )
-        return data.numpy()
-    return [_plain(x) for x in data] if isinstance(data, (list, tuple)) else data
-
-
-def _odd_one(data: Any, path: str) -> tuple[str, str]:
-    """The first place in nested lists that is no number or breaks the shape, and what it is."""
-    if not isinstance(data, (list, tuple)):
-        return path, f"{data!r}, not a number"
-    lengths = [np.shape(x) if not isinstance(x, (list, tuple)) else (len(x),) for x in data]
-    for i, x in enumerate(data):
-        if isinstance(x, (list, tuple)) or not isinstance(x, (int, float, np.generic, np.ndarray)):
-            if lengths[i] != lengths[0]:
-                return (
-                    f"{path}[{i}]",
-                    f"of length {lengths[i]} beside {lengths[0]}: ragged"
-                    if lengths[i]
-                    else f"{x!r}, not a number",
-                )
-            place, what = _odd_one(x, f"{path}[{i}]")
-            if what:
-                return place, what
-        elif lengths[i] != lengths[0]:
-            return f"{path}[{i}]", "a number beside lists: ragged"
-    return path, ""
-
-
-def as_operand(x: Any, call: str) -> Any:
+def _as_operand(x: Any, call: str) -> Any:
     """An operand as the door takes it: numpy scalars become Python's, which never change a dtype;
-    arrays become tensors.
+    arrays and lists become tensors.
     """
-    if isinstance(x, Tensor) or type(x) in _SCALARS:
+    if isinstance(x, Tensor) or type(x) in SCALARS:
         return x
-    if isinstance(x, (np.generic, int, float)):
-        return (
-            x.item() if isinstance(x, np.generic) else (int(x) if isinstance(x, int) else float(x))
-        )
+    if isinstance(x, np.generic):
+        return x.item()
     if isinstance(x, (np.ndarray, list, tuple)):
         return _wrap(as_array(x, None))
-    raise DTypeError(
-        call, f"cannot work on {type(x).__name__}", got=type(x), wanted="Tensor, array or number"
-    )
+    if isinstance(x, (int, float)):  # of a subclass
+        return int(x) if isinstance(x, int) else float(x)
+    problem = f"cannot work on {type(x).__name__}"
+    raise DTypeError(call, problem, got=type(x), wanted="Tensor, array or number")
+
+
+def _run(op: Primitive, arrays: list[Any], params: Any, listener: Any, silent: bool) -> Any:
+    """The op's forward on arrays, without numpy's warnings about floats; numpy's errors in the
+    user's terms.
+    """
+    token = None
+    try:
+        if silent or any(isinstance(a, np.ndarray) and is_float(a.dtype) for a in arrays):
+            token = ERROR_STATE.set(SILENT)
+        if listener is None:
+            return op.forward(*arrays, **params)
+        return listener.run(op, arrays, params)
+    except MinigradError:
+        raise
+    except RAW as error:
+        raise explain(op, arrays, params, error) from error
+    finally:
+        if token is not None:
+            ERROR_STATE.reset(token)
 
 
 def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | None]:
@@ -479,52 +350,43 @@ def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | Non
     results are to be stored in, if any.
     """
     dtypes = [a.dtype for a in arrays if isinstance(a, np.ndarray)]
-    halves = (
-        op.kind not in ("view", "gather", "random", "effect")
-        and any(map(is_half, dtypes))
-        and op is not ops.cast
-    )
+    moves = op.kind in ("view", "gather", "random", "effect") or op is ops.cast
+    halves = not moves and any(map(is_half, dtypes))
     if op.dtype is None:
         if not halves:
             return arrays, None
         stored = promote(*(d for d in dtypes if is_float(d)))
-        return [
-            cast(a, computing(a.dtype)) if isinstance(a, np.ndarray) else a for a in arrays
-        ], stored if is_half(stored) else None
+        arrays = [cast(a, computing(a.dtype)) if isinstance(a, np.ndarray) else a for a in arrays]
+        return arrays, stored if is_half(stored) else None
     numbers = [d for d in dtypes if d != bool_]
     target = promote(*numbers) if numbers else bool_
-    if not is_float(target) and (op.dtype == "float" or any(type(a) is float for a in arrays)):
+    if not is_float(target) and (op.dtype == "float" or float in map(type, arrays)):
         target = float32
-    dtype = computing(target) if halves else target
     lone = is_float(target) and not numbers  # bools alone, and numbers that make floats of them
     if lone and op.dtype == "same":
-        arrays = [float32.type(a) if type(a) is float else a for a in arrays]
-        return arrays, None
-    harmonised = [
-        cast(a, dtype)
-        if isinstance(a, np.ndarray) and a.dtype != dtype and (a.dtype != bool_ or lone)
-        else a
+        return [float32.type(a) if type(a) is float else a for a in arrays], None
+    dtype = computing(target) if halves else target
+    arrays = [
+        cast(a, dtype) if isinstance(a, np.ndarray) and (a.dtype != bool_ or lone) else a
         for a in arrays
     ]
-    return harmonised, target if halves and is_half(target) else None
+    return arrays, target if halves and is_half(target) else None
 
 
 def _wrap_outputs(
-    op: Primitive, operands: Sequence[Any], params: dict[str, Any], out: Any, dtype: DType | None
+    op: Primitive, operands: Sequence[Any], params: dict[str, Any], out: Any, stored: DType | None
 ) -> tuple[Any, ...]:
     """The arrays that came out as Tensors. A view shares its operand's version; an effect raises
     the versions of what it changed.
     """
     outputs: list[Any] = []
     for array in (out,) if op.outputs == 1 else out:
-        if array is None:
-            outputs.append(None)
-            continue
-        if type(array) is not np.ndarray:
+        if array is not None:
             array = np.asarray(array)
-        if dtype is not None and array.dtype == float32:
-            array = cast(array, dtype)
-        outputs.append(_wrap(array))
+            if stored is not None and array.dtype == float32:
+                array = cast(array, stored)
+            array = _wrap(array)
+        outputs.append(array)
     if op.kind == "view":
         for y in outputs:
             if _shares_memory(y.data, operands[0].data):
@@ -532,8 +394,7 @@ def _wrap_outputs(
     elif op.kind == "effect":
         where = user_line()
         for x in operands[: params.get("changes", 1)]:
-            x._version[0] += 1
-            x._version[1] = where
+            x._version[:] = x._version[0] + 1, where
     return tuple(outputs)
 
 

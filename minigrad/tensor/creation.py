@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array, as_dtype, asked_of_to, cast, float16, float32, float64, is_half
-from minigrad.errors import ConfigError, DTypeError, ShapeError
+from minigrad.arguments import as_float, require
+from minigrad.dtypes import (
+    Array,
+    DType,
+    as_dtype,
+    cast,
+    float16,
+    float32,
+    float64,
+    is_half,
+    on_cpu,
+)
+from minigrad.errors import DTypeError, ShapeError
 from minigrad.ops.composite import composite
 from minigrad.ops.shape import Sizes, flat
 from minigrad.random import Generator, default_generator, draw, manual_seed
 from minigrad.tensor.base import TensorBase
+from minigrad.tensor.data import as_array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Settings = dict[str, Any]  # of random.draw
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_OPTIONS = [
+    inspect.Parameter("dtype", _KEYWORD, default=None, annotation="Any"),
+    inspect.Parameter("requires_grad", _KEYWORD, default=False, annotation="bool"),
+    inspect.Parameter("device", _KEYWORD, default=None, annotation="Any"),
+]
+_GENERATOR = inspect.Parameter(
+    "generator", _KEYWORD, default=default_generator, annotation="Generator"
+)
 
 
 def sizes_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
@@ -33,19 +57,15 @@ def sizes_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
-class Draw(NamedTuple):
-    """Random numbers, which an op draws, so that a recorded step draws new ones at each replay."""
+def creation(function: Callable[..., Any], draws: bool = False) -> Any:
+    """A class method that makes a tensor of the array that `function` returns; if `draws`, of the
+    random numbers that the op `random.draw` makes of the settings that it returns. An op, so that a
+    recorded step draws new ones at each replay.
 
-    generator: Generator
-    settings: dict[str, Any]
-
-
-def creation(function: Callable[..., Array | Draw]) -> Any:
-    """A class method that makes a tensor of what `function` returns, with three options more: dtype
-    (that of the array unless given), requires_grad, and device, which can only be "cpu".
+    It has more options: dtype (that of the array unless given), requires_grad, device, which can
+    only be "cpu", and if it draws, generator.
     """
-
-    inner = composite(function)
+    inner, call = composite(function), function.__name__
 
     @functools.wraps(function)
     def made(
@@ -56,25 +76,50 @@ def creation(function: Callable[..., Array | Draw]) -> Any:
         device: Any = None,
         **options: Any,
     ) -> Any:
-        if device is not None:
-            asked_of_to((device,), {}, function.__name__)
-        found = inner(*args, **options)
-        if isinstance(found, Draw):
-            t = cls.__apply_primitive__(draw, (found.generator.state,), found.settings)
+        on_cpu(device, call)
+        wanted = None if dtype is None else as_dtype(dtype, call)
+        if draws:
+            generator = options.pop("generator", default_generator)
+            t = _drawn(cls, generator, inner(*args, **options), wanted)
         else:
-            t = cls._wrap(cast(found, float32 if found.dtype == float64 else found.dtype))
-            t = (
-                cls._wrap(cast(found, as_dtype(dtype, function.__name__)))
-                if dtype is not None
-                else t
-            )
-        wanted = t.dtype if dtype is None else as_dtype(dtype, function.__name__)
-        t = t if t.dtype == wanted else ops.cast(t, dtype=wanted)
+            array = inner(*args, **options)
+            default = float32 if array.dtype == float64 else array.dtype
+            t = cls._wrap(cast(array, default if wanted is None else wanted))
         return t.requires_grad_() if requires_grad else t
 
-    made.__dict__["creates"] = True  # tools/make_docs.py adds the three options to the signature
+    signature = inspect.signature(function)
+    further = [*_OPTIONS, _GENERATOR] if draws else _OPTIONS
+    made.__dict__["__signature__"] = signature.replace(
+        parameters=[*signature.parameters.values(), *further], return_annotation="Any"
+    )
     made_as: Any = classmethod(made)  # type: ignore[arg-type]
     return made_as
+
+
+drawing = functools.partial(creation, draws=True)
+
+
+def _drawn(cls: Any, generator: Generator, settings: Settings, dtype: DType | None) -> Any:
+    """Random numbers, in this dtype unless it is None. Rounding to 16 bits stays below `high`."""
+    if settings["how"] == "uniform":
+        settings["dtype"] = float64 if dtype == float64 else float32
+    t = cls.__apply_primitive__(draw, (generator.state,), settings)
+    if dtype is None or dtype == t.dtype:
+        return t
+    low, high = settings.get("low", 0.0), settings.get("high", 0.0)
+    if settings["how"] == "uniform" and is_half(dtype) and high > low:
+        below = max(low, high - abs(high) * (2.0**-10 if dtype == float16 else 2.0**-7))
+        stored = ops.cast(ops.cast(t, dtype=dtype), dtype=float32)
+        t = ops.where(ops.less(stored, high), t, below)
+    return ops.cast(t, dtype=dtype)
+
+
+def _uniform(shape: tuple[int, ...], low: float, high: float) -> Settings:
+    return {"how": "uniform", "shape": shape, "low": low, "high": high}
+
+
+def _normal(shape: tuple[int, ...], mean: float, std: float) -> Settings:
+    return {"how": "normal", "shape": shape, "mean": mean, "std": std}
 
 
 class Creation(TensorBase):
@@ -90,18 +135,19 @@ class Creation(TensorBase):
         value: float,
         dtype: Any = None,
         requires_grad: bool = False,
-        device: Any = "cpu",
+        device: Any = None,
     ) -> Self:
         """Return a tensor with all elements `value`: without a dtype float32 for a float, int64 for
         an integer, bool for a bool.
         """
+        on_cpu(device, "full")
         if not isinstance(value, (int, float, np.number, np.bool_)):
             raise DTypeError("full", f"the value {value!r}", got=value, wanted="a number")
-        made: Any = cls
-        number = value.item() if isinstance(value, np.generic) else value
-        one = made(number, dtype, device=device).data
-        t = made._wrap(np.full(sizes_of((shape,)), one, one.dtype))
-        result: Self = t.requires_grad_() if requires_grad else t
+        one = as_array(value.item() if isinstance(value, np.generic) else value, dtype)
+        t: Any = cls._wrap(np.full(sizes_of((shape,)), one, one.dtype))
+        if requires_grad:
+            t.requires_grad_()
+        result: Self = t
         return result
 
     @creation
@@ -131,10 +177,7 @@ class Creation(TensorBase):
         """Return start, start + step, ... below stop; arange(n) is 0 .. n - 1. int64 if all are
         integers, else float32.
         """
-        if step == 0:
-            raise ConfigError(
-                "arange", "a step of 0", got=step, wanted="step > 0, or < 0 to count down"
-            )
+        require(step != 0, "arange", "step", step, "> 0, or < 0 to count down")
         return np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
 
     @creation
@@ -149,69 +192,31 @@ class Creation(TensorBase):
         """Seed the library's default generator, as `minigrad.manual_seed` does."""
         return manual_seed(seed)
 
-    @creation
-    def randn(*shape: Sizes, generator: Generator = default_generator) -> Draw:
+    @drawing
+    def randn(*shape: Sizes) -> Settings:
         """Return normal numbers of mean 0 and standard deviation 1."""
-        return Draw(generator, {"how": "normal", "shape": sizes_of(shape)})
+        return _normal(sizes_of(shape), 0.0, 1.0)
 
-    @creation
-    def normal(
-        *shape: Sizes,
-        mean: float = 0.0,
-        std: float = 1.0,
-        generator: Generator = default_generator,
-    ) -> Draw:
+    @drawing
+    def normal(*shape: Sizes, mean: float = 0.0, std: float = 1.0) -> Settings:
         """Return normal numbers of the given mean and standard deviation."""
-        if not std >= 0:
-            raise ConfigError("normal", f"std={std}", got=std, wanted="std >= 0")
-        settings = {"how": "normal", "shape": sizes_of(shape), "mean": mean, "std": std}
-        return Draw(generator, settings)
+        return _normal(sizes_of(shape), mean, as_float("normal", "std", std, 0))
 
-    @classmethod
-    @composite
-    def uniform(
-        cls,
-        *shape: Sizes,
-        low: float = 0.0,
-        high: float = 1.0,
-        dtype: Any = float32,
-        requires_grad: bool = False,
-        device: Any = "cpu",
-        generator: Generator = default_generator,
-    ) -> Self:
+    @drawing
+    def uniform(*shape: Sizes, low: float = 0.0, high: float = 1.0) -> Settings:
         """Return uniform numbers in [low, high)."""
-        if not low <= high:
-            raise ConfigError(
-                "uniform", f"low={low} above high={high}", got=(low, high), wanted="low <= high"
-            )
-        asked_of_to((device or "cpu",), {}, "uniform")
-        wanted = float32 if dtype is None else as_dtype(dtype)
-        made: Any = cls
-        settings = {"shape": sizes_of(shape), "low": low, "high": high}
-        settings |= {"how": "uniform", "dtype": float64 if wanted == float64 else float32}
-        t: Any = made.__apply_primitive__(draw, (generator.state,), settings)
-        if is_half(wanted) and high > low:  # rounding must not reach `high`
-            below = max(low, high - abs(high) * (2.0**-10 if wanted == float16 else 2.0**-7))
-            stored = ops.cast(ops.cast(t, dtype=wanted), dtype=float32)
-            t = ops.where(ops.less(stored, high), t, below)
-        t = t if t.dtype == wanted else ops.cast(t, dtype=wanted)
-        result: Self = t.requires_grad_() if requires_grad else t
-        return result
+        require(low <= high, "uniform", "low", low, f"<= high = {high}")
+        return _uniform(sizes_of(shape), low, high)
 
-    @classmethod
-    @composite
-    def rand(cls, *shape: Sizes, **options: Any) -> Self:
+    @drawing
+    def rand(*shape: Sizes) -> Settings:
         """Return uniform numbers in [0, 1)."""
-        return cls.uniform(*shape, **options)
+        return _uniform(sizes_of(shape), 0.0, 1.0)
 
-    @creation
+    @drawing
     def randint(
-        *args: Any,
-        low: int | None = None,
-        high: int | None = None,
-        size: Any = None,
-        generator: Generator = default_generator,
-    ) -> Draw:
+        *args: Any, low: int | None = None, high: int | None = None, size: Any = None
+    ) -> Settings:
         """Return uniform integers low .. high - 1: randint(high, shape), randint(low, high, shape),
         or randint(*shape, low=0, high=10).
         """
@@ -219,55 +224,48 @@ class Creation(TensorBase):
         if low is not None or high is not None:
             args = (low or 0, 10 if high is None else high, flat(args))
         *bounds, shape = args if args and isinstance(args[-1], (tuple, list)) else (*args, ())
-        if len(bounds) not in (1, 2):
-            raise ConfigError(
-                "randint", f"{args} names no bounds", got=args, hint="randint(low, high, shape)"
-            )
+        hint = "randint(low, high, shape)"
+        require(len(bounds) in (1, 2), "randint", "bounds", tuple(bounds), "one or two", hint)
         low, high = (0, *bounds)[-2:]
-        settings = {"how": "integers", "low": low, "high": high, "shape": sizes_of(tuple(shape))}
-        return Draw(generator, settings)
+        return {"how": "integers", "low": low, "high": high, "shape": sizes_of(tuple(shape))}
 
-    @creation
-    def randperm(n: int, *, generator: Generator = default_generator) -> Array:
+    @drawing
+    def randperm(n: int) -> Settings:
         """Return the integers 0 .. n - 1 in random order."""
-        return np.asarray(generator.permutation(operator.index(n)))
+        return {"how": "permutation", "n": operator.index(n)}
 
-    @classmethod
-    @composite
-    def scaled_uniform(cls, *shape: Sizes, **options: Any) -> Self:
+    @drawing
+    def scaled_uniform(*shape: Sizes) -> Settings:
         """Return uniform numbers in (-b, b) with b = 1 / sqrt(number of elements)."""
-        bound = max(math.prod(sizes_of(shape)), 1) ** -0.5
-        return cls.uniform(*shape, low=-bound, high=bound, **options)
+        sizes = sizes_of(shape)
+        bound = max(math.prod(sizes), 1) ** -0.5
+        return _uniform(sizes, -bound, bound)
 
-    @classmethod
-    @composite
-    def glorot_uniform(cls, *shape: Sizes, **options: Any) -> Self:
+    @drawing
+    def glorot_uniform(*shape: Sizes) -> Settings:
         """Return uniform numbers in (-b, b) with b = sqrt(6 / (in + out)) for a weight
         (out, in, ...). From Glorot and Bengio 2010.
         """
         sizes = sizes_of(shape)
         bound = math.sqrt(6 / (sizes[0] + math.prod(sizes[1:])))
-        return cls.uniform(*shape, low=-bound, high=bound, **options)
+        return _uniform(sizes, -bound, bound)
 
-    @classmethod
-    @composite
-    def kaiming_uniform(cls, *shape: Sizes, a: float = 0.01, **options: Any) -> Self:
+    @drawing
+    def kaiming_uniform(*shape: Sizes, a: float = 0.01) -> Settings:
         """Return uniform numbers in (-b, b) with b = sqrt(6 / ((1 + a^2) in)) for a weight
         (out, in, ...). From He et al. 2015, arXiv:1502.01852.
         """
-        bound = math.sqrt(6 / ((1 + a * a) * math.prod(sizes_of(shape)[1:])))
-        return cls.uniform(*shape, low=-bound, high=bound, **options)
+        sizes = sizes_of(shape)
+        bound = math.sqrt(6 / ((1 + a * a) * math.prod(sizes[1:])))
+        return _uniform(sizes, -bound, bound)
 
-    @classmethod
-    @composite
-    def kaiming_normal(cls, *shape: Sizes, a: float = 0.01, **options: Any) -> Self:
+    @drawing
+    def kaiming_normal(*shape: Sizes, a: float = 0.01) -> Settings:
         """Return normal numbers with std = sqrt(2 / ((1 + a^2) in)) for a weight (out, in, ...).
         From He et al. 2015, arXiv:1502.01852.
         """
-        std = math.sqrt(2 / ((1 + a * a) * math.prod(sizes_of(shape)[1:])))
-        made: Any = cls
-        result: Self = made.normal(*shape, std=std, **options)
-        return result
+        sizes = sizes_of(shape)
+        return _normal(sizes, 0.0, math.sqrt(2 / ((1 + a * a) * math.prod(sizes[1:]))))
 
     @composite
     def multinomial(
@@ -293,8 +291,7 @@ class Creation(TensorBase):
         """Return x with each element 0 with probability p, else scaled by 1 / (1 - p); x itself
         outside training. From Srivastava et al. 2014.
         """
-        if not 0 <= p <= 1:
-            raise ConfigError("dropout", f"p={p} is not a probability", got=p, wanted=(0, 1))
+        require(0 <= p <= 1, "dropout", "p", p, "a probability, from 0 to 1")
         if not training or p == 0:
             return self
         outputs: Any = ops.dropout(self, generator.state, p=p)
@@ -304,36 +301,39 @@ class Creation(TensorBase):
     # --- like another
 
     @composite
-    def full_like(self, value: float, dtype: Any = None, requires_grad: bool = False) -> Self:
+    def full_like(self, value: float, dtype: Any = None, **options: Any) -> Self:
         """Return a tensor of this one's shape and (unless given) dtype with all elements `value`."""
-        return self.full(self.shape, value, self.dtype if dtype is None else dtype, requires_grad)
+        return self.full(self.shape, value, dtype=self.dtype if dtype is None else dtype, **options)
 
     @composite
-    def zeros_like(self, dtype: Any = None, requires_grad: bool = False) -> Self:
+    def zeros_like(self, dtype: Any = None, **options: Any) -> Self:
         """Return zeros of this tensor's shape and (unless given) dtype."""
-        return self.full_like(0, dtype, requires_grad)
+        return self.full_like(0, dtype, **options)
 
     @composite
-    def ones_like(self, dtype: Any = None, requires_grad: bool = False) -> Self:
+    def ones_like(self, dtype: Any = None, **options: Any) -> Self:
         """Return ones of this tensor's shape and (unless given) dtype."""
-        return self.full_like(1, dtype, requires_grad)
+        return self.full_like(1, dtype, **options)
 
     @composite
-    def empty_like(self, dtype: Any = None, requires_grad: bool = False) -> Self:
+    def empty_like(self, dtype: Any = None, **options: Any) -> Self:
         """Return a tensor of this one's shape and (unless given) dtype, for elements that will be
         written before they are read; they are 0 here.
         """
-        return self.full_like(0, dtype, requires_grad)
+        return self.full_like(0, dtype, **options)
 
     @composite
     def rand_like(self, dtype: Any = None, **options: Any) -> Self:
         """Return uniform numbers in [0, 1) of this tensor's shape and (unless given) dtype."""
-        return self.rand(self.shape, dtype=self.dtype if dtype is None else dtype, **options)
+        result: Self = self.rand(
+            self.shape, dtype=self.dtype if dtype is None else dtype, **options
+        )
+        return result
 
     @composite
     def randn_like(self, dtype: Any = None, **options: Any) -> Self:
         """Return normal numbers of this tensor's shape and (unless given) dtype."""
-        made: Any = self
-        wanted = self.dtype if dtype is None else dtype
-        result: Self = made.randn(self.shape, dtype=wanted, **options)
+        result: Self = self.randn(
+            self.shape, dtype=self.dtype if dtype is None else dtype, **options
+        )
         return result

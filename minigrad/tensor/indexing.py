@@ -16,7 +16,6 @@ from minigrad.errors import (
     DTypeError,
     GradientError,
     IndexRangeError,
-    MinigradError,
     ShapeError,
 )
 from minigrad.ops import composed
@@ -50,14 +49,12 @@ class Indexing(TensorBase):
                 return self._taken(parts)
         return ops.getitem(self, index=parts)
 
+    @composite(name="getitem")
     def _taken(self, parts: tuple[Any, ...]) -> Self:
-        try:
-            spec, keys = _spec_and_keys(parts)
-            return ops.take(self, *keys, spec=spec) if keys else ops.getitem(self, index=spec)
-        except MinigradError as error:
-            error.named("getitem")
-            raise
+        spec, keys = _spec_and_keys(parts)
+        return ops.take(self, *keys, spec=spec) if keys else ops.getitem(self, index=spec)
 
+    @composite(name="setitem")
     def __setitem__(self, index: Any, value: Any) -> None:
         """Write `value`, broadcast and cast, into the part that t[index] names.
 
@@ -67,35 +64,18 @@ class Indexing(TensorBase):
         GradientError for a leaf that requires a gradient, and for a view, through which the change
         could not be seen; DTypeError for a value that is not made of numbers.
         """
-        try:
-            self._put(index if type(index) is tuple else (index,), value)
-        except MinigradError as error:
-            error.named("setitem")
-            raise
-
-    def _put(self, parts: tuple[Any, ...], value: Any) -> None:
-        spec, keys = _spec_and_keys(parts)
+        spec, keys = _spec_and_keys(index if type(index) is tuple else (index,))
         value = self._as_value(value, spec, keys)
         if not (MODE.get().grad and (self.requires_grad or value.requires_grad)):
             ops.put_(self, value, *keys, spec=spec)
             return
-        if self.requires_grad and not isinstance(self._node, Node):
-            raise GradientError(
-                "setitem",
-                "a leaf that requires a gradient cannot be changed in place",
-                got=self.shape,
-                hint="with minigrad.no_grad(): t[...] = value, or write into a copy: t.clone()",
-            )
+        self._refuse_leaf("setitem")
         show(self)
         self._become(ops.put(self._as_it_stands(), value, *keys, spec=spec))
 
     def __delitem__(self, index: Any) -> None:
-        raise DTypeError(
-            "delitem",
-            "the elements of a tensor cannot be deleted",
-            got=index,
-            hint="select the ones to keep: t[keep]",
-        )
+        problem, hint = "the elements of a tensor cannot be deleted", "select others: t[keep]"
+        raise DTypeError("delitem", problem, got=index, hint=hint)
 
     def _as_value(self, value: Any, spec: tuple[Any, ...], keys: list[Any]) -> Self:
         """A value to be written: in this tensor's dtype, and without axes of size 1 in front of
@@ -128,13 +108,8 @@ class Indexing(TensorBase):
         """
         mask = self._as_tensor(mask)
         if mask.dtype != bool_:
-            raise DTypeError(
-                "masked_select",
-                f"a mask of {name(mask.dtype)}",
-                got=mask.dtype,
-                wanted="bool",
-                hint="mask.bool() or mask > 0",
-            )
+            problem, hint = f"a mask of {name(mask.dtype)}", "mask.bool() or mask > 0"
+            raise DTypeError("masked_select", problem, got=mask.dtype, wanted="bool", hint=hint)
         return self[ops.expand(mask, shape=self.shape)]
 
     # --- operators in place
@@ -148,49 +123,15 @@ class Indexing(TensorBase):
         being the leaf that an optimizer knows; and for a view, `t[i] += x` too: the tensor that it
         is a view of would not see the change.
         """
-        self._refuse_change(f"{op.name} in place")
-        result = self._like_self(f"{op.name} in place", op(self, other))
-        if not result.requires_grad:
-            ops.assign(self, result)
-            return self
-        if getattr(self, "_is_view", False):
-            raise GradientError(
-                f"{op.name} in place",
-                "through a view, where gradients are wanted: the tensor it is a view of would not "
-                "see it",
-                got=self.shape,
-                hint="write t[i] = t[i] + x instead of t[i] += x, or v = v + x for a new tensor",
-            )
-        return result
-
-    def _refuse_change(self, call: str) -> None:
-        if self.requires_grad and MODE.get().grad and not isinstance(self._node, Node):
-            raise GradientError(
-                call,
-                "on a leaf that requires a gradient",
-                got=self.shape,
-                hint="with minigrad.no_grad(): around the update, or t = t + x for a new tensor",
-            )
-
-    def _like_self(self, call: str, result: Any) -> Any:
-        """The result in this tensor's dtype; raises where it does not fit."""
-        if result.shape != self.shape:
-            raise ShapeError(
-                call,
-                f"the result of shape {result.shape} does not fit {self.shape}",
-                got=result.shape,
-                wanted=self.shape,
-                hint="t = t + x makes a new tensor",
-            )
-        if is_float(result.dtype) and not is_float(self.dtype):
-            raise DTypeError(
-                call,
-                f"the result is {name(result.dtype)}, the tensor {name(self.dtype)}",
-                got=result.dtype,
-                wanted=self.dtype,
-                hint="t = t.float() first",
-            )
-        return result if result.dtype == self.dtype else ops.cast(result, dtype=self.dtype)
+        call = f"{op.name} in place"
+        self._refuse_leaf(call)
+        result = self._like_self(call, op(self, other))
+        if result.requires_grad:
+            hint = "write t[i] = t[i] + x instead of t[i] += x, or v = v + x for a new tensor"
+            self._refuse_view(call, hint)
+            return result
+        ops.assign(self, result)
+        return self
 
     __iadd__, __isub__, __imul__ = _in_place(ops.add), _in_place(ops.sub), _in_place(ops.mul)
     __itruediv__, __ifloordiv__ = _in_place(ops.div), _in_place(ops.floor_div)
@@ -199,27 +140,45 @@ class Indexing(TensorBase):
     __ixor__ = _in_place(ops.bitwise_xor)
     __ilshift__, __irshift__ = _in_place(ops.left_shift), _in_place(ops.right_shift)
 
+    def _refuse_leaf(self, call: str) -> None:
+        if self.requires_grad and MODE.get().grad and not isinstance(self._node, Node):
+            raise GradientError(
+                call,
+                "a leaf that requires a gradient cannot be changed in place",
+                got=self.shape,
+                hint="change it under minigrad.no_grad(), or a copy: t = t + x, u = t.clone()",
+            )
+
+    def _refuse_view(self, call: str, hint: str) -> None:
+        if getattr(self, "_is_view", False):
+            problem = "through a view: where gradients flow, the viewed tensor would not see it"
+            raise GradientError(call, problem, got=self.shape, hint=hint)
+
+    def _like_self(self, call: str, result: Any) -> Any:
+        """The result in this tensor's dtype; raises where it does not fit."""
+        if result.shape != self.shape:
+            problem = f"the result of shape {result.shape} does not fit {self.shape}"
+            hint = "t = t + x makes a new tensor"
+            raise ShapeError(call, problem, got=result.shape, wanted=self.shape, hint=hint)
+        if is_float(result.dtype) and not is_float(self.dtype):
+            problem = f"the result is {name(result.dtype)}, the tensor {name(self.dtype)}"
+            hint = "t = t.float() first"
+            raise DTypeError(call, problem, got=result.dtype, wanted=self.dtype, hint=hint)
+        return result if result.dtype == self.dtype else ops.cast(result, dtype=self.dtype)
+
     # --- methods in place: the same tensor, changed
 
     def _become(self, after: Any) -> Self:
         """Take the place of `after` on the tape, where gradients flow; else its values, in place."""
-        if not after.requires_grad:
-            ops.assign(self, after)
-            return self
-        if getattr(self, "_is_view", False):
-            raise GradientError(
-                "setitem",
-                "through a view, where gradients are wanted: the tensor it is a view of would not "
-                "see it",
-                got=self.shape,
-                hint="write t[i, j] = value instead of t[i][j] = value, or into a copy: t.clone()",
-            )
-        self.data, self._wants, self._node = after.data, after._wants, after._node
-        self._index, self._version = after._index, after._version
+        if after.requires_grad:
+            hint = "write t[i, j] = x instead of t[i][j] = x, or into a copy: t.clone()"
+            self._refuse_view("setitem", hint)
+            return self._take_place(after)
+        ops.assign(self, after)
         return self
 
     def _set(self, call: str, function: Any, *args: Any) -> Self:
-        self._refuse_change(call)
+        self._refuse_leaf(call)
         show(self)
         return self._become(self._like_self(call, function(self._as_it_stands(), *args)))
 
@@ -243,21 +202,21 @@ class Indexing(TensorBase):
         """Limit the elements to [min, max], in place; either bound may be None."""
         return self._set("clamp_", composed.clamp, min, max)
 
+    @composite
     def copy_(self, source: Any) -> Self:
         """Write the elements of `source`, broadcast and cast, in place."""
-        self._refuse_change("copy_")
         self[...] = source
         return self
 
+    @composite
     def fill_(self, value: Any) -> Self:
         """Write one value into every element, in place."""
-        self._refuse_change("fill_")
-        self[...] = value
-        return self
+        return self.copy_(value)
 
+    @composite
     def zero_(self) -> Self:
         """Write 0 into every element, in place."""
-        return self.fill_(0)
+        return self.copy_(0)
 
 
 def _is_of_numbers(value: Any) -> bool:
@@ -277,39 +236,27 @@ def _spec_and_keys(parts: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[Any]]:
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
             spec.append(int(part))
         else:
-            key = part if isinstance(part, TensorBase) else _as_key(part)
-            if is_float(key.dtype) or key.dtype.kind not in "iub":
-                raise IndexRangeError(
-                    "getitem",
-                    f"cannot index with {name(key.dtype)}",
-                    got=key.dtype,
-                    wanted="integers or bool",
-                    hint=".long() makes integers of floats",
-                )
             spec.append(ARRAY)
-            keys.append(key)
+            keys.append(_as_key(part))
     return tuple(spec), keys
 
 
 def _as_key(part: Any) -> Any:
-    if not isinstance(part, (list, tuple, np.ndarray, bool, np.bool_)):
-        raise IndexRangeError(
-            "getitem",
-            f"cannot index with {type(part).__name__}",
-            got=type(part),
-            wanted="integers, slices, arrays, masks",
-        )
-    try:
-        key = np.asarray(
-            [np.asarray(p) if isinstance(p, TensorBase) else p for p in part]
-            if isinstance(part, (list, tuple))
-            else part
-        )
-    except ValueError:
-        raise IndexRangeError(
-            "getitem",
-            "cannot index with a ragged list",
-            got=part,
-            wanted="integers or bool in lists of equal length",
-        ) from None
-    return key.astype(np.int64) if key.size == 0 and key.dtype != bool_ else key
+    """An array of indices or a mask, from a tensor, an array, a list or a bool."""
+    key, what = part, type(part).__name__
+    if isinstance(part, (list, tuple)):
+        part = [np.asarray(p) if isinstance(p, TensorBase) else p for p in part]
+    if isinstance(part, (list, np.ndarray, bool, np.bool_)):
+        try:
+            key = np.asarray(part)
+            key = key.astype(np.int64) if key.size == 0 and key.dtype != bool_ else key
+        except ValueError:
+            what = "a ragged list"
+    if isinstance(key, (TensorBase, np.ndarray)):
+        if key.dtype.kind in "iub":
+            return key
+        what = name(key.dtype)
+    wanted, hint = "integers, slices, arrays of integers, bool masks", ".long() makes integers"
+    raise IndexRangeError(
+        "getitem", f"cannot index with {what}", got=part, wanted=wanted, hint=hint
+    )
