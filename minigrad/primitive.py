@@ -55,6 +55,8 @@ class Primitive:
         operand i of that dtype, as it does for a bool mask.
     reads_other_operand: of two operands, each is read for the other's cotangent alone.
     zero_safe: the rule gives 0 for a cotangent of 0, whatever the operands are.
+    proportional: an optimizer's update is proportional to the gradients, as that of `sgd_` is; Adam
+        divides them by their size.
     """
 
     def __init__(
@@ -76,8 +78,7 @@ class Primitive:
         self.rule: Callable[..., Any] | None = None
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
-        self.reads_other_operand = False
-        self.zero_safe = False
+        self.reads_other_operand = self.zero_safe = self.proportional = False
         self.shape_depends_on_values: Callable[[int, Any], bool] = _shape_of_shapes
         # Which operands the rule reads; the last entry holds for all further ones.
         self.saves_operand: tuple[bool, ...] = ()

@@ -11,119 +11,143 @@ import numpy as np
 
 from minigrad.compiler.layout import address_of
 from minigrad.compiler.plan import Plan
-from minigrad.compiler.record import Recording, changed_leaves
+from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.dtypes import Array, cast, computing, is_half
 from minigrad.errors import CaptureError
 from minigrad.tensor import Tensor
 
+Pair = tuple[Array, Array]  # of a replay, and of the eager call
 # How far from eager counts as equal: a few units in the last place of 16-bit floats, and in others
 # more than rounding and less than a mistake
-_NEAR, _NEAR_HALF = 1e-3, 3e-2
+_NEAR, _NEAR_HALF, _NEAR_STATE = 1e-3, 3e-2, 1e-5
 _BLOCK = 1 << 15
 # How often a replay by numpy is repeated with operands moved by a rounding, and how many times
 # what that changes a compiled result may be away
 _TRIALS, _NOISE = 4, 16
 
 
-def snapshot(first: Recording) -> dict[int, Array]:
-    """Copies of the states that the step changes, by address, as they are before the second call."""
-    arrays = [first.leaves[number].array for number in changed_leaves(first)]
-    return {address_of(array): array.copy() for array in arrays}
+class Before:
+    """What the arrays that a first recording met hold before the second call, by address: checksums,
+    and copies of those that the step changes.
+    """
+
+    def __init__(self, first: Recording) -> None:
+        arrays = {number: leaf.array for number, leaf in first.leaves.items()}
+        self.checksums = {address_of(a): _checksum(a) for a in arrays.values()}
+        changed = (arrays[number] for number in first.changed_leaves())
+        self.states = {address_of(a): a.copy() for a in changed}
+
+    def refuse_writes_past_the_ops(self, plan: Plan) -> None:
+        """Raise CaptureError if a state has changed during the call that no op has written to."""
+        held = {number for _, number in plan.twins}
+        for number, array in plan.bound.items():
+            checksum = self.checksums.get(address_of(array))
+            # Where states share memory, an op may have written to it by way of another tensor
+            if plan.shares or number in plan.changed or checksum in (None, _checksum(array)):
+                continue
+            raise CaptureError(
+                "jit",
+                f"the step writes into {'a tensor' if number in held else 'an array'} of shape "
+                f"{array.shape} by way of numpy, which a replay would not do",
+                got=array.shape,
+                hint="t.assign(...) under no_grad(), or an optimizer, instead of t.data -= ...",
+            )
+
+
+def _checksum(a: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
 
 
 def replay_difference(
-    plan: Plan, tensors: Sequence[Tensor], before: dict[int, Array], eager: list[Array]
+    plan: Plan, tensors: Sequence[Tensor], before: Before, second: Recording
 ) -> str:
-    """What differs between a replay of the recorded call and the call; nothing if they agree.
-
-    Leaves the states as the call left them.   eager: the results and gradients of the call.
+    """What differs between a replay of the second call and that call; "" if they agree. Leaves the
+    states as the call left them.
     """
-    values = plan.program.values
-    states = {i: plan.bound[i] for i in plan.changed if values[i].source == "state"}
-    if any(address_of(a) not in before for a in states.values()) or len(states) < len(plan.changed):
+    eager = [second.arrays[n] for n in (*plan.program.results, *plan.program.kept)]
+    states = {i: plan.bound[i] for i in plan.changed if i in plan.bound}
+    found = {i: before.states.get(address_of(a)) for i, a in states.items()}
+    old = {i: a for i, a in found.items() if a is not None}
+    if len(old) < len(plan.changed):
         return ""  # there is no copy of the state before
-    old = {i: before[address_of(a)] for i, a in states.items()}
     after = {i: a.copy() for i, a in states.items()}
-    gradients = {i: plan.trace.leaves[i].array for i in plan.captured.gradients}
-    magnified = plan.magnified()
-    for i, a in states.items():
-        a[...] = old[i]
+    bound = {**plan.bound, **{n: tensors[at].data for n, at in plan.inputs.items()}}
+    bound.update((n, second.leaves[n].array) for n in plan.gradients)
     try:
-        bound = {**plan.bound, **_inputs(plan, tensors), **gradients}
+        for i, a in states.items():
+            a[...] = old[i]
         got = plan.backend.run(bound)
-        moved = {i: a.copy() for i, a in states.items()}
-        wrong = {n: text for n, text in enumerate(_compared(got, eager)) if text}
-        for i, a in moved.items():
-            text = _moved_differently(a, after[i], old[i], i in magnified)
-            if text:
-                wrong[len(eager) + list(states).index(i)] = text
+        pairs = [*zip(got, eager, strict=True), *((a.copy(), after[i]) for i, a in states.items())]
+        wrong = [n for n, equal in enumerate(_compared(plan, pairs, old)) if not equal]
         if wrong and plan.backend.kind == "c":
-            pairs = [*zip(got, eager, strict=True), *((moved[i], after[i]) for i in states)]
             wrong = _beyond_noise(plan, {**bound, **old}, list(states), pairs, wrong)
     finally:
         for i, a in states.items():
             a[...] = after[i]
-    return next(iter(wrong.values()), "")
+    for n in wrong:
+        got_it, wanted = pairs[n]
+        what = f"a {'result' if n < len(eager) else 'state'} of shape {wanted.shape}"
+        return f"{what} by up to {_apart(got_it, wanted):.2g}"
+    return ""
 
 
-def _inputs(plan: Plan, tensors: Sequence[Tensor]) -> dict[int, Array]:
-    return {number: tensors[at].data for number, at in plan.captured.inputs.items()}
+def _compared(plan: Plan, pairs: list[Pair], old: dict[int, Array]) -> Iterator[bool]:
+    """For each result and gradient, then for each state of `old`, whether it is near enough.
 
-
-def _compared(got: list[Array], wanted: list[Array]) -> Iterator[str]:
-    """What is wrong with each result or gradient, or nothing. Gradients are measured against the
-    largest of all.
+    Results are measured against the largest of all, a state against the largest step that one of
+    its numbers makes. An optimizer that divides gradients by their size makes rounding large where
+    gradients vanish; a wrong gradient shows in the moments then.
     """
-    dtypes = [w.dtype for w in wanted]
-    got, wanted = ([cast(a, computing(a.dtype)) for a in arrays] for arrays in (got, wanted))
-    scale = max((_largest(w) for w in wanted if w.dtype.kind == "f"), default=0.0)
-    for g, w, dtype in zip(got, wanted, dtypes, strict=True):
-        near = _NEAR_HALF if is_half(dtype) else _NEAR
-        if w.dtype.kind != "f":
-            same = np.array_equal(g, w)
-            yield "" if same else f"a result of shape {w.shape} and {w.dtype}"
-        elif np.allclose(g, w, rtol=near, atol=near * scale, equal_nan=True):
-            yield ""
-        else:
-            with np.errstate(all="ignore"):
-                yield f"a result of shape {w.shape} by up to {np.max(np.abs(g - w)):.2g}"
+    results, magnified = pairs[: len(pairs) - len(old)], plan.magnified()
+    scale = max((_largest(w) for _, w in results), default=0.0)
+    for got, wanted in results:
+        near = _NEAR_HALF if is_half(wanted.dtype) else _NEAR
+        yield _close(got, wanted, near, near * scale)
+    for (got, wanted), (i, before) in zip(pairs[len(results) :], old.items(), strict=True):
+        near = _NEAR_HALF if is_half(wanted.dtype) else _NEAR
+        rtol = near if i in magnified or is_half(wanted.dtype) else _NEAR_STATE
+        step = max(_apart(w, b) for w, b in _blocks(wanted, before))
+        largest = max(_largest(w) for (w,) in _blocks(wanted))
+        atol = (4 if i in magnified else near) * step + _NEAR_STATE * largest
+        yield _close(got, wanted, rtol, atol)
 
 
-def _moved_differently(got: Array, wanted: Array, before: Array, magnified: bool) -> str:
-    """What is wrong with a state after the step, measured against the largest step of all its
-    numbers.
-
-    magnified: its steps are gradients divided by their size, as Adam's are, which makes rounding
-        large where gradients vanish; a wrong gradient shows in the moments then.
-    """
-    near = _NEAR_HALF if is_half(got.dtype) else _NEAR
-    got, wanted, before = (cast(a, computing(a.dtype)) for a in (got, wanted, before))
-    if got.dtype.kind != "f":
-        same = np.array_equal(got, wanted)
-        return "" if same else f"a state of shape {wanted.shape} and {wanted.dtype}"
-    step = max(
-        np.max(np.abs(w - b), initial=0, where=np.isfinite(w) & np.isfinite(b))
-        for w, b in _blocks(wanted, before)
-    )
-    scale = max(_largest(w) for (w,) in _blocks(wanted))
-    rtol = near if magnified or near == _NEAR_HALF else 1e-5
-    atol = float((4 if magnified else near) * step + 1e-5 * scale)
-    same = all(
+def _close(got: Array, wanted: Array, rtol: float, atol: float) -> bool:
+    if _wide(wanted).dtype.kind != "f":
+        return np.array_equal(got, wanted)
+    return all(
         np.allclose(g, w, rtol=rtol, atol=atol, equal_nan=True) for g, w in _blocks(got, wanted)
     )
-    return "" if same else f"a state of shape {wanted.shape}"
+
+
+def _wide(a: Array) -> Array:
+    """The array in the dtype in which it is computed with: float32 for 16-bit floats."""
+    return cast(a, computing(a.dtype))
 
 
 def _largest(a: Array) -> float:
+    """The largest finite number of floats; 0 for other dtypes."""
+    a = _wide(a)
+    if a.dtype.kind != "f":
+        return 0.0
     return float(np.max(np.abs(a), initial=0, where=np.isfinite(a)))
+
+
+def _apart(x: Array, y: Array) -> float:
+    """The largest difference of two numbers that are both finite."""
+    x, y = _wide(x), _wide(y)
+    if x.dtype.kind != "f":
+        return 0.0 if np.array_equal(x, y) else np.inf
+    with np.errstate(all="ignore"):
+        return float(np.max(np.abs(x - y), initial=0, where=np.isfinite(x) & np.isfinite(y)))
 
 
 def _blocks(*arrays: Array) -> Iterator[list[Array]]:
     """Arrays of one shape, a piece of each at a time that fits the cache: four times as fast as all
     of large ones.
     """
-    flat = [a.reshape(-1) for a in arrays]
+    flat = [_wide(a).reshape(-1) for a in arrays]
     for at in range(0, max(1, flat[0].size), _BLOCK):
         yield [a[at : at + _BLOCK] for a in flat]
 
@@ -132,28 +156,26 @@ def _blocks(*arrays: Array) -> Iterator[list[Array]]:
 
 
 def _beyond_noise(
-    plan: Plan,
-    bound: dict[int, Array],
-    states: list[int],
-    pairs: list[tuple[Array, Array]],
-    wrong: dict[int, str],
-) -> dict[int, str]:
+    plan: Plan, bound: dict[int, Array], states: list[int], pairs: list[Pair], wrong: list[int]
+) -> list[int]:
     """Of the numbers that differ those that rounding does not explain.
 
-    A sum that cancels, such as the gradient of a bias in front of a batch norm, is rounding and
-    nothing else: its size says nothing about what was added up. So the same program is replayed
-    with operands that are moved by a rounding; what that changes is the noise of each result.
+    A sum that cancels, such as the gradient of a bias in front of a batch norm, is nothing but
+    rounding: its size says nothing about what was added up. So the same program is replayed with
+    operands that are moved by a rounding; what that changes is the noise of each result.
     """
-    base, rng = None, np.random.default_rng(0)
-    noise = [0.0] * len(pairs)
+    rng, noise = np.random.default_rng(0), dict.fromkeys(wrong, 0.0)
+    base: list[Array] = []
     for _ in range(_TRIALS + 1):
-        moved = {i: a.copy() if base is None else _nudged(a, rng) for i, a in bound.items()}
-        found = NumpyReplay(plan.program, plan.captured.constants).run(moved)
+        moved = {i: _nudged(a, rng) if base else a.copy() for i, a in bound.items()}
+        found = NumpyReplay(plan.program, plan.constants).run(moved)
         found += [moved[i] for i in states]
-        base = found if base is None else base
+        base = base or found
         for n in wrong:
             noise[n] = max(noise[n], _apart(found[n], base[n]))
-    return {n: text for n, text in wrong.items() if not _apart(*pairs[n]) <= _NOISE * noise[n]}
+    return [
+        n for n in wrong if not _same_finite(*pairs[n]) or _apart(*pairs[n]) > _NOISE * noise[n]
+    ]
 
 
 def _nudged(a: Array, rng: np.random.Generator) -> Array:
@@ -164,43 +186,9 @@ def _nudged(a: Array, rng: np.random.Generator) -> Array:
     return (a * (1 + eps * rng.choice((-1.0, 1.0), a.shape))).astype(a.dtype)
 
 
-def _apart(x: Array, y: Array) -> float:
-    x, y = (cast(a, computing(a.dtype)) for a in (x, y))
-    if x.dtype.kind != "f":
-        return 0.0 if np.array_equal(x, y) else np.inf
-    with np.errstate(all="ignore"):
-        both = np.isfinite(x) & np.isfinite(y)
-        if not np.array_equal(np.where(both, 0, x), np.where(both, 0, y), equal_nan=True):
-            return np.inf
-        return float(np.max(np.abs(x - y), initial=0, where=both))
-
-
-# --- writes that no op has made
-
-
-def checksums(first: Recording) -> dict[int, int]:
-    """Checksums of what a recording met and had not made, by address: to find out later what was
-    written past the ops.
-    """
-    return {address_of(leaf.array): _sum_of(leaf.array) for leaf in first.leaves.values()}
-
-
-def _sum_of(a: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
-
-
-def refuse_writes_past_the_ops(before: dict[int, int], plan: Plan) -> None:
-    """Raise CaptureError if a state has changed during the call that no op has written to."""
-    if plan.captured.shares:
-        return  # an op may have written to it by way of another tensor
-    changed = set(plan.changed)
-    for number, (array, tensor) in plan.captured.states.items():
-        mark = before.get(address_of(array))
-        if number not in changed and mark is not None and mark != _sum_of(array):
-            raise CaptureError(
-                "jit",
-                f"the step writes into {'a tensor' if tensor is not None else 'an array'} of shape "
-                f"{array.shape} by way of numpy, which a replay would not do",
-                got=array.shape,
-                hint="t.assign(...) under no_grad(), or an optimizer, instead of t.data -= ...",
-            )
+def _same_finite(x: Array, y: Array) -> bool:
+    """True if the same numbers are finite, and those that are not are equal."""
+    x, y = _wide(x), _wide(y)
+    return np.allclose(
+        np.where(np.isfinite(x), 0, x), np.where(np.isfinite(y), 0, y), equal_nan=True
+    )

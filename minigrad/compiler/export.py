@@ -62,7 +62,7 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
     one that ran last. main.c makes steps on these and prints the float32 results.
     Raises ConfigError if the step is not compiled, or if part of it goes through numpy.
     """
-    plan = step._ready()
+    plan = step.last_plan()
     backend = plan.backend
     if not isinstance(backend, CompiledReplay) or backend.called_back:
         through = (
@@ -77,8 +77,8 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
         )
     tensors: list[Tensor] = []
     _, key = flatten((args, kwargs), tensors)
-    shapes = [plan.program.values[i].shape for i in plan.captured.inputs]
-    if [tensors[n].shape for n in plan.captured.inputs.values() if n < len(tensors)] != shapes:
+    shapes = [plan.program.values[i].shape for i in plan.inputs]
+    if [tensors[n].shape for n in plan.inputs.values() if n < len(tensors)] != shapes:
         raise ConfigError(
             "export",
             f"the program that ran last takes tensors of {shapes}",
@@ -93,9 +93,9 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
             ".grad now",
             hint="call the step with these arguments first, until it is replayed",
         )
-    outside = {**plan.captured.constants, **plan.binding(tensors)}
+    outside = {**plan.constants, **plan.binding(tensors)}
     places, blob = _blob(
-        {i: np.ascontiguousarray(a) if i in plan.captured.inputs else a for i, a in outside.items()}
+        {i: np.ascontiguousarray(a) if i in plan.inputs else a for i, a in outside.items()}
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -24,12 +24,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from minigrad.autograd import MODE, listening
-from minigrad.compiler.checks import (
-    checksums,
-    refuse_writes_past_the_ops,
-    replay_difference,
-    snapshot,
-)
+from minigrad.compiler.checks import Before, replay_difference
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.native import NativeError
 from minigrad.compiler.plan import Plan
@@ -37,7 +32,6 @@ from minigrad.compiler.program import Program
 from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.compiler.structure import alike, flatten, rebuild
-from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError
 from minigrad.modes import STRUCTURE
 from minigrad.tensor import Tensor
@@ -71,10 +65,6 @@ class Entry:
                 return plan
         return None
 
-    def use(self, plan: Plan) -> None:
-        """Put a program first."""
-        self.plans = [plan, *(p for p in self.plans if p is not plan)][:_PLANS]
-
     def wait(self, recording: Recording) -> None:
         """Keep a first recording until a call in the same structural state."""
         self.waiting[STRUCTURE.state] = recording
@@ -83,8 +73,8 @@ class Entry:
 
     def seen(self) -> list[Tensor]:
         """The tensors that earlier recordings met."""
-        first = [t for recording in self.waiting.values() for t in recording.tensors.values()]
-        return first + [t for plan in self.plans for t in plan.seen()]
+        known = [*self.waiting.values(), *(plan.trace for plan in self.plans)]
+        return [t for recording in known for t in recording.tensors.values()]
 
 
 class Step(Generic[P, R]):
@@ -143,8 +133,7 @@ class Step(Generic[P, R]):
             else:  # an argument shares memory with what the step changes: the order matters
                 given, named = rebuild(structure, tensors)
                 return self.function(*given, **named)
-        while self._pending:
-            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=2)
+        self._warn()
         return out
 
     def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -163,8 +152,7 @@ class Step(Generic[P, R]):
         with self._lock:
             entry = self._entry((key, MODE.get().grad), structure)
             out = self._record(entry, structure, tensors, entry.find(tensors))
-        while self._pending:
-            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=2)
+        self._warn()
         return out
 
     def _entry(self, key: Any, structure: Any) -> Entry:
@@ -173,7 +161,7 @@ class Step(Generic[P, R]):
             self._entries.move_to_end(key)
             return entry
         entry = self._entries[key] = Entry(structure)
-        while len(self._entries) > self.max_programs:
+        if len(self._entries) > self.max_programs:
             self._entries.popitem(last=False)
             self._dropped += 1
             if self._dropped == 4 * self.max_programs:
@@ -187,52 +175,74 @@ class Step(Generic[P, R]):
     # --- recorded calls
 
     def _record(
-        self,
-        entry: Entry,
-        structure: Any,
-        tensors: list[Tensor],
-        audited: Plan | None,
+        self, entry: Entry, structure: Any, tensors: list[Tensor], audited: Plan | None
     ) -> Any:
         """One eager call, recorded and held against what is known: a program that it equals, or a
         first recording, with which it makes one.
         """
-        changed = audited is None and bool(entry.plans or entry.waiting)
         for plan in entry.plans:
             plan.follow()  # while tensors still have the arrays that the call finds
+        is_change = audited is None and bool(entry.plans or entry.waiting)
         seen, first = entry.seen(), entry.waiting.pop(STRUCTURE.state, None)
-        before = {} if first is None else checksums(first)
-        states = {} if first is None else snapshot(first)
+        before = None if first is None else Before(first)
         recording = Recording(tensors, seen)
-        out = self._heard(recording, structure, tensors)
-        if not recording.calls:
-            return _detached(out)  # nothing that could be replayed: it may still clear gradients
-        if changed and first is None:
-            self._count_changes(entry)
-        if not self._is_known(entry, recording, audited):
-            if first is None or (first.aliases, first.added) != (
-                recording.aliases,
-                recording.added,
-            ):
-                entry.wait(recording)
-            else:
-                self._pair(entry, first, recording, before, states, tensors)
-        return _detached(out)
+        out = self._listen(recording, structure, tensors)
+        # Without ops there is nothing that could be replayed: it may still clear gradients
+        if recording.lines:
+            if is_change and first is None:
+                self._count_changes(entry)
+            if not self._is_known(entry, recording, audited):
+                if first is None or before is None or first.pattern != recording.pattern:
+                    entry.wait(recording)
+                else:
+                    self._pair(entry, first, recording, before, tensors)
+        # As a replay gives them: without a graph
+        results: list[Tensor] = []
+        shape, _ = flatten(out, results)
+        return rebuild(shape, [t if t.is_leaf else t.detach() for t in results])
+
+    def _listen(self, recording: Recording, structure: Any, tensors: list[Tensor]) -> Any:
+        """The eager call. Raises CaptureError if it changes a list or dict that it is given, which
+        are copies here.
+        """
+        args, kwargs = filled = rebuild(structure, tensors)
+        before = MODE.get()
+        try:
+            with listening(recording):
+                out = self.function(*args, **kwargs)
+        finally:
+            MODE.set(before)  # an interrupt may come just where the block ends
+        again: list[Tensor] = []
+        after, _ = flatten(filled, again)
+        if not alike(after, structure) or list(map(id, again)) != list(map(id, tensors)):
+            raise CaptureError(
+                "jit",
+                "the step changes a list or dict that it is given, which a replay would not do",
+                hint="return what is new instead, and put it into the list or dict outside the "
+                "step",
+            )
+        recording.finish(out)
+        return out
 
     def _count_changes(self, entry: Entry) -> None:
         entry.restless += 1
         if entry.restless == _RESTLESS:
             self._warn_once(
+                STRUCTURE.last,
                 f"{STRUCTURE.last} changes before each call of {self._name}, which is recorded "
                 "each time; keep what changes outside of modules, or pass it as a tensor",
-                STRUCTURE.last,
             )
 
     def _is_known(self, entry: Entry, recording: Recording, audited: Plan | None) -> bool:
         """True if a program equals the recording, which is used from now on. Warns of what an audit
         finds.
         """
-        found = None if audited is None else audited.difference(recording)
-        if audited is not None and found is not None:
+        candidates = list(entry.plans)
+        if audited is not None:
+            found = audited.difference(recording)
+            if found is None:
+                return self._use(entry, audited)
+            candidates.remove(audited)
             for plan in (p for e in self._entries.values() for p in e.plans):
                 plan.confirmed.clear()  # until a recording equals it again: others may read it, too
             self._pending.append(
@@ -241,30 +251,33 @@ class Step(Generic[P, R]):
                 f"since call {audited.checked}, and replays after that call may have used the old "
                 f"value; from here on the new one is used. {found.hint[0].upper()}{found.hint[1:]}"
             )
-        others = [p for p in entry.plans if p is not audited]
-        for plan in others if audited is None or found is not None else [audited]:
-            if plan is audited or plan.difference(recording) is None:
-                plan.calls += 1
-                plan.audit_at = self._next_audit(plan.calls)
-                plan.confirm(STRUCTURE.state)
-                entry.use(plan)
-                self._last = plan
-                return True
-        return False
+        equal = (plan for plan in candidates if plan.difference(recording) is None)
+        known = next(equal, None)
+        return known is not None and self._use(entry, known)
 
-    def _next_audit(self, calls: int) -> int:
-        """The number of the call that is the next audit; 0 for none."""
-        if self.audit is True:
-            return int(max(4, 1 << calls.bit_length()))
-        return (calls // self.audit + 1) * self.audit if self.audit else 0
+    def _use(self, entry: Entry, plan: Plan) -> bool:
+        """Use a program, which equals the call that was just recorded, in this structural state."""
+        if plan in entry.plans:
+            plan.calls += 1
+        plan.audit_at = 0
+        if self.audit:
+            is_power = self.audit is True
+            plan.audit_at = (
+                max(4, 1 << plan.calls.bit_length())
+                if is_power
+                else (plan.calls // self.audit + 1) * self.audit
+            )
+        plan.confirm(STRUCTURE.state)
+        entry.plans = [plan, *(p for p in entry.plans if p is not plan)][:_PLANS]
+        self._last = plan
+        return True
 
     def _pair(
         self,
         entry: Entry,
         first: Recording,
         second: Recording,
-        before: dict[int, int],
-        states: dict[int, Array],
+        before: Before,
         tensors: list[Tensor],
     ) -> None:
         """Make a program of two recordings, and hold it against the second call. Raises
@@ -277,79 +290,17 @@ class Step(Generic[P, R]):
                 raise
             entry.wait(second)  # the next call is held against this one
             self._warn_once(
+                "not the same",
                 f"{self._name} is recorded again at each call, as it is not the same twice: "
                 f"{error}",
-                "not the same",
             )
             return
-        refuse_writes_past_the_ops(before, plan)
+        before.refuse_writes_past_the_ops(plan)
         plan.backend = self._make_backend(plan)
-        self._check(plan, tensors, states, second)
-        plan.settle()
-        plan.confirm(STRUCTURE.state)
-        plan.audit_at = self._next_audit(plan.calls)
-        entry.use(plan)
-        self._last = plan
-
-    def _heard(self, recording: Recording, structure: Any, tensors: list[Tensor]) -> Any:
-        """The eager call. Raises CaptureError if it changes a list or dict that it is given, which
-        are copies here.
-        """
-        filled = rebuild(structure, tensors)
-        before = MODE.get()
-        try:
-            with listening(recording):
-                out = self.function(*filled[0], **filled[1])
-        finally:
-            MODE.set(before)  # an interrupt may come just where the block ends
-        again: list[Tensor] = []
-        after, _ = flatten(filled, again)
-        if not alike(after, structure) or any(
-            x is not y for x, y in zip(again, tensors, strict=True)
-        ):
-            raise CaptureError(
-                "jit",
-                "the step changes a list or dict that it is given, which a replay would not do",
-                hint="return what is new instead, and put it into the list or dict outside the "
-                "step",
-            )
-        recording.finish(out)
-        return out
-
-    def _make_backend(self, plan: Plan) -> NumpyReplay | CompiledReplay:
-        self.note = ""
-        # In C, lines that share memory in ways that the program does not show would change places
-        if plan.captured.shares:
-            if self.backend != "numpy":
-                self._fall_back("the step changes memory that two of its tensors share")
-        elif self.backend != "numpy":
-            try:
-                made = CompiledReplay(
-                    plan.program, plan.captured.constants, plan.bound, self.threads
-                )
-            except NativeError as error:
-                self._fall_back(str(error))
-            else:
-                if made.built.note:
-                    self._pending.append(made.built.note)
-                return made
-        return NumpyReplay(plan.program, plan.captured.constants)
-
-    def _fall_back(self, why: str) -> None:
-        self.note = why
-        self._pending.append(f"{why}; the step runs with numpy, with the same results")
-
-    def _check(
-        self, plan: Plan, tensors: list[Tensor], states: dict[int, Array], second: Recording
-    ) -> None:
-        """Run the program once on the second call's inputs and states, and hold it against what
-        eager got.
-        """
-        eager = [second.arrays[n] for n in (*plan.program.results, *plan.program.kept)]
-        different = replay_difference(plan, tensors, states, eager)
-        if different and isinstance(plan.backend, CompiledReplay):
-            compiled, plan.backend = different, NumpyReplay(plan.program, plan.captured.constants)
-            different = replay_difference(plan, tensors, states, eager)
+        different = replay_difference(plan, tensors, before, second)
+        if different and plan.backend.kind == "c":
+            compiled, plan.backend = different, NumpyReplay(plan.program, plan.constants)
+            different = replay_difference(plan, tensors, before, second)
             if not different:
                 self._fall_back(f"the compiled step differs from the eager one ({compiled})")
         if different:
@@ -360,23 +311,49 @@ class Step(Generic[P, R]):
                 got=different,
                 hint="set seeds, states and buffers by ops, or outside the step",
             )
+        plan.settle()
+        self._use(entry, plan)
 
-    def _warn_once(self, text: str, about: str) -> None:
+    def _make_backend(self, plan: Plan) -> NumpyReplay | CompiledReplay:
+        self.note = ""
+        try:
+            if self.backend == "numpy":
+                return NumpyReplay(plan.program, plan.constants)
+            if plan.shares:  # in C, lines that share memory unseen would change places
+                raise NativeError("the step changes memory that two of its tensors share")
+            made = CompiledReplay(plan.program, plan.constants, plan.bound, self.threads)
+        except NativeError as error:
+            self._fall_back(str(error))
+            return NumpyReplay(plan.program, plan.constants)
+        if made.built.note:
+            self._pending.append(made.built.note)
+        return made
+
+    def _fall_back(self, why: str) -> None:
+        self.note = why
+        self._pending.append(f"{why}; the step runs with numpy, with the same results")
+
+    def _warn_once(self, about: str, text: str) -> None:
         if about not in self._warned:
             self._warned.add(about)
             self._pending.append(text)
+
+    def _warn(self) -> None:
+        """Give the warnings of a call, at the caller's line."""
+        while self._pending:
+            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=3)
 
     # --- to look at
 
     @property
     def program(self) -> Program:
         """The program that ran last."""
-        return self._ready().program
+        return self.last_plan().program
 
     @property
     def c_source(self) -> str:
         """The C file of the program that ran last. Raises ConfigError if it runs with numpy."""
-        backend = self._ready().backend
+        backend = self.last_plan().backend
         if isinstance(backend, CompiledReplay):
             return backend.source
         raise ConfigError(
@@ -390,27 +367,25 @@ class Step(Generic[P, R]):
         measure: show the measured time of each phase, too: the program is run again, phase by
             phase, on what the last call left, and its states are put back.
         """
-        plan = self._ready()
+        plan = self.last_plan()
         backend = plan.backend
-        if isinstance(backend, CompiledReplay):
-            if measure and plan.gradients:
-                raise ConfigError(
-                    "explain",
-                    "measure=True, but the program adds to gradients that the last call used up",
-                    hint="explain() without measure",
-                )
-            with self._lock:
-                return backend.explain(backend.measure() if measure else None)
-        why = f" ({self.note})" if self.note else ""
-        return f"numpy replay of {len(backend.program.lines)} lines; no C{why}"
-
-    def _ready(self) -> Plan:
-        if self._last is None:
+        if not isinstance(backend, CompiledReplay):
+            why = f" ({self.note})" if self.note else ""
+            return f"numpy replay of {len(backend.program.lines)} lines; no C{why}"
+        if measure and plan.gradients:
             raise ConfigError(
-                "jit",
-                "there is no program yet",
-                hint="call the step twice: its first two calls are recorded",
+                "explain",
+                "measure=True, but the program adds to gradients that the last call used up",
+                hint="explain() without measure",
             )
+        with self._lock:
+            return backend.explain(backend.measure() if measure else None)
+
+    def last_plan(self) -> Plan:
+        """The plan of the program that ran last. Raises ConfigError if there is none yet."""
+        if self._last is None:
+            hint = "call the step twice: its first two calls are recorded"
+            raise ConfigError("jit", "there is no program yet", hint=hint)
         return self._last
 
     def __repr__(self) -> str:
@@ -464,40 +439,22 @@ def jit(
 
 def _check_options(function: Any, backend: Any, threads: Any, programs: Any, audit: Any) -> None:
     if not callable(function):
+        hint = 'jit(f), or jit(backend="numpy") as a decorator'
+        wanted = "a function of Tensors"
         raise ConfigError(
-            "jit",
-            f"{function!r} is no function",
-            got=function,
-            wanted="a function of Tensors",
-            hint='jit(f), or jit(backend="numpy") as a decorator',
+            "jit", f"{function!r} is not callable", got=function, wanted=wanted, hint=hint
         )
+
+    def is_count(n: Any) -> bool:
+        return type(n) is int and n >= 1
+
     for name, value, good, wanted in (
-        ("backend", backend, backend in (None, "c", "numpy"), ["c", "numpy", None]),
-        (
-            "threads",
-            threads,
-            threads is None or (type(threads) is int and threads >= 1),
-            "a number of threads, or None",
-        ),
-        (
-            "max_programs",
-            programs,
-            type(programs) is int and programs >= 1,
-            "a number of programs, 1 or more",
-        ),
-        (
-            "audit",
-            audit,
-            type(audit) is bool or (type(audit) is int and audit >= 1),
-            "True, False, or n for every n-th call",
-        ),
+        ("backend", backend, backend in (None, "c", "numpy"), '"c", "numpy" or None'),
+        ("threads", threads, threads is None or is_count(threads), "a number >= 1, or None"),
+        ("max_programs", programs, is_count(programs), "a number >= 1"),
+        ("audit", audit, type(audit) is bool or is_count(audit), "True, False or a number >= 1"),
     ):
         if not good:
-            raise ConfigError("jit", f"{name}={value!r}", got=value, wanted=wanted)
-
-
-def _detached(out: Any) -> Any:
-    """Results of a recorded call as a replay gives them: without a graph."""
-    tensors: list[Tensor] = []
-    shape, _ = flatten(out, tensors)
-    return rebuild(shape, [t if t.is_leaf else t.detach() for t in tensors])
+            raise ConfigError(
+                "jit", f"{name}={value!r}", got=value, wanted=wanted, hint=f"expected {wanted}"
+            )

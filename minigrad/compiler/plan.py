@@ -1,29 +1,35 @@
-"""A program ready to run: where its values come from at a call, and what becomes of its results."""
+"""The program of two recordings, ready to run: where its values come from at a call, and what
+becomes of its results.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from operator import is_
 from typing import Any
 
 from numpy.lib.array_utils import byte_bounds
 
+from minigrad import ops
 from minigrad.compiler import passes
 from minigrad.compiler.compare import (
     Difference,
     Outcome,
-    Owner,
-    capture,
+    array_difference,
     difference,
-    leaf_difference,
-    owners_at,
+    places,
+    refuse_moving_shapes,
+    same_bits,
+    same_memory,
 )
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.layout import address_of
-from minigrad.compiler.record import Recording
+from minigrad.compiler.program import Line, Program, Ref, Source, Value
+from minigrad.compiler.record import Leaf, Recording
 from minigrad.compiler.replay import NumpyReplay
-from minigrad.compiler.structure import is_slot, rebuild
+from minigrad.compiler.structure import Slot, rebuild
 from minigrad.dtypes import Array
 from minigrad.tensor import Tensor
 
@@ -33,83 +39,136 @@ _CONFIRMED = 64  # structural states that are remembered for a program
 class Plan:
     """The program of two recordings, and what a replay of it has to do besides.
 
+    held: tensors that outlive the call, besides arguments. An owner is a place among the
+        arguments, then these.
+    inputs: value -> position of an argument.   gradients: value -> owner of the .grad it was.
+    bound: value -> array, of states.   constants: value -> array.   written: an array made inside
+        and written into -> the constant that it is a copy of.   unread: leaves that no op reads.
+    shares: True if a state that the step changes shares memory with another.
     calls: made with this program so far, the two recorded ones included.   confirmed: structural
         states (`modes.STRUCTURE`) for which a recorded call was equal to this program.
-    checked: the call that was last recorded and equal.
+    checked: the call that was last recorded and equal.   audit_at: the next audit, 0 for none.
+
+    Raises CaptureError if the recordings differ.
     """
 
     backend: NumpyReplay | CompiledReplay
 
     def __init__(self, first: Recording, second: Recording) -> None:
-        self.outcome = outcome = Outcome(first, second)
-        self.captured = captured = capture(first, second, outcome)
+        refuse_moving_shapes(first, second)
+        found = difference(first, second)
+        if found is not None:
+            raise found.error()
         self.trace, self.calls, self.checked, self.audit_at = second, 2, 2, 0
         self.confirmed: set[int] = set()
-        program = captured.program
-        root = passes.roots(program)
-        changed = {root[i] for line in program.lines for i in line.changes()}
-        captured.shares = share_memory({i: a for i, (a, _) in captured.states.items()}, changed)
-        if not captured.shares:
-            program, captured.constants = passes.simplify(program, captured.constants)
-        self.program = program
-        self.changed = [
-            i for i in sorted(changed) if program.values[i].source in ("state", "input")
-        ]
-        self.bound = {i: array for i, (array, _) in captured.states.items()}
-        self.bound.update((i, second.leaves[i].array) for i in captured.gradients)
-        self.out, self.given = second.shape, outcome.given
-        self._alone = is_slot(self.out)
-        self.grads = [owner for _, owner in outcome.grads]
-        self.gradients = list(captured.gradients.values())
+        lasting = {i for i, t in second.tensors.items() if first.tensors.get(i) is t}
+        with_gradient = (second.gradient_of(x.array) for x in second.leaves.values())
+        held = {id(t): t for t in with_gradient if t is not None}
+        held.update((i, second.tensors[i]) for i in lasting)
+        self.held, self._lasting = list(held.values()), lasting
+        self.outcome = outcome = Outcome.of(second, self.held)
+        self.inputs: dict[int, int] = {}
+        self.gradients: dict[int, int] = {}
+        self.bound: dict[int, Array] = {}
+        self.constants: dict[int, Array] = {}
+        self.written: dict[int, int] = {}
+        self._place_leaves(first, second)
+        self._make_program(second)
         self.cleared, self.absent = outcome.cleared, outcome.absent
-        self._pattern(first, second)
-        self._remember_tensors(first, second)
-        inputs = {_key(x) for x in self.gradients}
-        self._released = [x for x in self.grads if _key(x) not in inputs]
-        self._ranges: list[tuple[int, int]] | None = None
-        owners = [*self.grads, *self.gradients, *outcome.absent, *self.cleared]
-        self._has_positions = any(type(x) is int for x in owners)
-
-    def _pattern(self, first: Recording, second: Recording) -> None:
-        """Which arguments were one array, and which were the same array in both calls: the function
-        may know that one by another way, too.
-        """
-        at = [second.inputs.index(n) for n in second.inputs]
+        self._alone = type(second.shape) is Slot
+        # Which arguments had one array, and which had the same array in both calls: the function
+        # may know that one by another way, too
+        at = second.pattern[0]
         self._same = [(i, j) for i, j in enumerate(at) if i != j]
         self.pinned = {i: a for i, a in enumerate(second.given) if any(a is b for b in first.given)}
-
-    def _remember_tensors(self, first: Recording, second: Recording) -> None:
-        """The tensors whose arrays are states: several may share one, each is looked at."""
-        lasting = {i for i, t in second.tensors.items() if first.tensors.get(i) is t}
-        self._twins = [
-            (second.tensors[i], number)
-            for i in second.tensors
-            if i in lasting and (number := second.number_of(i)) in self.captured.states
-        ]
-        self._tensors = [t for t, _ in self._twins]
+        numbers = ((t, second.number_of(t)) for i, t in second.tensors.items() if i in lasting)
+        self.twins = [(t, n) for t, n in numbers if n in self.bound]  # several may share an array
+        self._tensors = [t for t, _ in self.twins]
         self._ids = {id(t) for t in self._tensors}
         self._wants = [t._wants for t in self._tensors]
-        self._arrays = [self.bound[number] for _, number in self._twins]
-        changed = set(self.changed)
-        self._moved = [t for t, number in self._twins if number in changed]
-        self._written = [i for n, i in self.captured.inputs.items() if n in changed]
-        self._lasting = lasting
+        self._arrays = [self.bound[n] for _, n in self.twins]
+        self._moved = [t for t, n in self.twins if n in self.changed]
+        self._written = [i for n, i in self.inputs.items() if n in self.changed]
+        self._made = [i for i, _ in outcome.grads]
+        self._released = [i for i in self._made if i not in self.gradients.values()]
+        self._ranges: list[tuple[int, int]] | None = None
+
+    # --- the program
+
+    def _place_leaves(self, first: Recording, second: Recording) -> None:
+        """Find out where each array that no op made comes from. Raises CaptureError for one that
+        is not the same in both calls.
+        """
+        read = {i for line in second.lines for i in line.reads()} | {*self.outcome.computed}
+        read |= {number for _, number in self.outcome.grads}
+        self.unread = second.leaves.keys() - read
+        owners, masks = places(second, self.held), {number for _, number in second.shaping()}
+        for number, leaf in second.leaves.items():
+            twin, owner = first.leaves.get(number), second.gradient_of(leaf.array)
+            if number in second.inputs:
+                self.inputs[number] = second.inputs.index(number)
+            elif owner is not None:
+                self.gradients[number] = owners[id(owner)]
+            elif (
+                twin is not None
+                and (same_memory(twin.array, leaf.array) or _was_rebound(first, twin, leaf))
+                # What shapes depend on is a constant, unless a tensor holds it
+                and (number not in masks or (twin.tensor is leaf.tensor is not None))
+            ):
+                self.bound[number] = leaf.array
+            else:
+                moves = twin is None or not same_bits(twin.contents, leaf.contents)
+                if moves and number not in self.unread:
+                    before = None if twin is None else twin.contents
+                    raise array_difference(leaf, before, second).error()
+                self.constants[number] = leaf.contents.copy()
+
+    def _make_program(self, second: Recording) -> None:
+        values = [Value(n, *facts, *self._source(n)) for n, facts in enumerate(second.facts)]
+        lines = list(second.lines)
+        for number in sorted(second.changed_leaves() & self.constants.keys()):
+            # Each call writes into an array of its own
+            self.written[number] = copied = len(values)
+            self.constants[copied] = self.constants.pop(number)
+            values.append(replace(values[number], index=copied, name=f"c{copied}"))
+            values[number] = replace(values[number], source="temporary", name="")
+            lines.insert(0, Line(ops.copy, (Ref(copied),), {}, (number,)))
+        outcome = self.outcome
+        results = (*outcome.computed, *(number for _, number in outcome.rebound))
+        kept = tuple(number for _, number in outcome.grads)
+        program = Program(tuple(values), tuple(lines), results, kept).check()
+        root = passes.roots(program)
+        changed = {root[i] for line in program.lines for i in line.changes()}
+        self.shares = share_memory(self.bound, changed)
+        if not self.shares:
+            program, self.constants = passes.simplify(program, self.constants)
+        self.program = program
+        sources = [program.values[i].source for i in sorted(changed)]
+        self.changed = [
+            i
+            for i, source in zip(sorted(changed), sources, strict=True)
+            if source in ("state", "input")
+        ]
+
+    def _source(self, number: int) -> tuple[Source, str]:
+        """The source of a value, and its name."""
+        if number in self.inputs:
+            return "input", f"in{self.inputs[number]}"
+        if number in self.gradients:
+            return "input", f"g{number}"
+        if number in self.bound:
+            return "state", f"s{number}"
+        return ("constant", f"c{number}") if number in self.constants else ("temporary", "")
 
     def settle(self) -> None:
         """Drop what only making the program needed."""
         self.trace.strip(self._lasting)
-        for number in self.captured.gradients:
-            self.bound.pop(number, None)
 
     def magnified(self) -> set[int]:
         """Parameters that an optimizer moves by their gradients divided by the gradients' size."""
-        lines = [
-            line
-            for line in self.program.lines
-            if line.op.kind == "effect" and line.op.name not in _LINEAR
-        ]
-        parameters = {i for i, (_, t) in self.captured.states.items() if t is not None and t._wants}
-        return parameters & {i for line in lines for i in line.changes()}
+        updates = [line for line in self.program.lines if "changes" in line.params]
+        moved = {i for line in updates if not line.op.proportional for i in line.changes()}
+        return moved & {n for t, n in self.twins if t._wants}
 
     # --- held against another recording
 
@@ -120,24 +179,41 @@ class Plan:
         found = difference(self.trace, now)
         if found is not None:
             return found
-        outcome = Outcome(self.trace, now)
-        found = leaf_difference(self.captured, now, outcome)
-        if found is None and outcome.key() != self.outcome.key():
-            found = Difference("", "it returns other tensors, or leaves other gradients", "", "")
+        outcome = Outcome.of(now, self.held)
+        found = self._leaf_difference(now)
+        if found is None and outcome != self.outcome:
+            return Difference("", "it returns other tensors, or leaves other gradients")
         if found is None:
-            self._learn(now, outcome)
+            for i, array in list(self.pinned.items()):
+                if now.given[i] is not array:
+                    del self.pinned[i]  # the program is right for other arguments, too
+            gone = [i for i in self.absent if i not in outcome.absent]
+            self.cleared = self.cleared + [i for i in gone if i in outcome.cleared]
+            self.absent = [i for i in self.absent if i not in gone]
         return found
 
-    def _learn(self, now: Recording, outcome: Outcome) -> None:
-        for i, array in list(self.pinned.items()):
-            if now.given[i] is not array:
-                del self.pinned[i]  # the program is right for other arguments, too
-        absent = {_key(x) for x in outcome.absent}
-        cleared = {_key(x) for x in outcome.cleared}
-        self.cleared = self.cleared + [
-            x for x in self.absent if _key(x) in cleared and _key(x) not in absent
-        ]
-        self.absent = [x for x in self.absent if _key(x) in absent]
+    def _leaf_difference(self, now: Recording) -> Difference | None:
+        """Where a recording with the ops of this program reads other arrays than the program."""
+        owners = places(now, self.held)
+        for number, leaf in now.leaves.items():
+            position = now.inputs.index(number) if number in now.inputs else None
+            same = True
+            if number in self.inputs:
+                same = position == self.inputs[number]
+            elif number in self.gradients:
+                owner = now.gradient_of(leaf.array)
+                same = owner is not None and owners.get(id(owner)) == self.gradients[number]
+            elif number in self.bound:
+                same = same_memory(self.bound[number], leaf.array)
+            elif number not in self.unread:
+                before = self.constants[self.written.get(number, number)]
+                if position is not None or not same_bits(before, leaf.contents):
+                    return array_difference(leaf, before, now)
+            if not same:
+                shape = leaf.array.shape
+                what = f"works on another array of shape {shape}"
+                return Difference(leaf.where, what, shape, shape)
+        return None
 
     def confirm(self, state: int) -> None:
         """Note that the call that was just recorded equals the program, at this structural state."""
@@ -146,14 +222,6 @@ class Plan:
         self.confirmed.add(state)
         self.checked = self.calls
 
-    def seen(self) -> list[Tensor]:
-        """Tensors of which a recording should know what is in .grad when it begins."""
-        return list(self.trace.tensors.values())
-
-    def _at(self, owners: list[Owner], tensors: Sequence[Tensor]) -> list[Any]:
-        """The tensors of a call with these arguments."""
-        return owners_at(owners, tensors) if self._has_positions else owners
-
     # --- before a replay
 
     def fits(self, tensors: Sequence[Tensor]) -> bool:
@@ -161,29 +229,20 @@ class Plan:
         the same shapes and require gradients or do not, and gradients are in .grad, or are not, as
         they were at the recording.
         """
-        for i, j in self._same:
-            if tensors[i].data is not tensors[j].data:
-                return False
-        for i, array in self.pinned.items():
-            if tensors[i].data is not array:
-                return False
-        for t in tensors:
-            if id(t) in self._ids:
-                return False  # an argument that the function also knows by itself
-        for number, t in zip(
-            self.captured.gradients, owners_at(self.gradients, tensors), strict=True
-        ):
-            value = self.program.values[number]
-            if t.grad is None or (t.grad.data.shape, t.grad.data.dtype) != (
-                value.shape,
-                value.dtype,
-            ):
-                return False
-        if self._wants != [t._wants for t in self._tensors]:
+        if any(tensors[i].data is not tensors[j].data for i, j in self._same):
             return False
-        if not self.follow():
+        if self.pinned and any(tensors[i].data is not a for i, a in self.pinned.items()):
             return False
-        return not [t for t in self._at(self.absent, tensors) if t.grad is not None]
+        if not self._ids.isdisjoint(map(id, tensors)):
+            return False  # an argument that the function also knows by itself
+        owners = [*tensors, *self.held]
+        for number, i in self.gradients.items():
+            value, g = self.program.values[number], owners[i].grad
+            if g is None or (g.data.shape, g.data.dtype) != (value.shape, value.dtype):
+                return False
+        if self._wants != [t._wants for t in self._tensors] or not self.follow():
+            return False
+        return not [i for i in self.absent if owners[i].grad is not None]
 
     def follow(self) -> bool:
         """Take over the arrays that tensors have got since; False if one has another shape, dtype
@@ -192,18 +251,14 @@ class Plan:
         if all(map(is_, [t.data for t in self._tensors], self._arrays)):
             return True
         found: dict[int, Array] = {}
-        for t, number in self._twins:
-            before, now = self.bound[number], t.data
-            if (now.shape, now.dtype, now.strides) != (
-                before.shape,
-                before.dtype,
-                before.strides,
-            ) or found.setdefault(number, now) is not now:
+        for t, number in self.twins:
+            old, now = self.bound[number], t.data
+            if (now.shape, now.dtype, now.strides) != (old.shape, old.dtype, old.strides):
                 return False
-        if share_memory({**self.bound, **found}, self.changed) != self.captured.shares:
+            if found.setdefault(number, now) is not now:
+                return False
+        if share_memory({**self.bound, **found}, self.changed) != self.shares:
             return False
-        for t, number in self._twins:
-            self.captured.states[number] = t.data, t
         self.bound.update(found)
         self._arrays, self._ranges = [t.data for t in self._tensors], None
         if isinstance(self.backend, CompiledReplay):
@@ -212,14 +267,12 @@ class Plan:
 
     def binding(self, tensors: Sequence[Tensor]) -> dict[int, Array]:
         """value -> array, for inputs, states and gradients."""
-        bound = self.bound
-        for number, position in self.captured.inputs.items():
+        bound = self.bound.copy()
+        for number, position in self.inputs.items():
             bound[number] = tensors[position].data
         if self.gradients:
-            owners = owners_at(self.gradients, tensors)
-            for number, t in zip(self.captured.gradients, owners, strict=True):
-                assert t.grad is not None
-                bound[number] = t.grad.data
+            owners: list[Any] = [*tensors, *self.held]
+            bound.update((number, owners[i].grad.data) for number, i in self.gradients.items())
         return bound
 
     def overlaps(self, tensors: Sequence[Tensor]) -> bool:
@@ -227,10 +280,8 @@ class Plan:
         state: then order matters, and eager keeps it.
         """
         if self._ranges is None:
-            values = self.program.values
-            states = [i for i in self.changed if values[i].source == "state"]
-            self._ranges = sorted(_span(self.bound[i]) for i in states)
-        for number, position in self.captured.inputs.items():
+            self._ranges = sorted(_span(self.bound[i]) for i in self.changed if i in self.bound)
+        for number, position in self.inputs.items():
             low, high = _span(tensors[position].data)
             at = bisect_left(self._ranges, (high, 0))
             if any(stop > low for _, stop in self._ranges[max(at - 1, 0) : at]):
@@ -245,45 +296,37 @@ class Plan:
 
     def run(self, tensors: Sequence[Tensor]) -> Any:
         """Replay, and hand out the results as new tensors."""
-        wrap, new = Tensor._wrap, object.__new__
-        for t in self._at(self._released, tensors):
-            t.grad = None  # its memory is free for the next gradient, unless somebody holds it
-        arrays = self.backend.run(self.binding(tensors))
-        for number in self.captured.gradients:
-            del self.bound[number]
+        wrap, new, outcome = Tensor._wrap, object.__new__, self.outcome
+        owners = [*tensors, *self.held]
+        bound = self.binding(tensors)
+        for i in self._released:
+            owners[i].grad = None  # its memory is free for the next gradient, if none else holds it
+        arrays = self.backend.run(bound)
+        for number in self.gradients:
+            del bound[number]  # the back end keeps the others until the next call
         for t in self._moved:
             t._version[0] += 1
         for position in self._written:
             tensors[position]._version[0] += 1
-        for i, wanted in self.outcome.asked:
+        for i, wanted in outcome.asked:
             tensors[i].requires_grad_(wanted)
         fresh = iter(arrays)
-        results = [
-            wrap(next(fresh)) if x is None else tensors[x] if isinstance(x, int) else x
-            for x in self.given
-        ]
-        for x, _ in self.outcome.rebound:
-            t = tensors[x] if isinstance(x, int) else x
+        results = [wrap(next(fresh)) if i is None else owners[i] for i in outcome.given]
+        for i, _ in outcome.rebound:
+            t = owners[i]
             t.data, t._version, t._wants = next(fresh), [0, None], False
-        for t, array in zip(self._at(self.grads, tensors), fresh, strict=True):
-            t.grad = g = new(Tensor)  # as Tensor._wrap does, without a call for each gradient
+        for i, array in zip(self._made, fresh, strict=True):
+            owners[i].grad = g = new(Tensor)  # Tensor._wrap, without a call for each gradient
             g.data, g.grad, g._node, g._index, g._wants = array, None, None, 0, False
             g._version = [0, None]
-        for t in self._at(self.cleared, tensors):
-            t.grad = None
-        return results[0] if self._alone else rebuild(self.out, results)
+        for i in self.cleared:
+            owners[i].grad = None
+        return results[0] if self._alone else rebuild(self.trace.shape, results)
 
 
-_LINEAR = {
-    "sgd_",
-    "assign",
-    "put_",
-    "append_",
-}  # effects whose changes are proportional to what they are given
-
-
-def _key(x: Owner) -> tuple[bool, int]:
-    return (True, x) if isinstance(x, int) else (False, id(x))
+def _was_rebound(first: Recording, twin: Leaf, leaf: Leaf) -> bool:
+    """True if the first call left the leaf's tensor with the array that the second found."""
+    return twin.tensor is leaf.tensor and first.ends.get(id(leaf.tensor)) is leaf.array
 
 
 def share_memory(arrays: Mapping[int, Array], changed: Collection[int]) -> bool:

@@ -26,36 +26,15 @@ _COPIED = 1 << 16  # elements; of a larger array that no op made, the array itse
 
 @dataclass
 class Leaf:
-    """An array that the recording met and that no op made, and the Tensor that held it."""
+    """An array that the recording met and that no op made, and the Tensor that held it.
+
+    contents: a copy, as first seen.
+    """
 
     array: Array
     tensor: Tensor | None
-    contents: Array  # a copy, as first seen
+    contents: Array
     where: str
-
-
-@dataclass
-class Call:
-    """One op call: operands are value numbers (Ref) or Python scalars."""
-
-    op: Primitive
-    operands: tuple[Any, ...]
-    params: dict[str, Any]
-    outputs: tuple[int | None, ...]
-    where: str
-
-
-def changed_leaves(recording: Recording) -> set[int]:
-    """The arrays that no op made and that the call writes into, itself or through a view."""
-    root: dict[int, int] = {}
-    changed: set[int] = set()
-    for call in recording.calls:
-        line = Line(call.op, call.operands, call.params, call.outputs)
-        changed.update(root.get(i, i) for i in line.changes())
-        if call.op.kind in ("view", "effect") and isinstance(call.operands[0], Ref):
-            base = call.operands[0].index
-            root.update((i, root.get(base, base)) for i in line.made())
-    return changed & recording.leaves.keys()
 
 
 class Recording:
@@ -66,7 +45,7 @@ class Recording:
     """
 
     def __init__(self, inputs: Sequence[Tensor], seen: Iterable[Tensor] = ()) -> None:
-        self.calls: list[Call] = []
+        self.lines: list[Line] = []
         self.arrays: list[Array] = []
         self.facts: list[tuple[tuple[int, ...], DType]] = []  # shape and dtype of each value
         self.leaves: dict[int, Leaf] = {}
@@ -82,12 +61,9 @@ class Recording:
         self.before = {id(t): t for t in (*seen, *inputs)}
         self.found = {id(t): t.grad for t in self.before.values() if t.grad is not None}
         self.results: list[Tensor] = []
-        self.rebound: list[Tensor] = []
-        self.ends: dict[int, Array] = {}  # id of such a tensor -> the array it was left with
+        self.rebound: dict[int, Tensor] = {}  # tensors that were left with another array, by id
         self.shape: Any = None  # what the call returned, with slots for its tensors
         self.shape_key: Any = None
-        self.aliases: list[int] = []  # for each argument the first with the same array
-        self.added = 0  # gradients that it read, which were there when it began
 
     # --- what the door calls
 
@@ -116,10 +92,8 @@ class Recording:
             np.asarray(y) if isinstance(y, np.generic) else y
             for y in ((out,) if op.outputs == 1 else out)
         ]
-        pairs = [(y, t) for y, t in zip(made, outputs, strict=True) if t is not None]
-        if op.kind != "effect" and all(
-            y is t.data and any(y is x for x in arrays) for y, t in pairs
-        ):
+        shown = [(y, t.data) for y, t in zip(made, outputs, strict=True) if t is not None]
+        if op.kind != "effect" and all(y is a and any(y is x for x in arrays) for y, a in shown):
             if op is ops.alias:  # which shows a tensor
                 self._number(arrays[0], operands[0], where)
             return  # an op that returned its operand, such as a cast to the same dtype
@@ -134,7 +108,7 @@ class Recording:
                 numbers.append(casts[-1][0])
             else:
                 numbers.append(self._number(tensor.data, tensor, made=True))
-        self.calls.append(Call(op, refs, params, tuple(numbers), where))
+        self.lines.append(Line(op, refs, params, tuple(numbers), where))
         for number, array in casts:
             self._cast(number, array, where)
 
@@ -191,15 +165,44 @@ class Recording:
     def _cast(self, source: int, array: Array, where: str) -> None:
         number = self._number(array, None, made=True)
         self.leaves.pop(number, None)
-        self.calls.append(Call(ops.cast, (Ref(source),), {"dtype": array.dtype}, (number,), where))
+        self.lines.append(Line(ops.cast, (Ref(source),), {"dtype": array.dtype}, (number,), where))
 
     def find(self, array: Array) -> int | None:
         """The number of an array that the recording met."""
         return self._numbers.get(id(array))
 
-    def number_of(self, key: int) -> int | None:
-        """The number of the leaf that the tensor of this id held."""
-        return self._numbers.get(id(self._held[key]))
+    def number_of(self, tensor: Tensor) -> int | None:
+        """The number of the leaf that a tensor held."""
+        return self._numbers.get(id(self._held[id(tensor)]))
+
+    def gradient_of(self, array: Array) -> Tensor | None:
+        """The tensor in whose .grad this array was when the call began."""
+        for key, g in self.found.items():
+            if g.data is array:
+                return self.before[key]
+        return None
+
+    def changed_leaves(self) -> set[int]:
+        """The arrays that no op made and that the call writes into, itself or through a view."""
+        root: dict[int, int] = {}
+        changed: set[int] = set()
+        for line in self.lines:
+            changed.update(root.get(i, i) for i in line.changes())
+            if line.op.kind in ("view", "effect") and isinstance(line.operands[0], Ref):
+                base = line.operands[0].index
+                root.update((i, root.get(base, base)) for i in line.made())
+        return changed & self.leaves.keys()
+
+    def shaping(self) -> list[tuple[Line, int]]:
+        """Lines whose results' shapes depend on the values of an operand, as on a mask's, and the
+        number of that operand.
+        """
+        return [
+            (line, x.index)
+            for line in self.lines
+            for i, x in enumerate(line.operands)
+            if isinstance(x, Ref) and line.op.shape_depends_on_values(i, self.facts[x.index][1])
+        ]
 
     # --- at the end of the call
 
@@ -216,29 +219,23 @@ class Recording:
                 hint="return a tensor, made by ops, and read it outside the step",
             )
         # `t[i] = x` where gradients flow gives t another array
-        self.rebound = [t for i, t in self.tensors.items() if t.data is not self._held[i]]
-        self.ends = {id(t): t.data for t in self.rebound}
-        for t in self.rebound:  # like a result, it has no graph
+        self.rebound = {i: t for i, t in self.tensors.items() if t.data is not self._held[i]}
+        self.ends = {i: t.data for i, t in self.rebound.items()}
+        for t in self.rebound.values():  # like a result, it has no graph
             t._node, t._index, t._wants = None, 0, False
-        self.aliases = [self.inputs.index(n) for n in self.inputs]
-        self.added = sum(self.gradient_of(x.array) is not None for x in self.leaves.values())
-
-    def gradient_of(self, array: Array) -> Tensor | None:
-        """The tensor in whose .grad this array was when the call began."""
-        for key, g in self.found.items():
-            if g.data is array:
-                return self.before[key]
-        return None
+        # Two recordings make a program only if the same arguments had one array in both, and both
+        # added to as many gradients that were there
+        added = sum(self.gradient_of(x.array) is not None for x in self.leaves.values())
+        self.pattern = [self.inputs.index(n) for n in self.inputs], added
 
     def strip(self, lasting: set[int]) -> None:
         """Keep what later recordings are compared with: not the arrays that ops made, and of
         tensors those of these ids.
         """
         self.arrays, self._numbers, self._held, self.results = [], {}, {}, []
-        self.found, self.before, self.rebound, self.ends = {}, {}, [], {}
+        self.found, self.before, self.rebound, self.ends = {}, {}, {}, {}
         self.tensors = {i: t for i, t in self.tensors.items() if i in lasting}
-        self.arguments = []
-        self.given = []
+        self.arguments, self.given = [], []
         for leaf in self.leaves.values():
             if id(leaf.tensor) not in lasting:
                 leaf.tensor = None

@@ -6,15 +6,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from minigrad.tensor import Tensor
 
+_DICTS = (dict, OrderedDict)
 
-class _Slot:
-    """Stands in a structure of arguments or results for tensor number `index`."""
+
+class Slot:
+    """Stands in a structure for tensor number `index`. `_slot` makes one object per number, so that
+    equal slots are identical.
+    """
 
     __slots__ = ("index",)
 
@@ -25,94 +30,74 @@ class _Slot:
         return "tensor"
 
 
+_slot = cache(Slot)
+
+
 def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
-    """(x with its tensors replaced by slots, a hashable key of x by shapes, dtypes and values).
-    Tensors and arrays are appended to `tensors`.
+    """Return (x with its tensors replaced by slots, a hashable key of x by shapes, dtypes and
+    values). Tensors and arrays are appended to `tensors`.
     """
     kind = type(x)
-    if kind is tuple or kind is list:
-        parts, keys = [], [kind]
-        for item in x:
-            part, key = flatten(item, tensors)
-            parts.append(part)
-            keys.append(key)
-        return (parts if kind is list else tuple(parts)), tuple(keys)
-    if kind in _DICTS:
-        if not x:
-            return kind(), (kind,)
-        named = {k: flatten(item, tensors) for k, item in x.items()}
-        return kind((k, p) for k, (p, _) in named.items()), (
-            kind,
-            *[(k, key) for k, (_, key) in named.items()],
-        )
     if kind is not Tensor and isinstance(x, np.ndarray):
         # An array object of its own: the function may know the same array by another way
         x = Tensor._wrap(x.view())
     if isinstance(x, Tensor):
         for i, known in enumerate(tensors):
             if known is x:
-                return _Slot(i), ("again", i)
+                return _slot(i), ("again", i)
         tensors.append(x)
         data = x.data
-        return _Slot(len(tensors) - 1), (data.shape, data.dtype, x._wants)
-    if is_named(x):
-        pairs = [flatten(item, tensors) for item in x]
-        return kind(*[p for p, _ in pairs]), (kind, *[k for _, k in pairs])
+        return _slot(len(tensors) - 1), (data.shape, data.dtype, x._wants)
+    parts = _parts(x)
+    if parts is not None:
+        pairs = [flatten(item, tensors) for item in parts]
+        names = tuple(x) if kind in _DICTS else ()
+        return _made(x, [p for p, _ in pairs]), (kind, names, *[key for _, key in pairs])
     if isinstance(x, np.generic):
         return x, (kind, x.dtype, x.tobytes())
     if isinstance(x, float):
         return x, (float, repr(x))  # NaN is equal to itself here, and -0.0 is not 0.0
     if isinstance(x, (int, str, bytes, bool, type(None))):
-        return x, (type(x), x)
+        return x, (kind, x)
     return x, ("object", id(x))
 
 
-_DICTS = (dict, OrderedDict)
+def _parts(x: Any) -> Any:
+    """The items of a tuple, list, named tuple or dict, in order; None for anything else."""
+    kind = type(x)
+    if kind in _DICTS:
+        return x.values()
+    named = isinstance(x, tuple) and hasattr(kind, "_fields")
+    return x if kind is tuple or kind is list or named else None
 
 
-def is_slot(x: Any) -> bool:
-    """True if a structure is one tensor."""
-    return type(x) is _Slot
-
-
-def is_named(x: Any) -> bool:
-    """True for a named tuple."""
-    return isinstance(x, tuple) and hasattr(x, "_fields")
-
-
-def _sequence(kind: Any, parts: list[Any]) -> Any:
+def _made(like: Any, parts: list[Any]) -> Any:
+    """A container like another, with other items."""
+    kind = type(like)
+    if kind in _DICTS:
+        return kind(zip(like, parts, strict=True))
     return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
 
 
 def rebuild(x: Any, tensors: list[Any]) -> Any:
-    """The structure with its slots filled."""
-    if isinstance(x, _Slot):
+    """Return the structure with its slots filled."""
+    if type(x) is Slot:
         return tensors[x.index]
-    if type(x) in (tuple, list) or is_named(x):
-        return _sequence(type(x), [rebuild(item, tensors) for item in x])
-    return type(x)((k, rebuild(item, tensors)) for k, item in x.items()) if type(x) in _DICTS else x
+    parts = _parts(x)
+    return x if parts is None else _made(x, [rebuild(item, tensors) for item in parts])
 
 
 def alike(x: Any, y: Any) -> bool:
     """True if two structures hold the same slots and objects at the same places."""
-    if type(x) is not type(y):
-        return False
-    if isinstance(x, _Slot):
-        return bool(x.index == y.index)
-    if type(x) in (tuple, list) or is_named(x):
-        return len(x) == len(y) and all(map(alike, x, y))
-    if type(x) in _DICTS:
-        return list(x) == list(y) and all(map(alike, x.values(), y.values()))
-    return x is y
+    parts, others = _parts(x), _parts(y)
+    if parts is None or type(x) is not type(y) or len(parts) != len(others):
+        return x is y
+    return (type(x) not in _DICTS or list(x) == list(y)) and all(map(alike, parts, others))
 
 
 def numpy_numbers(x: Any) -> Iterator[np.generic]:
     """The numpy scalars in a structure."""
     if isinstance(x, np.generic):
         yield x
-    elif type(x) in (tuple, list) or is_named(x):
-        for item in x:
-            yield from numpy_numbers(item)
-    elif type(x) in _DICTS:
-        for item in x.values():
-            yield from numpy_numbers(item)
+    for item in _parts(x) or ():
+        yield from numpy_numbers(item)

@@ -37,6 +37,9 @@ def sgd_(step: Array, m: Array, *others: Array, changes: int, nesterov: bool) ->
     return step
 
 
+sgd_.proportional = True
+
+
 class SGD(Optimizer):
     """Gradient descent, with momentum if asked for.
 

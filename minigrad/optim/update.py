@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import Array, cast
+from minigrad.dtypes import Array, DType, cast
 from minigrad.errors import NotFiniteError
 from minigrad.primitive import primitive
 
@@ -77,9 +77,7 @@ def _runs(sizes: list[int], limit: int) -> list[tuple[int, int]]:
     return [*found, (first, len(sizes))]
 
 
-def _cut(
-    start: int, p: Array, g: Array, dtype: np.dtype[Any]
-) -> Iterator[tuple[int, Array, Array]]:
+def _cut(start: int, p: Array, g: Array, dtype: DType) -> Iterator[tuple[int, Array, Array]]:
     flat, flat_g = cast(p, dtype).reshape(-1), cast(g, dtype).reshape(-1)
     for at in range(0, p.size, PIECE):
         yield start + at, flat[at : at + PIECE], flat_g[at : at + PIECE]

@@ -559,7 +559,7 @@ def test_a_forked_child_may_go_on(recwarn):
 
 @pytest.mark.parametrize("wrong", ["numpy", 5, Tensor([1.0])])
 def test_what_cannot_be_called_is_refused_at_once(wrong):
-    with pytest.raises(ConfigError, match="is no function") as caught:
+    with pytest.raises(ConfigError, match="is not callable") as caught:
         jit(wrong)
     assert caught.value.got is wrong and 'jit(backend="numpy")' in caught.value.hint
 
