@@ -38,13 +38,6 @@ _BUILDS = (
 )
 
 
-def _address(library: ctypes.CDLL, name: str) -> int:
-    try:
-        return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-    except AttributeError:
-        return 0
-
-
 def chosen_blas() -> Blas | None:
     """The BLAS that compiled products go through; None where they are tiles in C.
     $MINIGRAD_PRODUCTS ("tiles", "blas") decides otherwise.
@@ -53,13 +46,8 @@ def chosen_blas() -> Blas | None:
     """
     wanted = os.environ.get("MINIGRAD_PRODUCTS", "")
     if wanted not in ("", "tiles", "blas"):
-        raise ConfigError(
-            "MINIGRAD_PRODUCTS",
-            f"is {wanted!r}",
-            got=wanted,
-            wanted=("tiles", "blas"),
-            hint="unset it for what is faster here",
-        )
+        hint = 'expected "tiles" or "blas"; unset it for what is faster here'
+        raise ConfigError("MINIGRAD_PRODUCTS", f"is {wanted!r}", got=wanted, hint=hint)
     tiles = native.has_tiles() if not wanted else wanted == "tiles"
     return None if tiles else find_blas()
 
@@ -77,23 +65,20 @@ def find_blas() -> Blas | None:
                 set_threads = _address(library, f"{prefix}set_num_threads{suffix}")
                 get_threads = _address(library, f"{prefix}get_num_threads{suffix}")
                 name = "OpenBLAS" if set_threads else os.path.basename(path)
-                return Blas(
-                    name,
-                    path,
-                    sgemm,
-                    wide,
-                    set_threads,
-                    get_threads,
-                    _kernels(library, prefix, suffix),
-                )
+                kernels = _kernels(library, f"{prefix}get_corename{suffix}")
+                return Blas(name, path, sgemm, wide, set_threads, get_threads, kernels)
     return None
 
 
-def _kernels(library: ctypes.CDLL, prefix: str, suffix: str) -> str:
+def _address(library: ctypes.CDLL, name: str) -> int:
+    function = getattr(library, name, None)
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def _kernels(library: ctypes.CDLL, name: str) -> str:
     """The name of the kernels that OpenBLAS chose for this CPU, such as Haswell or SkylakeX."""
-    try:
-        function = getattr(library, f"{prefix}get_corename{suffix}")
-    except AttributeError:
+    function = getattr(library, name, None)
+    if function is None:
         return "unknown"
     function.restype = ctypes.c_char_p
     return (function() or b"unknown").decode()

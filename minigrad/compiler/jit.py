@@ -388,6 +388,10 @@ class Step(Generic[P, R]):
             raise ConfigError("jit", "there is no program yet", hint=hint)
         return self._last
 
+    def knows(self, plan: Plan, key: Any) -> bool:
+        """True if a plan is one of the plans for arguments of this key."""
+        return any(plan in e.plans and k == key for (k, _), e in self._entries.items())
+
     def __repr__(self) -> str:
         count = sum(len(entry.plans) for entry in self._entries.values())
         return f"<jit {self._name}: {count} program{'' if count == 1 else 's'}>"

@@ -17,23 +17,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-FLAGS = (
-    "-std=gnu11",
-    "-O3",
-    "-march=native",
-    "-fPIC",
-    "-shared",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=fast",
-    "-fno-strict-aliasing",
-    "-pthread",
+FLAGS = shlex.split(
+    "-std=gnu11 -O3 -march=native -fPIC -shared -fno-math-errno -fno-trapping-math "
+    "-ffp-contract=fast -fno-strict-aliasing -pthread"
 )
 _TIMEOUT = 120  # seconds; zig's very first run builds its own runtime
+_FACTS = ("model name", "flags", "Features", "CPU part")  # of /proc/cpuinfo
 
 
 class NativeError(Exception):
@@ -53,41 +47,43 @@ class Compiler:
 
 @dataclass(frozen=True)
 class Built:
-    """A loaded object: the library, and whether it came from the cache."""
+    """A loaded object, and whether it came from the cache. note: what went wrong, in one line."""
 
     library: ctypes.CDLL
-    path: Path
     from_cache: bool
     note: str = ""
 
 
+# --- the compiler
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command. Raises NativeError if it does not run to its end."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NativeError(f"{command[0]} did not run: {error}") from None
+
+
 @lru_cache(maxsize=8)
 def _find_compiler(cc: str | None, path: str | None) -> Compiler:
-    candidates: list[tuple[str, ...]] = (
-        [tuple(shlex.split(cc))] if cc else [("cc",), ("gcc",), ("clang",)]
-    )
-    if not cc:
-        candidates.append((sys.executable, "-m", "ziglang", "cc"))
+    found = [["cc"], ["gcc"], ["clang"], [sys.executable, "-m", "ziglang", "cc"]]
     problems = []
-    for command in candidates:
-        found = shutil.which(command[0])
-        if found is None:
-            problems.append(f"{command[0]}: not found")
+    for name, *options in [shlex.split(cc)] if cc else found:
+        program = shutil.which(name)
+        if program is None:
+            problems.append(f"{name}: not found")
             continue
         try:
-            ran = subprocess.run(
-                [found, *command[1:], "--version"], capture_output=True, text=True, timeout=_TIMEOUT
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            problems.append(f"{command[0]}: {error}")
+            ran = _run([program, *options, "--version"])
+        except NativeError as error:
+            problems.append(str(error))
             continue
         if ran.returncode == 0:
-            return Compiler(
-                (found, *command[1:]), (ran.stdout.strip().splitlines() or ["unknown"])[0]
-            )
-        problems.append(f"{command[0]}: exit {ran.returncode}")
-    way_out = "fix $CC" if cc else "install gcc or clang, or `pip install ziglang`"
-    raise NativeError(f"no C compiler works ({'; '.join(problems)}): {way_out}")
+            return Compiler((program, *options), (ran.stdout.strip() or "unknown").splitlines()[0])
+        problems.append(f"{name}: exit {ran.returncode}")
+    hint = "fix $CC" if cc else "install gcc or clang, or `pip install ziglang`"
+    raise NativeError(f"no C compiler works ({'; '.join(problems)}): {hint}")
 
 
 def find_compiler() -> Compiler:
@@ -104,11 +100,7 @@ def has_tiles() -> bool:
 
     Raises NativeError without a compiler.
     """
-    command = [*find_compiler().command, *FLAGS, "-dM", "-E", "-x", "c", os.devnull]
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
-    except (OSError, subprocess.SubprocessError):
-        return False
+    ran = _run([*find_compiler().command, *FLAGS, "-dM", "-E", "-x", "c", os.devnull])
     macros = {line.split()[1] for line in ran.stdout.splitlines() if line.startswith("#define ")}
     return "__AVX512F__" in macros or {"__AVX2__", "__FMA__"} <= macros
 
@@ -119,11 +111,14 @@ def cpu_identity() -> str:
     lines = {platform.machine(), platform.system()}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.split("\t")[0].strip() in ("model name", "flags", "Features", "CPU part"):
+            if line.split("\t")[0].strip() in _FACTS:
                 lines.add(line)
     except OSError:
         lines.add(platform.processor())
     return "\n".join(sorted(lines))
+
+
+# --- the cache
 
 
 def cache_folder() -> Path:
@@ -134,33 +129,37 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "minigrad"
 
 
+def folder_problem(folder: Path) -> str:
+    """Why a folder that exists cannot be the cache; "" if it can. Changes nothing."""
+    facts = folder.lstat()
+    if not _is_own(folder):
+        return f"belongs to another user (uid {facts.st_uid})"
+    if not stat.S_ISDIR(facts.st_mode):
+        return "is a link or a file, not a folder"
+    if facts.st_mode & stat.S_ISVTX:  # root's own /tmp: closing it would take it from all others
+        return "is one that all users share; name a folder in it"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "cannot be written"
+
+
+def _is_own(path: Path) -> bool:
+    return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
+
+
 def open_cache(folder: Path) -> None:
     """Make `folder` and see that it is the user's alone (owner checked, mode 0700, writable).
     Raises NativeError if it cannot be.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = folder.lstat()
-        if hasattr(os, "getuid") and facts.st_uid != os.getuid():
-            raise NativeError(
-                f"the cache folder {folder} belongs to another user (uid {facts.st_uid})"
-            )
-        if not stat.S_ISDIR(facts.st_mode):
-            raise NativeError(f"the cache folder {folder} is a link or a file, not a folder")
-        if (
-            facts.st_mode & stat.S_ISVTX
-        ):  # root's own /tmp: closing it would take it from everybody else
-            raise NativeError(
-                f"the cache folder {folder} is one that all users share; name a folder in it"
-            )
-        if facts.st_mode & 0o077:
+        if problem := folder_problem(folder):
+            raise NativeError(f"the cache folder {folder} {problem}")
+        if folder.lstat().st_mode & 0o077:
             folder.chmod(0o700)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise NativeError(
-            f"the cache folder {folder} cannot be written ({error.strerror or error})"
-        ) from None
+        why = error.strerror or error
+        raise NativeError(f"the cache folder {folder} cannot be written ({why})") from None
 
 
 def build(source: str) -> Built:
@@ -171,30 +170,29 @@ def build(source: str) -> Built:
     trusted or written is replaced by a temporary one, a damaged object by a new build; either way
     `note` says so in one line. Raises NativeError.
     """
-    compiler = find_compiler()
+    compiler, folder = find_compiler(), cache_folder()
     text = "\0".join((source, *FLAGS, *compiler.command, compiler.version, cpu_identity()))
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     try:
-        folder = cache_folder()
         open_cache(folder)
     except NativeError as error:
-        folder, note = (
-            Path(tempfile.mkdtemp(prefix="minigrad-")),
-            f"{error}: the compiled step is not kept",
-        )
-        try:
-            return Built(_load(_compile(compiler, source, folder, key)), folder, False, note)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)  # what is loaded stays loaded
+        note = f"{error}: the compiled step is not kept"
+        return Built(_build_once(source), False, note)
     path, note = folder / f"{key}.so", ""
     if path.exists():
         if _is_whole(path):
             try:
-                return Built(_load(path), path, True)
+                return Built(_load(path), True)
             except NativeError:
                 pass
         note = f"the cached object {path} was damaged and has been built again"
-    return Built(_load(_compile(compiler, source, folder, key)), path, False, note)
+    return Built(_load(_compile(compiler, source, folder, key)), False, note)
+
+
+def _build_once(source: str) -> ctypes.CDLL:
+    """Build in a folder that is deleted: what is loaded stays loaded."""
+    with tempfile.TemporaryDirectory(prefix="minigrad-") as folder:
+        return _load(_compile(find_compiler(), source, Path(folder), "step"))
 
 
 def trial() -> float:
@@ -202,21 +200,15 @@ def trial() -> float:
     the compiler does not do its work.
     """
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="minigrad-") as folder:
-        _load(_compile(find_compiler(), "int trial(void) { return 0; }\n", Path(folder), "trial"))
+    _build_once("int trial(void) { return 0; }\n")
     return time.perf_counter() - started
 
 
 def _is_whole(path: Path) -> bool:
-    """True if the object is the user's own and its bytes are those whose hash was written beside
-    it.
-    """
+    """True if the object is the user's own and its bytes are those whose hash was written with it."""
     try:
-        if hasattr(os, "getuid") and path.lstat().st_uid != os.getuid():
-            return False
-        return (
-            path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
-        )
+        seal = path.with_suffix(".sha256").read_text()
+        return _is_own(path) and seal == hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return False
 
@@ -226,20 +218,13 @@ def _compile(compiler: Compiler, source: str, folder: Path, key: str) -> Path:
     names only when whole.
     """
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        text, made = Path(work) / "step.c", Path(work) / "step.so"
+        text, made, seal = (Path(work) / name for name in ("step.c", "step.so", "seal"))
         text.write_text(source)
-        command = [*compiler.command, *FLAGS, str(text), "-o", str(made), "-lm"]
-        try:
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise NativeError(f"{compiler.command[0]} did not run: {error}") from None
+        ran = _run([*compiler.command, *FLAGS, str(text), "-o", str(made), "-lm"])
         if ran.returncode != 0 or not made.exists():
-            first = next(
-                (line for line in ran.stderr.splitlines() if "error" in line),
-                ran.stderr.strip()[:200],
-            )
+            errors = [line for line in ran.stderr.splitlines() if "error" in line]
+            first = errors[0] if errors else ran.stderr.strip()[:200]
             raise NativeError(f"{compiler.command[0]} failed (exit {ran.returncode}): {first}")
-        seal = Path(work) / "seal"
         seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
         os.replace(seal, folder / f"{key}.sha256")
         os.replace(made, folder / f"{key}.so")

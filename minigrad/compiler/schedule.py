@@ -1,24 +1,32 @@
-"""From kernels to phases: what runs without a barrier in between, and what lies where.
+"""From kernels to phases: what runs without a barrier in between.
 
 Kernels that cut along the same axis (rows, batch) and touch only their own share of what the others
 make follow one another inside one phase: a thread takes its share of a whole forward pass through
-    all of them while it is in the cache. Kernels that need everything (weight gradients) are
-put off and gathered, and run side by side as tasks of one phase.
+all of them while it is in the cache. Kernels that need everything (weight gradients) are put off
+and gathered, and run side by side as tasks of one phase.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import ceil, gcd
 
 from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.program import Line
 
 _MIN_CUT = 4  # a phase of several kernels must be cut into at least so many parts
 _GATHER = 4e-3  # seconds of work put off at most
 _MAX_CHUNKS = 32
+_GRAIN = 48  # whole tiles of a product, whichever of rows and columns are cut
+# Floating-point operations below which one thread is faster: a second one takes 80 us to wake, in
+# which the first does millions
+_SMALL = 2e7
+# Seconds of work per phase, as `Kernel.cost` counts them, below which threads wait for each other
+# longer than they work
+_SHORT = 3e-5
 
 
 @dataclass
@@ -39,39 +47,55 @@ class Phase:
         return self.chain or list({id(k): k for k, _, _ in self.tasks}.values())
 
 
-class Scheduler:
+def schedule(items: Iterable[Kernel | Line], threads: int) -> list[Phase | Line]:
+    """Phases of kernels, for so many threads, and lines that are called back between them."""
+    scheduler = _Scheduler(threads)
+    for item in items:
+        if isinstance(item, Kernel):
+            scheduler.add(item)
+        else:
+            scheduler.flush()
+            scheduler.sequence.append(item)
+    scheduler.flush()
+    return scheduler.sequence
+
+
+def pays(phases: list[Phase]) -> bool:
+    """True if several threads are faster than one."""
+    kernels = [k for phase in phases for k in phase.kernels]
+    flops, seconds = sum(k.flops for k in kernels), sum(k.cost for k in kernels)
+    return flops >= _SMALL and seconds >= _SHORT * len(phases)
+
+
+class _Scheduler:
     """Goes through kernels in order, with a chain that is growing and kernels put off, in levels:
     those of a level need only the levels before.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.phases: list[Phase] = []
+        self.sequence: list[Phase | Line] = []
         self.chain: list[Kernel] = []
         self.cut = 0
         self.later: list[list[Kernel]] = []
 
     def add(self, k: Kernel) -> None:
         """The next kernel."""
+        waits_for = [n for n, level in enumerate(self.later) if any(_depends(k, x) for x in level)]
         if k.solo:
             self.flush()
             self._tasks([k])
         elif k.atoms >= _MIN_CUT:
-            if any(_depends(k, other) for level in self.later for other in level):
+            if waits_for:
                 self.flush()
             if not self._join(k):
                 self._flush_chain()
                 self.chain, self.cut = [k], k.atoms
         else:
-            waits_for = [
-                n + 1
-                for n, level in enumerate(self.later)
-                if any(_depends(k, other) for other in level)
-            ]
-            level = max(waits_for, default=0)
-            self.later[level : level + 1] = [
-                [*self.later[level], k] if level < len(self.later) else [k]
-            ]
+            level = max(waits_for, default=-1) + 1
+            if level == len(self.later):
+                self.later.append([])
+            self.later[level].append(k)
             if sum(other.cost for kernels in self.later for other in kernels) > _GATHER:
                 self.flush()
 
@@ -98,25 +122,23 @@ class Scheduler:
         self.chain, self.cut = [], 0
         if chain:
             units = chain[0].units if len(chain) == 1 else cut
-            self.phases.append(
-                Phase(
-                    chain=chain, units=units, chunks=self._chunks(units, sum(k.cost for k in chain))
-                )
-            )
+            chunks = self._chunks(units, sum(k.cost for k in chain))
+            self.sequence.append(Phase(chain, units=units, chunks=chunks))
 
     def _chunks(self, units: int, cost: float) -> int:
-        """A few per thread, one in a short phase, none below ten microseconds, all of equal size if
-        that can be had.
+        """A few per thread, one in a short phase, as every chunk packs the weights again (5 % of a
+        short step); none below ten microseconds, all of equal size if that can be had.
         """
+        is_long = cost > 1e-3
         if self.threads == 1:
-            wanted = min(units, 4) if cost > 1e-3 else 1  # parts that fit the cache
+            wanted = min(units, 4) if is_long else 1  # parts that fit the cache
         else:
-            each = (
-                2 if cost > 1e-3 else 1
-            )  # every chunk packs the weights anew: 5 % of a short step
-            wanted = max(1, min(units, _MAX_CHUNKS, each * self.threads, ceil(cost / 1e-5)))
-        even = [n for n in range(wanted, min(units, _MAX_CHUNKS, 2 * wanted) + 1) if units % n == 0]
-        return even[0] if even else wanted
+            most = (1 + is_long) * self.threads
+            wanted = max(1, min(units, _MAX_CHUNKS, most, ceil(cost / 1e-5)))
+        for n in range(wanted, min(units, _MAX_CHUNKS, 2 * wanted) + 1):
+            if units % n == 0:
+                return n
+        return wanted
 
     def _tasks(self, kernels: list[Kernel]) -> None:
         """One phase of kernels that do not need each other, cut into tasks of about equal length,
@@ -126,33 +148,28 @@ class Scheduler:
         target = max(1e-5, total / (3 * self.threads)) if self.threads > 1 else total
         tasks: list[tuple[float, Kernel, int, int]] = []
         for k in kernels:
-            grain = (
-                48 if k.name == "product" else 1
-            )  # whole tiles of a product, whichever of rows and columns are cut
+            grain = _GRAIN if k.name == "product" else 1
             parts = max(1, min(round(k.cost / target), ceil(k.units / grain)))
             if len(kernels) == 1 and parts > 1:
                 parts = ceil(parts / self.threads) * self.threads  # as many for each
-            edges = _edges(k, parts, grain)
-            tasks += [
-                (k.cost / parts if k.sizes else k.cost * (hi - lo) / k.units, k, lo, hi)
-                for lo, hi in pairwise(edges)
-                if lo < hi
-            ]
+            for lo, hi in pairwise(_edges(k, parts, grain)):
+                if lo < hi:
+                    cost = k.cost / parts if k.sizes else k.cost * (hi - lo) / k.units
+                    tasks.append((cost, k, lo, hi))
         tasks.sort(key=lambda task: -task[0])
         chunks = min(len(tasks), _MAX_CHUNKS, max(1, ceil(total / 2e-6)))
-        self.phases.append(
-            Phase(tasks=[task[1:] for task in tasks], units=len(tasks), chunks=chunks)
-        )
+        cut = [task[1:] for task in tasks]
+        self.sequence.append(Phase(tasks=cut, units=len(tasks), chunks=chunks))
 
 
 def _edges(k: Kernel, parts: int, grain: int) -> list[int]:
     """Where to cut a kernel into parts of about equal work, at multiples of the grain."""
-    if not k.sizes:
-        return [min(k.units, ceil(k.units * i / parts / grain) * grain) for i in range(parts)] + [
-            k.units
-        ]
-    before = list(accumulate(k.sizes, initial=0))
-    return [bisect_left(before, before[-1] * i / parts) for i in range(parts)] + [k.units]
+    if k.sizes:
+        before = list(accumulate(k.sizes, initial=0))
+        edges = [bisect_left(before, before[-1] * i / parts) for i in range(parts)]
+    else:
+        edges = [min(k.units, ceil(k.units * i / parts / grain) * grain) for i in range(parts)]
+    return [*edges, k.units]
 
 
 def _depends(k: Kernel, other: Kernel) -> bool:
@@ -164,36 +181,3 @@ def _crosses(k: Kernel, other: Kernel) -> bool:
     """True if k, on its share, would need what `other` does on another share."""
     shared = (k.touches & other.writes) | (k.writes & other.touches)
     return bool(shared & (k.whole | other.whole))
-
-
-def shared_inside_chains(
-    phases: list[Phase],
-    lifetimes: Mapping[int, tuple[int, int]],
-    sizes: Mapping[int, int],
-    moments: list[int],
-) -> dict[int, int]:
-    """root -> another root of the same size whose memory it may take over, within one chain.
-
-    In a chain a thread goes through all kernels with the same share of each value. Values that live
-    inside the chain only, and of which each kernel touches its share only, may therefore follow one
-    another in the same memory: share lies on share.
-    """
-    same: dict[int, int] = {}
-    for phase, moment in zip(phases, moments, strict=True):
-        spans: dict[int, tuple[int, int]] = {}
-        for n, k in enumerate(phase.chain):
-            for r in k.own:
-                spans[r] = (spans.get(r, (n, n))[0], n)
-        whole = set().union(*(k.whole for k in phase.chain))
-        free: dict[int, list[tuple[int, int]]] = {}  # size -> (last use, root whose memory it is)
-        for r, (first, last) in sorted(spans.items(), key=lambda item: item[1]):
-            if r in whole or lifetimes.get(r) != (moment, moment):
-                continue
-            places = free.setdefault(sizes[r], [])
-            found = next((i for i, (end, _) in enumerate(places) if end < first), None)
-            if found is None:
-                places.append((last, r))
-            else:
-                same[r] = places[found][1]
-                places[found] = (last, same[r])
-    return same

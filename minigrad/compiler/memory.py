@@ -1,0 +1,116 @@
+"""Where a compiled step keeps its numbers: temporaries in one arena, by their lifetimes, and the
+gradients that it hands over in blocks that Python objects own.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiler.layout import ALIGNMENT, Layout, address_of, pack
+from minigrad.compiler.program import Line
+from minigrad.compiler.schedule import Phase
+from minigrad.dtypes import Array
+
+_BLOCKS = 4  # of memory for gradients, at most; one that is held is given away
+
+
+def aligned(nbytes: int) -> Array:
+    """Memory of so many bytes, which begins at a multiple of ALIGNMENT."""
+    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    at = -address_of(memory) % ALIGNMENT
+    return memory[at : at + nbytes]
+
+
+def arena(
+    layout: Layout, sequence: Sequence[Phase | Line], apart: set[int]
+) -> tuple[dict[int, int], int]:
+    """root -> its offset in the arena, for the temporaries that a step touches, except `apart`, and
+    the memory of kernels' own; and the arena's size.
+    """
+    program = layout.program
+    lifetimes: dict[int, tuple[int, int]] = {}  # the first and the last moment, in the sequence
+    for moment, item in enumerate(sequence):
+        touched = (
+            {layout.root[i] for i in chain(item.reads(), item.made())}
+            if isinstance(item, Line)
+            else set[int]().union(*(k.touches for k in item.kernels))
+        )
+        lifetimes.update((r, (lifetimes.get(r, (moment, 0))[0], moment)) for r in touched)
+    for r in {layout.root[i] for i in (*program.results, *program.kept)}:
+        lifetimes[r] = (lifetimes.get(r, (0, 0))[0], len(sequence))
+    outside = {v.index for v in program.values if v.source != "temporary"} | apart
+    lifetimes = {r: span for r, span in lifetimes.items() if r not in outside}
+    sizes = {r: max(layout.roots[r].nbytes, 1) for r in lifetimes}
+    same = _shared_inside_chains(sequence, lifetimes, sizes)
+    offsets, total = pack({r: s for r, s in lifetimes.items() if r not in same}, sizes)
+    return {**offsets, **{r: offsets[other] for r, other in same.items()}}, total
+
+
+def _shared_inside_chains(
+    sequence: Sequence[Phase | Line],
+    lifetimes: Mapping[int, tuple[int, int]],
+    sizes: Mapping[int, int],
+) -> dict[int, int]:
+    """root -> another root of the same size whose memory it may take over, within one chain.
+
+    In a chain a thread goes through all kernels with the same share of each value. Values that live
+    inside the chain only, and of which each kernel touches its share only, may therefore follow one
+    another in the same memory: share upon share.
+    """
+    same: dict[int, int] = {}
+    for moment, phase in enumerate(sequence):
+        kernels = [] if isinstance(phase, Line) else phase.chain
+        spans: dict[int, tuple[int, int]] = {}
+        for n, k in enumerate(kernels):
+            spans.update((r, (spans.get(r, (n, n))[0], n)) for r in k.own)
+        whole = set[int]().union(*(k.whole for k in kernels))
+        free: dict[int, list[tuple[int, int]]] = {}  # size -> (last use, root whose memory it is)
+        for r, (first, last) in sorted(spans.items(), key=lambda item: item[1]):
+            if r in whole or lifetimes.get(r) != (moment, moment):
+                continue
+            places = free.setdefault(sizes[r], [])
+            found = next((i for i, (end, _) in enumerate(places) if end < first), None)
+            if found is None:
+                places.append((last, r))
+            else:
+                same[r] = places[found][1]
+                places[found] = (last, same[r])
+    return same
+
+
+class Gradients:
+    """Memory for gradients that are handed over. Those of one call share a block, and a block is
+    used again once nothing refers to a part of it.
+
+    numpy keeps the array over a block as the base of every view of it, so a weak reference to that
+    array tells.   offsets: root -> its place in a block.   size: of a block, in bytes.
+    """
+
+    def __init__(self, likes: Mapping[int, Array]) -> None:
+        self.offsets: dict[int, int] = {}
+        self.size = 0
+        for root, like in likes.items():
+            self.offsets[root] = self.size
+            self.size += -(-like.nbytes // ALIGNMENT) * ALIGNMENT
+        self._parts = [(a.shape, a.dtype, self.offsets[root]) for root, a in likes.items()]
+        self._blocks: list[tuple[Any, int, Callable[[], Array | None]]] = []
+
+    def take(self) -> tuple[int, list[Array]]:
+        """The address of a block of which no part is held, and its arrays, in order."""
+        n = next((n for n, (_, _, holder) in enumerate(self._blocks) if holder() is None), -1)
+        if n < 0:
+            n, memory = len(self._blocks) % _BLOCKS, aligned(max(self.size, 1))
+            self._blocks[n : n + 1] = [(memoryview(memory), address_of(memory), _gone)]  # type: ignore[arg-type]
+        block, address, _ = self._blocks[n]
+        whole = np.frombuffer(block, np.uint8)
+        self._blocks[n] = block, address, weakref.ref(whole)
+        return address, [np.ndarray(shape, dtype, whole, at) for shape, dtype, at in self._parts]
+
+
+def _gone() -> None:
+    """A reference to nothing."""
