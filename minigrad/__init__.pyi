@@ -152,7 +152,8 @@ def argmin(x: Any, dim: _int | None = None, keepdim: _bool = False) -> Tensor: .
 def argmin(x: Any, axis: _int | None = None, keepdims: _bool = False) -> Tensor: ...
 @overload
 def argsort(x: Any, axis: _int = -1, descending: _bool = False, stable: _bool = True) -> Tensor:
-    """Return the indices that sort x along `axis`. Always stable."""
+    """Return the indices that sort x along `axis`; a NaN counts as the largest. Always stable:
+    equal elements stay in their own order. int64."""
 @overload
 def argsort(x: Any, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> Tensor: ...
 def asin(x: Any) -> Tensor:
@@ -191,8 +192,8 @@ def bitwise_xor(a: Any, b: Any) -> Tensor:
 def bmm(a: Any, b: Any) -> Tensor:
     """Return the matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N);
     leading axes broadcast."""
-def broadcast_to(x: Any, *shape: Sizes) -> Tensor:
-    """Return x broadcast to `shape` without a copy; -1 keeps a size."""
+def broadcast_to(x: Any, *shape: Any) -> Tensor:
+    """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
 def cast(x: Any, dtype: Any) -> Tensor:
     """Return x in another dtype; x itself if it has it already."""
 @overload
@@ -215,7 +216,7 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
 def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """Return min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
 def clone(x: Any) -> Tensor:
-    """The same elements in new memory, in row-major order."""
+    """Return the same elements in new memory, in row-major order."""
 def contiguous(x: Any) -> Tensor:
     """Return x, or a copy in row-major order if it is not in that order."""
 def conv1d(x: Any, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal['same', 'valid'] = 0, dilation: Sizes = 1, groups: _int = 1) -> Tensor:
@@ -257,7 +258,8 @@ def cumprod(x: Any, axis: _int = 0) -> Tensor:
 def cumprod(x: Any, dim: _int = 0) -> Tensor: ...
 @overload
 def cumsum(x: Any, axis: _int = 0) -> Tensor:
-    """Return the sums of the first 1, 2, ... elements along `axis`."""
+    """Return the sums of the first 1, 2, ... elements along `axis`. Floats are added in float64,
+    bools and small integers in int64."""
 @overload
 def cumsum(x: Any, dim: _int = 0) -> Tensor: ...
 def diag(x: Any, offset: _int = 0) -> Tensor:
@@ -282,8 +284,8 @@ def dropout(x: Any, p: _float = 0.5, training: _bool = True, generator: Generato
     """Return x with each element 0 with probability p, else scaled by 1 / (1 - p); x itself
     outside training. From Srivastava et al. 2014."""
 def einsum(formula: str, *operands: Any) -> Tensor:
-    """Return the sum of products over the letters that the result lacks:
-    einsum("bij,bjk->bik", a, b) is a batched matrix product."""
+    """Return the sum of products over the letters that the result lacks: einsum("bij,bjk->bik", a,
+    b) is a batched matrix product."""
 def elu(x: Any, alpha: _float = 1.0) -> Tensor:
     """Return x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
 def empty(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
@@ -304,8 +306,8 @@ def exp(x: Any) -> Tensor:
     """Return e ** x."""
 def exp2(x: Any) -> Tensor:
     """Return 2 ** x."""
-def expand(x: Any, *shape: Sizes) -> Tensor:
-    """Return x broadcast to `shape` without a copy; -1 keeps a size."""
+def expand(x: Any, *shape: Any) -> Tensor:
+    """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
 def expand_as(x: Any, other: Any) -> Tensor:
     """Return x broadcast to the shape of `other`, without a copy."""
 def expm1(x: Any) -> Tensor:
@@ -406,14 +408,16 @@ def log2(x: Any) -> Tensor:
     """Return the logarithm to base 2."""
 @overload
 def log_softmax(x: Any, axis: _int = -1) -> Tensor:
-    """Return log(softmax(x)) along `axis`."""
+    """Return log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf gives
+    0, and -inf to all others."""
 @overload
 def log_softmax(x: Any, dim: _int = -1) -> Tensor: ...
 def logaddexp(a: Any, b: Any) -> Tensor:
     """Return log(exp(a) + exp(b)), without overflow."""
 @overload
 def logcumsumexp(x: Any, axis: _int = 0) -> Tensor:
-    """Return log of the sums of the first 1, 2, ... elements' exponentials along `axis`."""
+    """Return log of the sums of the first 1, 2, ... elements' exponentials, without overflow.
+    Computed in float64."""
 @overload
 def logcumsumexp(x: Any, dim: _int = 0) -> Tensor: ...
 def logical_and(a: Any, b: Any) -> Tensor:
@@ -568,7 +572,7 @@ def outer(x: Any, other: Any) -> Tensor:
 def pad(x: Any, padding: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Tensor:
     """Return x with more elements around it: `value`, or its own by "reflect", "replicate" or
     "circular"."""
-def permute(x: Any, *order: Sizes) -> Tensor:
+def permute(x: Any, *order: Any) -> Tensor:
     """Return x with its axes in another order: y.shape[i] = x.shape[order[i]]."""
 def pow(x: Any, p: Any) -> Tensor:
     """Return x ** p."""
@@ -625,7 +629,7 @@ def repeat_interleave(x: Any, repeats: _int | Sequence[_int], axis: _int | None 
     for each; None: of the flat row."""
 @overload
 def repeat_interleave(x: Any, repeats: _int | Sequence[_int], dim: _int | None = None) -> Tensor: ...
-def reshape(x: Any, *shape: Sizes) -> Tensor:
+def reshape(x: Any, *shape: Any) -> Tensor:
     """Return the same elements in row-major order under another shape; one size may be -1."""
 @overload
 def rms_norm(x: Any, axis: _int | tuple[_int, ...] = -1, eps: _float = 1e-06) -> Tensor:
@@ -689,7 +693,8 @@ def sinh(x: Any) -> Tensor:
     """Return the hyperbolic sine."""
 @overload
 def softmax(x: Any, axis: _int = -1) -> Tensor:
-    """Return exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
+    """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
+    gives zeros; several +inf share the whole evenly."""
 @overload
 def softmax(x: Any, dim: _int = -1) -> Tensor: ...
 def softplus(x: Any, beta: _float = 1.0, threshold: _float | None = None) -> Tensor:
@@ -770,7 +775,8 @@ def to(x: Any, *wanted: Any, **options: Any) -> Tensor:
     only device."""
 @overload
 def topk(x: Any, k: _int, axis: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Tensor, Tensor]:
-    """Return the k largest (or smallest) along `axis`, always in order, and their indices."""
+    """Return the k largest (or smallest) along `axis`, and their indices; of equals the first ones.
+    They come in order, sorted or not. Raises ConfigError if k is too large."""
 @overload
 def topk(x: Any, k: _int, dim: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Tensor, Tensor]: ...
 def trace(x: Any) -> Tensor:
@@ -800,8 +806,9 @@ def unflatten(x: Any, axis: _int, sizes: Sequence[_int]) -> Tensor:
 @overload
 def unflatten(x: Any, dim: _int, sizes: Sequence[_int]) -> Tensor: ...
 @overload
-def unfold(x: Any, axis: _int, size: _int, step: _int = 1) -> Tensor:
-    """Return the windows of `size` elements along `axis`, every `step`, on a new last axis: a view."""
+def unfold(x: Any, axis: _int, size: _int, step: _int = 1, dilation: _int = 1) -> Tensor:
+    """Return the windows of `size` elements (`dilation` apart) along `axis`, every `step`, on a new
+    last axis. A view."""
 @overload
 def unfold(x: Any, dim: _int, size: _int, step: _int = 1) -> Tensor: ...
 def uniform(*shape: Sizes, low: _float = 0.0, high: _float = 1.0, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
@@ -828,7 +835,7 @@ def var_mean(x: Any, axis: Axis = None, correction: _float = 1, keepdim: _bool =
 def var_mean(x: Any, dim: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Tensor: ...
 @overload
 def var_mean(x: Any, axis: Axis = None, correction: _float = 1, keepdims: _bool = False) -> Tensor: ...
-def view(x: Any, *shape: Sizes) -> Tensor:
+def view(x: Any, *shape: Any) -> Tensor:
     """Return the same elements in row-major order under another shape; one size may be -1."""
 def vstack(*xs: Any) -> Tensor:
     """Return the operands one after the other along axis 0, vectors as rows."""

@@ -29,6 +29,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _VARIADIC, _PLAIN_TYPES = 0x04, {float, int, bool, type(None)}
+_WHOLE = {tuple, list, type(None)}  # a shape or the axes in one argument
 
 
 def _shape_of_shapes(_number: int, _dtype: Any) -> bool:
@@ -57,6 +58,7 @@ class Primitive:
     zero_safe: the rule gives 0 for a cotangent of 0, whatever the operands are.
     proportional: an optimizer's update is proportional to the gradients, as that of `sgd_` is; Adam
         divides them by their size.
+    spreads: its first param may be written out: reshape(2, 3) is reshape(shape=(2, 3)).
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Primitive:
         self.rule: Callable[..., Any] | None = None
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
-        self.reads_other_operand = self.zero_safe = self.proportional = False
+        self.reads_other_operand = self.zero_safe = self.proportional = self.spreads = False
         self.shape_depends_on_values: Callable[[int, Any], bool] = _shape_of_shapes
         # Which operands the rule reads; the last entry holds for all further ones.
         self.saves_operand: tuple[bool, ...] = ()
@@ -119,6 +121,8 @@ class Primitive:
         libraries' names ours.
         """
         names, n = self._names, self._further
+        if self.spreads and others and (others[1:] or type(others[0]) not in _WHOLE):
+            others = (others,)
         if not params and len(others) <= n + len(names.keyword):  # the common case: t.sum(0)
             return first, others[:n], dict(zip(names.keyword, others[n:], strict=False))
         if self.user_defined or names.takes_any_keyword:

@@ -68,6 +68,7 @@ class Names:
         self.takes_any_keyword = bool(code.co_flags & _ANY_KEYWORD)
         defaults = getattr(function, "__defaults__", None) or ()
         self.defaults = dict(zip(self.positional[count - len(defaults) :], defaults, strict=True))
+        self.defaults |= getattr(function, "__kwdefaults__", None) or {}
 
     def spelled(self, name: str) -> str:
         """What an argument is called here; "" if there is none."""

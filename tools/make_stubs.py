@@ -82,6 +82,9 @@ def variants(function: Any, first: str, result: str) -> Iterator[str]:
     if isinstance(function, Primitive):
         several = ", ".join(["Any"] * function.outputs)
         returns = "Any" if function.outputs == 1 else f"tuple[{several}]"
+        if function.spreads:  # reshape(2, 3), and reshape((2, 3))
+            row = {"kind": inspect.Parameter.VAR_POSITIONAL, "default": inspect.Parameter.empty}
+            parameters[-1] = parameters[-1].replace(annotation="Any", **row)
     known = {p.name for p in parameters}
     renamed: list[dict[str, str]] = [{}]
     rows = {p.name for p in parameters if p.kind is p.VAR_POSITIONAL}

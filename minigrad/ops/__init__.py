@@ -22,6 +22,7 @@ from minigrad.ops import (
     philox,
     reduce,
     rope,
+    shape,
     special,
 )
 from minigrad.ops.more import (
@@ -37,7 +38,7 @@ from minigrad.ops.more import (
 )
 
 _MODULES: tuple[ModuleType, ...] = (
-    loss,  # first: its cross_entropy, of users, gives way to the op of that name
+    *(loss, shape),  # first: their cross_entropy, cat and pad give way to the ops of these names
     *(activation, attention, cached, calculus, contract, elementwise, fused, heads, index),
     *(movement, philox, reduce, rope, special),
     *(arrange, convolve, einsums, norms, pool, rearranging, scan, scattering, sorting),

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigrad import ops
+from minigrad.arguments import require
 from minigrad.dtypes import (
-    Array,
     DType,
     as_dtype,
     asked_of_to,
@@ -20,11 +20,10 @@ from minigrad.dtypes import (
     limits,
     name,
 )
-from minigrad.errors import ConfigError, DTypeError
+from minigrad.errors import DTypeError
+from minigrad.ops.axis import axes, one_axis
 from minigrad.ops.composite import composite
 from minigrad.ops.loss import Reduce, cross_entropy
-from minigrad.ops.reduce import axes, one_axis
-from minigrad.ops.shape import flat
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,81 +44,6 @@ def accepts_0d(function: F) -> F:
         return ops.reshape(result, shape=())
 
     return as_row  # type: ignore[return-value]
-
-
-@composite
-@accepts_0d
-def softmax(x: Any, axis: int = -1) -> Any:
-    """Return exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
-    return ops.softmax(x, axis=axis if type(axis) is int else one_axis(axis, x.ndim, "softmax"))
-
-
-@composite
-@accepts_0d
-def log_softmax(x: Any, axis: int = -1) -> Any:
-    """Return log(softmax(x)) along `axis`."""
-    axis = axis if type(axis) is int else one_axis(axis, x.ndim, "log_softmax")
-    return ops.log_softmax(x, axis=axis)
-
-
-@composite(numpy=np.cumsum)
-@accepts_0d
-def cumsum(x: Any, axis: int = 0) -> Any:
-    """Return the sums of the first 1, 2, ... elements along `axis`."""
-    return ops.cumsum(x, axis=one_axis(axis, x.ndim, "cumsum"))
-
-
-@composite(numpy=np.cumprod)
-@accepts_0d
-def cumprod(x: Any, axis: int = 0) -> Any:
-    """Return the products of the first 1, 2, ... elements along `axis`."""
-    return ops.cumprod(x, axis=one_axis(axis, x.ndim, "cumprod"))
-
-
-@composite
-@accepts_0d
-def logcumsumexp(x: Any, axis: int = 0) -> Any:
-    """Return log of the sums of the first 1, 2, ... elements' exponentials along `axis`."""
-    return ops.logcumsumexp(x, axis=one_axis(axis, x.ndim, "logcumsumexp"))
-
-
-@composite
-@accepts_0d
-def sort(
-    x: Any, axis: int = -1, descending: bool = False, *, stable: bool = True
-) -> tuple[Any, Any]:
-    """Return x in order along `axis`, and the indices that the elements came from. Always stable; a
-    NaN counts as the largest.
-    """
-    return ops.sort(x, axis=one_axis(axis, x.ndim, "sort"), descending=descending)
-
-
-@composite(numpy=np.argsort)
-@accepts_0d
-def argsort(x: Any, axis: int = -1, descending: bool = False, *, stable: bool = True) -> Any:
-    """Return the indices that sort x along `axis`. Always stable."""
-    return ops.argsort(x, axis=one_axis(axis, x.ndim, "argsort"), descending=descending)
-
-
-@composite
-@accepts_0d
-def topk(
-    x: Any, k: int, axis: int = -1, largest: bool = True, sorted: bool = True
-) -> tuple[Any, Any]:
-    """Return the k largest (or smallest) along `axis`, always in order, and their indices."""
-    return ops.topk(x, k, axis=axis, largest=largest)
-
-
-@composite
-def max_with_index(x: Any, axis: int, keepdim: bool = False) -> tuple[Any, Any]:
-    """Return the largest along `axis` and the index of the first of them: PyTorch's max(dim)."""
-    return ops.max(x, axis=axis, keepdim=keepdim), ops.argmax(x, axis=axis, keepdim=keepdim)
-
-
-@composite
-def min_with_index(x: Any, axis: int, keepdim: bool = False) -> tuple[Any, Any]:
-    """Return the smallest along `axis` and the index of the first of them: PyTorch's min(dim)."""
-    return ops.min(x, axis=axis, keepdim=keepdim), ops.argmin(x, axis=axis, keepdim=keepdim)
 
 
 @composite(widen=True)
@@ -155,31 +79,10 @@ def round(x: Any, decimals: int = 0) -> Any:
 @composite(numpy=np.clip)
 def clamp(x: Any, min: Any = None, max: Any = None) -> Any:
     """Return min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
-    if min is None and max is None:
-        raise ConfigError(
-            "clamp",
-            "neither min nor max given",
-            wanted="one of them, or both",
-            hint="clamp(min=0)",
-        )
+    given = min is not None or max is not None
+    require(given, "clamp", "min or max", None, "given", "clamp(min=0)")
     least, most = limits(x.dtype)
     return ops.clamp(x, least if min is None else min, most if max is None else max)
-
-
-@composite
-def where(condition: Any, x: Any, y: Any) -> Any:
-    """Return x where `condition`, of bools, is true, else y. A NaN in the branch not taken has no
-    influence, forward or backward, along elementwise ops.
-    """
-    if condition.dtype != bool_:
-        raise DTypeError(
-            "where",
-            f"the condition is {name(condition.dtype)}, not bool",
-            got=condition.dtype,
-            wanted=bool_,
-            hint="minigrad.where(cond, x, y) or cond.where(x, y), with a condition such as x > 0",
-        )
-    return ops.where(condition, x, y)
 
 
 @composite
@@ -188,17 +91,12 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
     dtype = x.dtype
     if isinstance(value, np.generic):
         value = value.item()
-    exact = not isinstance(value, float) or value.is_integer()
-    if not is_float(dtype) and (not exact or is_float(getattr(value, "dtype", dtype))):
-        raise DTypeError(
-            "masked_fill",
-            f"{value} into a tensor of {name(dtype)}",
-            got=value,
-            wanted=dtype,
-            hint=".float() first",
-        )
+    whole = not isinstance(value, float) or value.is_integer()
+    if not is_float(dtype) and (not whole or is_float(getattr(value, "dtype", dtype))):
+        problem = f"{value} into a tensor of {name(dtype)}"
+        raise DTypeError("masked_fill", problem, got=value, wanted=dtype, hint=".float() first")
     if hasattr(value, "dtype"):
-        value = ops.cast(value, dtype=dtype) if value.dtype != dtype else value
+        value = cast(value, dtype)
     elif not is_float(dtype) and value is not None:
         value = bool(value) if dtype == bool_ else int(value)
     return ops.where(mask, value, x)
@@ -267,14 +165,6 @@ def nonzero(x: Any, as_tuple: bool = False) -> Any:
 # --- products and losses
 
 
-@composite
-def einsum(formula: str, *operands: Any) -> Any:
-    """Return the sum of products over the letters that the result lacks:
-    einsum("bij,bjk->bik", a, b) is a batched matrix product.
-    """
-    return ops.einsum(formula, *flat(operands))
-
-
 def sequential(x: Any, functions: Sequence[Callable[[Any], Any]]) -> Any:
     """Return the last of the functions of ... of the first of x."""
     for function in functions:
@@ -297,13 +187,8 @@ def sparse_categorical_crossentropy(
     reduction: Reduce = "mean",
 ) -> Any:
     """Return cross_entropy by its other name, where ignore_index is -1."""
-    return cross_entropy(
-        x,
-        target,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-    )
+    given: Any = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
+    return cross_entropy(x, target, reduction=reduction, **given)
 
 
 # --- dtypes and memory
@@ -334,7 +219,7 @@ def type_as(x: Any, other: Any) -> Any:
 @composite
 def contiguous(x: Any) -> Any:
     """Return x, or a copy in row-major order if it is not in that order."""
-    array: Array = x if isinstance(x, np.ndarray) else x.data
+    array = x if isinstance(x, np.ndarray) else x.data
     return x if array.flags.c_contiguous else ops.copy(x)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
+from minigrad.ops.axis import matrix_shape
 from minigrad.ops.elementwise import has_nan
-from minigrad.ops.movement import matrix_shape, permute, reshape
+from minigrad.ops.movement import permute, reshape
 from minigrad.ops.parallel import hold_blas, release_blas
 from minigrad.ops.reduce import sum as sum_
 from minigrad.primitive import primitive

@@ -167,19 +167,21 @@ def _(g, _y, x, low, high):
 
 
 @primitive(kind="elementwise", dtype="same", numpy=np.where)
-def where(condition: Array, a: Array, b: Array) -> Array:
-    """Return a where `condition` is true, else b. Backward selects as well: the branch not taken
-    gets 0, of which elementwise ops make no NaN.
+def where(condition: Array, x: Array, y: Array) -> Array:
+    """Return x where `condition`, of bools, is true, else y. A NaN in the branch not taken has no
+    influence, forward or backward, along elementwise ops.
     """
-    if a is None or b is None:
-        raise DTypeError(
-            "where", "cannot choose None", got=type(None), wanted="a tensor, an array or a number"
-        )
-    return np.where(condition, a, b)
+    if getattr(condition, "dtype", np.bool_) != np.bool_:
+        problem = f"the condition is {condition.dtype.name}, not bool"
+        hint = "minigrad.where(cond, x, y) or cond.where(x, y), with a condition such as x > 0"
+        raise DTypeError("where", problem, got=condition.dtype, wanted=np.bool_, hint=hint)
+    if x is None or y is None:
+        raise DTypeError("where", "cannot choose None", got=type(None), wanted="numbers")
+    return np.where(condition, x, y)
 
 
 @where.vjp
-def _(g, _y, condition, _a, _b):
+def _(g, _out, condition, _x, _y):
     return None, where(condition, g, 0), where(condition, 0, g)
 
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
+from minigrad.ops.axis import matrix_shape
 from minigrad.ops.calculus import exp, rsqrt, tanh
 from minigrad.ops.elementwise import equal, has_nan, mask_cotangent, where
 from minigrad.ops.index import check_range
-from minigrad.ops.movement import matrix_shape, reshape
+from minigrad.ops.movement import reshape
 from minigrad.ops.reduce import mean, ones_column, shifted_logsumexp, sum as sum_, sum_rows
 from minigrad.primitive import primitive
 

@@ -12,6 +12,7 @@ import numpy as np
 from minigrad.arguments import as_float, one_of, require
 from minigrad.dtypes import Array, computing, is_float
 from minigrad.errors import ShapeError
+from minigrad.ops.axis import matrix_shape, one_axis
 from minigrad.ops.calculus import exp, log, square
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import (
@@ -30,8 +31,8 @@ from minigrad.ops.elementwise import (
 )
 from minigrad.ops.fused import cross_entropy as cross_entropy_rows, log_softmax
 from minigrad.ops.index import embedding, take_along
-from minigrad.ops.movement import cast, matrix_shape, permute, reshape
-from minigrad.ops.reduce import mean as mean_, one_axis, sum as sum_
+from minigrad.ops.movement import cast, permute, reshape
+from minigrad.ops.reduce import mean as mean_, sum as sum_
 from minigrad.ops.special import logaddexp
 from minigrad.primitive import T, primitive
 

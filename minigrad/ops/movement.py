@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -10,26 +10,8 @@ import numpy as np
 
 from minigrad.dtypes import Array, as_elements, cast as cast_array
 from minigrad.errors import ReadOnlyError, ShapeError
+from minigrad.ops.axis import Axis, Shape, axes, several
 from minigrad.primitive import primitive
-
-Shape = tuple[int, ...]
-
-
-def matrix_shape(shape: Shape) -> Shape:
-    """(..., C) -> (N, C): all axes but the last in one. Unlike reshape's -1 this is defined for C =
-    0.
-    """
-    return math.prod(shape[:-1]), shape[-1]
-
-
-def several(value: Any) -> tuple[Any, ...]:
-    """Return a list or tuple as a tuple, anything else as a tuple of one."""
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
-def with_sizes(shape: Shape, axis: int, *sizes: int) -> Shape:
-    """Return `shape` with these sizes in place of the one on `axis`."""
-    return (*shape[:axis], *sizes, *shape[axis + 1 :])
 
 
 def part(x: Any, axis: int, start: int, stop: int | None = None) -> Any:
@@ -39,7 +21,7 @@ def part(x: Any, axis: int, start: int, stop: int | None = None) -> Any:
 
 @primitive(kind="view")
 def alias(x: Array) -> Array:
-    """x itself, as a tensor of its own."""
+    """Return x itself, as a tensor of its own."""
     return x
 
 
@@ -50,7 +32,7 @@ def _(g, _y, _x):
 
 @primitive(kind="elementwise")
 def cast(x: Array, *, dtype: Any) -> Array:
-    """x with another dtype; float to integer cuts the fraction off. The gradient is cast back."""
+    """Return x in another dtype; float to integer cuts the fraction off. The gradient is cast back."""
     return cast_array(x, dtype)
 
 
@@ -59,10 +41,13 @@ def _(g, _y, _x, *, dtype):
     return (g,)  # the walk gives every cotangent its operand's dtype
 
 
-@primitive(kind="view")
+@primitive(kind="view", numpy=np.reshape)
 def reshape(x: Array, *, shape: Shape) -> Array:
-    """The same elements in row-major order under another shape; one size may be -1."""
-    return x.reshape(shape)
+    """Return the same elements in row-major order under another shape; one size may be -1."""
+    y = x.reshape(shape)
+    if y.shape != shape and min(several(shape)) < -1:  # numpy takes any negative size for -1
+        raise ShapeError("reshape", f"the size {min(shape)} in {shape}", got=shape)
+    return y
 
 
 @reshape.vjp
@@ -72,7 +57,7 @@ def _(g, _y, _x, *, shape):
 
 @primitive(kind="view")
 def permute(x: Array, *, order: Shape) -> Array:
-    """Axes in another order: y.shape[i] = x.shape[order[i]]."""
+    """Return x with its axes in another order: y.shape[i] = x.shape[order[i]]."""
     return x.transpose(order)
 
 
@@ -84,9 +69,12 @@ def _(g, _y, _x, *, order):
     return (permute(g, order=tuple(back)),)
 
 
-@primitive(kind="view")
+@primitive(kind="view", numpy=np.broadcast_to)
 def expand(x: Array, *, shape: Shape) -> Array:
-    """x broadcast to `shape`, without a copy."""
+    """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
+    if -1 in (shape := several(shape)):
+        old = (-1,) * (len(shape) - x.ndim) + x.shape
+        shape = tuple(n if size == -1 else size for size, n in zip(shape, old, strict=False))
     return np.broadcast_to(x, shape)
 
 
@@ -95,34 +83,40 @@ def _(g, _y, _x, *, shape):
     return (g,)  # the walk sums over what was broadcast
 
 
-@primitive(kind="view")
-def flip(x: Array, *, axis: Shape) -> Array:
-    """x in reverse order along each of the axes."""
-    return np.flip(x, axis)
+@primitive(kind="view", numpy=np.flip)
+def flip(x: Array, *, axis: Axis = None) -> Array:
+    """Return x in reverse order along each axis named, or along all: flip(0), flip(0, 1), flip()."""
+    return np.flip(x, axes(axis, x.ndim, "flip"))
 
 
 @flip.vjp
-def _(g, _y, _x, *, axis):
+def _(g, _y, _x, *, axis=None):
     return (flip(g, axis=axis),)
+
+
+for _op in (reshape, permute, expand, flip):
+    _op.spreads = True
 
 
 @primitive(kind="gather")
 def pad(x: Array, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) -> Array:
-    """x with `widths[i] = (before, after)` elements of `value` put around axis i. Negative widths
+    """Return x with `widths[i] = (before, after)` elements of `value` put around axis i. Negative widths
     cut.
     """
     shape = tuple(n + a + b for n, (a, b) in zip(x.shape, widths, strict=True))
     if min(shape, default=0) < 0:
-        raise ShapeError(
-            "pad", f"widths {widths} cut more than there is from {x.shape}", got=widths
-        )
-    inside = tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in zip(shape, widths, strict=True))
-    kept = tuple(
-        slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, widths, strict=True)
-    )
+        problem = f"widths {widths} cut more than there is from {x.shape}"
+        raise ShapeError("pad", problem, got=widths)
     y = np.full(shape, as_elements(value, x.dtype), x.dtype)
-    y[inside] = x[kept]
+    cut = tuple((-a, -b) for a, b in widths)
+    y[_inside(shape, widths)] = x[_inside(x.shape, cut)]
     return y
+
+
+def _inside(shape: Shape, widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
+    """Return the part of an array of `shape` within positive widths."""
+    pairs = zip(shape, widths, strict=True)
+    return tuple(slice(max(a, 0), n - max(b, 0)) for n, (a, b) in pairs)
 
 
 @pad.vjp
@@ -132,7 +126,7 @@ def _(g, _y, _x, *, widths, value=0.0):
 
 @primitive(kind="gather", dtype="same")
 def cat(*xs: Array, axis: int) -> Array:
-    """The operands one after the other along `axis`; all other sizes must agree."""
+    """Return the operands one after the other along `axis`; all other sizes must agree."""
     return np.concatenate(xs, axis)
 
 
@@ -144,7 +138,7 @@ def _(g, _y, *_xs, axis):
 
 @primitive(kind="view")
 def getitem(x: Array, *, index: tuple[Any, ...]) -> Array:
-    """x[index] for integers, slices, None and Ellipsis: a view."""
+    """Return x[index] for integers, slices, None and Ellipsis: a view."""
     return x[index]
 
 
@@ -155,7 +149,7 @@ def _(g, _y, _x, *, index):
 
 @primitive(kind="gather")
 def ungetitem(g: Array, *, index: tuple[Any, ...], shape: Shape) -> Array:
-    """Zeros of `shape` with y[index] = g: the transpose of `getitem`."""
+    """Return zeros of `shape` with y[index] = g: the transpose of `getitem`."""
     y = np.zeros(shape, g.dtype)
     y[index] = g
     return y
@@ -168,7 +162,7 @@ def _(h, _y, _g, *, index, shape):
 
 @primitive(kind="elementwise")
 def copy(x: Array) -> Array:
-    """The same elements in new memory, in row-major order."""
+    """Return the same elements in new memory, in row-major order."""
     return np.array(x, order="C")
 
 
@@ -179,9 +173,8 @@ def _(g, _y, _x):
 
 @primitive(kind="effect")
 def assign(x: Array, value: Array) -> None:
-    """Write `value`, broadcast and cast, into the memory of x."""
+    """Write `value`, broadcast and cast, into the memory of x. Raises ReadOnlyError."""
     if not x.flags.writeable:
-        raise ReadOnlyError(
-            "assign", "the tensor's memory is read-only", hint="assign to a copy: x.clone()"
-        )
+        hint = "assign to a copy: x.clone()"
+        raise ReadOnlyError("assign", "the tensor's memory is read-only", hint=hint)
     x[...] = as_elements(value, x.dtype)

@@ -7,74 +7,23 @@ Sums in float32 are pairwise or blocked along every axis: a plain loop over 4 mi
 from __future__ import annotations
 
 import math
-import operator
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minigrad.dtypes import Array, DType, adding
-from minigrad.errors import DTypeError, IndexRangeError, ShapeError
+from minigrad.errors import DTypeError, ShapeError
+from minigrad.ops.axis import Axis, axes, kept_shape
 from minigrad.ops.calculus import exp, sqrt
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import div, equal, isinf, logical_and, mask_cotangent, where
-from minigrad.ops.movement import expand, reshape, several
+from minigrad.ops.movement import expand, reshape
 from minigrad.primitive import primitive
 
-Axis = int | tuple[int, ...] | None
 # Rows added one after the other, where errors of one sign can pile up; between blocks the sum is a
 # tree.
 _BLOCK = 32
-
-
-def axes(axis: Axis, ndim: int, call: str) -> tuple[int, ...]:
-    """Return `axis` (None: all) as a sorted tuple of integers >= 0.
-
-    Raises IndexRangeError for an axis out of range, ShapeError for one named twice, DTypeError for
-    anything but an integer; a bool is not one.
-    """
-    if axis is None:
-        return tuple(range(ndim))
-    found = []
-    for a in several(axis):
-        number = _as_integer(a, call)
-        if not -ndim <= number < ndim and not (ndim == 0 and number in (0, -1)):
-            problem = f"axis {a} of a tensor with {ndim} axes"
-            raise IndexRangeError(call, problem, got=a, wanted=(-ndim, ndim - 1))
-        if ndim:
-            found.append(number % ndim)
-    if len(set(found)) != len(found):
-        raise ShapeError(call, f"axis {axis} names an axis twice", got=axis)
-    return tuple(sorted(found))
-
-
-def _as_integer(axis: Any, call: str) -> int:
-    try:
-        if not isinstance(axis, (bool, np.bool_)):
-            return operator.index(axis)
-    except TypeError:
-        pass
-    hint = "axis=-1 is the last axis, axis=(0, 1) the first two"
-    if call.startswith(("var", "std")):
-        hint = "correction=0 divides by n, correction=1 by n - 1"
-    raise DTypeError(call, f"axis {axis!r} is not an integer", got=axis, hint=hint)
-
-
-def one_axis(axis: Any, ndim: int, call: str) -> int:
-    """Return `axis` as an integer >= 0. Raises as `axes` does, and DTypeError for None or several
-    axes.
-    """
-    if axis is None or isinstance(axis, (tuple, list)):
-        raise DTypeError(call, f"axis {axis!r} is not one axis", got=axis)
-    if not ndim:
-        raise ShapeError(call, "a tensor without axes", got=(), hint=".reshape(1) first")
-    return axes(axis, ndim, call)[0]
-
-
-def kept_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """Return `shape` with size 1 on the reduced axes, as keepdim=True gives it."""
-    gone = axes(axis, len(shape), "reduce")
-    return tuple(1 if i in gone else n for i, n in enumerate(shape))
 
 
 def broadcast_back(y: Any, axis: Axis, shape: tuple[int, ...]) -> Any:

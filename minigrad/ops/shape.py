@@ -1,69 +1,42 @@
-"""The movements as users call them: sizes in a row or in a tuple, axes from either end, -1 for a size
-that follows from the others. Around the primitives of `movement`, which take them worked out.
-"""
+"""Movements composed of the primitives of `movement`: joining, splitting, padding, repeating."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from minigrad import ops
-from minigrad.errors import ConfigError, ShapeError
+from minigrad.arguments import as_int, one_of, require
+from minigrad.errors import ShapeError
+from minigrad.ops import movement
+from minigrad.ops.axis import Axis, Shape, axes, fits, flat, one_axis, several, with_sizes
 from minigrad.ops.composite import composite
-from minigrad.ops.more.arrange import pad_by
-from minigrad.ops.reduce import Axis, axes, one_axis
+from minigrad.ops.index import ARRAY, take
+from minigrad.ops.movement import expand, getitem, part, permute, reshape
 
 Sizes = int | Sequence[int]
-
-
-def flat(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """reshape(2, 3), reshape((2, 3)) and reshape([2, 3]) are the same."""
-    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
-
-
-@composite(numpy=np.reshape)
-def reshape(x: Any, *shape: Sizes) -> Any:
-    """Return the same elements in row-major order under another shape; one size may be -1."""
-    wanted = flat(shape)
-    if wanted and min(wanted) < -1:
-        raise ShapeError(
-            "reshape",
-            f"the size {min(wanted)} in {wanted}",
-            got=wanted,
-            wanted="sizes >= 0, or one -1",
-        )
-    return ops.reshape(x, shape=wanted)
 
 
 @composite(numpy=np.ravel)
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """Return x with the axes start_dim .. end_dim joined."""
     if not x.ndim:
-        return ops.reshape(x, shape=(1,))
+        return reshape(x, shape=(1,))
     start, end = (one_axis(a, x.ndim, "flatten") for a in (start_dim, end_dim))
     if start >= end:
         return x
     size = math.prod(x.shape[start : end + 1])
-    return ops.reshape(x, shape=(*x.shape[:start], size, *x.shape[end + 1 :]))
+    return reshape(x, shape=(*x.shape[:start], size, *x.shape[end + 1 :]))
 
 
 @composite
-def permute(x: Any, *order: Sizes) -> Any:
-    """Return x with its axes in another order: y.shape[i] = x.shape[order[i]]."""
-    wanted = flat(order)
-    normal = tuple(one_axis(a, x.ndim, "permute") for a in wanted)
-    if sorted(normal) != list(range(x.ndim)):
-        raise ShapeError(
-            "permute",
-            f"{wanted} is not an order of the {x.ndim} axes of {x.shape}",
-            got=wanted,
-            hint="name each axis once",
-        )
-    return ops.permute(x, order=normal)
+def unflatten(x: Any, axis: int, sizes: Sequence[int]) -> Any:
+    """Return x with the axis split into several of these sizes, one of which may be -1."""
+    return reshape(x, shape=with_sizes(x.shape, one_axis(axis, x.ndim, "unflatten"), *sizes))
 
 
 @composite
@@ -72,15 +45,7 @@ def transpose(x: Any, dim0: int = 1, dim1: int = 0) -> Any:
     order = list(range(x.ndim))
     a, b = one_axis(dim0, x.ndim, "transpose"), one_axis(dim1, x.ndim, "transpose")
     order[a], order[b] = b, a
-    return ops.permute(x, order=tuple(order))
-
-
-@composite
-def t(x: Any) -> Any:
-    """Return the transpose of a matrix; a vector or a number as it is."""
-    if x.ndim > 2:
-        raise ShapeError("t", f"{x.shape} has {x.ndim} axes", got=x.shape, wanted="at most 2")
-    return ops.permute(x, order=tuple(range(x.ndim))[::-1])
+    return permute(x, order=tuple(order))
 
 
 @composite(numpy=np.swapaxes)
@@ -89,82 +54,60 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     return transpose(x, axis1, axis2)
 
 
+@composite
+def t(x: Any) -> Any:
+    """Return the transpose of a matrix; a vector or a number as it is."""
+    fits(x.ndim <= 2, "t", f"{x.shape} has more than two axes", x.shape)
+    return permute(x, order=tuple(range(x.ndim))[::-1])
+
+
 @composite(numpy=np.moveaxis)
 def movedim(x: Any, source: Axis, destination: Axis) -> Any:
     """Return x with the axes `source` moved to `destination`, the others in their order."""
     moved, places = (
-        [one_axis(a, x.ndim, "movedim") for a in (b if isinstance(b, (tuple, list)) else (b,))]
-        for b in (source, destination)
+        [one_axis(a, x.ndim, "movedim") for a in several(b)] for b in (source, destination)
     )
-    if len(moved) != len(places):
-        raise ShapeError("movedim", f"{len(moved)} axes to {len(places)} places", got=source)
+    same = len(set(moved)) == len(set(places)) == len(moved) == len(places)
+    fits(same, "movedim", f"axes {source} to the places {destination}", source)
     order = [a for a in range(x.ndim) if a not in moved]
     for place, a in sorted(zip(places, moved, strict=True)):
         order.insert(place, a)
-    return permute(x, order)
-
-
-@composite(numpy=np.broadcast_to)
-def expand(x: Any, *shape: Sizes) -> Any:
-    """Return x broadcast to `shape` without a copy; -1 keeps a size."""
-    wanted = flat(shape)
-    new = len(wanted) - x.ndim
-    if -1 in wanted[: max(new, 0)] or min(wanted, default=0) < -1:
-        raise ShapeError(
-            "expand",
-            f"{x.shape} to {wanted}: there is no size to keep",
-            got=x.shape,
-            wanted=wanted,
-            hint="-1 keeps the size of an axis that x has; a new axis in front needs a size >= 0",
-        )
-    kept = (1,) * new + x.shape
-    sizes = zip(wanted, kept, strict=False)
-    return ops.expand(x, shape=tuple(k if n == -1 else n for n, k in sizes))
+    return permute(x, order=tuple(order))
 
 
 @composite
 def expand_as(x: Any, other: Any) -> Any:
     """Return x broadcast to the shape of `other`, without a copy."""
-    return ops.expand(x, shape=other.shape)
+    return expand(x, shape=other.shape)
 
 
 @composite
 def squeeze(x: Any, axis: Axis = None) -> Any:
     """Return x without axes of size 1: all of them, or those named that have size 1."""
     gone = {a for a in axes(axis, x.ndim, "squeeze") if x.shape[a] == 1}
-    return ops.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in gone))
+    return reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in gone))
 
 
 @composite(numpy=np.expand_dims)
 def unsqueeze(x: Any, axis: int) -> Any:
     """Return x with a new axis of size 1 at `axis`."""
     a = one_axis(axis, x.ndim + 1, "unsqueeze")
-    return ops.reshape(x, shape=(*x.shape[:a], 1, *x.shape[a:]))
+    return reshape(x, shape=(*x.shape[:a], 1, *x.shape[a:]))
 
 
-@composite(numpy=np.flip)
-def flip(x: Any, *axis: Any) -> Any:
-    """Return x in reverse order along each axis named, or along all: flip(0), flip(0, 1), flip()."""
-    found = axes(flat(axis) if axis and axis != (None,) else None, x.ndim, "flip")
-    return ops.flip(x, axis=found)
+# --- joining and splitting
 
 
-def _operands(call: str, first: Any, others: tuple[Any, ...]) -> list[Any]:
-    """a.cat(b, c), Tensor.cat([a, b, c]) and a.cat([b, c]) name the same operands."""
-    named = [*first] if not hasattr(first, "shape") else [first]
-    for x in others:
-        named += x if isinstance(x, (list, tuple)) else [x]
-    if not named:
-        raise ShapeError(call, "of no tensors", wanted="one or more")
-    return named
-
-
-def _axis_apart(others: tuple[Any, ...], axis: int) -> tuple[tuple[Any, ...], int]:
-    """cat([a, b], 1) is cat([a, b], axis=1)."""
+def _operands(call: str, first: Any, others: tuple[Any, ...], axis: int) -> tuple[list[Any], int]:
+    """Return the tensors and the axis: a.cat(b, c), cat([a, b, c]) and a.cat([b, c]) name the same
+    tensors, and cat([a, b], 1) has the axis at the end.
+    """
     if others and isinstance(others[-1], (int, np.integer, np.bool_)):
         *others, axis = others  # type: ignore[assignment]
-        return tuple(others), axis
-    return others, axis
+    groups = ((first,) if hasattr(first, "shape") else first, *map(several, others))
+    named = [x for group in groups for x in group]
+    fits(named, call, "of no tensors", ())
+    return named, axis
 
 
 @composite
@@ -172,27 +115,32 @@ def cat(tensors: Any, *others: Any, axis: int = 0) -> Any:
     """Return the tensors one after the other along `axis`; all other sizes must agree:
     cat([a, b], dim=1) or a.cat(b, dim=1).
     """
-    others, axis = _axis_apart(others, axis)
-    first, *rest = _operands("cat", tensors, others)
-    return ops.cat(first, *rest, axis=one_axis(axis, first.ndim, "cat"))
+    xs, axis = _operands("cat", tensors, others, axis)
+    return movement.cat(*xs, axis=one_axis(axis, xs[0].ndim, "cat"))
 
 
 @composite
 def stack(tensors: Any, *others: Any, axis: int = 0) -> Any:
     """Return the tensors along a new axis; all shapes must agree: stack([a, b]) or a.stack(b)."""
-    others, axis = _axis_apart(others, axis)
-    operands = _operands("stack", tensors, others)
-    if len({x.shape for x in operands}) > 1:
-        shapes = [x.shape for x in operands]
-        raise ShapeError(
-            "stack",
-            f"shapes {shapes} differ",
-            got=shapes,
-            wanted="equal shapes",
-            hint="cat joins along an existing axis",
-        )
-    first, *rest = (unsqueeze(x, axis) for x in operands)
-    return ops.cat(first, *rest, axis=one_axis(axis, first.ndim, "stack"))
+    xs, axis = _operands("stack", tensors, others, axis)
+    shapes = [x.shape for x in xs]
+    hint = "cat joins along an existing axis"
+    fits(len(set(shapes)) == 1, "stack", f"the shapes {shapes} differ", shapes, hint)
+    a = one_axis(axis, xs[0].ndim + 1, "stack")
+    return movement.cat(*(unsqueeze(x, a) for x in xs), axis=a)
+
+
+@composite(numpy=np.hstack)
+def hstack(*xs: Any) -> Any:
+    """Return the operands one after the other along axis 1, vectors along axis 0."""
+    return movement.cat(*xs, axis=min(1, xs[0].ndim - 1))
+
+
+@composite(numpy=np.vstack)
+def vstack(*xs: Any) -> Any:
+    """Return the operands one after the other along axis 0, vectors as rows."""
+    rows = (reshape(x, shape=(1, *x.shape)) if x.ndim == 1 else x for x in xs)
+    return movement.cat(*rows, axis=0)
 
 
 @composite
@@ -202,29 +150,18 @@ def split(x: Any, sizes: Sizes, axis: int = 0) -> tuple[Any, ...]:
     n = x.shape[a]
     if not isinstance(sizes, (tuple, list)):
         size = operator.index(sizes)  # type: ignore[arg-type]
-        if size < 1:
-            raise ConfigError("split", f"pieces of size {size}", got=size, wanted="size >= 1")
+        require(size >= 1, "split", "the size", size, "at least 1")
         sizes = [min(size, n - i) for i in range(0, n, size)] or [0]
-    if sum(sizes) != n or min(sizes, default=0) < 0:
-        raise ShapeError(
-            "split",
-            f"the sizes {list(sizes)} add up to {sum(sizes)}, axis {axis} has {n}",
-            got=sizes,
-            wanted=n,
-        )
-    before, start, pieces = (slice(None),) * a, 0, []
-    for size in sizes:
-        pieces.append(ops.getitem(x, index=(*before, slice(start, start + size))))
-        start += size
-    return tuple(pieces)
+    good = sum(sizes) == n and min(sizes, default=0) >= 0
+    fits(good, "split", f"the sizes {list(sizes)} do not add up to the {n} of axis {axis}", sizes)
+    stops = accumulate(sizes)
+    return tuple(part(x, a, stop - size, stop) for stop, size in zip(stops, sizes, strict=True))
 
 
 @composite
 def chunk(x: Any, n: int, axis: int = 0) -> tuple[Any, ...]:
     """Return at most n pieces of equal size along `axis` (the last may be smaller)."""
-    size = x.shape[one_axis(axis, x.ndim, "chunk")]
-    if n < 1:
-        raise ConfigError("chunk", f"{n} pieces", got=n, wanted="n >= 1")
+    size, n = x.shape[one_axis(axis, x.ndim, "chunk")], as_int("chunk", "n", n)
     pieces: tuple[Any, ...] = split(x, -(-size // n) if size else [0] * n, axis)
     return pieces
 
@@ -232,18 +169,40 @@ def chunk(x: Any, n: int, axis: int = 0) -> tuple[Any, ...]:
 @composite
 def unbind(x: Any, axis: int = 0) -> tuple[Any, ...]:
     """Return the parts of x at each index of `axis`, without that axis."""
-    before = (slice(None),) * one_axis(axis, x.ndim, "unbind")
-    return tuple(ops.getitem(x, index=(*before, i)) for i in range(x.shape[len(before)]))
+    a = one_axis(axis, x.ndim, "unbind")
+    return tuple(select(x, a, i) for i in range(x.shape[a]))
 
 
 @composite
-def unfold(x: Any, axis: int, size: int, step: int = 1) -> Any:
-    """Return the windows of `size` elements along `axis`, every `step`, on a new last axis: a view."""
-    if min(size, step) < 1:
-        raise ConfigError(
-            "unfold", f"size {size}, step {step}", got=(size, step), wanted="both >= 1"
-        )
-    return ops.unfold(x, axis=one_axis(axis, x.ndim, "unfold"), size=size, step=step)
+def select(x: Any, axis: int, index: int) -> Any:
+    """Return x at one index along `axis`, without that axis; negative ones count from the end."""
+    return getitem(x, index=(*(slice(None),) * one_axis(axis, x.ndim, "select"), index))
+
+
+@composite
+def narrow(x: Any, axis: int, start: int, length: int) -> Any:
+    """Return the `length` elements from `start` on along `axis`; a negative start counts from the
+    end.
+    """
+    a = one_axis(axis, x.ndim, "narrow")
+    n = x.shape[a]
+    first = start + n if start < 0 else start
+    problem = f"{length} elements from {start} of an axis of {n}"
+    fits(0 <= first <= first + length <= n, "narrow", problem, (start, length))
+    return part(x, a, first, first + length)
+
+
+@composite
+def shrink(x: Any, bounds: Sequence[tuple[int, int] | None]) -> Any:
+    """Return the part of x between (start, stop) of each axis; None leaves an axis whole."""
+    pairs = [(0, n) if p is None else p for p, n in zip(bounds, x.shape, strict=False)]
+    inside = all(0 <= a <= b <= n for (a, b), n in zip(pairs, x.shape, strict=False))
+    good = inside and len(bounds) == x.ndim
+    fits(good, "shrink", f"the bounds {bounds} are not those of a part of {x.shape}", bounds)
+    return getitem(x, index=tuple(slice(*pair) for pair in pairs))
+
+
+# --- padding and repeating
 
 
 @composite
@@ -252,26 +211,36 @@ def pad(x: Any, padding: Sequence[Any], mode: str = "constant", value: float = 0
     "circular".
 
     padding: numbers in PyTorch's order, (before, after) of the last axis first; or one pair (or
-        None) per axis, in the order of the axes. Negative numbers cut (mode "constant").
+        None) per axis, in the order of the axes. Negative numbers cut, before anything is added.
     """
-    return pad_by(x, _widths(tuple(padding), x.shape), mode, value)
+    one_of("pad", "mode", mode, ("constant", "reflect", "replicate", "circular"))
+    widths = _widths(tuple(padding), x.shape)
+    if mode == "constant":
+        return movement.pad(x, widths=widths, value=value)
+    for a, pair in enumerate(widths):
+        before, after = (max(w, 0) for w in pair)
+        kept = np.arange(x.shape[a])[max(-pair[0], 0) : x.shape[a] - max(-pair[1], 0)]
+        most = len(kept) - (mode == "reflect")
+        if pair == (0, 0):
+            continue
+        good = len(kept) and (mode == "replicate" or max(before, after) <= most)
+        hint = f"at most {max(most, 0)} elements can be added here"
+        fits(good, "pad", f'"{mode}" by {pair} of an axis of size {x.shape[a]}', pair, hint)
+        how: Any = {"replicate": "edge", "circular": "wrap"}.get(mode, mode)
+        x = take(x, np.pad(kept, (before, after), mode=how), spec=(*(slice(None),) * a, ARRAY))
+    return x
 
 
-def _widths(padding: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """A padding in either notation, as (before, after) for each axis."""
+def _widths(padding: tuple[Any, ...], shape: Shape) -> tuple[tuple[int, int], ...]:
+    """Return a padding in either notation as (before, after) for each axis."""
     if any(isinstance(p, (tuple, list)) or p is None for p in padding):
         pairs = [(0, 0) if p is None else tuple(p) for p in padding]
     else:
         pairs = [tuple(padding[i : i + 2]) for i in range(0, len(padding), 2)][::-1]
         pairs = [(0, 0)] * (len(shape) - len(pairs)) + pairs
-    if len(pairs) != len(shape) or any(len(pair) != 2 for pair in pairs):
-        raise ShapeError(
-            "pad",
-            f"padding {padding} does not fit {shape}",
-            got=padding,
-            wanted="pairs",
-            hint="(before, after) of the last axis first, or a pair or None per axis",
-        )
+    good = len(pairs) == len(shape) and all(len(pair) == 2 for pair in pairs)
+    hint = "(before, after) of the last axis first, or a pair or None per axis"
+    fits(good, "pad", f"padding {padding} does not fit {shape}", padding, hint)
     return tuple((int(a), int(b)) for a, b in pairs)
 
 
@@ -280,27 +249,38 @@ def repeat(x: Any, *counts: Sizes) -> Any:
     """Return x put counts[i] times one after the other along axis i; further counts in front make
     new axes.
     """
-    return ops.repeat(x, flat(counts))
+    times = [as_int("repeat", "a count", n, 0) for n in flat(counts)]
+    new = len(times) - x.ndim
+    if new < 0:
+        raise ShapeError("repeat", f"{times} has fewer counts than {x.shape} axes", got=times)
+    shape = (1,) * new + x.shape
+    pairs = [(n, size) for n, size in zip(times, shape, strict=True)]
+    singles = tuple(n for size in shape for n in (1, size))
+    grown = expand(reshape(x, shape=singles), shape=tuple(n for pair in pairs for n in pair))
+    return reshape(grown, shape=tuple(n * size for n, size in pairs))
 
 
 @composite(numpy=np.tile)
 def tile(x: Any, *counts: Sizes) -> Any:
     """Return x put counts[i] times one after the other, counted from the last axis."""
-    wanted = flat(counts)
-    return ops.repeat(x, (1,) * (x.ndim - len(wanted)) + tuple(wanted))
+    times = flat(counts)
+    return repeat(x, (1,) * (x.ndim - len(times)) + times)
 
 
-@composite
-def shrink(x: Any, bounds: Sequence[tuple[int, int] | None]) -> Any:
-    """Return the part of x between (start, stop) of each axis; None leaves an axis whole."""
-    if len(bounds) != x.ndim:
-        raise ShapeError("shrink", f"{len(bounds)} bounds for {x.ndim} axes", got=bounds)
-    pairs = [(0, n) if p is None else p for p, n in zip(bounds, x.shape, strict=True)]
-    if any(not 0 <= a <= b <= n for (a, b), n in zip(pairs, x.shape, strict=True)):
-        raise ShapeError(
-            "shrink",
-            f"{bounds} is not inside {x.shape}",
-            got=bounds,
-            wanted="0 <= start <= stop <= size",
-        )
-    return ops.getitem(x, index=tuple(slice(*pair) for pair in pairs))
+@composite(numpy=np.repeat)
+def repeat_interleave(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Any:
+    """Return x with each element along `axis` repeated `repeats` times, one number for all or one
+    for each; None: of the flat row.
+    """
+    if axis is None:
+        return repeat_interleave(reshape(x, shape=(-1,)), repeats, 0)
+    a = one_axis(axis, x.ndim, "repeat_interleave")
+    n, counts = x.shape[a], np.asarray(repeats)
+    if not counts.ndim:
+        times = int(counts)
+        column = reshape(x, shape=with_sizes(x.shape, a, n, 1))
+        grown = expand(column, shape=with_sizes(x.shape, a, n, times))
+        return reshape(grown, shape=with_sizes(x.shape, a, n * times))
+    good = counts.shape == (n,) and counts.min(initial=0) >= 0
+    fits(good, "repeat_interleave", f"{counts.shape} repeats of {n} elements", counts.shape)
+    return take(x, np.repeat(np.arange(n), counts), spec=(*(slice(None),) * a, ARRAY))

@@ -9,7 +9,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.dtypes import Array, DType, is_float
 from minigrad.errors import DTypeError
-from minigrad.ops.reduce import axes
+from minigrad.ops.axis import axes
 
 if TYPE_CHECKING:
     from typing_extensions import Self

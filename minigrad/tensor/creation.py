@@ -25,8 +25,9 @@ from minigrad.dtypes import (
     on_cpu,
 )
 from minigrad.errors import DTypeError, ShapeError
+from minigrad.ops.axis import flat
 from minigrad.ops.composite import composite
-from minigrad.ops.shape import Sizes, flat
+from minigrad.ops.shape import Sizes
 from minigrad.random import Generator, default_generator, draw, manual_seed
 from minigrad.tensor.base import TensorBase
 from minigrad.tensor.data import as_array

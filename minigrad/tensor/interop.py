@@ -60,7 +60,7 @@ def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
             elif value is not default and name not in _IGNORED:
                 raise TypeError(f"no {name}")
         if flattens and options.get("axis", 0) is None:
-            x, options["axis"] = shape.flatten(x), 0
+            x, options["axis"] = ops.flatten(x), 0
         if names.rest in options:
             rest = options.pop(names.rest)
             return ours(x, *(rest if isinstance(rest, (tuple, list)) else (rest,)), **options)
@@ -78,25 +78,23 @@ def _only(**others: Any) -> None:
 
 def _concatenated(arrays: Any, axis: int | None = 0, out: Any = None) -> Any:
     _only(out=out)
-    return shape.cat([shape.flatten(x) for x in arrays] if axis is None else arrays, axis=axis or 0)
+    return shape.cat([ops.flatten(x) for x in arrays] if axis is None else arrays, axis=axis or 0)
 
 
 def _stacked(arrays: Any, axis: int = 0, out: Any = None) -> Any:
     _only(out=out)
-    return shape.stack(arrays, axis=axis)
+    return ops.stack(arrays, axis=axis)
 
 
 def _transposed(a: Any, axes: Any = None) -> Any:
-    return shape.permute(a, *(reversed(range(a.ndim)) if axes is None else axes))
+    return ops.permute(a, order=tuple(reversed(range(a.ndim)) if axes is None else axes))
 
 
 def _sorted(
     a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
 ) -> Any:
     _only(order=order)
-    return composed.sort(
-        shape.flatten(a) if axis is None else a, axis or 0 if axis is None else axis
-    )[0]
+    return ops.sort(ops.flatten(a) if axis is None else a, axis or 0 if axis is None else axis)[0]
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
@@ -127,7 +125,7 @@ def _squeezed(x: Any, axis: Any = None) -> Any:
                 got=x.shape,
                 hint="t.squeeze() leaves such axes",
             )
-    return shape.squeeze(x, axis)
+    return ops.squeeze(x, axis)
 
 
 # numpy's functions whose arguments are not those of one op

@@ -14,6 +14,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.dtypes import bfloat16, bool_, float16, float32, float64, int32, int64
 from minigrad.ops import composed, loss, shape
+from minigrad.ops.composed import accepts_0d as _row
 from minigrad.tensor.attention import scaled_dot_product_attention
 from minigrad.tensor.base import TensorBase
 
@@ -83,7 +84,7 @@ class Surface(TensorBase):
     logical_xor, logical_not = ops.logical_xor, ops.logical_not
     bitwise_and, bitwise_or = ops.bitwise_and, ops.bitwise_or
     bitwise_xor, bitwise_not = ops.bitwise_xor, ops.bitwise_not
-    where, masked_fill = composed.where, composed.masked_fill
+    where, masked_fill = ops.where, composed.masked_fill
 
     # --- functions of each element
     neg, negative, abs, absolute, sign = ops.neg, ops.neg, ops.abs, ops.abs, ops.sign
@@ -103,45 +104,45 @@ class Surface(TensorBase):
     elu, selu, celu = ops.elu, ops.selu, ops.celu
     softplus, logsigmoid, softsign = ops.softplus, ops.logsigmoid, ops.softsign
     hardtanh, hardsigmoid, hardswish = ops.hardtanh, ops.hardsigmoid, ops.hardswish
-    softmax, log_softmax = composed.softmax, composed.log_softmax
+    softmax, log_softmax = _row(ops.softmax), _row(ops.log_softmax)
 
     # --- reductions, scans, order
     sum, mean, prod, logsumexp = ops.sum, ops.mean, ops.prod, ops.logsumexp
     var, std, var_mean, std_mean = ops.var, ops.std, ops.var_mean, ops.std_mean
     max, min, any, all = ops.max, ops.min, ops.any, ops.all
     argmax, argmin = ops.argmax, ops.argmin
-    max_with_index, min_with_index = composed.max_with_index, composed.min_with_index
-    cumsum, cumprod = composed.cumsum, composed.cumprod
-    cummax, cummin = composed.accepts_0d(ops.cummax), composed.accepts_0d(ops.cummin)
-    logcumsumexp = composed.logcumsumexp
+    max_with_index, min_with_index = ops.max_with_index, ops.min_with_index
+    cumsum, cumprod = _row(ops.cumsum), _row(ops.cumprod)
+    cummax, cummin = _row(ops.cummax), _row(ops.cummin)
+    logcumsumexp = _row(ops.logcumsumexp)
     median, quantile, norm = ops.median, ops.quantile, ops.norm
     amax, amin = ops.max, ops.min
-    sort, argsort, topk = composed.sort, composed.argsort, composed.topk
+    sort, argsort, topk = _row(ops.sort), _row(ops.argsort), _row(ops.topk)
 
     # --- movement
-    reshape, view, flatten, ravel = shape.reshape, shape.reshape, shape.flatten, shape.flatten
-    unflatten, squeeze, unsqueeze = ops.unflatten, shape.squeeze, shape.unsqueeze
-    permute, transpose, t = shape.permute, shape.transpose, shape.t
-    movedim, swapaxes = shape.movedim, shape.swapaxes
-    expand, broadcast_to, expand_as = shape.expand, shape.expand, shape.expand_as
+    reshape, view, flatten, ravel = ops.reshape, ops.reshape, ops.flatten, ops.flatten
+    unflatten, squeeze, unsqueeze = ops.unflatten, ops.squeeze, ops.unsqueeze
+    permute, transpose, t = ops.permute, ops.transpose, ops.t
+    movedim, swapaxes = ops.movedim, ops.swapaxes
+    expand, broadcast_to, expand_as = ops.expand, ops.expand, ops.expand_as
     cat, stack, split, chunk, unbind = (
         shape.cat,
-        shape.stack,
-        shape.split,
-        shape.chunk,
-        shape.unbind,
+        ops.stack,
+        ops.split,
+        ops.chunk,
+        ops.unbind,
     )
     hstack, vstack = ops.hstack, ops.vstack
-    flip, roll, repeat, tile = shape.flip, ops.roll, shape.repeat, shape.tile
+    flip, roll, repeat, tile = ops.flip, ops.roll, ops.repeat, ops.tile
     repeat_interleave, rearrange, meshgrid = ops.repeat_interleave, ops.rearrange, ops.meshgrid
-    tril, triu, diagonal, unfold = ops.tril, ops.triu, ops.diagonal, shape.unfold
-    pad, shrink, narrow, select = shape.pad, shape.shrink, ops.narrow, ops.select
+    tril, triu, diagonal, unfold = ops.tril, ops.triu, ops.diagonal, ops.unfold
+    pad, shrink, narrow, select = shape.pad, ops.shrink, ops.narrow, ops.select
     trace, diag, diff = ops.trace, ops.diag, ops.diff
 
     # --- products
     matmul, dot, mm, bmm = ops.matmul, ops.matmul, ops.matmul, ops.matmul
     tensordot, normalize, cosine_similarity = ops.tensordot, ops.normalize, ops.cosine_similarity
-    outer, linear, einsum = composed.outer, ops.linear, staticmethod(composed.einsum)
+    outer, linear, einsum = composed.outer, ops.linear, staticmethod(ops.einsum)
     sequential, scaled_dot_product_attention = composed.sequential, scaled_dot_product_attention
 
     # --- norms, losses, convolution

@@ -256,12 +256,14 @@ class Surface(TensorBase):
         """Return x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
     @overload
     def softmax(self, axis: _int = -1) -> Self:
-        """Return exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
+        """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
+        gives zeros; several +inf share the whole evenly."""
     @overload
     def softmax(self, dim: _int = -1) -> Self: ...
     @overload
     def log_softmax(self, axis: _int = -1) -> Self:
-        """Return log(softmax(x)) along `axis`."""
+        """Return log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf gives
+        0, and -inf to all others."""
     @overload
     def log_softmax(self, dim: _int = -1) -> Self: ...
     @overload
@@ -386,7 +388,8 @@ class Surface(TensorBase):
     def min_with_index(self, axis: _int, keepdims: _bool = False) -> tuple[Self, Self]: ...
     @overload
     def cumsum(self, axis: _int = 0) -> Self:
-        """Return the sums of the first 1, 2, ... elements along `axis`."""
+        """Return the sums of the first 1, 2, ... elements along `axis`. Floats are added in float64,
+        bools and small integers in int64."""
     @overload
     def cumsum(self, dim: _int = 0) -> Self: ...
     @overload
@@ -408,7 +411,8 @@ class Surface(TensorBase):
     def cummin(self, dim: _int = 0) -> tuple[Self, Self]: ...
     @overload
     def logcumsumexp(self, axis: _int = 0) -> Self:
-        """Return log of the sums of the first 1, 2, ... elements' exponentials along `axis`."""
+        """Return log of the sums of the first 1, 2, ... elements' exponentials, without overflow.
+        Computed in float64."""
     @overload
     def logcumsumexp(self, dim: _int = 0) -> Self: ...
     @overload
@@ -458,17 +462,19 @@ class Surface(TensorBase):
     def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> tuple[Self, Self]: ...
     @overload
     def argsort(self, axis: _int = -1, descending: _bool = False, stable: _bool = True) -> Self:
-        """Return the indices that sort x along `axis`. Always stable."""
+        """Return the indices that sort x along `axis`; a NaN counts as the largest. Always stable:
+        equal elements stay in their own order. int64."""
     @overload
     def argsort(self, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> Self: ...
     @overload
     def topk(self, k: _int, axis: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Self, Self]:
-        """Return the k largest (or smallest) along `axis`, always in order, and their indices."""
+        """Return the k largest (or smallest) along `axis`, and their indices; of equals the first ones.
+        They come in order, sorted or not. Raises ConfigError if k is too large."""
     @overload
     def topk(self, k: _int, dim: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Self, Self]: ...
-    def reshape(self, *shape: Sizes) -> Self:
+    def reshape(self, *shape: Any) -> Self:
         """Return the same elements in row-major order under another shape; one size may be -1."""
-    def view(self, *shape: Sizes) -> Self:
+    def view(self, *shape: Any) -> Self:
         """Return the same elements in row-major order under another shape; one size may be -1."""
     def flatten(self, start_dim: _int = 0, end_dim: _int = -1) -> Self:
         """Return x with the axes start_dim .. end_dim joined."""
@@ -489,7 +495,7 @@ class Surface(TensorBase):
         """Return x with a new axis of size 1 at `axis`."""
     @overload
     def unsqueeze(self, dim: _int) -> Self: ...
-    def permute(self, *order: Sizes) -> Self:
+    def permute(self, *order: Any) -> Self:
         """Return x with its axes in another order: y.shape[i] = x.shape[order[i]]."""
     def transpose(self, dim0: _int = 1, dim1: _int = 0) -> Self:
         """Return x with two axes exchanged; without arguments the first two."""
@@ -499,10 +505,10 @@ class Surface(TensorBase):
         """Return x with the axes `source` moved to `destination`, the others in their order."""
     def swapaxes(self, axis1: _int, axis2: _int) -> Self:
         """Return x with two axes exchanged."""
-    def expand(self, *shape: Sizes) -> Self:
-        """Return x broadcast to `shape` without a copy; -1 keeps a size."""
-    def broadcast_to(self, *shape: Sizes) -> Self:
-        """Return x broadcast to `shape` without a copy; -1 keeps a size."""
+    def expand(self, *shape: Any) -> Self:
+        """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
+    def broadcast_to(self, *shape: Any) -> Self:
+        """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
     def expand_as(self, other: Any) -> Self:
         """Return x broadcast to the shape of `other`, without a copy."""
     @overload
@@ -569,10 +575,11 @@ class Surface(TensorBase):
         """Return the elements with equal indices on the two axes (the second's larger by `offset`), as
         a new last axis."""
     @overload
-    def unfold(self, axis: _int, size: _int, step: _int = 1) -> Self:
-        """Return the windows of `size` elements along `axis`, every `step`, on a new last axis: a view."""
+    def unfold(self, axis: _int, size: _int, step: _int = 1, dilation: _int = 1) -> Self:
+        """Return the windows of `size` elements (`dilation` apart) along `axis`, every `step`, on a new
+        last axis. A view."""
     @overload
-    def unfold(self, dim: _int, size: _int, step: _int = 1) -> Self: ...
+    def unfold(self, dim: _int, size: _int, step: _int = 1, dilation: _int = 1) -> Self: ...
     def pad(self, padding: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Self:
         """Return x with more elements around it: `value`, or its own by "reflect", "replicate" or
         "circular"."""
@@ -631,8 +638,8 @@ class Surface(TensorBase):
         differs."""
     @staticmethod
     def einsum(formula: str, *operands: Any) -> Any:
-        """Return the sum of products over the letters that the result lacks:
-        einsum("bij,bjk->bik", a, b) is a batched matrix product."""
+        """Return the sum of products over the letters that the result lacks: einsum("bij,bjk->bik", a,
+        b) is a batched matrix product."""
     def sequential(self, functions: Sequence[Callable[[Any], Any]]) -> Self:
         """Return the last of the functions of ... of the first of x."""
     def scaled_dot_product_attention(self, k: Any, v: Any, attn_mask: Any = None, dropout_p: _float = 0.0, is_causal: _bool = False, scale: _float | None = None, enable_gqa: _bool = False, causal: Corner = 'upper_left', window: _int | None = None, bias: Any = None, alibi: Sequence[_float] | None = None, method: Method = 'auto', return_weights: _bool = False) -> Self:
@@ -751,7 +758,7 @@ class Surface(TensorBase):
     def bool(self) -> Self:
         """Return x in bool."""
     def clone(self) -> Self:
-        """The same elements in new memory, in row-major order."""
+        """Return the same elements in new memory, in row-major order."""
     def contiguous(self) -> Self:
         """Return x, or a copy in row-major order if it is not in that order."""
     def isclose(self, other: Any, rtol: _float = 1e-05, atol: _float = 1e-08, equal_nan: _bool = False) -> Self:

@@ -319,7 +319,7 @@ ARRANGED = [
     ),
     Case(
         "pad, reflect",
-        lambda x: ops.pad_by(x, ((0, 0), (2, 1)), "reflect"),
+        lambda x: x.pad(((0, 0), (2, 1)), "reflect"),
         lambda x: x[:, [2, 1, 0, 1, 2, 3, 2]],
         M,
     ),

@@ -141,7 +141,7 @@ MOVED = [
     ),
     Case(
         "pad, circular, cut on the left",
-        lambda x: ops.pad_by(x, ((0, 0), (-1, 2)), "circular"),
+        lambda x: x.pad(((0, 0), (-1, 2)), "circular"),
         lambda x: x[:, [1, 2, 3, 1, 2]],
         M,
     ),

@@ -14,9 +14,10 @@ import numpy as np
 from minigrad.arguments import as_int, one_of, require
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
+from minigrad.ops.axis import one_axis, several, with_sizes
 from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul, swap_last
-from minigrad.ops.movement import pad, permute, reshape, several, with_sizes
+from minigrad.ops.movement import pad, permute, reshape
 from minigrad.primitive import primitive
 
 Sizes = int | Sequence[int]
@@ -30,16 +31,13 @@ def unfold(x: Array, *, axis: int, size: int, step: int = 1, dilation: int = 1) 
 
     (.., L, ..) -> (.., (L - dilation (size - 1) - 1) // step + 1, .., size)
     """
-    axis %= x.ndim
+    axis = one_axis(axis, x.ndim, "unfold")
+    require(min(size, step) >= 1, "unfold", "size and step", (size, step), "at least 1")
     count = (x.shape[axis] - dilation * (size - 1) - 1) // step + 1
-    if min(size, step, dilation) < 1 or count < 1:
-        raise ShapeError(
-            "unfold",
-            f"a window of {size} (step {step}, dilation {dilation}) does not fit an axis of "
-            f"{x.shape[axis]}",
-            got=x.shape[axis],
-            hint="pad the axis, or take a smaller window",
-        )
+    if count < 1:
+        problem = f"a window of {size} (dilation {dilation}) on an axis of {x.shape[axis]}"
+        hint = "pad the axis, or take a smaller window"
+        raise ShapeError("unfold", problem, got=x.shape[axis], hint=hint)
     stride = x.strides[axis]
     shape = (*with_sizes(x.shape, axis, count), size)
     strides = (*with_sizes(x.strides, axis, stride * step), stride * dilation)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from minigrad.arguments import as_float
+from minigrad.ops.axis import Axis, one_axis, with_sizes
 from minigrad.ops.calculus import pow, sqrt, square
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import abs as abs_, equal, maximum, not_equal, where
-from minigrad.ops.movement import cast, reshape, with_sizes
-from minigrad.ops.reduce import Axis, max as max_, min as min_, one_axis, sum as sum_
+from minigrad.ops.movement import cast, reshape
+from minigrad.ops.reduce import max as max_, min as min_, sum as sum_
 
 
 @composite(widen=True, numpy=np.linalg.norm)

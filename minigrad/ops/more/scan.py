@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array, adding
+from minigrad.ops.axis import Axis, axes, one_axis
 from minigrad.ops.calculus import exp
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import equal, isinf, logical_and, mask_cotangent, where
 from minigrad.ops.index import take_along
 from minigrad.ops.movement import flip, pad, permute, reshape
-from minigrad.ops.reduce import Axis, axes, broadcast_back, one_axis
+from minigrad.ops.reduce import broadcast_back
 from minigrad.primitive import primitive
 
 
@@ -40,17 +41,18 @@ def _after(a: Any, g: Any, axis: int) -> Any:
     return _backwards(recurrence, _shifted(a, axis, -1, 0.0), g, axis=axis)
 
 
-@primitive(kind="reduce")
-def cumsum(x: Array, *, axis: int) -> Array:
+@primitive(kind="reduce", numpy=np.cumsum)
+def cumsum(x: Array, *, axis: int = 0) -> Array:
     """Return the sums of the first 1, 2, ... elements along `axis`. Floats are added in float64,
     bools and small integers in int64.
     """
+    axis = one_axis(axis, x.ndim, "cumsum")
     y = np.cumsum(x, axis=axis, dtype=np.float64 if x.dtype.kind == "f" else adding(x.dtype))
     return y.astype(x.dtype, copy=False) if x.dtype.kind == "f" else y
 
 
 @cumsum.vjp
-def _(g, _y, _x, *, axis):
+def _(g, _y, _x, *, axis=0):
     return (_backwards(cumsum, g, axis=axis),)
 
 
@@ -70,14 +72,14 @@ def _(g, y, a, _b, *, axis):
     return r * _shifted(y, axis, 1, 0.0), r
 
 
-@primitive(kind="reduce")
-def cumprod(x: Array, *, axis: int) -> Array:
+@primitive(kind="reduce", numpy=np.cumprod)
+def cumprod(x: Array, *, axis: int = 0) -> Array:
     """Return the products of the first 1, 2, ... elements along `axis`."""
-    return np.cumprod(x, axis=axis, dtype=adding(x.dtype))
+    return np.cumprod(x, axis=one_axis(axis, x.ndim, "cumprod"), dtype=adding(x.dtype))
 
 
 @cumprod.vjp
-def _(g, _y, x, *, axis):
+def _(g, _y, x, *, axis=0):
     # d y_i / d x_k = (product before k) (product from k + 1 to i): the first factor is a cumprod
     # again, the sum over i a recurrence.
     return (cumprod(_shifted(x, axis, 1, 1.0), axis=axis) * _after(x, g, axis),)
@@ -136,7 +138,7 @@ def cummin(x: Any, axis: int = 0) -> tuple[Any, Any]:
 
 
 @primitive(kind="reduce", dtype="float")
-def logcumsumexp(x: Array, *, axis: int) -> Array:
+def logcumsumexp(x: Array, *, axis: int = 0) -> Array:
     """Return log of the sums of the first 1, 2, ... elements' exponentials, without overflow.
     Computed in float64.
     """
@@ -144,7 +146,7 @@ def logcumsumexp(x: Array, *, axis: int) -> Array:
 
 
 @logcumsumexp.vjp
-def _(g, y, x, *, axis):
+def _(g, y, x, *, axis=0):
     # sum over i >= k of g_i exp(x_k - y_i) = exp(x_k - y_k) r_k, where r_k = g_k + exp(y_k -
     # y_(k+1)) r_(k+1): no exponent is above 0.
     r = _after(exp(_difference(_shifted(y, axis, 1, 0.0), y)), g, axis)

@@ -11,12 +11,13 @@ import numpy as np
 from minigrad.arguments import one_of
 from minigrad.dtypes import DType, is_float, limits
 from minigrad.errors import DTypeError, ShapeError
+from minigrad.ops.axis import one_axis, with_sizes
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import equal, floor_div, greater, maximum, where
 from minigrad.ops.index import add_along, embedding, put_along
 from minigrad.ops.more.scan import prod
-from minigrad.ops.movement import cast, cat, expand, getitem, pad, permute, reshape, with_sizes
-from minigrad.ops.reduce import max, min, one_axis
+from minigrad.ops.movement import cast, cat, expand, getitem, pad, permute, reshape
+from minigrad.ops.reduce import max, min
 
 _REDUCED: dict[str, Any] = {"sum": None, "mean": None, "prod": prod, "amax": max, "amin": min}
 

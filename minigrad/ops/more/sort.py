@@ -10,20 +10,21 @@ import numpy as np
 
 from minigrad.arguments import as_int, one_of, require
 from minigrad.dtypes import Array, float32, is_float
+from minigrad.ops.axis import one_axis, with_sizes
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import ceil, floor, isnan, round as round_, where
 from minigrad.ops.index import check_range, take_along
 from minigrad.ops.more.scatter import index_select
-from minigrad.ops.movement import cast, part, permute, reshape, with_sizes
-from minigrad.ops.reduce import one_axis
+from minigrad.ops.movement import cast, part, permute, reshape
 from minigrad.primitive import primitive
 
 
-@primitive(kind="reduce")
-def argsort(x: Array, *, axis: int = -1, descending: bool = False) -> Array:
-    """Return the indices that sort x along `axis`, equal elements in their own order; a NaN counts
-    as the largest. int64.
+@primitive(kind="reduce", numpy=np.argsort)
+def argsort(x: Array, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Array:
+    """Return the indices that sort x along `axis`; a NaN counts as the largest. Always stable:
+    equal elements stay in their own order. int64.
     """
+    axis = one_axis(axis, x.ndim, "argsort")
     if not descending:
         return np.argsort(x, axis=axis, kind="stable")
     # Sorted from the back and read from the back, equal elements come out in their own order.
@@ -32,8 +33,12 @@ def argsort(x: Array, *, axis: int = -1, descending: bool = False) -> Array:
 
 
 @composite
-def sort(x: Any, axis: int = -1, descending: bool = False) -> tuple[Any, Any]:
-    """Return x in order along `axis`, and the indices of its elements. The sort is stable."""
+def sort(
+    x: Any, axis: int = -1, descending: bool = False, *, stable: bool = True
+) -> tuple[Any, Any]:
+    """Return x in order along `axis`, and the indices that the elements came from. Always stable; a
+    NaN counts as the largest.
+    """
     order = argsort(x, axis=axis, descending=descending)
     return take_along(x, order, axis=axis), order
 
