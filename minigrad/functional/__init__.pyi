@@ -141,7 +141,7 @@ def pad(x: Tensor, pad: Sequence[Any], mode: str = 'constant', value: _float = 0
 def quick_gelu(x: Any) -> Tensor:
     """Return x sigmoid(1.702 x), CLIP's approximation of gelu."""
 def relu(x: Any) -> Tensor:
-    """Return max(x, 0). The derivative at 0 is 0."""
+    """Return max(x, 0). Slope 0 at 0."""
 def relu6(x: Any) -> Tensor:
     """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
 def rms_norm(x: Tensor, normalized_shape: _int | Sequence[_int], weight: Tensor | None = None, eps: _float = 1e-06) -> Tensor:

@@ -106,7 +106,6 @@ from minigrad.ops.heads import join_heads as join_heads
 from minigrad.ops.philox import kept as kept
 from minigrad.ops.loss import kl_div as kl_div
 from minigrad.ops.loss import l1_loss as l1_loss
-from minigrad.ops.index import last_along as last_along
 from minigrad.ops.index import last_at as last_at
 from minigrad.ops.fused import layer_norm as layer_norm
 from minigrad.ops.fused import layer_norm_grad as layer_norm_grad
@@ -166,7 +165,6 @@ from minigrad.ops.loss import probabilities as probabilities
 from minigrad.ops.more.scan import prod as prod
 from minigrad.ops.index import put as put
 from minigrad.ops.index import put_ as put_
-from minigrad.ops.index import put_along as put_along
 from minigrad.ops.more.sort import quantile as quantile
 from minigrad.ops.activation import quick_gelu as quick_gelu
 from minigrad.ops.more.rearrange import rearrange as rearrange

@@ -48,7 +48,7 @@ def composite(
     widen: compute float16 and bfloat16 operands in float32, and round the results once, to the dtype
         that an op on the same operands gives.
     numpy: the numpy functions that it answers for when they are called on a Tensor.
-    name: what errors call it, if not by its own name.
+    name: its name, if not that of the function.
     lists: take lists among the positional arguments for operands.
     """
     if function is None:
@@ -80,6 +80,8 @@ def composite(
         except RAW as error:
             raise _explained(call, function, args, options, error) from error
 
+    if name:
+        called.__name__ = called.__qualname__ = name
     called.__dict__["numpy"] = as_tuple(numpy)
     return called
 

@@ -32,7 +32,8 @@ def unary(
     """Make a function of one array into an op.
 
     rule: (g, y, x) -> the cotangent of x; None for an op without a gradient.
-    name: numpy's name ("arcsin" is "asin"), unless given.
+    doc: what the op returns.
+    name: the function's ("arcsin" is "asin", "_erf" is "erf"), unless given.
     numpy: the numpy functions that it answers for; the function itself, if that is numpy's.
     """
 
@@ -69,9 +70,9 @@ def _op(
     forward: Function, function: Function, doc: str, dtype: Casting, name: str, numpy: Any = ()
 ) -> Primitive:
     numpy = function if isinstance(function, np.ufunc) and not numpy else numpy
-    name = name or function.__name__.replace("arc", "a")
+    name = name or function.__name__.replace("arc", "a").lstrip("_")
     forward.__name__ = forward.__qualname__ = name
-    forward.__module__, forward.__doc__ = "minigrad.ops", doc
+    forward.__module__, forward.__doc__ = "minigrad.ops", f"Return {doc}."
     op = primitive(kind="elementwise", dtype=dtype, numpy=numpy)(forward)
     op.forward = function  # which saves a call; `forward` shows the arguments
     return op
@@ -104,42 +105,41 @@ def _minimum_rule(g, _y, a, b):
     return g * share(less(a, b), ties), g * share(less(b, a), ties)
 
 
-add = binary(np.add, lambda g, _y, _a, _b: (g, g), "Return a + b.")
-sub = binary(np.subtract, lambda g, _y, _a, _b: (g, -g), "Return a - b.", name="sub")
-mul = binary(np.multiply, _mul_rule, "Return a * b.", name="mul")
+def _copysign_rule(g, y, a, _b):
+    return g * (sign(y) * sign(a)), zeros_like(g)
+
+
+add = binary(np.add, lambda g, _y, _a, _b: (g, g), "a + b")
+sub = binary(np.subtract, lambda g, _y, _a, _b: (g, -g), "a - b", name="sub")
+mul = binary(np.multiply, _mul_rule, "a * b", name="mul")
 mul.reads_other_operand = True
-div = binary(np.true_divide, _div_rule, "Return a / b; integers divide to float32.", "float", "div")
-neg = unary(np.negative, lambda g, _y, _x: -g, "Return -x.", "same", "neg")
+div = binary(np.true_divide, _div_rule, "a / b; integers divide to float32", "float", "div")
+neg = unary(np.negative, lambda g, _y, _x: -g, "-x", "same", "neg")
 floor_div = binary(
     np.floor_divide,
     lambda g, _y, _a, _b: (zeros_like(g), zeros_like(g)),
-    "Return floor(a / b); for integers divided by zero 0, with numpy's warning. Gradient 0.",
+    "floor(a / b); for integers divided by zero 0, with numpy's warning. Gradient 0",
     name="floor_div",
 )
 mod = binary(
     np.mod,
     lambda g, _y, a, b: (g, -(g * floor_div(a, b))),
-    "Return a - b * floor(a / b): the remainder with the sign of b, as in Python. For integers\n"
-    "divided by zero 0, with numpy's warning.",
+    "a - b * floor(a / b): the remainder with the sign of b, as in Python. For integers\n"
+    "divided by zero 0, with numpy's warning",
     name="mod",
 )
 fmod = binary(
     np.fmod,
     lambda g, _y, a, b: (g, -(g * trunc(a / b))),
-    "Return a - b * trunc(a / b): the remainder with the sign of a, as in C.",
+    "a - b * trunc(a / b): the remainder with the sign of a, as in C",
 )
 maximum = binary(
-    np.maximum, _maximum_rule, "Return the larger of a and b, or NaN. A tie splits the gradient."
+    np.maximum, _maximum_rule, "the larger of a and b, or NaN. A tie splits the gradient"
 )
 minimum = binary(
-    np.minimum, _minimum_rule, "Return the smaller of a and b, or NaN. A tie splits the gradient."
+    np.minimum, _minimum_rule, "the smaller of a and b, or NaN. A tie splits the gradient"
 )
-copysign = binary(
-    np.copysign,
-    lambda g, y, a, _b: (g * (sign(y) * sign(a)), zeros_like(g)),
-    "Return |a| with the sign of b. The derivative at a = 0 is 0.",
-    "float",
-)
+copysign = binary(np.copysign, _copysign_rule, "|a| with the sign of b. Slope 0 at a = 0", "float")
 
 
 @primitive(kind="elementwise")
@@ -194,37 +194,32 @@ def lerp(a: Any, b: Any, weight: Any) -> Any:
 # --- rounding and other pieces of straight lines
 
 
-def _rounding(function: np.ufunc, doc: str, name: str) -> Primitive:
+def _rounding(function: np.ufunc, doc: str, name: str = "") -> Primitive:
     def of_floats(x: Array) -> Array:
         return function(x) if x.dtype.kind == "f" else np.array(x)
 
-    doc = f"Return {doc}. Piecewise constant: gradient 0."
-    return unary(of_floats, flat, doc, "same", name, function)
+    name = name or function.__name__
+    return unary(of_floats, flat, f"{doc}. Piecewise constant: gradient 0", "same", name, function)
 
 
-floor = _rounding(np.floor, "the largest integer <= x", "floor")
-ceil = _rounding(np.ceil, "the smallest integer >= x", "ceil")
-trunc = _rounding(np.trunc, "x without its fraction", "trunc")
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+def _zeros_like(x: Array) -> Array:
+    return np.zeros_like(x)
+
+
+floor = _rounding(np.floor, "the largest integer <= x")
+ceil = _rounding(np.ceil, "the smallest integer >= x")
+trunc = _rounding(np.trunc, "x without its fraction")
 round = _rounding(np.rint, "the nearest integer, halves to even", "round")
-sign = unary(np.sign, flat, "Return -1, 0 or 1. Piecewise constant: gradient 0.", "same")
+sign = unary(np.sign, flat, "-1, 0 or 1. Piecewise constant: gradient 0", "same")
 abs = unary(
-    np.abs,
-    lambda g, _y, x: g * sign(x),
-    "Return |x|. The derivative at 0 is 0.",
-    "same",
-    "abs",
-    (np.abs, np.fabs),
+    np.abs, lambda g, _y, x: g * sign(x), "|x|. Slope 0 at 0", "same", "abs", (np.abs, np.fabs)
 )
-relu = unary(
-    lambda x: np.maximum(x, 0),
-    lambda g, y, _x: where(less(0, y), g, 0),
-    "Return max(x, 0). The derivative at 0 is 0.",
-    "same",
-    "relu",
-)
-zeros_like = unary(
-    lambda x: np.zeros_like(x), flat, "Return zeros of the shape of x.", None, "zeros_like"
-)
+relu = unary(_relu, lambda g, y, _x: where(less(0, y), g, 0), "max(x, 0). Slope 0 at 0", "same")
+zeros_like = unary(_zeros_like, flat, "zeros of the shape of x", None)
 
 
 @primitive(kind="elementwise", dtype="same", numpy=np.nan_to_num)
@@ -273,22 +268,22 @@ for _op_ in (maximum, minimum, clamp, where, relu, nan_to_num, mask_cotangent):
 
 # --- comparisons and logic give bools; the bits of integers (of bools: their truth values)
 
-equal = predicate(np.equal, "Return a == b, as bool.")
-not_equal = predicate(np.not_equal, "Return a != b, as bool.")
-less = predicate(np.less, "Return a < b, as bool.")
-less_equal = predicate(np.less_equal, "Return a <= b, as bool.")
-greater = predicate(np.greater, "Return a > b, as bool.")
-greater_equal = predicate(np.greater_equal, "Return a >= b, as bool.")
-logical_and = predicate(np.logical_and, "True where both are nonzero.")
-logical_or = predicate(np.logical_or, "True where either is nonzero.")
-logical_xor = predicate(np.logical_xor, "True where exactly one is nonzero.")
-logical_not = predicate(np.logical_not, "True where x is zero.")
-isnan = predicate(np.isnan, "True where x is not a number.")
-isinf = predicate(np.isinf, "True where x is +inf or -inf.")
-isfinite = predicate(np.isfinite, "True where x is neither NaN nor infinite.")
-bitwise_and = predicate(np.bitwise_and, "Return a & b. Raises DTypeError for floats.")
-bitwise_or = predicate(np.bitwise_or, "Return a | b. Raises DTypeError for floats.")
-bitwise_xor = predicate(np.bitwise_xor, "Return a ^ b. Raises DTypeError for floats.")
-bitwise_not = predicate(np.invert, "Return ~x: for bools, not x.", "bitwise_not")
-left_shift = predicate(np.left_shift, "Return a * 2 ** b, for integers.")
-right_shift = predicate(np.right_shift, "Return floor(a / 2 ** b), for integers.")
+equal = predicate(np.equal, "a == b, as bool")
+not_equal = predicate(np.not_equal, "a != b, as bool")
+less = predicate(np.less, "a < b, as bool")
+less_equal = predicate(np.less_equal, "a <= b, as bool")
+greater = predicate(np.greater, "a > b, as bool")
+greater_equal = predicate(np.greater_equal, "a >= b, as bool")
+logical_and = predicate(np.logical_and, "True where both are nonzero")
+logical_or = predicate(np.logical_or, "True where either is nonzero")
+logical_xor = predicate(np.logical_xor, "True where exactly one is nonzero")
+logical_not = predicate(np.logical_not, "True where x is zero")
+isnan = predicate(np.isnan, "True where x is not a number")
+isinf = predicate(np.isinf, "True where x is +inf or -inf")
+isfinite = predicate(np.isfinite, "True where x is neither NaN nor infinite")
+bitwise_and = predicate(np.bitwise_and, "a & b. Raises DTypeError for floats")
+bitwise_or = predicate(np.bitwise_or, "a | b. Raises DTypeError for floats")
+bitwise_xor = predicate(np.bitwise_xor, "a ^ b. Raises DTypeError for floats")
+bitwise_not = predicate(np.invert, "~x: for bools, not x", "bitwise_not")
+left_shift = predicate(np.left_shift, "a * 2 ** b, for integers")
+right_shift = predicate(np.right_shift, "floor(a / 2 ** b), for integers")

@@ -66,27 +66,18 @@ def _(h, _y, _g, index, *, size):
 # --- along one axis: an index for every element
 
 
-def _mesh(index: Array, axis: int) -> tuple[Any, ...]:
-    """Return the key with x[key][i, j, ...] = x[i, .., index[i, j, ...], ..]: `index` on its axis,
-    counting on the others.
+def mesh(index: Any, shape: tuple[int, ...], axis: int, call: str) -> tuple[Any, ...]:
+    """Return the key with x[key][i, j, ...] = x[i, .., index[i, j, ...], ..] for an x of `shape`:
+    `index` on its axis, counting on the others. Raises ShapeError for an index that does not fit.
     """
-    grids = list(np.ogrid[tuple(map(slice, index.shape))])
+    others = (n <= m for a, (n, m) in enumerate(zip(index.shape, shape, strict=False)) if a != axis)
+    if index.ndim != len(shape) or not all(others):
+        problem = f"index {index.shape} does not fit {shape} next to axis {axis}"
+        hint = "as many axes, and on all but this one no larger sizes"
+        raise ShapeError(call, problem, got=index.shape, hint=hint)
+    grids: list[Any] = list(np.ogrid[tuple(map(slice, index.shape))])
     grids[axis] = index
     return tuple(grids)
-
-
-def _checked_along(index: Array, shape: tuple[int, ...], axis: int, call: str) -> None:
-    sizes = list(shape)
-    if index.ndim == len(shape):
-        sizes[axis] = max(sizes[axis], index.shape[axis])
-    if index.ndim != len(shape) or any(n > m for n, m in zip(index.shape, sizes, strict=True)):
-        raise ShapeError(
-            call,
-            f"index {index.shape} does not fit {shape} next to axis {axis}",
-            got=index.shape,
-            hint="as many axes, and on all but this one no larger sizes",
-        )
-    check_range(index, shape[axis], call, "index")
 
 
 @primitive(kind="gather")
@@ -94,8 +85,9 @@ def take_along(x: Array, index: Array, *, axis: int) -> Array:
     """Return y[i, j, ...] = x[i, .., index[i, j, ...], ..], the index standing on `axis`. Raises
     IndexRangeError, ShapeError.
     """
-    _checked_along(index, x.shape, axis, "gather")
-    return x[_mesh(index, axis)]
+    key = mesh(index, x.shape, axis, "gather")
+    check_range(index, x.shape[axis], "gather", "index")
+    return x[key]
 
 
 @take_along.vjp
@@ -108,8 +100,9 @@ def add_along(g: Array, index: Array, *, axis: int, shape: tuple[int, ...]) -> A
     """Return zeros of `shape` with each g added where its index points: the transpose of
     `take_along`.
     """
-    _checked_along(index, shape, axis, "scatter")
-    return _added(g, np.ravel_multi_index(np.broadcast_arrays(*_mesh(index, axis)), shape), shape)
+    key = mesh(index, shape, axis, "scatter")
+    check_range(index, shape[axis], "scatter", "index")
+    return _added(g, np.ravel_multi_index(np.broadcast_arrays(*key), shape), shape)
 
 
 @add_along.vjp
@@ -128,31 +121,6 @@ def _added(g: Array, places: Array, shape: tuple[int, ...]) -> Array:
     else:
         y = np.bincount(places, g, size).astype(g.dtype, copy=False)
     return y.reshape(shape)
-
-
-@primitive(kind="gather")
-def put_along(x: Array, src: Array, index: Array, *, axis: int) -> Array:
-    """Return a copy of x with src written where the index points; of several writers to one place
-    the last wins.
-    """
-    _checked_along(index, x.shape, axis, "scatter")
-    y = np.array(x)
-    y[_mesh(index, axis)] = as_elements(src, x.dtype)
-    return y
-
-
-@put_along.vjp
-def _(g, _y, _x, _src, index, *, axis):
-    wins = last_along(index, axis=axis, shape=_x.shape)
-    return put_along(g, 0, index, axis=axis), where(wins, take_along(g, index, axis=axis), 0), None
-
-
-@primitive(kind="gather")
-def last_along(index: Array, *, axis: int, shape: tuple[int, ...]) -> Array:
-    """Return True where an element of the index is the last that points to its place."""
-    writers = np.arange(index.size).reshape(index.shape)
-    last = put_along.forward(np.zeros(shape, np.int64), writers, index, axis=axis)
-    return take_along.forward(last, index, axis=axis) == writers
 
 
 # --- by arrays of indices and masks, as in x[rows, columns]. `spec` is the key, with ARRAY in place
@@ -205,15 +173,20 @@ def _(h, _y, _g, *keys, spec, shape):
 
 
 @primitive(kind="gather")
-def put(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> Array:
-    """Return a copy of x with x[key] = value; of several writers to one place the last wins."""
+def put(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...], wrap: bool = True) -> Array:
+    """Return a copy of x with x[key] = value; of several writers to one place the last wins.
+
+    wrap: True if negative indices count from the end, else IndexRangeError is raised for them.
+    """
+    for key, n in () if wrap else zip(keys, x.shape, strict=True):
+        check_range(key, n, "scatter", "index")
     y = np.array(x)
     y[filled(spec, keys)] = as_elements(value, x.dtype)
     return y
 
 
 @put.vjp
-def _(g, _y, _x, _value, *keys, spec, needs):
+def _(g, _y, _x, _value, *keys, spec, wrap=True, needs):
     gvalue = take(g, *keys, spec=spec) if needs[1] else None
     if needs[1] and keys:
         gvalue = where(last_at(*keys, spec=spec, shape=_x.shape), gvalue, 0)

@@ -1,8 +1,8 @@
 """Causal masks as windows into one short band.
 
 Row i of a causal mask is row 0 shifted by i places, so every mask of every size is a view, with
-strides (-1, 1), of a band of as many bytes
-as it has rows and columns: nothing of the size of the mask is ever built.
+strides (-1, 1), of a band of as many bytes as it has rows and columns: nothing of the size of the
+mask is ever built.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigrad.arguments import as_int
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError
 
 
 class MaskInfo(NamedTuple):
@@ -31,47 +31,45 @@ class CausalMaskCache:
         and its float form, four times as long.
     """
 
+    _band: Array
+    _floats: Array
+
     def __init__(self, max_bytes: int = 1 << 20) -> None:
         self.max_bytes = max_bytes
-        self._band, self._floats = np.zeros(0, np.bool_), np.zeros(0, np.float32)
-        self._hits = self._misses = 0
+        self.clear()
 
     def get_or_create(self, seq_len: int, offset: int = 0) -> Array:
-        """The mask of `seq_len` queries behind `offset` earlier keys, (seq_len, offset + seq_len)
+        """Return the mask of `seq_len` queries after `offset` earlier keys, (seq_len, offset + seq_len)
         of bool: True where j <= i + offset.
 
         Raises ConfigError unless both are integers >= 0.
         """
-        for what, n in (("seq_len", seq_len), ("offset", offset)):
-            if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-                raise ConfigError(
-                    "CausalMaskCache", f"{what}={n!r}", got=n, wanted="an integer >= 0"
-                )
-        seq_len, offset = int(seq_len), int(offset)
+        seq_len = as_int("CausalMaskCache", "seq_len", seq_len, 0)
+        offset = as_int("CausalMaskCache", "offset", offset, 0)
         band, middle = self._band_for(seq_len + offset + 1)
         return _window(band, middle - offset - 1, seq_len, offset + seq_len)
 
     def hidden(self, T: int, S: int, offset: int) -> Array:
-        """The keys that causality hides, (T, S) of bool: True where j > i + offset, for any offset,
+        """Return the keys that causality hides, (T, S) of bool: True where j > i + offset, for any offset,
         negative too.
         """
         band, middle = self._band_for(max(T, S) + abs(offset) + 1)
         return _window(band, 2 * middle - offset - 1, T, S)
 
     def added(self, T: int, S: int, offset: int) -> Array:
-        """What hides those keys when it is added to scores, (T, S) of float32: 0 where j <= i +
+        """Return what hides those keys when it is added to scores, (T, S) of float32: 0 where j <= i +
         offset, else -inf.
         """
         n, floats = self._floats_for(max(T, S) + abs(offset) + 1)
         return _window(floats, 2 * n - offset - 1, T, S)
 
     def added_before(self, T: int, S: int, offset: int) -> Array:
-        """The opposite: -inf where j <= i + offset, else 0."""
+        """Return the opposite: -inf where j <= i + offset, else 0."""
         n, floats = self._floats_for(max(T, S) + abs(offset) + 1)
         return _window(floats, n - offset - 1, T, S)
 
     def _floats_for(self, reach: int) -> tuple[int, Array]:
-        """n and the band as numbers to add."""
+        """Return n and the band as numbers to add."""
         band, n = self._band_for(reach)
         floats = self._floats
         if floats.size != band.size:
@@ -82,7 +80,7 @@ class CausalMaskCache:
         return n, floats
 
     def info(self) -> MaskInfo:
-        """Hits, misses and bytes since the last clear()."""
+        """Return hits, misses and bytes since the last clear()."""
         return MaskInfo(self._hits, self._misses, self._band.nbytes + self._floats.nbytes)
 
     def clear(self) -> None:
@@ -91,11 +89,11 @@ class CausalMaskCache:
         self._hits = self._misses = 0
 
     def __len__(self) -> int:
-        """How many bands are kept: 0 or 1."""
+        """Return how many bands are kept: 0 or 1."""
         return int(self._band.size > 0)
 
     def _band_for(self, reach: int) -> tuple[Array, int]:
-        """A band of `n` times True, `n` times False, `n` times True with n >= reach, and n."""
+        """Return a band of `n` times True, `n` times False, `n` times True with n >= reach, and n."""
         band = self._band
         if band.size >= 3 * reach:
             self._hits += 1
@@ -111,7 +109,7 @@ class CausalMaskCache:
 
 
 def _window(band: Array, start: int, rows: int, columns: int) -> Array:
-    """The view w[i, j] = band[start - i + j]."""
+    """Return the view w[i, j] = band[start - i + j]."""
     size = band.itemsize
     return np.ndarray((rows, columns), band.dtype, band, offset=start * size, strides=(-size, size))
 

@@ -12,7 +12,7 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import cache
 from itertools import product
@@ -66,36 +66,43 @@ def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
     """Call work(item) for every item, in any order, on several threads if BLAS can be held to one.
     The first exception is raised when all have ended.
     """
-    with _one_blas_thread() as held:
-        threads = get_num_threads() if held else 1
-        if threads == 1:
-            for item in items:
+    held = hold_blas()
+    try:
+        _share(work, items, get_num_threads() if held else 1)
+    finally:
+        if held:
+            release_blas()
+
+
+def _share(work: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
+    if threads == 1:
+        for item in items:
+            work(item)
+        return
+    # The next() of a list's iterator is atomic: no two threads get the same item.
+    queue = iter(list(items))
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            for item in queue:
                 work(item)
-            return
-        # The next() of a list's iterator is atomic: no two threads get the same item.
-        queue = iter(list(items))
-        errors: list[BaseException] = []
+        except BaseException as error:
+            errors.append(error)
 
-        def run() -> None:
-            try:
-                for item in queue:
-                    work(item)
-            except BaseException as error:
-                errors.append(error)
-
-        # Work shared here takes milliseconds: a new thread costs little, and there is no pool to
-        # import, or to lose in a fork.
-        helpers = [
-            threading.Thread(target=copy_context().run, args=(run,), name="minigrad")
-            for _ in range(threads - 1)
-        ]
-        for helper in helpers:
-            helper.start()
-        run()
-        for helper in helpers:
-            helper.join()
-        if errors:
-            raise errors[0]
+    # Work shared here takes milliseconds: a new thread costs little, and there is no pool to
+    # import, or to lose in a fork.
+    helpers = [
+        threading.Thread(target=copy_context().run, args=(run,), name="minigrad")
+        for _ in range(threads - 1)
+    ]
+    for helper in helpers:
+        helper.start()
+    run()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
 
 
 # --- the threads of BLAS
@@ -161,14 +168,3 @@ def release_blas() -> None:
         _state.holders -= 1
         if not _state.holders:
             blas.set_threads(_state.blas_threads)
-
-
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[bool]:
-    """Hold BLAS to one thread inside; False if that is impossible."""
-    held = hold_blas()
-    try:
-        yield held
-    finally:
-        if held:
-            release_blas()

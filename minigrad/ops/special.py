@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from minigrad.ops.elementwise import binary, equal, isinf, logical_and, unary, w
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(word) for word in text.split())
+    return tuple(map(float, text.split()))
 
 
 # Rational approximations of W. J. Cody 1969, "Rational Chebyshev approximations for the error
@@ -58,6 +59,7 @@ _PIECE = 1 << 14  # elements at a time, so that the many passes of one function 
 def _in_pieces(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """The function of each element: of float32 in float32, of everything else in float64."""
 
+    @wraps(function)
     def over(x: Array) -> Array:
         dtype = np.float32 if x.dtype == np.float32 else np.float64
         flat = np.ascontiguousarray(x, dtype).reshape(-1)
@@ -120,25 +122,18 @@ def _gauss(x: Array) -> Array:
     return _times_gauss(np.ones_like(x), np.clip(x, -30, 30))
 
 
-erf = unary(
-    _in_pieces(_erf),
-    lambda g, _y, x: g * (gauss(x) * (2 / _SQRT_PI)),
-    "Return 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.",
-    name="erf",
-)
+def _gauss_rule(g, y, x):
+    return g * y * (where(equal(y, 0), 0, x) * -2)  # at infinite x, y x would be 0 * inf
+
+
+_INTEGRAL = "2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x"
+_EXACTLY = "exp(-x^2), to the last digits: rounding x^2 alone would cost x^2 of them"
+_SLOPE = 2 / _SQRT_PI
+erf = unary(_in_pieces(_erf), lambda g, _y, x: g * (gauss(x) * _SLOPE), _INTEGRAL)
 erfc = unary(
-    _in_pieces(_erfc),
-    lambda g, _y, x: g * (gauss(x) * (-2 / _SQRT_PI)),
-    "Return 1 - erf(x), which keeps its digits where erf nears 1.",
-    name="erfc",
+    _in_pieces(_erfc), lambda g, _y, x: g * (gauss(x) * -_SLOPE), "1 - erf(x), for large x"
 )
-# The derivative is 0 at infinite x, where y x would be 0 * inf.
-gauss = unary(
-    _in_pieces(_gauss),
-    lambda g, y, x: g * y * (where(equal(y, 0), 0, x) * -2),
-    "Return exp(-x^2), to the last digits: rounding x^2 alone would cost x^2 of them.",
-    name="gauss",
-)
+gauss = unary(_in_pieces(_gauss), _gauss_rule, _EXACTLY)
 
 
 def _logaddexp_rule(g, _y, a, b):
@@ -147,6 +142,4 @@ def _logaddexp_rule(g, _y, a, b):
     return g * sigmoid(difference), g * sigmoid(-difference)
 
 
-logaddexp = binary(
-    np.logaddexp, _logaddexp_rule, "Return log(exp(a) + exp(b)), without overflow.", "float"
-)
+logaddexp = binary(np.logaddexp, _logaddexp_rule, "log(exp(a) + exp(b)), without overflow", "float")

@@ -86,7 +86,7 @@ class Surface(TensorBase):
     def lerp(self, b: Any, weight: Any) -> Self:
         """Return a + weight (b - a): a at 0, b at 1."""
     def copysign(self, b: Any) -> Self:
-        """Return |a| with the sign of b. The derivative at a = 0 is 0."""
+        """Return |a| with the sign of b. Slope 0 at a = 0."""
     def nan_to_num(self, nan: _float = 0.0, posinf: _float | None = None, neginf: _float | None = None) -> Self:
         """Return x with `nan` for NaN, `posinf` and `neginf` for infinities; None: the largest and the
         least number of the dtype. The gradient passes where x is finite."""
@@ -111,19 +111,19 @@ class Surface(TensorBase):
     def ge(self, b: Any) -> Self:
         """Return a >= b, as bool."""
     def isnan(self) -> Self:
-        """True where x is not a number."""
+        """Return True where x is not a number."""
     def isinf(self) -> Self:
-        """True where x is +inf or -inf."""
+        """Return True where x is +inf or -inf."""
     def isfinite(self) -> Self:
-        """True where x is neither NaN nor infinite."""
+        """Return True where x is neither NaN nor infinite."""
     def logical_and(self, b: Any) -> Self:
-        """True where both are nonzero."""
+        """Return True where both are nonzero."""
     def logical_or(self, b: Any) -> Self:
-        """True where either is nonzero."""
+        """Return True where either is nonzero."""
     def logical_xor(self, b: Any) -> Self:
-        """True where exactly one is nonzero."""
+        """Return True where exactly one is nonzero."""
     def logical_not(self) -> Self:
-        """True where x is zero."""
+        """Return True where x is zero."""
     def bitwise_and(self, b: Any) -> Self:
         """Return a & b. Raises DTypeError for floats."""
     def bitwise_or(self, b: Any) -> Self:
@@ -142,9 +142,9 @@ class Surface(TensorBase):
     def negative(self) -> Self:
         """Return -x."""
     def abs(self) -> Self:
-        """Return |x|. The derivative at 0 is 0."""
+        """Return |x|. Slope 0 at 0."""
     def absolute(self) -> Self:
-        """Return |x|. The derivative at 0 is 0."""
+        """Return |x|. Slope 0 at 0."""
     def sign(self) -> Self:
         """Return -1, 0 or 1. Piecewise constant: gradient 0."""
     def floor(self) -> Self:
@@ -178,11 +178,11 @@ class Surface(TensorBase):
     def reciprocal(self) -> Self:
         """Return 1 / x."""
     def sin(self) -> Self:
-        """Return the sine of x."""
+        """Return the sine."""
     def cos(self) -> Self:
-        """Return the cosine of x."""
+        """Return the cosine."""
     def tan(self) -> Self:
-        """Return the tangent of x."""
+        """Return the tangent."""
     def asin(self) -> Self:
         """Return the arc sine; NaN if |x| > 1."""
     def acos(self) -> Self:
@@ -210,15 +210,15 @@ class Surface(TensorBase):
     def atan2(self, b: Any) -> Self:
         """Return the angle of the point (b, a), from -pi to pi."""
     def hypot(self, b: Any) -> Self:
-        """Return sqrt(a^2 + b^2), without overflow. Slope 0 at (0, 0)."""
+        """Return sqrt(a^2 + b^2), without overflow; slope 0 at 0."""
     def erf(self) -> Self:
         """Return 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
     def erfc(self) -> Self:
-        """Return 1 - erf(x), which keeps its digits where erf nears 1."""
+        """Return 1 - erf(x), for large x."""
     def logaddexp(self, b: Any) -> Self:
         """Return log(exp(a) + exp(b)), without overflow."""
     def relu(self) -> Self:
-        """Return max(x, 0). The derivative at 0 is 0."""
+        """Return max(x, 0). Slope 0 at 0."""
     def relu6(self) -> Self:
         """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
     def leaky_relu(self, negative_slope: _float = 0.01) -> Self:

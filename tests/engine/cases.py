@@ -670,12 +670,6 @@ EXACT = [
         (INDEX,),
     ),
     Exact(
-        "last_along",
-        lambda i: ops.last_along(i, axis=1, shape=(2, 3)),
-        lambda i: np.array([[0, 1, 1], [1, 0, 1]], bool),
-        (INDEX,),
-    ),
-    Exact(
         "last_at",
         lambda i: ops.last_at(i, spec=(ops.index.ARRAY,), shape=(4,)),
         lambda i: np.array([0, 1, 1], bool),

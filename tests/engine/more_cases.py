@@ -196,8 +196,8 @@ INDEXING = [
         extra=(KINDS,),
     ),
     Case(
-        "put_along",
-        lambda x, s, i: ops.put_along(x, s, i, axis=1),
+        "scatter",
+        lambda x, s, i: ops.scatter(x, 1, i, s),
         written,
         ((3, 3), (2, 4)),
         extra=(KINDS,),

@@ -5,23 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from minigrad.arguments import as_int, one_of, require
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
-from minigrad.ops.axis import one_axis, several, with_sizes
+from minigrad.ops.axis import fits, one_axis, several, with_sizes
 from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul, swap_last
 from minigrad.ops.movement import pad, permute, reshape
 from minigrad.primitive import primitive
 
 Sizes = int | Sequence[int]
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @primitive(kind="view")
@@ -78,9 +77,14 @@ class Window(NamedTuple):
     dilation: int
     padding: int
 
+    @property
+    def reach(self) -> int:
+        """The number of elements from its first to its last."""
+        return self.dilation * (self.size - 1) + 1
+
     def count(self, length: int) -> int:
         """Return the number of windows on an axis that is `length` long with its padding."""
-        return (length - self.dilation * (self.size - 1) - 1) // self.step + 1
+        return (length - self.reach) // self.step + 1
 
 
 def each(call: str, name: str, value: Any, n: int, least: int = 1) -> tuple[int, ...]:
@@ -91,24 +95,14 @@ def each(call: str, name: str, value: Any, n: int, least: int = 1) -> tuple[int,
 
 
 def windows_on(
-    call: str,
-    n: int,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    call: str, n: int, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1
 ) -> list[Window]:
     """Return the window on each of n axes; stride is kernel_size unless given."""
-    return [
-        Window(*settings)
-        for settings in zip(
-            each(call, "kernel_size", kernel_size, n),
-            each(call, "stride", kernel_size if stride is None else stride, n),
-            each(call, "dilation", dilation, n),
-            each(call, "padding", padding, n, 0),
-            strict=True,
-        )
-    ]
+    sizes = each(call, "kernel_size", kernel_size, n)
+    steps = sizes if stride is None else each(call, "stride", stride, n)
+    dilations = each(call, "dilation", dilation, n)
+    paddings = each(call, "padding", padding, n, 0)
+    return [Window(*w) for w in zip(sizes, steps, dilations, paddings, strict=True)]
 
 
 def around(x: Any, widths: Sequence[tuple[int, int]], value: float = 0) -> Any:
@@ -125,24 +119,23 @@ def unfolded(x: Any, windows: Sequence[Window]) -> Any:
     return x
 
 
-def _columns(x: Any, windows: Sequence[Window]) -> tuple[Any, list[int]]:
+def _columns(x: Any, windows: Sequence[Window]) -> tuple[Any, tuple[int, ...]]:
     """Return (N, C, *L) as (N, C K, M): K elements in each of M windows; and the counts of windows
     on each axis.
     """
-    n, (N, C, *L) = len(windows), x.shape
-    counts = [w.count(length) for w, length in zip(windows, L, strict=True)]
-    y = permute(unfolded(x, windows), order=_turned(n))  # (N, C, *sizes, *counts)
-    return reshape(y, shape=(N, C * prod(w.size for w in windows), prod(counts))), counts
+    y = permute(unfolded(x, windows), order=_turned(len(windows)))  # (N, C, *sizes, *counts)
+    sizes, counts = y.shape[2 : x.ndim], y.shape[x.ndim :]
+    return reshape(y, shape=(x.shape[0], x.shape[1] * prod(sizes), prod(counts))), counts
 
 
 def _from_columns(x: Any, windows: Sequence[Window], lengths: Sequence[int]) -> Any:
     """Return (N, C K, M) added up where `_columns` took it from: its transpose. `lengths` include
     the padding, which is cut off.
     """
-    n, sizes = len(windows), [w.size for w in windows]
+    sizes = [w.size for w in windows]
     counts = [w.count(length) for w, length in zip(windows, lengths, strict=True)]
     x = reshape(x, shape=(x.shape[0], x.shape[1] // prod(sizes), *sizes, *counts))
-    x = permute(x, order=_turned(n))  # (N, C, *counts, *sizes)
+    x = permute(x, order=_turned(len(windows)))  # (N, C, *counts, *sizes)
     for i, w in reversed(list(enumerate(windows))):
         x = fold(x, axis=2 + i, length=lengths[i], step=w.step, dilation=w.dilation)
     return around(x, [(-w.padding, -w.padding) for w in windows])
@@ -179,16 +172,10 @@ def from_blocks(
 # --- convolution
 
 
-def named(function: F, name: str) -> F:
-    """Give one of several functions made by the same code its own name, in tracebacks too."""
-    function.__name__ = function.__qualname__ = name
-    function.__code__ = function.__code__.replace(co_name=name)
-    return function
-
-
 def _conv(n: int) -> Any:
     call = f"conv{n}d"
 
+    @composite(widen=True, name=call)
     def conv(
         x: Any,
         weight: Any,
@@ -209,27 +196,28 @@ def _conv(n: int) -> Any:
         each with its own results. Raises ShapeError, ConfigError.
         """
         single, x = _batched(call, n, x, weight, 1, groups)
-        is_name = isinstance(padding, str)
-        windows = windows_on(call, n, weight.shape[2:], stride, 0 if is_name else padding, dilation)
+        width = 0 if isinstance(padding, str) else padding
+        windows = windows_on(call, n, weight.shape[2:], stride, width, dilation)
         widths = [(w.padding, w.padding) for w in windows]
-        if is_name:
+        if isinstance(padding, str):
             one_of(call, "padding", padding, ("same", "valid"))
-            total = [w.dilation * (w.size - 1) if padding == "same" else 0 for w in windows]
-            widths = [(t // 2, t - t // 2) for t in total]
-            good = padding == "valid" or all(w.step == 1 for w in windows)
+        if padding == "same":
+            good = all(w.step == 1 for w in windows)
             require(good, call, 'stride with padding="same"', stride, "1")
+            widths = [((w.reach - 1) // 2, w.reach // 2) for w in windows]
         columns, counts = _columns(around(x, widths), windows)  # (N, C K, M)
         N, O, inner = x.shape[0], weight.shape[0], columns.shape[1] // groups
         columns = reshape(columns, shape=(N, groups, inner, columns.shape[2]))
         y = matmul(reshape(weight, shape=(groups, O // groups, inner)), columns)
         return _finished(reshape(y, shape=(N, O, *counts)), bias, single)
 
-    return composite(widen=True)(named(conv, call))
+    return conv
 
 
 def _conv_transpose(n: int) -> Any:
     call = f"conv_transpose{n}d"
 
+    @composite(widen=True, name=call)
     def conv_transpose(
         x: Any,
         weight: Any,
@@ -253,17 +241,15 @@ def _conv_transpose(n: int) -> Any:
         extra = each(call, "output_padding", output_padding, n, 0)
         good = all(more < max(w.step, w.dilation) for w, more in zip(windows, extra, strict=True))
         require(good, call, "output_padding", extra, "smaller than stride or dilation")
-        lengths = [
-            (length - 1) * w.step + w.dilation * (w.size - 1) + 1 + more
-            for length, w, more in zip(x.shape[2:], windows, extra, strict=True)
-        ]
+        sizes = zip(x.shape[2:], windows, extra, strict=True)
+        lengths = [(length - 1) * w.step + w.reach + more for length, w, more in sizes]
         N, C, M = x.shape[0], x.shape[1], prod(x.shape[2:])
         factors = swap_last(reshape(weight, shape=(groups, C // groups, -1)))  # (G, O/G K, C/G)
         y = matmul(factors, reshape(x, shape=(N, groups, C // groups, M)))
         y = _from_columns(reshape(y, shape=(N, -1, M)), windows, lengths)
         return _finished(y, bias, single)
 
-    return composite(widen=True)(named(conv_transpose, call))
+    return conv_transpose
 
 
 conv1d, conv2d = _conv(1), _conv(2)
@@ -277,15 +263,12 @@ def _batched(call: str, n: int, x: Any, weight: Any, axis: int, groups: int) -> 
     single = x.ndim == n + 1
     x = reshape(x, shape=(1, *x.shape)) if single else x
     C = weight.shape[axis] * (groups if axis else 1) if weight.ndim == n + 2 else None
-    if x.ndim != n + 2 or x.shape[1] != C or groups < 1 or weight.shape[0] % groups:
-        raise ShapeError(
-            call,
-            f"x {x.shape} does not fit weight {weight.shape} in {groups} groups",
-            got=x.shape[1] if x.ndim > 1 else x.shape,
-            wanted=C,
-            hint="conv: x (N, C, *L), weight (out, C / groups, *sizes); conv_transpose: weight (C, "
-            "out / groups, *sizes); groups divides both",
-        )
+    got = x.shape[1] if x.ndim > 1 else x.shape
+    good = x.ndim == n + 2 and got == C and groups >= 1 and not weight.shape[0] % groups
+    hint = "conv: x (N, C, *L), weight (out, C / groups, *sizes); conv_transpose: weight (C, out /"
+    hint += " groups, *sizes); groups divides both"
+    problem = f"x {x.shape} does not fit weight {weight.shape} in {groups} groups"
+    fits(good, call, problem, got, hint)
     return single, x
 
 

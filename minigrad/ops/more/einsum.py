@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minigrad.errors import DTypeError, ShapeError
-from minigrad.ops.axis import one_axis
+from minigrad.ops.axis import fits, flat, one_axis
 from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul
 from minigrad.ops.more.arrange import diagonal
@@ -28,17 +28,15 @@ def einsum(formula: str, *operands: Any) -> Any:
     broadcast; without "->" the result has the letters that occur once, sorted, as in numpy.
     Operands are contracted from left to right. Raises ShapeError.
     """
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = tuple(operands[0])
+    operands = flat(operands)
     written, result = _parsed(formula, operands)
     singles = [_diagonal(formula, *pair) for pair in zip(written, operands, strict=True)]
     terms, xs = [term for term, _ in singles], [x for _, x in singles]
-    _check_sizes(formula, terms, xs)
     term, x = _summed_alone(terms[0], xs[0], set("".join(terms[1:]) + result))
     for i in range(1, len(xs)):
         later = set("".join(terms[i + 1 :]) + result)
         right, y = _summed_alone(terms[i], xs[i], later | set(term))
-        term, x = _pair(term, x, right, y, later)
+        term, x = _pair(formula, term, x, right, y, later)
     return permute(x, order=tuple(map(term.index, result))) if term != result else x
 
 
@@ -47,9 +45,8 @@ def _parsed(formula: str, operands: Sequence[Any]) -> tuple[list[str], str]:
     their own, counted from the right.
     """
     if not isinstance(formula, str):
-        raise DTypeError(
-            "einsum", f"the formula is a {type(formula).__name__}, not a str", got=type(formula)
-        )
+        problem = f"the formula is a {type(formula).__name__}, not a str"
+        raise DTypeError("einsum", problem, got=type(formula))
     left, arrow, right = formula.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
@@ -98,24 +95,13 @@ def _diagonal(formula: str, term: str, x: Any) -> tuple[str, Any]:
     return term, x
 
 
-def _check_sizes(formula: str, terms: Sequence[str], xs: Sequence[Any]) -> None:
-    sizes: dict[str, int] = {}
-    for term, x in zip(terms, xs, strict=True):
-        for letter, n in zip(term, x.shape, strict=True):
-            known = sizes.setdefault(letter, n)
-            if known == 1:
-                sizes[letter] = n
-            elif n not in (1, known):
-                _refuse(formula, f'has "{letter}" of sizes {known} and {n}', (known, n))
-
-
 def _summed_alone(term: str, x: Any, others: set[str]) -> tuple[str, Any]:
     """Return x summed over the letters that no other operand and no result has."""
     gone = tuple(i for i, letter in enumerate(term) if letter not in others)
     return "".join(c for c in term if c in others), sum_(x, axis=gone) if gone else x
 
 
-def _pair(left: str, a: Any, right: str, b: Any, later: set[str]) -> tuple[str, Any]:
+def _pair(formula: str, left: str, a: Any, right: str, b: Any, later: set[str]) -> tuple[str, Any]:
     """Return the product of two operands and its letters: letters of both that are needed later
     are a batch, the others of both are summed.
     """
@@ -123,10 +109,14 @@ def _pair(left: str, a: Any, right: str, b: Any, later: set[str]) -> tuple[str, 
     batch, inner = [c for c in both if c in later], [c for c in both if c not in later]
     rows, columns = [c for c in left if c not in both], [c for c in right if c not in both]
     sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
-    sizes |= {c: max(a.shape[left.index(c)], b.shape[right.index(c)]) for c in both}
+    for c in both:
+        n, m = a.shape[left.index(c)], b.shape[right.index(c)]
+        if n != m and 1 not in (n, m):
+            _refuse(formula, f'has "{c}" of sizes {n} and {m}', (n, m))
+        sizes[c] = m if n == 1 else n
 
     def as_matrices(term: str, x: Any, *groups: list[str]) -> Any:
-        x = expand(x, shape=shape) if (shape := tuple(sizes[c] for c in term)) != x.shape else x
+        x = expand(x, shape=tuple(sizes[c] for c in term))
         x = permute(x, order=tuple(term.index(c) for group in groups for c in group))
         return reshape(x, shape=tuple(prod(sizes[c] for c in group) for group in groups))
 
@@ -143,18 +133,13 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     for dims=(axes of a, axes of b), those. The other axes of a come first, then those of b.
     """
     ours, theirs = (range(a.ndim - dims, a.ndim), range(dims)) if isinstance(dims, int) else dims
-    left = [chr(0x100 + i) for i in range(a.ndim)]
-    right = [chr(0x200 + i) for i in range(b.ndim)]
+    left, right = ([chr(start + i) for i in range(x.ndim)] for start, x in ((256, a), (512, b)))
     for i, j in zip(_axes(ours, a.ndim), _axes(theirs, b.ndim), strict=True):
-        if a.shape[i] != b.shape[j]:
-            raise ShapeError(
-                "tensordot",
-                f"axis {i} of {a.shape} and axis {j} of {b.shape} differ",
-                got=(a.shape, b.shape),
-            )
+        problem = f"axis {i} of {a.shape} and axis {j} of {b.shape} differ"
+        fits(a.shape[i] == b.shape[j], "tensordot", problem, (a.shape, b.shape))
         right[j] = left[i]
     later = set(left) ^ set(right)
-    return _pair("".join(left), a, "".join(right), b, later)[1]
+    return _pair("", "".join(left), a, "".join(right), b, later)[1]
 
 
 def _axes(axes: Any, ndim: int) -> list[int]:

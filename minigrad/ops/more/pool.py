@@ -10,11 +10,11 @@ import numpy as np
 
 from minigrad.arguments import as_int, one_of, require
 from minigrad.dtypes import limits
-from minigrad.errors import ShapeError
+from minigrad.ops.axis import fits
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import where
 from minigrad.ops.index import ARRAY, take
-from minigrad.ops.more.convolve import Sizes, Window, around, each, named, unfolded, windows_on
+from minigrad.ops.more.convolve import Sizes, Window, around, each, unfolded, windows_on
 from minigrad.ops.movement import reshape
 from minigrad.ops.reduce import max as max_, sum as sum_
 
@@ -24,18 +24,16 @@ def _pooled(call: str, x: Any, windows: Sequence[Window], ceil_mode: bool, value
     K). What lies outside x is `value`.
     """
     n = len(windows)
-    if x.ndim < n:
-        raise ShapeError(call, f"x {x.shape} has fewer than {n} axes", got=x.shape)
+    fits(x.ndim >= n, call, f"x {x.shape} has fewer than {n} axes", x.shape)
     widths = []
     for length, w in zip(x.shape[-n:], windows, strict=True):
-        good = 2 * w.padding <= w.size
+        good, over = 2 * w.padding <= w.size, 0
         require(good, call, "padding", w.padding, f"at most half the window of {w.size}")
-        reach, over = w.dilation * (w.size - 1) + 1, 0
         if ceil_mode:
-            last = -(-(length + 2 * w.padding - reach) // w.step) * w.step
+            last = -(-(length + 2 * w.padding - w.reach) // w.step) * w.step
             # A window that would start in the padding after the end is left out.
             last -= w.step if last >= length + w.padding else 0
-            over = max(0, last + reach - length - 2 * w.padding)
+            over = max(0, last + w.reach - length - 2 * w.padding)
         widths.append((w.padding, w.padding + over))
     y = unfolded(around(x, widths, value), windows)
     return reshape(y, shape=(*y.shape[:-n], math.prod(w.size for w in windows)))
@@ -44,6 +42,7 @@ def _pooled(call: str, x: Any, windows: Sequence[Window], ceil_mode: bool, value
 def _max_pool(n: int) -> Any:
     call = f"max_pool{n}d"
 
+    @composite(name=call)
     def pool(
         x: Any,
         kernel_size: Sizes = 2,
@@ -62,12 +61,13 @@ def _max_pool(n: int) -> Any:
         windows = windows_on(call, n, kernel_size, stride, padding, dilation)
         return max_(_pooled(call, x, windows, ceil_mode, limits(x.dtype)[0]), axis=-1)
 
-    return composite(named(pool, call))
+    return pool
 
 
 def _avg_pool(n: int) -> Any:
     call = f"avg_pool{n}d"
 
+    @composite(widen=True, name=call)
     def pool(
         x: Any,
         kernel_size: Sizes = 2,
@@ -92,12 +92,13 @@ def _avg_pool(n: int) -> Any:
             divisor = divisor[..., None] * np.maximum(counts, 1)
         return total / divisor.astype(total.dtype, copy=False)
 
-    return composite(widen=True)(named(pool, call))
+    return pool
 
 
 def _adaptive_avg_pool(n: int) -> Any:
     call = f"adaptive_avg_pool{n}d"
 
+    @composite(widen=True, name=call)
     def pool(x: Any, output_size: Any) -> Any:
         """Return x averaged to output_size on its last axes: of L elements made M, y[i] is the mean
         of x[floor(i L / M) : ceil((i + 1) L / M)]. None keeps a size.
@@ -115,7 +116,7 @@ def _adaptive_avg_pool(n: int) -> Any:
             x = x / (ends - starts).astype(x.dtype).reshape(-1, *after)
         return x
 
-    return composite(widen=True)(named(pool, call))
+    return pool
 
 
 max_pool1d, max_pool2d = _max_pool(1), _max_pool(2)

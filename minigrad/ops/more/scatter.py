@@ -14,7 +14,7 @@ from minigrad.errors import DTypeError, ShapeError
 from minigrad.ops.axis import one_axis, with_sizes
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import equal, floor_div, greater, maximum, where
-from minigrad.ops.index import add_along, embedding, put_along
+from minigrad.ops.index import ARRAY, add_along, embedding, mesh, put
 from minigrad.ops.more.scan import prod
 from minigrad.ops.movement import cast, cat, expand, getitem, pad, permute, reshape
 from minigrad.ops.reduce import max, min
@@ -31,8 +31,9 @@ def scatter(x: Any, axis: int, index: Any, src: Any, reduce: str | None = None) 
     number for all places.
     """
     if reduce is None:
-        a = one_axis(axis, x.ndim, "scatter")
-        return put_along(x, _cut(src, index, "scatter"), index, axis=a)
+        keys = mesh(index, x.shape, one_axis(axis, x.ndim, "scatter"), "scatter")
+        every = (ARRAY,) * x.ndim
+        return put(x, _cut(src, index, "scatter"), *keys, spec=every, wrap=False)
     one_of("scatter", "reduce", reduce, ("add", "multiply"))
     return scatter_reduce(x, axis, index, src, "sum" if reduce == "add" else "prod")
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from minigrad.arguments import as_int, one_of, require
 from minigrad.dtypes import Array, float32, is_float
-from minigrad.ops.axis import one_axis, with_sizes
+from minigrad.ops.axis import Shape, kept_shape, one_axis, with_sizes
 from minigrad.ops.composite import composite
-from minigrad.ops.elementwise import ceil, floor, isnan, round as round_, where
+from minigrad.ops.elementwise import isnan, where
 from minigrad.ops.index import check_range, take_along
 from minigrad.ops.more.scatter import index_select
 from minigrad.ops.movement import cast, part, permute, reshape
@@ -62,22 +62,14 @@ def median(x: Any, axis: int | None = None, keepdim: bool = False) -> Any:
     """Return the median along `axis` (None: of all), as in PyTorch: of an even number of elements
     the lower of the two in the middle. NaN if there is one. The gradient goes to that element.
     """
-    flat, a = _flat(x, axis, "median")
-    require(flat.shape[a] > 0, "median", "the axis", x.shape, "not empty")
-    ordered = sort(flat, axis=a)[0]
-    last, middle = part(ordered, a, -1), (flat.shape[a] - 1) // 2
-    return _without(
-        where(isnan(last), last, part(ordered, a, middle, middle + 1)), x, axis, a, keepdim
-    )
+    ordered, a, shape = _ordered(x, axis, keepdim, "median")
+    last, middle = part(ordered, a, -1), (ordered.shape[a] - 1) // 2
+    return reshape(where(isnan(last), last, part(ordered, a, middle, middle + 1)), shape=shape)
 
 
 @composite(widen=True, numpy=np.quantile)
 def quantile(
-    x: Any,
-    q: Any,
-    axis: int | None = None,
-    keepdim: bool = False,
-    interpolation: str = "linear",
+    x: Any, q: Any, axis: int | None = None, keepdim: bool = False, interpolation: str = "linear"
 ) -> Any:
     """Return the q-quantile along `axis` (None: of all), 0 <= q <= 1, at place q (n - 1) of the
     sorted elements; NaN if there is one. A vector of q makes a new first axis.
@@ -86,37 +78,29 @@ def quantile(
     """
     modes = ("linear", "lower", "higher", "nearest", "midpoint")
     one_of("quantile", "interpolation", interpolation, modes)
-    x = x if is_float(x.dtype) else cast(x, dtype=float32)
-    flat, a = _flat(x, axis, "quantile")
     places = np.asarray(q, np.float64)
     require(((places >= 0) & (places <= 1)).all(), "quantile", "q", q, "from 0 to 1")
-    require(flat.shape[a] > 0, "quantile", "the axis", x.shape, "not empty")
-    at = places.reshape(-1) * (flat.shape[a] - 1)
-    lower, upper = floor(at), ceil(at)
-    at = {"lower": lower, "higher": upper, "nearest": round_(at)}.get(interpolation, at)
+    x = x if is_float(x.dtype) else cast(x, dtype=float32)
+    ordered, a, shape = _ordered(x, axis, keepdim, "quantile")
+    at = places.reshape(-1) * (ordered.shape[a] - 1)
+    lower, upper = np.floor(at), np.ceil(at)
+    at = {"lower": lower, "higher": upper, "nearest": np.rint(at)}.get(interpolation, at)
     share = (at - lower) if interpolation != "midpoint" else (upper - lower) / 2
-    ordered = sort(flat, axis=a)[0]
     below, above = (index_select(ordered, a, i.astype(np.int64)) for i in (lower, upper))
-    share = share.astype(below.dtype).reshape(with_sizes((1,) * flat.ndim, a, -1))
+    share = share.astype(below.dtype).reshape(with_sizes((1,) * ordered.ndim, a, -1))
     last = part(ordered, a, -1)
     y = where(isnan(last), last, below + where(share == 0, 0, above - below) * share)
-    if not places.ndim:
-        return _without(y, x, axis, a, keepdim)
-    first = permute(y, order=(a, *(i for i in range(y.ndim) if i != a)))
-    kept = _kept(x, axis, a) if keepdim else tuple(n for i, n in enumerate(flat.shape) if i != a)
-    return reshape(first, shape=(*places.shape, *kept))
+    y = permute(y, order=(a, *(i for i in range(y.ndim) if i != a)))
+    return reshape(y, shape=(*places.shape, *shape))
 
 
-def _flat(x: Any, axis: int | None, call: str) -> tuple[Any, int]:
-    return (reshape(x, shape=(-1,)), 0) if axis is None else (x, one_axis(axis, x.ndim, call))
-
-
-def _kept(x: Any, axis: int | None, a: int) -> tuple[int, ...]:
-    return (1,) * x.ndim if axis is None else with_sizes(x.shape, a, 1)
-
-
-def _without(y: Any, x: Any, axis: int | None, a: int, keepdim: bool) -> Any:
-    return reshape(y, shape=_kept(x, axis, a) if keepdim else with_sizes(y.shape, a))
+def _ordered(x: Any, axis: int | None, keepdim: bool, call: str) -> tuple[Any, int, Shape]:
+    """Return x sorted along `axis` (None: as one flat row), that axis, and the shape without it."""
+    flat = reshape(x, shape=(-1,)) if axis is None else x
+    a = 0 if axis is None else one_axis(axis, x.ndim, call)
+    require(flat.shape[a] > 0, call, "the axis", x.shape, "not empty")
+    shape = kept_shape(x.shape, axis) if keepdim else with_sizes(flat.shape, a)
+    return sort(flat, axis=a)[0], a, shape
 
 
 # --- of values: no gradients
