@@ -303,8 +303,6 @@ acos = lift(
     mp.acos, lambda x: -1 / mp.sqrt((1 - x) * (1 + x)), lambda x: (-_asin2(x)[0], _asin2(x)[1])
 )
 atan = lift(mp.atan, lambda x: 1 / (1 + x * x), lambda x: -2 * x / (1 + x * x) ** 2)
-sinh = lift(mp.sinh, mp.cosh, mp.sinh, mp.cosh)
-cosh = lift(mp.cosh, mp.sinh, mp.cosh, mp.sinh)
 tanh = lift(mp.tanh, _sech2, _tanh2, lambda x: _sech2(x)[0] * (4 - 6 * _sech2(x)[0]))
 asinh = lift(
     mp.asinh,

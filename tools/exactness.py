@@ -26,6 +26,7 @@ from tests.engine.cases import CASES, EXACT, Case  # noqa: E402
 from tests.engine.table import Verdict, judge  # noqa: E402
 from tests.engine.test_ulps import (  # noqa: E402
     COMPOSED,
+    POWERS,
     SAME,
     numbers,
     ulps,
@@ -80,7 +81,7 @@ def ulp_table() -> list[str]:
         "| op | of | <= 0.5 ulp | <= 1 | <= 2 | <= 4 | <= 8 | more | worst |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in (*SAME, *COMPOSED):
+    for name in (*SAME, *POWERS, *COMPOSED):
         x = numbers(name)
         results = zip(
             ("value", "gradient"),

@@ -17,6 +17,7 @@ from minigrad import functional as F, ops
 from tests import formulas as f, oracle as o
 from tests.engine.more_cases import MORE_CASES
 from tests.engine.table import POSITIVE, REAL, Case, N
+from tests.oracle import mp
 
 V, VV, VVV = ((N,),), ((N,), (N,)), ((N,), (N,), (N,))
 M = ((3, 4),)
@@ -77,26 +78,26 @@ ELEMENTWISE = [
         VV,
     ),
     Case("mask_cotangent", lambda x: ops.mask_cotangent(x, 0.0), lambda x: x, V),
-    Case("exp", ops.exp, o.exp, V),
-    Case("exp2", ops.exp2, o.exp2, V),
-    Case("expm1", ops.expm1, o.expm1, V),
-    Case("log", ops.log, o.log, V, domain=POSITIVE),
-    Case("log2", ops.log2, o.log2, V, domain=POSITIVE),
-    Case("log10", ops.log10, o.log10, V, domain=POSITIVE),
-    Case("log1p", ops.log1p, o.log1p, V, domain=(-0.999, np.inf)),
-    Case("sqrt", ops.sqrt, o.sqrt, V, domain=POSITIVE),
+    Case("exp", ops.exp, o.exp, V, ulps=0),
+    Case("exp2", ops.exp2, o.exp2, V, ulps=1.5),
+    Case("expm1", ops.expm1, o.expm1, V, ulps=0),
+    Case("log", ops.log, o.log, V, domain=POSITIVE, ulps=0.5),
+    Case("log2", ops.log2, o.log2, V, domain=POSITIVE, ulps=1.5),
+    Case("log10", ops.log10, o.log10, V, domain=POSITIVE, ulps=1.5),
+    Case("log1p", ops.log1p, o.log1p, V, domain=(-0.999, np.inf), ulps=1.5),
+    Case("sqrt", ops.sqrt, o.sqrt, V, domain=POSITIVE, ulps=0.5),
     Case("rsqrt", ops.rsqrt, o.rsqrt, V, domain=POSITIVE),
     Case("reciprocal", ops.reciprocal, o.reciprocal, V, domain=POSITIVE),
     Case("square", ops.square, lambda x: x * x, V),
-    Case("sin", ops.sin, o.sin, V),
-    Case("cos", ops.cos, o.cos, V),
-    Case("tan", ops.tan, o.tan, V),
+    Case("sin", ops.sin, o.sin, V, ulps=0),
+    Case("cos", ops.cos, o.cos, V, ulps=0),
+    Case("tan", ops.tan, o.tan, V, ulps=1.5),
     Case("asin", ops.asin, o.asin, V, domain=INSIDE),
     Case("acos", ops.acos, o.acos, V, domain=INSIDE),
-    Case("atan", ops.atan, o.atan, V),
-    Case("sinh", ops.sinh, o.sinh, V),
-    Case("cosh", ops.cosh, o.cosh, V),
-    Case("tanh", ops.tanh, o.tanh, V),
+    Case("atan", ops.atan, o.atan, V, ulps=2),
+    Case("sinh", ops.sinh, o.lift(mp.sinh, mp.cosh, mp.sinh, mp.cosh), V, ulps=0),
+    Case("cosh", ops.cosh, o.lift(mp.cosh, mp.sinh, mp.cosh, mp.sinh), V, ulps=0),
+    Case("tanh", ops.tanh, o.tanh, V, ulps=1.5),
     Case("sigmoid", ops.sigmoid, o.sigmoid, V),
     Case("erf", ops.erf, o.erf, V),
     Case("abs", ops.abs, o.elementwise(lambda x: abs(x)), V),
@@ -108,7 +109,7 @@ ELEMENTWISE = [
     Case("relu", ops.relu, f.relu, V),
     Case("zeros_like", ops.zeros_like, zero, V),
     Case("asinh", ops.asinh, o.asinh, V),
-    Case("acosh", ops.acosh, o.acosh, V, domain=(1.0, np.inf)),
+    Case("acosh", ops.acosh, o.acosh, V, domain=(1.0, np.inf), ulps=3),
     Case("atanh", ops.atanh, o.atanh, V, domain=INSIDE),
     Case("hypot", ops.hypot, f.hypot, VV),
     Case("atan2", ops.atan2, f.atan2, VV, domain=(REAL, POSITIVE)),
@@ -589,6 +590,7 @@ METHODS = [
 ]
 
 CASES = [*ELEMENTWISE, *REDUCTIONS, *MOVEMENT, *FUSED, *FUNCTIONS, *METHODS, *MORE_CASES]
+UNARY = {case.op.name: case for case in CASES if case.op is not None}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 import minigrad
 from minigrad import Tensor
+from minigrad.primitive import Primitive
 from tests import oracle
 
 REAL, POSITIVE = (-np.inf, np.inf), (0.0, np.inf)
@@ -30,6 +31,7 @@ class Case:
         subnormals, 0 for numbers around 1.
     budget: in eps x scale; 16 for an op of one step, 64 for a composite.   second: whether second
         derivatives are defined.
+    ulps: for an op that is one numpy function, what `test_ulps.py` allows its float32 gradient.
     """
 
     name: str
@@ -41,6 +43,14 @@ class Case:
     wide: float = 1.0
     budget: int = 16
     second: bool = True
+    ulps: float = 2.5
+
+    @property
+    def op(self) -> Primitive | None:
+        """The op, if the row is one of the elementwise ops of one operand as it is."""
+        op = self.call
+        alone = isinstance(op, Primitive) and op.kind == "elementwise" and self.shapes == ((N,),)
+        return op if alone else None
 
     def inputs(self, rng: np.random.Generator, dtype: Any, count: int, wide: float) -> list[Any]:
         """One array per float operand, then the extras."""

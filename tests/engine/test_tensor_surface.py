@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 import minigrad
 from minigrad import Tensor, functional as F
 from minigrad.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
+from tests.engine.cases import UNARY
 
 X = np.random.default_rng(0).standard_normal((3, 4))
 NAMES = """
@@ -20,10 +21,9 @@ zeros ones full empty arange linspace eye zeros_like ones_like full_like empty_l
 kaiming_uniform kaiming_normal glorot_uniform scaled_uniform multinomial one_hot tril triu
 reshape view permute transpose T expand flip squeeze unsqueeze pad shrink cat stack split chunk repeat repeat_interleave roll flatten unflatten
 unfold diagonal meshgrid
-neg add sub mul div pow mod floor_divide maximum minimum eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or
-bitwise_xor bitwise_not exp exp2 log log2 log10 log1p expm1 sqrt rsqrt square reciprocal sin cos tan asin acos atan sinh cosh tanh erf sigmoid
-logsigmoid softplus softsign relu relu6 leaky_relu elu selu celu gelu quick_gelu silu mish hardtanh hardswish hardsigmoid abs sign floor ceil
-trunc round clamp lerp where isnan isinf isfinite logaddexp
+add sub mul div pow mod floor_divide maximum minimum eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or
+bitwise_xor bitwise_not logsigmoid softplus softsign relu6 leaky_relu elu selu celu gelu quick_gelu silu mish hardtanh hardswish hardsigmoid
+clamp lerp where isnan isinf isfinite logaddexp
 sum mean max min prod var std var_mean std_mean any all argmax argmin logsumexp cumsum cumprod cummax logcumsumexp
 matmul dot einsum linear gather scatter scatter_reduce masked_fill masked_select nonzero sort argsort topk
 softmax log_softmax layernorm rms_norm cross_entropy nll_loss binary_crossentropy binary_crossentropy_logits sparse_categorical_crossentropy mse
@@ -33,7 +33,8 @@ cast float half bfloat16 double int long bool numpy item tolist detach clone con
 
 
 def test_tensor_has_every_name_of_the_public_surface() -> None:
-    assert [name for name in NAMES.split() if not hasattr(Tensor, name)] == []
+    names = {*NAMES.split(), *UNARY} - {"gauss"}  # which only the rule of erf calls
+    assert [name for name in names if not hasattr(Tensor, name)] == []
 
 
 @pytest.mark.parametrize(
