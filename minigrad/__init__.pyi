@@ -84,9 +84,9 @@ inf: _float
 nan: _float
 newaxis: None
 def abs(x: Any) -> Tensor:
-    """Return |x|. The derivative at 0 is 0."""
+    """Return |x|. Slope 0 at 0."""
 def absolute(x: Any) -> Tensor:
-    """Return |x|. The derivative at 0 is 0."""
+    """Return |x|. Slope 0 at 0."""
 def acos(x: Any) -> Tensor:
     """Return the arc cosine; NaN if |x| > 1."""
 def acosh(x: Any) -> Tensor:
@@ -192,7 +192,7 @@ def bitwise_xor(a: Any, b: Any) -> Tensor:
 def bmm(a: Any, b: Any) -> Tensor:
     """Return the matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N);
     leading axes broadcast."""
-def broadcast_to(x: Any, *shape: Any) -> Tensor:
+def broadcast_to(x: Any, *shape: Sizes) -> Tensor:
     """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
 def cast(x: Any, dtype: Any) -> Tensor:
     """Return x in another dtype; x itself if it has it already."""
@@ -224,9 +224,9 @@ def conv1d(x: Any, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Si
 def conv2d(x: Any, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal['same', 'valid'] = 0, dilation: Sizes = 1, groups: _int = 1) -> Tensor:
     """Return the cross-correlation of x with `weight` over the last axes."""
 def copysign(a: Any, b: Any) -> Tensor:
-    """Return |a| with the sign of b. The derivative at a = 0 is 0."""
+    """Return |a| with the sign of b. Slope 0 at a = 0."""
 def cos(x: Any) -> Tensor:
-    """Return the cosine of x."""
+    """Return the cosine."""
 def cosh(x: Any) -> Tensor:
     """Return the hyperbolic cosine."""
 @overload
@@ -301,12 +301,12 @@ def equal(x: Any, other: Any) -> _bool:
 def erf(x: Any) -> Tensor:
     """Return 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
 def erfc(x: Any) -> Tensor:
-    """Return 1 - erf(x), which keeps its digits where erf nears 1."""
+    """Return 1 - erf(x), for large x."""
 def exp(x: Any) -> Tensor:
     """Return e ** x."""
 def exp2(x: Any) -> Tensor:
     """Return 2 ** x."""
-def expand(x: Any, *shape: Any) -> Tensor:
+def expand(x: Any, *shape: Sizes) -> Tensor:
     """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
 def expand_as(x: Any, other: Any) -> Tensor:
     """Return x broadcast to the shape of `other`, without a copy."""
@@ -356,7 +356,7 @@ def hardtanh(x: Any, min_val: _float = -1.0, max_val: _float = 1.0) -> Tensor:
 def hstack(*xs: Any) -> Tensor:
     """Return the operands one after the other along axis 1, vectors along axis 0."""
 def hypot(a: Any, b: Any) -> Tensor:
-    """Return sqrt(a^2 + b^2), without overflow. Slope 0 at (0, 0)."""
+    """Return sqrt(a^2 + b^2), without overflow; slope 0 at 0."""
 @overload
 def index_add(x: Any, axis: _int, index: Any, source: Any, alpha: _float = 1) -> Tensor:
     """Return x with alpha times the i-th slice of source along `axis` added to slice index[i]."""
@@ -371,11 +371,11 @@ def index_select(x: Any, dim: _int, index: Any) -> Tensor: ...
 def isclose(x: Any, other: Any, rtol: _float = 1e-05, atol: _float = 1e-08, equal_nan: _bool = False) -> Tensor:
     """Return True where |x - other| <= atol + rtol |other|, or both are the same infinity."""
 def isfinite(x: Any) -> Tensor:
-    """True where x is neither NaN nor infinite."""
+    """Return True where x is neither NaN nor infinite."""
 def isinf(x: Any) -> Tensor:
-    """True where x is +inf or -inf."""
+    """Return True where x is +inf or -inf."""
 def isnan(x: Any) -> Tensor:
-    """True where x is not a number."""
+    """Return True where x is not a number."""
 def kaiming_normal(*shape: Sizes, a: _float = 0.01, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return normal numbers with std = sqrt(2 / ((1 + a^2) in)) for a weight (out, in, ...).
     From He et al. 2015, arXiv:1502.01852."""
@@ -421,13 +421,13 @@ def logcumsumexp(x: Any, axis: _int = 0) -> Tensor:
 @overload
 def logcumsumexp(x: Any, dim: _int = 0) -> Tensor: ...
 def logical_and(a: Any, b: Any) -> Tensor:
-    """True where both are nonzero."""
+    """Return True where both are nonzero."""
 def logical_not(x: Any) -> Tensor:
-    """True where x is zero."""
+    """Return True where x is zero."""
 def logical_or(a: Any, b: Any) -> Tensor:
-    """True where either is nonzero."""
+    """Return True where either is nonzero."""
 def logical_xor(a: Any, b: Any) -> Tensor:
-    """True where exactly one is nonzero."""
+    """Return True where exactly one is nonzero."""
 def logsigmoid(x: Any) -> Tensor:
     """Return log(sigmoid(x)) = -softplus(-x)."""
 @overload
@@ -572,7 +572,7 @@ def outer(x: Any, other: Any) -> Tensor:
 def pad(x: Any, padding: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Tensor:
     """Return x with more elements around it: `value`, or its own by "reflect", "replicate" or
     "circular"."""
-def permute(x: Any, *order: Any) -> Tensor:
+def permute(x: Any, *order: Sizes) -> Tensor:
     """Return x with its axes in another order: y.shape[i] = x.shape[order[i]]."""
 def pow(x: Any, p: Any) -> Tensor:
     """Return x ** p."""
@@ -614,7 +614,7 @@ def rearrange(x: Any, pattern: str, **sizes: _int) -> Tensor:
 def reciprocal(x: Any) -> Tensor:
     """Return 1 / x."""
 def relu(x: Any) -> Tensor:
-    """Return max(x, 0). The derivative at 0 is 0."""
+    """Return max(x, 0). Slope 0 at 0."""
 def relu6(x: Any) -> Tensor:
     """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
 def remainder(a: Any, b: Any) -> Tensor:
@@ -629,7 +629,7 @@ def repeat_interleave(x: Any, repeats: _int | Sequence[_int], axis: _int | None 
     for each; None: of the flat row."""
 @overload
 def repeat_interleave(x: Any, repeats: _int | Sequence[_int], dim: _int | None = None) -> Tensor: ...
-def reshape(x: Any, *shape: Any) -> Tensor:
+def reshape(x: Any, *shape: Sizes) -> Tensor:
     """Return the same elements in row-major order under another shape; one size may be -1."""
 @overload
 def rms_norm(x: Any, axis: _int | tuple[_int, ...] = -1, eps: _float = 1e-06) -> Tensor:
@@ -688,7 +688,7 @@ def sign(x: Any) -> Tensor:
 def silu(x: Any) -> Tensor:
     """Return x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
 def sin(x: Any) -> Tensor:
-    """Return the sine of x."""
+    """Return the sine."""
 def sinh(x: Any) -> Tensor:
     """Return the hyperbolic sine."""
 @overload
@@ -762,7 +762,7 @@ def swish(x: Any) -> Tensor:
 def t(x: Any) -> Tensor:
     """Return the transpose of a matrix; a vector or a number as it is."""
 def tan(x: Any) -> Tensor:
-    """Return the tangent of x."""
+    """Return the tangent."""
 def tanh(x: Any) -> Tensor:
     """Return the hyperbolic tangent."""
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
@@ -810,7 +810,7 @@ def unfold(x: Any, axis: _int, size: _int, step: _int = 1, dilation: _int = 1) -
     """Return the windows of `size` elements (`dilation` apart) along `axis`, every `step`, on a new
     last axis. A view."""
 @overload
-def unfold(x: Any, dim: _int, size: _int, step: _int = 1) -> Tensor: ...
+def unfold(x: Any, dim: _int, size: _int, step: _int = 1, dilation: _int = 1) -> Tensor: ...
 def uniform(*shape: Sizes, low: _float = 0.0, high: _float = 1.0, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return uniform numbers in [low, high)."""
 def unique(x: Any, return_inverse: _bool = False, return_counts: _bool = False) -> Tensor:
@@ -835,7 +835,7 @@ def var_mean(x: Any, axis: Axis = None, correction: _float = 1, keepdim: _bool =
 def var_mean(x: Any, dim: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Tensor: ...
 @overload
 def var_mean(x: Any, axis: Axis = None, correction: _float = 1, keepdims: _bool = False) -> Tensor: ...
-def view(x: Any, *shape: Any) -> Tensor:
+def view(x: Any, *shape: Sizes) -> Tensor:
     """Return the same elements in row-major order under another shape; one size may be -1."""
 def vstack(*xs: Any) -> Tensor:
     """Return the operands one after the other along axis 0, vectors as rows."""

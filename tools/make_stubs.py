@@ -84,7 +84,8 @@ def variants(function: Any, first: str, result: str) -> Iterator[str]:
         returns = "Any" if function.outputs == 1 else f"tuple[{several}]"
         if function.spreads:  # reshape(2, 3), and reshape((2, 3))
             row = {"kind": inspect.Parameter.VAR_POSITIONAL, "default": inspect.Parameter.empty}
-            parameters[-1] = parameters[-1].replace(annotation="Any", **row)
+            kind = "Sizes" if parameters[-1].annotation == "Shape" else "Any"
+            parameters[-1] = parameters[-1].replace(annotation=kind, **row)
     known = {p.name for p in parameters}
     renamed: list[dict[str, str]] = [{}]
     rows = {p.name for p in parameters if p.kind is p.VAR_POSITIONAL}

@@ -472,9 +472,9 @@ class Surface(TensorBase):
         They come in order, sorted or not. Raises ConfigError if k is too large."""
     @overload
     def topk(self, k: _int, dim: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Self, Self]: ...
-    def reshape(self, *shape: Any) -> Self:
+    def reshape(self, *shape: Sizes) -> Self:
         """Return the same elements in row-major order under another shape; one size may be -1."""
-    def view(self, *shape: Any) -> Self:
+    def view(self, *shape: Sizes) -> Self:
         """Return the same elements in row-major order under another shape; one size may be -1."""
     def flatten(self, start_dim: _int = 0, end_dim: _int = -1) -> Self:
         """Return x with the axes start_dim .. end_dim joined."""
@@ -495,7 +495,7 @@ class Surface(TensorBase):
         """Return x with a new axis of size 1 at `axis`."""
     @overload
     def unsqueeze(self, dim: _int) -> Self: ...
-    def permute(self, *order: Any) -> Self:
+    def permute(self, *order: Sizes) -> Self:
         """Return x with its axes in another order: y.shape[i] = x.shape[order[i]]."""
     def transpose(self, dim0: _int = 1, dim1: _int = 0) -> Self:
         """Return x with two axes exchanged; without arguments the first two."""
@@ -505,9 +505,9 @@ class Surface(TensorBase):
         """Return x with the axes `source` moved to `destination`, the others in their order."""
     def swapaxes(self, axis1: _int, axis2: _int) -> Self:
         """Return x with two axes exchanged."""
-    def expand(self, *shape: Any) -> Self:
+    def expand(self, *shape: Sizes) -> Self:
         """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
-    def broadcast_to(self, *shape: Any) -> Self:
+    def broadcast_to(self, *shape: Sizes) -> Self:
         """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
     def expand_as(self, other: Any) -> Self:
         """Return x broadcast to the shape of `other`, without a copy."""
