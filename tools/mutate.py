@@ -191,7 +191,7 @@ FAULTS = [
         "erf: sqrt(pi) dropped",
         "ops/special.py",
         "erf",
-        "gauss(x) * (2 / _SQRT_PI)",
+        "gauss(x) * _SLOPE",
         "gauss(x) * 2.0",
     ),
     Fault(
@@ -231,8 +231,8 @@ FAULTS = [
         "pad: before and after exchanged",
         MOVEMENT,
         "pad",
-        "tuple((-a, -b) for a, b in widths)",
-        "tuple((-b, -a) for a, b in widths)",
+        "pad(g, widths=tuple((-a, -b) for a, b in widths))",
+        "pad(g, widths=tuple((-b, -a) for a, b in widths))",
     ),
     Fault(
         "cat: pieces start one too late",
@@ -448,11 +448,11 @@ FAULTS = [
         "if needs[1] and not keys:",
     ),
     Fault(
-        "scatter: every writer to a place has its gradient",
+        "scatter: a negative index counts from the end",
         INDEX,
         "scatter",
-        "where(wins, take_along(g, index, axis=axis), 0)",
-        "take_along(g, index, axis=axis)",
+        "for key, n in () if wrap else zip(keys, x.shape, strict=True):",
+        "for key, n in ():",
     ),
     Fault(
         "huber_loss: the half dropped",
