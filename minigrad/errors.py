@@ -1,6 +1,6 @@
 """The errors of the library, one class per mistake.
 
-An error names the call, what is wrong, and one way out; `got` and `wanted` carry the facts for
+An error names the call, what is wrong, and a way to mend it; `got` and `wanted` carry the facts for
 programs and tests. Each class is also the builtin that a Python programmer would expect to catch
 (ShapeError is a ValueError, DTypeError a TypeError, ...).
 """
@@ -13,9 +13,8 @@ from typing import Any
 class MinigradError(Exception):
     """The base of all errors of this library.
 
-    call: the name of the function that was called.
-    got, wanted: the facts.
-    hint: a way out.
+    call: the name of the function that was called.   problem: what is wrong.
+    got, wanted: the facts.   hint: what to change.
     where: the user's line, if it is not in the traceback.
     """
 
@@ -23,7 +22,6 @@ class MinigradError(Exception):
         self,
         call: str,
         problem: str,
-        *,
         got: Any = None,
         wanted: Any = None,
         hint: str = "",
@@ -31,13 +29,12 @@ class MinigradError(Exception):
     ) -> None:
         self.call, self.problem = call, problem
         self.got, self.wanted, self.hint, self.where = got, wanted, hint, where
-        super().__init__(self._text())
+        self.args = (call, problem)  # which pickle calls the class with
 
-    def _text(self) -> str:
-        text = f"{self.call}: {self.problem}"
-        if self.where:
-            text += f"\n  made at {self.where}"
-        return f"{text}\n  {self.hint}" if self.hint else text
+    def __str__(self) -> str:
+        made = f"\n  made at {self.where}" if self.where else ""
+        hint = f"\n  {self.hint}" if self.hint else ""
+        return f"{self.call}: {self.problem}{made}{hint}"
 
     def named(self, call: str) -> MinigradError:
         """The error, as one of the call that the user made: `lerp` and not its `mul`. "backward of
@@ -45,20 +42,7 @@ class MinigradError(Exception):
         """
         if " " not in self.call:
             self.call = call
-            self.args = (self._text(),)
         return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
-
-def _rebuild(
-    kind: type[MinigradError], args: tuple[Any, ...], facts: dict[str, Any]
-) -> MinigradError:
-    error = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update(facts)
-    return error
 
 
 class ShapeError(MinigradError, ValueError):
@@ -116,7 +100,7 @@ class CaptureError(MinigradError, RuntimeError):
 class FormatError(MinigradError, ValueError):
     """A file that breaks its format; `code` names the broken rule."""
 
-    def __init__(self, call: str, problem: str, *, code: str, **facts: Any) -> None:
+    def __init__(self, call: str, problem: str, *, code: str = "", **facts: Any) -> None:
         super().__init__(call, problem, **facts)
         self.code = code
 
@@ -134,13 +118,15 @@ class SaveError(MinigradError, OSError):
     needed, free: the bytes to write, and the bytes free on that disk (None if unknown).
     """
 
+    errno: int | None = None  # in place of OSError's own, which is not pickled
+
     def __init__(
         self,
         call: str,
         problem: str,
         *,
-        phase: str,
-        path: str,
+        phase: str = "",
+        path: str = "",
         errno: int | None = None,
         needed: int | None = None,
         free: int | None = None,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import minigrad
-from minigrad import Tensor, functional as F
+from minigrad import Tensor, errors, functional as F
 from minigrad.errors import (
     BackwardTwiceError,
     ConfigError,
@@ -586,6 +586,14 @@ def test_an_error_keeps_its_facts_when_it_is_pickled() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is ShapeError and vars(again) == vars(error) and str(again) == str(error)
     assert "made at train.py:3" in str(error) and "transpose it" in str(error)
+    for error in (
+        errors.MissingFileError("load", "is missing", code="no-such-file", hint="look there"),
+        errors.SaveError("save", "failed", phase="write", path="x.mgrd", errno=28, needed=3),
+        ShapeError("linear", "does not fit", (2, 3), (..., 4), "transpose it", "train.py:3"),
+    ):
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error) and vars(again) == vars(error)
+        assert str(again) == str(error) and getattr(again, "errno", None) in (None, 28)
 
 
 # --- debug
