@@ -13,11 +13,11 @@ import numpy as np
 import minigrad
 from minigrad import Tensor, functional as F, nn, ops
 from minigrad.models import GPT, GPTConfig
-from minigrad.modes import listening
+from minigrad.modes import Listener, listening
 from minigrad.optim import AdamW
 
 
-class Narrator:
+class Narrator(Listener):
     """A listener at the Tensor's door: it runs every op, and says so."""
 
     def run(self, op: Any, arrays: Sequence[Any], params: dict[str, Any]) -> Any:

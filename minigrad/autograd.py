@@ -10,58 +10,33 @@ import itertools
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad import ops
-from minigrad.dtypes import Array, cast, computing, float32, is_float, is_half, name
-from minigrad.errors import (
-    BackwardTwiceError,
-    DTypeError,
-    GradientError,
-    GraphFreedError,
-    NoGradientError,
-    NoGradModeError,
-    NotScalarError,
-    ShapeError,
-    StaleValueError,
-    UnusedInputError,
-)
+from minigrad import errors, ops
+from minigrad.dtypes import Array, cast, computing, float32, is_float, is_half
 from minigrad.modes import (
     ERROR_STATE,
     MODE as MODE,
     SILENT,
+    STRUCTURE,
     GradMode as GradMode,
-    Listener as Listener,
-    Mode as Mode,
-    Relay as Relay,
     enable_grad as enable_grad,
     is_grad_enabled as is_grad_enabled,
-    listening as listening,
     no_grad as no_grad,
     set_grad_enabled as set_grad_enabled,
 )
 from minigrad.ops.elementwise import has_nan
-from minigrad.primitive import Primitive
+from minigrad.primitive import Primitive, primitive
 
 # --- nodes
 
 _PACKAGE = os.path.dirname(__file__) + os.sep
 next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
-_adding = threading.RLock()  # held while a cotangent is added to a leaf's .grad
-
-
-def _forget_threads() -> None:
-    """A forked child has none of the parent's threads, one of which may hold the lock."""
-    global _adding
-    _adding = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
 
 
 class Where(NamedTuple):
@@ -124,9 +99,11 @@ class Node:
         place of an output's tensor.
     masks: the rule may make a NaN of a cotangent of 0, since it multiplies by values that it reads,
         or by a number that is not finite.
+    _hooks: (output, function) of each hook.   retaining: weak references to outputs that keep .grad.
     """
 
     __slots__ = (
+        "_hooks",
         "freed_by",
         "masks",
         "number",
@@ -134,6 +111,7 @@ class Node:
         "operands",
         "outputs",
         "params",
+        "retaining",
         "seen",
         "size",
         "slots",
@@ -141,29 +119,25 @@ class Node:
     )
 
     def __init__(
-        self,
-        op: Primitive,
-        operands: Sequence[Any],
-        params: dict[str, Any],
-        outputs: Sequence[Any],
-        depth: int = 4,
+        self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any]
     ) -> None:
-        self.op, self.params, self.number, self.where = op, params, next_number(), user_line(depth)
+        self.op, self.params, self.number, self.where = op, params, next_number(), user_line(3)
         self.operands = operands = list(operands)
-        slots: list[Slot | None] = [None] * len(operands)
-        self.slots = slots
+        self.slots: list[Slot | None] = [None] * len(operands)
         self.seen: list[tuple[Any, list[Any], int]] = []
-        keeps = op.saves_operand
+        saves = op.saves_operand
         if op.reads_other_operand:
             a, b = operands
-            keeps = getattr(b, "_wants", False), getattr(a, "_wants", False)
-        last, finite = len(keeps) - 1, True
+            saves = getattr(b, "_wants", False), getattr(a, "_wants", False)
+        last, finite = len(saves) - 1, True
         for i, x in enumerate(operands):
             if hasattr(x, "_node"):
                 if x._wants:
                     node = x._node
-                    slots[i] = id(x) if node is None else (node, x._index) if x._index else node
-                if keeps[i if i < last else last]:
+                    self.slots[i] = (
+                        id(x) if node is None else (node, x._index) if x._index else node
+                    )
+                if saves[i if i < last else last]:
                     self.seen.append((x, x._version, x._version[0]))
                 elif x._node is not None and x.data.size > Shadow.SMALL:
                     operands[i] = Shadow(x)
@@ -173,19 +147,18 @@ class Node:
         if op.keeps_output:
             self.outputs = tuple(y.data for y in outputs)
             self.seen.extend((None, y._version, 0) for y in outputs)
-        self.size = len(outputs)
-        self.freed_by: int | None = None
+        self.size, self.freed_by = len(outputs), -1
         reads_values = bool(self.seen) or not finite
         self.masks = reads_values and op.kind == "elementwise" and not op.zero_safe
+        self._hooks: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
+        self.retaining: tuple[weakref.ref[Any], ...] = ()
 
     def __repr__(self) -> str:
         return f"<{self.op.name} at {self.where}>"
 
-    def free(self, walk: int) -> None:
-        """Drop what the rule would have read; `walk` is the number of the root that this was done
-        for.
-        """
-        self.operands, self.slots, self.outputs, self.seen, self.freed_by = [], [], None, [], walk
+    def free(self, root: int) -> None:
+        """Drop what the rule would have read. `root`: the number of the newest node of the walk."""
+        self.operands, self.slots, self.outputs, self.seen, self.freed_by = [], [], None, [], root
 
 
 class NoNode:
@@ -202,9 +175,6 @@ class NoNode:
 UNDER_NO_GRAD = NoNode()
 
 
-# --- the walk
-
-
 def nodes_above(
     roots: Sequence[Any], since: int = 0, leaves: dict[Slot, Any] | None = None
 ) -> list[Node]:
@@ -213,18 +183,18 @@ def nodes_above(
     """
     found: set[Node] = set()
     stack = [x._node for x in roots if isinstance(x._node, Node) and x._node.number >= since]
-    first = stack[0].number if stack else 0
+    root = stack[0].number if stack else 0
     while stack:
         node = stack.pop()
         if node in found:
             continue
         found.add(node)
-        if node.freed_by is not None:
-            _refuse_freed(node, first)
+        if node.freed_by >= 0:
+            raise _freed(node, root)
         for x, cell, version in node.seen:
             # `t[i] = x` gives t other memory, with a version of its own, where gradients flow.
             if cell[0] != version or (x is not None and x._version is not cell):
-                _refuse_stale(node, x, cell)
+                raise _stale(node, x, cell)
         for x, slot in zip(node.operands, node.slots, strict=True):
             if type(slot) is int:
                 if leaves is not None:
@@ -236,6 +206,24 @@ def nodes_above(
     return sorted(found, key=lambda node: node.number, reverse=True)
 
 
+def _freed(node: Node, root: int) -> errors.GradientError:
+    where = str(node.where)
+    if node.freed_by == root:
+        problem = "a second time through the same graph, which the first has freed"
+        hint = "pass retain_graph=True the first time, or run the forward pass again"
+        return errors.BackwardTwiceError("backward", problem, hint=hint, where=where)
+    problem = f"through {node.op.name}, which another backward() has freed"
+    hint = "add the losses and call backward() once, or pass retain_graph=True to the first"
+    return errors.GraphFreedError("backward", problem, hint=hint, where=where)
+
+
+def _stale(node: Node, x: Any, cell: list[Any]) -> errors.StaleValueError:
+    line = cell[1] if x is None or x._version is cell else x.grad_fn.where
+    problem = f"{node.op.name} needs a value that was changed in place at {line} after it was used"
+    hint = "change a copy, or change it after backward()"
+    return errors.StaleValueError("backward", problem, line, node.where, hint, str(node.where))
+
+
 def show(x: Any) -> None:
     """Run a view op on a tensor if a listener is there, so that it knows the tensor itself: clearing
     .grad, or putting another array into it, is no op.
@@ -244,96 +232,105 @@ def show(x: Any) -> None:
         ops.alias(x)
 
 
-def _leading_to(nodes: list[Node], wanted: set[Slot]) -> tuple[set[Node], set[Slot]]:
-    """The nodes through which a gradient flows to a wanted slot, and the wanted slots that have
-    such a node.
-    """
-    leading: set[Node] = set()
-    reached: set[Slot] = set()
-    for node in reversed(nodes):
-        for slot in node.slots:
-            if slot in wanted:
-                reached.add(slot)
-                leading.add(node)
-            elif _maker(slot) in leading:
-                leading.add(node)
-    return leading, reached
+# --- the walk
 
 
 class Walk:
-    """One backward pass. On arrays if no one listens; on Tensors to build a graph of the gradient,
-    or with a listener.
+    """One backward pass: it carries cotangents from the roots up to the leaves, or to the wanted
+    slots, through nodes numbered `since` or later.
+
+    It runs on arrays; on Tensors to build a graph of the gradient, and while a listener is there.
+
+    leaves: the leaves that the roots depend on, by slot.
+    reached: the slots of the leaves, or the wanted ones, that the roots depend on.
+    retaining: the tensors met on the way that keep their .grad.
+    sums: slot -> cotangent so far.
+    fresh: the slots whose cotangent is an array that nothing else holds.
     """
 
-    def __init__(self, wrap: Callable[[Array], Any], create_graph: bool) -> None:
-        self.wrap, self.create_graph = wrap, create_graph
-        self.recorded = MODE.get().listener is not None
-        self.on_tensors = create_graph or self.recorded
-        self.leaves: dict[Slot, Any] = {}  # the leaves that the roots depend on
-        self.reached: set[Slot] = set()  # the wanted slots that the roots depend on
-        self.sums: dict[Slot, Any] = {}  # slot -> cotangent so far
-        self.fresh: set[Slot] = set()  # slots whose cotangent is an array that no one else holds
-        self.taken: set[int] = set()  # on Tensors: the memory of results, which none may share
-
-    def run(
+    def __init__(
         self,
+        call: str,
         roots: Sequence[Any],
-        cotangents: Sequence[Any],
+        gradients: Sequence[Any],
         wanted: set[Slot] | None,
-        retain: bool,
+        create_graph: bool,
         since: int = 0,
     ) -> None:
-        """Go from the roots up to the leaves, or to the wanted slots, through nodes numbered
-        `since` or later. What arrives is in `sums`.
-        """
-        nodes = nodes_above(roots, since, self.leaves)
-        leading: set[Node] = set()
+        starts = [starting_gradient(call, x, g) for x, g in zip(roots, gradients, strict=True)]
+        self.roots, self.create_graph, self.wrap = roots, create_graph, roots[0]._wrap
+        self.listener = MODE.get().listener
+        self.on_tensors = create_graph or self.listener is not None
+        self.leaves: dict[Slot, Any] = {id(x): x for x in roots if x.is_leaf}
+        self.retaining: list[Any] = []
+        self.sums: dict[Slot, Any] = {}
+        self.fresh: set[Slot] = set()
+        self._taken: set[int] = set()  # on Tensors: the memory that a result may not share
+        self.nodes = nodes_above(roots, since, self.leaves)
+        self.paths: dict[Node, list[Slot | None]] | None = None
+        self.reached, self.kept = set(self.leaves), set(wanted or ())
         if wanted is not None:
-            leading, self.reached = _leading_to(nodes, wanted)
-        for root, g in zip(roots, cotangents, strict=True):
-            slot = slot_of(root)
-            if root._node is None:
-                self.leaves[slot] = root
-            self.add(slot, g if self.on_tensors else g.data, fresh=False)
-        first = nodes[0].number if nodes else 0
-        walking = getattr(MODE.get().listener, "walking", None)
+            self.paths = _paths(self.nodes, wanted)
+            self.reached = wanted & {slot for slots in self.paths.values() for slot in slots}
+        for root, g in zip(roots, starts, strict=True):
+            self.add(slot_of(root), g if self.on_tensors else g.data, fresh=False)
+
+    def run(self, retain: bool) -> Walk:
+        """Go through the nodes, newest first. What arrives is in `sums`."""
+        root = self.nodes[0].number if self.nodes else 0
+        listener, paths = self.listener, self.paths
         token = ERROR_STATE.set(SILENT)
         try:
             with GradMode(self.create_graph):
-                for node in nodes:
-                    if walking is not None:
-                        walking(node)
-                    if node.size == 1 and wanted is None:
-                        g = self.sums.pop(node, None)
-                        gs = [] if g is None else [g]
-                    else:
-                        gs = self.arrived(node, wanted)
-                    if gs and wanted is None:
-                        self.through(node, gs, node.slots)
-                    elif gs and wanted is not None and node in leading:
-                        asked = (
-                            s if s in wanted or _maker(s) in leading else None for s in node.slots
-                        )
-                        self.through(node, gs, list(asked))
+                for node in self.nodes:
+                    if listener is not None:
+                        listener.walking(node)
+                    gs = self.arrived(node)
+                    slots = node.slots if paths is None else paths.get(node)
+                    if gs and slots:
+                        self.through(node, gs, slots)
                     if not retain:
-                        node.free(first)
+                        node.free(root)
         finally:
             ERROR_STATE.reset(token)
-            if walking is not None:
-                walking(None)
+            if listener is not None:
+                listener.walking(None)
+        return self
 
-    def arrived(self, node: Node, wanted: set[Slot] | None) -> list[Any]:
+    def arrived(self, node: Node) -> list[Any]:
         """The cotangents of the node's outputs, None for one that has none; [] if none has one."""
-        slots = (node,) if node.size == 1 else (node, *((node, i) for i in range(1, node.size)))
-        gs = [self.sums.get(s) if wanted and s in wanted else self.sums.pop(s, None) for s in slots]
-        return gs if any(g is not None for g in gs) else []
+        g = self.sums.pop(node, None)
+        if node.size == 1 and (g is None or not (self.kept or node._hooks or node.retaining)):
+            return [] if g is None else [g]
+        slots: list[Slot] = [node, *((node, i) for i in range(1, node.size))]
+        gs = [g, *(self.sums.pop(slot, None) for slot in slots[1:])]
+        if all(g is None for g in gs):
+            return []
+        for i, hook in node._hooks:
+            if gs[i] is not None:
+                gs[i] = self.hooked(slots[i], gs[i], hook)
+        for ref in node.retaining:
+            x = ref()
+            if x is not None and x._node is node:
+                self.retaining.append(x)
+                self.kept.add(slot_of(x))
+        if self.kept:
+            self.sums.update((s, g) for s, g in zip(slots, gs, strict=True) if s in self.kept)
+        return gs
+
+    def hooked(self, slot: Slot, g: Any, hook: Callable[[Any], Any]) -> Any:
+        """The cotangent after a hook, which may replace it."""
+        t = g if self.on_tensors else self.wrap(g)
+        self.fresh.discard(slot)  # the hook may keep it
+        self._taken.add(_memory(t))
+        return hook(t) if self.on_tensors else hook(t).data
 
     def through(self, node: Node, gs: list[Any], slots: Sequence[Slot | None]) -> None:
         """Apply the node's rule: its outputs' cotangents in, its operands' out."""
         op = node.op
         values: Sequence[Any] = ()
         if op.composed_form is not None and (self.create_graph or op.rule is None):
-            answer = _through_composed(node, gs, slots, self.wrap, self.create_graph)
+            answer = _through_composed(node, gs, slots)
         else:
             assert op.rule is not None, op
             values = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
@@ -342,10 +339,8 @@ class Walk:
                 params = {**params, "needs": [slot is not None for slot in slots]}
             g = gs[0] if op.outputs == 1 else gs
             answer = op.rule(g, self.outputs(node), *values, **params)
-        if op.user_defined and (
-            type(answer) not in (tuple, list) or len(answer) != len(node.operands)
-        ):
-            _refuse_answer(node, answer)
+        if op.user_defined:
+            _check_answer(node, answer)
         held = {id(a) for a in (*gs, *values)}
         for x, slot, g in zip(node.operands, slots, answer, strict=False):
             if slot is not None and g is not None:
@@ -369,19 +364,16 @@ class Walk:
         if not self.on_tensors:
             return np.where((asked == 0) & np.isnan(g), 0, g) if has_nan(g) else g
         # A replay of what is recorded may meet a NaN that is not here.
-        return ops.mask_cotangent(g, asked) if self.recorded or has_nan(g.data) else g
+        return ops.mask_cotangent(g, asked) if self.listener or has_nan(g.data) else g
 
     def outputs(self, node: Node) -> Any:
         """The node's output, or the tuple of them, as its rule reads it; None if it does not."""
         if node.outputs is None:
             return None
-        if not self.on_tensors:
-            ys: tuple[Any, ...] = tuple([_computable(y) for y in node.outputs])
-        else:
-            ys = tuple([self.wrap(y) for y in node.outputs])
-            for i, y in enumerate(ys if self.create_graph else ()):
-                y._wants, y._node, y._index = True, node, i
-        return ys[0] if node.op.outputs == 1 else ys
+        ys = [self.wrap(y) if self.on_tensors else _computable(y) for y in node.outputs]
+        for i, y in enumerate(ys if self.create_graph else ()):
+            y._wants, y._node, y._index = True, node, i
+        return ys[0] if node.op.outputs == 1 else tuple(ys)
 
     def fit(self, op: Primitive, g: Any, x: Any) -> Any:
         """A cotangent in its operand's shape and (computing) dtype: broadcasting and promotion
@@ -423,13 +415,46 @@ class Walk:
         if g is None:
             return None
         if self.on_tensors:
-            memory = id(g.data if g.data.base is None else g.data.base)
-            if memory in self.taken or not g.data.flags.writeable:
+            if _memory(g) in self._taken or not g.data.flags.writeable:
                 g = ops.copy(g)
-            self.taken.add(memory)
+            self._taken.add(_memory(g))
             return g if g.dtype == x.dtype else ops.cast(g, dtype=x.dtype)
         g = cast(np.asarray(g), x.dtype)
         return self.wrap(g if slot in self.fresh or g.dtype != computing(x.dtype) else g.copy())
+
+    def gradient(self, x: Any, zeros: bool) -> Any:
+        """The gradient with respect to x, after the hooks of a leaf. Where none arrived: zeros if the
+        roots depend on x, as they do through a mask, or if `zeros`; else None.
+        """
+        slot = slot_of(x)
+        for _, hook in _hooks_of(self.leaves.pop(slot, None)):
+            if slot in self.sums:
+                self.sums[slot] = self.hooked(slot, self.sums[slot], hook)
+        g = self.result(x)
+        if g is None and (zeros or slot in self.reached):
+            with no_grad():
+                g = ops.zeros_like(x)
+        if self.create_graph and slot in self.reached:
+            g = _gradient(g, *self.roots)
+            g._is_view = False
+        return g
+
+
+def _paths(nodes: list[Node], wanted: set[Slot]) -> dict[Node, list[Slot | None]]:
+    """The nodes through which a gradient flows to a wanted slot, each with its slots that lead
+    there, None for the others.
+    """
+    paths: dict[Node, list[Slot | None]] = {}
+    for node in reversed(nodes):
+        slots = [s if s in wanted or _maker(s) in paths else None for s in node.slots]
+        if any(slot is not None for slot in slots):
+            paths[node] = slots
+    return paths
+
+
+def _memory(x: Any) -> int:
+    """What two tensors have in common that share memory."""
+    return id(x.data if x.data.base is None else x.data.base)
 
 
 def _computable(x: Any) -> Any:
@@ -447,117 +472,103 @@ def unbroadcast(g: Any, shape: tuple[int, ...], call: str) -> Any:
     extra = g.ndim - len(shape)
     grown = [i for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
     if extra < 0 or any(n != g.shape[i + extra] for i, n in enumerate(shape) if n != 1):
-        raise ShapeError(
-            f"{call}.vjp",
-            f"the rule gave a cotangent of shape {g.shape} for an operand of shape {shape}",
-            got=g.shape,
-            wanted=shape,
-            hint="a cotangent has its operand's shape, up to broadcasting",
-        )
+        problem = f"the rule gave a cotangent of shape {g.shape} for an operand of shape {shape}"
+        raise errors.ShapeError(f"{call}.vjp", problem, g.shape, shape, "it must broadcast to it")
     axis = (*range(extra), *(i + extra for i in grown))
     return ops.reshape(ops.sum(g, axis=axis), shape=shape) if axis else g
 
 
-def _refuse_freed(node: Node, root: int) -> None:
-    if node.freed_by == root:
-        raise BackwardTwiceError(
-            "backward",
-            "a second time through the same graph, whose values the first has freed",
-            where=str(node.where),
-            hint="backward(retain_graph=True) the first time, or run the forward pass again",
-        )
-    raise GraphFreedError(
-        "backward",
-        f"through {node.op.name}, whose values another backward() has freed",
-        where=str(node.where),
-        hint="add the losses and call backward() once, or pass retain_graph=True to the first",
+def _check_answer(node: Node, answer: Any) -> None:
+    """Raise GradientError unless a user's rule gave one cotangent per operand."""
+    wanted, given = len(node.operands), type(answer).__name__
+    if isinstance(answer, (tuple, list)):
+        if len(answer) == wanted:
+            return
+        given = f"{len(answer)} cotangents"
+    problem = f"the rule of {node.op.name} gave {given} for {wanted} operands"
+    hint = "a tuple of one cotangent per operand, None where there is none: return (g * y,)"
+    raise errors.GradientError(
+        f"{node.op.name}.vjp", problem, answer, wanted, hint, str(node.where)
     )
 
 
-def _refuse_stale(node: Node, x: Any, cell: list[Any]) -> None:
-    line = cell[1] if x is None or x._version is cell else x.grad_fn.where
-    raise StaleValueError(
-        "backward",
-        f"{node.op.name} needs a value that was changed in place at {line} after it was used",
-        where=str(node.where),
-        got=line,
-        wanted=node.where,
-        hint="change a copy, or change it after backward()",
-    )
+def rerun(f: Callable[[], Any], wanted: Sequence[Any], gs: Sequence[Any]) -> list[Any]:
+    """For a rule: run f, which gives one output or a tuple of them, and return the cotangents of
+    the tensors `wanted` that it reads, None for one that it does not. `gs`: the cotangents of its
+    outputs, None for one that has none. They and the answer are arrays, or all Tensors.
 
-
-def _refuse_answer(node: Node, answer: Any) -> None:
-    given = (
-        f"{len(answer)} cotangents"
-        if isinstance(answer, (tuple, list))
-        else f"{type(answer).__name__}, not a tuple,"
-    )
-    raise GradientError(
-        f"{node.op.name}.vjp",
-        f"the rule of {node.op.name} gave {given} for {len(node.operands)} operands",
-        where=str(node.where),
-        got=answer,
-        wanted=len(node.operands),
-        hint="one cotangent per operand, None where there is none: return (g * y,)",
-    )
-
-
-def _through_composed(
-    node: Node,
-    gs: list[Any],
-    slots: Sequence[Slot | None],
-    wrap: Callable[[Array], Any],
-    create_graph: bool,
-) -> list[Any]:
-    """The cotangents by the op's composed form, which is run again on aliases of the operands and
-    differentiated.
+    The walk goes through what f has made alone: derivatives stop at the tensors that it was given,
+    and do not run on from one of them to another that it was made of.
     """
-    assert node.op.composed_form is not None
-
-    def alias(x: Any) -> Any:
-        return ops.alias(x) if create_graph else wrap(x.data).requires_grad_()
-
+    create_graph = is_grad_enabled()
     with enable_grad():
-        aliases = [
-            x if slot is None else alias(x) for x, slot in zip(node.operands, slots, strict=True)
-        ]
-        ys = node.op.composed_form(*aliases, **node.params)
-        asked = [
-            (y, g if hasattr(g, "_node") else wrap(np.asarray(g)))
+        since = next_number()
+        ys = f()
+        pairs = [
+            (y, g if hasattr(g, "_node") else y._wrap(np.asarray(g)))
             for y, g in zip(ys if isinstance(ys, tuple) else (ys,), gs, strict=False)
             if g is not None and y.requires_grad
         ]
-        if not asked:
-            return [None] * len(slots)
-        needed = [a for a, slot in zip(aliases, slots, strict=True) if slot is not None]
-        roots, starts = zip(*asked, strict=True)
-        found = grad(roots, needed, starts, create_graph=create_graph, allow_unused=True)
-    arrived = iter(found)
-    answers = [None if slot is None else next(arrived) for slot in slots]
-    if create_graph or MODE.get().listener is not None:
-        return answers
-    return [None if a is None else a.data for a in answers]
+        if not pairs:
+            return [None] * len(wanted)
+        roots, starts = zip(*pairs, strict=True)
+        slots = {slot_of(x) for x in wanted}
+        walk = Walk("grad", roots, starts, slots, create_graph, since).run(retain=True)
+        answer = [walk.result(x) for x in wanted]
+    if any(hasattr(g, "_node") for g in gs):
+        return answer
+    return [None if a is None else a.data for a in answer]
+
+
+def _through_composed(node: Node, gs: list[Any], slots: Sequence[Slot | None]) -> list[Any]:
+    """The operands' cotangents by the op's composed form, which is run on aliases of them: an
+    operand that is given twice is two.
+    """
+    form = node.op.composed_form
+    assert form is not None
+    with enable_grad():
+        aliases = [
+            x if slot is None else ops.alias(x)
+            for x, slot in zip(node.operands, slots, strict=True)
+        ]
+    wanted = [x for x, slot in zip(aliases, slots, strict=True) if slot is not None]
+    found = iter(rerun(lambda: form(*aliases, **node.params), wanted, gs))
+    return [None if slot is None else next(found) for slot in slots]
+
+
+@primitive(kind="view")
+def _gradient(g: Array, *_roots: Array) -> Array:
+    """g, a gradient of the roots, as a function of all that they depend on. Where no op says how it
+    depends on something (the gradient of relu does not change with x), the derivative is zero.
+    """
+    return g
+
+
+@_gradient.vjp
+def _(g: Any, _y: Any, _g: Any, *_roots: Any) -> tuple[Any, ...]:
+    return g, *(None for _ in _roots)
 
 
 # --- the two doors
+
+_adding = threading.RLock()  # held while a gradient is added to .grad
+if hasattr(os, "register_at_fork"):  # no child may find it held by a thread that it does not have
+    os.register_at_fork(
+        before=_adding.acquire, after_in_parent=_adding.release, after_in_child=_adding.release
+    )
 
 
 def backward(
     root: Any, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False
 ) -> None:
     """Add d root / d leaf to the .grad of every leaf that `root` depends on. See Tensor.backward."""
-    start = _starting_gradient("backward", root, gradient)
-    walk = Walk(root._wrap, create_graph)
-    walk.run([root], [start], None, retain_graph or create_graph)
+    walk = Walk("backward", [root], [gradient], None, create_graph)
+    walk.run(retain_graph or create_graph)
     with GradMode(create_graph):
-        for leaf in walk.leaves.values():
-            g = walk.result(leaf)
-            if g is None:
-                g = ops.zeros_like(leaf)
-            if create_graph:
-                g = _function_of([root], g)
+        for x in (*walk.leaves.values(), *walk.retaining):
+            g = walk.gradient(x, zeros=True)
             with _adding:
-                leaf.grad = g if leaf.grad is None else leaf.grad + g
+                x.grad = g if x.grad is None else x.grad + g
 
 
 def grad(
@@ -586,135 +597,132 @@ def grad(
         given *= len(roots)
     if len(given) != len(roots):
         problem = f"{len(roots)} outputs but {len(given)} grad_outputs"
-        raise ShapeError("grad", problem, got=len(given), wanted=len(roots))
-    starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, given, strict=True)]
-    walk = Walk(roots[0]._wrap, create_graph)
-    wanted = {slot_of(x) for x in targets}
-    walk.run(roots, starts, wanted, create_graph if retain_graph is None else retain_graph)
-    results = [walk.result(x) for x in targets]
-    for i, (x, g) in enumerate(zip(targets, results, strict=True)):
-        if g is None and (materialize_grads or slot_of(x) in walk.reached):
-            with no_grad():
-                g = results[i] = ops.zeros_like(x)
-        if g is not None:
-            if create_graph and slot_of(x) in walk.reached:
-                results[i] = _function_of(roots, g)
-        elif not allow_unused:
-            raise UnusedInputError(
-                "grad",
-                f"no output depends on input {i} of shape {x.shape}",
-                got=i,
-                hint="allow_unused=True gives None for it, materialize_grads=True gives zeros",
-            )
+        raise errors.ShapeError("grad", problem, len(given), len(roots))
+    walk = Walk("grad", roots, given, {slot_of(x) for x in targets}, create_graph)
+    walk.run(create_graph if retain_graph is None else retain_graph)
+    with GradMode(create_graph):
+        results = [walk.gradient(x, materialize_grads) for x in targets]
+    for i, g in enumerate(results):
+        if g is None and not allow_unused:
+            problem = f"no output depends on input {i} of shape {targets[i].shape}"
+            hint = "allow_unused=True gives None for it, materialize_grads=True gives zeros"
+            raise errors.UnusedInputError("grad", problem, i, hint=hint)
     return tuple(results)
-
-
-def partial(
-    roots: Sequence[Any],
-    inputs: Sequence[Any],
-    starts: Sequence[Any],
-    since: int,
-    create_graph: bool,
-) -> list[Any]:
-    """The cotangents of the inputs (None for an unused one), through nodes numbered `since` or
-    later alone.
-
-    So derivatives stop at tensors that are older, and do not run on from one of the inputs to
-    another that it was made of.
-    """
-    starts = [_starting_gradient("grad", root, g) for root, g in zip(roots, starts, strict=True)]
-    walk = Walk(roots[0]._wrap, create_graph)
-    walk.run(roots, starts, {slot_of(x) for x in inputs}, True, since)
-    return [walk.result(x) for x in inputs]
-
-
-def _gradient(g: Array, *_roots: Array) -> Array:
-    return g
-
-
-_GRADIENT = Primitive(_gradient, "view", None, 1)
-_GRADIENT.name = "gradient"
-
-
-@_GRADIENT.vjp
-def _(g: Any, _y: Any, _g: Any, *_roots: Any) -> tuple[Any, ...]:
-    return g, *(None for _ in _roots)
-
-
-def _function_of(roots: Sequence[Any], g: Any) -> Any:
-    """g, a gradient of the roots, as a function of all that they depend on. Where no op says how it
-    depends on something (the gradient of relu does not change with x), the derivative is zero.
-    """
-    y = g._as_it_stands()
-    y._node = Node(_GRADIENT, [g, *roots], {}, (y,), depth=3)
-    y._index, y._wants = 0, True
-    return y
 
 
 def _tensors(what: str, given: Any) -> list[Any]:
     """A tensor, or several, as a list."""
     found = [given] if hasattr(given, "_node") or not isinstance(given, Iterable) else list(given)
-    facts = {"wanted": "a tensor, or several", "hint": "minigrad.grad(loss, [w, b])"}
+    hint = "minigrad.grad(loss, [w, b])"
     for x in found:
         if not hasattr(x, "_node"):
-            problem = f"{what} contain a {type(x).__name__}, which is not a tensor"
-            raise DTypeError("grad", problem, got=type(x), **facts)
+            problem = f"{what} must be tensors, got {type(x).__name__}"
+            raise errors.DTypeError("grad", problem, type(x), hint=hint)
     if not found:
-        raise ShapeError("grad", f"no {what}", got=0, **facts)
+        raise errors.ShapeError(
+            "grad", f"{what} are empty, expected at least one tensor", 0, hint=hint
+        )
     return found
 
 
-def _starting_gradient(call: str, root: Any, gradient: Any) -> Any:
-    """The cotangent that a walk starts with: ones for a scalar, else what was given, checked."""
+def starting_gradient(call: str, root: Any, gradient: Any) -> Any:
+    """The cotangent that a walk starts with: ones for a scalar, else the given one, checked."""
     if not root.requires_grad:
-        _refuse_root(call, root)
+        raise _no_graph(call, root)
     dtype = computing(root.dtype)
     if gradient is None:
         if root.data.size != 1:
-            raise NotScalarError(
-                call,
-                f"of a tensor of shape {root.shape} needs a gradient to start from",
-                got=root.shape,
-                wanted=(),
-                hint="reduce it first, say .sum() or .mean(), or pass gradient=",
-            )
+            problem = f"a tensor of shape {root.shape} needs a gradient to start from"
+            hint = "reduce it first, say .sum() or .mean(), or pass gradient="
+            raise errors.NotScalarError(call, problem, root.shape, (), hint)
         return root._wrap(np.ones(root.shape, dtype))
     if not hasattr(gradient, "_node"):
         try:
             gradient = root._wrap(np.array(gradient, dtype))
         except (TypeError, ValueError) as error:
-            problem = f"the gradient to start from is not made of numbers: {error}"
-            wanted = f"a tensor of shape {root.shape}"
-            raise DTypeError(call, problem, got=gradient, wanted=wanted) from None
+            problem = f"gradient must be made of numbers: {error}"
+            raise errors.DTypeError(call, problem, gradient, root.shape) from None
     if gradient.shape != root.shape:
         problem = f"gradient has shape {gradient.shape}, the tensor {root.shape}"
-        raise ShapeError(call, problem, got=gradient.shape, wanted=root.shape)
-    if gradient.dtype.kind not in "fiub" and not is_half(gradient.dtype):
-        problem = f"gradient has dtype {name(gradient.dtype)}"
-        raise DTypeError(call, problem, got=gradient.dtype, wanted=dtype)
+        raise errors.ShapeError(call, problem, gradient.shape, root.shape)
     return gradient if gradient.dtype == dtype else ops.cast(gradient, dtype=dtype)
 
 
-def _refuse_root(call: str, root: Any) -> None:
+def _no_graph(call: str, root: Any) -> errors.GradientError:
+    """The error for a tensor that no gradient flows through."""
     if root._node is UNDER_NO_GRAD:
-        raise NoGradModeError(
-            call,
-            "the tensor was computed under no_grad()",
-            hint="compute it outside no_grad(), or inside enable_grad()",
-        )
+        hint = "compute it outside no_grad(), or inside enable_grad()"
+        return errors.NoGradModeError(call, "the tensor was computed under no_grad()", hint=hint)
     op = getattr(root._node, "ruleless", None)
     if op is not None:
-        raise NoGradientError(
-            call,
-            f"the tensor was computed by {op.name}, which has no rule, so no gradient flows "
-            "through it",
-            got=op,
-            hint=f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp",
-        )
-    raise NoGradientError(
-        call,
-        "the tensor does not depend on anything that requires a gradient",
-        got=root.shape,
-        hint="Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
-        "the result of a jitted function has no graph: call backward() inside it",
+        hint = f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp"
+        problem = f"the tensor was computed by {op.name}, which has no rule for gradients"
+        return errors.NoGradientError(call, problem, op, hint=hint)
+    problem = "the tensor does not depend on anything that requires a gradient"
+    hint = (
+        "Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
+        "the result of a jitted function has no graph: call backward() inside it"
     )
+    return errors.NoGradientError(call, problem, root.shape, hint=hint)
+
+
+# --- hooks
+
+
+def _hooks_of(place: Any) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
+    """The hooks of a node or a leaf, few of which have any."""
+    try:
+        hooks: tuple[Any, ...] = object.__getattribute__(place, "_hooks")
+    except AttributeError:
+        return ()
+    return hooks
+
+
+class HookHandle:
+    """One hook on a tensor."""
+
+    def __init__(self, place: Any, entry: tuple[int, Callable[[Any], Any]]) -> None:
+        self._place, self._entry = place, entry  # a leaf, or the node of a computed tensor
+        self._set((*_hooks_of(place), entry))
+
+    def remove(self) -> None:
+        """Take the hook away. To do so twice does nothing."""
+        self._set(tuple(entry for entry in self._place._hooks if entry is not self._entry))
+
+    def _set(self, hooks: Any) -> None:
+        self._place._hooks = hooks
+        if not isinstance(self._place, Node):
+            STRUCTURE.changed(self._place, "the hooks", None, hooks)
+
+
+def register_hook(x: Any, hook: Callable[[Any], Any]) -> HookHandle:
+    """See Tensor.register_hook."""
+    if not x._wants:
+        raise _no_graph("register_hook", x)
+    shape, dtype = x.shape, x.dtype
+
+    def changed(g: Any) -> Any:
+        new = hook(g if g.dtype == dtype else ops.cast(g, dtype=dtype))
+        if new is None:
+            return g
+        if getattr(new, "shape", None) != shape or not hasattr(new, "_node"):
+            problem = f"the hook must return None or a tensor of shape {shape}, got {new!r}"
+            raise errors.GradientError("register_hook", problem, new, shape)
+        return new if new.dtype == g.dtype else ops.cast(new, dtype=g.dtype)
+
+    return HookHandle(x if x.is_leaf else x._node, (x._index, changed))
+
+
+def retain_grad(x: Any) -> None:
+    """See Tensor.retain_grad."""
+    if not x._wants:
+        raise _no_graph("retain_grad", x)
+    if not x.is_leaf and not retains_grad(x):
+        if (listener := MODE.get().listener) is not None:
+            listener.reading(x, "retain_grad()")
+        x._node.retaining = (*x._node.retaining, weakref.ref(x))
+
+
+def retains_grad(x: Any) -> bool:
+    """True for a computed tensor whose .grad backward() fills in."""
+    return not x.is_leaf and any(ref() is x for ref in x._node.retaining)

@@ -54,7 +54,6 @@ TENSOR = {
     "unsqueeze_": "t = t.unsqueeze(dim)",
     "squeeze_": "t = t.squeeze(dim)",
     "resize_": "t = t.reshape(shape)",
-    "retains_grad": "t.retain_grad()",
     "tensor_split": "t.split(sizes, dim)",
     "hsplit": "t.split(sizes, dim=1)",
     "vsplit": "t.split(sizes, dim=0)",

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.autograd import Node, Relay, listening, user_line
+from minigrad.autograd import Node, user_line
 from minigrad.dtypes import cast, computing, is_float
 from minigrad.errors import NotFiniteError
+from minigrad.modes import Relay, listening
 from minigrad.primitive import Primitive
 
 
@@ -94,23 +95,11 @@ class _Finite(_Walked):
             "look at the operands at this line: a division by 0, the log of 0, a learning rate "
             "too high?"
         )
-        if self.node is None:
-            raise NotFiniteError(
-                op.name,
-                f"made the first {found}, {how} {shapes}",
-                got=found,
-                wanted="finite numbers",
-                where=str(user_line()),
-                hint=hint,
-            )
-        raise NotFiniteError(
-            f"backward of {self.node.op.name}",
-            f"made the first {found} ({op.name} {how} {shapes})",
-            got=found,
-            wanted="finite numbers",
-            where=str(self.node.where),
-            hint=hint,
-        )
+        call, problem, where = op.name, f"made the first {found}, {how} {shapes}", user_line()
+        if self.node is not None:
+            call, where = f"backward of {self.node.op.name}", self.node.where
+            problem = f"made the first {found} ({op.name} {how} {shapes})"
+        raise NotFiniteError(call, problem, found, "finite numbers", hint, str(where))
 
 
 def _worst(x: Any) -> str:

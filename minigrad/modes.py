@@ -7,7 +7,7 @@ import contextvars
 import functools
 from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -83,67 +83,52 @@ ERROR_STATE, SILENT = _error_state()  # ERROR_STATE.set(SILENT) silences floatin
 
 # --- listeners
 
+Values: TypeAlias = Sequence[Any]
+Params: TypeAlias = dict[str, Any]
 
-class Listener(Protocol):
-    """What the door calls for every op: a profiler, a debugger, a recorder.
 
-    Optional methods: `reading(tensor, how)` is called before a value leaves the tensors (float(t),
-    t.numpy()), `walking(node)` for each node that a backward pass comes to, and with None at its
-    end, `drawing(state)` before a generator draws outside an op.
-    """
+class Listener:
+    """What the door calls for every op: the base of a profiler, a debugger, a recorder."""
 
-    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+    def run(self, op: Primitive, arrays: Values, params: Params) -> Any:
         """Run the op's forward and return what it returns."""
+        return op.forward(*arrays, **params)
 
-    def done(
-        self,
-        op: Primitive,
-        operands: Sequence[Any],
-        params: dict[str, Any],
-        outputs: tuple[Any, ...],
-    ) -> None:
+    def done(self, op: Primitive, operands: Values, params: Params, outputs: Values) -> None:
         """Called after the op, with its operands and outputs as Tensors."""
 
+    def reading(self, tensor: Any, how: str) -> None:
+        """Called before a value leaves the tensors, as by float(t) or t.numpy(). May raise."""
 
-class Relay:
+    def walking(self, node: Any) -> None:
+        """Called for each node that a backward pass comes to, and with None at its end."""
+
+    def drawing(self, state: Any) -> None:
+        """Called before the generator with this state array draws outside an op."""
+
+
+class Relay(Listener):
     """A listener that passes everything on to the one that listened before it. Subclasses override
     what they need.
     """
 
     def __init__(self) -> None:
-        self.before: Any = MODE.get().listener
+        self.before = MODE.get().listener or Listener()
 
-    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Run the op, or let the listener before do it."""
-        if self.before is None:
-            return op.forward(*arrays, **params)
+    def run(self, op: Primitive, arrays: Values, params: Params) -> Any:
         return self.before.run(op, arrays, params)
 
-    def _pass_on(self, method: str, *args: Any) -> None:
-        if hasattr(self.before, method):
-            getattr(self.before, method)(*args)
-
-    def done(
-        self,
-        op: Primitive,
-        operands: Sequence[Any],
-        params: dict[str, Any],
-        outputs: tuple[Any, ...],
-    ) -> None:
-        """Pass it on."""
-        self._pass_on("done", op, operands, params, outputs)
+    def done(self, op: Primitive, operands: Values, params: Params, outputs: Values) -> None:
+        self.before.done(op, operands, params, outputs)
 
     def reading(self, tensor: Any, how: str) -> None:
-        """A value is about to leave the tensors; the listener before may raise."""
-        self._pass_on("reading", tensor, how)
+        self.before.reading(tensor, how)
 
     def walking(self, node: Any) -> None:
-        """A backward pass has come to this node; None at its end."""
-        self._pass_on("walking", node)
+        self.before.walking(node)
 
     def drawing(self, state: Any) -> None:
-        """The generator with this state array is about to draw."""
-        self._pass_on("drawing", state)
+        self.before.drawing(state)
 
 
 # --- modes
@@ -159,30 +144,6 @@ class Mode(NamedTuple):
 MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())  # noqa: B039 (a NamedTuple does not change)
 
 
-def _block(before: Mode, inside: Mode, field: str) -> Generator[None, Any, None]:
-    """The mode `inside` until it is sent the kind of exception with which the block ends (None for
-    none). At the end the field is restored; after an error, all of the mode.
-
-    A signal may keep `__exit__` from running. Then this generator is dropped, and restores the mode
-    unless a block around it has done so.
-    """
-    after = before
-    try:
-        MODE.set(inside)
-        kind = yield
-        now = MODE.get()
-        if kind is GeneratorExit and getattr(now, field) is not getattr(inside, field):
-            after = now  # closed long after it was entered, in another mode
-        elif now is not inside and kind in (None, GeneratorExit):
-            after = now._replace(**{field: getattr(before, field)})
-    except GeneratorExit:
-        after = before if MODE.get() is inside else MODE.get()
-        return
-    finally:
-        MODE.set(after)
-    yield
-
-
 class _Mode:
     """A mode that holds inside a `with` block, which may be entered within itself."""
 
@@ -196,12 +157,31 @@ class _Mode:
         self._enter(MODE.get())
 
     def _enter(self, before: Mode) -> None:
-        block = _block(before, before._replace(**{self.field: self._value}), self.field)
+        block = self._block(before, before._replace(**{self.field: self._value}))
         next(block)
         self._blocks.append(block)
 
     def __exit__(self, kind: Any = None, *_: object) -> None:
         self._blocks.pop().send(kind)
+
+    def _block(self, before: Mode, inside: Mode) -> Generator[None, Any, None]:
+        """The mode `inside` until it is sent the kind of exception that the block ends with. Then
+        the field is restored; after an error, all of the mode.
+
+        A signal may keep `__exit__` from running. Then this generator is dropped, and restores the
+        mode unless a block around it has done so.
+        """
+        after = before
+        try:
+            MODE.set(inside)
+            if (yield) in (None, GeneratorExit) and MODE.get() is not inside:
+                after = MODE.get()._replace(**{self.field: getattr(before, self.field)})
+        except GeneratorExit:
+            after = before if MODE.get() is inside else MODE.get()
+            return
+        finally:
+            MODE.set(after)
+        yield
 
 
 class listening(_Mode):
@@ -228,24 +208,24 @@ class GradMode(_Mode, contextlib.ContextDecorator):
 
         @functools.wraps(function)
         def stepped(*args: Any, **kwargs: Any) -> Any:
-            generator = function(*args, **kwargs)
-            resume = functools.partial(next, generator)
-            while True:
-                try:
-                    with GradMode(self._value):
-                        item = resume()
-                except StopIteration as end:
-                    return end.value
-                try:
-                    resume = functools.partial(generator.send, (yield item))
-                except GeneratorExit:
-                    with GradMode(self._value):
-                        generator.close()
-                    raise
-                except BaseException as error:
-                    resume = functools.partial(generator.throw, error)
+            return (yield from _Stepped(self._value, function(*args, **kwargs)))
 
         return cast("F", stepped)
+
+
+class _Stepped(Generator[Any, Any, Any]):
+    """A generator that takes each of its steps in a mode."""
+
+    def __init__(self, value: bool, generator: Generator[Any, Any, Any]) -> None:
+        self._value, self._generator = value, generator
+
+    def send(self, item: Any) -> Any:
+        with GradMode(self._value):
+            return self._generator.send(item)
+
+    def throw(self, *error: Any) -> Any:
+        with GradMode(self._value):
+            return self._generator.throw(*error)
 
 
 class set_grad_enabled(GradMode):
@@ -255,18 +235,15 @@ class set_grad_enabled(GradMode):
 
     def __init__(self, mode: bool) -> None:
         super().__init__(bool(mode))
-        now = MODE.get()
-        self._start: bool | None = now.grad  # None once it has been entered
-        MODE.set(now._replace(grad=self._value))
+        self._start = MODE.get().grad
+        MODE.set(MODE.get()._replace(grad=self._value))
 
     def __enter__(self) -> None:
-        now = MODE.get()
-        start, self._start = self._start, None
-        self._enter(now if start is None else now._replace(grad=start))
+        self._enter(MODE.get()._replace(grad=self._start))
 
     def __call__(self, function: F) -> F:
         """The function under this mode, which holds there alone."""
-        MODE.set(MODE.get()._replace(grad=bool(self._start)))
+        MODE.set(MODE.get()._replace(grad=self._start))
         return super().__call__(function)
 
 

@@ -57,9 +57,8 @@ class Generator:
 
     def bits(self, n: int) -> Array:
         """n random uint32 words."""
-        drawing = getattr(MODE.get().listener, "drawing", None)
-        if drawing is not None:
-            drawing(self.state)
+        if (listener := MODE.get().listener) is not None:
+            listener.drawing(self.state)
         return philox(self.state, n=n)
 
     def uniform(

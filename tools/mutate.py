@@ -514,15 +514,15 @@ FAULTS = [
         "checkpoint: draws outside ops unheard",
         "random.py",
         "tanh",
-        "            drawing(self.state)\n",
+        "            listener.drawing(self.state)\n",
         "            pass\n",
     ),
     Fault(
         "checkpoint: derivatives run on past its operands",
-        "func/checkpoint.py",
+        "autograd.py",
         "tanh",
-        "starts, since, create_graph",
-        "starts, 0, create_graph",
+        "slots, create_graph, since)",
+        "slots, create_graph, 0)",
     ),
     Fault(
         "checkpoint: what f closes over is not found",
@@ -577,8 +577,8 @@ FAULTS = [
         "backward: .grad replaced",
         "autograd.py",
         "mul",
-        "leaf.grad = g if leaf.grad is None else leaf.grad + g",
-        "leaf.grad = g",
+        "x.grad = g if x.grad is None else x.grad + g",
+        "x.grad = g",
     ),
 ]
 

@@ -23,7 +23,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from minigrad.autograd import MODE, listening
 from minigrad.compiler.checks import Before, replay_difference
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.native import NativeError
@@ -33,7 +32,7 @@ from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.compiler.structure import alike, flatten, rebuild
 from minigrad.errors import CaptureError, ConfigError
-from minigrad.modes import STRUCTURE
+from minigrad.modes import MODE, STRUCTURE, listening
 from minigrad.tensor import Tensor
 
 P = ParamSpec("P")

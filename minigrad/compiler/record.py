@@ -18,6 +18,7 @@ from minigrad.compiler.program import Line, Ref
 from minigrad.compiler.structure import flatten, numpy_numbers
 from minigrad.dtypes import Array, DType
 from minigrad.errors import CaptureError
+from minigrad.modes import Listener, Params, Values
 from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
@@ -37,7 +38,7 @@ class Leaf:
     where: str
 
 
-class Recording:
+class Recording(Listener):
     """A listener that writes down every op of one call, which runs eagerly meanwhile.
 
     inputs: the tensors among the arguments.   seen: tensors that earlier recordings of the step
@@ -67,7 +68,7 @@ class Recording:
 
     # --- what the door calls
 
-    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+    def run(self, op: Primitive, arrays: Values, params: Params) -> Any:
         """Run the op; `done` follows."""
         if op.kind in ("effect", "random"):
             where = str(user_line())
@@ -78,13 +79,7 @@ class Recording:
         self._pending = arrays, out
         return out
 
-    def done(
-        self,
-        op: Primitive,
-        operands: Sequence[Any],
-        params: dict[str, Any],
-        outputs: tuple[Any, ...],
-    ) -> None:
+    def done(self, op: Primitive, operands: Values, params: Params, outputs: Values) -> None:
         """Write the call down, and the casts that the door made before and after it."""
         arrays, out = self._pending
         where = str(user_line())

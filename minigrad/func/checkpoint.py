@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from minigrad import autograd, ops
-from minigrad.autograd import Node, Relay, enable_grad, listening, no_grad, slot_of
+from minigrad import ops
+from minigrad.autograd import Node, is_grad_enabled, no_grad, rerun, slot_of
 from minigrad.dtypes import Array, is_float
 from minigrad.errors import DTypeError
+from minigrad.modes import Params, Relay, Values, listening
 from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
-States = dict[
-    int, tuple[Tensor, Tensor]
-]  # by the id of a generator's state array: the state, and what stood in it first
+# By the id of a generator's state array: the state, and what it held first.
+States = dict[int, tuple[Tensor, Tensor]]
 
 
 def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
@@ -33,7 +31,7 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
         parameters of layers among them.
     What f does besides computing, such as moving running statistics, it does twice.
     """
-    if not autograd.is_grad_enabled():
+    if not is_grad_enabled():
         return f(*xs)
     heard = _Heard()
     with no_grad(), listening(heard):
@@ -43,7 +41,7 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     # A tensor that is given twice is one operand, whose cotangent is the sum for both.
     operands = list({slot_of(x): x for x in read}.values())
     if any(x.requires_grad for x in operands):
-        node = Node(_recomputing(f, xs, operands, heard.states), operands, {}, outputs, depth=2)
+        node = Node(_recomputing(f, xs, operands, heard.states), operands, {}, outputs)
         for i, y in enumerate(outputs):
             if is_float(y.dtype):
                 y._node, y._index, y._wants = node, i, True
@@ -51,14 +49,10 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
 
 
 def _own(y: Any) -> Tensor:
-    """A result as a tensor that nobody else holds."""
+    """A result as a tensor that nothing else holds."""
     if not isinstance(y, Tensor):
-        raise DTypeError(
-            "checkpoint",
-            f"f gave {type(y).__name__}",
-            got=type(y),
-            wanted="a Tensor, or a tuple of them",
-        )
+        problem = f"f must give a Tensor or a tuple of them, got {type(y).__name__}"
+        raise DTypeError("checkpoint", problem, type(y))
     return ops.alias(y)
 
 
@@ -73,27 +67,21 @@ class _Heard(Relay):
         self.read: dict[int, Tensor] = {}
         self.states: States = {}
 
-    def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
+    def run(self, op: Primitive, arrays: Values, params: Params) -> Any:
         if op.kind == "random":
-            self._stands(arrays[-1])
+            self._note(arrays[-1])
         return super().run(op, arrays, params)
 
     def drawing(self, state: Array) -> None:
-        self._stands(state)
+        self._note(state)
         super().drawing(state)
 
-    def _stands(self, state: Array) -> None:
+    def _note(self, state: Array) -> None:
         if id(state) not in self.states:
             t = Tensor._wrap(state)
             self.states[id(state)] = t, ops.copy(t)
 
-    def done(
-        self,
-        op: Primitive,
-        operands: Sequence[Any],
-        params: dict[str, Any],
-        outputs: tuple[Any, ...],
-    ) -> None:
+    def done(self, op: Primitive, operands: Values, params: Params, outputs: Values) -> None:
         for x in operands:
             if isinstance(x, Tensor) and x.requires_grad:
                 self.read.setdefault(id(x), x)
@@ -105,36 +93,18 @@ def _recomputing(
 ) -> Primitive:
     """The op whose rule runs f again and goes back through it."""
 
-    def forward(
-        *values: Any,
-    ) -> Any:  # f may be anything that can be called, such as a module, which has no name
+    def forward(*values: Any) -> Any:  # f may be a module, which has no name
         return f(*values)
 
-    op = Primitive(
-        forward, "contract", None, 2
-    )  # two or more outputs: the rule is given their cotangents as a sequence
+    op = Primitive(forward, "contract", None, 2)  # of 2 outputs and more, a rule gets a sequence
     op.name = f"checkpoint({getattr(f, '__name__', type(f).__name__)})"
+    op.user_defined = False
 
     def rule(gs: Sequence[Any], _y: Any, *_values: Any, needs: Sequence[bool]) -> list[Any]:
-        create_graph, on_tensors = (
-            autograd.is_grad_enabled(),
-            any(isinstance(g, Tensor) for g in gs),
-        )
-        with enable_grad(), _standing(states):
-            since = autograd.next_number()
-            again = f(*xs)
-            pairs = [
-                (y, g if on_tensors else Tensor._wrap(np.asarray(g)))
-                for y, g in zip(again if isinstance(again, tuple) else (again,), gs, strict=True)
-                if g is not None and y.requires_grad
-            ]
-            if not pairs:
-                return [None for _ in needs]
-            wanted = [x for x, need in zip(operands, needs, strict=True) if need]
-            roots, starts = zip(*pairs, strict=True)
-            found = iter(autograd.partial(roots, wanted, starts, since, create_graph))
-        answer = [next(found) if need else None for need in needs]
-        return answer if on_tensors else [None if g is None else g.data for g in answer]
+        wanted = [x for x, need in zip(operands, needs, strict=True) if need]
+        with _restored(states):
+            found = iter(rerun(lambda: f(*xs), wanted, gs))
+        return [next(found) if need else None for need in needs]
 
     op.vjp(rule)
     op.saves_operand = (True,)  # f will read every operand again, so none may be changed meanwhile
@@ -142,9 +112,9 @@ def _recomputing(
 
 
 @contextmanager
-def _standing(states: States) -> Iterator[None]:
-    """Inside, the generators stand where they stood the first time; afterwards, where they stood
-    before. By ops, so that a recorder hears it.
+def _restored(states: States) -> Iterator[None]:
+    """Inside, the generators draw what they drew the first time; afterwards they go on as before. By
+    ops, so that a recorder hears it.
     """
     now = [(state, ops.copy(state)) for state, _ in states.values()]
     for state, then in states.values():

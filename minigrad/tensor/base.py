@@ -24,6 +24,7 @@ class TensorBase:
 
     __slots__ = (
         "__weakref__",
+        "_hooks",
         "_index",
         "_is_view",
         "_node",
@@ -44,6 +45,7 @@ class TensorBase:
     # [how often its memory was changed in place, where last], shared by all views of that memory
     _version: list[Any]
     _is_view: bool  # set only on tensors that share another's memory
+    _hooks: Any  # set only on leaves that have had one
 
     @classmethod
     def _wrap(cls, array: Array) -> Self:

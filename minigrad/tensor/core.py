@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minigrad import autograd, ops
-from minigrad.autograd import MODE, UNDER_NO_GRAD, Node, NoNode, user_line
+from minigrad.autograd import MODE, UNDER_NO_GRAD, HookHandle, Node, NoNode, user_line
 from minigrad.counterparts import TENSOR, missing
 from minigrad.dtypes import (
     Array,
@@ -192,6 +192,30 @@ class Tensor(Surface, Indexing, Creation, Interop):
         t._version, t._is_view = self._version, True
         return t
 
+    def register_hook(self, hook: Callable[[Self], Self | None]) -> HookHandle:
+        """Call `hook(g)` with the gradient with respect to this tensor when a backward pass has
+        computed it; a tensor that it returns takes its place. `g` must not be changed in place.
+
+        Returns a handle: `handle.remove()` takes the hook away. Hooks run in the order of their
+        registration, in backward(), in grad() and, under create_graph, on tensors with a graph. In a
+        jitted function the ops of a hook are part of the program; anything else that it does, such
+        as print, happens in recorded calls alone. Raises NoGradientError for a tensor that requires
+        no gradient.
+        """
+        return autograd.register_hook(self, hook)
+
+    def retain_grad(self) -> None:
+        """Let backward() add to the .grad of this computed tensor too, after its hooks; a leaf has it
+        anyway. Raises NoGradientError for a tensor that requires no gradient, CaptureError in a
+        jitted function: use minigrad.grad(loss, t) there.
+        """
+        autograd.retain_grad(self)
+
+    @property
+    def retains_grad(self) -> bool:
+        """True for a computed tensor after retain_grad()."""
+        return autograd.retains_grad(self)
+
     # --- in and out
 
     def assign(self, value: Any) -> Self:
@@ -274,9 +298,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
         """A place where a value leaves the tensors; a recorder may object."""
         listener = MODE.get().listener
         if listener is not None:
-            objection = getattr(listener, "reading", None)
-            if objection is not None:
-                objection(self, how)
+            listener.reading(self, how)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if isinstance(self._node, Node):

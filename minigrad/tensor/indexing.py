@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.autograd import MODE, Node, show
+from minigrad.autograd import MODE, Node, retain_grad, retains_grad, show
 from minigrad.dtypes import bool_, is_float, name
 from minigrad.errors import (
     DTypeError,
@@ -173,7 +173,11 @@ class Indexing(TensorBase):
         if after.requires_grad:
             hint = "write t[i, j] = x instead of t[i][j] = x, or into a copy: t.clone()"
             self._refuse_view("setitem", hint)
-            return self._take_place(after)
+            retained = retains_grad(self)
+            self._take_place(after)
+            if retained:
+                retain_grad(self)
+            return self
         ops.assign(self, after)
         return self
 
