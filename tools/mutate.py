@@ -330,7 +330,7 @@ FAULTS = [
         "attention: the scale of dq dropped",
         TILES,
         "attention",
-        "    gq[..., a:b, :] *= q.dtype.type(x.scale)\n",
+        "    x.gq[..., a:b, :] *= q.dtype.type(x.scale)\n",
         "",
     ),
     Fault(
@@ -344,8 +344,8 @@ FAULTS = [
         "attention: dk from P instead of dS",
         TILES,
         "attention",
-        "_put(gk[..., c:d, :], ds.swapaxes(-1, -2), q, careful, add)",
-        "_put(gk[..., c:d, :], p.swapaxes(-1, -2), q, careful, add)",
+        "_put(x.gk[..., c:d, :], ds.swapaxes(-1, -2), q, careful, add)",
+        "_put(x.gk[..., c:d, :], p.swapaxes(-1, -2), q, careful, add)",
     ),
     Fault(
         "attention: 0 * NaN from behind the mask",
@@ -372,8 +372,8 @@ FAULTS = [
         "attention: the window a key too wide",
         TILES,
         "attention",
-        "causal_masks.added_before(b - a, last - c, a + self.shift - self.window - c)",
-        "causal_masks.added_before(b - a, last - c, a + self.shift - self.window - c - 1)",
+        "causal_masks.added_before(b - a, stop - c, a + self.first - 1 - c)",
+        "causal_masks.added_before(b - a, stop - c, a + self.first - 2 - c)",
     ),
     Fault(
         "attention: dv from the weights before dropout",

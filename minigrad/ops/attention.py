@@ -19,7 +19,7 @@ from minigrad.dtypes import Array, DType
 from minigrad.ops.contract import guard_matmul, swap_last
 from minigrad.ops.elementwise import logical_and, not_equal, where
 from minigrad.ops.fused import softmax
-from minigrad.ops.tiles import Cotangents, Scores, backward, forward
+from minigrad.ops.tiles import Operands, backward, forward
 from minigrad.primitive import primitive
 
 
@@ -53,13 +53,12 @@ def attention(
 
     A query that sees nothing gives zeros. Hidden keys have no influence, not even NaN and inf.
     """
-    how = {"scale": scale, "window": window, "factor": factor, "tiled": tiled}
-    x = _scores(q, k, v, mask, kept, offset, slopes=slopes, center=center, **how)
+    x = _operands(q, k, v, mask, kept, offset, scale, window, slopes, center, factor, tiled)
     batch, T = x.q.shape[:-2], q.shape[-2]
-    o = _rows_like(q, batch, v.shape[-1], x.q.dtype)
-    saved = np.empty((*batch, T, 2 if tiled else k.shape[-2]), x.q.dtype)
-    forward(x, o, saved)
-    return o, saved
+    x.o = _rows_like(q, batch, v.shape[-1], x.q.dtype)
+    x.saved = np.empty((*batch, T, 2 if tiled else k.shape[-2]), x.q.dtype)
+    forward(x)
+    return x.o, x.saved
 
 
 @attention.vjp
@@ -118,26 +117,29 @@ def attention_grad(
     g, gp: the cotangents of o and of P, either may be None.   o, saved: the results of `attention`.
         more, how: its other operands and params.
     """
-    x = _scores(q, k, v, *more, **how)
+    x = _operands(q, k, v, *more, **how)
     batch, dtype = x.q.shape[:-2], x.q.dtype
-    gq, gk, gv = (_rows_like(y, batch, y.shape[-1], dtype) for y in (q, k, v))
-    gs = np.empty((*batch, q.shape[-2], k.shape[-2]), dtype) if mask_grad else None
-    backward(x, Cotangents(g, None if x.tiled else gp, o, saved), (gq, gk, gv, gs))
-    return gq, gk, gv, gs
+    x.g, x.gp, x.o, x.saved = g, None if x.tiled else gp, o, saved
+    x.gq, x.gk, x.gv = (_rows_like(y, batch, y.shape[-1], dtype) for y in (q, k, v))
+    x.gs = np.empty((*batch, q.shape[-2], k.shape[-2]), dtype) if mask_grad else None
+    backward(x)
+    return x.gq, x.gk, x.gv, x.gs
 
 
-def _scores(
+def _operands(
     q: Array,
     k: Array,
     v: Array,
     mask: Array | None = None,
     kept: Array | None = None,
     offset: Any = None,
-    *,
+    scale: float = 1.0,
+    window: int | None = None,
     slopes: tuple[float, ...] | None = None,
     center: int | None = None,
-    **how: Any,
-) -> Scores:
+    factor: float = 1.0,
+    tiled: bool = False,
+) -> Operands:
     """The operands with common leading axes, in one dtype."""
     shapes = {y.shape[:-2] for y in (q, k, v, mask, kept) if y is not None}
     batch = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
@@ -148,10 +150,13 @@ def _scores(
         mask = _with_batch(mask, batch, mask.dtype if mask.dtype == np.bool_ else dtype)
     if kept is not None:
         kept = _with_batch(kept, batch, kept.dtype)
-    per_head = None if slopes is None else _per_head(slopes, batch, dtype)
-    offset = None if offset is None else int(offset)
-    center = (offset or 0) if center is None else center
-    return Scores(q, k, v, mask, kept, per_head, offset, center, **how)
+    per_head = None
+    if slopes is not None:
+        per_head = np.broadcast_to(_per_head(slopes, batch, dtype), (*batch, 1, 1))
+    last = None if offset is None else int(offset)
+    first = None if window is None else (last or 0) - window + 1
+    center = (last or 0) if center is None else center
+    return Operands(q, k, v, mask, kept, per_head, first, last, center, scale, factor, tiled)
 
 
 def _per_head(slopes: tuple[float, ...], batch: tuple[int, ...], dtype: DType) -> Array:

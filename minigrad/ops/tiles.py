@@ -6,9 +6,9 @@ a tile that stays in the cache, and keeps two numbers per query: the shift m and
 exp(score - m), of which backward makes the probabilities again. Their logarithm would lose its
 digits beside a large m.
 
-What is hidden is added as -inf and m is 0: exp(s) / sum(exp(s)) has all its digits as long as the
-sum is neither huge nor tiny. Where it is not, or where anything is not finite, the block is done
-again with care. Then m is the maximum in rows that need it, hidden scores are overwritten, and in
+Hidden scores are added -inf, and m is 0: exp(s) / sum(exp(s)) has all its digits as long as the sum
+is neither huge nor tiny. Where it is not, or where anything is not finite, the block is done again
+with care. Then m is the maximum in rows that need it, hidden scores are overwritten, and in
 products 0 * NaN is 0. Every row is mended by what it sees, so that the others keep their bits.
 """
 
@@ -34,12 +34,17 @@ _TINY, _HUGE = 1e-9, 1e18  # a sum of exp(s) between these has lost nothing, in 
 
 Block = tuple[int, int, int, int]  # queries a..b-1, which see keys among c..d-1
 
+_ARRAYS = ("q", "k", "v", "mask", "kept", "slopes", "o", "saved", "g", "gp", "gq", "gk", "gv", "gs")
 
-@dataclass(slots=True)
-class Scores:
-    """The scores of attention: operands with common leading axes, and what hides keys.
 
-    mask: bool or float.   slopes: (..., 1, 1).   The others as for `ops.attention`.
+@dataclass(slots=True, eq=False)
+class Operands:
+    """The arrays of one call, all with the same leading axes, and what hides keys.
+
+    first, last: query i sees the keys i + first .. i + last, all before or after where None.
+    mask: bool or float.   slopes: (..., 1, 1).   o, saved: what forward fills.   g, gp: the
+    cotangents of o and of the probabilities, either may be missing.   gq, gk, gv, gs: what backward
+    fills, gs, those of the scores, unless None.   The others as for `ops.attention`.
     """
 
     q: Array
@@ -48,45 +53,43 @@ class Scores:
     mask: Array | None
     kept: Array | None
     slopes: Array | None
-    offset: int | None
+    first: int | None
+    last: int | None
     center: int
     scale: float
-    window: int | None = None
-    factor: float = 1.0
-    tiled: bool = False
+    factor: float
+    tiled: bool
+    o: Any = None
+    saved: Any = None
+    g: Any = None
+    gp: Any = None
+    gq: Any = None
+    gk: Any = None
+    gv: Any = None
+    gs: Any = None
 
-    def part(self, at: tuple[int, ...]) -> Scores:
-        """The scores at this index into the leading axes."""
-        if not at:
-            return self
-        mask, kept = (None if x is None else x[at] for x in (self.mask, self.kept))
-        slopes = self.slopes
-        if slopes is not None:
-            slopes = np.broadcast_to(slopes, (*self.q.shape[:-2], 1, 1))[at]
-        q, k, v = self.q[at], self.k[at], self.v[at]
-        return replace(self, q=q, k=k, v=v, mask=mask, kept=kept, slopes=slopes)
-
-    def places(self) -> list[tuple[int, ...]]:
+    def parts(self) -> list[Operands]:
         """The parts that threads share: each head if tiled, rows of the first axis if large."""
         batch = self.q.shape[:-2]
         if self.tiled:
-            return list(np.ndindex(batch))
-        if math.prod(batch) * self.q.shape[-2] * self.k.shape[-2] < _PARALLEL:
-            return [()]
-        first = next((i for i, n in enumerate(batch) if n > 1), -1)
-        return list(np.ndindex(batch[: first + 1]))
+            places = list(np.ndindex(batch))
+        elif math.prod(batch) * self.q.shape[-2] * self.k.shape[-2] < _PARALLEL:
+            return [self]
+        else:
+            first = next((i for i, n in enumerate(batch) if n > 1), -1)
+            places = list(np.ndindex(batch[: first + 1]))
+        given = {name: x for name in _ARRAYS if (x := getattr(self, name)) is not None}
+        return [replace(self, **{name: x[at] for name, x in given.items()}) for at in places]
 
     def blocks(self) -> list[Block]:
         """The blocks of queries."""
-        T, S = self.q.shape[-2], self.k.shape[-2]
-        causal = self.offset is not None or self.window is not None
-        rows = ROWS if self.tiled else _BLOCK if causal else max(T, 1)
+        T, S, first, last = self.q.shape[-2], self.k.shape[-2], self.first, self.last
+        rows = ROWS if self.tiled else max(T, 1) if first is last is None else _BLOCK
         found = []
         for a in range(0, T, rows):
             b = min(a + rows, T)
-            d = S if self.offset is None else min(S, max(0, b + self.offset))
-            c = 0 if self.window is None else min(d, max(0, a + self.shift - self.window + 1))
-            found.append((a, b, c, d))
+            d = S if last is None else min(S, max(0, b + last))
+            found.append((a, b, 0 if first is None else min(d, max(0, a + first)), d))
         return found
 
     def tiles(self, block: Block) -> Iterator[Block]:
@@ -96,10 +99,10 @@ class Scores:
         for start in range(c, max(d, c + 1), columns):
             yield a, b, start, min(start + columns, d)
 
-    @property
-    def shift(self) -> int:
-        """Query i is at the place of key i + shift."""
-        return self.offset or 0
+    def scaled(self, block: Block) -> Array:
+        """The queries of a block, times the scale."""
+        q: Array = self.q[..., block[0] : block[1], :] * self.q.dtype.type(self.scale)
+        return q
 
     def fill(self, q: Array, tile: Block, out: Array, careful: bool) -> Array | None:
         """Fill `out` with the scores of a tile, -inf where hidden. q: its queries, scaled.
@@ -121,24 +124,24 @@ class Scores:
             return hidden
         if mask is not None and mask.dtype == np.bool_:
             out += np.where(mask, out.dtype.type(0), out.dtype.type(-np.inf))
-        if self.offset is not None and a + self.offset + 1 < d:
-            first = max(a + self.offset + 1, c)  # all queries see the keys before this one
-            tail = out[..., first - c :]
-            tail += causal_masks.added(b - a, d - first, a + self.offset - first)
-        if self.window is not None and c < b + self.shift - self.window:
-            last = min(d, b + self.shift - self.window)  # all queries see the keys from here on
-            head = out[..., : last - c]
-            head += causal_masks.added_before(b - a, last - c, a + self.shift - self.window - c)
+        if self.last is not None and a + self.last < d - 1:
+            start = max(a + self.last + 1, c)  # all queries see the keys before this one
+            tail = out[..., start - c :]
+            tail += causal_masks.added(b - a, d - start, a + self.last - start)
+        if self.first is not None and c < b - 1 + self.first:
+            stop = min(d, b - 1 + self.first)  # all queries see the keys from here on
+            head = out[..., : stop - c]
+            head += causal_masks.added_before(b - a, stop - c, a + self.first - 1 - c)
         return None
 
     def hidden(self, mask: Array | None, tile: Block) -> Array | None:
         """The keys of a tile that its queries must not see, as bool; None if there are none."""
         a, b, c, d = tile
         hidden = None
-        if self.window is not None and c < b + self.shift - self.window:
-            hidden = ~causal_masks.hidden(b - a, d - c, a + self.shift - self.window - c)
-        if self.offset is not None and d - 1 > a + self.offset:
-            later = causal_masks.hidden(b - a, d - c, a + self.offset - c)
+        if self.first is not None and c < b - 1 + self.first:
+            hidden = ~causal_masks.hidden(b - a, d - c, a + self.first - 1 - c)
+        if self.last is not None and a + self.last < d - 1:
+            later = causal_masks.hidden(b - a, d - c, a + self.last - c)
             hidden = later if hidden is None else hidden | later
         if mask is not None:
             unseen = ~mask if mask.dtype == np.bool_ else mask == -np.inf
@@ -181,11 +184,6 @@ class Scores:
         dtype = self.q.dtype
         return np.multiply(_window(self.kept, tile), dtype.type(self.factor), dtype=dtype)
 
-    def scaled(self, block: Block) -> Array:
-        """The queries of a block, times the scale."""
-        q: Array = self.q[..., block[0] : block[1], :] * self.q.dtype.type(self.scale)
-        return q
-
 
 def _in_range(total: Array) -> Array:
     return (total > _TINY) & (total < _HUGE)
@@ -202,19 +200,6 @@ def _scratch(q: Array, tile: Block) -> Array:
     return np.empty((*q.shape[:-1], tile[3] - tile[2]), q.dtype)
 
 
-def forward(scores: Scores, o: Array, saved: Array) -> None:
-    """Fill o and what backward needs: the probabilities, (..., T, S), or, tiled, the shift and the
-    sum of each query, (..., T, 2).
-    """
-
-    def work(item: tuple[tuple[int, ...], Block]) -> None:
-        at, block = item
-        _forward_block(scores.part(at), block, o[at], saved[at])
-
-    places, blocks = scores.places(), scores.blocks()
-    _for_each(work, [(at, block) for at in places for block in blocks], threads=places != [()])
-
-
 def _for_each(work: Callable[[Any], None], items: list[Any], threads: bool) -> None:
     if threads and len(items) > 1:
         for_each(np.errstate(all="ignore")(work), items)
@@ -223,15 +208,24 @@ def _for_each(work: Callable[[Any], None], items: list[Any], threads: bool) -> N
             work(item)
 
 
-def _forward_block(x: Scores, block: Block, o: Array, saved: Array) -> None:
+def forward(operands: Operands) -> None:
+    """Fill o and saved: the probabilities, (..., T, S), or, tiled, the shift and the sum of each
+    query, (..., T, 2).
+    """
+    parts, blocks = operands.parts(), operands.blocks()
+    items = [(part, block) for part in parts for block in blocks]
+    _for_each(lambda item: _forward_block(*item), items, threads=operands not in parts)
+
+
+def _forward_block(x: Operands, block: Block) -> None:
     a, b, c, d = block
-    q, out = x.scaled(block), o[..., a:b, :]
+    q, out = x.scaled(block), x.o[..., a:b, :]
     shift: Array | None = None
     total: Any = None
     for careful in (False, True):
         for n, tile in enumerate(x.tiles(block)):
             _, _, start, stop = tile
-            s = _scratch(q, tile) if x.tiled else saved[..., a:b, start:stop]
+            s = _scratch(q, tile) if x.tiled else x.saved[..., a:b, start:stop]
             x.exponentials(q, tile, shift, careful, s)
             sums = np.matmul(s, ones_column(stop - start, s.dtype))
             total = sums if n == 0 else total + sums
@@ -240,19 +234,19 @@ def _forward_block(x: Scores, block: Block, o: Array, saved: Array) -> None:
                     np.divide(s, total, out=s, where=s != 0)
                 else:
                     s /= total
-            if (kept := x.dropout(tile)) is not None:
-                s = s * kept
+            if x.kept is not None:
+                s = s * x.dropout(tile)
             _put(out, s, x.v[..., start:stop, :], careful, add=n > 0)
         if careful or (_in_range(total).all() and np.isfinite(out).all()):
             break
         shift = x.shifts(q, block)
     if x.tiled:
         out /= np.where(total == 0, 1, total)
-        saved[..., a:b, :1] = 0 if shift is None else shift
-        saved[..., a:b, 1:] = total
-    elif d - c < saved.shape[-1]:
-        saved[..., a:b, :c] = 0
-        saved[..., a:b, d:] = 0
+        x.saved[..., a:b, :1] = 0 if shift is None else shift
+        x.saved[..., a:b, 1:] = total
+    elif d - c < x.saved.shape[-1]:
+        x.saved[..., a:b, :c] = 0
+        x.saved[..., a:b, d:] = 0
 
 
 def _put(into: Array, x: Array, y: Array, careful: bool, add: bool) -> None:
@@ -265,67 +259,44 @@ def _put(into: Array, x: Array, y: Array, careful: bool, add: bool) -> None:
         np.matmul(x, y, out=into)
 
 
-@dataclass(slots=True)
-class Cotangents:
-    """What comes into backward: the cotangents of the output and of the probabilities, either may
-    be missing, and the results of forward.
-    """
-
-    g: Array | None
-    gp: Array | None
-    o: Array
-    saved: Array
-
-    def part(self, at: tuple[int, ...]) -> Cotangents:
-        """Those at this index into the leading axes."""
-        if not at:
-            return self
-        g, gp = (None if x is None else x[at] for x in (self.g, self.gp))
-        return Cotangents(g, gp, self.o[at], self.saved[at])
-
-
-def backward(scores: Scores, given: Cotangents, grads: tuple[Array | None, ...]) -> None:
+def backward(operands: Operands) -> None:
     """Fill the cotangents of q, k and v, and of the scores where that is not None."""
 
-    def work(at: tuple[int, ...]) -> None:
-        found = tuple(None if x is None else x[at] for x in grads) if at else grads
+    def work(x: Operands) -> None:
         for careful in (False, True):
-            _backward_part(scores.part(at), given.part(at), found, careful)
-            if all(x is None or np.isfinite(x).all() for x in found[:3]):
+            _backward_part(x, careful)
+            if all(np.isfinite(y).all() for y in (x.gq, x.gk, x.gv)):
                 break
 
-    places = scores.places()
-    _for_each(work, places, threads=places != [()])
+    parts = operands.parts()
+    _for_each(work, parts, threads=operands not in parts)
 
 
-def _backward_part(x: Scores, given: Cotangents, grads: tuple[Any, ...], careful: bool) -> None:
+def _backward_part(x: Operands, careful: bool) -> None:
     """The last block of queries writes to the cotangents of its keys, the others add."""
-    _, gk, gv, gs = grads
     blocks = x.blocks()
     c, d = blocks[-1][2:] if blocks else (0, 0)
-    if d - c < gk.shape[-2]:
-        for y in (gk, gv):
-            y[..., :c, :] = 0
-            y[..., d:, :] = 0
-    if gs is not None:
-        gs[...] = 0
-    if given.g is None:
-        gv[...] = 0
+    for y in (x.gk, x.gv):
+        y[..., :c, :] = 0
+        y[..., d:, :] = 0
+    if x.gs is not None:
+        x.gs[...] = 0
+    if x.g is None:
+        x.gv[...] = 0
     for n, block in enumerate(reversed(blocks)):
-        _backward_block(x, given, block, grads, careful, add=n > 0)
+        _backward_block(x, block, careful, add=n > 0)
 
 
-def _backward_block(
-    x: Scores, given: Cotangents, block: Block, grads: tuple[Any, ...], careful: bool, add: bool
-) -> None:
+def _backward_block(x: Operands, block: Block, careful: bool, add: bool) -> None:
     """dP = (g v^T) kept + gp,   dS = P (dP - rowsum(dP P)),   where rowsum(g v^T kept P) is
     rowsum(g o). Tiled, P lacks the division by the sum; g and rowsum(g o) have it instead.
     """
-    (a, b, *_), (gq, gk, gv, gs), q = block, grads, x.scaled(block)
-    g, gp, delta, asked = _rows(given, block, careful)
+    (a, b, *_), q = block, x.scaled(block)
+    g, gp, delta, asked = _rows(x, block, careful)
     shift = None
     if x.tiled:
-        shift, total = given.saved[..., a:b, :1], given.saved[..., a:b, 1:]
+        shift, total = x.saved[..., a:b, :1], x.saved[..., a:b, 1:]
+        shift = shift if shift.any() else None
         g, delta = (y / np.where(total == 0, 1, total) for y in (g, delta))
     for n, tile in enumerate(x.tiles(block)):
         _, _, c, d = tile
@@ -333,7 +304,7 @@ def _backward_block(
             p = _scratch(q, tile)
             x.exponentials(q, tile, shift, careful, p)
         else:
-            p = given.saved[..., a:b, c:d]
+            p = x.saved[..., a:b, c:d]
         present = (p != 0) & asked if careful else None
         if present is not None:
             p = np.where(present, p, 0)
@@ -349,33 +320,32 @@ def _backward_block(
         ds *= p
         if present is not None:
             np.copyto(ds, 0, where=~present)
-        _put(gq[..., a:b, :], ds, x.k[..., c:d, :], careful, n > 0)
-        _put(gk[..., c:d, :], ds.swapaxes(-1, -2), q, careful, add)
+        _put(x.gq[..., a:b, :], ds, x.k[..., c:d, :], careful, n > 0)
+        _put(x.gk[..., c:d, :], ds.swapaxes(-1, -2), q, careful, add)
         if g is not None:
             weights = (p if kept is None else p * kept).swapaxes(-1, -2)
-            _put(gv[..., c:d, :], weights, g, careful, add)
-        if gs is not None:
-            gs[..., a:b, c:d] = ds
-    gq[..., a:b, :] *= q.dtype.type(x.scale)
+            _put(x.gv[..., c:d, :], weights, g, careful, add)
+        if x.gs is not None:
+            x.gs[..., a:b, c:d] = ds
+    x.gq[..., a:b, :] *= q.dtype.type(x.scale)
 
 
-def _rows(given: Cotangents, block: Block, careful: bool) -> tuple[Any, Any, Any, Any]:
+def _rows(x: Operands, block: Block, careful: bool) -> tuple[Any, Any, Any, Any]:
     """The rows of g and gp, rowsum(dP P), and, if careful, which queries have a cotangent: the
     others ask for nothing, not for 0 * NaN.
     """
     rows = slice(block[0], block[1])
-    g = None if given.g is None else given.g[..., rows, :]
-    gp = None if given.gp is None else given.gp[..., rows, :]
+    g, gp = (None if y is None else y[..., rows, :] for y in (x.g, x.gp))
     asked: Any = None
     if careful:
         asked = np.bool_(False)
-        for x in (g, gp):
-            if x is not None:
-                asked = asked | (x != 0).any(axis=-1, keepdims=True)
+        for y in (g, gp):
+            if y is not None:
+                asked = asked | (y != 0).any(axis=-1, keepdims=True)
         g = None if g is None else np.where(asked, g, 0)
         if gp is not None:
-            gp = np.where(asked & (given.saved[..., rows, :] != 0), gp, 0)
-    delta: Any = 0 if g is None else np.vecdot(g, given.o[..., rows, :])[..., None]
+            gp = np.where(asked & (x.saved[..., rows, :] != 0), gp, 0)
+    delta: Any = 0 if g is None else np.vecdot(g, x.o[..., rows, :])[..., None]
     if gp is not None:
-        delta = delta + np.vecdot(gp, given.saved[..., rows, :])[..., None]
+        delta = delta + np.vecdot(gp, x.saved[..., rows, :])[..., None]
     return g, gp, delta if asked is None else np.where(asked, delta, 0), asked

@@ -72,33 +72,29 @@ def scaled_dot_product_attention(
     Raises ShapeError, DTypeError, MaskError and ConfigError. From Vaswani et al. 2017,
     arXiv:1706.03762.
     """
-    asked = _checked_dtype(q, k, v)
+    dtype = _checked_dtype(q, k, v)
     _check_options(is_causal, causal, method, return_weights)
-    mask = None if attn_mask is None else readable_mask(_as_tensor(q, attn_mask))
-    bias = None if bias is None else _checked_bias(_as_tensor(q, bias))
-    batch = _common_batch(q, k, v, {"mask": mask, "bias": bias}, enable_gqa)
-    T, S = q.shape[-2], k.shape[-2]
+    batch, T, S = _common_batch(q.shape, k.shape, v.shape, enable_gqa), q.shape[-2], k.shape[-2]
+    mask = None
+    if attn_mask is not None or bias is not None:
+        mask, batch = _one_mask(q, attn_mask, bias, (*batch, T, S), computing(dtype))
+    settings: dict[str, Any] = {"scale": _scale(q, scale)}
     offset = S - T if causal == "lower_right" else 0
-    large = math.prod(batch) * T * S * computing(asked).itemsize >= FLASH_BYTES
-    p = as_float(_NAME, "dropout_p", dropout_p, 0, 1) if dropout_p != 0.0 else 0.0
-    settings: dict[str, Any] = {
-        "scale": max(q.shape[-1], 1) ** -0.5 if scale is None else _number("scale", scale),
-        "slopes": None if alibi is None else _checked_slopes(alibi, batch),
-        "center": None if alibi is None else offset,
-        "factor": 1 / (1 - p) if p < 1 else 0.0,
-        "tiled": method != "plain" and not return_weights and (method == "flash" or large),
-        **_edges(window, offset, is_causal),
-    }
-    mask = _with_bias(mask, bias, computing(asked))
-    out, weights = (*batch, T, v.shape[-1]), (*batch, T, S)
-    if enable_gqa and min(q.ndim, k.ndim) > 2 and q.shape[-3] != k.shape[-3]:
-        q, k, v, mask = _in_groups(q, k, v, mask)
-        batch = (*batch[:-1], *q.shape[-4:-2])
-    kept = _kept(q, (*batch, T, S), p) if p else None
-    attend: Any = _in_float32 if is_half(asked) else ops.attention
-    y, saved = attend(q, k, v, mask, kept, **settings)
-    y = _as_asked(y, out, asked)
-    return (y, _as_asked(saved, weights, asked)) if return_weights else y
+    last = offset if is_causal else None
+    if window is not None:
+        window = as_int(_NAME, "window", window)
+        if not is_causal:  # a band that reaches as far ahead as back
+            last, window = offset + window - 1, 2 * window - 1
+        settings["window"] = window
+    if alibi is not None:
+        settings.update(slopes=_checked_slopes(alibi, batch), center=offset)
+    large = math.prod(batch) * T * S * computing(dtype).itemsize >= FLASH_BYTES
+    if method == "flash" or (large and method == "auto" and not return_weights):
+        settings["tiled"] = True
+    p = 0.0 if dropout_p == 0.0 else as_float(_NAME, "dropout_p", dropout_p, 0, 1)
+    y, saved = _attend((q, k, v, mask, last), settings, batch, is_half(dtype), enable_gqa, p)
+    y = _as_asked(y, (*batch, T, v.shape[-1]), dtype)
+    return (y, _as_asked(saved, (*batch, T, S), dtype)) if return_weights else y
 
 
 def attention_weights(
@@ -109,14 +105,36 @@ def attention_weights(
     offset: None, or an integer: query i sees the keys j <= i + offset.
     """
     nothing: Any = k[..., :0] if hasattr(k, "_node") else k
-    asked = _checked_dtype(q, k, nothing)
-    mask = None if mask is None else readable_mask(_as_tensor(q, mask))
-    _common_batch(q, k, k, {"mask": mask}, False)
-    scale = max(q.shape[-1], 1) ** -0.5 if scale is None else _number("scale", scale)
-    mask = _with_bias(mask, None, computing(asked))
-    attend: Any = _in_float32 if is_half(asked) else ops.attention
-    weights = attend(q, k, nothing, mask, None, scale=scale, offset=offset)[1]
-    return _as_asked(weights, weights.shape, asked)
+    dtype = _checked_dtype(q, k, nothing)
+    shape = (*_common_batch(q.shape, k.shape, k.shape, False), q.shape[-2], k.shape[-2])
+    mask = None if mask is None else _one_mask(q, mask, None, shape, computing(dtype))[0]
+    operands = (q, k, nothing, mask, offset)
+    y = _attend(operands, {"scale": _scale(q, scale)}, shape[:-2], is_half(dtype))[1]
+    return y if y.dtype == dtype else y.cast(dtype)
+
+
+def _attend(
+    operands: Any, settings: Any, batch: Any, half: bool, gqa: bool = False, p: float = 0.0
+) -> Any:
+    """The op's results. With gqa, query heads that share a head of k and v become an axis of their
+    own, (..., G, H/G, T, D), that k and v broadcast over.
+    """
+    q, k, v, mask, last = operands
+    if gqa and q.ndim > 2 and (H := q.shape[-3]) != (G := k.shape[-3]):
+        split, batch = (G, H // G), (*batch[:-1], G, H // G)
+        q, k, v = q.reshape(*q.shape[:-3], *split, *q.shape[-2:]), k.unsqueeze(-3), v.unsqueeze(-3)
+        if mask is not None and mask.ndim > 2:
+            split = split if mask.shape[-3] == H else (1, 1)
+            mask = mask.reshape(*mask.shape[:-3], *split, *mask.shape[-2:])
+    kept = None
+    if p:  # drawn at the door, so that a recording sees it
+        drawing = {"shape": (*batch, q.shape[-2], k.shape[-2]), "p": p}
+        kept = q.__apply_primitive__(ops.kept, [default_generator.state], drawing)
+        settings["factor"] = 1 / (1 - p) if p < 1 else 0.0
+    attend: Any = _in_float32 if half else ops.attention
+    if mask is kept is last is None:
+        return attend(q, k, v, **settings)
+    return attend(q, k, v, mask, kept, last, **settings)
 
 
 @composite(widen=True)
@@ -125,29 +143,15 @@ def _in_float32(*operands: Any, **settings: Any) -> Any:
     return ops.attention(*operands, **settings)
 
 
-def _edges(window: int | None, offset: int, is_causal: bool) -> dict[str, int | None]:
-    """Where the keys that a query sees end and begin, as the op's settings. Without is_causal a
-    window is a band that reaches as far ahead as back.
-    """
-    if window is None:
-        return {"offset": offset if is_causal else None, "window": None}
-    window = as_int(_NAME, "window", window)
-    if is_causal:
-        return {"offset": offset, "window": window}
-    return {"offset": offset + window - 1, "window": 2 * window - 1}
-
-
 def _checked_dtype(q: Any, k: Any, v: Any) -> DType:
     """The dtype of the result. Raises unless these are float tensors that fit together."""
     for x, letter in ((q, "q"), (k, "k"), (v, "v")):
         if not isinstance(x, TensorBase):
-            problem, hint = (
-                f"{letter} must be a Tensor, got {type(x).__name__}",
-                f"Tensor({letter})",
-            )
-            raise DTypeError(_NAME, problem, got=type(x), wanted="Tensor", hint=hint)
+            problem = f"{letter} must be a Tensor, got {type(x).__name__}"
+            raise DTypeError(_NAME, problem, got=type(x), wanted="Tensor", hint=f"Tensor({letter})")
         if x.dtype is not float32 and not is_float(x.dtype):
-            problem, hint = f"{letter} must be of floats, got {name(x.dtype)}", f"{letter}.float()"
+            problem = f"{letter} must be of floats, got {name(x.dtype)}"
+            hint = f"{letter}.float()"
             raise DTypeError(_NAME, problem, got=x.dtype, wanted="a float dtype", hint=hint)
     if min(q.ndim, k.ndim, v.ndim) < 2 or k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
         got, wanted = (q.shape, k.shape, v.shape), "(..., T, D), (..., S, D), (..., S, E)"
@@ -157,62 +161,75 @@ def _checked_dtype(q: Any, k: Any, v: Any) -> DType:
 
 
 def _check_options(is_causal: Any, causal: Any, method: Any, return_weights: bool) -> None:
-    if not isinstance(is_causal, bool | np.bool_):
+    if is_causal is not True and is_causal is not False and not isinstance(is_causal, np.bool_):
         hint = 'is_causal=True, causal="lower_right"'
         require(False, _NAME, "is_causal", is_causal, "a bool", hint)
     if causal not in _CORNERS or method not in _METHODS:
         one_of(_NAME, "causal", causal, _CORNERS)
         one_of(_NAME, "method", method, _METHODS)
-    made = method != "flash" or not return_weights
-    require(made, _NAME, "method", method, '"plain" to return weights')
+    if method == "flash" and return_weights:
+        require(False, _NAME, "method", method, '"plain" to return weights')
 
 
-def _number(option: str, value: Any) -> float:
-    return as_float(_NAME, option, value, -math.inf, math.inf)
+def _scale(q: Any, scale: Any) -> float:
+    if scale is None:
+        return float(max(q.shape[-1], 1) ** -0.5)
+    return as_float(_NAME, "scale", scale, -math.inf, math.inf)
 
 
-def _common_batch(q: Any, k: Any, v: Any, masks: dict[str, Any], gqa: bool) -> tuple[int, ...]:
-    """The leading axes that all broadcast to, heads the last of them; with groups, k and v have a
-    part of the heads.
+def _common_batch(
+    q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], gqa: bool
+) -> tuple[int, ...]:
+    """The leading axes that shapes broadcast to, heads the last of them; with groups, k and v have
+    a part of the heads.
     """
-    leading = [x.shape[:-2] for x in (q, k, v)]
-    if leading[0] == leading[1] == leading[2] and all(x is None for x in masks.values()):
-        return tuple(leading[0])
-    got, hint = (q.shape, k.shape, v.shape), ""
-    if min(q.ndim, k.ndim, v.ndim) > 2 and (H := q.shape[-3]) != (G := k.shape[-3]):
-        if gqa and (v.shape[-3] != G or H % max(G, 1)):
+    leading = [q[:-2], k[:-2], v[:-2]]
+    if leading[0] == leading[1] == leading[2]:
+        return leading[0]
+    got, hint = (q, k, v), ""
+    if min(map(len, leading)) > 0 and (H := q[-3]) != (G := k[-3]):
+        divides = H % max(G, 1) == 0
+        if gqa and (v[-3] != G or not divides):
             problem = f"{H} query heads do not divide into the heads of k and v, got {got}"
             raise ShapeError(_NAME, problem, got=got)
         if gqa:
-            leading[1:] = [(*x.shape[:-3], H) for x in (k, v)]
-        elif G and H % G == 0:
+            leading[1:] = [(*x[:-3], H) for x in (k, v)]
+        elif divides:
             hint = "enable_gqa=True lets query heads share a head of k and v"
     try:
-        common = np.broadcast_shapes(*leading)
+        return np.broadcast_shapes(*leading)
     except ValueError:
         wanted = "(..., H, T, D), (..., H, S, D), (..., H, S, E)"
         problem = f"the leading axes of q, k and v do not broadcast, got {got}"
         raise ShapeError(_NAME, problem, got=got, wanted=wanted, hint=hint) from None
-    scores = (q.shape[-2], k.shape[-2])
-    for what, x in masks.items():
-        if x is not None:
-            common = _broadcast_mask(what, x.shape, common, scores)
-    return common
 
 
-def _broadcast_mask(
-    what: str, shape: tuple[int, ...], batch: tuple[int, ...], scores: tuple[int, int]
-) -> tuple[int, ...]:
-    """The leading axes with those of a mask. Raises MaskError unless it broadcasts to the scores."""
-    try:
-        full = np.broadcast_shapes((*batch, *scores), shape)
-    except ValueError:
-        full = ()
-    if full[-2:] != scores:
-        wanted = (*batch, *scores)
-        problem = f"{what} {shape} does not broadcast to {wanted}"
-        raise MaskError(_NAME, problem, got=shape, wanted=wanted)
-    return full[:-2]
+def _one_mask(
+    q: Any, mask: Any, bias: Any, shape: tuple[int, ...], dtype: DType
+) -> tuple[Any, tuple[int, ...]]:
+    """A mask and a bias as one mask, bool or of this dtype, and the leading axes of the scores,
+    (..., T, S), with its own. Raises MaskError unless both are readable and broadcast to the shape.
+    """
+    given = {}
+    for what, x in (("mask", mask), ("bias", bias)):
+        if x is None:
+            continue
+        x = x if isinstance(x, TensorBase) else q._wrap(np.array(x))
+        x = readable_mask(x) if what == "mask" else _checked_bias(x)
+        try:
+            full = np.broadcast_shapes(shape, x.shape)
+        except ValueError:
+            full = ()
+        if full[-2:] != shape[-2:]:
+            problem = f"{what} {x.shape} does not broadcast to {shape}"
+            raise MaskError(_NAME, problem, got=x.shape, wanted=shape)
+        shape = full
+        given[what] = x if x.dtype in (bool_, dtype) else x.cast(dtype)
+    if len(given) == 1:
+        return next(iter(given.values())), shape[:-2]
+    mask, bias = given["mask"], given["bias"]
+    both = ops.where(mask, bias, -math.inf) if mask.dtype == bool_ else mask + bias
+    return both, shape[:-2]
 
 
 def _checked_slopes(alibi: Any, batch: tuple[int, ...]) -> tuple[float, ...]:
@@ -222,29 +239,10 @@ def _checked_slopes(alibi: Any, batch: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(float(slope) for slope in slopes)
 
 
-def _kept(q: Any, shape: tuple[int, ...], p: float) -> Any:
-    """The weights that dropout keeps. Drawn at the door, so that a recording sees it."""
-    return q.__apply_primitive__(ops.kept, [default_generator.state], {"shape": shape, "p": p})
-
-
 def _as_asked(y: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     """y with its heads in one axis again, in the dtype of q, k and v."""
     y = y if y.shape == shape else y.reshape(shape)
     return y if y.dtype == dtype else y.cast(dtype)
-
-
-def _with_bias(mask: Any, bias: Any, dtype: DType) -> Any:
-    """A mask, bool or float, and a float bias as one mask; a float one gets this dtype."""
-    mask, bias = (
-        x if x is None or x.dtype in (bool_, dtype) else x.cast(dtype) for x in (mask, bias)
-    )
-    if bias is None or mask is None:
-        return mask if bias is None else bias
-    return ops.where(mask, bias, -math.inf) if mask.dtype == bool_ else mask + bias
-
-
-def _as_tensor(like: Any, x: Any) -> Any:
-    return x if isinstance(x, TensorBase) else type(like)(x)
 
 
 def _checked_bias(bias: Any) -> Any:
@@ -284,18 +282,3 @@ def _is_of_zeros_and_ones(mask: Array) -> bool:
         if not ((part == 0) | ones).all():
             return False
     return bool(ones.any() and not ones.all())
-
-
-def _in_groups(q: Any, k: Any, v: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
-    """Query heads in groups that share a head of k and v: the group becomes an axis,
-    (..., G, H/G, T, D), that k and v broadcast over.
-    """
-    H, G = q.shape[-3], k.shape[-3]
-
-    def split(x: Any) -> Any:
-        if x.shape[-3] != H:
-            return x.unsqueeze(-3)
-        return x.reshape(*x.shape[:-3], G, H // G, *x.shape[-2:])
-
-    grouped = mask if mask is None or mask.ndim < 3 else split(mask)
-    return split(q), k.unsqueeze(-3), v.unsqueeze(-3), grouped
