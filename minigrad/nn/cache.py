@@ -14,7 +14,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.arguments import as_int
 from minigrad.autograd import is_grad_enabled, no_grad
-from minigrad.dtypes import Array, DType, as_dtype, cast, is_float, name
+from minigrad.dtypes import Array, as_dtype, cast, is_float, name
 from minigrad.errors import CacheError, DTypeError
 from minigrad.tensor import Tensor
 
@@ -63,7 +63,13 @@ class _Held(NamedTuple):
     length: int = 0  # of the longest row
     lengths: Array | None = None  # of each row, where they differ
     begun: Array | None = None  # each row's length before the last append, where they may differ
-    asked: tuple[Tensor, ...] = ()  # a leaf, once keys or values have asked for a gradient
+    learned: bool = False  # whether keys or values have asked for a gradient
+
+    def with_lengths(self, lengths: Array, **changed: Any) -> _Held:
+        """The same with rows of these lengths."""
+        most = int(lengths.max(initial=0))
+        rows = None if (lengths == most).all() else lengths
+        return self._replace(length=most, lengths=rows, **changed)
 
 
 class KVCache:
@@ -93,23 +99,19 @@ class KVCache:
         self.window = None if window is None else as_int("KVCache", "window", window)
         self.fixed, self.dtype = fixed, None if dtype is None else as_dtype(dtype)
         if fixed and capacity is None:
-            problem, hint = "fixed=True needs a capacity", "KVCache(1024, fixed=True)"
-            raise CacheError("KVCache", problem, got=None, wanted="capacity", hint=hint)
-        if self.dtype is not None and not is_float(self.dtype):
-            raise DTypeError(
-                "KVCache",
-                f"dtype must be a float dtype, got {name(self.dtype)}",
-                got=self.dtype,
-                wanted="a float dtype",
-                hint='KVCache(dtype="bfloat16")',
+            raise _error(
+                "fixed=True needs a capacity", None, "capacity", "KVCache(1024, fixed=True)"
             )
+        if self.dtype is not None and not is_float(self.dtype):
+            wanted, hint = "a float dtype", 'KVCache(dtype="bfloat16")'
+            problem = f"dtype must be {wanted}, got {name(self.dtype)}"
+            raise DTypeError("KVCache", problem, got=self.dtype, wanted=wanted, hint=hint)
         self._guards = 0  # blocks of all_or_none that may want to go back
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: ready for another conversation, of any batch."""
         self._held = _Held()
-        self._before: _Held | None = None  # what was held before the last append, with a window
         self._shared = False  # the buffers with a fork: copied before they are written to
 
     # --- adding
@@ -126,36 +128,33 @@ class KVCache:
         """
         self._check(k, v)
         (B, _, T, _), held = k.shape, self._held
-        counts = None if lengths is None else self._checked_counts(lengths, B, T)
+        counts = T if lengths is None else self._checked_counts(lengths, B, T)
         keys, values, start = self._slots_for(k, v)
-        length, rows, begun, stop = held.length + T, None, None, held.length + T
-        if counts is not None or held.lengths is not None:
-            begun = np.full(B, held.length) if held.lengths is None else held.lengths
-            length, rows = _longest(begun + (T if counts is None else counts))
         for buffer, new in ((keys, k), (values, v)):
             entries = cast(new.data, buffer.dtype)
             if held.lengths is None:
-                buffer[:, :, held.length - start : stop - start] = entries
+                buffer[:, :, held.length - start : held.length + T - start] = entries
             else:
                 for b, n in enumerate(held.lengths):
                     buffer[b, :, n : n + T] = entries[b]
-        asked = held.asked
-        if not asked and is_grad_enabled() and (k.requires_grad or v.requires_grad):
-            asked = (Tensor(0.0, requires_grad=True),)
-        self._before = None if self.window is None else held
-        self._held = _Held(keys, values, start, length, rows, begun, asked)
-        self._shared = False
-        first = start if self.window is None else max(start, held.length - self.window + 1)
-        views = (Tensor._wrap(x[:, :, first - start : stop - start]) for x in (keys, values))
-        keys_now, values_now = (without_gradient(x, (k, v, *asked)) for x in views)
+        learned = held.learned or (is_grad_enabled() and (k.requires_grad or v.requires_grad))
+        now = _Held(keys, values, start, held.length + T, None, None, learned)
+        if lengths is not None or held.lengths is not None:
+            begun = np.full(B, held.length) if held.lengths is None else held.lengths
+            now = now.with_lengths(begun + counts, begun=begun)
+        self._held, self._shared = now, False
+        first = 0 if self.window is None else max(0, held.length - self.window + 1 - start)
+        views = (Tensor._wrap(x[:, :, first : held.length + T - start]) for x in (keys, values))
+        asked = Tensor(0.0, requires_grad=True) if learned else None
+        keys_now, values_now = (without_gradient(x, (asked,)) for x in views)
         return keys_now, values_now
 
     def _slots_for(self, k: Tensor, v: Tensor) -> tuple[Array, Array, int]:
         """Buffers with slots for the new positions, and the position in slot 0: those there are, or
         new ones with what is still needed.
         """
-        keys, values, start, length, *_ = self._held
-        needed, allocated = length - start + k.shape[2], self.allocated
+        (keys, values, start, length, *_), allocated = self._held, self.allocated
+        needed = length - start + k.shape[2]
         if keys is not None and values is not None and needed <= allocated and not self._shared:
             return keys, values, start
         if self.window is not None:
@@ -178,48 +177,40 @@ class KVCache:
         counts = row_counts(lengths, B, T)
         if counts is None:
             wanted = f"{B} integers from 0 to {T}"
-            problem = f"lengths must be {wanted}, got {lengths!r}"
-            raise CacheError("KVCache", problem, got=lengths, wanted=wanted)
+            raise _error(f"lengths must be {wanted}, got {lengths!r}", lengths, wanted)
         if self.window is not None:
-            problem, hint = "rows of a window have one length", "a cache without window"
-            raise CacheError("KVCache", problem, got=lengths, wanted=None, hint=hint)
+            hint = "a cache without window"
+            raise _error("rows of a window have one length", lengths, None, hint)
         return counts
 
-    def _check(self, k: Tensor, v: Tensor) -> None:
+    def _check(self, k: Any, v: Any) -> None:
         """Raise CacheError unless k and v may be added."""
         pair = isinstance(k, Tensor) and isinstance(v, Tensor) and k.ndim == v.ndim == 4
         if not pair or k.shape[:3] != v.shape[:3]:
-            got = [
-                tuple(np.shape(x)) if isinstance(x, Tensor) else type(x).__name__ for x in (k, v)
-            ]
-            raise CacheError(
-                "KVCache",
-                f"keys {got[0]} and values {got[1]} do not fit together",
-                got=got,
-                wanted="Tensors (B, H, T, D), (B, H, T, E)",
-                hint="Tensor(array) makes a tensor of an array",
-            )
+            got = [x.shape if isinstance(x, Tensor) else type(x).__name__ for x in (k, v)]
+            wanted, hint = "Tensors (B, H, T, D), (B, H, T, E)", "Tensor(array) makes a tensor"
+            problem = f"keys {got[0]} and values {got[1]} do not fit together"
+            raise _error(problem, got, wanted, hint)
         for what, new, own in (("keys", k, self._held.keys), ("values", v, self._held.values)):
             if not is_float(new.dtype):
-                wanted = "a float dtype"
-                problem = f"{what} must have {wanted}, got {name(new.dtype)}"
-                raise CacheError("KVCache", problem, got=new.dtype, wanted=wanted, hint="x.float()")
+                problem = f"{what} must have a float dtype, got {name(new.dtype)}"
+                raise _error(problem, new.dtype, "a float dtype", "x.float()")
             if own is not None and (
                 (*new.shape[:2], new.shape[3]) != (*own.shape[:2], own.shape[3])
                 or (self.dtype is None and new.dtype != own.dtype)
             ):
-                raise _foreign(what, new, own)
+                problem = f"{what} of {_kind(new)} for a cache of {_kind(own)}"
+                hint = "one cache per layer and conversation; reset() empties it"
+                raise _error(problem, new.shape, own.shape, hint)
         needed = self.length + k.shape[2]
         needed = needed if self.window is None else min(needed, self.window)
         if self.capacity is not None and needed > self.capacity:
-            raise CacheError(
-                "KVCache",
-                f"{needed} positions in a cache for {self.capacity}, of which "
-                f"{min(self.length, needed)} are in use",
-                got=needed,
-                wanted=self.capacity,
-                hint="truncate(n) or reset() makes room; KVCache(capacity) a larger one",
+            used = min(self.length, needed)
+            problem = (
+                f"{needed} positions in a cache for {self.capacity}, of which {used} are in use"
             )
+            hint = "truncate(n) or reset() makes room; KVCache(capacity) a larger one"
+            raise _error(problem, needed, self.capacity, hint)
 
     def hidden(self, T: int, window: int | None = None) -> Array | None:
         """Which positions each of the last T queries must not see, (B, 1, T, S) of bool; None where
@@ -228,12 +219,10 @@ class KVCache:
         begun = self._held.begun
         if begun is None:
             return None
-        places = begun[:, None] + np.arange(T)  # (B, T)
+        places = (begun[:, None] + np.arange(T))[:, None, :, None]  # (B, 1, T, 1)
         keys = np.arange(int(begun.max(initial=0)) + T)
-        hidden = keys > places[:, :, None]
-        if window is not None:
-            hidden |= keys <= (places - window)[:, :, None]
-        return hidden[:, None]
+        hidden: Array = keys > places
+        return hidden if window is None else hidden | (keys <= places - window)
 
     # --- lengths
 
@@ -279,34 +268,30 @@ class KVCache:
         now = self.lengths if wanted.ndim else np.asarray(held.length)
         integers = wanted.dtype.kind in "iu" and wanted.shape == now.shape
         if not integers or (wanted < 0).any() or (wanted > now).any():
-            problem = f"to {length} of {now.tolist()} positions"
-            raise CacheError("KVCache.truncate", problem, got=length, wanted=(0, held.length))
-        most, hint = int(wanted.max(initial=0)), "a cache without window can go back anywhere"
-        if self.window is not None and (wanted != most).any():
-            problem = f"rows of a window have one length, got {length}"
-            raise CacheError("KVCache.truncate", problem, got=length, wanted=most, hint=hint)
+            problem = f"truncate to {length} of {now.tolist()} positions"
+            raise _error(problem, length, (0, held.length))
+        most = int(wanted.max(initial=0))
+        if self.window is not None:
+            hint = "a cache without window can go back anywhere"
+            if (wanted != most).any():
+                raise _error(f"rows of a window have one length, got {length}", length, most, hint)
+            if most and held.start > max(0, most - self.window + 1):
+                problem = f"truncate to {most}: the window has dropped what came before"
+                raise _error(problem, most, None, hint)
         if most == 0:
             self.reset()
-        elif self.window is not None and held.start > max(0, most - self.window + 1):
-            if self._before is None or self._before.length != most:
-                problem = f"to {most}: the window has dropped what came before"
-                raise CacheError("KVCache.truncate", problem, got=most, wanted=None, hint=hint)
-            self.go_back((self._before, None))
         else:
-            rows = wanted if wanted.ndim else held.lengths
-            longest, rows = (most, None) if rows is None else _longest(np.minimum(rows, wanted))
-            self._held = held._replace(length=longest, lengths=rows, begun=None)
-            self._before = self._before if longest == held.length else None
+            self._held = held.with_lengths(np.minimum(self.lengths, wanted), begun=None)
             self._shared = self._shared or self._guards > 0
 
-    def mark(self) -> tuple[_Held, _Held | None]:
+    def mark(self) -> _Held:
         """This state, for `go_back`."""
-        return self._held, self._before
+        return self._held
 
-    def go_back(self, mark: tuple[_Held, _Held | None]) -> None:
+    def go_back(self, mark: _Held) -> None:
         """Forget what has been done since `mark()`: one append, or, within `all_or_none`, anything."""
-        self._held, self._before = mark
-        self._shared = self._held.keys is not None  # perhaps with a fork made since
+        self._held = mark
+        self._shared = mark.keys is not None  # perhaps with a fork made since
 
     def reorder(self, rows: Sequence[int] | Array) -> None:
         """Let row b of the batch continue what was row rows[b], for beam search; the batch may
@@ -315,18 +300,14 @@ class KVCache:
         index, held = np.asarray(rows), self._held
         B = 0 if held.keys is None else held.keys.shape[0]
         integers = index.ndim == 1 and index.dtype.kind in "iu" and index.size > 0
-        if held.keys is None or held.values is None or not integers or not _within(index, B):
+        inside = integers and 0 <= index.min() <= index.max() < B
+        if held.keys is None or held.values is None or not inside:
             wanted = f"a list of row numbers from 0 to {B - 1}, after the first append"
-            problem = f"rows {rows!r} of a batch of {B}, expected {wanted}"
-            raise CacheError("KVCache.reorder", problem, got=rows, wanted=wanted)
-        length, lengths = held.length, held.lengths
-        if lengths is not None:
-            length, lengths = _longest(lengths[index])
-        keys, values = held.keys[index], held.values[index]
-        self._held = held._replace(
-            keys=keys, values=values, length=length, lengths=lengths, begun=None
-        )
-        self._before, self._shared = None, False
+            raise _error(
+                f"reorder: rows {rows!r} of a batch of {B}, expected {wanted}", rows, wanted
+            )
+        both = {"keys": held.keys[index], "values": held.values[index], "begun": None}
+        self._held, self._shared = held.with_lengths(self.lengths[index], **both), False
 
     def fork(self) -> KVCache:
         """Return a second conversation with the same past. Memory is shared until one of the two is
@@ -348,27 +329,14 @@ class KVCache:
         return f"<KVCache: {self.length} {room}positions>"
 
 
-def _longest(lengths: Array) -> tuple[int, Array | None]:
-    """The largest length, and the lengths unless all are equal."""
-    most = int(lengths.max(initial=0))
-    return most, None if (lengths == most).all() else np.array(lengths)
+def _kind(x: Tensor | Array) -> str:
+    """What the keys or values of one cache share."""
+    B, H, _, D = x.shape
+    return f"batch {B}, {H} heads of {D}, {name(x.dtype)}"
 
 
-def _within(index: Array, B: int) -> bool:
-    return bool(index.min() >= 0 and index.max() < B)
-
-
-def _foreign(what: str, new: Tensor, own: Array) -> CacheError:
-    def shown(shape: tuple[int, ...], dtype: DType) -> str:
-        return f"batch {shape[0]}, {shape[1]} heads of {shape[3]}, {name(dtype)}"
-
-    return CacheError(
-        "KVCache",
-        f"{what} of {shown(new.shape, new.dtype)} for a cache of {shown(own.shape, own.dtype)}",
-        got=new.shape,
-        wanted=own.shape,
-        hint="one cache per layer and conversation; reset() empties it",
-    )
+def _error(problem: str, got: Any, wanted: Any, hint: str = "") -> CacheError:
+    return CacheError("KVCache", problem, got=got, wanted=wanted, hint=hint)
 
 
 class StaticCache:
