@@ -122,15 +122,18 @@ class MultiHeadAttention(Module):
             self._check_input(part)
         cache = self._cache if cache is None and context is None else cache
         if cache is None:
-            q, k, v = self._heads(x, context)
-            q, k = self._placed(q, k, None)
+            q, k, v = self._heads(x, context, None)
             if lengths is not None:
                 mask = _with_hidden(mask, _padding(lengths, k.shape[0], k.shape[2]))
             causal = self.causal and context is None
             return self._attend(q, k, v, mask, causal, self.window, return_weights)
         self._check_cache(cache, context)
         with no_grad():
-            made = self._attend_to_cache(x, cache, mask, lengths, return_weights)
+            if isinstance(cache, StaticCache):
+                plain = mask is None and lengths is None and not return_weights
+                made = self._attend_to_static(x, cache, plain)
+            else:
+                made = self._attend_to_cache(x, cache, mask, lengths, return_weights)
 
         def marked(y: Tensor) -> Tensor:
             return without_gradient(y, chain((x, mask), self.parameters()))
@@ -142,62 +145,45 @@ class MultiHeadAttention(Module):
             problem = f"x must be a Tensor, got {type(x).__name__}"
             raise DTypeError(_NAME, problem, got=type(x), wanted="Tensor", hint="Tensor(x)")
         if x.ndim != 3 or x.shape[2] != self.n_embd:
-            raise ShapeError(
-                _NAME,
-                f"x must be (batch, position, feature) with {self.n_embd} features, "
-                f"got shape {x.shape}",
-                got=x.shape,
-                wanted=("B", "T", self.n_embd),
-            )
+            wanted = f"(batch, position, feature) with {self.n_embd} features"
+            problem = f"x must be {wanted}, got shape {x.shape}"
+            raise ShapeError(_NAME, problem, got=x.shape, wanted=("B", "T", self.n_embd))
 
     def _check_cache(self, cache: Any, context: Tensor | None) -> None:
+        got: Any = type(cache)
+        problem, wanted, hint = "", "KVCache", "layer.make_cache(); one per layer and conversation"
         if not isinstance(cache, KVCache | StaticCache):
             problem = f"cache must be a KVCache, got {cache!r}"
-            hint = "layer.make_cache(); one per layer and conversation"
-            raise CacheError(_NAME, problem, got=type(cache), wanted="KVCache", hint=hint)
-        if not self.causal or context is not None:
-            problem = (
-                "a cache is for causal self-attention: earlier positions cannot see later ones"
-            )
-            got = "causal=False or a context"
-            raise CacheError(_NAME, problem, got=got, wanted="causal=True")
-        if isinstance(cache, KVCache) and cache.window not in (None, self.window):
-            raise CacheError(
-                _NAME,
-                f"a cache with window={cache.window} for a layer with window={self.window}",
-                got=cache.window,
-                wanted=self.window,
-                hint="layer.make_cache() makes one that fits",
-            )
+        elif not self.causal or context is not None:
+            problem = "a cache is for causal self-attention: earlier positions see no later ones"
+            got, wanted, hint = "causal=False or a context", "causal=True", ""
+        elif isinstance(cache, KVCache) and cache.window not in (None, self.window):
+            problem = f"a cache with window={cache.window} for a layer with window={self.window}"
+            got, wanted = cache.window, f"window={self.window}"
+        if problem:
+            raise CacheError(_NAME, problem, got=got, wanted=wanted, hint=hint)
+
+    def _attend_to_static(self, x: Tensor, cache: StaticCache, plain: bool) -> Tensor:
+        plain = plain and self.window is None and not self.alibi
+        if not plain or (self.training and self.dropout):
+            wanted = "no window, alibi, mask, lengths, weights or dropout"
+            got, hint = (self.window, self.alibi, self.dropout), "a KVCache can do all that"
+            problem = "a StaticCache is for plain causal attention"
+            raise CacheError(_NAME, problem, got=got, wanted=wanted, hint=hint)
+        y: Tensor = self.out_proj(ops.merge_heads(cache.attend(*self._heads(x, None, cache))))
+        return y
 
     def _attend_to_cache(
-        self,
-        x: Tensor,
-        cache: KVCache | StaticCache,
-        mask: Any,
-        lengths: Sequence[int] | Array | None,
-        return_weights: bool,
+        self, x: Tensor, cache: KVCache, mask: Any, lengths: Any, return_weights: bool
     ) -> Any:
         """Append the keys and values of x, and attend to all positions held. If anything fails, the
         cache is as it was.
         """
-        q, k, v = self._heads(x, None)
-        q, k = self._placed(q, k, cache)
-        if isinstance(cache, StaticCache):
-            more = mask is not None or lengths is not None or return_weights
-            if more or self.window is not None or self.alibi or (self.training and self.dropout):
-                raise CacheError(
-                    _NAME,
-                    "a StaticCache is for plain causal attention",
-                    got=(self.window, self.alibi, self.dropout),
-                    wanted="no window, alibi, mask, lengths, weights or dropout",
-                    hint="a KVCache can do all that",
-                )
-            return self.out_proj(ops.merge_heads(cache.attend(q, k, v)))
-        T, causal, window, before = q.shape[2], True, self.window, cache.mark()
+        q, k, v = self._heads(x, None, cache)
+        causal, window, before = True, self.window, cache.mark()
         try:
             k, v = cache.append(k, v, lengths)  # (B, Hkv, S, D)
-            hidden = cache.hidden(T, window)
+            hidden = cache.hidden(q.shape[2], window)
             if hidden is not None:
                 mask, causal, window = _with_hidden(mask, hidden), False, None
             return self._attend(q, k, v, mask, causal, window, return_weights)
@@ -215,65 +201,55 @@ class MultiHeadAttention(Module):
         window: int | None,
         return_weights: bool,
     ) -> Any:
+        dropout = self.dropout if self.training else 0.0
+        options: dict[str, Any] = {
+            "window": window,
+            "alibi": self._slopes,
+            "return_weights": return_weights,
+        }
         y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            mask,
-            self.dropout if self.training else 0.0,
-            causal,
-            enable_gqa=True,
-            causal="lower_right",
-            window=window,
-            alibi=self._slopes,
-            return_weights=return_weights,
+            q, k, v, mask, dropout, causal, None, True, causal="lower_right", **options
         )
         if return_weights:
             return self.out_proj(ops.merge_heads(y[0])), y[1]
         return self.out_proj(ops.merge_heads(y))
 
-    def _heads(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, H, T, D) of x, and k and v (B, Hkv, S, D) of x, or of the context."""
+    def _heads(
+        self, x: Tensor, context: Tensor | None, cache: KVCache | StaticCache | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, H, T, D) of x, and k and v (B, Hkv, S, D) of x, or of the context; q and k
+        normalised, and turned by their positions.
+        """
         C, K = self.n_embd, self.n_kv_head * self.head_dim
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if context is None:
-            qkv = F.linear(x, weight, bias)  # (B, T, C + 2 Hkv D)
+            qkv = ops.linear(x, weight, bias)  # (B, T, C + 2 Hkv D)
             if self.n_kv_head == self.n_head:
                 q, k, v = ops.split_heads(qkv, n_head=self.n_head)
-                return q, k, v
-            parts = (qkv[:, :, :C], qkv[:, :, C : C + K], qkv[:, :, C + K :])
-            q, k, v = (self._split(part) for part in parts)
+            else:
+                q, k, v = map(self._split, qkv.split([C, K, K], 2))
+        else:
+            apart = self.rope is None and not self.alibi and self.window is None
+            wanted = "left out with rope, alibi or window: positions have no common measure"
+            require(apart, _NAME, "context", context.shape, wanted)
+            q = self._split(ops.linear(x, weight[:C], None if bias is None else bias[:C]))
+            kv = ops.linear(context, weight[C:], None if bias is None else bias[C:])
+            k, v = map(self._split, kv.split([K, K], 2))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rope is None:
             return q, k, v
-        if self.rope is not None or self.alibi or self.window is not None:
-            raise ConfigError(
-                _NAME,
-                "positions of x and of a context have no common measure",
-                got="a context",
-                wanted="rope=None, alibi=False, window=None",
-            )
-        q = F.linear(x, weight[:C], None if bias is None else bias[:C])
-        kv = F.linear(context, weight[C:], None if bias is None else bias[C:])
-        return self._split(q), self._split(kv[:, :, :K]), self._split(kv[:, :, K:])
+        T = x.shape[1]
+        if isinstance(cache, StaticCache):
+            places, most = cache.positions(T), cache.capacity
+            return self.rope.at(q, places, most), self.rope.at(k, places, most), v
+        positions = np.arange(T) if cache is None else cache.positions(T)
+        return self.rope(q, positions), self.rope(k, positions), v
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, T, n D) -> (B, n, T, D)"""
         B, T, width = x.shape
         return x.reshape(B, T, width // self.head_dim, self.head_dim).permute(0, 2, 1, 3)
-
-    def _placed(
-        self, q: Tensor, k: Tensor, cache: KVCache | StaticCache | None
-    ) -> tuple[Tensor, Tensor]:
-        """q and k, normalised and turned by their positions."""
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        if self.rope is None:
-            return q, k
-        T = q.shape[2]
-        if isinstance(cache, StaticCache):
-            places, most = cache.positions(T), cache.capacity
-            return self.rope.at(q, places, most), self.rope.at(k, places, most)
-        positions = np.arange(T) if cache is None else cache.positions(T)
-        return self.rope(q, positions), self.rope(k, positions)
 
     # --- caches
 
