@@ -5,7 +5,7 @@ The fused rows of cross_entropy are in `fused`.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,12 +62,8 @@ def _difference(x: T, target: Any, call: str) -> T:
     """Return x - target, whose shapes must be equal: a loss that broadcasts is a mistake."""
     ours: Any = x
     if ours.shape != getattr(target, "shape", ours.shape):
-        raise ShapeError(
-            call,
-            f"x {ours.shape} and target {target.shape} differ",
-            got=target.shape,
-            hint="reshape one of them",
-        )
+        problem = f"x {ours.shape} and target {target.shape} differ"
+        raise ShapeError(call, problem, got=target.shape, hint="reshape one of them")
     return sub(x, target)
 
 
@@ -175,40 +171,32 @@ def binary_cross_entropy_with_logits(
 # --- of V classes
 
 
-class _Rows(NamedTuple):
+def _rows(call: str, x: Any, target: Any, weight: Any, axis: int | None) -> tuple[Any, Any, Any]:
     """x as (N, V), target as (N,), or (N, V) if it holds probabilities, and the losses' shape."""
-
-    x: Any
-    target: Any
-    shape: tuple[int, ...]
-
-
-def _rows(call: str, x: Any, target: Any, axis: int | None) -> _Rows:
     target = target if hasattr(target, "dtype") else np.asarray(target)
-    shares = is_float(target.dtype) and target.shape == x.shape
     if not x.ndim:
         raise ShapeError(call, "x has no axes", got=())
-    axes = {x.ndim - 1, min(1, x.ndim - 1)} if axis is None else {one_axis(axis, x.ndim, call)}
+    last, shares = x.ndim - 1, is_float(target.dtype) and target.shape == x.shape
+    axes = {last, min(1, last)} if axis is None else {one_axis(axis, x.ndim, call)}
     without = {a: x.shape[:a] + x.shape[a + 1 :] for a in axes}
     fits = [a for a, shape in without.items() if shares or shape == target.shape]
     if len(fits) != 1:
-        raise ShapeError(
-            call,
-            f"the classes of {x.shape} can be on axis 1 or on the last for targets {target.shape}"
-            if fits
-            else f"{x.shape} does not fit targets {target.shape}",
-            got=target.shape,
-            wanted=list(without.values()),
-            hint="axis=-1 for (..., V), axis=1 for (N, V, ...)"
-            if fits
-            else "targets are class numbers, of the shape of x without the axis of the classes",
-        )
-    shape = without[fits[0]]
-    if fits[0] != x.ndim - 1:
-        order = (*(a for a in range(x.ndim) if a != fits[0]), fits[0])
+        problem = f"{x.shape} does not fit targets {target.shape}"
+        hint = "targets are class numbers, of the shape of x without the axis of the classes"
+        if fits:
+            problem = f"the classes of {x.shape} can be on axis 1 or on the last"
+            problem += f" for targets {target.shape}"
+            hint = "axis=-1 for (..., V), axis=1 for (N, V, ...)"
+        raise ShapeError(call, problem, got=target.shape, wanted=[*without.values()], hint=hint)
+    (a,) = fits
+    V = x.shape[a]
+    if weight is not None and weight.shape != (V,):
+        raise ShapeError(call, f"weight {weight.shape} for {V} classes", got=weight.shape)
+    if a != last:
+        order = (*(i for i in range(x.ndim) if i != a), a)
         x, target = permute(x, order=order), permute(target, order=order) if shares else target
     flat = matrix_shape(x.shape)
-    return _Rows(reshape(x, shape=flat), reshape(target, shape=flat[: 1 + shares]), shape)
+    return reshape(x, shape=flat), reshape(target, shape=flat[: 1 + shares]), without[a]
 
 
 def _finished(loss: Any, share: Any, shape: Any, reduction: Reduce, call: str) -> Any:
@@ -217,11 +205,15 @@ def _finished(loss: Any, share: Any, shape: Any, reduction: Reduce, call: str) -
     return _reduced(loss, reduction, call, share)
 
 
-def _weights(call: str, weight: Any, target: Any, kept: Any, V: int) -> Any:
-    """Return the weight of each target's class, 0 where it is ignored."""
-    if weight.shape != (V,):
-        raise ShapeError(call, f"weight {weight.shape} for {V} classes", got=weight.shape)
-    return where(kept, embedding(weight, where(kept, target, 0)), 0)
+def _picked(log_p: Any, target: Any, weight: Any, kept: Any) -> tuple[Any, Any]:
+    """Return -log_p[target] times the weight of the target, and that weight; 0 unless kept."""
+    places = where(kept, target, 0)
+    picked = take_along(log_p, reshape(places, shape=(-1, 1)), axis=1)
+    loss = where(kept, neg(reshape(picked, shape=(-1,))), 0)
+    if weight is None:
+        return loss, kept
+    share = where(kept, embedding(weight, places), 0)
+    return loss * share, share
 
 
 @composite(widen=True, lists=True)
@@ -239,14 +231,8 @@ def nll_loss(
 
     Shapes, weight and errors are those of `cross_entropy`; targets are class numbers.
     """
-    x, wanted, shape = _rows("nll_loss", log_p, target, axis)
-    kept = not_equal(wanted, ignore_index)
-    places = reshape(where(kept, wanted, 0), shape=(-1, 1))
-    picked = reshape(take_along(x, places, axis=1), shape=(-1,))
-    loss, share = where(kept, neg(picked), 0), kept
-    if weight is not None:
-        share = _weights("nll_loss", weight, wanted, kept, x.shape[1])
-        loss = loss * share
+    x, wanted, shape = _rows("nll_loss", log_p, target, weight, axis)
+    loss, share = _picked(x, wanted, weight, not_equal(wanted, ignore_index))
     return _finished(loss, share, shape, reduction, "nll_loss")
 
 
@@ -274,25 +260,22 @@ def cross_entropy(
     that fit both layouts.
     """
     s = as_float("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
-    x, wanted, shape = _rows("cross_entropy", logits, target, axis)
-    V, share = x.shape[1], None
+    x, wanted, shape = _rows("cross_entropy", logits, target, weight, axis)
     if wanted.ndim == 2:
-        wanted = wanted * (1 - s) + s / V if s else wanted
+        wanted = wanted * (1 - s) + s / x.shape[1] if s else wanted
         log_p = log_softmax(x)
         log_p = where(logical_and(equal(wanted, 0), isinf(log_p)), 0, log_p)  # 0 log 0 is 0
         loss = -sum_((wanted if weight is None else wanted * weight) * log_p, axis=1)
+        return _finished(loss, None, shape, reduction, "cross_entropy")
+    share = kept = not_equal(wanted, ignore_index)
+    if weight is None:  # the fused op
+        loss, _ = cross_entropy_rows(x, wanted, ignore_index=ignore_index, label_smoothing=s)
     else:
-        smoothing = s if weight is None else 0.0
-        loss = cross_entropy_rows(x, wanted, ignore_index=ignore_index, label_smoothing=smoothing)[
-            0
-        ]
-        share = kept = not_equal(wanted, ignore_index)
-        if weight is not None:
-            share = _weights("cross_entropy", weight, wanted, kept, V)
-            loss = loss * share
-            if s:
-                uniform = sum_(log_softmax(x) * weight, axis=1) * (-s / V)
-                loss = loss * (1 - s) + where(kept, uniform, 0)
+        log_p = log_softmax(x)
+        loss, share = _picked(log_p, wanted, weight, kept)
+        if s:
+            uniform = where(kept, sum_(log_p * weight, axis=1) * (-s / x.shape[1]), 0)
+            loss = loss * (1 - s) + uniform
     return _finished(loss, share, shape, reduction, "cross_entropy")
 
 
