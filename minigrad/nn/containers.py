@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Generic, TypeVar
 
-from minigrad.errors import ConfigError
+from minigrad.arguments import require
 from minigrad.nn.module import Module, Parameter, bracketed
 from minigrad.tensor import Tensor
 
@@ -18,17 +18,13 @@ Pairs = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 def _module(self: Module, value: Any) -> Any:
     """`value` as a part of a container of modules."""
-    if not isinstance(value, Module):
-        call = type(self).__name__
-        raise ConfigError(call, f"item {value!r} is not a Module", got=value, wanted="Module")
+    require(isinstance(value, Module), type(self).__name__, "item", value, "a Module")
     return value
 
 
 def _parameter(self: Module, value: Any) -> Any:
     """`value` as a part of a container of parameters."""
-    if not isinstance(value, Tensor):
-        call = type(self).__name__
-        raise ConfigError(call, f"item {value!r} is not a Parameter", got=value, wanted="Parameter")
+    require(isinstance(value, Tensor), type(self).__name__, "item", value, "a Parameter")
     return value if isinstance(value, Parameter) else Parameter(value)
 
 
@@ -46,21 +42,23 @@ class _List(Module, Generic[P]):
     def _attributes(self) -> Iterable[tuple[str, Any]]:
         return ((str(i), part) for i, part in enumerate(self._items))
 
+    def _edited(self: L, edit: Callable[..., Any], *arguments: Any) -> L:
+        items = list(self._items)
+        edit(items, *arguments)
+        self._items = items
+        return self
+
     def append(self: L, part: Any) -> L:
         """Add one part at the end; returns self."""
         return self.extend([part])
 
     def extend(self: L, parts: Iterable[Any]) -> L:
         """Add parts at the end; returns self."""
-        self._items = [*self._items, *map(self._part, parts)]
-        return self
+        return self._edited(list.extend, [self._part(part) for part in parts])
 
     def insert(self: L, index: int, part: Any) -> L:
         """Add one part before `index`; returns self."""
-        items = list(self._items)
-        items.insert(index, self._part(part))
-        self._items = items
-        return self
+        return self._edited(list.insert, index, self._part(part))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -76,14 +74,10 @@ class _List(Module, Generic[P]):
         return part
 
     def __setitem__(self, index: int, part: Any) -> None:
-        items = list(self._items)
-        items[index] = self._part(part)
-        self._items = items
+        self._edited(list.__setitem__, index, self._part(part))
 
     def __delitem__(self, index: int | slice) -> None:
-        items = list(self._items)
-        del items[index]
-        self._items = items
+        self._edited(list.__delitem__, index)
 
     def __repr__(self) -> str:
         return bracketed(f"{type(self).__name__}([", map(repr, self._items), "])")
@@ -140,43 +134,25 @@ class _Called(Module):
         return str(getattr(self.forward, "__name__", self.forward))
 
 
-class _Dict(Module, Generic[P]):
+class _Dict(Module, MutableMapping[str, Any]):
     """Parts by name, in the order in which they were put in. Like _List, assigned anew."""
 
+    __eq__, __hash__ = object.__eq__, object.__hash__  # a module is equal to itself alone
+
     def __init__(self, parts: Pairs = ()) -> None:
-        self._items: dict[str, P] = {}
+        self._items: dict[str, Any] = {}
         self.update(parts)
 
-    _part: Callable[[Any], P]
+    _part: Callable[[Any], Any]
 
     def _attributes(self) -> Iterable[tuple[str, Any]]:
         return self._items.items()
-
-    def keys(self) -> KeysView[str]:
-        """The names."""
-        return self._items.keys()
-
-    def values(self) -> ValuesView[P]:
-        """The parts."""
-        return self._items.values()
-
-    def items(self) -> ItemsView[str, P]:
-        """Pairs of name and part."""
-        return self._items.items()
-
-    def update(self, parts: Pairs) -> None:
-        """Put in all parts of a dict or of pairs."""
-        for name, part in dict(parts).items():
-            self[name] = part
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._items
 
     def __getitem__(self, name: str) -> Any:
         return self._items[name]
@@ -189,13 +165,8 @@ class _Dict(Module, Generic[P]):
             raise AttributeError(f"{type(self).__name__} has no {name!r}") from None
 
     def __setitem__(self, name: str, part: Any) -> None:
-        if not name or "." in name:
-            raise ConfigError(
-                type(self).__name__,
-                f"a name must be a string without a dot, got {name!r}",
-                got=name,
-                wanted="not empty, without a dot",
-            )
+        good = bool(name) and "." not in name
+        require(good, type(self).__name__, "a name", name, "a string without a dot, not empty")
         self._items = {**self._items, name: self._part(part)}
 
     def __delitem__(self, name: str) -> None:
@@ -208,7 +179,7 @@ class _Dict(Module, Generic[P]):
         return bracketed(f"{type(self).__name__}({{", pairs, "})")
 
 
-class ModuleDict(_Dict[Any]):
+class ModuleDict(_Dict):
     """A dict of modules whose parameters are found. A module is an attribute, too, unless its name
     is that of a method. It has no forward of its own.
     """
@@ -219,7 +190,7 @@ class ModuleDict(_Dict[Any]):
         super().__init__(modules)
 
 
-class ParameterDict(_Dict[Parameter]):
+class ParameterDict(_Dict):
     """A dict of parameters. A plain tensor put into it becomes a Parameter."""
 
     _part = _parameter
