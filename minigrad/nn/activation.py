@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # in typing from Python 3.11
+
+    def dataclass_transform(**_):
+        return lambda cls: cls
+
 
 __all__ = [
     "ELU",
@@ -35,20 +43,26 @@ Sizes = int | Sequence[int]
 _WHOLE = 2**63  # an integer of any sign
 
 
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
 @dataclass(eq=False, repr=False)
 class FunctionModule(Module):
-    """A function as a module. A subclass names the function; its fields are keyword arguments."""
+    """A function as a module. A subclass, a dataclass, names the function; its fields are keyword
+    arguments.
+    """
 
     function: ClassVar[Callable[..., Any]]
 
+    def __init_subclass__(cls, kw_only: bool = False) -> None:
+        dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
+
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            setattr(self, field.name, _checked(type(self).__name__, field.name, field.type, value))
+        for f in fields(self):
+            value = _checked(type(self).__name__, f.name, f.type, getattr(self, f.name))
+            setattr(self, f.name, value)
 
     def forward(self, *inputs: Any) -> Any:
         """The function of the inputs, with this module's settings."""
-        names = (field.name for field in fields(self) if field.name != "inplace")
+        names = (f.name for f in fields(self) if f.name != "inplace")
         return self.function(*inputs, **{name: getattr(self, name) for name in names})
 
     def extra_repr(self) -> str:
@@ -84,7 +98,6 @@ class Identity(Module):
         return x
 
 
-@dataclass(eq=False, repr=False)
 class Flatten(FunctionModule):
     """The axes from start_dim to end_dim as one: (N, C, H, W) -> (N, C H W)."""
 
@@ -93,7 +106,6 @@ class Flatten(FunctionModule):
     function = staticmethod(Tensor.flatten)
 
 
-@dataclass(eq=False, repr=False)
 class _Plain(FunctionModule):
     """An activation that has no setting of its own."""
 
@@ -124,7 +136,6 @@ class Sigmoid(FunctionModule):
     function = staticmethod(F.sigmoid)
 
 
-@dataclass(eq=False, repr=False)
 class GELU(FunctionModule):
     """x Phi(x), Phi the normal distribution function; "tanh" takes GPT-2's formula for it. From
     Hendrycks and Gimpel 2016, arXiv:1606.08415.
@@ -134,7 +145,6 @@ class GELU(FunctionModule):
     function = staticmethod(F.gelu)
 
 
-@dataclass(eq=False, repr=False)
 class LeakyReLU(FunctionModule):
     """x where x > 0, else negative_slope x."""
 
@@ -143,7 +153,6 @@ class LeakyReLU(FunctionModule):
     function = staticmethod(F.leaky_relu)
 
 
-@dataclass(eq=False, repr=False)
 class ELU(FunctionModule):
     """x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
 
@@ -152,7 +161,6 @@ class ELU(FunctionModule):
     function = staticmethod(F.elu)
 
 
-@dataclass(eq=False, repr=False)
 class Softplus(FunctionModule):
     """log(1 + exp(beta x)) / beta, elementwise, and x itself where beta x > threshold."""
 
@@ -161,7 +169,6 @@ class Softplus(FunctionModule):
     function = staticmethod(F.softplus)
 
 
-@dataclass(eq=False, repr=False)
 class Softmax(FunctionModule):
     """exp(x) / sum(exp(x)) along an axis, the last unless given (PyTorch's choice depends on x)."""
 
@@ -169,7 +176,6 @@ class Softmax(FunctionModule):
     function = staticmethod(F.softmax)
 
 
-@dataclass(eq=False, repr=False)
 class LogSoftmax(FunctionModule):
     """log(softmax(x)) along an axis, the last unless given."""
 

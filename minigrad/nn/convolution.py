@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 from minigrad import functional as F
-from minigrad.arguments import as_int, as_sizes
-from minigrad.errors import ConfigError
+from minigrad.arguments import as_int, as_sizes, require
 from minigrad.nn import init
 from minigrad.nn.activation import FunctionModule, Sizes
 from minigrad.nn.layers import empty
@@ -55,14 +54,9 @@ class _Convolution(Module):
         self.in_channels, self.out_channels, self.groups = as_sizes(
             call, in_channels=in_channels, out_channels=out_channels, groups=groups
         )
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ConfigError(
-                call,
-                f"groups={groups} must divide in_channels={in_channels} and "
-                f"out_channels={out_channels}",
-                got=groups,
-                wanted="a divisor of both",
-            )
+        divides = self.in_channels % self.groups == self.out_channels % self.groups == 0
+        both = f"in_channels={in_channels} and out_channels={out_channels}"
+        require(divides, call, "groups", groups, f"a divisor of {both}")
         self.kernel_size = self._each("kernel_size", kernel_size)
         self.stride = self._each("stride", stride)
         self.padding: Any = padding
@@ -81,10 +75,7 @@ class _Convolution(Module):
         """One integer >= least for each axis."""
         n, call = self._axes, type(self).__name__
         given = tuple(value) if isinstance(value, tuple | list) else (value,) * n
-        if len(given) != n:
-            raise ConfigError(
-                call, f"{name} must be an integer or {n}, got {value!r}", got=value, wanted=n
-            )
+        require(len(given) == n, call, name, value, f"an integer or {n}")
         return tuple(as_int(call, name, size, least) for size in given)
 
     def _settings(self) -> dict[str, Any]:
@@ -96,10 +87,10 @@ class _Convolution(Module):
         return type(self)._function(x, self.weight, self.bias, **self._settings())
 
     def extra_repr(self) -> str:
-        usual = {0: (0,) * self._axes, 1: (1,) * self._axes}
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         for name, value in self._settings().items():
-            if value not in (int("padding" not in name), usual[int("padding" not in name)]):
+            usual = int("padding" not in name)
+            if value not in (usual, (usual,) * self._axes):
                 text += f", {name}={value!r}"
         return text + ("" if self.bias is not None else ", bias=False")
 
@@ -162,7 +153,6 @@ class ConvTranspose2d(_ConvolutionTransposed):
     _axes, _function = 2, staticmethod(F.conv_transpose2d)
 
 
-@dataclass(eq=False, repr=False)
 class MaxPool2d(FunctionModule):
     """The largest element of each window over the last two axes; ties share the gradient evenly.
 
@@ -184,7 +174,6 @@ class MaxPool1d(MaxPool2d):
     function = staticmethod(F.max_pool1d)
 
 
-@dataclass(eq=False, repr=False)
 class AvgPool2d(FunctionModule):
     """The mean of each window over the last two axes. Sizes as for MaxPool2d.
 
@@ -205,7 +194,6 @@ class AvgPool1d(AvgPool2d):
     function = staticmethod(F.avg_pool1d)
 
 
-@dataclass(eq=False, repr=False)
 class AdaptiveAvgPool2d(FunctionModule):
     """The means of output_size windows that divide the last two axes as evenly as they can: window
     i of n begins at i H // n and ends before -(-(i + 1) H // n). None keeps a size.
@@ -223,7 +211,6 @@ class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
     function = staticmethod(F.adaptive_avg_pool1d)
 
 
-@dataclass(eq=False, repr=False)
 class Upsample(FunctionModule):
     """x at other sizes of its last axes, `size`, or scale_factor times theirs: the nearest element,
     or linear between neighbours. See F.interpolate.

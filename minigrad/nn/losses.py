@@ -7,7 +7,7 @@ with reduction="none" each. `weight` and `pos_weight` are buffers: they move wit
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, ClassVar
 
 from minigrad import functional as F
@@ -27,14 +27,12 @@ __all__ = [
 ]
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class _Loss(FunctionModule):
+class _Loss(FunctionModule, kw_only=True):
     """A loss that can be averaged, added up, or left as it is."""
 
     reduction: str = "mean"
 
 
-@dataclass(eq=False, repr=False)
 class _Weighted(_Loss):
     """A loss whose classes or elements count differently."""
 
@@ -59,8 +57,7 @@ class L1Loss(_Loss):
     function = staticmethod(F.l1_loss)
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class SmoothL1Loss(_Loss):
+class SmoothL1Loss(_Loss, kw_only=True):
     """d^2 / (2 beta) for d = |x - target| below beta, else d - beta / 2. From Girshick 2015,
     arXiv:1504.08083.
     """
@@ -69,16 +66,14 @@ class SmoothL1Loss(_Loss):
     function = staticmethod(F.smooth_l1_loss)
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class HuberLoss(_Loss):
+class HuberLoss(_Loss, kw_only=True):
     """d^2 / 2 for d = |x - target| below delta, else delta (d - delta / 2). From Huber 1964."""
 
     delta: float = 1.0
     function = staticmethod(F.huber_loss)
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class KLDivLoss(_Loss):
+class KLDivLoss(_Loss, kw_only=True):
     """target (log target - x), for log-probabilities x and probabilities, or with log_target
     log-probabilities, as targets. reduction="batchmean" divides the sum by the size of the batch.
     """
@@ -87,7 +82,6 @@ class KLDivLoss(_Loss):
     function = staticmethod(F.kl_div)
 
 
-@dataclass(eq=False, repr=False)
 class NLLLoss(_Weighted):
     """-x[target] for log-probabilities x, averaged by the weights of the targets that are not
     ignore_index.
@@ -101,7 +95,6 @@ class NLLLoss(_Weighted):
     function: ClassVar[Callable[..., Any]] = staticmethod(F.nll_loss)
 
 
-@dataclass(eq=False, repr=False)
 class CrossEntropyLoss(NLLLoss):
     """NLLLoss of log_softmax(x). The target may also be probabilities, of the shape of x.
 
@@ -120,7 +113,6 @@ class BCELoss(_Weighted):
     function = staticmethod(F.binary_cross_entropy)
 
 
-@dataclass(eq=False, repr=False)
 class BCEWithLogitsLoss(_Weighted):
     """BCELoss of sigmoid(x), without overflow; pos_weight multiplies its first term."""
 
