@@ -11,8 +11,9 @@ import math
 from typing import TypeVar
 
 from minigrad import random
+from minigrad.arguments import one_of
 from minigrad.autograd import no_grad
-from minigrad.errors import ConfigError, ShapeError
+from minigrad.errors import ShapeError
 from minigrad.random import Generator
 from minigrad.tensor import Tensor
 
@@ -93,34 +94,19 @@ def kaiming_normal_(
 
 
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
-    gains = {
-        "linear": 1.0,
-        "relu": math.sqrt(2),
-        "leaky_relu": math.sqrt(2 / (1 + a * a)),
-        "tanh": 5 / 3,
-    }
-    modes = ("fan_in", "fan_out")
-    if nonlinearity not in gains:
-        raise ConfigError(
-            "kaiming",
-            f"nonlinearity={nonlinearity!r} is unknown",
-            got=nonlinearity,
-            wanted=list(gains),
-        )
-    if mode not in modes:
-        raise ConfigError("kaiming", f"mode={mode!r} is unknown", got=mode, wanted=list(modes))
-    return gains[nonlinearity] / math.sqrt(fans(tensor)[modes.index(mode)])
+    leaky = math.sqrt(2 / (1 + a * a))
+    gains = {"linear": 1.0, "relu": math.sqrt(2), "leaky_relu": leaky, "tanh": 5 / 3}
+    one_of("kaiming", "nonlinearity", nonlinearity, tuple(gains))
+    one_of("kaiming", "mode", mode, ("fan_in", "fan_out"))
+    fan_in, fan_out = fans(tensor)
+    return gains[nonlinearity] / math.sqrt(fan_in if mode == "fan_in" else fan_out)
 
 
 def fans(tensor: Tensor) -> tuple[int, int]:
     """(fan_in, fan_out). Raises ShapeError for fewer than two axes."""
     if tensor.ndim < 2:
-        raise ShapeError(
-            "fans",
-            f"a tensor of shape {tensor.shape} has no fan_in and fan_out",
-            got=tensor.shape,
-            wanted="(out, in, ...)",
-            hint="normal_ or uniform_ with numbers of your own",
-        )
+        problem = f"a tensor of shape {tensor.shape} has no fan_in and fan_out"
+        wanted, hint = "(out, in, ...)", "normal_ or uniform_ with numbers of your own"
+        raise ShapeError("fans", problem, got=tensor.shape, wanted=wanted, hint=hint)
     inside = math.prod(tensor.shape[2:])
     return tensor.shape[1] * inside, tensor.shape[0] * inside

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from minigrad import functional as F
-from minigrad.arguments import as_float, as_int, as_sizes
+from minigrad.arguments import as_float, as_int, as_sizes, require
 from minigrad.autograd import no_grad
-from minigrad.errors import ConfigError, ShapeError
+from minigrad.errors import ShapeError
 from minigrad.nn import init
 from minigrad.nn.layers import empty
 from minigrad.nn.module import Module
@@ -33,13 +33,9 @@ class _PerChannel(Module):
 
     def _check(self, x: Tensor, channels: int) -> None:
         if x.ndim not in self._axes or x.shape[1] != channels:
-            raise ShapeError(
-                type(self).__name__,
-                f"x must be {' or '.join(map(str, self._axes))} axes with {channels} channels on "
-                f"axis 1, got {x.shape}",
-                got=x.shape,
-                wanted=("N", channels, ...),
-            )
+            axes = " or ".join(map(str, self._axes))
+            problem = f"x must have {axes} axes, axis 1 of {channels} channels, got {x.shape}"
+            raise ShapeError(type(self).__name__, problem, got=x.shape, wanted=("N", channels, ...))
 
 
 class _BatchNorm(_PerChannel):
@@ -115,13 +111,9 @@ class GroupNorm(_PerChannel):
         self.num_groups, self.num_channels = as_sizes(
             "GroupNorm", num_groups=num_groups, num_channels=num_channels
         )
-        if self.num_channels % self.num_groups:
-            raise ConfigError(
-                "GroupNorm",
-                f"num_groups={num_groups} must divide num_channels={num_channels}",
-                got=num_groups,
-                wanted="a divisor of num_channels",
-            )
+        divides = self.num_channels % self.num_groups == 0
+        wanted = f"a divisor of num_channels={num_channels}"
+        require(divides, "GroupNorm", "num_groups", num_groups, wanted)
         self._prepare(self.num_channels, eps, affine)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,8 +135,8 @@ class _InstanceNorm(_PerChannel):
         track_running_stats: bool = False,
     ) -> None:
         call = type(self).__name__
-        if track_running_stats:
-            raise ConfigError(call, "running statistics are not supported", got=True, wanted=False)
+        tracks, wanted = track_running_stats, "False: an instance has its own statistics"
+        require(not tracks, call, "track_running_stats", tracks, wanted)
         self.num_features = as_int(call, "num_features", num_features)
         self._prepare(self.num_features, eps, affine)
 

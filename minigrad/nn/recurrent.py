@@ -83,14 +83,10 @@ class _Recurrent(Module):
         if given is None:
             return (Tensor.zeros(*shape, dtype=x.dtype),) * n
         state = (given,) if isinstance(given, Tensor) else tuple(given)
-        if [part.shape for part in state] != [shape] * n:
-            shapes = [part.shape for part in state]
-            raise ShapeError(
-                call,
-                f"the first state must be {n} tensor(s) of shape {shape}, got {shapes}",
-                got=shapes,
-                wanted=[shape] * n,
-            )
+        got, wanted = [part.shape for part in state], [shape] * n
+        if got != wanted:
+            problem = f"the first state must be {n} tensor(s) of shape {shape}, got {got}"
+            raise ShapeError(call, problem, got=got, wanted=wanted)
         return state
 
     def _result(self, state: State) -> Any:

@@ -117,12 +117,9 @@ class RotaryEmbedding:
         rotary_dim / 2) each, float32.
         """
         if positions.size and (positions.dtype.kind not in "iu" or positions.min() < 0):
-            raise IndexRangeError(
-                "RotaryEmbedding",
-                f"positions of {positions.dtype}, the least {positions.min()}",
-                got=positions.min(),
-                wanted="integers >= 0",
-            )
+            least, wanted = positions.min(), "integers >= 0"
+            problem = f"positions must be {wanted}, got {least} of {positions.dtype}"
+            raise IndexRangeError("RotaryEmbedding", problem, got=least, wanted=wanted)
         needed = int(positions.max(initial=-1)) + 1
         if needed > len(self._cos):
             size = max(64, 1 << (needed - 1).bit_length())

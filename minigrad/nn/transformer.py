@@ -4,6 +4,7 @@ Llama's and BERT's are settings of one.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from minigrad import functional as F
@@ -121,25 +122,23 @@ class TransformerBlock(Module):
         one_of(call, "mlp", mlp, ("gelu", "swiglu"))
         fits = mlp == "gelu" or approximate == "tanh"
         require(fits, call, "approximate", approximate, "left out with SwiGLU", 'mlp="gelu"')
-        if hidden is not None:
-            hidden = as_int(call, "hidden", hidden)
+        hidden = None if hidden is None else as_int(call, "hidden", hidden)
         if norm_eps is not None:
             norm_eps = as_float(call, "norm_eps", norm_eps, 0, below=True)
-        self.norm_first, self._style = norm_first, (norm, mlp, norm_eps, hidden)
-        self.ln_1 = _norm(norm, n_embd, norm_eps, bias)
+        normalised = partial(_norm, norm, n_embd, norm_eps, bias)
         both: dict[str, Any] = {"bias": bias, "dropout": dropout}
+
+        self.norm_first, self._style = norm_first, (norm, mlp, norm_eps, hidden)
+        self.ln_1 = normalised()
         self.attn = MultiHeadAttention(n_embd, n_head, causal=causal, **both, **attention)
-        self.ln_cross = _norm(norm, n_embd, norm_eps, bias) if cross else None
-        self.cross_attn = (
-            MultiHeadAttention(n_embd, n_head, causal=False, **both) if cross else None
-        )
+        self.ln_cross = normalised() if cross else None
+        self.cross_attn = None
+        if cross:
+            self.cross_attn = MultiHeadAttention(n_embd, n_head, causal=False, **both)
         self.dropout = Dropout(dropout)
-        self.ln_2 = _norm(norm, n_embd, norm_eps, bias)
-        self.mlp: MLP | SwiGLU = (
-            MLP(n_embd, hidden, approximate=approximate, **both)
-            if mlp == "gelu"
-            else SwiGLU(n_embd, hidden, **both)
-        )
+        self.ln_2 = normalised()
+        make: Any = partial(MLP, approximate=approximate) if mlp == "gelu" else SwiGLU
+        self.mlp: MLP | SwiGLU = make(n_embd, hidden, **both)
 
     def forward(
         self,
@@ -183,12 +182,11 @@ class TransformerBlock(Module):
         text += f", mlp={mlp!r}" if mlp != "gelu" else ""
         text += f", hidden={hidden}" if hidden is not None else ""
         text += ", cross=True" if self.cross_attn is not None else ""
-        return text + (
-            ", approximate='none'" if getattr(self.mlp, "approximate", "tanh") == "none" else ""
-        )
+        exact = getattr(self.mlp, "approximate", "tanh") == "none"
+        return text + (", approximate='none'" if exact else "")
 
 
 def _norm(kind: str, n_embd: int, eps: float | None, bias: bool) -> LayerNorm | RMSNorm:
     if kind == "rms":
-        return RMSNorm(n_embd) if eps is None else RMSNorm(n_embd, eps)
-    return LayerNorm(n_embd, bias=bias) if eps is None else LayerNorm(n_embd, eps, bias=bias)
+        return RMSNorm(n_embd, 1e-6 if eps is None else eps)
+    return LayerNorm(n_embd, 1e-5 if eps is None else eps, bias=bias)
