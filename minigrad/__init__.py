@@ -2,11 +2,12 @@
 
 import importlib as _importlib
 import math as _math
+from types import ModuleType as _ModuleType
 
-import minigrad.start  # noqa: F401 (first: it handles Ctrl-C while the rest is imported)
+import minigrad.start  # first: it handles Ctrl-C while the rest is imported
 from minigrad import dtypes, func, functional, nn, ops, optim, random
 from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
-from minigrad.counterparts import PACKAGE as _PACKAGE, missing as _missing
+from minigrad.counterparts import missing as _missing
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
 from minigrad.func import checkpoint
 from minigrad.listeners import debug, profile
@@ -56,61 +57,15 @@ def __getattr__(name: str) -> object:
         except ModuleNotFoundError as error:
             if error.name != f"minigrad.{name}":
                 raise
-    hint = _PACKAGE.get(name, "")
-    for owner, module in (("nn", nn), ("functional", functional), ("optim", optim)):
-        if not hint and name in dir(module) and not name.startswith("_"):
-            hint = f"minigrad.{owner}.{name}"
-    raise _missing("module 'minigrad'", name, hint)
+    raise _missing("minigrad", name)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_names(), *_DTYPES, *_CONSTANTS})
 
 
-__all__ = [
-    "Generator",
-    "Tensor",
-    "arange",
-    "as_tensor",
-    "bfloat16",
-    "cat",
-    "checkpoint",
-    "debug",
-    "einsum",
-    "empty",
-    "enable_grad",
-    "eye",
-    "float16",
-    "float32",
-    "float64",
-    "from_numpy",
-    "full",
-    "func",
-    "functional",
-    "grad",
-    "int32",
-    "int64",
-    "is_grad_enabled",
-    "is_tensor",
-    "jit",
-    "linspace",
-    "load",
-    "manual_seed",
-    "nn",
-    "no_grad",
-    "ones",
-    "ops",
-    "optim",
-    "primitive",
-    "profile",
-    "rand",
-    "randint",
-    "randn",
-    "random",
-    "save",
-    "set_grad_enabled",
-    "stack",
-    "tensor",
-    "where",
-    "zeros",
-]
+# What `from minigrad import *` gives: what is imported above, and some of what is found when asked.
+_PARTS = ("func", "functional", "nn", "ops", "optim", "random", "jit", "load", "save")
+_MAKE = ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "zeros")
+_NAMES = [n for n, x in globals().copy().items() if n[0] != "_" and not isinstance(x, _ModuleType)]
+__all__ = sorted([*_NAMES, *_PARTS, *_MAKE, "cat", "einsum", "stack", "where"])

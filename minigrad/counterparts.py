@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 _CPU = "the tensor as it is: everything is on the CPU"
 _NUMPY = "numpy.linalg on t.numpy()"
+_ATTENTION = "MultiHeadAttention(n_embd, n_head, causal=False)"
+_BLOCK = "TransformerBlock(n_embd, n_head, causal=False)"
 _NEW = "minigrad.{}(shape, dtype=t.dtype)"
 
 TENSOR = {
@@ -105,7 +110,46 @@ FUNCTIONAL = {
 }
 
 
-def missing(owner: str, name: str, hint: str = "") -> AttributeError:
-    """The error to raise for an attribute that `owner` lacks, with what to use in its place."""
-    text = f"{owner} has no attribute {name!r}"
+MODULES = {
+    "MultiheadAttention": f"{_ATTENTION}; with a second sequence, attention(x, context)",
+    "TransformerEncoderLayer": f"{_BLOCK}, with norm_first=False for PyTorch's default",
+    "TransformerEncoder": f"Sequential of {_BLOCK}",
+    "TransformerDecoderLayer": f"TransformerBlock(n_embd, n_head) and {_ATTENTION}(x, context)",
+    "Transformer": f"{_BLOCK} and TransformerBlock(n_embd, n_head)",
+    "CosineSimilarity": "F.cosine_similarity",
+    "Unflatten": "x.unflatten(axis, sizes)",
+    "PixelShuffle": "x.rearrange('n (c p q) h w -> n c (h p) (w q)', p=2, q=2)",
+    "utils": "optim.clip_grad_norm_",
+}
+_TABLES = {
+    "Tensor": TENSOR,
+    "minigrad": {**TENSOR, **PACKAGE},
+    "minigrad.functional": FUNCTIONAL,
+    "minigrad.nn": MODULES,
+}
+_PARTS = {
+    "minigrad.nn": "nn.",
+    "minigrad.functional": "F.",
+    "minigrad.optim": "optim.",
+    "minigrad": "minigrad.",
+}
+
+
+def missing(owner: str, name: str) -> AttributeError:
+    """The error to raise for an attribute that `owner` lacks, with what to use in its place: from
+    the tables above, or the name in another part of the package, in whatever case.
+    """
+    hint = _TABLES[owner].get(name, "")
+    if not hint and name[0] != "_":
+        loaded = [p for p in (owner, *_PARTS) if p in sys.modules]
+        places = [
+            ("" if p == owner else _PARTS[p], n)
+            for p in loaded
+            for n in dir(sys.modules[p])
+            if not isinstance(vars(sys.modules[p]).get(n), ModuleType)
+        ]
+        found = [prefix + n for prefix, n in places if n.lower() == name.lower()]
+        hint = next((h for h in found if h.endswith(name)), found[0] if found else "")
+    kind = "" if owner == "Tensor" else "module "
+    text = f"{kind}{owner!r} has no attribute {name!r}"
     return AttributeError(f"{text}. Use {hint}." if hint else text, name=name)

@@ -2,92 +2,59 @@
 there.
 
 They work on Tensors. The activations, softmax and log_softmax are ops, or made of ops, and work on
-plain arrays, too.
+plain arrays, too. The types that editors and type checkers see are in __init__.pyi.
 """
 
-from minigrad.counterparts import FUNCTIONAL as _FUNCTIONAL, missing as _missing
-from minigrad.functional.attention import (
-    alibi_slopes as alibi_slopes,
-    apply_rotary as apply_rotary,
-    attention as attention,
-    attention_weights as attention_weights,
-    attention_with_mask as attention_with_mask,
-    scaled_dot_product_attention as scaled_dot_product_attention,
-)
-from minigrad.functional.convolution import (
-    fold as fold,
-    one_hot as one_hot,
-    pad as pad,
-    unfold as unfold,
-)
-from minigrad.functional.layers import (
-    batch_norm as batch_norm,
-    dropout as dropout,
-    embedding as embedding,
-    group_norm as group_norm,
-    instance_norm as instance_norm,
-    layer_norm as layer_norm,
-    linear as linear,
-    log_softmax as log_softmax,
-    rms_norm as rms_norm,
-    softmax as softmax,
-    stable_softmax as stable_softmax,
-    swiglu as swiglu,
-)
-from minigrad.ops.activation import (
-    celu as celu,
-    elu as elu,
-    gelu as gelu,
-    hardsigmoid as hardsigmoid,
-    hardswish as hardswish,
-    hardtanh as hardtanh,
-    leaky_relu as leaky_relu,
-    logsigmoid as logsigmoid,
-    mish as mish,
-    quick_gelu as quick_gelu,
-    relu6 as relu6,
-    selu as selu,
-    silu as silu,
-    softplus as softplus,
-    softsign as softsign,
-)
-from minigrad.ops.calculus import sigmoid as sigmoid, tanh as tanh
-from minigrad.ops.elementwise import relu as relu
-from minigrad.ops.loss import (
-    binary_cross_entropy as binary_cross_entropy,
-    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
-    cross_entropy as cross_entropy,
-    huber_loss as huber_loss,
-    kl_div as kl_div,
-    l1_loss as l1_loss,
-    mse_loss as mse_loss,
-    nll_loss as nll_loss,
-    smooth_l1_loss as smooth_l1_loss,
-)
-from minigrad.ops.more.convolve import (
-    conv1d as conv1d,
-    conv2d as conv2d,
-    conv_transpose1d as conv_transpose1d,
-    conv_transpose2d as conv_transpose2d,
-)
-from minigrad.ops.more.norm import (
-    cosine_similarity as cosine_similarity,
-    normalize as normalize,
-)
-from minigrad.ops.more.pool import (
-    adaptive_avg_pool1d as adaptive_avg_pool1d,
-    adaptive_avg_pool2d as adaptive_avg_pool2d,
-    avg_pool1d as avg_pool1d,
-    avg_pool2d as avg_pool2d,
-    interpolate as interpolate,
-    max_pool1d as max_pool1d,
-    max_pool2d as max_pool2d,
-)
+from minigrad import ops
+from minigrad.counterparts import missing as _missing
+from minigrad.functional import attention as _attention, layers
+from minigrad.ops import loss
+from minigrad.ops.more.convolve import blocks as _blocks, from_blocks as _from_blocks
 from minigrad.tensor import Tensor as _Tensor
+from minigrad.tensor.functions import function as _function
+
+# --- activations
+relu, relu6, leaky_relu, sigmoid = ops.relu, ops.relu6, ops.leaky_relu, ops.sigmoid
+gelu, quick_gelu, silu, mish, tanh = ops.gelu, ops.quick_gelu, ops.silu, ops.mish, ops.tanh
+elu, selu, celu = ops.elu, ops.selu, ops.celu
+softplus, logsigmoid, softsign = ops.softplus, ops.logsigmoid, ops.softsign
+hardtanh, hardsigmoid, hardswish = ops.hardtanh, ops.hardsigmoid, ops.hardswish
+softmax, log_softmax, stable_softmax = _Tensor.softmax, _Tensor.log_softmax, _Tensor.softmax
+
+# --- layers
+linear, embedding, swiglu = layers.linear, layers.embedding, layers.swiglu
+dropout, one_hot, pad = _function("dropout"), _function("one_hot"), layers.pad
+layer_norm, rms_norm, batch_norm = layers.layer_norm, layers.rms_norm, layers.batch_norm
+group_norm, instance_norm = layers.group_norm, layers.instance_norm
+normalize, cosine_similarity = ops.normalize, ops.cosine_similarity
+
+# --- convolution and pooling
+conv1d, conv2d = ops.conv1d, ops.conv2d
+conv_transpose1d, conv_transpose2d = ops.conv_transpose1d, ops.conv_transpose2d
+unfold, fold, interpolate = _blocks, _from_blocks, ops.interpolate
+max_pool1d, max_pool2d = ops.max_pool1d, ops.max_pool2d
+avg_pool1d, avg_pool2d = ops.avg_pool1d, ops.avg_pool2d
+adaptive_avg_pool1d, adaptive_avg_pool2d = ops.adaptive_avg_pool1d, ops.adaptive_avg_pool2d
+
+# --- losses
+cross_entropy, nll_loss, kl_div = loss.cross_entropy, ops.nll_loss, ops.kl_div
+mse_loss, l1_loss, smooth_l1_loss, huber_loss = (
+    ops.mse_loss,
+    ops.l1_loss,
+    ops.smooth_l1_loss,
+    ops.huber_loss,
+)
+binary_cross_entropy = ops.binary_cross_entropy
+binary_cross_entropy_with_logits = ops.binary_cross_entropy_with_logits
+
+# --- attention
+scaled_dot_product_attention = _Tensor.scaled_dot_product_attention
+attention, attention_with_mask = _attention.attention, _attention.attention_with_mask
+attention_weights, alibi_slopes = _attention.attention_weights, _attention.alibi_slopes
+apply_rotary = _attention.apply_rotary
+
+__all__ = sorted(n for n, f in globals().items() if n[0] != "_" and callable(f))
 
 
 def __getattr__(name: str) -> object:
-    hint = _FUNCTIONAL.get(name, "")
-    if not hint and hasattr(_Tensor, name) and not name.startswith("_"):
-        hint = f"minigrad.{name}(x), or the method"
-    raise _missing("module 'minigrad.functional'", name, hint)
+    raise _missing("minigrad.functional", name)

@@ -38,7 +38,7 @@ def avg_pool1d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padd
 def avg_pool2d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: _bool = False, count_include_pad: _bool = True) -> Tensor:
     """Return the mean of each window over the last axes; stride is kernel_size unless given."""
 def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None, bias: Tensor | None = None, training: _bool = False, momentum: _float | Tensor = 0.1, eps: _float = 1e-05) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias per index of axis 1: (N, C, ...), (C,)."""
+    """Return (x - mean) / sqrt(var + eps) * weight + bias per index of axis 1: (N, C, ...), (C,)."""
 def binary_cross_entropy(p: Any, target: Any, weight: Any = None, reduction: Reduce = 'mean') -> Tensor:
     """Return -target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
 def binary_cross_entropy_with_logits(x: Any, target: Any, weight: Any = None, reduction: Reduce = 'mean', pos_weight: Any = None) -> Tensor:
@@ -63,20 +63,20 @@ def cross_entropy(logits: Any, target: Any, weight: Any = None, axis: _int | Non
     """Return -log softmax(logits)[target], averaged over the targets that are not ignore_index."""
 @overload
 def cross_entropy(logits: Any, target: Any, weight: Any = None, dim: _int | None = None, ignore_index: _int = -100, label_smoothing: _float = 0.0, reduction: Reduce = 'mean') -> Tensor: ...
-def dropout(x: Tensor, p: _float = 0.5, training: _bool = True, generator: Generator = ...) -> Tensor:
-    """In training, each element 0 with probability p, else scaled by 1 / (1 - p); x itself
-    otherwise. From Srivastava et al. 2014."""
+def dropout(self: Any, p: _float = 0.5, training: _bool = True, generator: Generator = ...) -> Tensor:
+    """Return x with each element 0 with probability p, else scaled by 1 / (1 - p); x itself
+    outside training. From Srivastava et al. 2014."""
 def elu(x: Any, alpha: _float = 1.0) -> Tensor:
     """Return x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
 def embedding(index: Any, weight: Tensor, padding_idx: _int | None = None) -> Tensor:
-    """Rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient."""
+    """Return rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient."""
 def fold(x: Any, output_size: Sizes, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1) -> Tensor:
     """Return columns added up where `blocks` took them from: (N, C K, windows) -> (N, C, H, W)."""
 def gelu(x: Any, approximate: Literal['none', 'tanh'] = 'none') -> Tensor:
     """Return x Phi(x), Phi the normal distribution function."""
 def group_norm(x: Tensor, num_groups: _int, weight: Tensor | None = None, bias: Tensor | None = None, eps: _float = 1e-05) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, mean and var over each group of channels of
-    each row: (N, C, ...), (C,)."""
+    """Return (x - mean) / sqrt(var + eps) * weight + bias, mean and var over each group of channels
+    of each row: (N, C, ...), (C,)."""
 def hardsigmoid(x: Any) -> Tensor:
     """Return relu6(x + 3) / 6, a sigmoid of three straight lines."""
 def hardswish(x: Any) -> Tensor:
@@ -88,7 +88,7 @@ def huber_loss(x: Any, target: Any, reduction: Reduce = 'mean', delta: _float = 
     """Return d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), averaged, for d = x -
     target."""
 def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: _float = 1e-05) -> Tensor:
-    """group_norm with one channel per group: (N, C, ...), (C,). From Ulyanov et al. 2016,
+    """Return group_norm with one channel per group: (N, C, ...), (C,). From Ulyanov et al. 2016,
     arXiv:1607.08022."""
 def interpolate(x: Any, size: Sizes | None = None, scale_factor: Any = None, mode: str = 'nearest', align_corners: _bool | None = None) -> Tensor:
     """Return x (N, C, *L) resampled to `size`, or to floor(L scale_factor), on its last axes."""
@@ -98,17 +98,18 @@ def kl_div(log_p: Any, target: Any, reduction: Reduce | Literal['batchmean'] = '
 def l1_loss(x: Any, target: Any, reduction: Reduce = 'mean') -> Tensor:
     """Return |x - target|, averaged. The gradient is 0 where they are equal."""
 def layer_norm(x: Tensor, normalized_shape: _int | Sequence[_int], weight: Tensor | None = None, bias: Tensor | None = None, eps: _float = 1e-05) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are
+    """Return (x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are
     `normalized_shape`. From Ba et al. 2016, arXiv:1607.06450."""
 def leaky_relu(x: Any, negative_slope: _float = 0.01) -> Tensor:
     """Return x where x > 0, else negative_slope x."""
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
+    """Return x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
 @overload
-def log_softmax(x: Tensor, axis: _int = -1) -> Tensor:
-    """log(softmax(x)) along `axis`."""
+def log_softmax(x: Any, axis: _int = -1) -> Tensor:
+    """Return log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf gives
+    0, and -inf to all others."""
 @overload
-def log_softmax(x: Tensor, dim: _int = -1) -> Tensor: ...
+def log_softmax(x: Any, dim: _int = -1) -> Tensor: ...
 def logsigmoid(x: Any) -> Tensor:
     """Return log(sigmoid(x)) = -softplus(-x)."""
 def max_pool1d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: _bool = False) -> Tensor:
@@ -145,7 +146,7 @@ def relu(x: Any) -> Tensor:
 def relu6(x: Any) -> Tensor:
     """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
 def rms_norm(x: Tensor, normalized_shape: _int | Sequence[_int], weight: Tensor | None = None, eps: _float = 1e-06) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axes. From Zhang and Sennrich 2019,
+    """Return x / sqrt(mean(x^2) + eps) * weight over the last axes. From Zhang and Sennrich 2019,
     arXiv:1910.07467."""
 def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: _float = 0.0, is_causal: _bool = False, scale: _float | None = None, enable_gqa: _bool = False, causal: Corner = 'upper_left', window: _int | None = None, bias: Any = None, alibi: Sequence[_float] | None = None, method: Method = 'auto', return_weights: _bool = False) -> Tensor:
     """Return softmax(scale q k^T + mask + bias) v."""
@@ -158,21 +159,23 @@ def silu(x: Any) -> Tensor:
 def smooth_l1_loss(x: Any, target: Any, reduction: Reduce = 'mean', beta: _float = 1.0) -> Tensor:
     """Return d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, averaged, for d = x - target."""
 @overload
-def softmax(x: Tensor, axis: _int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
+def softmax(x: Any, axis: _int = -1) -> Tensor:
+    """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
+    gives zeros; several +inf share the whole evenly."""
 @overload
-def softmax(x: Tensor, dim: _int = -1) -> Tensor: ...
+def softmax(x: Any, dim: _int = -1) -> Tensor: ...
 def softplus(x: Any, beta: _float = 1.0, threshold: _float | None = None) -> Tensor:
     """Return log(1 + exp(beta x)) / beta, without overflow: a smooth relu."""
 def softsign(x: Any) -> Tensor:
     """Return x / (1 + |x|)."""
 @overload
-def stable_softmax(x: Tensor, axis: _int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
+def stable_softmax(x: Any, axis: _int = -1) -> Tensor:
+    """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
+    gives zeros; several +inf share the whole evenly."""
 @overload
-def stable_softmax(x: Tensor, dim: _int = -1) -> Tensor: ...
+def stable_softmax(x: Any, dim: _int = -1) -> Tensor: ...
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
+    """Return silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
 def tanh(x: Any) -> Tensor:
     """Return the hyperbolic tangent."""
 def unfold(x: Any, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1) -> Tensor:

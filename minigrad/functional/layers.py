@@ -1,4 +1,4 @@
-"""Norms, dropout, and what else a layer computes."""
+"""Norms, embedding, and what else layers compute."""
 
 from __future__ import annotations
 
@@ -10,44 +10,37 @@ from minigrad import ops
 from minigrad.autograd import no_grad
 from minigrad.dtypes import is_half, promote
 from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.composed import normalised
 from minigrad.ops.composite import composite
-from minigrad.random import Generator, default_generator
 from minigrad.tensor import Tensor
 
 
 @composite
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along `axis`; a row of -inf gives zeros."""
-    return x.softmax(axis) if isinstance(x, Tensor) else ops.softmax(x, axis=axis)
-
-
-stable_softmax = softmax
-
-
-@composite
-def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """log(softmax(x)) along `axis`."""
-    return x.log_softmax(axis) if isinstance(x, Tensor) else ops.log_softmax(x, axis=axis)
-
-
-@composite
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
+    """Return x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
     return ops.linear(x, weight) if bias is None else ops.linear(x, weight, bias)
 
 
 @composite
 def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """Rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient.
+    """Return rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient.
 
     Raises IndexRangeError for an index outside 0..V-1.
     """
-    rows: Tensor = ops.embedding(weight, index)
+    rows = ops.embedding(weight, index)
     if padding_idx is None:
         return rows
     padding = ops.equal(index if isinstance(index, Tensor) else Tensor(index), padding_idx)
-    result: Tensor = ops.where(padding.unsqueeze(-1), rows.detach(), rows)
-    return result
+    return ops.where(padding.unsqueeze(-1), rows.detach(), rows)
+
+
+def _last_axes(call: str, x: Tensor, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = normalized_shape if isinstance(normalized_shape, Iterable) else (normalized_shape,)
+    wanted = tuple(sizes)
+    if x.shape[-len(wanted) :] != wanted:
+        problem = f"x {x.shape} does not end in {wanted}"
+        raise ShapeError(call, problem, got=x.shape, wanted=wanted)
+    return tuple(range(x.ndim - len(wanted), x.ndim))
 
 
 @composite
@@ -58,23 +51,11 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are
+    """Return (x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are
     `normalized_shape`. From Ba et al. 2016, arXiv:1607.06450.
     """
-    wanted = (
-        tuple(normalized_shape) if isinstance(normalized_shape, Iterable) else (normalized_shape,)
-    )
-    if x.shape[x.ndim - len(wanted) :] != wanted:
-        raise ShapeError(
-            "layer_norm", f"x {x.shape} does not end in {wanted}", got=x.shape, wanted=wanted
-        )
-    if len(wanted) == 1:
-        y: Tensor = ops.layer_norm(x, weight, bias, eps=eps)[0]
-        return y
-    count = math.prod(wanted)
-    rows = x.reshape(*x.shape[: x.ndim - len(wanted)], count)
-    scale, shift = (None if p is None else p.reshape(count) for p in (weight, bias))
-    return layer_norm(rows, count, scale, shift, eps).reshape(x.shape)
+    axis = _last_axes("layer_norm", x, normalized_shape)
+    return normalised(x, weight, bias, norm=ops.layer_norm, axis=axis, eps=eps)
 
 
 @composite
@@ -84,24 +65,11 @@ def rms_norm(
     weight: Tensor | None = None,
     eps: float = 1e-6,
 ) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axes. From Zhang and Sennrich 2019,
+    """Return x / sqrt(mean(x^2) + eps) * weight over the last axes. From Zhang and Sennrich 2019,
     arXiv:1910.07467.
     """
-    wanted = (
-        tuple(normalized_shape) if isinstance(normalized_shape, Iterable) else (normalized_shape,)
-    )
-    if x.shape[x.ndim - len(wanted) :] != wanted:
-        raise ShapeError(
-            "rms_norm", f"x {x.shape} does not end in {wanted}", got=x.shape, wanted=wanted
-        )
-    if len(wanted) == 1:
-        y: Tensor = ops.rms_norm(x, weight, eps=eps)[0]
-        return y
-    count = math.prod(wanted)
-    rows = x.reshape(*x.shape[: x.ndim - len(wanted)], count)
-    return rms_norm(rows, count, None if weight is None else weight.reshape(count), eps).reshape(
-        x.shape
-    )
+    axis = _last_axes("rms_norm", x, normalized_shape)
+    return normalised(x, weight, norm=ops.rms_norm, axis=axis, eps=eps)
 
 
 @composite
@@ -115,18 +83,15 @@ def batch_norm(
     momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias per index of axis 1: (N, C, ...), (C,).
+    """Return (x - mean) / sqrt(var + eps) * weight + bias per index of axis 1: (N, C, ...), (C,).
 
     In training by the batch's own mean and variance, towards which the running ones are moved in
     place by `momentum` (the variance with n - 1); else by the running ones. From Ioffe and Szegedy
     2015, arXiv:1502.03167.
     """
     if not training and (running_mean is None or running_var is None):
-        raise ConfigError(
-            "batch_norm",
-            "outside training needs running_mean and running_var",
-            hint="training=True normalises by the batch",
-        )
+        problem, hint = "running_mean and running_var are missing", "training=True uses the batch's"
+        raise ConfigError("batch_norm", problem, hint=hint)
     if is_half(x.dtype):
         wide = batch_norm(
             x.float(), running_mean, running_var, weight, bias, training, momentum, eps
@@ -153,18 +118,14 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, mean and var over each group of channels of
-    each row: (N, C, ...), (C,).
+    """Return (x - mean) / sqrt(var + eps) * weight + bias, mean and var over each group of channels
+    of each row: (N, C, ...), (C,).
 
     Raises ShapeError unless num_groups divides C. From Wu and He 2018, arXiv:1803.08494.
     """
     if x.ndim < 2 or x.shape[1] % num_groups:
-        raise ShapeError(
-            "group_norm",
-            f"num_groups={num_groups} must divide axis 1 of x, got {x.shape}",
-            got=x.shape,
-            wanted=("N", f"a multiple of {num_groups}", ...),
-        )
+        problem = f"num_groups={num_groups} must divide axis 1 of x, got {x.shape}"
+        raise ShapeError("group_norm", problem, got=x.shape, wanted=(..., num_groups, ...))
     rows = x.reshape(x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups)
     y = layer_norm(rows, rows.shape[-1], eps=eps).reshape(x.shape)
     shape = (x.shape[1], *(1,) * (x.ndim - 2))
@@ -176,23 +137,21 @@ def group_norm(
 def instance_norm(
     x: Tensor, *, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """group_norm with one channel per group: (N, C, ...), (C,). From Ulyanov et al. 2016,
+    """Return group_norm with one channel per group: (N, C, ...), (C,). From Ulyanov et al. 2016,
     arXiv:1607.08022.
     """
     return group_norm(x, x.shape[1], weight, bias, eps)
 
 
-@composite
-def dropout(
-    x: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator = default_generator
-) -> Tensor:
-    """In training, each element 0 with probability p, else scaled by 1 / (1 - p); x itself
-    otherwise. From Srivastava et al. 2014.
-    """
-    return x.dropout(p, training, generator)
-
-
 @composite(widen=True)
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
+    """Return silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
     return ops.silu(gate) * up
+
+
+@composite
+def pad(x: Tensor, pad: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
+    """Return x with more elements around, (before, after) of the last axis first; of `value`, or by
+    "reflect", "replicate" or "circular" of its own. Negative numbers cut.
+    """
+    return x.pad(pad, mode, value)

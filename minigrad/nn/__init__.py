@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from minigrad.counterparts import missing
 from minigrad.nn import (
     activation,
     containers,
@@ -61,28 +62,8 @@ __all__ += normalization.__all__
 __all__ += recurrent.__all__
 __all__.sort(key=lambda name: (not name.isupper(), name))
 
-_ATTENTION = "MultiHeadAttention(n_embd, n_head, causal=False)"
-_BLOCK = "TransformerBlock(n_embd, n_head, causal=False)"
-_COUNTERPARTS = {  # what PyTorch has under another name, or as a function
-    "MultiheadAttention": f"{_ATTENTION}; with a second sequence, attention(x, context)",
-    "TransformerEncoderLayer": f"{_BLOCK}, with norm_first=False for PyTorch's default",
-    "TransformerEncoder": f"Sequential of {_BLOCK}",
-    "TransformerDecoderLayer": f"TransformerBlock(n_embd, n_head) and {_ATTENTION}(x, context)",
-    "Transformer": f"{_BLOCK} and TransformerBlock(n_embd, n_head)",
-    "CosineSimilarity": "F.cosine_similarity",
-    "Unflatten": "x.unflatten(axis, sizes)",
-    "PixelShuffle": "x.rearrange('n (c p q) h w -> n c (h p) (w q)', p=2, q=2)",
-    "utils": "optim.clip_grad_norm_",
-}
-
 
 if not TYPE_CHECKING:  # type checkers look at the names that there are
 
     def __getattr__(name):
-        hint = _COUNTERPARTS.get(name) or next(
-            (own for own in __all__ if own.lower() == name.lower()), ""
-        )
-        if not hint and name[:1].isupper() and hasattr(functional, name.lower()):
-            hint = f"F.{name.lower()}, a function, which may stand in a Sequential, too"
-        text = f"module 'minigrad.nn' has no attribute {name!r}"
-        raise AttributeError(f"{text}. Use {hint}." if hint else text, name=name)
+        raise missing("minigrad.nn", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -46,21 +47,37 @@ def accepts_0d(function: F) -> F:
     return as_row  # type: ignore[return-value]
 
 
+# --- norms
+
+
 @composite(widen=True)
+def normalised(
+    x: Any, *factors: Any, norm: Callable[..., Any], axis: tuple[int, ...], eps: float
+) -> Any:
+    """Return `norm`, an op of the last axis, of several axes, whose shape the factors have."""
+    if axis == (x.ndim - 1,):
+        return norm(x, *factors, eps=eps)[0]
+    order = [*(a for a in range(x.ndim) if a not in axis), *axis]
+    back = tuple(map(order.index, range(x.ndim)))
+    moved = ops.permute(x, order=tuple(order))
+    width = math.prod(x.shape[a] for a in axis)
+    rows = ops.reshape(moved, shape=(*moved.shape[: x.ndim - len(axis)], width))
+    flat_factors = (None if p is None else ops.reshape(p, shape=(width,)) for p in factors)
+    y = norm(rows, *flat_factors, eps=eps)[0]
+    return ops.permute(ops.reshape(y, shape=moved.shape), order=back)
+
+
+@composite
 def layernorm(x: Any, axis: int | tuple[int, ...] = -1, eps: float = 1e-5) -> Any:
     """Return (x - mean) / sqrt(var + eps) over `axis`."""
-    if axes(axis, x.ndim, "layernorm") == (x.ndim - 1,):
-        return ops.layer_norm(x, None, None, eps=eps)[0]
-    centred = x - ops.mean(x, axis=axis, keepdim=True)
-    return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=axis, keepdim=True) + eps)
+    along = axes(axis, x.ndim, "layernorm")
+    return normalised(x, None, None, norm=ops.layer_norm, axis=along, eps=eps)
 
 
-@composite(widen=True)
+@composite
 def rms_norm(x: Any, axis: int | tuple[int, ...] = -1, eps: float = 1e-6) -> Any:
     """Return x / sqrt(mean(x^2) + eps) over `axis`."""
-    if axes(axis, x.ndim, "rms_norm") == (x.ndim - 1,):
-        return ops.rms_norm(x, None, eps=eps)[0]
-    return x * ops.rsqrt(ops.mean(ops.square(x), axis=axis, keepdim=True) + eps)
+    return normalised(x, None, norm=ops.rms_norm, axis=axes(axis, x.ndim, "rms_norm"), eps=eps)
 
 
 # --- of each element

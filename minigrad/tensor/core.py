@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad import autograd, ops
 from minigrad.autograd import MODE, UNDER_NO_GRAD, HookHandle, Node, NoNode, user_line
-from minigrad.counterparts import TENSOR, missing
+from minigrad.counterparts import missing
 from minigrad.dtypes import (
     Array,
     DType,
@@ -112,7 +112,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
     if not TYPE_CHECKING:  # type checkers look at the names that there are
 
         def __getattr__(self, name):
-            raise missing("'Tensor'", name, TENSOR.get(name, ""))
+            raise missing("Tensor", name)
 
     # --- what it is
 

@@ -273,6 +273,7 @@ class Creation(TensorBase):
         self,
         num_samples: int = 1,
         replacement: bool = False,
+        *,
         generator: Generator = default_generator,
     ) -> Self:
         """Return indices drawn with probabilities in proportion to the weights: (K,) ->
@@ -287,7 +288,7 @@ class Creation(TensorBase):
 
     @composite
     def dropout(
-        self, p: float = 0.5, training: bool = True, generator: Generator = default_generator
+        self, p: float = 0.5, training: bool = True, *, generator: Generator = default_generator
     ) -> Self:
         """Return x with each element 0 with probability p, else scaled by 1 / (1 - p); x itself
         outside training. From Srivastava et al. 2014.

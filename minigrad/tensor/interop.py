@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.dtypes import Array, as_dtype, is_float
+from minigrad.dtypes import Array, as_dtype
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.ops import composed, shape
 from minigrad.spelling import Names
@@ -69,20 +69,11 @@ def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
     return call
 
 
-def _only(**others: Any) -> None:
-    """Refuse numpy's options that tensors lack. The TypeError becomes an error with a hint."""
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise TypeError(f"no {' or '.join(given)}")
-
-
-def _concatenated(arrays: Any, axis: int | None = 0, out: Any = None) -> Any:
-    _only(out=out)
+def _concatenated(arrays: Any, axis: int | None = 0) -> Any:
     return shape.cat([ops.flatten(x) for x in arrays] if axis is None else arrays, axis=axis or 0)
 
 
-def _stacked(arrays: Any, axis: int = 0, out: Any = None) -> Any:
-    _only(out=out)
+def _stacked(arrays: Any, axis: int = 0) -> Any:
     return ops.stack(arrays, axis=axis)
 
 
@@ -90,42 +81,22 @@ def _transposed(a: Any, axes: Any = None) -> Any:
     return ops.permute(a, order=tuple(reversed(range(a.ndim)) if axes is None else axes))
 
 
-def _sorted(
-    a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
-) -> Any:
-    _only(order=order)
-    return ops.sort(ops.flatten(a) if axis is None else a, axis or 0 if axis is None else axis)[0]
+def _sorted(a: Any, axis: int | None = -1, kind: Any = None, *, stable: Any = None) -> Any:
+    return ops.sort(*((ops.flatten(a), 0) if axis is None else (a, axis)))[0]
 
 
-def _where(condition: Any, x: Any, y: Any) -> Any:
-    return ops.where(condition, x, y)
-
-
-def _dot(a: Any, b: Any, out: Any = None) -> Any:
+def _dot(a: Any, b: Any) -> Any:
     """numpy's: the last axis of a against the last but one of b, all others of a before all others
     of b.
     """
-    _only(out=out)
     a, b = (b._as_tensor(a), b) if isinstance(b, TensorBase) else (a, a._as_tensor(b))
     if not a.ndim or not b.ndim:
         return a * b
-    if b.ndim <= 2:
-        return a @ b
-    others = [i for i in range(b.ndim) if i != b.ndim - 2]
-    columns = b.permute(b.ndim - 2, *others)
-    return (a @ columns.reshape(b.shape[-2], -1)).reshape(*a.shape[:-1], *columns.shape[1:])
+    return a @ b if b.ndim <= 2 else ops.tensordot(a, b, ([-1], [-2]))
 
 
-def _squeezed(x: Any, axis: Any = None) -> Any:
-    for i in () if axis is None else axis if isinstance(axis, tuple) else (axis,):
-        if x.size(i) != 1:
-            raise ShapeError(
-                "np.squeeze",
-                f"axis {i} of {x.shape} has size {x.size(i)}, not 1",
-                got=x.shape,
-                hint="t.squeeze() leaves such axes",
-            )
-    return ops.squeeze(x, axis)
+def _squeezed(a: Any, axis: Any = None) -> Any:
+    return ops.reshape(a, shape=np.squeeze(a.data, axis).shape)  # numpy refuses other sizes than 1
 
 
 # numpy's functions whose arguments are not those of one op
@@ -135,7 +106,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.transpose: _transposed,
     np.sort: _sorted,
     np.squeeze: _squeezed,
-    np.where: _where,
+    np.where: ops.where,
     np.dot: _dot,
     np.einsum: ops.einsum,
 }
@@ -147,23 +118,6 @@ for _op in (*vars(composed).values(), *vars(shape).values(), *vars(ops).values()
             _UFUNCS[_function] = _op
         elif _function not in _FUNCTIONS:
             _FUNCTIONS[_function] = _adapted(_function, _op)
-
-# Functions that only look at their arguments, so that no gradient is lost.
-_LOOKS = {
-    np.shape,
-    np.ndim,
-    np.size,
-    np.array_equiv,
-    np.array2string,
-    np.array_repr,
-    np.array_str,
-    np.result_type,
-    np.can_cast,
-    np.shares_memory,
-    np.may_share_memory,
-    np.iscomplexobj,
-    np.isrealobj,
-}
 
 
 class Interop(TensorBase):
@@ -178,55 +132,42 @@ class Interop(TensorBase):
         return np.array(me.numpy(), dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        op = _UFUNCS.get(ufunc)
-        if op is not None and method == "__call__" and not options:
+        called = method == "__call__"
+        name = f"np.{ufunc.__name__}" + ("" if called else f".{method}")
+        op = _UFUNCS.get(ufunc) if called else None
+        if op is not None and not options:
             return op(*inputs)
-        name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-        targets = options.get("out", ())
-        if (
-            op is not None
-            and method == "__call__"
-            and len(options) == 1
-            and len(targets) == 1
-            and isinstance(targets[0], TensorBase)
-        ):
-            return _written(name, op(*inputs), targets[0])
+        target, *more = options.get("out") or (None,)
+        if op is not None and len(options) == 1 and not more and isinstance(target, TensorBase):
+            return _written(name, op(*inputs), target)
         return _on_arrays(name, getattr(ufunc, method), inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = f"np.{function.__name__}"
         ours = _FUNCTIONS.get(function)
         if ours is None or (function is np.where and len(args) != 3):
-            return _on_arrays(name, function, args, kwargs, looks=function in _LOOKS)
+            return _on_arrays(name, function, args, kwargs)
         try:
             return ours(*args, **kwargs)
-        except (TypeError, AttributeError) as error:
-            if isinstance(error, MinigradError):
-                raise
-            raise DTypeError(
-                name,
-                f"with {', '.join(kwargs) or 'these arguments'} does not work on a Tensor "
-                f"({error})",
-                got=tuple(kwargs),
-                hint="call it on t.detach().numpy(), or the method of Tensor of that name",
-            ) from error
+        except MinigradError:
+            raise
+        except (TypeError, AttributeError, ValueError) as error:
+            kind = ShapeError if isinstance(error, ValueError) else DTypeError
+            given = ", ".join(kwargs) or "these arguments"
+            problem = f"with {given} does not work on a Tensor ({error})"
+            hint = "call it on t.detach().numpy(), or the method of Tensor of that name"
+            raise kind(name, problem, got=tuple(kwargs), hint=hint) from error
 
     # --- DLPack, the exchange of memory without a copy
 
     def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
-            raise GradientError(
-                "__dlpack__",
-                "of a tensor that requires a gradient, which another library cannot see",
-                hint="export t.detach()",
-            )
+            problem = "of a tensor that requires a gradient, which another library cannot see"
+            raise GradientError("__dlpack__", problem, hint="export t.detach()")
         array = self._exportable()
         if min(array.strides, default=0) < 0:  # PyTorch ends the process over a negative stride
             if options.pop("copy", None) is False:
-                raise BufferError(
-                    "__dlpack__: a tensor that runs backwards in memory cannot be exported without "
-                    "a copy"
-                )
+                raise BufferError("__dlpack__: a tensor that runs backwards in memory needs a copy")
             array = np.ascontiguousarray(array)
         return array.__dlpack__(**options)
 
@@ -235,12 +176,8 @@ class Interop(TensorBase):
 
     def _exportable(self) -> Array:
         if self.data.dtype.fields:
-            raise DTypeError(
-                "__dlpack__",
-                "numpy cannot export bfloat16",
-                got=self.dtype,
-                hint="export t.float()",
-            )
+            problem, hint = "numpy cannot export bfloat16", "export t.float()"
+            raise DTypeError("__dlpack__", problem, got=self.dtype, hint=hint)
         return self.data
 
     @classmethod
@@ -253,13 +190,9 @@ class Interop(TensorBase):
         try:
             array = np.from_dlpack(source)
         except (AttributeError, BufferError, TypeError, RuntimeError) as error:
-            raise DTypeError(
-                "from_dlpack",
-                f"{type(source).__name__}: {error}",
-                got=type(source),
-                wanted="an array on the CPU",
-                hint="move it to the CPU, detach it, or go through numpy",
-            ) from error
+            problem = f"{type(source).__name__}: {error}"
+            hint = "move it to the CPU, detach it, or go through numpy"
+            raise DTypeError("from_dlpack", problem, got=type(source), hint=hint) from error
         as_dtype(array.dtype, "from_dlpack")
         return cls._wrap(array)
 
@@ -268,61 +201,35 @@ def _written(name: str, result: Any, target: Any) -> Any:
     """`target` with the result in it, as numpy's `out=` wants. Raises where shape, dtype or a
     gradient would be lost.
     """
-    if result.shape != target.shape:
-        raise ShapeError(
-            name,
-            f"out has shape {target.shape}, the result {result.shape}",
-            got=target.shape,
-            wanted=result.shape,
-        )
-    if is_float(result.dtype) and not is_float(target.dtype):
-        raise DTypeError(
-            name,
-            f"out is {target.dtype}, the result {result.dtype}",
-            got=target.dtype,
-            wanted=result.dtype,
-        )
     if result.requires_grad:
-        raise GradientError(
-            name,
-            "out= would lose the gradient of the result",
-            hint="leave out= away: the result is a tensor",
-        )
-    return target.assign(result)
+        problem = "out= would lose the gradient of the result"
+        raise GradientError(name, problem, hint="leave out= away: the result is a tensor")
+    return target.assign(target._like_self(name, result))
 
 
-def _on_arrays(
-    name: str, function: Callable[..., Any], args: Any, kwargs: Any, looks: bool = False
-) -> Any:
-    """numpy's own function on the tensors' arrays. Raises GradientError where a gradient would be
-    lost on the way.
+def _on_arrays(name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """numpy's own function on the tensors' arrays. Raises GradientError where it gives floats, or
+    writes them, and a gradient would be lost on the way.
     """
     found: list[Any] = []
-    if any(
-        isinstance(x, TensorBase)
-        for x in (
-            kwargs.get("out"),
-            *(kwargs["out"] if isinstance(kwargs.get("out"), tuple) else ()),
-        )
-    ):
-        raise DTypeError(
-            name,
-            "cannot write into a Tensor",
-            got="out",
-            hint="leave out= away, and t.assign(result) afterwards",
-        )
-    plain_args, plain_kwargs = (
-        _as_arrays(args, found),
-        {key: _as_arrays(value, found) for key, value in kwargs.items()},
-    )
-    if not looks and any(x.requires_grad for x in found):
-        raise GradientError(
-            name,
-            "has no gradient in minigrad, and the tensor wants one",
-            got=name,
-            hint="a method of Tensor or an op of your own has one; t.detach() if none is needed",
-        )
-    return function(*plain_args, **plain_kwargs)
+    out = kwargs.get("out")
+    if any(isinstance(x, TensorBase) for x in (out if isinstance(out, tuple) else (out,))):
+        hint = "leave out= away, and t.assign(result) afterwards"
+        raise DTypeError(name, "cannot write into a Tensor", got="out", hint=hint)
+    plain = _as_arrays(args, found), {k: _as_arrays(v, found) for k, v in kwargs.items()}
+    wanted = any(x.requires_grad for x in found)
+    result = None if wanted and out is not None else function(*plain[0], **plain[1])
+    if wanted and (out is not None or _holds_floats(result)):
+        problem = "has no gradient in minigrad, and the tensor wants one"
+        hint = "a method of Tensor or an op of your own has one; t.detach() if none is needed"
+        raise GradientError(name, problem, got=name, hint=hint)
+    return result
+
+
+def _holds_floats(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_holds_floats, x))
+    return isinstance(x, float) or getattr(getattr(x, "dtype", None), "kind", "") in tuple("fc")
 
 
 def _as_arrays(x: Any, found: list[Any]) -> Any:
