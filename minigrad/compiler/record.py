@@ -89,7 +89,7 @@ class Recording(Listener):
         ]
         shown = [(y, t.data) for y, t in zip(made, outputs, strict=True) if t is not None]
         if op.kind != "effect" and all(y is a and any(y is x for x in arrays) for y, a in shown):
-            if op is ops.alias:  # which shows a tensor
+            if isinstance(operands[0], Tensor):
                 self._number(arrays[0], operands[0], where)
             return  # an op that returned its operand, such as a cast to the same dtype
         refs = tuple(self._operand(x, a, where) for x, a in zip(operands, arrays, strict=True))
