@@ -65,40 +65,31 @@ class RotaryEmbedding:
 
     def _frequencies(self) -> Array:
         """Radians per position of each pair, (rotary_dim / 2,), float64."""
-        d = self.rotary_dim
-        exponent = -np.arange(0, d, 2) / d
-        if self.scaling is None:
-            return self.base**exponent
-        kind, factor = self.scaling["type"], float(self.scaling["factor"])
-        if kind == "linear":
-            return self.base**exponent / factor
+        d, scaling = self.rotary_dim, self.scaling or {"type": "linear", "factor": 1.0}
+        kind, factor, base = scaling["type"], float(scaling["factor"]), self.base
         if kind == "ntk":
-            return (self.base * factor ** (d / max(d - 2, 1))) ** exponent
-        plain = self.base**exponent
-        kept = self._kept_by_yarn() if kind == "yarn" else self._kept_by_llama3(plain)
-        return plain * (kept + (1 - kept) / factor)
+            base, factor = base * factor ** (d / max(d - 2, 1)), 1.0
+        plain: Array = base ** (-np.arange(0, d, 2) / d)
+        if kind in ("linear", "ntk"):
+            return plain / factor
+        # How far each pair keeps its frequency: 1 for short waves, 0 for long ones.
+        if kind == "llama3":
+            low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+            turns = scaling["original"] * plain / (2 * math.pi)  # within the context trained on
+            kept = np.clip((turns - low) / (high - low), 0, 1)
+        else:
+            kept = self._kept_by_yarn(scaling)
+        scaled: Array = plain * (kept + (1 - kept) / factor)
+        return scaled
 
-    def _kept_by_llama3(self, plain: Array) -> Array:
-        """How far each pair keeps its frequency: 1 for short waves, 0 for long ones."""
-        assert self.scaling is not None
-        low, high = self.scaling["low_freq_factor"], self.scaling["high_freq_factor"]
-        turns = (
-            self.scaling["original"] * plain / (2 * math.pi)
-        )  # so many turns within the context trained on
-        kept: Array = np.clip((turns - low) / (high - low), 0, 1)
-        return kept
-
-    def _kept_by_yarn(self) -> Array:
-        """The same: 1 up to the pair that turns beta_fast times within the context trained on, 0
-        from the one that turns beta_slow times.
+    def _kept_by_yarn(self, scaling: Mapping[str, Any]) -> Array:
+        """1 up to the pair that turns beta_fast times within the context trained on, 0 from the one
+        that turns beta_slow times.
         """
-        assert self.scaling is not None
-        d, waves = self.rotary_dim, self.scaling["original"] / (2 * math.pi)
-        fast, slow = self.scaling.get("beta_fast", 32), self.scaling.get("beta_slow", 1)
-        first, last = (
-            d * math.log(waves / turns) / (2 * math.log(self.base)) for turns in (fast, slow)
-        )
-        if self.scaling.get("truncate", True):
+        d, turns = self.rotary_dim, (scaling.get("beta_fast", 32), scaling.get("beta_slow", 1))
+        waves = scaling["original"] / (2 * math.pi)
+        first, last = (d * math.log(waves / n) / (2 * math.log(self.base)) for n in turns)
+        if scaling.get("truncate", True):
             first, last = math.floor(first), math.ceil(last)
         first, last = max(first, 0), min(last, d - 1)
         kept: Array = np.clip((last - np.arange(d // 2)) / max(last - first, 1e-3), 0, 1)
@@ -108,9 +99,8 @@ class RotaryEmbedding:
         """What YaRN multiplies the turned features by."""
         if self.scaling is None or self.scaling["type"] != "yarn":
             return 1.0
-        return float(
-            self.scaling.get("attention_factor", 0.1 * math.log(self.scaling["factor"]) + 1)
-        )
+        usual = 0.1 * math.log(self.scaling["factor"]) + 1
+        return float(self.scaling.get("attention_factor", usual))
 
     def tables(self, positions: Array) -> tuple[Array, Array]:
         """Return the cosines and sines at integer positions (...,), times the attention factor: (...,

@@ -73,15 +73,13 @@ def _(g, y, q, k, v, mask=None, kept=None, offset=None, *, needs, **params):
 def _(q, k, v, mask=None, kept=None, offset=None, *, scale, window=None, slopes=None, **how):
     T, S = q.shape[-2], k.shape[-2]
     s, center = guard_matmul(q, swap_last(k)) * scale, how.get("center")
+    past = np.arange(T)[:, None] + int(offset or 0) - np.arange(S)  # of each key, (T, S)
     if slopes is not None:
-        away = np.abs(_distances(T, S, offset if center is None else center)).astype(s.dtype)
-        s = s - _per_head(slopes, s.shape[:-2], s.dtype) * away
-    seen = None
-    if offset is not None:
-        seen = _distances(T, S, offset) >= 0
+        away = past if center is None else past + (center - int(offset or 0))
+        s = s - _per_head(slopes, s.shape[:-2], s.dtype) * np.abs(away).astype(s.dtype)
+    seen = None if offset is None else past >= 0
     if window is not None:
-        near = _distances(T, S, offset) < window
-        seen = near if seen is None else seen & near
+        seen = past < window if seen is None else seen & (past < window)
     if mask is not None:
         s = s if mask.dtype == np.bool_ else s + mask
         shown = mask if mask.dtype == np.bool_ else not_equal(mask, -np.inf)
@@ -91,11 +89,6 @@ def _(q, k, v, mask=None, kept=None, offset=None, *, scale, window=None, slopes=
     else:
         p = where(seen, softmax(where(seen, s, -np.inf), axis=-1), 0)
     return guard_matmul(p if kept is None else p * kept * how.get("factor", 1.0), v), p
-
-
-def _distances(T: int, S: int, offset: Any) -> Array:
-    """How far each key lies before its query, (T, S)."""
-    return np.arange(T)[:, None] + int(offset or 0) - np.arange(S)
 
 
 @primitive(kind="contract", outputs=4)

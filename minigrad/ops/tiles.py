@@ -119,8 +119,7 @@ class Operands:
             out += mask
         if careful:
             hidden = self.hidden(mask, tile)
-            if hidden is not None:
-                np.copyto(out, -np.inf, where=hidden)
+            np.copyto(out, -np.inf, where=hidden)
             return hidden
         if mask is not None and mask.dtype == np.bool_:
             out += np.where(mask, out.dtype.type(0), out.dtype.type(-np.inf))
@@ -134,19 +133,18 @@ class Operands:
             head += causal_masks.added_before(b - a, stop - c, a + self.first - 1 - c)
         return None
 
-    def hidden(self, mask: Array | None, tile: Block) -> Array | None:
-        """The keys of a tile that its queries must not see, as bool; None if there are none."""
+    def hidden(self, mask: Array | None, tile: Block) -> Array:
+        """The keys of a tile that its queries must not see, as bool."""
         a, b, c, d = tile
-        hidden = None
-        if self.first is not None and c < b - 1 + self.first:
-            hidden = ~causal_masks.hidden(b - a, d - c, a + self.first - 1 - c)
-        if self.last is not None and a + self.last < d - 1:
-            later = causal_masks.hidden(b - a, d - c, a + self.last - c)
-            hidden = later if hidden is None else hidden | later
-        if mask is not None:
-            unseen = ~mask if mask.dtype == np.bool_ else mask == -np.inf
-            hidden = unseen if hidden is None else hidden | unseen
-        return hidden
+        ahead = np.arange(c, d) - np.arange(a, b)[:, None]
+        hidden = np.zeros(ahead.shape, np.bool_)
+        if self.first is not None:
+            hidden |= ahead < self.first
+        if self.last is not None:
+            hidden |= ahead > self.last
+        if mask is None:
+            return hidden
+        return hidden | (~mask if mask.dtype == np.bool_ else mask == -np.inf)
 
     def exponentials(
         self, q: Array, tile: Block, shift: Array | None, careful: bool, out: Array
@@ -276,9 +274,10 @@ def _backward_part(x: Operands, careful: bool) -> None:
     """The last block of queries writes to the cotangents of its keys, the others add."""
     blocks = x.blocks()
     c, d = blocks[-1][2:] if blocks else (0, 0)
-    for y in (x.gk, x.gv):
-        y[..., :c, :] = 0
-        y[..., d:, :] = 0
+    if d - c < x.gk.shape[-2]:
+        for y in (x.gk, x.gv):
+            y[..., :c, :] = 0
+            y[..., d:, :] = 0
     if x.gs is not None:
         x.gs[...] = 0
     if x.g is None:

@@ -72,13 +72,13 @@ def scaled_dot_product_attention(
     Raises ShapeError, DTypeError, MaskError and ConfigError. From Vaswani et al. 2017,
     arXiv:1706.03762.
     """
-    dtype = _checked_dtype(q, k, v)
+    dtype, shapes = _checked_operands(q, k, v)
     _check_options(is_causal, causal, method, return_weights)
-    batch, T, S = _common_batch(q.shape, k.shape, v.shape, enable_gqa), q.shape[-2], k.shape[-2]
+    batch, T, S = _common_batch(shapes, enable_gqa), shapes[0][-2], shapes[1][-2]
     mask = None
     if attn_mask is not None or bias is not None:
         mask, batch = _one_mask(q, attn_mask, bias, (*batch, T, S), computing(dtype))
-    settings: dict[str, Any] = {"scale": _scale(q, scale)}
+    settings: dict[str, Any] = {"scale": _scale(shapes[0][-1], scale)}
     offset = S - T if causal == "lower_right" else 0
     last = offset if is_causal else None
     if window is not None:
@@ -93,7 +93,7 @@ def scaled_dot_product_attention(
         settings["tiled"] = True
     p = 0.0 if dropout_p == 0.0 else as_float(_NAME, "dropout_p", dropout_p, 0, 1)
     y, saved = _attend((q, k, v, mask, last), settings, batch, is_half(dtype), enable_gqa, p)
-    y = _as_asked(y, (*batch, T, v.shape[-1]), dtype)
+    y = _as_asked(y, (*batch, T, shapes[2][-1]), dtype)
     return (y, _as_asked(saved, (*batch, T, S), dtype)) if return_weights else y
 
 
@@ -105,11 +105,11 @@ def attention_weights(
     offset: None, or an integer: query i sees the keys j <= i + offset.
     """
     nothing: Any = k[..., :0] if hasattr(k, "_node") else k
-    dtype = _checked_dtype(q, k, nothing)
-    shape = (*_common_batch(q.shape, k.shape, k.shape, False), q.shape[-2], k.shape[-2])
+    dtype, (one, two, _) = _checked_operands(q, k, nothing)
+    shape = (*_common_batch((one, two, two), False), one[-2], two[-2])
     mask = None if mask is None else _one_mask(q, mask, None, shape, computing(dtype))[0]
     operands = (q, k, nothing, mask, offset)
-    y = _attend(operands, {"scale": _scale(q, scale)}, shape[:-2], is_half(dtype))[1]
+    y = _attend(operands, {"scale": _scale(one[-1], scale)}, shape[:-2], is_half(dtype))[1]
     return y if y.dtype == dtype else y.cast(dtype)
 
 
@@ -143,8 +143,10 @@ def _in_float32(*operands: Any, **settings: Any) -> Any:
     return ops.attention(*operands, **settings)
 
 
-def _checked_dtype(q: Any, k: Any, v: Any) -> DType:
-    """The dtype of the result. Raises unless these are float tensors that fit together."""
+def _checked_operands(q: Any, k: Any, v: Any) -> tuple[DType, Any]:
+    """The dtype of the result, and the shapes. Raises unless these are float tensors that fit
+    together.
+    """
     for x, letter in ((q, "q"), (k, "k"), (v, "v")):
         if not isinstance(x, TensorBase):
             problem = f"{letter} must be a Tensor, got {type(x).__name__}"
@@ -153,11 +155,13 @@ def _checked_dtype(q: Any, k: Any, v: Any) -> DType:
             problem = f"{letter} must be of floats, got {name(x.dtype)}"
             hint = f"{letter}.float()"
             raise DTypeError(_NAME, problem, got=x.dtype, wanted="a float dtype", hint=hint)
-    if min(q.ndim, k.ndim, v.ndim) < 2 or k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
-        got, wanted = (q.shape, k.shape, v.shape), "(..., T, D), (..., S, D), (..., S, E)"
-        problem = f"q, k and v do not fit together, got {got}, expected {wanted}"
-        raise ShapeError(_NAME, problem, got=got, wanted=wanted)
-    return q.dtype if q.dtype is k.dtype is v.dtype else promote(q.dtype, k.dtype, v.dtype)
+    one, two, three = shapes = (q.shape, k.shape, v.shape)
+    if min(map(len, shapes)) < 2 or two[-1] != one[-1] or three[-2] != two[-2]:
+        wanted = "(..., T, D), (..., S, D), (..., S, E)"
+        problem = f"q, k and v do not fit together, got {shapes}, expected {wanted}"
+        raise ShapeError(_NAME, problem, got=shapes, wanted=wanted)
+    dtype = q.dtype if q.dtype is k.dtype is v.dtype else promote(q.dtype, k.dtype, v.dtype)
+    return dtype, shapes
 
 
 def _check_options(is_causal: Any, causal: Any, method: Any, return_weights: bool) -> None:
@@ -171,27 +175,25 @@ def _check_options(is_causal: Any, causal: Any, method: Any, return_weights: boo
         require(False, _NAME, "method", method, '"plain" to return weights')
 
 
-def _scale(q: Any, scale: Any) -> float:
+def _scale(D: int, scale: Any) -> float:
     if scale is None:
-        return float(max(q.shape[-1], 1) ** -0.5)
+        return float(max(D, 1) ** -0.5)
     return as_float(_NAME, "scale", scale, -math.inf, math.inf)
 
 
-def _common_batch(
-    q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], gqa: bool
-) -> tuple[int, ...]:
-    """The leading axes that shapes broadcast to, heads the last of them; with groups, k and v have
-    a part of the heads.
+def _common_batch(shapes: Any, gqa: bool) -> tuple[int, ...]:
+    """The leading axes that q, k and v broadcast to, heads the last of them; with groups, k and v
+    have a part of the heads.
     """
-    leading = [q[:-2], k[:-2], v[:-2]]
+    leading = [x[:-2] for x in shapes]
     if leading[0] == leading[1] == leading[2]:
-        return leading[0]
-    got, hint = (q, k, v), ""
+        return tuple(leading[0])
+    (q, k, v), hint = shapes, ""
     if min(map(len, leading)) > 0 and (H := q[-3]) != (G := k[-3]):
         divides = H % max(G, 1) == 0
         if gqa and (v[-3] != G or not divides):
-            problem = f"{H} query heads do not divide into the heads of k and v, got {got}"
-            raise ShapeError(_NAME, problem, got=got)
+            problem = f"{H} query heads do not divide into the heads of k and v, got {shapes}"
+            raise ShapeError(_NAME, problem, got=shapes)
         if gqa:
             leading[1:] = [(*x[:-3], H) for x in (k, v)]
         elif divides:
@@ -200,8 +202,8 @@ def _common_batch(
         return np.broadcast_shapes(*leading)
     except ValueError:
         wanted = "(..., H, T, D), (..., H, S, D), (..., H, S, E)"
-        problem = f"the leading axes of q, k and v do not broadcast, got {got}"
-        raise ShapeError(_NAME, problem, got=got, wanted=wanted, hint=hint) from None
+        problem = f"the leading axes of q, k and v do not broadcast, got {shapes}"
+        raise ShapeError(_NAME, problem, got=shapes, wanted=wanted, hint=hint) from None
 
 
 def _one_mask(

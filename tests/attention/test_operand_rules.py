@@ -136,6 +136,14 @@ def test_a_mask_of_zeros_and_ones_is_found_wherever_its_zeros_are():
     attend(q, k, k, mask)
 
 
+def test_a_mask_may_be_an_array_where_the_queries_are_a_parameter():
+    q, k, v = three(2, 3, 4)
+    seen = np.tri(3, dtype=bool)
+    y = attend(nn.Parameter(q.data, dtype="float64"), k, v, seen, bias=np.full((3, 3), 0.5))
+    assert np.allclose(y.data, plainly(q.data, k.data, v.data, seen, bias=0.5)[0])
+    assert y.requires_grad
+
+
 @pytest.mark.parametrize("method", ["plain", "flash"])
 def test_a_bias_of_another_shape_or_kind_is_refused(method):
     q = draw(1, 2, 3, 4)
