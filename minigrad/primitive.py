@@ -59,6 +59,9 @@ class Primitive:
     proportional: an optimizer's update is proportional to the gradients, as that of `sgd_` is; Adam
         divides them by their size.
     spreads: its first param may be written out: reshape(2, 3) is reshape(shape=(2, 3)).
+    parts: of an op that only copies its operands: a function of the output's array, the operands
+        and params that gives for each operand a pair of views, where its elements go and which they
+        are. Elsewhere the output is 0, or the param `value`.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Primitive:
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
         self.reads_other_operand = self.zero_safe = self.proportional = self.spreads = False
+        self.parts: Callable[..., Any] | None = None
         self.shape_depends_on_values: Callable[[int, Any], bool] = _shape_of_shapes
         # Which operands the rule reads; the last entry holds for all further ones.
         self.saves_operand: tuple[bool, ...] = ()

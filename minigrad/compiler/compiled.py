@@ -18,9 +18,10 @@ from minigrad.compiler.emit import Emitter
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout, address_of
 from minigrad.compiler.memory import Gradients, aligned, arena
+from minigrad.compiler.passes import for_c
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.compiler.schedule import Phase, pays, schedule
-from minigrad.compiler.select import Selector, for_c
+from minigrad.compiler.select import Selector
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from minigrad.compiler.kernel import Kernel, c_text
+from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.schedule import Phase
+from minigrad.compiler.signatures import c_text, files_for
 
 
 class Emitter:
@@ -21,7 +22,7 @@ class Emitter:
         self.source = "\n".join(
             [
                 f"#define BLAS_INT {blas_int}",
-                *map(c_text, ("prelude.c", "products.c", "kernels.c", "attention.c")),
+                *map(c_text, files_for("\n".join(self._texts))),
                 "/* --- the kernels of this program */\n",
                 *self._texts,
                 "/* --- its phases: p holds the address of every value */\n",

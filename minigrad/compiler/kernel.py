@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 
-
-@cache
-def c_text(name: str) -> str:
-    """A file of C: of the fixed beginning, or, as the `helper` of the kernels that want it, of
-    something that few programs have.
-    """
-    return (Path(__file__).parent / "c" / name).read_text()
+from minigrad.compiler.signatures import may_refuse
 
 
 @dataclass(frozen=True)
@@ -61,20 +52,9 @@ class Kernel:
     @property
     def may_refuse(self) -> bool:
         """True if its C may set `status`, as for an index that is out of its range."""
-        return _REFUSES in self.body or any(f"{f}(" in self.body for f in _refusing())
+        return may_refuse(self.body)
 
     @property
     def cost(self) -> float:
         """Seconds on one thread, roughly."""
         return self.flops / 4e10 + self.bytes / 1e10 + 1e-7
-
-
-_REFUSES = "atomic_store(&status, 1)"
-
-
-@cache
-def _refusing() -> list[str]:
-    """The functions of the C files that may set `status`."""
-    texts = [path.read_text() for path in (Path(__file__).parent / "c").glob("*.c")]
-    functions = re.findall(r"^[a-zA-Z][^\n;]*?(\w+)\((.*?)^}", "\n".join(texts), re.M | re.S)
-    return [name for name, text in functions if _REFUSES in text]

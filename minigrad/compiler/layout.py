@@ -15,28 +15,11 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler.program import Line, Program, Ref
+from minigrad.compiler.signatures import has_flag
 from minigrad.dtypes import Array
 
 ALIGNMENT = 64
 _ROOM = 1 << 26
-
-
-def _part(i: int, n: int) -> Any:
-    """Where part i of n heads-first operands lies in the rows of `join_heads` (n = 3) or
-    `merge_heads` (n = 1).
-    """
-
-    def place(y: Array, shape: tuple[int, ...]) -> Array:
-        B, H, T, D = shape
-        return y.reshape(B, T, n, H, D)[:, :, i].transpose(0, 2, 1, 3)
-
-    return place
-
-
-# Ops that only put their operands side by side: an operand may be computed in its place at once.
-_PLACES = {"merge_heads": (_part(0, 1),), "join_heads": (_part(0, 3), _part(1, 3), _part(2, 3))}
-# Ops whose C writes rows of any stride.
-_ANYWHERE = frozenset({"attention", "attention_grad"})
 
 
 class _Room:
@@ -71,7 +54,6 @@ class Layout:
         self.roots: dict[int, Array] = {}  # root -> the stand-in of all its memory
         self.copies: set[int] = set()
         self.placed: set[int] = set()
-        self._places: dict[int, tuple[int, Any]] = {}
         self._extra = len(program.values)
         self._room = _Room()
         for v in program.values:
@@ -105,21 +87,29 @@ class Layout:
         return index
 
     def _find_places(self) -> None:
-        makers = {i: line for line in self.program.lines for i in line.made()}
+        """Compute operands in their places at once where an op only puts them together, and C can
+        write them there.
+        """
+        makers = {i: line.op for line in self.program.lines for i in line.made()}
         for number, line in enumerate(self.program.lines):
-            if line.op.name not in _PLACES:
+            if line.op.parts is None or line.op.kind == "view":
                 continue
-            operands = [x.index for x in line.operands if isinstance(x, Ref)]
+            values = [self.program.values[x.index] for x in line.operands if isinstance(x, Ref)]
             free = [
-                i not in self._places and i in makers and makers[i].op.name in _ANYWHERE
-                for i in operands
+                v.index not in self.stand_in
+                and v.index in makers
+                and has_flag(makers[v.index], "any strides")
+                for v in values
             ]
-            if all(free) and len(set(operands)) == len(line.operands) == len(_PLACES[line.op.name]):
-                out = line.made()[0]
-                self._places.update(
-                    (i, (out, place))
-                    for i, place in zip(operands, _PLACES[line.op.name], strict=True)
-                )
+            if not all(free) or len({v.index for v in values}) != len(line.operands):
+                continue
+            out = self.program.values[line.made()[0]]
+            y = self._allocate(out.index, out.shape, out.dtype)
+            like = [np.broadcast_to(y.dtype.type(0), v.shape) for v in values]
+            places = line.op.parts(y, *like, **line.params)
+            if sum(place.size for place, _ in places) == y.size:
+                for v, (place, _) in zip(values, places, strict=True):
+                    self.stand_in[v.index], self.root[v.index] = place, out.index
                 self.placed.add(number)
 
     def _resolve(self, number: int, line: Line) -> None:
@@ -138,17 +128,7 @@ class Layout:
             if i in self.stand_in:
                 continue
             value = self.program.values[i]
-            if i in self._places:
-                out_index, place = self._places[i]
-                if out_index not in self.stand_in:
-                    out_value = self.program.values[out_index]
-                    self._allocate(out_index, out_value.shape, out_value.dtype)
-                self.stand_in[i], self.root[i] = (
-                    place(self.stand_in[out_index], value.shape),
-                    out_index,
-                )
-            else:
-                self._allocate(i, value.shape, value.dtype)
+            self._allocate(i, value.shape, value.dtype)
 
     # --- questions
 

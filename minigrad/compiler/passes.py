@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import ops
 from minigrad.compiler.program import Line, Program, Ref
+from minigrad.compiler.signatures import has_flag, spare_outputs, unread_operands
 from minigrad.dtypes import Array
 
 
@@ -31,19 +31,16 @@ def with_constants_folded(
     """Lines that read constants only are computed now; small results and views become constants."""
     known, lines, values = dict(constants), [], list(program.values)
     changed = {i for line in program.lines for i in line.changes()}
+    handed_out = {*program.results, *program.kept}
     for line in program.lines:
-        pure = line.op.kind not in ("effect", "random") and changed.isdisjoint(line.made())
-        if not (
-            pure
-            and all(i in known and i not in changed for i in line.reads())
-            and not set(line.made()) & {*program.results, *program.kept}
-        ):
+        fixed = line.is_pure() and handed_out.isdisjoint(line.made())
+        fixed = fixed and changed.isdisjoint((*line.reads(), *line.made()))
+        if not fixed or any(i not in known for i in line.reads()):
             lines.append(line)
             continue
+        operands = (known[x.index] if isinstance(x, Ref) else x for x in line.operands)
         with np.errstate(all="ignore"):
-            out = line.op.forward(
-                *(known[x.index] if isinstance(x, Ref) else x for x in line.operands), **line.params
-            )
+            out = line.op.forward(*operands, **line.params)
         for i, y in zip(line.outputs, (out,) if line.op.outputs == 1 else out, strict=True):
             if i is not None:
                 known[i] = np.asarray(y)
@@ -68,34 +65,21 @@ def without_repetition(program: Program, constants: Mapping[int, Array]) -> Prog
     """
     root = roots(program)
     changed = {root[i] for line in program.lines for i in line.changes()}
+    handed_out = {*program.results, *program.kept}
     same: dict[int, int] = _equal_constants(constants)
     seen: dict[Any, Line] = {}
     lines = []
     for line in program.lines:
-        operands = tuple(
-            Ref(same.get(x.index, x.index)) if isinstance(x, Ref) else x for x in line.operands
-        )
-        line = replace(line, operands=operands)
+        line = line.reading(same)
         # What is changed somewhere is left alone altogether: it would have to be compared by
         # version.
-        fixed = line.op.kind not in ("effect", "random") and all(
-            root[i] not in changed for i in (*line.reads(), *line.made())
-        )
-        handed_out = any(i in program.results or i in program.kept for i in line.made())
-        if fixed and not handed_out:
-            key = (
-                line.op.name,
-                id(line.op),
-                tuple((type(x), x) for x in operands),
-                repr(line.params),
-            )
-            earlier = seen.setdefault(key, line)
+        touched = {root[i] for i in (*line.reads(), *line.made())}
+        if line.is_pure() and touched.isdisjoint(changed) and handed_out.isdisjoint(line.made()):
+            operands = tuple((type(x), x) for x in line.operands)
+            earlier = seen.setdefault((line.op, operands, repr(line.params)), line)
             if earlier is not line and earlier.outputs != line.outputs:
-                same.update(
-                    (i, j)
-                    for i, j in zip(line.outputs, earlier.outputs, strict=True)
-                    if i is not None and j is not None
-                )
+                pairs = zip(line.outputs, earlier.outputs, strict=True)
+                same.update((i, j) for i, j in pairs if i is not None and j is not None)
                 continue
         lines.append(line)
     return program.with_lines(lines)
@@ -111,12 +95,30 @@ def _equal_constants(constants: Mapping[int, Array]) -> dict[int, int]:
     return same
 
 
-_CHEAP = frozenset({"gelu_tanh", "layer_norm"})  # cheap to do again, large to keep
-_LARGE = (
-    1 << 19
-    # Numbers, 2 MB: smaller ones are faster kept (3 % of a step), and memory is not what small
-    # steps lack
-)
+def for_c(program: Program) -> Program:
+    """The program as C wants it: without operands that C works out again, with the probabilities of
+    attention only where they are small, and without outputs that nothing reads.
+    """
+    single = [v.dtype == np.float32 and v.size > 0 for v in program.values]
+    lines = []
+    for line in program.lines:
+        unread = unread_operands(line.op)
+        if unread and all(single[i] for i in line.reads()):
+            operands = (None if i in unread else x for i, x in enumerate(line.operands))
+            line = replace(line, operands=tuple(operands))
+        lines.append(line)
+    wanted = {*program.results, *program.kept, *(i for line in lines for i in line.reads())}
+    for n, line in enumerate(lines):
+        gone = {i for i in spare_outputs(line.op) if line.outputs[i] not in wanted}
+        if gone:
+            outputs = (None if i in gone else y for i, y in enumerate(line.outputs))
+            lines[n] = replace(line, outputs=tuple(outputs))
+    return with_recomputation(with_tiled_attention(program.with_lines(lines)))
+
+
+# Numbers, 2 MB: smaller values are faster kept (3 % of a step), and memory is not what small steps
+# lack.
+_LARGE = 1 << 19
 _FAR = 24  # lines between the computation of a value and a use that is far away
 
 
@@ -131,7 +133,7 @@ def with_recomputation(program: Program) -> Program:
     clones: dict[int, list[Line]] = {}
     for number, line in enumerate(program.lines):
         large = line.outputs[0]
-        if line.op.name not in _CHEAP or large is None or values[large].size < _LARGE:
+        if not has_flag(line.op, "cheap") or large is None or values[large].size < _LARGE:
             continue
         if large in handed_out or not changed.isdisjoint(line.made()):
             continue
@@ -145,11 +147,8 @@ def with_recomputation(program: Program) -> Program:
             if i is not None:
                 values.append(replace(values[i], index=len(values), name=f"{values[i]}'"))
         clones.setdefault(far[0], []).append(replace(line, outputs=tuple(outputs)))
-        again = Ref(outputs[0] or 0)
         for n in far:
-            lines[n] = replace(
-                lines[n], operands=tuple(again if x == Ref(large) else x for x in lines[n].operands)
-            )
+            lines[n] = lines[n].reading({large: outputs[0] or 0})
     spread = [piece for n, line in enumerate(lines) for piece in (*clones.get(n, ()), line)]
     return program.with_lines(spread, values=tuple(values))
 
@@ -161,10 +160,9 @@ def with_tiled_attention(program: Program) -> Program:
     values, lines = list(program.values), list(program.lines)
     handed_out = {*program.results, *program.kept}
     for number, line in enumerate(program.lines):
-        if line.op is not ops.attention or None in line.outputs or line.params.get("tiled"):
+        p = line.outputs[1] if len(line.outputs) == 2 and has_flag(line.op, "tiled") else None
+        if p is None or line.params.get("tiled"):
             continue
-        p = line.outputs[1]
-        assert p is not None
         readers = [n for n, other in enumerate(program.lines) if p in other.reads()]
         alone = all(_reads_as_saved(lines[n], p) for n in readers)
         operands = sum(values[x.index].size for x in line.operands[:3] if isinstance(x, Ref))
@@ -185,7 +183,7 @@ def with_tiled_attention(program: Program) -> Program:
 def _reads_as_saved(line: Line, p: int) -> bool:
     """True for the gradient of o alone, which reads p as what the forward pass saved."""
     return (
-        line.op is ops.attention_grad
+        has_flag(line.op, "tiled")
         and line.operands[1] is None
         and line.operands[3] == Ref(p)
         and line.outputs[3] is None

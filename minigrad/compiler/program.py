@@ -7,7 +7,7 @@ is run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -73,6 +73,17 @@ class Line:
         if self.op.kind == "random":
             return tuple(x.index for x in self.operands[-1:] if isinstance(x, Ref))
         return ()
+
+    def reading(self, instead: Mapping[int, int]) -> Line:
+        """The same call on other values."""
+        operands = (
+            Ref(instead.get(x.index, x.index)) if isinstance(x, Ref) else x for x in self.operands
+        )
+        return replace(self, operands=tuple(operands))
+
+    def is_pure(self) -> bool:
+        """True if the call changes no memory and always gives the same."""
+        return self.op.kind not in ("effect", "random")
 
     def made(self) -> tuple[int, ...]:
         """The values that the call makes."""

@@ -4,6 +4,8 @@ backward ten, if composed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minigrad.dtypes import Array
@@ -42,10 +44,19 @@ def _(g, _y, _qkv, *, n_head):
 def join_heads(q: Array, k: Array, v: Array) -> Array:
     """The transpose of `split_heads`: three of (B, H, T, D) -> (B, T, 3 H D)."""
     B, H, T, D = q.shape
-    y = np.empty((B, T, 3, H, D), q.dtype)
-    for i, part in enumerate((q, k, v)):
-        y[:, :, i] = part.transpose(0, 2, 1, 3)
-    return y.reshape(B, T, 3 * H * D)
+    y = np.empty((B, T, 3 * H * D), q.dtype)
+    for place, part in _in_rows(y, q, k, v):
+        place[...] = part
+    return y
+
+
+def _in_rows(y: Array, *xs: Array) -> Any:
+    """The places of n operands (B, H, T, D) in y, (B, T, n H D)."""
+    B, H, T, D = xs[0].shape
+    return list(zip(y.reshape(B, T, len(xs), H, D).transpose(2, 0, 3, 1, 4), xs, strict=True))
+
+
+join_heads.parts = _in_rows
 
 
 @join_heads.vjp
@@ -58,6 +69,9 @@ def merge_heads(x: Array) -> Array:
     """The heads of each position side by side: (B, H, T, D) -> (B, T, H D)."""
     B, H, T, D = x.shape
     return x.transpose(0, 2, 1, 3).reshape(B, T, H * D)
+
+
+merge_heads.parts = _in_rows
 
 
 @merge_heads.vjp

@@ -13,6 +13,8 @@ from minigrad.errors import ReadOnlyError, ShapeError
 from minigrad.ops.axis import Axis, Shape, axes, several
 from minigrad.primitive import primitive
 
+Parts = list[tuple[Array, Array]]  # see Primitive.parts
+
 
 def part(x: Any, axis: int, start: int, stop: int | None = None) -> Any:
     """Return x[start:stop] along `axis`, which is >= 0."""
@@ -48,6 +50,9 @@ def reshape(x: Array, *, shape: Shape) -> Array:
     if y.shape != shape and min(several(shape)) < -1:  # numpy takes any negative size for -1
         raise ShapeError("reshape", f"the size {min(shape)} in {shape}", got=shape)
     return y
+
+
+reshape.parts = lambda y, x, *, shape: [(y.reshape(x.shape), x)]
 
 
 @reshape.vjp
@@ -108,9 +113,19 @@ def pad(x: Array, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) ->
         problem = f"widths {widths} cut more than there is from {x.shape}"
         raise ShapeError("pad", problem, got=widths)
     y = np.full(shape, as_elements(value, x.dtype), x.dtype)
-    cut = tuple((-a, -b) for a, b in widths)
-    y[_inside(shape, widths)] = x[_inside(x.shape, cut)]
+    for inside, kept in _padded(y, x, widths=widths):
+        inside[...] = kept
     return y
+
+
+def _padded(y: Array, x: Array, *, widths: Any, value: float = 0.0) -> Parts:
+    if not widths:
+        return [(y, x)]
+    cut = tuple((-a, -b) for a, b in widths)
+    return [(y[_inside(y.shape, widths)], x[_inside(x.shape, cut)])]
+
+
+pad.parts = _padded
 
 
 def _inside(shape: Shape, widths: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
@@ -128,6 +143,14 @@ def _(g, _y, _x, *, widths, value=0.0):
 def cat(*xs: Array, axis: int) -> Array:
     """Return the operands one after the other along `axis`; all other sizes must agree."""
     return np.concatenate(xs, axis)
+
+
+def _one_after_the_other(y: Array, *xs: Array, axis: int) -> Parts:
+    ends = list(accumulate(x.shape[axis] for x in xs))
+    return list(zip(np.split(y, ends[:-1], axis), xs, strict=True))
+
+
+cat.parts = _one_after_the_other
 
 
 @cat.vjp
@@ -153,6 +176,13 @@ def ungetitem(g: Array, *, index: tuple[Any, ...], shape: Shape) -> Array:
     y = np.zeros(shape, g.dtype)
     y[index] = g
     return y
+
+
+def _at_index(y: Array, g: Array, *, index: tuple[Any, ...], shape: Shape) -> Parts:
+    return [(y[index if Ellipsis in index else (*index, ...)], g)]
+
+
+ungetitem.parts = _at_index
 
 
 @ungetitem.vjp

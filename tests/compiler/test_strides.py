@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from minigrad.compiler.lower import joined_stride
+from minigrad.compiler.products import joined_stride
 
 
 @st.composite

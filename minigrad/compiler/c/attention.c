@@ -103,10 +103,11 @@ BODY drop_rows(const float *RESTRICT p, const uint8_t *RESTRICT kept, float fact
 
 /* softmax(scale q k^T) v. Queries go in groups of ROWS, whose keys end at the last one's causal edge. The probabilities are kept in p, (pairs, T, S); or p is
    NULL, and the largest score and the sum of exponentials of each query are kept, in stats, (pairs, T, 2). Dropped ones, which meet v, stand in `rows`,
-   (ROWS, S), and so do those that are not kept. room: PANELS(S, D) + PANELS(E, S). */
+   (ROWS, S), and so do those that are not kept. scratch: PANELS(S, D) + PANELS(E, S). */
+/* op attention: p may be NULL; tiled; any strides */
 BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, float *o, strides_t so, float *p,
-                     float *stats, float *rows, float *room, int64_t lo, int64_t hi) {
-    float *keys_across = room, *values = room + PANELS(a.S, a.D);
+                     float *stats, float *rows, float *scratch, int64_t lo, int64_t hi) {
+    float *keys_across = scratch, *values = scratch + PANELS(a.S, a.D);
     for (int64_t pair = lo; pair < hi; pair++) {
         const float *Q = AT(q, sq, pair), *V = AT(v, sv, pair);
         float *O = AT(o, so, pair);
@@ -132,13 +133,14 @@ BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k
 
 /* Backward goes through tiles of queries: dS and dq row group by row group, then dk and dv key group by key group, each from the first query that sees it.
    Where p is NULL, probabilities are made again from stats. d: (2 TILE, S), half of that if p is there and dropout not; dS stands in the first half,
-   what meets the cotangents for dv in the second. room: PANELS(S, D) + PANELS(S, E) + PANELS(D, S) + PANELS(D, T) + PANELS(E, T). */
+   what meets the cotangents for dv in the second. scratch: PANELS(S, D) + PANELS(S, E) + PANELS(D, S) + PANELS(D, T) + PANELS(E, T). */
 #define TILE 96
+/* op attention_grad: tiled; any strides */
 BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
                           const float *p, const float *stats, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv,
-                          float *d, float *room, int64_t lo, int64_t hi) {
+                          float *d, float *scratch, int64_t lo, int64_t hi) {
     int64_t T = a.T, S = a.S, D = a.D, E = a.E;
-    float *keys_across = room, *values_across = keys_across + PANELS(S, D), *keys_down = values_across + PANELS(S, E), *queries = keys_down + PANELS(D, S);
+    float *keys_across = scratch, *values_across = keys_across + PANELS(S, D), *keys_down = values_across + PANELS(S, E), *queries = keys_down + PANELS(D, S);
     float *cotangents = queries + PANELS(D, T), *second = d + TILE * S;
     for (int64_t pair = lo; pair < hi; pair++) {
         int64_t last = SEEN(T - 1);
@@ -198,12 +200,12 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
 
 typedef struct { int64_t b, h, t, d; } places_t;  /* strides of a (B, H, T, D) operand, in elements */
 
-/* Write the T positions of `more` into the cache, after those that it holds, for the pairs [lo, hi). */
-BODY append_pairs(float *RESTRICT cache, places_t to, const float *RESTRICT more, places_t from, const int64_t *length, int64_t H, int64_t T, int64_t capacity,
+/* Write the T positions of `new` into the cache, after those that it holds, for the pairs [lo, hi). */
+BODY append_pairs(float *RESTRICT cache, places_t to, const float *RESTRICT new, places_t from, const int64_t *length, int64_t H, int64_t T, int64_t capacity,
                   int64_t D, int64_t lo, int64_t hi) {
     if (*length < 0 || *length + T > capacity) { atomic_store(&status, 1); return; }
     for (int64_t pair = lo; pair < hi; pair++) for (int64_t t = 0; t < T; t++) for (int64_t d = 0; d < D; d++)
-        cache[pair / H * to.b + pair % H * to.h + (*length + t) * to.t + d * to.d] = more[pair / H * from.b + pair % H * from.h + t * from.t + d * from.d];
+        cache[pair / H * to.b + pair % H * to.h + (*length + t) * to.t + d * to.d] = new[pair / H * from.b + pair % H * from.h + t * from.t + d * from.d];
 }
 
 /* Attention of a few queries to the *length positions before them and to themselves. Keys are stored feature by feature, sk.t apart, values position by

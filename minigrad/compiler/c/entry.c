@@ -6,12 +6,12 @@ static progress_t all_progress[sizeof phases / sizeof *phases];
 int step(void *const *p, int first, int last, int threads) {
     int blas_threads = blas_get_threads ? blas_get_threads() : 0;
     if (blas_set_threads && blas_threads != 1) blas_set_threads(1);
-    pthread_mutex_lock(&door);
+    pthread_mutex_lock(&run_lock);
     static int watching;
-    if (!watching) watching = 1, pthread_atfork(NULL, NULL, born);
+    if (!watching) watching = 1, pthread_atfork(NULL, NULL, after_fork);
     atomic_store(&status, 0);
     threads = MAX(1, MIN(threads, MAX_THREADS));
-    if (threads > 1) hire(threads);
+    if (threads > 1) start_workers(threads);
     uint32_t number = atomic_load(&run_number) + 1;
     progress = all_progress, all_phases = phases, run_first = first, run_last = last, run_p = p, run_threads = threads;
     for (int i = first; i < last; i++) {
@@ -20,13 +20,13 @@ int step(void *const *p, int first, int last, int threads) {
     }
     atomic_store(&run_number, number);
     if (threads > 1 && atomic_load(&sleepers)) {
-        pthread_mutex_lock(&bed);
+        pthread_mutex_lock(&sleep_lock);
         pthread_cond_broadcast(&wake);
-        pthread_mutex_unlock(&bed);
+        pthread_mutex_unlock(&sleep_lock);
     }
     work(number, 0, threads, first, last, p);
     int failed = atomic_load(&status);
-    pthread_mutex_unlock(&door);
+    pthread_mutex_unlock(&run_lock);
     if (blas_set_threads && blas_threads > 1) blas_set_threads(blas_threads);
     return failed;
 }

@@ -37,7 +37,7 @@ static int run_first, run_last, run_threads;
 static _Atomic uint32_t run_number;
 static _Atomic int status, sleepers;
 static int workers;
-static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER, bed = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t run_lock = PTHREAD_MUTEX_INITIALIZER, sleep_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 
 static inline void relax(unsigned tries) {
@@ -79,11 +79,11 @@ static void *worker(void *argument) {
     for (;;) {
         for (unsigned tries = 1; tries < PATIENCE && atomic_load_explicit(&run_number, memory_order_acquire) == last; tries++) relax(tries);
         if (atomic_load(&run_number) == last) {
-            pthread_mutex_lock(&bed);
+            pthread_mutex_lock(&sleep_lock);
             atomic_fetch_add(&sleepers, 1);
-            while (atomic_load(&run_number) == last) pthread_cond_wait(&wake, &bed);
+            while (atomic_load(&run_number) == last) pthread_cond_wait(&wake, &sleep_lock);
             atomic_fetch_sub(&sleepers, 1);
-            pthread_mutex_unlock(&bed);
+            pthread_mutex_unlock(&sleep_lock);
         }
         last = atomic_load_explicit(&run_number, memory_order_acquire);
         if (thread < run_threads) work(last, thread, run_threads, run_first, run_last, run_p);
@@ -92,13 +92,13 @@ static void *worker(void *argument) {
 }
 
 /* After a fork the child has no workers, and nobody holds its locks. */
-static void born(void) {
+static void after_fork(void) {
     workers = 0;
     atomic_store(&sleepers, 0);
-    pthread_mutex_init(&door, NULL), pthread_mutex_init(&bed, NULL), pthread_cond_init(&wake, NULL);
+    pthread_mutex_init(&run_lock, NULL), pthread_mutex_init(&sleep_lock, NULL), pthread_cond_init(&wake, NULL);
 }
 
-static void hire(int wanted) {
+static void start_workers(int wanted) {
     for (; workers < wanted - 1; workers++) {
         pthread_t id;
         pthread_attr_t attributes;
@@ -180,3 +180,32 @@ static inline float tree16(const float *s) {
     for (int64_t b_ = 0; b_ < w_; b_ += 16) for (int k_ = 0; k_ < 16; k_++) { i = b_ + k_; s_[k_] += (term1), t_[k_] += (term2); } \
     for (i = w_; i < n_; i++) s_[i - w_] += (term1), t_[i - w_] += (term2); \
     first = tree16(s_), second = tree16(t_); } while (0)
+
+/* --- what the bodies of kernels share: they are inlined into small functions that know their sizes, so that each is compiled for its shape */
+
+#define BODY static inline __attribute__((always_inline)) void
+#define BLOCK 32  /* rows of one partial sum */
+#define STRIP 64  /* columns side by side that are reduced at a time */
+
+/* An index of `kind` bytes, unsigned where it is negative. */
+static inline int64_t index_at(const void *index, int64_t i, int kind) {
+#define INDEX(bytes, type) if (kind == bytes) return (int64_t)((const type *)index)[i]
+    INDEX(1, int8_t); INDEX(2, int16_t); INDEX(4, int32_t); INDEX(-1, uint8_t); INDEX(-2, uint16_t); INDEX(-4, uint32_t);
+    return ((const int64_t *)index)[i];
+}
+
+/* Where row r begins in a value of any strides: the sizes of its last three leading axes, and the strides of its last four. */
+typedef struct { int64_t n1, n2, n3, s0, s1, s2, s3; } rows_t;
+static inline int64_t row_at(rows_t a, int64_t r) {
+    return r / (a.n1 * a.n2 * a.n3) * a.s0 + r / (a.n2 * a.n3) % a.n1 * a.s1 + r / a.n3 % a.n2 * a.s2 + r % a.n3 * a.s3;
+}
+
+/* total[i]: the sum of `term` over the rows c, in blocks of BLOCK. */
+#define STRIP_SUM(total, c, i, term) do { \
+    float part_[STRIP]; \
+    for (int64_t i = 0; i < n; i++) total[i] = 0; \
+    for (int64_t first_ = 0; first_ < C; first_ += BLOCK) { \
+        for (int64_t i = 0; i < n; i++) part_[i] = 0; \
+        for (int64_t c = first_; c < MIN(C, first_ + BLOCK); c++) for (int64_t i = 0; i < n; i++) part_[i] += (term); \
+        for (int64_t i = 0; i < n; i++) total[i] += part_[i]; \
+    } } while (0)

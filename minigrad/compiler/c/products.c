@@ -1,5 +1,5 @@
 
-/* --- matrix products: y[M,N] = op(a) op(b) (+ bias of each column) (+ more), row-major; more may be y
+/* --- matrix products: y[M,N] = op(a) op(b) (+ bias of each column) (+ residual), row-major; residual may be y
 
    A tile of y, ROWS x WIDE, stays in registers while k runs (after Goto and van de Geijn 2008, ACM TOMS 34). op(b) is first packed into panels WIDE columns
    wide, in which k runs through memory. Each number of y is a sum over k in ascending order, in blocks of the same depth, whatever tile it falls into: results
@@ -20,14 +20,14 @@ typedef float vector_t __attribute__((vector_size(LANES * 4), aligned(4), may_al
 
 /* Of R rows of op(a), with steps rs from row to row and ks along k, and a whole panel. */
 #define TILE_OF(R) static ONCE void tile_##R(const float *RESTRICT a, int64_t rs, int64_t ks, const float *RESTRICT panel, int64_t K, \
-        const float *bias, const float *more, int64_t ldm, float *y, int64_t ldc) { \
+        const float *bias, const float *residual, int64_t ldm, float *y, int64_t ldc) { \
     vector_t sum[R][VECTORS] = {0}; \
     for (int64_t k = 0; k < K; k++) { \
         vector_t b[VECTORS]; \
         for (int v = 0; v < VECTORS; v++) b[v] = *(const vector_t *)(panel + k * WIDE + v * LANES); \
         for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r * rs + k * ks] * b[v]; \
     } \
-    if (more) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(more + r * ldm + v * LANES); \
+    if (residual) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(residual + r * ldm + v * LANES); \
     if (bias) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(bias + v * LANES); \
     for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) *(vector_t *)(y + r * ldc + v * LANES) = sum[r][v]; \
 }
@@ -89,7 +89,7 @@ static ONCE void gather_rows(int64_t M, int64_t K, const float *RESTRICT a, int6
 }
 
 /* A product whose op(b) is packed, with `pitch` rows in each panel, of which K are used. K is at most DEEP where a is transposed. */
-static ONCE void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias, const float *more,
+static ONCE void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias, const float *residual,
                   int64_t ldm, float *y, int64_t ldc) {
     static _Thread_local float gathered[GROUPS * ROWS * DEEP];
     int gathers = ta && N > 2 * WIDE;  /* what is read often is laid side by side first */
@@ -100,7 +100,7 @@ static ONCE void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, 
         if (gathers && group == 0) gather_rows(MIN(GROUPS * ROWS, M - i), K, a + i, lda, gathered);
         const float *x = gathers ? gathered + group * K : a + i * rs;
         for (int64_t j = 0; j < N; j += WIDE) {
-            const float *added = more ? more + i * ldm + j : NULL, *columns = bias ? bias + j : NULL;
+            const float *added = residual ? residual + i * ldm + j : NULL, *columns = bias ? bias + j : NULL;
             float *to = y + i * ldc + j, ragged[ROWS * WIDE];
             if (N - j >= WIDE) { tile_of[rows](x, rs, ks, panels + j * pitch, K, columns, added, ldm, to, ldc); continue; }
             tile_of[rows](x, rs, ks, panels + j * pitch, K, NULL, NULL, 0, ragged, WIDE);
@@ -133,26 +133,62 @@ void bind_blas(void *sgemm, void *set_threads, void *get_threads) {
 }
 
 static ONCE void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
-                         const float *more, int64_t ldm, float *y, int64_t ldc) {
-    int begun = bias || more;
-    if (begun) for (int64_t i = 0; i < M; i++) for (int64_t j = 0; j < N; j++) y[i * ldc + j] = (more ? more[i * ldm + j] : 0.f) + (bias ? bias[j] : 0.f);
+                         const float *residual, int64_t ldm, float *y, int64_t ldc) {
+    int begun = bias || residual;
+    if (begun) for (int64_t i = 0; i < M; i++) for (int64_t j = 0; j < N; j++) y[i * ldc + j] = (residual ? residual[i * ldm + j] : 0.f) + (bias ? bias[j] : 0.f);
     blas_sgemm(101, ta ? 112 : 111, tb ? 112 : 111, M, N, K, 1.f, a, lda, b, ldb, begun ? 1.f : 0.f, y, ldc);
 }
 
 /* The product for matrices of any size: panels of a part of op(b), all tiles with these, the next part. */
+/* op linear: lowered by products.py */
 static ONCE void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
-                    const float *more, int64_t ldm, float *y, int64_t ldc) {
+                    const float *residual, int64_t ldm, float *y, int64_t ldc) {
     static _Thread_local float panels[ROOM];
     if (M <= 0 || N <= 0) return;
-    if (blas_sgemm && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, more, ldm, y, ldc); return; }
+    if (blas_sgemm && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc); return; }
     int64_t deep = even_part(K, ta ? DEEP / 2 : DEEP, 1), broad = even_part(N, ROOM / MAX(1, deep), WIDE), k = 0;
     do {
         int64_t depth = MIN(deep, K - k);
         for (int64_t j = 0; j < N; j += broad) {
             int64_t n = MIN(broad, N - j);
             pack(tb, n, depth, tb ? b + j * ldb + k : b + k * ldb + j, ldb, panels);
-            const float *begun = k ? y + j : more ? more + j : NULL;
+            const float *begun = k ? y + j : residual ? residual + j : NULL;
             tiles(ta, M, n, depth, ta ? a + k * lda : a + k, lda, panels, depth, bias && !k ? bias + j : NULL, begun, k ? ldc : ldm, y + j, ldc);
         }
     } while ((k += deep) < K);
+}
+
+/* --- a few rows of a */
+
+typedef float lanes_t __attribute__((vector_size(32), aligned(4), may_alias));
+
+/* y = a b^T (+ bias) (+ residual) for a few rows of a, the rows [lo, hi) of b one after the other: a single stream is what the CPU fetches ahead best (38 GB/s
+   measured, where four rows side by side came at 15). */
+BODY few_rows(const float *RESTRICT a, int64_t lda, const float *RESTRICT b, int64_t ldb, const float *bias, const float *residual, float *RESTRICT y, int64_t ldc,
+              int64_t M, int64_t N, int64_t K, int64_t lo, int64_t hi) {
+    int64_t whole = K - K % 16;
+    for (int64_t n = lo; n < hi; n++) {
+        const float *RESTRICT w = b + n * ldb;
+        float constant = bias ? bias[n] : 0.f;
+        int64_t m = 0;
+        for (; m + 4 <= M; m += 4) {
+            const float *RESTRICT x = a + m * lda;
+            lanes_t sums[4][2] = {0};
+            for (int64_t k = 0; k < whole; k += 16) {
+                lanes_t w0 = *(const lanes_t *)(w + k), w1 = *(const lanes_t *)(w + k + 8);
+                for (int r = 0; r < 4; r++) sums[r][0] += w0 * *(const lanes_t *)(x + r * lda + k), sums[r][1] += w1 * *(const lanes_t *)(x + r * lda + k + 8);
+            }
+            for (int r = 0; r < 4; r++) {
+                float sum = tree16((const float *)sums[r]);
+                for (int64_t k = whole; k < K; k++) sum += x[r * lda + k] * w[k];
+                y[(m + r) * ldc + n] = sum + constant + (residual ? residual[(m + r) * N + n] : 0.f);
+            }
+        }
+        for (; m < M; m++) {
+            const float *RESTRICT x = a + m * lda;
+            float sum;
+            SUM(sum, i, K, x[i] * w[i]);
+            y[m * ldc + n] = sum + constant + (residual ? residual[m * N + n] : 0.f);
+        }
+    }
 }

@@ -1,7 +1,70 @@
 
-/* --- updates of optimizers that kernels.c does not have */
+/* --- clipping, and optimizers: a piece of a parameter at a time. NAME_scalars works out, once per step, the few numbers c that all pieces share from the
+   number of the step and the settings, `set`. */
 
-/* c: b1, 1 - b1, b2, 1 - b2, lr, 1 - lr decay. */
+static inline double sum_of_squares(const float *x, int64_t n) {
+    double s[8] = {0};
+    int64_t w = n - n % 8;
+    for (int64_t b = 0; b < w; b += 8) for (int k = 0; k < 8; k++) s[k] += (double)x[b + k] * x[b + k];
+    for (int64_t i = w; i < n; i++) s[i - w] += (double)x[i] * x[i];
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+
+/* The norm, and the factor that brings it to max_norm at most. */
+static void clip_norm(const double *part, float *scale, float *norm, int64_t parts, double max_norm, int refuse) {
+    double s = 0;
+    for (int64_t i = 0; i < parts; i++) s += part[i];
+    double n = sqrt(s), f = max_norm / (n + 1e-6);
+    if (refuse && !isfinite(n)) atomic_store(&status, 1);
+    *norm = (float)n, *scale = f >= 1 ? 1 : (float)f;
+}
+
+/* The corrections for starting at 0 are in eps and rate. */
+static void adam_scalars(int64_t *step, const double *set, float *c) {
+    *step += 1;
+    double lr = set[0], b1 = set[1], b2 = set[2], eps = set[3], decay = set[4], t = (double)*step, root = sqrt(1 - pow(b2, t));
+    c[0] = b1, c[1] = 1 - b1, c[2] = b2, c[3] = 1 - b2, c[4] = eps * root, c[5] = lr * root / (1 - pow(b1, t));
+    c[6] = 1 - lr * decay, c[7] = decay;
+}
+
+/* op adam_: pieces of p; 12 flops */
+BODY adam_piece(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, float *RESTRICT v, int64_t n, const float *RESTRICT c, int decoupled) {
+    float b1 = c[0], a1 = c[1], b2 = c[2], a2 = c[3], eps = c[4], rate = c[5], keep = decoupled ? c[6] : 1.f, decay = decoupled ? 0.f : c[7];
+    for (int64_t i = 0; i < n; i++) {
+        float w = p[i] * keep, q = decay == 0 ? g[i] : g[i] + decay * p[i];
+        float mi = m[i] * b1 + q * a1, vi = v[i] * b2 + q * q * a2;
+        m[i] = mi, v[i] = vi;
+        p[i] = w - mi / (sqrtf(vi) + eps) * rate;
+    }
+}
+
+static void sgd_scalars(int64_t *step, const double *set, float *c) {
+    *step += 1;
+    c[0] = set[0], c[1] = set[1], c[2] = *step == 1 ? 1 : 1 - set[2], c[3] = set[3];
+}
+
+/* c[2]: the gradient's share in the momentum. */
+/* op sgd_: pieces of p; 12 flops */
+BODY sgd_piece(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, int64_t n, const float *RESTRICT c, int nesterov) {
+    float lr = c[0], momentum = c[1], share = c[2], decay = c[3];
+    if (momentum == 0) {
+        for (int64_t i = 0; i < n; i++) p[i] -= lr * (decay == 0 ? g[i] : g[i] + decay * p[i]);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        float q = decay == 0 ? g[i] : g[i] + decay * p[i], v = m[i] * momentum + q * share;
+        m[i] = v;
+        p[i] -= lr * (nesterov ? q + momentum * v : v);
+    }
+}
+
+static void lion_scalars(int64_t *step, const double *set, float *c) {
+    *step += 1;
+    double lr = set[0], b1 = set[1], b2 = set[2], decay = set[3];
+    c[0] = b1, c[1] = 1 - b1, c[2] = b2, c[3] = 1 - b2, c[4] = lr, c[5] = 1 - lr * decay;
+}
+
+/* op lion_: pieces of p; 12 flops */
 BODY lion_piece(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, int64_t n, const float *RESTRICT c) {
     float b1 = c[0], a1 = c[1], b2 = c[2], a2 = c[3], lr = c[4], keep = c[5];
     for (int64_t i = 0; i < n; i++) {
@@ -12,9 +75,15 @@ BODY lion_piece(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, i
     }
 }
 
+static void adafactor_scalars(int64_t *step, const double *set, float *c) {
+    *step += 1;
+    double share = pow((double)*step, set[1]), lr = set[0];
+    c[0] = share, c[1] = 1 - share, c[2] = set[2], c[3] = fmin(lr, 1 / sqrt((double)*step)), c[4] = set[3], c[5] = set[4], c[6] = 1 - lr * set[5];
+}
+
 static float root_mean_square(const float *x, int64_t n) { return (float)sqrt(sum_of_squares(x, n) / n); }
 
-/* The running averages of the squares' means along the rows and along the columns of a matrix. sums: room for as many numbers as there are columns. */
+/* The running averages of the squares' means along the rows and along the columns of a matrix. sums: scratch for as many numbers as there are columns. */
 static void adafactor_averages(const float *RESTRICT g, float *RESTRICT row, float *RESTRICT column, double *RESTRICT sums, int64_t R, int64_t C, const float *c) {
     float share = c[0], keep = c[1], eps = c[2];
     for (int64_t j = 0; j < C; j++) sums[j] = 0;
@@ -34,7 +103,7 @@ static double mean_of(const float *x, int64_t n) {
     return s / n;
 }
 
-/* All of a parameter: B matrices of R x C, or, where B is 0, C numbers. c: share of the new, 1 - share, eps1, rate, eps2, clip, 1 - lr decay. */
+/* All of a parameter: B matrices of R x C, or, where B is 0, C numbers. c[0]: the share of the new. */
 static void adafactor_whole(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT row, float *RESTRICT column, float *RESTRICT square,
                             double *RESTRICT sums, int64_t B, int64_t R, int64_t C, const float *RESTRICT c) {
     int64_t matrices = B ? B : 1, rows = B ? R : 1, n = matrices * rows * C;
