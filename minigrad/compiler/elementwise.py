@@ -43,10 +43,8 @@ def _cast_of(ins: list[DType], out: DType) -> str | None:
 
 
 # Ops whose expression depends on both dtypes.
-_BETWEEN: dict[str, Callable[[list[DType], DType], str | None]] = {
-    "copy": _copy_of,
-    "cast": _cast_of,
-}
+_BETWEEN: dict[str, Callable[[list[DType], DType], str | None]] = {}
+_BETWEEN["copy"], _BETWEEN["cast"] = _copy_of, _cast_of
 
 
 _MACRO = re.compile(r"^#define ((?:float|integer|bool)_\w+)\(([^)]*)\) (.*)", re.M)
@@ -233,5 +231,6 @@ def _assign(call: Call) -> list[Kernel]:
     kernels = lower_copy(call, source, y, target)
     need(kernels)
     for k in kernels:
-        k.name, k.solo = "assign", True
+        k.name = call.line.op.name
+        k.solo = True
     return kernels

@@ -112,12 +112,12 @@ def _product(call: Call, a: int, b: int, y: int, across: bool, bias: int | None)
 
 
 def _use_added(k: Builder, bias: int | None, residual: int | None, share: bool) -> list[str]:
-    """Use what is added to a product, if it is there; what `explain` calls it."""
+    """Use what is added to a product, if it is there; the names of it."""
     if bias is not None:
-        k.use(bias, "bias")
+        k.reads(bias=bias)
     if residual is not None:
-        k.use(residual, "residual", share=share)
-    return ["bias"] * (bias is not None) + ["add"] * (residual is not None)
+        k.reads(share=share, residual=residual)
+    return [a.name for a in k.arguments if a.name in ("bias", "residual")]
 
 
 def _few_rows(

@@ -100,7 +100,7 @@ class _Binding:
             f"{signature.function}({', '.join(words)});",
             units,
             signature.flops * self.rows * self.C,
-            fused=["add"] if self.call.residual is not None else [],
+            fused=[name for name in words if name == "residual"],
         )
         return [kernel, *self.parts]
 

@@ -156,7 +156,7 @@ def _adafactor(call: Call) -> list[Kernel]:
     k.builder.writes(sums=call.layout.scratch((at[3] + 1,), np.float64))
     row, column, square = (
         k.builder.use(i, name, write=True) if i in moments else "NULL"
-        for i, name in zip(update.flat, ("row", "column", "square"), strict=True)
+        for i, name in zip(update.flat, ("row", "column", "squares"), strict=True)
     )
     body = (
         f"adafactor_whole(ps[u], gs[u], {row} + w[4], {column} + w[5], {square} + w[6], "
