@@ -4,6 +4,7 @@ another shape or place, which are such loops. The expressions are macros in elem
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from functools import cache
@@ -121,8 +122,9 @@ def lower_elementwise(
     read = {i for _, line in lines for i in line.reads()}
     inputs = sorted(read - {i for _, line in lines for i in line.made()})
     steps = {i: _over(layout, i, shape) for i in (*inputs, *stored)}
-    flat = all(layout.contiguous(i) for i in stored)
-    flat = flat and all(steps[i] == _packed(shape) or not any(steps[i]) for i in inputs)
+    size = math.prod(shape)
+    packed = {i for i in steps if layout.contiguous(i) and layout.stand_in[i].size == size}
+    flat = packed >= stored and all(i in packed or not any(steps[i]) for i in inputs)
     names: dict[int, str] = {}
     loads, statements, places = [], [], []
     for i in inputs:
@@ -140,7 +142,6 @@ def lower_elementwise(
     width = shape[-1] if len(shape) > 1 else 1
     loop = f"for (int64_t i = lo * {width}; i < hi * {width}; i++) {{\n            {inside}\n    }}"
     found = [line.op.name for _, line in lines]
-    size = int(np.prod(shape))
     kernel = k.kernel(
         "_".join(dict.fromkeys(found)) if len(lines) <= 3 else "fused",
         loop if flat else _nest(shape, inside),
@@ -154,14 +155,6 @@ def lower_elementwise(
 
 def _ctype(layout: Layout, i: int) -> str:
     return CTYPES[layout.stand_in[i].dtype.name]
-
-
-def _packed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    steps, below = [], 1
-    for n in reversed(shape):
-        steps.append(below if n > 1 else 0)
-        below *= n
-    return tuple(reversed(steps))
 
 
 def _over(layout: Layout, i: int, shape: tuple[int, ...]) -> tuple[int, ...]:

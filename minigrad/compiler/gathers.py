@@ -36,10 +36,15 @@ def _packed(shape: Sequence[int]) -> list[int]:
 class _Added:
     """What is added up at places of y: in y itself, or, if many may meet, in float64 first."""
 
-    def __init__(self, call: Call, many: bool) -> None:
-        self.call, self.builder = call, Builder(call)
-        shape = call.array(call.y).shape
-        self.total = call.layout.scratch(shape, np.float64) if many else call.y
+    def __init__(self, call: Call) -> None:
+        self.call, self.builder, self.total = call, Builder(call), call.y
+
+    def reads(self, share: bool, many: bool, **values: int) -> None:
+        """What is read, and where it is added up, `total`."""
+        if many:
+            self.total = self.call.layout.scratch(self.call.array(self.total).shape, np.float64)
+        self.builder.reads(share=share, **values)
+        self.builder.writes(share=share, total=self.total)
 
     def kernels(self, body: str, units: int, flops: float) -> list[Kernel]:
         """Zeros, what `body` adds to `total`, and, if that is not y itself, y from it."""
@@ -87,11 +92,10 @@ def _add_along(call: Call) -> list[Kernel]:
     _need_index(call, i)
     need(plain(call.layout, g, y) and 0 not in (*shape, *out) and call.array(g).shape == shape)
     axis, steps = call.line.params["axis"] % len(shape), _packed(out)
-    added = _Added(call, many=shape[axis] > _MANY)
+    added = _Added(call)
     units = shape[0] if axis else math.prod(shape[1:])
     each, share = math.prod(shape) // units, axis > 0 and shape[0] == out[0]
-    added.builder.reads(share=share, g=g, index=i)
-    added.builder.writes(share=share, total=added.total)
+    added.reads(share, many=shape[axis] > _MANY, g=g, index=i)
     others = [0 if d == axis else s for d, s in enumerate(steps)]
     row = f"u * {each} + n" if axis else f"n * {units} + u"
     body = (
@@ -159,15 +163,13 @@ def _take(call: Call) -> list[Kernel]:
 
 @lowers("add_at")
 def _add_at(call: Call) -> list[Kernel]:
-    g, y, probe = call.operand(0), call.y, Builder(call)
+    g, y, added = call.operand(0), call.y, _Added(call)
     out = call.array(y).shape
     need(plain(call.layout, g, y) and call.array(g).size)
-    count, _ = _key(call, probe, out)
+    count, statements = _key(call, added.builder, out)
     outer, indexed, inner = _around(call.line.params["spec"], out)
-    added = _Added(call, many=count > _MANY and (outer > 1 or inner == 1))
-    _, statements = _key(call, added.builder, out)
-    added.builder.reads(share=outer > 1, g=g)
-    added.builder.writes(share=outer > 1, total=added.total)
+    many = count > _MANY and (outer > 1 or inner == 1)
+    added.reads(share=outer > 1, many=many, g=g)
     if outer > 1:
         loop, unit, columns = "for (int64_t u = lo; u < hi; u++) ", "u", f"c = 0; c < {inner}"
     else:

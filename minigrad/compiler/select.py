@@ -4,6 +4,7 @@ through numpy.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from minigrad.compiler.elementwise import (
 )
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
-from minigrad.compiler.lower import LOWERINGS, Call, Lowering, NoC, given, need
+from minigrad.compiler.lower import LOWERINGS, Call, Lowering, NoC, need
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.compiler.rows import has_rows, lower_rows
 from minigrad.compiler.signatures import adds_residual
@@ -46,14 +47,14 @@ class Selector:
     def __init__(self, program: Program, layout: Layout) -> None:
         self.program, self.layout = program, layout
         self.chosen: list[Kernel | int] = []
-        self.uses: dict[int, int] = {}
         self.makers: dict[int, int] = {}
+        self.readers: dict[int, set[int]] = defaultdict(set)  # -1: it is handed out
         for number, line in enumerate(program.lines):
             for i in line.reads():
-                self.uses[i] = self.uses.get(i, 0) + 1
+                self.readers[i].add(number)
             self.makers.update((i, number) for i in line.made())
         for i in (*program.results, *program.kept):
-            self.uses[i] = self.uses.get(i, 0) + 2
+            self.readers[i].add(-1)
         # number of a line -> (number of the addition that it takes over, the other operand)
         self.absorbed = dict(self._absorbed())
         self.draws = Draws(program, layout)
@@ -72,17 +73,17 @@ class Selector:
             a, b = line.reads()
             for value, other in ((b, a), (a, b)):
                 maker = self.makers.get(value, -1)
-                if maker >= 0 and maker not in taken and self._absorbs(maker, value, other, line):
+                if maker >= 0 and maker not in taken and self._absorbs(maker, value, other, number):
                     taken.add(maker)
                     yield maker, (number, other)
                     break
 
-    def _absorbs(self, maker: int, value: int, other: int, addition: Line) -> bool:
-        line = self.program.lines[maker]
-        arrays = [self.layout.stand_in[i] for i in (value, other, addition.made()[0])]
+    def _absorbs(self, maker: int, value: int, other: int, number: int) -> bool:
+        line, out = self.program.lines[maker], self.program.lines[number].made()[0]
+        arrays = [self.layout.stand_in[i] for i in (value, other, out)]
         return (
             adds_residual(line.op)
-            and self.uses[value] == 1
+            and self.readers[value] == {number}
             and line.outputs[0] == value
             and self.makers.get(other, -1) < maker
             and self.program.values[other].source == "temporary"
@@ -183,20 +184,9 @@ class Selector:
         return found
 
     def _fused(self, group: list[tuple[int, Line]]) -> list[Kernel]:
-        inside: dict[int, int] = {}
-        for _, line in group:
-            for i in line.reads():
-                inside[i] = inside.get(i, 0) + 1
-        views = {
-            i
-            for n, line in enumerate(self.program.lines)
-            if line.op.kind == "view" and n not in self.layout.copies
-            for i in line.reads()
-        }
-        stored = {
-            i
-            for _, line in group
-            for i in line.made()
-            if self.uses.get(i, 0) > inside.get(i, 0) or i in views
-        }
-        return lower_elementwise(self.layout, group, given(stored or None))
+        """One loop for these lines, which stores what others read, too, views among them."""
+        numbers = {n for n, _ in group}
+        made = (i for _, line in group for i in line.made())
+        stored = {i for i in made if not self.readers[i] <= numbers}
+        need(stored)
+        return lower_elementwise(self.layout, group, stored)
