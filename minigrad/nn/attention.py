@@ -182,8 +182,8 @@ class MultiHeadAttention(Module):
         q, k, v = self._heads(x, None, cache)
         causal, window, before = True, self.window, cache.mark()
         try:
-            k, v = cache.append(k, v, lengths)  # (B, Hkv, S, D)
             hidden = cache.hidden(q.shape[2], window)
+            k, v = cache.append(k, v, lengths)  # (B, Hkv, S, D)
             if hidden is not None:
                 mask, causal, window = _with_hidden(mask, hidden), False, None
             return self._attend(q, k, v, mask, causal, window, return_weights)

@@ -62,14 +62,12 @@ class _Held(NamedTuple):
     start: int = 0  # the position in slot 0; above 0 once a window has dropped some
     length: int = 0  # of the longest row
     lengths: Array | None = None  # of each row, where they differ
-    begun: Array | None = None  # each row's length before the last append, where they may differ
     learned: bool = False  # whether keys or values have asked for a gradient
 
-    def with_lengths(self, lengths: Array, **changed: Any) -> _Held:
+    def with_lengths(self, lengths: Array) -> _Held:
         """The same with rows of these lengths."""
         most = int(lengths.max(initial=0))
-        rows = None if (lengths == most).all() else lengths
-        return self._replace(length=most, lengths=rows, **changed)
+        return self._replace(length=most, lengths=None if (lengths == most).all() else lengths)
 
 
 class KVCache:
@@ -128,7 +126,7 @@ class KVCache:
         """
         self._check(k, v)
         (B, _, T, _), held = k.shape, self._held
-        counts = T if lengths is None else self._checked_counts(lengths, B, T)
+        counts = np.array(T) if lengths is None else self._checked_counts(lengths, B, T)
         keys, values, start = self._slots_for(k, v)
         for buffer, new in ((keys, k), (values, v)):
             entries = cast(new.data, buffer.dtype)
@@ -138,10 +136,10 @@ class KVCache:
                 for b, n in enumerate(held.lengths):
                     buffer[b, :, n : n + T] = entries[b]
         learned = held.learned or (is_grad_enabled() and (k.requires_grad or v.requires_grad))
-        now = _Held(keys, values, start, held.length + T, None, None, learned)
+        now = _Held(keys, values, start, held.length + T, None, learned)
         if lengths is not None or held.lengths is not None:
-            begun = np.full(B, held.length) if held.lengths is None else held.lengths
-            now = now.with_lengths(begun + counts, begun=begun)
+            before = held.length if held.lengths is None else held.lengths
+            now = now.with_lengths(before + counts)
         self._held, self._shared = now, False
         first = 0 if self.window is None else max(0, held.length - self.window + 1 - start)
         views = (Tensor._wrap(x[:, :, first : held.length + T - start]) for x in (keys, values))
@@ -213,14 +211,13 @@ class KVCache:
             raise _error(problem, needed, self.capacity, hint)
 
     def hidden(self, T: int, window: int | None = None) -> Array | None:
-        """Which positions each of the last T queries must not see, (B, 1, T, S) of bool; None where
-        causality (and the window) says it all: query i of T sees position j <= S - T + i.
+        """Which positions the T that are appended next must not see, (B, 1, T, S) of bool; None
+        where causality (and the window) says it all: query i of T sees position j <= S - T + i.
         """
-        begun = self._held.begun
-        if begun is None:
+        if self._held.lengths is None:
             return None
-        places = (begun[:, None] + np.arange(T))[:, None, :, None]  # (B, 1, T, 1)
-        keys = np.arange(int(begun.max(initial=0)) + T)
+        places = self.positions(T)[:, None, :, None]  # (B, 1, T, 1)
+        keys = np.arange(self.length + T)
         hidden: Array = keys > places
         return hidden if window is None else hidden | (keys <= places - window)
 
@@ -281,7 +278,7 @@ class KVCache:
         if most == 0:
             self.reset()
         else:
-            self._held = held.with_lengths(np.minimum(self.lengths, wanted), begun=None)
+            self._held = held.with_lengths(np.minimum(self.lengths, wanted))
             self._shared = self._shared or self._guards > 0
 
     def mark(self) -> _Held:
@@ -306,8 +303,8 @@ class KVCache:
             raise _error(
                 f"reorder: rows {rows!r} of a batch of {B}, expected {wanted}", rows, wanted
             )
-        both = {"keys": held.keys[index], "values": held.values[index], "begun": None}
-        self._held, self._shared = held.with_lengths(self.lengths[index], **both), False
+        held = held._replace(keys=held.keys[index], values=held.values[index])
+        self._held, self._shared = held.with_lengths(self.lengths[index]), False
 
     def fork(self) -> KVCache:
         """Return a second conversation with the same past. Memory is shared until one of the two is

@@ -79,13 +79,10 @@ class Module:
             and not isinstance(value, Parameter)
             and isinstance(vars(self).get(name), Parameter)
         ):
-            raise ConfigError(
-                f"{type(self).__name__}.{name}",
-                "a Tensor in place of a Parameter would not be trained",
-                got=value,
-                wanted="Parameter",
-                hint=f"Parameter(...), or {name}.assign(...) to change its values",
-            )
+            problem = "a Tensor in place of a Parameter would not be trained"
+            hint = f"Parameter(...), or {name}.assign(...) to change its values"
+            call = f"{type(self).__name__}.{name}"
+            raise ConfigError(call, problem, got=value, wanted="Parameter", hint=hint)
         old = vars(self).get(name, MISSING)
         if old is MISSING:
             old = getattr(type(self), name, MISSING)  # a default, such as `training`
@@ -113,13 +110,10 @@ class Module:
             if isinstance(value, Module):
                 yield name, value
             elif isinstance(value, _PLAIN) and _hides_parts(value):
-                raise ConfigError(
-                    f"{type(self).__name__}.{name}",
-                    f"a {type(value).__name__} hides the modules in it",
-                    got=value,
-                    wanted="ModuleList or ModuleDict",
-                    hint=f"self.{name} = ModuleList([...])",
-                )
+                problem = f"a {type(value).__name__} hides the modules in it"
+                call, hint = f"{type(self).__name__}.{name}", f"self.{name} = ModuleList([...])"
+                wanted = "ModuleList or ModuleDict"
+                raise ConfigError(call, problem, got=value, wanted=wanted, hint=hint)
 
     def _attributes(self) -> Iterable[tuple[str, Any]]:
         """Name and value of whatever may be a part; a container's items."""
@@ -225,12 +219,8 @@ class Module:
         if dtype is None:
             return self
         if not dtypes.is_float(dtype):
-            raise DTypeError(
-                "Module.to",
-                f"parameters of {dtypes.name(dtype)} cannot have gradients",
-                got=dtype,
-                wanted=dtypes.float32,
-            )
+            problem = f"parameters of {dtypes.name(dtype)} cannot have gradients"
+            raise DTypeError("Module.to", problem, got=dtype, wanted=dtypes.float32)
         for t in [*self.parameters(), *self.buffers()]:
             if dtypes.is_float(t.dtype) and t.dtype != dtype:
                 t.data, t.grad = dtypes.cast(t.data, dtype), None
@@ -286,12 +276,8 @@ class Module:
             raise _misfit(type(self).__name__, own, arrays, missing, unexpected, mismatched)
         for name in arrays:
             if not own[name].data.flags.writeable:
-                raise ReadOnlyError(
-                    "load_state_dict",
-                    f"{name} is in read-only memory",
-                    got=name,
-                    wanted="writable memory",
-                )
+                problem, wanted = f"{name} is in read-only memory", "writable memory"
+                raise ReadOnlyError("load_state_dict", problem, got=name, wanted=wanted)
         values = {name: Tensor._wrap(dtypes.cast(a, own[name].dtype)) for name, a in arrays.items()}
         with no_grad():
             for name, value in values.items():
