@@ -273,10 +273,12 @@ def diff(x: Any, n: _int = 1, axis: _int = -1) -> Tensor:
     True where they differ."""
 @overload
 def diff(x: Any, n: _int = 1, dim: _int = -1) -> Tensor: ...
-def div(a: Any, b: Any) -> Tensor:
-    """Return a / b; integers divide to float32."""
-def divide(a: Any, b: Any) -> Tensor:
-    """Return a / b; integers divide to float32."""
+def div(a: Any, b: Any, rounding_mode: str | None = None) -> Tensor:
+    """Return a / b; the quotient rounded down with rounding_mode="floor", towards 0 with "trunc".
+    The gradient of a rounded quotient is 0."""
+def divide(a: Any, b: Any, rounding_mode: str | None = None) -> Tensor:
+    """Return a / b; the quotient rounded down with rounding_mode="floor", towards 0 with "trunc".
+    The gradient of a rounded quotient is 0."""
 def dot(a: Any, b: Any) -> Tensor:
     """Return the matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N);
     leading axes broadcast."""
@@ -839,9 +841,10 @@ def view(x: Any, *shape: Sizes) -> Tensor:
     """Return the same elements in row-major order under another shape; one size may be -1."""
 def vstack(*xs: Any) -> Tensor:
     """Return the operands one after the other along axis 0, vectors as rows."""
-def where(condition: Any, x: Any, y: Any) -> Tensor:
-    """Return x where `condition`, of bools, is true, else y. A NaN in the branch not taken has no
-    influence, forward or backward, along elementwise ops."""
+def where(condition: Any, x: Any = None, y: Any = None) -> Tensor:
+    """Return x where `condition`, of bools, is true, else y. Without both, return the indices of
+    the true elements, one vector per axis. A NaN in the branch not taken has no influence, forward
+    or backward, along elementwise ops."""
 def zeros(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
     """Return a tensor with all elements 0."""
 def zeros_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:

@@ -6,19 +6,20 @@ import sys
 from types import ModuleType
 
 _CPU = "the tensor as it is: everything is on the CPU"
+_WRITE = "t[index] = values, into a copy: t.clone()"
 _NUMPY = "numpy.linalg on t.numpy()"
 _ATTENTION = "MultiHeadAttention(n_embd, n_head, causal=False)"
 _BLOCK = "TransformerBlock(n_embd, n_head, causal=False)"
 _NEW = "minigrad.{}(shape, dtype=t.dtype)"
 
 TENSOR = {
-    "cpu": _CPU,
-    "cuda": _CPU,
-    "is_cuda": _CPU,
-    "pin_memory": _CPU,
+    **dict.fromkeys(("cpu", "cuda", "is_cuda", "pin_memory"), _CPU),
+    **dict.fromkeys(("inverse", "det", "svd", "qr", "cholesky"), _NUMPY),
+    **dict.fromkeys(("view_as", "reshape_as"), "t.reshape(other.shape)"),
+    **dict.fromkeys(("index_put", "index_fill", "index_copy", "masked_scatter"), _WRITE),
+    **dict.fromkeys(("tensor_split", "hsplit", "vsplit"), "t.split(sizes, dim)"),
+    **dict.fromkeys(("addmm", "baddbmm"), "a + b @ c"),
     "type": "t.cast(dtype), or t.dtype",
-    "view_as": "t.reshape(other.shape)",
-    "reshape_as": "t.reshape(other.shape)",
     "is_contiguous": "t.data.flags.c_contiguous",
     "stride": "t.data.strides",
     "element_size": "t.data.itemsize",
@@ -30,38 +31,24 @@ TENSOR = {
     "new_empty": _NEW.format("empty"),
     "new_full": "minigrad.full(shape, value, dtype=t.dtype)",
     "new_tensor": "minigrad.tensor(data, dtype=t.dtype)",
-    "masked_scatter": "t[mask] = values, into a copy",
-    "index_put": "t[index] = value, into a copy: t.clone()",
     "index_put_": "t[index] = value",
-    "index_fill": "t[index] = value, into a copy: t.clone()",
-    "index_copy": "t[index] = values, into a copy: t.clone()",
     "masked_fill_": "t[mask] = value",
     "argwhere": "t.nonzero()",
     "count_nonzero": "(t != 0).sum()",
     "nansum": "t.nan_to_num().sum()",
     "nanmean": "t[~t.isnan()].mean()",
     "kthvalue": "t.sort(dim)[0]",
-    "addmm": "a + b @ c",
-    "baddbmm": "a + b @ c",
     "addcmul": "a + value * b * c",
     "addcdiv": "a + value * b / c",
     "vdot": "t.dot(other)",
     "inner": "minigrad.tensordot(a, b, 1)",
     "matrix_power": "t @ t",
-    "inverse": _NUMPY,
-    "det": _NUMPY,
-    "svd": _NUMPY,
-    "qr": _NUMPY,
-    "cholesky": _NUMPY,
     "bernoulli": "(minigrad.rand_like(p) < p).float()",
     "uniform_": "nn.init.uniform_(t), or t.copy_(minigrad.Tensor.uniform(...))",
     "normal_": "nn.init.normal_(t), or t.copy_(minigrad.Tensor.normal(...))",
     "unsqueeze_": "t = t.unsqueeze(dim)",
     "squeeze_": "t = t.squeeze(dim)",
     "resize_": "t = t.reshape(shape)",
-    "tensor_split": "t.split(sizes, dim)",
-    "hsplit": "t.split(sizes, dim=1)",
-    "vsplit": "t.split(sizes, dim=0)",
     "swapdims": "t.swapaxes(dim0, dim1)",
     "moveaxis": "t.movedim(source, destination)",
 }

@@ -85,22 +85,18 @@ class Names:
         found: dict[str, Any] = {}
         for name, value in given.items():
             ours = self.spelled(name)
+            if name == "inplace" and not ours:  # PyTorch's activations have it
+                if value:
+                    problem, hint = "inplace=True is not supported", f"x = {self.call}(x)"
+                    raise ConfigError(self.call, problem, value, False, hint)
+                continue
             if not ours:
                 signature = ", ".join(n for n in (*self.positional, *self.keyword) if n != "self")
-                raise DTypeError(
-                    self.call,
-                    f"no argument is called {name}",
-                    got=name,
-                    wanted=signature,
-                    hint=f"{self.call}({signature})",
-                )
+                problem, hint = f"no argument is called {name}", f"{self.call}({signature})"
+                raise DTypeError(self.call, problem, name, signature, hint)
             if ours in given and ours != name:
-                raise ConfigError(
-                    self.call,
-                    f"{name} and {ours} are the same argument",
-                    got=tuple(given),
-                    hint="give one of them",
-                )
+                problem = f"{name} and {ours} are the same argument"
+                raise ConfigError(self.call, problem, tuple(given), hint="give one of them")
             found[ours] = int(value) if name == "unbiased" else value
         return found
 

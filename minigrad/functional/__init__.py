@@ -38,12 +38,8 @@ adaptive_avg_pool1d, adaptive_avg_pool2d = ops.adaptive_avg_pool1d, ops.adaptive
 
 # --- losses
 cross_entropy, nll_loss, kl_div = loss.cross_entropy, ops.nll_loss, ops.kl_div
-mse_loss, l1_loss, smooth_l1_loss, huber_loss = (
-    ops.mse_loss,
-    ops.l1_loss,
-    ops.smooth_l1_loss,
-    ops.huber_loss,
-)
+mse_loss, l1_loss = ops.mse_loss, ops.l1_loss
+smooth_l1_loss, huber_loss = ops.smooth_l1_loss, ops.huber_loss
 binary_cross_entropy = ops.binary_cross_entropy
 binary_cross_entropy_with_logits = ops.binary_cross_entropy_with_logits
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigrad import ops
-from minigrad.arguments import require
+from minigrad.arguments import one_of, require
 from minigrad.dtypes import (
     DType,
     as_dtype,
@@ -81,6 +81,33 @@ def rms_norm(x: Any, axis: int | tuple[int, ...] = -1, eps: float = 1e-6) -> Any
 
 
 # --- of each element
+
+
+@composite
+def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
+    """Return a / b; the quotient rounded down with rounding_mode="floor", towards 0 with "trunc".
+    The gradient of a rounded quotient is 0.
+    """
+    if rounding_mode is None:
+        return ops.div(a, b)
+    one_of("div", "rounding_mode", rounding_mode, ("floor", "trunc"))
+    down = ops.floor_div(a, b)
+    if rounding_mode == "floor":
+        return down
+    if is_float(down.dtype):
+        return ops.trunc(ops.div(a, b))
+    return ops.floor_div(ops.sub(a, ops.fmod(a, b)), b)
+
+
+@composite
+def where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    """Return x where `condition`, of bools, is true, else y. Without both, return the indices of
+    the true elements, one vector per axis. A NaN in the branch not taken has no influence, forward
+    or backward, along elementwise ops.
+    """
+    if x is None and y is None:
+        return nonzero(condition, as_tuple=True)
+    return ops.where(condition, x, y)
 
 
 @composite(numpy=(np.round, np.around))

@@ -142,17 +142,12 @@ class Tensor(Surface, Indexing, Creation, Interop):
         GradientError for a computed tensor.
         """
         if requires_grad and not is_float(self.data.dtype):
-            raise DTypeError(
-                "requires_grad_",
-                f"requires_grad=True, but a tensor of {name(self.dtype)} cannot have a gradient",
-                got=self.dtype,
-                wanted=float32,
-                hint="convert it first: .float()",
-            )
+            problem = f"requires_grad=True, but {name(self.dtype)} cannot have a gradient"
+            hint = "convert it first: .float()"
+            raise DTypeError("requires_grad_", problem, self.dtype, float32, hint)
         if not requires_grad and isinstance(self._node, Node):
-            raise GradientError(
-                "requires_grad_", "only a leaf can stop requiring a gradient", hint="use .detach()"
-            )
+            problem = "only a leaf can stop requiring a gradient"
+            raise GradientError("requires_grad_", problem, hint="use .detach()")
         self._wants = requires_grad
         if requires_grad and not isinstance(self._node, Node):
             self._node = None
@@ -225,13 +220,10 @@ class Tensor(Surface, Indexing, Creation, Interop):
         outside no_grad().
         """
         if self.requires_grad and MODE.get().grad:
-            raise GradientError(
-                "assign",
-                "the tensor requires a gradient, which does not flow through a change in place",
-                hint="with minigrad.no_grad(): t.assign(...), or compute a new tensor",
-            )
-        value = value if isinstance(value, Tensor) else type(self)._wrap(as_array(value, None))
-        ops.assign(self, value)
+            problem = "the tensor requires a gradient, which does not flow through an assignment"
+            hint = "with minigrad.no_grad(): t.assign(...), or compute a new tensor"
+            raise GradientError("assign", problem, hint=hint)
+        ops.assign(self, value if isinstance(value, Tensor) else _wrap(as_array(value, None)))
         return self
 
     def numpy(self) -> Array:
@@ -239,20 +231,19 @@ class Tensor(Surface, Indexing, Creation, Interop):
         as float32.
         """
         self._read("numpy()")
-        view: Array = (
-            cast(self.data, computing(self.dtype)).view() if self.dtype.fields else self.data.view()
-        )
+        view: Array = self._shown().view()
         view.flags.writeable = False
         return view
+
+    def _shown(self) -> Array:
+        """The elements in a dtype that numpy knows: bfloat16 as float32."""
+        return cast(self.data, float32) if self.dtype.fields else self.data
 
     def item(self) -> float | int | bool:
         """The one element as a Python number. Raises ShapeError if there are several."""
         if self.data.size != 1:
-            raise ShapeError(
-                "item",
-                f"a tensor of shape {self.shape} has {self.data.size} elements, not one",
-                got=self.shape,
-            )
+            problem = f"a tensor of shape {self.shape} has {self.data.size} elements, not one"
+            raise ShapeError("item", problem, self.shape)
         return self.numpy().item()
 
     def tolist(self) -> Any:
@@ -286,12 +277,8 @@ class Tensor(Surface, Indexing, Creation, Interop):
     def __bool__(self) -> bool:
         self._read("bool()")
         if self.data.size != 1:
-            raise ShapeError(
-                "bool",
-                f"a tensor of shape {self.shape} is neither true nor false",
-                got=self.shape,
-                hint=".any() or .all()",
-            )
+            problem = f"a tensor of shape {self.shape} is neither true nor false"
+            raise ShapeError("bool", problem, self.shape, hint=".any() or .all()")
         return bool(self.data)
 
     def _read(self, how: str) -> None:
@@ -302,11 +289,8 @@ class Tensor(Surface, Indexing, Creation, Interop):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if isinstance(self._node, Node):
-            raise GradientError(
-                "deepcopy",
-                "a computed tensor is part of a graph, which is not copied",
-                hint="use .detach()",
-            )
+            problem = "a computed tensor is part of a graph, which is not copied"
+            raise GradientError("deepcopy", problem, hint="use .detach()")
         t = object.__new__(type(self))
         memo[id(self)] = t
         t.__setstate__(copy.deepcopy(self.__getstate__(), memo))
@@ -320,10 +304,8 @@ class Tensor(Surface, Indexing, Creation, Interop):
         self._node, self._index, self._version = None, 0, [0, None]
 
     def __repr__(self) -> str:
-        shown = self.data if not self.dtype.fields else cast(self.data, float32)
-        text = "Tensor(" + np.array2string(
-            shown, separator=", ", prefix="Tensor(", threshold=200, edgeitems=3
-        )
+        options: dict[str, Any] = {"separator": ", ", "threshold": 200, "edgeitems": 3}
+        text = "Tensor(" + np.array2string(self._shown(), prefix="Tensor(", **options)
         if self.dtype not in (float32, bool_, np.int64):
             text += f", dtype={name(self.dtype)}"
         if isinstance(self._node, Node):

@@ -13,17 +13,7 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.arguments import as_float, require
-from minigrad.dtypes import (
-    Array,
-    DType,
-    as_dtype,
-    cast,
-    float16,
-    float32,
-    float64,
-    is_half,
-    on_cpu,
-)
+from minigrad.dtypes import Array, DType, as_dtype, cast, float16, float32, float64, is_half, on_cpu
 from minigrad.errors import DTypeError, ShapeError
 from minigrad.ops.axis import flat
 from minigrad.ops.composite import composite
@@ -36,15 +26,19 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Settings = dict[str, Any]  # of random.draw
-_KEYWORD = inspect.Parameter.KEYWORD_ONLY
-_OPTIONS = [
-    inspect.Parameter("dtype", _KEYWORD, default=None, annotation="Any"),
-    inspect.Parameter("requires_grad", _KEYWORD, default=False, annotation="bool"),
-    inspect.Parameter("device", _KEYWORD, default=None, annotation="Any"),
-]
-_GENERATOR = inspect.Parameter(
-    "generator", _KEYWORD, default=default_generator, annotation="Generator"
-)
+
+
+def _options(
+    *,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    device: Any = None,
+    generator: Generator = default_generator,
+) -> None:
+    """The options that creations share, the last one if they draw."""
+
+
+_OPTIONS = list(inspect.signature(_options).parameters.values())
 
 
 def sizes_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
@@ -80,7 +74,7 @@ def creation(function: Callable[..., Any], draws: bool = False) -> Any:
         on_cpu(device, call)
         wanted = None if dtype is None else as_dtype(dtype, call)
         if draws:
-            generator = options.pop("generator", default_generator)
+            generator = options.pop("generator", None) or default_generator
             t = _drawn(cls, generator, inner(*args, **options), wanted)
         else:
             array = inner(*args, **options)
@@ -89,7 +83,7 @@ def creation(function: Callable[..., Any], draws: bool = False) -> Any:
         return t.requires_grad_() if requires_grad else t
 
     signature = inspect.signature(function)
-    further = [*_OPTIONS, _GENERATOR] if draws else _OPTIONS
+    further = _OPTIONS if draws else _OPTIONS[:-1]
     made.__dict__["__signature__"] = signature.replace(
         parameters=[*signature.parameters.values(), *further], return_annotation="Any"
     )

@@ -43,13 +43,10 @@ def _from_lists(data: Any, wanted: DType | None) -> tuple[Array, DType]:
     beyond = wanted is None and not typed and float not in python and array.dtype.kind in "uf"
     if array.dtype.kind not in "biuf" or (beyond and array.size):
         place, what = _odd_one(data, "input")
-        raise DTypeError(
-            "Tensor",
-            f"{place} is {what}" if what else "an integer that int64 does not hold",
-            got=what or data,
-            wanted="numbers in lists of equal length, integers from -2**63 to 2**63 - 1",
-            hint="pad ragged lists; tokenizers make integers of text; uint64 goes up to 2**64 - 1",
-        )
+        problem = f"{place} is {what}" if what else "an integer that int64 does not hold"
+        numbers = "numbers in lists of equal length, integers from -2**63 to 2**63 - 1"
+        hint = "pad ragged lists; tokenizers make integers of text; uint64 goes up to 2**64 - 1"
+        raise DTypeError("Tensor", problem, what or data, numbers, hint)
     floats = [d for d in typed if is_float(d)]
     if floats:  # a Python number never changes the dtype
         return array, promote(*floats)
@@ -67,12 +64,9 @@ def _plain(data: Any, python: set[type], typed: set[DType]) -> Any:
         python |= kinds
     elif isinstance(data, TensorBase):
         if data.requires_grad and MODE.get().grad:
-            raise GradientError(
-                "Tensor",
-                "a list of tensors that require gradients, which a copy would lose",
-                got=data.shape,
-                hint="minigrad.stack keeps them; t.detach() if none are wanted",
-            )
+            problem = "a list of tensors that require gradients, which a copy would lose"
+            hint = "minigrad.stack keeps them; t.detach() if none are wanted"
+            raise GradientError("Tensor", problem, data.shape, hint=hint)
         typed.add(data.dtype)
         return np.asarray(data)
     elif hasattr(data, "__array__"):

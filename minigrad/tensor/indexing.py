@@ -12,12 +12,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.autograd import MODE, Node, retain_grad, retains_grad, show
 from minigrad.dtypes import bool_, is_float, name
-from minigrad.errors import (
-    DTypeError,
-    GradientError,
-    IndexRangeError,
-    ShapeError,
-)
+from minigrad.errors import DTypeError, GradientError, IndexRangeError, ShapeError
 from minigrad.ops import composed
 from minigrad.ops.composite import composite
 from minigrad.ops.index import ARRAY, filled
@@ -142,12 +137,9 @@ class Indexing(TensorBase):
 
     def _refuse_leaf(self, call: str) -> None:
         if self.requires_grad and MODE.get().grad and not isinstance(self._node, Node):
-            raise GradientError(
-                call,
-                "a leaf that requires a gradient cannot be changed in place",
-                got=self.shape,
-                hint="change it under minigrad.no_grad(), or a copy: t = t + x, u = t.clone()",
-            )
+            problem = "a leaf that requires a gradient cannot be changed in place"
+            hint = "change it under minigrad.no_grad(), or a copy: t = t + x, u = t.clone()"
+            raise GradientError(call, problem, self.shape, hint=hint)
 
     def _refuse_view(self, call: str, hint: str) -> None:
         if getattr(self, "_is_view", False):

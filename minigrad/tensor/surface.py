@@ -72,8 +72,8 @@ class Surface(TensorBase):
     __invert__, __neg__, __abs__ = ops.bitwise_not, ops.neg, ops.abs
 
     # --- arithmetic, comparison, logic
-    add, sub, mul, div, pow = ops.add, ops.sub, ops.mul, ops.div, ops.pow
-    subtract, multiply, divide, true_divide = ops.sub, ops.mul, ops.div, ops.div
+    add, sub, mul, div, pow = ops.add, ops.sub, ops.mul, composed.div, ops.pow
+    subtract, multiply, divide, true_divide = ops.sub, ops.mul, composed.div, ops.div
     floor_divide, mod, remainder, fmod = ops.floor_div, ops.mod, ops.mod, ops.fmod
     lerp, copysign, nan_to_num = ops.lerp, ops.copysign, ops.nan_to_num
     maximum, minimum, clamp, clip = ops.maximum, ops.minimum, composed.clamp, composed.clamp
@@ -84,7 +84,7 @@ class Surface(TensorBase):
     logical_xor, logical_not = ops.logical_xor, ops.logical_not
     bitwise_and, bitwise_or = ops.bitwise_and, ops.bitwise_or
     bitwise_xor, bitwise_not = ops.bitwise_xor, ops.bitwise_not
-    where, masked_fill = ops.where, composed.masked_fill
+    where, masked_fill = composed.where, composed.masked_fill
 
     # --- functions of each element
     neg, negative, abs, absolute, sign = ops.neg, ops.neg, ops.abs, ops.abs, ops.sign
@@ -125,13 +125,7 @@ class Surface(TensorBase):
     permute, transpose, t = ops.permute, ops.transpose, ops.t
     movedim, swapaxes = ops.movedim, ops.swapaxes
     expand, broadcast_to, expand_as = ops.expand, ops.expand, ops.expand_as
-    cat, stack, split, chunk, unbind = (
-        shape.cat,
-        ops.stack,
-        ops.split,
-        ops.chunk,
-        ops.unbind,
-    )
+    cat, stack, split, chunk, unbind = shape.cat, ops.stack, ops.split, ops.chunk, ops.unbind
     hstack, vstack = ops.hstack, ops.vstack
     flip, roll, repeat, tile = ops.flip, ops.roll, ops.repeat, ops.tile
     repeat_interleave, rearrange, meshgrid = ops.repeat_interleave, ops.rearrange, ops.meshgrid

@@ -61,16 +61,18 @@ class Surface(TensorBase):
         """Return a - b."""
     def mul(self, b: Any) -> Self:
         """Return a * b."""
-    def div(self, b: Any) -> Self:
-        """Return a / b; integers divide to float32."""
+    def div(self, b: Any, rounding_mode: str | None = None) -> Self:
+        """Return a / b; the quotient rounded down with rounding_mode="floor", towards 0 with "trunc".
+        The gradient of a rounded quotient is 0."""
     def pow(self, p: Any) -> Self:
         """Return x ** p."""
     def subtract(self, b: Any) -> Self:
         """Return a - b."""
     def multiply(self, b: Any) -> Self:
         """Return a * b."""
-    def divide(self, b: Any) -> Self:
-        """Return a / b; integers divide to float32."""
+    def divide(self, b: Any, rounding_mode: str | None = None) -> Self:
+        """Return a / b; the quotient rounded down with rounding_mode="floor", towards 0 with "trunc".
+        The gradient of a rounded quotient is 0."""
     def true_divide(self, b: Any) -> Self:
         """Return a / b; integers divide to float32."""
     def floor_divide(self, b: Any) -> Self:
@@ -132,9 +134,10 @@ class Surface(TensorBase):
         """Return a ^ b. Raises DTypeError for floats."""
     def bitwise_not(self) -> Self:
         """Return ~x: for bools, not x."""
-    def where(self, x: Any, y: Any) -> Self:
-        """Return x where `condition`, of bools, is true, else y. A NaN in the branch not taken has no
-        influence, forward or backward, along elementwise ops."""
+    def where(self, x: Any = None, y: Any = None) -> Self:
+        """Return x where `condition`, of bools, is true, else y. Without both, return the indices of
+        the true elements, one vector per axis. A NaN in the branch not taken has no influence, forward
+        or backward, along elementwise ops."""
     def masked_fill(self, mask: Any, value: Any) -> Self:
         """Return `value` where `mask` is true, else x. The dtype stays."""
     def neg(self) -> Self:

@@ -293,3 +293,110 @@ def test_every_pair_of_rows_has_its_cosine() -> None:
     for i, j in itertools.product(range(3), range(4)):
         wanted = a[i] @ b[j] / np.linalg.norm(a[i]) / np.linalg.norm(b[j])
         assert got.numpy()[i, j] == pytest.approx(wanted, rel=1e-14)
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrays(0), st.sampled_from([-3, -2, 1, 2, 5]), st.booleans())
+def test_a_rounded_quotient_is_numpy_s_and_has_gradient_0(x: Any, b: int, left: bool) -> None:
+    x = np.where(x == 0, 1, x) if left else x
+    a, c = (b, Tensor(x)) if left else (Tensor(x), b)
+    quotient = np.divide(b, x) if left else np.divide(x, b)
+    for mode, rounded in (("floor", np.floor), ("trunc", np.trunc)):
+        y = minigrad.div(a, c, rounding_mode=mode)
+        same(y, rounded(quotient))
+        assert y.dtype == x.dtype
+    if x.dtype == np.float64:
+        t = Tensor(x, requires_grad=True)
+        for mode in ("floor", "trunc"):
+            y = (t.div(b, rounding_mode=mode) + t * t).sum()
+            (g,) = minigrad.grad(y, t, create_graph=True)
+            same(g.detach(), 2 * x)
+            same(minigrad.grad(g.sum(), t)[0], np.full(x.shape, 2.0))
+
+
+def test_div_without_a_rounding_mode_is_the_operator_and_another_mode_is_refused() -> None:
+    t = Tensor([7.0, -7.0], requires_grad=True)
+    t.div(2.0, rounding_mode=None).sum().backward()
+    assert t.grad is not None and t.grad.tolist() == [0.5, 0.5]
+    assert Tensor([7, -7]).div(2).tolist() == [3.5, -3.5]
+    with pytest.raises(ConfigError, match="rounding_mode must be one of 'floor', 'trunc'"):
+        t.div(2.0, rounding_mode="round")
+
+
+def test_where_with_a_condition_alone_names_the_places() -> None:
+    x = rng.integers(0, 2, (3, 4))
+    for got, wanted in zip(minigrad.where(Tensor(x) > 0), np.where(x > 0), strict=True):
+        same(got, wanted)
+
+
+ACTIVATIONS = "relu relu6 leaky_relu elu selu celu silu mish hardtanh hardsigmoid hardswish dropout"
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS.split())
+def test_inplace_is_accepted_if_false_and_else_refused_by_name(name: str) -> None:
+    t, function = Tensor([1.5, -0.5]), getattr(F, name)
+    options = {"training": False} if name == "dropout" else {}
+    same(function(t, inplace=False, **options), function(t, **options).numpy())
+    with pytest.raises(ConfigError, match=rf"{name}: inplace=True .*\n  x = {name}\(x\)"):
+        function(t, inplace=True, **options)
+    assert t.tolist() == [1.5, -0.5]
+
+
+def test_the_cpu_is_the_only_device() -> None:
+    t = Tensor([1.0])
+    for make in (
+        lambda d: minigrad.zeros(1, device=d),
+        lambda d: minigrad.full((1,), 0.0, device=d),
+        lambda d: minigrad.randn(1, device=d) * 0,
+        lambda d: minigrad.randperm(1, device=d),
+        lambda d: minigrad.zeros_like(t, device=d),
+        lambda d: minigrad.rand_like(t, device=d) * 0,
+        lambda d: minigrad.tensor([0.0], device=d),
+        lambda d: minigrad.as_tensor([0.0], device=d),
+        lambda d: (t * 0).to(device=d),
+    ):
+        assert make("cpu").tolist() == make("cpu:0").tolist() == make(None).tolist() == [0]
+        for device in ("cuda", "tpu", "float32", 0):
+            with pytest.raises(ConfigError, match=f"no device {device!r}"):
+                make(device)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_norms_of_16_bit_floats_round_once(dtype: str) -> None:
+    x = Tensor(rng.standard_normal((4, 6)) + 8, dtype=dtype, requires_grad=True)
+    wide = Tensor(x.float().numpy(), requires_grad=True)
+    upstream = rng.standard_normal((4, 6))
+    for norm in (F.layer_norm, F.rms_norm):
+        grads = []
+        for t in (x, wide):
+            y = norm(t, 6)
+            (g,) = minigrad.grad((y.float() * Tensor(upstream).float()).sum(), t)
+            grads.append((y, g))
+        for half, exact in zip(*grads, strict=True):
+            assert half.dtype == x.dtype
+            np.testing.assert_array_equal(half.float().numpy(), exact.to(dtype).float().numpy())
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "hint"),
+    [
+        (minigrad, "Size", "tuple"),
+        (minigrad, "Linear", "nn.Linear"),
+        (minigrad, "Adam", "optim.Adam"),
+        (minigrad, "addmm", r"a \+ b @ c"),
+        (minigrad.nn, "Conv2D", "Conv2d"),
+        (minigrad.nn, "Mish", "F.mish"),
+        (F, "upsample", "F.interpolate"),
+        (F, "exp", "minigrad.exp"),
+        (F, "Linear", "nn.Linear"),
+        (Tensor([1.0]), "cuda", "the tensor as it is"),
+        (Tensor([1.0]), "layer_norm", "F.layer_norm"),
+    ],
+)
+def test_a_name_of_pytorch_s_is_answered_with_its_counterpart(
+    owner: Any, name: str, hint: str
+) -> None:
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'. Use {hint}"):
+        getattr(owner, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
+        _ = owner.nonsense

@@ -56,6 +56,11 @@ def norm2(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return o.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
 
 
+def outer_rows(norm: Any, x: Any) -> Any:
+    """A norm of rows, of the first and the last axis together: (2, 3, 2)."""
+    return norm(x.transpose(1, 0, 2).reshape(3, 4)).reshape(3, 2, 2).transpose(1, 0, 2)
+
+
 REDUCED = [
     Case("norm", lambda x: ops.norm(x, axis=1), lambda x: norm2(x, 1), M, wide=0.2, budget=64),
     Case("norm, 1", lambda x: ops.norm(x, p=1), lambda x: np.sum(absolute(x)), M, budget=64),
@@ -220,4 +225,31 @@ RESAMPLED = [
     ),
 ]
 
-VOCABULARY = [*REDUCED, *MOVED, *RESAMPLED]
+NORMS = [
+    Case(
+        "layernorm, of columns",
+        lambda x: x.layernorm(axis=0),
+        lambda x: f.layer_norm(x.T).T,
+        M,
+        wide=0,
+        budget=64,
+    ),
+    Case(
+        "layernorm, two axes apart",
+        lambda x: x.layernorm(axis=(0, 2)),
+        lambda x: outer_rows(f.layer_norm, x),
+        ((2, 3, 2),),
+        wide=0,
+        budget=64,
+    ),
+    Case(
+        "rms_norm, two axes apart",
+        lambda x: x.rms_norm(axis=(-1, 0), eps=1e-5),
+        lambda x: outer_rows(f.rms_norm, x),
+        ((2, 3, 2),),
+        wide=0,
+        budget=64,
+    ),
+]
+
+VOCABULARY = [*REDUCED, *MOVED, *RESAMPLED, *NORMS]
