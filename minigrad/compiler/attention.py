@@ -52,11 +52,14 @@ class _Attention:
         q, k, v = (call.array(i) for i in operands[-3:])
         mask, kept, offset = (*rest, None, None, None)[:3]
         offset = self.params.get("offset") if offset is None else offset
+        # The output's leading axes are the pairs; q, k and v may broadcast to them, as keys do that
+        # several heads share: their strides are then 0.
         batch = call.array(call.line.made()[0]).shape[:-2]
         T, S, D, E = self.sizes = (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
         need(self.params["scale"] > 0 and len(batch) <= _AXES)
         need(q.size and k.size and v.size)
         self.shape = (*batch, T, S)
+        # An offset that is a tensor is the length of a cache: the kernel reads it when it runs.
         self.length = value_of(offset) if isinstance(offset, Ref) else None
         offset = 0 if self.length is not None else offset
         biased = self.params.get("window") or self.params.get("slopes")
@@ -64,6 +67,7 @@ class _Attention:
         self.simple = not biased and hiding and kept is None
         self.pairs, self.tiled = math.prod(batch), bool(self.params.get("tiled"))
         self.scores = self.pairs * T * S
+        # Causal attention computes about half of the scores, in groups of rows a bit more.
         self.flops = 2.0 * self.scores * D * (0.6 if offset is not None else 1)
         for i, name in zip(operands, ("g", "q", "k", "v")[-len(operands) :], strict=True):
             self.builder.use(i, name, share=call.array(i).shape[:-2] == batch)
@@ -127,6 +131,7 @@ def _attention(call: Call) -> list[Kernel]:
     strided, to = a.strided(operands, "q k v"), a.strided([o], "o")
     a.builder.writes(share=True, o=o)
     stored = a.saved(saved, write=True)
+    # Panels of k and v, and a group of rows of scores, which stay in the cache of the thread.
     _, S, D, E = a.sizes
     scratch = f"scratch[PANELS({S}, {D}) + PANELS({E}, {S})], rows[ROWS * {S}]"
     body = (
@@ -166,6 +171,8 @@ def _attention_grad(call: Call) -> list[Kernel]:
     strided, into = a.strided(values, "g q k v"), a.strided(to, "gq gk gv")
     read = a.saved(value_of(saved), write=False)
     a.builder.writes(share=True, **dict(zip(("gq", "gk", "gv"), to, strict=True)))
+    # Panels of k and v across, of k, q and g down. d holds a tile of dS, and a second one of P where
+    # dropout changes it or it is computed again.
     T, S, D, E = a.sizes
     sizes = ((S, D), (S, E), (D, S), (D, T), (E, T))
     scratch = " + ".join(f"PANELS({m}, {n})" for m, n in sizes)

@@ -28,8 +28,8 @@ class Draws:
         self.last: dict[int, Call] = {}  # root of a state -> the last call that draws from it
         random = [line for line in program.lines if line.op.kind == "random"]
         states = {layout.root[i] for line in random for i in line.changes()}
-        # Where a state is also set or read by another op, as by checkpoint(), it must stand where
-        # it should at each line.
+        # Where a state is also set or read by another op, as by checkpoint(), it must be up to
+        # date at each line.
         others = (line for line in program.lines if line.op.kind != "random")
         self.possible = all(map(self._fits, random)) and not any(
             layout.root[i] in states for line in others for i in line.reads()

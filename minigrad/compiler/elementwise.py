@@ -1,5 +1,5 @@
-"""Elementwise ops: the loop over any strides in which fused expressions stand, and copies into
-another shape or place, which are such loops. The expressions are macros in elementwise.c.
+"""Elementwise ops: one loop over any strides for fused expressions, and copies into another shape
+or place, which are such loops. The expressions are macros in elementwise.c.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def template(layout: Layout, line: Line) -> str | None:
     if family == "bool" and len({d.kind for d in ins}) > 1:
         return None
     for operand, x in zip(operands, line.operands, strict=True) if family != "bool" else ():
+        # A bool is 0 or 1 to C: right in front of a ?, wrong in arithmetic, which would not cast it.
         of = layout.stand_in[x.index].dtype if isinstance(x, Ref) else out
         condition = re.search(rf"(\(|: ){operand} \?", body) or not re.search(
             rf"\b{operand}\b", body
@@ -119,10 +120,13 @@ def lower_elementwise(
     shape = layout.stand_in[lines[0][1].made()[0]].shape
     need(0 not in shape)
     k = Builder(Call(layout, lines[-1][1], lines[-1][0]))
+    # Each value is loaded once, and each result is a local variable: what a later line of the group
+    # reads never goes through memory.
     read = {i for _, line in lines for i in line.reads()}
     inputs = sorted(read - {i for _, line in lines for i in line.made()})
     steps = {i: _over(layout, i, shape) for i in (*inputs, *stored)}
     size = math.prod(shape)
+    # Where all values are row-major, or single numbers, one index runs through them.
     packed = {i for i in steps if layout.contiguous(i) and layout.stand_in[i].size == size}
     flat = packed >= stored and all(i in packed or not any(steps[i]) for i in inputs)
     names: dict[int, str] = {}
@@ -139,6 +143,7 @@ def lower_elementwise(
             pointer = k.use(out, f"y{out}", share=shape != (), write=True)
             places.append(f"{pointer}[{_at(steps[out], flat)}] = x{out};")
     inside = "\n            ".join([*loads, *statements, *places])
+    # Units are rows, so that the loop can be cut as the kernels before and after it are.
     width = shape[-1] if len(shape) > 1 else 1
     loop = f"for (int64_t i = lo * {width}; i < hi * {width}; i++) {{\n            {inside}\n    }}"
     found = [line.op.name for _, line in lines]

@@ -71,6 +71,7 @@ def _take_along(call: Call) -> list[Kernel]:
     _need_index(call, i)
     need(layout.contiguous(y) and 0 not in shape)
     axis, steps = call.line.params["axis"] % a.ndim, layout.strides(x)
+    # Where element r of y is in x but for the indexed axis, on which the index decides.
     others = [0 if d == axis else s for d, s in enumerate(steps)]
     rows, width = math.prod(shape[:-1]), shape[-1]
     k.use(x, "x", share=axis == a.ndim - 1 and a.shape[:-1] == shape[:-1] and a.ndim > 1)
@@ -93,6 +94,7 @@ def _add_along(call: Call) -> list[Kernel]:
     need(plain(call.layout, g, y) and 0 not in (*shape, *out) and call.array(g).shape == shape)
     axis, steps = call.line.params["axis"] % len(shape), _packed(out)
     added = _Added(call)
+    # Units are places on another axis than the indexed one: each adds to places of its own.
     units = shape[0] if axis else math.prod(shape[1:])
     each, share = math.prod(shape) // units, axis > 0 and shape[0] == out[0]
     added.reads(share, many=shape[axis] > _MANY, g=g, index=i)
@@ -125,6 +127,7 @@ def _key(call: Call, k: Builder, shape: Sequence[int]) -> tuple[int, str]:
     arrays = [call.array(i) for i in keys]
     need(all(a.dtype.kind in "iu" for a in arrays))
     out = np.broadcast_shapes(*(a.shape for a in arrays))
+    # The arrays broadcast against each other; j counts row-major over the axes that they index.
     lines = ["int64_t j = 0, i;"]
     for n, (value, a) in enumerate(zip(keys, arrays, strict=True)):
         size = shape[before + n]
@@ -168,6 +171,7 @@ def _add_at(call: Call) -> list[Kernel]:
     need(plain(call.layout, g, y) and call.array(g).size)
     count, statements = _key(call, added.builder, out)
     outer, indexed, inner = _around(call.line.params["spec"], out)
+    # Whole rows of a table are added like vectors, in float32, as in eager.
     many = count > _MANY and (outer > 1 or inner == 1)
     added.reads(share=outer > 1, many=many, g=g)
     if outer > 1:

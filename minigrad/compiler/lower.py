@@ -1,7 +1,7 @@
 """What all lowerings share: the line that is lowered, the kernel that is built, and their register.
 
 The C of row-wise ops lowers itself (`rows`); elementwise ops are in `elementwise`, products in
-`products`, and so on, each beside its file of C. A lowering raises NoC where the C has no form for a
+`products`, and so on, each with a file of C of the same name. A lowering raises NoC where the C has no form for a
 line: such a line is called back through numpy between two compiled parts.
 """
 
@@ -63,7 +63,7 @@ class Call:
 
     @property
     def outputs(self) -> tuple[int | None, ...]:
-        """The values that it makes, None where nobody reads one."""
+        """The values that it makes, None for one that is not read."""
         return self.line.outputs if self.out is None else (self.out, *self.line.outputs[1:])
 
     @property
@@ -137,6 +137,7 @@ class Builder:
         """The kernel. Memory touched share by share and also as a whole counts as touched as a
         whole.
         """
+        # A value may be used twice, as a share and as a whole: then another thread's share is read.
         own = self.own - self.whole
         atoms = common(self.atoms, units) if own else 0
         if self.written - own:

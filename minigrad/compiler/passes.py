@@ -102,6 +102,8 @@ def for_c(program: Program) -> Program:
     single = [v.dtype == np.float32 and v.size > 0 for v in program.values]
     lines = []
     for line in program.lines:
+        # GELU's gradient works its exponential out again, which is faster than to read it. numpy
+        # needs it, so it goes only where C is sure to take the line.
         unread = unread_operands(line.op)
         if unread and all(single[i] for i in line.reads()):
             operands = (None if i in unread else x for i, x in enumerate(line.operands))
@@ -137,6 +139,8 @@ def with_recomputation(program: Program) -> Program:
             continue
         if large in handed_out or not changed.isdisjoint(line.made()):
             continue
+        # Uses nearby keep the value for as long as they need it; from the first far one on, a copy
+        # of the line makes it again. Its operands must still be what they were.
         uses = [n for n in range(number + 1, len(lines)) if large in lines[n].reads()]
         far = [n for n in uses if n > number + _FAR]
         if not far or len(far) == len(uses) or far[0] > first_change:

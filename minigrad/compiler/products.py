@@ -28,6 +28,7 @@ class Matrix(NamedTuple):
 def matrix(value: int, shape: Sequence[int], strides: Sequence[int]) -> Matrix:
     """Raises NoC if neither axis is without gaps."""
     (rows, columns), (s0, s1) = shape, strides
+    # The stride of an axis of size 1 is never used, whatever it is.
     if (columns == 1 or s1 == 1) and (rows == 1 or s0 >= columns):
         return Matrix(value, rows, columns, False, max(s0 if rows > 1 else columns, 1))
     need((rows == 1 or s0 == 1) and (columns == 1 or s1 >= rows))
@@ -82,14 +83,18 @@ def _product(call: Call, a: int, b: int, y: int, across: bool, bias: int | None)
     A, B, Y, residual = _flat(call, a), _flat(call, b), _flat(call, y), call.residual
     need(not Y.transposed)
     M, K, N, k = A.rows, A.columns, Y.columns, Builder(call)
+    # A transposed view of the weight and the op's own transposition cancel.
     tb = B.transposed != across
     if not A.transposed and M < _FEW and tb and K > 1:
         return [_few_rows(call, A, B, Y, (M, N, K), bias)]
+    # By rows, a kernel touches only its share of a and y, and joins the chain of its neighbours. A
+    # transposed a is a weight gradient: it needs all rows of the batch, and runs as a task.
     by_rows = not A.transposed and M >= _ENOUGH
     k.reads(share=by_rows, a=a)
     k.reads(b=b)
     fused = _use_added(k, bias, residual, share=by_rows)
     k.writes(share=by_rows, y=y)
+    # The larger side of y is cut: threads then pack less of b for each number that they compute.
     shares_rows = by_rows or (A.transposed and M >= N and not fused)
     left, right = (
         ("bias", f"residual + lo * {N}") if shares_rows else ("bias + lo", "residual + lo")
@@ -166,6 +171,8 @@ def _with_vector(call: Call, a: int, b: int, y: int) -> list[Kernel]:
         if right.ndim == 2:
             return _product(call, row, b, result, False, None)
         return _batched(call, row, b, result)
+    # y = a b for a vector b: each number is a dot product with a row of a, so a is read once, in
+    # order. Where its columns are contiguous instead, tiles do it.
     rows = _flat(call, a)
     if rows.transposed or not plain(layout, b, y):
         b, y = layout.name_view(right[:, None], b), layout.name_view(out[..., None], y)

@@ -110,6 +110,8 @@ class _Binding:
             return "NULL"
         unit = self.signature.unit
         if p.name.startswith("part_"):
+            # Each block writes sums of its own, so that threads never meet in one place and the
+            # order of additions is fixed. A second kernel adds the blocks up.
             part = self.layout.scratch((self.blocks, self.C))
             self.parts.append(column_sums(self.call, part, value, self.blocks, self.C))
             return self.builder.use(part, p.name, share=True, write=True)
@@ -119,9 +121,11 @@ class _Binding:
             need(a.dtype.kind in "iu" and a.size == self.rows)
         elif p.ctype != "char":
             need(a.dtype == _DTYPES[p.ctype])
+        # What is cut has a whole number of elements for each row. Of what is cut by columns, every
+        # thread touches all rows: no share of the memory is its own.
         cut = p.name in self.signature.cut or (p.written and unit != "columns")
         need(a.size % self.rows == 0 or not cut)
-        # A short last block is no equal share of the rows; one number for all rows is none, either.
+        # Not with a short last block, which is less than a share; nor for one number for all rows.
         even = unit == "rows" or (unit == "blocks" and self.rows % BLOCK == 0)
         share = cut and even and (step == 1 or f"{p.name}_step" not in self.names)
         ctype = p.ctype if p.ctype in ("void", "char") else ""
@@ -132,6 +136,8 @@ class _Binding:
             return p.name
         if p.name in ("C", "rows"):
             return str(self.C if p.name == "C" else self.rows)
+        # x_width is a property of the operand x, unless x is NULL or there is none: then it may be
+        # a param of that name.
         name, _, what = p.name.rpartition("_")
         if self.values.get(name) is not None:
             return self._of_value(given(self.values[name]), what)
@@ -157,6 +163,7 @@ class _Binding:
         """The rows_t of a value that broadcasts to the rows of the reference."""
         a, steps = self.call.array(value), self.layout.strides(value)
         sizes = self.call.array(self.reference).shape[:-1]
+        # Only the start of a row is worked out; in it, elements must be next to each other.
         need(steps[-1] == 1 or a.shape[-1] == 1)
         axes: list[tuple[int, int]] = []  # (size, stride), neighbours joined where they are one
         for n, step in zip(sizes, (0,) * (len(sizes) - a.ndim + 1) + steps[:-1], strict=True):
@@ -174,7 +181,7 @@ def _along_axis(call: Call, signatures: Mapping[str, Signature]) -> Kernel:
     """The kernel of a reduction, or of what is done along an axis."""
     x, defaults = call.array(call.operand(0)), arguments_of(call.line.op)[1]
     e = given(extent(x.shape, call.line.params.get("axis", defaults["axis"])))
-    need(e.C < 1 << 31)
+    need(e.C < 1 << 31)  # places in a strip are counted in int32, which runs in vector registers
     signature = signatures.get("strips" if e.inner > 1 else "rows")
     if signature is None:
         raise NoC

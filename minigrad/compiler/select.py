@@ -71,6 +71,7 @@ class Selector:
             if not is_addition(self.layout, line):
                 continue
             a, b = line.reads()
+            # In x + linear(y) the right operand is what a layer has just computed: it goes first.
             for value, other in ((b, a), (a, b)):
                 maker = self.makers.get(value, -1)
                 if maker >= 0 and maker not in taken and self._absorbs(maker, value, other, number):
@@ -81,6 +82,8 @@ class Selector:
     def _absorbs(self, maker: int, value: int, other: int, number: int) -> bool:
         line, out = self.program.lines[maker], self.program.lines[number].made()[0]
         arrays = [self.layout.stand_in[i] for i in (value, other, out)]
+        # `other` must be there when the maker runs, and must not change until the addition: a
+        # temporary never does.
         return (
             adds_residual(line.op)
             and self.readers[value] == {number}
@@ -104,6 +107,8 @@ class Selector:
             if self._nothing_to_do(number, line):
                 number += 1
                 continue
+            # A line that fits no loop, or whose loop would store nothing, is tried by itself; what
+            # has no C at all is in `chosen` by its number.
             try:
                 if group := self._group(number):
                     self.chosen.extend(self._fused(group))
@@ -171,6 +176,7 @@ class Selector:
             if len(found) == _GROUP or lowering_of(line.op) or not template(self.layout, line):
                 break
             out = line.made()[0]
+            # One loop has one shape; operands may broadcast to it.
             if shape is not None and self.layout.stand_in[out].shape != shape:
                 break
             # A view of what the loop makes would read it before it is whole.

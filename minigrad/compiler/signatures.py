@@ -7,7 +7,7 @@ A header names an op, or several, and is followed by clauses, in any order:
 
     UNIT of A, B    lo..hi counts rows of A, blocks of BLOCK of them, columns, or strips of columns;
                     of the operands A, B, ... and of all outputs only that share is touched
-    A, B may be NULL    these operands may be None; these outputs are left out where nobody reads them
+    A, B may be NULL    these operands may be None; these outputs are left out where they are not read
     N flops         for each element of A
     cheap           computing it again costs less than keeping a large result from forward to backward
     draws           draws random numbers; `draws` says from where
@@ -32,7 +32,8 @@ from minigrad.primitive import Primitive
 # Every program has the first two; of the others those whose functions it calls, in this order.
 _FILES = [f"{name}.c" for name in ("prelude", "products", "elementwise", "rows", "gathers", "sums")]
 _FILES += ["attention.c", "updates.c"]
-_ALWAYS = _FILES[:2]
+_ALWAYS = _FILES[:2]  # the step itself calls them
+# A header is the line right above the function, after whatever comment the function has.
 _HEADER = re.compile(r"^/\* op ([\w, ]+): ([^*]+) \*/\n[^(\n]*?(\w+)\(([^{]*)\) \{", re.M)
 _PARAMETER = re.compile(r"(const )?(\w+) (\*?)(?:RESTRICT )?(\w+)")
 _UNIT = re.compile(r"(\w+) of (.+)")
@@ -166,6 +167,7 @@ def files_for(text: str) -> list[str]:
     """The files that a program needs, in order: those whose functions its text names, or a file
     that it needs.
     """
+    # Files call only functions of files before them: one walk from the last to the first is enough.
     words, needed = _words(text), set(_ALWAYS)
     for file in reversed(_FILES):
         if file in needed or not words.isdisjoint(_functions()[file]):

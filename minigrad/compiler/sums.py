@@ -55,6 +55,8 @@ def strips(
     """The kernel that calls `function` for all strips of columns. pointers: (value, its name in C,
     whether it has the middle axis, whether it is written).
     """
+    # Columns that are next to each other are reduced side by side, _STRIP at a time, so that the
+    # running sums stay in registers while rows are read in order.
     blocks = -(-e.inner // _STRIP)
     # Units are outer indices, of which each has its own memory, or strips.
     whole = blocks == 1 or e.outer >= _MANY
@@ -101,6 +103,7 @@ class _Sum(NamedTuple):
 
     def _over(self, call: Call, x: int, y: int, axes: set[int]) -> list[Kernel]:
         """Over the last group of neighbours, then, where there are more groups, over the others."""
+        # Neighbours, with axes of size 1 between them, are one axis to a loop.
         a, last = call.array(x), {max(axes)}
         while min(last) and (min(last) - 1 in axes or a.shape[min(last) - 1] == 1):
             last.add(min(last) - 1)
@@ -120,6 +123,7 @@ class _Sum(NamedTuple):
             need(packed)
             return [self._exact(call, x, y, e)]
         need(a.dtype == FLOAT32 == out.dtype)
+        # Leading axes: blocks of rows in parallel, which also reads rows with gaps between them.
         if e.outer == 1 and not (packed and e.inner == 1):
             return _sum_leading(call, x, y, max(axes) + 1)
         need(packed)
@@ -177,6 +181,7 @@ def _sum_leading(call: Call, x: int, y: int, count: int) -> list[Kernel]:
         raise NoC
     if rows == 1:
         stride = C
+    # Few rows are not worth a second kernel.
     if rows <= 2 * BLOCK and stride == C:
         return [column_sums(call, x, y, rows, C)]
     blocks, k = -(-rows // BLOCK), Builder(call)

@@ -65,6 +65,8 @@ def _clip(call: Call) -> list[Kernel]:
     sizes = [call.array(g).size for g in gradients]
     rows = _pieces(sizes)
     part, scale = layout.scratch((len(rows),), np.float64), layout.scratch((1,))
+    # Three phases: squares of all pieces; their sum, in a fixed order, and the factor; the scaling,
+    # which returns at once if nothing is to be clipped.
     squares, scaling = _Pieces(call, "clip", rows), _Pieces(call, "clip", rows)
     squares.use(gradients, "g")
     squares.builder.writes(part=part)
@@ -123,6 +125,7 @@ def _update(call: Call) -> list[Kernel]:
     moments = [name for name in signature.names(written=True) if name != "p"]
     update = _Update(call, len(moments))
     _need_flat(call, [*update.flat, *update.params, *update.gradients])
+    # The flat moments hold all parameters one after the other.
     starts = np.cumsum([0, *update.sizes]).tolist()
     rows = [(i, at, n, starts[i] + at) for i, at, n in _pieces(update.sizes)]
     k = update.pieces(rows)
@@ -146,7 +149,8 @@ def _adafactor(call: Call) -> list[Kernel]:
     _need_flat(call, [*moments, *update.params, *update.gradients])
     rows, at = [], [0, 0, 0, 0]
     for n, p in enumerate(call.array(i).shape for i in update.params):
-        # B = 0 for what is not a matrix
+        # (parameter, B matrices of R x C, and where its rows, columns, squares and sums begin); B = 0
+        # for what is not a matrix
         B, R, C = (math.prod(p[:-2]), *p[-2:]) if len(p) > 1 else (0, 0, math.prod(p))
         rows.append((n, B, R, C, *at))
         sizes = (B * R, B * C, 0 if B else C, C if B else 0)

@@ -20,7 +20,7 @@ typedef struct {
     int kind;
     const void *mask;
     mask_t sm;
-    const uint8_t *kept;  /* as the probabilities lie */
+    const uint8_t *kept;  /* laid out as the probabilities */
     float factor;
 } attention_t;
 #define SEEN(r) (a.causal ? MAX(0, MIN(a.S, (r) + 1 + a.offset)) : a.S)  /* how many keys query r sees, the masked ones among them */
@@ -74,7 +74,7 @@ static ONCE void attention_row(const float *p, const float *V, int64_t step, flo
     }
 }
 
-/* What one query adds to the cotangents, for values that are not finite: one that nobody asks for and a key without weight add nothing. d: (S). */
+/* What one query adds to the cotangents, for values that are not finite: a cotangent of 0 and a key without weight add nothing. d: (S). */
 BODY attention_grad_row(attention_t a, const float *g, const float *q, const float *K, int64_t sk, const float *V, int64_t sv, const uint8_t *stays,
                         const float *p, float *gq, float *GK, int64_t tk, float *GV, int64_t tv, float *d) {
     float asked = 0, dot = 0;
@@ -102,8 +102,8 @@ BODY drop_rows(const float *RESTRICT p, const uint8_t *RESTRICT kept, float fact
 }
 
 /* softmax(scale q k^T) v. Queries go in groups of ROWS, whose keys end at the last one's causal edge. The probabilities are kept in p, (pairs, T, S); or p is
-   NULL, and the largest score and the sum of exponentials of each query are kept, in stats, (pairs, T, 2). Dropped ones, which meet v, stand in `rows`,
-   (ROWS, S), and so do those that are not kept. scratch: PANELS(S, D) + PANELS(E, S). */
+   NULL, and the largest score and the sum of exponentials of each query are kept, in stats, (pairs, T, 2). Dropped ones, which are multiplied with v, are in
+   `rows`, (ROWS, S), and so are those that are not kept. scratch: PANELS(S, D) + PANELS(E, S). */
 /* op attention: p may be NULL; tiled; any strides */
 BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, float *o, strides_t so, float *p,
                      float *stats, float *rows, float *scratch, int64_t lo, int64_t hi) {
@@ -132,8 +132,8 @@ BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k
 }
 
 /* Backward goes through tiles of queries: dS and dq row group by row group, then dk and dv key group by key group, each from the first query that sees it.
-   Where p is NULL, probabilities are made again from stats. d: (2 TILE, S), half of that if p is there and dropout not; dS stands in the first half,
-   what meets the cotangents for dv in the second. scratch: PANELS(S, D) + PANELS(S, E) + PANELS(D, S) + PANELS(D, T) + PANELS(E, T). */
+   Where p is NULL, probabilities are made again from stats. d: (2 TILE, S), half of that if p is there and dropout not; dS is in the first half,
+   the weights for dv in the second. scratch: PANELS(S, D) + PANELS(S, E) + PANELS(D, S) + PANELS(D, T) + PANELS(E, T). */
 #define TILE 96
 /* op attention_grad: tiled; any strides */
 BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,

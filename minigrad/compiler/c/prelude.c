@@ -21,7 +21,7 @@
 /* --- phases and threads
 
    A phase is a kernel over `units` (rows, columns, heads), cut into at most 32 chunks. Threads claim chunks; a phase is over when all its chunks are
-   done, whoever did them. So a thread that the system has put aside holds nobody up unless it is in the middle of a chunk, and what is computed
+   done. So a thread that the system has descheduled delays the others only if it is in the middle of a chunk, and what is computed
    depends on the chunks alone, not on the number of threads. A claim carries the number of the run: a thread that comes late finds the run gone. */
 
 typedef void (*kernel_t)(void *const *p, int64_t lo, int64_t hi, int thread);
@@ -91,7 +91,7 @@ static void *worker(void *argument) {
     return NULL;
 }
 
-/* After a fork the child has no workers, and nobody holds its locks. */
+/* After a fork the child has no workers, and its locks are free. */
 static void after_fork(void) {
     workers = 0;
     atomic_store(&sleepers, 0);

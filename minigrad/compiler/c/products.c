@@ -15,7 +15,7 @@ enum { LANES = 8, VECTORS = 2, ROWS = 6 };
 enum { LANES = 4, VECTORS = 4, ROWS = 4 };
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4)
 #endif
-enum { WIDE = LANES * VECTORS, DEEP = 512, GROUPS = 8, ROOM = 3 << 15 };
+enum { WIDE = LANES * VECTORS, DEEP = 512, GROUPS = 8, PANEL_FLOATS = 3 << 15 };
 typedef float vector_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
 /* Of R rows of op(a), with steps rs from row to row and ks along k, and a whole panel. */
@@ -60,7 +60,7 @@ static ONCE void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, fl
     for (; k < K; k++) for (int i = 0; i < WIDE; i++) panel[k * WIDE + i] = b[i * ldb + k];
 }
 
-/* op(b), (K, N), as panels: columns j .. j + WIDE at panels + j K, zeros behind the last. Rows of b are read from end to end. */
+/* op(b), (K, N), as panels: columns j .. j + WIDE at panels + j K, zeros after the last. Rows of b are read from end to end. */
 static ONCE void pack(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
     int64_t whole = N / WIDE * WIDE, rest = N - whole;
     float *RESTRICT last = panels + whole * K;
@@ -143,10 +143,10 @@ static ONCE void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, c
 /* op linear: lowered by products.py */
 static ONCE void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
                     const float *residual, int64_t ldm, float *y, int64_t ldc) {
-    static _Thread_local float panels[ROOM];
+    static _Thread_local float panels[PANEL_FLOATS];
     if (M <= 0 || N <= 0) return;
     if (blas_sgemm && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc); return; }
-    int64_t deep = even_part(K, ta ? DEEP / 2 : DEEP, 1), broad = even_part(N, ROOM / MAX(1, deep), WIDE), k = 0;
+    int64_t deep = even_part(K, ta ? DEEP / 2 : DEEP, 1), broad = even_part(N, PANEL_FLOATS / MAX(1, deep), WIDE), k = 0;
     do {
         int64_t depth = MIN(deep, K - k);
         for (int64_t j = 0; j < N; j += broad) {

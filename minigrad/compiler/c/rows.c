@@ -154,7 +154,7 @@ BODY cross_entropy_grad_rows(const float *g, int64_t g_step, const float *RESTRI
         if (t == ignore_index) { memset(out, 0, C * sizeof(float)); continue; }
         if (t < 0 || t >= C) { atomic_store(&status, 1); return; }
         float whole = 1;
-        if (fabsf(total[r]) > 256 && !isinf(total[r])) {  /* log(sum) has lost digits beside the maximum: a factor of the whole row */
+        if (fabsf(total[r]) > 256 && !isinf(total[r])) {  /* log(sum) has lost digits next to the maximum: a factor of the whole row */
             SUM(whole, i, C, exp_f(a[i] - total[r]));
         }
         for (int64_t i = 0; i < C; i++) out[i] = (exp_f(a[i] - total[r]) / whole - label_smoothing / C) * w;
@@ -228,10 +228,10 @@ BODY cumsum_rows(const float *RESTRICT x, float *RESTRICT y, int64_t C, int64_t 
 }
 
 /* x - log(sum exp x) of one number: `rest` is x without the maximum, `log_sum` the logarithm of the sum of exp(rest). Rows of -inf stay what they are;
-   +inf is 0, and what stands beside it -inf. */
+   +inf is 0, and the rest of its row -inf. */
 static inline float minus_log_sum(float x, float rest, float log_sum) {
-    float beside = x == INFINITY ? 0.f : -INFINITY, usual = rest - log_sum;
-    float y = log_sum == INFINITY ? beside : usual;
+    float infinite = x == INFINITY ? 0.f : -INFINITY, usual = rest - log_sum;
+    float y = log_sum == INFINITY ? infinite : usual;
     return x == -INFINITY ? x : y;
 }
 
