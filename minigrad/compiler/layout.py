@@ -107,7 +107,9 @@ class Layout:
             y = self._allocate(out.index, out.shape, out.dtype)
             like = [np.broadcast_to(y.dtype.type(0), v.shape) for v in values]
             places = line.op.parts(y, *like, **line.params)
-            if sum(place.size for place, _ in places) == y.size:
+            # Not where only a part of an operand is copied, or where something is put around it.
+            all_of_it = all(p.shape == v.shape for v, (p, _) in zip(values, places, strict=True))
+            if all_of_it and sum(place.size for place, _ in places) == y.size:
                 for v, (place, _) in zip(values, places, strict=True):
                     self.stand_in[v.index], self.root[v.index] = place, out.index
                 self.placed.add(number)

@@ -29,7 +29,6 @@ from minigrad.compiler.lower import (
     BLOCK,
     Builder,
     Call,
-    NoC,
     given,
     literal,
     need,
@@ -182,9 +181,7 @@ def _along_axis(call: Call, signatures: Mapping[str, Signature]) -> Kernel:
     x, defaults = call.array(call.operand(0)), arguments_of(call.line.op)[1]
     e = given(extent(x.shape, call.line.params.get("axis", defaults["axis"])))
     need(e.C < 1 << 31)  # places in a strip are counted in int32, which runs in vector registers
-    signature = signatures.get("strips" if e.inner > 1 else "rows")
-    if signature is None:
-        raise NoC
+    signature = given(signatures.get("strips" if e.inner > 1 else "rows"))
     k, values = Builder(call), _bound(call, signature)
     pointers = []
     for p in (p for p in signature.parameters if p.pointer):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad.compiler.kernel import Kernel
-from minigrad.compiler.lower import BLOCK, CTYPES, FLOAT32, Builder, Call, NoC, given, lowers, need
+from minigrad.compiler.lower import BLOCK, CTYPES, FLOAT32, Builder, Call, given, lowers, need
 from minigrad.compiler.products import flat_matrix
 from minigrad.dtypes import is_half
 
@@ -177,8 +177,7 @@ def _total(call: Call, x: int, y: int) -> Kernel:
 def _sum_leading(call: Call, x: int, y: int, count: int) -> list[Kernel]:
     """The sum over the first `count` axes: blocks of rows, then the blocks."""
     rows, C, stride, inner = given(flat_matrix(call.layout, x, count))
-    if C > 1 and inner != 1:
-        raise NoC
+    need(C <= 1 or inner == 1)
     if rows == 1:
         stride = C
     # Few rows are not worth a second kernel.

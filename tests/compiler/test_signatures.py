@@ -127,6 +127,24 @@ def test_rope_reads_rows_of_any_strides():
         assert near(got, wanted)
 
 
+@pytest.mark.parametrize("widths", [(0, 0, -1, -1), (0, 0, 2, 1), (0, 0, 0, 0)])
+def test_what_attention_makes_may_be_cut_padded_or_put_together(widths):
+    """Operands are computed in their places only where these are all of the output, and the
+    operands all of what is copied.
+    """
+
+    def step(q, k):
+        a = minigrad.functional.scaled_dot_product_attention(q, k, k)
+        b = minigrad.functional.scaled_dot_product_attention(k, q, q)
+        return ops.cat(
+            minigrad.functional.pad(a, widths), minigrad.functional.pad(b, widths), axis=1
+        )
+
+    run = with_gradients(lambda q, k: step(minigrad.functional.pad(q, (0, 0, 1, 1)), k))
+    for got, wanted in zip(*compiled(run, some(2, 3, 4, 8), some(2, 3, 6, 8)), strict=True):
+        assert near(got, wanted)
+
+
 def test_a_program_gets_only_the_files_of_c_that_it_calls():
     step = jit(lambda x: x + 1, backend="c")
     for _ in range(3):
