@@ -57,16 +57,14 @@ class Draws:
         k.reads(state=state)
         k.writes(share=True, mask=mask)
         threshold, span = min(round(p * 2.0**32), 2**32 - 1), f"lo * {C}, hi * {C}"
-        if not values:
-            to = f"NULL, NULL, mask, {threshold}u, 0"
-            body = f"dropout_range(NULL, state, {before}, {to}, {span});"
-            return [k.kernel("kept", body, rows, 15 * rows * C)]
-        k.reads(share=True, x=values[0])
-        k.writes(share=True, y=outputs[0])
-        factor = literal(float(np.float32(1 / (1 - p) if p < 1 else 0)))
-        to = f"y, mask, NULL, {threshold}u, {factor}"
-        body = f"dropout_range(x, state, {before}, {to}, {span});"
-        return [k.kernel("dropout", body, rows, 20 * rows * C)]
+        x, to, flops = "NULL", f"NULL, NULL, mask, {threshold}u, 0", 15
+        if values:
+            k.reads(share=True, x=values[0])
+            k.writes(share=True, y=outputs[0])
+            factor = literal(float(np.float32(1 / (1 - p) if p < 1 else 0)))
+            x, to, flops = "x", f"y, mask, NULL, {threshold}u, {factor}", 20
+        body = f"dropout_range({x}, state, {before}, {to}, {span});"
+        return [k.kernel(call.line.op.name, body, rows, flops * rows * C)]
 
     def advance(self) -> list[Kernel]:
         """Advance the counters, when all has been drawn."""

@@ -29,10 +29,6 @@ def _need_index(call: Call, i: int) -> None:
     need(call.array(i).dtype.kind in "iu" and call.layout.contiguous(i))
 
 
-def _packed(shape: Sequence[int]) -> list[int]:
-    return [math.prod(shape[d + 1 :]) for d in range(len(shape))]
-
-
 class _Added:
     """What is added up at places of y: in y itself, or, if many may meet, in float64 first."""
 
@@ -92,7 +88,7 @@ def _add_along(call: Call) -> list[Kernel]:
     shape, out = call.array(i).shape, call.array(y).shape
     _need_index(call, i)
     need(plain(call.layout, g, y) and 0 not in (*shape, *out) and call.array(g).shape == shape)
-    axis, steps = call.line.params["axis"] % len(shape), _packed(out)
+    axis, steps = call.line.params["axis"] % len(shape), call.layout.strides(y)
     added = _Added(call)
     # Units are places on another axis than the indexed one: each adds to places of its own.
     units = shape[0] if axis else math.prod(shape[1:])

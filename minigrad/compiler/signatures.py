@@ -164,16 +164,22 @@ def _functions() -> dict[str, dict[str, str]]:
 
 
 def files_for(text: str) -> list[str]:
-    """The files that a program needs, in order: those whose functions its text names, or a file
-    that it needs.
+    """The files that a program needs, in order: those whose functions its text names, and those that
+    they name.
     """
     # Files call only functions of files before them: one walk from the last to the first is enough.
     words, needed = _words(text), set(_ALWAYS)
     for file in reversed(_FILES):
         if file in needed or not words.isdisjoint(_functions()[file]):
-            needed.add(file)
-            words |= _words(c_text(file))
+            needed |= _before(file) | {file}
     return [file for file in _FILES if file in needed]
+
+
+@cache
+def _before(file: str) -> frozenset[str]:
+    """The files whose functions a file calls, whatever its comments speak of."""
+    words = _words(re.sub(r"/\*.*?\*/", "", c_text(file), flags=re.S))
+    return frozenset(f for f in _FILES if f != file and not words.isdisjoint(_functions()[f]))
 
 
 def _words(text: str) -> set[str]:

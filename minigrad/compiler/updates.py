@@ -24,11 +24,6 @@ def _pieces(sizes: list[int]) -> list[tuple[int, int, int]]:
     return [(i, at, min(_PIECE, n - at)) for i, n in enumerate(sizes) for at in range(0, n, _PIECE)]
 
 
-def _table(name: str, rows: Sequence[tuple[int, ...]]) -> str:
-    text = ", ".join("{" + ", ".join(map(str, row)) + "}" for row in rows)
-    return f"static const int64_t {name}[][{len(rows[0])}] = {{{text}}};"
-
-
 def _need_flat(call: Call, values: list[int]) -> None:
     arrays = [call.array(i) for i in values]
     need(all(a.dtype == FLOAT32 and a.flags.c_contiguous and a.size for a in arrays))
@@ -52,7 +47,8 @@ class _Pieces:
         """body: what to do for unit u, whose row of the table is w."""
         loop = f"for (int64_t u = lo; u < hi; u++) {{\n        const int64_t *w = {self.name}[u];\n"
         text, units = f"{''.join(self.heads)}{loop}        {body}\n    }}", len(self.rows)
-        table = _table(self.name, self.rows)
+        listed = ", ".join(f"{{{', '.join(map(str, row))}}}" for row in self.rows)
+        table = f"static const int64_t {self.name}[][{len(self.rows[0])}] = {{{listed}}};"
         return self.builder.kernel(
             name, text, units, flops, helper=table, sizes=self.sizes, solo=solo
         )
