@@ -74,14 +74,14 @@ def template(layout: Layout, line: Line) -> str | None:
         return None
     if family == "bool" and len({d.kind for d in ins}) > 1:
         return None
-    for operand, x in zip(operands, line.operands, strict=True) if family != "bool" else ():
-        # A bool is 0 or 1 to C: right in front of a ?, wrong in arithmetic, which would not cast it.
+    for operand, x in zip(operands, line.operands, strict=True) if family == "float" else ():
+        # A bool is 0 or 1 to C: right in front of a ?, and among integers, which cast it.
         of = layout.stand_in[x.index].dtype if isinstance(x, Ref) else out
-        condition = re.search(rf"(\(|: ){operand} \?", body) or not re.search(
-            rf"\b{operand}\b", body
-        )
-        if of != out and not (of == np.bool_ and condition):
+        condition = re.search(rf"(\(|: ){operand} \?", body)
+        if of != out and re.search(rf"\b{operand}\b", body) and not (of == np.bool_ and condition):
             return None
+    if family == "integer" and any(d not in (out, np.bool_) for d in ins):
+        return None
     return f"{family}_{name}({', '.join(f'{{{i}}}' for i in range(len(operands)))})"
 
 

@@ -12,6 +12,7 @@ import minigrad
 from minigrad import Tensor, ops, optim, primitive
 from minigrad.compiler import jit, signatures
 from minigrad.compiler.signatures import all_signatures, arguments_of, signatures_of
+from minigrad.primitive import Primitive
 from tests.compiler.in_c import compiled, near, with_gradients
 
 C = Path(minigrad.__file__).parent / "compiler" / "c"
@@ -143,6 +144,44 @@ def test_what_attention_makes_may_be_cut_padded_or_put_together(widths):
     run = with_gradients(lambda q, k: step(minigrad.functional.pad(q, (0, 0, 1, 1)), k))
     for got, wanted in zip(*compiled(run, some(2, 3, 4, 8), some(2, 3, 6, 8)), strict=True):
         assert near(got, wanted)
+
+
+@pytest.mark.parametrize(
+    "op, operands, params, value",
+    [
+        (ops.reshape, [(3, 4)], {"shape": (2, 6)}, 0),
+        (ops.merge_heads, [(2, 3, 4, 5)], {}, 0),
+        (ops.join_heads, [(2, 3, 4, 5)] * 3, {}, 0),
+        (ops.cat, [(3, 2), (3, 4)], {"axis": 1}, 0),
+        (ops.pad, [(3, 4)], {"widths": ((1, -1), (-2, 3)), "value": 2.0}, 2),
+        (ops.pad, [()], {"widths": ()}, 0),
+        (ops.ungetitem, [(2, 3)], {"index": (slice(1, 3), slice(None)), "shape": (4, 3)}, 0),
+        (ops.ungetitem, [()], {"index": (1, 2), "shape": (4, 3)}, 0),
+        (ops.ungetitem, [(4,)], {"index": (Ellipsis, 1), "shape": (4, 3)}, 0),
+    ],
+)
+def test_the_parts_of_an_op_are_what_its_forward_copies(op, operands, params, value):
+    arrays = [some(*shape) for shape in operands]
+    wanted = op(*arrays, **params)
+    got = np.full_like(wanted, value)
+    for place, piece in op.parts(got, *arrays, **params):
+        assert np.shares_memory(place, got)
+        place[...] = piece
+    assert np.array_equal(got, wanted)
+
+
+def test_every_op_with_parts_is_tried():
+    tried = {ops.reshape, ops.merge_heads, ops.join_heads, ops.cat, ops.pad, ops.ungetitem}
+    found = {op for op in vars(ops).values() if isinstance(op, Primitive) and op.parts is not None}
+    assert found == tried
+
+
+def test_a_bool_among_integers_is_0_or_1():
+    for got, wanted in zip(
+        *compiled(lambda b, x: (b * x, x + b, x - b), np.arange(7) % 2 == 0, np.arange(-3, 4)),
+        strict=True,
+    ):
+        assert np.array_equal(got, wanted)
 
 
 def test_a_program_gets_only_the_files_of_c_that_it_calls():
