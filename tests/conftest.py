@@ -1,7 +1,10 @@
 """What the whole suite needs of its process: a loaded machine and an ignored Ctrl-C fail no test."""
 
+import shutil
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -20,3 +23,22 @@ def pytest_configure() -> None:
     ):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text and `whole`, a run of 20 steps: to be copied, not changed."""
+    from tests.processes import called
+    from tests.runs import SMALL, TEXT
+
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "text.txt").write_text(TEXT)
+    done = called(*SMALL, "--out", "whole", "--steps", "20", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_home(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `small_run` for a test file."""
+    return shutil.copytree(small_run, tmp_path_factory.mktemp("home") / "runs")

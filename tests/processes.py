@@ -16,18 +16,17 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]
 
 
-def called(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What `minigrad arguments...` says in `folder`, without a new process: that one would spend
-    most of its time on importing numpy.
-
-    For input that is refused, for help, and for what only reads: an exception fails the test, as a
-    traceback would.
+def called(*arguments: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    """What `minigrad arguments...` prints in `folder`, with `given` as standard input, without a new
+    process, which would spend most of its time on importing numpy. An exception fails the test, as
+    a traceback would.
     """
     out, err = (
         io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
     )
-    before = Path.cwd()
+    before, stdin = Path.cwd(), sys.stdin
     os.chdir(folder)
+    sys.stdin = io.TextIOWrapper(io.BytesIO(given.encode()), encoding="utf-8")
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
@@ -36,5 +35,6 @@ def called(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
                 code = int(end.code or 0)
     finally:
         os.chdir(before)
+        sys.stdin = stdin
     said, complaints = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
     return subprocess.CompletedProcess(arguments, code, said, complaints)

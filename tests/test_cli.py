@@ -217,15 +217,13 @@ WITHOUT_RICH = (
 
 
 @pytest.mark.parametrize("with_rich", [False, True])
-def test_on_a_terminal_the_progress_line_is_redrawn_and_evaluations_stay(
-    home: Path, with_rich: bool
-) -> None:
+def test_on_a_terminal_rich_draws_a_bar_and_evaluations_stay(home: Path, with_rich: bool) -> None:
     if with_rich:
         pytest.importorskip("rich")
     starter = command() if with_rich else [sys.executable, "-W", "error", "-c", WITHOUT_RICH]
     out = f"terminal-{with_rich}"
     output = through_a_terminal([*starter, *TRAIN, "--out", out, "--steps", "20"], home)
-    assert ("\r" in output.replace("\r\n", "\n")) and "\x1b[" in output
+    assert ("\r" in output.replace("\r\n", "\n")) == ("\x1b[" in output) == with_rich
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output)
     for step in (10, 20):
         assert re.search(

@@ -267,7 +267,7 @@ def test_a_resumed_run_has_no_other_folder(home):
         done = called("train", "--resume", "whole", *more, folder=home)
         assert (
             done.returncode == 2
-            and "goes on in its own folder" in done.stderr
+            and "continues the run in its own folder" in done.stderr
             and done.stderr.count("\n") == 1
         )
     assert not (home / "elsewhere").exists()

@@ -15,32 +15,9 @@ import pytest
 
 from minigrad.files import load, load_checkpoint, peek
 from tests.processes import called, command
+from tests.runs import SMALL
 
 ROOT = Path(__file__).parents[1]
-TEXT = "It was the best of times, it was the worst of times, naïve as we were.\n" * 40
-SMALL = [
-    "train",
-    "--text",
-    "text.txt",
-    "--n-layer",
-    "1",
-    "--n-head",
-    "2",
-    "--n-embd",
-    "16",
-    "--block-size",
-    "16",
-    "--batch-size",
-    "4",
-    "--eval-interval",
-    "10",
-    "--sample",
-    "0",
-    "--dropout",
-    "0.2",
-    "--seed",
-    "5",
-]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
 
 
@@ -56,7 +33,9 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 
 
 def succeeds(folder: Path, *arguments: str, **environment: str) -> str:
-    done = run(folder, *arguments, **environment)
+    done = (
+        run(folder, *arguments, **environment) if environment else called(*arguments, folder=folder)
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return done.stdout
 
@@ -74,12 +53,9 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a text, a run of 20 steps, and one that was stopped after 10 of them."""
-    folder = tmp_path_factory.mktemp("home")
-    (folder / "text.txt").write_text(TEXT)
-    succeeds(folder, *SMALL, "--out", "whole", "--steps", "20")
-    return folder
+def home(run_home: Path) -> Path:
+    """A folder with a text and a run of 20 steps."""
+    return run_home
 
 
 def stop_at(folder: Path, name: str, step: int) -> None:
@@ -269,10 +245,10 @@ def test_a_config_file_gives_options_and_the_command_line_wins(home: Path) -> No
         ("n_layers = 1", [], "run.toml: unknown option 'n_layers'; did you mean 'n_layer'?"),
         ("lr = 'fast'", [], "run.toml: lr = 'fast': 'fast' is not a number"),
         ("steps = 1.5", [], "run.toml: steps = 1.5: '1.5' is not a whole number"),
-        ("steps = true", [], "this option is no switch"),
-        ("overwrite = 3", [], "wanted is true or false"),
+        ("steps = true", [], "this option takes a value"),
+        ("overwrite = 3", [], "expected true or false"),
         ("[model]\nn_layer = 1", [], "unknown option 'model'"),
-        ("lr = [1, 2]", [], "an option has one value"),
+        ("lr = [1, 2]", [], "expected a single value"),
         ("lr = ", [], "run.toml is not TOML"),
         ("", ["--set", "lr"], "'lr' is not KEY=VALUE"),
         ("", ["--set", "nothing=1"], "unknown option 'nothing'"),

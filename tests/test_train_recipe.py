@@ -19,38 +19,17 @@ from minigrad.cli.recipe import (
 )
 from minigrad.files import load_checkpoint, peek, save_checkpoint
 from minigrad.models import GPT, GPTConfig
-from tests.commands.home import good, run
+from tests.commands.home import good
+from tests.processes import called
+from tests.runs import SMALL as COMMON
 
-TEXT = "It was the best of times, it was the worst of times.\n" * 40
-SMALL = [
-    "train",
-    "--text",
-    "text.txt",
-    "--n-layer",
-    "1",
-    "--n-head",
-    "2",
-    "--n-embd",
-    "16",
-    "--block-size",
-    "16",
-    "--batch-size",
-    "4",
-    "--eval-interval",
-    "10",
-    "--sample",
-    "0",
-    "--no-jit",
-]
+SMALL = [*COMMON, "--no-jit"]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(run_home: Path) -> Path:
     """A folder with a text and a run of 20 steps."""
-    folder = tmp_path_factory.mktemp("home")
-    (folder / "text.txt").write_text(TEXT)
-    good(*SMALL, "--out", "whole", "--steps", "20", folder=folder)
-    return folder
+    return run_home
 
 
 def half(home: Path, name: str, of: str = "whole") -> Path:
@@ -107,7 +86,7 @@ def test_a_run_of_every_kind_is_told_kept_and_goes_on_to_the_bit(
 def test_another_way_to_learn_is_a_row_in_the_table_of_differences(
     home: Path, option: tuple[str, str], row: str
 ) -> None:
-    done = run("train", "--resume", "whole", *option, folder=home)
+    done = called("train", "--resume", "whole", *option, folder=home)
     assert done.returncode == 2 and row in done.stderr and done.stderr.count("|") == 4, done.stderr
 
 
@@ -154,7 +133,7 @@ def test_a_run_from_before_there_was_a_choice_goes_on_as_it_was(home: Path) -> N
 
 def test_an_optimizer_that_is_not_there_gets_one_line(home: Path) -> None:
     for option in ("--optimizer", "--schedule"):
-        done = run(*SMALL, option, "best", folder=home)
+        done = called(*SMALL, option, "best", folder=home)
         assert (
             done.returncode == 2
             and done.stderr.count("\n") == 1

@@ -1,48 +1,59 @@
-"""The command `minigrad`: one module per subcommand, each with an `add_to(commands)`; this file
-only joins them.
+"""The command `minigrad`: a module per subcommand, each with a COMMAND; this file joins them.
 
 Bad input ends in one line on stderr and exit code 2; a broken pipe and Ctrl-C end quietly.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from minigrad import __version__, start
 from minigrad.cli import chat, doctor, evaluate, file_commands, generate, plot, show, sweep, train
-from minigrad.cli.arguments import Parser, one_line
+from minigrad.cli.options import Parser, one_line
 from minigrad.errors import MinigradError
 
 __all__ = ["main"]
 
-COMMANDS = (train, generate, chat, evaluate, plot, show, sweep, file_commands, doctor)
+COMMANDS = {
+    command.name: command
+    for command in (
+        train.COMMAND,
+        generate.COMMAND,
+        chat.COMMAND,
+        evaluate.COMMAND,
+        plot.COMMAND,
+        show.COMMAND,
+        sweep.COMMAND,
+        *file_commands.COMMANDS,
+        doctor.COMMAND,
+    )
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (those of the process if None) and return the exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller (`>&-`): there is nobody to read
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open until the process ends)
         # A character that the terminal's encoding lacks must not end a run of three minutes.
         getattr(sys, name).reconfigure(errors="replace")
-    options = argparse.Namespace(command="")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["help"]:  # `minigrad help train`, as git has it
+    if words[:1] == ["help"]:  # `minigrad help train`, as in git
         words = [*words[1:2], "--help"]
     try:
         start.hand_over()
-        _parser().parse_args(words or ["--help"], options)
-        return int(options.run(options))
+        found = vars(_parser().parse_args(words or ["--help"]))
+        command = COMMANDS[found.pop("command")]
+        return command.run(command.complete(found))
     except BrokenPipeError:
-        # The reader has gone (`| head`). Python would complain once more when it flushes stdout at
-        # exit.
+        # The reader is gone (`| head`). Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (MinigradError, OSError) as error:
-        print(f"minigrad {options.command}: error: {one_line(error)}", file=sys.stderr)
+        called = " ".join(["minigrad", *[word for word in words[:1] if word in COMMANDS]])
+        print(f"{called}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(file=sys.stderr)
@@ -60,6 +71,6 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True
     )
-    for command in COMMANDS:
+    for command in COMMANDS.values():
         command.add_to(commands)
     return parser

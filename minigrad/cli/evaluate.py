@@ -2,79 +2,44 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
+import sys
+from argparse import Namespace
 from typing import Any
 
-from minigrad.cli.arguments import Commands, path, whole
-from minigrad.cli.run_folder import load_model
-from minigrad.data import read_text
+from minigrad.cli.options import FLAG, PATH, REQUIRED, Command, Option, whole
+from minigrad.cli.run_folder import BEST, MODEL, load_model
+from minigrad.cli.terminal import read_and_report
 from minigrad.errors import DataError
 from minigrad.evaluate import accuracy, perplexity, windows
 from minigrad.text import CharTokenizer
 
 EXAMPLES = """\
-examples:
   minigrad eval --model runs/gpt --text held_out.txt
   minigrad eval --model runs/gpt --text held_out.txt --stride 1       # every token with the longest context: the fairest and slowest
   minigrad eval --model runs/gpt --text held_out.txt --json
 """
 
-
-def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "eval",
-        help="measure how well a model predicts a text",
-        epilog=EXAMPLES,
-        description="Perplexity, nats per token, bits per character and accuracy of a model on a "
-        "text.",
-    )
-    parser.add_argument(
-        "--model",
-        metavar="DIR",
-        type=path,
-        required=True,
-        help="the folder of the run, or a .mgrd file from it",
-    )
-    parser.add_argument(
-        "--text",
-        metavar="PATH",
-        type=path,
-        required=True,
-        help="a UTF-8 text file, or a folder of them, not trained on",
-    )
-    parser.option(
-        "--stride",
-        "N",
-        whole(1),
-        None,
-        "tokens by which the model's window moves on: every token but those of the first "
-        "window has at least block_size - N before it (default: half of the model's block_size)",
-    )
-    parser.add_argument(
-        "--skip-unknown",
-        action="store_true",
-        help="leave out characters that were not in the training text",
-    )
-    parser.option("--batch-size", "N", whole(1), 16, "windows computed at once")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object instead of lines"
-    )
-    parser.set_defaults(run=run)
+OPTIONS = (
+    MODEL,
+    BEST,
+    Option("text", PATH, REQUIRED, "a UTF-8 text file, or a folder of them, not trained on"),
+    Option("stride", whole(1), None, "tokens by which the context moves on (default: half of it)"),
+    Option("skip_unknown", FLAG, False, "leave out characters that were not in the training text"),
+    Option("batch_size", whole(1), 16, "windows computed at once"),
+    Option("json", FLAG, False, "print one JSON object instead of lines"),
+)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     """Measure and print."""
     found = measure(options)
     if options.json:
         print(json.dumps(found))
         return 0
-    print(
-        f"text                {options.text}: {found['characters']:,} characters, "
-        f"{found['tokens']:,} tokens predicted"
-    )
+    size = f"{found['characters']:,} characters, {found['tokens']:,} tokens predicted"
+    print(f"text                {options.text}: {size}")
     if found["unknown_characters"]:
         print(f"left out            {found['unknown_characters']:,} unknown characters")
     print(f"context             {found['block_size']} tokens, moved on by {found['stride']}")
@@ -85,48 +50,40 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """What is printed, by name."""
-    model, tokenizer = load_model(options.model)
-    text = read_text(options.text)
+def measure(options: Namespace) -> dict[str, Any]:
+    """Return what is printed, by name."""
+    model, tokenizer = load_model(options.model, options.best)
+    text, skipped = read_and_report(options.text, sys.stderr), 0
     if isinstance(tokenizer, CharTokenizer):
         text, skipped = without_unknown(text, tokenizer, options)
-    else:
-        skipped = 0
     tokens = tokenizer.encode(text)
     if len(tokens) < 2:
         problem = f"{options.text} has {len(tokens)} tokens"
-        hint = "a longer text: the first is not predicted"
+        hint = "give a longer text: the first token is not predicted"
         raise DataError("eval", problem, got=len(tokens), wanted=2, hint=hint)
     size = model.config.block_size
-    how = {
-        "block_size": size,
-        "stride": options.stride or max(size // 2, 1),
-        "batch_size": options.batch_size,
-    }
+    stride = options.stride or max(size // 2, 1)
+    how = {"block_size": size, "stride": stride, "batch_size": options.batch_size}
     found = perplexity(model, tokens, **how)
-    characters = len(tokenizer.decode(tokens[1:]))
+    bits = found.nats * found.tokens / math.log(2)
     return {
         "nats_per_token": found.nats,
         "perplexity": found.perplexity,
-        "bits_per_character": found.nats * found.tokens / math.log(2) / characters,
+        "bits_per_character": bits / len(tokenizer.decode(tokens[1:])),
         "accuracy": accuracy(model, windows(tokens, **how)),
         "tokens": found.tokens,
         "unknown_characters": skipped,
         "characters": len(text),
         "block_size": size,
-        "stride": how["stride"],
+        "stride": stride,
     }
 
 
-def without_unknown(
-    text: str, tokenizer: CharTokenizer, options: argparse.Namespace
-) -> tuple[str, int]:
-    """The text without the characters that the model does not know, and how many there were. Raises
-    DataError if there are some, unless they may be left out.
+def without_unknown(text: str, tokenizer: CharTokenizer, options: Namespace) -> tuple[str, int]:
+    """Return the text without the characters that the model does not know, and their number. Raises
+    DataError for such characters, unless --skip-unknown.
     """
-    known = set(tokenizer.characters)
-    unknown = sorted(set(text) - known)
+    unknown = sorted(set(text) - set(tokenizer.characters))
     if not unknown:
         return text, 0
     count = sum(text.count(c) for c in unknown)
@@ -139,3 +96,8 @@ def without_unknown(
         )
         raise DataError("eval", problem, got=unknown, hint="--skip-unknown leaves them out")
     return text.translate(dict.fromkeys(map(ord, unknown))), count
+
+
+COMMAND: Command = Command(
+    "eval", run, "measure how well a model predicts a text", OPTIONS, examples=EXAMPLES
+)

@@ -1,52 +1,37 @@
-"""`minigrad inspect`, `verify`, `diff` and `convert`: looking at weight files and changing their
-format.
-"""
+"""`minigrad inspect`, `verify`, `diff` and `convert`: commands on weights files."""
 
-from __future__ import annotations
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
 
-from minigrad.cli.arguments import Commands
+from minigrad.cli.options import Command
+from minigrad.cli.run_folder import WEIGHTS
 from minigrad.files import commands as files
 
-_COMMANDS = (
-    (
-        "inspect",
-        "show what a weight file holds",
-        "minigrad inspect runs/gpt/model.mgrd --stats",
-        files.add_inspect,
-        files.run_inspect,
-    ),
-    (
-        "verify",
-        "check weight files down to the last byte",
-        "minigrad verify runs/gpt",
-        files.add_verify,
-        files.run_verify,
-    ),
-    (
-        "diff",
-        "show how two weight files differ",
-        "minigrad diff runs/gpt/model.mgrd runs/gpt-2/model.mgrd",
-        files.add_diff,
-        files.run_diff,
-    ),
-    (
-        "convert",
-        "write weights in another format",
-        "minigrad convert model.mgrd model.safetensors",
-        files.add_convert,
-        files.run_convert,
-    ),
+_ROWS = (
+    ("inspect", "show what a weights file holds", "runs/gpt --stats"),
+    ("verify", "check weights files down to the last byte", "runs/gpt"),
+    ("diff", "show how two weights files differ", "runs/gpt runs/gpt-2"),
+    ("convert", "write weights in another format", "runs/gpt model.safetensors"),
 )
 
 
-def add_to(commands: Commands) -> None:
-    """Add the subcommands."""
-    for name, purpose, example, add, run in _COMMANDS:
-        parser = commands.add_parser(
-            name,
-            help=purpose,
-            description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=f"example:  {example}",
-        )
-        add(parser)
-        parser.set_defaults(run=run)
+def _run(name: str, options: Namespace) -> int:
+    """Run a command of `files`, which gets the model of a run's folder for the folder."""
+    for place, value in vars(options).items():
+        if place in ("a", "b", "source") and (Path(value) / WEIGHTS).exists():
+            setattr(options, place, str(Path(value) / WEIGHTS))
+    code: int = getattr(files, f"run_{name}")(options)
+    return code
+
+
+COMMANDS = tuple(
+    Command(
+        name,
+        partial(_run, name),
+        purpose,
+        examples=f"  minigrad {name} {example}\n",
+        add=getattr(files, f"add_{name}"),
+    )
+    for name, purpose, example in _ROWS
+)

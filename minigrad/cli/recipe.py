@@ -1,10 +1,10 @@
 """How a run learns: optimizers and schedules by the names that the command line has for them, and
-what each takes where nothing is said.
+their default settings.
 """
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, WarmupCosineLR,
 
 
 class Recipe(NamedTuple):
-    """The class of an optimizer, the rate and the decay that suit it, and its other settings."""
+    """The class of an optimizer, the learning rate and weight decay that suit it, other settings."""
 
     kind: Callable[..., Optimizer]
     lr: float
@@ -30,63 +30,50 @@ OPTIMIZERS = {
     "sgd": Recipe(SGD, 0.1, 0.0, {"momentum": 0.9}),
 }
 SCHEDULES = ("cosine", "constant", "linear", "one-cycle", "wsd")
-_WARMUP, _ONE_CYCLE = 100, 0.3  # steps, and the share of them that a single cycle rises in
+_WARMUP, _ONE_CYCLE = 100, 0.3  # steps, and the share of them in which a single cycle rises
 
 
 def kind_of(name: str) -> str:
-    """The name of an optimizer's class, as a checkpoint has it."""
+    """Return the name of an optimizer's class, as checkpoints have it."""
     return str(OPTIMIZERS[name].kind.__name__)
 
 
 def by_optimizer(setting: str) -> str:
-    """What each optimizer takes for a setting, for the help."""
-    return (
-        "(default: "
-        + ", ".join(f"{name} {getattr(recipe, setting):g}" for name, recipe in OPTIMIZERS.items())
-        + ")"
-    )
+    """Return each optimizer's default of a setting, for the help."""
+    shown = (f"{name} {getattr(recipe, setting):g}" for name, recipe in OPTIMIZERS.items())
+    return f"(default: {', '.join(shown)})"
 
 
-def settle(options: argparse.Namespace) -> None:
-    """Give the options that nobody has chosen the values that suit the optimizer and the schedule."""
+def settle(options: Namespace) -> None:
+    """Give options that are None the values that suit the optimizer and the schedule."""
     recipe = OPTIMIZERS[options.optimizer]
     options.lr = recipe.lr if options.lr is None else options.lr
-    options.weight_decay = (
-        recipe.weight_decay if options.weight_decay is None else options.weight_decay
-    )
+    if options.weight_decay is None:
+        options.weight_decay = recipe.weight_decay
     if options.warmup is None:
-        options.warmup = (
-            round(_ONE_CYCLE * options.steps) if options.schedule == "one-cycle" else _WARMUP
-        )
+        one_cycle = options.schedule == "one-cycle"
+        options.warmup = round(_ONE_CYCLE * options.steps) if one_cycle else _WARMUP
 
 
-def build_optimizer(options: argparse.Namespace, model: GPT) -> Optimizer:
-    """The optimizer that the options name, with decay on matrices alone, as in GPT-2's successors."""
+def build_optimizer(options: Namespace, model: GPT) -> Optimizer:
+    """Return the optimizer that the options name, with decay on matrices alone."""
     recipe = OPTIMIZERS[options.optimizer]
-    return recipe.kind(
-        decay_groups(model.named_parameters(), options.weight_decay),
-        lr=options.lr,
-        **recipe.settings,
-    )
+    groups = decay_groups(model.named_parameters(), options.weight_decay)
+    return recipe.kind(groups, lr=options.lr, **recipe.settings)
 
 
-def build_schedule(options: argparse.Namespace, optimizer: Optimizer) -> LRScheduler:
-    """The schedule that the options name: it rises to --lr in the steps of --warmup, and falls to a
-    tenth, where it falls.
+def build_schedule(options: Namespace, optimizer: Optimizer) -> LRScheduler:
+    """Return the schedule that the options name: it rises to --lr in --warmup steps, and ends at a
+    tenth of it, where it falls.
     """
     steps, lr = options.steps, options.lr
     warmup = min(options.warmup, steps)
     if options.schedule == "cosine":
         return WarmupCosineLR(optimizer, warmup, steps, min_lr=lr / 10)
-    if (
-        options.schedule == "one-cycle"
-        # Which has a rate for the steps of its cycle only, and is asked for the next one after the
-        # last
-    ):
-        return OneCycleLR(
-            optimizer, lr, steps + 1, pct_start=warmup / (steps + 1), cycle_momentum=False
-        )
-    falling = {"constant": 0, "linear": steps - warmup, "wsd": min(steps // 5, steps - warmup)}[
-        options.schedule
-    ]
+    if options.schedule == "one-cycle":
+        # It has a rate for the steps of its cycle alone, and is asked once more after the last one.
+        rising = warmup / (steps + 1)
+        return OneCycleLR(optimizer, lr, steps + 1, pct_start=rising, cycle_momentum=False)
+    left = steps - warmup
+    falling = {"constant": 0, "linear": left, "wsd": min(steps // 5, left)}[options.schedule]
     return WarmupStableDecayLR(optimizer, warmup, steps, falling, min_lr=lr / 10)

@@ -1,17 +1,17 @@
-"""Going on with a run: what a checkpoint holds beside the weights, and whether this run is still
-that one.
+"""Resuming a run: what a checkpoint holds besides the weights, and whether the options and the text
+are still those of the run.
 
-A run that was stopped or killed goes on to the bit: weights, moments, schedule, the random stream,
-and the step, from which the batches follow.
+A run that was stopped or killed continues to the bit: weights, moments, schedule, the random
+stream, and the step, from which the batches follow.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
 import hashlib
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,162 +19,140 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.cli.options import refuse
 from minigrad.cli.recipe import kind_of
 from minigrad.cli.run_folder import CHECKPOINTS
 from minigrad.compiler.blas import find_blas
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
-from minigrad.text import Tokenizer
 from minigrad.train import Trainer
 
-# What may differ without changing the numbers: where things lie, what is shown, and when it is
-# saved. The text is compared by its content.
-FREE = {"text", "out", "overwrite", "sample", "eval_interval", "save_interval"}
+Change = tuple[str, Any, Any]  # field, saved, now
 
-# Where a run lies, and how it was called, is no part of it: equal runs in two folders give equal
-# files.
-NOT_OF_THE_RUN = {"accept", "command", "configured", "given", "out", "overwrite", "resume", "run"}
+# These may differ without changing the numbers. The text is compared by its content.
+FREE = {"text", "sample", "eval_interval", "save_interval"}
+
+# How a run was called and where its folder is are not part of it: equal runs in two folders give
+# equal files.
+_CALL = {"accept", "config", "given", "out", "overwrite", "resume", "set"}
 
 
-def take_over(options: argparse.Namespace, saved: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Set every option that was not given to its saved value; returns (field, saved, now) of those
-    that were given and differ.
+def chosen(options: Namespace) -> dict[str, Any]:
+    """Return the options of the run as plain values, for its files."""
+    return {name: escaped(v) for name, v in vars(options).items() if name not in _CALL}
+
+
+def escaped(value: Any) -> Any:
+    """Escape what is not UTF-8, as in a path."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def run_to_resume(options: Namespace) -> Path:
+    """Return the folder of `--resume`. Raises ConfigError for options that do not go with it, or a
+    folder without checkpoints.
+    """
+    if options.out is not None or options.overwrite:
+        hint = "leave --out and --overwrite out, or copy the folder"
+        refuse("train", "--resume continues the run in its own folder", hint)
+    if not Path(options.resume, CHECKPOINTS).is_dir():
+        hint = "start one: minigrad train --out DIR"
+        refuse("train", f"{options.resume} is not the folder of a run", hint)
+    return Path(options.resume)
+
+
+def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:
+    """Return the latest good checkpoint; report damaged ones. Raises ConfigError if there is none."""
+    found = folder.load_latest()
+    for error in folder.damaged:
+        print(f"passed over a damaged checkpoint: {error.problem}", file=sys.stderr)
+    if found is None:
+        hint = "start a run there: minigrad train --out DIR"
+        refuse("train", f"{folder.folder.parent} holds no checkpoint to resume from", hint)
+    return found
+
+
+def take_over(options: Namespace, saved: Mapping[str, Any]) -> list[Change]:
+    """Set every option that was not given to its saved value; return those that were given and
+    change the run.
     """
     changed = []
-    # Runs from before there was a choice had these; and evaluations count where patience does.
+    # Runs from before there was a choice had these.
     saved = {"jit": False, "optimizer": "adamw", "schedule": "cosine", **saved}
     for name, value in saved.items():
+        # Evaluations count where patience does.
         free = name in FREE and not (name == "eval_interval" and saved.get("patience"))
         if name not in options.given:
             setattr(options, name, value)
         elif not free and getattr(options, name) != value:
             changed.append((name, value, getattr(options, name)))
-    if options.optimizer != saved["optimizer"]:  # the rate of one is no rate for another
+    if options.optimizer != saved["optimizer"]:  # the rate of one does not suit another
         for name in {"lr", "weight_decay"} - options.given:
             setattr(options, name, None)
     return changed
 
 
-def accepted_names(options: argparse.Namespace) -> list[str]:
-    """What `--accept` names. Raises ConfigError for a name that no row of the table of differences
-    can have.
-    """
-    known = sorted(
-        ({*vars(options), "data"} - NOT_OF_THE_RUN - FREE) | {"eval_interval"}
-    )  # with --patience, that one counts too
-    names = [
-        name.strip().replace("-", "_") for name in (options.accept or "").split(",") if name.strip()
-    ]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            problem = f"--accept: a run has no {name!r} that could differ"
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise ConfigError("train", problem, got=name, wanted=known, hint=hint)
-    return names
-
-
-def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:
-    """The latest good checkpoint; says which damaged ones it passes over. Raises ConfigError if
-    there is none.
-    """
-    found = folder.load_latest()
-    for error in folder.damaged:
-        print(f"passed over a damaged checkpoint: {error.problem}", file=sys.stderr)
-    if found is None:
-        problem = f"{folder.folder.parent} holds no checkpoint to resume from"
-        hint = "start a run there: minigrad train --out DIR"
-        raise ConfigError("train", problem, got=str(folder.folder.parent), hint=hint)
-    return found
-
-
-def refuse_changes(changed: list[tuple[str, Any, Any]], accepted: list[str]) -> None:
-    """Print the table of what differs from the saved run and raise ConfigError, unless all of it is
-    accepted by name.
-    """
-    odd = [row for row in changed if row[0] not in accepted]
-    if not odd:
-        return
-    rows = [("field", "saved", "now"), *((name, str(saved), str(now)) for name, saved, now in odd)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(),
-            file=sys.stderr,
+def differences(state: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield what differs and is not an option: the text, by its identity, and the optimizer."""
+    if state["data"] != data:
+        saved, now = (
+            f"{d['characters']:,} characters, sha256 {d['sha256'][:12]}"
+            for d in (state["data"], data)
         )
-    names = ",".join(row[0] for row in odd)
-    problem = "this is not the run that was saved"
-    hint = f"leave it as it was, or say --accept {names}"
-    raise ConfigError("train", problem, got=odd, hint=hint)
-
-
-def run_facts(
-    options: Mapping[str, Any], text: str, tokenizer: Tokenizer, compiler: str
-) -> dict[str, Any]:
-    """What a checkpoint of the command holds beside the trainer's state. compiler: what compiled
-    the step, if anything did.
-    """
-    data, surroundings = (
-        text_identity(text),
-        {**environment(), **({"compiler": compiler} if options["jit"] else {})},
-    )
-    return {
-        "data": data,
-        "tokenizer": tokenizer.state(),
-        "options": dict(options),
-        "environment": surroundings,
-    }
-
-
-def restore(trainer: Trainer, found: Checkpoint) -> None:
-    """Put the trainer where the checkpoint was taken. Learning rate and weight decay are those of
-    the options: saved or accepted. An optimizer of another kind, if that was accepted, begins
-        without moments."""
-    now, state = trainer.state_dict(), found.state
-    kept = (
-        state["optimizer"]
-        if state["optimizer"]["kind"] == now["optimizer"]["kind"]
-        else now["optimizer"]
-    )
-    optimizer = {**kept, "param_groups": now["optimizer"]["param_groups"]}
-    schedule = {**state["schedule"], "base_lrs": now["schedule"]["base_lrs"]}
-    trainer.restore(replace(found, state={**state, "optimizer": optimizer, "schedule": schedule}))
-
-
-def differences(state: Mapping[str, Any], text: str) -> Iterator[tuple[str, Any, Any]]:
-    """(field, saved, now) of what no option tells: the data and the optimizer."""
-    if state["data"] != text_identity(text):
-        yield "data", _said(state["data"]), _said(text_identity(text))
+        yield "data", saved, now
     wanted = kind_of(state["options"].get("optimizer", "adamw"))
     if state["optimizer"]["kind"] != wanted:
         yield "optimizer", state["optimizer"]["kind"], wanted
 
 
-def warn_of_changes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Say what is different about the machine, as far as that changes the last bits."""
-    for name in saved.keys() & now.keys():
-        if now[name] != saved[name]:
-            print(
-                f"warning: {name} was {saved[name]} and is {now[name]}: the run goes on, but is "
-                "equal only to rounding",
-                file=sys.stderr,
-            )
+def refuse_changes(changed: list[Change], options: Namespace) -> None:
+    """Print the table of changes and raise ConfigError, unless `--accept` names all of them."""
+    accepted = accepted_names(options)
+    odd = [row for row in changed if row[0] not in accepted]
+    if not odd:
+        return
+    rows = [("field", "saved", "now"), *(tuple(map(str, row)) for row in odd)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(" | ".join(map(str.ljust, row, widths)).rstrip(), file=sys.stderr)
+    hint = f"leave it as it was, or add --accept {','.join(row[0] for row in odd)}"
+    raise ConfigError("train", "this is not the run that was saved", got=odd, hint=hint)
+
+
+def accepted_names(options: Namespace) -> list[str]:
+    """Return what `--accept` names. Raises ConfigError for a name that cannot differ."""
+    known = sorted(({*chosen(options), "data"} - FREE) | {"eval_interval"})
+    names = [name.replace("-", "_") for name in options.accept or ()]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            refuse("train", f"--accept: a run has no {name!r} that could differ", hint)
+    return names
+
+
+def restore(trainer: Trainer, found: Checkpoint) -> None:
+    """Put the trainer where the checkpoint was taken. Learning rate and weight decay are those of
+    the options, which are saved or accepted. An optimizer of another kind starts without moments.
+    """
+    now, state = trainer.state_dict(), found.state
+    same = state["optimizer"]["kind"] == now["optimizer"]["kind"]
+    kept = state["optimizer"] if same else now["optimizer"]
+    optimizer = {**kept, "param_groups": now["optimizer"]["param_groups"]}
+    schedule = {**state["schedule"], "base_lrs": now["schedule"]["base_lrs"]}
+    trainer.restore(replace(found, state={**state, "optimizer": optimizer, "schedule": schedule}))
 
 
 def text_identity(text: str) -> dict[str, Any]:
-    """What tells one training text from another."""
-    return {
-        "sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-        "characters": len(text),
-    }
+    """Return what identifies a training text."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {"sha256": digest, "characters": len(text)}
 
 
 def environment() -> dict[str, str]:
-    """What the last bits of a matrix product depend on: numpy, its BLAS and the kernels that this
-    chose, the processor's instructions.
+    """Return what decides the last bits of a matrix product: numpy, its BLAS and the kernels that
+    it chose, the processor's instructions.
     """
-    library = find_blas()
-    built = np.show_config(mode="dicts")
+    library, built = find_blas(), np.show_config(mode="dicts")
     assert isinstance(built, dict)
     blas = built.get("Build Dependencies", {}).get("blas", {})
     simd = built.get("SIMD Extensions", {}).get("found", [])
@@ -186,30 +164,18 @@ def environment() -> dict[str, str]:
     }
 
 
-def checkpoint_folder(folder: Path) -> CheckpointFolder:
-    """The checkpoints of a run's folder."""
-    return CheckpointFolder(folder / CHECKPOINTS, keep=2)
-
-
-def earlier_run(checkpoints: CheckpointFolder, overwrite: bool) -> list[Path]:
-    """The checkpoints of a run that a new one takes the place of; raises ConfigError unless it may
-    be overwritten.
-
-    They go when the new run has written its first one: until then nothing is lost if it cannot even
-    begin.
-    """
-    steps = checkpoints.steps()
-    if steps and not overwrite:
-        folder = checkpoints.folder.parent
-        problem = f"{folder} holds checkpoints of a run, up to step {steps[-1][0]}"
-        hint = f"go on with it: --resume {folder}; or name another --out, or say --overwrite"
-        raise ConfigError("train", problem, got=str(folder), hint=hint)
-    return [path for _, path in steps]
+def warn_of_changes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Report what changed about the machine and changes the last bits."""
+    for name in saved.keys() & now.keys():
+        if now[name] != saved[name]:
+            change = f"{name} was {saved[name]} and is {now[name]}"
+            effect = "the run goes on, but is equal only to rounding"
+            print(f"warning: {change}: {effect}", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def state_of_a_run(found: Checkpoint) -> Iterator[None]:
-    """Turn what a state raises that no `minigrad train` has written into a ConfigError."""
+def state_of_a_run(found: Checkpoint | None) -> Iterator[None]:
+    """Raise ConfigError for what a state raises that `minigrad train` did not write."""
     try:
         yield
     except MinigradError:
@@ -222,13 +188,9 @@ def state_of_a_run(found: Checkpoint) -> Iterator[None]:
         TypeError,
         ValueError,
     ) as error:
-        problem = (
-            f"the state in {found.path} is not that of a run of minigrad train: "
-            f"{type(error).__name__}: {str(error)[:120]}"
-        )
+        if found is None:
+            raise
+        reason = f"{type(error).__name__}: {str(error)[:120]}"
+        problem = f"the state in {found.path} is not that of a run of minigrad train: {reason}"
         hint = f"minigrad inspect {found.path} shows it"
         raise ConfigError("train", problem, got=sorted(found.state), hint=hint) from error
-
-
-def _said(identity: Mapping[str, Any]) -> str:
-    return f"{identity['characters']:,} characters, sha256 {identity['sha256'][:12]}"

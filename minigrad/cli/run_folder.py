@@ -1,62 +1,67 @@
-"""The folder of a run: `model.mgrd`, which holds the weights, and in its meta the model's config,
-its tokenizer and how it was made.
+"""The folder of a run: `model.mgrd`, with weights, the model's config, its tokenizer and how it was
+made; `checkpoints/`; `metrics.jsonl`.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+import errno
+import itertools
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from minigrad.cli.options import DIR, FLAG, REQUIRED, Option
 from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, StateDictError
-from minigrad.files import StateDict, load, load_checkpoint, peek, save
+from minigrad.files import CheckpointFolder, StateDict, load, load_checkpoint, peek, save
 from minigrad.models import GPT, GPTConfig
 from minigrad.text import Tokenizer, tokenizer_from_state
 
 WEIGHTS, CHECKPOINTS = "model.mgrd", "checkpoints"
+BEST = Option("best", FLAG, False, "use the checkpoint with the lowest loss (default: the model)")
+MODEL = Option("model", DIR, REQUIRED, "the folder of a run, a weights file or a checkpoint")
 
 
-def make_folder(wanted: str | None, overwrite: bool) -> tuple[Path, list[Path]]:
-    """Make the folder for a new run, `wanted`, or the first of runs/gpt, runs/gpt-2, ... that is
-    free. Return it and which of it and its parents were not there before, innermost first.
+def checkpoint_folder(folder: Path) -> CheckpointFolder:
+    """Return the checkpoints of a run."""
+    return CheckpointFolder(folder / CHECKPOINTS, keep=2)
 
-    Raises ConfigError if there is a model in the wanted one already, unless it may be overwritten.
+
+def refuse_to_replace(folder: Path, overwrite: bool) -> None:
+    """Raise an error if a new run cannot have this folder: it is a file, or holds another run and
+    may not be overwritten.
     """
-    if wanted is None:
-        names = (Path("runs") / ("gpt" if n == 1 else f"gpt-{n}") for n in range(1, 1_000_000))
-        folder = next(path for path in names if not path.exists())
-    else:
-        folder = Path(wanted)
-        if (folder / WEIGHTS).exists() and not overwrite:
-            problem = f"{folder} holds a model already"
-            hint = "name another --out, or say --overwrite"
-            raise ConfigError("train", problem, got=str(folder), wanted="a new folder", hint=hint)
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder, missing
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+    if overwrite:
+        return
+    if (folder / WEIGHTS).exists():
+        problem = f"{folder} holds a model already"
+        hint = "name another --out, or add --overwrite"
+        raise ConfigError("train", problem, got=str(folder), wanted="a new folder", hint=hint)
+    if steps := checkpoint_folder(folder).steps():
+        problem = f"{folder} holds checkpoints of a run, up to step {steps[-1][0]}"
+        hint = f"continue it with --resume {folder}, name another --out, or add --overwrite"
+        raise ConfigError("train", problem, got=str(folder), hint=hint)
 
 
 def new_folder(wanted: str | None, overwrite: bool) -> Path:
-    """Make the folder for a new run and return it; see `make_folder`."""
-    return make_folder(wanted, overwrite)[0]
-
-
-@contextlib.contextmanager
-def kept_if_used(folder: Path, missing: list[Path]) -> Iterator[None]:
-    """Remove the folders of a new run, of which `missing` were not there before, if nothing was
-    written to them: a run that could not even begin leaves nothing behind.
+    """Make the folder for a new run and return it: `wanted`, or the first of runs/gpt, runs/gpt-2,
+    ... that does not exist. Raises ConfigError if the wanted one holds a run, unless `overwrite`.
     """
-    try:
-        yield
-    finally:
-        checkpoints = folder / CHECKPOINTS
-        if folder in missing and {path.name for path in folder.rglob("*")} <= {CHECKPOINTS, "lock"}:
-            (checkpoints / "lock").unlink(missing_ok=True)
-            for empty in (checkpoints, *missing):
-                with contextlib.suppress(OSError):
-                    empty.rmdir()
+    if wanted is not None:
+        refuse_to_replace(Path(wanted), overwrite)
+        Path(wanted).mkdir(parents=True, exist_ok=True)
+        return Path(wanted)
+    for n in itertools.count(1):
+        folder = Path("runs", "gpt" if n == 1 else f"gpt-{n}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+    raise AssertionError("unreachable")
 
 
 def save_model(folder: Path, model: GPT, tokenizer: Tokenizer, run: Mapping[str, Any]) -> None:
@@ -65,45 +70,54 @@ def save_model(folder: Path, model: GPT, tokenizer: Tokenizer, run: Mapping[str,
     save(folder / WEIGHTS, model.state_dict(), meta=meta)
 
 
-def last_of_model(folder: Path) -> tuple[Any, Any]:
-    """(step, validation loss) of the model in a run's folder; (None, None) if there is none that is
-    good.
+def facts_of_model(folder: Path) -> dict[str, Any]:
+    """Return the facts in the folder's model, such as step and val_loss; {} if it is missing or
+    damaged.
     """
     try:
         run = peek(folder / WEIGHTS).meta.get("run")
-    except FormatError:
-        return None, None
-    return (run.get("step"), run.get("val_loss")) if isinstance(run, dict) else (None, None)
+    except (FormatError, OSError):
+        return {}
+    return run if isinstance(run, dict) else {}
 
 
-def load_model(place: str) -> tuple[GPT, Tokenizer]:
-    """Return the model of a run's folder, of a weight file or of a checkpoint, and its tokenizer.
+def load_model(place: str, best: bool = False) -> tuple[GPT, Tokenizer]:
+    """Return the model of a run's folder, of a weights file or of a checkpoint, and its tokenizer.
     Raises an error that names what is missing.
+
+    best: of a run's folder, take the checkpoint with the lowest validation loss.
     """
-    path = Path(place)
-    if path.is_dir():
-        path = path / WEIGHTS
-        if not path.exists():
-            problem = f"{place} holds no {WEIGHTS}"
-            hint = f"train one: minigrad train --out {place}"
-            raise ConfigError("load_model", problem, got=place, wanted=WEIGHTS, hint=hint)
+    path = _file_of(Path(place), best)
     state_dict = _checkpoint(path) or load(path)
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
-        raise ConfigError(
-            "load_model",
-            f"{path} is not a model made by minigrad train: its meta has no config and tokenizer",
-            got=sorted(state_dict.meta),
-            wanted=["model", "tokenizer"],
-        )
+        problem = f"{path} is not a model of minigrad train: its meta has no config and tokenizer"
+        wanted = ["model", "tokenizer"]
+        raise ConfigError("load_model", problem, got=sorted(state_dict.meta), wanted=wanted)
     tokenizer = _tokenizer_of(path, state_dict.meta["tokenizer"])
     model = _model_of(path, state_dict, tokenizer)
     model.eval()
     return model, tokenizer
 
 
+def _file_of(place: Path, best: bool) -> Path:
+    if best:
+        found = checkpoint_folder(place).best() if place.is_dir() else None
+        if found is None:
+            problem = f"{place} holds no checkpoint with a validation loss"
+            hint = "--best is for the folder of a run"
+            raise ConfigError("load_model", problem, got=str(place), hint=hint)
+        return found
+    if not place.is_dir():
+        return place
+    if not (place / WEIGHTS).exists():
+        problem, hint = f"{place} holds no {WEIGHTS}", f"train one: minigrad train --out {place}"
+        raise ConfigError("load_model", problem, got=str(place), wanted=WEIGHTS, hint=hint)
+    return place / WEIGHTS
+
+
 def _checkpoint(path: Path) -> StateDict | None:
-    """The weights of a checkpoint of `minigrad train`, with the meta of a model; None for a file of
-    weights.
+    """Return the weights of a checkpoint of `minigrad train`, with the meta of a model; None for
+    another file.
     """
     if path.suffix != ".mgrd" or peek(path).kind != "checkpoint":
         return None
@@ -122,18 +136,15 @@ def _tokenizer_of(path: Path, state: Any) -> Tokenizer:
     try:
         return tokenizer_from_state(state)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        problem = (
-            error.problem
-            if isinstance(error, MinigradError)
-            else "its state is not that of a tokenizer"
-        )
-        problem = f"the tokenizer in {path} cannot be read: {problem}"
-        hint = f"minigrad inspect {path} shows what there is"
+        reason = "its state is not that of a tokenizer"
+        reason = error.problem if isinstance(error, MinigradError) else reason
+        problem = f"the tokenizer in {path} cannot be read: {reason}"
+        hint = f"minigrad inspect {path} shows the file"
         raise ConfigError("load_model", problem, got=state, hint=hint) from error
 
 
 def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
-    """The GPT that the file's meta describes, with the file's weights."""
+    """Return the GPT that the file's meta describes, with the file's weights."""
     sizes = state_dict.meta["model"]
     try:
         model = GPT(GPTConfig(**sizes))
@@ -142,12 +153,8 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
         problem = f"the weights in {path} are not those of the model that its meta describes"
         hint = f"minigrad inspect {path} shows both"
         raise ConfigError("load_model", problem, got=sizes, hint=hint) from error
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ConfigError(
-            "load_model",
-            f"{path} has {tokenizer.vocab_size} tokens in its tokenizer and "
-            f"{model.config.vocab_size} in its model",
-            got=tokenizer.vocab_size,
-            wanted=model.config.vocab_size,
-        )
+    tokens, rows = tokenizer.vocab_size, model.config.vocab_size
+    if tokens != rows:
+        problem = f"{path} has {tokens} tokens in its tokenizer and {rows} in its model"
+        raise ConfigError("load_model", problem, got=tokens, wanted=rows)
     return model

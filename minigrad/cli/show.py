@@ -2,67 +2,51 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
+from argparse import Namespace
 
-from minigrad.cli.arguments import Commands, path, whole
-from minigrad.cli.run_folder import load_model
-from minigrad.errors import ConfigError
+from minigrad.cli.options import FILE, FLAG, PATH, REQUIRED, TEXT, Command, Option, refuse, whole
+from minigrad.cli.run_folder import BEST, MODEL, load_model
 from minigrad.viz import attention_maps, describe
 
 DESCRIPTION = """\
 Show a trained model as a tree: its modules with their shapes, parameters, FLOPs per token and bytes.
-With --attention, show where each token of a text looks: one head here, or all of them in a picture (--out)."""
+With --attention, show where each token of a text attends: one head here, or all of them in a picture (--out)."""
 
 EXAMPLES = """\
-examples:
   minigrad show runs/gpt
   minigrad show runs/gpt --attention "First Citizen:"                         # layer 0, head 0, as blocks
   minigrad show runs/gpt --attention "First Citizen:" --layer 3 --head 1
   minigrad show runs/gpt --attention "First Citizen:" --out attention.svg     # all layers and heads
 """
 
-
-def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "show",
-        help="show a model as a tree, or its attention",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-    )
-    parser.add_argument(
-        "model", metavar="MODEL", type=path, help="the folder of a run, or a .mgrd file from it"
-    )
-    parser.add_argument("--full", action="store_true", help="write out equal layers one by one")
-    parser.option(
-        "--attention",
-        "TEXT",
-        str,
-        None,
-        "show the attention weights for this text; its characters must have been in the training "
-        "text",
-    )
-    parser.option("--layer", "N", whole(0), 0, "with --attention: of which layer, counted from 0")
-    parser.option("--head", "N", whole(0), 0, "with --attention: of which head, counted from 0")
-    parser.option(
-        "--out", "FILE.svg", path, None, "with --attention: draw all layers and heads in this file"
-    )
-    parser.set_defaults(run=run, given=frozenset())
+OPTIONS = (
+    Option("MODEL", PATH, REQUIRED, MODEL.help),
+    BEST,
+    Option("full", FLAG, False, "list equal layers one by one"),
+    Option("attention", TEXT, None, "show the attention weights for this text"),
+    Option("layer", whole(0), 0, "with --attention: the layer, counted from 0"),
+    Option("head", whole(0), 0, "with --attention: the head, counted from 0"),
+    Option("out", FILE, None, "with --attention: draw all heads as .svg or .png"),
+)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     """Print the tree or the map, or write the picture."""
-    refuse_what_has_no_use(options)
-    model, tokenizer = load_model(options.model)
+    chosen = [name for name in ("layer", "head", "out") if name in options.given]
+    if options.attention is None and chosen:
+        refuse("show", f"--{chosen[0]} is for --attention", 'give --attention "some text" too')
+    if options.attention is not None and options.full:
+        refuse("show", "--full is for the tree, and --attention shows none")
+    if options.out is not None and len(chosen) > 1:
+        refuse("show", f"--out draws all layers and heads, so --{chosen[0]} has no use")
+    model, tokenizer = load_model(options.model, options.best)
     if options.attention is None:
         print(describe(model).text(full=options.full))
         return 0
     tokens = [int(token) for token in tokenizer.encode(options.attention)]
     if not tokens:
-        problem = "the text is empty"
-        hint = '--attention "some text"'
-        raise ConfigError("show", problem, got="", wanted="at least one character", hint=hint)
+        refuse("show", "the text is empty", '--attention "some text"')
     maps = attention_maps(model, tokens, [tokenizer.decode([token]) for token in tokens])
     if options.out is not None:
         maps.save(options.out)
@@ -72,15 +56,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def refuse_what_has_no_use(options: argparse.Namespace) -> None:
-    """Raise ConfigError for an option that would change nothing beside the others."""
-    chosen = [f"--{name}" for name in ("layer", "head", "out") if name in options.given]
-    if options.attention is None and chosen:
-        problem = f"{chosen[0]} is for --attention"
-        raise ConfigError("show", problem, got=chosen, hint='give --attention "some text" too')
-    if options.attention is not None and options.full:
-        problem = "--full is for the tree, and --attention shows none"
-        raise ConfigError("show", problem, hint="leave one of the two out")
-    if options.out is not None and len(chosen) > 1:
-        problem = f"--out draws all layers and heads, so {chosen[0]} has no use"
-        raise ConfigError("show", problem, got=chosen, hint="leave one of the two out")
+COMMAND: Command = Command(
+    "show", run, "show a model as a tree, or its attention", OPTIONS, DESCRIPTION, EXAMPLES
+)

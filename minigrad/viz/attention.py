@@ -16,7 +16,7 @@ from minigrad.viz.picture import Picture, plain
 from minigrad.viz.watch import at_rest, watching
 
 _BLOCKS = " ░▒▓█"
-_MOST_LABELS = 32  # tokens beside a map; longer prompts get positions
+_MOST_LABELS = 32  # tokens along a map; longer prompts get positions
 _SHOWN = {"\n": "⏎", "\t": "⇥", " ": "␣"}
 
 

@@ -31,8 +31,8 @@ def run(*arguments: str, folder: Path, given: str = "") -> subprocess.CompletedP
 
 
 def good(*arguments: str, folder: Path, given: str = "") -> str:
-    """The output of a process that must end well, without a word on stderr."""
-    done = run(*arguments, folder=folder, given=given)
+    """The output of a call that must end well, without a word on stderr."""
+    done = called(*arguments, folder=folder, given=given)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return done.stdout
 

@@ -76,7 +76,7 @@ def test_a_mistake_in_a_conversation_costs_a_line_and_not_the_conversation(home:
     said = done.stderr.splitlines()
     wanted = [
         "'ü'",
-        "no /nonsense",
+        "unknown command /nonsense",
         "no answer to take back",
         "'-1'",
         "name of a file",

@@ -102,7 +102,7 @@ def test_numbers_of_threads_that_make_it_slow_are_named() -> None:
     output = doctor(MINIGRAD_THREADS="4096", OMP_NUM_THREADS="many")
     assert (
         "MINIGRAD_THREADS=4096, but there are" in output
-        and "OMP_NUM_THREADS=many is no number" in output
+        and "OMP_NUM_THREADS=many is not a number" in output
     )
 
 

@@ -3,17 +3,21 @@ be read, suggestions, and a word where something is left out.
 """
 
 import io
+import json
 import os
 import random
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from minigrad.cli.run_folder import kept_if_used, make_folder
 from minigrad.cli.terminal import PlainProgress
 from minigrad.train import Report
-from tests.commands.home import good, refused, run
+from tests.commands.home import ENVIRONMENT, good, refused, run
 from tests.processes import called
 
 SMALL = ("--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--block-size", "8", "--no-jit")
@@ -29,26 +33,18 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, options: tuple
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.txt"]
 
 
-def test_ctrl_c_before_the_first_save_leaves_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder, missing = make_folder(None, False)
-    assert folder == Path("runs/gpt") and folder.is_dir()
-    with pytest.raises(KeyboardInterrupt), kept_if_used(folder, missing):
-        (folder / "checkpoints").mkdir()
-        (folder / "checkpoints" / "lock").touch()
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-    folder, missing = make_folder("here", False)
-    with kept_if_used(folder, missing):
-        (folder / "model.mgrd").touch()
-    assert (folder / "model.mgrd").exists()
-    (tmp_path / "own").mkdir()
-    folder, missing = make_folder("own", False)
-    with kept_if_used(folder, missing):
-        pass
-    assert (tmp_path / "own").is_dir()  # it was there before
+def test_ctrl_c_while_the_text_is_read_leaves_no_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "text.txt")  # reading it waits for a writer
+    call = [sys.executable, "-m", "minigrad", "train", "--text", "text.txt", "--out", "deep/run"]
+    with subprocess.Popen(
+        call, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        writer = os.open(tmp_path / "text.txt", os.O_WRONLY)  # returns when it is being read
+        process.send_signal(signal.SIGINT)
+        os.close(writer)
+        assert process.wait(60) == 130 and process.stderr is not None
+        assert process.stderr.read() == b"\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 
 def test_every_command_reads_a_checkpoint(home: Path) -> None:
@@ -62,15 +58,27 @@ def test_every_command_reads_a_checkpoint(home: Path) -> None:
     assert good(*chat, folder=home, given="hi\n") == "hello\n"
 
 
-def test_a_model_that_was_better_before_is_told_of(tmp_path: Path) -> None:
+def test_a_better_model_from_before_is_named_and_best_picks_it(tmp_path: Path) -> None:
     noise = random.Random(0)
     (tmp_path / "text.txt").write_text("".join(noise.choices("abcdefgh", k=300)))
     options = ("--steps", "200", "--eval-interval", "20", "--lr", "0.03", "--sample", "0")
     wide = ("--n-embd", "32", "--n-layer", "1", "--n-head", "1", "--block-size", "8")
     output = good("train", "--text", "text.txt", *options, *wide, folder=tmp_path)
-    assert "it was lower, " in output and "--patience N would keep it" in output
-    best = output.partition("That one is in ")[2].partition(";")[0]
-    assert good("generate", "--model", best, "--tokens", "3", "--prompt", "a", folder=tmp_path)
+    step = re.search(r"it was lower, [\d.]+, after step (\d+): ", output)
+    assert step and "minigrad generate --model runs/gpt --best" in output and "--patience" in output
+    checkpoint = f"runs/gpt/checkpoints/step-{int(step[1]):08d}.mgrd"
+    asked = ("--tokens", "9", "--prompt", "a", "--temperature", "0")
+    best = good("generate", "--model", "runs/gpt", "--best", *asked, folder=tmp_path)
+    assert best == good("generate", "--model", checkpoint, *asked, folder=tmp_path)
+    of_text = ("--text", "text.txt", "--json")
+    nats = [
+        json.loads(good("eval", "--model", "runs/gpt", *of_text, *which, folder=tmp_path))
+        for which in (("--best",), ())
+    ]
+    assert nats[0] != nats[1]
+    assert "--best is for the folder of a run" in refused(
+        "show", checkpoint, "--best", folder=tmp_path
+    )
 
 
 def test_unknown_characters_are_counted_and_may_be_left_out(home: Path) -> None:
@@ -98,6 +106,9 @@ def test_files_that_are_left_out_are_counted_and_named(tmp_path: Path) -> None:
     output = good("train", "--text", "notes", *options, folder=tmp_path)
     assert "skipped  4 files that are not UTF-8 text: notes/a.txt, notes/b.txt" in output
     assert "notes/c.txt and 1 more" in output and "; text 0.0" in output
+    done = called("eval", "--model", "runs/gpt", "--text", "notes", "--json", folder=tmp_path)
+    assert done.returncode == 0 and json.loads(done.stdout)["characters"] == 660
+    assert "skipped  4 files that are not UTF-8 text: notes/a.txt" in done.stderr
 
 
 def test_a_run_is_resumed_from_another_folder(tmp_path: Path) -> None:
@@ -140,10 +151,20 @@ def test_help_in_every_way_people_ask_for_it(tmp_path: Path) -> None:
     assert "bpe (pieces of words)" in " ".join(train.stdout.split())
 
 
-def test_a_folder_is_inspected_as_its_model(home: Path) -> None:
+def test_a_folder_stands_for_its_model(home: Path) -> None:
     by_folder = called("inspect", "bot", folder=home)
     assert by_folder.stdout == called("inspect", "bot/model.mgrd", folder=home).stdout
     assert by_folder.returncode == 0
+    assert good("diff", "bot", "bot/model.mgrd", folder=home).startswith("no difference")
+    assert "tensors" in good("convert", "bot", "bot.npz", folder=home)
+    differences = called("diff", "bot.npz", "bot", folder=home).stdout.splitlines()
+    assert {line.partition(".")[0] for line in differences} == {"meta"}  # npz has none
+
+
+def test_plot_finds_the_run_of_a_checkpoint(home: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = max((home / "bot" / "checkpoints").glob("step-*.mgrd")).relative_to(home)
+    assert "drawn in bot/plot.svg" in good("plot", str(path), folder=home)
 
 
 def test_plain_progress_has_a_line_within_seconds_and_every_half_minute() -> None:

@@ -1,0 +1,278 @@
+"""Options of the commands, each declared once: the parser, config files, sweeps and resumed runs
+read the same tables.
+
+A value comes from the command line, else `--set`, else `--config`, else the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import os
+import re
+import sys
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+from minigrad.errors import ConfigError, MinigradError, MissingDependencyError
+
+REQUIRED: Any = object()  # the default of an option that has none
+
+
+class Kind(NamedTuple):
+    """What an option takes: its name in the help, and the value of a text."""
+
+    metavar: str
+    parse: Callable[[str], Any]
+
+
+class Option(NamedTuple):
+    """An option. name: as in Python, n_layer for --n-layer; all capitals for a positional argument.
+    repeated: it may be given several times, and its value is a list.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    repeated: bool = False
+
+    def add_to(self, parser: Parser) -> None:
+        """Declare the option. A value that is not given is absent from the parsed namespace."""
+        absent = any(self.default is value for value in (None, False, REQUIRED, ()))
+        plain = absent or "(default" in self.help
+        facts: dict[str, Any] = {
+            "help": self.help + ("" if plain else f" (default {self.default})"),
+            "default": argparse.SUPPRESS,
+        }
+        flag = "--" + self.name.replace("_", "-")
+        if self.name.isupper():
+            many = {"nargs": "+"} if self.repeated else {}
+            facts |= {"type": self.kind.parse, "metavar": self.name, **many}
+            parser.add_argument(self.name.lower(), **facts)
+        elif self.kind is FLAG:
+            parser.add_argument(flag, action="store_true", **facts)
+        elif self.kind is SWITCH:
+            parser.add_argument(flag, f"--no-{self.name}", nargs=0, action=_Switch, **facts)
+        else:
+            facts |= {"type": self.kind.parse, "metavar": self.kind.metavar}
+            facts |= {"action": "append"} if self.repeated else {}
+            parser.add_argument(flag, required=self.default is REQUIRED, **facts)
+
+    def convert(self, value: Any) -> Any:
+        """Return a value of a config file as the command line would give it."""
+        if isinstance(value, dict | list):
+            raise ArgumentTypeError("expected a single value")
+        if self.kind in (FLAG, SWITCH):
+            if str(value).lower() not in ("true", "false"):
+                raise ArgumentTypeError("expected true or false")
+            return str(value).lower() == "true"
+        if isinstance(value, bool):
+            raise ArgumentTypeError("this option takes a value other than true and false")
+        return self.kind.parse(str(value))
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: its options, and what runs it and returns the exit code."""
+
+    name: str
+    run: Callable[[Namespace], int]
+    purpose: str
+    options: Sequence[Option] = ()
+    description: str = ""
+    examples: str = ""
+    add: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def add_to(self, commands: argparse._SubParsersAction[Parser]) -> None:
+        """Add the subcommand and its options."""
+        about = self.description or f"{self.purpose[0].upper()}{self.purpose[1:]}."
+        examples = "examples:\n" + self.examples
+        parser = commands.add_parser(
+            self.name, help=self.purpose, description=about, epilog=examples
+        )
+        for option in self.options:
+            option.add_to(parser)
+        if self.add is not None:
+            self.add(parser)
+
+    def complete(self, found: Mapping[str, Any]) -> Namespace:
+        """Return the options that were found, then those of --set and --config, then the defaults.
+        `given` are the names of all but the defaults.
+        """
+        pairs = [pair.partition("=") for pair in found.get("set", ())]
+        for key, equals, _ in pairs:
+            if not equals:
+                raise ConfigError(self.name, f"argument --set: {key!r} is not KEY=VALUE")
+        named = self.settings("", ((key, value) for key, _, value in pairs))
+        if file := found.get("config"):
+            named = self.settings(f"{file}: ", read_toml(self.name, file).items()) | named
+        given = {**named, **found}
+        defaults = {
+            o.name.lower(): None if o.default is REQUIRED else o.default for o in self.options
+        }
+        return Namespace(**{**defaults, **given}, given=frozenset(given))
+
+    def settings(self, where: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        """Return options by name, from settings of a file or of --set. Raises ConfigError, which
+        begins with `where`, for an unknown name or a bad value.
+        """
+        known = {o.name: o for o in self.options if o.name not in ("config", "set")}
+        found = {}
+        for key, value in pairs:
+            name = key.strip().replace("-", "_")
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(self.name, f"{where}unknown option {key!r}", got=key, hint=hint)
+            try:
+                found[name] = known[name].convert(value)
+            except ArgumentTypeError as error:
+                problem = f"{where}{key} = {value!r}: {error}"
+                raise ConfigError(self.name, problem, got=value) from None
+        return found
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that keeps line breaks in its texts and raises ConfigError for bad input."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError with the message."""
+        raise ConfigError(self.prog, message, hint=f"see {self.prog} --help")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; suggest an option for one that is unknown."""
+        found, extra = super().parse_known_args(args, namespace)
+        if extra and self._subparsers is None:
+            known = [name for name in self._option_string_actions if name != "--help"]
+            near = difflib.get_close_matches(extra[0].partition("=")[0], known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(extra)}{hint}")
+        return found, extra
+
+
+class _Switch(argparse.Action):
+    """--name and --no-name."""
+
+    def format_usage(self) -> str:
+        return " | ".join(self.option_strings)
+
+    def __call__(
+        self, parser: Any, namespace: Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, not str(option).startswith("--no-"))
+
+
+def _utf8(text: str) -> str:
+    try:  # bytes that are not UTF-8 reach Python as lone surrogates
+        text.encode()
+    except UnicodeEncodeError:
+        raise ArgumentTypeError(f"{os.fsencode(text)!r} is not UTF-8 text") from None
+    return text
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise ArgumentTypeError("an empty path")
+    return text
+
+
+def _unescaped(text: str) -> str:
+    if not text:
+        raise ArgumentTypeError("an empty text")
+    signs = {"n": "\n", "t": "\t", "\\": "\\"}
+    return re.sub(r"\\([nt\\])", lambda found: signs[found[1]], _utf8(text))
+
+
+FLAG, SWITCH = Kind("", bool), Kind("", bool)  # --name; --name and --no-name
+PATH, DIR, FILE = (Kind(name, _filled) for name in ("PATH", "DIR", "FILE"))
+TEXT, SETTING = Kind("TEXT", _utf8), Kind("KEY=VALUE", str)
+ESCAPED = Kind("TEXT", _unescaped)  # \n, \t and \\ as in Python: a shell has no simple way for them
+WORDS = Kind("NAME,...", lambda text: [part.strip() for part in text.split(",") if part.strip()])
+
+
+def one_of(*choices: str) -> Kind:
+    """One of some words."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return Kind("NAME", parse)
+
+
+def whole(low: int) -> Kind:
+    """The integers from `low` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        return value
+
+    return Kind("N", parse)
+
+
+def number(low: float, high: float = math.inf, without: float | None = None) -> Kind:
+    """The finite numbers from `low` to `high`, without one of the two if it is named."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low <= value <= high and math.isfinite(value)) or value == without:
+            wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            wanted += "" if without is None else f", without {without:g}"
+            raise ArgumentTypeError(f"{text!r} is not a number {wanted}")
+        return value
+
+    return Kind("X", parse)
+
+
+def one_line(error: MinigradError | OSError) -> str:
+    """Return an error's message without line breaks."""
+    if isinstance(error, MinigradError):
+        parts = [error.problem, error.hint]
+    else:
+        reason = error.strerror or str(error)
+        parts = [f"{error.filename}: {reason}" if error.filename else reason]
+    return "; ".join(" ".join(part.split()) for part in parts if part)
+
+
+def refuse(call: str, problem: str, hint: str = "leave one of the two out") -> NoReturn:
+    """Raise ConfigError for options that do not go together."""
+    raise ConfigError(call, problem, hint=hint)
+
+
+def read_toml(call: str, path: str) -> dict[str, Any]:
+    """Return the tables of a TOML file. Raises ConfigError if it is not TOML, OSError if it cannot
+    be read.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        try:
+            import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+        except ImportError:
+            problem, hint = "Python 3.10 cannot read TOML files by itself", "pip install tomli"
+            raise MissingDependencyError(call, problem, wanted="tomli", hint=hint) from None
+    with open(path, "rb") as file:
+        try:
+            found: dict[str, Any] = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            hint = "see https://toml.io"
+            raise ConfigError(call, f"{path} is not TOML: {error}", got=path, hint=hint) from None
+    return found
