@@ -26,7 +26,6 @@ from minigrad.ops import (
     special,
 )
 from minigrad.ops.more import (
-    arrange,
     convolve,
     einsum as einsums,
     norm as norms,
@@ -41,7 +40,7 @@ _MODULES: tuple[ModuleType, ...] = (
     *(loss, shape),  # first: their cross_entropy, cat and pad give way to the ops of these names
     *(activation, attention, cached, calculus, contract, elementwise, fused, heads, index),
     *(movement, philox, reduce, rope, special),
-    *(arrange, convolve, einsums, norms, pool, rearranging, scan, scattering, sorting),
+    *(convolve, einsums, norms, pool, rearranging, scan, scattering, sorting),
 )
 for _module in _MODULES:
     for _name, _thing in vars(_module).items():

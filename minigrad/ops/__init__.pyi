@@ -58,9 +58,9 @@ from minigrad.ops.more.scan import cummax_index as cummax_index
 from minigrad.ops.more.scan import cummin as cummin
 from minigrad.ops.more.scan import cumprod as cumprod
 from minigrad.ops.more.scan import cumsum as cumsum
-from minigrad.ops.more.arrange import diag as diag
-from minigrad.ops.more.arrange import diagonal as diagonal
-from minigrad.ops.more.arrange import diff as diff
+from minigrad.ops.shape import diag as diag
+from minigrad.ops.shape import diagonal as diagonal
+from minigrad.ops.shape import diff as diff
 from minigrad.ops.more.sort import distinct as distinct
 from minigrad.ops.elementwise import div as div
 from minigrad.ops.philox import dropout as dropout
@@ -138,7 +138,7 @@ from minigrad.ops.elementwise import maximum as maximum
 from minigrad.ops.reduce import mean as mean
 from minigrad.ops.more.sort import median as median
 from minigrad.ops.heads import merge_heads as merge_heads
-from minigrad.ops.more.arrange import meshgrid as meshgrid
+from minigrad.ops.shape import meshgrid as meshgrid
 from minigrad.ops.reduce import min as min
 from minigrad.ops.reduce import min_with_index as min_with_index
 from minigrad.ops.elementwise import minimum as minimum
@@ -156,7 +156,7 @@ from minigrad.ops.index import nonzero as nonzero
 from minigrad.ops.more.norm import norm as norm
 from minigrad.ops.more.norm import normalize as normalize
 from minigrad.ops.elementwise import not_equal as not_equal
-from minigrad.ops.more.arrange import one_hot as one_hot
+from minigrad.ops.index import one_hot as one_hot
 from minigrad.ops.movement import pad as pad
 from minigrad.ops.movement import permute as permute
 from minigrad.ops.philox import philox as philox
@@ -178,7 +178,7 @@ from minigrad.ops.movement import reshape as reshape
 from minigrad.ops.elementwise import right_shift as right_shift
 from minigrad.ops.fused import rms_norm as rms_norm
 from minigrad.ops.fused import rms_norm_grad as rms_norm_grad
-from minigrad.ops.more.arrange import roll as roll
+from minigrad.ops.shape import roll as roll
 from minigrad.ops.rope import rope as rope
 from minigrad.ops.elementwise import round as round
 from minigrad.ops.calculus import rsqrt as rsqrt
@@ -221,10 +221,10 @@ from minigrad.ops.cached import through_cache as through_cache
 from minigrad.ops.reduce import tie_shares as tie_shares
 from minigrad.ops.shape import tile as tile
 from minigrad.ops.more.sort import topk as topk
-from minigrad.ops.more.arrange import trace as trace
+from minigrad.ops.shape import trace as trace
 from minigrad.ops.shape import transpose as transpose
-from minigrad.ops.more.arrange import tril as tril
-from minigrad.ops.more.arrange import triu as triu
+from minigrad.ops.shape import tril as tril
+from minigrad.ops.shape import triu as triu
 from minigrad.ops.elementwise import trunc as trunc
 from minigrad.ops.shape import unbind as unbind
 from minigrad.ops.shape import unflatten as unflatten

@@ -63,6 +63,17 @@ def _(h, _y, _g, index, *, size):
     return embedding(h, index), None
 
 
+@primitive(kind="gather")
+def one_hot(index: Array, *, num_classes: int) -> Array:
+    """Return 1 at the place that each index names on a new last axis of size num_classes, else 0,
+    int64.
+
+    Raises IndexRangeError for an index outside 0 .. num_classes - 1.
+    """
+    check_range(index, num_classes, "one_hot", "index")
+    return (index[..., None] == np.arange(num_classes)).astype(np.int64)
+
+
 # --- along one axis: an index for every element
 
 

@@ -12,9 +12,9 @@ from minigrad.errors import DTypeError, ShapeError
 from minigrad.ops.axis import fits, flat, one_axis
 from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul
-from minigrad.ops.more.arrange import diagonal
 from minigrad.ops.movement import expand, permute, reshape
 from minigrad.ops.reduce import sum as sum_
+from minigrad.ops.shape import diagonal
 
 _HINT = 'one group of letters per operand, as in "bij,bjk->bik"'
 
