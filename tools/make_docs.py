@@ -120,11 +120,16 @@ def _signature(function: Callable[..., Any], hidden: tuple[str, ...]) -> str:
             parameters = parameters[1:]
     except (TypeError, ValueError):
         return "(...)"
-    shown, star = [], False
+    # Surplus positional arguments of an op are its keywords, in order.
+    op = function if isinstance(function, Primitive) else getattr(function, "__wrapped__", None)
+    spreads = isinstance(op, Primitive) and op.spreads
+    shown, star = [], isinstance(op, Primitive) and not op._names.variadic
     for p in parameters:
         if p.kind is p.KEYWORD_ONLY and not star:
             shown.append("*")
         star = star or p.kind in (p.KEYWORD_ONLY, p.VAR_POSITIONAL)
+        if spreads and p.kind is p.KEYWORD_ONLY:
+            p = p.replace(kind=p.VAR_POSITIONAL, default=p.empty)
         prefix = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
         shown.append(
             prefix
