@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from minigrad.errors import ConfigError
+from minigrad.arguments import one_of, require
 from minigrad.ops.calculus import expm1, sigmoid, tanh
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import abs, greater, greater_equal, less_equal, mul, where
@@ -29,8 +29,7 @@ def softplus(x: T, beta: float = 1.0, threshold: float | None = None) -> T:
     threshold: x itself where beta x is above it, as in PyTorch, whose default is 20; None for the
     exact formula everywhere. Raises ConfigError for beta = 0.
     """
-    if beta == 0:
-        raise ConfigError("softplus", "beta=0 divides by zero", got=beta, wanted="beta != 0")
+    require(beta != 0, "softplus", "beta", beta, "a number other than 0")
     scaled = x if beta == 1 else mul(x, beta)
     y = logaddexp(scaled, 0)
     y = y if beta == 1 else mul(y, 1 / beta)
@@ -74,16 +73,9 @@ def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
     approximate: "none" by erfc, to the last digits of both tails; "tanh" by GPT-2's formula.
     Raises ConfigError for another. From Hendrycks and Gimpel 2016, arXiv:1606.08415.
     """
+    one_of("gelu", "approximate", approximate, ("none", "tanh"))
     if approximate == "tanh":
         return gelu_tanh(x)[0]
-    if approximate != "none":
-        raise ConfigError(
-            "gelu",
-            f"approximate={approximate!r}",
-            got=approximate,
-            wanted=("none", "tanh"),
-            hint='"none" or "tanh"',
-        )
     return mul(x, erfc(x * -_SQRT_HALF)) * 0.5
 
 

@@ -9,18 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from minigrad import ops
+from minigrad import dtypes, ops
 from minigrad.arguments import one_of, require
-from minigrad.dtypes import (
-    DType,
-    as_dtype,
-    asked_of_to,
-    bool_,
-    float64,
-    is_float,
-    limits,
-    name,
-)
 from minigrad.errors import DTypeError
 from minigrad.ops.axis import axes, one_axis
 from minigrad.ops.composite import composite
@@ -94,7 +84,7 @@ def div(a: Any, b: Any, *, rounding_mode: str | None = None) -> Any:
     down = ops.floor_div(a, b)
     if rounding_mode == "floor":
         return down
-    if is_float(down.dtype):
+    if dtypes.is_float(down.dtype):
         return ops.trunc(ops.div(a, b))
     return ops.floor_div(ops.sub(a, ops.fmod(a, b)), b)
 
@@ -115,7 +105,7 @@ def round(x: Any, decimals: int = 0) -> Any:
     """Return x rounded to the given number of decimals, halves to even. The dtype stays."""
     if not decimals:
         return ops.round(x)
-    wide = x if is_float(x.dtype) else ops.cast(x, dtype=float64)
+    wide = x if dtypes.is_float(x.dtype) else ops.cast(x, dtype=dtypes.float64)
     y = ops.round(wide * 10.0**decimals) / 10.0**decimals
     return y if wide is x else ops.cast(y, dtype=x.dtype)
 
@@ -125,7 +115,7 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> Any:
     """Return min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
     given = min is not None or max is not None
     require(given, "clamp", "min or max", None, "given", "clamp(min=0)")
-    least, most = limits(x.dtype)
+    least, most = dtypes.limits(x.dtype)
     return ops.clamp(x, least if min is None else min, most if max is None else max)
 
 
@@ -136,13 +126,15 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     whole = not isinstance(value, float) or value.is_integer()
-    if not is_float(dtype) and (not whole or is_float(getattr(value, "dtype", dtype))):
-        problem = f"{value} into a tensor of {name(dtype)}"
+    if not dtypes.is_float(dtype) and (
+        not whole or dtypes.is_float(getattr(value, "dtype", dtype))
+    ):
+        problem = f"{value} into a tensor of {dtypes.name(dtype)}"
         raise DTypeError("masked_fill", problem, got=value, wanted=dtype, hint=".float() first")
     if hasattr(value, "dtype"):
         value = cast(value, dtype)
-    elif not is_float(dtype) and value is not None:
-        value = bool(value) if dtype == bool_ else int(value)
+    elif not dtypes.is_float(dtype) and value is not None:
+        value = bool(value) if dtype == dtypes.bool_ else int(value)
     return ops.where(mask, value, x)
 
 
@@ -241,7 +233,7 @@ def sparse_categorical_crossentropy(
 @composite
 def cast(x: Any, dtype: Any) -> Any:
     """Return x in another dtype; x itself if it has it already."""
-    wanted = as_dtype(dtype, "cast")
+    wanted = dtypes.as_dtype(dtype, "cast")
     return x if wanted == x.dtype else ops.cast(x, dtype=wanted)
 
 
@@ -250,7 +242,7 @@ def to(x: Any, *wanted: Any, **options: Any) -> Any:
     """Return x in another dtype, or x itself: to(dtype), to(device), to(device, dtype). "cpu" is the
     only device.
     """
-    found = asked_of_to(wanted, options, "to")
+    found = dtypes.asked_of_to(wanted, options, "to")
     return x if found is None else cast(x, found)
 
 
@@ -267,11 +259,11 @@ def contiguous(x: Any) -> Any:
     return x if array.flags.c_contiguous else ops.copy(x)
 
 
-def in_dtype(dtype: DType) -> Callable[[Any], Any]:
+def in_dtype(dtype: dtypes.DType) -> Callable[[Any], Any]:
     """The method that casts to one dtype."""
 
     def method(x: Any) -> Any:
         return cast(x, dtype)
 
-    method.__name__, method.__doc__ = name(dtype), f"Return x in {name(dtype)}."
+    method.__name__, method.__doc__ = dtypes.name(dtype), f"Return x in {dtypes.name(dtype)}."
     return method

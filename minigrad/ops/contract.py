@@ -107,13 +107,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     differs.
     """
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-        raise ShapeError(
-            "linear",
-            f"x {x.shape} does not fit weight {weight.shape}",
-            got=x.shape,
-            wanted=(..., weight.shape[-1]),
-            hint="weight is (out, in), and x's last axis must be `in`",
-        )
+        problem = f"x {x.shape} does not fit weight {weight.shape}"
+        hint = "weight is (out, in), and x's last axis must be `in`"
+        raise ShapeError("linear", problem, x.shape, (..., weight.shape[-1]), hint)
     y = product(x.reshape(matrix_shape(x.shape)), weight.T)
     if bias is not None:
         y += bias

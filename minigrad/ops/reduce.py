@@ -92,12 +92,8 @@ def var(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False)
     0, so the variance is inf, or NaN if all elements are equal. Raises DTypeError for a bool.
     """
     if isinstance(correction, (bool, np.bool_)):
-        raise DTypeError(
-            "var",
-            f"correction={correction!r} is not a number",
-            got=correction,
-            hint="correction=0 divides by n, correction=1 by n - 1; keepdim=True keeps the axes",
-        )
+        hint = "correction=0 divides by n, correction=1 by n - 1; keepdim=True keeps the axes"
+        raise DTypeError("var", f"correction={correction!r} is not a number", correction, hint=hint)
     left = _count(x, axis, "var") - correction
     centred = x - mean(x, axis, keepdim=True)
     return div(sum(centred * centred, axis=axis, keepdim=keepdim), left if left > 0 else 0)
@@ -145,9 +141,8 @@ def _not_empty(x: Array, axis: Axis, call: str) -> tuple[int, ...]:
     found = axes(axis, x.ndim, call)
     for a in found:
         if x.shape[a] == 0:
-            raise ShapeError(
-                call, f"axis {a} of {x.shape} is empty, so it has no {call}", got=x.shape
-            )
+            problem = f"axis {a} of {x.shape} is empty, so it has no {call}"
+            raise ShapeError(call, problem, got=x.shape)
     return found
 
 
