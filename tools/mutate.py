@@ -175,9 +175,13 @@ FAULTS = [
         "where(less(y, 0), 0, g)",
     ),
     Fault(
-        "hypot: the operands exchanged", CALCULUS, "hypot", "g * (a / length)", "g * (b / length)"
+        "hypot: the operands exchanged",
+        CALCULUS,
+        "hypot",
+        "return g * (a / length), g * (b / length)",
+        "return g * (b / length), g * (a / length)",
     ),
-    Fault("atan2: divided once", CALCULUS, "atan2", "(b / length / length)", "(b / length)"),
+    Fault("atan2: divided once", CALCULUS, "atan2", "(b / length) / length", "(b / length)"),
     Fault("fmod: rounded down", ELEMENTWISE, "fmod", "g * trunc(a / b)", "g * floor(a / b)"),
     Fault("copysign: the sign of b", ELEMENTWISE, "copysign", "sign(y) * sign(a)", "sign(y)"),
     Fault(

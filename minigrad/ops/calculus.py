@@ -88,8 +88,9 @@ hypot = binary(np.hypot, _hypot_rule, "sqrt(a^2 + b^2), without overflow; slope 
 
 
 def _atan2_rule(g, _y, a, b):
+    # g is divided last: 1 / length may overflow though the product is in range.
     length = hypot(a, b)
-    return g * (b / length / length), -(g * (a / length / length))
+    return g * (b / length) / length, -(g * (a / length) / length)
 
 
 def _asin_rule(g, _y, x):

@@ -117,7 +117,7 @@ ELEMENTWISE = [
         "atan2 of the left half",
         lambda a, b: ops.atan2(a, -b),
         lambda a, b: (
-            o.elementwise(lambda x: o.constant(o.mp.pi if x > 0 else -o.mp.pi))(a) - f.atan2(a, b)
+            o.elementwise(lambda x: o.constant(o.mp.pi if x >= 0 else -o.mp.pi))(a) - f.atan2(a, b)
         ),
         VV,
         domain=(REAL, POSITIVE),

@@ -73,6 +73,13 @@ def test_a_quotient_of_subnormals_has_a_finite_gradient() -> None:
     assert np.isinf(a.grad.item())
 
 
+def test_the_angle_of_a_subnormal_point_has_a_finite_gradient() -> None:
+    """d atan2(a, b) / db = -a / (a^2 + b^2), which g brings back into the range of the floats."""
+    a, b = (Tensor(np.array(v), requires_grad=True) for v in (5.562684646268003e-309, -2.5e-323))
+    ops.atan2(a, b).backward(Tensor(np.array(0.625)))
+    assert np.isclose(b.grad.item(), -0.625 / 5.562684646268003e-309, rtol=1e-12)
+
+
 def test_powers_at_zero() -> None:
     assert (
         slope(lambda x: x**0.0, 0, 2) == [0, 0]
