@@ -44,7 +44,7 @@ def _(g, _y, _x, *, dtype):
 
 
 @primitive(kind="view", numpy=np.reshape)
-def reshape(x: Array, *, shape: Shape) -> Array:
+def reshape(x: Array, *, shape: Shape = ()) -> Array:
     """Return the same elements in row-major order under another shape; one size may be -1."""
     y = x.reshape(shape)
     if y.shape != shape and min(several(shape)) < -1:  # numpy takes any negative size for -1
@@ -56,18 +56,18 @@ reshape.parts = lambda y, x, *, shape: [(y.reshape(x.shape), x)]
 
 
 @reshape.vjp
-def _(g, _y, _x, *, shape):
+def _(g, _y, _x, *, shape=()):
     return (reshape(g, shape=_x.shape),)
 
 
 @primitive(kind="view")
-def permute(x: Array, *, order: Shape) -> Array:
+def permute(x: Array, *, order: Shape = ()) -> Array:
     """Return x with its axes in another order: y.shape[i] = x.shape[order[i]]."""
     return x.transpose(order)
 
 
 @permute.vjp
-def _(g, _y, _x, *, order):
+def _(g, _y, _x, *, order=()):
     back = [0] * len(order)
     for i, axis in enumerate(order):
         back[axis] = i
@@ -75,7 +75,7 @@ def _(g, _y, _x, *, order):
 
 
 @primitive(kind="view", numpy=np.broadcast_to)
-def expand(x: Array, *, shape: Shape) -> Array:
+def expand(x: Array, *, shape: Shape = ()) -> Array:
     """Return x broadcast to `shape`, without a copy; -1 keeps a size."""
     if -1 in (shape := several(shape)):
         old = (-1,) * (len(shape) - x.ndim) + x.shape
@@ -84,7 +84,7 @@ def expand(x: Array, *, shape: Shape) -> Array:
 
 
 @expand.vjp
-def _(g, _y, _x, *, shape):
+def _(g, _y, _x, *, shape=()):
     return (g,)  # the walk sums over what was broadcast
 
 

@@ -33,7 +33,7 @@ def explain(
     if call in ("matmul", "linear", "attention"):
         return _no_product(call, *shapes[:2])
     if call in ("reshape", "expand"):
-        return _no_view(call, shapes[0], params["shape"])
+        return _no_view(call, shapes[0], params.get("shape", ()))
     if call == "pow":
         return DTypeError("pow", f"{error}", got=shapes, wanted="floats", hint=".float() first")
     kind: type[MinigradError] = ShapeError

@@ -101,6 +101,9 @@ REFUSED: list[tuple[Callable[[], Any], type[MinigradError], str]] = [
         "conv1d",
     ),
     (lambda: Tensor.cat([X, "a"]), DTypeError, "cat"),
+    (lambda: X.reshape(), ShapeError, "reshape"),
+    (lambda: X.reshape(-2, 6), ShapeError, "reshape"),
+    (lambda: X.expand(-1, 3, 4), ShapeError, "expand"),
     (lambda: minigrad.zeros(2, dtype="foo"), DTypeError, "zeros"),
 ]
 
@@ -121,6 +124,11 @@ SHAPES: list[tuple[Callable[[], Tensor], tuple[int, ...]]] = [
     (lambda: X.sum((np.int64(0), 1)), ()),
     (lambda: X.reshape(shape=(4, 3)), (4, 3)),
     (lambda: X.permute(dims=(1, 0)), (4, 3)),
+    (lambda: X.permute([1, 0]), (4, 3)),
+    (lambda: X.view(np.int64(2), 6), (2, 6)),
+    (lambda: X.sum().reshape(), ()),
+    (lambda: X.sum().permute(), ()),
+    (lambda: X.sum().expand(2), (2,)),
     (lambda: X.flip(0, 1), (3, 4)),
     (lambda: X.flip(dims=(0,)), (3, 4)),
     (lambda: X.split(split_size=2)[0], (2, 4)),
