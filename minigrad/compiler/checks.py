@@ -28,11 +28,12 @@ _TRIALS, _NOISE = 4, 16
 
 
 class Before:
-    """What the arrays that a first recording met hold before the second call, by address: checksums,
-    and copies of those that the step changes.
+    """A first recording, and what the arrays that it met hold before the second call, by address:
+    checksums, and copies of those that the step changes.
     """
 
     def __init__(self, first: Recording) -> None:
+        self.first = first
         arrays = {number: leaf.array for number, leaf in first.leaves.items()}
         self.checksums = {address_of(a): _checksum(a) for a in arrays.values()}
         changed = (arrays[number] for number in first.changed_leaves())
@@ -46,13 +47,10 @@ class Before:
             # Where states share memory, an op may have written to it by way of another tensor
             if plan.shares or number in plan.changed or checksum in (None, _checksum(array)):
                 continue
-            raise CaptureError(
-                "jit",
-                f"the step writes into {'a tensor' if number in held else 'an array'} of shape "
-                f"{array.shape} by way of numpy, which a replay would not do",
-                got=array.shape,
-                hint="t.assign(...) under no_grad(), or an optimizer, instead of t.data -= ...",
-            )
+            what = f"{'a tensor' if number in held else 'an array'} of shape {array.shape}"
+            problem = f"the step writes into {what} by way of numpy, which a replay would not do"
+            hint = "t.assign(...) under no_grad(), or an optimizer, instead of t.data -= ..."
+            raise CaptureError("jit", problem, got=array.shape, hint=hint)
 
 
 def _checksum(a: Array) -> int:

@@ -29,20 +29,15 @@ class Difference:
     what: str
     before: Any = None
     now: Any = None
-    hint: str = (
-        "what changes from call to call must be an argument, or a 0-d Tensor changed by assign()"
-    )
+    hint: str = "what changes must be an argument, or a 0-d Tensor that is changed by assign()"
 
     def error(self) -> CaptureError:
         """The error of a step whose first two calls differ."""
-        return CaptureError(
-            "jit",
-            f"the first two calls of the step differ: {self.what}, which a replay would freeze",
-            where=self.where,
-            got=self.now,
-            wanted=self.before,
-            hint=self.hint,
+        problem = (
+            f"the first two calls of the step differ: {self.what}, which a replay would freeze"
         )
+        facts = {"got": self.now, "wanted": self.before}
+        return CaptureError("jit", problem, where=self.where, hint=self.hint, **facts)
 
 
 # --- the ops
@@ -111,24 +106,16 @@ def array_difference(leaf: Leaf, before: Array | None, now: Recording) -> Differ
     """The difference of an array that the step makes, or reads under a name, from what it was."""
     shape = leaf.array.shape
     if now.drawn:
-        return Difference(
-            now.drawn,
-            f"random numbers drawn past the ops: an array of shape {shape} differs",
-            hint="Tensor.rand, randn and dropout are replayed; draw others outside, and pass them "
-            "as an argument",
-        )
-    old, new = (
-        shape if a is None or a.size > _SHOWN else a.tolist() for a in (before, leaf.contents)
-    )
+        what = f"random numbers drawn past the ops: an array of shape {shape} differs"
+        hint = "Tensor.rand, randn and dropout are replayed; draw others outside the step"
+        return Difference(now.drawn, what, hint=hint + ", and pass them as an argument")
+    both = (before, leaf.contents)
+    old, new = (shape if a is None or a.size > _SHOWN else a.tolist() for a in both)
     values = f"is {old}, then {new}" if old != new else "differs"
-    return Difference(
-        leaf.where,
-        f"an array of shape {shape} that no op made {values}",
-        old,
-        new,
-        "pass what changes, such as random numbers, a counter or the time, as an argument: a "
-        "Tensor or an array; t.assign(...) changes a tensor that stays the same one",
-    )
+    what = f"an array of shape {shape} that no op made {values}"
+    hint = "pass what changes, such as random numbers, a counter or the time, as an argument: a "
+    hint += "Tensor or an array; t.assign(...) changes a tensor that stays the same one"
+    return Difference(leaf.where, what, old, new, hint)
 
 
 def same_memory(a: Array, b: Array) -> bool:
@@ -159,15 +146,10 @@ def refuse_moving_shapes(first: Recording, second: Recording) -> None:
             moving.add(number)  # a state, which may be written to between two calls
     for line in second.lines:
         if not moving.isdisjoint(shaping.get(id(line), ())):
-            raise CaptureError(
-                "jit",
-                f"the shape of what {line.op.name} gives depends on values, which a replay would "
-                "freeze",
-                where=line.where,
-                got=line.op.name,
-                hint="where(mask, x, 0) keeps the shape; or select outside the step, or by an "
-                "array of numpy that stays the same",
-            )
+            name, hint = line.op.name, "where(mask, x, 0) keeps the shape; or select outside the "
+            hint += "step, or by an array of numpy that stays the same"
+            problem = f"the shape of what {name} gives depends on values; a replay would freeze it"
+            raise CaptureError("jit", problem, where=line.where, got=name, hint=hint)
         if line.op.kind in ("effect", "random") or not moving.isdisjoint(line.reads()):
             moving.update(line.made())
             moving.update(line.reads() if line.op.kind == "effect" else ())
@@ -201,40 +183,24 @@ class Outcome:
     @classmethod
     def of(cls, now: Recording, held: Sequence[Tensor]) -> Outcome:
         """What a recorded call leaves, where these tensors are known to outlive calls."""
-        place = places(now, held)
+        place, count = places(now, held), len(now.arguments)
         owners = {i: t for i, t in enumerate([*now.arguments, *held]) if place[id(t)] == i}
         given = [place.get(id(t)) for t in now.results]
+        fresh = [t for t, i in zip(now.results, given, strict=True) if i is None]
+        rebound = [(place[i], t) for i, t in now.rebound.items() if i in place]
         found = {id(g.data) for g in now.found.values()}
-        made = [
-            (i, now.find(t.grad.data))
-            for i, t in owners.items()
-            if t.grad is not None and id(t.grad.data) not in found
-        ]
+        made = {i: t.grad.data for i, t in owners.items() if t.grad is not None}
+        numbers = {i: now.find(a) for i, a in made.items() if id(a) not in found}
+        asked = zip(now.arguments, now.wanted, strict=True)
+        without = {i: t for i, t in owners.items() if id(t) not in now.found and is_float(t.dtype)}
         return cls(
             given,
-            [
-                _number(now, t, "returns a tensor")
-                for t, i in zip(now.results, given, strict=True)
-                if i is None
-            ],
-            [
-                (place[i], _number(now, t, "leaves a tensor with an array"))
-                for i, t in now.rebound.items()
-                if i in place
-            ],
-            [(i, number) for i, number in made if number is not None],
-            [
-                (i, t.requires_grad)
-                for i, (t, flag) in enumerate(zip(now.arguments, now.wanted, strict=True))
-                if t.requires_grad != flag
-            ],
+            [_number(now, t, "returns a tensor") for t in fresh],
+            [(i, _number(now, t, "leaves a tensor with an array")) for i, t in rebound],
+            [(i, number) for i, number in numbers.items() if number is not None],
+            [(i, t.requires_grad) for i, (t, b) in enumerate(asked) if t.requires_grad != b],
             [i for i, t in owners.items() if t.grad is None and id(t) in now.found],
-            [
-                i
-                for i, t in owners.items()
-                if id(t) not in now.found and is_float(t.dtype)
-                if t._wants or i >= len(now.arguments)
-            ],
+            [i for i, t in without.items() if t._wants or i >= count],
         )
 
 
@@ -247,10 +213,7 @@ def places(now: Recording, held: Sequence[Tensor]) -> dict[int, int]:
 def _number(now: Recording, t: Tensor, does: str) -> int:
     number = now.find(t.data)
     if number is None:
-        raise CaptureError(
-            "jit",
-            f"the step {does} of shape {t.shape} that no recorded op made",
-            got=t.shape,
-            hint="compute it from the arguments with ops, or make it outside the step",
-        )
+        problem = f"the step {does} of shape {t.shape} that no recorded op made"
+        hint = "compute it from the arguments with ops, or make it outside the step"
+        raise CaptureError("jit", problem, got=t.shape, hint=hint)
     return number

@@ -55,12 +55,12 @@ class CompiledReplay:
         self,
         program: Program,
         constants: Mapping[int, Array],
-        bound: Mapping[int, Array],
+        states: Mapping[int, Array],
         threads: int | None = None,
     ) -> None:
         native.find_compiler()  # before any work is done for nothing
         self.program = for_c(program)
-        self.layout = Layout(self.program, {**constants, **bound})
+        self.layout = Layout(self.program, {**constants, **states})
         self._schedule(threads or _wanted_threads())
         self._build()
         self._allocate()
@@ -68,7 +68,7 @@ class CompiledReplay:
         self._constants = constants
         for i, a in constants.items():
             self._point(i, address_of(a))
-        self.rebind(bound)
+        self.rebind(states)
 
     def _schedule(self, threads: int) -> None:
         chosen = Selector(self.program, self.layout).chosen
@@ -142,11 +142,11 @@ class CompiledReplay:
         for slot, offset in self._slots_of.get(root, ()):
             self.table[slot] = address + offset
 
-    def rebind(self, bound: Mapping[int, Array]) -> None:
+    def rebind(self, states: Mapping[int, Array]) -> None:
         """Take over other arrays for states: after a parameter got another array."""
-        self._bound = bound
+        self._states = dict(states)
         self._views.clear()
-        for i, a in bound.items():
+        for i, a in states.items():
             if a.strides != self.layout.roots[i].strides:
                 raise native.NativeError("a state changed its strides")
             self._point(i, address_of(a))
@@ -176,7 +176,7 @@ class CompiledReplay:
         """Run the step; copies of the results, then the gradients, in the memory of an earlier
         call's if none of those is held.
 
-        bound: by value, the arrays of inputs and states, which are kept until the next call.
+        bound: by value, the arrays of inputs, which are kept until the next call.
         Raises IndexRangeError if an index was out of its range.
         """
         arrays = self._new_gradients() if self.gradients.offsets else []
@@ -188,7 +188,7 @@ class CompiledReplay:
             self._address[i] = address = address_of(a)
             for slot, offset in places:
                 table[slot] = address + offset
-        self._bound = bound
+        self._held = bound
         for part in self._parts:
             if isinstance(part, Line):
                 self._call_back(part)
@@ -213,14 +213,11 @@ class CompiledReplay:
             if i is None:
                 continue
             target = self._view(i)
-            if np.shape(y) != target.shape:
-                raise ShapeError(
-                    "jit",
-                    f"{line.op.name} gives {np.shape(y)}, {target.shape} when it was recorded",
-                    got=np.shape(y),
-                    wanted=target.shape,
-                    hint=f"its shape depends on values: call it outside the step ({line.where})",
-                )
+            got, wanted = np.shape(y), target.shape
+            if got != wanted:
+                problem = f"{line.op.name} gives {got}, {wanted} when it was recorded"
+                hint = f"its shape depends on values: call it outside the step ({line.where})"
+                raise ShapeError("jit", problem, got=got, wanted=wanted, hint=hint)
             if target is not y:
                 np.copyto(target, y)
 
@@ -245,7 +242,7 @@ class CompiledReplay:
         """Return the seconds of each phase, the least of several runs on what the last call left.
         Results, gradients and states are put back.
         """
-        held = [a for i, a in self._bound.items() if self.program.values[i].source == "state"]
+        held = self._states.values()
         before = [a.copy() for a in held]
         gradients = self._new_gradients()
         found = [math.inf] * len(self.phases)

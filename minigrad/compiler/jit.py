@@ -112,28 +112,13 @@ class Step(Generic[P, R]):
         return self if owner is None else functools.partial(self, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        mode = MODE.get()
-        if mode.listener is not None:  # inside another recording, or under a profiler: eager
+        if MODE.get().listener is not None:  # inside another recording, or under a profiler: eager
             return self.function(*args, **kwargs)
-        tensors: list[Tensor] = []
-        structure, key = flatten((args, kwargs), tensors)
-        with self._lock:
-            entry = self._entry((key, mode.grad), structure)
-            plan = entry.find(tensors)
-            if plan is None or plan.calls + 1 == plan.audit_at:
-                out = self._record(entry, structure, tensors, plan)
-            elif not plan.overlaps(tensors):
-                plan.calls += 1
-                entry.restless = 0
-                if entry.waiting and plan.calls > _PATIENCE:
-                    entry.waiting.clear()
-                self._last = plan
-                return plan.run(tensors)
-            else:  # an argument shares memory with what the step changes: the order matters
-                given, named = rebuild(structure, tensors)
-                return self.function(*given, **named)
-        self._warn()
-        return out
+        return self._call(args, kwargs, False)
+
+    def audit_now(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Make this call an audit, wherever the next one would be."""
+        return self._call(args, kwargs, True)
 
     def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """True if a call with these arguments would be a replay."""
@@ -142,16 +127,29 @@ class Step(Generic[P, R]):
         with self._lock:
             entry = self._entries.get((key, MODE.get().grad))
             plan = None if entry is None else entry.find(tensors)
-            return plan is not None and plan.calls + 1 != plan.audit_at
+            return plan is not None and not plan.is_audited_next()
 
-    def audit_now(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Make this call an audit, wherever the next one would be."""
+    def _call(self, args: Any, kwargs: Any, is_audit: bool) -> Any:
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
             entry = self._entry((key, MODE.get().grad), structure)
-            out = self._record(entry, structure, tensors, entry.find(tensors))
-        self._warn()
+            plan = entry.find(tensors)
+            if plan is None or is_audit or plan.is_audited_next():
+                out = self._record(entry, structure, tensors, plan)
+            elif plan.overlaps(tensors):
+                # An argument shares memory with what the step changes: the order matters
+                args, kwargs = rebuild(structure, tensors)
+                return self.function(*args, **kwargs)
+            else:
+                plan.calls += 1
+                entry.restless = 0
+                if entry.waiting and plan.calls > _PATIENCE:
+                    entry.waiting.clear()
+                self._last = plan
+                return plan.run(tensors)
+        while self._pending:
+            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=3)
         return out
 
     def _entry(self, key: Any, structure: Any) -> Entry:
@@ -191,10 +189,10 @@ class Step(Generic[P, R]):
             if is_change and first is None:
                 self._count_changes(entry)
             if not self._is_known(entry, recording, audited):
-                if first is None or before is None or first.pattern != recording.pattern:
+                if before is None or before.first.pattern != recording.pattern:
                     entry.wait(recording)
                 else:
-                    self._pair(entry, first, recording, before, tensors)
+                    self._pair(entry, before, recording, tensors)
         # As a replay gives them: without a graph
         results: list[Tensor] = []
         shape, _ = flatten(out, results)
@@ -214,12 +212,9 @@ class Step(Generic[P, R]):
         again: list[Tensor] = []
         after, _ = flatten(filled, again)
         if not alike(after, structure) or list(map(id, again)) != list(map(id, tensors)):
-            raise CaptureError(
-                "jit",
-                "the step changes a list or dict that it is given, which a replay would not do",
-                hint="return what is new instead, and put it into the list or dict outside the "
-                "step",
-            )
+            problem = "the step changes a list or dict that it is given; a replay would not"
+            hint = "return what is new instead, and put it into the list or dict outside the step"
+            raise CaptureError("jit", problem, hint=hint)
         recording.finish(out)
         return out
 
@@ -258,58 +253,41 @@ class Step(Generic[P, R]):
         """Use a program, which equals the call that was just recorded, in this structural state."""
         if plan in entry.plans:
             plan.calls += 1
-        plan.audit_at = 0
-        if self.audit:
-            is_power = self.audit is True
-            plan.audit_at = (
-                max(4, 1 << plan.calls.bit_length())
-                if is_power
-                else (plan.calls // self.audit + 1) * self.audit
-            )
+        if self.audit is True:
+            plan.audit_at = max(4, 1 << plan.calls.bit_length())
+        elif self.audit:
+            plan.audit_at = (plan.calls // self.audit + 1) * self.audit
         plan.confirm(STRUCTURE.state)
         entry.plans = [plan, *(p for p in entry.plans if p is not plan)][:_PLANS]
         self._last = plan
         return True
 
-    def _pair(
-        self,
-        entry: Entry,
-        first: Recording,
-        second: Recording,
-        before: Before,
-        tensors: list[Tensor],
-    ) -> None:
+    def _pair(self, entry: Entry, before: Before, second: Recording, tensors: list[Tensor]) -> None:
         """Make a program of two recordings, and hold it against the second call. Raises
         CaptureError if they differ, and the step has never been replayed.
         """
         try:
-            plan = Plan(first, second)
+            plan = Plan(before.first, second)
         except CaptureError as error:
             if not entry.plans:
                 raise
             entry.wait(second)  # the next call is held against this one
-            self._warn_once(
-                "not the same",
-                f"{self._name} is recorded again at each call, as it is not the same twice: "
-                f"{error}",
-            )
+            text = "is recorded again at each call, as it is not the same twice"
+            self._warn_once("not the same", f"{self._name} {text}: {error}")
             return
         before.refuse_writes_past_the_ops(plan)
         plan.backend = self._make_backend(plan)
         different = replay_difference(plan, tensors, before, second)
         if different and plan.backend.kind == "c":
-            compiled, plan.backend = different, NumpyReplay(plan.program, plan.constants)
+            compiled, plan.backend = different, plan.numpy_replay()
             different = replay_difference(plan, tensors, before, second)
             if not different:
                 self._fall_back(f"the compiled step differs from the eager one ({compiled})")
         if different:
-            raise CaptureError(
-                "jit",
-                "the step does something that its ops do not show: a replay differs from the "
-                f"eager call in {different}",
-                got=different,
-                hint="set seeds, states and buffers by ops, or outside the step",
-            )
+            problem = "the step does something that its ops do not show: a replay differs from the "
+            problem += f"eager call in {different}"
+            hint = "set seeds, states and buffers by ops, or outside the step"
+            raise CaptureError("jit", problem, got=different, hint=hint)
         plan.settle()
         self._use(entry, plan)
 
@@ -317,13 +295,13 @@ class Step(Generic[P, R]):
         self.note = ""
         try:
             if self.backend == "numpy":
-                return NumpyReplay(plan.program, plan.constants)
+                return plan.numpy_replay()
             if plan.shares:  # in C, lines that share memory unseen would change places
                 raise NativeError("the step changes memory that two of its tensors share")
             made = CompiledReplay(plan.program, plan.constants, plan.bound, self.threads)
         except NativeError as error:
             self._fall_back(str(error))
-            return NumpyReplay(plan.program, plan.constants)
+            return plan.numpy_replay()
         if made.built.note:
             self._pending.append(made.built.note)
         return made
@@ -336,11 +314,6 @@ class Step(Generic[P, R]):
         if about not in self._warned:
             self._warned.add(about)
             self._pending.append(text)
-
-    def _warn(self) -> None:
-        """Give the warnings of a call, at the caller's line."""
-        while self._pending:
-            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=3)
 
     # --- to look at
 
@@ -355,9 +328,8 @@ class Step(Generic[P, R]):
         backend = self.last_plan().backend
         if isinstance(backend, CompiledReplay):
             return backend.source
-        raise ConfigError(
-            "jit", "there is no C source: the step runs with numpy", hint="step.explain() says why"
-        )
+        problem = "there is no C source: the step runs with numpy"
+        raise ConfigError("jit", problem, hint="step.explain() says why")
 
     def explain(self, measure: bool = False) -> str:
         """What runs, kernel by kernel: what was fused, what goes back through numpy, bytes and
@@ -372,11 +344,8 @@ class Step(Generic[P, R]):
             why = f" ({self.note})" if self.note else ""
             return f"numpy replay of {len(backend.program.lines)} lines; no C{why}"
         if measure and plan.gradients:
-            raise ConfigError(
-                "explain",
-                "measure=True, but the program adds to gradients that the last call used up",
-                hint="explain() without measure",
-            )
+            problem = "measure=True, but the program adds to gradients that the last call used up"
+            raise ConfigError("explain", problem, hint="explain() without measure")
         with self._lock:
             return backend.explain(backend.measure() if measure else None)
 
@@ -442,11 +411,8 @@ def jit(
 
 def _check_options(function: Any, backend: Any, threads: Any, programs: Any, audit: Any) -> None:
     if not callable(function):
-        hint = 'jit(f), or jit(backend="numpy") as a decorator'
-        wanted = "a function of Tensors"
-        raise ConfigError(
-            "jit", f"{function!r} is not callable", got=function, wanted=wanted, hint=hint
-        )
+        hint = 'expected a function of Tensors: jit(f), or jit(backend="numpy") as a decorator'
+        raise ConfigError("jit", f"{function!r} is not callable", got=function, hint=hint)
 
     def is_count(n: Any) -> bool:
         return type(n) is int and n >= 1
@@ -458,6 +424,5 @@ def _check_options(function: Any, backend: Any, threads: Any, programs: Any, aud
         ("audit", audit, type(audit) is bool or is_count(audit), "True, False or a number >= 1"),
     ):
         if not good:
-            raise ConfigError(
-                "jit", f"{name}={value!r}", got=value, wanted=wanted, hint=f"expected {wanted}"
-            )
+            hint = f"expected {wanted}"
+            raise ConfigError("jit", f"{name}={value!r}", got=value, wanted=wanted, hint=hint)

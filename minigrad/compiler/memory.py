@@ -97,19 +97,33 @@ class Gradients:
         for root, like in likes.items():
             self.offsets[root] = self.size
             self.size += -(-like.nbytes // ALIGNMENT) * ALIGNMENT
-        self._parts = [(a.shape, a.dtype, self.offsets[root]) for root, a in likes.items()]
+        self._parts = [
+            (_row(a, at), a.shape, a.dtype, at)
+            for a, at in zip(likes.values(), self.offsets.values(), strict=True)
+        ]
         self._blocks: list[tuple[Any, int, Callable[[], Array | None]]] = []
 
     def take(self) -> tuple[int, list[Array]]:
         """The address of a block of which no part is held, and its arrays, in order."""
         n = next((n for n, (_, _, holder) in enumerate(self._blocks) if holder() is None), -1)
         if n < 0:
-            n, memory = len(self._blocks) % _BLOCKS, aligned(max(self.size, 1))
+            n, memory = len(self._blocks) % _BLOCKS, aligned(max(self.size, ALIGNMENT))
             self._blocks[n : n + 1] = [(memoryview(memory), address_of(memory), _gone)]  # type: ignore[arg-type]
         block, address, _ = self._blocks[n]
-        whole = np.frombuffer(block, np.uint8)
+        whole = np.frombuffer(block, np.float32)
         self._blocks[n] = block, address, weakref.ref(whole)
-        return address, [np.ndarray(shape, dtype, whole, at) for shape, dtype, at in self._parts]
+        return address, [
+            np.ndarray(shape, dtype, whole, at) if row is None else whole[row]
+            for row, shape, dtype, at in self._parts
+        ]
+
+
+def _row(like: Array, at: int) -> slice | None:
+    """The elements of a block of float32 that are a gradient with one axis: a slice is the fastest
+    view; None for another.
+    """
+    is_row = like.ndim == 1 and like.dtype == np.float32
+    return slice(at // 4, at // 4 + like.size) if is_row else None
 
 
 def _gone() -> None:

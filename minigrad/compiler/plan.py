@@ -5,7 +5,7 @@ becomes of its results.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from operator import is_
 from typing import Any
@@ -65,7 +65,7 @@ class Plan:
         with_gradient = (second.gradient_of(x.array) for x in second.leaves.values())
         held = {id(t): t for t in with_gradient if t is not None}
         held.update((i, second.tensors[i]) for i in lasting)
-        self.held, self._lasting = list(held.values()), lasting
+        self.held = list(held.values())
         self.outcome = outcome = Outcome.of(second, self.held)
         self.inputs: dict[int, int] = {}
         self.gradients: dict[int, int] = {}
@@ -74,7 +74,6 @@ class Plan:
         self.written: dict[int, int] = {}
         self._place_leaves(first, second)
         self._make_program(second)
-        self.cleared, self.absent = outcome.cleared, outcome.absent
         self._alone = type(second.shape) is Slot
         # Which arguments had one array, and which had the same array in both calls: the function
         # may know that one by another way, too
@@ -84,14 +83,30 @@ class Plan:
         numbers = ((t, second.number_of(t)) for i, t in second.tensors.items() if i in lasting)
         self.twins = [(t, n) for t, n in numbers if n in self.bound]  # several may share an array
         self._tensors = [t for t, _ in self.twins]
-        self._ids = {id(t) for t in self._tensors}
+        self._ids = set(map(id, self._tensors))
         self._wants = [t._wants for t in self._tensors]
         self._arrays = [self.bound[n] for _, n in self.twins]
         self._moved = [t for t, n in self.twins if n in self.changed]
         self._written = [i for n, i in self.inputs.items() if n in self.changed]
-        self._made = [i for i, _ in outcome.grads]
-        self._released = [i for i in self._made if i not in self.gradients.values()]
+        made = [i for i, _ in outcome.grads]
+        self._made = self._at(made)
+        self._released = self._at([i for i in made if i not in self.gradients.values()])
+        self._added_to = self._at(list(self.gradients.values()))
+        self._set_grads(outcome.cleared, outcome.absent)
         self._ranges: list[tuple[int, int]] | None = None
+
+    def _at(self, owners: list[int]) -> Callable[[Sequence[Tensor]], list[Any]]:
+        """A function that gives the tensors of these owners, for a call with these arguments."""
+        count = len(self.trace.inputs)
+        fixed = [self.held[i - count] for i in owners if i >= count]
+        if len(fixed) == len(owners):
+            return lambda tensors: fixed
+        return lambda tensors: [[*tensors, *self.held][i] for i in owners]
+
+    def _set_grads(self, cleared: list[int], absent: list[int]) -> None:
+        """Note which owners have no .grad after the call, and which have none before."""
+        self.cleared, self.absent = cleared, absent
+        self._cleared, self._absent = self._at(cleared), self._at(absent)
 
     # --- the program
 
@@ -124,14 +139,22 @@ class Plan:
                 self.constants[number] = leaf.contents.copy()
 
     def _make_program(self, second: Recording) -> None:
-        values = [Value(n, *facts, *self._source(n)) for n, facts in enumerate(second.facts)]
+        names = {n: f"in{i}" for n, i in self.inputs.items()} | {n: f"g{n}" for n in self.gradients}
+        sources = dict[int, Source]()
+        sources.update(dict.fromkeys(names, "input"))
+        sources.update(dict.fromkeys(self.bound, "state"))
+        sources.update(dict.fromkeys(self.constants, "constant"))
+        values = [
+            Value(n, *facts, sources.get(n, "temporary"), names.get(n, ""))
+            for n, facts in enumerate(second.facts)
+        ]
         lines = list(second.lines)
         for number in sorted(second.changed_leaves() & self.constants.keys()):
             # Each call writes into an array of its own
             self.written[number] = copied = len(values)
             self.constants[copied] = self.constants.pop(number)
-            values.append(replace(values[number], index=copied, name=f"c{copied}"))
-            values[number] = replace(values[number], source="temporary", name="")
+            values.append(replace(values[number], index=copied))
+            values[number] = replace(values[number], source="temporary")
             lines.insert(0, Line(ops.copy, (Ref(copied),), {}, (number,)))
         outcome = self.outcome
         results = (*outcome.computed, *(number for _, number in outcome.rebound))
@@ -143,26 +166,12 @@ class Plan:
         if not self.shares:
             program, self.constants = passes.simplify(program, self.constants)
         self.program = program
-        sources = [program.values[i].source for i in sorted(changed)]
-        self.changed = [
-            i
-            for i, source in zip(sorted(changed), sources, strict=True)
-            if source in ("state", "input")
-        ]
-
-    def _source(self, number: int) -> tuple[Source, str]:
-        """The source of a value, and its name."""
-        if number in self.inputs:
-            return "input", f"in{self.inputs[number]}"
-        if number in self.gradients:
-            return "input", f"g{number}"
-        if number in self.bound:
-            return "state", f"s{number}"
-        return ("constant", f"c{number}") if number in self.constants else ("temporary", "")
+        outside = {v.index for v in program.values if v.source in ("state", "input")}
+        self.changed = sorted(changed & outside)
 
     def settle(self) -> None:
         """Drop what only making the program needed."""
-        self.trace.strip(self._lasting)
+        self.trace.strip(set(map(id, self.held)))
 
     def magnified(self) -> set[int]:
         """Parameters that an optimizer moves by their gradients divided by the gradients' size."""
@@ -176,30 +185,26 @@ class Plan:
         """Where a later recording parts from this program; None if it is the same step. Then what
         the recording shows besides, such as a gradient that is left alone, is taken over.
         """
-        found = difference(self.trace, now)
+        found = difference(self.trace, now) or self._leaf_difference(now)
         if found is not None:
             return found
         outcome = Outcome.of(now, self.held)
-        found = self._leaf_difference(now)
-        if found is None and outcome != self.outcome:
+        if outcome != self.outcome:
             return Difference("", "it returns other tensors, or leaves other gradients")
-        if found is None:
-            for i, array in list(self.pinned.items()):
-                if now.given[i] is not array:
-                    del self.pinned[i]  # the program is right for other arguments, too
-            gone = [i for i in self.absent if i not in outcome.absent]
-            self.cleared = self.cleared + [i for i in gone if i in outcome.cleared]
-            self.absent = [i for i in self.absent if i not in gone]
-        return found
+        # The program is right for other arguments than the same ones, too
+        self.pinned = {i: a for i, a in self.pinned.items() if now.given[i] is a}
+        gone = [i for i in self.absent if i not in outcome.absent]
+        cleared = self.cleared + [i for i in gone if i in outcome.cleared]
+        self._set_grads(cleared, [i for i in self.absent if i not in gone])
+        return None
 
     def _leaf_difference(self, now: Recording) -> Difference | None:
         """Where a recording with the ops of this program reads other arrays than the program."""
         owners = places(now, self.held)
         for number, leaf in now.leaves.items():
-            position = now.inputs.index(number) if number in now.inputs else None
-            same = True
+            is_input, same = number in now.inputs, True
             if number in self.inputs:
-                same = position == self.inputs[number]
+                same = is_input and now.inputs.index(number) == self.inputs[number]
             elif number in self.gradients:
                 owner = now.gradient_of(leaf.array)
                 same = owner is not None and owners.get(id(owner)) == self.gradients[number]
@@ -207,13 +212,16 @@ class Plan:
                 same = same_memory(self.bound[number], leaf.array)
             elif number not in self.unread:
                 before = self.constants[self.written.get(number, number)]
-                if position is not None or not same_bits(before, leaf.contents):
+                if is_input or not same_bits(before, leaf.contents):
                     return array_difference(leaf, before, now)
             if not same:
-                shape = leaf.array.shape
-                what = f"works on another array of shape {shape}"
-                return Difference(leaf.where, what, shape, shape)
+                what = f"works on another array of shape {leaf.array.shape}"
+                return Difference(leaf.where, what)
         return None
+
+    def is_audited_next(self) -> bool:
+        """True if the next call is an audit."""
+        return self.calls + 1 == self.audit_at
 
     def confirm(self, state: int) -> None:
         """Note that the call that was just recorded equals the program, at this structural state."""
@@ -229,20 +237,19 @@ class Plan:
         the same shapes and require gradients or do not, and gradients are in .grad, or are not, as
         they were at the recording.
         """
-        if any(tensors[i].data is not tensors[j].data for i, j in self._same):
+        if self._same and any(tensors[i].data is not tensors[j].data for i, j in self._same):
             return False
         if self.pinned and any(tensors[i].data is not a for i, a in self.pinned.items()):
             return False
         if not self._ids.isdisjoint(map(id, tensors)):
             return False  # an argument that the function also knows by itself
-        owners = [*tensors, *self.held]
-        for number, i in self.gradients.items():
-            value, g = self.program.values[number], owners[i].grad
+        for number, t in zip(self.gradients, self._added_to(tensors), strict=True):
+            value, g = self.program.values[number], t.grad
             if g is None or (g.data.shape, g.data.dtype) != (value.shape, value.dtype):
                 return False
         if self._wants != [t._wants for t in self._tensors] or not self.follow():
             return False
-        return not [i for i in self.absent if owners[i].grad is not None]
+        return not [t for t in self._absent(tensors) if t.grad is not None]
 
     def follow(self) -> bool:
         """Take over the arrays that tensors have got since; False if one has another shape, dtype
@@ -261,18 +268,19 @@ class Plan:
             return False
         self.bound.update(found)
         self._arrays, self._ranges = [t.data for t in self._tensors], None
-        if isinstance(self.backend, CompiledReplay):
-            self.backend.rebind(self.bound)
+        self.backend.rebind(self.bound)
         return True
 
+    def numpy_replay(self) -> NumpyReplay:
+        """The program, to be run with numpy."""
+        return NumpyReplay(self.program, {**self.constants, **self.bound})
+
     def binding(self, tensors: Sequence[Tensor]) -> dict[int, Array]:
-        """value -> array, for inputs, states and gradients."""
-        bound = self.bound.copy()
-        for number, position in self.inputs.items():
-            bound[number] = tensors[position].data
+        """value -> array, for arguments and gradients."""
+        bound = {number: tensors[position].data for number, position in self.inputs.items()}
         if self.gradients:
-            owners: list[Any] = [*tensors, *self.held]
-            bound.update((number, owners[i].grad.data) for number, i in self.gradients.items())
+            for number, t in zip(self.gradients, self._added_to(tensors), strict=True):
+                bound[number] = t.grad.data
         return bound
 
     def overlaps(self, tensors: Sequence[Tensor]) -> bool:
@@ -297,10 +305,9 @@ class Plan:
     def run(self, tensors: Sequence[Tensor]) -> Any:
         """Replay, and hand out the results as new tensors."""
         wrap, new, outcome = Tensor._wrap, object.__new__, self.outcome
-        owners = [*tensors, *self.held]
         bound = self.binding(tensors)
-        for i in self._released:
-            owners[i].grad = None  # its memory is free for the next gradient, if none else holds it
+        for t in self._released(tensors):
+            t.grad = None  # its memory is free for the next gradient, if nothing else holds it
         arrays = self.backend.run(bound)
         for number in self.gradients:
             del bound[number]  # the back end keeps the others until the next call
@@ -310,17 +317,17 @@ class Plan:
             tensors[position]._version[0] += 1
         for i, wanted in outcome.asked:
             tensors[i].requires_grad_(wanted)
-        fresh = iter(arrays)
+        fresh, owners = iter(arrays), [*tensors, *self.held]
         results = [wrap(next(fresh)) if i is None else owners[i] for i in outcome.given]
         for i, _ in outcome.rebound:
             t = owners[i]
             t.data, t._version, t._wants = next(fresh), [0, None], False
-        for i, array in zip(self._made, fresh, strict=True):
-            owners[i].grad = g = new(Tensor)  # Tensor._wrap, without a call for each gradient
+        for t, array in zip(self._made(tensors), fresh, strict=True):
+            t.grad = g = new(Tensor)  # Tensor._wrap, without a call for each gradient
             g.data, g.grad, g._node, g._index, g._wants = array, None, None, 0, False
             g._version = [0, None]
-        for i in self.cleared:
-            owners[i].grad = None
+        for t in self._cleared(tensors):
+            t.grad = None
         return results[0] if self._alone else rebuild(self.trace.shape, results)
 
 

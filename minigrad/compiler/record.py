@@ -62,9 +62,6 @@ class Recording(Listener):
         self.before = {id(t): t for t in (*seen, *inputs)}
         self.found = {id(t): t.grad for t in self.before.values() if t.grad is not None}
         self.results: list[Tensor] = []
-        self.rebound: dict[int, Tensor] = {}  # tensors that were left with another array, by id
-        self.shape: Any = None  # what the call returned, with slots for its tensors
-        self.shape_key: Any = None
 
     # --- what the door calls
 
@@ -83,10 +80,8 @@ class Recording(Listener):
         """Write the call down, and the casts that the door made before and after it."""
         arrays, out = self._pending
         where = str(user_line())
-        made = [
-            np.asarray(y) if isinstance(y, np.generic) else y
-            for y in ((out,) if op.outputs == 1 else out)
-        ]
+        raw_outputs = (out,) if op.outputs == 1 else out
+        made = [np.asarray(y) if isinstance(y, np.generic) else y for y in raw_outputs]
         shown = [(y, t.data) for y, t in zip(made, outputs, strict=True) if t is not None]
         if op.kind != "effect" and all(y is a and any(y is x for x in arrays) for y, a in shown):
             if isinstance(operands[0], Tensor):
@@ -111,15 +106,10 @@ class Recording(Listener):
         """Refuse a value that is about to pass between tensors and Python, which a replay would not
         see change.
         """
-        raise CaptureError(
-            "jit",
-            f"{how} reads or writes a value in Python while the step is recorded; a replay would "
-            "not do it again",
-            where=str(user_line()),
-            got=how,
-            hint="return the tensor and read it outside the step; choose between values with "
-            "where(); change settings, as schedule.step() does, between two calls",
-        )
+        problem = f"{how} reads or writes a value in Python, which a replay would not do again"
+        hint = "return the tensor and read it outside the step; choose between values with "
+        hint += "where(); change settings, as schedule.step() does, between two calls"
+        raise CaptureError("jit", problem, where=str(user_line()), got=how, hint=hint)
 
     def drawing(self, state: Array) -> None:
         """Note that a generator draws outside an op: what it draws is compared, as every array made
@@ -205,15 +195,13 @@ class Recording(Listener):
         """Note what the call returned, and which tensors it has left with other arrays. Raises
         CaptureError for what a replay could not do again.
         """
+        # What the call returned, with slots for its tensors
         self.shape, self.shape_key = flatten(out, self.results)
         for x in numpy_numbers(self.shape):
-            raise CaptureError(
-                "jit",
-                f"the step returns the numpy number {x!r}, which a replay would freeze",
-                got=x,
-                hint="return a tensor, made by ops, and read it outside the step",
-            )
-        # `t[i] = x` where gradients flow gives t another array
+            problem = f"the step returns the numpy number {x!r}, which a replay would freeze"
+            hint = "return a tensor, made by ops, and read it outside the step"
+            raise CaptureError("jit", problem, got=x, hint=hint)
+        # Tensors that were left with another array: `t[i] = x` where gradients flow does that
         self.rebound = {i: t for i, t in self.tensors.items() if t.data is not self._held[i]}
         self.ends = {i: t.data for i, t in self.rebound.items()}
         for t in self.rebound.values():  # like a result, it has no graph

@@ -17,13 +17,15 @@ from minigrad.dtypes import Array
 class NumpyReplay:
     """Runs a program with numpy. Values, and after them scalar operands, are kept in slots by
     number.
+
+    known: the arrays of constants and states.
     """
 
     kind = "numpy"
 
-    def __init__(self, program: Program, constants: Mapping[int, Array]) -> None:
+    def __init__(self, program: Program, known: Mapping[int, Array]) -> None:
         self.program = program
-        self._slots: list[Any] = [constants.get(i) for i in range(len(program.values))]
+        self._slots: list[Any] = [known.get(i) for i in range(len(program.values))]
         last = {
             i: number
             for number, line in enumerate(program.lines)
@@ -47,9 +49,14 @@ class NumpyReplay:
         self._slots.append(x)
         return len(self._slots) - 1
 
+    def rebind(self, states: Mapping[int, Array]) -> None:
+        """Take over other arrays for states: after a parameter got another array."""
+        for i, array in states.items():
+            self._slots[i] = array
+
     def run(self, bound: Mapping[int, Array]) -> list[Array]:
-        """Run all lines on the arrays of inputs and states; the arrays of results, then of kept
-        values, always in new memory.
+        """Run all lines on the arrays of inputs; the arrays of results, then of kept values, always
+        in new memory.
         """
         slots = self._slots.copy()
         for i, array in bound.items():

@@ -38,6 +38,16 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
     values). Tensors and arrays are appended to `tensors`.
     """
     kind = type(x)
+    if kind is dict and not x:  # the keywords of most calls
+        return {}, dict
+    parts = None if kind is Tensor else _parts(x)
+    if parts is not None:
+        made, keys = [], [kind, tuple(x)] if kind in _DICTS else [kind]
+        for item in parts:
+            part, key = flatten(item, tensors)
+            made.append(part)
+            keys.append(key)
+        return _made(x, made), tuple(keys)
     if kind is not Tensor and isinstance(x, np.ndarray):
         # An array object of its own: the function may know the same array by another way
         x = Tensor._wrap(x.view())
@@ -48,11 +58,6 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
         tensors.append(x)
         data = x.data
         return _slot(len(tensors) - 1), (data.shape, data.dtype, x._wants)
-    parts = _parts(x)
-    if parts is not None:
-        pairs = [flatten(item, tensors) for item in parts]
-        names = tuple(x) if kind in _DICTS else ()
-        return _made(x, [p for p, _ in pairs]), (kind, names, *[key for _, key in pairs])
     if isinstance(x, np.generic):
         return x, (kind, x.dtype, x.tobytes())
     if isinstance(x, float):
@@ -65,18 +70,17 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
 def _parts(x: Any) -> Any:
     """The items of a tuple, list, named tuple or dict, in order; None for anything else."""
     kind = type(x)
-    if kind in _DICTS:
-        return x.values()
-    named = isinstance(x, tuple) and hasattr(kind, "_fields")
-    return x if kind is tuple or kind is list or named else None
+    if kind is tuple or kind is list or (isinstance(x, tuple) and hasattr(kind, "_fields")):
+        return x
+    return x.values() if kind in _DICTS else None
 
 
 def _made(like: Any, parts: list[Any]) -> Any:
     """A container like another, with other items."""
     kind = type(like)
-    if kind in _DICTS:
-        return kind(zip(like, parts, strict=True))
-    return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+    if kind is tuple or kind is list:
+        return kind(parts)
+    return kind(zip(like, parts, strict=True)) if kind in _DICTS else kind(*parts)
 
 
 def rebuild(x: Any, tensors: list[Any]) -> Any:
