@@ -60,6 +60,7 @@ def find_blas() -> Blas | None:
             library = ctypes.CDLL(path)
         except OSError:
             continue
+        # numpy wheels prefix the symbols, distributions do not; 64_ means 64-bit integers
         for symbol, wide, prefix, suffix in _BUILDS:
             if sgemm := _address(library, symbol):
                 set_threads = _address(library, f"{prefix}set_num_threads{suffix}")

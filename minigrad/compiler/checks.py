@@ -34,6 +34,7 @@ class Before:
 
     def __init__(self, first: Recording) -> None:
         self.first = first
+        # By address: the second call numbers the same arrays, but need not meet the same objects
         arrays = {number: leaf.array for number, leaf in first.leaves.items()}
         self.checksums = {address_of(a): _checksum(a) for a in arrays.values()}
         changed = (arrays[number] for number in first.changed_leaves())
@@ -69,6 +70,7 @@ def replay_difference(
     old = {i: a for i, a in found.items() if a is not None}
     if len(old) < len(plan.changed):
         return ""  # there is no copy of the state before
+    # Play the second call again from the states it found, and put its own states back
     after = {i: a.copy() for i, a in states.items()}
     bound = {**plan.bound, **{n: tensors[at].data for n, at in plan.inputs.items()}}
     bound.update((n, second.leaves[n].array) for n in plan.gradients)
@@ -104,6 +106,7 @@ def _compared(plan: Plan, pairs: list[Pair], old: dict[int, Array]) -> Iterator[
         yield _close(got, wanted, near, near * scale)
     for (got, wanted), (i, before) in zip(pairs[len(results) :], old.items(), strict=True):
         near = _NEAR_HALF if is_half(wanted.dtype) else _NEAR
+        # Weights are held to a millionth of the step, unless rounding decides where they go
         rtol = near if i in magnified or is_half(wanted.dtype) else _NEAR_STATE
         step = max(_apart(w, b) for w, b in _blocks(wanted, before))
         largest = max(_largest(w) for (w,) in _blocks(wanted))
@@ -145,6 +148,7 @@ def _blocks(*arrays: Array) -> Iterator[list[Array]]:
     """Arrays of one shape, a piece of each at a time that fits the cache: four times as fast as all
     of large ones.
     """
+    # 16-bit floats are compared in float32
     flat = [_wide(a).reshape(-1) for a in arrays]
     for at in range(0, max(1, flat[0].size), _BLOCK):
         yield [a[at : at + _BLOCK] for a in flat]
@@ -162,6 +166,7 @@ def _beyond_noise(
     rounding: its size says nothing about what was added up. So the same program is replayed with
     operands that are moved by a rounding; what that changes is the noise of each result.
     """
+    # The first trial is exact, and what the others differ from
     rng, noise = np.random.default_rng(0), dict.fromkeys(wrong, 0.0)
     base: list[Array] = []
     for _ in range(_TRIALS + 1):

@@ -45,6 +45,7 @@ class Difference:
 
 def difference(a: Recording, b: Recording) -> Difference | None:
     """Where the ops or the returned structure of a later recording b differ from a's."""
+    # Line by line, and the first difference is the cause of all others
     for i, (x, y) in enumerate(zip(a.lines, b.lines, strict=False)):
         found = _line_difference(x, y, a, b)
         if found is not None:
@@ -86,6 +87,7 @@ def _line_difference(x: Line, y: Line, a: Recording, b: Recording) -> tuple[str,
 
 
 def _equal(x: Any, y: Any) -> bool:
+    # Masks and index arrays among the params
     if isinstance(x, np.ndarray) or isinstance(y, np.ndarray):
         return np.array_equal(x, y)
     if isinstance(x, (tuple, list)) and isinstance(y, (tuple, list)):
@@ -139,6 +141,7 @@ def refuse_moving_shapes(first: Recording, second: Recording) -> None:
         shaping.setdefault(id(line), set()).add(number)
     if not shaping:
         return
+    # Values that may differ from call to call: arguments, states, and what is computed from them
     moving = set(second.inputs)
     for number, leaf in second.leaves.items():
         twin = first.leaves.get(number)
@@ -183,15 +186,18 @@ class Outcome:
     @classmethod
     def of(cls, now: Recording, held: Sequence[Tensor]) -> Outcome:
         """What a recorded call leaves, where these tensors are known to outlive calls."""
+        # Results that are known tensors are returned as they are, others as new tensors
         place, count = places(now, held), len(now.arguments)
         owners = {i: t for i, t in enumerate([*now.arguments, *held]) if place[id(t)] == i}
         given = [place.get(id(t)) for t in now.results]
         fresh = [t for t, i in zip(now.results, given, strict=True) if i is None]
         rebound = [(place[i], t) for i, t in now.rebound.items() if i in place]
+        # A gradient that was there when the call began, and is still, is left alone by a replay
         found = {id(g.data) for g in now.found.values()}
         made = {i: t.grad.data for i, t in owners.items() if t.grad is not None}
         numbers = {i: now.find(a) for i, a in made.items() if id(a) not in found}
         asked = zip(now.arguments, now.wanted, strict=True)
+        # Arguments that require no gradient may have one or not: nothing is done with it
         without = {i: t for i, t in owners.items() if id(t) not in now.found and is_float(t.dtype)}
         return cls(
             given,

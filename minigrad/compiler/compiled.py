@@ -73,6 +73,7 @@ class CompiledReplay:
     def _schedule(self, threads: int) -> None:
         chosen = Selector(self.program, self.layout).chosen
         items = [x if isinstance(x, Kernel) else self.program.lines[x] for x in chosen]
+        # Phases are cut for a number of threads, so fewer threads are another schedule
         for self.threads in (threads,) if threads else (cores(), 1):
             self.sequence = schedule(items, self.threads)
             self.phases = [x for x in self.sequence if isinstance(x, Phase)]
@@ -114,6 +115,8 @@ class CompiledReplay:
         self._slots_of: dict[int, list[tuple[int, int]]] = {}  # root -> slots in it, and offsets
         for i, slot in self.slots.items():
             self._slots_of.setdefault(layout.root[i], []).append((slot, layout.offset(i)))
+        # Results and gradients that are a part of something, or are shared, are copied out of the
+        # arena; a gradient with memory of its own is computed where it stays
         direct = {i: layout.root[i] for i in program.kept if self._is_direct(i)}
         self.gradients = Gradients({root: layout.stand_in[i] for i, root in direct.items()})
         self._copied = [i not in direct for i in program.kept]
@@ -164,6 +167,7 @@ class CompiledReplay:
     def _view(self, i: int) -> Array:
         view = self._views.get(i)
         if view is None:
+            # Through the address alone, as arena, states and gradients have different owners
             root = self.layout.root[i]
             view = _at(self._address[root] + self.layout.offset(i), self.layout.stand_in[i])
             if self.program.values[root].source != "input":
@@ -180,6 +184,7 @@ class CompiledReplay:
         Raises IndexRangeError if an index was out of its range.
         """
         arrays = self._new_gradients() if self.gradients.offsets else []
+        # Arguments are the only addresses that move from call to call
         table = self.table
         for i, places in self._inputs:
             a = bound[i]
@@ -227,6 +232,8 @@ class CompiledReplay:
         """
         kernels = [k for phase in self.phases for k in phase.kernels if k.may_refuse]
         lines = [self.program.lines[n] for n in sorted({n for k in kernels for n in k.lines})]
+        # The C says only that something was refused. Pure lines first: they can be run again on
+        # what they read, and the first that raises is the one
         for line in sorted(lines, key=lambda line: line.op.kind == "effect"):
             try:
                 self._forward(line)
@@ -293,6 +300,7 @@ def _at(address: int, like: Array) -> Array:
     """An array at an address, with the shape and strides of another."""
     if like.size == 0:
         return np.empty(like.shape, like.dtype)
+    # Negative strides reach below the first element
     steps = [(n - 1) * s for n, s in zip(like.shape, like.strides, strict=True)]
     low = sum(s for s in steps if s < 0)
     span = sum(s for s in steps if s > 0) + like.itemsize

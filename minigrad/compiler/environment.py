@@ -20,6 +20,7 @@ def environment() -> dict[str, str]:
     """BLAS and its kernels, compiler, flags, threads, cache folder; and under "advice" what would
     be faster, if anything. Changes nothing.
     """
+    # Facts are shown in this order
     blas, facts, advice = find_blas(), {}, list[str]()
     facts["BLAS"] = f"{blas.name}, {blas.kernels} kernels ({blas.path})" if blas else "none found"
     try:

@@ -48,6 +48,7 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
         problem = f"the step is not all in C{': ' * bool(through)}{', '.join(through)}"
         raise ConfigError("export", problem, hint="step.explain() says what goes through numpy")
     outside = {**plan.constants, **plan.bound, **plan.binding(_arguments(step, plan, args, kwargs))}
+    # The C reads arguments in row-major order, as `CompiledReplay.run` gives them
     for i in plan.inputs:
         outside[i] = np.ascontiguousarray(outside[i])
     places, values = _values(outside)
@@ -101,6 +102,7 @@ def _values(arrays: dict[int, Array]) -> tuple[dict[int, int], bytes]:
 
 def _places(backend: CompiledReplay, places: dict[int, int]) -> dict[str, Any]:
     """What step.h defines about memory: gradients that Python would own follow the arena."""
+    # In Python gradients have memory of their own; here they follow the arena
     layout, end = backend.layout, -(-backend.arena_bytes // ALIGNMENT) * ALIGNMENT
     arena = {**backend.arena_offsets, **{r: end + n for r, n in backend.gradients.offsets.items()}}
 

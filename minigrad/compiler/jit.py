@@ -130,6 +130,7 @@ class Step(Generic[P, R]):
             return plan is not None and not plan.is_audited_next()
 
     def _call(self, args: Any, kwargs: Any, is_audit: bool) -> Any:
+        # The way of a replay: key, program, arguments that overlap, run. All else is a recorded call
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
@@ -148,6 +149,7 @@ class Step(Generic[P, R]):
                     entry.waiting.clear()
                 self._last = plan
                 return plan.run(tensors)
+        # Outside of the lock, since a filter may turn a warning into an error
         while self._pending:
             warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=3)
         return out
@@ -179,8 +181,10 @@ class Step(Generic[P, R]):
         """
         for plan in entry.plans:
             plan.follow()  # while tensors still have the arrays that the call finds
+        # Programs there are, but none for this structural state: something was changed
         is_change = audited is None and bool(entry.plans or entry.waiting)
         seen, first = entry.seen(), entry.waiting.pop(STRUCTURE.state, None)
+        # Checksums and copies must be taken before the call, which may be the second of a pair
         before = None if first is None else Before(first)
         recording = Recording(tensors, seen)
         out = self._listen(recording, structure, tensors)
@@ -236,6 +240,8 @@ class Step(Generic[P, R]):
             found = audited.difference(recording)
             if found is None:
                 return self._use(entry, audited)
+            # One stale value makes each program suspect: a value that one has in it, others may have,
+            # too. They are confirmed again by recordings that equal them
             candidates.remove(audited)
             for plan in (p for e in self._entries.values() for p in e.plans):
                 plan.confirmed.clear()  # until a recording equals it again: others may read it, too
@@ -245,6 +251,7 @@ class Step(Generic[P, R]):
                 f"since call {audited.checked}, and replays after that call may have used the old "
                 f"value; from here on the new one is used. {found.hint[0].upper()}{found.hint[1:]}"
             )
+        # After a change back, an earlier program is found here, and nothing is built
         equal = (plan for plan in candidates if plan.difference(recording) is None)
         known = next(equal, None)
         return known is not None and self._use(entry, known)
@@ -275,6 +282,7 @@ class Step(Generic[P, R]):
             text = "is recorded again at each call, as it is not the same twice"
             self._warn_once("not the same", f"{self._name} {text}: {error}")
             return
+        # The second call is the oracle: the program must do what that call did
         before.refuse_writes_past_the_ops(plan)
         plan.backend = self._make_backend(plan)
         different = replay_difference(plan, tensors, before, second)

@@ -41,11 +41,13 @@ def arena(
             else set[int]().union(*(k.touches for k in item.kernels))
         )
         lifetimes.update((r, (lifetimes.get(r, (moment, 0))[0], moment)) for r in touched)
+    # Results and gradients are read when everything has run
     for r in {layout.root[i] for i in (*program.results, *program.kept)}:
         lifetimes[r] = (lifetimes.get(r, (0, 0))[0], len(sequence))
     outside = {v.index for v in program.values if v.source != "temporary"} | apart
     lifetimes = {r: span for r, span in lifetimes.items() if r not in outside}
     sizes = {r: max(layout.roots[r].nbytes, 1) for r in lifetimes}
+    # First within a chain, where many values have the same short life; what is left is packed
     same = _shared_inside_chains(sequence, lifetimes, sizes)
     offsets, total = pack({r: s for r, s in lifetimes.items() if r not in same}, sizes)
     return {**offsets, **{r: offsets[other] for r, other in same.items()}}, total
@@ -94,6 +96,7 @@ class Gradients:
     def __init__(self, likes: Mapping[int, Array]) -> None:
         self.offsets: dict[int, int] = {}
         self.size = 0
+        # Each begins at a multiple of ALIGNMENT, as vector loads like it
         for root, like in likes.items():
             self.offsets[root] = self.size
             self.size += -(-like.nbytes // ALIGNMENT) * ALIGNMENT
@@ -105,6 +108,7 @@ class Gradients:
 
     def take(self) -> tuple[int, list[Array]]:
         """The address of a block of which no part is held, and its arrays, in order."""
+        # A new block if parts of all are held; at _BLOCKS the oldest is given away to its holders
         n = next((n for n, (_, _, holder) in enumerate(self._blocks) if holder() is None), -1)
         if n < 0:
             n, memory = len(self._blocks) % _BLOCKS, aligned(max(self.size, ALIGNMENT))

@@ -79,6 +79,7 @@ def _find_compiler(cc: str | None, path: str | None) -> Compiler:
         except NativeError as error:
             problems.append(str(error))
             continue
+        # The version is part of the key of what it builds
         if ran.returncode == 0:
             return Compiler((program, *options), (ran.stdout.strip() or "unknown").splitlines()[0])
         problems.append(f"{name}: exit {ran.returncode}")
@@ -178,6 +179,8 @@ def build(source: str) -> Built:
     except NativeError as error:
         note = f"{error}: the compiled step is not kept"
         return Built(_build_once(source), False, note)
+    # A damaged object is built again under the same name; one that is loaded stays as it is,
+    # since the new one replaces the file and does not write into it
     path, note = folder / f"{key}.so", ""
     if path.exists():
         if _is_whole(path):
@@ -225,6 +228,7 @@ def _compile(compiler: Compiler, source: str, folder: Path, key: str) -> Path:
             errors = [line for line in ran.stderr.splitlines() if "error" in line]
             first = errors[0] if errors else ran.stderr.strip()[:200]
             raise NativeError(f"{compiler.command[0]} failed (exit {ran.returncode}): {first}")
+        # The hash first: an object without one is not loaded
         seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
         os.replace(seal, folder / f"{key}.sha256")
         os.replace(made, folder / f"{key}.so")

@@ -61,6 +61,8 @@ class Plan:
             raise found.error()
         self.trace, self.calls, self.checked, self.audit_at = second, 2, 2, 0
         self.confirmed: set[int] = set()
+        # A tensor outlives the calls if both met the very same object: a parameter, a buffer. What
+        # the step makes inside is another object each time
         lasting = {i for i, t in second.tensors.items() if first.tensors.get(i) is t}
         with_gradient = (second.gradient_of(x.array) for x in second.leaves.values())
         held = {id(t): t for t in with_gradient if t is not None}
@@ -86,10 +88,12 @@ class Plan:
         self._ids = set(map(id, self._tensors))
         self._wants = [t._wants for t in self._tensors]
         self._arrays = [self.bound[n] for _, n in self.twins]
+        # Their version counters move with each replay, as they do in an eager call
         self._moved = [t for t, n in self.twins if n in self.changed]
         self._written = [i for n, i in self.inputs.items() if n in self.changed]
         made = [i for i, _ in outcome.grads]
         self._made = self._at(made)
+        # Not those that the program reads, as `p.grad += ...` does
         self._released = self._at([i for i in made if i not in self.gradients.values()])
         self._added_to = self._at(list(self.gradients.values()))
         self._set_grads(outcome.cleared, outcome.absent)
@@ -98,6 +102,7 @@ class Plan:
     def _at(self, owners: list[int]) -> Callable[[Sequence[Tensor]], list[Any]]:
         """A function that gives the tensors of these owners, for a call with these arguments."""
         count = len(self.trace.inputs)
+        # Nearly always no owner is an argument: then the list is the same at every call
         fixed = [self.held[i - count] for i in owners if i >= count]
         if len(fixed) == len(owners):
             return lambda tensors: fixed
@@ -114,6 +119,7 @@ class Plan:
         """Find out where each array that no op made comes from. Raises CaptureError for one that
         is not the same in both calls.
         """
+        # A tensor that was only shown, or an operand that came back unchanged: it may change freely
         read = {i for line in second.lines for i in line.reads()} | {*self.outcome.computed}
         read |= {number for _, number in self.outcome.grads}
         self.unread = second.leaves.keys() - read
@@ -139,6 +145,7 @@ class Plan:
                 self.constants[number] = leaf.contents.copy()
 
     def _make_program(self, second: Recording) -> None:
+        # Inputs get a new array at each call, states stay where they are, constants are copies
         names = {n: f"in{i}" for n, i in self.inputs.items()} | {n: f"g{n}" for n in self.gradients}
         sources = dict[int, Source]()
         sources.update(dict.fromkeys(names, "input"))
@@ -160,9 +167,12 @@ class Plan:
         results = (*outcome.computed, *(number for _, number in outcome.rebound))
         kept = tuple(number for _, number in outcome.grads)
         program = Program(tuple(values), tuple(lines), results, kept).check()
+        # What is changed through a view is the memory of its root
         root = passes.roots(program)
         changed = {root[i] for line in program.lines for i in line.changes()}
         self.shares = share_memory(self.bound, changed)
+        # Passes move and join lines by the values they name, and memory that two values share is not
+        # in the names
         if not self.shares:
             program, self.constants = passes.simplify(program, self.constants)
         self.program = program
@@ -191,6 +201,7 @@ class Plan:
         outcome = Outcome.of(now, self.held)
         if outcome != self.outcome:
             return Difference("", "it returns other tensors, or leaves other gradients")
+        # It is the same step. What was taken for a rule from two calls may have been an accident
         # The program is right for other arguments than the same ones, too
         self.pinned = {i: a for i, a in self.pinned.items() if now.given[i] is a}
         gone = [i for i in self.absent if i not in outcome.absent]
@@ -237,6 +248,7 @@ class Plan:
         the same shapes and require gradients or do not, and gradients are in .grad, or are not, as
         they were at the recording.
         """
+        # The cheap questions first: this runs before every replay
         if self._same and any(tensors[i].data is not tensors[j].data for i, j in self._same):
             return False
         if self.pinned and any(tensors[i].data is not a for i, a in self.pinned.items()):
@@ -255,6 +267,7 @@ class Plan:
         """Take over the arrays that tensors have got since; False if one has another shape, dtype
         or strides, or is no longer another's.
         """
+        # One identity per tensor: `t.data = array`, and `t[i] = x` where gradients flow, show here
         if all(map(is_, [t.data for t in self._tensors], self._arrays)):
             return True
         found: dict[int, Array] = {}
@@ -287,6 +300,7 @@ class Plan:
         """True if an argument shares memory with another that the step changes, or with such a
         state: then order matters, and eager keeps it.
         """
+        # Sorted intervals of the memory that the step changes, kept until a state moves
         if self._ranges is None:
             self._ranges = sorted(_span(self.bound[i]) for i in self.changed if i in self.bound)
         for number, position in self.inputs.items():
@@ -308,6 +322,7 @@ class Plan:
         bound = self.binding(tensors)
         for t in self._released(tensors):
             t.grad = None  # its memory is free for the next gradient, if nothing else holds it
+        # From here on a refused index is the only error, and it comes before anything is changed
         arrays = self.backend.run(bound)
         for number in self.gradients:
             del bound[number]  # the back end keeps the others until the next call
@@ -317,6 +332,7 @@ class Plan:
             tensors[position]._version[0] += 1
         for i, wanted in outcome.asked:
             tensors[i].requires_grad_(wanted)
+        # In the order of the program: results, tensors with another array, gradients
         fresh, owners = iter(arrays), [*tensors, *self.held]
         results = [wrap(next(fresh)) if i is None else owners[i] for i in outcome.given]
         for i, _ in outcome.rebound:

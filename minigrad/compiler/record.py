@@ -78,6 +78,8 @@ class Recording(Listener):
 
     def done(self, op: Primitive, operands: Values, params: Params, outputs: Values) -> None:
         """Write the call down, and the casts that the door made before and after it."""
+        # What the user sees as one call may be three lines: casts of operands, the op, a cast of its
+        # result. The arrays between them are known to the door alone
         arrays, out = self._pending
         where = str(user_line())
         raw_outputs = (out,) if op.outputs == 1 else out
@@ -87,6 +89,7 @@ class Recording(Listener):
             if isinstance(operands[0], Tensor):
                 self._number(arrays[0], operands[0], where)
             return  # an op that returned its operand, such as a cast to the same dtype
+        # An operand that no op made becomes a leaf here, when it is first seen
         refs = tuple(self._operand(x, a, where) for x, a in zip(operands, arrays, strict=True))
         numbers: list[int | None] = []
         casts: list[tuple[int, Array]] = []
@@ -122,12 +125,14 @@ class Recording(Listener):
     def _number(
         self, array: Array, tensor: Tensor | None, where: str = "", made: bool = False
     ) -> int:
+        # By identity: a recording keeps its arrays alive, so ids are not used twice
         number = self._numbers.get(id(array))
         if number is None:
             number = self._numbers[id(array)] = len(self.arrays)
             self.arrays.append(array)
             self.facts.append((array.shape, array.dtype))
             if not made:
+                # The call may change the array later
                 contents = array.copy() if array.size <= _COPIED else array
                 self.leaves[number] = Leaf(array, tensor, contents, where)
         if tensor is not None and number in self.leaves:
@@ -140,6 +145,7 @@ class Recording(Listener):
     def _operand(self, x: Any, array: Any, where: str) -> Any:
         if not isinstance(array, np.ndarray):
             return array
+        # The door has cast the operand, once for all calls that read it
         if isinstance(x, Tensor) and x.data is not array:
             source = self._number(x.data, x, where)
             if id(array) not in self._numbers:
@@ -174,6 +180,7 @@ class Recording(Listener):
         for line in self.lines:
             changed.update(root.get(i, i) for i in line.changes())
             if line.op.kind in ("view", "effect") and isinstance(line.operands[0], Ref):
+                # A view, or the array that an effect returns, is memory of its first operand
                 base = line.operands[0].index
                 root.update((i, root.get(base, base)) for i in line.made())
         return changed & self.leaves.keys()

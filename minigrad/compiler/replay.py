@@ -26,6 +26,7 @@ class NumpyReplay:
     def __init__(self, program: Program, known: Mapping[int, Array]) -> None:
         self.program = program
         self._slots: list[Any] = [known.get(i) for i in range(len(program.values))]
+        # The last line that touches a value: after it the array is dropped, as Python would drop it
         last = {
             i: number
             for number, line in enumerate(program.lines)
@@ -58,6 +59,7 @@ class NumpyReplay:
         """Run all lines on the arrays of inputs; the arrays of results, then of kept values, always
         in new memory.
         """
+        # A copy, so that two threads may replay at once
         slots = self._slots.copy()
         for i, array in bound.items():
             slots[i] = array

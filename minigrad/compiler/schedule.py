@@ -81,11 +81,13 @@ class _Scheduler:
 
     def add(self, k: Kernel) -> None:
         """The next kernel."""
+        # Kernels put off run after the chain, level by level: k needs the levels before its own
         waits_for = [n for n, level in enumerate(self.later) if any(_depends(k, x) for x in level)]
         if k.solo:
             self.flush()
             self._tasks([k])
         elif k.atoms >= _MIN_CUT:
+            # The chain would run before what k reads: what was put off comes first
             if waits_for:
                 self.flush()
             if not self._join(k):
@@ -135,6 +137,7 @@ class _Scheduler:
         else:
             most = (1 + is_long) * self.threads
             wanted = max(1, min(units, _MAX_CHUNKS, most, ceil(cost / 1e-5)))
+        # Chunks of equal size end at the same time
         for n in range(wanted, min(units, _MAX_CHUNKS, 2 * wanted) + 1):
             if units % n == 0:
                 return n
@@ -144,6 +147,7 @@ class _Scheduler:
         """One phase of kernels that do not need each other, cut into tasks of about equal length,
         the longest first.
         """
+        # About three tasks per thread: the last ones fill the gaps
         total = sum(k.cost for k in kernels)
         target = max(1e-5, total / (3 * self.threads)) if self.threads > 1 else total
         tasks: list[tuple[float, Kernel, int, int]] = []
@@ -164,6 +168,7 @@ class _Scheduler:
 
 def _edges(k: Kernel, parts: int, grain: int) -> list[int]:
     """Where to cut a kernel into parts of about equal work, at multiples of the grain."""
+    # Causal attention: later rows have more to do
     if k.sizes:
         before = list(accumulate(k.sizes, initial=0))
         edges = [bisect_left(before, before[-1] * i / parts) for i in range(parts)]

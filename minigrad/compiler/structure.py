@@ -52,6 +52,7 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
         # An array object of its own: the function may know the same array by another way
         x = Tensor._wrap(x.view())
     if isinstance(x, Tensor):
+        # The same tensor twice is one argument
         for i, known in enumerate(tensors):
             if known is x:
                 return _slot(i), ("again", i)
@@ -64,6 +65,7 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
         return x, (float, repr(x))  # NaN is equal to itself here, and -0.0 is not 0.0
     if isinstance(x, (int, str, bytes, bool, type(None))):
         return x, (kind, x)
+    # Anything else is known by identity; the entry of the key keeps it alive
     return x, ("object", id(x))
 
 
