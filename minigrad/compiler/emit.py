@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.schedule import Phase
 from minigrad.compiler.signatures import c_text, files_for
@@ -13,12 +15,10 @@ class Emitter:
     def __init__(self, phases: list[Phase], blas_int: str) -> None:
         self.slots: dict[int, int] = {}
         self._functions: dict[str, str] = {}  # text of a function but for its name -> its name
-        self._helpers: dict[str, None] = {}
         self._texts: list[str] = []
         bodies = [self._phase(n, phase) for n, phase in enumerate(phases)]
-        table = ",\n".join(
-            f"    {{phase_{n}, {phase.units}, {phase.chunks}}}" for n, phase in enumerate(phases)
-        )
+        rows = [f"    {{phase_{n}, {p.units}, {p.chunks}}}" for n, p in enumerate(phases)]
+        table = ",\n".join(rows)
         self.source = "\n".join(
             [
                 f"#define BLAS_INT {blas_int}",
@@ -36,31 +36,27 @@ class Emitter:
         """The name of the C function of a kernel, which is written once for all kernels with the
         same text.
         """
-        if k.helper and k.helper not in self._helpers:
-            self._helpers[k.helper] = None
+        if k.helper and k.helper not in self._texts:
             self._texts.append(k.helper)
         arguments = ", ".join(f"{a.ctype}RESTRICT {a.name}" for a in k.arguments)
         text = f"({arguments}, int64_t lo, int64_t hi) {{\n    {k.body}\n}}\n"
         name = self._functions.get(k.name + text)
         if name is None:
             name = self._functions[k.name + text] = f"{k.name}_{len(self._functions)}"
-            self._texts.append(
-                f"/* {k.where}{': with ' + ', '.join(k.fused) if k.fused else ''} */\nKERNEL "
-                f"{name}{text}"
-            )
+            fused = f": with {', '.join(k.fused)}" if k.fused else ""
+            self._texts.append(f"/* {k.where}{fused} */\nKERNEL {name}{text}")
         return name
 
-    def _call(self, k: Kernel, lo: str, hi: str) -> str:
-        pointers = ", ".join(
-            f"p[{self.slots.setdefault(a.value, len(self.slots))}]" for a in k.arguments
-        )
+    def _call(self, k: Kernel, lo: Any, hi: Any) -> str:
+        slots = [self.slots.setdefault(a.value, len(self.slots)) for a in k.arguments]
+        pointers = ", ".join(f"p[{slot}]" for slot in slots)
         return f"{self._function(k)}({pointers}, {lo}, {hi});"
 
     def _phase(self, number: int, phase: Phase) -> str:
         head = (
-            f"static void phase_{number}(void *const *p, int64_t lo, int64_t hi, int thread) "
-            f"{{\n    (void)thread;\n"
+            f"static void phase_{number}(void *const *p, int64_t lo, int64_t hi, int thread) {{\n"
         )
+        head += "    (void)thread;\n"
         if phase.chain:
             calls = []
             for k in phase.chain:
@@ -69,8 +65,9 @@ class Emitter:
                 scale = f" * {factor}" if factor != 1 else ""
                 calls.append(f"    {self._call(k, f'lo{scale}', f'hi{scale}')}")
             return head + "\n".join(calls) + "\n}\n"
-        cases = "\n".join(
-            f"        case {n}: {self._call(k, str(lo), str(hi))} break;"
+        cases = [
+            f"        case {n}: {self._call(k, lo, hi)} break;"
             for n, (k, lo, hi) in enumerate(phase.tasks)
-        )
-        return f"{head}    for (int64_t u = lo; u < hi; u++) switch (u) {{\n{cases}\n    }}\n}}\n"
+        ]
+        loop = "    for (int64_t u = lo; u < hi; u++) switch (u) {\n"
+        return head + loop + "\n".join(cases) + "\n    }\n}\n"

@@ -41,7 +41,6 @@ class Kernel:
     sizes: tuple[int, ...] = ()  # how much work each unit is, where they differ
     helper: str = ""  # C text outside the function, such as a table
     solo: bool = False  # changes memory that outlives the call: is not moved
-    note: str = ""
     fused: list[str] = field(default_factory=list)
 
     @property

@@ -6,10 +6,10 @@ numpy itself says what is a view and with what strides.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from ctypes import addressof, c_char
-from math import gcd
+from math import gcd, prod
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -19,25 +19,7 @@ from minigrad.compiler.signatures import has_flag
 from minigrad.dtypes import Array
 
 ALIGNMENT = 64
-_ROOM = 1 << 26
-
-
-class _Room:
-    """Addresses for arrays that nobody writes to: pages of their own, which take no memory until
-    they are touched. numpy's would be used ones.
-    """
-
-    def __init__(self) -> None:
-        self._map, self._at = mmap.mmap(-1, _ROOM), 0
-
-    def array(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array in it."""
-        count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if self._at + count > len(self._map):
-            self._map, self._at = mmap.mmap(-1, max(count, _ROOM)), 0
-        found: Array = np.ndarray(shape, dtype, self._map, self._at)
-        self._at += -(-count // ALIGNMENT) * ALIGNMENT
-        return found
+_PAGES = 1 << 26
 
 
 class Layout:
@@ -55,24 +37,28 @@ class Layout:
         self.copies: set[int] = set()
         self.placed: set[int] = set()
         self._extra = len(program.values)
-        self._room = _Room()
+        self._pages, self._at = mmap(-1, _PAGES), 0
         for v in program.values:
             if v.source == "input":
                 self._allocate(v.index, v.shape, v.dtype)
             elif v.source != "temporary":
-                self.stand_in[v.index], self.root[v.index], self.roots[v.index] = (
-                    bound[v.index],
-                    v.index,
-                    bound[v.index],
-                )
+                self.stand_in[v.index] = self.roots[v.index] = bound[v.index]
+                self.root[v.index] = v.index
         self._find_places()
         for number, line in enumerate(program.lines):
             self._resolve(number, line)
 
     def _allocate(self, index: int, shape: tuple[int, ...], dtype: Any) -> Array:
-        self.stand_in[index] = self.roots[index] = self._room.array(shape, dtype)
-        self.root[index] = index
-        return self.stand_in[index]
+        """A stand-in in pages that are never touched, and so take no memory; numpy's would be used
+        ones.
+        """
+        count = prod(shape) * np.dtype(dtype).itemsize
+        if self._at + count > len(self._pages):
+            self._pages, self._at = mmap(-1, max(count, _PAGES)), 0
+        made: Array = np.ndarray(shape, dtype, self._pages, self._at)
+        self._at += -(-count // ALIGNMENT) * ALIGNMENT
+        self.stand_in[index], self.roots[index], self.root[index] = made, made, index
+        return made
 
     def scratch(self, shape: tuple[int, ...], dtype: Any = np.float32) -> int:
         """Memory that a kernel wants for itself, as a value that the program does not have."""
@@ -126,20 +112,16 @@ class Layout:
                         self.stand_in[i], self.root[i] = v, source
                 return
             self.copies.add(number)
-        for i in line.made():
-            if i in self.stand_in:
-                continue
-            value = self.program.values[i]
-            self._allocate(i, value.shape, value.dtype)
+        for value in (self.program.values[i] for i in line.made() if i not in self.stand_in):
+            self._allocate(value.index, value.shape, value.dtype)
 
     # --- questions
 
     def strides(self, i: int) -> tuple[int, ...]:
         """Strides in elements; 0 along axes of size 1, which are never walked."""
         a = self.stand_in[i]
-        return tuple(
-            0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True)
-        )
+        pairs = zip(a.shape, a.strides, strict=True)
+        return tuple(0 if n == 1 else s // a.itemsize for n, s in pairs)
 
     def offset(self, i: int) -> int:
         """Bytes from the beginning of the root's memory to the first element."""
@@ -164,11 +146,8 @@ class Layout:
         n, step, rest = a.shape[0], a.strides[0], 1
         while rest < a.ndim and step == a.shape[rest] * a.strides[rest]:
             n, step, rest = n * a.shape[rest], a.strides[rest], rest + 1
-        inside = (
-            self.offset(i)
-            + sum((d - 1) * s for d, s in zip(a.shape[rest:], a.strides[rest:], strict=True))
-            + a.itemsize
-        )
+        pairs = zip(a.shape[rest:], a.strides[rest:], strict=True)
+        inside = self.offset(i) + sum((d - 1) * s for d, s in pairs) + a.itemsize
         return n if n * step == whole.nbytes and inside <= step else -1
 
 

@@ -8,7 +8,8 @@ is run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal
 
 from minigrad.dtypes import DType, name as dtype_name
@@ -43,10 +44,7 @@ class Value:
     @property
     def size(self) -> int:
         """The number of elements."""
-        n = 1
-        for d in self.shape:
-            n *= d
-        return n
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,11 @@ class Line:
 
     def changes(self) -> tuple[int, ...]:
         """The values that the call changes in place."""
-        if self.op.kind == "effect":
-            n = self.params.get("changes", 1)
-            return tuple(x.index for x in self.operands[:n] if isinstance(x, Ref))
-        if self.op.kind == "random":
-            return tuple(x.index for x in self.operands[-1:] if isinstance(x, Ref))
-        return ()
+        if self.is_pure():
+            return ()
+        first = slice(self.params.get("changes", 1))
+        changed = self.operands[first if self.op.kind == "effect" else slice(-1, None)]
+        return tuple(x.index for x in changed if isinstance(x, Ref))
 
     def reading(self, instead: Mapping[int, int]) -> Line:
         """The same call on other values."""
@@ -100,29 +97,26 @@ class Program:
     lines: tuple[Line, ...]
     results: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
     def __str__(self) -> str:
         rows = [self._row(line) for line in self.lines]
         width = min(max((len(left) for left, _, _ in rows), default=0), 88)
-        text = [
-            f"  {left:<{width}}  {types}{'   # ' + where if where else ''}"
-            for left, types, where in rows
-        ]
-        results = ", ".join(str(self.values[i]) for i in self.results)
-        return "\n".join([f"program: {len(self.lines)} lines", *text, f"  return {results}"])
+        text = [f"program: {len(self.lines)} lines"]
+        for left, types, where in rows:
+            text.append(f"  {left:<{width}}  {types}{'   # ' + where if where else ''}")
+        return "\n".join(
+            [*text, f"  return {', '.join(str(self.values[i]) for i in self.results)}"]
+        )
 
     def _row(self, line: Line) -> tuple[str, str, str]:
         outputs = ", ".join("_" if i is None else str(self.values[i]) for i in line.outputs)
-        operands = [
-            str(self.values[x.index]) if isinstance(x, Ref) else repr(x) for x in line.operands
-        ]
+        named = (self.values[x.index] if isinstance(x, Ref) else repr(x) for x in line.operands)
+        operands = list(map(str, named))
         if len(operands) > 8:
             operands[4:-2] = [f"... {len(operands) - 6} more ..."]
         params = [f"{k}={v}" for k, v in line.params.items() if k != "changes"]
-        types = ", ".join(
-            f"{dtype_name(v.dtype)}{list(v.shape)}" for v in (self.values[i] for i in line.made())
-        )
+        made = [self.values[i] for i in line.made()]
+        types = ", ".join(f"{dtype_name(v.dtype)}{list(v.shape)}" for v in made)
         return f"{outputs} = {line.op.name}({', '.join(operands + params)})", types, line.where
 
     def check(self) -> Program:
@@ -132,15 +126,12 @@ class Program:
         known = {v.index for v in self.values if v.source != "temporary"}
         assert all(v.index == i for i, v in enumerate(self.values)), "values are numbered in order"
         for number, line in enumerate(self.lines):
+            which = f"line {number} ({line.op.name})"
             for i in line.reads():
-                assert i in known, (
-                    f"line {number} ({line.op.name}) reads {self.values[i]} before it is made"
-                )
+                assert i in known, f"{which} reads {self.values[i]} before it is made"
             for i in line.made():
                 again = line.op.kind == "effect"  # an effect may return what it changed
-                assert i not in known or again, (
-                    f"line {number} ({line.op.name}) makes {self.values[i]} a second time"
-                )
+                assert i not in known or again, f"{which} makes {self.values[i]} a second time"
             known.update(line.made())
         for i in (*self.results, *self.kept):
             assert i in known, f"{self.values[i]} is handed out but never made"
