@@ -1,4 +1,4 @@
-"""Where values lie: which share memory, with what strides, and how temporaries share one arena.
+"""Where values are: which share memory, with what strides, and how temporaries share one arena.
 
 Views are resolved by running their ops on stand-ins, numpy arrays whose pages are never touched:
 numpy itself says what is a view and with what strides.
@@ -23,7 +23,7 @@ _PAGES = 1 << 26
 
 
 class Layout:
-    """Stand-ins for all values of a program, and which value's memory (`root`) each lies in.
+    """Stand-ins for all values of a program, and whose memory (`root`) each is in.
 
     copies: numbers of the lines that are views for numpy when it can, but here must copy.   placed:
         lines that have nothing left to do.
@@ -128,7 +128,7 @@ class Layout:
         return address_of(self.stand_in[i]) - address_of(self.roots[self.root[i]])
 
     def contiguous(self, i: int) -> bool:
-        """True if the elements lie in row-major order without gaps."""
+        """True if the elements are in row-major order without gaps."""
         return bool(self.stand_in[i].flags.c_contiguous)
 
     def atoms(self, i: int) -> int:
@@ -164,7 +164,7 @@ def common(atoms: list[int], units: int) -> int:
 
 
 def address_of(a: Array) -> int:
-    """Where the first element lies."""
+    """The address of the first element."""
     try:
         return addressof(c_char.from_buffer(a.data))  # a third of the time
     except (TypeError, ValueError, BufferError):  # it is read-only, empty, or has gaps

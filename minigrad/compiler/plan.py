@@ -76,7 +76,7 @@ class Plan:
         self.written: dict[int, int] = {}
         self._place_leaves(first, second)
         self._make_program(second)
-        self._alone = type(second.shape) is Slot
+        self._alone, self._given = type(second.shape) is Slot, outcome.given
         # Which arguments had one array, and which had the same array in both calls: the function
         # may know that one by another way, too
         at = second.pattern[0]
@@ -99,14 +99,18 @@ class Plan:
         self._set_grads(outcome.cleared, outcome.absent)
         self._ranges: list[tuple[int, int]] | None = None
 
+    def _owner(self, i: int, tensors: Sequence[Tensor]) -> Tensor:
+        """The tensor of an owner, for a call with these arguments."""
+        return tensors[i] if i < len(tensors) else self.held[i - len(tensors)]
+
     def _at(self, owners: list[int]) -> Callable[[Sequence[Tensor]], list[Any]]:
-        """A function that gives the tensors of these owners, for a call with these arguments."""
-        count = len(self.trace.inputs)
+        """A function of the arguments that gives the tensors of these owners."""
         # Nearly always no owner is an argument: then the list is the same at every call
-        fixed = [self.held[i - count] for i in owners if i >= count]
-        if len(fixed) == len(owners):
+        count = len(self.trace.inputs)
+        if all(i >= count for i in owners):
+            fixed = [self.held[i - count] for i in owners]
             return lambda tensors: fixed
-        return lambda tensors: [[*tensors, *self.held][i] for i in owners]
+        return lambda tensors: [self._owner(i, tensors) for i in owners]
 
     def _set_grads(self, cleared: list[int], absent: list[int]) -> None:
         """Note which owners have no .grad after the call, and which have none before."""
@@ -333,10 +337,10 @@ class Plan:
         for i, wanted in outcome.asked:
             tensors[i].requires_grad_(wanted)
         # In the order of the program: results, tensors with another array, gradients
-        fresh, owners = iter(arrays), [*tensors, *self.held]
-        results = [wrap(next(fresh)) if i is None else owners[i] for i in outcome.given]
+        fresh = iter(arrays)
+        results = [wrap(next(fresh)) if i is None else self._owner(i, tensors) for i in self._given]
         for i, _ in outcome.rebound:
-            t = owners[i]
+            t = self._owner(i, tensors)
             t.data, t._version, t._wants = next(fresh), [0, None], False
         for t, array in zip(self._made(tensors), fresh, strict=True):
             t.grad = g = new(Tensor)  # Tensor._wrap, without a call for each gradient
