@@ -44,7 +44,10 @@ class NumpyReplay:
         # be passed on
         one = slice(places[0], places[0] + 1)
         fetch = itemgetter(*places) if len(places) > 1 else itemgetter(one)
-        return line.op.forward, fetch, line.params, line.outputs, line.op.outputs == 1, dead
+        # A result that is None, or that no line reads, goes to a slot of its own
+        outputs = [self._scalar(None) if i is None else i for i in line.outputs]
+        first = outputs[0] if line.op.outputs == 1 else None
+        return line.op.forward, fetch, line.params, first, outputs, dead
 
     def _scalar(self, x: Any) -> int:
         self._slots.append(x)
@@ -64,11 +67,13 @@ class NumpyReplay:
         for i, array in bound.items():
             slots[i] = array
         with np.errstate(all="ignore"):
-            for forward, fetch, params, outputs, is_single, dead in self._steps:
+            for forward, fetch, params, first, outputs, dead in self._steps:
                 out = forward(*fetch(slots), **params)
-                for i, y in zip(outputs, (out,) if is_single else out, strict=True):
-                    if i is not None:
-                        slots[i] = y if type(y) is np.ndarray else np.asarray(y)
+                if first is not None:
+                    slots[first] = out if type(out) is np.ndarray else np.asarray(out)
+                else:
+                    for i, y in zip(outputs, out, strict=True):
+                        slots[i] = y
                 for i in dead:
                     slots[i] = None
         taken: set[int] = set()
