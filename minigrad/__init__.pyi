@@ -571,7 +571,7 @@ def ones_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Return ones of this tensor's shape and (unless given) dtype."""
 def outer(x: Any, other: Any) -> Tensor:
     """Return the products of each element of x with each of `other`: (N,), (M,) -> (N, M)."""
-def pad(x: Any, padding: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Tensor:
+def pad(x: Any, pad: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Tensor:
     """Return x with more elements around it: `value`, or its own by "reflect", "replicate" or
     "circular"."""
 def permute(x: Any, *order: Sizes) -> Tensor:

@@ -38,6 +38,7 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "shift": ("shifts",),
     "k": ("diagonal", "offset"),
     "reps": ("counts",),
+    "padding": ("pad",),
     "a_min": ("min",),
     "a_max": ("max",),
     "other": ("b",),

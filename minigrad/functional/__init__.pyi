@@ -136,9 +136,9 @@ def normalize(x: Any, p: _float = 2.0, dim: Axis = 1, eps: _float = 1e-12) -> Te
 def one_hot(index: Any, num_classes: _int = -1) -> Tensor:
     """Return 1 at the place that each index names on a new last axis, else 0, int64. -1: one class
     more than the largest index."""
-def pad(x: Tensor, pad: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Tensor:
-    """Return x with more elements around, (before, after) of the last axis first; of `value`, or by
-    "reflect", "replicate" or "circular" of its own. Negative numbers cut."""
+def pad(x: Any, pad: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Tensor:
+    """Return x with more elements around it: `value`, or its own by "reflect", "replicate" or
+    "circular"."""
 def quick_gelu(x: Any) -> Tensor:
     """Return x sigmoid(1.702 x), CLIP's approximation of gelu."""
 def relu(x: Any) -> Tensor:

@@ -147,11 +147,3 @@ def instance_norm(
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
     return ops.silu(gate) * up
-
-
-@composite
-def pad(x: Tensor, pad: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Return x with more elements around, (before, after) of the last axis first; of `value`, or by
-    "reflect", "replicate" or "circular" of its own. Negative numbers cut.
-    """
-    return x.pad(pad, mode, value)

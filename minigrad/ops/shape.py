@@ -124,7 +124,7 @@ def cat(tensors: Any, *others: Any, axis: int = 0) -> Any:
     return movement.cat(*xs, axis=one_axis(axis, xs[0].ndim, "cat"))
 
 
-@composite
+@composite(numpy=np.stack)
 def stack(tensors: Any, *others: Any, axis: int = 0) -> Any:
     """Return the tensors along a new axis; all shapes must agree: stack([a, b]) or a.stack(b)."""
     xs, axis = _operands("stack", tensors, others, axis)
@@ -211,15 +211,15 @@ def shrink(x: Any, bounds: Sequence[tuple[int, int] | None]) -> Any:
 
 
 @composite
-def pad(x: Any, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Any:
+def pad(x: Any, pad: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Any:
     """Return x with more elements around it: `value`, or its own by "reflect", "replicate" or
     "circular".
 
-    padding: numbers in PyTorch's order, (before, after) of the last axis first; or one pair (or
+    pad: numbers in PyTorch's order, (before, after) of the last axis first; or one pair (or
         None) per axis, in the order of the axes. Negative numbers cut, before anything is added.
     """
     one_of("pad", "mode", mode, ("constant", "reflect", "replicate", "circular"))
-    widths = _widths(tuple(padding), x.shape)
+    widths = _widths(tuple(pad), x.shape)
     if mode == "constant":
         return movement.pad(x, widths=widths, value=value)
     for a, pair in enumerate(widths):

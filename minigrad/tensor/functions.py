@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.errors import DTypeError
 from minigrad.primitive import Primitive
 from minigrad.spelling import Names
 from minigrad.tensor.core import Tensor
@@ -64,12 +65,19 @@ def function(name: str) -> Callable[..., Any] | None:
     method: Any = getattr(Tensor, name)
     if isinstance(vars(owner)[name], (classmethod, staticmethod)):
         return method
-    spread = not Names(method).positional  # meshgrid(x, y), of any number of tensors
-    several = spread or Names(method).positional[0] == "tensors"
+    names = Names(method)
+    spread = not names.positional  # meshgrid(x, y), of any number of tensors
+    several = spread or names.positional[0] == "tensors"
     elementwise = isinstance(method, Primitive) and method.kind == "elementwise"
 
     @functools.wraps(method)
-    def called(x: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if not args:  # minigrad.sum(input=x)
+            named = [n for n in kwargs if names.spelled(n) in names.positional[:1]]
+            if not named:
+                raise DTypeError(name, "the tensor to work on is missing", wanted="a tensor")
+            args = (kwargs.pop(named[0]),)
+        x, args = args[0], args[1:]
         if several and isinstance(x, (list, tuple)):
             tensors = [as_tensor(t) for t in x]
             return method(*tensors, *args, **kwargs) if spread else method(tensors, *args, **kwargs)

@@ -73,10 +73,6 @@ def _concatenated(arrays: Any, axis: int | None = 0) -> Any:
     return shape.cat([ops.flatten(x) for x in arrays] if axis is None else arrays, axis=axis or 0)
 
 
-def _stacked(arrays: Any, axis: int = 0) -> Any:
-    return ops.stack(arrays, axis=axis)
-
-
 def _transposed(a: Any, axes: Any = None) -> Any:
     return ops.permute(a, order=tuple(reversed(range(a.ndim)) if axes is None else axes))
 
@@ -102,7 +98,6 @@ def _squeezed(a: Any, axis: Any = None) -> Any:
 # numpy's functions whose arguments are not those of one op
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.concatenate: _concatenated,
-    np.stack: _stacked,
     np.transpose: _transposed,
     np.sort: _sorted,
     np.squeeze: _squeezed,

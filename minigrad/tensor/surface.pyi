@@ -583,7 +583,7 @@ class Surface(TensorBase):
         last axis. A view."""
     @overload
     def unfold(self, dim: _int, size: _int, step: _int = 1, dilation: _int = 1) -> Self: ...
-    def pad(self, padding: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Self:
+    def pad(self, pad: Sequence[Any], mode: str = 'constant', value: _float = 0.0) -> Self:
         """Return x with more elements around it: `value`, or its own by "reflect", "replicate" or
         "circular"."""
     def shrink(self, bounds: Sequence[tuple[_int, _int] | None]) -> Self:

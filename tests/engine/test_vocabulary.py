@@ -329,6 +329,21 @@ def test_where_with_a_condition_alone_names_the_places() -> None:
         same(got, wanted)
 
 
+def test_the_first_operand_may_be_named_as_pytorch_names_it() -> None:
+    x = rng.standard_normal((2, 3))
+    for got, wanted in (
+        (F.dropout(input=Tensor(x), p=0.5, training=False), x),
+        (F.pad(input=Tensor(x), pad=(1, 0)), np.pad(x, ((0, 0), (1, 0)))),
+        (F.one_hot(input=Tensor([1, 0]), num_classes=2), np.eye(2)[::-1]),
+        (minigrad.sum(input=x, dim=0), x.sum(0)),
+        (minigrad.cat(tensors=[Tensor(x), x], dim=1), np.concatenate([x, x], 1)),
+    ):
+        same(got, wanted)
+    for call in (lambda: minigrad.sum(dim=0), minigrad.meshgrid, lambda: F.pad(pad=(1, 1))):
+        with pytest.raises(MinigradError, match="the tensor to work on is missing"):
+            call()
+
+
 ACTIVATIONS = "relu relu6 leaky_relu elu selu celu silu mish hardtanh hardsigmoid hardswish dropout"
 
 
