@@ -3,7 +3,8 @@
 A pointer that is read is the operand of that name; those that are written are the outputs, in order.
 A number is a param of the op, or one of these:
 
-    C, rows          the width of a row and how many there are, of the first operand in the header
+    C, rows          the width of a row and how many there are, of the first operand in the header;
+                     of indices, each is a row
     lo, hi           the units to work on
     NAME_rows        the length of NAME's first axis        NAME_bytes    the bytes of each of its rows
     NAME_width       the length of its last axis            NAME_step     the stride of its last axis
@@ -86,6 +87,8 @@ class _Binding:
         self.values, self.names = _bound(call, signature), {p.name for p in signature.parameters}
         self.reference = given(self.values[signature.cut[0]])
         self.rows, self.C = rows_of(self.layout, self.reference)
+        if f"{signature.cut[0]}_kind" in self.names:  # each index is a row
+            self.rows, self.C = self.rows * self.C, 1
         need(self.rows and self.C)
         self.blocks = -(-self.rows // BLOCK)
 

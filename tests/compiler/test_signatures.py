@@ -109,6 +109,14 @@ def test_indices_of_any_integer_dtype(dtype):
     assert np.array_equal(got, wanted) and got.dtype == wanted.dtype
 
 
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 3, 2)])
+@pytest.mark.parametrize("index", [3, [1, 4, 0], [[1, 2], [3, 4], [0, 0]]])
+def test_tables_of_any_number_of_axes(shape, index):
+    at = Tensor(np.array(index))
+    (got,), (wanted,) = compiled(lambda t: ops.embedding(t, at), some(*shape))
+    assert np.array_equal(got, wanted)
+
+
 def test_rope_reads_rows_of_any_strides():
     """Views with several leading axes, tables that broadcast over some of them."""
     angles = some(5, 4)

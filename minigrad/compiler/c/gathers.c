@@ -2,7 +2,7 @@
 /* --- rows of tables by index */
 
 /* An index outside the table stops the step. */
-/* op embedding: rows of y, index */
+/* op embedding: rows of index */
 BODY embedding_rows(const char *weight, const void *index, int index_kind, char *y, int64_t weight_rows, int64_t weight_bytes, int64_t lo, int64_t hi) {
     for (int64_t r = lo; r < hi; r++) {
         int64_t i = index_at(index, r, index_kind);
