@@ -25,33 +25,10 @@ uint64, int64 = np.dtype(np.uint64), np.dtype(np.int64)
 float16, float32, float64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 bfloat16 = np.dtype([("bfloat16", np.uint16)])
 
-_NAMED: dict[Any, DType] = {
-    "bool": bool_,
-    bool: bool_,
-    int: int64,
-    float: float32,
-    "half": float16,
-    "float": float32,
-    "double": float64,
-    "long": int64,
-    "int": int32,
-    "bfloat16": bfloat16,
-}
-_ALLOWED = (
-    bool_,
-    uint8,
-    int8,
-    uint16,
-    int16,
-    uint32,
-    int32,
-    uint64,
-    int64,
-    float16,
-    float32,
-    float64,
-    bfloat16,
-)
+_INTEGERS = (uint8, int8, uint16, int16, uint32, int32, uint64, int64)
+_ALLOWED = (bool_, *_INTEGERS, float16, float32, float64, bfloat16)
+_NAMED: dict[Any, DType] = {float: float32, "float": float32, int: int64, "int": int32}
+_NAMED |= {"long": int64, "bfloat16": bfloat16}  # the rest is as numpy has it
 
 
 def as_dtype(dtype: Any, call: str = "dtype") -> DType:
@@ -65,14 +42,8 @@ def as_dtype(dtype: Any, call: str = "dtype") -> DType:
     except (TypeError, ValueError, SyntaxError):
         found = None
     if found is None or found not in _ALLOWED:  # None == float64 is True, too
-        wanted = [name(d) for d in _ALLOWED]
-        raise DTypeError(
-            call,
-            f"{dtype!r} is no dtype of a Tensor",
-            got=dtype,
-            wanted=wanted,
-            hint="one of " + ", ".join(wanted),
-        )
+        names = ", ".join(map(name, _ALLOWED))
+        raise DTypeError(call, f"dtype {dtype!r} is not supported", dtype, names, f"one of {names}")
     return found
 
 
@@ -127,9 +98,8 @@ def cast(array: Array, dtype: DType) -> Array:
         return array
     if array.dtype == bfloat16:
         bits = array["bfloat16"].astype(np.uint32) << np.uint32(16)
-        return np.asarray(
-            bits.view(np.float32).astype(dtype, copy=False)
-        )  # numpy makes a scalar of what is 0-d
+        # numpy makes a scalar of a 0-d array
+        return np.asarray(bits.view(np.float32).astype(dtype, copy=False))
     if dtype == bfloat16:
         return _round_to_bfloat16(array)
     with np.errstate(all="ignore"):

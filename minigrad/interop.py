@@ -23,9 +23,8 @@ def use_einops() -> None:
     try:
         from einops._backends import AbstractBackend
     except ImportError as error:
-        raise MissingDependencyError(
-            "use_einops", "einops is not installed", hint="pip install einops"
-        ) from error
+        problem, hint = "einops is not installed", "pip install einops"
+        raise MissingDependencyError("use_einops", problem, hint=hint) from error
     if any(backend.framework_name == "minigrad" for backend in AbstractBackend.__subclasses__()):
         return
     # einops finds its backends among the subclasses of its base class, by the name of a module that
@@ -52,8 +51,7 @@ class _Einops:
         return x.permute(axes)
 
     def reduce(self, x: Tensor, operation: str, axes: Sequence[int]) -> Tensor:
-        result: Tensor = getattr(x, operation)(axis=tuple(axes))
-        return result
+        return getattr(x, operation)(axis=tuple(axes))
 
     def stack_on_zeroth_dimension(self, tensors: list[Tensor]) -> Tensor:
         return tensors[0].stack(*tensors[1:])
@@ -71,5 +69,4 @@ class _Einops:
         return is_float(x.dtype)
 
     def einsum(self, pattern: str, *xs: Tensor) -> Tensor:
-        result: Tensor = ops.einsum(pattern, *xs)
-        return result
+        return ops.einsum(pattern, *xs)

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
+from minigrad.arguments import as_int, one_of
 from minigrad.errors import ConfigError, DTypeError
 from minigrad.spelling import Names, in_dtype
 
@@ -28,7 +29,7 @@ Casting = Literal["float", "same"] | None
 Function = TypeVar("Function", bound=Callable[..., Any])
 T = TypeVar("T")
 
-_VARIADIC, _PLAIN_TYPES = 0x04, {float, int, bool, type(None)}
+_PLAIN_TYPES = {float, int, bool, type(None)}
 _WHOLE = {tuple, list, type(None)}  # a shape or the axes in one argument
 
 
@@ -134,27 +135,20 @@ class Primitive:
         if "dtype" not in names.known:
             first = in_dtype(first, params)
         params = names.respelled(params)
-        operands, surplus = [*others[:n]], others[n:]
-        for name, value in zip(names.keyword, surplus, strict=False):
-            if name in params:
-                raise ConfigError(self.name, f"{name} is given twice", got=(value, params[name]))
-            params[name] = value
-        if len(surplus) > len(names.keyword):
-            raise DTypeError(
-                self.name,
-                f"{len(others) + 1} positional arguments",
-                got=len(others) + 1,
-                wanted=len(names.positional) + len(names.keyword),
-                hint=f"{self.name}({', '.join((*names.positional, *names.keyword))})",
-            )
-        by_name = [n for n in names.positional[1:] if n in params]
-        for i, name in enumerate(names.positional[1:]):
-            if i >= len(operands) and by_name:
-                operands.append(params.pop(name, names.defaults.get(name)))
-                by_name = by_name[1:] if name == by_name[0] else by_name
-        if by_name:
-            raise ConfigError(self.name, f"{by_name[0]} is given twice", got=by_name)
-        return first, tuple(operands), params
+        if names.variadic:
+            return first, others, params
+        order = (*names.positional, *names.keyword)
+        if len(others) >= len(order):
+            problem = f"takes at most {len(order)} arguments, got {len(others) + 1}"
+            hint = f"{self.name}({', '.join(order)})"
+            raise DTypeError(self.name, problem, len(others) + 1, len(order), hint)
+        given = dict(zip(order, (first, *others), strict=False))
+        for name in given.keys() & params.keys():
+            raise ConfigError(self.name, f"{name} is given twice", (given[name], params[name]))
+        given |= params
+        count = max(i for i, name in enumerate(names.positional) if name in given) + 1
+        first, *rest = (given.pop(n, names.defaults.get(n)) for n in names.positional[:count])
+        return first, tuple(rest), given
 
     def vjp(self, rule: Function) -> Function:
         """Register the rule `(g, y, *operands, **params) -> one cotangent per operand`, None where
@@ -167,20 +161,14 @@ class Primitive:
         return None elsewhere. With `outputs` > 1, g and y are tuples; the g of an output that
         nobody used is None.
         """
-        code = rule.__code__
-        names = code.co_varnames[: code.co_argcount]
-        keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-        rest = (
-            code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
-            if code.co_flags & _VARIADIC
-            else "_"
-        )
-        kept = tuple(not n.startswith("_") for n in names[2:])
-        keep_rest = not rest.startswith("_")
+        names = Names(rule)
+        _g, y, *operands = names.positional
         self.rule = rule
-        self.keeps_output = not names[1].startswith("_")
-        self.saves_operand = (True,) if self.composed_form is not None else (*kept, keep_rest)
-        self.wants_needs = "needs" in keywords
+        self.keeps_output = not y.startswith("_")
+        self.saves_operand = tuple(not n.startswith("_") for n in (*operands, names.rest or "_"))
+        if self.composed_form is not None:
+            self.saves_operand = (True,)
+        self.wants_needs = "needs" in names.keyword
         return rule
 
     def composed(self, form: Function) -> Function:
@@ -214,35 +202,13 @@ def primitive(
     `kind` must be given. Raises ConfigError for an unknown kind or dtype, and for fewer than one
     output.
     """
-    if bare or kind is None or kind not in get_args(Kind):
-        raise ConfigError(
-            "primitive",
-            "without a kind" if kind is None else f"kind={kind!r}",
-            got=kind,
-            wanted=get_args(Kind),
-            hint='@primitive(kind="elementwise"), or another of ' + ", ".join(get_args(Kind)),
-        )
-    if dtype not in ("float", "same", None):
-        raise ConfigError(
-            "primitive",
-            f"dtype={dtype!r}",
-            got=dtype,
-            wanted=("float", "same", None),
-            hint='"same" promotes operands to one dtype, "float" to a float too, None leaves them '
-            "alone",
-        )
-    if not isinstance(outputs, int) or outputs < 1:
-        raise ConfigError(
-            "primitive",
-            f"outputs={outputs!r}",
-            got=outputs,
-            wanted=1,
-            hint="the number of arrays that the function returns",
-        )
-    known: Kind = kind
+    one_of("primitive", "kind", None if bare else kind, get_args(Kind))
+    if dtype is not None:
+        one_of("primitive", "dtype", dtype, ("float", "same"))
+    as_int("primitive", "outputs", outputs)
 
     def make(forward: Callable[..., Any]) -> Primitive:
-        return Primitive(forward, known, dtype, outputs, as_tuple(numpy))
+        return Primitive(forward, cast(Kind, kind), dtype, outputs, as_tuple(numpy))
 
     return make
 

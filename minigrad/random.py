@@ -10,13 +10,14 @@ counter back.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import require
 from minigrad.dtypes import Array, DType, float32, float64, int64
-from minigrad.errors import ConfigError
 from minigrad.modes import MODE
 from minigrad.ops.philox import philox
 from minigrad.primitive import primitive
@@ -37,13 +38,8 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start over with this seed."""
-        if not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 1 << 64:
-            raise ConfigError(
-                "manual_seed",
-                f"the seed must be an integer from 0 to 2**64 - 1, not {seed!r}",
-                got=seed,
-                hint="e.g. 1337",
-            )
+        good = isinstance(seed, (int, np.integer)) and 0 <= int(seed) < 1 << 64
+        require(good, "manual_seed", "the seed", seed, "an integer from 0 to 2**64 - 1")
         self.state[:] = int(seed), 0
         return self
 
@@ -65,29 +61,25 @@ class Generator:
         self, shape: Shape = (), low: float = 0.0, high: float = 1.0, dtype: DType = float32
     ) -> Array:
         """Numbers uniform in [low, high): float32 of 24 random bits each, or float64 of 53."""
-        n, number = _count(shape), dtype.type
+        n, number = math.prod(shape), dtype.type
         if dtype == float64:
             upper, lower = self.bits(2 * n).astype(np.uint64).reshape(2, n)
             unit = ((upper << np.uint64(21)) ^ (lower >> np.uint64(11))).astype(float64) * 2.0**-53
         else:
             unit = (self.bits(n) >> np.uint32(8)).astype(float32) * number(2.0**-24)
         y = unit * number(high - low) + number(low)
-        return (
-            np.minimum(y, np.nextafter(number(high), number(low))).reshape(shape)
-            if high > low
-            else y.reshape(shape)
-        )
+        if high > low:  # rounding may reach high
+            y = np.minimum(y, np.nextafter(number(high), number(low)))
+        return y.reshape(shape)
 
     def normal(self, shape: Shape = (), mean: float = 0.0, std: float = 1.0) -> Array:
         """float32 numbers, normal with the given mean and standard deviation, by Box and Muller's
         transform in float64.
         """
-        n = _count(shape)
+        n = math.prod(shape)
         pairs = (n + 1) // 2
         u = self.bits(2 * pairs).astype(np.float64)
-        radius = np.sqrt(
-            -2.0 * np.log((u[:pairs] + 1.0) * 2.0**-32)
-        )  # u + 1: the logarithm never sees 0
+        radius = np.sqrt(-2.0 * np.log((u[:pairs] + 1.0) * 2.0**-32))  # + 1: never the log of 0
         angle = u[pairs:] * (2.0 * np.pi * 2.0**-32)
         y = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
         return (y * std + mean).astype(float32).reshape(shape)
@@ -96,14 +88,10 @@ class Generator:
         """int64 numbers, uniform in low .. high - 1 (bias below 2**-32 per unit of range, for
         ranges up to 2**32).
         """
-        if not 0 < high - low <= 1 << 32:
-            raise ConfigError(
-                "integers", f"the range {low}..{high} is empty or wider than 2**32", got=(low, high)
-            )
-        scaled = (self.bits(_count(shape)).astype(np.uint64) * np.uint64(high - low)) >> np.uint64(
-            32
-        )
-        return (scaled.astype(int64) + low).reshape(shape)
+        good = 0 < high - low <= 1 << 32
+        require(good, "integers", "(low, high)", (low, high), "a range of 1 to 2**32 integers")
+        wide = self.bits(math.prod(shape)).astype(np.uint64) * np.uint64(high - low)
+        return ((wide >> np.uint64(32)).astype(int64) + low).reshape(shape)
 
     def permutation(self, n: int) -> Array:
         """The numbers 0 .. n - 1 in random order, int64."""
@@ -137,13 +125,6 @@ def draw(state: Array, *, how: str, **settings: Any) -> Array:
     "normal", "integers" or "permutation". As an op, a compiled step draws new ones at each call.
     """
     return getattr(_Recorded(state), how)(**settings)
-
-
-def _count(shape: Shape) -> int:
-    n = 1
-    for size in shape:
-        n *= size
-    return n
 
 
 default_generator = Generator(0)

@@ -22,7 +22,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def hand_over() -> None:
-    """From here on somebody catches KeyboardInterrupt."""
+    """Restore Python's own handler: from here on KeyboardInterrupt is caught."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

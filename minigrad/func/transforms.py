@@ -1,8 +1,8 @@
 """Derivatives as functions: grad, vjp, jvp, Jacobians, Hessians.
 
-Each runs f on aliases of its arguments, so that `.grad` of nothing is touched. What comes out is
-part of a graph only where something outside is
-differentiated as well: an argument that requires a gradient, or a tensor that f has closed over.
+Each runs f on aliases of its arguments, so that no `.grad` is touched. What comes out is part of a
+graph only where something outside is differentiated as well: an argument that requires a gradient,
+or a tensor that f has closed over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import autograd, ops
-from minigrad.autograd import enable_grad, nodes_above
+from minigrad.autograd import enable_grad, is_grad_enabled, nodes_above
 from minigrad.dtypes import is_float, name
 from minigrad.errors import ConfigError, DTypeError, ShapeError
 from minigrad.tensor import Tensor
@@ -26,9 +26,9 @@ ArgNums = int | tuple[int, ...]
 def grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> Function:
     """The function that gives df / dx, for an f that gives one number.
 
-    argnums: with respect to which argument, or a tuple of them for a tuple of gradients.   has_aux:
-        f gives (number, anything), and the result
-    is (gradient, anything). Raises ShapeError if f gives more than one number.
+    argnums: with respect to which argument, or a tuple of them for a tuple of gradients.
+    has_aux: f gives (number, anything), and the result is (gradient, anything).
+    Raises ShapeError if f gives more than one number.
     """
     both = value_and_grad(f, argnums, has_aux)
 
@@ -47,16 +47,12 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
     def both(*args: Any, **kwargs: Any) -> Any:
         run = _Run("grad", f, args, argnums, kwargs, has_aux)
         if run.y.numel() != 1:
-            raise ShapeError(
-                "grad",
-                f"f gave a tensor of shape {run.y.shape}, not one number",
-                got=run.y.shape,
-                wanted=(),
-                hint="reduce it (.sum(), .mean()), or use jacrev or vjp",
-            )
-        gs = run.pull(run.y.ones_like())
+            problem = f"f must give one number, got a tensor of shape {run.y.shape}"
+            hint = "reduce it (.sum(), .mean()), or use jacrev or vjp"
+            raise ShapeError("grad", problem, run.y.shape, (), hint)
+        found = run.only(run.pull(run.y.ones_like()))
         value = run.result(run.y)
-        return ((value, run.aux) if has_aux else value), (gs[0] if isinstance(argnums, int) else gs)
+        return ((value, run.aux) if has_aux else value), found
 
     return both
 
@@ -65,12 +61,8 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tenso
     """f(*primals), and the function v -> v^T J: one cotangent per primal, as a tuple. It may be
     called any number of times.
     """
-    run = _Run("vjp", f, primals, tuple(range(len(primals))), {})
-
-    def pull(v: Any) -> tuple[Tensor, ...]:
-        return run.pull(_fitting("vjp", v, run.y))
-
-    return run.result(run.y), pull
+    run = _Run("vjp", f, primals, tuple(range(len(primals))))
+    return run.result(run.y), lambda v: run.pull(_fitting("vjp", v, run.y))
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
@@ -79,14 +71,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     Reverse mode twice: v^T J is linear in v, and its own cotangent for t is J t. Exact, not a
         difference; about three times the cost of f.
     """
-    if len(primals) != len(tangents):
-        raise ShapeError(
-            "jvp",
-            f"{len(primals)} primals but {len(tangents)} tangents",
-            got=len(tangents),
-            wanted=len(primals),
-        )
-    run = _Run("jvp", f, primals, tuple(range(len(primals))), {})
+    _as_many("jvp", primals, tangents)
+    run = _Run("jvp", f, primals, tuple(range(len(primals))))
     along = [_fitting("jvp", t, x) for x, t in zip(run.xs, tangents, strict=True)]
     return run.result(run.y), run.push(*run.linear(), along)
 
@@ -101,8 +87,7 @@ def jacrev(f: Function, argnums: ArgNums = 0) -> Function:
     @functools.wraps(f)
     def rows(*args: Any, **kwargs: Any) -> Any:
         run = _Run("jacrev", f, args, argnums, kwargs)
-        found = _by_rows(run)
-        return found[0] if isinstance(argnums, int) else found
+        return run.only(_by_rows(run))
 
     return rows
 
@@ -133,26 +118,23 @@ def hvp(f: Function, primals: Any, tangents: Any) -> Any:
 
     primals, tangents: a tensor each, or tuples; the result is like primals.
     """
-    single = isinstance(primals, (Tensor, np.ndarray, float, int))
-    xs, ts = ((primals,), (tangents,)) if single else (tuple(primals), tuple(tangents))
-    if len(xs) != len(ts):
-        raise ShapeError(
-            "hvp", f"{len(xs)} primals but {len(ts)} tangents", got=len(ts), wanted=len(xs)
-        )
+    if isinstance(primals, (Tensor, np.ndarray, float, int)):
+        return hvp(f, (primals,), (tangents,))[0]
+    _as_many("hvp", primals, tangents)
+    every = tuple(range(len(primals)))
 
     def slope(*args: Tensor) -> Any:
-        gs = grad(f, tuple(range(len(args))))(*args)
-        return sum((g * _fitting("hvp", t, x)).sum() for g, t, x in zip(gs, ts, args, strict=True))
+        along = [_fitting("hvp", t, x) for t, x in zip(tangents, args, strict=True)]
+        return sum((g * t).sum() for g, t in zip(grad(f, every)(*args), along, strict=True))
 
-    found = grad(slope, tuple(range(len(xs))))(*xs)
-    return found[0] if single else found
+    return grad(slope, every)(*primals)
 
 
 class _Run:
     """One call of f on aliases of its arguments.
 
-    xs: the aliases that are differentiated.   y: what f gave.   outer: whether somebody outside may
-        want to differentiate the results.
+    xs: the aliases that are differentiated.   y: what f gave.   aux: what it gave besides.
+    outer: True if something outside may be differentiated through the results.
     """
 
     def __init__(
@@ -161,123 +143,112 @@ class _Run:
         f: Function,
         args: Sequence[Any],
         argnums: ArgNums,
-        kwargs: dict[str, Any],
+        kwargs: dict[str, Any] | None = None,
         has_aux: bool = False,
     ) -> None:
         inside = list(args)
         self.xs: list[Tensor] = []
+        self.several = isinstance(argnums, tuple)
         with enable_grad():
-            for i in (argnums,) if isinstance(argnums, int) else argnums:
+            for i in argnums if isinstance(argnums, tuple) else (argnums,):
                 if not -len(args) <= i < len(args):
-                    raise ConfigError(
-                        call,
-                        f"argnums={argnums}, but f was called with {len(args)} arguments",
-                        got=argnums,
-                    )
+                    problem = f"argnums={argnums}, but f was called with {len(args)} arguments"
+                    raise ConfigError(call, problem, argnums)
                 inside[i] = _alias(call, args[i])
                 self.xs.append(inside[i])
-            y = f(*inside, **kwargs)
-        self.aux = None
+            y, self.aux = f(*inside, **(kwargs or {})), None
         if has_aux:
             if not isinstance(y, tuple) or len(y) != 2:
-                raise ConfigError(
-                    call, "has_aux=True wants f to give (number, anything)", got=type(y)
-                )
+                raise ConfigError(call, "with has_aux=True f must give (number, anything)", type(y))
             y, self.aux = y
         if not isinstance(y, Tensor):
-            raise DTypeError(call, f"f gave {type(y).__name__}", got=type(y), wanted=Tensor)
+            raise DTypeError(call, f"f gave {type(y).__name__}, expected a Tensor", type(y), Tensor)
         self.y = y
-        self.outer = autograd.is_grad_enabled() and _has_other_leaves(y, self.xs)
+        self.outer = is_grad_enabled() and _has_other_leaves(y, self.xs)
 
-    def pull(self, v: Tensor) -> tuple[Tensor, ...]:
-        """v^T J for each of xs."""
+    def pull(self, v: Tensor, linear: bool = False) -> tuple[Tensor, ...]:
+        """v^T J for each of xs; as a function of v if `linear`."""
         if not (self.xs and self.y.requires_grad):
             return tuple(x.zeros_like() for x in self.xs)
+        graph = self.outer or linear
         return autograd.grad(
-            self.y, self.xs, v, retain_graph=True, create_graph=self.outer, materialize_grads=True
+            self.y, self.xs, v, retain_graph=True, create_graph=graph, materialize_grads=True
         )
 
-    def linear(self) -> tuple[Tensor, list[Tensor]]:
+    def linear(self) -> tuple[Tensor, tuple[Tensor, ...]]:
         """v, and v^T J as a function of it."""
         v = self.y.ones_like(requires_grad=True)  # of zeros, infinite derivatives would be masked
-        if not (self.xs and self.y.requires_grad):
-            return v, [x.zeros_like() for x in self.xs]
-        return v, list(autograd.grad(self.y, self.xs, v, create_graph=True, materialize_grads=True))
+        return v, self.pull(v, linear=True)
 
-    def push(self, v: Tensor, pulled: list[Tensor], tangents: list[Tensor]) -> Tensor:
+    def push(self, v: Tensor, pulled: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
         """J t, from what `linear` gave."""
         pairs = [(g, t) for g, t in zip(pulled, tangents, strict=True) if g.requires_grad]
         if not pairs:
             return self.y.zeros_like()
         roots, along = zip(*pairs, strict=True)
-        found: Tensor = autograd.grad(
+        return autograd.grad(
             roots, v, along, retain_graph=True, create_graph=self.outer, materialize_grads=True
         )[0]
-        return found
+
+    def only(self, results: Sequence[Tensor]) -> Any:
+        """The results for argnums: one, or a tuple of them."""
+        return tuple(results) if self.several else results[0]
 
     def result(self, t: Tensor) -> Tensor:
-        """What may leave: without the private part of the graph where nobody outside needs it."""
+        """A tensor without the private part of the graph, unless something outside needs it."""
         return t if self.outer else t.detach()
 
 
 def _alias(call: str, x: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else Tensor(x)
     if not is_float(x.dtype):
-        raise DTypeError(
-            call,
-            f"cannot differentiate with respect to {name(x.dtype)}",
-            got=x.dtype,
-            wanted="a float",
-            hint=".float() first",
-        )
+        problem = f"cannot differentiate with respect to {name(x.dtype)}, expected a float"
+        raise DTypeError(call, problem, x.dtype, hint=".float() first")
     return ops.alias(x) if x.requires_grad else x.detach().requires_grad_()
 
 
 def _has_other_leaves(y: Tensor, own: Sequence[Tensor]) -> bool:
-    """Whether y depends on a leaf that is not one of `own`."""
-    leaves: dict[int, Tensor] = {}
+    """True if y depends on a leaf that is not one of `own`."""
+    leaves = {id(y): y} if y.is_leaf and y.requires_grad else {}
     nodes_above([y], leaves=leaves)
-    if y.is_leaf and y.requires_grad:
-        leaves[id(y)] = y
     return bool(leaves.keys() - {id(x) for x in own})
+
+
+def _as_many(call: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
+    """Raise ShapeError unless there are as many tangents as primals."""
+    if (n := len(tangents)) != len(primals):
+        raise ShapeError(call, f"{len(primals)} primals but {n} tangents", n, len(primals))
 
 
 def _fitting(call: str, v: Any, like: Tensor) -> Tensor:
     """A tangent or cotangent: of the other's shape and dtype."""
     v = v if isinstance(v, Tensor) else Tensor(v)
     if v.shape != like.shape:
-        raise ShapeError(
-            call,
-            f"a direction of shape {v.shape} for a tensor of shape {like.shape}",
-            got=v.shape,
-            wanted=like.shape,
-        )
+        problem = f"a direction of shape {v.shape} for a tensor of shape {like.shape}"
+        raise ShapeError(call, problem, v.shape, like.shape)
     return v.cast(like.dtype)
 
 
 def _basis(like: Tensor) -> list[Tensor]:
     """The unit vectors of the other's shape and dtype."""
-    count = like.numel()
-    return [
-        Tensor._wrap(row.reshape(like.shape)).cast(like.dtype)
-        for row in np.eye(count, dtype=np.float32)
-    ]
+    rows = np.eye(like.numel(), dtype=np.float32)
+    return [Tensor._wrap(row.reshape(like.shape)).cast(like.dtype) for row in rows]
 
 
-def _by_rows(run: _Run) -> tuple[Tensor, ...]:
+def _by_rows(run: _Run) -> list[Tensor]:
     """The Jacobian with respect to each of xs, one backward pass per row."""
+    shapes = [run.y.shape + x.shape for x in run.xs]
     rows = [run.pull(v) for v in _basis(run.y)]
     if not rows:
-        return tuple(Tensor.zeros(run.y.shape + x.shape, dtype=x.dtype) for x in run.xs)
-    stacked = (first.stack(*others) for first, *others in zip(*rows, strict=True))
-    return tuple(J.reshape(run.y.shape + x.shape) for x, J in zip(run.xs, stacked, strict=True))
+        return [Tensor.zeros(s, dtype=x.dtype) for s, x in zip(shapes, run.xs, strict=True)]
+    columns = zip(*rows, strict=True)
+    return [ops.stack(*gs).reshape(s) for s, gs in zip(shapes, columns, strict=True)]
 
 
 def _by_columns(run: _Run) -> Tensor:
     """The Jacobian with respect to the one x, one pass per column."""
-    (x,) = run.xs
-    linear = run.linear()
-    columns = [run.push(*linear, [t]) for t in _basis(x)]
+    linear, shape = run.linear(), run.y.shape + run.xs[0].shape
+    columns = [run.push(*linear, [t]) for t in _basis(run.xs[0])]
     if not columns:
-        return Tensor.zeros(run.y.shape + x.shape, dtype=run.y.dtype)
-    return columns[0].stack(*columns[1:], axis=-1).reshape(run.y.shape + x.shape)
+        return Tensor.zeros(shape, dtype=run.y.dtype)
+    return ops.stack(*columns, axis=-1).reshape(shape)

@@ -121,12 +121,8 @@ def _explained(
     call: str, function: Callable[..., Any], args: Any, options: dict[str, Any], error: Exception
 ) -> MinigradError:
     """The error to raise instead of Python's or numpy's own: it names the call and its arguments."""
-    given = ", ".join(
-        [
-            *(_shown(x) for x in args if not isinstance(x, type)),
-            *(f"{key}={_shown(x)}" for key, x in options.items()),
-        ]
-    )
+    shown = [_shown(x) for x in args if not isinstance(x, type)]
+    given = ", ".join(shown + [f"{key}={_shown(x)}" for key, x in options.items()])
     kind: type[MinigradError] = ConfigError
     if isinstance(error, (TypeError, AttributeError)):
         kind = DTypeError
@@ -134,7 +130,7 @@ def _explained(
         kind = IndexRangeError
     wanted = (function.__doc__ or "").partition("\n")[0]
     problem = f"cannot work on ({given}): {error}"
-    return kind(call, problem, got=given, wanted=wanted, hint=f"{call}: {wanted}")
+    return kind(call, problem, given, wanted, f"{call}: {wanted}")
 
 
 def _shown(x: Any) -> str:
