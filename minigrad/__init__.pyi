@@ -48,12 +48,14 @@ from minigrad import evaluate as evaluate
 from minigrad import files as files
 from minigrad import finetune as finetune
 from minigrad import heap as heap
+from minigrad import hooks as hooks
 from minigrad import interop as interop
 from minigrad import listeners as listeners
 from minigrad import models as models
 from minigrad import modes as modes
 from minigrad import spelling as spelling
 from minigrad import start as start
+from minigrad import tape as tape
 from minigrad import tasks as tasks
 from minigrad import testing as testing
 from minigrad import text as text

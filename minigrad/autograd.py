@@ -1,19 +1,15 @@
-"""The tape, and the walk from outputs back to leaves.
+"""The walk from outputs back to leaves.
 
-Knows nodes and rules. Does not know Tensor's methods, nor any op by name but the few that the walk
+Knows the tape and rules. Does not know Tensor's methods, nor any op by name but the few that the walk
 itself needs (to undo broadcasting, to accumulate).
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Sequence
-from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +19,6 @@ from minigrad.modes import (
     ERROR_STATE,
     MODE as MODE,
     SILENT,
-    STRUCTURE,
     GradMode as GradMode,
     enable_grad as enable_grad,
     is_grad_enabled as is_grad_enabled,
@@ -32,196 +27,16 @@ from minigrad.modes import (
 )
 from minigrad.ops.elementwise import has_nan
 from minigrad.primitive import Primitive, primitive
-
-# --- nodes
-
-_PACKAGE = os.path.dirname(__file__) + os.sep
-next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
-
-
-class Where(NamedTuple):
-    """A place in the user's code. The line is worked out only when it is asked for."""
-
-    code: CodeType
-    instruction: int
-
-    def __str__(self) -> str:
-        lines = (
-            line for start, end, line in self.code.co_lines() if start <= self.instruction < end
-        )
-        return f"{self.code.co_filename}:{next(lines, None) or self.code.co_firstlineno}"
-
-
-def user_line(depth: int = 2) -> Where:
-    """The nearest caller outside the package, at least `depth` frames up."""
-    frame = sys._getframe(depth)
-    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
-        frame = frame.f_back
-    return Where(frame.f_code, frame.f_lasti)
-
-
-# A place in the graph: a node for its first output, (node, index) for another, the id of a leaf.
-Slot = Any
-
-
-def slot_of(x: Any) -> Slot:
-    """The tensor's place in the graph."""
-    node = x._node
-    if not isinstance(node, Node):
-        return id(x)
-    return (node, x._index) if x._index else node
-
-
-def _maker(slot: Slot) -> Any:
-    """The node whose output has this place; None for a leaf."""
-    return slot if type(slot) is Node else slot[0] if type(slot) is tuple else None
-
-
-class Shadow:
-    """Stands in for a large operand whose values the rule does not read: its shape and dtype."""
-
-    __slots__ = ("dtype", "grad_fn", "ndim", "requires_grad", "shape")
-    SMALL = 1024  # elements; smaller operands are not worth replacing
-
-    def __init__(self, tensor: Any) -> None:
-        self.shape, self.dtype = tensor.data.shape, tensor.data.dtype
-        self.ndim, self.requires_grad = len(self.shape), tensor._wants
-        self.grad_fn: Node | None = tensor.grad_fn
-
-
-class Node:
-    """One op on the tape. Points up to its operands, never down to its outputs.
-
-    operands: Tensors, Shadows in place of large ones that the rule does not read, and scalars.
-    slots: where each operand's cotangent goes; None for an operand that needs none.
-    outputs: the arrays of the outputs, if the rule reads them.
-    seen: (tensor, version cell, version) of each saved value, to notice later changes; None in
-        place of an output's tensor.
-    masks: the rule may make a NaN of a cotangent of 0, since it multiplies by values that it reads,
-        or by a number that is not finite.
-    _hooks: (output, function) of each hook.   retaining: weak references to outputs that keep .grad.
-    """
-
-    __slots__ = (
-        "_hooks",
-        "freed_by",
-        "masks",
-        "number",
-        "op",
-        "operands",
-        "outputs",
-        "params",
-        "retaining",
-        "seen",
-        "size",
-        "slots",
-        "where",
-    )
-
-    def __init__(
-        self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any]
-    ) -> None:
-        self.op, self.params, self.number, self.where = op, params, next_number(), user_line(3)
-        self.operands = operands = list(operands)
-        self.slots: list[Slot | None] = [None] * len(operands)
-        self.seen: list[tuple[Any, list[Any], int]] = []
-        saves = op.saves_operand
-        if op.reads_other_operand:
-            a, b = operands
-            saves = getattr(b, "_wants", False), getattr(a, "_wants", False)
-        last, finite = len(saves) - 1, True
-        for i, x in enumerate(operands):
-            if hasattr(x, "_node"):
-                if x._wants:
-                    node = x._node
-                    self.slots[i] = (
-                        id(x) if node is None else (node, x._index) if x._index else node
-                    )
-                if saves[i if i < last else last]:
-                    self.seen.append((x, x._version, x._version[0]))
-                elif x._node is not None and x.data.size > Shadow.SMALL:
-                    operands[i] = Shadow(x)
-            elif type(x) is float and x - x:  # infinite or NaN
-                finite = False
-        self.outputs: tuple[Array, ...] | None = None
-        if op.keeps_output:
-            self.outputs = tuple(y.data for y in outputs)
-            self.seen.extend((None, y._version, 0) for y in outputs)
-        self.size, self.freed_by = len(outputs), -1
-        reads_values = bool(self.seen) or not finite
-        self.masks = reads_values and op.kind == "elementwise" and not op.zero_safe
-        self._hooks: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
-        self.retaining: tuple[weakref.ref[Any], ...] = ()
-
-    def __repr__(self) -> str:
-        return f"<{self.op.name} at {self.where}>"
-
-    def free(self, root: int) -> None:
-        """Drop what the rule would have read. `root`: the number of the newest node of the walk."""
-        self.operands, self.slots, self.outputs, self.seen, self.freed_by = [], [], None, [], root
-
-
-class NoNode:
-    """Stands in a Tensor's `_node` for a node that was not made: because of no_grad(), or because
-    a user's op has no rule.
-    """
-
-    __slots__ = ("ruleless",)
-
-    def __init__(self, ruleless: Primitive | None = None) -> None:
-        self.ruleless = ruleless
-
-
-UNDER_NO_GRAD = NoNode()
-
-
-def nodes_above(
-    roots: Sequence[Any], since: int = 0, leaves: dict[Slot, Any] | None = None
-) -> list[Node]:
-    """All nodes numbered `since` or later that the roots depend on, newest first; the leaves above
-    them are added to `leaves`. Raises for freed nodes and stale values.
-    """
-    found: set[Node] = set()
-    stack = [x._node for x in roots if isinstance(x._node, Node) and x._node.number >= since]
-    root = stack[0].number if stack else 0
-    while stack:
-        node = stack.pop()
-        if node in found:
-            continue
-        found.add(node)
-        if node.freed_by >= 0:
-            raise _freed(node, root)
-        for x, cell, version in node.seen:
-            # `t[i] = x` gives t other memory, with a version of its own, where gradients flow.
-            if cell[0] != version or (x is not None and x._version is not cell):
-                raise _stale(node, x, cell)
-        for x, slot in zip(node.operands, node.slots, strict=True):
-            if type(slot) is int:
-                if leaves is not None:
-                    leaves[slot] = x
-            elif slot is not None:
-                parent = slot if type(slot) is Node else slot[0]
-                if parent.number >= since:
-                    stack.append(parent)
-    return sorted(found, key=lambda node: node.number, reverse=True)
-
-
-def _freed(node: Node, root: int) -> errors.GradientError:
-    where = str(node.where)
-    if node.freed_by == root:
-        problem = "a second time through the same graph, which the first has freed"
-        hint = "pass retain_graph=True the first time, or run the forward pass again"
-        return errors.BackwardTwiceError("backward", problem, hint=hint, where=where)
-    problem = f"through {node.op.name}, which another backward() has freed"
-    hint = "add the losses and call backward() once, or pass retain_graph=True to the first"
-    return errors.GraphFreedError("backward", problem, hint=hint, where=where)
-
-
-def _stale(node: Node, x: Any, cell: list[Any]) -> errors.StaleValueError:
-    line = cell[1] if x is None or x._version is cell else x.grad_fn.where
-    problem = f"{node.op.name} needs a value that was changed in place at {line} after it was used"
-    hint = "change a copy, or change it after backward()"
-    return errors.StaleValueError("backward", problem, line, node.where, hint, str(node.where))
+from minigrad.tape import (
+    Node,
+    Slot,
+    hooks_of,
+    maker_of,
+    next_number,
+    no_graph,
+    nodes_above,
+    slot_of,
+)
 
 
 def show(x: Any) -> None:
@@ -314,6 +129,7 @@ class Walk:
             if x is not None and x._node is node:
                 self.retaining.append(x)
                 self.kept.add(slot_of(x))
+                self.reached.add(slot_of(x))
         if self.kept:
             self.sums.update((s, g) for s, g in zip(slots, gs, strict=True) if s in self.kept)
         return gs
@@ -427,7 +243,7 @@ class Walk:
         roots depend on x, as they do through a mask, or if `zeros`; else None.
         """
         slot = slot_of(x)
-        for _, hook in _hooks_of(self.leaves.pop(slot, None)):
+        for _, hook in hooks_of(self.leaves.pop(slot, None)):
             if slot in self.sums:
                 self.sums[slot] = self.hooked(slot, self.sums[slot], hook)
         g = self.result(x)
@@ -446,7 +262,7 @@ def _paths(nodes: list[Node], wanted: set[Slot]) -> dict[Node, list[Slot | None]
     """
     paths: dict[Node, list[Slot | None]] = {}
     for node in reversed(nodes):
-        slots = [s if s in wanted or _maker(s) in paths else None for s in node.slots]
+        slots = [s if s in wanted or maker_of(s) in paths else None for s in node.slots]
         if any(slot is not None for slot in slots):
             paths[node] = slots
     return paths
@@ -628,7 +444,7 @@ def _tensors(what: str, given: Any) -> list[Any]:
 def starting_gradient(call: str, root: Any, gradient: Any) -> Any:
     """The cotangent that a walk starts with: ones for a scalar, else the given one, checked."""
     if not root.requires_grad:
-        raise _no_graph(call, root)
+        raise no_graph(call, root)
     dtype = computing(root.dtype)
     if gradient is None:
         if root.data.size != 1:
@@ -646,83 +462,3 @@ def starting_gradient(call: str, root: Any, gradient: Any) -> Any:
         problem = f"gradient has shape {gradient.shape}, the tensor {root.shape}"
         raise errors.ShapeError(call, problem, gradient.shape, root.shape)
     return gradient if gradient.dtype == dtype else ops.cast(gradient, dtype=dtype)
-
-
-def _no_graph(call: str, root: Any) -> errors.GradientError:
-    """The error for a tensor that no gradient flows through."""
-    if root._node is UNDER_NO_GRAD:
-        hint = "compute it outside no_grad(), or inside enable_grad()"
-        return errors.NoGradModeError(call, "the tensor was computed under no_grad()", hint=hint)
-    op = getattr(root._node, "ruleless", None)
-    if op is not None:
-        hint = f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp"
-        problem = f"the tensor was computed by {op.name}, which has no rule for gradients"
-        return errors.NoGradientError(call, problem, op, hint=hint)
-    problem = "the tensor does not depend on anything that requires a gradient"
-    hint = (
-        "Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
-        "the result of a jitted function has no graph: call backward() inside it"
-    )
-    return errors.NoGradientError(call, problem, root.shape, hint=hint)
-
-
-# --- hooks
-
-
-def _hooks_of(place: Any) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
-    """The hooks of a node or a leaf, few of which have any."""
-    try:
-        hooks: tuple[Any, ...] = object.__getattribute__(place, "_hooks")
-    except AttributeError:
-        return ()
-    return hooks
-
-
-class HookHandle:
-    """One hook on a tensor."""
-
-    def __init__(self, place: Any, entry: tuple[int, Callable[[Any], Any]]) -> None:
-        self._place, self._entry = place, entry  # a leaf, or the node of a computed tensor
-        self._set((*_hooks_of(place), entry))
-
-    def remove(self) -> None:
-        """Take the hook away. To do so twice does nothing."""
-        self._set(tuple(entry for entry in self._place._hooks if entry is not self._entry))
-
-    def _set(self, hooks: Any) -> None:
-        self._place._hooks = hooks
-        if not isinstance(self._place, Node):
-            STRUCTURE.changed(self._place, "the hooks", None, hooks)
-
-
-def register_hook(x: Any, hook: Callable[[Any], Any]) -> HookHandle:
-    """See Tensor.register_hook."""
-    if not x._wants:
-        raise _no_graph("register_hook", x)
-    shape, dtype = x.shape, x.dtype
-
-    def changed(g: Any) -> Any:
-        new = hook(g if g.dtype == dtype else ops.cast(g, dtype=dtype))
-        if new is None:
-            return g
-        if getattr(new, "shape", None) != shape or not hasattr(new, "_node"):
-            problem = f"the hook must return None or a tensor of shape {shape}, got {new!r}"
-            raise errors.GradientError("register_hook", problem, new, shape)
-        return new if new.dtype == g.dtype else ops.cast(new, dtype=g.dtype)
-
-    return HookHandle(x if x.is_leaf else x._node, (x._index, changed))
-
-
-def retain_grad(x: Any) -> None:
-    """See Tensor.retain_grad."""
-    if not x._wants:
-        raise _no_graph("retain_grad", x)
-    if not x.is_leaf and not retains_grad(x):
-        if (listener := MODE.get().listener) is not None:
-            listener.reading(x, "retain_grad()")
-        x._node.retaining = (*x._node.retaining, weakref.ref(x))
-
-
-def retains_grad(x: Any) -> bool:
-    """True for a computed tensor whose .grad backward() fills in."""
-    return not x.is_leaf and any(ref() is x for ref in x._node.retaining)

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.autograd import Node, user_line
 from minigrad.dtypes import cast, computing, is_float
 from minigrad.errors import NotFiniteError
 from minigrad.modes import Relay, listening
 from minigrad.primitive import Primitive
+from minigrad.tape import Node, user_line
 
 
 class _Walked(Relay):

@@ -144,6 +144,31 @@ class Mode(NamedTuple):
 MODE: ContextVar[Mode] = ContextVar("minigrad_mode", default=Mode())  # noqa: B039 (a NamedTuple does not change)
 
 
+def _block(before: Mode, inside: Mode, field: str) -> Generator[None, Any, None]:
+    """The mode `inside` until it is sent the kind of exception that the block ends with. Then the
+    field is restored; after an error, all of the mode.
+
+    A signal may keep `__exit__` from running. Then this generator is dropped, and restores the mode
+    unless a block around it has done so. It refers to nothing that refers to it, so that this
+    happens at once.
+    """
+    after = before
+    try:
+        MODE.set(inside)
+        kind = yield
+        now = MODE.get()
+        if kind is None and now is not inside:
+            after = now._replace(**{field: getattr(before, field)})
+        elif kind is GeneratorExit and now is not inside:  # closed long after, in another mode
+            after = now
+    except GeneratorExit:
+        after = before if MODE.get() is inside else MODE.get()
+        return
+    finally:
+        MODE.set(after)
+    yield
+
+
 class _Mode:
     """A mode that holds inside a `with` block, which may be entered within itself."""
 
@@ -157,31 +182,12 @@ class _Mode:
         self._enter(MODE.get())
 
     def _enter(self, before: Mode) -> None:
-        block = self._block(before, before._replace(**{self.field: self._value}))
+        block = _block(before, before._replace(**{self.field: self._value}), self.field)
         next(block)
         self._blocks.append(block)
 
     def __exit__(self, kind: Any = None, *_: object) -> None:
         self._blocks.pop().send(kind)
-
-    def _block(self, before: Mode, inside: Mode) -> Generator[None, Any, None]:
-        """The mode `inside` until it is sent the kind of exception that the block ends with. Then
-        the field is restored; after an error, all of the mode.
-
-        A signal may keep `__exit__` from running. Then this generator is dropped, and restores the
-        mode unless a block around it has done so.
-        """
-        after = before
-        try:
-            MODE.set(inside)
-            if (yield) in (None, GeneratorExit) and MODE.get() is not inside:
-                after = MODE.get()._replace(**{self.field: getattr(before, self.field)})
-        except GeneratorExit:
-            after = before if MODE.get() is inside else MODE.get()
-            return
-        finally:
-            MODE.set(after)
-        yield
 
 
 class listening(_Mode):

@@ -28,7 +28,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 40, 500
 ROOMS: dict[str, tuple[str, int]] = {
     "core": (
         "__init__.py __main__.py start.py heap.py errors.py arguments.py counterparts.py dtypes.py "
-        "primitive.py autograd.py modes.py random.py spelling.py ops tensor functional func nn "
+        "primitive.py tape.py hooks.py autograd.py modes.py random.py spelling.py ops tensor functional func nn "
         "interop.py",
         6000,
     ),

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.autograd import user_line
 from minigrad.compiler.program import Line, Ref
 from minigrad.compiler.structure import flatten, numpy_numbers
 from minigrad.dtypes import Array, DType
 from minigrad.errors import CaptureError
 from minigrad.modes import Listener, Params, Values
 from minigrad.primitive import Primitive
+from minigrad.tape import user_line
 from minigrad.tensor import Tensor
 
 _COPIED = 1 << 16  # elements; of a larger array that no op made, the array itself is kept

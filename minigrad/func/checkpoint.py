@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from minigrad import ops
-from minigrad.autograd import Node, is_grad_enabled, no_grad, rerun, slot_of
+from minigrad.autograd import is_grad_enabled, no_grad, rerun
 from minigrad.dtypes import Array, is_float
 from minigrad.errors import DTypeError
 from minigrad.modes import Params, Relay, Values, listening
 from minigrad.primitive import Primitive
+from minigrad.tape import Node, slot_of
 from minigrad.tensor import Tensor
 
 # By the id of a generator's state array: the state, and what it held first.

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad import autograd, ops
-from minigrad.autograd import MODE, UNDER_NO_GRAD, HookHandle, Node, NoNode, user_line
+from minigrad import autograd, hooks, ops
 from minigrad.counterparts import missing
 from minigrad.dtypes import (
     Array,
@@ -31,9 +30,10 @@ from minigrad.dtypes import (
 )
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
-from minigrad.modes import ERROR_STATE, SILENT
+from minigrad.modes import ERROR_STATE, MODE, SILENT
 from minigrad.ops.composite import RAW, composite
 from minigrad.primitive import Primitive
+from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, user_line
 from minigrad.tensor.creation import Creation
 from minigrad.tensor.data import SCALARS, as_array
 from minigrad.tensor.explain import explain
@@ -187,7 +187,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
         t._version, t._is_view = self._version, True
         return t
 
-    def register_hook(self, hook: Callable[[Self], Self | None]) -> HookHandle:
+    def register_hook(self, hook: Callable[[Self], Self | None]) -> hooks.HookHandle:
         """Call `hook(g)` with the gradient with respect to this tensor when a backward pass has
         computed it; a tensor that it returns takes its place. `g` must not be changed in place.
 
@@ -197,19 +197,19 @@ class Tensor(Surface, Indexing, Creation, Interop):
         as print, happens in recorded calls alone. Raises NoGradientError for a tensor that requires
         no gradient.
         """
-        return autograd.register_hook(self, hook)
+        return hooks.register_hook(self, hook)
 
     def retain_grad(self) -> None:
         """Let backward() add to the .grad of this computed tensor too, after its hooks; a leaf has it
         anyway. Raises NoGradientError for a tensor that requires no gradient, CaptureError in a
         jitted function: use minigrad.grad(loss, t) there.
         """
-        autograd.retain_grad(self)
+        hooks.retain_grad(self)
 
     @property
     def retains_grad(self) -> bool:
         """True for a computed tensor after retain_grad()."""
-        return autograd.retains_grad(self)
+        return hooks.retains_grad(self)
 
     # --- in and out
 

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.autograd import MODE, Node, retain_grad, retains_grad, show
+from minigrad.autograd import show
 from minigrad.dtypes import bool_, is_float, name
 from minigrad.errors import DTypeError, GradientError, IndexRangeError, ShapeError
+from minigrad.hooks import retain_grad, retains_grad
+from minigrad.modes import MODE
 from minigrad.ops import composed
 from minigrad.ops.composite import composite
 from minigrad.ops.index import ARRAY, filled
 from minigrad.primitive import Primitive
+from minigrad.tape import Node
 from minigrad.tensor.base import TensorBase
 
 if TYPE_CHECKING:

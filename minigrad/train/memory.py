@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.autograd import nodes_above
 from minigrad.dtypes import Array
 from minigrad.optim import Optimizer
 from minigrad.random import default_generator
+from minigrad.tape import nodes_above
 from minigrad.tensor import Tensor
 from minigrad.train.steps import Batch, Model
 

@@ -164,6 +164,10 @@ def test_retain_grad_of_the_root_of_one_of_several_outputs_and_under_create_grap
     y.backward(create_graph=True)
     assert (a.grad, b.grad.item(), y.grad.item(), x.grad.item()) == (None, 4.0, 1.0, 24.0)
     assert minigrad.grad(b.grad.sum(), x)[0].item() == 2.0
+    h = x * 3
+    h.retain_grad()
+    h.sum().backward(create_graph=True)
+    assert minigrad.grad(h.grad.sum(), x)[0].item() == 0.0  # constant, but a function of x
 
 
 def test_a_tensor_that_is_written_into_retains_the_gradient_of_what_it_is_now() -> None:

@@ -1,0 +1,227 @@
+"""The tape: what a forward pass records, one Node per op."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from types import CodeType
+from typing import Any, NamedTuple
+
+from minigrad import errors
+from minigrad.dtypes import Array
+from minigrad.primitive import Primitive
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
+next_number = itertools.count().__next__  # nodes are numbered in the order of their creation
+
+
+class Where(NamedTuple):
+    """A place in the user's code. The line is worked out only when it is asked for."""
+
+    code: CodeType
+    instruction: int
+
+    def __str__(self) -> str:
+        lines = (
+            line for start, end, line in self.code.co_lines() if start <= self.instruction < end
+        )
+        return f"{self.code.co_filename}:{next(lines, None) or self.code.co_firstlineno}"
+
+
+def user_line(depth: int = 2) -> Where:
+    """The nearest caller outside the package, at least `depth` frames up."""
+    frame = sys._getframe(depth)
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    return Where(frame.f_code, frame.f_lasti)
+
+
+# A place in the graph: a node for its first output, (node, index) for another, the id of a leaf.
+Slot = Any
+
+
+def slot_of(x: Any) -> Slot:
+    """The tensor's place in the graph."""
+    node = x._node
+    if not isinstance(node, Node):
+        return id(x)
+    return (node, x._index) if x._index else node
+
+
+def maker_of(slot: Slot) -> Any:
+    """The node whose output has this place; None for a leaf."""
+    return slot if type(slot) is Node else slot[0] if type(slot) is tuple else None
+
+
+class Shadow:
+    """Stands in for a large operand whose values the rule does not read: its shape and dtype."""
+
+    __slots__ = ("dtype", "grad_fn", "ndim", "requires_grad", "shape")
+    SMALL = 1024  # elements; smaller operands are not worth replacing
+
+    def __init__(self, tensor: Any) -> None:
+        self.shape, self.dtype = tensor.data.shape, tensor.data.dtype
+        self.ndim, self.requires_grad = len(self.shape), tensor._wants
+        self.grad_fn: Node | None = tensor.grad_fn
+
+
+class Node:
+    """One op on the tape. Points up to its operands, never down to its outputs.
+
+    operands: Tensors, Shadows in place of large ones that the rule does not read, and scalars.
+    slots: where each operand's cotangent goes; None for an operand that needs none.
+    outputs: the arrays of the outputs, if the rule reads them.
+    seen: (tensor, version cell, version) of each saved value, to notice later changes; None in
+        place of an output's tensor.
+    masks: the rule may make a NaN of a cotangent of 0, since it multiplies by values that it reads,
+        or by a number that is not finite.
+    _hooks: (output, function) of each hook.   retaining: weak references to outputs that keep .grad.
+    """
+
+    __slots__ = (
+        "_hooks",
+        "freed_by",
+        "masks",
+        "number",
+        "op",
+        "operands",
+        "outputs",
+        "params",
+        "retaining",
+        "seen",
+        "size",
+        "slots",
+        "where",
+    )
+
+    def __init__(
+        self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any]
+    ) -> None:
+        self.op, self.params, self.number, self.where = op, params, next_number(), user_line(3)
+        self.operands = operands = list(operands)
+        self.slots: list[Slot | None] = [None] * len(operands)
+        self.seen: list[tuple[Any, list[Any], int]] = []
+        saves = op.saves_operand
+        if op.reads_other_operand:
+            a, b = operands
+            saves = getattr(b, "_wants", False), getattr(a, "_wants", False)
+        last, finite = len(saves) - 1, True
+        for i, x in enumerate(operands):
+            if hasattr(x, "_node"):
+                if x._wants:
+                    node = x._node
+                    self.slots[i] = (
+                        id(x) if node is None else (node, x._index) if x._index else node
+                    )
+                if saves[i if i < last else last]:
+                    self.seen.append((x, x._version, x._version[0]))
+                elif x._node is not None and x.data.size > Shadow.SMALL:
+                    operands[i] = Shadow(x)
+            elif type(x) is float and x - x:  # infinite or NaN
+                finite = False
+        self.outputs: tuple[Array, ...] | None = None
+        if op.keeps_output:
+            self.outputs = tuple(y.data for y in outputs)
+            self.seen.extend((None, y._version, 0) for y in outputs)
+        self.size, self.freed_by = len(outputs), -1
+        reads_values = bool(self.seen) or not finite
+        self.masks = reads_values and op.kind == "elementwise" and not op.zero_safe
+        self._hooks: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
+        self.retaining: tuple[weakref.ref[Any], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} at {self.where}>"
+
+    def free(self, root: int) -> None:
+        """Drop what the rule would have read. `root`: the number of the newest node of the walk."""
+        self.operands, self.slots, self.outputs, self.seen, self.freed_by = [], [], None, [], root
+
+
+class NoNode(NamedTuple):
+    """Stands in a Tensor's `_node` for a node that was not made: because of no_grad(), or because
+    a user's op has no rule.
+    """
+
+    ruleless: Primitive | None = None
+
+
+UNDER_NO_GRAD = NoNode()
+
+
+def nodes_above(
+    roots: Sequence[Any], since: int = 0, leaves: dict[Slot, Any] | None = None
+) -> list[Node]:
+    """All nodes numbered `since` or later that the roots depend on, newest first; the leaves above
+    them are added to `leaves`. Raises for freed nodes and stale values.
+    """
+    found: set[Node] = set()
+    stack = [x._node for x in roots if isinstance(x._node, Node) and x._node.number >= since]
+    root = stack[0].number if stack else 0
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        found.add(node)
+        if node.freed_by >= 0:
+            raise _freed(node, root)
+        for x, cell, version in node.seen:
+            # `t[i] = x` gives t other memory, with a version of its own, where gradients flow.
+            if cell[0] != version or (x is not None and x._version is not cell):
+                raise _stale(node, x, cell)
+        for x, slot in zip(node.operands, node.slots, strict=True):
+            if type(slot) is int:
+                if leaves is not None:
+                    leaves[slot] = x
+            elif slot is not None:
+                parent = slot if type(slot) is Node else slot[0]
+                if parent.number >= since:
+                    stack.append(parent)
+    return sorted(found, key=lambda node: node.number, reverse=True)
+
+
+def _freed(node: Node, root: int) -> errors.GradientError:
+    where = str(node.where)
+    if node.freed_by == root:
+        problem = "a second time through the same graph, which the first has freed"
+        hint = "pass retain_graph=True the first time, or run the forward pass again"
+        return errors.BackwardTwiceError("backward", problem, hint=hint, where=where)
+    problem = f"through {node.op.name}, which another backward() has freed"
+    hint = "add the losses and call backward() once, or pass retain_graph=True to the first"
+    return errors.GraphFreedError("backward", problem, hint=hint, where=where)
+
+
+def _stale(node: Node, x: Any, cell: list[Any]) -> errors.StaleValueError:
+    line = cell[1] if x is None or x._version is cell else x.grad_fn.where
+    problem = f"{node.op.name} needs a value that was changed in place at {line} after it was used"
+    hint = "change a copy, or change it after backward()"
+    return errors.StaleValueError("backward", problem, line, node.where, hint, str(node.where))
+
+
+def no_graph(call: str, root: Any) -> errors.GradientError:
+    """The error for a tensor that no gradient flows through."""
+    if root._node is UNDER_NO_GRAD:
+        hint = "compute it outside no_grad(), or inside enable_grad()"
+        return errors.NoGradModeError(call, "the tensor was computed under no_grad()", hint=hint)
+    op = getattr(root._node, "ruleless", None)
+    if op is not None:
+        hint = f"register one, (g, y, *operands) -> cotangents, with @{op.name}.vjp"
+        problem = f"the tensor was computed by {op.name}, which has no rule for gradients"
+        return errors.NoGradientError(call, problem, op, hint=hint)
+    problem = "the tensor does not depend on anything that requires a gradient"
+    hint = (
+        "Tensor(..., requires_grad=True) or x.requires_grad_() before the computation; "
+        "the result of a jitted function has no graph: call backward() inside it"
+    )
+    return errors.NoGradientError(call, problem, root.shape, hint=hint)
+
+
+def hooks_of(place: Any) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
+    """The hooks of a node or a leaf, few of which have any."""
+    try:
+        hooks: tuple[Any, ...] = object.__getattribute__(place, "_hooks")
+    except AttributeError:
+        return ()
+    return hooks
