@@ -40,8 +40,8 @@ from minigrad.tape import (
 
 
 def show(x: Any) -> None:
-    """Run a view op on a tensor if a listener is there, so that it knows the tensor itself: clearing
-    .grad, or putting another array into it, is no op.
+    """Run a view op on a tensor if a listener is there, so that it meets the tensor itself: to clear
+    .grad, or to put another array into the tensor, takes no op.
     """
     if MODE.get().listener is not None:
         ops.alias(x)

@@ -1,5 +1,5 @@
-"""Other libraries' functions on Tensors, where they have to be told. numpy and DLPack need no
-telling: see `tensor/interop.py`.
+"""Other libraries' functions on Tensors, where they must be registered. numpy and DLPack need
+nothing of the kind: see `tensor/interop.py`.
 """
 
 from __future__ import annotations

@@ -108,8 +108,8 @@ class Listener:
 
 
 class Relay(Listener):
-    """A listener that passes everything on to the one that listened before it. Subclasses override
-    what they need.
+    """A listener that passes every call on to the listener before it. Subclasses override what they
+    need.
     """
 
     def __init__(self) -> None:
@@ -191,9 +191,7 @@ class _Mode:
 
 
 class listening(_Mode):
-    """Make `listener` the listener inside. There is one at a time; a `Relay` passes on what it
-    hears.
-    """
+    """Make `listener` the listener inside. There is one at a time; a `Relay` calls the one before."""
 
     field = "listener"
 

@@ -38,7 +38,7 @@ def _shape_of_shapes(_number: int, _dtype: Any) -> bool:
 
 
 class Primitive:
-    """A named function on arrays with its derivative rule beside it. Made by `primitive`.
+    """A named function on arrays with its derivative rule. Made by `primitive`.
 
     Operands are positional (arrays, Tensors, scalars); params are keywords, constant for the call.
     Positional arguments beyond the forward's are its params, in the order of its keywords.
@@ -107,7 +107,7 @@ class Primitive:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         try:
             door = instance.__apply_primitive__
-        except AttributeError:  # an attribute of a class that is no tensor, or of the class itself
+        except AttributeError:  # of another class than a tensor's, or of the class itself
             return self
 
         def bound(*others: Any, **params: Any) -> Any:
@@ -159,7 +159,7 @@ class Primitive:
         an underscore is not kept for the backward pass: the rule sees its shape and dtype only. A
         rule with a keyword `needs` gets a tuple of bools, True where a cotangent is wanted, and may
         return None elsewhere. With `outputs` > 1, g and y are tuples; the g of an output that
-        nobody used is None.
+        was not used is None.
         """
         names = Names(rule)
         _g, y, *operands = names.positional

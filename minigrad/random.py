@@ -110,7 +110,7 @@ class Generator:
 
 
 class _Recorded(Generator):
-    """The generator of a state whose draw an op makes, so that a recorder hears of the op instead."""
+    """The generator of a state within an op that draws from it, which listeners see as that op."""
 
     def __init__(self, state: Array) -> None:
         self.state = state

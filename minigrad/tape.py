@@ -100,9 +100,11 @@ class Node:
     def __init__(
         self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any]
     ) -> None:
-        self.op, self.params, self.number, self.where = op, params, next_number(), user_line(3)
+        # The user's line is above the op and the door, so at least 4 frames up.
+        self.op, self.params, self.number, self.where = op, params, next_number(), user_line(4)
         self.operands = operands = list(operands)
-        self.slots: list[Slot | None] = [None] * len(operands)
+        slots: list[Slot | None] = [None] * len(operands)
+        self.slots = slots
         self.seen: list[tuple[Any, list[Any], int]] = []
         saves = op.saves_operand
         if op.reads_other_operand:
@@ -113,9 +115,7 @@ class Node:
             if hasattr(x, "_node"):
                 if x._wants:
                     node = x._node
-                    self.slots[i] = (
-                        id(x) if node is None else (node, x._index) if x._index else node
-                    )
+                    slots[i] = id(x) if node is None else (node, x._index) if x._index else node
                 if saves[i if i < last else last]:
                     self.seen.append((x, x._version, x._version[0]))
                 elif x._node is not None and x.data.size > Shadow.SMALL:

@@ -28,7 +28,7 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     """f(*xs), of which backward needs only xs: f is run again there, and draws the same random
     numbers from every `Generator`.
 
-    f: gives a Tensor, or a tuple of them. Gradients reach xs and every tensor that f reads besides,
+    f: gives a Tensor, or a tuple of them. Gradients reach xs and every tensor that f reads,
         parameters of layers among them.
     What f does besides computing, such as moving running statistics, it does twice.
     """
@@ -42,11 +42,16 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     # A tensor that is given twice is one operand, whose cotangent is the sum for both.
     operands = list({slot_of(x): x for x in read}.values())
     if any(x.requires_grad for x in operands):
-        node = Node(_recomputing(f, xs, operands, heard.states), operands, {}, outputs)
-        for i, y in enumerate(outputs):
-            if is_float(y.dtype):
-                y._node, y._index, y._wants = node, i, True
+        _record(_recomputing(f, xs, operands, heard.states), operands, outputs)
     return outputs if isinstance(given, tuple) else outputs[0]
+
+
+def _record(op: Primitive, operands: list[Tensor], outputs: tuple[Tensor, ...]) -> None:
+    """Leave a node on the tape."""
+    node = Node(op, operands, {}, outputs)
+    for i, y in enumerate(outputs):
+        if is_float(y.dtype):
+            y._node, y._index, y._wants = node, i, True
 
 
 def _own(y: Any) -> Tensor:
@@ -115,7 +120,7 @@ def _recomputing(
 @contextmanager
 def _restored(states: States) -> Iterator[None]:
     """Inside, the generators draw what they drew the first time; afterwards they go on as before. By
-    ops, so that a recorder hears it.
+    ops, so that a recorder sees it.
     """
     now = [(state, ops.copy(state)) for state, _ in states.values()]
     for state, then in states.values():

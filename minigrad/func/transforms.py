@@ -134,7 +134,7 @@ def hvp(f: Function, primals: Any, tangents: Any) -> Any:
 class _Run:
     """One call of f on aliases of its arguments.
 
-    xs: the aliases that are differentiated.   y: what f gave.   aux: what it gave besides.
+    xs: the aliases that are differentiated.   y: what f gave.   aux: its auxiliary result.
     outer: True if something outside may be differentiated through the results.
     """
 
