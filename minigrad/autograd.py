@@ -54,12 +54,13 @@ class Walk:
     """One backward pass: it carries cotangents from the roots up to the leaves, or to the wanted
     slots, through nodes numbered `since` or later.
 
-    It runs on arrays; on Tensors to build a graph of the gradient, and while a listener is there.
+    It runs on arrays; on Tensors while a listener is there, and where gradients are enabled, which
+    builds a graph of the gradient (`create_graph`).
 
     leaves: the leaves that the roots depend on, by slot.
     reached: the slots of the leaves, or the wanted ones, that the roots depend on.
     retaining: the tensors met on the way that keep their .grad.
-    sums: slot -> cotangent so far.
+    kept: the slots of nodes whose cotangent is asked for.   sums: slot -> cotangent so far.
     fresh: the slots whose cotangent is an array that nothing else holds.
     """
 
@@ -69,13 +70,12 @@ class Walk:
         roots: Sequence[Any],
         gradients: Sequence[Any],
         wanted: set[Slot] | None,
-        create_graph: bool,
         since: int = 0,
     ) -> None:
         starts = [starting_gradient(call, x, g) for x, g in zip(roots, gradients, strict=True)]
-        self.roots, self.create_graph, self.wrap = roots, create_graph, roots[0]._wrap
-        self.listener = MODE.get().listener
-        self.on_tensors = create_graph or self.listener is not None
+        self.roots, self.wrap = roots, roots[0]._wrap
+        self.create_graph, self.listener = MODE.get()
+        self.on_tensors = self.create_graph or self.listener is not None
         self.leaves: dict[Slot, Any] = {id(x): x for x in roots if x.is_leaf}
         self.retaining: list[Any] = []
         self.sums: dict[Slot, Any] = {}
@@ -83,34 +83,33 @@ class Walk:
         self._taken: set[int] = set()  # on Tensors: the memory that a result may not share
         self.nodes = nodes_above(roots, since, self.leaves)
         self.paths: dict[Node, list[Slot | None]] | None = None
-        self.reached, self.kept = set(self.leaves), set(wanted or ())
+        self.reached, self.kept = set(self.leaves), set[Slot]()
         if wanted is not None:
             self.paths = _paths(self.nodes, wanted)
             self.reached = wanted & {slot for slots in self.paths.values() for slot in slots}
+            self.kept = {slot for slot in wanted if type(slot) is not int}
         for root, g in zip(roots, starts, strict=True):
             self.add(slot_of(root), g if self.on_tensors else g.data, fresh=False)
 
-    def run(self, retain: bool) -> Walk:
+    def run(self, retain: bool) -> None:
         """Go through the nodes, newest first. What arrives is in `sums`."""
         root = self.nodes[0].number if self.nodes else 0
         listener, paths = self.listener, self.paths
         token = ERROR_STATE.set(SILENT)
         try:
-            with GradMode(self.create_graph):
-                for node in self.nodes:
-                    if listener is not None:
-                        listener.walking(node)
-                    gs = self.arrived(node)
-                    slots = node.slots if paths is None else paths.get(node)
-                    if gs and slots:
-                        self.through(node, gs, slots)
-                    if not retain:
-                        node.free(root)
+            for node in self.nodes:
+                if listener is not None:
+                    listener.walking(node)
+                gs = self.arrived(node)
+                slots = node.slots if paths is None else paths.get(node)
+                if gs and slots:
+                    self.through(node, gs, slots)
+                if not retain:
+                    node.free(root)
         finally:
             ERROR_STATE.reset(token)
             if listener is not None:
                 listener.walking(None)
-        return self
 
     def arrived(self, node: Node) -> list[Any]:
         """The cotangents of the node's outputs, None for one that has none; [] if none has one."""
@@ -251,8 +250,9 @@ class Walk:
             with no_grad():
                 g = ops.zeros_like(x)
         if self.create_graph and slot in self.reached:
-            g = _gradient(g, *self.roots)
-            g._is_view = False
+            g, given = g._as_it_stands(), g
+            g._node = Node(_gradient, [given, *self.roots], {}, (g,))
+            g._index, g._wants = 0, True
         return g
 
 
@@ -316,21 +316,20 @@ def rerun(f: Callable[[], Any], wanted: Sequence[Any], gs: Sequence[Any]) -> lis
     The walk goes through what f has made alone: derivatives stop at the tensors that it was given,
     and do not run on from one of them to another that it was made of.
     """
-    create_graph = is_grad_enabled()
     with enable_grad():
         since = next_number()
         ys = f()
-        pairs = [
-            (y, g if hasattr(g, "_node") else y._wrap(np.asarray(g)))
-            for y, g in zip(ys if isinstance(ys, tuple) else (ys,), gs, strict=False)
-            if g is not None and y.requires_grad
-        ]
-        if not pairs:
-            return [None] * len(wanted)
-        roots, starts = zip(*pairs, strict=True)
-        slots = {slot_of(x) for x in wanted}
-        walk = Walk("grad", roots, starts, slots, create_graph, since).run(retain=True)
-        answer = [walk.result(x) for x in wanted]
+    pairs = [
+        (y, g if hasattr(g, "_node") else y._wrap(np.asarray(g)))
+        for y, g in zip(ys if isinstance(ys, tuple) else (ys,), gs, strict=False)
+        if g is not None and y.requires_grad
+    ]
+    if not pairs:
+        return [None] * len(wanted)
+    roots, starts = zip(*pairs, strict=True)
+    walk = Walk("grad", roots, starts, {slot_of(x) for x in wanted}, since)
+    walk.run(retain=True)
+    answer = [walk.result(x) for x in wanted]
     if any(hasattr(g, "_node") for g in gs):
         return answer
     return [None if a is None else a.data for a in answer]
@@ -378,9 +377,9 @@ def backward(
     root: Any, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False
 ) -> None:
     """Add d root / d leaf to the .grad of every leaf that `root` depends on. See Tensor.backward."""
-    walk = Walk("backward", [root], [gradient], None, create_graph)
-    walk.run(retain_graph or create_graph)
     with GradMode(create_graph):
+        walk = Walk("backward", [root], [gradient], None)
+        walk.run(retain_graph or create_graph)
         for x in (*walk.leaves.values(), *walk.retaining):
             g = walk.gradient(x, zeros=True)
             with _adding:
@@ -414,9 +413,9 @@ def grad(
     if len(given) != len(roots):
         problem = f"{len(roots)} outputs but {len(given)} grad_outputs"
         raise errors.ShapeError("grad", problem, len(given), len(roots))
-    walk = Walk("grad", roots, given, {slot_of(x) for x in targets}, create_graph)
-    walk.run(create_graph if retain_graph is None else retain_graph)
     with GradMode(create_graph):
+        walk = Walk("grad", roots, given, {slot_of(x) for x in targets})
+        walk.run(create_graph if retain_graph is None else retain_graph)
         results = [walk.gradient(x, materialize_grads) for x in targets]
     for i, g in enumerate(results):
         if g is None and not allow_unused:

@@ -525,8 +525,8 @@ FAULTS = [
         "checkpoint: derivatives run on past its operands",
         "autograd.py",
         "tanh",
-        "slots, create_graph, since)",
-        "slots, create_graph, 0)",
+        "for x in wanted}, since)",
+        "for x in wanted}, 0)",
     ),
     Fault(
         "checkpoint: what f closes over is not found",
