@@ -468,14 +468,14 @@ FAULTS = [
     Fault(
         "cross_entropy: the mean not divided by the weights",
         "ops/loss.py",
-        "cross_entropy_loss weighted",
+        "cross_entropy_loss and weighted",
         "_reduced(loss, reduction, call, share)",
         "_reduced(loss, reduction, call)",
     ),
     Fault(
         "fold: the dilation dropped",
         "ops/more/convolve.py",
-        "fold conv",
+        "fold or conv",
         "slice(i * dilation, i * dilation + reach, step)",
         "slice(i, i + reach, step)",
     ),
