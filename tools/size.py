@@ -45,12 +45,12 @@ ROOMS: dict[str, tuple[str, int]] = {
 ALL_PYTHON, ALL_C = 16500, 1200
 
 CEILINGS = {
-    "core": 8_563,
+    "core": 8_566,
     "compiler (Python)": 3_888,
     "training": 3_667,
     "files": 2_108,
     "command line": 3_207,
-    "all Python": 21_591,
+    "all Python": 21_596,
 }
 
 
