@@ -124,7 +124,9 @@ class MultiHeadAttention(Module):
         if cache is None:
             q, k, v = self._heads(x, context, None)
             if lengths is not None:
-                mask = _with_hidden(mask, _padding(lengths, k.shape[0], k.shape[2]))
+                B, _, S, _ = k.shape
+                counts = row_counts(lengths, B, S, _NAME, ShapeError)
+                mask = _with_hidden(mask, (np.arange(S) >= counts[:, None])[:, None, None])
             causal = self.causal and context is None
             return self._attend(q, k, v, mask, causal, self.window, return_weights)
         self._check_cache(cache, context)
@@ -293,16 +295,6 @@ class MultiHeadAttention(Module):
         text += ", alibi=True" if self.alibi else ""
         text += ", qk_norm=True" if self.q_norm is not None else ""
         return text + f", dropout={self.dropout}"
-
-
-def _padding(lengths: Sequence[int] | Array, B: int, S: int) -> Array:
-    """The keys after each row's length, (B, 1, 1, S) of bool."""
-    counts = row_counts(lengths, B, S)
-    if counts is None:
-        wanted = f"{B} integers from 0 to {S}"
-        problem = f"lengths must be {wanted}, got {lengths!r}"
-        raise ShapeError(_NAME, problem, got=lengths, wanted=wanted)
-    return (np.arange(S) >= counts[:, None])[:, None, None]
 
 
 def _with_hidden(mask: Any, hidden: Array) -> Any:

@@ -15,7 +15,7 @@ from minigrad import ops
 from minigrad.arguments import as_int
 from minigrad.autograd import is_grad_enabled, no_grad
 from minigrad.dtypes import Array, as_dtype, cast, is_float, name
-from minigrad.errors import CacheError, DTypeError
+from minigrad.errors import CacheError, DTypeError, MinigradError
 from minigrad.tensor import Tensor
 
 _FIRST = 64  # positions allocated at first
@@ -31,15 +31,20 @@ def without_gradient(y: Tensor, sources: Iterable[Any]) -> Tensor:
     return ops.through_cache(y, *wanting) if wanting else y
 
 
-def row_counts(lengths: Any, B: int, most: int) -> Array | None:
-    """The lengths of B rows as an array; None unless they are B integers from 0 to `most`."""
+def row_counts(lengths: Any, B: int, most: int, call: str, kind: type[MinigradError]) -> Array:
+    """The lengths of B rows as an array. Raises an error of this kind unless they are B integers
+    from 0 to `most`.
+    """
     try:
         counts = np.asarray(lengths)
     except ValueError:  # lists of several lengths
-        return None
-    if counts.shape != (B,) or counts.dtype.kind not in "iu":
-        return None
-    return counts if 0 <= counts.min(initial=0) <= counts.max(initial=0) <= most else None
+        counts = np.array(None)
+    good = counts.shape == (B,) and counts.dtype.kind in "iu"
+    if not good or not 0 <= counts.min(initial=0) <= counts.max(initial=0) <= most:
+        wanted = f"{B} integers from 0 to {most}"
+        problem = f"lengths must be {wanted}, got {lengths!r}"
+        raise kind(call, problem, got=lengths, wanted=wanted)
+    return counts
 
 
 class CacheInfo(NamedTuple):
@@ -126,7 +131,12 @@ class KVCache:
         """
         self._check(k, v)
         (B, _, T, _), held = k.shape, self._held
-        counts = np.array(T) if lengths is None else self._checked_counts(lengths, B, T)
+        counts = np.array(T)
+        if lengths is not None:
+            counts = row_counts(lengths, B, T, "KVCache", CacheError)
+            if self.window is not None:
+                hint = "a cache without window"
+                raise _error("rows of a window have one length", lengths, None, hint)
         keys, values, start = self._slots_for(k, v)
         for buffer, new in ((keys, k), (values, v)):
             entries = cast(new.data, buffer.dtype)
@@ -170,16 +180,6 @@ class KVCache:
                 buffer[:, :, :kept] = old[:, :, length - kept - start : length - start]
             grown.append(buffer)
         return grown[0], grown[1], length - kept
-
-    def _checked_counts(self, lengths: Any, B: int, T: int) -> Array:
-        counts = row_counts(lengths, B, T)
-        if counts is None:
-            wanted = f"{B} integers from 0 to {T}"
-            raise _error(f"lengths must be {wanted}, got {lengths!r}", lengths, wanted)
-        if self.window is not None:
-            hint = "a cache without window"
-            raise _error("rows of a window have one length", lengths, None, hint)
-        return counts
 
     def _check(self, k: Any, v: Any) -> None:
         """Raise CacheError unless k and v may be added."""

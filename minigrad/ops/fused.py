@@ -26,20 +26,15 @@ def softmax(x: Array, *, axis: int = -1) -> Array:
     """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
     gives zeros; several +inf share the whole evenly.
     """
-    return softmax_in_place(np.array(x), axis)
-
-
-def softmax_in_place(x: Array, axis: int = -1) -> Array:
-    """Write the softmax over x, and return x."""
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     if np.isinf(top).any():
-        np.copyto(x, np.where(x == np.inf, 0, -np.inf), where=top == np.inf)
+        x = np.where(top == np.inf, np.where(x == np.inf, x.dtype.type(0), -np.inf), x)
         top = np.where(np.isinf(top), 0, top)
-    np.subtract(x, top, out=x)
-    np.exp(x, out=x)
-    total = row_sums(x) if axis in (-1, x.ndim - 1) else np.add.reduce(x, axis=axis, keepdims=True)
+    y = x - top
+    np.exp(y, out=y)
+    total = row_sums(y) if axis in (-1, y.ndim - 1) else np.add.reduce(y, axis=axis, keepdims=True)
     total[total == 0] = 1
-    return np.divide(x, total, out=x)
+    return np.divide(y, total, out=y)
 
 
 def row_sums(x: Array) -> Array:

@@ -315,6 +315,20 @@ def test_memory_grows_with_t_and_not_with_its_square():
     assert peak(4096) < 2.2 * peak(2048)
 
 
+@pytest.mark.parametrize("method", ["plain", "flash"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_scores_outside_a_window_are_not_computed(method, causal, monkeypatch):
+    T, W, fill, computed = 5 * B, 20, tiles.Operands.fill, []
+
+    def counted(self, q, tile, out, careful):
+        computed.append(out.size)
+        return fill(self, q, tile, out, careful)
+
+    monkeypatch.setattr(tiles.Operands, "fill", counted)
+    sdpa(*(Tensor(x) for x in heads(T, H=1)), is_causal=causal, window=W, method=method)
+    assert T * W <= sum(computed) <= T * (B + 2 * W)
+
+
 def test_auto_takes_tiles_when_the_probabilities_are_many():
     small, large = (
         sdpa(*(Tensor(x, requires_grad=True) for x in heads(T, D=2, H=8, dtype=np.float32)))
