@@ -18,6 +18,7 @@ FLOORS = {
     3: ["autograd", "hooks", "random"],
     4: ["tensor"],
     5: [
+        "distributed",
         "functional",
         "func",
         "interop",
@@ -45,6 +46,7 @@ OPTIONAL = {
     "readline",
     "tomllib",
     "tomli",
+    "mpi4py",
 }
 # The files of the core that import the annex. Who imports them, does so where it is asked for.
 BRING_THE_COMPILER = {"models.decoding", "train.compiled"}

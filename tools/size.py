@@ -40,7 +40,7 @@ ROOMS: dict[str, tuple[str, int]] = {
     "models": ("models", 1400),
     "files": ("files", 1500),
     "command line": ("cli viz", 1900),
-    "distributed": ("distributed", 250),
+    "distributed": ("distributed.py", 250),
 }
 ALL_PYTHON, ALL_C = 16500, 1200
 

@@ -168,3 +168,9 @@ def release_blas() -> None:
         _state.holders -= 1
         if not _state.holders:
             blas.set_threads(_state.blas_threads)
+
+
+def set_blas_threads(n: int) -> None:
+    """Let BLAS use n threads, where that can be set."""
+    if (blas := _blas()) is not None:
+        blas.set_threads(n)

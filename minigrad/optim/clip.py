@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minigrad.arguments import as_float
-from minigrad.autograd import no_grad
+from minigrad.autograd import no_grad, show
 from minigrad.optim import update
 from minigrad.tensor import Tensor
 
@@ -49,4 +49,9 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     params = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [p.grad for p in params if p.grad is not None]
+    gradients = []
+    for p in params:
+        if p.grad is not None:
+            show(p)
+            gradients.append(p.grad)
+    return gradients

@@ -15,63 +15,72 @@ from minigrad.dtypes import Array
 from minigrad.optim import Optimizer
 from minigrad.random import default_generator
 from minigrad.tensor import Tensor
-from minigrad.train.steps import Batch, EagerStep, Model, NotCompiled
+from minigrad.train.steps import Batch, EagerStep, Model, NotCompiled, weigh
 
 _RECORDED = 4  # calls, at most, after which a step is replayed: two, and two with gradients present
 
 
 class CompiledStep(EagerStep):
-    """Recorded by `minigrad.jit` and replayed as C: one program for the gradients of a batch, one
-    for the update, one for the evaluation's loss.
+    """Recorded by `minigrad.jit` and replayed as C: one program for the gradients of a piece of a
+    batch, which clips them where the piece is all there is to sum, else another one for that; one
+    for the update, and one for the evaluation's loss.
 
     A recorded call of a compiled step is eager, and equal to a replay only to rounding. A run that
-    is resumed must not have other recorded calls than one that was not: so recorded calls and
-    audits are rehearsals, which are undone, and every step that counts is a replay.
+    is resumed, or that has another number of ranks, must not have other recorded calls: so recorded
+    calls and audits are rehearsals, which are undone, and every step that counts is a replay.
+    Rehearsals exchange nothing with other ranks.
     strict=False: raises NotCompiled where `jit` would go on with numpy (`backend` is "numpy" then).
     Raises CaptureError if the model's loss cannot be recorded.
     """
 
     backend = "c"
 
-    def __init__(self, model: Model, optimizer: Optimizer, clip_norm: float, strict: bool) -> None:
+    def __init__(
+        self, model: Model, optimizer: Optimizer, clip_norm: float, parts: int, strict: bool
+    ) -> None:
         try:
             note = f"by {find_compiler()}"
         except NativeError as error:
             if not strict:
                 raise NotCompiled(str(error)) from None
             note = str(error)
-        super().__init__(model, optimizer, clip_norm, note)
-        self.strict, self._shapes, self._warned = strict, set[Any](), set[str]()
+        super().__init__(model, optimizer, clip_norm, parts, note)
+        self.strict, self._warned = strict, set[str]()
+        self._shapes, self._rows = set[Any](), set[int]()
         self._calls: dict[int, int] = {}
-        self._call_part = self._replayed(self._part)
+        self._call_piece = self._replayed(self._piece)
+        self._call_clip = self._replayed(self._clip)
         self._call_update = self._replayed(optimizer.step)
         self._call_loss = self._replayed(model.loss)
 
     def _replayed(self, function: Any) -> Any:
         return functools.partial(self._replay, jit(function, audit=False))
 
-    def gradients(self, parts: list[Batch]) -> tuple[float, float]:
+    def gradients(self, pieces: list[Batch]) -> tuple[float, float]:
         """As `EagerStep.gradients`; a batch of a new shape is rehearsed first."""
-        self.prepare(parts)
-        return super().gradients(parts)
+        self.prepare(pieces)
+        return super().gradients(pieces)
 
-    def prepare(self, parts: list[Batch]) -> None:
-        """Record and compile the step for the shapes of these parts, unless it is compiled already."""
-        shapes = tuple((x.shape, y.shape) for x, y in parts)
+    def prepare(self, pieces: list[Batch]) -> None:
+        """Record and compile the step for the shapes of these pieces, unless it is compiled already:
+        a part, clipping, and the update.
+        """
+        shapes = tuple((x.shape, y.shape) for x, y in pieces)
         if shapes not in self._shapes:
             with self._undone():
-                super().gradients(parts)
+                self._run(weigh(pieces, self._dtype)[: len(pieces) // self.parts], self.parts == 1)
+                if self.parts > 1:
+                    self._call_clip()
                 with self._undone():  # what it writes to is known only where gradients are present
                     self.update()
             self._shapes.add(shapes)
+            self._rows |= {n * len(x) for x, _ in pieces for n in (1, self.parts)}
 
     def loss(self, x: Array, y: Array) -> Any:
-        """Compiled for the shape of a training step's parts; a shorter last batch is not worth a
-        program of its own.
+        """Compiled for the rows of a piece and of a batch of one piece per part; a shorter last
+        batch is not worth a program of its own.
         """
-        if not any((x.shape, y.shape) in parts for parts in self._shapes):
-            return self.model.loss(x, y)
-        return self._call_loss(x, y)
+        return (self._call_loss if len(x) in self._rows else self.model.loss)(x, y)
 
     def _replay(self, step: Step[..., Any], *args: Any) -> Any:
         """Call a step, after rehearsals where the call would be recorded, or is due to be audited."""
@@ -92,7 +101,8 @@ class CompiledStep(EagerStep):
         drawn = default_generator.get_state()
         gradients = [(p, p.grad) for p in self.model.parameters()]
         buffers: Iterable[Tensor] = getattr(self.model, "buffers", tuple)()
-        written = [(t, Tensor(t)) for t in (*self.optimizer.written(), *buffers)]
+        grads = [g for _, g in gradients if g is not None]  # clipping changes them in place
+        written = [(t, Tensor(t)) for t in (*self.optimizer.written(), *buffers, *grads)]
         try:
             yield
         finally:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
+
+from minigrad import distributed
 
 
 class Interruption:
-    """Ctrl-C and SIGTERM as a wish to stop after the step, while this is open as a context; a
+    """Ctrl-C and SIGTERM as a request to stop after the step, while this is open as a context; a
     second one interrupts at once.
 
-    True once there was one; `exit_code` is then 128 + the signal's number, as shells have it.
+    True once there was one; `exit_code` is then 128 + the signal's number, as shells have it. Of
+    several ranks, `poll` decides for all.
     """
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number = self._caught = 0
         self._before: dict[int, Any] = {}
 
     @property
@@ -26,22 +29,23 @@ class Interruption:
     def __bool__(self) -> bool:
         return self.number != 0
 
+    def poll(self) -> bool:
+        """True if any rank has caught a signal; all ranks call this after the same step."""
+        self.number = distributed.largest(self._caught)
+        return bool(self)
+
     def __enter__(self) -> Interruption:
-        self._before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
+        if self._caught:
             raise KeyboardInterrupt
-        self.number = number
+        self._caught = number
+        if distributed.size() == 1:
+            self.number = number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,22 +54,18 @@ def _kept_by(loss: Tensor, params: list[Tensor]) -> int:
     """The bytes that the graph of `loss` holds alive, parameters left out. Arrays that share memory
     count once.
     """
-    weights = {id(_whole(p.data)) for p in params}
-    found: dict[int, int] = {}
-    for node in nodes_above([loss]):
-        held: list[Any] = [*node.operands, *(node.outputs or ())]
-        for array in (
-            _whole(x.data if isinstance(x, Tensor) else x)
-            for x in held
-            if isinstance(x, (Tensor, np.ndarray))
-        ):
-            if id(array) not in weights:
-                found[id(array)] = array.nbytes
-    return sum(found.values())
+    held: Iterator[Any] = chain.from_iterable(
+        (*node.operands, *(node.outputs or ())) for node in nodes_above([loss])
+    )
+    found = {id(array): array.nbytes for array in map(_whole, held) if array is not None}
+    return sum(found.values()) - sum(found.get(id(_whole(p)), 0) for p in params)
 
 
-def _whole(array: Array) -> Array:
-    """The array whose memory a view looks into."""
+def _whole(x: Any) -> Array | None:
+    """The array into whose memory a tensor or an array looks; None for another operand."""
+    array = x.data if isinstance(x, Tensor) else x
+    if not isinstance(array, np.ndarray):
+        return None
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 
+from minigrad import distributed
 from minigrad.train.report import Report
 
 
@@ -22,26 +24,23 @@ class MetricsLog:
     only where there was an evaluation that gave a finite number.
     after_step: lines of later steps are cut off, with what a killed process has left of a line: a
         run that is resumed writes them again.
+    Of several ranks, rank 0 writes.
     """
 
     def __init__(self, path: str | Path, after_step: int = 0) -> None:
+        path = path if distributed.is_first() else os.devnull
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open until the run ends)
         length, seconds = _good_part(Path(path), after_step)
-        self._file.truncate(length)
+        if path != os.devnull:
+            self._file.truncate(length)
         self._began = time.time() - seconds
 
     def __call__(self, report: Report) -> None:
         """Append the line of a step."""
         now = time.time()
-        line = {
-            "step": report.step,
-            "time": round(now, 3),
-            "seconds": round(now - self._began, 3),
-            "loss": report.loss,
-            "lr": report.lr,
-            "grad_norm": report.grad_norm,
-            "tokens_per_second": round(report.tokens_per_second, 1),
-        }
+        line = {"step": report.step, "time": round(now, 3), "seconds": round(now - self._began, 3)}
+        line |= {"loss": report.loss, "lr": report.lr, "grad_norm": report.grad_norm}
+        line["tokens_per_second"] = round(report.tokens_per_second, 1)
         if report.val_loss is not None and math.isfinite(report.val_loss):
             line["val_loss"] = report.val_loss
         self._file.write(json.dumps(line).encode() + b"\n")

@@ -1,19 +1,24 @@
 """How one training step is made: eagerly, or with parameters in 16 bits; for the third way see
 `compiled`.
 
-All have the same four parts, which the Trainer calls in order: `prepare` before the first step,
-`gradients` of a batch, `update`, and `loss` for evaluation. Between `gradients` and `update` only
-the generator has changed, so that the Trainer can check the numbers and stop.
+All have the same three methods, which the Trainer calls: `gradients` of a batch, `update`, and
+`loss` for evaluation. Between `gradients` and `update` only the generator has changed, so that the
+Trainer can check the numbers and stop.
+
+A batch comes in pieces. The gradients of the pieces of a part are accumulated one after the other;
+those of the parts are added by `distributed.sum_gradients`, on as many ranks as there are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
+from minigrad import distributed
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
@@ -22,6 +27,7 @@ from minigrad.random import default_generator
 from minigrad.tensor import Tensor
 
 Batch = tuple[Array, Array]
+Piece = tuple[Array, Array, Array | None]  # x, y, share of the batch's targets
 
 
 class Model(Protocol):
@@ -34,7 +40,6 @@ class Model(Protocol):
     def state_dict(self) -> Mapping[str, Any]: ...
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
-    def eval(self) -> Any: ...
 
 
 def evaluate(
@@ -42,25 +47,36 @@ def evaluate(
 ) -> float:
     """Return the mean loss over the targets of all `batches`, without gradients and dropout.
 
-    A target of -100 does not count, as in cross_entropy.
+    A target of -100 does not count, as in cross_entropy. Each rank computes its share of the
+    batches, so that all must call this.
     loss: a function of (x, y) to use in place of `model.loss`.
     Raises ConfigError if there is no target.
     """
-    total, count, before = 0.0, 0, model.training
-    model.eval()
+    totals, count, ranks = list[float](), 0, distributed.size()
+    with in_mode(model, training=False), no_grad():
+        for n, (x, y) in enumerate(batches):
+            targets = count_targets(y)
+            mine = targets and n % ranks == distributed.rank()
+            totals.append(float((loss or model.loss)(x, y)) * targets if mine else 0.0)
+            count += targets
+    if not count:
+        problem, hint = "there are no targets in the batches", "give some text to evaluate on"
+        raise ConfigError("evaluate", problem, got=0, wanted="at least one target", hint=hint)
+    # A batch's loss comes from one rank and zeros from the others: the order of the sum below, and
+    # so its bits, is that of a single rank.
+    (losses,) = distributed.sum_arrays([np.array(totals)])
+    return float(np.add.accumulate(losses)[-1]) / count
+
+
+@contextlib.contextmanager
+def in_mode(model: Model, training: bool) -> Iterator[None]:
+    """Put the model into training mode, or evaluation mode, inside."""
+    before = model.training
+    model.train(training)
     try:
-        with no_grad():
-            for x, y in batches:
-                if targets := count_targets(y):
-                    total += float((loss or model.loss)(x, y)) * targets
-                    count += targets
+        yield
     finally:
         model.train(before)
-    if not count:
-        problem = "there are no targets in the batches"
-        hint = "give some text to evaluate on"
-        raise ConfigError("evaluate", problem, got=0, wanted="at least one target", hint=hint)
-    return total / count
 
 
 def count_targets(y: Any) -> int:
@@ -71,18 +87,21 @@ def count_targets(y: Any) -> int:
     return int(np.count_nonzero(y != -100)) if y.dtype.kind in "iu" else y.size
 
 
-def shares(parts: list[Batch], dtype: Any = np.float32) -> list[tuple[Batch, Array | None]]:
-    """Return the parts of a batch that have targets, each with its share of all of them, 0-d: the
-    mean loss of the batch is the sum of share * (mean loss of the part). None for a single part.
+def weigh(pieces: list[Batch], dtype: Any) -> list[Piece | None]:
+    """Return the pieces of a batch, each with its share of all targets, 0-d: the mean loss of the
+    batch is the sum of share * (mean loss of the piece). None for a piece without targets; the
+    share of a single piece is None.
     """
-    counts = [count_targets(y) for _, y in parts]
+    if len(pieces) == 1:
+        return [(*pieces[0], None)]
+    counts = [count_targets(y) for _, y in pieces]
     if not any(counts):  # the loss decides what the mean over no target is
-        counts = [1] * len(parts)
-    used = [(part, n) for part, n in zip(parts, counts, strict=True) if n]
-    if len(used) == 1:
-        return [(used[0][0], None)]
+        counts = [1] * len(pieces)
     # An array, since a number would be a constant of the compiled step.
-    return [(part, np.array(n / sum(counts), dtype)) for part, n in used]
+    return [
+        (x, y, np.array(n / sum(counts), dtype)) if n else None
+        for (x, y), n in zip(pieces, counts, strict=True)
+    ]
 
 
 class NotCompiled(Exception):
@@ -95,44 +114,66 @@ class EagerStep:
     backend = "eager"
 
     def __init__(
-        self, model: Model, optimizer: Optimizer, clip_norm: float, note: str = ""
+        self, model: Model, optimizer: Optimizer, clip_norm: float, parts: int = 1, note: str = ""
     ) -> None:
-        self.note = note
+        self.note, self.parts = note, parts
         self.model, self.optimizer, self.clip_norm = model, optimizer, clip_norm
         wide = any(p.dtype == np.float64 for p in model.parameters())
         self._dtype = np.float64 if wide else np.float32
-        self._call_part: Callable[..., tuple[Tensor, Tensor | None]] = self._part
+        self._call_piece: Callable[..., tuple[Tensor, Tensor | None]] = self._piece
+        self._call_clip: Callable[[], Tensor] = self._clip
         self._call_update: Callable[[], None] = optimizer.step
 
-    def prepare(self, parts: list[Batch]) -> None:
-        """Prepare for steps on batches like this one, without changing weights, optimizer and
-        generator.
-        """
-
-    def gradients(self, parts: list[Batch]) -> tuple[float, float]:
-        """Leave the clipped gradients of the mean loss over the targets of all `parts` in `.grad`;
+    def gradients(self, pieces: list[Batch]) -> tuple[float, float]:
+        """Leave the clipped gradients of the mean loss over the targets of all `pieces` in `.grad`;
         return that loss and the norm of the gradients before clipping.
         """
-        total, norm, used = 0.0, None, shares(parts, self._dtype)
-        for i, ((x, y), share) in enumerate(used):
-            loss, norm = self._call_part(x, y, share, i == 0, i == len(used) - 1)
-            total += float(loss)
-        assert norm is not None
-        return total, float(norm)
+        weighed, each = weigh(pieces, self._dtype), len(pieces) // self.parts
+        if self.parts == 1:
+            loss, norm = self._run(weighed, clip=True)
+            return loss, float(norm)
 
-    def _part(
-        self, x: Array, y: Array, share: Array | None, first: bool, last: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Add the gradients of a part, times its share of the targets, to `.grad`; clip them after
-        the last part.
+        def part(i: int) -> float:
+            return self._run(weighed[i * each : (i + 1) * each])[0]
+
+        loss = distributed.sum_gradients(self.model, part, self.parts, self._owners())
+        return loss, float(self._call_clip())
+
+    def _run(self, pieces: list[Piece | None], clip: bool = False) -> tuple[float, Any]:
+        """Leave the gradients of some pieces in `.grad`; return their part of the loss, and the norm
+        if they are to be clipped.
         """
+        total, norm, used = 0.0, None, [piece for piece in pieces if piece is not None]
+        for n, piece in enumerate(used):
+            last = n == len(used) - 1
+            loss, norm = self._call_piece(*piece, n == 0, clip and last)
+            total += float(loss)
+        return total, norm
+
+    def _piece(
+        self, x: Array, y: Array, share: Array | None, first: bool, clip: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Add the gradients of a piece, times its share of the targets, to `.grad`, and clip them."""
         if first:
-            self.optimizer.zero_grad()
+            self._zero_grad()
         loss = self.model.loss(x, y)
         if share is not None:
             loss = loss * share
+        self._backward(loss)
+        return loss, self._clip() if clip else None
+
+    def _owners(self) -> list[Tensor]:
+        """The tensors in whose `.grad` a step leaves its gradients."""
+        return list(self.model.parameters())
+
+    def _zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
+    def _backward(self, loss: Tensor) -> None:
         loss.backward()
-        return loss, clip_grad_norm_(self.model.parameters(), self.clip_norm) if last else None
+
+    def _clip(self) -> Tensor:
+        return clip_grad_norm_(self._owners(), self.clip_norm)
 
     def update(self) -> None:
         """Take the optimizer's step with the gradients that `gradients` has left."""
@@ -151,32 +192,32 @@ class MixedStep(EagerStep):
     with the same dropout, so that no batch is lost.
     """
 
-    def __init__(self, model: Model, optimizer: Optimizer, clip_norm: float, dtype: str) -> None:
-        super().__init__(model, optimizer, clip_norm, "there is no C for 16-bit parameters")
+    def __init__(
+        self, model: Model, optimizer: Optimizer, clip_norm: float, parts: int, dtype: str
+    ) -> None:
         params = [p for group in optimizer.param_groups for p in group["params"]]
         self.mixed = MixedPrecision(params, optimizer.exchange, dtype)
+        super().__init__(model, optimizer, clip_norm, parts, "there is no C for 16-bit parameters")
         self._call_update = self.mixed.update
 
-    def gradients(self, parts: list[Batch]) -> tuple[float, float]:
+    def gradients(self, pieces: list[Batch]) -> tuple[float, float]:
         """As `EagerStep.gradients`, in the masters' `.grad`."""
         drawn = default_generator.get_state()
         while True:
-            loss, norm = super().gradients(parts)
+            loss, norm = super().gradients(pieces)
             if math.isfinite(norm) or not math.isfinite(loss) or not self.mixed.lower_scale():
                 return loss, norm
             default_generator.set_state(drawn)
 
-    def _part(
-        self, x: Array, y: Array, share: Array | None, first: bool, last: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        if first:
-            self.mixed.zero_grad()
-        loss = self.model.loss(x, y)
-        if share is not None:
-            loss = loss * share
+    def _owners(self) -> list[Tensor]:
+        return self.mixed.masters
+
+    def _zero_grad(self) -> None:
+        self.mixed.zero_grad()
+
+    def _backward(self, loss: Tensor) -> None:
         self.mixed.backward(loss)
         self.mixed.collect()
-        return loss, clip_grad_norm_(self.mixed.masters, self.clip_norm) if last else None
 
     def state_dict(self) -> dict[str, Any]:
         """The masters and the scale; the optimizer's state is saved by the Trainer."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from minigrad import distributed
 from minigrad.arguments import as_float, as_int, require
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError, NotFiniteError
@@ -21,7 +22,7 @@ from minigrad.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from minigrad.random import default_generator
 from minigrad.train.memory import Memory, estimate
 from minigrad.train.report import Report
-from minigrad.train.steps import Batch, EagerStep, MixedStep, Model, NotCompiled, evaluate
+from minigrad.train.steps import Batch, EagerStep, MixedStep, Model, NotCompiled, evaluate, in_mode
 
 
 class Data(Protocol):
@@ -40,8 +41,12 @@ class Trainer:
         each evaluation if it is a ReduceLROnPlateau; None leaves it as it is.
     clip_norm: the norm that gradients are clipped to; None clips nothing.   eval_interval: steps
         between evaluations; there is one at the end too.
-    accumulate: the parts that a batch is cut into. The gradient is that of the whole batch, the
-        memory for activations that of a part.
+    accumulate: the pieces that a part of a batch is cut into, whose gradients are accumulated one
+        after the other: the memory for activations is that of a piece.
+    parts: the equal parts of a batch whose gradients are added in a binary tree, shared among the
+        ranks of `minigrad.distributed`: the number of ranks times a power of two; the same parts
+        give the same bits on any number of ranks. None for 1, or 4 if there are several ranks
+        (their number if that does not divide 4).
     patience: stop after this many evaluations without a lower validation loss.   callbacks: called
         with every Report.
     mixed: "bfloat16" or "float16" for parameters in 16 bits with float32 masters, see
@@ -50,6 +55,7 @@ class Trainer:
         where that can be. `backend` ("c" or "eager", or "numpy" for a step that was to be compiled
         and cannot be) and `note` say what runs and why; asking for them compiles.
     crash_folder: where to save the batch and the state that gave a NaN or an infinity.
+    With several ranks, all call the same methods in the same order, and rank 0 alone writes files.
     Raises ConfigError for an invalid setting.
     """
 
@@ -64,6 +70,7 @@ class Trainer:
         clip_norm: float | None = 1.0,
         eval_interval: int = 250,
         accumulate: int = 1,
+        parts: int | None = None,
         patience: int | None = None,
         callbacks: Sequence[Callable[[Report], object]] = (),
         mixed: str | None = None,
@@ -74,63 +81,78 @@ class Trainer:
         self.steps = as_int(call, "steps", steps)
         self.eval_interval = as_int(call, "eval_interval", eval_interval)
         self.accumulate = as_int(call, "accumulate", accumulate)
+        parts = distributed.default_parts() if parts is None else parts
+        self.parts = as_int(call, "parts", parts)
+        distributed.check_parts(call, self.parts)
         self.patience = None if patience is None else as_int(call, "patience", patience)
         self.clip_norm = (
             math.inf if clip_norm is None else as_float(call, "clip_norm", clip_norm, 0, above=True)
         )
-        good = schedule is None or isinstance(schedule, LRScheduler)
-        wanted = "a schedule of minigrad.optim.lr_scheduler or None"
-        require(good, call, "schedule", schedule, wanted)
-        require(jit is None or isinstance(jit, bool), call, "jit", jit, "True, False or None")
-        good = crash_folder is None or isinstance(crash_folder, str | Path)
-        require(good, call, "crash_folder", crash_folder, "a path or None")
         called = list(callbacks) if isinstance(callbacks, Iterable) else [None]
-        good = all(map(callable, called))
-        require(good, call, "callbacks", callbacks, "a list of functions of a Report")
+        require(all(map(callable, called)), call, "callbacks", callbacks, "functions of a Report")
+        for name, value, kinds, wanted in (
+            ("schedule", schedule, LRScheduler, "a schedule of minigrad.optim.lr_scheduler"),
+            ("jit", jit, bool, "True, False"),
+            ("crash_folder", crash_folder, str | Path, "a path"),
+        ):
+            good = value is None or isinstance(value, kinds)
+            require(good, call, name, value, f"{wanted} or None")
         if mixed is not None and jit:
             problem = f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters"
-            hint = "leave one of them out"
-            raise ConfigError("Trainer", problem, got=mixed, wanted=None, hint=hint)
+            raise ConfigError(call, problem, got=mixed, hint="leave one of them out")
         self.model, self.optimizer, self.data = model, optimizer, data
         self.schedule, self.callbacks = schedule, called
         self.jit, self.crash_folder = jit, crash_folder
         self.step, self.best_val_loss, self.evaluations_since = 0, math.inf, 0
         self.good_checkpoint: Path | None = None  # the last one from which a further step was made
         self._last_checkpoint: Path | None = None
-        self._engine: EagerStep | None = (
-            MixedStep(model, optimizer, self.clip_norm, mixed) if mixed is not None else None
-        )
-        self._mixed = self._engine if isinstance(self._engine, MixedStep) else None
+        self._settings = (model, optimizer, self.clip_norm, self.parts)
+        self._mixed = None if mixed is None else MixedStep(*self._settings, mixed)
+        self._engine: EagerStep | None = None
 
     # --- how a step is made
 
     def prepare(self) -> None:
         """Choose how steps are made, and compile them, on the batch of the step that is next.
-        Leaves no trace in weights and numbers.
+        Leaves no trace in weights and numbers. Raises ConfigError if the ranks differ.
         """
-        if self._engine is None and self.jit is False:
-            self._engine = EagerStep(self.model, self.optimizer, self.clip_norm)
-        elif self._engine is None:
-            self._engine = self._compiled()
+        if self._engine is None:
+            self._engine = self._mixed or self._compiled_or_eager()
+            names = "steps parts accumulate clip_norm eval_interval patience optimizer"
+            self._agree(
+                **{name: getattr(self, name) for name in names.split()},
+                numpy=np.__version__,
+                backend=self._engine.backend,
+                batch=distributed.checksum(self.data.batch(self.step)),
+                generator=default_generator.get_state(),
+            )
 
-    def _compiled(self) -> EagerStep:
+    def _compiled_or_eager(self) -> EagerStep:
         """A compiled step; where that cannot be, and was not insisted on, an eager one with a note."""
+        if self.jit is False:
+            return EagerStep(*self._settings)
         from minigrad.train.compiled import CompiledStep  # brings the compiler along
 
-        before = self.model.training
-        self.model.train()
         try:
-            step = CompiledStep(self.model, self.optimizer, self.clip_norm, strict=bool(self.jit))
-            with np.errstate(over="ignore", invalid="ignore"):
-                step.prepare(self._parts(self.data.batch(self.step)))
+            step = CompiledStep(*self._settings, strict=bool(self.jit))
+            quiet = np.errstate(over="ignore", invalid="ignore")
+            with quiet, in_mode(self.model, training=True):
+                step.prepare(self._pieces(self.data.batch(self.step)))
             return step
         except (NotCompiled, CaptureError) as error:
             if self.jit:
                 raise
             why = error.problem if isinstance(error, CaptureError) else str(error)
-            return EagerStep(self.model, self.optimizer, self.clip_norm, why)
-        finally:
-            self.model.train(before)
+            return EagerStep(*self._settings, why)
+
+    def _agree(self, **facts: Any) -> None:
+        """Raise ConfigError on every rank, with a table, if the ranks differ in these facts, or in
+        what steps change.
+        """
+        if distributed.size() > 1:
+            written = (*self.model.parameters(), *self.optimizer.written())
+            weights = distributed.checksum(t.data for t in written)
+            distributed.check_same("Trainer", {**facts, "step": self.step, "weights": weights})
 
     @property
     def engine(self) -> EagerStep:
@@ -155,25 +177,19 @@ class Trainer:
         """What a step will need, in bytes. Runs one row of a batch forward; a compiled step keeps
         less.
         """
-        before = self.model.training
-        self.model.train()
-        try:
-            masters = sum(p.data.nbytes for p in self._mixed.mixed.masters) if self._mixed else 0
-            return estimate(
-                self.model, self.optimizer, self._parts(self.data.batch(self.step))[0], masters
-            )
-        finally:
-            self.model.train(before)
+        piece = self._pieces(self.data.batch(self.step))[0]
+        masters = sum(p.data.nbytes for p in self._mixed.mixed.masters) if self._mixed else 0
+        with in_mode(self.model, training=True):
+            return estimate(self.model, self.optimizer, piece, masters)
 
-    def _parts(self, batch: Batch) -> list[Batch]:
-        """The batch in `accumulate` parts of one size."""
-        x, y = batch
-        if len(x) % self.accumulate:
-            problem = f"accumulate={self.accumulate} does not divide a batch of {len(x)}"
-            hint = "change one of the two"
-            wanted = f"a divisor of {len(x)}"
-            raise ConfigError("Trainer", problem, got=self.accumulate, wanted=wanted, hint=hint)
-        rows = len(x) // self.accumulate
+    def _pieces(self, batch: Batch) -> list[Batch]:
+        """The batch in `parts` times `accumulate` pieces of one size."""
+        (x, y), n = batch, self.parts * self.accumulate
+        cuts = f"parts={self.parts} times accumulate={self.accumulate}"
+        if len(x) % n:
+            problem = f"{cuts} does not divide a batch of {len(x)}"
+            raise ConfigError("Trainer", problem, got=n, wanted=len(x), hint="change one of them")
+        rows = len(x) // n
         return [(x[i : i + rows], y[i : i + rows]) for i in range(0, len(x), rows)]
 
     # --- steps
@@ -185,14 +201,11 @@ class Trainer:
         Raises NotFiniteError if loss or gradient is not a number; weights, optimizer and generator
         are then those before the step, and lie in `crash_folder` with the batch.
         """
-        engine, batch, drawn = (
-            self.engine,
-            self.data.batch(self.step),
-            default_generator.get_state(),
-        )
+        engine, batch = self.engine, self.data.batch(self.step)
+        drawn = default_generator.get_state()
         # A run that diverges overflows first; what there is to say about it is said below, once.
         with np.errstate(over="ignore", invalid="ignore"):
-            loss, norm = engine.gradients(self._parts(batch))
+            loss, norm = engine.gradients(self._pieces(batch))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             default_generator.set_state(drawn)
             raise self._not_finite(batch, loss, norm)
@@ -200,10 +213,8 @@ class Trainer:
         if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
         self.step += 1
-        self.good_checkpoint, self._last_checkpoint = (
-            self._last_checkpoint or self.good_checkpoint,
-            None,
-        )
+        self.good_checkpoint = self._last_checkpoint or self.good_checkpoint
+        self._last_checkpoint = None
         return loss, norm, batch[0].size
 
     def _not_finite(self, batch: Batch, loss: float, norm: float) -> NotFiniteError:
@@ -211,24 +222,16 @@ class Trainer:
         hint = "the weights are those before this step; a smaller learning rate may help"
         if self.good_checkpoint is not None:
             hint += f"; the last good checkpoint is {self.good_checkpoint}"
-        if self.crash_folder is not None:
+        if self.crash_folder is not None and distributed.is_first():
             path = Path(self.crash_folder) / f"not-finite-{self.step + 1:08d}.mgrd"
             path.parent.mkdir(parents=True, exist_ok=True)
             facts = {"x": batch[0], "y": batch[1], "loss": repr(loss), "grad_norm": repr(norm)}
-            save_checkpoint(
-                path,
-                self.model.state_dict(),
-                {**self.state_dict(), "not_finite": facts},
-                meta={"step": self.step},
-            )
+            state = {**self.state_dict(), "not_finite": facts}
+            save_checkpoint(path, self.model.state_dict(), state, meta={"step": self.step})
             hint += f"; batch and state are in {path}"
-        return NotFiniteError(
-            "Trainer",
-            f"the loss is {loss} and the gradient's norm {norm} at step {self.step + 1}",
-            got=(loss, norm),
-            wanted="finite numbers",
-            hint=hint,
-        )
+        problem = f"the loss is {loss} and the gradient's norm {norm} at step {self.step + 1}"
+        wanted = "finite numbers"
+        return NotFiniteError("Trainer", problem, got=(loss, norm), wanted=wanted, hint=hint)
 
     @property
     def finished(self) -> bool:
@@ -266,8 +269,9 @@ class Trainer:
 
     def _evaluate(self) -> float:
         val_loss = evaluate(self.model, self.data.validation(), self.engine.loss)
+        self._agree()  # weights that drift apart would not be seen otherwise
         better = val_loss < self.best_val_loss
-        self.best_val_loss = min(val_loss, self.best_val_loss) if better else self.best_val_loss
+        self.best_val_loss = val_loss if better else self.best_val_loss
         self.evaluations_since = 0 if better else self.evaluations_since + 1
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(val_loss)
@@ -280,20 +284,15 @@ class Trainer:
         the batches), optimizer, schedule, the generator that dropout draws from, what early
         stopping has seen, and with mixed precision the masters and the scale.
         """
-        optimizer = self.optimizer.state_dict()
+        optimizer, kind = self.optimizer.state_dict(), type(self.optimizer).__name__
+        entries = {str(i): entry for i, entry in optimizer["state"].items()}
+        best = self.best_val_loss if self.best_val_loss < math.inf else None
         return {
             "step": self.step,
-            "optimizer": {
-                "kind": type(self.optimizer).__name__,
-                "state": {str(i): entry for i, entry in optimizer["state"].items()},
-                "param_groups": optimizer["param_groups"],
-            },
+            "optimizer": {**optimizer, "kind": kind, "state": entries},
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "generator": np.array(default_generator.get_state(), np.uint64),
-            "stopping": {
-                "best": self.best_val_loss if self.best_val_loss < math.inf else None,
-                "since": self.evaluations_since,
-            },
+            "stopping": {"best": best, "since": self.evaluations_since},
             **(self._mixed.state_dict() if self._mixed is not None else {}),
         }
 
@@ -306,13 +305,12 @@ class Trainer:
             self._mixed.load_state_dict(state)
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
-        seed, counter = (int(word) for word in state["generator"])
-        default_generator.set_state((seed, counter))
+        default_generator.set_state(state["generator"])
         stopping = state.get("stopping", {"best": None, "since": 0})
         self.best_val_loss = math.inf if stopping["best"] is None else stopping["best"]
         self.step, self.evaluations_since = state["step"], stopping["since"]
         # A compiled step holds the moments that were; the next one is compiled for those that are
-        self._engine = self._mixed
+        self._engine = None
 
     def save(
         self,
@@ -322,14 +320,15 @@ class Trainer:
         state: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write a checkpoint of this step: weights, `state_dict()` and what `state` adds; returns
-        its path.
+        """Write a checkpoint of this step: weights, `state_dict()` and what `state` adds; return
+        its path. Of several ranks, rank 0 writes.
         """
-        full = {**self.state_dict(), **(state or {})}
-        self._last_checkpoint = folder.save(
-            self.step, self.model.state_dict(), full, metric=metric, meta=meta
-        )
-        return self._last_checkpoint
+        path = Path()
+        if distributed.is_first():
+            weights, full = self.model.state_dict(), {**self.state_dict(), **(state or {})}
+            path = folder.save(self.step, weights, full, metric=metric, meta=meta)
+        self._last_checkpoint = path = distributed.broadcast(path)
+        return path
 
     def restore(self, found: Checkpoint) -> None:
         """Put model and run where the checkpoint was taken; what follows is, to the bit, what would

@@ -1,0 +1,208 @@
+"""Several ranks as real MPI processes: the same bits on any number of them, and one end for all."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minigrad.files import load_checkpoint
+from tools import ranks as tool
+
+ROOT = Path(__file__).parents[1]
+try:
+    MPIEXEC, ENVIRONMENT = tool.launcher()
+except FileNotFoundError:
+    pytest.skip("needs mpi4py and mpich", allow_module_level=True)
+
+MODEL = """--text text.txt --n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 8 --seed 3
+    --dropout 0.2 --sample 0 --eval-interval 100 --save-interval 5 --parts 4"""
+RUN = [*MODEL.split(), "--steps", "600"]
+LIMIT = 5.0  # seconds after which no rank may be left
+
+
+def program(ranks: int, *arguments: str) -> list[str]:
+    start = [*MPIEXEC, "-n", str(ranks)] if ranks else []
+    return [*start, sys.executable, "-W", "error", "-m", "tests.ranks", *arguments]
+
+
+def result(ranks: int, *arguments: str) -> Any:
+    """What rank 0 of a program of tests/ranks.py prints."""
+    done = subprocess.run(
+        program(ranks, *arguments), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def train(folder: Path, ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        tool.train(ranks, *arguments),
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=folder,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text, and a run in a single process."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "text.txt").write_text("It was the best of times, it was the worst of times.\n" * 40)
+    done = train(folder, 0, *RUN, "--out", "whole")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def running(home: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Any, Path]]:
+    """A run of four ranks that has written its first checkpoints and goes on."""
+    out = home / re.sub(r"\W", "-", request.node.name)
+    process = subprocess.Popen(
+        tool.train(4, *RUN, "--out", out.name),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=home,
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoints" / "step-00000005.mgrd").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    yield process, out
+    process.kill()
+    process.wait()
+
+
+def assert_it_goes_on(home: Path, out: Path, ranks: int) -> None:
+    """Resume a run that was stopped: every checkpoint is good, and the model at the end is that of
+    the run that nothing disturbed.
+    """
+    for path in (out / "checkpoints").glob("step-*.mgrd"):
+        load_checkpoint(path)
+    done = train(home, ranks, "--resume", out.name)
+    assert done.returncode == 0, done.stderr
+    assert tool.weights(out) == tool.weights(home / "whole")
+
+
+def test_sums_over_ranks_have_the_bits_of_the_tree() -> None:
+    for n in (2, 3, 4):
+        found = result(n, "sums")
+        assert all(found["good"]) and found["size"] == n and found["largest"] == n - 1
+        assert found["said"] == {"rank": 0}
+
+
+def test_one_two_and_four_ranks_end_with_the_same_bits() -> None:
+    alone = result(0, "trained")
+    assert len({bits for bits, _, _ in alone.values()}) == len(alone), "every setting matters"
+    assert result(2, "trained") == alone
+    assert result(4, "trained") == alone
+
+
+def test_the_command_gives_the_same_model_on_two_ranks_and_says_what_it_does(home: Path) -> None:
+    done = train(home, 2, *RUN, "--out", "two")
+    assert done.returncode == 0 and done.stderr == ""
+    assert re.match(r"ranks    2, each with \d+ threads? of this machine\n", done.stdout)
+    assert done.stdout.count("step 600/600") == 1
+    assert tool.weights(home / "two") == tool.weights(home / "whole")
+    lines = (home / "two" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 601))
+
+
+def test_a_rank_that_is_killed_ends_all_and_the_run_goes_on_with_one(
+    home: Path, running: tuple[Any, Path]
+) -> None:
+    process, out = running
+    ranks = tool.rank_processes(process.pid)
+    assert sorted(ranks) == [0, 1, 2, 3]
+    os.kill(ranks[2], signal.SIGKILL)
+    start = time.monotonic()
+    said = "".join(process.communicate(timeout=60))
+    assert time.monotonic() - start < LIMIT and process.returncode != 0
+    assert "Killed (signal 9)" in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks.values())
+    assert_it_goes_on(home, out, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_saves_once(
+    home: Path, running: tuple[Any, Path], number: int
+) -> None:
+    process, out = running
+    process.send_signal(number)
+    said, complaints = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, complaints
+    (step,) = re.findall(r"^stopped after step (\d+) of 600; saved", said, flags=re.MULTILINE)
+    last = sorted((out / "checkpoints").glob("step-*.mgrd"))[-1]
+    assert last.name == f"step-{int(step):08d}.mgrd"
+    assert_it_goes_on(home, out, 2)
+
+
+def test_a_rank_that_raises_ends_all_with_one_line() -> None:
+    done = subprocess.run(
+        program(2, "raising"), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=60
+    )
+    ended = time.time()
+    assert done.returncode == 1
+    lines = [x for x in done.stderr.splitlines() if x.startswith("minigrad: rank")]
+    assert lines == ["minigrad: rank 1 of 2 failed: ValueError: the disk is on fire"]
+    assert ended - json.loads(done.stdout.splitlines()[-1])["raised"] < LIMIT
+
+
+def test_a_mistake_that_all_ranks_make_is_said_once(home: Path) -> None:
+    done = train(home, 3, *RUN, "--out", "three")
+    assert done.returncode == 2 and done.stderr.count("minigrad train: error") == 1
+    assert "parts must be the number of ranks, 3, times a power of two, got 4" in done.stderr
+    again = train(home, 2, *RUN, "--out", "whole")
+    assert again.returncode == 2 and "rank 0 of 2 failed" in again.stderr
+    assert "holds a model already" in again.stderr
+
+
+def test_ranks_that_differ_are_refused_with_a_table(home: Path) -> None:
+    (home / "other.txt").write_text("It was the worst of times, it was the best of times.\n" * 40)
+    one = tool.train(0, *RUN, "--out", "mixed")
+    for more, row in (
+        (["--lr", "0.5"], r"^lr +\| 0\.003 +\| 0\.5$"),
+        (["--text", "other.txt"], r"^sha256 +\| [0-9a-f]{64} \| [0-9a-f]{64}$"),
+    ):
+        both = [*MPIEXEC, "-n", "1", *one, ":", "-n", "1", *one, *more]
+        done = subprocess.run(both, capture_output=True, text=True, env=ENVIRONMENT, cwd=home)
+        assert done.returncode == 2
+        assert re.search(row, done.stderr, flags=re.MULTILINE), done.stderr
+        assert "ranks 1 differ from rank 0 in" in done.stderr
+    assert not (home / "mixed" / "model.mgrd").exists()
+
+
+@pytest.mark.parametrize("what", ["weights", "drift"])
+def test_ranks_with_other_weights_are_refused(what: str) -> None:
+    done = subprocess.run(
+        program(2, "different", what), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT
+    )
+    assert done.returncode != 0
+    assert re.search(r"^weights +\| [0-9a-f]{8} +\| [0-9a-f]{8}$", done.stderr, flags=re.MULTILINE)
+
+
+def test_ranks_share_the_cores() -> None:
+    found = result(2, "shared")
+    assert found["threads"] == max(found["cores"] // 2, 1)
+
+
+def test_the_example_is_a_loop_of_its_own_with_the_same_bits() -> None:
+    digests = set()
+    for ranks in (0, 2):
+        start = [*MPIEXEC, "-n", str(ranks)] if ranks else []
+        call = [*start, sys.executable, "-W", "error", "examples/ranks.py", "4"]
+        done = subprocess.run(call, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        digests.add(re.findall(r"weights ([0-9a-f]{16})", done.stdout)[0])
+    assert len(digests) == 1
