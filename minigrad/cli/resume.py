@@ -77,7 +77,7 @@ def take_over(options: Namespace, saved: Mapping[str, Any]) -> list[Change]:
     """
     changed = []
     # Runs from before there was a choice had these.
-    saved = {"jit": False, "optimizer": "adamw", "schedule": "cosine", **saved}
+    saved = {"jit": False, "optimizer": "adamw", "schedule": "cosine", "parts": 1, **saved}
     for name, value in saved.items():
         # Evaluations count where patience does.
         free = name in FREE and not (name == "eval_interval" and saved.get("patience"))

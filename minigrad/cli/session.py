@@ -15,6 +15,7 @@ from minigrad.cli.resume import chosen, environment, escaped, restore
 from minigrad.cli.run_folder import WEIGHTS, facts_of_model, load_model, save_model
 from minigrad.cli.terminal import progress
 from minigrad.data import TextData, bigram_loss
+from minigrad.distributed import broadcast, is_first
 from minigrad.errors import NotFiniteError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.files.folder import sweep
@@ -60,7 +61,8 @@ class Session:
         self.folder, self.checkpoints = folder, checkpoints
         self.trainer.crash_folder = folder / CRASHES
         self.replaced = [path for _, path in checkpoints.steps()]
-        sweep(folder)
+        if is_first():
+            sweep(folder)
 
     def resume(self, found: Checkpoint) -> bool:
         """Put model and trainer where the checkpoint was taken. Return False if only the model was
@@ -69,7 +71,7 @@ class Session:
         self.replaced = []
         trainer, folder = self.trainer, self.folder
         restore(trainer, found)
-        late = self._catch_up(found.meta.get("metric"))
+        late = broadcast(is_first() and self._catch_up(found.meta.get("metric")))
         if not trainer.finished:
             print(f"resuming from {found.path}, after step {trainer.step}")
             return True
@@ -128,9 +130,10 @@ class Session:
         try:
             for report in self.trainer.run():
                 due = report.val_loss is not None or report.step % every == 0
-                if due or self.interruption:
+                stop = self.interruption.poll()
+                if due or stop:
                     self._save(report)
-                if self.interruption:
+                if stop:
                     break
         except NotFiniteError as error:
             raise self._diverged(error) from None
@@ -158,6 +161,8 @@ class Session:
         written = self.trainer.save(
             self.checkpoints, metric=val_loss, state=self.facts(), meta=meta
         )
+        if not is_first():
+            return
         for path in {*self.replaced} - {written}:
             path.unlink(missing_ok=True)
         self.replaced = []
@@ -184,7 +189,7 @@ class Session:
         last one.
         """
         good = self.trainer.good_checkpoint
-        for _, path in self.checkpoints.steps() if good is not None else ():
+        for _, path in self.checkpoints.steps() if good is not None and is_first() else ():
             if path.name > Path(str(good)).name:
                 path.unlink()
         place, lr = shlex.quote(str(self.folder)), f"{self.options.lr / 3:.2g}"

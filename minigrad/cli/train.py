@@ -12,6 +12,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from minigrad import __version__, distributed
 from minigrad.cli import recipe, resume
 from minigrad.cli.options import (
     DIR,
@@ -90,7 +91,14 @@ OPTIONS = (
     Option("clip_norm", number(0, without=0), 1.0, "scale longer gradients down to this norm"),
     Option("eval_interval", whole(1), 250, "steps between validation losses; the model is saved"),
     Option("save_interval", whole(1), None, "steps between checkpoints (default: --eval-interval)"),
-    Option("accumulate", whole(1), 1, "parts of a batch: equal up to rounding, with less memory"),
+    Option("accumulate", whole(1), 1, "pieces of a part: equal up to rounding, with less memory"),
+    Option(
+        "parts",
+        whole(1),
+        None,
+        "parts of a batch, shared among the ranks of mpiexec: the same parts give the same bits on "
+        "any number of ranks (default: 1; with ranks 4, or their number)",
+    ),
     Option(
         "patience", whole(1), None, "stop after N evaluations without a lower loss (default: never)"
     ),
@@ -110,14 +118,25 @@ OPTIONS = (
 
 def run(options: Namespace) -> int:
     """Train, save, and print a sample. Return 0, or 128 + the number of the signal that stopped it."""
+    with distributed.end_together():
+        distributed.print_on_first_alone()
+        return _train(options)
+
+
+def _train(options: Namespace) -> int:
+    threads, first = distributed.share_cores(), distributed.is_first()
+    if distributed.size() > 1:
+        said = "thread" if threads == 1 else "threads"
+        print(f"ranks    {distributed.size()}, each with {threads} {said} of this machine")
     with contextlib.ExitStack() as held:
         if options.resume is None:
             _refuse_odd(options)
             found = None
         else:
             folder = resume.run_to_resume(options)
-            checkpoints = held.enter_context(checkpoint_folder(folder))
-            found = resume.last_checkpoint(checkpoints)
+            checkpoints = held.enter_context(distributed.on_first(checkpoint_folder(folder)))
+            found = resume.last_checkpoint(checkpoints) if first else None
+            found = distributed.broadcast(found)
         with resume.state_of_a_run(found):
             session = _session(options, found)
             if found is not None:
@@ -125,13 +144,18 @@ def run(options: Namespace) -> int:
                 if not session.resume(found):
                     return 0
         session.announce()
+        facts = {"minigrad": __version__, **resume.chosen(options), **session.text}
+        distributed.check_same("train", facts)
         _compile(session, found)
         with session.interruption:
             if found is None:
-                folder = new_folder(options.out, options.overwrite)
-                session.open(folder, held.enter_context(checkpoint_folder(folder)))
+                folder = new_folder(options.out, options.overwrite) if first else Path()
+                folder = distributed.broadcast(folder)
+                checkpoints = held.enter_context(distributed.on_first(checkpoint_folder(folder)))
+                session.open(folder, checkpoints)
             report = session.train()
-        session.farewell(report)
+        if first:
+            session.farewell(report)
         return session.interruption.exit_code
 
 
@@ -215,7 +239,7 @@ def _model(options: Namespace, vocab_size: int) -> GPT:
 def _trainer(options: Namespace, model: GPT, data: TextData) -> Trainer:
     """Return the trainer, with the optimizer and the schedule that the options describe."""
     optimizer = recipe.build_optimizer(options, model)
-    settings = ("steps", "clip_norm", "eval_interval", "accumulate", "patience", "mixed")
+    settings = ("steps", "clip_norm", "eval_interval", "accumulate", "parts", "patience", "mixed")
     return Trainer(
         model,
         optimizer,
