@@ -8,7 +8,6 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from minigrad.distributed import default_parts
 from minigrad.models import GPT
 from minigrad.optim import SGD, Adafactor, Adam, AdamW, Lion, Optimizer, decay_groups
 from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, WarmupCosineLR, WarmupStableDecayLR
@@ -49,7 +48,6 @@ def settle(options: Namespace) -> None:
     """Give options that are None the values that suit the optimizer and the schedule."""
     recipe = OPTIMIZERS[options.optimizer]
     options.lr = recipe.lr if options.lr is None else options.lr
-    options.parts = default_parts() if options.parts is None else options.parts
     if options.weight_decay is None:
         options.weight_decay = recipe.weight_decay
     if options.warmup is None:

@@ -177,6 +177,7 @@ def _session(options: Namespace, found: Checkpoint | None) -> Session:
     """Build the run: its text, tokens, model and trainer."""
     changed = [] if found is None else resume.take_over(options, found.state["options"])
     recipe.settle(options)
+    options.parts = distributed.default_parts() if options.parts is None else options.parts
     text = _text(options)
     identity = resume.text_identity(text)
     if len(text) > 1_000_000:  # the next steps take a second or more
