@@ -43,6 +43,7 @@ from minigrad import cli as cli
 from minigrad import compiler as compiler
 from minigrad import counterparts as counterparts
 from minigrad import data as data
+from minigrad import distributed as distributed
 from minigrad import errors as errors
 from minigrad import evaluate as evaluate
 from minigrad import files as files
