@@ -209,6 +209,32 @@ def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind)
     assert "through numpy" not in jitted.explain()
 
 
+@pytest.mark.parametrize(
+    "T, options",
+    [(24, {}), (40, {"is_causal": True}), (120, {"is_causal": True}), (40, {"bias": "square"})],
+)
+def test_gradients_of_dropout_whose_probabilities_are_made_again_are_eagers(T, options):
+    B, H, S, D = 2, 3, T + 2, 5
+    if "bias" in options:
+        options = {"bias": tensor(T, S, seed=4)}
+
+    def step(q, k, v, g):
+        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3, **options)
+        return out.detach(), *out.gradient(q, k, v, gradient=g)
+
+    sizes = (T, S, S, T)
+    inputs = [tensor(B, H, n, D, seed=seed) for seed, n in enumerate(sizes)]
+    jitted = jit(step, backend="c")
+    for _ in range(2):
+        jitted(*inputs)
+    minigrad.manual_seed(7)
+    wanted = [t.numpy() for t in step(*inputs)]
+    minigrad.manual_seed(7)
+    check([t.numpy() for t in jitted(*inputs)], wanted)
+    assert "NULL, stats" in jitted.c_source and "through numpy" not in jitted.explain()
+
+
 FLOAT_MASKED = [
     {},
     {"is_causal": True},

@@ -159,7 +159,7 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
                 const float *P = p ? p + (pair * T + r) * S : w;
                 tiles(0, rows, keys, E, G + r * sg.t, sg.t, values_across, E, NULL, NULL, 0, e, S);
                 if (!p) score_rows(a, pair, Q, sq.t, keys_across, r, rows, keys, w);
-                if (kept) drop_rows(e, kept + r * S, a.factor, e, rows, keys, S), drop_rows(P, kept + r * S, a.factor, w, rows, most, S);
+                if (kept) drop_rows(e, kept + r * S, a.factor, e, rows, keys, S);
                 for (int64_t i = 0; i < rows; i++) {
                     int64_t seen = SEEN(r + i);
                     const float *two = p ? NULL : stats + 2 * (pair * T + r + i);
@@ -170,6 +170,8 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
                     for (int64_t j = 0; j < seen; j++) x[j] = b[j] * (x[j] - dot) * a.scale;
                     memset(x + seen, 0, (most - seen) * sizeof(float));
                 }
+                /* Not before: where p is NULL, w holds the scores until then, and dS is made of all probabilities. */
+                if (kept) drop_rows(P, kept + r * S, a.factor, w, rows, most, S);
                 tiles(0, rows, D, keys, e, S, keys_down, S, NULL, NULL, 0, GQ + r * tq.t, tq.t);
             }
             const float *W = p && !kept ? p + (pair * T + t) * S : second;
