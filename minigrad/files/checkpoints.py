@@ -17,8 +17,15 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.files.durable import Path
-from minigrad.files.header import ARRAY_KEY, ARRAY_PREFIX, Refusal, array_name, holds_containers
-from minigrad.files.layout import FileInfo
+from minigrad.files.header import (
+    ARRAY_KEY,
+    ARRAY_PREFIX,
+    Refusal,
+    array_name,
+    holds_containers,
+    refusing,
+)
+from minigrad.files.layout import MAX_STATE_DEPTH, FileInfo
 from minigrad.files.reader import StateDict, read
 from minigrad.files.writer import array_in, check_arguments, identity, write
 
@@ -65,17 +72,12 @@ def save_checkpoint(
     call = "save_checkpoint"
     check_arguments(call, path, weights)
     arrays: dict[str, Any] = dict(weights)
-    try:
+    with refusing(call, path):
         for name in weights:
             if type(name) is str and name.startswith(ARRAY_PREFIX):
-                raise Refusal(
-                    "name-reserved",
-                    f"the name {name!r} begins with {ARRAY_PREFIX!r}, which is kept for the state",
-                    name,
-                )
+                problem = f"the name {name!r} begins with {ARRAY_PREFIX!r}, kept for the state"
+                raise Refusal("name-reserved", problem, name)
         tree = _take_arrays(state, (), arrays)
-    except Refusal as refusal:
-        raise refusal.at(call, os.fsdecode(path)) from None
     return write(path, "checkpoint", arrays, meta or {}, tree, call=call)
 
 
@@ -100,11 +102,9 @@ def snapshot(tree: Any) -> Any:
 
     def copy(value: Any) -> Any:
         if (array := array_in(value)) is not None:
-            return (
-                copies[identity(array)]
-                if identity(array) in copies
-                else copies.setdefault(identity(array), array.copy())
-            )
+            if (key := identity(array)) not in copies:
+                copies[key] = array.copy()
+            return copies[key]
         if isinstance(value, Mapping):
             return {key: copy(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -123,18 +123,14 @@ def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> A
         name = array_name(path)
         arrays[name] = value
         return {ARRAY_KEY: name}
-    if len(path) > 32:
+    if len(path) > MAX_STATE_DEPTH:
         raise Refusal("depth", f"{where[:80]} is nested too deeply (or holds itself)")
     if isinstance(value, Mapping):
         keys = [str(key) if type(key) is int else key for key in value]
         for key in keys:
             if type(key) is not str or key == ARRAY_KEY or keys.count(key) > 1:
-                raise Refusal(
-                    "header-key-type",
-                    f"{where} has the key {key!r}; keys are text, and {ARRAY_KEY!r} is kept for "
-                    "arrays",
-                    key,
-                )
+                problem = f"{where} has the key {key!r}; keys are text other than {ARRAY_KEY!r}"
+                raise Refusal("header-key-type", problem, key)
         items = zip(keys, value.values(), strict=True)
         return {key: _take_arrays(item, (*path, key), arrays) for key, item in items}
     if isinstance(value, (list, tuple)):

@@ -5,25 +5,26 @@ Looks at the first and the last bytes only. Never reads a pickle, never opens an
 
 from __future__ import annotations
 
+from minigrad.files.header import Refusal
+
 _BEGINNINGS = (
     (b"\x93NUMPY", "npy", "a numpy .npy file: numpy.load reads it"),
-    (
-        b"\x89HDF\r\n\x1a\n",
-        "hdf5",
-        "an HDF5 file: read it with h5py and save its arrays with minigrad.save",
-    ),
+    (b"\x89HDF\r\n\x1a\n", "hdf5", "an HDF5 file: read it with h5py, then minigrad.save"),
     (b"GGUF", "gguf", "a GGUF file, which minigrad does not read"),
-    (
-        b"version https://git-lfs",
-        "git-lfs",
-        "a Git LFS pointer, not the file itself: run `git lfs pull`",
-    ),
+    (b"version https://git-lfs", "git-lfs", "a Git LFS pointer, not the file: run `git lfs pull`"),
     (b"\x1f\x8b", "gzip", "a gzip file: unpack it first"),
 )
 _PICKLE = (
     "a pickle or PyTorch checkpoint; minigrad never unpickles, since a pickle can run code. "
     "Save it as safetensors and `minigrad convert` that"
 )
+
+
+def refuse(head: bytes, tail: bytes, wanted: str = "") -> None:
+    """Raise Refusal for a file of a format that is known and not `wanted`."""
+    found = recognise(head, tail)
+    if found and found[0] != wanted:
+        raise Refusal(f"foreign-{found[0]}", f"this is {found[1]}", found[0], wanted or "MGRD 1")
 
 
 def recognise(head: bytes, tail: bytes) -> tuple[str, str] | None:
@@ -39,16 +40,10 @@ def recognise(head: bytes, tail: bytes) -> tuple[str, str] | None:
     if head.startswith(b"PK\x03\x04"):
         # The names of a zip archive stand in its directory, at the end.
         if b".npy" in tail:
-            return (
-                "npz",
-                "a numpy .npz archive: name it FILE.npz to load it",
-            )
+            return "npz", "a numpy .npz archive: name it FILE.npz to load it"
         if b"data.pkl" in tail:
             return "pickle", _PICKLE
         return "zip", "a zip archive: perhaps a PyTorch checkpoint, but minigrad never unpickles"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
-        return (
-            "safetensors",
-            "a safetensors file: name it FILE.safetensors to load it",
-        )
+        return "safetensors", "a safetensors file: name it FILE.safetensors to load it"
     return None

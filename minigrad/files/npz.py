@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import zipfile
@@ -17,8 +16,8 @@ from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path, write_durably
 from minigrad.files.header import Refusal, shortened
 from minigrad.files.layout import FileInfo, TensorInfo
-from minigrad.files.opening import OpenFile, within_memory
-from minigrad.files.reader import StateDict, check_bool, select
+from minigrad.files.opening import OpenFile, opened
+from minigrad.files.reader import StateDict, array_of, select
 from minigrad.files.writer import checked_arrays
 
 # A compressed archive may be this many times larger in memory, plus a little: zlib itself would let
@@ -35,26 +34,20 @@ def load_npz(path: Path, *, names: Iterable[str] | None = None) -> StateDict:
         names that are not in the file.
     """
     call = "load_npz"
-    with within_memory(call, path), contextlib.closing(OpenFile(path, call)) as file:
+    with opened(OpenFile, path, call) as file:
         head = file.some_at(0, 16)
         file.check(len(head) > 0, "empty", "the file is empty")
         if not head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-            kind, words = foreign.recognise(head, b"") or ("", "not an npz archive")
-            file.refuse(f"foreign-{kind}" if kind else "magic", f"this is {words}")
+            foreign.refuse(head, b"", "npz")
+            raise Refusal("magic", "this is not an npz archive")
         try:
             found = _read(file, names)
-        except Refusal as refusal:
-            raise refusal.at(call, file.path) from None
-        except (MinigradError, MemoryError):
+        except (MinigradError, MemoryError, Refusal):
             raise
         except Exception as error:  # numpy and zipfile let through whatever their parsers raise
             problem = f"the archive is damaged: {shortened(str(error), 200)}"
-            raise Refusal("npz", problem).at(call, file.path) from None
-        file.check_unchanged()
-    infos = tuple(
-        TensorInfo(name, layout.DTYPE_NAMES[array.dtype], array.shape, 0, array.nbytes, 0)
-        for name, array in found.items()
-    )
+            raise Refusal("npz", problem) from None
+    infos = tuple(_info(name, array) for name, array in found.items())
     return StateDict(found, FileInfo("npz", (0, 0), "", {}, infos, {}, file.size, ""))
 
 
@@ -64,14 +57,16 @@ def _read(file: OpenFile, names: Iterable[str] | None) -> dict[str, Array]:
         with np.load(content, allow_pickle=False) as archive:
             members = _checked_members(archive.zip.infolist(), file.size)
             wanted = select(sorted(members), names, file)
-            return {name: _array(file, name, archive[f"{name}.npy"]) for name in wanted}
+            return {name: _array(name, archive[f"{name}.npy"]) for name in wanted}
+
+
+def _info(name: str, array: Array) -> TensorInfo:
+    return TensorInfo(name, layout.DTYPE_NAMES[array.dtype], array.shape, 0, array.nbytes, 0)
 
 
 def _checked_members(members: list[zipfile.ZipInfo], size: int) -> set[str]:
     """The names of the arrays, if all that can be known before reading them is as it should be."""
-    if len(members) > layout.MAX_TENSORS:
-        problem = f"{len(members):,} members; {layout.MAX_TENSORS:,} is the limit"
-        raise Refusal("tensor-count", problem)
+    headers.at_most("tensor-count", len(members), layout.MAX_TENSORS, "members")
     found: set[str] = set()
     for member in members:
         name = member.filename.removesuffix(".npy")
@@ -93,17 +88,15 @@ def _checked_members(members: list[zipfile.ZipInfo], size: int) -> set[str]:
     return found
 
 
-def _array(file: OpenFile, name: str, array: Any) -> Array:
+def _array(name: str, array: Any) -> Array:
     """An array as ours are: C-contiguous, in the byte order of the machine."""
     if not isinstance(array, np.ndarray):
         raise Refusal("npy", f"{shortened(name)} is not an npy file")
     native = array.dtype.newbyteorder("=")
-    if native not in layout.DTYPE_NAMES:
-        problem = f"{shortened(name)} has dtype {shortened(str(array.dtype))}"
-        raise Refusal("dtype", problem, str(array.dtype), list(layout.DTYPES))
+    headers.check_dtype(name, layout.DTYPE_NAMES.get(native), str(array.dtype))
     array = np.asarray(array, dtype=native, order="C")
-    info = TensorInfo(name, layout.DTYPE_NAMES[native], array.shape, 0, array.nbytes, 0)
-    check_bool(file, info, array.reshape(-1).view(np.uint8))
+    if native.kind == "b":
+        array_of(_info(name, array), array.reshape(-1).view(np.uint8))  # refuses what is not 0 or 1
     return array
 
 
@@ -118,8 +111,7 @@ def save_npz(path: Path, state_dict: Mapping[str, Any]) -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", allowZip64=True) as archive:
         for name in sorted(arrays):
-            with archive.open(
-                zipfile.ZipInfo(f"{name}.npy", _EARLIEST), "w", force_zip64=True
-            ) as member:
+            info = zipfile.ZipInfo(f"{name}.npy", _EARLIEST)
+            with archive.open(info, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, arrays[name], allow_pickle=False)
     write_durably(path, [content.getbuffer()], nbytes=len(content.getbuffer()), call=call)

@@ -10,17 +10,18 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 from minigrad.errors import FormatError, MissingFileError
-from minigrad.files.header import Refusal
+from minigrad.files.header import Refusal, refusing
 
 CHUNK = 1 << 20  # read and checked at once, while it is in the processor's cache
+_SHORTER = "cut-while-loading", "the file became shorter while it was read"
 
 
 class OpenFile:
-    """A regular file, open for reading, with its size at that moment. Every complaint is a
-    FormatError that names it.
+    """A regular file, open for reading, with its size at that moment. Broken rules are Refusals,
+    which `opened` turns into FormatErrors.
     """
 
     def __init__(self, path: str | os.PathLike[str], call: str) -> None:
@@ -29,55 +30,58 @@ class OpenFile:
         self.status = os.fstat(self.fd)
         self.size = self.status.st_size
 
-    def close(self) -> None:
-        """Close it."""
-        os.close(self.fd)
-
-    def refuse(self, code: str, problem: str, got: Any = None, wanted: Any = None) -> NoReturn:
-        """Raise FormatError."""
-        raise Refusal(code, problem, got, wanted).at(self.call, self.path)
-
     def check(
         self, good: bool, code: str, problem: str, got: Any = None, wanted: Any = None
     ) -> None:
-        """Raise FormatError unless good."""
+        """Raise Refusal unless good."""
         if not good:
-            self.refuse(code, problem, got, wanted)
+            raise Refusal(code, problem, got, wanted)
 
     def bytes_at(self, position: int, count: int) -> bytes:
         """Exactly these bytes of the file."""
         found = self.some_at(position, count)
-        self.check(
-            len(found) == count, "cut-while-loading", "the file became shorter while it was read"
-        )
+        self.check(len(found) == count, *_SHORTER)
         return found
 
     def some_at(self, position: int, count: int) -> bytes:
         """At most `count` bytes from a position."""
-        try:
+        with self.readable():
             return os.pread(self.fd, count, position)
-        except OSError as error:
-            raise unreadable(self.call, self.path, error) from error
 
     def chunks(self, position: int, buffer: memoryview) -> Iterator[memoryview]:
-        """Fill the buffer from a position on, and hand out each part of it as it comes."""
+        """Fill the buffer from a position on, and yield each part of it as it comes."""
         done = 0
         while done < len(buffer):
             part = buffer[done : done + CHUNK]
-            try:
+            with self.readable():
                 count = os.preadv(self.fd, [part], position + done)
-            except OSError as error:
-                raise unreadable(self.call, self.path, error) from error
-            self.check(count > 0, "cut-while-loading", "the file became shorter while it was read")
+            self.check(count > 0, *_SHORTER)
             yield part[:count]
             done += count
 
-    def check_unchanged(self) -> None:
-        """The file is still the one that was opened, with the same size and time of change."""
-        now = os.fstat(self.fd)
-        same = (now.st_size, now.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
+    def readable(self) -> contextlib.AbstractContextManager[None]:
+        """Turn an OSError of the block into a FormatError."""
+        return _readable(self.call, self.path)
+
+
+F = TypeVar("F", bound=OpenFile)
+
+
+@contextlib.contextmanager
+def opened(kind: type[F], path: str | os.PathLike[str], call: str) -> Iterator[F]:
+    """An open file that is closed after the block. Raises FormatError for what the block refuses,
+    and if the file was written to meanwhile.
+    """
+    with within_memory(call, path):
+        file = kind(path, call)
+        try:
+            yield file
+            now = os.fstat(file.fd)
+        finally:
+            os.close(file.fd)
+        same = (now.st_size, now.st_mtime_ns) == (file.status.st_size, file.status.st_mtime_ns)
         problem = "the file was written to while it was read; load it again"
-        self.check(same, "changed-while-loading", problem)
+        file.check(same, "changed-while-loading", problem)
 
 
 def printable(text: str) -> str:
@@ -89,16 +93,25 @@ def printable(text: str) -> str:
 
 @contextlib.contextmanager
 def within_memory(call: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a MemoryError of the block into a FormatError: a sparse file can be larger than any
-    machine.
+    """Turn a Refusal or a MemoryError of the block into a FormatError: a sparse file can be larger
+    than any machine.
     """
     try:
-        yield
+        with refusing(call, path):
+            yield
     except MemoryError:
-        problem = f"{os.fsdecode(path)}: what it holds does not fit into the memory of this machine"
-        raise FormatError(
-            call, problem, code="memory", hint="load some names= of it, or with mmap=True"
-        ) from None
+        problem = f"{os.fsdecode(path)}: the content does not fit into the memory of this machine"
+        hint = "load some names= of it, or with mmap=True"
+        raise FormatError(call, problem, code="memory", hint=hint) from None
+
+
+@contextlib.contextmanager
+def _readable(call: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        problem = f"{path} cannot be read: {error.strerror}"
+        raise FormatError(call, problem, code="unreadable", got=error.errno) from error
 
 
 def open_regular(path: str, call: str) -> int:
@@ -115,13 +128,14 @@ def open_regular(path: str, call: str) -> int:
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise FormatError(call, f"{path} is a socket, not a file", code="socket") from None
-        raise unreadable(call, path, error) from error
+        with _readable(call, path):
+            raise
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):
         return fd
     os.close(fd)
     if stat.S_ISDIR(mode):
-        hint = "give the file itself; for run folders there is CheckpointFolder"
+        hint = "give the file itself; CheckpointFolder reads run folders"
         raise FormatError(call, f"{path} is a folder", code="directory", hint=hint)
     kind = "fifo" if stat.S_ISFIFO(mode) else "device"
     raise FormatError(call, f"{path} is a {kind}, not a file", code=kind)
@@ -139,10 +153,3 @@ def _missing(call: str, path: str) -> MissingFileError:
         near = difflib.get_close_matches(name, os.listdir(folder or "."), 3)
     hint = f"near it: {', '.join(map(printable, near))}" if near else ""
     return MissingFileError(call, f"there is no file {path}", code="no-such-file", hint=hint)
-
-
-def unreadable(call: str, path: str, error: OSError) -> FormatError:
-    """The error for a file that the system will not read."""
-    return FormatError(
-        call, f"{path} cannot be read: {error.strerror}", code="unreadable", got=error.errno
-    )

@@ -1,9 +1,8 @@
 """Reading a MGRD 1 file: one validator for every way in.
 
 The checks run from the outside in: regular file, size, preamble, trailer, SHA-256, header, layout,
-    pads, crc32 of each
-tensor; only what passed becomes an array. Nothing in a file names code, and no text of a file
-reaches numpy's dtype parser.
+pads, crc32 of each tensor; only what passed becomes an array. Nothing in a file names code, and no
+text of a file reaches numpy's dtype parser.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import mmap as mapping
 import sys
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,9 +25,11 @@ from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path
 from minigrad.files.header import Refusal
 from minigrad.files.layout import FileInfo, TensorInfo
-from minigrad.files.opening import CHUNK, OpenFile, unreadable, within_memory
+from minigrad.files.opening import CHUNK, OpenFile, opened
 
 _THREADED = 4 << 20
+_MAGIC = b"\xc4\x1e" + layout.MAGIC
+Fetch = Callable[[TensorInfo], tuple[Array, int]]  # a tensor's bytes, and their crc32
 
 
 class StateDict(dict[str, Array]):
@@ -72,21 +73,16 @@ def load(
     Raises FormatError, whose `code` names the broken rule, MissingFileError, or StateDictError for
     unknown names.
     """
-    arrays, info = read(
-        path, "weights", names=names, mmap=mmap, sha256=sha256, verify=verify, call="load"
-    )
-    return StateDict(arrays, info)
+    options: dict[str, Any] = {"names": names, "mmap": mmap, "sha256": sha256, "verify": verify}
+    return StateDict(*read(path, "weights", call="load", **options))
 
 
 def peek(path: Path) -> FileInfo:
     """Read the header only: kind, meta, and the table of tensors. Damage to the payloads is not
     seen.
     """
-    with (
-        within_memory("peek", path),
-        contextlib.closing(_File(path, "peek", verify_up_to=0)) as file,
-    ):
-        return file.info
+    with opened(_File, path, "peek") as file:
+        return file.header(verify_up_to=0)
 
 
 def read(
@@ -105,43 +101,34 @@ def read(
     most = layout.VERIFIED_BY_DEFAULT
     if verify is not None or sha256 is not None:
         most = sys.maxsize if verify or sha256 is not None else 0
-    with (
-        within_memory(call, path),
-        contextlib.closing(_File(path, call, verify_up_to=most)) as file,
-    ):
+    with opened(_File, path, call) as file:
+        info = file.header(most)
         if kind is not None:
             file.expect_kind(kind)
-        if sha256 is not None:
-            file.expect_sha256(sha256)
+        problem = f"the file's SHA-256 is {info.sha256}, not the one asked for"
+        same = sha256 is None or info.sha256 == sha256.lower()
+        file.check(same, "sha256-other", problem, info.sha256, sha256)
         # Where each wanted name is stored: under itself, or under the name that it is tied to.
-        places = {
-            name: file.info.aliases.get(name, name) for name in select(file.info.names, names, file)
-        }
+        places = {name: info.aliases.get(name, name) for name in select(info.names, names, file)}
         needed, stored = set(places.values()), dict[str, Array]()
         with file.verifying():
-            file.check_pads()
             fetch = file.map() if mmap else file.read
-            for tensor in file.info.tensors:
+            for tensor in info.tensors:
                 if tensor.name in needed:
                     stored[tensor.name] = _checked(file, tensor, fetch)
-        file.check_unchanged()
-        return {name: stored[place] for name, place in places.items()}, file.info
+        return {name: stored[place] for name, place in places.items()}, info
 
 
 def verify(path: Path) -> FileInfo:
     """Check a file of either kind down to its last byte, SHA-256 and all, one tensor at a time;
     raises what `load` raises.
     """
-    with (
-        within_memory("verify", path),
-        contextlib.closing(_File(path, "verify", verify_up_to=sys.maxsize)) as file,
-    ):
+    with opened(_File, path, "verify") as file:
+        info = file.header(verify_up_to=sys.maxsize)
         with file.verifying():
-            file.check_pads()
-            for tensor in file.info.tensors:
+            for tensor in info.tensors:
                 _checked(file, tensor, file.read)
-        file.check_unchanged()
-        return file.info
+        return info
 
 
 def select(known: list[str], names: Iterable[str] | None, file: OpenFile) -> list[str]:
@@ -154,129 +141,103 @@ def select(known: list[str], names: Iterable[str] | None, file: OpenFile) -> lis
     missing = sorted(set(wanted) - set(known))
     if missing:
         near = difflib.get_close_matches(missing[0], known, 1)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"`minigrad inspect {file.path}` lists them"
-        )
+        listed = f"`minigrad inspect {file.path}` lists them"
+        hint = f"did you mean {near[0]!r}?" if near else listed
         problem = f"{file.path} has no tensor {missing[0]!r}"
-        raise StateDictError(file.call, problem, got=missing, wanted=known, hint=hint)
+        raise StateDictError(file.call, problem, missing, known, hint)
     return wanted
 
 
-def _checked(file: _File, tensor: TensorInfo, fetch: Any) -> Array:
+def _checked(file: _File, tensor: TensorInfo, fetch: Fetch) -> Array:
     payload, crc = fetch(tensor)
-    if crc != tensor.crc32:
-        file.refuse(
-            "crc", f"tensor {tensor.name!r} is damaged: its crc32 is wrong", crc, tensor.crc32
-        )
-    check_bool(file, tensor, payload)
+    problem = f"tensor {tensor.name!r} is damaged: its crc32 is wrong"
+    file.check(crc == tensor.crc32, "crc", problem, crc, tensor.crc32)
+    return array_of(tensor, payload)
+
+
+def array_of(tensor: TensorInfo, payload: Array) -> Array:
+    """The array of a payload. A bool with a byte that is neither 0 nor 1 is refused: numpy would
+    compute nonsense with it.
+    """
+    if tensor.dtype == "bool" and payload.size and payload.max() > 1:
+        problem = f"tensor {tensor.name!r} is bool and holds the byte {payload.max()}"
+        raise Refusal("bool-value", problem)
     return layout.restored(payload, layout.DTYPES[tensor.dtype], tensor.shape)
 
 
-def check_bool(file: OpenFile, tensor: TensorInfo, payload: Array) -> None:
-    """Refuse a bool tensor with a byte that is neither 0 nor 1: numpy would compute nonsense with
-    it.
-    """
-    if tensor.dtype == "bool" and payload.size and payload.max() > 1:
-        file.refuse(
-            "bool-value", f"tensor {tensor.name!r} is bool and holds the byte {payload.max()}"
-        )
-
-
 class _File(OpenFile):
-    """An open file whose preamble, size, trailer and header have passed; SHA-256 too, up to
-    `verify_up_to` bytes.
-    """
+    """An open file of the format, which `header` must have checked before anything else is read."""
 
-    def __init__(self, path: Path, call: str, verify_up_to: int) -> None:
-        super().__init__(path, call)
-        try:
-            version, header_len = self._check_preamble()
-            trailer = self.bytes_at(self.size - layout.TRAILER_SIZE, layout.TRAILER_SIZE)
-            problem = "the end of the file is damaged"
-            self.check(trailer[:10] == b"\xc4\x28" + layout.END_MAGIC, "trailer", problem)
-            self.digest, self.header_len = trailer[10:], header_len
-            self.verify_beside = _THREADED <= self.size <= verify_up_to
-            if self.size <= verify_up_to and not self.verify_beside:
-                self._compare(self._sha256(), None)
-            self.info = self._read_header(version)
-        except BaseException:
-            self.close()
-            raise
+    def header(self, verify_up_to: int) -> FileInfo:
+        """Check preamble, size, trailer and header, and the SHA-256 up to `verify_up_to` bytes; of
+        a large file, that is left to `verifying`.
+        """
+        version, self.header_len = self._check_preamble()
+        trailer = self.bytes_at(self.size - layout.TRAILER_SIZE, layout.TRAILER_SIZE)
+        problem = "the end of the file is damaged"
+        self.check(trailer[:10] == b"\xc4\x28" + layout.END_MAGIC, "trailer", problem)
+        self.digest = trailer[10:]
+        self.verify_beside = _THREADED <= self.size <= verify_up_to
+        if self.size <= verify_up_to and not self.verify_beside:
+            self._compare(self._sha256(), None)
+        self.info = self._read_header(version)
+        return self.info
 
-    # ---- preamble and header ---------------------------------------------------
+    # ---- preamble and header
 
     def _check_preamble(self) -> tuple[tuple[int, int], int]:
-        head = self.some_at(0, layout.PREAMBLE_SIZE)
-        self.check(self.size > 0 and len(head) > 0, "empty", "the file is empty")
-        if head[:10] != b"\xc4\x1e" + layout.MAGIC:
+        head, check = self.some_at(0, layout.PREAMBLE_SIZE), self.check
+        check(self.size > 0 and len(head) > 0, "empty", "the file is empty")
+        if head[:10] != _MAGIC:
             self._explain_magic(head)
-        if self.size < layout.PREAMBLE_SIZE or len(head) < layout.PREAMBLE_SIZE:
-            self.refuse(
-                "short", f"the file ends after {self.size} bytes, inside its first 32", self.size
-            )
+        self._check_short(min(self.size, len(head)) < layout.PREAMBLE_SIZE)
         _, major, minor, header_len, file_len, right, reserved = layout.unpack_preamble(head)
-        self.check(right, "preamble-crc", "the first 32 bytes are damaged (crc32)")
-        self.check(reserved == b"\0\0", "reserved", "the reserved bytes are not zero", reserved)
-        if major > layout.MAJOR:
-            newer = (
-                f"written in format {major}.{minor}; this minigrad reads {layout.MAJOR}: "
-                "upgrade minigrad"
-            )
-            self.refuse("version-newer", newer, (major, minor))
-        problem = f"there is no format {major}.{minor}"
-        self.check(major == layout.MAJOR, "version-unknown", problem, (major, minor))
-        if self.size < file_len:
-            problem = f"the file is cut: {self.size:,} of {file_len:,} bytes are there"
-            self.refuse("cut", problem, self.size, file_len)
-        extra = self.size - file_len
-        problem = f"{extra:,} bytes too many at the end"
-        self.check(extra == 0, "trailing-bytes", problem, self.size, file_len)
-        self.check(header_len > 0, "header-empty", "the header has 0 bytes")
-        said = f"a header of {header_len:,} bytes"
-        problem = f"{said}; {layout.MAX_HEADER:,} is the limit"
-        self.check(header_len <= layout.MAX_HEADER, "header-limit", problem)
+        check(right, "preamble-crc", "the first 32 bytes are damaged (crc32)")
+        check(reserved == b"\0\0", "reserved", "the reserved bytes are not zero", reserved)
+        said = f"format {major}.{minor}; this minigrad reads {layout.MAJOR}"
+        problem = f"written in {said}: upgrade minigrad"
+        check(major <= layout.MAJOR, "version-newer", problem, (major, minor))
+        check(major == layout.MAJOR, "version-unknown", f"an unknown {said}", (major, minor))
+        problem = f"the file is cut: {self.size:,} of {file_len:,} bytes are there"
+        check(self.size >= file_len, "cut", problem, self.size, file_len)
+        problem = f"{self.size - file_len:,} bytes too many at the end"
+        check(self.size == file_len, "trailing-bytes", problem, self.size, file_len)
+        check(header_len > 0, "header-empty", "the header has 0 bytes")
+        headers.at_most("header-limit", header_len, layout.MAX_HEADER, "bytes of header")
         fits = layout.PREAMBLE_SIZE + header_len + layout.TRAILER_SIZE <= self.size
-        self.check(fits, "header-past-end", f"{said} does not fit the file", header_len, self.size)
+        problem = f"a header of {header_len:,} bytes does not fit the file"
+        check(fits, "header-past-end", problem, header_len, self.size)
         return (major, minor), header_len
 
-    def _explain_magic(self, head: bytes) -> None:
-        whole = (b"\xc4\x1e" + layout.MAGIC).startswith(head)
+    def _check_short(self, short: bool) -> None:
         problem = f"the file ends after {self.size} bytes, inside its first 32"
-        self.check(not whole, "short", problem, self.size)
+        self.check(not short, "short", problem, self.size)
+
+    def _explain_magic(self, head: bytes) -> NoReturn:
+        self._check_short(_MAGIC.startswith(head))
         if head.startswith(b"\xc4\x1e\x89MGRD"):
             problem = "line ends were translated on the way (text mode); copy the file as binary"
-            self.refuse("magic-newlines", problem)
-        found = foreign.recognise(head, self.some_at(max(0, self.size - (64 << 10)), 64 << 10))
-        if found:
-            self.refuse(f"foreign-{found[0]}", f"this is {found[1]}", found[0], "MGRD 1")
-        self.refuse("magic", "this is no minigrad file", head[:10], b"\xc4\x1e" + layout.MAGIC)
+            raise Refusal("magic-newlines", problem)
+        tail = self.some_at(max(0, self.size - (64 << 10)), 64 << 10)
+        foreign.refuse(head, tail)
+        raise Refusal("magic", "this is not a minigrad file", head[:10], _MAGIC)
 
     def _read_header(self, version: tuple[int, int]) -> FileInfo:
-        raw = self.bytes_at(layout.PREAMBLE_SIZE, self.header_len)
-        try:
-            header = headers.unpack(raw)
-            headers.check(header, version)
-        except Refusal as refusal:
-            raise refusal.at(self.call, self.path) from None
+        header = headers.unpack(self.bytes_at(layout.PREAMBLE_SIZE, self.header_len))
+        headers.check(header, version)
         tensors = headers.tensor_infos(header, layout.first_payload(self.header_len))
         wanted = layout.file_length(self.header_len, [t.nbytes for t in tensors])
         problem = f"the tensors need {wanted:,} bytes"
         self.check(wanted == self.size, "file-length", problem, self.size, wanted)
-        return FileInfo(
-            header["kind"],
-            version,
-            header["producer"],
-            header["meta"],
-            tensors,
-            header["aliases"],
-            self.size,
-            self.digest.hex(),
-            header.get("state"),
-        )
+        said: dict[str, Any] = {
+            key: header.get(key) for key in ("kind", "producer", "meta", "aliases", "state")
+        }
+        digest = self.digest.hex()
+        return FileInfo(version=version, tensors=tensors, size=self.size, sha256=digest, **said)
 
     # ---- payloads --------------------------------------------------------------
 
-    def check_pads(self) -> None:
+    def _check_pads(self) -> None:
         """Every byte between two payloads is what the layout says."""
         end = layout.PREAMBLE_SIZE + self.header_len
         for tensor in self.info.tensors:
@@ -293,14 +254,11 @@ class _File(OpenFile):
             crc = zlib.crc32(part, crc)
         return payload, crc
 
-    def map(self) -> Any:
+    def map(self) -> Fetch:
         """A function like `read` that gives views of one read-only mapping of the file."""
-        try:
-            whole = np.frombuffer(
-                mapping.mmap(self.fd, self.size, access=mapping.ACCESS_READ), np.uint8
-            )
-        except OSError as error:
-            raise unreadable(self.call, self.path, error) from error
+        with self.readable():
+            mapped = mapping.mmap(self.fd, self.size, access=mapping.ACCESS_READ)
+        whole = np.frombuffer(mapped, np.uint8)
 
         def view(tensor: TensorInfo) -> tuple[Array, int]:
             payload = whole[tensor.offset : tensor.offset + tensor.nbytes]
@@ -308,51 +266,42 @@ class _File(OpenFile):
 
         return view
 
-    # ---- SHA-256 ---------------------------------------------------------------
-
     def expect_kind(self, kind: str) -> None:
         """Refuse weights where a checkpoint is wanted, and the reverse."""
-        reader = "load_checkpoint" if self.info.kind == "checkpoint" else "load"
-        problem = (
-            f"this is a file of kind {self.info.kind!r}, not {kind!r}: "
-            f"minigrad.files.{reader} reads it"
-        )
-        self.check(self.info.kind == kind, "kind", problem, self.info.kind, kind)
+        found = self.info.kind
+        reader = "load_checkpoint" if found == "checkpoint" else "load"
+        problem = f"the file's kind is {found!r}, not {kind!r}: minigrad.files.{reader} reads it"
+        self.check(found == kind, "kind", problem, found, kind)
 
-    def expect_sha256(self, sha256: str) -> None:
-        """Refuse a file whose trailer states another SHA-256."""
-        found = self.digest.hex()
-        problem = f"the file's SHA-256 is {found}, not the one asked for"
-        self.check(found == sha256.lower(), "sha256-other", problem, found, sha256)
+    # ---- SHA-256
 
     @contextlib.contextmanager
     def verifying(self) -> Iterator[None]:
-        """For a large file, check the SHA-256 in a thread beside the block. If it is wrong, it is
-        reported first.
+        """Check the bytes between payloads, and for a large file the SHA-256 in a thread while the
+        block runs. If that is wrong, it is reported first.
         """
         if not self.verify_beside:
+            self._check_pads()
             yield
             return
         sums: list[bytes] = []
 
         def work() -> None:
-            try:
+            # Unreadable or cut: then the digest stays wrong, and the block meets the same.
+            with contextlib.suppress(FormatError, Refusal):
                 sums.append(self._sha256())
-            except (
-                FormatError
-            ):  # unreadable or cut: then the digest stays wrong, and the block meets the same
-                sums.append(b"")
 
         thread = threading.Thread(target=work)
         thread.start()
         cause = None
         try:
+            self._check_pads()
             yield
-        except FormatError as error:
+        except (FormatError, Refusal) as error:
             cause = error
         finally:
             thread.join()
-        self._compare(sums[0], cause)
+        self._compare(sums[0] if sums else b"", cause)
         if cause:
             raise cause
 
@@ -364,8 +313,7 @@ class _File(OpenFile):
                 sha.update(part)
         return sha.digest()
 
-    def _compare(self, digest: bytes, cause: FormatError | None) -> None:
-        problem = "the file is damaged: its SHA-256 is not the one it states" + (
-            f" ({cause.problem})" if cause else ""
-        )
+    def _compare(self, digest: bytes, cause: FormatError | Refusal | None) -> None:
+        problem = "the file is damaged: its SHA-256 is not the one it states"
+        problem += f" ({cause.problem})" if cause else ""
         self.check(digest == self.digest, "sha256", problem, digest.hex(), self.digest.hex())

@@ -11,9 +11,7 @@ From https://github.com/huggingface/safetensors.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,9 +22,9 @@ from minigrad.errors import MissingDependencyError
 from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path, write_durably
 from minigrad.files.header import Refusal, shortened
-from minigrad.files.layout import DTYPES, FileInfo, TensorInfo
-from minigrad.files.opening import OpenFile, within_memory
-from minigrad.files.reader import StateDict, check_bool, select
+from minigrad.files.layout import FileInfo, TensorInfo
+from minigrad.files.opening import OpenFile, opened
+from minigrad.files.reader import StateDict, array_of, select
 from minigrad.files.writer import checked_arrays
 
 MAX_HEADER = 16 << 20
@@ -44,17 +42,15 @@ def load_safetensors(path: Path, *, names: Iterable[str] | None = None) -> State
         that are not in the file, or MissingDependencyError without the safetensors library.
     """
     call = "load_safetensors"
-    with within_memory(call, path), contextlib.closing(OpenFile(path, call)) as file:
+    with opened(OpenFile, path, call) as file:
         info = _read_info(file)
         wanted = set(select(info.names, names, file))
-        arrays = {t.name: _read(file, t) for t in info.tensors if t.name in wanted}
-        file.check_unchanged()
-        return StateDict(arrays, info)
+        return StateDict({t.name: _read(file, t) for t in info.tensors if t.name in wanted}, info)
 
 
 def peek_safetensors(path: Path) -> FileInfo:
     """Read the header only."""
-    with within_memory("peek", path), contextlib.closing(OpenFile(path, "peek")) as file:
+    with opened(OpenFile, path, "peek") as file:
         return _read_info(file)
 
 
@@ -67,25 +63,18 @@ def _read_info(file: OpenFile) -> FileInfo:
         raise MissingDependencyError(file.call, problem, hint=hint) from None
     mgrd = "this is a MGRD file: name it FILE.mgrd"
     file.check(file.some_at(2, 8) != layout.MAGIC, "foreign-mgrd", mgrd)
-    if found := foreign.recognise(file.some_at(0, 16), b""):
-        known = found[0] == "safetensors"
-        file.check(known, f"foreign-{found[0]}", f"this is {found[1]}")
+    foreign.refuse(file.some_at(0, 16), b"", "safetensors")
     file.check(file.size >= 8, "short", f"the file ends after {file.size} bytes", file.size)
     length = int.from_bytes(file.bytes_at(0, 8), "little")
-    limit = f"a header of {length:,} bytes; {MAX_HEADER:,} is the limit"
-    file.check(length <= MAX_HEADER, "header-limit", limit, length, MAX_HEADER)
+    headers.at_most("header-limit", length, MAX_HEADER, "bytes of header")
     try:
         with safe_open(file.path, framework="np"):
-            raw = file.bytes_at(8, length)
+            header = json.loads(file.bytes_at(8, length))
     except (SafetensorError, OSError) as error:
-        file.refuse("safetensors", f"this is not a safetensors file: {shortened(str(error), 200)}")
-    try:
-        header = json.loads(raw)
-        meta = header.pop(_METADATA, None) or {}
-        tensors = [_entry(name, entry, 8 + length) for name, entry in header.items()]
-    except Refusal as refusal:
-        raise refusal.at(file.call, file.path) from None
-    tensors.sort(key=lambda tensor: tensor.name)
+        problem = f"this is not a safetensors file: {shortened(str(error), 200)}"
+        raise Refusal("safetensors", problem) from None
+    meta = header.pop(_METADATA, None) or {}
+    tensors = [_entry(name, entry, 8 + length) for name, entry in sorted(header.items())]
     return FileInfo("safetensors", (0, 0), "", meta, tuple(tensors), {}, file.size, "")
 
 
@@ -93,9 +82,7 @@ def _entry(name: str, entry: Mapping[str, Any], base: int) -> TensorInfo:
     """A row of a header that the library has checked, held to what our arrays can be."""
     headers.check_name(name)
     dtype, shape, (begin, end) = entry["dtype"].lower(), entry["shape"], entry["data_offsets"]
-    if dtype not in DTYPES:
-        problem = f"tensor {shortened(name)} has the unknown dtype {shortened(entry['dtype'])}"
-        raise Refusal("dtype", problem, entry["dtype"], list(DTYPES))
+    headers.check_dtype(name, dtype, entry["dtype"])
     headers.check_shape(name, shape)
     return TensorInfo(name, dtype, tuple(shape), base + begin, end - begin, 0)
 
@@ -104,8 +91,7 @@ def _read(file: OpenFile, tensor: TensorInfo) -> Array:
     payload = np.empty(tensor.nbytes, np.uint8)
     for _ in file.chunks(tensor.offset, payload.data):
         pass
-    check_bool(file, tensor, payload)
-    return layout.restored(payload, DTYPES[tensor.dtype], tensor.shape)
+    return array_of(tensor, payload)
 
 
 def save_safetensors(
@@ -118,10 +104,8 @@ def save_safetensors(
     call = "save_safetensors"
     found = list(checked_arrays(path, state_dict, call).items())
     found.sort(key=lambda pair: (_ORDER.index(_dtype_name(pair[1])), pair[0]))
-    try:
+    with headers.refusing(call, path):
         raw = _pack_header(found, dict(meta or {}))
-    except Refusal as refusal:
-        raise refusal.at(call, os.fsdecode(path)) from None
     pieces: list[bytes | memoryview] = [raw, *(layout.as_bytes(array) for _, array in found)]
     write_durably(path, pieces, nbytes=sum(map(len, pieces)), call=call)
 
@@ -144,9 +128,7 @@ def _pack_header(found: list[tuple[str, Array]], meta: dict[Any, Any]) -> bytes:
         header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": offsets}
     raw = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
-    if len(raw) > MAX_HEADER:
-        problem = f"the header would have {len(raw):,} bytes; {MAX_HEADER:,} is the limit"
-        raise Refusal("header-limit", problem)
+    headers.at_most("header-limit", len(raw), MAX_HEADER, "bytes of header")
     return len(raw).to_bytes(8, "little") + raw
 
 

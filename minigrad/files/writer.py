@@ -46,17 +46,17 @@ def write(
     """Write a file of either kind; `state` is a checkpoint's tree, whose arrays stand among
     `arrays` already.
     """
-    try:
+    with headers.refusing(call, path):
         stored, aliases = _store(arrays, call)
         raw = _header(kind, stored, aliases, plain(meta, "meta"), state)
-    except Refusal as refusal:
-        raise refusal.at(call, os.fsdecode(path)) from None
     total = layout.file_length(len(raw), [a.nbytes for _, a in stored])
     pieces = _pieces(raw, [a for _, a in stored], total)
     with _hashed(pieces, total) as digest:
-        write_durably(
-            path, pieces, nbytes=total, last=lambda: layout.pack_trailer(digest()), call=call
-        )
+
+        def trailer() -> bytes:
+            return layout.pack_trailer(digest())
+
+        write_durably(path, pieces, nbytes=total, last=trailer, call=call)
         return digest().hex()
 
 
@@ -86,8 +86,8 @@ def check_arguments(call: str, path: Any, weights: Any) -> None:
 
 def wrong_kind(call: str, got: Any, wanted: str, hint: str) -> DTypeError:
     """The error for an argument of another kind; the hint is the call to write."""
-    problem = f"expected {wanted}, got a {type(got).__name__}"
-    return DTypeError(call, problem, got=type(got).__name__, wanted=wanted, hint=f"call {hint}")
+    found = type(got).__name__
+    return DTypeError(call, f"expected {wanted}, got a {found}", found, wanted, f"call {hint}")
 
 
 def array_in(value: Any) -> Array | None:
@@ -104,24 +104,19 @@ def as_array(name: str, value: Any, call: str) -> Array:
     """
     held = array_in(value)
     source = value if held is None else held
-    if (
-        isinstance(source, np.ndarray)
-        and type(source) is not np.ndarray
-        and isinstance(source, np.ma.MaskedArray)
-    ):
+    if type(source) is not np.ndarray and isinstance(source, np.ma.MaskedArray):
         hint = "save .filled() and the mask as two arrays"
         problem = f"{name!r} is a masked array, and no file holds a mask"
-        raise DTypeError(call, problem, got="MaskedArray", hint=hint)
+        raise DTypeError(call, problem, "MaskedArray", hint=hint)
     try:
         array = np.asarray(source)
     except (ValueError, TypeError) as error:
-        raise DTypeError(
-            call, f"{name!r} cannot be made an array: {error}", got=type(value).__name__
-        ) from None
+        problem = f"{name!r} cannot be made an array: {error}"
+        raise DTypeError(call, problem, type(value).__name__) from None
     if array.dtype.newbyteorder("=") not in layout.DTYPE_NAMES:
         hint = "convert it with astype to one of " + ", ".join(layout.DTYPES)
         problem = f"{name!r} has dtype {array.dtype}, which no file holds"
-        raise DTypeError(call, problem, got=array.dtype, wanted=list(layout.DTYPES), hint=hint)
+        raise DTypeError(call, problem, array.dtype, list(layout.DTYPES), hint)
     return array
 
 
@@ -131,23 +126,14 @@ def checked_arrays(
     """The arrays to store in a file of another format, by name, within the limits that the readers
     hold.
     """
-    try:
-        if len(state_dict) > layout.MAX_TENSORS:
-            raise Refusal(
-                "tensor-count", f"{len(state_dict):,} tensors; {layout.MAX_TENSORS:,} is the limit"
-            )
+    with headers.refusing(call, path):
+        headers.at_most("tensor-count", len(state_dict), layout.MAX_TENSORS, "tensors")
         for name in state_dict:
             headers.check_name(name)
-        arrays = {
-            name: layout.stored(as_array(name, state_dict[name], call)) for name in state_dict
-        }
+        arrays = {n: layout.stored(as_array(n, value, call)) for n, value in state_dict.items()}
         for name, array in arrays.items():
             headers.check_shape(name, list(array.shape))
-            if array.nbytes > largest:
-                problem = f"{name!r} has {array.nbytes:,} bytes; {largest:,} is the limit"
-                raise Refusal("payload-limit", problem)
-    except Refusal as refusal:
-        raise refusal.at(call, os.fsdecode(path)) from None
+            headers.at_most("payload-limit", array.nbytes, largest, "bytes", name)
     return arrays
 
 
@@ -170,14 +156,14 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
         for key in value:
             if type(key) is not str:
                 problem = f"{where} has the key {key!r}; keys are text"
-                raise Refusal("header-key-type", problem, got=key, wanted="str")
+                raise Refusal("header-key-type", problem, key, "str")
         return {key: plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
     code = where.split(".")[0].split("[")[0] + "-type"
     problem = f"{where} is a {type(value).__name__}, which a header cannot hold"
     wanted = "None, bool, int, float, str, list, dict"
-    raise Refusal(code, problem, got=type(value).__name__, wanted=wanted)
+    raise Refusal(code, problem, type(value).__name__, wanted)
 
 
 def _store(arrays: Mapping[str, Any], call: str) -> tuple[list[tuple[str, Array]], dict[str, str]]:
@@ -200,13 +186,8 @@ def identity(array: Array) -> Any:
     """Equal for two arrays that are the same view of the same memory."""
     if array.size == 0:
         return id(array)
-    return (
-        array.__array_interface__["data"][0],
-        array.shape,
-        array.strides,
-        array.dtype.str,
-        array.dtype.names,
-    )
+    address = array.__array_interface__["data"][0]
+    return address, array.shape, array.strides, array.dtype.str, array.dtype.names
 
 
 def _header(
@@ -224,23 +205,12 @@ def _header(
         for (name, a), offset, crc in zip(stored, offsets, crcs, strict=True)
     ]
     version = (layout.MAJOR, layout.MINOR)
-    header = {
-        "format": "minigrad",
-        "kind": kind,
-        "version": list(version),
-        "requires": [],
-        "producer": PRODUCER,
-        "tensors": tensors,
-        "aliases": aliases,
-        "meta": meta,
-    }
-    if state is not None:
-        header["state"] = state
+    header: dict[str, Any] = {"format": "minigrad", "kind": kind, "version": list(version)}
+    header |= {"requires": [], "producer": PRODUCER, "tensors": tensors, "aliases": aliases}
+    header |= {"meta": meta} if state is None else {"meta": meta, "state": state}
     headers.check(header, version)
     raw = headers.pack(header)
-    if len(raw) > layout.MAX_HEADER:
-        problem = f"the header would have {len(raw):,} bytes; {layout.MAX_HEADER:,} is the limit"
-        raise Refusal("header-limit", problem, len(raw), layout.MAX_HEADER)
+    headers.at_most("header-limit", len(raw), layout.MAX_HEADER, "bytes of header")
     headers.unpack(raw)
     return raw
 
