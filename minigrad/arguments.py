@@ -49,7 +49,7 @@ def as_float(
     """Return `value` as a float. Raises ConfigError unless it is a real number in [least, most]:
     greater than `least` if `above`, less than `most` if `below`. NaN is in no interval.
     """
-    real = isinstance(value, Real) and not _is_bool(value)
+    real = type(value) is float or (isinstance(value, Real) and not _is_bool(value))
     number = float(value) if real else math.nan
     good = (least < number if above else least <= number) and (
         number < most if below else number <= most
@@ -66,5 +66,5 @@ def _is_bool(value: Any) -> bool:
 
 def one_of(call: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is one of the choices."""
-    good = isinstance(value, str) and value in choices
-    require(good, call, name, value, "one of " + ", ".join(map(repr, choices)))
+    if not (isinstance(value, str) and value in choices):
+        require(False, call, name, value, "one of " + ", ".join(map(repr, choices)))

@@ -117,7 +117,8 @@ def signatures_of(op: Primitive) -> dict[str, Signature]:
 @cache
 def arguments_of(op: Primitive) -> tuple[list[str], dict[str, Any]]:
     """The names of the op's operands, and its params with their defaults, None without one."""
-    found = inspect.signature(op.forward).parameters.values()
+    # Of the op, not of its forward: that may be a ufunc, and numpy 2.0's have no signature.
+    found = inspect.signature(op).parameters.values()
     params = {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
     names = [p.name for p in found if p.kind is p.POSITIONAL_OR_KEYWORD]
     return names, {n: None if x is inspect.Parameter.empty else x for n, x in params.items()}

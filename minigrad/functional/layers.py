@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from minigrad import ops
 from minigrad.autograd import no_grad
 from minigrad.dtypes import is_half, promote
 from minigrad.errors import ConfigError, ShapeError
+from minigrad.ops.axis import several
 from minigrad.ops.composed import normalised
 from minigrad.ops.composite import composite
 from minigrad.tensor import Tensor
@@ -35,8 +36,7 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
 
 
 def _last_axes(call: str, x: Tensor, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = normalized_shape if isinstance(normalized_shape, Iterable) else (normalized_shape,)
-    wanted = tuple(sizes)
+    wanted = several(normalized_shape)
     if x.shape[-len(wanted) :] != wanted:
         problem = f"x {x.shape} does not end in {wanted}"
         raise ShapeError(call, problem, got=x.shape, wanted=wanted)

@@ -195,8 +195,10 @@ def _rows(call: str, x: Any, target: Any, weight: Any, axis: int | None) -> tupl
     if a != last:
         order = (*(i for i in range(x.ndim) if i != a), a)
         x, target = permute(x, order=order), permute(target, order=order) if shares else target
-    flat = matrix_shape(x.shape)
-    return reshape(x, shape=flat), reshape(target, shape=flat[: 1 + shares]), without[a]
+    if x.ndim != 2:
+        flat = matrix_shape(x.shape)
+        x, target = reshape(x, shape=flat), reshape(target, shape=flat[: 1 + shares])
+    return x, target, without[a]
 
 
 def _finished(loss: Any, share: Any, shape: Any, reduction: Reduce, call: str) -> Any:

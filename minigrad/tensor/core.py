@@ -386,7 +386,8 @@ def _wrap_outputs(
     outputs: list[Any] = []
     for array in (out,) if op.outputs == 1 else out:
         if array is not None:
-            array = np.asarray(array)
+            if type(array) is not np.ndarray:
+                array = np.asarray(array)
             if stored is not None and array.dtype == float32:
                 array = cast(array, stored)
             array = _wrap(array)
