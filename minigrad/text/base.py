@@ -73,10 +73,9 @@ class BaseTokenizer:
         call = self._call("decode")
         numbers = np.asarray(tokens if hasattr(tokens, "__array__") else list(tokens))
         if numbers.size and (numbers.dtype.kind not in "iu" or numbers.ndim != 1):
-            problem = (
-                f"tokens must be a row of integers, got {numbers.dtype} of shape {numbers.shape}"
-            )
-            raise DTypeError(call, problem, got=numbers.dtype, wanted="integers (T,)")
+            what = f"{numbers.dtype} of shape {numbers.shape}"
+            problem = f"tokens must be a row of integers, got {what}"
+            raise DTypeError(call, problem, numbers.dtype, "integers (T,)")
         found: list[int] = numbers.tolist()
         for bad in (min(found, default=0), max(found, default=0)):
             if not 0 <= bad < self.vocab_size and found:

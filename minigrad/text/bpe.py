@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.arguments import as_int
+from minigrad.arguments import as_int, require
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError
+from minigrad.errors import DataError
 from minigrad.text.base import BaseTokenizer, checked_special, well_formed
 from minigrad.text.merges import Pair, learn_merges, merged
 
@@ -36,11 +36,8 @@ def _words() -> re.Pattern[str]:
     Python's `re` has no class of letters: it is \\w without the underscore and without the
     characters of the three categories of numbers.
     """
-    numbers = "".join(
-        c
-        for c in map(chr, range(sys.maxunicode + 1))
-        if unicodedata.category(c)[0] == "N" and c > "9"
-    )
+    others = map(chr, range(ord("9") + 1, sys.maxunicode + 1))
+    numbers = "".join(c for c in others if unicodedata.category(c)[0] == "N")
     number, letter = f"[0-9{numbers}]", f"[^\\W_0-9{numbers}]"
     sign = f"(?:(?!{letter})[^{_SPACE}0-9{numbers}])"
     return re.compile(
@@ -70,19 +67,15 @@ class BPETokenizer(BaseTokenizer):
         for left, right in merges:
             left, right = int(left), int(right)
             if not (0 <= left < len(self._pieces) and 0 <= right < len(self._pieces)):
-                raise DataError(
-                    "BPETokenizer",
-                    f"the merge ({left}, {right}) names a token that no merge before it has made",
-                    got=(left, right),
-                    wanted=(0, len(self._pieces) - 1),
-                )
+                problem = f"the merge ({left}, {right}) names a token that no earlier merge makes"
+                wanted = (0, len(self._pieces) - 1)
+                raise DataError("BPETokenizer", problem, (left, right), wanted)
             self.merges[left, right] = self._join((left, right))
         self._rank = {pair: i for i, pair in enumerate(self.merges)}
         special = checked_special(special_tokens, "BPETokenizer")
         self.special_tokens = {text: len(self._pieces) + i for i, text in enumerate(special)}
-        self._special = re.compile(
-            "(" + "|".join(map(re.escape, sorted(self.special_tokens, key=len, reverse=True))) + ")"
-        )
+        longest_first = sorted(self.special_tokens, key=len, reverse=True)
+        self._special = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._cache: dict[str, list[int]] = {}
 
     def _join(self, pair: Pair) -> int:
@@ -106,27 +99,20 @@ class BPETokenizer(BaseTokenizer):
 
         Raises ConfigError for a vocab_size below 256 and the special tokens.
         """
-        special = checked_special(special_tokens, "BPETokenizer.train")
-        vocab_size = as_int("BPETokenizer.train", "vocab_size", vocab_size)
-        min_frequency = as_int("BPETokenizer.train", "min_frequency", min_frequency)
+        call = "BPETokenizer.train"
+        special = checked_special(special_tokens, call)
+        vocab_size = as_int(call, "vocab_size", vocab_size)
+        min_frequency = as_int(call, "min_frequency", min_frequency)
         room = vocab_size - len(special)
-        if room < 256:
-            raise ConfigError(
-                "BPETokenizer.train",
-                f"vocab_size must be at least 256 + {len(special)} special tokens, "
-                f"got {vocab_size}",
-                got=vocab_size,
-                wanted=256 + len(special),
-            )
+        least = f"at least 256 + {len(special)} special tokens"
+        require(room >= 256, call, "vocab_size", vocab_size, least)
         counts: Counter[str] = Counter()
         for part in [text] if isinstance(text, str) else text:
-            counts.update(_words().findall(well_formed(part, "BPETokenizer.train")))
+            counts.update(_words().findall(well_formed(part, call)))
         words = {tuple(_NUMBER[b] for b in word.encode()): n for word, n in counts.items()}
         made = cls(())
-        return cls(
-            learn_merges(words, made._join, lambda: len(made._pieces) < room, min_frequency),
-            special,
-        )
+        merges = learn_merges(words, made._join, lambda: len(made._pieces) < room, min_frequency)
+        return cls(merges, special)
 
     @property
     def vocab_size(self) -> int:
@@ -156,9 +142,7 @@ class BPETokenizer(BaseTokenizer):
             if pair not in self._rank:
                 break
             tokens = merged(tokens, pair, self.merges[pair])
-        if (
-            len(self._cache) < 1 << 16
-        ):  # natural text has few words; a stream of others must not eat the memory
+        if len(self._cache) < 1 << 16:  # natural text has few words; other streams have no end
             self._cache[word] = tokens
         return tokens
 
@@ -172,11 +156,8 @@ class BPETokenizer(BaseTokenizer):
 
     def state(self) -> dict[str, Any]:
         """Return what `from_state` needs, in types that fit the meta of a weight file."""
-        return {
-            "kind": self.kind,
-            "merges": [list(pair) for pair in self.merges],
-            "special_tokens": list(self.special_tokens),
-        }
+        merges, special = [list(pair) for pair in self.merges], list(self.special_tokens)
+        return {"kind": self.kind, "merges": merges, "special_tokens": special}
 
     def __repr__(self) -> str:
         return (

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from minigrad.dtypes import Array
 from minigrad.errors import DataError, MissingDependencyError
 from minigrad.text.base import BaseTokenizer
 
 
-class TokenizerFile(BaseTokenizer):
+def library(call: str) -> Any:
+    """The `tokenizers` package; raises MissingDependencyError without it."""
+    try:
+        import tokenizers
+    except ImportError:
+        problem = f"{call.split('.')[0]} needs the tokenizers library"
+        hint = "pip install 'minigrad[models]'"
+        raise MissingDependencyError(call, problem, hint=hint) from None
+    return tokenizers
+
+
+class LibraryTokenizer(BaseTokenizer):
+    """A tokenizer whose text is cut and looked up by the `tokenizers` library's `_tokenizer`."""
+
+    _tokenizer: Any
+
+    def _encode(self, text: str) -> list[int]:
+        found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return found
+
+
+class TokenizerFile(LibraryTokenizer):
     """The tokenizer that a tokenizer.json describes, whatever its kind.
 
     content: the JSON text; `TokenizerFile.read(path)` takes it from a file.
@@ -19,18 +41,12 @@ class TokenizerFile(BaseTokenizer):
     kind, fields = "tokenizer.json", ("content",)
 
     def __init__(self, content: str) -> None:
+        tokenizers = library("TokenizerFile")
         try:
-            from tokenizers import Tokenizer
-        except ImportError:
-            problem = "reading a tokenizer.json needs the tokenizers library"
-            hint = "pip install 'minigrad[models]'"
-            raise MissingDependencyError("TokenizerFile", problem, hint=hint) from None
-        try:
-            self._tokenizer = Tokenizer.from_str(content)
+            self._tokenizer = tokenizers.Tokenizer.from_str(content)
         except Exception as error:  # the library raises nothing more particular
             problem = f"this is not a tokenizer.json: {error}"
-            wanted = "a tokenizer.json"
-            raise DataError("TokenizerFile", problem, got=content[:80], wanted=wanted) from None
+            raise DataError("TokenizerFile", problem, content[:80], "a tokenizer.json") from None
         self.content = content
 
     @classmethod
@@ -48,10 +64,6 @@ class TokenizerFile(BaseTokenizer):
         after it.
         """
         return super().encode(text)
-
-    def _encode(self, text: str) -> list[int]:
-        found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return found
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=False))

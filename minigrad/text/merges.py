@@ -26,9 +26,8 @@ def learn_merges(
     """
     spelled, counts = [list(word) for word in words], list(words.values())
     frequency: Counter[Pair] = Counter()
-    places: defaultdict[Pair, set[int]] = defaultdict(
-        set
-    )  # the words in which a pair occurs, or has occurred
+    # The words in which a pair occurs, or has occurred
+    places: defaultdict[Pair, set[int]] = defaultdict(set)
     for i, word in enumerate(spelled):
         for pair in pairwise(word):
             frequency[pair] += counts[i]
@@ -38,9 +37,7 @@ def learn_merges(
     merges: list[Pair] = []
     while queue and room():
         negative, pair = heapq.heappop(queue)
-        if (
-            -negative != frequency[pair]
-        ):  # counted anew since: what it is now worth stands further down
+        if -negative != frequency[pair]:  # recounted since: push it with today's count
             if frequency[pair] > 0:
                 heapq.heappush(queue, (-frequency[pair], pair))
             continue

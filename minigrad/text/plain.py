@@ -70,8 +70,7 @@ class CharTokenizer(BaseTokenizer):
             shown += f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
             problem = f"unknown character{'s'[: len(unknown) - 1]} {shown}"
             hint = f"known are: {_visible(self.characters)}"
-            wanted = self.characters
-            raise DataError("CharTokenizer.encode", problem, got=unknown, wanted=wanted, hint=hint)
+            raise DataError("CharTokenizer.encode", problem, unknown, self.characters, hint)
         return tokens
 
     def _decode(self, tokens: list[int]) -> str:

@@ -70,11 +70,7 @@ def _checked_part(part: Array, vocab_size: int) -> Array:
 
 
 def _write_header(file: IO[bytes], dtype: np.dtype[np.unsignedinteger], count: int) -> None:
-    header = {
-        "descr": np.lib.format.dtype_to_descr(dtype),
-        "fortran_order": False,
-        "shape": (count,),
-    }
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, header)
 
 
@@ -132,8 +128,7 @@ class Windows:
             most = f"block_size can be at most {cut - 1}" if cut > 1 else "give a longer one"
             problem = f"block_size={self.block_size} is longer than the text"
             hint = f"the text has {len(tokens)} tokens, {max(cut, 0)} of them for training; " + most
-            wanted = f"> {self.block_size}"
-            raise ConfigError(call, problem, got=len(tokens), wanted=wanted, hint=hint)
+            raise ConfigError(call, problem, len(tokens), f"> {self.block_size}", hint)
         self.train, self.val, self.seed = tokens[:cut], tokens[cut:], seed
 
     def _held_out(self, count: int, fraction: float) -> int:
@@ -215,13 +210,10 @@ def _mapped(path: Path) -> Array:
     except (ValueError, OSError, EOFError) as error:
         problem = f"{path} is not a .npy file: {error}"
         hint = "write_tokens makes one"
-        raise DataError("TokenStream", problem, got=str(path), wanted=".npy", hint=hint) from None
+        raise DataError("TokenStream", problem, str(path), ".npy", hint) from None
     if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-        what = (
-            f"{tokens.dtype} of shape {tokens.shape}"
-            if isinstance(tokens, np.ndarray)
-            else "an archive"
-        )
+        array = isinstance(tokens, np.ndarray)
+        what = f"{tokens.dtype} of shape {tokens.shape}" if array else "an archive"
         problem = f"{path} holds {what}, not a row of tokens"
-        raise DataError("TokenStream", problem, got=what, wanted="integers of one axis")
+        raise DataError("TokenStream", problem, what, "integers of one axis")
     return tokens

@@ -218,8 +218,24 @@ def test_a_tokenizer_json_is_read_through_the_library(tmp_path: Path):
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingDependencyError, match=r"minigrad\[models\]"):
-        TokenizerFile("{}")
+    state = WORDPIECE.state()
+    for make in (
+        lambda: TokenizerFile("{}"),
+        lambda: tokenizer_from_state(state),
+        lambda: WordPieceTokenizer.train("ab", 30),
+    ):
+        with pytest.raises(MissingDependencyError, match=r"minigrad\[models\]"):
+            make()
+
+
+def test_a_wordpiece_tokenizer_saved_before_the_library_was_used_loads_and_encodes_alike():
+    pieces = ["[PAD]", "[UNK]", *"abehn", "##a", "##e", "##n", "##ana", "ban", "北"]
+    tokenizer = tokenizer_from_state(
+        {"kind": "wordpiece", "pieces": pieces, "lowercase": True, "unknown": "[UNK]"}
+    )
+    tokens = tokenizer.encode("Banana BÀN 北北 hen\x07 zebra")
+    assert tokens.tolist() == [11, 10, 11, 12, 12, 5, 8, 9, 1]
+    assert tokenizer.decode(tokens) == "banana ban 北 北 hen [UNK]"
 
 
 # --- one policy for all
