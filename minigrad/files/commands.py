@@ -22,24 +22,20 @@ from minigrad.files import layout
 from minigrad.files.formats import ENDINGS, convert, ending_of, load_all, load_any, peek_any
 from minigrad.files.layout import FileInfo
 from minigrad.files.opening import open_regular, printable, within_memory
-from minigrad.files.reader import read, verify
+from minigrad.files.reader import verify
 
 Print = Callable[[str], None]
 
 
 # ---- inspect
-# ---------------------------------------------------------------------------------------------------
-# - -
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """The arguments of `minigrad inspect`."""
-    parser.add_argument(
-        "file", help="a file of weights or a checkpoint: .mgrd, .safetensors or .npz"
-    )
-    parser.add_argument(
-        "--stats", action="store_true", help="read the arrays too, and show min, max, mean and NaNs"
-    )
+    words = "a file of weights or a checkpoint: .mgrd, .safetensors or .npz"
+    parser.add_argument("file", help=words)
+    words = "read the arrays too, and show min, max, mean and NaNs"
+    parser.add_argument("--stats", action="store_true", help=words)
 
 
 def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
@@ -47,14 +43,18 @@ def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
     path = _model_in(args.file)
     with within_memory("inspect", path):
         info = peek_any(path)
-        lines = _tensor_table(info, _every_array(path) if args.stats else None)
-    for line in lines:
-        show(line)
-    for alias, target in info.aliases.items():
-        show(f"{printable(alias)} is tied to {printable(target)}")
-    for line in _summary(info, verified=args.stats):
+        lines = _tensor_table(info, load_all(path) if args.stats else None)
+    lines += [
+        f"{printable(alias)} is tied to {printable(to)}" for alias, to in info.aliases.items()
+    ]
+    for line in [*lines, *_summary(info, verified=args.stats)]:
         show(line)
     return 0
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The files of weights in a folder and its folders."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
 
 
 def _model_in(place: str) -> str:
@@ -64,63 +64,54 @@ def _model_in(place: str) -> str:
         return place
     model = path / "model.mgrd"
     if not model.exists():
-        inside = sorted(p.name for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        inside = ", ".join(printable(file.name) for file in _inside(path)[:3])
         problem = f"{place} is a folder without a model.mgrd"
-        hint = f"name a file in it: {', '.join(map(printable, inside[:3]))}" if inside else ""
-        raise ConfigError("inspect", problem, got=place, wanted="a file", hint=hint)
+        hint = f"name a file in it: {inside}" if inside else ""
+        raise ConfigError("inspect", problem, place, "a file", hint)
     return str(model)
 
 
 def _tensor_table(info: FileInfo, arrays: dict[str, Array] | None) -> list[str]:
     """A line per tensor; with statistics, if there are arrays."""
-    rows = [
-        ("name", "dtype", "shape", "bytes")
-        + (("min", "max", "mean", "NaN") if arrays is not None else ())
-    ]
+    with_stats = ["min", "max", "mean", "NaN"] if arrays is not None else []
+    rows = [["name", "dtype", "shape", "bytes", *with_stats]]
     for tensor in info.tensors:
         shape = "×".join(map(str, tensor.shape)) or "scalar"
-        row = (printable(tensor.name), tensor.dtype, shape, f"{tensor.nbytes:,}")
-        rows.append(row + (_statistics(arrays[tensor.name]) if arrays is not None else ()))
-    return _table(rows, left=3)
+        row = [printable(tensor.name), tensor.dtype, shape, f"{tensor.nbytes:,}"]
+        rows.append(row + (_statistics(arrays[tensor.name]) if arrays is not None else []))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = ["<"] * 3 + [">"] * 5
+    return [
+        "  ".join(
+            f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=False)
+        ).rstrip()
+        for row in rows
+    ]
 
 
-def _every_array(path: str) -> dict[str, Array]:
-    """Of a checkpoint, the arrays of the training state too."""
-    return (
-        read(path, None, verify=True, call="inspect")[0]
-        if ending_of(path) == ".mgrd"
-        else load_any(path)
-    )
-
-
-def _statistics(array: Array) -> tuple[str, str, str, str]:
-    if array.size == 0:
-        return "-", "-", "-", "0"
+def _statistics(array: Array) -> list[str]:
+    """The least, the largest and the mean value, and the number of NaNs."""
     values = dtypes.cast(array, dtypes.computing(array.dtype))
     nans = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
     good = values[~np.isnan(values)] if nans else values
     if good.size == 0:
-        return "-", "-", "-", f"{nans:,}"
+        return ["-", "-", "-", f"{nans:,}"]
     with np.errstate(all="ignore"):
         mean = good.mean(dtype=np.float64)
-    return f"{good.min():.6g}", f"{good.max():.6g}", f"{mean:.6g}", f"{nans:,}"
+    return [*(f"{value:.6g}" for value in (good.min(), good.max(), mean)), f"{nans:,}"]
 
 
 def _summary(info: FileInfo, verified: bool) -> Iterator[str]:
     elements = sum(math.prod(t.shape) for t in info.tensors)
     version = f", format {info.version[0]}.{info.version[1]}" if info.version != (0, 0) else ""
-    yield (
-        f"{len(info.tensors)} tensors, {elements:,} elements; {info.kind}{version}; "
-        f"{info.size:,} bytes"
-    )
-    for key, value in info.meta.items():
-        yield f"meta.{printable(key)}: {_short(value)}"
-    for key, value in (info.state or {}).items():
-        yield f"state.{printable(key)}: {_short(value)}"
+    what = f"{len(info.tensors)} tensors, {elements:,} elements; {info.kind}{version}"
+    yield f"{what}; {info.size:,} bytes"
+    for where, tree in (("meta", info.meta), ("state", info.state or {})):
+        for key, value in tree.items():
+            yield f"{where}.{printable(key)}: {_short(value)}"
     if info.sha256:
-        yield f"SHA-256 {info.sha256}" + (
-            "" if verified else " (as the file states it; `minigrad verify` checks it)"
-        )
+        doubt = "" if verified else " (as the file states it; `minigrad verify` checks it)"
+        yield f"SHA-256 {info.sha256}{doubt}"
 
 
 def _short(value: Any, limit: int = 200) -> str:
@@ -128,21 +119,7 @@ def _short(value: Any, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _table(rows: list[tuple[str, ...]], left: int) -> list[str]:
-    """Rows as aligned columns, the first `left` of them to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(w) if i < left else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 # ---- verify
-# ----------------------------------------------------------------------------------------------------
-# - -
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
@@ -159,10 +136,7 @@ def run_verify(args: argparse.Namespace, show: Print = print) -> int:
         except MinigradError as error:
             bad += 1
             code = error.code if isinstance(error, FormatError) else type(error).__name__
-            show(
-                f"BAD   {printable(str(path))}: {printable(getattr(error, 'problem', str(error)))} "
-                f"[{code}]"
-            )
+            show(f"BAD   {printable(str(path))}: {printable(error.problem)} [{code}]")
         else:
             show(f"good  {printable(str(path))}  {digest}")
     return 1 if bad else 0
@@ -173,15 +147,10 @@ def _files(paths: list[str]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             open_regular(str(path), "verify")  # raises MissingFileError
-        inside = (
-            sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
-            if path.is_dir()
-            else [path]
-        )
+        inside = _inside(path) if path.is_dir() else [path]
         if not inside:
-            raise ConfigError(
-                "verify", f"{path} holds no file that ends in {', '.join(ENDINGS)}", got=str(path)
-            )
+            problem = f"{path} holds no file that ends in {', '.join(ENDINGS)}"
+            raise ConfigError("verify", problem, str(path))
         found += inside
     return found
 
@@ -193,8 +162,7 @@ def _verify(path: Path) -> str:
     return "(this format has no checksum)" if ending_of(path) == ".safetensors" else "(crc32)"
 
 
-# ---- diff ------------------------------------------------------------------------------------------------------
-# - -
+# ---- diff
 
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
@@ -207,30 +175,23 @@ def run_diff(args: argparse.Namespace, show: Print = print) -> int:
     """Print how two files differ: tensors, meta, ties, and the state where both are checkpoints;
     exit code 0 if they do not, else 1.
     """
-    paths = [args.a, args.b]
+    paths, lines = [args.a, args.b], list[str]()
+    mgrd = all(ending_of(path) == ".mgrd" for path in paths)
     with within_memory("diff", " and ".join(paths)):
-        checkpoints = all(
-            ending_of(path) == ".mgrd" and peek_any(path).kind == "checkpoint" for path in paths
-        )
+        checkpoints = mgrd and all(peek_any(path).kind == "checkpoint" for path in paths)
         a, b = ((load_all if checkpoints else load_any)(path) for path in paths)
-        lines = [
-            f"only in {printable(args.a)}: {printable(name)}"
-            for name in sorted(a.keys() - b.keys())
-        ]
-        lines += [
-            f"only in {printable(args.b)}: {printable(name)}"
-            for name in sorted(b.keys() - a.keys())
-        ]
+        sides = [(printable(args.a), a, b), (printable(args.b), b, a)]
+        for here, one, other in sides:
+            lines += [f"only in {here}: {printable(name)}" for name in sorted(one.keys() - other)]
         for name in sorted(a.keys() & b.keys()):
             if difference := _difference(a[name], b[name]):
                 lines.append(f"{printable(name)}: {difference}")
-    if all(ending_of(path) == ".mgrd" for path in paths):  # the others know no ties
-        for here, one, other in [(args.a, a, b), (args.b, b, a)]:
-            lines += [
-                f"tied only in {printable(here)}: {printable(name)} to {printable(target)}"
-                for name, target in one.info.aliases.items()
-                if name in one and other.info.aliases.get(name) != target
-            ]
+    for here, one, other in sides if mgrd else []:  # the others know no ties
+        lines += [
+            f"tied only in {here}: {printable(name)} to {printable(target)}"
+            for name, target in one.info.aliases.items()
+            if name in one and other.info.aliases.get(name) != target
+        ]
     lines += _unlike("meta", a.meta, b.meta)
     lines += _unlike("state", a.info.state, b.info.state) if checkpoints else []
     for line in lines or [f"no difference: {len(a)} tensors, equal to the bit"]:
@@ -255,9 +216,8 @@ def _unlike(where: str, a: Any, b: Any) -> Iterator[str]:
             yield from _unlike(f"{where}[{i}]", left, right)
     elif type(a) is not type(b) or repr(a) != repr(b):
         said = [_short(side, 60) for side in (a, b)]
-        yield f"{where}: {said[0]} against {said[1]}" + (
-            " (further on)" if said[0] == said[1] else ""
-        )
+        later = " (further on)" if said[0] == said[1] else ""
+        yield f"{where}: {said[0]} against {said[1]}{later}"
 
 
 def _difference(a: Array, b: Array) -> str:
@@ -270,25 +230,22 @@ def _difference(a: Array, b: Array) -> str:
     if not unlike.any():
         return ""
     values = [dtypes.cast(x, dtypes.computing(x.dtype)).reshape(-1)[unlike] for x in (a, b)]
-    return (
-        f"{int(unlike.sum()):,} of {a.size:,} elements differ, by {_largest_distance(*values)} "
-        "at most"
-    )
+    distance = _largest_distance(*values)
+    return f"{int(unlike.sum()):,} of {a.size:,} elements differ, by {distance} at most"
 
 
 def _largest_distance(a: Array, b: Array) -> str:
     if a.dtype.kind in "iu":
         # The distance of two 64-bit integers fits 64 bits without a sign; wrapped subtraction of
         # the smaller one gives it.
-        return f"{int((np.maximum(a, b).astype(np.uint64) - np.minimum(a, b).astype(np.uint64)).max()):,}"
+        larger, smaller = np.maximum(a, b).astype(np.uint64), np.minimum(a, b).astype(np.uint64)
+        return f"{int((larger - smaller).max()):,}"
     with np.errstate(all="ignore"):
         distance = np.abs(a.astype(np.float64) - b.astype(np.float64))
     return f"{np.nanmax(distance):.3g}" if not np.isnan(distance).all() else "NaN"
 
 
 # ---- convert
-# ---------------------------------------------------------------------------------------------------
-# - -
 
 
 def add_convert(parser: argparse.ArgumentParser) -> None:
@@ -301,13 +258,8 @@ def run_convert(args: argparse.Namespace, show: Print = print) -> int:
     """Write the weights of one file in another format."""
     with within_memory("convert", args.source):
         content = convert(args.source, args.target)
-    lost = (
-        " (an npz archive has no room for the meta)"
-        if ending_of(args.target) == ".npz" and content.meta
-        else ""
-    )
-    show(
-        f"{len(content)} tensors, {sum(a.nbytes for a in content.values()):,} bytes -> "
-        f"{printable(args.target)}{lost}"
-    )
+    dropped = ending_of(args.target) == ".npz" and content.meta
+    lost = " (an npz archive has no room for the meta)" if dropped else ""
+    nbytes = sum(array.nbytes for array in content.values())
+    show(f"{len(content)} tensors, {nbytes:,} bytes -> {printable(args.target)}{lost}")
     return 0

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from minigrad.errors import SaveError
 
@@ -61,17 +62,13 @@ def write_durably(
             do("reserve the space", lambda: _reserve(fd, nbytes))
             written = 0
             for piece in pieces:
-                do("write", lambda piece=piece: _write_all(fd, memoryview(piece)))  # type: ignore[misc]
-                written += len(piece)
+                written += do("write", functools.partial(_write_all, fd, piece))
             if nbytes > _SLICE:
                 do("flush", lambda: os.fsync(fd))
             end = last()
-            do("write", lambda: _write_all(fd, memoryview(end)))
-            if written + len(end) != nbytes:
-                problem = (
-                    f"{target}: the pieces have {written + len(end):,} bytes, not the "
-                    f"{nbytes:,} announced"
-                )
+            written += do("write", lambda: _write_all(fd, end))
+            if written != nbytes:
+                problem = f"{target}: {written:,} bytes, not the {nbytes:,} announced"
                 raise SaveError(call, problem, phase="write", path=target, needed=nbytes)
             do("flush", lambda: os.fsync(fd))
         except BaseException:
@@ -100,34 +97,24 @@ def _look_at(path: str, call: str, nbytes: int) -> tuple[str, int | None]:
     """Where a path leads, and the permissions of the file that will be replaced there, which the
     new one gets.
     """
+    phase = "look at the target"
     try:
         if path.endswith(os.sep):
             raise IsADirectoryError(errno.EISDIR, "this is the name of a folder", path)
         path = os.path.realpath(path)
         status = os.stat(path)
     except ValueError as error:
-        problem = f"{path!a}: {error}"
-        raise SaveError(
-            call, problem, phase="look at the target", path=path, errno=errno.EINVAL, needed=nbytes
-        ) from None
-    except FileNotFoundError as error:
-        if os.path.isabs(path):
-            return path, None
-        raise _failure(
-            call, "look at the target", path, nbytes, error
-        ) from error  # the current folder was removed
+        facts: dict[str, Any] = {"path": path, "errno": errno.EINVAL, "needed": nbytes}
+        raise SaveError(call, f"{path!a}: {error}", phase=phase, **facts) from None
     except OSError as error:
-        raise _failure(call, "look at the target", path, nbytes, error) from error
+        # Without an absolute path, it is the current folder that was removed.
+        if isinstance(error, FileNotFoundError) and os.path.isabs(path):
+            return path, None
+        raise _failure(call, phase, path, nbytes, error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise SaveError(
-            call,
-            f"{path} is there and is no regular file",
-            phase="look at the target",
-            path=path,
-            errno=errno.EEXIST,
-            needed=nbytes,
-            hint="give the name of a file",
-        )
+        facts = {"path": path, "errno": errno.EEXIST, "needed": nbytes}
+        problem, hint = f"{path} exists and is not a regular file", "give the name of a file"
+        raise SaveError(call, problem, phase=phase, hint=hint, **facts)
     return path, stat.S_IMODE(status.st_mode)
 
 
@@ -135,11 +122,8 @@ def _set_mode(fd: int, mode: int) -> None:
     """The permissions of the old file. Some file systems know none; then the file is written
     without.
     """
-    try:
+    with _ignoring(errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
         os.fchmod(fd, mode)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
 
 
 def _reserve(fd: int, nbytes: int) -> None:
@@ -149,16 +133,26 @@ def _reserve(fd: int, nbytes: int) -> None:
     """
     if nbytes == 0 or not hasattr(os, "posix_fallocate"):
         return
-    try:
+    with _ignoring(errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
         os.posix_fallocate(fd, 0, nbytes)
+
+
+@contextlib.contextmanager
+def _ignoring(*numbers: int) -> Iterator[None]:
+    """Suppress an OSError with one of these numbers."""
+    try:
+        yield
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+        if error.errno not in numbers:
             raise
 
 
-def _write_all(fd: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(fd, data[:_SLICE]) :]
+def _write_all(fd: int, data: Buffer) -> int:
+    """Write every byte, and return their number."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left[:_SLICE]) :]
+    return len(data)
 
 
 def _failure(call: str, phase: str, path: str, nbytes: int, error: OSError) -> SaveError:
@@ -173,13 +167,5 @@ def _failure(call: str, phase: str, path: str, nbytes: int, error: OSError) -> S
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         hint = f"{nbytes:,} bytes are needed" + (f", {free:,} are free" if free is not None else "")
     problem = f"{path}: could not {phase}: {error.strerror or error}; {state}"
-    return SaveError(
-        call,
-        problem,
-        phase=phase,
-        path=path,
-        errno=error.errno,
-        needed=nbytes,
-        free=free,
-        hint=hint,
-    )
+    facts: dict[str, Any] = {"errno": error.errno, "needed": nbytes, "free": free}
+    return SaveError(call, problem, phase=phase, path=path, hint=hint, **facts)

@@ -50,43 +50,33 @@ class CheckpointFolder:
         keep = as_int("CheckpointFolder", "keep", keep)  # at least the last checkpoint must stay
         self.folder, self.keep, self.background = Path(folder), keep, background
         self.damaged: list[FormatError] = []
-        self._whole: dict[
-            Path, tuple[int, ...]
-        ] = {}  # files that were read to their last byte, and what the system said of them then
+        # Files that were read to their last byte, and what the system said of them then
+        self._whole: dict[Path, tuple[int, ...]] = {}
         self._lock: int | None = None
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"CheckpointFolder({str(self.folder)!r}, keep={self.keep}, "
-            f"steps={[step for step, _ in self.steps()]})"
-        )
+        steps = [step for step, _ in self.steps()]
+        return f"CheckpointFolder({str(self.folder)!r}, keep={self.keep}, steps={steps})"
 
     # ---- the lock
-    # ----------------------------------------------------------------------------------------------
-    # - -
 
     def __enter__(self) -> CheckpointFolder:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(
-                self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
-            )
+            fd = os.open(self.folder / "lock", flags, 0o666)
         except OSError as error:
-            problem = f"{self.folder}: cannot be used: {error.strerror}"
-            raise SaveError(
-                "CheckpointFolder", problem, phase="lock", path=str(self.folder), errno=error.errno
-            ) from error
+            raise self._unusable("used", error) from error
         try:
             # The system drops this lock when the process ends, however it ends; the text in the
             # file is for people.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(OSError):  # a full disk is no reason to have no lock
                 os.truncate(fd, 0)
-                os.write(
-                    fd, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode()
-                )
+                since = time.strftime("%Y-%m-%d %H:%M:%S")
+                os.write(fd, f"pid {os.getpid()}, since {since}\n".encode())
             sweep(self.folder)
         except BlockingIOError:
             owner = os.pread(fd, 200, 0).decode(errors="replace").strip()
@@ -94,17 +84,19 @@ class CheckpointFolder:
             problem = f"{self.folder} is in use: {owner}"
             hint = "wait for it, or give another folder"
             raise LockedError("CheckpointFolder", problem, got=owner, hint=hint) from None
-        except OSError as error:
+        except BaseException as error:
             os.close(fd)
-            problem = f"{self.folder}: cannot be locked: {error.strerror}"
-            raise SaveError(
-                "CheckpointFolder", problem, phase="lock", path=str(self.folder), errno=error.errno
-            ) from error
-        except BaseException:
-            os.close(fd)
+            if isinstance(error, OSError):
+                raise self._unusable("locked", error) from error
             raise
         self._lock = fd
         return self
+
+    def _unusable(self, what: str, error: OSError) -> SaveError:
+        place = str(self.folder)
+        problem = f"{place}: cannot be {what}: {error.strerror}"
+        facts: dict[str, Any] = {"phase": "lock", "path": place, "errno": error.errno}
+        return SaveError("CheckpointFolder", problem, **facts)
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
@@ -119,8 +111,6 @@ class CheckpointFolder:
                 self._lock = None
 
     # ---- saving
-    # ------------------------------------------------------------------------------------------------
-    # - -
 
     def save(
         self,
@@ -144,22 +134,16 @@ class CheckpointFolder:
         self.check()
         path = self.folder / f"step-{step:08d}.mgrd"
         try:
-            full = {
-                **(meta or {}),
-                "step": step,
-                "metric": None if metric is None else float(metric),
-            }
+            metric = None if metric is None else float(metric)
         except (TypeError, ValueError):
-            problem = f"metric={metric!r} is no number"
-            wanted = "a number or None"
-            raise ConfigError("CheckpointFolder.save", problem, got=metric, wanted=wanted) from None
+            problem = f"metric must be a number or None, got {metric!r}"
+            raise ConfigError("CheckpointFolder.save", problem, metric, "a number") from None
+        full = {**(meta or {}), "step": step, "metric": metric}
         if not self.background:
             self._write(path, weights, state, full)
             return path
-        weights, state = snapshot((weights, state))
-        self._thread = threading.Thread(
-            target=self._write_in_background, args=(path, weights, state, full)
-        )
+        arguments = (path, *snapshot((weights, state)), full)
+        self._thread = threading.Thread(target=self._write_in_background, args=arguments)
         self._thread.start()
         return path
 
@@ -174,13 +158,7 @@ class CheckpointFolder:
             self._thread.join()
             self._thread = None
 
-    def _write(
-        self,
-        path: Path,
-        weights: Mapping[str, Any],
-        state: Mapping[str, Any],
-        meta: Mapping[str, Any],
-    ) -> None:
+    def _write(self, path: Path, weights: Any, state: Any, meta: dict[str, Any]) -> None:
         save_checkpoint(path, weights, state, meta=meta)
         self._prune(path)
 
@@ -198,9 +176,8 @@ class CheckpointFolder:
         stay = {*good[-self.keep :], written, self.best(), self._last_whole(good)}
         for path in good:
             if path not in stay:
-                with contextlib.suppress(
-                    OSError
-                ):  # the new one is safe; an old one too many is no reason to stop a run
+                # The new one is safe; an old one too many is not a reason to stop a run.
+                with contextlib.suppress(OSError):
                     path.unlink()
 
     def _last_whole(self, good: list[Path]) -> Path | None:
@@ -212,11 +189,7 @@ class CheckpointFolder:
         if len(good) <= self.keep:  # nothing is to go
             return None
         self._whole = {path: facts for path, facts in self._whole.items() if path in good}
-        known = (
-            path
-            for path in good[-self.keep :]
-            if path in self._whole and self._whole[path] == _facts(path)
-        )
+        known = (path for path in good[-self.keep :] if self._whole.get(path) == _facts(path))
         return next(known, None) or next(filter(self._is_whole, reversed(good)), None)
 
     def _is_whole(self, path: Path) -> bool:
@@ -229,8 +202,6 @@ class CheckpointFolder:
         return True
 
     # ---- looking
-    # -----------------------------------------------------------------------------------------------
-    # - -
 
     def steps(self) -> list[tuple[int, Path]]:
         """(step, path) of every checkpoint, good or not, in order."""
@@ -241,12 +212,9 @@ class CheckpointFolder:
 
     def best(self) -> Path | None:
         """The checkpoint with the lowest metric, by the headers; of equals the latest."""
-        found = [
-            (metric, -step, path)
-            for step, path in self.steps()
-            if (metric := _metric(path)) is not None and metric < math.inf
-        ]
-        return min(found)[2] if found else None
+        found = [(_metric(path), -step, path) for step, path in self.steps()]
+        usable = [(m, step, path) for m, step, path in found if m is not None and m < math.inf]
+        return min(usable)[2] if usable else None
 
     def load_latest(self) -> Checkpoint | None:
         """The checkpoint with the highest step that is whole, down to its SHA-256; None if there is

@@ -23,7 +23,7 @@ ENDINGS = (".mgrd", ".safetensors", ".npz")
 _META = "minigrad.meta"
 
 
-# What other programs keep their files in: never written, since nobody would look for MGRD there.
+# What other programs keep their files in: never written, where MGRD would not be expected.
 _FOREIGN = re.compile(
     r"\.(npy|pth?|pkl|pickle|joblib|bin|ckpt|h5|hdf5|gguf|onnx|pb|zip|gz|tar|json|msgpack)"
 )
@@ -47,7 +47,7 @@ def save(
     the disk.
     """
     writer.check_arguments("save", path, state_dict)
-    ending = os.path.splitext(os.fsdecode(path))[1].lower()
+    ending = _ending(path)
     if _FOREIGN.fullmatch(ending):
         raise _no_format("save", path, ending)
     if ending == ".safetensors":
@@ -56,7 +56,7 @@ def save(
         if meta:
             problem = f"meta must be left out for an .npz archive, got {dict(meta)!r}"
             hint = "save to FILE.mgrd or FILE.safetensors"
-            raise ConfigError("save", problem, got=dict(meta), wanted=None, hint=hint)
+            raise ConfigError("save", problem, dict(meta), None, hint)
         save_npz(path, state_dict)
     else:
         return writer.save(path, state_dict, meta=meta)
@@ -88,17 +88,25 @@ def load(
     """
     if not isinstance(path, str | bytes | os.PathLike):
         raise writer.wrong_kind("load", path, "the path", "minigrad.load(path)")
-    ending = os.path.splitext(os.fsdecode(path))[1].lower()
+    ending = _ending(path)
     if ending in (".safetensors", ".npz") and not _is_mgrd(path):
         if mmap or sha256 is not None or verify:
             problem = f"mmap, sha256 and verify are for .mgrd files, got {os.fsdecode(path)}"
             hint = "convert it: minigrad convert FILE OUT.mgrd"
-            raise ConfigError("load", problem, got=ending, wanted=".mgrd", hint=hint)
-        if ending == ".npz":
-            return load_npz(path, names=names)
-        found = load_safetensors(path, names=names)
-        return StateDict(found, _with_own_meta(found.info))
+            raise ConfigError("load", problem, ending, ".mgrd", hint)
+        return _load_other(path, ending, names)
     return reader.load(path, names=names, mmap=mmap, sha256=sha256, verify=verify)
+
+
+def _load_other(path: Path, ending: str, names: Iterable[str] | None = None) -> StateDict:
+    if ending == ".npz":
+        return load_npz(path, names=names)
+    found = load_safetensors(path, names=names)
+    return StateDict(found, _with_own_meta(found.info))
+
+
+def _ending(path: Path) -> str:
+    return os.path.splitext(os.fsdecode(path))[1].lower()
 
 
 def _is_mgrd(path: Path) -> bool:
@@ -113,12 +121,12 @@ def _is_mgrd(path: Path) -> bool:
 def _no_format(call: str, path: Path, ending: str) -> ConfigError:
     problem = f"{os.fsdecode(path)}: the ending {ending!r} is not that of a format to choose"
     hint = "use one of " + ", ".join(ENDINGS)
-    return ConfigError(call, problem, got=ending, wanted=ENDINGS, hint=hint)
+    return ConfigError(call, problem, ending, ENDINGS, hint)
 
 
 def ending_of(path: Path) -> str:
     """The ending that names a format; raises ConfigError for any other."""
-    ending = os.path.splitext(os.fsdecode(path))[1].lower()
+    ending = _ending(path)
     if ending not in ENDINGS:
         raise _no_format("convert", path, ending)
     return ending
@@ -128,12 +136,8 @@ def load_all(path: Path) -> StateDict:
     """Every array of a file of any of the formats, by its ending; of a checkpoint, those of the
     training state too.
     """
-    ending = ending_of(path)
-    if ending == ".npz":
-        return load_npz(path)
-    if ending == ".safetensors":
-        found = load_safetensors(path)
-        return StateDict(found, _with_own_meta(found.info))
+    if (ending := ending_of(path)) != ".mgrd":
+        return _load_other(path, ending)
     return StateDict(*read(path, None, verify=True, call="load"))
 
 
