@@ -13,19 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from minigrad.dtypes import Array
 from minigrad.files.durable import Path
 from minigrad.files.header import (
     ARRAY_KEY,
     ARRAY_PREFIX,
     Refusal,
-    array_name,
     holds_containers,
     refusing,
 )
-from minigrad.files.layout import MAX_STATE_DEPTH, FileInfo
+from minigrad.files.layout import FileInfo
 from minigrad.files.reader import StateDict, read
 from minigrad.files.writer import array_in, check_arguments, identity, write
 
@@ -71,14 +68,12 @@ def save_checkpoint(
     """
     call = "save_checkpoint"
     check_arguments(call, path, weights)
-    arrays: dict[str, Any] = dict(weights)
     with refusing(call, path):
         for name in weights:
             if type(name) is str and name.startswith(ARRAY_PREFIX):
                 problem = f"the name {name!r} begins with {ARRAY_PREFIX!r}, kept for the state"
                 raise Refusal("name-reserved", problem, name)
-        tree = _take_arrays(state, (), arrays)
-    return write(path, "checkpoint", arrays, meta or {}, tree, call=call)
+    return write(path, "checkpoint", weights, meta or {}, state, call=call)
 
 
 def load_checkpoint(
@@ -112,35 +107,6 @@ def snapshot(tree: Any) -> Any:
         return value
 
     return copy(tree)
-
-
-def _take_arrays(value: Any, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
-    """The tree as the header holds it, each array replaced by a reference to its place among
-    `arrays`.
-    """
-    where = ".".join(("state", *path))
-    if array_in(value) is not None:
-        name = array_name(path)
-        arrays[name] = value
-        return {ARRAY_KEY: name}
-    if len(path) > MAX_STATE_DEPTH:
-        raise Refusal("depth", f"{where[:80]} is nested too deeply (or holds itself)")
-    if isinstance(value, Mapping):
-        keys = [str(key) if type(key) is int else key for key in value]
-        for key in keys:
-            if type(key) is not str or key == ARRAY_KEY or keys.count(key) > 1:
-                problem = f"{where} has the key {key!r}; keys are text other than {ARRAY_KEY!r}"
-                raise Refusal("header-key-type", problem, key)
-        items = zip(keys, value.values(), strict=True)
-        return {key: _take_arrays(item, (*path, key), arrays) for key, item in items}
-    if isinstance(value, (list, tuple)):
-        return [_take_arrays(item, (*path, str(i)), arrays) for i, item in enumerate(value)]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or type(value) in (bool, int, float, str, bytes):
-        return value
-    problem = f"{where} is a {type(value).__name__}, which a checkpoint cannot hold"
-    raise Refusal("state-type", problem, type(value).__name__)
 
 
 def _put_arrays(value: Any, arrays: dict[str, Array]) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from minigrad.errors import ConfigError
-from minigrad.files import layout, reader, writer
+from minigrad.files import layout, writer
 from minigrad.files.durable import Path
 from minigrad.files.header import ARRAY_PREFIX, Refusal, check_tree
 from minigrad.files.layout import FileInfo
@@ -59,7 +59,7 @@ def save(
             raise ConfigError("save", problem, dict(meta), None, hint)
         save_npz(path, state_dict)
     else:
-        return writer.save(path, state_dict, meta=meta)
+        return writer.write(path, "weights", state_dict, meta or {}, call="save")
     return ""
 
 
@@ -95,7 +95,8 @@ def load(
             hint = "convert it: minigrad convert FILE OUT.mgrd"
             raise ConfigError("load", problem, ending, ".mgrd", hint)
         return _load_other(path, ending, names)
-    return reader.load(path, names=names, mmap=mmap, sha256=sha256, verify=verify)
+    options: dict[str, Any] = {"names": names, "mmap": mmap, "sha256": sha256, "verify": verify}
+    return StateDict(*read(path, "weights", call="load", **options))
 
 
 def _load_other(path: Path, ending: str, names: Iterable[str] | None = None) -> StateDict:

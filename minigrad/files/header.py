@@ -355,7 +355,7 @@ def check_tree(where: str, tree: dict[str, Any], depth: int, with_bytes: bool = 
             # msgpack itself goes down to -2^63 and up to 2^64 - 1.
             numbers = items if kinds == {int} else [item for item in items if type(item) is int]
             if int in kinds and (largest := max(numbers)) not in INT64:
-                raise Refusal("int64", f"{where} holds {largest}, which is no int64", largest)
+                raise Refusal("int64", f"{where} holds {largest}, which is not an int64", largest)
             if dict in kinds or list in kinds:
                 inner += [item for item in items if type(item) is dict or type(item) is list]
         level, depth = inner, depth - 1
@@ -385,32 +385,20 @@ def _check_references(state: dict[str, Any], names: list[str]) -> None:
         raise Refusal("state-arrays", problem)
 
 
-def _references(state: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """(path, map) of every map with `$array` in the state. One path and one iterator per level,
-    whatever its size.
-    """
-    path: list[str] = []
-    levels: list[Iterator[tuple[Any, Any]]] = [iter([("", state)])]
-    while levels:
-        for key, value in levels[-1]:
-            if type(value) is dict or type(value) is list:
-                path.append(str(key))
-                break
-        else:
-            levels.pop()
-            del path[-1:]
-            continue
-        if type(value) is dict and ARRAY_KEY in value:
-            yield tuple(path[1:]), value
-            path.pop()
-        elif holds_containers(value):
-            levels.append(iter(value.items() if type(value) is dict else enumerate(value)))
-        else:
-            path.pop()
+def _references(
+    value: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """(path, map) of every map with `$array` in the state, which is 32 levels deep at most."""
+    if type(value) is dict and ARRAY_KEY in value:
+        yield path, value
+    elif holds_containers(value):
+        for key, item in value.items() if type(value) is dict else enumerate(value):
+            if type(item) is dict or type(item) is list:
+                yield from _references(item, (*path, str(key)))
 
 
 def holds_containers(value: dict[str, Any] | list[Any]) -> bool:
-    """Whether a list or map lies in it. A state can hold millions of numbers: this looks at them
+    """True if a list or map is in it. A state can hold millions of numbers: this looks at them
     without a step of Python for each.
     """
     kinds = set(map(type, value if type(value) is list else value.values()))  # type: ignore[union-attr]

@@ -32,9 +32,8 @@ ALIGNMENT = 64
 GAP_SIZE = 10
 
 MAX_HEADER = 4 << 20
-MAX_PURE_HEADER = (
-    512 << 10
-)  # where msgpack has no C extension, decoding more would take a second and longer
+# Where msgpack has no C extension, decoding more would take a second and longer
+MAX_PURE_HEADER = 512 << 10
 MAX_TENSORS = 65_536
 MAX_NAME = 512
 MAX_RANK = 32

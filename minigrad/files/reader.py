@@ -52,31 +52,6 @@ class StateDict(dict[str, Array]):
         return self.info.sha256
 
 
-def load(
-    path: Path,
-    *,
-    names: Iterable[str] | None = None,
-    mmap: bool = False,
-    sha256: str | None = None,
-    verify: bool | None = None,
-) -> StateDict:
-    """Read a file of weights: a dict of name -> numpy array. Names that were tied share one array.
-
-    names: only these.
-    mmap: read-only views of the file, no copies. Do not cut the file while they live: the process
-        would be killed.
-    sha256: refuse any other content than this.
-    verify: check the SHA-256 of the whole file; by default up to 256 MiB, also with names= and
-        mmap=. The crc32 of every tensor that is loaded is checked always. Neither is a signature:
-        they find damage, not forgery.
-
-    Raises FormatError, whose `code` names the broken rule, MissingFileError, or StateDictError for
-    unknown names.
-    """
-    options: dict[str, Any] = {"names": names, "mmap": mmap, "sha256": sha256, "verify": verify}
-    return StateDict(*read(path, "weights", call="load", **options))
-
-
 def peek(path: Path) -> FileInfo:
     """Read the header only: kind, meta, and the table of tensors. Damage to the payloads is not
     seen.

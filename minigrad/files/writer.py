@@ -27,28 +27,23 @@ PRODUCER = "minigrad"
 _THREADED = 4 << 20  # below this many bytes a thread costs more than it saves
 
 
-def save(
-    path: Path, state_dict: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None
-) -> str:
-    """Write named arrays to `path` in the MGRD 1 format: see `minigrad.save`."""
-    return write(path, "weights", state_dict, meta or {}, None, call="save")
-
-
 def write(
     path: Path,
     kind: str,
     arrays: Mapping[str, Any],
     meta: Mapping[str, Any],
-    state: dict[str, Any] | None,
+    state: Mapping[str, Any] | None = None,
     *,
     call: str,
 ) -> str:
-    """Write a file of either kind; `state` is a checkpoint's tree, whose arrays stand among
-    `arrays` already.
-    """
+    """Write a file in the MGRD 1 format; `state` is a checkpoint's tree. Returns the SHA-256."""
     with headers.refusing(call, path):
+        arrays = dict(arrays)
+        trees = {"meta": plain(meta, ("meta",))}
+        if state is not None:
+            trees["state"] = plain(state, ("state",), arrays)
         stored, aliases = _store(arrays, call)
-        raw = _header(kind, stored, aliases, plain(meta, "meta"), state)
+        raw = _header(kind, stored, aliases, trees)
     total = layout.file_length(len(raw), [a.nbytes for _, a in stored])
     pieces = _pieces(raw, [a for _, a in stored], total)
     with _hashed(pieces, total) as digest:
@@ -99,8 +94,8 @@ def array_in(value: Any) -> Array | None:
 
 
 def as_array(name: str, value: Any, call: str) -> Array:
-    """The array to store for a Tensor, array, scalar or list; raises DTypeError for what is no
-    number.
+    """The array to store for a Tensor, array, scalar or list; raises DTypeError for
+    anything that is not numbers.
     """
     held = array_in(value)
     source = value if held is None else held
@@ -137,33 +132,50 @@ def checked_arrays(
     return arrays
 
 
-def plain(value: Any, where: str, depth: int = 0) -> Any:
-    """The value as the header holds it: numpy scalars become Python's, tuples lists.
+def plain(value: Any, path: tuple[str, ...], arrays: dict[str, Any] | None = None) -> Any:
+    """The value as the header holds it: numpy scalars become Python's, tuples lists. With `arrays`,
+    arrays become references to their places among them, and keys that are ints become text.
 
-    Raises Refusal for anything else.
+    path: the tree's name and the keys to the value. Raises Refusal for anything else.
     """
+    if arrays is not None and array_in(value) is not None:
+        name = headers.array_name(path[1:])
+        arrays[name] = value
+        return {headers.ARRAY_KEY: name}
     if isinstance(value, np.generic):
         value = value.item()
-    if type(value) is int and value not in headers.INT64:
-        problem = f"{where} holds {value}, which is no int64; wider ones go in as text or bytes"
-        raise Refusal("int64", problem, value)
-    if value is None or type(value) in (bool, int, float, str, bytes):
+    if value is None or type(value) in (bool, float, str, bytes):
         return value
-    if depth > layout.MAX_STATE_DEPTH:
+    where = ".".join(path)
+    if type(value) is int:
+        if value not in headers.INT64:
+            problem = f"{where} is {value}, wider than int64; store it as text or bytes"
+            raise Refusal("int64", problem, value)
+        return value
+    if len(path) > layout.MAX_STATE_DEPTH + 1:
         problem = f"{where[:80]} is nested too deeply (or holds itself)"
         raise Refusal("depth", problem, wanted=layout.MAX_STATE_DEPTH)
     if isinstance(value, Mapping):
-        for key in value:
-            if type(key) is not str:
-                problem = f"{where} has the key {key!r}; keys are text"
-                raise Refusal("header-key-type", problem, key, "str")
-        return {key: plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
+        keys = _keys(value, where, arrays is not None)
+        items = zip(keys, value.values(), strict=True)
+        return {key: plain(item, (*path, key), arrays) for key, item in items}
     if isinstance(value, (list, tuple)):
-        return [plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
-    code = where.split(".")[0].split("[")[0] + "-type"
+        return [plain(item, (*path, str(i)), arrays) for i, item in enumerate(value)]
     problem = f"{where} is a {type(value).__name__}, which a header cannot hold"
     wanted = "None, bool, int, float, str, list, dict"
-    raise Refusal(code, problem, type(value).__name__, wanted)
+    raise Refusal(f"{path[0]}-type", problem, type(value).__name__, wanted)
+
+
+def _keys(value: Mapping[Any, Any], where: str, of_state: bool) -> list[str]:
+    """The keys of a dict as text; in a state, ints too, but not the key of references to arrays."""
+    keys = [str(key) if of_state and type(key) is int else key for key in value]
+    for key in keys:
+        if type(key) is not str or (of_state and key == headers.ARRAY_KEY):
+            problem = f"{where} has the key {key!r}; keys are text other than {headers.ARRAY_KEY!r}"
+            raise Refusal("header-key-type", problem, key, "str")
+    if len(set(keys)) < len(keys):
+        raise Refusal("header-key-type", f"{where} has a key twice, as int and as text", keys)
+    return keys
 
 
 def _store(arrays: Mapping[str, Any], call: str) -> tuple[list[tuple[str, Array]], dict[str, str]]:
@@ -194,8 +206,7 @@ def _header(
     kind: str,
     stored: list[tuple[str, Array]],
     aliases: dict[str, str],
-    meta: dict[str, Any],
-    state: dict[str, Any] | None,
+    trees: dict[str, Any],
 ) -> bytes:
     """The bytes of the header, which has passed the reader's own checks."""
     offsets = layout.relative_offsets([a.nbytes for _, a in stored])
@@ -207,7 +218,7 @@ def _header(
     version = (layout.MAJOR, layout.MINOR)
     header: dict[str, Any] = {"format": "minigrad", "kind": kind, "version": list(version)}
     header |= {"requires": [], "producer": PRODUCER, "tensors": tensors, "aliases": aliases}
-    header |= {"meta": meta} if state is None else {"meta": meta, "state": state}
+    header |= trees
     headers.check(header, version)
     raw = headers.pack(header)
     headers.at_most("header-limit", len(raw), layout.MAX_HEADER, "bytes of header")
