@@ -29,8 +29,18 @@ Casting = Literal["float", "same"] | None
 Function = TypeVar("Function", bound=Callable[..., Any])
 T = TypeVar("T")
 
-_PLAIN_TYPES = {float, int, bool, type(None)}
 _WHOLE = {tuple, list, type(None)}  # a shape or the axes in one argument
+
+
+class _Doors(dict[type, Any]):
+    """For each type of an operand its `__apply_primitive__`, None for arrays and numbers."""
+
+    def __missing__(self, kind: type) -> Any:
+        self[kind] = door = getattr(kind, "__apply_primitive__", None)
+        return door
+
+
+_DOORS = _Doors()
 
 
 def _shape_of_shapes(_number: int, _dtype: Any) -> bool:
@@ -99,9 +109,9 @@ class Primitive:
             first, others, params = self._arranged(first, others, params)
         operands = (first, *others)
         for x in operands:
-            kind = type(x)
-            if kind not in _PLAIN_TYPES and hasattr(kind, "__apply_primitive__"):
-                return kind.__apply_primitive__(self, operands, params)
+            door = _DOORS[type(x)]
+            if door is not None:
+                return door(self, operands, params)
         return self.forward(*operands, **params)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -31,10 +31,21 @@ class Where(NamedTuple):
         return f"{self.code.co_filename}:{next(lines, None) or self.code.co_firstlineno}"
 
 
+class _Inside(dict[str, bool]):
+    """For each file name that a frame has had: whether it is one of the package's."""
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = inside = name.startswith(_PACKAGE)
+        return inside
+
+
+_INSIDE = _Inside()
+
+
 def user_line(depth: int = 2) -> Where:
     """The nearest caller outside the package, at least `depth` frames up."""
     frame = sys._getframe(depth)
-    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+    while _INSIDE[frame.f_code.co_filename] and frame.f_back is not None:
         frame = frame.f_back
     return Where(frame.f_code, frame.f_lasti)
 

@@ -335,7 +335,7 @@ def _run(op: Primitive, arrays: list[Any], params: Any, listener: Any, silent: b
     """
     token = None
     try:
-        if silent or any(isinstance(a, np.ndarray) and is_float(a.dtype) for a in arrays):
+        if op.kind != "view" and (silent or any(map(_has_floats, arrays))):
             token = ERROR_STATE.set(SILENT)
         if listener is None:
             return op.forward(*arrays, **params)
@@ -347,6 +347,10 @@ def _run(op: Primitive, arrays: list[Any], params: Any, listener: Any, silent: b
     finally:
         if token is not None:
             ERROR_STATE.reset(token)
+
+
+def _has_floats(a: Any) -> bool:
+    return isinstance(a, np.ndarray) and is_float(a.dtype)
 
 
 def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | None]:
