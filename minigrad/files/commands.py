@@ -19,7 +19,7 @@ from minigrad import dtypes
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, FormatError, MinigradError
 from minigrad.files import layout
-from minigrad.files.formats import ENDINGS, convert, ending_of, load_all, load_any, peek_any
+from minigrad.files.formats import ENDINGS, convert, ending_of, load_any, peek_any
 from minigrad.files.layout import FileInfo
 from minigrad.files.opening import open_regular, printable, within_memory
 from minigrad.files.reader import verify
@@ -32,8 +32,7 @@ Print = Callable[[str], None]
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """The arguments of `minigrad inspect`."""
-    words = "a file of weights or a checkpoint: .mgrd, .safetensors or .npz"
-    parser.add_argument("file", help=words)
+    parser.add_argument("file", help="weights or a checkpoint: .mgrd, .safetensors or .npz")
     words = "read the arrays too, and show min, max, mean and NaNs"
     parser.add_argument("--stats", action="store_true", help=words)
 
@@ -43,10 +42,8 @@ def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
     path = _model_in(args.file)
     with within_memory("inspect", path):
         info = peek_any(path)
-        lines = _tensor_table(info, load_all(path) if args.stats else None)
-    lines += [
-        f"{printable(alias)} is tied to {printable(to)}" for alias, to in info.aliases.items()
-    ]
+        lines = _tensor_table(info, load_any(path, with_state=True) if args.stats else None)
+    lines += [f"{printable(a)} is tied to {printable(b)}" for a, b in info.aliases.items()]
     for line in [*lines, *_summary(info, verified=args.stats)]:
         show(line)
     return 0
@@ -80,13 +77,8 @@ def _tensor_table(info: FileInfo, arrays: dict[str, Array] | None) -> list[str]:
         row = [printable(tensor.name), tensor.dtype, shape, f"{tensor.nbytes:,}"]
         rows.append(row + (_statistics(arrays[tensor.name]) if arrays is not None else []))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = ["<"] * 3 + [">"] * 5
-    return [
-        "  ".join(
-            f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=False)
-        ).rstrip()
-        for row in rows
-    ]
+    columns = [f"{{:{'<' if i < 3 else '>'}{width}}}" for i, width in enumerate(widths)]
+    return ["  ".join(columns).format(*row).rstrip() for row in rows]
 
 
 def _statistics(array: Array) -> list[str]:
@@ -179,7 +171,7 @@ def run_diff(args: argparse.Namespace, show: Print = print) -> int:
     mgrd = all(ending_of(path) == ".mgrd" for path in paths)
     with within_memory("diff", " and ".join(paths)):
         checkpoints = mgrd and all(peek_any(path).kind == "checkpoint" for path in paths)
-        a, b = ((load_all if checkpoints else load_any)(path) for path in paths)
+        a, b = (load_any(path, with_state=checkpoints) for path in paths)
         sides = [(printable(args.a), a, b), (printable(args.b), b, a)]
         for here, one, other in sides:
             lines += [f"only in {here}: {printable(name)}" for name in sorted(one.keys() - other)]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -47,41 +47,38 @@ def write_durably(
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, TEMPORARY.format(pid=os.getpid(), token=os.urandom(6).hex()))
 
-    def do(phase: str, action: Callable[[], T]) -> T:
+    def do(phase: str, action: Callable[..., T], *arguments: Any) -> T:
         try:
-            return action()
+            return action(*arguments)
         except OSError as error:
             raise _failure(call, phase, target, nbytes, error) from error
 
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = do("create the temporary", lambda: os.open(temporary, flags, 0o666))
+    fd = do("create the temporary", os.open, temporary, flags, 0o666)
     try:
         try:
             if mode is not None:
-                do("set the mode", lambda: _set_mode(fd, mode))
-            do("reserve the space", lambda: _reserve(fd, nbytes))
-            written = 0
-            for piece in pieces:
-                written += do("write", functools.partial(_write_all, fd, piece))
+                do("set the mode", _set_mode, fd, mode)
+            do("reserve the space", _reserve, fd, nbytes)
+            written = sum(do("write", _write_all, fd, piece) for piece in pieces)
             if nbytes > _SLICE:
-                do("flush", lambda: os.fsync(fd))
-            end = last()
-            written += do("write", lambda: _write_all(fd, end))
+                do("flush", os.fsync, fd)
+            written += do("write", _write_all, fd, last())
             if written != nbytes:
                 problem = f"{target}: {written:,} bytes, not the {nbytes:,} announced"
                 raise SaveError(call, problem, phase="write", path=target, needed=nbytes)
-            do("flush", lambda: os.fsync(fd))
+            do("flush", os.fsync, fd)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.close(fd)
             raise
-        do("close", lambda: os.close(fd))
-        do("rename", lambda: os.replace(temporary, target))
+        do("close", os.close, fd)
+        do("rename", os.replace, temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    do("flush the folder", lambda: sync_folder(folder))
+    do("flush the folder", sync_folder, folder)
 
 
 def sync_folder(folder: str) -> None:
@@ -169,3 +166,22 @@ def _failure(call: str, phase: str, path: str, nbytes: int, error: OSError) -> S
     problem = f"{path}: could not {phase}: {error.strerror or error}; {state}"
     facts: dict[str, Any] = {"errno": error.errno, "needed": nbytes, "free": free}
     return SaveError(call, problem, phase=phase, path=path, hint=hint, **facts)
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """Run `work` in a thread while the block runs; yields a function that waits for its result.
+    Hashing and disk calls release the GIL, so both together take as long as the slower one.
+    """
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+
+    def result() -> T:
+        thread.join()
+        return results[0]
+
+    thread.start()
+    try:
+        yield result
+    finally:
+        thread.join()

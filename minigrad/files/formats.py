@@ -133,22 +133,15 @@ def ending_of(path: Path) -> str:
     return ending
 
 
-def load_all(path: Path) -> StateDict:
-    """Every array of a file of any of the formats, by its ending; of a checkpoint, those of the
-    training state too.
+def load_any(path: Path, with_state: bool = False) -> StateDict:
+    """The weights of a file of any of the formats, by its ending; of a checkpoint, the arrays of
+    the training state only if asked for.
     """
     if (ending := ending_of(path)) != ".mgrd":
         return _load_other(path, ending)
-    return StateDict(*read(path, None, verify=True, call="load"))
-
-
-def load_any(path: Path) -> StateDict:
-    """The weights of a file of any of the formats, by its ending; of a checkpoint, without the
-    training state.
-    """
-    if ending_of(path) != ".mgrd" or (info := peek(path)).kind != "checkpoint":
-        return load_all(path)
-    names = [name for name in info.names if not name.startswith(ARRAY_PREFIX)]
+    names = None
+    if not with_state and (info := peek(path)).kind == "checkpoint":
+        names = [name for name in info.names if not name.startswith(ARRAY_PREFIX)]
     return StateDict(*read(path, None, names=names, verify=True, call="load"))
 
 

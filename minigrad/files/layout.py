@@ -46,21 +46,10 @@ VERIFIED_BY_DEFAULT = 256 << 20  # the largest file whose SHA-256 is checked unl
 
 _PREAMBLE = struct.Struct("<8sHHIQ")
 
-DTYPES: dict[str, DType] = {
-    "bool": dtypes.bool_,
-    "u8": dtypes.uint8,
-    "i8": dtypes.int8,
-    "u16": dtypes.uint16,
-    "i16": dtypes.int16,
-    "u32": dtypes.uint32,
-    "i32": dtypes.int32,
-    "u64": dtypes.uint64,
-    "i64": dtypes.int64,
-    "f16": dtypes.float16,
-    "bf16": dtypes.bfloat16,
-    "f32": dtypes.float32,
-    "f64": dtypes.float64,
-}
+DTYPES: dict[str, DType] = {"bool": dtypes.bool_}
+DTYPES |= {f"{k}{8 * n}": np.dtype(f"{k}{n}") for n in (1, 2, 4, 8) for k in "ui"}
+DTYPES |= {"f16": dtypes.float16, "bf16": dtypes.bfloat16}
+DTYPES |= {"f32": dtypes.float32, "f64": dtypes.float64}
 DTYPE_NAMES: dict[DType, str] = {dtype: name for name, dtype in DTYPES.items()}
 
 

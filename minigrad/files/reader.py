@@ -12,7 +12,6 @@ import difflib
 import hashlib
 import mmap as mapping
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
@@ -22,7 +21,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import FormatError, StateDictError
 from minigrad.files import foreign, header as headers, layout
-from minigrad.files.durable import Path
+from minigrad.files.durable import Path, beside
 from minigrad.files.header import Refusal
 from minigrad.files.layout import FileInfo, TensorInfo
 from minigrad.files.opening import CHUNK, OpenFile, opened
@@ -259,26 +258,22 @@ class _File(OpenFile):
             self._check_pads()
             yield
             return
-        sums: list[bytes] = []
-
-        def work() -> None:
-            # Unreadable or cut: then the digest stays wrong, and the block meets the same.
-            with contextlib.suppress(FormatError, Refusal):
-                sums.append(self._sha256())
-
-        thread = threading.Thread(target=work)
-        thread.start()
         cause = None
-        try:
-            self._check_pads()
-            yield
-        except (FormatError, Refusal) as error:
-            cause = error
-        finally:
-            thread.join()
-        self._compare(sums[0] if sums else b"", cause)
+        with beside(self._any_sha256) as digest:
+            try:
+                self._check_pads()
+                yield
+            except (FormatError, Refusal) as error:
+                cause = error
+        self._compare(digest(), cause)
         if cause:
             raise cause
+
+    def _any_sha256(self) -> bytes:
+        try:
+            return self._sha256()
+        except (FormatError, Refusal):  # unreadable or cut, which the block meets too
+            return b""
 
     def _sha256(self) -> bytes:
         sha, end = hashlib.sha256(), self.size - layout.TRAILER_SIZE

@@ -7,10 +7,10 @@ is touched.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import DTypeError
 from minigrad.files import header as headers, layout
-from minigrad.files.durable import Buffer, Path, write_durably
+from minigrad.files.durable import Buffer, Path, beside, write_durably
 from minigrad.files.header import Refusal
 
 PRODUCER = "minigrad"
@@ -227,23 +227,14 @@ def _header(
 
 
 def _checksums(payloads: list[memoryview]) -> list[int]:
-    """The crc32 of each payload; large ones by two threads, since zlib leaves Python while it
-    works.
-    """
-    crcs = [0] * len(payloads)
-
-    def work(first: int, step: int) -> None:
-        for i in range(first, len(payloads), step):
-            crcs[i] = zlib.crc32(payloads[i])
-
+    """The crc32 of each payload; large ones by two threads."""
     if sum(p.nbytes for p in payloads) < _THREADED:
-        work(0, 1)
-        return crcs
-    other = threading.Thread(target=work, args=(1, 2))
-    other.start()
-    work(0, 2)
-    other.join()
-    return crcs
+        return [*map(zlib.crc32, payloads)]
+    found = [0] * len(payloads)
+    with beside(lambda: [*map(zlib.crc32, payloads[1::2])]) as others:
+        found[::2] = map(zlib.crc32, payloads[::2])
+        found[1::2] = others()
+    return found
 
 
 def _pieces(raw: bytes, arrays: list[Array], total: int) -> list[Buffer]:
@@ -259,28 +250,16 @@ def _pieces(raw: bytes, arrays: list[Array], total: int) -> list[Buffer]:
 
 @contextlib.contextmanager
 def _hashed(pieces: list[Buffer], total: int) -> Iterator[Callable[[], bytes]]:
-    """A function that gives the SHA-256 of the pieces, which is computed meanwhile.
-
-    Hashing and writing both leave Python, so together they take as long as the slower of the two.
-    """
-    sha = hashlib.sha256()
-
-    def hash_all() -> None:
-        for piece in pieces:
-            sha.update(piece)
-
-    if total < _THREADED:
-        hash_all()
-        yield sha.digest
-        return
-    hasher = threading.Thread(target=hash_all)
+    """A function that gives the SHA-256 of the pieces, which is computed meanwhile."""
 
     def digest() -> bytes:
-        hasher.join()
+        sha = hashlib.sha256()
+        for piece in pieces:
+            sha.update(piece)
         return sha.digest()
 
-    hasher.start()
-    try:
-        yield digest
-    finally:
-        hasher.join()
+    if total < _THREADED:
+        yield functools.cache(digest)
+        return
+    with beside(digest) as result:
+        yield result

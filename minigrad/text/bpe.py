@@ -160,6 +160,5 @@ class BPETokenizer(BaseTokenizer):
         return {"kind": self.kind, "merges": merges, "special_tokens": special}
 
     def __repr__(self) -> str:
-        return (
-            f"<BPETokenizer: {self.vocab_size} tokens, {len(self.special_tokens)} of them special>"
-        )
+        special = len(self.special_tokens)
+        return f"<BPETokenizer: {self.vocab_size} tokens, {special} of them special>"

@@ -48,8 +48,6 @@ def learn_merges(
         for i in places.pop(pair):
             before = spelled[i]
             after = merged(before, pair, new)
-            if len(after) == len(before):
-                continue
             _count(before, -counts[i], frequency)
             _count(after, counts[i], frequency)
             for p in pairwise(after):

@@ -11,23 +11,16 @@ from minigrad.text.foreign import TokenizerFile
 from minigrad.text.plain import ByteTokenizer, CharTokenizer
 from minigrad.text.wordpiece import WordPieceTokenizer
 
-_KINDS: tuple[type[BaseTokenizer], ...] = (
-    CharTokenizer,
-    ByteTokenizer,
-    BPETokenizer,
-    WordPieceTokenizer,
-    TokenizerFile,
-)
-
 
 def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
     """Return the tokenizer whose `state()` this is, of any kind. Raises DataError for an unknown
     kind.
     """
-    kinds = {tokenizer.kind: tokenizer for tokenizer in _KINDS}
+    known = (CharTokenizer, ByteTokenizer, BPETokenizer, WordPieceTokenizer, TokenizerFile)
+    kinds: dict[str, type[BaseTokenizer]] = {tokenizer.kind: tokenizer for tokenizer in known}
     kind = state.get("kind")
     if kind not in kinds:
         wanted = "one of " + ", ".join(kinds)
         problem = f"unknown kind of tokenizer {kind!r}"
-        raise DataError("tokenizer_from_state", problem, got=kind, wanted=list(kinds), hint=wanted)
+        raise DataError("tokenizer_from_state", problem, kind, list(kinds), wanted)
     return kinds[kind].from_state(state)
