@@ -95,16 +95,22 @@ def replay_difference(
 def _compared(plan: Plan, pairs: list[Pair], old: dict[int, Array]) -> Iterator[bool]:
     """For each result and gradient, then for each state of `old`, whether it is near enough.
 
-    Results are measured against the largest of all, a state against the largest step that one of
-    its numbers makes. An optimizer that divides gradients by their size makes rounding large where
+    Results are measured against the largest of all, gradients likewise, a state against the largest
+    step that one of its numbers makes. An optimizer that divides gradients by their size makes rounding large where
     gradients vanish; a wrong gradient shows in the moments then.
     """
-    results, magnified = pairs[: len(pairs) - len(old)], plan.magnified()
-    scale = max((_largest(w) for _, w in results), default=0.0)
-    for got, wanted in results:
-        near = _NEAR_HALF if is_half(wanted.dtype) else _NEAR
-        yield _close(got, wanted, near, near * scale)
-    for (got, wanted), (i, before) in zip(pairs[len(results) :], old.items(), strict=True):
+    given, handed_out, magnified = (
+        len(plan.program.results),
+        len(pairs) - len(old),
+        plan.magnified(),
+    )
+    # A loss says nothing about the size of gradients
+    for group in (pairs[:given], pairs[given:handed_out]):
+        scale = max((_largest(w) for _, w in group), default=0.0)
+        for got, wanted in group:
+            near = _NEAR_HALF if is_half(wanted.dtype) else _NEAR
+            yield _close(got, wanted, near, near * scale)
+    for (got, wanted), (i, before) in zip(pairs[handed_out:], old.items(), strict=True):
         near = _NEAR_HALF if is_half(wanted.dtype) else _NEAR
         # Weights are held to a millionth of the step, unless rounding decides where they go
         rtol = near if i in magnified or is_half(wanted.dtype) else _NEAR_STATE

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import minigrad
 from minigrad import Tensor, functional as F, nn, optim
 from minigrad.compiler import jit
+from minigrad.compiler.compiled import CompiledReplay
 from minigrad.errors import CaptureError, ConfigError
 from minigrad.modes import STRUCTURE
 from minigrad.nn import Dropout, Module, Parameter
@@ -369,15 +370,14 @@ def test_an_audit_that_makes_no_sense_is_refused_at_once(wrong):
         jit(lambda t: t, audit=wrong)
 
 
-def test_an_audit_may_be_asked_for():
-    named = {"scale": 2.0}
-    step = jit(lambda t: t * named["scale"], backend="numpy", audit=False)
-    for _ in range(5):
+def test_a_step_is_ready_where_the_next_call_is_neither_recorded_nor_an_audit():
+    step = jit(lambda t: t * 2, backend="numpy")
+    ready = []
+    for _ in range(9):
+        ready.append(step.ready(x(2)))
         step(x(2))
-    assert step.ready(x(2)) and not step.ready(x(3))
-    named["scale"] = 3.0
-    with pytest.warns(RuntimeWarning, match="is an audit"):
-        assert step.audit_now(x(2)).tolist() == [3, 6]
+    assert [n for n, is_ready in enumerate(ready, 1) if not is_ready] == [1, 2, 4, 8]
+    assert not step.ready(x(3))
 
 
 def test_a_value_that_changes_before_each_call_runs_eagerly_and_is_named_once():
@@ -452,6 +452,29 @@ def test_no_random_change_is_stale_past_an_audit(data):
             warnings.simplefilter("ignore")
             got = step(x(2)).numpy()
         assert STRUCTURE.state not in checked or np.array_equal(got, body(x(2)).numpy())
+
+
+def test_a_wrong_gradient_is_found_next_to_a_large_loss(monkeypatch):
+    run = CompiledReplay.run
+
+    def wrong(self, bound):
+        return [a * np.float32(1.01) if a.ndim else a for a in run(self, bound)]
+
+    monkeypatch.setattr(CompiledReplay, "run", wrong)
+    weight = Tensor([1.0, 2.0], requires_grad=True)
+
+    def body(t):
+        weight.grad = None
+        loss = (weight * t).sum() + 1000
+        loss.backward()
+        return loss
+
+    step = jit(body, backend="c")
+    step(x(2))
+    with pytest.warns(
+        RuntimeWarning, match=r"differs from the eager one \(a result of shape \(2,\)"
+    ):
+        step(x(2))
 
 
 class Scaled(Module):
