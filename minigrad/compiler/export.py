@@ -15,7 +15,6 @@ import numpy as np
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.jit import Step
 from minigrad.compiler.layout import ALIGNMENT
-from minigrad.compiler.plan import Plan
 from minigrad.compiler.structure import flatten
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
@@ -35,11 +34,16 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
     return it.
 
     args, kwargs: arguments as for the step, whose values go along with the parameters and states as
-        they are now. The program for them must be the one that ran last.
-    main.c makes steps on these and prints the float32 results. Raises ConfigError if the step is
-    not compiled, or if part of it goes through numpy.
+        they are now.
+    main.c makes steps on these and prints the float32 results. Raises ConfigError if there is no
+    program for these arguments yet, or if part of it goes through numpy.
     """
-    plan = step.last_plan()
+    tensors: list[Tensor] = []
+    _, key = flatten((args, kwargs), tensors)
+    plan = next((p for p in step.plans(key) if p.fits(tensors)), None)
+    if plan is None:
+        hint = "call the step with these arguments first, until it is replayed"
+        raise ConfigError("export", "no program fits these arguments and this .grad", hint=hint)
     backend = plan.backend
     through = (
         [x.op.name for x in backend.called_back] if isinstance(backend, CompiledReplay) else []
@@ -47,7 +51,7 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
     if not isinstance(backend, CompiledReplay) or through:
         problem = f"the step is not all in C{': ' * bool(through)}{', '.join(through)}"
         raise ConfigError("export", problem, hint="step.explain() says what goes through numpy")
-    outside = {**plan.constants, **plan.bound, **plan.binding(_arguments(step, plan, args, kwargs))}
+    outside = {**plan.constants, **plan.bound, **plan.binding(tensors)}
     # The C reads arguments in row-major order, as `CompiledReplay.run` gives them
     for i in plan.inputs:
         outside[i] = np.ascontiguousarray(outside[i])
@@ -66,22 +70,6 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
     (folder / "step.h").write_text(header)
     (folder / "main.c").write_text(_MAIN.read_text())
     return folder
-
-
-def _arguments(step: Step[Any, Any], plan: Plan, args: Any, kwargs: Any) -> list[Tensor]:
-    """The tensors among the arguments. Raises ConfigError if the plan is not for them."""
-    tensors: list[Tensor] = []
-    _, key = flatten((args, kwargs), tensors)
-    wanted = [plan.program.values[i].shape for i in plan.inputs]
-    got = [tensors[n].shape for n in plan.inputs.values() if n < len(tensors)]
-    if got != wanted:
-        problem = f"the program that ran last takes tensors of {wanted}, got {got}"
-        raise ConfigError("export", problem, got=got, wanted=wanted)
-    if not (step.knows(plan, key) and plan.fits(tensors)):
-        problem = "the program that ran last is not the one for these arguments and this .grad"
-        hint = "call the step with these arguments first, until it is replayed"
-        raise ConfigError("export", problem, hint=hint)
-    return tensors
 
 
 def _values(arrays: dict[int, Array]) -> tuple[dict[int, int], bytes]:

@@ -114,29 +114,13 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if MODE.get().listener is not None:  # inside another recording, or under a profiler: eager
             return self.function(*args, **kwargs)
-        return self._call(args, kwargs, False)
-
-    def audit_now(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Make this call an audit, wherever the next one would be."""
-        return self._call(args, kwargs, True)
-
-    def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """True if a call with these arguments would be a replay."""
-        tensors: list[Tensor] = []
-        _, key = flatten((args, kwargs), tensors)
-        with self._lock:
-            entry = self._entries.get((key, MODE.get().grad))
-            plan = None if entry is None else entry.find(tensors)
-            return plan is not None and not plan.is_audited_next()
-
-    def _call(self, args: Any, kwargs: Any, is_audit: bool) -> Any:
         # The way of a replay: key, program, arguments that overlap, run. All else is a recorded call
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
             entry = self._entry((key, MODE.get().grad), structure)
             plan = entry.find(tensors)
-            if plan is None or is_audit or plan.is_audited_next():
+            if plan is None or plan.is_audited_next():
                 out = self._record(entry, structure, tensors, plan)
             elif plan.overlaps(tensors):
                 # An argument shares memory with what the step changes: the order matters
@@ -151,8 +135,17 @@ class Step(Generic[P, R]):
                 return plan.run(tensors)
         # Outside of the lock, since a filter may turn a warning into an error
         while self._pending:
-            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=3)
+            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=2)
         return out
+
+    def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """True if a call with these arguments would be a replay, and neither recorded nor an audit."""
+        tensors: list[Tensor] = []
+        _, key = flatten((args, kwargs), tensors)
+        with self._lock:
+            entry = self._entries.get((key, MODE.get().grad))
+            plan = None if entry is None else entry.find(tensors)
+            return plan is not None and not plan.is_audited_next()
 
     def _entry(self, key: Any, structure: Any) -> Entry:
         entry = self._entries.get(key)
@@ -364,9 +357,9 @@ class Step(Generic[P, R]):
             raise ConfigError("jit", "there is no program yet", hint=hint)
         return self._last
 
-    def knows(self, plan: Plan, key: Any) -> bool:
-        """True if a plan is one of the plans for arguments of this key."""
-        return any(plan in e.plans and k == key for (k, _), e in self._entries.items())
+    def plans(self, key: Any) -> list[Plan]:
+        """The plans for arguments of this key, whether gradients are recorded or not."""
+        return [plan for (k, _), e in self._entries.items() if k == key for plan in e.plans]
 
     def __repr__(self) -> str:
         count = sum(len(entry.plans) for entry in self._entries.values())

@@ -47,14 +47,13 @@ class CompiledStep(EagerStep):
         super().__init__(model, optimizer, clip_norm, parts, note)
         self.strict, self._warned = strict, set[str]()
         self._shapes, self._rows = set[Any](), set[int]()
-        self._calls: dict[int, int] = {}
         self._call_piece = self._replayed(self._piece)
         self._call_clip = self._replayed(self._clip)
         self._call_update = self._replayed(optimizer.step)
         self._call_loss = self._replayed(model.loss)
 
     def _replayed(self, function: Any) -> Any:
-        return functools.partial(self._replay, jit(function, audit=False))
+        return functools.partial(self._replay, jit(function))
 
     def gradients(self, pieces: list[Batch]) -> tuple[float, float]:
         """As `EagerStep.gradients`; a batch of a new shape is rehearsed first."""
@@ -83,11 +82,7 @@ class CompiledStep(EagerStep):
         return (self._call_loss if len(x) in self._rows else self.model.loss)(x, y)
 
     def _replay(self, step: Step[..., Any], *args: Any) -> Any:
-        """Call a step, after rehearsals where the call would be recorded, or is due to be audited."""
-        calls = self._calls[id(step)] = self._calls.get(id(step), 0) + 1
-        if calls >= 4 and calls & (calls - 1) == 0:
-            with self._undone():
-                step.audit_now(*args)
+        """Call a step, after rehearsals where the call would be recorded, or be an audit."""
         for _ in range(_RECORDED):
             if step.ready(*args):
                 break

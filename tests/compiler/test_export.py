@@ -69,7 +69,7 @@ def test_other_shapes_than_the_programs_are_refused(tmp_path):
     step = jit(lambda t: t * 2)
     for _ in range(3):
         step(Tensor([1.0, 2.0]))
-    with pytest.raises(ConfigError, match="takes tensors"):
+    with pytest.raises(ConfigError, match="no program fits"):
         export(step, tmp_path, Tensor([1.0]))
 
 
@@ -78,13 +78,13 @@ def test_arguments_and_gradients_that_want_another_program_are_refused(tmp_path)
     step = jit(lambda a, b: a * 2 + b, backend="c")
     for _ in range(3):
         step(x, x.detach())
-    with pytest.raises(ConfigError, match="not the one for these arguments"):
+    with pytest.raises(ConfigError, match="no program fits these arguments"):
         export(step, tmp_path, x, other)
     step = jit(lambda a, b, k: (a + b) * k, backend="c")
     for _ in range(3):
         step(x, x, 2)
     for wrong in ((x, other, 2), (x, x, 3)):
-        with pytest.raises(ConfigError, match="not the one for these arguments"):
+        with pytest.raises(ConfigError, match="no program fits these arguments"):
             export(step, tmp_path, *wrong)
     weight = Tensor(np.ones(3, np.float32), requires_grad=True)
     step = jit(lambda a: (a * weight).sum().backward(), backend="c")
