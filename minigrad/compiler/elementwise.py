@@ -14,16 +14,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout
-from minigrad.compiler.lower import (
-    CTYPES,
-    Builder,
-    Call,
-    filled,
-    given,
-    literal,
-    lowers,
-    need,
-)
+from minigrad.compiler.lower import CTYPES, Builder, Call, filled, given, literal, lowers, need
 from minigrad.compiler.program import Line, Ref
 from minigrad.compiler.signatures import c_text
 from minigrad.dtypes import Array, DType, is_half, name as dtype_name

@@ -13,10 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minigrad import ops
+from minigrad.compiler.elementwise import lower_elementwise
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.lower import FLOAT32, Builder, Call, filled, lowers, need, plain
 from minigrad.compiler.products import place
+from minigrad.compiler.program import Line, Ref
 from minigrad.compiler.signatures import REFUSES
+from minigrad.compiler.sums import Extent
 from minigrad.ops.index import ARRAY
 
 _MANY = 32  # numbers that may be added one after the other in float32
@@ -48,12 +52,8 @@ class _Added:
         adding = self.builder.kernel(call.line.op.name, body, units, flops)
         kernels = [filled(call, self.total), adding]
         if self.total != y:
-            a, k = call.array(y), Builder(call)
-            k.reads(share=True, total=self.total)
-            k.writes(share=True, y=y)
-            width = math.prod(a.shape[1:])
-            loop = f"for (int64_t i = lo * {width}; i < hi * {width}; i++) y[i] = (float)total[i];"
-            kernels.append(k.kernel("rounded", loop, a.size // width, a.size))
+            rounded = Line(ops.cast, (Ref(self.total),), {}, (y,), call.line.where)
+            kernels += lower_elementwise(call.layout, [(call.number, rounded)], {y})
         return kernels
 
 
@@ -108,9 +108,9 @@ def _add_along(call: Call) -> list[Kernel]:
 # --- by arrays in a key, next to each other, with all of the other axes: x[:, rows, columns]
 
 
-def _key(call: Call, k: Builder, shape: Sequence[int]) -> tuple[int, str]:
-    """(how many places the index names, C statements that give `j`, the place on the indexed axes,
-    for the n-th of them). Raises NoC for any other key.
+def _key(call: Call, k: Builder, shape: Sequence[int]) -> tuple[int, str, Extent]:
+    """(how many places the index names; C statements that give `j`, the place on the indexed axes,
+    for the n-th of them; the sizes before, on and after these axes). Raises NoC for any other key.
     """
     keys, spec = call.operands()[1:], call.line.params["spec"]
     need(keys)  # otherwise slices and integers alone
@@ -132,14 +132,9 @@ def _key(call: Call, k: Builder, shape: Sequence[int]) -> tuple[int, str]:
         lines.append(f"i = (int64_t){element}; i += i < 0 ? {size} : 0;")
         lines.append(f"if (i < 0 || i >= {size}) {_STOP}")
         lines.append(f"j = j * {size} + i;")
-    return math.prod(out), "\n        ".join(lines)
-
-
-def _around(spec: Sequence[object], shape: Sequence[int]) -> tuple[int, int, int]:
-    """(outer, indexed, inner): the sizes before, on and after the axes that have arrays."""
-    places = [d for d, part in enumerate(spec) if isinstance(part, str)]
-    first, last = places[0], places[-1] + 1
-    return math.prod(shape[:first]), math.prod(shape[first:last]), math.prod(shape[last:])
+    end = before + len(keys)
+    around = Extent(*map(math.prod, (shape[:before], shape[before:end], shape[end:])))
+    return math.prod(out), "\n        ".join(lines), around
 
 
 @lowers("take")
@@ -147,8 +142,7 @@ def _take(call: Call) -> list[Kernel]:
     x, y, k = call.operand(0), call.y, Builder(call)
     a = call.array(x)
     need(call.layout.contiguous(x) and call.layout.contiguous(y) and a.size and call.array(y).size)
-    count, statements = _key(call, k, a.shape)
-    outer, indexed, inner = _around(call.line.params["spec"], a.shape)
+    count, statements, (outer, indexed, inner) = _key(call, k, a.shape)
     size = inner * a.itemsize
     k.use(x, "x", ctype="char")
     k.use(y, "y", share=True, write=True, ctype="char")
@@ -165,8 +159,7 @@ def _add_at(call: Call) -> list[Kernel]:
     g, y, added = call.operand(0), call.y, _Added(call)
     out = call.array(y).shape
     need(plain(call.layout, g, y) and call.array(g).size)
-    count, statements = _key(call, added.builder, out)
-    outer, indexed, inner = _around(call.line.params["spec"], out)
+    count, statements, (outer, indexed, inner) = _key(call, added.builder, out)
     # Whole rows of a table are added like vectors, in float32, as in eager.
     many = count > _MANY and (outer > 1 or inner == 1)
     added.reads(share=outer > 1, many=many, g=g)
@@ -190,14 +183,8 @@ def _fold(call: Call) -> list[Kernel]:
     """Windows are added to their axis one of their elements after the other, as numpy does: the
     same bits.
     """
-    g, y, axis, params, k = (
-        call.operand(0),
-        call.y,
-        call.line.params["axis"],
-        call.line.params,
-        Builder(call),
-    )
-    a, steps = call.array(g), call.layout.strides(g)
+    g, y, params, k = call.operand(0), call.y, call.line.params, Builder(call)
+    a, steps, axis = call.array(g), call.layout.strides(g), params["axis"]
     need(a.dtype == FLOAT32 and call.layout.contiguous(y) and a.size)
     outer, inner = math.prod(a.shape[:axis]), math.prod(a.shape[axis + 1 : -1])
     step, dilation, length = params.get("step", 1), params.get("dilation", 1), params["length"]

@@ -110,12 +110,13 @@ class Gradients:
         """The address of a block of which no part is held, and its arrays, in order."""
         # A new block if parts of all are held; at _BLOCKS the oldest is given away to its holders
         n = next((n for n, (_, _, holder) in enumerate(self._blocks) if holder() is None), -1)
-        if n < 0:
+        if n >= 0:
+            block, address, _ = self._blocks[n]
+        else:
             n, memory = len(self._blocks) % _BLOCKS, aligned(max(self.size, ALIGNMENT))
-            self._blocks[n : n + 1] = [(memoryview(memory), address_of(memory), _gone)]  # type: ignore[arg-type]
-        block, address, _ = self._blocks[n]
+            block, address = memoryview(memory), address_of(memory)  # type: ignore[arg-type]
         whole = np.frombuffer(block, np.float32)
-        self._blocks[n] = block, address, weakref.ref(whole)
+        self._blocks[n : n + 1] = [(block, address, weakref.ref(whole))]
         return address, [
             np.ndarray(shape, dtype, whole, at) if row is None else whole[row]
             for row, shape, dtype, at in self._parts
@@ -128,7 +129,3 @@ def _row(like: Array, at: int) -> slice | None:
     """
     is_row = like.ndim == 1 and like.dtype == np.float32
     return slice(at // 4, at // 4 + like.size) if is_row else None
-
-
-def _gone() -> None:
-    """A reference to nothing."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.program import Line, Program, Ref
+from minigrad.compiler.program import Line, Program, Ref, roots
 from minigrad.compiler.signatures import has_flag, spare_outputs, unread_operands
 from minigrad.dtypes import Array
 
@@ -63,8 +63,7 @@ def without_repetition(program: Program, constants: Mapping[int, Array]) -> Prog
     """Each computation once: a line equal to an earlier one, on values that did not change in
     between, gives way to it.
     """
-    root = roots(program)
-    changed = {root[i] for line in program.lines for i in line.changes()}
+    root, changed = roots(program.lines, len(program.values))
     handed_out = {*program.results, *program.kept}
     same: dict[int, int] = _equal_constants(constants)
     seen: dict[Any, Line] = {}
@@ -192,15 +191,3 @@ def _reads_as_saved(line: Line, p: int) -> bool:
         and line.operands[3] == Ref(p)
         and line.outputs[3] is None
     )
-
-
-def roots(program: Program) -> list[int]:
-    """For each value the one whose memory it may share: views and effects' returns share that of
-    their first operand.
-    """
-    root = list(range(len(program.values)))
-    for line in program.lines:
-        if line.op.kind in ("view", "effect") and isinstance(line.operands[0], Ref):
-            for i in line.made():
-                root[i] = root[line.operands[0].index]
-    return root

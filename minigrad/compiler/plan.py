@@ -26,7 +26,7 @@ from minigrad.compiler.compare import (
 )
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.layout import address_of
-from minigrad.compiler.program import Line, Program, Ref, Source, Value
+from minigrad.compiler.program import Line, Program, Ref, Source, Value, roots
 from minigrad.compiler.record import Leaf, Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.compiler.structure import Slot, rebuild
@@ -171,9 +171,7 @@ class Plan:
         results = (*outcome.computed, *(number for _, number in outcome.rebound))
         kept = tuple(number for _, number in outcome.grads)
         program = Program(tuple(values), tuple(lines), results, kept).check()
-        # What is changed through a view is the memory of its root
-        root = passes.roots(program)
-        changed = {root[i] for line in program.lines for i in line.changes()}
+        _, changed = roots(program.lines, len(program.values))
         self.shares = share_memory(self.bound, changed)
         # Passes move and join lines by the values they name, and memory that two values share is not
         # in the names

@@ -7,7 +7,7 @@ is run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
@@ -140,3 +140,15 @@ class Program:
     def with_lines(self, lines: Iterable[Line], **changes: Any) -> Program:
         """The same program with other lines, checked."""
         return replace(self, lines=tuple(lines), **changes).check()
+
+
+def roots(lines: Sequence[Line], count: int) -> tuple[list[int], set[int]]:
+    """For each of `count` values the one whose memory it may share: views and effects' returns share
+    that of their first operand. And those whose memory the lines change, themselves or by a view.
+    """
+    root = list(range(count))
+    for line in lines:
+        if line.op.kind in ("view", "effect") and isinstance(line.operands[0], Ref):
+            for i in line.made():
+                root[i] = root[line.operands[0].index]
+    return root, {root[i] for line in lines for i in line.changes()}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.compiler.program import Line, Ref
+from minigrad.compiler.program import Line, Ref, roots
 from minigrad.compiler.structure import flatten, numpy_numbers
 from minigrad.dtypes import Array, DType
 from minigrad.errors import CaptureError
@@ -175,15 +175,7 @@ class Recording(Listener):
 
     def changed_leaves(self) -> set[int]:
         """The arrays that no op made and that the call writes into, itself or through a view."""
-        root: dict[int, int] = {}
-        changed: set[int] = set()
-        for line in self.lines:
-            changed.update(root.get(i, i) for i in line.changes())
-            if line.op.kind in ("view", "effect") and isinstance(line.operands[0], Ref):
-                # A view, or the array that an effect returns, is memory of its first operand
-                base = line.operands[0].index
-                root.update((i, root.get(base, base)) for i in line.made())
-        return changed & self.leaves.keys()
+        return roots(self.lines, len(self.facts))[1] & self.leaves.keys()
 
     def shaping(self) -> list[tuple[Line, int]]:
         """Lines whose results' shapes depend on the values of an operand, as on a mask's, and the

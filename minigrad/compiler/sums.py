@@ -29,12 +29,17 @@ class Extent(NamedTuple):
     inner: int
 
 
+def axes_of(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> set[int]:
+    """The axes that a param `axis` names."""
+    named = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    return {a % len(shape) for a in named} if shape else set()
+
+
 def extent(shape: tuple[int, ...], axis: int | tuple[int, ...] | None) -> Extent | None:
     """The shape around the axes that are reduced; None if these are apart, or there is nothing to
     reduce. Axes of size 1 do not count.
     """
-    named = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    gone = {a % len(shape) for a in named} if shape else set()
+    gone = axes_of(shape, axis)
     sizes = [(n, a in gone) for a, n in enumerate(shape) if n != 1]
     places = [i for i, (_, reduced) in enumerate(sizes) if reduced]
     if not gone or 0 in shape or (places and places != list(range(places[0], places[-1] + 1))):
@@ -94,11 +99,9 @@ class _Sum(NamedTuple):
 
     def lower(self, call: Call) -> list[Kernel]:
         x, y = call.operand(0), call.y
-        a, axis = call.array(x), call.line.params.get("axis")
-        need(call.layout.contiguous(y) and a.size and a.ndim)
-        named = range(a.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-        axes = {i % a.ndim for i in named}
-        need(axes)
+        a = call.array(x)
+        axes = axes_of(a.shape, call.line.params.get("axis"))
+        need(call.layout.contiguous(y) and a.size and axes)
         return self._over(call, x, y, axes)
 
     def _over(self, call: Call, x: int, y: int, axes: set[int]) -> list[Kernel]:

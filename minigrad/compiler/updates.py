@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minigrad.compiler.kernel import Kernel
-from minigrad.compiler.lower import FLOAT32, Builder, Call, literal, lowers, need
+from minigrad.compiler.lower import Builder, Call, literal, lowers, need, plain
 from minigrad.compiler.signatures import signatures_of
 
 _PIECE = 8192  # numbers per unit: a fixed cut, so that sums do not depend on the number of threads
@@ -25,8 +25,7 @@ def _pieces(sizes: list[int]) -> list[tuple[int, int, int]]:
 
 
 def _need_flat(call: Call, values: list[int]) -> None:
-    arrays = [call.array(i) for i in values]
-    need(all(a.dtype == FLOAT32 and a.flags.c_contiguous and a.size for a in arrays))
+    need(plain(call.layout, *values) and all(call.array(i).size for i in values))
 
 
 class _Pieces:
