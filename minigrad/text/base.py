@@ -70,17 +70,8 @@ class BaseTokenizer:
 
     def _checked(self, tokens: Iterable[int]) -> list[int]:
         """Tokens as ints in range."""
-        call = self._call("decode")
         numbers = np.asarray(tokens if hasattr(tokens, "__array__") else list(tokens))
-        if numbers.size and (numbers.dtype.kind not in "iu" or numbers.ndim != 1):
-            what = f"{numbers.dtype} of shape {numbers.shape}"
-            problem = f"tokens must be a row of integers, got {what}"
-            raise DTypeError(call, problem, numbers.dtype, "integers (T,)")
-        found: list[int] = numbers.tolist()
-        for bad in (min(found, default=0), max(found, default=0)):
-            if not 0 <= bad < self.vocab_size and found:
-                problem = f"token {bad} is outside 0..{self.vocab_size - 1}"
-                raise IndexRangeError(call, problem, got=bad, wanted=(0, self.vocab_size - 1))
+        found: list[int] = checked_tokens(numbers, self.vocab_size, self._call("decode")).tolist()
         return found
 
     def state(self) -> dict[str, Any]:
@@ -116,6 +107,22 @@ def well_formed(text: str, call: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def checked_tokens(tokens: Array, vocab_size: int, call: str) -> Array:
+    """The tokens, if they are a row of integers in 0..vocab_size-1. An empty list is not of an
+    integer dtype, and is accepted.
+    """
+    if tokens.size and (tokens.dtype.kind not in "iu" or tokens.ndim != 1):
+        problem = f"tokens must be integers in a row, got {tokens.dtype} of shape {tokens.shape}"
+        raise DTypeError(
+            call, problem, tokens.dtype, "integers (T,)", "tokenizer.encode gives them"
+        )
+    for bad in (int(tokens.min()), int(tokens.max())) if tokens.size else ():
+        if not 0 <= bad < vocab_size:
+            problem = f"token {bad} is outside 0..{vocab_size - 1}"
+            raise IndexRangeError(call, problem, bad, (0, vocab_size - 1))
+    return tokens
 
 
 def checked_special(tokens: Sequence[str], call: str) -> list[str]:

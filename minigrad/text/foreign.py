@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from minigrad.dtypes import Array
 from minigrad.errors import DataError, MissingDependencyError
 from minigrad.text.base import BaseTokenizer
 
@@ -35,6 +34,7 @@ class TokenizerFile(LibraryTokenizer):
     """The tokenizer that a tokenizer.json describes, whatever its kind.
 
     content: the JSON text; `TokenizerFile.read(path)` takes it from a file.
+    `encode` leaves out the tokens that the file would put before and after a text.
     Raises MissingDependencyError without the `tokenizers` library, DataError for another content.
     """
 
@@ -58,12 +58,6 @@ class TokenizerFile(LibraryTokenizer):
     def vocab_size(self) -> int:
         """The number of tokens, added ones among them."""
         return int(self._tokenizer.get_vocab_size())
-
-    def encode(self, text: str) -> Array:
-        """Return the tokens of `text`, int32, without those that the file would put before and
-        after it.
-        """
-        return super().encode(text)
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=False))

@@ -15,7 +15,8 @@ _PART = 1 << 20  # characters encoded at once
 
 
 class CharTokenizer(BaseTokenizer):
-    """Characters as numbers: token i is the i-th of the sorted distinct characters.
+    """Characters as numbers: token i is the i-th of the sorted distinct characters. `encode` raises
+    DataError that names the characters this tokenizer does not know.
 
     >>> tokenizer = CharTokenizer("abc")
     >>> tokenizer.encode("cab")
@@ -50,12 +51,6 @@ class CharTokenizer(BaseTokenizer):
     def vocab_size(self) -> int:
         """The number of tokens."""
         return len(self.characters)
-
-    def encode(self, text: str) -> Array:
-        """Return the tokens of `text`, int32. Raises DataError that names the characters this
-        tokenizer does not know.
-        """
-        return super().encode(text)
 
     def _encode(self, text: str) -> Array:
         # In parts, and by a table from code to token: little more memory than the tokens take.

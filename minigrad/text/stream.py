@@ -19,8 +19,9 @@ import numpy as np
 
 from minigrad.arguments import as_float, as_int, as_sizes, require
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError, DTypeError, IndexRangeError
+from minigrad.errors import ConfigError, DataError
 from minigrad.random import Generator
+from minigrad.text.base import checked_tokens
 
 _ROUNDS = 6
 
@@ -43,7 +44,7 @@ def write_tokens(path: str | Path, parts: Iterable[Array], vocab_size: int) -> i
         with open(unfinished, "wb") as file:
             _write_header(file, dtype, 0)
             for part in parts:
-                part = _checked_part(np.asarray(part).reshape(-1), vocab_size)
+                part = checked_tokens(np.asarray(part).reshape(-1), vocab_size, call)
                 file.write(part.astype(dtype).tobytes())
                 count += part.size
             file.seek(0)
@@ -55,18 +56,6 @@ def write_tokens(path: str | Path, parts: Iterable[Array], vocab_size: int) -> i
     finally:
         unfinished.unlink(missing_ok=True)
     return count
-
-
-def _checked_part(part: Array, vocab_size: int) -> Array:
-    """Tokens in range. An empty list is of no integer dtype, and is accepted."""
-    if part.size and part.dtype.kind not in "iu":
-        problem, hint = f"tokens must be integers, got {part.dtype}", "tokenizer.encode gives them"
-        raise DTypeError("write_tokens", problem, got=part.dtype, wanted="integers", hint=hint)
-    if part.size and (part.min() < 0 or part.max() >= vocab_size):
-        bad, last = int(part.min() if part.min() < 0 else part.max()), vocab_size - 1
-        problem = f"token {bad} is outside 0..{last}"
-        raise IndexRangeError("write_tokens", problem, got=bad, wanted=(0, last))
-    return part
 
 
 def _write_header(file: IO[bytes], dtype: np.dtype[np.unsignedinteger], count: int) -> None:

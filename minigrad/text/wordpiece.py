@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minigrad.arguments import as_int, require
-from minigrad.dtypes import Array
 from minigrad.errors import DataError
 from minigrad.text.base import checked_special, well_formed
 from minigrad.text.foreign import LibraryTokenizer, library
@@ -25,7 +24,8 @@ class WordPieceTokenizer(LibraryTokenizer):
 
     pieces: the vocabulary; a piece's place is its token.   lowercase: also takes accents away, as
         BERT's uncased models do.
-    Case, white space and unknown words are lost: `decode` does not return them. Raises
+    `encode` adds no [CLS] and [SEP]. Case, white space and unknown words are lost: `decode` puts a
+    space before each piece that has no ##. Raises
     MissingDependencyError without the `tokenizers` library. From Wu et al. 2016, arXiv:1609.08144,
     in BERT's form (Devlin et al. 2019, arXiv:1810.04805).
     """
@@ -92,19 +92,8 @@ class WordPieceTokenizer(LibraryTokenizer):
         """The number of tokens."""
         return len(self.pieces)
 
-    def encode(self, text: str) -> Array:
-        """Return the tokens of `text`, int32, without [CLS] and [SEP]."""
-        return super().encode(text)
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        """Return the pieces of `tokens`, with a space before each that has no ##."""
-        return super().decode(tokens)
-
     def _decode(self, tokens: list[int]) -> str:
         return " ".join([self.pieces[t] for t in tokens]).replace(" ##", "")
-
-    def __repr__(self) -> str:
-        return f"<WordPieceTokenizer: {self.vocab_size} pieces>"
 
 
 def _bert(lowercase: bool, call: str) -> tuple[Any, Any]:
