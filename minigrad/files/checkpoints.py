@@ -44,10 +44,8 @@ class Checkpoint:
         return self.info.meta
 
     def __repr__(self) -> str:
-        return (
-            f"Checkpoint({self.path!r}, {len(self.weights)} weights, "
-            f"state={sorted(self.state)}, meta={self.meta})"
-        )
+        held = f"{len(self.weights)} weights, state={sorted(self.state)}, meta={self.meta}"
+        return f"Checkpoint({self.path!r}, {held})"
 
 
 def save_checkpoint(
@@ -111,11 +109,9 @@ def snapshot(tree: Any) -> Any:
 
 def _put_arrays(value: Any, arrays: dict[str, Array]) -> Any:
     """The state with its arrays in their places; what holds none stays the same object."""
-    if type(value) not in (dict, list):
-        return value
     if type(value) is dict and ARRAY_KEY in value:
         return arrays[value[ARRAY_KEY]]
-    if not holds_containers(value):
+    if type(value) not in (dict, list) or not holds_containers(value):
         return value
     if type(value) is list:
         return [_put_arrays(item, arrays) for item in value]

@@ -139,16 +139,17 @@ class CheckpointFolder:
             problem = f"metric must be a number or None, got {metric!r}"
             raise ConfigError("CheckpointFolder.save", problem, metric, "a number") from None
         full = {**(meta or {}), "step": step, "metric": metric}
-        if not self.background:
+        if self.background:
+            arguments = (path, *snapshot((weights, state)), full)
+            self._thread = threading.Thread(target=self._write, args=arguments)
+            self._thread.start()
+        else:
             self._write(path, weights, state, full)
-            return path
-        arguments = (path, *snapshot((weights, state)), full)
-        self._thread = threading.Thread(target=self._write_in_background, args=arguments)
-        self._thread.start()
+            self.check()
         return path
 
     def check(self) -> None:
-        """Raise what a background save has failed with, once."""
+        """Raise the error of a failed save, once."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -159,13 +160,10 @@ class CheckpointFolder:
             self._thread = None
 
     def _write(self, path: Path, weights: Any, state: Any, meta: dict[str, Any]) -> None:
-        save_checkpoint(path, weights, state, meta=meta)
-        self._prune(path)
-
-    def _write_in_background(self, *args: Any) -> None:
         try:
-            self._write(*args)
-        except Exception as error:
+            save_checkpoint(path, weights, state, meta=meta)
+            self._prune(path)
+        except Exception as error:  # which `check` raises
             self._failure = error
 
     def _prune(self, written: Path) -> None:

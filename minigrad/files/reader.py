@@ -203,9 +203,8 @@ class _File(OpenFile):
         wanted = layout.file_length(self.header_len, [t.nbytes for t in tensors])
         problem = f"the tensors need {wanted:,} bytes"
         self.check(wanted == self.size, "file-length", problem, self.size, wanted)
-        said: dict[str, Any] = {
-            key: header.get(key) for key in ("kind", "producer", "meta", "aliases", "state")
-        }
+        keys = ("kind", "producer", "meta", "aliases", "state")
+        said: dict[str, Any] = {key: header.get(key) for key in keys}
         digest = self.digest.hex()
         return FileInfo(version=version, tensors=tensors, size=self.size, sha256=digest, **said)
 
