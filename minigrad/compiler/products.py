@@ -96,23 +96,17 @@ def _product(call: Call, a: int, b: int, y: int, across: bool, bias: int | None)
     k.writes(share=by_rows, y=y)
     # The larger side of y is cut: threads then pack less of b for each number that they compute.
     shares_rows = by_rows or (A.transposed and M >= N and not fused)
-    left, right = (
-        ("bias", f"residual + lo * {N}") if shares_rows else ("bias + lo", "residual + lo")
-    )
-    added = f"{'NULL' if bias is None else left}, {'NULL' if residual is None else right}, {N}"
-    head = f"product({int(A.transposed)}, {int(tb)}"
     if shares_rows:
-        start = "a + lo" if A.transposed else f"a + lo * {A.step}"
-        body = (
-            f"{head}, hi - lo, {N}, {K}, {start}, {A.step}, b, {B.step}, {added}, "
-            f"y + lo * {Y.step}, {Y.step});"
-        )
+        rows, columns, words = "hi - lo", f"{N}", ("bias", f"residual + lo * {N}")
+        left = "a + lo" if A.transposed else f"a + lo * {A.step}"
+        right, to = "b", f"y + lo * {Y.step}"
     else:
-        start = f"b + lo * {B.step}" if tb else "b + lo"
-        body = (
-            f"{head}, {M}, hi - lo, {K}, a, {A.step}, {start}, {B.step}, {added}, "
-            f"y + lo, {Y.step});"
-        )
+        rows, columns, words = f"{M}", "hi - lo", ("bias + lo", "residual + lo")
+        left, right, to = "a", f"b + lo * {B.step}" if tb else "b + lo", "y + lo"
+    body = (
+        f"product({int(A.transposed)}, {int(tb)}, {rows}, {columns}, {K}, {left}, {A.step}, "
+        f"{right}, {B.step}, {_added(fused, *words)}, {N}, {to}, {Y.step});"
+    )
     return [k.kernel("product", body, M if shares_rows else N, 2.0 * M * N * K, fused=fused)]
 
 
@@ -125,6 +119,13 @@ def _use_added(k: Builder, bias: int | None, residual: int | None, share: bool) 
     return [a.name for a in k.arguments if a.name in ("bias", "residual")]
 
 
+def _added(fused: list[str], bias: str, residual: str) -> str:
+    """Two arguments of a product: these words for what is added to it, or NULL."""
+    return ", ".join(
+        word if name in fused else "NULL" for name, word in (("bias", bias), ("residual", residual))
+    )
+
+
 def _few_rows(
     call: Call, A: Matrix, B: Matrix, Y: Matrix, sizes: tuple[int, int, int], bias: int | None
 ) -> Kernel:
@@ -135,9 +136,7 @@ def _few_rows(
     k.reads(a=A.value, b=B.value)
     fused = _use_added(k, bias, call.residual, share=False)
     k.writes(y=Y.value)
-    added = (
-        f"{'NULL' if bias is None else 'bias'}, {'NULL' if call.residual is None else 'residual'}"
-    )
+    added = _added(fused, "bias", "residual")
     body = f"few_rows(a, {A.step}, b, {B.step}, {added}, y, {Y.step}, {M}, {N}, {K}, lo, hi);"
     return k.kernel("product", body, N, 2.0 * M * N * K, fused=fused)
 
