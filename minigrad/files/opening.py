@@ -45,23 +45,23 @@ class OpenFile:
 
     def some_at(self, position: int, count: int) -> bytes:
         """At most `count` bytes from a position."""
-        with self.readable():
+        try:
             return os.pread(self.fd, count, position)
+        except OSError as error:
+            raise unreadable(self.call, self.path, error) from error
 
     def chunks(self, position: int, buffer: memoryview) -> Iterator[memoryview]:
         """Fill the buffer from a position on, and yield each part of it as it comes."""
         done = 0
         while done < len(buffer):
             part = buffer[done : done + CHUNK]
-            with self.readable():
+            try:
                 count = os.preadv(self.fd, [part], position + done)
+            except OSError as error:
+                raise unreadable(self.call, self.path, error) from error
             self.check(count > 0, *_SHORTER)
             yield part[:count]
             done += count
-
-    def readable(self) -> contextlib.AbstractContextManager[None]:
-        """Turn an OSError of the block into a FormatError."""
-        return _readable(self.call, self.path)
 
 
 F = TypeVar("F", bound=OpenFile)
@@ -105,13 +105,10 @@ def within_memory(call: str, path: str | os.PathLike[str]) -> Iterator[None]:
         raise FormatError(call, problem, code="memory", hint=hint) from None
 
 
-@contextlib.contextmanager
-def _readable(call: str, path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        problem = f"{path} cannot be read: {error.strerror}"
-        raise FormatError(call, problem, code="unreadable", got=error.errno) from error
+def unreadable(call: str, path: str, error: OSError) -> FormatError:
+    """The error for a file that the system does not read."""
+    problem = f"{path} cannot be read: {error.strerror}"
+    return FormatError(call, problem, code="unreadable", got=error.errno)
 
 
 def open_regular(path: str, call: str) -> int:
@@ -128,8 +125,7 @@ def open_regular(path: str, call: str) -> int:
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise FormatError(call, f"{path} is a socket, not a file", code="socket") from None
-        with _readable(call, path):
-            raise
+        raise unreadable(call, path, error) from error
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):
         return fd

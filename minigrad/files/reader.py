@@ -24,7 +24,7 @@ from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path, beside
 from minigrad.files.header import Refusal
 from minigrad.files.layout import FileInfo, TensorInfo
-from minigrad.files.opening import CHUNK, OpenFile, opened
+from minigrad.files.opening import CHUNK, OpenFile, opened, unreadable
 
 _THREADED = 4 << 20
 _MAGIC = b"\xc4\x1e" + layout.MAGIC
@@ -89,7 +89,7 @@ def read(
             fetch = file.map() if mmap else file.read
             for tensor in info.tensors:
                 if tensor.name in needed:
-                    stored[tensor.name] = _checked(file, tensor, fetch)
+                    stored[tensor.name] = _checked(tensor, fetch)
         return {name: stored[place] for name, place in places.items()}, info
 
 
@@ -101,7 +101,7 @@ def verify(path: Path) -> FileInfo:
         info = file.header(verify_up_to=sys.maxsize)
         with file.verifying():
             for tensor in info.tensors:
-                _checked(file, tensor, file.read)
+                _checked(tensor, file.read)
         return info
 
 
@@ -122,10 +122,11 @@ def select(known: list[str], names: Iterable[str] | None, file: OpenFile) -> lis
     return wanted
 
 
-def _checked(file: _File, tensor: TensorInfo, fetch: Fetch) -> Array:
+def _checked(tensor: TensorInfo, fetch: Fetch) -> Array:
     payload, crc = fetch(tensor)
-    problem = f"tensor {tensor.name!r} is damaged: its crc32 is wrong"
-    file.check(crc == tensor.crc32, "crc", problem, crc, tensor.crc32)
+    if crc != tensor.crc32:
+        problem = f"tensor {tensor.name!r} is damaged: its crc32 is wrong"
+        raise Refusal("crc", problem, crc, tensor.crc32)
     return array_of(tensor, payload)
 
 
@@ -229,8 +230,10 @@ class _File(OpenFile):
 
     def map(self) -> Fetch:
         """A function like `read` that gives views of one read-only mapping of the file."""
-        with self.readable():
+        try:
             mapped = mapping.mmap(self.fd, self.size, access=mapping.ACCESS_READ)
+        except OSError as error:
+            raise unreadable(self.call, self.path, error) from error
         whole = np.frombuffer(mapped, np.uint8)
 
         def view(tensor: TensorInfo) -> tuple[Array, int]:
