@@ -47,6 +47,18 @@ def show(x: Any) -> None:
         ops.alias(x)
 
 
+def clear_gradients(leaves: Iterable[Any], set_to_none: bool = True) -> None:
+    """Forget the gradients of leaves; or, with set_to_none=False, write zeros over them."""
+    for leaf in leaves:
+        show(leaf)
+        if set_to_none:
+            leaf.grad = None
+        elif leaf.grad is not None:
+            if leaf.grad.requires_grad:  # part of a graph, by create_graph=True
+                leaf.grad = leaf.grad.detach()
+            leaf.grad.assign(0)
+
+
 # --- the walk
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.autograd import no_grad, show
+from minigrad.autograd import clear_gradients, no_grad
 from minigrad.errors import ConfigError, DTypeError, ReadOnlyError, StateDictError
 from minigrad.modes import MISSING, STRUCTURE
 from minigrad.tensor import Tensor
@@ -201,12 +201,7 @@ class Module:
         """Forget the gradients of all parameters; or, with set_to_none=False, write zeros over
         them.
         """
-        for p in self.parameters():
-            show(p)
-            if set_to_none:
-                p.grad = None
-            elif p.grad is not None:
-                p.grad.assign(0)
+        clear_gradients(self.parameters(), set_to_none)
 
     def to(self: M, *wanted: Any, **options: Any) -> M:
         """to(dtype), to("cpu", dtype): floating parameters and buffers in another dtype. They stay
@@ -247,9 +242,8 @@ class Module:
             prefix, module = stack.pop()
             for name, t in [*_own(module, Parameter), *_buffers(module, persistent=True)]:
                 yield prefix + name, t
-            stack.extend(
-                reversed([(f"{prefix}{name}.", child) for name, child in module.named_children()])
-            )
+            children = [(f"{prefix}{name}.", child) for name, child in module.named_children()]
+            stack += reversed(children)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Loaded:
         """Load the values in `state_dict`, Tensors or arrays by name, cast to each parameter's

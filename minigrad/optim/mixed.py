@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.autograd import no_grad, show
+from minigrad.autograd import clear_gradients, no_grad, show
 from minigrad.errors import ConfigError, StateDictError
 from minigrad.optim.clip import clip_grad_norm_
 from minigrad.optim.optimizer import Optimizer
@@ -60,9 +60,7 @@ class MixedPrecision:
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for p in (*self.params, *self.masters):
-            show(p)
-            p.grad = None
+        clear_gradients((*self.params, *self.masters))
 
     def backward(self, loss: Tensor) -> None:
         """loss.backward(), of the scaled loss."""

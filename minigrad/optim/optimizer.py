@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.arguments import as_float, require
-from minigrad.autograd import no_grad, show
+from minigrad.autograd import clear_gradients, no_grad
 from minigrad.errors import ConfigError, DTypeError, StateDictError
 from minigrad.modes import MISSING, STRUCTURE
 from minigrad.optim.bundle import Bundle, Moments, copy_moments
@@ -225,14 +225,7 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Remove all gradients; or, with set_to_none=False, write zeros over them."""
         for group in self.param_groups:
-            for p in group["params"]:
-                show(p)
-                if set_to_none:
-                    p.grad = None
-                elif p.grad is not None:
-                    if p.grad.requires_grad:  # part of a graph, by create_graph=True
-                        p.grad = p.grad.detach()
-                    p.grad.assign(0)
+            clear_gradients(group["params"], set_to_none)
 
     # --- state
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from minigrad import Tensor, optim
+from minigrad import Tensor, nn, optim
 from minigrad.errors import ConfigError, DTypeError, StateDictError
 
 
@@ -80,6 +80,16 @@ def test_zero_grad_forgets_or_writes_zeros():
     assert p.grad.tolist() == [0.0, 0.0]
     optimizer.zero_grad()
     assert p.grad is None
+
+
+@pytest.mark.parametrize("owner", ["module", "optimizer"])
+def test_zeros_are_written_over_a_gradient_that_is_part_of_a_graph(owner):
+    layer = nn.Linear(2, 1)
+    clearing = layer if owner == "module" else optim.SGD(layer.parameters())
+    (layer(Tensor([[1.0, 2.0]])) ** 3).sum().backward(create_graph=True)
+    clearing.zero_grad(set_to_none=False)
+    assert [p.grad.tolist() for p in layer.parameters()] == [[[0.0, 0.0]], [0.0]]
+    assert not any(p.grad.requires_grad for p in layer.parameters())
 
 
 @pytest.mark.parametrize(
