@@ -236,6 +236,7 @@ def _speculate(
         yield from made
 
 
+@np.errstate(under="ignore")
 def accepted(p: Array, q: Array, proposed: Sequence[int], generator: Generator) -> list[int]:
     """The proposed tokens up to the first that is rejected, and one more token: drawn in its place,
     or after the last.
@@ -260,6 +261,7 @@ def _logits(model: GPT, tokens: Array, caches: list[KVCache]) -> Array:
         return model(tokens, caches=caches).numpy().astype(np.float64)
 
 
+@np.errstate(under="ignore")
 def _log_softmax(x: Array) -> Array:
     x = x - x.max(axis=-1, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))

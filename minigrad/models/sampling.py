@@ -51,6 +51,7 @@ class Sampling:
         if self.min_p is not None:
             keep("min_p", as_float(call, "min_p", self.min_p, 0, 1))
 
+    @np.errstate(over="ignore", under="ignore")
     def penalised(self, logits: Array, seen: Array) -> Array:
         """Logits, (B, V), after the repetition penalty for the tokens `seen`, (B, T); negative ones
         stand for nothing.
@@ -65,6 +66,7 @@ class Sampling:
         )
         return np.where(mask, changed, logits)
 
+    @np.errstate(over="ignore", under="ignore")
     def probabilities(self, logits: Array) -> Array:
         """The distribution that a token is drawn from, (..., V) in float64. Raises NotFiniteError
         for a NaN or +inf among the logits, or a row of -inf."""
@@ -75,8 +77,7 @@ class Sampling:
                 scaled.argmax(axis=-1)[..., None] == np.arange(scaled.shape[-1]), np.float64
             )
         scaled -= top  # before the division, which could overflow at a small temperature
-        with np.errstate(over="ignore"):
-            scaled /= self.temperature
+        scaled /= self.temperature
         if self.top_k is not None and self.top_k < scaled.shape[-1]:
             least = np.partition(scaled, -self.top_k, axis=-1)[..., -self.top_k, None]
             scaled[scaled < least] = -np.inf
@@ -110,6 +111,7 @@ def _finite_top(logits: Array) -> Array:
     return top
 
 
+@np.errstate(under="ignore")
 def log_probability(logits: Array, tokens: Array) -> Array:
     """log p of one token for each row under the softmax of logits: (B, V), (B,) -> (B,) float64."""
     x = logits.astype(np.float64)

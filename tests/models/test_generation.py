@@ -20,7 +20,7 @@ from minigrad.models import (
     speculative_generate,
 )
 from minigrad.models.generation import accepted, text_pieces
-from minigrad.models.sampling import sample
+from minigrad.models.sampling import log_probability, sample
 from minigrad.text import ByteTokenizer, CharTokenizer
 from tests.models.test_gpt import gpt, tokens
 
@@ -362,3 +362,24 @@ def test_a_long_text_in_pieces_is_the_whole_text():
         "".join(text_pieces(ByteTokenizer(), iter(tokens), [text[150:153]]))
         == text[: text.index(text[150:153])]
     )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 1e-30},
+        {"top_k": 3},
+        {"top_p": 0.5, "repetition_penalty": 1e30},
+        {"use_cache": False, "min_p": 0.1},
+    ],
+)
+def test_a_confident_model_generates_in_any_error_state(settings):
+    model = gpt()
+    for p in model.parameters():
+        p.data[...] *= 1000
+    with np.errstate(all="raise"):
+        assert len(list(model.generate([0, 1], 3, **settings))) == 3
+        assert beam_search(model, [0, 1], 3)
+        assert len(list(speculative_generate(model, gpt(), [0, 1], 3))) == 3
+        assert log_probability(np.array([[0.0, -2000.0]], "f4"), np.array([0])).tolist() == [0.0]
