@@ -63,7 +63,7 @@ def check_arguments(call: str, path: Any, weights: Any) -> None:
     usual = "minigrad.save(path, model.state_dict())" if call == "save" else f"{checkpoint}state)"
     optimizers = f"{checkpoint}{{'optimizer': optimizer.state_dict()}})"
     if not isinstance(path, str | bytes | os.PathLike):
-        raise wrong_kind(call, path, "the path, which comes first,", usual)
+        raise wrong_kind(call, path, "the path first", usual)
     if hasattr(weights, "param_groups"):
         raise wrong_kind(call, weights, "a dict of arrays", optimizers)
     if not isinstance(weights, Mapping):
@@ -74,7 +74,7 @@ def check_arguments(call: str, path: Any, weights: Any) -> None:
         raise wrong_kind(call, weights, "a dict of arrays, not an optimizer's state", optimizers)
     for name, value in weights.items():
         if isinstance(value, Mapping) or hasattr(value, "state_dict"):
-            what = f"a dict of arrays, but {name!r} is a {type(value).__name__}"
+            what = f"an array for {name!r} in the dict of arrays"
             flat = "minigrad.save(path, {f'part.{name}': array for name, array in part.items()})"
             raise wrong_kind(call, value, what, f"{flat}, or {optimizers}")
 

@@ -136,13 +136,12 @@ class Creation(TensorBase):
         an integer, bool for a bool.
         """
         on_cpu(device, "full")
-        if not isinstance(value, (int, float, np.number, np.bool_)):
+        number: Any = value.item() if isinstance(value, (np.generic, TensorBase)) else value
+        if not isinstance(number, (int, float)):
             raise DTypeError("full", f"the value {value!r}", got=value, wanted="a number")
-        one = as_array(value.item() if isinstance(value, np.generic) else value, dtype)
+        one = as_array(number, dtype)
         t: Any = cls._wrap(np.full(sizes_of((shape,)), one, one.dtype))
-        if requires_grad:
-            t.requires_grad_()
-        result: Self = t
+        result: Self = t.requires_grad_() if requires_grad else t
         return result
 
     @creation
@@ -321,15 +320,13 @@ class Creation(TensorBase):
     @composite
     def rand_like(self, dtype: Any = None, **options: Any) -> Self:
         """Return uniform numbers in [0, 1) of this tensor's shape and (unless given) dtype."""
-        result: Self = self.rand(
-            self.shape, dtype=self.dtype if dtype is None else dtype, **options
-        )
+        dtype = self.dtype if dtype is None else dtype
+        result: Self = self.rand(self.shape, dtype=dtype, **options)
         return result
 
     @composite
     def randn_like(self, dtype: Any = None, **options: Any) -> Self:
         """Return normal numbers of this tensor's shape and (unless given) dtype."""
-        result: Self = self.randn(
-            self.shape, dtype=self.dtype if dtype is None else dtype, **options
-        )
+        dtype = self.dtype if dtype is None else dtype
+        result: Self = self.randn(self.shape, dtype=dtype, **options)
         return result

@@ -814,3 +814,17 @@ def test_backward_through_an_op_without_a_rule_names_it() -> None:
         assert "@ruleless.vjp" in caught.value.hint
     (ruleless(x) * x).sum().backward()
     assert x.grad.tolist() == [2, 4] and ruleless(x).requires_grad_().is_leaf
+
+
+def test_the_errors_of_save_name_what_came_once(tmp_path: Any) -> None:
+    with pytest.raises(DTypeError, match=r"^save: expected the path first, got a Tensor\n"):
+        minigrad.save(Tensor(1.0), tmp_path / "a.mgrd")  # type: ignore[arg-type]
+    wanted = r"^save: expected an array for 'a' in the dict of arrays, got a dict\n"
+    with pytest.raises(DTypeError, match=wanted):
+        minigrad.save(tmp_path / "a.mgrd", {"a": {"b": Tensor(1.0)}})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("one", [Tensor(0.5), np.float64(0.5)])
+def test_full_takes_a_tensor_without_axes(one: Any) -> None:
+    t = minigrad.full((2,), one)
+    assert t.tolist() == [0.5, 0.5] and t.dtype == np.float32
