@@ -359,7 +359,7 @@ def hardtanh(x: Any, min_val: _float = -1.0, max_val: _float = 1.0) -> Tensor:
     """Return x between min_val and max_val, and these beyond. The gradient at the bounds is 0 (that
     of clamp is 1)."""
 def hstack(*xs: Any) -> Tensor:
-    """Return the operands one after the other along axis 1, vectors along axis 0."""
+    """Return the operands one after the other along axis 1, numbers and vectors along axis 0."""
 def hypot(a: Any, b: Any) -> Tensor:
     """Return sqrt(a^2 + b^2), without overflow; slope 0 at 0."""
 @overload
@@ -843,7 +843,7 @@ def var_mean(x: Any, axis: Axis = None, correction: _float = 1, keepdims: _bool 
 def view(x: Any, *shape: Sizes) -> Tensor:
     """Return the same elements in row-major order under another shape; one size may be -1."""
 def vstack(*xs: Any) -> Tensor:
-    """Return the operands one after the other along axis 0, vectors as rows."""
+    """Return the operands one after the other along axis 0, numbers and vectors as rows."""
 def where(condition: Any, x: Any = None, y: Any = None) -> Tensor:
     """Return x where `condition`, of bools, is true, else y. Without both, return the indices of
     the true elements, one vector per axis. A NaN in the branch not taken has no influence, forward

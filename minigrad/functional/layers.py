@@ -28,7 +28,7 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
 
     Raises IndexRangeError for an index outside 0..V-1.
     """
-    rows = ops.embedding(weight, index)
+    rows = ops.embedding(weight, index if isinstance(index, Tensor) else Tensor(index))
     if padding_idx is None:
         return rows
     padding = ops.equal(index if isinstance(index, Tensor) else Tensor(index), padding_idx)

@@ -137,14 +137,14 @@ def stack(tensors: Any, *others: Any, axis: int = 0) -> Any:
 
 @composite(numpy=np.hstack)
 def hstack(*xs: Any) -> Any:
-    """Return the operands one after the other along axis 1, vectors along axis 0."""
-    return movement.cat(*xs, axis=min(1, xs[0].ndim - 1))
+    """Return the operands one after the other along axis 1, numbers and vectors along axis 0."""
+    return movement.cat(*(x if x.ndim else flatten(x) for x in xs), axis=int(xs[0].ndim > 1))
 
 
 @composite(numpy=np.vstack)
 def vstack(*xs: Any) -> Any:
-    """Return the operands one after the other along axis 0, vectors as rows."""
-    rows = (reshape(x, shape=(1, *x.shape)) if x.ndim == 1 else x for x in xs)
+    """Return the operands one after the other along axis 0, numbers and vectors as rows."""
+    rows = (reshape(x, shape=(1,) * (2 - x.ndim) + x.shape) if x.ndim < 2 else x for x in xs)
     return movement.cat(*rows, axis=0)
 
 
@@ -277,7 +277,7 @@ def repeat_interleave(x: Any, repeats: int | Sequence[int], axis: int | None = N
     """Return x with each element along `axis` repeated `repeats` times, one number for all or one
     for each; None: of the flat row.
     """
-    if axis is None:
+    if axis is None or not x.ndim:
         return repeat_interleave(reshape(x, shape=(-1,)), repeats, 0)
     a = one_axis(axis, x.ndim, "repeat_interleave")
     n, counts = x.shape[a], np.asarray(repeats)
@@ -341,13 +341,9 @@ def triu(x: Any, diagonal: int = 0) -> Any:
 
 def _where_above(x: Any, diagonal: int, upper: bool) -> Any:
     """Return x above a diagonal, or up to it, and 0 elsewhere."""
-    _check_matrix("triu" if upper else "tril", x)
+    fits(x.ndim >= 2, "triu" if upper else "tril", f"{x.shape} has fewer than two axes", x.shape)
     above = np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_) ^ upper
     return where(above, x, False if x.dtype == bool_ else 0)  # with 0, a bool would be an integer
-
-
-def _check_matrix(call: str, x: Any) -> None:
-    fits(x.ndim >= 2, call, f"{x.shape} has fewer than two axes", x.shape)
 
 
 @composite(numpy=np.diagonal)
@@ -355,7 +351,7 @@ def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """Return the elements with equal indices on the two axes (the second's larger by `offset`), as
     a new last axis.
     """
-    _check_matrix("diagonal", x)
+    fits(x.ndim >= 2, "diagonal", f"{x.shape} has fewer than two axes", x.shape)
     a, b = one_axis(dim1, x.ndim, "diagonal"), one_axis(dim2, x.ndim, "diagonal")
     fits(a != b, "diagonal", f"axes {dim1} and {dim2} are the same", (dim1, dim2))
     x = permute(x, order=(*(i for i in range(x.ndim) if i not in (a, b)), a, b))
@@ -378,6 +374,7 @@ def trace(x: Any) -> Any:
 @composite(numpy=np.diag)
 def diag(x: Any, offset: int = 0) -> Any:
     """Return the matrix with the vector x on a diagonal; of a matrix, its diagonal."""
+    fits(x.ndim < 3, "diag", f"{x.shape} has more than two axes", x.shape, "use diagonal")
     if x.ndim != 1:
         return diagonal(x, offset)
     n = x.shape[0] + abs(offset)

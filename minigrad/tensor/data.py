@@ -47,7 +47,7 @@ def _from_lists(data: Any, wanted: DType | None) -> tuple[Array, DType]:
         numbers = "numbers in lists of equal length, integers from -2**63 to 2**63 - 1"
         hint = "pad ragged lists; tokenizers make integers of text; uint64 goes up to 2**64 - 1"
         raise DTypeError("Tensor", problem, what or data, numbers, hint)
-    floats = [d for d in typed if is_float(d)]
+    floats = [as_dtype(d) for d in typed if is_float(d)]
     if floats:  # a Python number never changes the dtype
         return array, promote(*floats)
     return array, float32 if float in python or not array.size else array.dtype

@@ -32,7 +32,7 @@ def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
         theirs = inspect.signature(function)
     except ValueError:  # older numpys give no signature for what is written in C (bincount)
         theirs = inspect.signature(ours)
-    flattens = names.defaults.get("axis") is not None
+    flattens = names.defaults.get("axis") is not None and function is not np.diff
 
     def target_of(name: str, place: int) -> str:
         known = names.spelled(name)
@@ -70,7 +70,8 @@ def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
 
 
 def _concatenated(arrays: Any, axis: int | None = 0) -> Any:
-    return shape.cat([ops.flatten(x) for x in arrays] if axis is None else arrays, axis=axis or 0)
+    # One Tensor is the sequence of its rows.
+    return shape.cat(map(ops.flatten, arrays) if axis is None else list(arrays), axis=axis or 0)
 
 
 def _transposed(a: Any, axes: Any = None) -> Any:
@@ -91,19 +92,19 @@ def _dot(a: Any, b: Any) -> Any:
     return a @ b if b.ndim <= 2 else ops.tensordot(a, b, ([-1], [-2]))
 
 
-def _squeezed(a: Any, axis: Any = None) -> Any:
-    return ops.reshape(a, shape=np.squeeze(a.data, axis).shape)  # numpy refuses other sizes than 1
-
-
 # numpy's functions whose arguments are not those of one op
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.concatenate: _concatenated,
     np.transpose: _transposed,
     np.sort: _sorted,
-    np.squeeze: _squeezed,
+    # numpy refuses to squeeze other sizes than 1
+    np.squeeze: lambda a, axis=None: ops.reshape(a, shape=np.squeeze(a.data, axis).shape),
+    np.expand_dims: lambda a, axis: ops.reshape(a, shape=np.expand_dims(a.data, axis).shape),
+    np.stack: lambda arrays, axis=0: ops.stack(list(arrays), axis=axis),
+    np.trace: lambda a, *places, **axes: ops.sum(ops.diagonal(a, *places, **axes), axis=-1),
     np.where: ops.where,
     np.dot: _dot,
-    np.einsum: ops.einsum,
+    np.einsum: lambda *operands, optimize=False: ops.einsum(*operands),
 }
 # All others say on their op what they answer for.
 _UFUNCS: dict[Any, Callable[..., Any]] = {}
@@ -150,7 +151,7 @@ class Interop(TensorBase):
             kind = ShapeError if isinstance(error, ValueError) else DTypeError
             given = ", ".join(kwargs) or "these arguments"
             problem = f"with {given} does not work on a Tensor ({error})"
-            hint = "call it on t.detach().numpy(), or the method of Tensor of that name"
+            hint = ".cast(dtype) converts; else use t.detach().numpy(), or t's method of that name"
             raise kind(name, problem, got=tuple(kwargs), hint=hint) from error
 
     # --- DLPack, the exchange of memory without a copy

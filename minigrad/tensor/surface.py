@@ -25,11 +25,11 @@ def _reflected(op: Any) -> Callable[[Any, Any], Any]:
 
 
 def _comparable(other: object) -> bool:
-    """True for a tensor, an array, a number and lists of them. Anything else is not equal to a
-    tensor, as Python's protocol has it: `None in [t]` is False.
+    """True for a tensor, an array, a number and lists of them. Anything else, an empty list too, is
+    not equal to a tensor, as Python's protocol has it: `None in [t]` is False.
     """
     if isinstance(other, (list, tuple)):
-        return all(map(_comparable, other))
+        return bool(other) and all(map(_comparable, other))
     return isinstance(other, (TensorBase, int, float, np.ndarray, np.generic))
 
 

@@ -541,9 +541,9 @@ class Surface(TensorBase):
     @overload
     def unbind(self, dim: _int = 0) -> tuple[Self, ...]: ...
     def hstack(self, *xs: Any) -> Self:
-        """Return the operands one after the other along axis 1, vectors along axis 0."""
+        """Return the operands one after the other along axis 1, numbers and vectors along axis 0."""
     def vstack(self, *xs: Any) -> Self:
-        """Return the operands one after the other along axis 0, vectors as rows."""
+        """Return the operands one after the other along axis 0, numbers and vectors as rows."""
     def flip(self, *axis: Any) -> Self:
         """Return x in reverse order along each axis named, or along all: flip(0), flip(0, 1), flip()."""
     @overload

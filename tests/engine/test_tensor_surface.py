@@ -179,6 +179,14 @@ def test_python_s_protocols_work_as_people_expect() -> None:
         del t[0]
     assert None not in [t] and [t, None].count(None) == 1 and t in [t] and "x" not in [t]
     assert (t == None) is False and (t != None) is True  # noqa: E711
+    assert (t == []) is False and [] not in [t]
+    if np.longdouble(1).itemsize > 8:
+        for data in ([np.longdouble(0.1)], [np.array([0.1], np.longdouble)]):
+            with pytest.raises(DTypeError, match="not supported"):
+                Tensor(data)
+    table = Tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert F.embedding(1, table).tolist() == F.embedding(np.int64(1), table).tolist() == [3, 4]
+    assert minigrad.vstack([Tensor(1.0), Tensor(2.0)]).tolist() == [[1], [2]]
     assert (t == "x") is False and (t != object()) is True and (t == [1, None]) is False
     assert (t == [1.0, 3.0]).tolist() == [True, False] and (t != 1).tolist() == [False, True]
     assert f"{Tensor(1.5):.3f}" == "1.500" and f"{one:8.2f}" == "    1.25" and f"{t}" == repr(t)

@@ -132,7 +132,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     """Return the sum of products over pairs of axes: the last `dims` of a with the first of b, or,
     for dims=(axes of a, axes of b), those. The other axes of a come first, then those of b.
     """
-    ours, theirs = (range(a.ndim - dims, a.ndim), range(dims)) if isinstance(dims, int) else dims
+    ours, theirs = dims if hasattr(dims, "__len__") else (range(a.ndim - dims, a.ndim), range(dims))
     left, right = ([chr(start + i) for i in range(x.ndim)] for start, x in ((256, a), (512, b)))
     for i, j in zip(_axes(ours, a.ndim), _axes(theirs, b.ndim), strict=True):
         problem = f"axis {i} of {a.shape} and axis {j} of {b.shape} differ"
@@ -143,4 +143,4 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
 
 
 def _axes(axes: Any, ndim: int) -> list[int]:
-    return [one_axis(a, ndim, "tensordot") for a in ([axes] if isinstance(axes, int) else axes)]
+    return [one_axis(a, ndim, "tensordot") for a in np.atleast_1d(axes)]
