@@ -307,6 +307,61 @@ def test_parts_with_unequal_numbers_of_targets_are_the_batch_as_a_whole(jit: boo
                 assert cut.val_loss == pytest.approx(whole.val_loss, rel=1e-5)
 
 
+class Counted(Scores):
+    """Losses that are divided by something else than the targets other than -100."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.each = kind, np.arange(1, 8, dtype=np.float32) ** 2
+
+    def loss(self, x: Any, y: Any) -> Tensor:
+        if self.kind == "ignore_index":
+            return F.cross_entropy(self.table[x], y, ignore_index=-1)
+        if self.kind == "weight":
+            return F.cross_entropy(self.table[x], y, weight=Tensor(self.each))
+        if self.kind == "probabilities":
+            return F.cross_entropy(self.table[x], np.eye(7, dtype=np.float32)[y], axis=-1)
+        return F.mse_loss(self.table[x].sum(-1), y)
+
+    def count_targets(self, y: Array) -> float:
+        if self.kind == "ignore_index":
+            return float((y >= 0).sum())
+        return float(self.each[y].sum()) if self.kind == "weight" else y.size
+
+
+@pytest.mark.parametrize("kind", ["ignore_index", "weight", "probabilities", "numbers"])
+@pytest.mark.parametrize("jit", [False, None])
+def test_a_model_says_what_its_mean_loss_is_divided_by(kind: str, jit: bool | None) -> None:
+    x, y = np.random.default_rng(1).integers(0, 7, (2, 4, 8))
+    if kind in ("ignore_index", "numbers"):
+        y[:2, 1:], y[3] = -1, -1 if kind == "ignore_index" else -100
+
+    def step(**settings: int) -> tuple[float, ...]:
+        model = Counted(kind)
+        optimizer = SGD(model.parameters(), lr=0.1)
+        trainer = Trainer(model, optimizer, Rows(x, y), steps=1, jit=jit, **settings)
+        loss, norm, _ = trainer.train_step()
+        return loss, norm, *model.table.numpy().ravel()
+
+    for cut in ({"accumulate": 2}, {"accumulate": 4}, {"parts": 4}):
+        assert step(**cut) == pytest.approx(step(), rel=1e-5, abs=1e-7)
+    whole = evaluate(Counted(kind), [(x, y)])
+    for n in (1, 2, 3):
+        cuts = [(x[:n], y[:n]), (x[n:], y[n:])]
+        assert evaluate(Counted(kind), cuts) == pytest.approx(whole, rel=1e-5)
+
+
+def test_targets_of_another_ignore_index_are_refused_unless_the_model_counts_them() -> None:
+    x, y = np.array([[0, 1], [2, 3]]), np.array([[-1, 2], [1, 1]])
+    with pytest.raises(
+        ConfigError, match=r"^count_targets: y must .* a method count_targets.* got -1"
+    ):
+        evaluate(Scores(), [(x, y)])
+    step = EagerStep(Scores(), SGD([nn.Parameter([1.0])], lr=1.0), 1.0)
+    with pytest.raises(ConfigError, match=r"^count_targets: y must be"):
+        step.gradients([(x[:1], y[:1]), (x[1:], y[1:])])
+
+
 def test_a_float64_model_gets_its_parts_shares_in_float64() -> None:
     x, y = np.random.default_rng(0).integers(0, 7, (2, 3, 2))
     gradients = []

@@ -152,8 +152,7 @@ def _set_momentum(group: ParamGroup, momentum: float) -> None:
     else:
         problem = "the optimizer has no momentum to cycle"
         hint = "pass cycle_momentum=False, or give the optimizer a momentum"
-        wanted = "momentum > 0 or betas"
-        raise ConfigError("OneCycleLR", problem, got=dict(group), wanted=wanted, hint=hint)
+        raise ConfigError("OneCycleLR", problem, dict(group), "momentum > 0 or betas", hint)
 
 
 class ReduceLROnPlateau(LRScheduler):

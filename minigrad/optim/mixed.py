@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
+from minigrad.arguments import require
 from minigrad.autograd import clear_gradients, no_grad, show
-from minigrad.errors import ConfigError, StateDictError
+from minigrad.errors import StateDictError
 from minigrad.optim.clip import clip_grad_norm_
 from minigrad.optim.optimizer import Optimizer
 from minigrad.tensor import Tensor
@@ -40,13 +41,10 @@ class MixedPrecision:
         growth_interval: int = 2000,
     ) -> None:
         self.params, self.dtype = list(params), dtypes.as_dtype(dtype)
-        if not dtypes.is_half(self.dtype):
-            problem = f"dtype={dtypes.name(self.dtype)}"
-            raise ConfigError("MixedPrecision", problem, got=dtype, wanted=("float16", "bfloat16"))
-        if loss_scale is not None and not 0 < loss_scale < math.inf:
-            problem = f"loss_scale={loss_scale}"
-            wanted = "a finite number above 0"
-            raise ConfigError("MixedPrecision", problem, got=loss_scale, wanted=wanted)
+        good = dtypes.is_half(self.dtype)
+        require(good, "MixedPrecision", "dtype", dtype, "float16 or bfloat16")
+        good = loss_scale is None or 0 < loss_scale < math.inf
+        require(good, "MixedPrecision", "loss_scale", loss_scale, "a finite number above 0")
         self.dynamic = loss_scale is None and self.dtype == dtypes.float16
         self.loss_scale = float(loss_scale or (65536 if self.dynamic else 1))
         self.growth_interval, self.good_steps, self.skipped = growth_interval, 0, 0
@@ -80,8 +78,7 @@ class MixedPrecision:
         """Update the masters and round them into the parameters; max_norm clips first. False if a
         gradient was not finite: nothing has changed.
         """
-        for master in self.masters:
-            master.grad = None
+        clear_gradients(self.masters)
         self.collect()
         if not math.isfinite(
             float(clip_grad_norm_(self.masters, math.inf if max_norm is None else max_norm))
@@ -130,11 +127,9 @@ class MixedPrecision:
         names = {"masters", "optimizer", "loss_scale", "good_steps", "skipped"}
         shapes = [m.shape for m in self.masters]
         given = [np.asarray(m) for m in state_dict.get("masters", ())]
-        if not names <= set(state_dict) or [m.shape for m in given] != shapes:
-            problem = "the state does not fit"
-            raise StateDictError(
-                "MixedPrecision", problem, got=[m.shape for m in given], wanted=shapes
-            )
+        got = [m.shape for m in given]
+        if not names <= set(state_dict) or got != shapes:
+            raise StateDictError("MixedPrecision", "the state does not fit", got, shapes)
         self.optimizer.load_state_dict(state_dict["optimizer"])
         with no_grad():
             for master, values in zip(self.masters, given, strict=True):

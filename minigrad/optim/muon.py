@@ -127,8 +127,7 @@ class Muon(Optimizer):
             if p.ndim != 2:
                 problem = f"params[{i}] must be a matrix, got shape {p.shape}"
                 hint = "give Muon the matrices of hidden layers, and the rest to AdamW"
-                wanted = ("rows", "columns")
-                raise ShapeError("Muon", problem, got=p.shape, wanted=wanted, hint=hint)
+                raise ShapeError("Muon", problem, p.shape, ("rows", "columns"), hint)
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
         self._call(

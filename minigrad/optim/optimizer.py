@@ -51,8 +51,7 @@ class Optimizer:
         if not given:
             problem = "there are no parameters"
             hint = "if they come from a generator, it may have been used up"
-            wanted = "at least one parameter"
-            raise ConfigError(self._name, problem, got=[], wanted=wanted, hint=hint)
+            raise ConfigError(self._name, problem, [], "at least one parameter", hint)
         for group in given if isinstance(given[0], dict) else [{"params": given}]:
             self.add_param_group(group)
 
@@ -311,8 +310,7 @@ class Optimizer:
         for name, shape in [("step", ()), *shapes.items()]:
             if shape is not None and name not in entry:
                 problem = f"the state of parameter {i} has no {name!r}"
-                got = sorted(entry)
-                raise StateDictError(self._name, problem, got=got, wanted=self._moments)
+                raise StateDictError(self._name, problem, sorted(entry), self._moments)
             m = None if shape is None else np.asarray(entry[name])
             if m is not None and m.shape != shape:
                 problem = f"{name} of parameter {i} must have shape {shape}, got {m.shape}"

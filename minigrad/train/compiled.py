@@ -67,7 +67,8 @@ class CompiledStep(EagerStep):
         shapes = tuple((x.shape, y.shape) for x, y in pieces)
         if shapes not in self._shapes:
             with self._undone():
-                self._run(weigh(pieces, self._dtype)[: len(pieces) // self.parts], self.parts == 1)
+                weighed = weigh(self.model, pieces, self._dtype)
+                self._run(weighed[: len(pieces) // self.parts], self.parts == 1)
                 if self.parts > 1:
                     self._call_clip()
                 with self._undone():  # what it writes to is known only where gradients are present

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minigrad import distributed
+from minigrad.arguments import require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
@@ -47,15 +48,16 @@ def evaluate(
 ) -> float:
     """Return the mean loss over the targets of all `batches`, without gradients and dropout.
 
-    A target of -100 does not count, as in cross_entropy. Each rank computes its share of the
+    A target of -100 does not count, as in cross_entropy; a model whose loss is divided by something
+    else has a method `count_targets`, as `train.Trainer` says. Each rank computes its share of the
     batches, so that all must call this.
     loss: a function of (x, y) to use in place of `model.loss`.
     Raises ConfigError if there is no target.
     """
-    totals, count, ranks = list[float](), 0, distributed.size()
+    totals, count, ranks = list[float](), 0.0, distributed.size()
     with in_mode(model, training=False), no_grad():
         for n, (x, y) in enumerate(batches):
-            targets = count_targets(y)
+            targets = counted(model, y)
             mine = targets and n % ranks == distributed.rank()
             totals.append(float((loss or model.loss)(x, y)) * targets if mine else 0.0)
             count += targets
@@ -79,24 +81,35 @@ def in_mode(model: Model, training: bool) -> Iterator[None]:
         model.train(before)
 
 
+def counted(model: Model, y: Any) -> float:
+    """Return what the mean loss of the targets y is divided by, as the model's `count_targets` says
+    if it has one.
+    """
+    return float(getattr(model, "count_targets", count_targets)(y))
+
+
 def count_targets(y: Any) -> int:
     """Return the number of targets that a mean loss averages over: of integers, those other than
-    -100.
+    -100. Raises ConfigError for other negative ones: another ignore_index, or numbers.
     """
     y = np.asarray(y)
-    return int(np.count_nonzero(y != -100)) if y.dtype.kind in "iu" else y.size
+    kept = y[y != -100] if y.dtype.kind in "iu" else y
+    least = int(kept.min(initial=0)) if kept is not y else 0
+    wanted = "class numbers or -100, unless the model has a method count_targets(y)"
+    require(least >= 0, "count_targets", "y", least, wanted)
+    return int(kept.size)
 
 
-def weigh(pieces: list[Batch], dtype: Any) -> list[Piece | None]:
+def weigh(model: Model, pieces: list[Batch], dtype: Any) -> list[Piece | None]:
     """Return the pieces of a batch, each with its share of all targets, 0-d: the mean loss of the
     batch is the sum of share * (mean loss of the piece). None for a piece without targets; the
     share of a single piece is None.
     """
     if len(pieces) == 1:
         return [(*pieces[0], None)]
-    counts = [count_targets(y) for _, y in pieces]
+    counts = [counted(model, y) for _, y in pieces]
     if not any(counts):  # the loss decides what the mean over no target is
-        counts = [1] * len(pieces)
+        counts = [1.0] * len(pieces)
     # An array, since a number would be a constant of the compiled step.
     return [
         (x, y, np.array(n / sum(counts), dtype)) if n else None
@@ -128,7 +141,7 @@ class EagerStep:
         """Leave the clipped gradients of the mean loss over the targets of all `pieces` in `.grad`;
         return that loss and the norm of the gradients before clipping.
         """
-        weighed, each = weigh(pieces, self._dtype), len(pieces) // self.parts
+        weighed, each = weigh(self.model, pieces, self._dtype), len(pieces) // self.parts
         if self.parts == 1:
             loss, norm = self._run(weighed, clip=True)
             return loss, float(norm)

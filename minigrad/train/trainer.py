@@ -43,6 +43,10 @@ class Trainer:
         between evaluations; there is one at the end too.
     accumulate: the pieces that a part of a batch is cut into, whose gradients are accumulated one
         after the other: the memory for activations is that of a piece.
+        Pieces and parts are weighed by their targets other than -100, evaluations too. A model with
+        a mean loss that is divided by something else says so by a method count_targets(y): for
+        ignore_index=-1 (y >= 0).sum(), for weights of classes weight[y].sum() without the targets
+        that are ignored. Without it, negative targets other than -100 are refused.
     parts: the equal parts of a batch whose gradients are added in a binary tree, shared among the
         ranks of `minigrad.distributed`: the number of ranks times a power of two; the same parts
         give the same bits on any number of ranks. None for 1, or 4 if there are several ranks
