@@ -19,11 +19,10 @@ TENSOR = {
     **dict.fromkeys(("index_put", "index_fill", "index_copy", "masked_scatter"), _WRITE),
     **dict.fromkeys(("tensor_split", "hsplit", "vsplit"), "t.split(sizes, dim)"),
     **dict.fromkeys(("addmm", "baddbmm"), "a + b @ c"),
+    **dict.fromkeys(("element_size", "itemsize"), "t.data.itemsize"),
     "type": "t.cast(dtype), or t.dtype",
     "is_contiguous": "t.data.flags.c_contiguous",
     "stride": "t.data.strides",
-    "element_size": "t.data.itemsize",
-    "itemsize": "t.data.itemsize",
     "nbytes": "t.data.nbytes",
     "storage": "t.data, the numpy array",
     "new_zeros": _NEW.format("zeros"),
@@ -64,7 +63,7 @@ PACKAGE = {
     "set_default_dtype": "dtype= where a tensor is made",
     "get_default_dtype": "float32",
     "use_deterministic_algorithms": "minigrad as it is: results are deterministic",
-    "set_num_threads": "the environment variable OPENBLAS_NUM_THREADS",
+    "set_num_threads": "the environment variables OPENBLAS_NUM_THREADS and MINIGRAD_THREADS",
     "concat": "cat",
     "concatenate": "cat",
     "column_stack": "stack(xs, dim=1)",
@@ -76,7 +75,8 @@ PACKAGE = {
     "linalg": _NUMPY,
     "fft": "numpy.fft on t.numpy()",
     "sparse": "dense tensors",
-    "utils": "minigrad.data for batches, minigrad.checkpoint for checkpointing",
+    "utils": "minigrad.checkpoint for checkpointing, x[minigrad.randperm(n)[:B]] for batches",
+    "DataLoader": "x[minigrad.randperm(n)[:B]]",
     "short": "int16",
 }
 FUNCTIONAL = {
@@ -106,7 +106,7 @@ MODULES = {
     "CosineSimilarity": "F.cosine_similarity",
     "Unflatten": "x.unflatten(axis, sizes)",
     "PixelShuffle": "x.rearrange('n (c p q) h w -> n c (h p) (w q)', p=2, q=2)",
-    "utils": "optim.clip_grad_norm_",
+    "utils": "optim for clip_grad_norm_ and clip_grad_value_",
 }
 _TABLES = {
     "Tensor": TENSOR,

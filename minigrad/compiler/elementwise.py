@@ -63,7 +63,7 @@ def template(layout: Layout, line: Line) -> str | None:
     operands, body = _macros().get(f"{family}_{name}", ([], ""))
     if not body or any(map(is_half, (out, *ins))):
         return None
-    if family == "bool" and len({d.kind for d in ins}) > 1:
+    if len(operands) != len(line.operands) or (family == "bool" and len({d.kind for d in ins}) > 1):
         return None
     for operand, x in zip(operands, line.operands, strict=True) if family == "float" else ():
         # A bool is 0 or 1 to C: right in front of a ?, and among integers, which cast it.

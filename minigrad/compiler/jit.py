@@ -83,7 +83,7 @@ class Step(Generic[P, R]):
     backend: "c", "numpy", or None for C where there is a compiler.   threads: of the C code; None
         for one per core, or one alone for a small step.
     max_programs: the least recently used key beyond this number is dropped.   audit: True for
-        audits at calls 4, 8, 16, 32, ... of a program, n for every n-th, False for none.
+        audits at calls 4, 9, 18, 35, 68, ... of a program, n for every n-th, False for none.
     note: why the program that ran last does not run in C; empty if it does.
     """
 
@@ -254,7 +254,9 @@ class Step(Generic[P, R]):
         if plan in entry.plans:
             plan.calls += 1
         if self.audit is True:
-            plan.audit_at = max(4, 1 << plan.calls.bit_length())
+            # 4 * 2^k + k: powers of two alone would never meet a change with a period of 2 or 4.
+            power = max(4, 1 << plan.calls.bit_length())
+            plan.audit_at = power + power.bit_length() - 3
         elif self.audit:
             plan.audit_at = (plan.calls // self.audit + 1) * self.audit
         plan.confirm(STRUCTURE.state)
@@ -398,7 +400,7 @@ def jit(
     4. When something of the library's own changes structurally (train and eval mode, requires_grad
        of a parameter, an attribute of a Module, a parameter group), the next call is recorded
        again, and if the recording equals a program that is already there, that program is used.
-    5. Calls 4, 8, 16, 32, ... are audits: ordinary eager calls that are recorded and held against
+    5. Calls 4, 9, 18, 35, ... are audits: ordinary eager calls that are recorded and held against
        the program. A Python constant that has changed anywhere is reported then, with its line and
        both values, and the step goes on with the right program.
 

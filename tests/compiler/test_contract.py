@@ -339,9 +339,9 @@ def test_a_change_between_audits_is_reported_by_the_next_one(backend):
     for _ in range(5):
         step(x(2))
     named["scale"] = 3.0
-    with pytest.warns(RuntimeWarning, match=r"call 8 .*2\.0, then 3\.0.*since call 4") as caught:
+    with pytest.warns(RuntimeWarning, match=r"call 9 .*2\.0, then 3\.0.*since call 4") as caught:
         got = [step(x(2)).tolist() for _ in range(7)]
-    assert got == [[2, 4]] * 2 + [[3, 6]] * 5 and len(caught) == 1
+    assert got == [[2, 4]] * 3 + [[3, 6]] * 4 and len(caught) == 1
     assert caught[0].filename == __file__ and "test_contract.py" in str(caught[0].message)
     named["scale"] = 2.0  # the first program is there still
     with pytest.warns(RuntimeWarning, match=r"3\.0, then 2\.0"):
@@ -361,7 +361,7 @@ def test_how_often_a_step_is_audited(audit, eager):
     step = jit(body, backend="numpy", audit=audit)
     for _ in range(20):
         step(x(2))
-    assert len(calls) == eager - (audit is True)  # 1, 2, 4, 8, 16
+    assert len(calls) == eager - (audit is True)  # 1, 2, 4, 9, 18
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, None, "often"])
@@ -373,10 +373,10 @@ def test_an_audit_that_makes_no_sense_is_refused_at_once(wrong):
 def test_a_step_is_ready_where_the_next_call_is_neither_recorded_nor_an_audit():
     step = jit(lambda t: t * 2, backend="numpy")
     ready = []
-    for _ in range(9):
+    for _ in range(10):
         ready.append(step.ready(x(2)))
         step(x(2))
-    assert [n for n, is_ready in enumerate(ready, 1) if not is_ready] == [1, 2, 4, 8]
+    assert [n for n, is_ready in enumerate(ready, 1) if not is_ready] == [1, 2, 4, 9]
     assert not step.ready(x(3))
 
 
@@ -856,3 +856,19 @@ def test_changes_of_two_attributes_do_not_cancel():
         model.scale = 1.0
         assert STRUCTURE.state == before
     assert len(seen) == 20 * 100
+
+
+@pytest.mark.parametrize("period", [2, 3, 4])
+@pytest.mark.parametrize("first", range(4))
+def test_a_change_with_a_small_period_meets_an_audit(period, first):
+    """Powers of two alone would never meet a value that differs on odd calls."""
+    scale = 1.0
+
+    def body(t):
+        return t * scale
+
+    step = jit(body, backend="numpy")
+    with pytest.warns(RuntimeWarning, match=r"audit|two recordings|do not agree|differ"):
+        for call in range(40):
+            scale = 2.0 if call > 2 and call % period == first % period else 1.0
+            step(x(2))

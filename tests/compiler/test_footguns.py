@@ -316,7 +316,7 @@ def test_a_counter_of_the_step_itself_does_not_keep_it_from_being_replayed(backe
     step = jit(body, backend=backend)
     for _ in range(9):
         assert step(x(2)).tolist() == [0, 2]
-    assert "1 program" in repr(step) and count == 4  # two calls, and the audits 4 and 8
+    assert "1 program" in repr(step) and count == 4  # two calls, and the audits 4 and 9
 
 
 @BACKENDS

@@ -21,7 +21,7 @@ from tests.programs import (
     vae,
 )
 
-CALLS = 9  # two recorded ones, and audits at 4 and 8
+CALLS = 9  # two recorded ones, and audits at 4 and 9
 
 
 def trained(model, optimizer, loss_of, clip=None):
