@@ -138,7 +138,8 @@ def stack(tensors: Any, *others: Any, axis: int = 0) -> Any:
 @composite(numpy=np.hstack)
 def hstack(*xs: Any) -> Any:
     """Return the operands one after the other along axis 1, numbers and vectors along axis 0."""
-    return movement.cat(*(x if x.ndim else flatten(x) for x in xs), axis=int(xs[0].ndim > 1))
+    rows = [x if x.ndim else reshape(x, shape=(1,)) for x in xs]
+    return movement.cat(*rows, axis=min(1, rows[0].ndim - 1))
 
 
 @composite(numpy=np.vstack)
@@ -277,7 +278,7 @@ def repeat_interleave(x: Any, repeats: int | Sequence[int], axis: int | None = N
     """Return x with each element along `axis` repeated `repeats` times, one number for all or one
     for each; None: of the flat row.
     """
-    if axis is None or not x.ndim:
+    if axis is None:
         return repeat_interleave(reshape(x, shape=(-1,)), repeats, 0)
     a = one_axis(axis, x.ndim, "repeat_interleave")
     n, counts = x.shape[a], np.asarray(repeats)
@@ -341,9 +342,13 @@ def triu(x: Any, diagonal: int = 0) -> Any:
 
 def _where_above(x: Any, diagonal: int, upper: bool) -> Any:
     """Return x above a diagonal, or up to it, and 0 elsewhere."""
-    fits(x.ndim >= 2, "triu" if upper else "tril", f"{x.shape} has fewer than two axes", x.shape)
+    _check_matrix("triu" if upper else "tril", x)
     above = np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_) ^ upper
     return where(above, x, False if x.dtype == bool_ else 0)  # with 0, a bool would be an integer
+
+
+def _check_matrix(call: str, x: Any) -> None:
+    fits(x.ndim >= 2, call, f"{x.shape} has fewer than two axes", x.shape)
 
 
 @composite(numpy=np.diagonal)
@@ -351,7 +356,7 @@ def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """Return the elements with equal indices on the two axes (the second's larger by `offset`), as
     a new last axis.
     """
-    fits(x.ndim >= 2, "diagonal", f"{x.shape} has fewer than two axes", x.shape)
+    _check_matrix("diagonal", x)
     a, b = one_axis(dim1, x.ndim, "diagonal"), one_axis(dim2, x.ndim, "diagonal")
     fits(a != b, "diagonal", f"axes {dim1} and {dim2} are the same", (dim1, dim2))
     x = permute(x, order=(*(i for i in range(x.ndim) if i not in (a, b)), a, b))
@@ -374,8 +379,14 @@ def trace(x: Any) -> Any:
 @composite(numpy=np.diag)
 def diag(x: Any, offset: int = 0) -> Any:
     """Return the matrix with the vector x on a diagonal; of a matrix, its diagonal."""
-    fits(x.ndim < 3, "diag", f"{x.shape} has more than two axes", x.shape, "use diagonal")
-    if x.ndim != 1:
+    fits(
+        x.ndim in (1, 2),
+        "diag",
+        f"{x.shape} is neither a vector nor a matrix",
+        x.shape,
+        "use diagonal",
+    )
+    if x.ndim == 2:
         return diagonal(x, offset)
     n = x.shape[0] + abs(offset)
     return add_at(x, *_places(x.shape[0], offset), spec=(ARRAY, ARRAY), shape=(n, n))

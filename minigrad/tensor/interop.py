@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import ops
+from minigrad.arguments import one_of
 from minigrad.dtypes import Array, as_dtype
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.ops import composed, shape
@@ -18,6 +19,7 @@ from minigrad.tensor.base import TensorBase
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_NO_AXIS_OF_0D = (np.mean, np.var, np.std, np.flip, np.linalg.norm)  # numpy's others take 0 and -1
 _IGNORED = ("kind", "stable", "subok", "copy")  # every sort is stable; a Tensor has no subclass
 
 
@@ -32,7 +34,8 @@ def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
         theirs = inspect.signature(function)
     except ValueError:  # older numpys give no signature for what is written in C (bincount)
         theirs = inspect.signature(ours)
-    flattens = names.defaults.get("axis") is not None and function is not np.diff
+    default = names.defaults.get("axis")
+    flattens = function is np.repeat or (default is not None and function is not np.diff)
 
     def target_of(name: str, place: int) -> str:
         known = names.spelled(name)
@@ -59,8 +62,10 @@ def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
                     options[target or name] = value
             elif value is not default and name not in _IGNORED:
                 raise TypeError(f"no {name}")
-        if flattens and options.get("axis", 0) is None:
-            x, options["axis"] = ops.flatten(x), 0
+        if flattens and (options.get("axis", 0) is None or not x.ndim):
+            x, options["axis"] = ops.flatten(x), options.get("axis") or 0
+        if function in _NO_AXIS_OF_0D and not x.ndim and options.get("axis") is not None:
+            raise ShapeError(function.__name__, "an axis of a tensor without axes", got=())
         if names.rest in options:
             rest = options.pop(names.rest)
             return ours(x, *(rest if isinstance(rest, (tuple, list)) else (rest,)), **options)
@@ -71,7 +76,12 @@ def _adapted(function: Callable[..., Any], ours: Any) -> Callable[..., Any]:
 
 def _concatenated(arrays: Any, axis: int | None = 0) -> Any:
     # One Tensor is the sequence of its rows.
-    return shape.cat(map(ops.flatten, arrays) if axis is None else list(arrays), axis=axis or 0)
+    xs = [ops.flatten(x) for x in arrays] if axis is None else list(arrays)
+    return shape.cat(xs, axis=axis or 0)
+
+
+def _stacked(arrays: Any, axis: int = 0) -> Any:
+    return ops.stack(list(arrays), axis=axis)
 
 
 def _transposed(a: Any, axes: Any = None) -> Any:
@@ -82,29 +92,76 @@ def _sorted(a: Any, axis: int | None = -1, kind: Any = None, *, stable: Any = No
     return ops.sort(*((ops.flatten(a), 0) if axis is None else (a, axis)))[0]
 
 
+def _both_tensors(a: Any, b: Any) -> tuple[Any, Any]:
+    return (b._as_tensor(a), b) if isinstance(b, TensorBase) else (a, a._as_tensor(b))
+
+
+def _outer(a: Any, b: Any) -> Any:
+    return composed.outer(*_both_tensors(a, b))
+
+
 def _dot(a: Any, b: Any) -> Any:
     """numpy's: the last axis of a against the last but one of b, all others of a before all others
     of b.
     """
-    a, b = (b._as_tensor(a), b) if isinstance(b, TensorBase) else (a, a._as_tensor(b))
+    a, b = _both_tensors(a, b)
     if not a.ndim or not b.ndim:
         return a * b
     return a @ b if b.ndim <= 2 else ops.tensordot(a, b, ([-1], [-2]))
 
 
+def _squeezed(a: Any, axis: Any = None) -> Any:
+    return ops.reshape(a, shape=np.squeeze(a.data, axis).shape)  # numpy refuses other sizes than 1
+
+
+def _unsqueezed(a: Any, axis: Any) -> Any:
+    return ops.reshape(a, shape=np.expand_dims(a.data, axis).shape)
+
+
+def _rolled(a: Any, shift: Any, axis: Any = None) -> Any:
+    """numpy's: several shifts of one axis, or one of several axes, follow each other."""
+    x = ops.flatten(a) if axis is None else a
+    pairs = np.broadcast(shift, 0 if axis is None else axis)
+    return ops.reshape(ops.roll(x, *zip(*pairs, strict=True)), shape=a.shape)
+
+
+def _triangle(op: Any) -> Callable[..., Any]:
+    def of_rows(m: Any, k: int = 0) -> Any:  # numpy makes a square of a vector
+        return op(ops.expand(m, shape=m.shape * 2) if m.ndim == 1 else m, k)
+
+    return of_rows
+
+
+def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return ops.sum(ops.diagonal(a, offset, axis1, axis2), axis=-1)
+
+
+def _einsum(*operands: Any, optimize: Any = False) -> Any:
+    return ops.einsum(*operands)  # contracted from left to right, whatever `optimize` says
+
+
+def _searchsorted(a: Any, v: Any, side: str = "left") -> Any:
+    one_of("searchsorted", "side", side, ("left", "right"))
+    return ops.searchsorted(*_both_tensors(a, v), right=side == "right")
+
+
 # numpy's functions whose arguments are not those of one op
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.concatenate: _concatenated,
+    np.stack: _stacked,
     np.transpose: _transposed,
     np.sort: _sorted,
-    # numpy refuses to squeeze other sizes than 1
-    np.squeeze: lambda a, axis=None: ops.reshape(a, shape=np.squeeze(a.data, axis).shape),
-    np.expand_dims: lambda a, axis: ops.reshape(a, shape=np.expand_dims(a.data, axis).shape),
-    np.stack: lambda arrays, axis=0: ops.stack(list(arrays), axis=axis),
-    np.trace: lambda a, *places, **axes: ops.sum(ops.diagonal(a, *places, **axes), axis=-1),
+    np.squeeze: _squeezed,
     np.where: ops.where,
     np.dot: _dot,
-    np.einsum: lambda *operands, optimize=False: ops.einsum(*operands),
+    np.einsum: _einsum,
+    np.expand_dims: _unsqueezed,
+    np.roll: _rolled,
+    np.tril: _triangle(ops.tril),
+    np.triu: _triangle(ops.triu),
+    np.trace: _trace,
+    np.outer: _outer,
+    np.searchsorted: _searchsorted,
 }
 # All others say on their op what they answer for.
 _UFUNCS: dict[Any, Callable[..., Any]] = {}
@@ -151,7 +208,9 @@ class Interop(TensorBase):
             kind = ShapeError if isinstance(error, ValueError) else DTypeError
             given = ", ".join(kwargs) or "these arguments"
             problem = f"with {given} does not work on a Tensor ({error})"
-            hint = ".cast(dtype) converts; else use t.detach().numpy(), or t's method of that name"
+            hint = "call it on t.detach().numpy(), or the method of Tensor of that name"
+            if "dtype" in kwargs:
+                hint = "convert the result: .cast(dtype)"
             raise kind(name, problem, got=tuple(kwargs), hint=hint) from error
 
     # --- DLPack, the exchange of memory without a copy

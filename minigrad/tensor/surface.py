@@ -7,6 +7,7 @@ type checkers see are in surface.pyi, which `python tools/make_docs.py` writes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,29 @@ def _comparable(other: object) -> bool:
     """
     if isinstance(other, (list, tuple)):
         return bool(other) and all(map(_comparable, other))
-    return isinstance(other, (TensorBase, int, float, np.ndarray, np.generic))
+    return isinstance(other, (TensorBase, Number, np.ndarray, np.generic))
+
+
+_REAL = (int, float, np.integer, np.floating)
+
+
+def _compared(op: Any, compare: Any) -> Callable[[Any, Any], Any]:
+    """The operator == or !=. A Fraction, Decimal or complex number is compared exactly, by numpy."""
+
+    def operator(self: Any, other: object) -> Any:
+        if isinstance(other, Number) and not isinstance(other, _REAL):
+            return self._wrap(np.asarray(compare(self.numpy(), other), np.bool_))
+        return op(self, other) if _comparable(other) else NotImplemented
+
+    return operator
+
+
+def _divmod(self: Any, other: Any) -> tuple[Any, Any]:
+    return ops.floor_div(self, other), ops.mod(self, other)
 
 
 def _power(self: Any, other: Any) -> Any:
     return ops.square(self) if type(other) is int and other == 2 else ops.pow(self, other)
-
-
-def _equal(self: Any, other: object) -> Any:
-    return ops.equal(self, other) if _comparable(other) else NotImplemented
-
-
-def _not_equal(self: Any, other: object) -> Any:
-    return ops.not_equal(self, other) if _comparable(other) else NotImplemented
 
 
 class Surface(TensorBase):
@@ -59,6 +70,7 @@ class Surface(TensorBase):
     __mul__, __rmul__ = ops.mul, _reflected(ops.mul)
     __truediv__, __rtruediv__ = ops.div, _reflected(ops.div)
     __floordiv__, __rfloordiv__ = ops.floor_div, _reflected(ops.floor_div)
+    __divmod__, __rdivmod__ = _divmod, _reflected(_divmod)
     __mod__, __rmod__ = ops.mod, _reflected(ops.mod)
     __pow__, __rpow__ = _power, _reflected(ops.pow)
     __matmul__, __rmatmul__ = ops.matmul, _reflected(ops.matmul)
@@ -67,7 +79,7 @@ class Surface(TensorBase):
     __xor__, __rxor__ = ops.bitwise_xor, _reflected(ops.bitwise_xor)
     __lshift__, __rlshift__ = ops.left_shift, _reflected(ops.left_shift)
     __rshift__, __rrshift__ = ops.right_shift, _reflected(ops.right_shift)
-    __eq__, __ne__ = _equal, _not_equal
+    __eq__, __ne__ = _compared(ops.equal, np.equal), _compared(ops.not_equal, np.not_equal)
     __lt__, __le__, __gt__, __ge__ = ops.less, ops.less_equal, ops.greater, ops.greater_equal
     __invert__, __neg__, __abs__ = ops.bitwise_not, ops.neg, ops.abs
 

@@ -4,6 +4,8 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -180,12 +182,22 @@ def test_python_s_protocols_work_as_people_expect() -> None:
     assert None not in [t] and [t, None].count(None) == 1 and t in [t] and "x" not in [t]
     assert (t == None) is False and (t != None) is True  # noqa: E711
     assert (t == []) is False and [] not in [t]
+    half = [False, True]
+    numbers = Tensor([1.0, 0.5])
+    for number in (Fraction(1, 2), Decimal("0.5"), 0.5 + 0j, np.complex128(0.5), np.float16(0.5)):
+        assert (numbers == number).tolist() == half
+        assert (numbers != number).tolist() == [True, False]
+    assert (Fraction(1, 2) == numbers).tolist() == half
     if np.longdouble(1).itemsize > 8:
         for data in ([np.longdouble(0.1)], [np.array([0.1], np.longdouble)]):
             with pytest.raises(DTypeError, match="not supported"):
                 Tensor(data)
     table = Tensor([[1.0, 2.0], [3.0, 4.0]])
     assert F.embedding(1, table).tolist() == F.embedding(np.int64(1), table).tolist() == [3, 4]
+    for got, wanted in zip(divmod(numbers, 0.375), divmod(numbers.numpy(), 0.375), strict=True):
+        np.testing.assert_array_equal(got.numpy(), wanted)
+    assert [y.tolist() for y in divmod(0.75, numbers)] == [[0, 1], [0.75, 0.25]]
+    assert minigrad.hstack([Tensor(1.0), Tensor(2.0)]).tolist() == [1, 2]
     assert minigrad.vstack([Tensor(1.0), Tensor(2.0)]).tolist() == [[1], [2]]
     assert (t == "x") is False and (t != object()) is True and (t == [1, None]) is False
     assert (t == [1.0, 3.0]).tolist() == [True, False] and (t != 1).tolist() == [False, True]
