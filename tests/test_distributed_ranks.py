@@ -164,8 +164,7 @@ def test_a_mistake_that_all_ranks_make_is_said_once(home: Path) -> None:
     assert done.returncode == 2 and done.stderr.count("minigrad train: error") == 1
     assert "parts must be the number of ranks, 3, times a power of two, got 4" in done.stderr
     again = train(home, 2, *RUN, "--out", "whole")
-    assert again.returncode == 2 and "rank 0 of 2 failed" in again.stderr
-    assert "holds a model already" in again.stderr
+    assert again.returncode == 2 and again.stderr.count("holds a model already") == 1
 
 
 def test_ranks_that_differ_are_refused_with_a_table(home: Path) -> None:
