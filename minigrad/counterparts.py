@@ -64,8 +64,7 @@ PACKAGE = {
     "get_default_dtype": "float32",
     "use_deterministic_algorithms": "minigrad as it is: results are deterministic",
     "set_num_threads": "the environment variables OPENBLAS_NUM_THREADS and MINIGRAD_THREADS",
-    "concat": "cat",
-    "concatenate": "cat",
+    **dict.fromkeys(("concat", "concatenate"), "cat"),
     "column_stack": "stack(xs, dim=1)",
     "dstack": "stack(xs, dim=-1)",
     "histc": "bincount, or numpy.histogram",
@@ -106,7 +105,7 @@ MODULES = {
     "CosineSimilarity": "F.cosine_similarity",
     "Unflatten": "x.unflatten(axis, sizes)",
     "PixelShuffle": "x.rearrange('n (c p q) h w -> n c (h p) (w q)', p=2, q=2)",
-    "utils": "optim for clip_grad_norm_ and clip_grad_value_",
+    "utils": "optim.clip_grad_norm_ or optim.clip_grad_value_",
 }
 _TABLES = {
     "Tensor": TENSOR,

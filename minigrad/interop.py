@@ -25,15 +25,17 @@ def use_einops() -> None:
     except ImportError as error:
         problem, hint = "einops is not installed", "pip install einops"
         raise MissingDependencyError("use_einops", problem, hint=hint) from error
-    if any(backend.framework_name == "minigrad" for backend in AbstractBackend.__subclasses__()):
-        return
     # einops finds its backends among the subclasses of its base class, by the name of a module that
-    # is imported.
-    type("MinigradBackend", (_Einops, AbstractBackend), {"framework_name": "minigrad"})
+    # is imported. A class that nothing refers to is collected, so it is held here.
+    if _Einops.backend is None:
+        _Einops.backend = type("MinigradBackend", (_Einops, AbstractBackend), {})
 
 
 class _Einops:
     """What einops asks of a tensor library."""
+
+    framework_name = "minigrad"
+    backend: type | None = None  # the class that einops knows
 
     def is_appropriate_type(self, tensor: Any) -> bool:
         return isinstance(tensor, Tensor)
