@@ -76,7 +76,7 @@ def running(home: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Any, P
         cwd=home,
     )
     deadline = time.monotonic() + 120
-    while not (out / "checkpoints" / "step-00000005.mgrd").exists():
+    while not any((out / "checkpoints").glob("step-*.mgrd")):  # the first ones go again
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     yield process, out
