@@ -177,6 +177,18 @@ def test_what_stands_behind_the_edge_of_tiles_has_no_influence(poison):
         assert np.abs(g - c).max() <= 256 * EPS * np.abs(c).max()
 
 
+def replayed_as_eager(step, inputs):
+    """The step compiled, after a replay that gave what an eager call gives from the same seed."""
+    jitted = jit(step, backend="c")
+    for _ in range(2):
+        jitted(*inputs)
+    minigrad.manual_seed(7)
+    wanted = [t.numpy() for t in step(*inputs)]
+    minigrad.manual_seed(7)
+    check([t.numpy() for t in jitted(*inputs)], wanted)
+    return jitted
+
+
 @pytest.mark.parametrize("T, kind", [(8, None), (70, "square"), (70, "bias")])
 def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind):
     B, H, S, D = 2, 3, T + 2 * (T > 8), 5
@@ -199,13 +211,7 @@ def test_attention_with_dropout_draws_eagers_bits_and_has_its_gradients(T, kind)
         tensor(B, H, S, D, seed=2),
         tensor(B, H, T, D, seed=3),
     ]
-    jitted = jit(step, backend="c")
-    for _ in range(2):
-        jitted(*inputs)
-    minigrad.manual_seed(7)
-    wanted = [t.numpy() for t in step(*inputs)]
-    minigrad.manual_seed(7)
-    check([t.numpy() for t in jitted(*inputs)], wanted)
+    jitted = replayed_as_eager(step, inputs)
     assert "through numpy" not in jitted.explain()
 
 
@@ -225,13 +231,7 @@ def test_gradients_of_dropout_whose_probabilities_are_made_again_are_eagers(T, o
 
     sizes = (T, S, S, T)
     inputs = [tensor(B, H, n, D, seed=seed) for seed, n in enumerate(sizes)]
-    jitted = jit(step, backend="c")
-    for _ in range(2):
-        jitted(*inputs)
-    minigrad.manual_seed(7)
-    wanted = [t.numpy() for t in step(*inputs)]
-    minigrad.manual_seed(7)
-    check([t.numpy() for t in jitted(*inputs)], wanted)
+    jitted = replayed_as_eager(step, inputs)
     assert "NULL, stats" in jitted.c_source and "through numpy" not in jitted.explain()
 
 
