@@ -45,12 +45,12 @@ ROOMS: dict[str, tuple[str, int]] = {
 ALL_PYTHON, ALL_C = 16500, 1200
 
 CEILINGS = {
-    "core": 8_539,
+    "core": 8_710,
     "compiler (Python)": 3_844,
     "training": 3_577,
     "files": 1_795,
     "command line": 2_654,
-    "all Python": 21_408,
+    "all Python": 21_579,
 }
 
 

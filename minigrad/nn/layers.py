@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from minigrad import functional as F, ops
+from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, as_sizes
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter
+from minigrad.nn.quantised import QuantisedWeight, linear
 from minigrad.tensor import Tensor
 
 
@@ -20,7 +21,7 @@ class Linear(Module):
     """y = x @ weight.T + bias
 
     x: (..., in_features)   weight: (out_features, in_features)   bias: (out_features,)   ->   (...,
-        out_features)
+        out_features). A QuantisedWeight may take the place of the weight.
     First values: uniform in +-1 / sqrt(in_features).
     """
 
@@ -34,8 +35,7 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x @ weight.T + bias."""
-        y: Tensor = ops.linear(x, self.weight, self.bias)
-        return y
+        return linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
@@ -64,6 +64,8 @@ class Embedding(Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """The rows that `index` names."""
+        if isinstance(self.weight, QuantisedWeight):
+            return self.weight.rows(index)
         return F.embedding(index, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:

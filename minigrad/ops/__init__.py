@@ -20,6 +20,7 @@ from minigrad.ops import (
     loss,
     movement,
     philox,
+    quantised,
     reduce,
     rope,
     shape,
@@ -39,7 +40,7 @@ from minigrad.ops.more import (
 _MODULES: tuple[ModuleType, ...] = (
     *(loss, shape),  # first: their cross_entropy, cat and pad give way to the ops of these names
     *(activation, attention, cached, calculus, contract, elementwise, fused, heads, index),
-    *(movement, philox, reduce, rope, special),
+    *(movement, philox, quantised, reduce, rope, special),
     *(convolve, einsums, norms, pool, rearranging, scan, scattering, sorting),
 )
 for _module in _MODULES:

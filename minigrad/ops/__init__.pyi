@@ -166,6 +166,9 @@ from minigrad.ops.more.scan import prod as prod
 from minigrad.ops.index import put as put
 from minigrad.ops.index import put_ as put_
 from minigrad.ops.more.sort import quantile as quantile
+from minigrad.ops.quantised import quantised_embedding as quantised_embedding
+from minigrad.ops.quantised import quantised_linear as quantised_linear
+from minigrad.ops.quantised import quantised_linear_grad as quantised_linear_grad
 from minigrad.ops.activation import quick_gelu as quick_gelu
 from minigrad.ops.more.rearrange import rearrange as rearrange
 from minigrad.ops.calculus import reciprocal as reciprocal

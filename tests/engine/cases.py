@@ -174,6 +174,11 @@ REDUCTIONS = [
 ]
 
 INDEX = np.array([[2, 0, 2], [1, 2, 2]])
+# Three rows of one block of q4_1 each: q / 4 - 1, for q from 0 to 15.
+QUARTERS = np.array([np.arange(32) % 16, np.arange(32) // 2, np.arange(32) % 5])
+HEADS = np.array([[0.25, -1.0]] * 3, np.float16).view(np.uint8)
+BLOCKS = np.concatenate([HEADS, QUARTERS[:, :16] | QUARTERS[:, 16:] << 4], 1).astype(np.uint8)
+WEIGHT = np.vectorize(o.given, otypes=[object])(QUARTERS / 4 - 1)
 MOVEMENT = [
     Case("alias", ops.alias, lambda x: x, M),
     Case("copy", ops.copy, lambda x: x, M),
@@ -299,6 +304,20 @@ FUSED = [
     Case("matmul, a vector on the right", ops.matmul, np.matmul, ((2, 3, 4), (4,)), wide=0.4),
     Case("guard_matmul", ops.guard_matmul, np.matmul, ((2, 3, 4), (4, 2)), wide=0.4),
     Case("linear", ops.linear, lambda x, w, b: x @ w.T + b, ((2, 3, 4), (2, 4), (2,)), wide=0.4),
+    Case(
+        "quantised_linear",
+        lambda x, b: ops.quantised_linear(x, BLOCKS, b, kind="q4_1"),
+        lambda x, b: x @ WEIGHT.T + b,
+        ((2, 32), (3,)),
+        wide=0.4,
+    ),
+    Case(
+        "quantised_linear_grad",
+        lambda g: ops.quantised_linear_grad(g, BLOCKS, kind="q4_1"),
+        lambda g: g @ WEIGHT,
+        ((2, 3),),
+        wide=0.4,
+    ),
     Case("linear without bias", ops.linear, lambda x, w: x @ w.T, ((3, 4), (2, 4)), wide=0.4),
     Case(
         "softmax",
@@ -625,6 +644,12 @@ EXACT = [
     *(
         Exact(op.name, op, getattr(np, op.name), (A,))
         for op in (ops.logical_not, ops.isnan, ops.isinf, ops.isfinite)
+    ),
+    Exact(
+        "quantised_embedding",
+        lambda i: ops.quantised_embedding(BLOCKS, i, kind="q4_1"),
+        lambda i: (QUARTERS / 4 - 1).astype(np.float32)[i],
+        (INDEX,),
     ),
     Exact("through_cache", ops.through_cache, lambda x: x, (A,)),
     Exact("any", lambda x: ops.any(x, axis=0), lambda x: x.any(0), (TIES,)),

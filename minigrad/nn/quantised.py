@@ -1,0 +1,68 @@
+"""A frozen weight that stays in the blocks of its file, in the place of a Linear's or an
+Embedding's parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minigrad import ops
+from minigrad.dtypes import Array
+from minigrad.errors import ShapeError
+from minigrad.nn.module import Parameter
+from minigrad.ops.quantised import dequantise, features
+from minigrad.tensor import Tensor
+
+
+class QuantisedWeight:
+    """A weight (out, in) in blocks of 4 to 8 bits per number, as in GGUF files.
+
+    kind: the format, such as "q4_1", one of `minigrad.ops.quantised.FORMATS`.   shape: (out, in).
+    blocks: (out, bytes per row) of uint8, often a view of a mapped file.
+
+    It is no Parameter: it is not trained, and not part of a state_dict. Gradients flow through the
+    product to x. Raises ConfigError for an unknown kind, ShapeError for blocks of another shape.
+    """
+
+    def __init__(self, kind: str, shape: Sequence[int], blocks: Array) -> None:
+        self.kind, self.shape, self.blocks = kind, (int(shape[0]), int(shape[1])), blocks
+        self._tensor = Tensor._wrap(blocks)
+        found = len(blocks), features(blocks, kind)
+        if found != self.shape:
+            problem = f"blocks of {kind} hold {found}, expected {self.shape}"
+            raise ShapeError("QuantisedWeight", problem, got=found, wanted=self.shape)
+
+    def dequantise(self, rows: slice = slice(None)) -> Array:
+        """Return the values of some rows, all unless given: (n, in) of float32."""
+        return dequantise(self.blocks[rows], self.kind)
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x @ weight.T + bias: (..., in) -> (..., out)."""
+        operands = (x, self._tensor) if bias is None else (x, self._tensor, bias)
+        y: Tensor = ops.quantised_linear(*operands, kind=self.kind)
+        return y
+
+    def rows(self, index: Tensor) -> Tensor:
+        """The rows that `index` names: (...) of integers -> (..., in) of float32."""
+        y: Tensor = ops.quantised_embedding(self._tensor, index, kind=self.kind)
+        return y
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the blocks."""
+        return int(np.prod(self.blocks.shape))
+
+    def __repr__(self) -> str:
+        return f"QuantisedWeight({self.kind!r}, {self.shape})"
+
+
+def linear(
+    x: Tensor, weight: Parameter | QuantisedWeight | Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """x @ weight.T + bias, whatever the weight's storage."""
+    if isinstance(weight, QuantisedWeight):
+        return weight.linear(x, bias)
+    y: Tensor = ops.linear(x, weight, bias)
+    return y

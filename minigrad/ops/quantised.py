@@ -1,0 +1,226 @@
+"""Weights of 4 to 8 bits in blocks, in the formats of ggml: their values, and products with them.
+
+A row of a weight is cut into blocks of 32 numbers (K-quants: 256). A block holds small integers q and
+a float16 scale d (with a float16 minimum m in some); K-quants add a 6- or 8-bit scale per 16 or
+32 numbers. Values are float32 and equal ggml's to the bit. A weight (out, in) is a uint8 array
+(out, bytes per row) and the name of its format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad.dtypes import Array, bfloat16, cast, computing, float32
+from minigrad.errors import ConfigError, DTypeError, ShapeError
+from minigrad.ops.axis import matrix_shape
+from minigrad.ops.contract import product
+from minigrad.ops.index import check_range
+from minigrad.ops.movement import reshape
+from minigrad.ops.reduce import sum as sum_
+from minigrad.primitive import primitive
+
+PIECE = 1 << 20  # numbers that a product dequantises at a time: 4 MB
+
+
+class Format(NamedTuple):
+    """A way to store numbers: `block` numbers in `nbytes` bytes, and the values of (n, nbytes) of
+    uint8 as (n, block) of float32.
+    """
+
+    block: int
+    nbytes: int
+    values: Callable[[Array], Array]
+
+
+def _half(raw: Array, at: int) -> Array:
+    """The float16 at a byte of every block, (n, 1) in float32."""
+    return np.ascontiguousarray(raw[:, at : at + 2]).view(np.float16).astype(np.float32)
+
+
+def _nibbles(raw: Array) -> Array:
+    """The low half of every byte, then the high half: (..., k) -> (..., 2k)."""
+    return np.concatenate([raw & 15, raw >> 4], axis=-1)
+
+
+def _bits(raw: Array, at: int) -> Array:
+    """The 32 bits from a byte on, lowest first, as 0 or 16: the fifth bits of a block."""
+    return np.unpackbits(raw[:, at : at + 4], axis=1, bitorder="little") << 4
+
+
+def _q8_0(raw: Array) -> Array:
+    return raw[:, 2:].view(np.int8) * _half(raw, 0)
+
+
+def _q4_0(raw: Array) -> Array:
+    return (_nibbles(raw[:, 2:]).view(np.int8) - np.int8(8)) * _half(raw, 0)
+
+
+def _q4_1(raw: Array) -> Array:
+    return _nibbles(raw[:, 4:]) * _half(raw, 0) + _half(raw, 2)
+
+
+def _q5_0(raw: Array) -> Array:
+    q = _nibbles(raw[:, 6:]) | _bits(raw, 2)
+    return (q.view(np.int8) - np.int8(16)) * _half(raw, 0)
+
+
+def _q5_1(raw: Array) -> Array:
+    return (_nibbles(raw[:, 8:]) | _bits(raw, 4)) * _half(raw, 0) + _half(raw, 2)
+
+
+def _scales_of_k(raw: Array) -> tuple[Array, Array]:
+    """d and m of the 8 parts of a Q4_K or Q5_K block, (n, 8, 1) each: d * sc and dmin * sm, where
+    12 bytes hold sc and sm with 6 bits each.
+
+    Bytes 0-3: the low bits are sc[0:4]; 4-7: sm[0:4]; 8-11: the low 4 bits of sc[4:8] and of
+    sm[4:8], whose high 2 bits are the high bits of bytes 0-3 and 4-7.
+    """
+    a, b, c = raw[:, 4:8], raw[:, 8:12], raw[:, 12:16]
+    sc = np.concatenate([a & 63, (c & 15) | ((a >> 6) << 4)], axis=1)
+    sm = np.concatenate([b & 63, (c >> 4) | ((b >> 6) << 4)], axis=1)
+    return (_half(raw, 0) * sc)[:, :, None], (_half(raw, 2) * sm)[:, :, None]
+
+
+def _q4_k(raw: Array) -> Array:
+    d, m = _scales_of_k(raw)
+    q = _nibbles(raw[:, 16:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
+    return (d * q - m).reshape(-1, 256)
+
+
+def _q5_k(raw: Array) -> Array:
+    d, m = _scales_of_k(raw)
+    q = _nibbles(raw[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
+    # Bit j of the 32 bytes qh is the fifth bit of part j.
+    high = (raw[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None]) & 1
+    return (d * (q | (high << 4)) - m).reshape(-1, 256)
+
+
+def _q6_k(raw: Array) -> Array:
+    low = _nibbles(raw[:, :128].reshape(-1, 2, 64)).reshape(-1, 2, 4, 32)
+    shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
+    high = (raw[:, 128:192].reshape(-1, 2, 1, 32) >> shifts) & 3
+    q = (low | (high << 4)).reshape(-1, 16, 16).view(np.int8) - np.int8(32)
+    d = _half(raw, 208) * np.ascontiguousarray(raw[:, 192:208]).view(np.int8)
+    return (d[:, :, None] * q).reshape(-1, 256)
+
+
+def _f32(raw: Array) -> Array:
+    return np.ascontiguousarray(raw).view(np.float32)
+
+
+def _f16(raw: Array) -> Array:
+    return np.ascontiguousarray(raw).view(np.float16).astype(np.float32)
+
+
+def _bf16(raw: Array) -> Array:
+    return cast(np.ascontiguousarray(raw).view(bfloat16), float32)
+
+
+FORMATS: dict[str, Format] = {
+    "f32": Format(1, 4, _f32),
+    "f16": Format(1, 2, _f16),
+    "bf16": Format(1, 2, _bf16),
+    "q8_0": Format(32, 34, _q8_0),
+    "q4_0": Format(32, 18, _q4_0),
+    "q4_1": Format(32, 20, _q4_1),
+    "q5_0": Format(32, 22, _q5_0),
+    "q5_1": Format(32, 24, _q5_1),
+    "q4_k": Format(256, 144, _q4_k),
+    "q5_k": Format(256, 176, _q5_k),
+    "q6_k": Format(256, 210, _q6_k),
+}
+
+
+def features(blocks: Array, kind: str) -> int:
+    """How many numbers a row of such blocks holds. Raises ConfigError for an unknown format,
+    DTypeError or ShapeError for an array that holds no rows of it.
+    """
+    if kind not in FORMATS:
+        problem = f"{kind!r} is not a format of weights"
+        raise ConfigError("quantised", problem, got=kind, wanted=[*FORMATS])
+    if blocks.dtype != np.uint8:
+        raise DTypeError("quantised", f"blocks must be uint8, got {blocks.dtype}", blocks.dtype)
+    block, nbytes, _ = FORMATS[kind]
+    if blocks.ndim != 2 or blocks.shape[1] % nbytes:
+        problem = f"blocks {blocks.shape} are not rows of {nbytes}-byte blocks ({kind})"
+        raise ShapeError("quantised", problem, got=blocks.shape, wanted=("out", f"{nbytes} n"))
+    return blocks.shape[1] // nbytes * block
+
+
+def dequantise(blocks: Array, kind: str) -> Array:
+    """Return the values of rows of blocks: (n, bytes) of uint8 -> (n, in) of float32.
+
+    Raises ConfigError for an unknown format, DTypeError or ShapeError for blocks that are not rows
+    of it.
+    """
+    width, form = features(blocks, kind), FORMATS[kind]
+    with np.errstate(all="ignore"):  # a damaged scale may be NaN or infinite
+        return form.values(blocks.reshape(-1, form.nbytes)).reshape(len(blocks), width)
+
+
+def _pieces(blocks: Array, kind: str) -> Iterator[tuple[slice, Array]]:
+    """Some rows at a time, with their values in float32."""
+    step = max(1, PIECE // max(features(blocks, kind), 1))
+    for start in range(0, len(blocks), step):
+        rows = slice(start, start + step)
+        yield rows, dequantise(blocks[rows], kind)
+
+
+@primitive(kind="contract")
+def quantised_linear(x: Array, blocks: Array, bias: Array | None = None, *, kind: str) -> Array:
+    """Return x @ weight.T + bias for a weight in blocks: (..., in), (out, bytes) of uint8, (out,)
+    -> (..., out), with the dtype of x. The weight is dequantised some rows at a time.
+
+    Raises ShapeError if `in` differs, ConfigError for an unknown format.
+    """
+    width = features(blocks, kind)
+    if x.ndim == 0 or x.shape[-1] != width:
+        problem = f"x {x.shape} does not fit a weight ({len(blocks)}, {width}) of {kind}"
+        raise ShapeError("quantised_linear", problem, got=x.shape, wanted=(..., width))
+    rows = cast(x, computing(x.dtype)).reshape(matrix_shape(x.shape))
+    y = np.empty((len(rows), len(blocks)), rows.dtype)
+    for part, weight in _pieces(blocks, kind):
+        y[:, part] = product(rows, weight.astype(rows.dtype, copy=False).T)
+    if bias is not None:
+        y += cast(bias, y.dtype)
+    return cast(y, x.dtype).reshape(*x.shape[:-1], len(blocks))
+
+
+@quantised_linear.vjp
+def _(g, _y, _x, blocks, _bias=None, *, kind, needs):
+    rows = reshape(g, shape=matrix_shape(g.shape))
+    return (
+        quantised_linear_grad(g, blocks, kind=kind) if needs[0] else None,
+        None,
+        sum_(rows, axis=0) if len(needs) > 2 and needs[2] else None,
+    )[: len(needs)]
+
+
+@primitive(kind="contract")
+def quantised_linear_grad(g: Array, blocks: Array, *, kind: str) -> Array:
+    """Return g @ weight for a weight in blocks: (..., out), (out, bytes) of uint8 -> (..., in); the
+    transpose of `quantised_linear`.
+    """
+    rows = cast(g, computing(g.dtype)).reshape(matrix_shape(g.shape))
+    y = np.zeros((len(rows), features(blocks, kind)), rows.dtype)
+    for part, weight in _pieces(blocks, kind):
+        y += product(rows[:, part], weight.astype(rows.dtype, copy=False))
+    return cast(y, g.dtype).reshape(*g.shape[:-1], y.shape[1])
+
+
+@quantised_linear_grad.vjp
+def _(h, _y, _g, blocks, *, kind):
+    return quantised_linear(h, blocks, kind=kind), None
+
+
+@primitive(kind="gather")
+def quantised_embedding(blocks: Array, index: Array, *, kind: str) -> Array:
+    """Return the values of rows of a table in blocks: (V, bytes) of uint8, (...) -> (..., C) of
+    float32. Raises IndexRangeError for an index outside 0..V-1.
+    """
+    check_range(index, len(blocks), "quantised_embedding", "index")
+    rows = blocks[index.reshape(-1)]
+    return dequantise(rows, kind).reshape(*index.shape, features(blocks, kind))
