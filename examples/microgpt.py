@@ -48,7 +48,7 @@ def normalize(x: Tensor) -> Tensor:
 
 
 def attention(x: Tensor, wq: Tensor, wk: Tensor, wv: Tensor, wo: Tensor) -> Tensor:
-    """Each place asks (q) the places up to it for what they offer (k), and takes what they hold (v)."""
+    """Each place asks (q) the places up to it what they offer (k) and takes what they hold (v)."""
     B, T, _ = x.shape
     q, k, v = ((x @ w).reshape(B, T, HEADS, -1).transpose(1, 2) for w in (wq, wk, wv))
     scores = q @ k.transpose(-1, -2) / (WIDTH / HEADS) ** 0.5 + future[:T, :T]

@@ -215,9 +215,9 @@ def chunk(x: Any, n: _int, axis: _int = 0) -> tuple[Tensor, ...]:
 @overload
 def chunk(x: Any, n: _int, dim: _int = 0) -> tuple[Tensor, ...]: ...
 def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
-    """Return min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
+    """Return min(max(x, low), high); a bound may be None. The gradient passes at the bounds."""
 def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
-    """Return min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
+    """Return min(max(x, low), high); a bound may be None. The gradient passes at the bounds."""
 def clone(x: Any) -> Tensor:
     """Return the same elements in new memory, in row-major order."""
 def contiguous(x: Any) -> Tensor:
@@ -322,7 +322,7 @@ def eye(n: _int, m: _int | None = None, dtype: Any = None, requires_grad: _bool 
 def flatten(x: Any, start_dim: _int = 0, end_dim: _int = -1) -> Tensor:
     """Return x with the axes start_dim .. end_dim joined."""
 def flip(x: Any, *axis: Any) -> Tensor:
-    """Return x in reverse order along each axis named, or along all: flip(0), flip(0, 1), flip()."""
+    """Return x in reverse order along each axis given, or along all: flip(0), flip(0, 1)."""
 def floor(x: Any) -> Tensor:
     """Return the largest integer <= x. Piecewise constant: gradient 0."""
 def floor_divide(a: Any, b: Any) -> Tensor:
@@ -336,7 +336,7 @@ def full(shape: Sizes, value: _float, dtype: Any = None, requires_grad: _bool = 
     """Return a tensor with all elements `value`: without a dtype float32 for a float, int64 for
     an integer, bool for a bool."""
 def full_like(x: Any, value: _float, dtype: Any = None, **options: Any) -> Tensor:
-    """Return a tensor of this one's shape and (unless given) dtype with all elements `value`."""
+    """Return a tensor of this one's shape and, unless given, dtype, filled with `value`."""
 @overload
 def gather(x: Any, axis: _int, index: Any) -> Tensor:
     """Return y[i, j, ...] = x[i, .., index[i, j, ...], ..], the index standing on `axis`."""
@@ -448,8 +448,8 @@ def lt(a: Any, b: Any) -> Tensor:
 def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
     """Return `value` where `mask` is true, else x. The dtype stays."""
 def masked_select(x: Any, mask: Any) -> Tensor:
-    """Return the elements where `mask` (bool, of this shape or broadcasting to it) is true, as a
-    vector."""
+    """Return the elements where `mask` (bool, of this shape or broadcasting to it) is true, as
+    a vector."""
 def matmul(a: Any, b: Any) -> Tensor:
     """Return the matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N);
     leading axes broadcast."""
@@ -776,8 +776,8 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
 def tile(x: Any, *counts: Sizes) -> Tensor:
     """Return x put counts[i] times one after the other, counted from the last axis."""
 def to(x: Any, *wanted: Any, **options: Any) -> Tensor:
-    """Return x in another dtype, or x itself: to(dtype), to(device), to(device, dtype). "cpu" is the
-    only device."""
+    """Return x in another dtype, or x itself: to(dtype), to(device), to(device, dtype). "cpu" is
+    the only device."""
 @overload
 def topk(x: Any, k: _int, axis: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Tensor, Tensor]:
     """Return the k largest (or smallest) along `axis`, and their indices; of equals the first ones.

@@ -1,7 +1,7 @@
 """The walk from outputs back to leaves.
 
-Knows the tape and rules. Does not know Tensor's methods, nor any op by name but the few that the walk
-itself needs (to undo broadcasting, to accumulate).
+Knows the tape and rules. Does not know Tensor's methods, nor any op by name but the few that the
+walk itself needs (to undo broadcasting, to accumulate).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from minigrad.tape import (
 
 
 def show(x: Any) -> None:
-    """Run a view op on a tensor if a listener is there, so that it meets the tensor itself: to clear
-    .grad, or to put another array into the tensor, takes no op.
+    """Run a view op on a tensor if a listener is there, so that it meets the tensor itself: to
+    clear .grad, or to put another array into the tensor, takes no op.
     """
     if MODE.get().listener is not None:
         ops.alias(x)
@@ -250,8 +250,8 @@ class Walk:
         return self.wrap(g if slot in self.fresh or g.dtype != computing(x.dtype) else g.copy())
 
     def gradient(self, x: Any, zeros: bool) -> Any:
-        """The gradient with respect to x, after the hooks of a leaf. Where none arrived: zeros if the
-        roots depend on x, as they do through a mask, or if `zeros`; else None.
+        """The gradient with respect to x, after the hooks of a leaf. Where none arrived: zeros if
+        the roots depend on x, as they do through a mask, or if `zeros`; else None.
         """
         slot = slot_of(x)
         for _, hook in hooks_of(self.leaves.pop(slot, None)):
@@ -388,7 +388,7 @@ if hasattr(os, "register_at_fork"):  # no child may find it held by a thread tha
 def backward(
     root: Any, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False
 ) -> None:
-    """Add d root / d leaf to the .grad of every leaf that `root` depends on. See Tensor.backward."""
+    """Add d root / d leaf to the .grad of each leaf that `root` depends on. See Tensor.backward."""
     with GradMode(create_graph):
         walk = Walk("backward", [root], [gradient], None)
         walk.run(retain_graph or create_graph)

@@ -100,7 +100,7 @@ MODULES = {
     "MultiheadAttention": f"{_ATTENTION}; with a second sequence, attention(x, context)",
     "TransformerEncoderLayer": f"{_BLOCK}, with norm_first=False for PyTorch's default",
     "TransformerEncoder": f"Sequential of {_BLOCK}",
-    "TransformerDecoderLayer": "TransformerBlock(n_embd, n_head, cross=True), called as block(x, memory)",
+    "TransformerDecoderLayer": "TransformerBlock(n_embd, n_head, cross=True), and block(x, memory)",
     "Transformer": f"{_BLOCK} and TransformerBlock(n_embd, n_head, cross=True)",
     "CosineSimilarity": "F.cosine_similarity",
     "Unflatten": "x.unflatten(axis, sizes)",

@@ -357,7 +357,7 @@ def end_together() -> Iterator[None]:
 
 
 def _end(error: BaseException) -> None:
-    """Abort all ranks; return if this is the only one, or rank 0 and all others have failed, too."""
+    """Abort all ranks; return if this is the only one, or rank 0 and all others have failed."""
     try:
         world = _world()
     except MinigradError:  # the launcher's rank is all there is
@@ -386,6 +386,6 @@ def _end(error: BaseException) -> None:
 def _excepthook(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """End all ranks when a program of one's own ends with an error, which Python alone would not."""
+    """End all ranks when a user's program ends with an error, which Python alone would not."""
     _end(error)
     sys.__excepthook__(kind, error, trace)

@@ -86,7 +86,7 @@ def is_float(dtype: DType) -> bool:
 
 
 def is_half(dtype: DType) -> bool:
-    """True for the storage-only floats, float16 and bfloat16: arithmetic on them runs in float32."""
+    """True for the storage-only floats, float16 and bfloat16, whose arithmetic runs in float32."""
     return dtype == float16 or dtype == bfloat16
 
 

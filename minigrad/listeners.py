@@ -63,12 +63,12 @@ class _Finite(_Walked):
                 # A NaN of an infinity is news only to somebody who lets infinities pass.
                 came = {_worst(x) for x in (*arrays, *params.values())}
                 if not came & ({"NaN", "inf"} if self.inf else {"NaN"}):
-                    self.tell(
-                        op,
-                        found,
-                        f"of {'operands of which some are infinite' if 'inf' in came else 'finite operands'}",
-                        arrays,
+                    kind = (
+                        "operands of which some are infinite"
+                        if "inf" in came
+                        else "finite operands"
                     )
+                    self.tell(op, found, f"of {kind}", arrays)
         return out
 
     def changing(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:

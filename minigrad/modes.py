@@ -191,13 +191,13 @@ class _Mode:
 
 
 class listening(_Mode):
-    """Make `listener` the listener inside. There is one at a time; a `Relay` calls the one before."""
+    """Make `listener` the listener inside. There is one at a time; a `Relay` calls the last."""
 
     field = "listener"
 
 
 class GradMode(_Mode, contextlib.ContextDecorator):
-    """Gradients on or off inside a `with` block or a decorated function, for this thread or task."""
+    """Gradients on or off in a `with` block or a decorated function, for this thread or task."""
 
     field = "grad"
 
@@ -205,7 +205,7 @@ class GradMode(_Mode, contextlib.ContextDecorator):
         return GradMode(self._value)
 
     def __call__(self, function: F) -> F:
-        """The function under this mode; a generator at each of its steps, and not while it waits."""
+        """The function under this mode; a generator at each of its steps, not while it waits."""
         code = getattr(function, "__code__", None)
         if code is None or not code.co_flags & _GENERATOR:
             return super().__call__(function)

@@ -121,8 +121,9 @@ class _Recorded(Generator):
 
 @primitive(kind="random")
 def draw(state: Array, *, how: str, **settings: Any) -> Array:
-    """An array of random numbers, drawn by the Generator method `how` with these settings: "uniform",
-    "normal", "integers" or "permutation". As an op, a compiled step draws new ones at each call.
+    """An array of random numbers, drawn by the Generator method `how` with these settings:
+    "uniform", "normal", "integers" or "permutation". As an op, a compiled step draws new ones at
+    each call.
     """
     return getattr(_Recorded(state), how)(**settings)
 
@@ -131,5 +132,5 @@ default_generator = Generator(0)
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the library's default generator, from which initial weights, dropout and sampling draw."""
+    """Seed the default generator, from which initial weights, dropout and sampling draw."""
     return default_generator.manual_seed(seed)

@@ -1,7 +1,7 @@
 """The names of a function's arguments, and how other libraries spell them.
 
-`dim` is accepted for `axis`, `keepdims` for `keepdim`, and so on. Names are looked up only in a call
-with a keyword that the function does not have.
+`dim` is accepted for `axis`, `keepdims` for `keepdim`, and so on. Names are looked up only in a
+call with a keyword that the function does not have.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 from minigrad.errors import ConfigError, DTypeError
 
 _VARIADIC, _ANY_KEYWORD = 0x04, 0x08
-# What other libraries call an argument, and what it is called here. A spelling is translated where a
-# function has one of the second and not the first.
+# What other libraries call an argument, and what it is called here. A spelling is translated where
+# a function has one of the second and not the first.
 _SPELLINGS: dict[str, tuple[str, ...]] = {
     "dim": ("axis",),
     "dims": ("axis", "order"),

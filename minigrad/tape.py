@@ -89,7 +89,7 @@ class Node:
         place of an output's tensor.
     masks: the rule may make a NaN of a cotangent of 0, since it multiplies by values that it reads,
         or by a number that is not finite.
-    _hooks: (output, function) of each hook.   retaining: weak references to outputs that keep .grad.
+    _hooks: (output, function) of each hook.   retaining: weak references to outputs with .grad.
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""What the whole suite needs of its process: a loaded machine and an ignored Ctrl-C fail no test."""
+"""What the suite needs of its process: a loaded machine and an ignored Ctrl-C fail no test."""
 
 import shutil
 import signal

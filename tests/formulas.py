@@ -96,7 +96,7 @@ def mod(a: Any, b: Any) -> Any:
 
 
 def extremum(x: Objects, axis: Any, best: Callable[..., Any]) -> Objects:
-    """max or min, as the mean over the places where it is attained: ties share the gradient evenly."""
+    """max or min as the mean over the places that attain it: ties share the gradient evenly."""
     values = np.frompyfunc(o.number, 1, 1)(x)
     ties = values == best(values, axis=axis, keepdims=True)
     count = np.sum(ties, axis=axis)

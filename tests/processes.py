@@ -17,9 +17,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def called(*arguments: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    """What `minigrad arguments...` prints in `folder`, with `given` as standard input, without a new
-    process, which would spend most of its time on importing numpy. An exception fails the test, as
-    a traceback would.
+    """What `minigrad arguments...` prints in `folder`, with `given` as standard input, without a
+    new process, which would spend most of its time on importing numpy. An exception fails the test,
+    as a traceback would.
     """
     out, err = (
         io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)

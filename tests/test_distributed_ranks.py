@@ -22,8 +22,8 @@ try:
 except FileNotFoundError:
     pytest.skip("needs mpi4py and mpich", allow_module_level=True)
 
-MODEL = """--text text.txt --n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 8 --seed 3
-    --dropout 0.2 --sample 0 --eval-interval 100 --save-interval 5 --parts 4"""
+MODEL = """--text text.txt --n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 8 --seed
+    3 --dropout 0.2 --sample 0 --eval-interval 100 --save-interval 5 --parts 4"""
 RUN = [*MODEL.split(), "--steps", "600"]
 LIMIT = 5.0  # seconds after which no rank may be left
 

@@ -87,9 +87,7 @@ def test_every_fault_of_the_mutation_run_can_be_put_into_the_present_source() ->
     run("mutate.py", "--check")
 
 
-def test_modules_md_is_what_the_docstrings_say_and_has_every_layer_optimizer_schedule_and_error() -> (
-    None
-):
+def test_modules_md_is_what_the_docstrings_say_and_has_every_layer_schedule_and_error() -> None:
     page = (ROOT / "docs" / "modules.md").read_text()
     assert run("make_docs.py", "--print", "modules") == page, "run python tools/make_docs.py"
     owners = (

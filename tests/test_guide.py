@@ -39,7 +39,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(texts: Path) -> Path:
-    """A copy of that folder with the model of which the other pages speak, made as train.md says."""
+    """A copy of that folder with the model that the other pages use, made as train.md says."""
     folder = shutil.copytree(texts, texts.parent / "trained")
     page = (GUIDE / "train.md").read_text()
     line = re.search(r"^minigrad train .*--out runs/notes\b.*$", page, flags=re.MULTILINE)

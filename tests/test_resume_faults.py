@@ -1,4 +1,4 @@
-"""Runs that were killed, overwritten or tampered with at the worst moments. Through real processes."""
+"""Runs killed, overwritten or tampered with at the worst moments, in real processes."""
 
 import os
 import shutil

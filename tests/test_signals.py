@@ -1,4 +1,4 @@
-"""The tests of Ctrl-C where the process that starts the tests ignores it, as after `nohup ... &`."""
+"""The tests of Ctrl-C where the process that starts them ignores it, as after `nohup ... &`."""
 
 import subprocess
 import sys

@@ -281,7 +281,7 @@ def guided(folder, rest, write):
 
 
 def tell_guided(inputs, accepted, codes, seconds, write):
-    """The figures of a guided run without a failure, on the terminal and, if wanted, on the page."""
+    """The figures of a guided run without a failure, on the terminal and, if asked, the page."""
     lines = [
         (
             f"{inputs:,} MGRD files, changed under the guidance of coverage (atheris, msgpack in "

@@ -28,13 +28,15 @@ FIRST = ("self", "cls", "the first operand")  # hidden in a method's signature
 DOCS = Path(__file__).parents[1] / "docs"
 HEAD = """# Tensor and its functions
 
-Written by `python tools/make_docs.py` from the docstrings; do not edit. Where an argument is called `axis` it may be written `dim`, and `keepdim`
-`keepdims`. Operators: `+ - * / // % ** @ & | ^ ~ << >> == != < <= > >=`, reflected and in place. Numbers mean what they mean in PyTorch.
+Written by `python tools/make_docs.py` from the docstrings; do not edit. Where an argument
+is called `axis` it may be written `dim`, and `keepdim` `keepdims`. Operators: `+ - * / // % **
+@ & | ^ ~ << >> == != < <= > >=`, reflected and in place. Numbers mean what they mean in PyTorch.
 Layers, optimizers and the rest are in [modules.md](modules.md).
 """
 REST_HEAD = """# Modules, optimizers and the rest
 
-Written by `python tools/make_docs.py` from the docstrings; do not edit. Tensor and its functions are in [ops.md](ops.md).
+Written by `python tools/make_docs.py` from the docstrings; do not edit. Tensor and
+its functions are in [ops.md](ops.md).
 """
 MODULES = [
     ("minigrad", minigrad),
@@ -56,7 +58,7 @@ REST = [
 
 
 def methods() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """Tensor's public methods, in the groups of surface.py, then by the class that brings them in."""
+    """Tensor's public methods, in the groups of surface.py, then by the class that has them."""
     group, found = "", list[tuple[str, Any]]()
     for line in inspect.getsource(Surface).splitlines():
         if title := re.match(r"    # --- (.*)", line):

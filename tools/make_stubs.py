@@ -1,5 +1,5 @@
-"""Write the .pyi files: the types of what is assigned in a class body or found by `__getattr__`, for
-editors and type checkers. The names, arguments and docstrings are those of the ops.
+"""Write the .pyi files: the types of what is assigned in a class body or found by `__getattr__`,
+for editors and type checkers. The names, arguments and docstrings are those of the ops.
 
 python tools/make_stubs.py           # writes them
 python tools/make_stubs.py --check   # says which are out of date
@@ -94,7 +94,8 @@ def variants(function: Any, first: str, result: str) -> Iterator[str]:
         if "keepdim" in known:
             renamed.append({"keepdim": "keepdims"})
     for names in renamed:
-        yield f"({signature_text(parameters, names, first, isinstance(function, Primitive))}) -> {typed(returns, result)}"
+        text = signature_text(parameters, names, first, isinstance(function, Primitive))
+        yield f"({text}) -> {typed(returns, result)}"
 
 
 def signature_text(

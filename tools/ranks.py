@@ -5,14 +5,14 @@
                                                        # the figures into docs/distributed.md
     python tools/ranks.py --model                      # print the cost model's table
 
-1. A run of three ranks (dropout on, a checkpoint every 2 steps) loses a random rank to SIGKILL after
-   a random time and is resumed, on three ranks or on one, until that has happened so often. Each
-   launch must end within 5 seconds of the kill, every checkpoint must validate, and the weights at
-   the end must equal, to the bit, those of one process that was never killed.
-2. Tokens per second of training at (batch 8, 256 tokens, 6 layers, 6 heads, 384 wide), with the same
-   global batch: one rank with one thread, two ranks with one thread each, one process with two
-   threads. The medians of `--rounds` launches that take turns, and the time that a rank spends in
-   sums over ranks.
+1. A run of three ranks (dropout on, a checkpoint every 2 steps) loses a random rank to SIGKILL
+   after a random time and is resumed, on three ranks or on one, until that has happened so often.
+   Each launch must end within 5 seconds of the kill, every checkpoint must validate, and the
+   weights at the end must equal, to the bit, those of one process that was never killed.
+2. Tokens per second of training at (batch 8, 256 tokens, 6 layers, 6 heads, 384 wide), with the
+   same global batch: one rank with one thread, two ranks with one thread each, one process with
+   two threads. The medians of `--rounds` launches that take turns, and the time that a rank
+   spends in sums over ranks.
 
 Both need mpi4py and an MPI: pip install 'minigrad[mpi]' mpich.
 """

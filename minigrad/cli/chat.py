@@ -18,12 +18,15 @@ from minigrad.models import Conversation
 from minigrad.text import Tokenizer
 from minigrad.train import Interruption
 
-DESCRIPTION = r"""Talk with a model. It continues a text, so it sees your messages in a template, with its answers between them:
+DESCRIPTION = r"""Talk with a model. It continues a text, so it sees your messages in a template,
+with its answers between them:
 
-  --template '{message}\n'                 (the default)  your line, then the model's, up to an empty line
-  --template 'you: {message}\nbot: '       for a model trained on such dialogues; it stops where "\nyou:" would begin
+  --template '{message}\n'             (the default) your line, then the model's, to an empty line
+  --template 'you: {message}\nbot: '   for a model trained on such dialogues; it stops where
+                                       "\nyou:" would begin
 
-Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation. Every message is one line; the commands are:
+Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation. Every message is one line;
+the commands are:
   /help   /reset   /retry   /save FILE   /temperature X   /quit"""
 
 EXAMPLES = r"""  minigrad chat --model runs/gpt

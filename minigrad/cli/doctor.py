@@ -22,8 +22,8 @@ from minigrad.compiler.blas import find_blas
 from minigrad.compiler.compiled import cores
 
 DESCRIPTION = """\
-Show BLAS, compiler, threads and cache folder, measure a matrix product, and say what would be faster.
-Nothing is changed."""
+Show BLAS, compiler, threads and cache folder, measure a matrix product, and say what would be
+faster. Nothing is changed."""
 
 EXAMPLES = """\
   minigrad doctor

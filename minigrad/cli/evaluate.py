@@ -17,7 +17,7 @@ from minigrad.text import CharTokenizer
 
 EXAMPLES = """\
   minigrad eval --model runs/gpt --text held_out.txt
-  minigrad eval --model runs/gpt --text held_out.txt --stride 1       # every token with the longest context: the fairest and slowest
+  minigrad eval --model runs/gpt --text held_out.txt --stride 1  # fairest and slowest
   minigrad eval --model runs/gpt --text held_out.txt --json
 """
 

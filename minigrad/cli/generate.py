@@ -27,8 +27,8 @@ from minigrad.text import CharTokenizer, Tokenizer
 EXAMPLES = """\
   minigrad generate --model runs/gpt --prompt "The import statement"
   minigrad generate --model runs/gpt --prompt "def " --temperature 0.5 --top-k 20 --tokens 1000
-  minigrad generate --model runs/gpt --prompt "A list is" --temperature 0       # always the likeliest next character
-  minigrad generate --model runs/gpt --prompt "A list is" --stop "\\n\\n"         # up to the end of the paragraph
+  minigrad generate --model runs/gpt --prompt "A list is" --temperature 0   # the likeliest one
+  minigrad generate --model runs/gpt --prompt "A list is" --stop "\\n\\n"    # a paragraph
   minigrad generate --model runs/gpt --prompt "A list is" --beams 8 --tokens 40
 """
 

@@ -137,7 +137,7 @@ class Command:
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that keeps line breaks in its texts and raises ConfigError for bad input."""
+    """An ArgumentParser that keeps line breaks in texts and raises ConfigError for bad input."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(

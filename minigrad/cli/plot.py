@@ -12,8 +12,9 @@ from minigrad.viz.curves import USUAL
 from minigrad.viz.metrics import METRICS
 
 DESCRIPTION = """\
-Draw the losses, learning rate, gradient norm and speed of runs, one colour each, and print a table of them.
-It works during a run. Pictures, SVG or PNG, need matplotlib; without it a small chart is printed."""
+Draw the losses, learning rate, gradient norm and speed of runs, one colour each, and print a table
+of them. It works during a run. Pictures, SVG or PNG, need matplotlib; without it a small chart is
+printed."""
 
 EXAMPLES = """\
   minigrad plot runs/gpt                                  # writes runs/gpt/plot.svg

@@ -14,7 +14,7 @@ from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, WarmupCosineLR,
 
 
 class Recipe(NamedTuple):
-    """The class of an optimizer, the learning rate and weight decay that suit it, other settings."""
+    """The class of an optimizer, a learning rate and weight decay that suit it, other settings."""
 
     kind: Callable[..., Optimizer]
     lr: float

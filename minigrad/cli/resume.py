@@ -61,7 +61,7 @@ def run_to_resume(options: Namespace) -> Path:
 
 
 def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:
-    """Return the latest good checkpoint; report damaged ones. Raises ConfigError if there is none."""
+    """Return the latest good checkpoint; report damaged ones. ConfigError if there is none."""
     found = folder.load_latest()
     for error in folder.damaged:
         print(f"passed over a damaged checkpoint: {error.problem}", file=sys.stderr)

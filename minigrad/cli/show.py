@@ -10,12 +10,13 @@ from minigrad.cli.run_folder import BEST, MODEL, load_model
 from minigrad.viz import attention_maps, describe
 
 DESCRIPTION = """\
-Show a trained model as a tree: its modules with their shapes, parameters, FLOPs per token and bytes.
-With --attention, show where each token of a text attends: one head here, or all of them in a picture (--out)."""
+Show a trained model as a tree: its modules with their shapes, parameters, FLOPs per token and
+bytes. With --attention, show where each token of a text attends: one head here, or all of them in a
+picture (--out)."""
 
 EXAMPLES = """\
   minigrad show runs/gpt
-  minigrad show runs/gpt --attention "First Citizen:"                         # layer 0, head 0, as blocks
+  minigrad show runs/gpt --attention "First Citizen:"   # layer 0, head 0, as blocks
   minigrad show runs/gpt --attention "First Citizen:" --layer 3 --head 1
   minigrad show runs/gpt --attention "First Citizen:" --out attention.svg     # all layers and heads
 """

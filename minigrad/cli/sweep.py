@@ -29,8 +29,9 @@ from minigrad.viz import find_runs, plot
 from minigrad.viz.metrics import METRICS
 
 DESCRIPTION = """\
-Train with every combination of settings, or with random ones, several runs at a time. A second call continues: finished runs are left alone,
-interrupted ones are resumed. Ctrl-C lets every run save and stop. A run that fails is reported, and the others go on.
+Train with every combination of settings, or with random ones, several runs at a time. A second call
+continues: finished runs are left alone, interrupted ones are resumed. Ctrl-C lets every run save
+and stop. A run that fails is reported, and the others go on.
 
   out = "runs/sweep"                  # the folder; each run gets one in it
   search = "grid"                     # or "random", with runs = 20 and seed = 0
@@ -59,7 +60,7 @@ _STOPPED = {
 
 
 def run(options: Namespace) -> int:
-    """Run what is not done yet. Return 0, 1 if a run failed, or 128 + the signal that stopped it."""
+    """Run what is not done. Return 0, 1 if a run failed, or 128 + the signal that stopped it."""
     if options.dry_run and options.jobs:
         refuse("sweep", "--dry-run starts no runs, so --jobs has no use")
     plan = read_plan(options.file)
@@ -114,7 +115,7 @@ class Sweep:
             refuse("sweep", f"{file} is not what a sweep has written", hint)
 
     def _changes(self, one: Run, record: dict[str, Any] | None) -> Iterator[str]:
-        """Yield how an existing run differs from the planned one, by its record, else by its model."""
+        """Yield how an existing run differs from the planned one, by its record or its model."""
         if record:
             yield from differences(record["options"], one.options)
             return
@@ -236,7 +237,7 @@ class Sweep:
         return ", the curves in plot.svg"
 
     def save(self) -> None:
-        """Write results.json and results.csv; each is the old one or the new one, never half of it."""
+        """Write results.json and results.csv; each is the old or the new one, never half of it."""
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows(self._rows())
         texts = {

@@ -111,7 +111,7 @@ def _grid(varied: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _random(varied: dict[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return `runs` different points, a function of `seed`; more runs start with the same points."""
+    """Return `runs` distinct points, a function of `seed`; more runs start with the same ones."""
     count, seed = settings.get("runs", 10), settings.get("seed", 0)
     for name, value in (("runs", count), ("seed", seed)):
         if type(value) is not int or value < (name == "runs"):

@@ -46,16 +46,17 @@ from minigrad.text import (
 from minigrad.train import Trainer
 
 DESCRIPTION = """\
-Train a small GPT on a text. Ctrl-C stops after the current step and saves; a second one stops at once.
---resume continues a stopped or killed run exactly. The run's folder has a line per step in metrics.jsonl."""
+Train a small GPT on a text. Ctrl-C stops after the current step and saves; a second one stops at
+once. --resume continues a stopped or killed run exactly. The run's folder has a line per step in
+metrics.jsonl."""
 
 EXAMPLES = """\
-  minigrad train                                          # on Python's documentation: a minute or two on two cores
-  minigrad train --text my_notes/ --out runs/notes        # on your own text: a file, or a folder of them
-  minigrad train --text book.txt --steps 5000 --n-layer 6 --n-head 6 --n-embd 192 --block-size 128 --dropout 0.1
+  minigrad train                                     # on Python's documentation: a minute or two
+  minigrad train --text my_notes/ --out runs/notes   # on your own text: a file or a folder
+  minigrad train --text book.txt --steps 5000 --n-layer 6 --n-embd 192 --dropout 0.1
   minigrad train --text book.txt --tokenizer bpe --vocab-size 512 --patience 3
   minigrad train --text book.txt --optimizer lion --schedule wsd
-  minigrad train --config small.toml --set lr=1e-3        # small.toml:  n_layer = 2  and so on, a line each
+  minigrad train --config small.toml --set lr=1e-3   # small.toml: n_layer = 2 and so on
 """
 
 TOKENIZERS = ("char", "byte", "bpe")
@@ -117,7 +118,7 @@ OPTIONS = (
 
 
 def run(options: Namespace) -> int:
-    """Train, save, and print a sample. Return 0, or 128 + the number of the signal that stopped it."""
+    """Train, save, print a sample. Return 0, or 128 + the number of the signal that stopped it."""
     with distributed.end_together():
         distributed.print_on_first_alone()
         return _train(options)

@@ -3,14 +3,14 @@ one piece of C where there is a compiler.
 
     jit         the decorator, and when a call is recorded or replayed
     record      one call, written down                 compare   two recordings -> Program
-    plan        a program ready to run                 checks    a program held against the eager call
+    plan        a program ready to run                 checks    a program against the eager call
     program     the typed straight line                passes    Program -> Program
     replay      numpy                                  layout, select, schedule, emit, compiled    C
     native      compiler, flags, cache                 blas      numpy's BLAS by pointer
 
-The C of ops is in c/, with a room of the same name for each file: elementwise, rows, products, gathers,
-sums, attention, updates. `signatures` reads what the files say of themselves; `lower` is what the
-rooms share.
+The C of ops is in c/, with a room of the same name for each file: elementwise, rows, products,
+gathers, sums, attention, updates. `signatures` reads what the files say of themselves; `lower` is
+what the rooms share.
 
 It may import floors 0-4 only; the core never imports it.
 """

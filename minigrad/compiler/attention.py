@@ -171,8 +171,8 @@ def _attention_grad(call: Call) -> list[Kernel]:
     strided, into = a.strided(values, "g q k v"), a.strided(to, "gq gk gv")
     read = a.saved(value_of(saved), write=False)
     a.builder.writes(share=True, **dict(zip(("gq", "gk", "gv"), to, strict=True)))
-    # Panels of k and v across, of k, q and g down. d holds a tile of dS, and a second one of P where
-    # dropout changes it or it is computed again.
+    # Panels of k and v across, of k, q and g down. d holds a tile of dS, and a second one of P
+    # where dropout changes it or it is computed again.
     T, S, D, E = a.sizes
     sizes = ((S, D), (S, E), (D, S), (D, T), (E, T))
     scratch = " + ".join(f"PANELS({m}, {n})" for m, n in sizes)

@@ -96,8 +96,8 @@ def _compared(plan: Plan, pairs: list[Pair], old: dict[int, Array]) -> Iterator[
     """For each result and gradient, then for each state of `old`, whether it is near enough.
 
     Results are measured against the largest of all, gradients likewise, a state against the largest
-    step that one of its numbers makes. An optimizer that divides gradients by their size makes rounding large where
-    gradients vanish; a wrong gradient shows in the moments then.
+    step that one of its numbers makes. An optimizer that divides gradients by their size makes
+    rounding large where gradients vanish; a wrong gradient shows in the moments then.
     """
     given, handed_out, magnified = (
         len(plan.program.results),

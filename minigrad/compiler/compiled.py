@@ -108,7 +108,7 @@ class CompiledReplay:
     # --- memory
 
     def _allocate(self) -> None:
-        """One arena for all temporaries; gradients that are handed over have memory of their own."""
+        """One arena for all temporaries; gradients that are handed over have their own memory."""
         layout, program = self.layout, self.program
         self.table = np.zeros(max(len(self.slots), 1), np.uint64)
         self._table_address = address_of(self.table)

@@ -1,4 +1,4 @@
-"""From phases to the text of one C file: prelude, kernels (equal ones once), phases, and the step."""
+"""From phases to the text of one C file: prelude, kernels (equal ones once), phases, the step."""
 
 from __future__ import annotations
 

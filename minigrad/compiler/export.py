@@ -21,7 +21,7 @@ from minigrad.errors import ConfigError
 from minigrad.tensor import Tensor
 
 _MAIN = Path(__file__).parent / "c" / "main.c"
-_HEADER = """/* A step compiled by minigrad. p: STEP_SLOTS addresses, which main.c shows how to fill in.
+_HEADER = """/* A step compiled by minigrad. p: STEP_SLOTS addresses; main.c shows how to fill in.
    Runs phases first .. last - 1 on `threads` threads; not 0 if an index was out of its range.
    bind_blas (optional): cblas_sgemm and functions that set and get its threads. */
 int step(void *const *p, int first, int last, int threads);

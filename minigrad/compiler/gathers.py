@@ -143,13 +143,13 @@ def _take(call: Call) -> list[Kernel]:
     a = call.array(x)
     need(call.layout.contiguous(x) and call.layout.contiguous(y) and a.size and call.array(y).size)
     count, statements, (outer, indexed, inner) = _key(call, k, a.shape)
-    size = inner * a.itemsize
+    size, row = inner * a.itemsize, f"r / {count} * {indexed}"
     k.use(x, "x", ctype="char")
     k.use(y, "y", share=True, write=True, ctype="char")
     body = (
         f"for (int64_t r = lo; r < hi; r++) {{\n        int64_t n = r % {count};\n"
         f"        {statements}\n"
-        f"        memcpy(y + r * {size}, x + (r / {count} * {indexed} + j) * {size}, {size});\n    }}"
+        f"        memcpy(y + r * {size}, x + ({row} + j) * {size}, {size});\n    }}"
     )
     return [k.kernel("take", body, outer * count, outer * count * inner)]
 

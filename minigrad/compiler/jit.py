@@ -114,7 +114,8 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if MODE.get().listener is not None:  # inside another recording, or under a profiler: eager
             return self.function(*args, **kwargs)
-        # The way of a replay: key, program, arguments that overlap, run. All else is a recorded call
+        # The way of a replay: key, program, arguments that overlap, run. All else is a recorded
+        # call
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
@@ -139,7 +140,7 @@ class Step(Generic[P, R]):
         return out
 
     def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """True if a call with these arguments would be a replay, and neither recorded nor an audit."""
+        """True if a call with these arguments would be a replay, not recorded and no audit."""
         tensors: list[Tensor] = []
         _, key = flatten((args, kwargs), tensors)
         with self._lock:
@@ -233,16 +234,17 @@ class Step(Generic[P, R]):
             found = audited.difference(recording)
             if found is None:
                 return self._use(entry, audited)
-            # One stale value makes each program suspect: a value that one has in it, others may have,
-            # too. They are confirmed again by recordings that equal them
+            # One stale value makes each program suspect: a value that one has in it, others may
+            # have, too. They are confirmed again by recordings that equal them
             candidates.remove(audited)
             for plan in (p for e in self._entries.values() for p in e.plans):
                 plan.confirmed.clear()  # until a recording equals it again: others may read it, too
+            place = f" ({found.where})" if found.where else ""
             self._pending.append(
                 f"call {audited.calls + 1} of {self._name} is an audit, and it differs from the "
-                f"program: {found.what}{f' ({found.where})' if found.where else ''}. It has changed "
-                f"since call {audited.checked}, and replays after that call may have used the old "
-                f"value; from here on the new one is used. {found.hint[0].upper()}{found.hint[1:]}"
+                f"program: {found.what}{place}. It has changed since call {audited.checked}, and "
+                "replays after that call may have used the old value; from here on the new one is "
+                f"used. {found.hint[0].upper()}{found.hint[1:]}"
             )
         # After a change back, an earlier program is found here, and nothing is built
         equal = (plan for plan in candidates if plan.difference(recording) is None)

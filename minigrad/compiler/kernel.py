@@ -9,7 +9,7 @@ from minigrad.compiler.signatures import may_refuse
 
 @dataclass(frozen=True)
 class Argument:
-    """A pointer argument of a kernel: its C type, its name in the body, and the value it points to."""
+    """A pointer argument of a kernel: its C type, its name in the body, the value it points to."""
 
     ctype: str
     name: str

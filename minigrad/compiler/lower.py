@@ -1,8 +1,8 @@
 """What all lowerings share: the line that is lowered, the kernel that is built, and their register.
 
 The C of row-wise ops lowers itself (`rows`); elementwise ops are in `elementwise`, products in
-`products`, and so on, each with a file of C of the same name. A lowering raises NoC where the C has no form for a
-line: such a line is called back through numpy between two compiled parts.
+`products`, and so on, each with a file of C of the same name. A lowering raises NoC where the C has
+no form for a line: such a line is called back through numpy between two compiled parts.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def has_tiles() -> bool:
 
 @cache
 def cpu_identity() -> str:
-    """What -march=native means here: two machines that share a home folder must not share objects."""
+    """What -march=native means here: machines that share a home folder must not share objects."""
     lines = {platform.machine(), platform.system()}
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -208,7 +208,7 @@ def trial() -> float:
 
 
 def _is_whole(path: Path) -> bool:
-    """True if the object is the user's own and its bytes are those whose hash was written with it."""
+    """True if the object is the user's own and its bytes have the hash that was written with it."""
     try:
         seal = path.with_suffix(".sha256").read_text()
         return _is_own(path) and seal == hashlib.sha256(path.read_bytes()).hexdigest()

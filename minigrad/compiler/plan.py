@@ -173,8 +173,8 @@ class Plan:
         program = Program(tuple(values), tuple(lines), results, kept).check()
         _, changed = roots(program.lines, len(program.values))
         self.shares = share_memory(self.bound, changed)
-        # Passes move and join lines by the values they name, and memory that two values share is not
-        # in the names
+        # Passes move and join lines by the values they name, and memory that two values share is
+        # not in the names
         if not self.shares:
             program, self.constants = passes.simplify(program, self.constants)
         self.program = program
@@ -237,7 +237,7 @@ class Plan:
         return self.calls + 1 == self.audit_at
 
     def confirm(self, state: int) -> None:
-        """Note that the call that was just recorded equals the program, at this structural state."""
+        """Note that the call just recorded equals the program, at this structural state."""
         if len(self.confirmed) >= _CONFIRMED:
             self.confirmed.clear()
         self.confirmed.add(state)

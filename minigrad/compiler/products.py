@@ -208,7 +208,7 @@ def _batched(call: Call, a: int, b: int, y: int) -> list[Kernel]:
 
 
 def place(counter: str, shape: Sequence[int], steps: Sequence[int]) -> str:
-    """The C expression of where element `counter`, row-major over `shape`, is with these strides."""
+    """The C expression of where element `counter`, row-major over `shape`, is at these strides."""
     terms, below = [], 1
     for n, step in zip(reversed(shape), reversed(steps), strict=True):
         if step and n > 1:

@@ -143,8 +143,9 @@ class Program:
 
 
 def roots(lines: Sequence[Line], count: int) -> tuple[list[int], set[int]]:
-    """For each of `count` values the one whose memory it may share: views and effects' returns share
-    that of their first operand. And those whose memory the lines change, themselves or by a view.
+    """For each of `count` values the one whose memory it may share: views and effects' returns
+    share that of their first operand. And those whose memory the lines change, themselves or by a
+    view.
     """
     root = list(range(count))
     for line in lines:

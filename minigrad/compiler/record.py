@@ -78,8 +78,8 @@ class Recording(Listener):
 
     def done(self, op: Primitive, operands: Values, params: Params, outputs: Values) -> None:
         """Write the call down, and the casts that the door made before and after it."""
-        # What the user sees as one call may be three lines: casts of operands, the op, a cast of its
-        # result. The arrays between them are known to the door alone
+        # What the user sees as one call may be three lines: casts of operands, the op, a cast of
+        # its result. The arrays between them are known to the door alone
         arrays, out = self._pending
         where = str(user_line())
         raw_outputs = (out,) if op.outputs == 1 else out

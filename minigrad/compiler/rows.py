@@ -1,19 +1,19 @@
 """Row-wise ops: the signature of an op's C function and the header line above it are the lowering.
 
-A pointer that is read is the operand of that name; those that are written are the outputs, in order.
-A number is a param of the op, or one of these:
+A pointer that is read is the operand of that name; those that are written are the outputs, in
+order. A number is a param of the op, or one of these:
 
     C, rows          the width of a row and how many there are, of the first operand in the header;
                      of indices, each is a row
     lo, hi           the units to work on
-    NAME_rows        the length of NAME's first axis        NAME_bytes    the bytes of each of its rows
-    NAME_width       the length of its last axis            NAME_step     the stride of its last axis
+    NAME_rows        the length of NAME's first axis     NAME_bytes    the bytes of each row
+    NAME_width       the length of its last axis         NAME_step     the stride of its last axis
     NAME_kind        what kind of integers a `const void *NAME` points to, for `index_at`
     NAME_at          where its rows are: a rows_t, for `row_at`
 
-`float` points to float32, `int64_t` to int64, `char` to any dtype. Values must be contiguous, but for
-those with NAME_step or NAME_at. What is written to `part_NAME`, (blocks, C), are partial sums of an
-output. `residual` is another value, of the output's shape, to be added to it, or NULL.
+`float` points to float32, `int64_t` to int64, `char` to any dtype. Values must be contiguous, but
+for those with NAME_step or NAME_at. What is written to `part_NAME`, (blocks, C), are partial sums
+of an output. `residual` is another value, of the output's shape, to be added to it, or NULL.
 
 The C of an op with a param `axis` has the parameters C, lo and hi: C is then the length of the axes
 that are reduced. Where others follow them, the C by strips is called.

@@ -1,21 +1,21 @@
 """What the files of C say of themselves: the functions in them, and the header line of an op's C.
 
     /* op layer_norm: rows of x; weight, bias may be NULL; 8 flops; cheap */
-    BODY layer_norm_rows(const float *RESTRICT x, const float *RESTRICT weight, ..., int64_t lo, int64_t hi) {
+    BODY layer_norm_rows(const float *RESTRICT x, ..., int64_t lo, int64_t hi) {
 
 A header names an op, or several, and is followed by clauses, in any order:
 
     UNIT of A, B    lo..hi counts rows of A, blocks of BLOCK of them, columns, or strips of columns;
                     of the operands A, B, ... and of all outputs only that share is touched
-    A, B may be NULL    these operands may be None; these outputs are left out where they are not read
+    A, B may be NULL    these operands may be None; these outputs are left out where not read
     N flops         for each element of A
-    cheap           computing it again costs less than keeping a large result from forward to backward
+    cheap           computing it again costs less than keeping a large result for backward
     draws           draws random numbers; `draws` says from where
     any strides     writes outputs of any strides, as long as each row is contiguous
     tiled           has a form that saves two numbers per query instead of the probabilities
 
-`rows` lowers ops by their headers of `rows`, `blocks`, `columns` and `strips`, `updates` by `pieces`.
-An op whose C has a parameter `residual` can add another value to its first output.
+`rows` lowers ops by their headers of `rows`, `blocks`, `columns` and `strips`, `updates` by
+`pieces`. An op whose C has a parameter `residual` can add another value to its first output.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ def _functions() -> dict[str, dict[str, str]]:
 
 
 def files_for(text: str) -> list[str]:
-    """The files that a program needs, in order: those whose functions its text names, and those that
-    they name.
+    """The files that a program needs, in order: those whose functions its text names, and those
+    that they name.
     """
     # Files call only functions of files before them: one walk from the last to the first is enough.
     words, needed = _words(text), set(_ALWAYS)

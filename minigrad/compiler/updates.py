@@ -144,8 +144,8 @@ def _adafactor(call: Call) -> list[Kernel]:
     _need_flat(call, [*moments, *update.params, *update.gradients])
     rows, at = [], [0, 0, 0, 0]
     for n, p in enumerate(call.array(i).shape for i in update.params):
-        # (parameter, B matrices of R x C, and where its rows, columns, squares and sums begin); B = 0
-        # for what is not a matrix
+        # (parameter, B matrices of R x C, and where its rows, columns, squares and sums begin); B =
+        # 0 for what is not a matrix
         B, R, C = (math.prod(p[:-2]), *p[-2:]) if len(p) > 1 else (0, 0, math.prod(p))
         rows.append((n, B, R, C, *at))
         sizes = (B * R, B * C, 0 if B else C, C if B else 0)

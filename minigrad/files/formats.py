@@ -1,4 +1,4 @@
-"""Weights in any of the formats, which the ending of the name chooses: .mgrd, .safetensors, .npz."""
+"""Weights in any of the formats, chosen by the ending of the name: .mgrd, .safetensors, .npz."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def pack_trailer(digest: bytes) -> bytes:
 
 
 def stored(array: Array) -> Array:
-    """The array as it lies in a file: C-contiguous and little-endian; itself if it is so already."""
+    """The array as it lies in a file: C-contiguous, little-endian; itself if it is so already."""
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 

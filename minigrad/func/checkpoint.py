@@ -119,8 +119,8 @@ def _recomputing(
 
 @contextmanager
 def _restored(states: States) -> Iterator[None]:
-    """Inside, the generators draw what they drew the first time; afterwards they go on as before. By
-    ops, so that a recorder sees it.
+    """Inside, the generators draw what they drew the first time; afterwards they go on as before.
+    By ops, so that a recorder sees it.
     """
     now = [(state, ops.copy(state)) for state, _ in states.values()]
     for state, then in states.values():

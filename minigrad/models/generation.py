@@ -256,7 +256,7 @@ def accepted(p: Array, q: Array, proposed: Sequence[int], generator: Generator) 
 
 
 def _logits(model: GPT, tokens: Array, caches: list[KVCache]) -> Array:
-    """The logits of tokens that follow those in the caches, (B, T, V) in float64, without dropout."""
+    """The logits of tokens after those in the caches, (B, T, V) in float64, without dropout."""
     with evaluating(model), no_grad():
         return model(tokens, caches=caches).numpy().astype(np.float64)
 

@@ -106,8 +106,8 @@ class GPT(Module):
 
         caches: one per layer, from `make_caches()`, with all earlier positions of the conversation;
             `tokens` are those that follow. Nothing is recorded for backward then: a later
-            backward() through the logits raises CacheGradientError. Raises CacheError, with the caches as
-            they were, if there is no room left or they do not fit.
+            backward() through the logits raises CacheGradientError. Raises CacheError, with the
+            caches as they were, if there is no room left or they do not fit.
         """
         caches = self._caches if caches is None else caches
         if caches is None:

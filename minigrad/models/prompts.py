@@ -31,7 +31,7 @@ def evaluating(model: Module) -> Iterator[None]:
 
 
 def generator_of(call: str, seed: int | None) -> Generator:
-    """A generator of this seed; the library's for None. Raises ConfigError in the name of `call`."""
+    """A generator of this seed; the library's for None. ConfigError in the name of `call`."""
     if seed is None:
         return random.default_generator
     try:

@@ -286,7 +286,7 @@ class KVCache:
         return self._held
 
     def go_back(self, mark: _Held) -> None:
-        """Forget what has been done since `mark()`: one append, or, within `all_or_none`, anything."""
+        """Forget what was done since `mark()`: one append, or, within `all_or_none`, anything."""
         self._held = mark
         self._shared = mark.keys is not None  # perhaps with a fork made since
 

@@ -96,7 +96,8 @@ class _Convolution(Module):
 
 
 class Conv1d(_Convolution):
-    """y[n, o, m] = bias[o] + sum over c, k of x[n, c, m stride + k dilation - padding] weight[o, c, k]
+    """y[n, o, m] =
+        bias[o] + sum over c, k of x[n, c, m stride + k dilation - padding] weight[o, c, k]
 
     x: (N, C, L)   weight: (O, C / groups, K)   bias: (O,)   ->   (N, O, M),
         M = (L + 2 padding - dilation (K - 1) - 1) // stride + 1

@@ -1,7 +1,8 @@
 """The losses of `functional` as modules, with PyTorch's names and settings.
 
 loss(x, target): one number, the mean over all elements or targets; with reduction="sum" their sum,
-with reduction="none" each. `weight` and `pos_weight` are buffers: they move with `to` and are saved.
+with reduction="none" each. `weight` and `pos_weight` are buffers: they move with `to` and are
+saved.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ class RotaryEmbedding:
         return float(self.scaling.get("attention_factor", usual))
 
     def tables(self, positions: Array) -> tuple[Array, Array]:
-        """Return the cosines and sines at integer positions (...,), times the attention factor: (...,
-        rotary_dim / 2) each, float32.
+        """Return the cosines and sines at integer positions (...,), times the attention factor:
+        (..., rotary_dim / 2) each, float32.
         """
         if positions.size and (positions.dtype.kind not in "iu" or positions.min() < 0):
             least, wanted = positions.min(), "integers >= 0"

@@ -1,8 +1,8 @@
 """Activations, composed of the functions of calculus; relu, sigmoid and tanh are there, the fused
 tanh form of gelu is in `fused`.
 
-None is a primitive with a rule of its own; those are in `calculus` and `special`. Each is written so that nothing overflows and nothing cancels; the
-gradients at the joints are PyTorch's.
+None is a primitive with a rule of its own; those are in `calculus` and `special`. Each is written
+so that nothing overflows and nothing cancels; the gradients at the joints are PyTorch's.
 """
 
 from __future__ import annotations

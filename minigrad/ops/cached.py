@@ -34,7 +34,8 @@ def append_(cache: Array, new: Array, length: Array) -> None:
 def through_cache(y: Array, *sources: Array) -> Array:
     """Return y, which a KV cache made from the `sources` without recording anything for backward.
 
-    A backward pass that reaches it raises CacheGradientError. A cotangent of zero would be silently wrong.
+    A backward pass that reaches it raises CacheGradientError. A cotangent of zero would be silently
+    wrong.
     """
     return y[...]
 

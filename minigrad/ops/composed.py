@@ -120,7 +120,7 @@ def round(x: Any, decimals: int = 0) -> Any:
 
 @composite(numpy=np.clip)
 def clamp(x: Any, min: Any = None, max: Any = None) -> Any:
-    """Return min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
+    """Return min(max(x, low), high); a bound may be None. The gradient passes at the bounds."""
     given = min is not None or max is not None
     require(given, "clamp", "min or max", None, "given", "clamp(min=0)")
     least, most = dtypes.limits(x.dtype)
@@ -247,8 +247,8 @@ def cast(x: Any, dtype: Any) -> Any:
 
 @composite
 def to(x: Any, *wanted: Any, **options: Any) -> Any:
-    """Return x in another dtype, or x itself: to(dtype), to(device), to(device, dtype). "cpu" is the
-    only device.
+    """Return x in another dtype, or x itself: to(dtype), to(device), to(device, dtype). "cpu" is
+    the only device.
     """
     found = dtypes.asked_of_to(wanted, options, "to")
     return x if found is None else cast(x, found)

@@ -6,8 +6,8 @@
         return x * sigmoid(x)
 
 What it adds to the function: the argument names of other libraries, errors that name the call, and
-for 16-bit floats one rounding at the end. Each op computes in float32 and rounds its result; a chain
-of them would round between its steps: a mean of 70,000 ones would be inf, as their sum is.
+for 16-bit floats one rounding at the end. Each op computes in float32 and rounds its result; a
+chain of them would round between its steps: a mean of 70,000 ones would be inf, as their sum is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def composite(
 ) -> Any:
     """Make a function of operands and options into one for users.
 
-    widen: compute float16 and bfloat16 operands in float32, and round the results once, to the dtype
+    widen: compute float16 and bfloat16 operands in float32, and round the results once, to the
+    dtype
         that an op on the same operands gives.
     numpy: the numpy functions that it answers for when they are called on a Tensor.
     name: its name, if not that of the function.
@@ -120,7 +121,7 @@ def _rounded(y: Any, dtype: Any) -> Any:
 def _explained(
     call: str, function: Callable[..., Any], args: Any, options: dict[str, Any], error: Exception
 ) -> MinigradError:
-    """The error to raise instead of Python's or numpy's own: it names the call and its arguments."""
+    """The error to raise instead of Python's or numpy's: it names the call and its arguments."""
     shown = [_shown(x) for x in args if not isinstance(x, type)]
     given = ", ".join(shown + [f"{key}={_shown(x)}" for key, x in options.items()])
     kind: type[MinigradError] = ConfigError

@@ -1,7 +1,7 @@
 """Elementwise ops, with numpy's broadcasting: arithmetic, rounding, comparisons, logic and bits.
 
-An op that is one numpy function is one entry of a table: `unary` and `binary` take the function, the
-derivative and the docstring. Calculus is in `calculus`, activations in `activation`.
+An op that is one numpy function is one entry of a table: `unary` and `binary` take the function,
+the derivative and the docstring. Calculus is in `calculus`, activations in `activation`.
 """
 
 # mypy: disable-error-code="has-type"

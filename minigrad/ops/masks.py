@@ -39,8 +39,8 @@ class CausalMaskCache:
         self.clear()
 
     def get_or_create(self, seq_len: int, offset: int = 0) -> Array:
-        """Return the mask of `seq_len` queries after `offset` earlier keys, (seq_len, offset + seq_len)
-        of bool: True where j <= i + offset.
+        """Return the mask of `seq_len` queries after `offset` earlier keys, (seq_len, offset +
+        seq_len) of bool: True where j <= i + offset.
 
         Raises ConfigError unless both are integers >= 0.
         """
@@ -50,15 +50,15 @@ class CausalMaskCache:
         return _window(band, middle - offset - 1, seq_len, offset + seq_len)
 
     def hidden(self, T: int, S: int, offset: int) -> Array:
-        """Return the keys that causality hides, (T, S) of bool: True where j > i + offset, for any offset,
-        negative too.
+        """Return the keys that causality hides, (T, S) of bool: True where j > i + offset, for any
+        offset, negative too.
         """
         band, middle = self._band_for(max(T, S) + abs(offset) + 1)
         return _window(band, 2 * middle - offset - 1, T, S)
 
     def added(self, T: int, S: int, offset: int) -> Array:
-        """Return what hides those keys when it is added to scores, (T, S) of float32: 0 where j <= i +
-        offset, else -inf.
+        """Return what hides those keys when it is added to scores, (T, S) of float32: 0 where j <=
+        i + offset, else -inf.
         """
         n, floats = self._floats_for(max(T, S) + abs(offset) + 1)
         return _window(floats, 2 * n - offset - 1, T, S)
@@ -93,7 +93,7 @@ class CausalMaskCache:
         return int(self._band.size > 0)
 
     def _band_for(self, reach: int) -> tuple[Array, int]:
-        """Return a band of `n` times True, `n` times False, `n` times True with n >= reach, and n."""
+        """Return a band of `n` times True, `n` False, `n` True with n >= reach, and n."""
         band = self._band
         if band.size >= 3 * reach:
             self._hits += 1

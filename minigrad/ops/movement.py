@@ -34,7 +34,7 @@ def _(g, _y, _x):
 
 @primitive(kind="elementwise")
 def cast(x: Array, *, dtype: Any) -> Array:
-    """Return x in another dtype; float to integer cuts the fraction off. The gradient is cast back."""
+    """Return x in another dtype; float to integer truncates. The gradient is cast back."""
     return cast_array(x, dtype)
 
 
@@ -90,7 +90,7 @@ def _(g, _y, _x, *, shape=()):
 
 @primitive(kind="view", numpy=np.flip)
 def flip(x: Array, *, axis: Axis = None) -> Array:
-    """Return x in reverse order along each axis named, or along all: flip(0), flip(0, 1), flip()."""
+    """Return x in reverse order along each axis given, or along all: flip(0), flip(0, 1)."""
     return np.flip(x, axes(axis, x.ndim, "flip"))
 
 
@@ -105,8 +105,8 @@ for _op in (reshape, permute, expand, flip):
 
 @primitive(kind="gather")
 def pad(x: Array, *, widths: tuple[tuple[int, int], ...], value: float = 0.0) -> Array:
-    """Return x with `widths[i] = (before, after)` elements of `value` put around axis i. Negative widths
-    cut.
+    """Return x with `widths[i] = (before, after)` elements of `value` put around axis i. Negative
+    widths cut.
     """
     shape = tuple(n + a + b for n, (a, b) in zip(x.shape, widths, strict=True))
     if min(shape, default=0) < 0:

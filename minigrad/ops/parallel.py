@@ -1,9 +1,9 @@
 """Work shared among the machine's cores by a few Python threads, while BLAS is held to one thread.
 
-numpy releases the interpreter's lock inside its calls, so threads that each work on large blocks run
-in parallel. OpenBLAS would start threads of its own in each of them, which wait for one another (3
-times slower, measured), so it is held to one thread meanwhile. Each piece of work is computed by one
-thread, with one BLAS thread: results are the same to the bit for any number of threads.
+numpy releases the interpreter's lock inside its calls, so threads that each work on large blocks
+run in parallel. OpenBLAS would start threads of its own in each of them, which wait for one another
+(3 times slower, measured), so it is held to one thread meanwhile. Each piece of work is computed by
+one thread, with one BLAS thread: results are the same to the bit for any number of threads.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class MixedPrecision:
             self.loss_scale *= 2
 
     def lower_scale(self) -> bool:
-        """After gradients that are not finite: halve a dynamic scale. False if it cannot be lower."""
+        """After gradients that are not finite: halve a dynamic scale. False if it is the lowest."""
         self.skipped, self.good_steps, before = self.skipped + 1, 0, self.loss_scale
         if self.dynamic:
             self.loss_scale = max(self.loss_scale / 2, 1.0)

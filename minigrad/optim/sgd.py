@@ -18,7 +18,7 @@ from minigrad.tensor import Tensor
 
 @primitive(kind="effect")
 def sgd_(step: Array, m: Array, *others: Array, changes: int, nesterov: bool) -> Array:
-    """One step of gradient descent: see `SGD`. Settings: [lr, momentum, dampening, weight_decay]."""
+    """A step of gradient descent: see `SGD`. Settings: [lr, momentum, dampening, weight_decay]."""
     n = changes - 2
     lr, momentum, dampening, decay = others[n].tolist()
     step += 1

@@ -18,8 +18,8 @@ _new = object.__new__
 
 
 class TensorBase:
-    """The slots of a Tensor, and the facts of its array. The methods are in the classes that build on
-    it.
+    """The slots of a Tensor, and the facts of its array. The methods are in the classes that build
+    on it.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class TensorBase:
         return self
 
     def _as_it_stands(self) -> Self:
-        """A tensor in the same place on the tape, which stays there when this one is written into."""
+        """A tensor in the same place on the tape, which stays there if this one is written into."""
         return self._wrap(self.data)._take_place(self)
 
     def _as_tensor(self, x: Any) -> Any:

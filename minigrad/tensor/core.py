@@ -192,16 +192,16 @@ class Tensor(Surface, Indexing, Creation, Interop):
         computed it; a tensor that it returns takes its place. `g` must not be changed in place.
 
         Returns a handle: `handle.remove()` takes the hook away. Hooks run in the order of their
-        registration, in backward(), in grad() and, under create_graph, on tensors with a graph. In a
-        jitted function the ops of a hook are part of the program; anything else that it does, such
-        as print, happens in recorded calls alone. Raises NoGradientError for a tensor that requires
-        no gradient.
+        registration, in backward(), in grad() and, under create_graph, on tensors with a graph. In
+        a jitted function the ops of a hook are part of the program; anything else that it does,
+        such as print, happens in recorded calls alone. Raises NoGradientError for a tensor that
+        requires no gradient.
         """
         return hooks.register_hook(self, hook)
 
     def retain_grad(self) -> None:
-        """Let backward() add to the .grad of this computed tensor too, after its hooks; a leaf has it
-        anyway. Raises NoGradientError for a tensor that requires no gradient, CaptureError in a
+        """Let backward() add to the .grad of this computed tensor too, after its hooks; a leaf has
+        it anyway. Raises NoGradientError for a tensor that requires no gradient, CaptureError in a
         jitted function: use minigrad.grad(loss, t) there.
         """
         hooks.retain_grad(self)

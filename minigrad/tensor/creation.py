@@ -297,7 +297,7 @@ class Creation(TensorBase):
 
     @composite
     def full_like(self, value: float, dtype: Any = None, **options: Any) -> Self:
-        """Return a tensor of this one's shape and (unless given) dtype with all elements `value`."""
+        """Return a tensor of this one's shape and, unless given, dtype, filled with `value`."""
         return self.full(self.shape, value, dtype=self.dtype if dtype is None else dtype, **options)
 
     @composite

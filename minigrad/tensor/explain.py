@@ -20,7 +20,7 @@ _BROADCAST = "Sizes must be equal, or one of them 1."
 def explain(
     op: Primitive, arrays: Sequence[Any], params: dict[str, Any], error: Exception
 ) -> MinigradError:
-    """The error to raise instead of numpy's: it names the op, the shapes that came, and what to do."""
+    """The error to raise instead of numpy's: it names the op, the shapes and what to do."""
     call, shapes = op.name, [np.shape(a) for a in arrays if a is not None]
     if isinstance(error, OverflowError):
         return DTypeError(call, f"{error}", got=shapes, hint="widen it first: .long(), .double()")

@@ -38,7 +38,7 @@ def tensor(
 
 
 def from_numpy(array: Any) -> Tensor:
-    """Return a tensor on the memory of a numpy array, not a copy: each sees what the other writes."""
+    """Return a tensor on the memory of a numpy array: each sees what the other writes."""
     return Tensor.from_dlpack(array)
 
 

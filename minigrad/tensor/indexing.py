@@ -101,8 +101,8 @@ class Indexing(TensorBase):
 
     @composite
     def masked_select(self, mask: Any) -> Self:
-        """Return the elements where `mask` (bool, of this shape or broadcasting to it) is true, as a
-        vector.
+        """Return the elements where `mask` (bool, of this shape or broadcasting to it) is true, as
+        a vector.
         """
         mask = self._as_tensor(mask)
         if mask.dtype != bool_:
@@ -164,7 +164,7 @@ class Indexing(TensorBase):
     # --- methods in place: the same tensor, changed
 
     def _become(self, after: Any) -> Self:
-        """Take the place of `after` on the tape, where gradients flow; else its values, in place."""
+        """Take the place of `after` on the tape where gradients flow, else its values, in place."""
         if after.requires_grad:
             hint = "write t[i, j] = x instead of t[i][j] = x, or into a copy: t.clone()"
             self._refuse_view("setitem", hint)

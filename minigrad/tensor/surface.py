@@ -38,7 +38,7 @@ _REAL = (int, float, np.integer, np.floating)
 
 
 def _compared(op: Any, compare: Any) -> Callable[[Any, Any], Any]:
-    """The operator == or !=. A Fraction, Decimal or complex number is compared exactly, by numpy."""
+    """The operator == or !=. Fractions, Decimals and complex numbers are compared exactly."""
 
     def operator(self: Any, other: object) -> Any:
         if isinstance(other, Number) and not isinstance(other, _REAL):

@@ -97,9 +97,9 @@ class Surface(TensorBase):
     def minimum(self, b: Any) -> Self:
         """Return the smaller of a and b, or NaN. A tie splits the gradient."""
     def clamp(self, min: Any = None, max: Any = None) -> Self:
-        """Return min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
+        """Return min(max(x, low), high); a bound may be None. The gradient passes at the bounds."""
     def clip(self, min: Any = None, max: Any = None) -> Self:
-        """Return min(max(x, low), high); either bound may be None. The gradient passes at the bounds."""
+        """Return min(max(x, low), high); a bound may be None. The gradient passes at the bounds."""
     def eq(self, b: Any) -> Self:
         """Return a == b, as bool."""
     def ne(self, b: Any) -> Self:
@@ -545,7 +545,7 @@ class Surface(TensorBase):
     def vstack(self, *xs: Any) -> Self:
         """Return the operands one after the other along axis 0, numbers and vectors as rows."""
     def flip(self, *axis: Any) -> Self:
-        """Return x in reverse order along each axis named, or along all: flip(0), flip(0, 1), flip()."""
+        """Return x in reverse order along each axis given, or along all: flip(0), flip(0, 1)."""
     @overload
     def roll(self, shifts: _int | Sequence[_int], axis: _int | Sequence[_int] | None = None) -> Self:
         """Return x with its elements moved by `shifts` along `axis`; those that fall off at the end
@@ -742,8 +742,8 @@ class Surface(TensorBase):
     def cast(self, dtype: Any) -> Self:
         """Return x in another dtype; x itself if it has it already."""
     def to(self, *wanted: Any, **options: Any) -> Self:
-        """Return x in another dtype, or x itself: to(dtype), to(device), to(device, dtype). "cpu" is the
-        only device."""
+        """Return x in another dtype, or x itself: to(dtype), to(device), to(device, dtype). "cpu" is
+        the only device."""
     def type_as(self, other: Any) -> Self:
         """Return x in the dtype of `other`."""
     def float(self) -> Self:

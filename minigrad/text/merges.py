@@ -1,4 +1,4 @@
-"""Learning which pairs to merge: the training of byte-pair encoding, for BPE and WordPiece alike."""
+"""Learning which pairs to merge: the training of byte-pair encoding, for BPE and WordPiece."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ class CompiledStep(EagerStep):
         return super().gradients(pieces)
 
     def prepare(self, pieces: list[Batch]) -> None:
-        """Record and compile the step for the shapes of these pieces, unless it is compiled already:
-        a part, clipping, and the update.
+        """Record and compile the step for the shapes of these pieces, unless it is compiled
+        already: a part, clipping, and the update.
         """
         shapes = tuple((x.shape, y.shape) for x, y in pieces)
         if shapes not in self._shapes:

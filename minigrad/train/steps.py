@@ -153,8 +153,8 @@ class EagerStep:
         return loss, float(self._call_clip())
 
     def _run(self, pieces: list[Piece | None], clip: bool = False) -> tuple[float, Any]:
-        """Leave the gradients of some pieces in `.grad`; return their part of the loss, and the norm
-        if they are to be clipped.
+        """Leave the gradients of some pieces in `.grad`; return their part of the loss, and the
+        norm if they are to be clipped.
         """
         total, norm, used = 0.0, None, [piece for piece in pieces if piece is not None]
         for n, piece in enumerate(used):
@@ -166,7 +166,7 @@ class EagerStep:
     def _piece(
         self, x: Array, y: Array, share: Array | None, first: bool, clip: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Add the gradients of a piece, times its share of the targets, to `.grad`, and clip them."""
+        """Add the gradients of a piece, times its share of targets, to `.grad`, and clip them."""
         if first:
             self._zero_grad()
         loss = self.model.loss(x, y)

@@ -132,7 +132,7 @@ class Trainer:
             )
 
     def _compiled_or_eager(self) -> EagerStep:
-        """A compiled step; where that cannot be, and was not insisted on, an eager one with a note."""
+        """A compiled step, or, where that cannot be and was not insisted on, an eager one."""
         if self.jit is False:
             return EagerStep(*self._settings)
         from minigrad.train.compiled import CompiledStep  # brings the compiler along

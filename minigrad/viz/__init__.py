@@ -1,7 +1,7 @@
 """Views of runs and models: curves, TensorBoard events, a model as a tree, and attention maps.
 
-    plot(find_runs(["runs"])).save("plot.svg")              # loss, learning rate, gradient norm, speed
-    print(describe(model))                                  # modules, shapes, parameters, FLOPs, bytes
+    plot(find_runs(["runs"])).save("plot.svg")           # loss, learning rate, gradient norm, speed
+    print(describe(model))                               # modules, shapes, parameters, FLOPs, bytes
     attention_maps(model, tokens).save("attention.svg")     # a heat map per layer and head
 
 Pictures are drawn by matplotlib (the extra `plot`), events are written by tensorboardX (the extra

@@ -39,7 +39,7 @@ class Run:
         return np.array(steps, np.int64), np.array(values, np.float64)
 
     def columns(self) -> list[str]:
-        """Return the names of the values, in the order of their first appearance, without "step"."""
+        """Return the names of the values, in order of their first appearance, without "step"."""
         names = dict.fromkeys(name for record in self.records for name in record)
         return [name for name in names if name != "step"]
 

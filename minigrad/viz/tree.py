@@ -121,7 +121,7 @@ def describe(module: Module, *inputs: Any, context: int | None = None) -> Descri
     the forward pass (matrix products alone, see `minigrad.viz.flops`).
 
         print(describe(model))                              # FLOPs per position, by formula
-        print(describe(model, Tensor([[1, 2, 3]])))         # FLOPs and shapes of this call, measured
+        print(describe(model, Tensor([[1, 2, 3]])))   # FLOPs and shapes of this call, measured
 
     context: number of positions that attention reads; by default the model's `config.block_size`.
         Where neither is known, its products with keys and values are left out.

@@ -237,7 +237,7 @@ YARN = {"type": "yarn", "factor": 4.0, "original": 4096}
 
 
 def yarn(d, base, s, L, fast=32, slow=1, whole=True):
-    """NTK-by-parts, a pair at a time: theta_i = base^(-2i/d) turns L theta_i / 2 pi times within L."""
+    """NTK-by-parts, pair by pair: theta_i = base^(-2i/d) turns L theta_i / 2 pi times within L."""
     first, last = (d / 2 * np.log(L / (2 * np.pi * turns)) / np.log(base) for turns in (fast, slow))
     if whole:
         first, last = np.floor(first), np.ceil(last)

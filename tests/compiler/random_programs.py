@@ -21,39 +21,44 @@ EPS = float(np.finfo(np.float32).eps)
 _LARGEST, _SIZE = 100.0, 6000  # of a number in a program, and of its tensors
 
 VIEWS = """
-    {x}.transpose({i}, {j})     {x}.flip({i})          {x}[1:]               {x}[::2]          {x}[..., ::-1]      {x}[..., :2]
-    {x}[:, 1]                   {x}[None]              {x}[-1]               {x}.squeeze()     {x}.unsqueeze(-1)   {x}.unsqueeze({i})
-    {x}.expand(3, *{x}.shape)   {x}.reshape(-1)        {x}.detach()          {x}.reshape({x}.shape[::-1])          {x}.reshape({x}.shape[0], -1)
-    {x}.transpose({i}, {j}).reshape({x}.shape)
+    {x}.transpose({i}, {j})  {x}.flip({i})  {x}[1:]  {x}[::2]  {x}[..., ::-1]  {x}[..., :2]
+    {x}[:, 1]  {x}[None]  {x}[-1]  {x}.squeeze()  {x}.unsqueeze(-1)  {x}.unsqueeze({i})
+    {x}.expand(3, *{x}.shape)  {x}.reshape(-1)  {x}.detach()  {x}.reshape({x}.shape[::-1])
+    {x}.reshape({x}.shape[0], -1)  {x}.transpose({i}, {j}).reshape({x}.shape)
 """
 PAIRS = """
-    {x} + {y}                   {x} - {y}              {x} * {y}             {x} / ({y} * {y} + 1)                 minigrad.maximum({x}, {y})
-    {x} + {y}.transpose({i}, {j})                      {x} + {y}.flip({i})   {x} + {y}.softmax({i})                cat([{x}, {y}], {i})
-    {x} @ {y}                   {x} @ {y}.transpose(-1, -2)                  {x}.transpose(-1, -2) @ {y}
-    where({x} > {y}, {x}, {y} * 2)                     where(({x} > 0) & ({y} < 1), {x}, 0)        {x}[:, None] * {y}
-    functional.scaled_dot_product_attention({x}, {y}, {y})                   functional.scaled_dot_product_attention({x}, {x}, {x}, is_causal=True)
+    {x} + {y}  {x} - {y}  {x} * {y}  {x} / ({y} * {y} + 1)  minigrad.maximum({x}, {y})
+    {x} + {y}.transpose({i}, {j})  {x} + {y}.flip({i})  {x} + {y}.softmax({i})  cat([{x}, {y}], {i})
+    {x} @ {y}  {x} @ {y}.transpose(-1, -2)  {x}.transpose(-1, -2) @ {y}
+    where({x} > {y}, {x}, {y} * 2)  where(({x} > 0) & ({y} < 1), {x}, 0)  {x}[:, None] * {y}
+    functional.scaled_dot_product_attention({x}, {y}, {y})
+    functional.scaled_dot_product_attention({x}, {x}, {x}, is_causal=True)
     functional.scaled_dot_product_attention({x}[:, None], {y}[:, None], {y}[:, None]).squeeze(1)
 """
 SUMS = """
-    {x}.sum({i})                {x}.sum({i}, keepdim=True)                   {x}.mean({i}, keepdim=True)           {x}.mean(({i}, {j}))
-    {x}.max({i})                {x}.max(-1, keepdim=True)                    {x}.min({i}, keepdim=True)            {x}.var({i})
-    {x}.logsumexp({i})          {x}.sum()              {x}.cumsum({i})
+    {x}.sum({i})  {x}.sum({i}, keepdim=True)  {x}.mean({i}, keepdim=True)  {x}.mean(({i}, {j}))
+    {x}.max({i})  {x}.max(-1, keepdim=True)  {x}.min({i}, keepdim=True)  {x}.var({i})
+    {x}.logsumexp({i})  {x}.sum()  {x}.cumsum({i})
 """
 ROWS = """
-    {x}.softmax({i})            {x}.log_softmax(-1)    functional.gelu({x})  functional.gelu({x}, "tanh")          {x} * {p} + {q}
-    functional.layer_norm({x}, {x}.shape[-1], {p}, {q})                      functional.layer_norm({x}, {x}.shape[-1])
-    {x} + functional.layer_norm({x}, {x}.shape[-1], {p}, {q})                functional.rms_norm({x}, {x}.shape[-1], {p})
-    functional.linear({x}, {W}, {r})                   functional.linear({x}, {W})                                 {x} @ {W}.transpose(0, 1)
-    {x}.tanh()                  {x}.sigmoid()          {x}.relu()            ({x} * {x} + 1).sqrt()                {x} * 0.5 - 1
-    ({x} * 0.1).exp()           {x}.sin()              {x}.abs()             ({x} * {x} + 1).log()                 {x}.clip(-0.5, 0.5)
-    -{x}                        {x}.double().tanh().float()                  {x}.argmax({i}).float()               {x}.tril()
-    functional.cross_entropy({x}.reshape(-1, {x}.shape[-1]), {x}.reshape(-1, {x}.shape[-1]).argmax(-1).detach() * 0)
-    functional.linear({x}[:, 0], {W}).tanh()           {x}[:, [0, 0]]        minigrad.stack([{x}, {x} * 2], {i})
+    {x}.softmax({i})  {x}.log_softmax(-1)  functional.gelu({x})  functional.gelu({x}, "tanh")
+    {x} * {p} + {q}  functional.layer_norm({x}, {x}.shape[-1], {p}, {q})
+    functional.layer_norm({x}, {x}.shape[-1])
+    {x} + functional.layer_norm({x}, {x}.shape[-1], {p}, {q})
+    functional.rms_norm({x}, {x}.shape[-1], {p})  functional.linear({x}, {W}, {r})
+    functional.linear({x}, {W})  {x} @ {W}.transpose(0, 1)  {x}.tanh()  {x}.sigmoid()  {x}.relu()
+    ({x} * {x} + 1).sqrt()  {x} * 0.5 - 1  ({x} * 0.1).exp()  {x}.sin()  {x}.abs()
+    ({x} * {x} + 1).log()  {x}.clip(-0.5, 0.5)  -{x}  {x}.double().tanh().float()
+    {x}.argmax({i}).float()  {x}.tril()
+    functional.cross_entropy({x}.reshape(-1, {x}.shape[-1]), \
+{x}.reshape(-1, {x}.shape[-1]).argmax(-1).detach() * 0)
+    functional.linear({x}[:, 0], {W}).tanh()  {x}[:, [0, 0]]  minigrad.stack([{x}, {x} * 2], {i})
 """
 EFFECTS = """
-    {s}.assign({s} * 0.5 + {x} * 0.25)                 {s}.assign({x})       {s}.assign({x}.mean())                {s}.assign({x}[None])
-    {s}.assign({s}.flip(0))     {s}.assign({s} + {x}.mean(0, keepdim=True))  {s}[1:] = {x}[1:] * 0.5               {s}[..., 0] = 0.5
-    {s}.assign({s}.transpose({i}, {j}))                {s}[{s} > 0] = 0.25   {s}[:, 1:] = {s}[:, :-1]
+    {s}.assign({s} * 0.5 + {x} * 0.25)  {s}.assign({x})  {s}.assign({x}.mean())
+    {s}.assign({x}[None])  {s}.assign({s}.flip(0))  {s}.assign({s} + {x}.mean(0, keepdim=True))
+    {s}[1:] = {x}[1:] * 0.5  {s}[..., 0] = 0.5  {s}.assign({s}.transpose({i}, {j}))
+    {s}[{s} > 0] = 0.25  {s}[:, 1:] = {s}[:, :-1]
 """
 FAMILIES = [
     re.split(r"\s{2,}", family.strip())

@@ -21,7 +21,7 @@ def tensor(*shape, seed=0):
 
 
 def compiled(step, *inputs, through=()):
-    """The outputs of the compiled step on its third call, beside eager's; both as lists of arrays."""
+    """The outputs of the compiled step's third call, and eager's; both as lists of arrays."""
     wanted = [t.numpy() for t in step(*inputs)]
     jitted = jit(step, backend="c")
     for _ in range(3):

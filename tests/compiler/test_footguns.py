@@ -258,7 +258,7 @@ def test_an_attribute_that_changes_before_every_call_is_named_once(backend):
 
 
 @BACKENDS
-def test_a_number_that_changes_with_every_call_outside_the_step_does_not_keep_it_from_being_replayed(
+def test_a_number_outside_that_changes_with_every_call_does_not_prevent_replays(
     backend,
 ):
     class Loop:

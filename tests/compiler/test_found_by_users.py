@@ -1,4 +1,4 @@
-"""Programs of users that once went wrong without a word: a replay is what the eager call would be."""
+"""Programs that once went wrong without a word: a replay is what the eager call would be."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def some(*shape, seed=0):
 
 @BACKENDS
 def test_a_residual_around_a_norm_behind_a_transpose(backend):
-    """The C of layer_norm's backward cannot take the residual's gradient along there; it was lost."""
+    """The C of layer_norm's backward cannot take the residual's gradient along; it was lost."""
     norm, p = nn.LayerNorm(8), Tensor(some(8, 10), requires_grad=True)
 
     def step(x):

@@ -1,4 +1,4 @@
-"""Compilers and the cache: whatever is wrong with them costs one clear line and never the result."""
+"""Compilers and the cache: what is wrong with them costs one clear line, never the result."""
 
 import os
 import stat

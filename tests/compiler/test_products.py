@@ -16,8 +16,11 @@ from tests.compiler.in_c import compiled, near, with_gradients
 EPS = float(np.finfo(np.float32).eps)
 _FOLDER = Path(minigrad.compiler.__file__).parent / "c"
 _OPEN = """
-void run(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
-         const float *more, int64_t ldm, float *y, int64_t ldc) { product(ta, tb, M, N, K, a, lda, b, ldb, bias, more, ldm, y, ldc); }
+void run(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda,
+         const float *b, int64_t ldb, const float *bias, const float *more, int64_t ldm, float *y,
+         int64_t ldc) {
+    product(ta, tb, M, N, K, a, lda, b, ldb, bias, more, ldm, y, ldc);
+}
 int wide(void) { return WIDE; }
 """
 # The compiler does in several steps what the CPU has no registers for: slow, and right.

@@ -220,7 +220,8 @@ def test_a_function_added_as_the_page_says_is_the_whole_lowering(monkeypatch):
     op = primitive(kind="reduce")(halved)
     function = """
 /* op halved: rows of x; 3 flops */
-BODY halved_rows(const float *RESTRICT x, const float *RESTRICT weight, float *RESTRICT y, int64_t C, float bias, int64_t lo, int64_t hi) {
+BODY halved_rows(const float *RESTRICT x, const float *RESTRICT weight, float *RESTRICT y,
+                 int64_t C, float bias, int64_t lo, int64_t hi) {
     for (int64_t i = lo * C; i < hi * C; i++) y[i] = x[i] * weight[i % C] * 0.5f + bias;
 }
 """

@@ -614,7 +614,7 @@ UNARY = {case.op.name: case for case in CASES if case.op is not None}
 
 @dataclass(frozen=True)
 class Exact:
-    """An op without a gradient: numpy says what it is, and it is that to the bit, with that dtype."""
+    """An op without a gradient: it is what numpy says, to the bit and with that dtype."""
 
     name: str
     call: Callable[..., Any]

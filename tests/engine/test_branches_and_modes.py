@@ -1,4 +1,4 @@
-"""What stays out of a gradient (the branch not taken, the flat row), and where gradients are off."""
+"""What stays out of a gradient (the branch not taken, the flat row); gradients switched off."""
 
 from __future__ import annotations
 

@@ -219,9 +219,7 @@ def test_a_zero_in_an_exponent_or_a_base_leaves_the_other_elements_alone() -> No
 # --- faults that have survived the tests once
 
 
-def test_every_view_shares_its_tensor_s_version_so_that_a_write_through_one_is_noticed_through_another() -> (
-    None
-):
+def test_views_share_a_version_so_that_a_write_through_one_is_noticed_through_another() -> None:
     weight = Tensor(np.ones((2, 3)), requires_grad=True)
     for view in (
         lambda t: t.reshape(6),

@@ -1,4 +1,4 @@
-"""Tensors beside other libraries: numpy's functions, DLPack, einops; and several threads at once."""
+"""Tensors with other libraries: numpy's functions, DLPack, einops; several threads at once."""
 
 import gc
 import threading
@@ -15,8 +15,8 @@ from minigrad.errors import DTypeError, GradientError, ShapeError
 from minigrad.interop import use_einops
 
 X = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4))
-UFUNCS = """add subtract multiply divide power maximum minimum exp log sqrt sin arctan tanh negative absolute floor rint isnan equal less
-logical_and matmul"""
+UFUNCS = """add subtract multiply divide power maximum minimum exp log sqrt sin arctan tanh
+negative absolute floor rint isnan equal less logical_and matmul"""
 FUNCTIONS: list[Callable[[Any], Any]] = [
     np.sum,
     np.mean,

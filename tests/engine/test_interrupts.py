@@ -57,7 +57,8 @@ def repeat():
         work()
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-a, x, relay, rng, before, caught = np.ones(20000), Tensor([1.0]), Relay(), random.Random(0), MODE.get(), 0
+a, x, relay = np.ones(20000), Tensor([1.0]), Relay()
+rng, before, caught = random.Random(0), MODE.get(), 0
 work = globals()[sys.argv[1]]
 for _ in range(3000):
     try:

@@ -1,5 +1,5 @@
-"""Every numpy function that a Tensor answers means on tensors what it means on arrays: numpy's names
-of arguments, numpy's order, numpy's defaults.
+"""Every numpy function that a Tensor answers means on tensors what it means on arrays: numpy's
+names of arguments, numpy's order, numpy's defaults.
 """
 
 from __future__ import annotations

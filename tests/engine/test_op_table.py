@@ -1,4 +1,4 @@
-"""Every op against the 50-digit oracle: value, gradient, second derivative, in float64 and float32."""
+"""Every op against the 50-digit oracle: value, first and second derivative, both dtypes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One function, many spellings: operator, method, module function, functional and numpy function give
-the same value, dtype and gradient, with a Python number on either side and in every dtype.
+"""One function, many spellings: operator, method, module function, functional and numpy function
+give the same value, dtype and gradient, with a Python number on either side and in every dtype.
 """
 
 from __future__ import annotations

@@ -19,18 +19,27 @@ from tests.engine.cases import UNARY
 
 X = np.random.default_rng(0).standard_normal((3, 4))
 NAMES = """
-zeros ones full empty arange linspace eye zeros_like ones_like full_like empty_like rand_like randn_like rand randn randint uniform normal
+zeros ones full empty arange linspace eye zeros_like ones_like full_like empty_like rand_like
+randn_like rand randn randint uniform normal
 kaiming_uniform kaiming_normal glorot_uniform scaled_uniform multinomial one_hot tril triu
-reshape view permute transpose T expand flip squeeze unsqueeze pad shrink cat stack split chunk repeat repeat_interleave roll flatten unflatten
+reshape view permute transpose T expand flip squeeze unsqueeze pad shrink cat stack split chunk
+repeat repeat_interleave roll flatten unflatten
 unfold diagonal meshgrid
-add sub mul div pow mod floor_divide maximum minimum eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or
-bitwise_xor bitwise_not logsigmoid softplus softsign relu6 leaky_relu elu selu celu gelu quick_gelu silu mish hardtanh hardswish hardsigmoid
+add sub mul div pow mod floor_divide maximum minimum eq ne lt le gt ge logical_and logical_or
+logical_xor logical_not bitwise_and bitwise_or
+bitwise_xor bitwise_not logsigmoid softplus softsign relu6 leaky_relu elu selu celu gelu quick_gelu
+silu mish hardtanh hardswish hardsigmoid
 clamp lerp where isnan isinf isfinite logaddexp rsqrt erf erfc sigmoid relu
-sum mean max min prod var std var_mean std_mean any all argmax argmin logsumexp cumsum cumprod cummax logcumsumexp
-matmul dot einsum linear gather scatter scatter_reduce masked_fill masked_select nonzero sort argsort topk
-softmax log_softmax layernorm rms_norm cross_entropy nll_loss binary_crossentropy binary_crossentropy_logits sparse_categorical_crossentropy mse
-dropout sequential conv1d conv2d max_pool2d avg_pool2d batchnorm rearrange scaled_dot_product_attention manual_seed
-cast float half bfloat16 double int long bool numpy item tolist detach clone contiguous requires_grad_ assign backward gradient
+sum mean max min prod var std var_mean std_mean any all argmax argmin logsumexp cumsum cumprod
+cummax logcumsumexp
+matmul dot einsum linear gather scatter scatter_reduce masked_fill masked_select nonzero sort
+argsort topk
+softmax log_softmax layernorm rms_norm cross_entropy nll_loss binary_crossentropy
+binary_crossentropy_logits sparse_categorical_crossentropy mse
+dropout sequential conv1d conv2d max_pool2d avg_pool2d batchnorm rearrange
+scaled_dot_product_attention manual_seed
+cast float half bfloat16 double int long bool numpy item tolist detach clone contiguous
+requires_grad_ assign backward gradient
 """
 
 
@@ -225,7 +234,8 @@ def test_a_condition_is_bool_and_masked_fill_keeps_the_dtype() -> None:
 
 
 AXIS_METHODS = {
-    "sum mean prod max min any all argmax argmin logsumexp softmax log_softmax cumsum cumprod cummax "
+    "sum mean prod max min any all argmax argmin logsumexp softmax log_softmax cumsum cumprod "
+    "cummax "
     "logcumsumexp sort argsort var std var_mean std_mean unsqueeze squeeze flip layernorm rms_norm "
     "size": lambda f, a: f(a),
     "gather": lambda f, a: f(a, Tensor([[0, 0, 0, 0]])),

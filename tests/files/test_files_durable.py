@@ -1,4 +1,4 @@
-"""A write that fails leaves the old file as it was, leaves nothing behind, and says what happened."""
+"""A write that fails keeps the old file, leaves nothing behind, and says what happened."""
 
 import contextlib
 import errno

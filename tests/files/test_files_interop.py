@@ -1,4 +1,4 @@
-"""Safetensors and npz, held against the libraries that made them; conversion; and what is refused."""
+"""Safetensors and npz against the libraries that made them; conversion; what is refused."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A conversation gives what generation from its whole text gives, and computes every position once."""
+"""A conversation gives what generation from its whole text gives; each position runs once."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def model(vocab_size=LETTERS.vocab_size, block_size=64):
     return made
 
 
-def test_every_answer_is_what_generation_from_the_whole_text_gives_and_no_position_is_computed_twice():
+def test_answers_are_what_generation_from_the_whole_text_gives_and_no_position_runs_twice():
     gpt = model()
     talk = Conversation(gpt, LETTERS)
     for message in ("abc", "hg", "a\n", "ddd"):
@@ -68,7 +68,7 @@ def test_an_answer_that_is_left_in_the_middle_is_kept_as_far_as_it_was_told():
     )
 
 
-def test_taking_back_and_answering_again_gives_the_same_greedy_answer_for_the_price_of_one_position():
+def test_taking_back_and_answering_again_gives_the_same_greedy_answer_for_one_position():
     gpt = model()
     talk = Conversation(gpt, LETTERS)
     talk.add("abcd")

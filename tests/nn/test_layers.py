@@ -1,4 +1,4 @@
-"""The plain layers and their first values, against formulas in numpy and against PyTorch's names."""
+"""The plain layers and their first values, against formulas in numpy and PyTorch's names."""
 
 import importlib.util
 

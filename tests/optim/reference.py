@@ -100,7 +100,7 @@ def muon(p, gradients, lr, momentum, weight_decay, nesterov, ns_steps, adjust_lr
 
 
 def adafactor(p, gradients, lr, beta2_decay, eps, clip, weight_decay):
-    """The matrix (a vector where there is one column and `p` is 1-d) after one step per gradient."""
+    """The matrix (a vector if there is one column and `p` is 1-d) after one step per gradient."""
     vector = p.ndim == 1
     rows, columns = (len(p), 1) if vector else p.shape
     cells = [(i, j) for i in range(rows) for j in range(columns)]

@@ -1,1 +1,1 @@
-"""Eight programs, written as a PyTorch user writes them by heart: `torch` is minigrad's name here."""
+"""Eight programs as a PyTorch user writes them by heart: `torch` is minigrad's name here."""

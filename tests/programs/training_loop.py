@@ -1,4 +1,4 @@
-"""A training loop with batches, schedules, evaluation, the best weights, and resuming by state_dict."""
+"""A training loop: batches, schedules, evaluation, the best weights, resuming by state_dict."""
 
 import copy
 import os

@@ -65,7 +65,7 @@ def events(path: Path) -> Iterator[dict[int, list[Any]]]:
 
 
 def scalars(path: Path) -> list[tuple[str, int, float, float]]:
-    """(tag, step, value, time) of every scalar in the file, whose first event must be its version."""
+    """(tag, step, value, time) of each scalar in the file, whose first event is its version."""
     first, *others = events(path)
     assert first[3] == [b"brain.Event:2"]
     found = []
@@ -170,7 +170,7 @@ def export(folder: Path) -> str:
     ).stdout
 
 
-def test_the_command_writes_a_folder_per_run_with_the_numbers_of_its_file_and_a_second_time_the_same(
+def test_the_command_writes_a_folder_per_run_with_its_numbers_and_the_same_a_second_time(
     tmp_path: Path,
 ) -> None:
     some_runs(tmp_path)
