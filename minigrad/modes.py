@@ -51,23 +51,26 @@ STRUCTURE = Structure()
 MISSING = object()  # the old value of an attribute that was not there
 
 
-def _error_state() -> tuple[Any, Any]:
+def error_state(**how: Any) -> tuple[Any, Any]:
     """The context variable in which numpy keeps its error state, and its value under
-    np.errstate(all="ignore").
+    np.errstate(**how).
 
     Setting the variable takes a tenth of a microsecond, entering np.errstate eight tenths, and the
     door does it for every op.
     """
     before = contextvars.copy_context()
-    with np.errstate(all="ignore"):
+    with np.errstate(**how):
         for variable, state in contextvars.copy_context().items():
             if variable.name.startswith("numpy.") and before.get(variable) is not state:
                 return variable, state
-    return _ErrorState(), {"all": "ignore"}
+    return _ErrorState(), how
 
 
 class _ErrorState:
     """Stands in for numpy's context variable in a numpy that keeps its error state elsewhere."""
+
+    def get(self) -> Any:
+        """No state that is known."""
 
     def set(self, state: Any) -> Any:
         """Set numpy's error state; returns what `reset` takes."""
@@ -78,7 +81,9 @@ class _ErrorState:
         np.seterr(**before)
 
 
-ERROR_STATE, SILENT = _error_state()  # ERROR_STATE.set(SILENT) silences floating-point warnings
+ERROR_STATE, SILENT = error_state(
+    all="ignore"
+)  # ERROR_STATE.set(SILENT) silences floating-point warnings
 
 
 # --- listeners

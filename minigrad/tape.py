@@ -7,7 +7,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from minigrad import errors
@@ -42,11 +42,17 @@ class _Inside(dict[str, bool]):
 _INSIDE = _Inside()
 
 
-def user_line(depth: int = 2) -> Where:
+def user_frame(depth: int) -> FrameType:
     """The nearest caller outside the package, at least `depth` frames up."""
     frame = sys._getframe(depth)
     while _INSIDE[frame.f_code.co_filename] and frame.f_back is not None:
         frame = frame.f_back
+    return frame
+
+
+def user_line(depth: int = 2) -> Where:
+    """The line of that caller."""
+    frame = user_frame(depth + 1)
     return Where(frame.f_code, frame.f_lasti)
 
 

@@ -7,6 +7,7 @@ forward pass.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,25 +25,33 @@ from minigrad.tensor import Tensor
 States = dict[int, tuple[Tensor, Tensor]]
 
 
-def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
-    """f(*xs), of which backward needs only xs: f is run again there, and draws the same random
-    numbers from every `Generator`.
+def checkpoint(
+    f: Callable[..., Any],
+    *xs: Any,
+    use_reentrant: bool | None = None,
+    preserve_rng_state: bool = True,
+    **options: Any,
+) -> Any:
+    """f(*xs, **options), of which backward needs only the arguments: f is run again there, and
+    draws the same random numbers from every `Generator`.
 
     f: gives a Tensor, or a tuple of them. Gradients reach xs and every tensor that f reads,
         parameters of layers among them.
+    use_reentrant, preserve_rng_state: accepted as PyTorch has them; neither changes anything.
     What f does besides computing, such as moving running statistics, it does twice.
     """
+    call = functools.partial(f, *xs, **options)
     if not is_grad_enabled():
-        return f(*xs)
+        return call()
     heard = _Heard()
     with no_grad(), listening(heard):
-        given = f(*xs)
+        given = call()
         outputs = tuple(_own(y) for y in (given if isinstance(given, tuple) else (given,)))
     read = [*(x for x in xs if isinstance(x, Tensor)), *heard.read.values()]
     # A tensor that is given twice is one operand, whose cotangent is the sum for both.
     operands = list({slot_of(x): x for x in read}.values())
     if any(x.requires_grad for x in operands):
-        _record(_recomputing(f, xs, operands, heard.states), operands, outputs)
+        _record(_recomputing(call, operands, heard.states), operands, outputs)
     return outputs if isinstance(given, tuple) else outputs[0]
 
 
@@ -94,10 +103,9 @@ class _Heard(Relay):
         super().done(op, operands, params, outputs)
 
 
-def _recomputing(
-    f: Callable[..., Any], xs: Sequence[Any], operands: list[Tensor], states: States
-) -> Primitive:
-    """The op whose rule runs f again and goes back through it."""
+def _recomputing(call: functools.partial[Any], operands: list[Tensor], states: States) -> Primitive:
+    """The op whose rule makes the call again and goes back through it."""
+    f = call.func
 
     def forward(*values: Any) -> Any:  # f may be a module, which has no name
         return f(*values)
@@ -109,7 +117,7 @@ def _recomputing(
     def rule(gs: Sequence[Any], _y: Any, *_values: Any, needs: Sequence[bool]) -> list[Any]:
         wanted = [x for x, need in zip(operands, needs, strict=True) if need]
         with _restored(states):
-            found = iter(rerun(lambda: f(*xs), wanted, gs))
+            found = iter(rerun(call, wanted, gs))
         return [next(found) if need else None for need in needs]
 
     op.vjp(rule)

@@ -15,8 +15,10 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.autograd import clear_gradients, no_grad
+from minigrad.counterparts import missing
 from minigrad.errors import ConfigError, DTypeError, ReadOnlyError, StateDictError
 from minigrad.modes import MISSING, STRUCTURE
+from minigrad.spelling import Names
 from minigrad.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -69,6 +71,20 @@ class Module:
     _buffers: Mapping[str, bool] = {}  # name -> whether it belongs to the state_dict
 
     forward: Callable[..., Any]
+
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        names = Names(cls.__init__)
+        for name in ("device", "dtype"):
+            if name in options and name not in names.known and not names.takes_any_keyword:
+                problem, hint = f"no argument is called {name}", 'module.to("float16")'
+                problem += "; a layer is made of float32 on the CPU"
+                raise DTypeError(cls.__name__, problem, got=options[name], hint=hint)
+        return super().__new__(cls)
+
+    if not TYPE_CHECKING:  # type checkers look at the names that there are
+
+        def __getattr__(self, name):
+            raise missing("Module", name, f"{type(self).__name__!r} object")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)

@@ -48,14 +48,19 @@ def unary(
 
 
 def binary(
-    function: Function, rule: Function | None, doc: str, dtype: Casting = "same", name: str = ""
+    function: Function,
+    rule: Function | None,
+    doc: str,
+    dtype: Casting = "same",
+    name: str = "",
+    numpy: Any = (),
 ) -> Primitive:
     """Make a function of two arrays into an op. rule: (g, y, a, b) -> both cotangents."""
 
     def forward(a: Array, b: Array) -> Any:
         return function(a, b)
 
-    op = _op(forward, function, doc, dtype, name)
+    op = _op(forward, function, doc, dtype, name, numpy)
     if rule is not None:
         op.vjp(rule)
     return op
@@ -268,8 +273,20 @@ for _op_ in (maximum, minimum, clamp, where, relu, nan_to_num, mask_cotangent):
 
 # --- comparisons and logic give bools; the bits of integers (of bools: their truth values)
 
-equal = predicate(np.equal, "a == b, as bool")
-not_equal = predicate(np.not_equal, "a != b, as bool")
+
+def _of_numbers(function: np.ufunc) -> Function:
+    def compared(a: Array, b: Array) -> Any:
+        if a is None or b is None:  # which numpy compares as an object
+            raise TypeError("None is not a number")
+        return function(a, b)
+
+    return compared
+
+
+equal = binary(_of_numbers(np.equal), None, "a == b, as bool", "same", "equal", np.equal)
+not_equal = binary(
+    _of_numbers(np.not_equal), None, "a != b, as bool", "same", "not_equal", np.not_equal
+)
 less = predicate(np.less, "a < b, as bool")
 less_equal = predicate(np.less_equal, "a <= b, as bool")
 greater = predicate(np.greater, "a > b, as bool")

@@ -1,8 +1,8 @@
 """Weights of 4 to 8 bits in blocks, in the formats of ggml: their values, and products with them.
 
-A row of a weight is cut into blocks of 32 numbers (K-quants: 256). A block holds small integers q and
-a float16 scale d (with a float16 minimum m in some); K-quants add a 6- or 8-bit scale per 16 or
-32 numbers. Values are float32 and equal ggml's to the bit. A weight (out, in) is a uint8 array
+A row of a weight is cut into blocks of 32 numbers (K-quants: 256). A block holds small integers q
+and a float16 scale d (with a float16 minimum m in some); K-quants add a 6- or 8-bit scale per 16
+or 32 numbers. Values are float32 and equal ggml's to the bit. A weight (out, in) is a uint8 array
 (out, bytes per row) and the name of its format.
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,13 @@ from minigrad.dtypes import (
 )
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
-from minigrad.modes import ERROR_STATE, MODE, SILENT
+from minigrad.modes import ERROR_STATE, MODE, SILENT, error_state
 from minigrad.ops.composite import RAW, composite
 from minigrad.primitive import Primitive
-from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, user_line
+from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, user_frame, user_line
 from minigrad.tensor.creation import Creation
 from minigrad.tensor.data import SCALARS, as_array
-from minigrad.tensor.explain import explain
+from minigrad.tensor.explain import explain, not_an_array
 from minigrad.tensor.indexing import Indexing
 from minigrad.tensor.interop import Interop
 from minigrad.tensor.surface import Surface
@@ -335,8 +336,12 @@ def _run(op: Primitive, arrays: list[Any], params: Any, listener: Any, silent: b
     """
     token = None
     try:
-        if op.kind != "view" and (silent or any(map(_has_floats, arrays))):
+        if op.kind == "view":
+            pass
+        elif silent or any(map(_has_floats, arrays)):
             token = ERROR_STATE.set(SILENT)
+        elif ERROR_STATE.get() is _USUAL:
+            token = ERROR_STATE.set(_POINTING)
         if listener is None:
             return op.forward(*arrays, **params)
         return listener.run(op, arrays, params)
@@ -347,6 +352,19 @@ def _run(op: Primitive, arrays: list[Any], params: Any, listener: Any, silent: b
     finally:
         if token is not None:
             ERROR_STATE.reset(token)
+
+
+def _warn_of_division(what: str, _flag: int) -> None:
+    """Give numpy's warning, about integers divided by zero, at the user's line."""
+    frame = user_frame(2)
+    place = (frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__"))
+    seen = frame.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(f"{what} encountered", RuntimeWarning, *place, seen)
+
+
+# numpy's error state as it is in a new process, and as the door has it then for integers
+_USUAL = ERROR_STATE.get() if set(np.geterr().values()) <= {"warn", "ignore"} else None
+_POINTING = error_state(divide="call", call=_warn_of_division)[1]
 
 
 def _has_floats(a: Any) -> bool:
@@ -391,6 +409,8 @@ def _wrap_outputs(
     for array in (out,) if op.outputs == 1 else out:
         if array is not None:
             if type(array) is not np.ndarray:
+                if isinstance(array, Tensor):
+                    raise not_an_array(op.name)
                 array = np.asarray(array)
             if stored is not None and array.dtype == float32:
                 array = cast(array, stored)

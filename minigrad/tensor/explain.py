@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.errors import DTypeError, IndexRangeError, MinigradError, ShapeError
+from minigrad.ops.axis import axes
 from minigrad.primitive import Primitive
 
 Shape = tuple[int, ...]
@@ -22,6 +23,14 @@ def explain(
 ) -> MinigradError:
     """The error to raise instead of numpy's: it names the op, the shapes and what to do."""
     call, shapes = op.name, [np.shape(a) for a in arrays if a is not None]
+    for a in arrays:
+        if hasattr(a, "_node"):
+            return not_an_array(call)
+    if shapes and isinstance(error, TypeError | ValueError):
+        try:
+            axes(params.get("axis", params.get("order", ())), len(shapes[0]), call)
+        except MinigradError as found:
+            return found
     if isinstance(error, OverflowError):
         return DTypeError(call, f"{error}", got=shapes, hint="widen it first: .long(), .double()")
     if any(a is None for a in arrays):
@@ -43,6 +52,15 @@ def explain(
         kind = IndexRangeError
     given = (f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else repr(a) for a in arrays)
     return kind(call, f"{error} (operands: {', '.join(given)})", got=shapes)
+
+
+def not_an_array(call: str) -> DTypeError:
+    """The error for an operand whose `data` was made a tensor."""
+    problem = "the data of an operand is a Tensor, not a numpy array"
+    hint = (
+        "t.assign(values) or t.copy_(values) changes the elements; t.data = values.data the array"
+    )
+    return DTypeError(call, problem, wanted="numpy array", hint=hint)
 
 
 def _clashes(a: Shape, b: Shape) -> list[str]:

@@ -199,3 +199,36 @@ def test_uniform_numbers_stay_below_one_in_every_dtype_and_float64_has_all_its_b
         )
     assert any(math.ldexp(u, 30) % 1 for u in minigrad.rand(20, dtype="float64").tolist())
     assert Tensor.uniform(1000, low=2, high=3, dtype="half").max().item() < 3
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logcumsumexp", "sum", "sort"])
+@pytest.mark.parametrize("axis", [True, np.False_])
+def test_a_bool_is_no_axis(name: str, axis: Any) -> None:
+    hint = r"axis .* is not an integer\n  axis=-1 is the last axis"
+    with pytest.raises(DTypeError, match=f"^{name}: {hint}"):
+        getattr(X, name)(axis=axis)
+    with pytest.raises(DTypeError, match=hint):
+        X.permute(True, False)
+
+
+def test_an_axis_out_of_range_is_named() -> None:
+    with pytest.raises(IndexRangeError, match="softmax: axis 5 of a tensor with 2 axes"):
+        X.softmax(5)
+
+
+def test_a_tensor_in_the_place_of_an_array_is_refused_by_the_next_op() -> None:
+    p = minigrad.nn.Parameter([1.0, 2.0])
+    p.data = Tensor([3.0, 4.0])  # type: ignore[assignment]
+    for use in (lambda: p + 1, lambda: p.relu(), lambda: p.sum(), lambda: p.reshape(2, 1)):
+        with pytest.raises(DTypeError, match=r"is a Tensor, not a numpy array\n  t\.assign"):
+            use()
+    p.data = Tensor([3.0, 4.0]).data
+    assert (p + 1).tolist() == [4.0, 5.0]
+
+
+def test_none_is_equal_to_no_tensor_and_no_operand_of_eq() -> None:
+    assert (X == None) is False and (X != None) is True  # noqa: E711
+    for name in ("eq", "ne", "lt", "ge"):
+        for other in (None, "text"):
+            with pytest.raises(DTypeError, match="cannot work on"):
+                getattr(X, name)(other)

@@ -146,3 +146,16 @@ def test_a_small_product_keeps_blas_to_one_thread_and_gives_the_others_back(colu
     with pytest.raises(ValueError, match="mismatch"):
         product(np.ones((128, 128)), np.ones((127, 128)))
     assert Watching.blas.get_threads() == before and not parallel._state.holders
+
+
+def test_pytorch_s_options_of_a_checkpoint_are_accepted_and_others_reach_the_function() -> None:
+    x, w = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 5.0], requires_grad=True)
+
+    def scaled(x: Tensor, *, weight: Tensor, power: int = 1) -> Tensor:
+        return x * weight**power
+
+    options: Any = {"use_reentrant": False, "preserve_rng_state": True}
+    checkpoint(scaled, x, weight=w, power=2, **options).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [9.0, 25.0]
+    assert w.grad is not None and w.grad.tolist() == [6.0, 20.0]
+    assert checkpoint(scaled, x, weight=w, use_reentrant=True).tolist() == [3.0, 10.0]

@@ -98,6 +98,18 @@ def test_integers_divided_by_zero_warn_as_numpy_does() -> None:
             op(one.float(), zero)
 
 
+def test_the_warning_names_the_users_line_and_comes_once_per_line() -> None:
+    one = Tensor([1, 2])
+    uses = (lambda: one // 0, lambda: one % 0, lambda: one.div(0, rounding_mode="trunc"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for use in uses:
+            use()
+            use()
+    assert len(caught) >= 1 and {w.filename for w in caught} == {__file__}
+    assert all(w.lineno == uses[0].__code__.co_firstlineno for w in caught)
+
+
 def test_the_callers_error_state_is_as_it_was_after_an_op_and_after_an_error() -> None:
     with np.errstate(divide="raise", over="warn", under="print", invalid="call", call=print):
         before = np.geterr()

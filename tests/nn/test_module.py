@@ -8,7 +8,7 @@ import pytest
 
 import minigrad
 from minigrad import Tensor, functional as F, nn, no_grad
-from minigrad.errors import ConfigError, StaleValueError
+from minigrad.errors import ConfigError, DTypeError, StaleValueError
 from minigrad.models import GPT, GPTConfig
 
 
@@ -352,6 +352,31 @@ def test_a_name_that_pytorch_has_leads_to_its_counterpart(name, counterpart):
         getattr(nn, name)
     with pytest.raises(AttributeError, match=r"no attribute 'Foo'$"):
         _ = nn.Foo
+
+
+def test_a_method_of_pytorch_s_modules_leads_to_its_counterpart():
+    layer = nn.Linear(2, 3)
+    hints = {"cuda": "the module as it is", "half": r"module\.to", "compile": r"minigrad\.jit"}
+    for name, hint in {**hints, "register_forward_hook": "a subclass"}.items():
+        with pytest.raises(AttributeError, match=f"^'Linear' object has no .*'{name}'. Use {hint}"):
+            getattr(layer, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
+        _ = layer.nonsense
+    assert copy.deepcopy(layer).weight.tolist() == layer.weight.tolist()
+
+
+def test_a_layer_with_a_device_or_a_dtype_says_what_to_do():
+    for name, value in (("device", "cpu"), ("dtype", "float16")):
+        wanted = rf"no argument is called {name}; .* float32 on the CPU\n  module\.to"
+        for make in (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.ReLU):
+            with pytest.raises(DTypeError, match=f"^{make.__name__}: {wanted}"):
+                make(2, 3, 1, **{name: value})
+
+    class Own(nn.Module):
+        def __init__(self, device=None, **options):
+            self.device, self.options = device, options
+
+    assert Own(device="cpu", dtype="float32").options == {"dtype": "float32"}
 
 
 def test_the_functions_are_found_where_pytorch_has_them():
