@@ -42,15 +42,15 @@ ROOMS: dict[str, tuple[str, int]] = {
     "command line": ("cli viz", 1900),
     "distributed": ("distributed.py", 250),
 }
-ALL_PYTHON, ALL_C = 16500, 1200
+ALL_PYTHON, ALL_C = 16500, 1260
 
 CEILINGS = {
     "core": 8_684,
-    "compiler (Python)": 3_845,
+    "compiler (Python)": 3_861,
     "training": 3_577,
     "files": 1_795,
     "command line": 2_661,
-    "all Python": 21_561,
+    "all Python": 21_577,
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -165,3 +166,22 @@ def _adafactor(call: Call) -> list[Kernel]:
         update.scalars(),
         k.kernel("adafactor", body, 20 * sum(update.sizes)),
     ]
+
+
+@lowers("muon_")
+def _muon(call: Call) -> list[Kernel]:
+    """A matrix is a unit."""
+    update = _Update(call, 1)
+    _need_flat(call, [*update.flat, *update.params, *update.gradients])
+    starts = accumulate(update.sizes, initial=0)
+    shapes = [call.array(i).shape for i in update.params]
+    k = update.pieces(
+        [(i, *shape, at) for i, (shape, at) in enumerate(zip(shapes, starts, strict=False))]
+    )
+    m, params = k.builder.use(update.flat[0], "m", write=True), call.line.params
+    # Per iteration R x R times R x R four times, half of each; R x R times R x C with two in five
+    steps, sides = params["ns_steps"], [sorted(shape) for shape in shapes]
+    k.sizes = tuple(steps * R * R * (4 * R + 6 * C // 5) for R, C in sides)
+    words = f"{int(params['nesterov'])}, {steps}, {int(params['match_rms'])}"
+    body = f"muon_whole(ps[u], gs[u], {m} + w[3], w[1], w[2], c, {words});"
+    return [update.scalars(), k.kernel("muon", body, sum(k.sizes))]

@@ -139,23 +139,39 @@ static ONCE void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, c
     blas_sgemm(101, ta ? 112 : 111, tb ? 112 : 111, M, N, K, 1.f, a, lda, b, ldb, begun ? 1.f : 0.f, y, ldc);
 }
 
-/* The product for matrices of any size: panels of a part of op(b), all tiles with these, the next part. */
-/* op linear: lowered by products.py */
-static ONCE void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
-                    const float *residual, int64_t ldm, float *y, int64_t ldc) {
+/* The product for matrices of any size: panels of a part of op(b), all tiles with these, the next part. upper: only what the upper triangle of y needs. */
+static ONCE void product_of(int upper, int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb,
+                            const float *bias, const float *residual, int64_t ldm, float *y, int64_t ldc) {
     static _Thread_local float panels[PANEL_FLOATS];
     if (M <= 0 || N <= 0) return;
     if (blas_sgemm && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc); return; }
-    int64_t deep = even_part(K, ta ? DEEP / 2 : DEEP, 1), broad = even_part(N, PANEL_FLOATS / MAX(1, deep), WIDE), k = 0;
+    int64_t deep = even_part(K, ta ? DEEP / 2 : DEEP, 1), broad = even_part(N, PANEL_FLOATS / MAX(1, deep), WIDE), tall = upper ? 4 * ROWS : M, k = 0;
     do {
         int64_t depth = MIN(deep, K - k);
         for (int64_t j = 0; j < N; j += broad) {
-            int64_t n = MIN(broad, N - j);
+            int64_t n = MIN(broad, N - j), last = upper ? MIN(M, j + n) : M;
             pack(tb, n, depth, tb ? b + j * ldb + k : b + k * ldb + j, ldb, panels);
-            const float *begun = k ? y + j : residual ? residual + j : NULL;
-            tiles(ta, M, n, depth, ta ? a + k * lda : a + k, lda, panels, depth, bias && !k ? bias + j : NULL, begun, k ? ldc : ldm, y + j, ldc);
+            for (int64_t i = 0; i < last; i += tall) {
+                int64_t skipped = upper ? MAX(0, i - j) / WIDE * WIDE : 0, at = j + skipped;
+                const float *begun = k ? y + i * ldc + at : residual ? residual + i * ldm + at : NULL;
+                tiles(ta, MIN(tall, last - i), n - skipped, depth, ta ? a + k * lda + i : a + i * lda + k, lda, panels + skipped * depth, depth,
+                      bias && !k ? bias + at : NULL, begun, k ? ldc : ldm, y + i * ldc + at, ldc);
+            }
         }
     } while ((k += deep) < K);
+}
+
+/* op linear: lowered by products.py */
+static void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
+                    const float *residual, int64_t ldm, float *y, int64_t ldc) {
+    product_of(0, ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc);
+}
+
+/* A product that is symmetric, (R, R) without gaps: its upper triangle, and the mirror image of it. */
+static void symmetric_product(int ta, int tb, int64_t R, int64_t K, const float *a, const float *b, int64_t ld, float *y) {
+    product_of(1, ta, tb, R, R, K, a, ld, b, ld, NULL, NULL, 0, y, R);
+    for (int64_t i = 0; i < R; i += 16) for (int64_t j = 0; j <= i; j += 16)
+        for (int64_t r = i; r < MIN(R, i + 16); r++) for (int64_t c = j; c < MIN(r, j + 16); c++) y[r * R + c] = y[c * R + r];
 }
 
 /* --- a few rows of a */

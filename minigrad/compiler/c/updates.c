@@ -125,3 +125,50 @@ static void adafactor_whole(float *RESTRICT p, const float *RESTRICT g, float *R
         alpha = MAX(size, c[4]) * c[3] / MAX(much, 1.f);  /* a NaN gives way, as in eager */
     }
 }
+
+static void muon_scalars(int64_t *step, const double *set, float *c) {
+    *step += 1;
+    c[0] = set[1], c[1] = 1 - set[1], c[2] = 1 - set[0] * set[2], c[3] = set[0];
+}
+
+/* The Newton-Schulz iterations of x, (M, N), with as many numbers at `other` and 4 R^2 at `squares`, R = min(M, N); returns where the result is.
+
+   All matrices of an iteration are polynomials of A = x x^T (x^T x if x is tall): symmetric, and any two commute. With Q = a + b A + c A A, x becomes Q x
+   and A becomes Q A Q; so x itself is needed once in three iterations, which for a wide x takes 0.4 of the operations. From A, small singular values are
+   known less well than from x: an error of eps in A grows by a^2 with each iteration, hence not more than three from one A. */
+static float *newton_schulz(float *x, float *other, float *squares, int64_t M, int64_t N, int steps) {
+    int tall = M > N;
+    int64_t R = MIN(M, N), area = R * R;
+    float *A = squares, *Q = A + area, *all = Q + area, *t = all + area, *was;
+    for (int left = steps; left > 0; left -= 3) {
+        symmetric_product(tall, !tall, R, MAX(M, N), x, x, N, A);
+        for (int i = 0; i < MIN(3, left); i++) {
+            symmetric_product(0, 0, R, R, A, A, R, Q);
+            for (int64_t n = 0; n < area; n++) Q[n] = -4.7750f * A[n] + 2.0315f * Q[n];
+            for (int64_t n = 0; n < R; n++) Q[n * R + n] += 3.4445f;
+            if (i + 1 < MIN(3, left)) symmetric_product(0, 0, R, R, Q, A, R, t), symmetric_product(0, 0, R, R, t, Q, R, A);
+            if (i) symmetric_product(0, 0, R, R, Q, all, R, t), was = all, all = t, t = was;
+            else was = all, all = Q, Q = was;
+        }
+        if (tall) product(0, 0, M, N, N, x, N, all, N, NULL, NULL, 0, other, N);
+        else product(0, 0, M, N, M, all, M, x, N, NULL, NULL, 0, other, N);
+        was = x, x = other, other = was;
+    }
+    return x;
+}
+
+/* All of a matrix p, (M, N). */
+static void muon_whole(float *RESTRICT p, const float *RESTRICT g, float *RESTRICT m, int64_t M, int64_t N, const float *RESTRICT c, int nesterov, int steps, int match_rms) {
+    int64_t n = M * N, R = MIN(M, N);
+    float b = c[0], share = c[1], *x = malloc((2 * n + 4 * R * R) * sizeof(float));
+    if (!x) { atomic_store(&status, 1); return; }
+    for (int64_t i = 0; i < n; i++) {
+        float mi = m[i] * b + g[i] * share;
+        m[i] = mi, x[i] = nesterov ? mi * b + g[i] * share : mi;
+    }
+    float one = 1 / ((float)sqrt(sum_of_squares(x, n)) + 1e-7f), rate = c[3] * (float)(match_rms ? 0.2 * sqrt(MAX(M, N)) : sqrt(MAX(1., (double)M / N)));
+    for (int64_t i = 0; i < n; i++) x[i] *= one;
+    const float *u = newton_schulz(x, x + n, x + 2 * n, M, N, steps);
+    for (int64_t i = 0; i < n; i++) p[i] = p[i] * c[2] - u[i] * rate;
+    free(x);
+}
