@@ -29,15 +29,16 @@ _TRIALS, _NOISE = 4, 16
 
 class Before:
     """A first recording, and what the arrays that it met hold before the second call, by address:
-    checksums, and copies of those that the step changes.
+    checksums, and copies of those that the step changes, arguments among them.
     """
 
-    def __init__(self, first: Recording) -> None:
+    def __init__(self, first: Recording, tensors: Sequence[Tensor]) -> None:
         self.first = first
         # By address: the second call numbers the same arrays, but need not meet the same objects
         arrays = {number: leaf.array for number, leaf in first.leaves.items()}
         self.checksums = {address_of(a): _checksum(a) for a in arrays.values()}
-        changed = (arrays[number] for number in first.changed_leaves())
+        at = {number: tensors[i].data for i, number in enumerate(first.inputs)}
+        changed = ({**arrays, **at}[number] for number in first.changed_leaves())
         self.states = {address_of(a): a.copy() for a in changed}
 
     def refuse_writes_past_the_ops(self, plan: Plan) -> None:
@@ -58,22 +59,20 @@ def _checksum(a: Array) -> int:
     return zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
 
 
-def replay_difference(
-    plan: Plan, tensors: Sequence[Tensor], before: Before, second: Recording
-) -> str:
+def replay_difference(plan: Plan, before: Before, second: Recording) -> str:
     """What differs between a replay of the second call and that call; "" if they agree. Leaves the
     states as the call left them.
     """
     eager = [second.arrays[n] for n in (*plan.program.results, *plan.program.kept)]
-    states = {i: plan.bound[i] for i in plan.changed if i in plan.bound}
+    bound = {**plan.bound, **{n: second.given[at] for n, at in plan.inputs.items()}}
+    bound.update((n, second.leaves[n].array) for n in plan.gradients)
+    states = {i: bound[i] for i in plan.changed}
     found = {i: before.states.get(address_of(a)) for i, a in states.items()}
     old = {i: a for i, a in found.items() if a is not None}
     if len(old) < len(plan.changed):
         return ""  # there is no copy of the state before
     # Play the second call again from the states it found, and put its own states back
     after = {i: a.copy() for i, a in states.items()}
-    bound = {**plan.bound, **{n: tensors[at].data for n, at in plan.inputs.items()}}
-    bound.update((n, second.leaves[n].array) for n in plan.gradients)
     try:
         for i, a in states.items():
             a[...] = old[i]

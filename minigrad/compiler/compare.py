@@ -6,7 +6,7 @@ a later recording is held against the one that a program was made of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,19 +23,25 @@ _SHOWN = 4  # elements; a larger array is shown by its shape
 
 @dataclass
 class Difference:
-    """Where two recordings part: the line, what is different, the earlier and the later value."""
+    """Where two recordings part: the line, what is different, the earlier and the later value.
+
+    is_value: True if the same ops are called on other Python values, so that more such
+        differences may follow.
+    """
 
     where: str
     what: str
     before: Any = None
     now: Any = None
     hint: str = "what changes must be an argument, or a 0-d Tensor that is changed by assign()"
+    is_value: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.where})" if self.where else self.what
 
     def error(self) -> CaptureError:
         """The error of a step whose first two calls differ."""
-        problem = (
-            f"the first two calls of the step differ: {self.what}, which a replay would freeze"
-        )
+        problem = f"two calls of the step differ: {self.what}, which a replay would freeze"
         facts = {"got": self.now, "wanted": self.before}
         return CaptureError("jit", problem, where=self.where, hint=self.hint, **facts)
 
@@ -43,46 +49,50 @@ class Difference:
 # --- the ops
 
 
-def difference(a: Recording, b: Recording) -> Difference | None:
-    """Where the ops or the returned structure of a later recording b differ from a's."""
-    # Line by line, and the first difference is the cause of all others
+def differences(a: Recording, b: Recording) -> Iterator[Difference]:
+    """Where the ops or the returned structure of a later recording b differ from a's: the Python
+    values that do, and as the last one whatever makes all that follows differ, too.
+    """
     for i, (x, y) in enumerate(zip(a.lines, b.lines, strict=False)):
         found = _line_difference(x, y, a, b)
         if found is not None:
-            what, before, now = found
-            where = x.where if x.where == y.where else f"{x.where} and {y.where}"
-            return Difference(where, f"op {i}: {what}", before, now)
+            found.where = x.where if x.where == y.where else f"{x.where} and {y.where}"
+            found.what = f"op {i}: {found.what}"
+            yield found
+            if not found.is_value:
+                return
     counts = len(a.lines), len(b.lines)
     if counts[0] != counts[1]:
         extra = max(a.lines, b.lines, key=len)[min(counts)]
         hint = "a branch of the step depends on something that changes from call to call; pass it "
         hint += "as an argument"
-        return Difference(extra.where, f"one went on with {extra.op.name}", *counts, hint)
-    if a.shape_key != b.shape_key:
+        yield Difference(extra.where, f"one went on with {extra.op.name}", *counts, hint)
+    elif a.shape_key != b.shape_key:
         hint = "return tensors, in tuples, lists, dicts or named tuples, and work out the rest "
         hint += "outside the step"
         what = f"the result is {a.shape!r}, then {b.shape!r}"
-        return Difference("", what, a.shape, b.shape, hint)
-    return None
+        yield Difference("", what, a.shape, b.shape, hint)
 
 
-def _line_difference(x: Line, y: Line, a: Recording, b: Recording) -> tuple[str, Any, Any] | None:
-    """What differs between two calls, the earlier and the later value; None if nothing does."""
+def _line_difference(x: Line, y: Line, a: Recording, b: Recording) -> Difference | None:
+    """What differs between two calls; None if nothing does."""
     name = x.op.name
     if x.op is not y.op:
-        return f"{name}, then {y.op.name} (a branch that changed?)", name, y.op.name
+        what = f"{name}, then {y.op.name} (a branch that changed?)"
+        return Difference("", what, name, y.op.name)
     if len(x.operands) != len(y.operands) or x.outputs != y.outputs:
-        return f"{name} has other operands", x.operands, y.operands
-    for p, q in zip(x.operands, y.operands, strict=True):
-        if not _equal(p, q):
-            if isinstance(p, Ref) or isinstance(q, Ref):
-                return f"{name} works on another value", p, q
-            return f"{name} has the Python value {p!r}, then {q!r}", p, q
-    if not _equal(x.params, y.params):
-        return f"{name} has {x.params}, then {y.params}", x.params, y.params
+        return Difference("", f"{name} has other operands", x.operands, y.operands)
     for i in x.made():
         if a.facts[i] != b.facts[i]:
-            return f"{name} gives another shape", a.facts[i][0], b.facts[i][0]
+            return Difference("", f"{name} gives another shape", a.facts[i][0], b.facts[i][0])
+    unequal = [(p, q) for p, q in zip(x.operands, y.operands, strict=True) if not _equal(p, q)]
+    for p, q in unequal:
+        if isinstance(p, Ref) or isinstance(q, Ref):
+            return Difference("", f"{name} works on another value", p, q)
+    unequal += [] if _equal(x.params, y.params) else [(x.params, y.params)]
+    for p, q in unequal:
+        value = "" if p is x.params else "the Python value "
+        return Difference("", f"{name} has {value}{p!r}, then {q!r}", p, q, is_value=True)
     return None
 
 

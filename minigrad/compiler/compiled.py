@@ -128,6 +128,7 @@ class CompiledReplay:
             self._point(root, base + offset)
         inputs = [v.index for v in program.values if v.source == "input"]
         self._inputs = [(i, self._slots_of.get(i, [])) for i in inputs]
+        self._changed = {layout.root[i] for line in program.lines for i in line.changes()}
 
     def _is_direct(self, i: int) -> bool:
         """True if a handed-over gradient is all of its root, which nothing else that is handed over
@@ -185,11 +186,13 @@ class CompiledReplay:
         """
         arrays = self._new_gradients() if self.gradients.offsets else []
         # Arguments are the only addresses that move from call to call
-        table = self.table
+        table, packed = self.table, list[tuple[Array, Array]]()
         for i, places in self._inputs:
             a = bound[i]
             if not a.flags.c_contiguous:
-                a = bound[i] = np.ascontiguousarray(a)
+                bound[i] = np.ascontiguousarray(a)
+                packed += [(a, bound[i])] if i in self._changed else []
+                a = bound[i]
             self._address[i] = address = address_of(a)
             for slot, offset in places:
                 table[slot] = address + offset
@@ -199,6 +202,8 @@ class CompiledReplay:
                 self._call_back(part)
             elif self._step(self._table_address, part[0], part[1], self.threads):
                 self._raise_refusal()
+        for a, copied in packed:
+            a[...] = copied
         results = [self._view(i).copy() for i in self.program.results]
         if len(arrays) == len(self._copied):
             return results + arrays

@@ -40,6 +40,7 @@ R = TypeVar("R")
 _PLANS = 8  # programs of one key, which differ in structure; the oldest beyond them is dropped
 _WAITING = 2  # first recordings, which hold every array of a call
 _PATIENCE = 16  # calls of a program, after which recordings that wait are dropped
+_NAMED = 3  # differences that one warning names
 _RESTLESS = 4  # structural changes in a row, each before a call, that are worth a warning
 
 
@@ -48,13 +49,15 @@ class Entry:
     for a second one, by the structural state in which they ended.
 
     keep: the arguments, of which the key holds ids.   restless: calls in a row that were recorded
-        because of a structural change.
+        because of a structural change.   unequal: lines on which two recordings in a row differed,
+        since there was last a program, each worth one warning.
     """
 
     def __init__(self, keep: Any) -> None:
         self.keep, self.plans = keep, list[Plan]()
         self.waiting: dict[int, Recording] = {}
         self.restless = 0
+        self.unequal = set[str]()
 
     def find(self, tensors: list[Tensor]) -> Plan | None:
         """The program to be replayed."""
@@ -114,8 +117,7 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if MODE.get().listener is not None:  # inside another recording, or under a profiler: eager
             return self.function(*args, **kwargs)
-        # The way of a replay: key, program, arguments that overlap, run. All else is a recorded
-        # call
+        # The way of a replay: key, program, arguments that overlap, run. All else is a recorded call
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
@@ -140,7 +142,7 @@ class Step(Generic[P, R]):
         return out
 
     def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """True if a call with these arguments would be a replay, not recorded and no audit."""
+        """True if a call with these arguments would be a replay, and neither recorded nor an audit."""
         tensors: list[Tensor] = []
         _, key = flatten((args, kwargs), tensors)
         with self._lock:
@@ -179,7 +181,7 @@ class Step(Generic[P, R]):
         is_change = audited is None and bool(entry.plans or entry.waiting)
         seen, first = entry.seen(), entry.waiting.pop(STRUCTURE.state, None)
         # Checksums and copies must be taken before the call, which may be the second of a pair
-        before = None if first is None else Before(first)
+        before = None if first is None else Before(first, tensors)
         recording = Recording(tensors, seen)
         out = self._listen(recording, structure, tensors)
         # Without ops there is nothing that could be replayed: it may still clear gradients
@@ -190,7 +192,7 @@ class Step(Generic[P, R]):
                 if before is None or before.first.pattern != recording.pattern:
                     entry.wait(recording)
                 else:
-                    self._pair(entry, before, recording, tensors)
+                    self._pair(entry, before, recording)
         # As a replay gives them: without a graph
         results: list[Tensor] = []
         shape, _ = flatten(out, results)
@@ -231,24 +233,26 @@ class Step(Generic[P, R]):
         """
         candidates = list(entry.plans)
         if audited is not None:
-            found = audited.difference(recording)
-            if found is None:
+            found = audited.differences(recording)
+            if not found:
                 return self._use(entry, audited)
-            # One stale value makes each program suspect: a value that one has in it, others may
-            # have, too. They are confirmed again by recordings that equal them
+            # One stale value makes each program suspect: a value that one has in it, others may have,
+            # too. They are confirmed again by recordings that equal them, and audited as new ones
             candidates.remove(audited)
+            call = audited.calls + 1
             for plan in (p for e in self._entries.values() for p in e.plans):
-                plan.confirmed.clear()  # until a recording equals it again: others may read it, too
-            place = f" ({found.where})" if found.where else ""
+                plan.confirmed.clear()
+                plan.calls = 1
+            more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+            hint = found[0].hint
             self._pending.append(
-                f"call {audited.calls + 1} of {self._name} is an audit, and it differs from the "
-                f"program: {found.what}{place}. It has changed since call {audited.checked}, and "
-                "replays after that call may have used the old value; from here on the new one is "
-                f"used. {found.hint[0].upper()}{found.hint[1:]}"
+                f"call {call} of {self._name} is an audit, and it differs from the "
+                f"program: {'; '.join(map(str, found[:_NAMED]))}{more}. It has changed since call "
+                f"{audited.checked}, and replays after that call may have used the old value; from "
+                f"here on the new one is used. {hint[0].upper()}{hint[1:]}"
             )
         # After a change back, an earlier program is found here, and nothing is built
-        equal = (plan for plan in candidates if plan.difference(recording) is None)
-        known = next(equal, None)
+        known = next((plan for plan in candidates if not plan.differences(recording)), None)
         return known is not None and self._use(entry, known)
 
     def _use(self, entry: Entry, plan: Plan) -> bool:
@@ -266,7 +270,7 @@ class Step(Generic[P, R]):
         self._last = plan
         return True
 
-    def _pair(self, entry: Entry, before: Before, second: Recording, tensors: list[Tensor]) -> None:
+    def _pair(self, entry: Entry, before: Before, second: Recording) -> None:
         """Make a program of two recordings, and hold it against the second call. Raises
         CaptureError if they differ, and the step has never been replayed.
         """
@@ -276,16 +280,18 @@ class Step(Generic[P, R]):
             if not entry.plans:
                 raise
             entry.wait(second)  # the next call is held against this one
-            text = "is recorded again at each call, as it is not the same twice"
-            self._warn_once("not the same", f"{self._name} {text}: {error}")
+            text = "is recorded at each call until two agree, as something changes in between"
+            if error.where not in entry.unequal:
+                entry.unequal.add(error.where)
+                self._pending.append(f"{self._name} {text}: {str(error).removeprefix('jit: ')}")
             return
         # The second call is the oracle: the program must do what that call did
         before.refuse_writes_past_the_ops(plan)
         plan.backend = self._make_backend(plan)
-        different = replay_difference(plan, tensors, before, second)
+        different = replay_difference(plan, before, second)
         if different and plan.backend.kind == "c":
             compiled, plan.backend = different, plan.numpy_replay()
-            different = replay_difference(plan, tensors, before, second)
+            different = replay_difference(plan, before, second)
             if not different:
                 self._fall_back(f"the compiled step differs from the eager one ({compiled})")
         if different:
@@ -294,6 +300,7 @@ class Step(Generic[P, R]):
             hint = "set seeds, states and buffers by ops, or outside the step"
             raise CaptureError("jit", problem, got=different, hint=hint)
         plan.settle()
+        entry.unequal.clear()
         self._use(entry, plan)
 
     def _make_backend(self, plan: Plan) -> NumpyReplay | CompiledReplay:

@@ -5,7 +5,7 @@ becomes of its results.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import is_
 from typing import Any
@@ -18,7 +18,7 @@ from minigrad.compiler.compare import (
     Difference,
     Outcome,
     array_difference,
-    difference,
+    differences,
     places,
     refuse_moving_shapes,
     same_bits,
@@ -56,8 +56,7 @@ class Plan:
 
     def __init__(self, first: Recording, second: Recording) -> None:
         refuse_moving_shapes(first, second)
-        found = difference(first, second)
-        if found is not None:
+        for found in differences(first, second):
             raise found.error()
         self.trace, self.calls, self.checked, self.audit_at = second, 2, 2, 0
         self.confirmed: set[int] = set()
@@ -193,25 +192,27 @@ class Plan:
 
     # --- held against another recording
 
-    def difference(self, now: Recording) -> Difference | None:
-        """Where a later recording parts from this program; None if it is the same step. Then what
+    def differences(self, now: Recording) -> list[Difference]:
+        """Where a later recording parts from this program; empty if it is the same step. Then what
         the recording shows besides, such as a gradient that is left alone, is taken over.
         """
-        found = difference(self.trace, now) or self._leaf_difference(now)
-        if found is not None:
+        found = list(differences(self.trace, now))
+        if all(difference.is_value for difference in found):
+            found += self._leaf_differences(now)
+        if found:
             return found
         outcome = Outcome.of(now, self.held)
         if outcome != self.outcome:
-            return Difference("", "it returns other tensors, or leaves other gradients")
+            return [Difference("", "it returns other tensors, or leaves other gradients")]
         # It is the same step. What was taken for a rule from two calls may have been an accident
         # The program is right for other arguments than the same ones, too
         self.pinned = {i: a for i, a in self.pinned.items() if now.given[i] is a}
         gone = [i for i in self.absent if i not in outcome.absent]
         cleared = self.cleared + [i for i in gone if i in outcome.cleared]
         self._set_grads(cleared, [i for i in self.absent if i not in gone])
-        return None
+        return []
 
-    def _leaf_difference(self, now: Recording) -> Difference | None:
+    def _leaf_differences(self, now: Recording) -> Iterator[Difference]:
         """Where a recording with the ops of this program reads other arrays than the program."""
         owners = places(now, self.held)
         for number, leaf in now.leaves.items():
@@ -226,11 +227,10 @@ class Plan:
             elif number not in self.unread:
                 before = self.constants[self.written.get(number, number)]
                 if is_input or not same_bits(before, leaf.contents):
-                    return array_difference(leaf, before, now)
+                    yield array_difference(leaf, before, now)
             if not same:
                 what = f"works on another array of shape {leaf.array.shape}"
-                return Difference(leaf.where, what)
-        return None
+                yield Difference(leaf.where, what)
 
     def is_audited_next(self) -> bool:
         """True if the next call is an audit."""
@@ -299,20 +299,20 @@ class Plan:
         return bound
 
     def overlaps(self, tensors: Sequence[Tensor]) -> bool:
-        """True if an argument shares memory with another that the step changes, or with such a
-        state: then order matters, and eager keeps it.
+        """True if an argument shares memory with what the step changes, or is read-only and would
+        be changed: then order matters, or numpy refuses it, and eager keeps that.
         """
+        if self._written:  # an argument that changes may share memory with whatever is read
+            if not all(tensors[i].data.flags.writeable for i in self._written):
+                return True
+            return share_memory({**self.bound, **self.binding(tensors)}, self.changed)
         # Sorted intervals of the memory that the step changes, kept until a state moves
         if self._ranges is None:
             self._ranges = sorted(_span(self.bound[i]) for i in self.changed if i in self.bound)
-        for number, position in self.inputs.items():
+        for position in self.inputs.values():
             low, high = _span(tensors[position].data)
             at = bisect_left(self._ranges, (high, 0))
             if any(stop > low for _, stop in self._ranges[max(at - 1, 0) : at]):
-                return True
-            if number in self.changed and (
-                len(tensors) > 1 or not tensors[position].data.flags.c_contiguous
-            ):
                 return True
         return False
 
