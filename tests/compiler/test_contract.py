@@ -628,3 +628,16 @@ def test_a_change_with_a_small_period_meets_an_audit(period, first):
         for call in range(40):
             scale = 2.0 if call > 2 and call % period == first % period else 1.0
             step(x(2))
+
+
+def test_a_value_that_changes_where_another_key_has_a_program_is_no_error():
+    held = SimpleNamespace(scale=1.0)
+    step = jit(lambda t: t * held.scale, backend="numpy")
+    for _ in range(3):
+        step(x(2))
+    step(x(3))
+    held.scale = 2.0
+    with pytest.warns(RuntimeWarning, match=r"until two agree.*1\.0, then 2\.0"):
+        assert step(x(3)).tolist() == [2, 4, 6]
+    assert [step(x(3)).tolist() for _ in range(3)] == [[2, 4, 6]] * 3
+    assert repr(step).endswith("2 programs>")
