@@ -117,7 +117,7 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if MODE.get().listener is not None:  # inside another recording, or under a profiler: eager
             return self.function(*args, **kwargs)
-        # The way of a replay: key, program, arguments that overlap, run. All else is a recorded call
+        # A replay: key, program, arguments that overlap, run. All else is a recorded call
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
@@ -142,7 +142,7 @@ class Step(Generic[P, R]):
         return out
 
     def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """True if a call with these arguments would be a replay, and neither recorded nor an audit."""
+        """True if a call with these arguments would be a replay, not recorded and no audit."""
         tensors: list[Tensor] = []
         _, key = flatten((args, kwargs), tensors)
         with self._lock:
@@ -236,8 +236,8 @@ class Step(Generic[P, R]):
             found = audited.differences(recording)
             if not found:
                 return self._use(entry, audited)
-            # One stale value makes each program suspect: a value that one has in it, others may have,
-            # too. They are confirmed again by recordings that equal them, and audited as new ones
+            # One stale value makes each program suspect: others may have it in them, too. They are
+            # confirmed again by recordings that equal them, and audited as new ones
             candidates.remove(audited)
             call = audited.calls + 1
             for plan in (p for e in self._entries.values() for p in e.plans):

@@ -17,7 +17,8 @@ from minigrad.modes import STRUCTURE
 EXAMPLES = int(os.environ.get("MINIGRAD_EXAMPLES", "40"))
 VALUES = dict.fromkeys(("factor", "shift", "power", "branch", "axis", "ones", "tensor"), 1.0)
 # What is right at once: the library's own objects, settings and arguments
-ALWAYS = ("weight", "scale", "mode", "dropout", "freeze", "rate", "decay", "head", "rows", "k")
+ALWAYS = ("weight", "scale", "mode", "dropout", "freeze", "plain", "rate", "decay", "head")
+ALWAYS += ("rows", "k")
 
 
 class Model(nn.Module):
@@ -35,13 +36,14 @@ class World:
     def __init__(self, lines, trains):
         self.values, self.lines, self.trains = dict(VALUES), lines, trains
         self.table, self.rows, self.k = {"w": Tensor([1.0, 1.0])}, 2, 1.0
-        self.model = Model()
+        self.model, self.plain = Model(), Tensor([1.0, 2.0])
         self.optimizer = optim.SGD(self.model.parameters(), lr=0.1, weight_decay=0.01)
 
     def body(self, t, k):
         if self.trains:
             self.optimizer.zero_grad()
-        y = self.model(t) * k
+            self.plain.grad = None
+        y = self.model(t) * k + self.plain
         for name in self.lines:
             y = self.line(name, self.values[name], y)
         if self.trains:
@@ -81,6 +83,8 @@ class World:
             model.drop.p = (v - 1) / 4
         elif name == "freeze":
             model.first.requires_grad_(v > 1)
+        elif name == "plain":
+            self.plain.requires_grad_(v > 1)
         elif name == "rate":
             self.optimizer.lr = v / 20
         elif name == "decay":
@@ -96,12 +100,13 @@ class World:
 
     def state(self):
         """Copies of all that a call may change."""
-        found = [p.data.copy() for p in self.model.parameters()]
-        found += [None if p.grad is None else p.grad.data.copy() for p in self.model.parameters()]
+        parameters = [*self.model.parameters(), self.plain]
+        found = [p.data.copy() for p in parameters]
+        found += [None if p.grad is None else p.grad.data.copy() for p in parameters]
         return [*found, *(a.copy() for a in generator())]
 
     def put_back(self, state):
-        parameters = list(self.model.parameters())
+        parameters = [*self.model.parameters(), self.plain]
         for p, a in zip(parameters, state, strict=False):
             p.data[...] = a
         for a, b in zip(generator(), state[2 * len(parameters) :], strict=True):

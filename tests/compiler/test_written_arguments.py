@@ -1,4 +1,4 @@
-"""A step that writes into its arguments is replayed like any other: each call's own are written to."""
+"""A step that writes into its arguments is replayed like any other, on the arguments of each call."""
 
 import warnings
 
