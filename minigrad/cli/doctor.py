@@ -4,7 +4,6 @@ nothing.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import subprocess
@@ -18,8 +17,8 @@ import numpy as np
 from minigrad import __version__
 from minigrad.cli.options import FLAG, Command, Option
 from minigrad.compiler import environment, native
-from minigrad.compiler.blas import find_blas
 from minigrad.compiler.compiled import cores
+from minigrad.ops.parallel import find_blas
 
 DESCRIPTION = """\
 Show BLAS, compiler, threads and cache folder, measure a matrix product, and say what would be
@@ -87,17 +86,15 @@ def gflops() -> dict[str, float]:
     {"?": x} if the threads of this BLAS cannot be set.
     """
     blas = find_blas()
-    if blas is None or not blas.set_threads:
+    if blas is None or blas.set_threads is None or blas.get_threads is None:
         return {"?": _measure()}
-    set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int)(blas.set_threads)
-    before = ctypes.CFUNCTYPE(ctypes.c_int)(blas.get_threads)()
-    found = {}
+    found, before = {}, blas.get_threads()
     try:
         for n in sorted({1, cores()}):
-            set_threads(n)
+            blas.set_threads(n)
             found[str(n)] = _measure()
     finally:
-        set_threads(before)
+        blas.set_threads(before)
     return found
 
 

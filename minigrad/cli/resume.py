@@ -22,9 +22,9 @@ import numpy as np
 from minigrad.cli.options import refuse
 from minigrad.cli.recipe import kind_of
 from minigrad.cli.run_folder import CHECKPOINTS
-from minigrad.compiler.blas import find_blas
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
+from minigrad.ops.parallel import find_blas
 from minigrad.train import Trainer
 
 Change = tuple[str, Any, Any]  # field, saved, now

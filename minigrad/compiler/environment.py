@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 
 from minigrad.compiler import native
-from minigrad.compiler.blas import chosen_blas, find_blas
+from minigrad.compiler.blas import chosen_blas
 from minigrad.compiler.compiled import cores
+from minigrad.ops.parallel import find_blas
 
 # OpenBLAS kernels without fused multiply-add
 _SLOW = ("Prescott", "Core2", "Nehalem", "Sandybridge", "Barcelona", "Bobcat")
@@ -34,9 +34,11 @@ def environment() -> dict[str, str]:
     facts["flags"] = " ".join(native.FLAGS)
     threads = os.environ.get("MINIGRAD_THREADS", cores())
     facts["threads"] = f"{threads} (MINIGRAD_THREADS; {cores()} cores, {platform.machine()})"
-    state, is_good = _cache_state(native.cache_folder())
-    facts["cache"] = f"{native.cache_folder()} ({state})"
-    if not is_good:
+    folder = native.cache_folder()
+    problem, objects = native.cache_problem(folder), len(list(folder.glob("*.so")))
+    there = f"yours, writable, {objects} objects" if folder.exists() else "not there yet"
+    facts["cache"] = f"{folder} ({f'not used: it {problem}' if problem else there})"
+    if problem:
         advice.append(
             "compiled steps are not kept between runs; MINIGRAD_CACHE names another folder"
         )
@@ -54,18 +56,3 @@ def environment() -> dict[str, str]:
     if advice:
         facts["advice"] = "; ".join(advice)
     return facts
-
-
-def _cache_state(folder: Path) -> tuple[str, bool]:
-    """What `native.open_cache` would make of the folder, and whether it would be used."""
-    try:
-        problem = native.folder_problem(folder)
-    except FileNotFoundError:
-        above = next(p for p in folder.absolute().parents if p.exists())
-        can_be_made = os.access(above, os.W_OK | os.X_OK)
-        return "not there yet" if can_be_made else f"cannot be made in {above}", can_be_made
-    except OSError as error:
-        problem = error.strerror or str(error)
-    if problem:
-        return f"not used: it {problem}", False
-    return f"yours, writable, {len(list(folder.glob('*.so')))} objects", True

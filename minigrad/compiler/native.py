@@ -130,8 +130,11 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "minigrad"
 
 
-def folder_problem(folder: Path) -> str:
-    """Why a folder that exists cannot be the cache; "" if it can. Changes nothing."""
+def cache_problem(folder: Path) -> str:
+    """Why a folder cannot be the cache; "" if it can, or can be made. Changes nothing."""
+    if not os.path.lexists(folder):
+        above = next(p for p in folder.absolute().parents if p.exists())
+        return "" if os.access(above, os.W_OK | os.X_OK) else f"cannot be made in {above}"
     facts = folder.lstat()
     if not _is_own(folder):
         return f"belongs to another user (uid {facts.st_uid})"
@@ -152,7 +155,7 @@ def open_cache(folder: Path) -> None:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if problem := folder_problem(folder):
+        if problem := cache_problem(folder):
             raise NativeError(f"the cache folder {folder} {problem}")
         if folder.lstat().st_mode & 0o077:
             folder.chmod(0o700)

@@ -108,24 +108,44 @@ def _share(work: Callable[[Item], None], items: Iterable[Item], threads: int) ->
 # --- the threads of BLAS
 
 
-class _Blas(NamedTuple):
-    get_threads: Callable[[], int]
-    set_threads: Callable[[int], None]
+class Blas(NamedTuple):
+    """The BLAS that numpy has loaded: its float32 product, whose integers are int64 if it is wide,
+    and the kernels that it chose for this CPU, such as Haswell.
+
+    get_threads, set_threads: both None for another BLAS than OpenBLAS.
+    """
+
+    name: str
+    path: str
+    kernels: str
+    sgemm: Callable[..., None]
+    wide: bool
+    get_threads: Callable[[], int] | None
+    set_threads: Callable[[int], None] | None
 
 
 @cache
-def _blas() -> _Blas | None:
-    """Return the functions of the OpenBLAS that numpy has loaded, or None for another BLAS."""
+def find_blas() -> Blas | None:
+    """Return numpy's BLAS, or None if it cannot be found."""
     for path in blas_libraries():
         try:
             library = ctypes.CDLL(path)  # loaded already: this finds it again
         except OSError:
             continue
-        for prefix, suffix in product(("scipy_openblas", "openblas"), ("64_", "")):
-            names = (f"{prefix}_{verb}_num_threads{suffix}" for verb in ("get", "set"))
-            getter, setter = (getattr(library, name, None) for name in names)
-            if getter is not None and setter is not None:
-                return _Blas(getter, setter)
+        # numpy wheels prefix the names, distributions do not; 64_ means 64-bit integers
+        for prefix, suffix in product(("scipy_", ""), ("64_", "")):
+            names = ("corename", "num_threads")
+            getters = (f"{prefix}openblas_get_{name}{suffix}" for name in names)
+            core, getter = (getattr(library, name, None) for name in getters)
+            setter = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
+            sgemm = getattr(library, f"{prefix}cblas_sgemm{suffix}", None)
+            if sgemm is None:
+                continue
+            if core is not None:
+                core.restype = ctypes.c_char_p
+            kernels = "unknown" if core is None else core().decode()
+            name = os.path.basename(path) if setter is None else "OpenBLAS"
+            return Blas(name, path, kernels, sgemm, bool(suffix), getter, setter)
     return None
 
 
@@ -149,8 +169,8 @@ def hold_blas() -> bool:
     """Hold BLAS to one thread until `release_blas`; return False if that is impossible. Callers may
     overlap: the last one gives the threads back.
     """
-    blas = _blas()
-    if blas is None:
+    blas = find_blas()
+    if blas is None or blas.get_threads is None or blas.set_threads is None:
         return False
     with _state.lock:
         if not _state.holders:
@@ -162,15 +182,14 @@ def hold_blas() -> bool:
 
 def release_blas() -> None:
     """End what a `hold_blas` that returned True began."""
-    blas = _blas()
-    assert blas is not None
     with _state.lock:
         _state.holders -= 1
         if not _state.holders:
-            blas.set_threads(_state.blas_threads)
+            set_blas_threads(_state.blas_threads)
 
 
 def set_blas_threads(n: int) -> None:
     """Let BLAS use n threads, where that can be set."""
-    if (blas := _blas()) is not None:
+    blas = find_blas()
+    if blas is not None and blas.set_threads is not None:
         blas.set_threads(n)

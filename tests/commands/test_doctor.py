@@ -2,7 +2,6 @@
 changes nothing.
 """
 
-import ctypes
 import json
 import os
 import subprocess
@@ -12,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from minigrad.cli.doctor import gflops
-from minigrad.compiler.blas import find_blas
 from minigrad.compiler.compiled import cores
+from minigrad.ops.parallel import find_blas
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {
@@ -110,6 +109,5 @@ def test_measuring_leaves_the_threads_of_blas_as_they_were() -> None:
     blas = find_blas()
     if blas is None or not blas.get_threads:
         pytest.skip("needs a BLAS whose threads can be asked for")
-    threads = ctypes.CFUNCTYPE(ctypes.c_int)(blas.get_threads)
-    before = threads()
-    assert set(gflops()) == {str(n) for n in {1, cores()}} and threads() == before
+    before = blas.get_threads()
+    assert set(gflops()) == {str(n) for n in {1, cores()}} and blas.get_threads() == before

@@ -10,10 +10,10 @@ import pytest
 
 from minigrad import Tensor
 from minigrad.compiler import environment, jit, native
-from minigrad.compiler.blas import find_blas
 from minigrad.compiler.lower import LOWERINGS
 from minigrad.compiler.signatures import all_signatures
 from minigrad.errors import ConfigError
+from minigrad.ops.parallel import find_blas
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A step that writes into its arguments is replayed like any other, on the arguments of each call."""
+"""A step that writes into its arguments is replayed like any other, on each call's own."""
 
 import warnings
 

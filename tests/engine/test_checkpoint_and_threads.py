@@ -137,8 +137,8 @@ class Watching:
 
 @pytest.mark.parametrize("columns", [300, 600, 3000])
 def test_a_small_product_keeps_blas_to_one_thread_and_gives_the_others_back(columns: int) -> None:
-    Watching.blas, Watching.seen = parallel._blas(), set()
-    if Watching.blas is None or Watching.blas.get_threads() == 1:
+    Watching.blas, Watching.seen = parallel.find_blas(), set()
+    if Watching.blas is None or not Watching.blas.get_threads or Watching.blas.get_threads() == 1:
         pytest.skip("numpy's BLAS has one thread, or is not OpenBLAS")
     before = Watching.blas.get_threads()
     product(np.array([[Watching()] + [0] * 749], object), np.zeros((750, columns), object))
