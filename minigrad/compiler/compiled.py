@@ -121,7 +121,9 @@ class CompiledReplay:
         self.gradients = Gradients({root: layout.stand_in[i] for i, root in direct.items()})
         self._copied = [i not in direct for i in program.kept]
         self._gradient_address = 0
-        self.arena_offsets, self.arena_bytes = arena(layout, self.sequence, {*direct.values()})
+        self.arena_offsets, self.arena_bytes = arena(
+            layout, self.sequence, {*direct.values(), *layout.derived}
+        )
         self._arena, self._address = aligned(self.arena_bytes), dict[int, int]()
         base = address_of(self._arena) if self.arena_bytes else 0
         for root, offset in self.arena_offsets.items():
@@ -153,6 +155,12 @@ class CompiledReplay:
         for i, a in states.items():
             if a.strides != self.layout.roots[i].strides:
                 raise native.NativeError("a state changed its strides")
+            self._point(i, address_of(a))
+        self.derived = {
+            i: make(states[source] if source in states else self._constants[source])
+            for i, (source, make) in self.layout.derived.items()
+        }
+        for i, a in self.derived.items():
             self._point(i, address_of(a))
 
     def _new_gradients(self) -> list[Array]:

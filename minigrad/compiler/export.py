@@ -51,7 +51,7 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
     if not isinstance(backend, CompiledReplay) or through:
         problem = f"the step is not all in C{': ' * bool(through)}{', '.join(through)}"
         raise ConfigError("export", problem, hint="step.explain() says what goes through numpy")
-    outside = {**plan.constants, **plan.bound, **plan.binding(tensors)}
+    outside = {**plan.constants, **plan.bound, **plan.binding(tensors), **backend.derived}
     # The C reads arguments in row-major order, as `CompiledReplay.run` gives them
     for i in plan.inputs:
         outside[i] = np.ascontiguousarray(outside[i])

@@ -6,7 +6,7 @@ numpy itself says what is a view and with what strides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import addressof, c_char
 from math import gcd, prod
 from mmap import mmap
@@ -26,7 +26,7 @@ class Layout:
     """Stand-ins for all values of a program, and whose memory (`root`) each is in.
 
     copies: numbers of the lines that are views for numpy when it can, but here must copy.   placed:
-        lines that have nothing left to do.
+        lines that have nothing left to do.   derived: value -> what it is made of, and how.
     """
 
     def __init__(self, program: Program, bound: Mapping[int, Array]) -> None:
@@ -36,6 +36,7 @@ class Layout:
         self.roots: dict[int, Array] = {}  # root -> the stand-in of all its memory
         self.copies: set[int] = set()
         self.placed: set[int] = set()
+        self.derived: dict[int, tuple[int, Callable[[Array], Array]]] = {}
         self._extra = len(program.values)
         self._pages, self._at = mmap(-1, _PAGES), 0
         for v in program.values:
@@ -64,6 +65,19 @@ class Layout:
         """Memory that a kernel wants for itself, as a value that the program does not have."""
         index, self._extra = self._extra, self._extra + 1
         self._allocate(index, shape, dtype)
+        return index
+
+    def is_given(self, value: int) -> bool:
+        """True for a state or a constant, which is there before the program runs."""
+        values = self.program.values
+        return value < len(values) and values[value].source in ("state", "constant")
+
+    def derive(self, value: int, make: Callable[[Array], Array]) -> int:
+        """Memory with what `make` gives for a state or a constant, before the program runs."""
+        index, self._extra = self._extra, self._extra + 1
+        made = make(self.stand_in[value])
+        self.stand_in[index], self.roots[index], self.root[index] = made, made, index
+        self.derived[index] = value, make
         return index
 
     def name_view(self, view: Array, value: int) -> int:

@@ -22,6 +22,8 @@ from minigrad.ops.movement import reshape
 from minigrad.ops.reduce import sum as sum_
 from minigrad.primitive import primitive
 
+CODES = 32  # numbers that are rounded to int8 together
+_TINY = np.float32(1e-30)
 PIECE = 1 << 20  # numbers that a product dequantises at a time: 4 MB
 
 
@@ -169,11 +171,29 @@ def _pieces(blocks: Array, kind: str) -> Iterator[tuple[slice, Array]]:
         yield rows, dequantise(blocks[rows], kind)
 
 
+def rounded_to_int8(x: Array) -> Array:
+    """Return x, (..., in) of float32, in blocks of 32 that are rounded to q d, where d is the largest
+    magnitude of a block divided by 127 and q an int8. A block below 1e-30 becomes 0, one that is
+    not finite NaN.
+    """
+    blocks = x.reshape(*x.shape[:-1], -1, CODES)
+    most = np.abs(blocks).max(axis=-1, keepdims=True)
+    most = np.where(np.isfinite(most), most, np.float32(np.nan))
+    most[most <= _TINY] = 0
+    with np.errstate(all="ignore"):
+        q = np.rint(blocks * np.where(most > 0, np.float32(127) / most, np.float32(0)))
+    return (np.where(np.isfinite(q), q, np.float32(0)) * (most / np.float32(127))).reshape(x.shape)
+
+
 @primitive(kind="contract")
-def quantised_linear(x: Array, blocks: Array, bias: Array | None = None, *, kind: str) -> Array:
+def quantised_linear(
+    x: Array, blocks: Array, bias: Array | None = None, *, kind: str, int8: bool = False
+) -> Array:
     """Return x @ weight.T + bias for a weight in blocks: (..., in), (out, bytes) of uint8, (out,)
     -> (..., out), with the dtype of x. The weight is dequantised some rows at a time.
 
+    int8: x is rounded to int8 by blocks of 32 first, as fast products with weights of 4 to 8 bits
+        want it; float formats take no notice.
     Raises ShapeError if `in` differs, ConfigError for an unknown format.
     """
     width = features(blocks, kind)
@@ -181,6 +201,8 @@ def quantised_linear(x: Array, blocks: Array, bias: Array | None = None, *, kind
         problem = f"x {x.shape} does not fit a weight ({len(blocks)}, {width}) of {kind}"
         raise ShapeError("quantised_linear", problem, got=x.shape, wanted=(..., width))
     rows = cast(x, computing(x.dtype)).reshape(matrix_shape(x.shape))
+    if int8 and FORMATS[kind].block > 1:
+        rows = cast(rounded_to_int8(cast(rows, float32)), rows.dtype)
     y = np.empty((len(rows), len(blocks)), rows.dtype)
     for part, weight in _pieces(blocks, kind):
         y[:, part] = product(rows, weight.astype(rows.dtype, copy=False).T)
@@ -190,7 +212,7 @@ def quantised_linear(x: Array, blocks: Array, bias: Array | None = None, *, kind
 
 
 @quantised_linear.vjp
-def _(g, _y, _x, blocks, _bias=None, *, kind, needs):
+def _(g, _y, _x, blocks, _bias=None, *, kind, int8=False, needs):
     rows = reshape(g, shape=matrix_shape(g.shape))
     return (
         quantised_linear_grad(g, blocks, kind=kind) if needs[0] else None,

@@ -1,0 +1,193 @@
+"""Weights in blocks for the products in C: they are packed once, into the order in which quantised.c
+reads them, when a program that reads them is made.
+"""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+
+import numpy as np
+
+from minigrad.compiler.kernel import Kernel
+from minigrad.compiler.layout import Layout
+from minigrad.compiler.lower import Builder, Call, lowers, need, plain, value_of
+from minigrad.compiler.signatures import arguments_of
+from minigrad.dtypes import Array
+from minigrad.ops.quantised import FORMATS, features
+
+PANEL = 8  # rows side by side, as in quantised.c
+# Rows of x from which they are what threads share, and not the rows of the weight: each of them
+# rounds x to int8 for itself.
+_ENOUGH = 32
+# Where a block has its float16 scales and minima.
+_SCALES = {kind: [0] if kind in ("q8_0", "q4_0", "q5_0") else [0, 2] for kind in FORMATS}
+_SCALES |= {"q6_k": [208], "f16": [], "bf16": []}
+_PIECE = 1 << 22  # bytes of blocks that are packed at a time
+
+
+def _nibbles(raw: Array) -> Array:
+    """The low half of each byte of 32, then the high half: (..., 32) -> (..., 2, 32)."""
+    return np.stack([raw & 15, raw >> 4], axis=-2)
+
+
+def _codes(raw: Array, kind: str) -> tuple[Array, Array | None]:
+    """The codes of blocks, (n, bytes), by 32 of them: the low halves of numbers j and j + 16 in byte
+    j, (n, parts, 16), and the bits above, (n, parts, 32), if there are any.
+    """
+    high: Array | None = None
+    low: Array
+    if kind in ("q4_0", "q4_1", "q5_0", "q5_1"):
+        if kind[1] == "5":
+            high = np.unpackbits(raw[:, None, -20:-16], axis=2, bitorder="little")
+        return raw[:, None, -16:], high
+    if kind == "q6_k":
+        # Each half of 128 has its first 64 numbers in the low halves of 64 bytes
+        low = _nibbles(raw[:, :128].reshape(-1, 2, 2, 32)).swapaxes(2, 3)
+        shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
+        high = ((raw[:, 128:192].reshape(-1, 2, 1, 32) >> shifts) & 3).reshape(-1, 8, 32)
+    else:
+        low = _nibbles(raw[:, -128:].reshape(-1, 4, 32))
+        if kind == "q5_k":
+            high = (raw[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None]) & 1
+    low = low.reshape(-1, 8, 32)
+    return low[..., :16] | low[..., 16:] << 4, high
+
+
+def _vectors(raw: Array, kind: str) -> Array:
+    """The codes of blocks as uint32 of 4 neighbours: (n, bytes) -> (n, parts, 4, 5, 6 or 8); numbers
+    of 16 bits as they are.
+    """
+    if not _SCALES[kind]:
+        return np.ascontiguousarray(raw).view(np.uint16)
+    if kind == "q8_0":
+        return np.ascontiguousarray(raw[:, None, 2:]).view(np.uint32)
+    low, high = _codes(raw, kind)
+    planes = [np.ascontiguousarray(low).view(np.uint32)]
+    if high is not None:
+        bits = 2 if kind == "q6_k" else 1
+        fields = high.reshape(*high.shape[:2], bits, 8 // bits, 4)
+        shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
+        both = np.bitwise_or.reduce(fields << shifts, axis=3)
+        planes.append(np.ascontiguousarray(both).view(np.uint32)[..., 0])
+    return np.concatenate(planes, axis=-1)
+
+
+def _integer_scales(raw: Array, kind: str) -> Array:
+    """The integer scales of K-quants, then their minima: (n, 16) of bytes; (n, 0) for others."""
+    if kind == "q6_k":
+        return raw[:, 192:208]
+    if kind not in ("q4_k", "q5_k"):
+        return raw[:, :0]
+    a, b, c = raw[:, 4:8], raw[:, 8:12], raw[:, 12:16]
+    return np.concatenate([a & 63, c & 15 | a >> 6 << 4, b & 63, c >> 4 | b >> 6 << 4], axis=1)
+
+
+def pack(blocks: Array, kind: str) -> Array:
+    """Blocks (N, bytes) of uint8 as quantised.c reads them: (panels of 8 rows, bytes), with rows of
+    zeros after the last.
+    """
+    size, panels = FORMATS[kind].nbytes, -(-len(blocks) // PANEL)
+    packed = np.empty((0, 0), np.uint8)
+    step = max(1, _PIECE // (PANEL * max(blocks.shape[1], 1)))
+    for start in range(0, panels, step):
+        rows = blocks[start * PANEL : (start + step) * PANEL]
+        if len(rows) % PANEL:
+            rows = np.concatenate([rows, np.zeros((-len(rows) % PANEL, rows.shape[1]), np.uint8)])
+        raw = rows.reshape(-1, size)
+        halves = [np.ascontiguousarray(raw[:, at : at + 2]).view(np.uint16) for at in _SCALES[kind]]
+        vectors = _vectors(raw, kind).reshape(len(raw), -1)
+        parts = [*halves, _integer_scales(raw, kind), vectors]
+        made = np.concatenate([_across(x, len(rows)) for x in parts], axis=2)
+        if start == 0:
+            packed = np.empty((panels, made[0].size), np.uint8)
+        packed[start : start + step] = made.reshape(len(made), -1)
+    return packed
+
+
+def _across(x: Array, rows: int) -> Array:
+    """What the blocks of 8 rows have, side by side: (rows * blocks, k) -> (panels, blocks, bytes)."""
+    across = x.reshape(rows // PANEL, PANEL, len(x) // rows, x.shape[1]).transpose(0, 2, 3, 1)
+    width = PANEL * x.shape[1]
+    return np.ascontiguousarray(across).reshape(*across.shape[:2], width).view(np.uint8)
+
+
+# --- lowering
+
+_packed: dict[int, tuple[weakref.ref[Array], Array]] = {}  # by the id of the blocks
+
+
+def packed(blocks: Array, kind: str) -> Array:
+    """The blocks, packed; made once, and kept for as long as they are there. They must not change."""
+    key = id(blocks)
+    found = _packed.get(key)
+    if found is None or found[0]() is not blocks:
+        gone = partial(_forget, key)
+        found = _packed[key] = weakref.ref(blocks, gone), pack(blocks, kind)
+    return found[1]
+
+
+def _forget(key: int, reference: weakref.ref[Array]) -> None:
+    if key in _packed and _packed[key][0] is reference:
+        del _packed[key]
+
+
+def _weight(layout: Layout, value: int, kind: str) -> tuple[int, int, int]:
+    """(the packed weight as a value, its rows, its columns)."""
+    need(kind != "f32" and layout.is_given(value))
+    blocks = layout.stand_in[value]
+    derived = layout.derive(value, partial(packed, kind=kind))
+    return derived, len(blocks), features(blocks, kind)
+
+
+@lowers("quantised_linear")
+def _linear(call: Call) -> list[Kernel]:
+    """Rows of x in parallel, or panels of the weight where x has few of them."""
+    x, blocks, *rest = call.line.operands
+    params = arguments_of(call.line.op)[1] | call.line.params
+    x, y, layout, k = value_of(x), call.y, call.layout, Builder(call)
+    added = {"bias": value_of(rest[0]) if rest and rest[0] is not None else None}
+    added["residual"] = call.residual
+    need(plain(layout, x, y, *(i for i in added.values() if i is not None)))
+    weight, N, K = _weight(layout, value_of(blocks), params["kind"])
+    M = call.array(x).size // max(K, 1)
+    need(M and N and K)
+    by_rows = M >= _ENOUGH
+    k.reads(share=by_rows, x=x)
+    k.reads(weight=weight)
+    for name, i in added.items():
+        if i is not None:
+            k.reads(share=by_rows and name == "residual", **{name: i})
+    k.writes(share=by_rows, y=y)
+    panels = -(-N // PANEL)
+    names = {name: name if i is not None else "NULL" for name, i in added.items()}
+    rows, to, part = f"{M}", "y", "lo, hi"
+    if by_rows:
+        rows, to, part = "hi - lo", f"y + lo * {N}", f"0, {panels}"
+        if call.residual is not None:
+            names["residual"] += f" + lo * {N}"
+    body = (
+        f"LINEAR({params['kind'].upper()})({int(params['int8'])}, {rows}, {N}, {K}, "
+        f"x{f' + lo * {K}' * by_rows}, weight, {names['bias']}, {names['residual']}, {to}, {part});"
+    )
+    fused = [name for name, i in added.items() if i is not None]
+    return [
+        k.kernel("quantised_product", body, M if by_rows else panels, 2.0 * M * N * K, fused=fused)
+    ]
+
+
+@lowers("quantised_embedding")
+def _embedding(call: Call) -> list[Kernel]:
+    blocks, index = call.operands()
+    kind, a = call.line.params["kind"], call.array(index)
+    need(a.dtype.kind in "iu" and a.flags.c_contiguous and plain(call.layout, call.y))
+    weight, N, K = _weight(call.layout, blocks, kind)
+    need(a.size and K)
+    k = Builder(call)
+    k.reads(weight=weight)
+    k.use(index, "index", share=True, ctype="void")
+    k.writes(share=True, y=call.y)
+    size = a.itemsize if a.dtype.kind == "i" else -a.itemsize
+    k.bytes = 5.0 * a.size * K  # not the whole table
+    body = f"quantised_embedding_rows({kind.upper()}, weight, {N}, {K}, index, {size}, y, lo, hi);"
+    return [k.kernel("quantised_embedding", body, a.size, 8.0 * a.size * K)]
