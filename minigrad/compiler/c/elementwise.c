@@ -17,7 +17,7 @@
 #define float_minimum(a, b) PICK(min, a)(a, b)
 #define float_where(c, a, b) (c ? a : b)
 #define float_zeros_like(a) 0
-#define float_mask_cotangent(x, g) ((x != x) & (g == 0) ? 0 : x)
+#define float_mask_cotangent(x, g) ({ __typeof__(x) y_ = x == x ? x : 0; g == 0 ? y_ : x; })
 #define float_clamp(x, low, high) PICK(min, x)(PICK(max, x)(x, low), high)
 #define float_abs(a) LIBM(fabs, a)(a)
 #define float_sign(a) (a > 0 ? 1 : a < 0 ? -1 : a)
