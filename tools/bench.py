@@ -3,10 +3,13 @@ frameworks, and how far they are from the floor.
 
     python tools/bench.py                       all shapes; writes docs/performance.md
     python tools/bench.py --shapes 4,32,2,2,32 --rounds 5 --force --no-write
+    python tools/bench.py --phases              also where the time of minigrad's C goes
 
 Each contender lives in a process of its own, starts from the same weights and gets the same
-batches; their losses are compared before anything is timed. Turns are interleaved. The floor is the
-step's matrix products alone, through the same BLAS. A busy machine is refused.
+batches; their losses are compared before anything is timed, those in bfloat16 with a wide
+tolerance. Turns are interleaved. The floor is the step's matrix products alone, through the same
+BLAS. A step is also given as a share of the peak, the rate of multiply-adds in registers: only its
+products count, attention's as whole squares. A busy machine is refused.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ CONTENDERS = [
     "minigrad eager",
     "PyTorch eager",
     "PyTorch compile",
+    "PyTorch eager, bfloat16",
+    "PyTorch compile, bfloat16",
     "JAX jit",
     "tinygrad",
     "floor",
@@ -46,22 +51,26 @@ _READY = 120.0  # seconds that a turn may take
 _PATIENCE = 10.0  # seconds of a step beyond which a contender is named and not timed
 
 
+def environment_of(threads: int) -> dict[str, str]:
+    """The environment of a process in which everybody uses so many threads."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "MINIGRAD_THREADS": str(threads),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "JAX_PLATFORMS": "cpu",
+        "DEV": "CPU",
+        "NUM_CPU_THREADS": str(threads),
+    }
+
+
 class Contender:
     """A worker process: `turn(n)` makes n steps and returns their times and the last loss."""
 
     def __init__(self, name: str, shape: str, weights: Path, threads: int) -> None:
         self.name = name
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "OPENBLAS_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            "MINIGRAD_THREADS": str(threads),
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-            "JAX_PLATFORMS": "cpu",
-            "DEV": "CPU",
-            "NUM_CPU_THREADS": str(threads),
-        }
         command = [
             sys.executable,
             str(Path(__file__).with_name("bench_worker.py")),
@@ -75,12 +84,14 @@ class Contender:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=environment_of(threads),
         )
         self.why_not = ""
 
-    def turn(self, steps: int) -> dict[str, Any] | None:
-        """One turn; None if the contender is not here, or gets nowhere."""
+    def turn(self, steps: int | str) -> dict[str, Any] | None:
+        """One turn; None if the contender is not here, or gets nowhere. steps: or "phases", of
+        minigrad's C: its own account of where the time goes.
+        """
         assert (
             self.process.stdin is not None
             and self.process.stdout is not None
@@ -148,8 +159,46 @@ def weights_of(shape: str, folder: Path, vocabulary: int = VOCABULARY) -> Path:
     return path
 
 
+def peaks(threads: int) -> dict[int, dict[str, float]]:
+    """What the processor can do, GFLOP/s: number of threads -> name -> rate, by `bench_peak.py`."""
+    found = {}
+    for n in sorted({1, threads}):
+        command = [sys.executable, str(Path(__file__).with_name("bench_peak.py")), str(n)]
+        ran = subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment_of(n)
+        )
+        found[n] = dict(json.loads(ran.stdout))
+    return found
+
+
+def peak_table(found: dict[int, dict[str, float]]) -> list[str]:
+    """The same as Markdown."""
+    threads = max(found)
+    rows = [
+        f"| {name} | {' | '.join(f'{r[name]:.0f}' for r in found.values())} |" for name in found[1]
+    ]
+    heads = [f"{n} thread{'s' * (n > 1)}" for n in found]
+    return [
+        f"The peak, multiply-adds in registers: {found[threads]['multiply-adds']:.0f} GFLOP/s. The "
+        "others are products of 2048 x 2048.",
+        "",
+        f"| GFLOP/s, the best run | {' | '.join(heads)} |",
+        "|---" * (1 + len(heads)) + "|",
+        *rows,
+        "",
+    ]
+
+
+def flops_of(shape: str) -> float:
+    """The operations in the products of a step: of weights, forward and twice backward, and six of
+    attention, as whole squares.
+    """
+    B, T, L, _, C = map(int, shape.split(","))
+    return 6.0 * B * T * (12 * L * C * C + VOCABULARY * C) + 12.0 * L * B * T * T * C
+
+
 def compare(
-    shape: str, names: list[str], rounds: int, threads: int, folder: Path
+    shape: str, names: list[str], rounds: int, threads: int, folder: Path, phases: bool
 ) -> dict[str, Any]:
     """Contenders on one shape: losses first, then interleaved turns. name -> median ms, quartiles,
     start-up seconds; and what is missing.
@@ -173,8 +222,10 @@ def compare(
             f"  {c.name:<24} loss after {WARM} steps {answer['loss']}   ready after "
             f"{answer['start']:.1f} s"
         )
-    known = [loss for loss in losses.values() if loss is not None]
-    if max(known) - min(known) > 1e-4 * max(known):
+    known = {name: loss for name, loss in losses.items() if loss is not None}
+    exact = [loss for name, loss in known.items() if "bfloat16" not in name]
+    off = max(known.values()) - min(known.values()) > 2e-2 * max(known.values())
+    if off or max(exact) - min(exact) > 1e-4 * max(exact):
         raise SystemExit(f"the losses differ, so nothing is timed: {losses}")
     times: dict[str, list[float]] = {c.name: [] for c in here}
     for _ in range(rounds):
@@ -187,6 +238,9 @@ def compare(
             answer = c.turn(steps)
             assert answer is not None
             times[c.name].append(statistics.median(answer["times"]))
+    for c in here:
+        if phases and c.name == "minigrad C" and (answer := c.turn("phases")):
+            print(answer["phases"])
     for c in contenders:
         c.close()
     return {
@@ -197,8 +251,8 @@ def compare(
     }
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """The results as Markdown."""
+def table(results: list[dict[str, Any]], peak: float) -> str:
+    """The results as Markdown. peak: GFLOP/s of all threads."""
     text = []
     for r in results:
         times = r["times"]
@@ -206,14 +260,17 @@ def table(results: list[dict[str, Any]]) -> str:
         text += [
             f"### (batch, T, layers, heads, width) = ({r['shape'].replace(',', ', ')})",
             "",
-            "| | ms per step, median | spread of the medians | times minigrad C | ready after, s |",
-            "|---|---|---|---|---|",
+            "| | ms per step, median | spread of the medians | times minigrad C "
+            "| share of the peak | ready after, s |",
+            "|---|---|---|---|---|---|",
         ]
         for name, medians in times.items():
             m = statistics.median(medians)
             spread = f"{1e3 * min(medians):.2f} .. {1e3 * max(medians):.2f}"
+            share = flops_of(r["shape"]) / m / (1e9 * peak)
             text.append(
-                f"| {name} | {1e3 * m:.2f} | {spread} | {m / ours:.2f} | {r['starts'][name]:.1f} |"
+                f"| {name} | {1e3 * m:.2f} | {spread} | {m / ours:.2f} | {share:.0%} "
+                f"| {r['starts'][name]:.1f} |"
             )
         if "floor" in times:
             text += [
@@ -273,6 +330,9 @@ def main() -> None:
         "--force", action="store_true", help="measure on a busy machine too, and say so"
     )
     parser.add_argument("--no-write", action="store_true", help="print only")
+    parser.add_argument(
+        "--phases", action="store_true", help="print minigrad's phases with their times too"
+    )
     options = parser.parse_args()
     share = others_use()
     busy = share > 0.05
@@ -284,17 +344,27 @@ def main() -> None:
         machine(options.threads) + f"others used {share:.1%} of the processors before the start\n"
     )
     print(head)
+    rates = peaks(options.threads)
+    print("\n".join(peak_table(rates)))
     with tempfile.TemporaryDirectory() as folder:
         results = []
         for shape in options.shapes:
             print(shape)
             results.append(
-                compare(shape, options.contenders, options.rounds, options.threads, Path(folder))
+                compare(
+                    shape,
+                    options.contenders,
+                    options.rounds,
+                    options.threads,
+                    Path(folder),
+                    options.phases,
+                )
             )
     warning = "**The machine was busy: these figures are indicative only.**\n\n" if busy else ""
     report = (
         "## A training step\n\nMeasured by `python tools/bench.py`, which says what and "
-        f"how.\n\n{warning}{head}\n{table(results)}"
+        f"how.\n\n{warning}{head}\n" + "\n".join(peak_table(rates)) + "\n"
+        f"{table(results, rates[options.threads]['multiply-adds'])}"
     )
     print(report)
     if not options.no_write:

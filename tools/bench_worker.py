@@ -21,10 +21,13 @@ Sizes = tuple[int, int, int, int, int]  # B, T, layers, heads, width
 
 
 class Contender(NamedTuple):
-    """step(x, y, lr) trains and returns the loss; loss(x, y), where there is one, only looks."""
+    """step(x, y, lr) trains and returns the loss; loss(x, y), where there is one, only looks;
+    phases() says where the time goes.
+    """
 
     step: Callable[..., float]
     loss: Callable[[Any, Any], float] | None = None
+    phases: Callable[[], str] | None = None
 
 
 def training_step(model: Any, optimizer: Any, backend: str | None) -> Callable[[Any, Any], Any]:
@@ -75,14 +78,14 @@ def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender
             with no_grad():
                 return float(model.loss(x, y))
 
-        return Contender(trained, loss)
+        return Contender(trained, loss, lambda: str(run.explain(measure=True)))
 
     return make
 
 
-def torch(compiled: bool) -> Callable[[dict[str, Any], Sizes], Contender]:
+def torch(compiled: bool, half: bool = False) -> Callable[[dict[str, Any], Sizes], Contender]:
     """PyTorch with its fused attention and fused AdamW; eager, or forward and backward by
-    torch.compile.
+    torch.compile. half: under autocast to bfloat16.
     """
 
     def make(arrays: dict[str, Any], sizes: Sizes) -> Contender:
@@ -123,7 +126,8 @@ def torch(compiled: bool) -> Callable[[dict[str, Any], Sizes], Contender]:
             if lr is not None:
                 optimizer.param_groups[0]["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
-            loss = function(torch.from_numpy(x), torch.from_numpy(y))
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = function(torch.from_numpy(x), torch.from_numpy(y))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(w.values(), 1.0)
             optimizer.step()
@@ -310,6 +314,8 @@ CONTENDERS: dict[str, Callable[[dict[str, Any], Sizes], Contender]] = {
     "minigrad eager": minigrad(None),
     "PyTorch eager": torch(False),
     "PyTorch compile": torch(True),
+    "PyTorch eager, bfloat16": torch(False, half=True),
+    "PyTorch compile, bfloat16": torch(True, half=True),
     "JAX jit": jax,
     "tinygrad": tinygrad,
     "floor": floor,
@@ -324,15 +330,20 @@ def main() -> None:
         arrays = {k: file[k] for k in file.files}
     tokens = arrays.pop("tokens")
     B, T, L, H, C = map(int, shape.split(","))
-    step = CONTENDERS[name](arrays, (B, T, L, H, C)).step
+    contender = CONTENDERS[name](arrays, (B, T, L, H, C))
     batches = [(np.ascontiguousarray(t[:, :-1]), np.ascontiguousarray(t[:, 1:])) for t in tokens]
     done, ready = 0, 0.0
     for line in sys.stdin:
+        if line.strip() == "phases":
+            print(
+                json.dumps({"phases": contender.phases() if contender.phases else ""}), flush=True
+            )
+            continue
         times, loss = [], math.nan
         for _ in range(int(line)):
             x, y = batches[done % len(batches)]
             begun = time.perf_counter()
-            loss = step(x, y)
+            loss = contender.step(x, y)
             times.append(time.perf_counter() - begun)
             done += 1
         ready = ready or time.perf_counter() - started
