@@ -41,6 +41,7 @@ OPTIONAL = {
     "tensorboardX",
     "pydoc_data",
     "tokenizers",
+    "jinja2",
     "einops",
     "safetensors",
     "readline",

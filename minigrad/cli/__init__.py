@@ -10,7 +10,18 @@ import sys
 from collections.abc import Sequence
 
 from minigrad import __version__, start
-from minigrad.cli import chat, doctor, evaluate, file_commands, generate, plot, show, sweep, train
+from minigrad.cli import (
+    chat,
+    doctor,
+    embed,
+    evaluate,
+    file_commands,
+    generate,
+    plot,
+    show,
+    sweep,
+    train,
+)
 from minigrad.cli.options import Parser, one_line
 from minigrad.errors import MinigradError
 
@@ -23,6 +34,7 @@ COMMANDS = {
         generate.COMMAND,
         chat.COMMAND,
         evaluate.COMMAND,
+        embed.COMMAND,
         plot.COMMAND,
         show.COMMAND,
         sweep.COMMAND,

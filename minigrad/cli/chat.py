@@ -12,10 +12,11 @@ from pathlib import Path
 
 from minigrad.cli.generate import SAMPLING, sampling
 from minigrad.cli.options import ESCAPED, Command, Option, number, one_line, refuse, whole
-from minigrad.cli.run_folder import BEST, MODEL, load_model
+from minigrad.cli.run_folder import BEST, EXACT, MODEL, load_model
 from minigrad.errors import DataError, MinigradError
 from minigrad.models import Conversation
 from minigrad.text import Tokenizer
+from minigrad.text.published import PublishedTokenizer
 from minigrad.train import Interruption
 
 DESCRIPTION = r"""Talk with a model. It continues a text, so it sees your messages in a template,
@@ -24,6 +25,8 @@ with its answers between them:
   --template '{message}\n'             (the default) your line, then the model's, to an empty line
   --template 'you: {message}\nbot: '   for a model trained on such dialogues; it stops where
                                        "\nyou:" would begin
+
+A published model brings its own template.
 
 Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation. Every message is one line;
 the commands are:
@@ -46,6 +49,7 @@ Ctrl-C stops an answer."""
 OPTIONS = (
     MODEL,
     BEST,
+    EXACT,
     Option("template", ESCAPED, None, r"what the model sees (default: '{message}\n')"),
     Option("tokens", whole(1), 200, "the longest answer, in tokens"),
     *SAMPLING,
@@ -54,10 +58,12 @@ OPTIONS = (
 
 def run(options: Namespace) -> int:
     """Talk until the input ends."""
-    model, tokenizer = load_model(options.model, options.best)
-    options.template = checked_template(options.template, tokenizer)
+    model, tokenizer = load_model(options.model, options.best, options.exact)
+    own = isinstance(tokenizer, PublishedTokenizer) and tokenizer.template is not None
+    if not own or options.template is not None:
+        options.template = checked_template(options.template, tokenizer)
     if options.stop is None:
-        options.stop = [ending(options.template)]
+        options.stop = [] if options.template is None else [ending(options.template)]
     if sys.stdin is not None:
         sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     seed = secrets.randbits(32) if options.seed is None else options.seed
@@ -122,6 +128,7 @@ class Chat:
     def __init__(self, talk: Conversation, options: Namespace) -> None:
         self.talk, self.options = talk, options
         self._answer_at, self._saved = 0, set[Path]()
+        self._messages: list[dict[str, str]] = []  # where the model has a chat template of its own
 
     def react(self, line: str) -> int | None:
         """Answer a message or run a command; return the exit code if it ends the conversation."""
@@ -137,7 +144,7 @@ class Chat:
             print(HELP)
         elif name == "/reset":
             self.talk.take_back(0)
-            self._answer_at = 0
+            self._answer_at, self._messages = 0, []
         elif name == "/save":
             self._save(rest)
         elif name == "/temperature":
@@ -150,12 +157,31 @@ class Chat:
         return None
 
     def _say(self, message: str) -> int | None:
+        if self.options.template is None:
+            self._say_in_turn(message)
+            return self._answer()
         text = self.options.template.replace("{message}", message)
         if self.talk.tokens and not self.talk.text.endswith("\n") and "\n" in self.options.template:
             text = "\n" + text
         self.talk.add(text)
         self._answer_at = len(self.talk.tokens)
         return self._answer()
+
+    def _say_in_turn(self, message: str) -> None:
+        """Add a message by the model's own template: what it says more than before, if it only
+        adds to that.
+        """
+        assert isinstance(self.talk.tokenizer, PublishedTokenizer)
+        before = self.talk.text
+        answer = self.talk.tokenizer.decode(self.talk.tokens[self._answer_at :])
+        if self._messages:
+            self._messages.append({"role": "assistant", "content": answer})
+        self._messages.append({"role": "user", "content": message})
+        text = self.talk.tokenizer.chat(self._messages)
+        if not text.startswith(before):
+            self.talk.take_back(0)
+        self.talk.add(text[len(self.talk.text) :])
+        self._answer_at = len(self.talk.tokens)
 
     def _retry(self) -> int | None:
         if not self._answer_at:

@@ -9,10 +9,11 @@ from argparse import Namespace
 from typing import Any
 
 from minigrad.cli.options import FLAG, PATH, REQUIRED, Command, Option, whole
-from minigrad.cli.run_folder import BEST, MODEL, load_model
+from minigrad.cli.run_folder import BEST, EXACT, MODEL, load_model
 from minigrad.cli.terminal import read_and_report
 from minigrad.errors import DataError
 from minigrad.evaluate import accuracy, perplexity, windows
+from minigrad.models.generation import prompt_tokens
 from minigrad.text import CharTokenizer
 
 EXAMPLES = """\
@@ -21,11 +22,15 @@ EXAMPLES = """\
   minigrad eval --model runs/gpt --text held_out.txt --json
 """
 
+_LONGEST, _LOGITS = 1024, 1 << 26  # tokens of context unless asked for, logits held at a time
+
 OPTIONS = (
     MODEL,
     BEST,
+    EXACT,
     Option("text", PATH, REQUIRED, "a UTF-8 text file, or a folder of them, not trained on"),
     Option("stride", whole(1), None, "tokens by which the context moves on (default: half of it)"),
+    Option("context", whole(1), None, "tokens of context (default: the model's, 1024 at most)"),
     Option("skip_unknown", FLAG, False, "leave out characters that were not in the training text"),
     Option("batch_size", whole(1), 16, "windows computed at once"),
     Option("json", FLAG, False, "print one JSON object instead of lines"),
@@ -52,18 +57,19 @@ def run(options: Namespace) -> int:
 
 def measure(options: Namespace) -> dict[str, Any]:
     """Return what is printed, by name."""
-    model, tokenizer = load_model(options.model, options.best)
+    model, tokenizer = load_model(options.model, options.best, options.exact)
     text, skipped = read_and_report(options.text, sys.stderr), 0
     if isinstance(tokenizer, CharTokenizer):
         text, skipped = without_unknown(text, tokenizer, options)
-    tokens = tokenizer.encode(text)
+    tokens = prompt_tokens(tokenizer, text)
     if len(tokens) < 2:
         problem = f"{options.text} has {len(tokens)} tokens"
         hint = "give a longer text: the first token is not predicted"
         raise DataError("eval", problem, got=len(tokens), wanted=2, hint=hint)
-    size = model.config.block_size
+    size = min(options.context or _LONGEST, model.config.block_size)
     stride = options.stride or max(size // 2, 1)
-    how = {"block_size": size, "stride": stride, "batch_size": options.batch_size}
+    rows = max(1, min(options.batch_size, _LOGITS // (size * model.config.vocab_size)))
+    how = {"block_size": size, "stride": stride, "batch_size": rows}
     found = perplexity(model, tokens, **how)
     bits = found.nats * found.tokens / math.log(2)
     return {

@@ -20,7 +20,7 @@ from minigrad.cli.options import (
     refuse,
     whole,
 )
-from minigrad.cli.run_folder import BEST, MODEL, load_model
+from minigrad.cli.run_folder import BEST, EXACT, MODEL, load_model
 from minigrad.models import GPT, beam_search, generate_text
 from minigrad.text import CharTokenizer, Tokenizer
 
@@ -50,6 +50,7 @@ SAMPLING = (
 OPTIONS = (
     MODEL,
     BEST,
+    EXACT,
     Option(
         "prompt", TEXT, None, "the text to continue (default: a line end, or a character it knows)"
     ),
@@ -78,7 +79,7 @@ def run(options: Namespace) -> int:
         refuse("generate", f"--beams draws nothing, so --{name} has no use")
     if options.jit and options.no_cache:
         refuse("generate", "--jit works with the KV cache, not with --no-cache")
-    model, tokenizer = load_model(options.model, options.best)
+    model, tokenizer = load_model(options.model, options.best, options.exact)
     if options.prompt is None:
         options.prompt = first_prompt(tokenizer)
     if not options.prompt:

@@ -15,12 +15,20 @@ from typing import Any
 from minigrad.cli.options import DIR, FLAG, REQUIRED, Option
 from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, StateDictError
 from minigrad.files import CheckpointFolder, StateDict, load, load_checkpoint, peek, save
-from minigrad.models import GPT, GPTConfig
+from minigrad.models import GPT, GPTConfig, load as load_published
 from minigrad.text import Tokenizer, tokenizer_from_state
 
 WEIGHTS, CHECKPOINTS = "model.mgrd", "checkpoints"
 BEST = Option("best", FLAG, False, "use the checkpoint with the lowest loss (default: the model)")
-MODEL = Option("model", DIR, REQUIRED, "the folder of a run, a weights file or a checkpoint")
+MODEL = Option(
+    "model",
+    DIR,
+    REQUIRED,
+    "a run's folder, weights, a checkpoint, a GGUF file, or a published folder",
+)
+EXACT = Option(
+    "exact", FLAG, False, "weights of a published model in float32 (default: as they are stored)"
+)
 
 
 def checkpoint_folder(folder: Path) -> CheckpointFolder:
@@ -81,12 +89,25 @@ def facts_of_model(folder: Path) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
-def load_model(place: str, best: bool = False) -> tuple[GPT, Tokenizer]:
-    """Return the model of a run's folder, of a weights file or of a checkpoint, and its tokenizer.
-    Raises an error that names what is missing.
+def is_published(place: Path) -> bool:
+    """True for a GGUF file, and for a folder with a config.json that is not a run's."""
+    inside = place.is_dir() and (place / "config.json").exists()
+    return place.suffix.lower() == ".gguf" or (inside and not (place / WEIGHTS).exists())
+
+
+def load_model(place: str, best: bool = False, exact: bool = False) -> tuple[GPT, Tokenizer]:
+    """Return the model of a run's folder, of a weights file or of a checkpoint, or a published one
+    that generates, and its tokenizer. Raises an error that names what is missing.
 
     best: of a run's folder, take the checkpoint with the lowest validation loss.
+    exact: expand the weights of a published model to float32.
     """
+    if is_published(Path(place)) and not best:
+        found, words = load_published(place, dtype="float32" if exact else None)
+        if not isinstance(found, GPT):
+            problem = f"{place} is a {type(found).__name__}, which does not generate text"
+            raise ConfigError("load_model", problem, got=place, hint="minigrad embed")
+        return found, words
     path = _file_of(Path(place), best)
     state_dict = _checkpoint(path) or load(path)
     if not {"model", "tokenizer"} <= state_dict.meta.keys():

@@ -32,7 +32,7 @@ Print = Callable[[str], None]
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """The arguments of `minigrad inspect`."""
-    parser.add_argument("file", help="weights or a checkpoint: .mgrd, .safetensors or .npz")
+    parser.add_argument("file", help="weights or a checkpoint: .mgrd, .safetensors, .npz or .gguf")
     words = "read the arrays too, and show min, max, mean and NaNs"
     parser.add_argument("--stats", action="store_true", help=words)
 
@@ -60,6 +60,8 @@ def _model_in(place: str) -> str:
     if not path.is_dir():
         return place
     model = path / "model.mgrd"
+    if not model.exists() and (published := path / "model.safetensors").exists():
+        return str(published)
     if not model.exists():
         inside = ", ".join(printable(file.name) for file in _inside(path)[:3])
         problem = f"{place} is a folder without a model.mgrd"

@@ -12,6 +12,7 @@ from typing import Any
 from minigrad.errors import ConfigError
 from minigrad.files import layout, writer
 from minigrad.files.durable import Path
+from minigrad.files.gguf import peek_gguf
 from minigrad.files.header import ARRAY_PREFIX, Refusal, check_tree
 from minigrad.files.layout import FileInfo
 from minigrad.files.npz import load_npz, save_npz
@@ -149,6 +150,8 @@ def peek_any(path: Path) -> FileInfo:
     """The header of a file of any of the formats, by its ending. An npz archive has none, so it is
     read.
     """
+    if _ending(path) == ".gguf":
+        return peek_gguf(path)
     ending = ending_of(path)
     if ending == ".npz":
         return load_npz(path).info

@@ -10,6 +10,7 @@ talk.add("\\nyou: and now?\\nbot:")             # only this is new to the caches
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from minigrad.arguments import as_int
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
-from minigrad.models.generation import checked_stops, text_pieces
+from minigrad.models.generation import checked_stops, end_tokens, prompt_tokens, text_pieces
 from minigrad.models.gpt import GPT
 from minigrad.models.prompts import evaluating, generator_of
 from minigrad.models.sampling import Sampling, draw
@@ -52,7 +53,8 @@ class Conversation:
         """Write the other side's part. Raises DataError for characters that the tokenizer does not
         know.
         """
-        self.tokens += self.tokenizer.encode(text).tolist()
+        encode = self.tokenizer.encode if self.tokens else partial(prompt_tokens, self.tokenizer)
+        self.tokens += encode(text).tolist()
 
     def take_back(self, length: int) -> None:
         """Forget all tokens from `length` on. Raises ConfigError if there are fewer."""
@@ -78,7 +80,7 @@ class Conversation:
         """
         max_new_tokens = as_int("Conversation.answer", "max_new_tokens", max_new_tokens, 0)
         how = Sampling(call="Conversation.answer", **sampling)
-        stops = checked_stops("Conversation.answer", stop)
+        stops = [*checked_stops("Conversation.answer", stop), *end_tokens(self.tokenizer)]
         if not self.tokens:
             problem = "there is nothing to answer yet"
             hint = "add(text) first"

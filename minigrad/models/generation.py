@@ -21,6 +21,7 @@ from minigrad.models.sampling import Sampling, draw
 from minigrad.nn.attention import KVCache
 from minigrad.random import Generator
 from minigrad.text import Tokenizer
+from minigrad.text.published import PublishedTokenizer
 
 
 def generate_text(
@@ -35,14 +36,26 @@ def generate_text(
     """Yield the text that continues the prompt, in pieces as it is made, up to the first of the
     `stop` strings or max_new_tokens tokens.
 
-    The stop string itself is not given, nor half of a character. sampling: temperature, top_k, ...,
+    The stop string itself is not given, nor half of a character; the end tokens of a published
+        model's tokenizer stop too. sampling: temperature, top_k, ...,
     seed, as for `model.generate`. Raises ConfigError for an empty stop string, and what
     `model.generate` raises.
     """
-    stops = checked_stops("generate_text", stop)
-    return text_pieces(
-        tokenizer, model.generate(tokenizer.encode(prompt), max_new_tokens, **sampling), stops
-    )
+    stops = [*checked_stops("generate_text", stop), *end_tokens(tokenizer)]
+    drawn = model.generate(prompt_tokens(tokenizer, prompt), max_new_tokens, **sampling)
+    return text_pieces(tokenizer, drawn, stops)
+
+
+def end_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """What ends an answer of a published model; () for other tokenizers."""
+    return tokenizer.eos if isinstance(tokenizer, PublishedTokenizer) else ()
+
+
+def prompt_tokens(tokenizer: Tokenizer, text: str) -> Array:
+    """The tokens of a whole text, with the special token that begins it in a published model."""
+    if isinstance(tokenizer, PublishedTokenizer):
+        return tokenizer.encode_prompt(text)
+    return tokenizer.encode(text)
 
 
 def checked_stops(call: str, stop: str | Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from minigrad.nn.cache import (
 )
 from minigrad.nn.layers import Linear, RMSNorm, empty
 from minigrad.nn.module import Module
+from minigrad.nn.quantised import linear
 from minigrad.nn.rotary import Layout, RotaryEmbedding
 from minigrad.ops.masks import CausalMaskCache as CausalMaskCache, causal_masks
 from minigrad.tensor import Tensor
@@ -34,7 +35,7 @@ _NAME = "MultiHeadAttention"
 
 
 class MultiHeadAttention(Module):
-    """Attention with n_head heads of width D = n_embd / n_head.
+    """Attention with n_head heads of width D = n_embd / n_head, or head_dim where it is given.
 
     q, k, v = x in_proj_weight^T + in_proj_bias
     y = out_proj(concatenation over heads of softmax(q k^T / sqrt(D)) v)
@@ -47,8 +48,8 @@ class MultiHeadAttention(Module):
         scores fall with distance, see `F.alibi_slopes`.
     window: position i sees the last `window` positions only, its own among them.   qk_norm: RMSNorm
         over each head of q and k, before rope.
-    in_proj_weight: (C + 2 n_kv_head D, C), the rows of q, then k, then v. Parameter names are
-        PyTorch's.
+    in_proj_weight: ((n_head + 2 n_kv_head) D, C), the rows of q, then k, then v. Parameter names
+        are PyTorch's.
 
     Encoder: causal=False.   Decoder with an encoder: `layer(x, context)` is cross-attention, x
     looks at the context, whatever `causal` is.
@@ -70,15 +71,17 @@ class MultiHeadAttention(Module):
         alibi: bool = False,
         qk_norm: bool = False,
         dropout: float = 0.0,
+        head_dim: int | None = None,
     ) -> None:
         call = type(self).__name__
         n_embd, n_head = as_int(call, "n_embd", n_embd), as_int(call, "n_head", n_head)
         kv = as_int(call, "n_kv_head", n_head if n_kv_head is None else n_kv_head)
-        check_heads(call, n_embd, n_head)
+        if head_dim is None:
+            check_heads(call, n_embd, n_head)
         require(n_head % kv == 0, call, "n_kv_head", kv, f"a divisor of n_head={n_head}")
         choices = '"half", "interleaved" or a RotaryEmbedding'
         require(isinstance(rope, str | RotaryEmbedding | None), call, "rope", rope, choices)
-        D = n_embd // n_head
+        D = n_embd // n_head if head_dim is None else as_int(call, "head_dim", head_dim)
         self.n_embd, self.n_head, self.n_kv_head, self.head_dim = n_embd, n_head, kv, D
         self.causal, self.alibi = causal, alibi
         self.window = None if window is None else as_int(call, "window", window)
@@ -86,10 +89,10 @@ class MultiHeadAttention(Module):
         self.rope = RotaryEmbedding(D, layout=rope) if isinstance(rope, str) else rope
         fits = self.rope is None or self.rope.head_dim == D
         require(fits, call, "rope", self.rope, f"an embedding for heads of {D} features")
-        width = n_embd + 2 * kv * D
+        width = (n_head + 2 * kv) * D
         self.in_proj_weight = init.xavier_uniform_(empty(width, n_embd))
         self.in_proj_bias = init.zeros_(empty(width)) if bias else None
-        self.out_proj = Linear(n_embd, n_embd, bias=bias)
+        self.out_proj = Linear(n_head * D, n_embd, bias=bias)
         self.q_norm = RMSNorm(D) if qk_norm else None
         self.k_norm = RMSNorm(D) if qk_norm else None
         self._slopes = F.alibi_slopes(n_head) if alibi else None
@@ -222,10 +225,10 @@ class MultiHeadAttention(Module):
         """q (B, H, T, D) of x, and k and v (B, Hkv, S, D) of x, or of the context; q and k
         normalised, and turned by their positions.
         """
-        C, K = self.n_embd, self.n_kv_head * self.head_dim
+        C, K = self.n_head * self.head_dim, self.n_kv_head * self.head_dim
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if context is None:
-            qkv = ops.linear(x, weight, bias)  # (B, T, C + 2 Hkv D)
+            qkv = linear(x, weight, bias)  # (B, T, C + 2 Hkv D)
             if self.n_kv_head == self.n_head:
                 q, k, v = ops.split_heads(qkv, n_head=self.n_head)
             else:
@@ -294,6 +297,8 @@ class MultiHeadAttention(Module):
         text += f", window={self.window}" if self.window is not None else ""
         text += ", alibi=True" if self.alibi else ""
         text += ", qk_norm=True" if self.q_norm is not None else ""
+        wide = self.head_dim * self.n_head != self.n_embd
+        text += f", head_dim={self.head_dim}" if wide else ""
         return text + f", dropout={self.dropout}"
 
 

@@ -7,8 +7,11 @@ each times the number of elements beyond the first two axes.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import TypeVar
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from minigrad import random
 from minigrad.arguments import one_of
@@ -18,10 +21,32 @@ from minigrad.random import Generator
 from minigrad.tensor import Tensor
 
 T = TypeVar("T", bound=Tensor)
+_SKIPPED: ContextVar[bool] = ContextVar("skipped", default=False)
+
+
+@contextlib.contextmanager
+def skipped() -> Iterator[None]:
+    """Inside, parameters of new layers have a shape, but neither values nor memory: for a model
+    whose weights are loaded next.
+    """
+    before = _SKIPPED.set(True)
+    try:
+        yield
+    finally:
+        _SKIPPED.reset(before)
+
+
+def is_skipped() -> bool:
+    """True inside `skipped()`."""
+    return _SKIPPED.get()
 
 
 def constant_(tensor: T, value: float) -> T:
     """Every element = value."""
+    return tensor if _SKIPPED.get() else _filled(tensor, value)
+
+
+def _filled(tensor: T, value: Any) -> T:
     with no_grad():
         tensor.assign(value)
     return tensor
@@ -39,18 +64,18 @@ def ones_(tensor: T) -> T:
 
 def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> T:
     """Uniform in [a, b)."""
-    with no_grad():
-        tensor.assign((generator or random.default_generator).uniform(tensor.shape, a, b))
-    return tensor
+    if _SKIPPED.get():
+        return tensor
+    return _filled(tensor, (generator or random.default_generator).uniform(tensor.shape, a, b))
 
 
 def normal_(
     tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> T:
     """Normal with this mean and standard deviation."""
-    with no_grad():
-        tensor.assign((generator or random.default_generator).normal(tensor.shape, mean, std))
-    return tensor
+    if _SKIPPED.get():
+        return tensor
+    return _filled(tensor, (generator or random.default_generator).normal(tensor.shape, mean, std))
 
 
 def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:

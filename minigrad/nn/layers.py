@@ -60,7 +60,8 @@ class Embedding(Module):
         if padding_idx is not None:
             self.padding_idx = as_int("Embedding", "padding_idx", padding_idx, -num_embeddings)
             self.padding_idx %= num_embeddings
-            self.weight.data[self.padding_idx] = 0
+            if not init.is_skipped():
+                self.weight.data[self.padding_idx] = 0
 
     def forward(self, index: Tensor) -> Tensor:
         """The rows that `index` names."""
@@ -168,7 +169,11 @@ class Dropout1d(Dropout2d):
 
 def empty(*shape: int) -> Parameter:
     """A float32 parameter of this shape, to be filled by `init`."""
-    return Parameter(np.zeros(shape, np.float32))
+    if not init.is_skipped():
+        return Parameter(np.zeros(shape, np.float32))
+    parameter = Parameter(np.float32(0))
+    parameter.data = np.broadcast_to(parameter.data, shape)
+    return parameter
 
 
 def _sizes(call: str, shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -58,11 +58,45 @@ class QuantisedWeight:
         return f"QuantisedWeight({self.kind!r}, {self.shape})"
 
 
+class StackedWeight:
+    """Weights one above the other, each in its own format: the rows of q, k and v of attention in
+    files that store them apart. shape: (sum of out, in).
+    """
+
+    def __init__(self, parts: Sequence[QuantisedWeight]) -> None:
+        self.parts = tuple(parts)
+        self.kind = "+".join(dict.fromkeys(part.kind for part in parts))
+        self.shape = (sum(part.shape[0] for part in parts), parts[0].shape[1])
+        if any(part.shape[1] != self.shape[1] for part in parts):
+            shapes = [part.shape for part in parts]
+            problem = f"parts {shapes} have rows of several lengths"
+            raise ShapeError("StackedWeight", problem, got=shapes, wanted=("out", self.shape[1]))
+
+    def dequantise(self) -> Array:
+        """Return the values, float32."""
+        return np.concatenate([part.dequantise() for part in self.parts])
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x @ weight.T + bias: (..., in) -> (..., out)."""
+        y: Tensor = ops.cat(*(part.linear(x) for part in self.parts), axis=-1)
+        return y if bias is None else y + bias
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the blocks."""
+        return sum(part.nbytes for part in self.parts)
+
+    def __repr__(self) -> str:
+        return f"StackedWeight({list(self.parts)})"
+
+
 def linear(
-    x: Tensor, weight: Parameter | QuantisedWeight | Tensor, bias: Tensor | None = None
+    x: Tensor,
+    weight: Parameter | QuantisedWeight | StackedWeight | Tensor,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """x @ weight.T + bias, whatever the weight's storage."""
-    if isinstance(weight, QuantisedWeight):
+    if isinstance(weight, QuantisedWeight | StackedWeight):
         return weight.linear(x, bias)
     y: Tensor = ops.linear(x, weight, bias)
     return y

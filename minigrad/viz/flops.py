@@ -7,6 +7,7 @@ arXiv:2204.02311, appendix B; a causal mask lets half of that be skipped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,10 +31,11 @@ def own_flops(module: Module, context: int | None) -> int | None:
     if hasattr(module, "own_products"):
         return sum(flops for _, flops in module.own_products())
     if isinstance(module, Linear):
-        return 2 * int(module.weight.data.size)
+        return 2 * math.prod(module.weight.shape)
     if isinstance(module, MultiHeadAttention):
         seen = 0 if context is None else min(context, module.window or context)
-        return 2 * int(module.in_proj_weight.data.size) + 2 * 2 * seen * int(module.n_embd)
+        wide = module.n_head * module.head_dim
+        return 2 * math.prod(module.in_proj_weight.shape) + 2 * 2 * seen * wide
     # A matrix of its own is multiplied with something; vectors are added, or scale.
     matrices = any(p.ndim > 1 for _, p in module.named_parameters(recurse=False))
     return None if matrices and not isinstance(module, Embedding) else 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from minigrad import dtypes
 from minigrad.nn import Module, MultiHeadAttention
+from minigrad.nn.quantised import QuantisedWeight, StackedWeight
 from minigrad.tensor import Tensor
 from minigrad.viz.flops import Measured, measure, own_flops
 
@@ -151,6 +152,12 @@ class _Builder:
             words, is_new = self._tensor(part, prefix + key, parameter)
             part.parameters += int(parameter.data.size) if is_new else 0
             shapes.append(words + ("" if parameter.requires_grad else " (frozen)"))
+        for key, frozen in vars(module).items():
+            if isinstance(frozen, QuantisedWeight | StackedWeight):
+                rows, width = frozen.shape
+                part.parameters += rows * width
+                part.bytes += frozen.nbytes
+                shapes.append(f"{key} {rows}×{width} ({frozen.kind}, frozen)")
         for key, buffer in module.named_buffers(recurse=False):
             shapes.append(f"{self._tensor(part, prefix + key, buffer)[0]} (buffer)")
         own = self._count(part, module, first == path)

@@ -1,0 +1,193 @@
+"""Llama-type models: Llama, SmolLM, Qwen 2 and 3. One block, `nn.TransformerBlock`, whose parts are
+settings. From Touvron et al. 2023, arXiv:2302.13971.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minigrad import functional as F
+from minigrad.arguments import as_float, as_int, require
+from minigrad.autograd import no_grad
+from minigrad.dtypes import Array, float32
+from minigrad.errors import ShapeError
+from minigrad.models.gpt import GPT
+from minigrad.models.prompts import evaluating
+from minigrad.nn import init
+from minigrad.nn.attention import KVCache, StaticCache
+from minigrad.nn.cache import without_gradient
+from minigrad.nn.containers import ModuleList
+from minigrad.nn.layers import Dropout, Embedding, Linear, RMSNorm, empty
+from minigrad.nn.quantised import linear
+from minigrad.nn.rotary import Layout, RotaryEmbedding
+from minigrad.nn.transformer import TransformerBlock
+from minigrad.tensor import Tensor
+
+if TYPE_CHECKING:
+    from minigrad.models.decoding import Decoder
+
+_WIDEST = 4096  # features of a head
+_SIZES = [
+    "vocab_size",
+    "block_size",
+    "n_layer",
+    "n_head",
+    "n_kv_head",
+    "n_embd",
+    "hidden",
+    "head_dim",
+]
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """The sizes and parts of a Llama-type model. Raises ConfigError for an invalid one.
+
+    block_size: longest context.   hidden: the width inside the MLP.   head_dim: of each head,
+        n_embd / n_head in Llama.   rope_layout: "half" for weights of Hugging Face, "interleaved"
+        for those of a GGUF file of Llama, whose rows are permuted.   rope_scaling: see
+        RotaryEmbedding.
+    qkv_bias: Qwen 2.   qk_norm: Qwen 3.   tied: the head is the embedding.
+    """
+
+    vocab_size: int
+    block_size: int
+    n_layer: int
+    n_head: int
+    n_kv_head: int
+    n_embd: int
+    hidden: int
+    head_dim: int
+    norm_eps: float = 1e-5
+    rope_base: float = 10000.0
+    rope_layout: Layout = "half"
+    rope_scaling: Mapping[str, Any] | None = None
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    tied: bool = True
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            value = as_int("LlamaConfig", name, getattr(self, name))
+            object.__setattr__(self, name, value)
+        as_float("LlamaConfig", "norm_eps", self.norm_eps, 0, 1)
+        wanted = f"an even number up to {_WIDEST}"
+        even = self.head_dim % 2 == 0 and self.head_dim <= _WIDEST
+        require(even, "LlamaConfig", "head_dim", self.head_dim, wanted)
+
+
+class Llama(GPT):
+    """Tokens in, logits of the next token out: (B, T) -> (B, T, vocab_size). Used as a GPT is:
+    `generate`, caches, `loss`.
+
+    x = wte[tokens];   x = h_i(x) for each block;   logits = head(ln_f(x))
+    """
+
+    config: LlamaConfig  # type: ignore[assignment]
+
+    def __init__(self, config: LlamaConfig) -> None:
+        self.config = config
+        self.wte = Embedding(config.vocab_size, config.n_embd)
+        self.drop = Dropout(0.0)
+        self.h = ModuleList(_block(config) for _ in range(config.n_layer))
+        self.ln_f = RMSNorm(config.n_embd, config.norm_eps)  # type: ignore[assignment]
+        self.lm_head = None
+        if not config.tied:
+            self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+        self._caches, self._decoders = None, {}
+
+    def forward(
+        self, tokens: Any, *, caches: Sequence[KVCache] | None = None, pad: Any = None
+    ) -> Tensor:
+        """The logits at each position; `caches` and `pad` as in GPT."""
+        caches = self._caches if caches is None else caches
+        if caches is None:
+            return self._head(self._hidden(tokens, None, pad))  # (B, T, V)
+        with no_grad():
+            logits = self._head(self._hidden(tokens, caches, pad))
+        return without_gradient(logits, self.parameters())
+
+    def loss(self, tokens: Any, targets: Any) -> Tensor:
+        """The mean cross-entropy in nats of the targets, (B, T); -100 does not count."""
+        return F.cross_entropy(self._head(self._hidden(tokens, None, None)), targets, axis=-1)
+
+    def _blocks(
+        self, tokens: Tensor, start: int, caches: Sequence[KVCache | None], pad: Any
+    ) -> Tensor:
+        stop, mask = start + tokens.shape[1], None
+        if stop > self.config.block_size:
+            problem = f"{stop} positions, but block_size={self.config.block_size}"
+            raise ShapeError("Llama", problem, got=stop, wanted=self.config.block_size)
+        if pad is not None:
+            first = self._checked_pad(pad, tokens.shape[0])[:, None]  # (B, 1)
+            mask = (np.arange(stop) >= first)[:, None, None, :]  # (B, 1, 1, S)
+        x = self.wte(tokens)  # (B, T, C)
+        for block, cache in zip(self.h, caches, strict=True):
+            x = block(x, mask=mask, cache=cache)
+        return self.ln_f(x)
+
+    def _decode(self, tokens: Tensor, caches: Sequence[StaticCache]) -> Tensor:
+        x: Any = self.wte(tokens)  # (B, 1, C)
+        for block, cache in zip(self.h, caches, strict=True):
+            x = block(x, cache=cache)
+        return self._head(self.ln_f(x)[:, -1])
+
+    def _last_logits(
+        self, tokens: Array, caches: Sequence[KVCache] | None, pad: Array | None
+    ) -> Array:
+        with evaluating(self), no_grad():
+            x = self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]  # (B, C)
+            return self._head(x).data
+
+    def _take_decoder(self, batch: int) -> Decoder | None:
+        from minigrad.models.decoding import Decoder
+
+        if batch in self._decoders:
+            return self._decoders.pop(batch)
+        attn: Any = next(iter(self.h)).attn
+        shape = (batch, attn.n_kv_head, self.config.block_size, attn.head_dim)
+        return Decoder(self, self._decode, len(self.h), shape, float32)
+
+    def _head(self, x: Tensor) -> Tensor:
+        return linear(x, self.wte.weight) if self.lm_head is None else self.lm_head(x)
+
+    def own_products(self) -> list[tuple[str, int]]:
+        """What it multiplies itself, for `minigrad.viz.describe`: the head, if it is tied."""
+        return super().own_products() if self.lm_head is None else []
+
+    def make_caches(self, capacity: int | None = None) -> list[KVCache]:
+        """Empty caches for one conversation of up to `capacity` positions (block_size unless
+        given): one per layer.
+        """
+        most = self.config.block_size if capacity is None else capacity
+        return [block.attn.make_cache(most) for block in self.h]
+
+
+def _block(config: LlamaConfig) -> TransformerBlock:
+    scaling = config.rope_scaling
+    rope = RotaryEmbedding(
+        config.head_dim, config.rope_base, layout=config.rope_layout, scaling=scaling
+    )
+    block = TransformerBlock(
+        config.n_embd,
+        config.n_head,
+        n_kv_head=config.n_kv_head,
+        head_dim=config.head_dim,
+        hidden=config.hidden,
+        rope=rope,
+        qk_norm=config.qk_norm,
+        norm="rms",
+        norm_eps=config.norm_eps,
+        mlp="swiglu",
+        bias=False,
+    )
+    for norm in (block.attn.q_norm, block.attn.k_norm):
+        if norm is not None:
+            norm.eps = config.norm_eps
+    if config.qkv_bias:
+        block.attn.in_proj_bias = init.zeros_(empty(block.attn.in_proj_weight.shape[0]))
+    return block

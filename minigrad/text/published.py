@@ -1,0 +1,258 @@
+"""Tokenizers of published models: from the vocabulary of a GGUF file, or from a folder with a
+tokenizer.json; with their special tokens and their chat template. By the optional `tokenizers` and
+`jinja2` libraries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigrad.dtypes import Array
+from minigrad.errors import ConfigError, DataError, FormatError, MissingDependencyError
+from minigrad.text.base import well_formed
+from minigrad.text.foreign import TokenizerFile, library
+
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
+_WORDS += r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# How the text is cut before merging, by the name that a GGUF file gives it: a pattern, "digits" for
+# every digit alone and then GPT-2's rule, or "" for GPT-2's rule.
+_CUTS = {
+    **dict.fromkeys(("gpt-2", "phi-2", "default"), ""),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), "digits"),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), _WORDS % r"\p{N}{1,3}"),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _WORDS % r"\p{N}"),
+}
+_UNKNOWN, _CONTROL, _USER = 2, 3, 4  # types of tokens in a GGUF file
+_SPACE = "▁"
+
+
+class PublishedTokenizer(TokenizerFile):
+    """The tokenizer of a published model. Special tokens in a text are recognised.
+
+    tokenizer: of the `tokenizers` library.   bos, eos: the special tokens that begin a text and end
+        an answer; eos may be several.   template: the chat template for jinja2, None without one.
+    first: True if a text begins with bos.   special: True if the library puts its own special
+        tokens around a text, as BERT's does.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        bos: str | None = None,
+        eos: Sequence[str] = (),
+        template: str | None = None,
+        first: bool = False,
+        special: bool = False,
+    ) -> None:
+        self._tokenizer, self.template = tokenizer, template
+        self.bos, self.eos = bos, tuple(eos)
+        self._first, self._special = first and bos is not None, special
+
+    @property
+    def content(self) -> str:  # type: ignore[override]
+        """The tokenizer.json of this tokenizer."""
+        return str(self._tokenizer.to_str())
+
+    def encode_prompt(self, text: str) -> Array:
+        """Return the tokens of a whole text: with the special tokens that the model expects."""
+        text = well_formed(text, "encode_prompt")
+        if self._special:
+            return np.asarray(self._tokenizer.encode(text).ids, np.int32)
+        begun = not self._first or self.bos is None or text.startswith(self.bos)
+        return self.encode(text if begun else f"{self.bos}{text}")
+
+    def encode_sentences(self, texts: Sequence[str], longest: int) -> list[Array]:
+        """Return the tokens of whole texts, each cut to `longest` tokens."""
+        self._tokenizer.enable_truncation(longest)
+        try:
+            clean = [well_formed(text, "encode_sentences") for text in texts]
+            return [np.asarray(row.ids, np.int32) for row in self._tokenizer.encode_batch(clean)]
+        finally:
+            self._tokenizer.no_truncation()
+
+    def chat(self, messages: Iterable[Mapping[str, str]], *, answer: bool = True) -> str:
+        """Return a conversation as the model expects it, by the file's template.
+
+        messages: dicts of "role" ("system", "user", "assistant") and "content".   answer: end where
+            the model's answer begins.
+        The template runs in jinja2's sandbox. Raises ConfigError if there is none, or it refuses.
+        """
+        if self.template is None:
+            raise ConfigError("chat", "the model has no chat template", hint="give --template")
+        try:
+            from jinja2 import TemplateError
+            from jinja2.sandbox import ImmutableSandboxedEnvironment
+        except ImportError:
+            hint = "pip install 'minigrad[models]'"
+            raise MissingDependencyError("chat", "templates need jinja2", hint=hint) from None
+
+        def refuse(problem: str) -> None:
+            raise TemplateError(problem)
+
+        sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        sandbox.globals["raise_exception"] = refuse
+        values = {"messages": list(messages), "add_generation_prompt": answer}
+        tokens = {"bos_token": self.bos or "", "eos_token": next(iter(self.eos), "")}
+        try:
+            return sandbox.from_string(self.template).render(**values, **tokens)
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            problem = f"the model's chat template fails: {error}"
+            raise ConfigError("chat", problem, got=self.template[:200]) from None
+
+
+def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
+    """Return the tokenizer that the meta of a GGUF file describes: byte-level BPE ("gpt2") or
+    SentencePiece's BPE with byte fallback ("llama").
+
+    Raises FormatError for damaged meta or another kind, MissingDependencyError without the
+    `tokenizers` library.
+    """
+    own = {k.removeprefix("tokenizer.ggml."): v for k, v in meta.items()}
+    kind, pieces = own.get("model"), own.get("tokens")
+    if not isinstance(pieces, list) or not pieces or not isinstance(pieces[0], str):
+        raise _refused("the file has no vocabulary")
+    makers = {"gpt2": _byte_level, "llama": _sentence_piece}
+    if not isinstance(kind, str) or kind not in makers:
+        problem = f"tokenizers of the kind {kind!r} are not supported"
+        raise _refused(problem, "unsupported")
+    types = own.get("token_type", [])
+    if len(types) not in (0, len(pieces)):
+        problem = f"{len(types)} types for {len(pieces)} tokens"
+        raise _refused(problem)
+    tokenizer = makers[kind](library("tokenizer_of_gguf"), own, pieces)
+    added = library("tokenizer_of_gguf").AddedToken
+    for token_type, special in ((_CONTROL, True), (_USER, False)):
+        chosen = [p for p, t in zip(pieces, types, strict=False) if t == token_type]
+        tokenizer.add_tokens([added(p, special=special, normalized=False) for p in chosen])
+
+    def piece(name: str) -> list[str]:
+        number = own.get(f"{name}_token_id")
+        return [pieces[number]] if type(number) is int and 0 <= number < len(pieces) else []
+
+    template = own.get("tokenizer.chat_template")
+    return PublishedTokenizer(
+        tokenizer,
+        bos=next(iter(piece("bos")), None),
+        eos=list(dict.fromkeys(piece("eos") + piece("eot"))),
+        template=template if isinstance(template, str) else None,
+        first=own.get("add_bos_token", kind == "llama") is True,
+    )
+
+
+def _refused(problem: str, code: str = "vocabulary") -> FormatError:
+    return FormatError("tokenizer_of_gguf", problem, code=code)
+
+
+def _byte_level(library: Any, own: Mapping[str, Any], pieces: list[str]) -> Any:
+    """Byte-level BPE, as GPT-2's, with the merges of the file and its way to cut the text."""
+    cut, pairs = own.get("pre", "default"), own.get("merges")
+    if not isinstance(cut, str) or cut not in _CUTS:
+        problem = f"the way {cut!r} to cut a text before merging is not supported"
+        raise _refused(problem, "unsupported")
+    if not isinstance(pairs, list):
+        raise _refused("the file has no merges")
+    merges = [tuple(pair.split(" ")) for pair in pairs]
+    model = {"ignore_merges": cut.startswith("llama")}
+    tokenizer = _bpe(library, pieces, merges, **model)
+    pre, pattern = library.pre_tokenizers, _CUTS[cut]
+    cutter = pre.ByteLevel(add_prefix_space=False, use_regex=pattern in ("", "digits"))
+    if pattern == "digits":
+        cutter = pre.Sequence([pre.Digits(individual_digits=True), cutter])
+    elif pattern:
+        cutter = pre.Sequence([pre.Split(library.Regex(pattern), "isolated"), cutter])
+    tokenizer.pre_tokenizer, tokenizer.decoder = cutter, library.decoders.ByteLevel()
+    if "qwen" in cut:
+        tokenizer.normalizer = library.normalizers.NFC()
+    return tokenizer
+
+
+def _sentence_piece(library: Any, own: Mapping[str, Any], pieces: list[str]) -> Any:
+    """SentencePiece's BPE: of two neighbours, those are merged first whose piece has the highest
+    score; what is in no piece becomes bytes.
+    """
+    scores = own.get("scores")
+    if scores is None or len(scores) != len(pieces):
+        raise _refused("the file has no scores")
+    known = set(pieces)
+    order = sorted(range(len(pieces)), key=lambda i: -scores[i])
+    merges = [
+        (pieces[i][:at], pieces[i][at:])
+        for i in order
+        for at in range(1, min(len(pieces[i]), 64))
+        if pieces[i][:at] in known and pieces[i][at:] in known
+    ]
+    types = own.get("token_type", [])
+    unknown = [p for p, t in zip(pieces, types, strict=False) if t == _UNKNOWN]
+    options = {"byte_fallback": True, "fuse_unk": True, "unk_token": next(iter(unknown), None)}
+    tokenizer = _bpe(library, pieces, merges, **options)
+    prefix = own.get("add_space_prefix", True)
+    normal, undo = library.normalizers, library.decoders
+    begin = [normal.Prepend(_SPACE)] if prefix else []
+    tokenizer.normalizer = normal.Sequence([*begin, normal.Replace(" ", _SPACE)])
+    steps = [undo.Replace(_SPACE, " "), undo.ByteFallback(), undo.Fuse()]
+    tokenizer.decoder = undo.Sequence([*steps, *([undo.Strip(" ", 1, 0)] if prefix else [])])
+    return tokenizer
+
+
+def _bpe(library: Any, pieces: list[str], merges: list[Any], **options: Any) -> Any:
+    numbers = {piece: i for i, piece in enumerate(pieces)}
+    if len(numbers) != len(pieces):
+        raise _refused("a token is there twice")
+    try:
+        return library.Tokenizer(library.models.BPE(numbers, merges, **options))
+    except Exception as error:  # the library raises nothing more particular
+        problem = f"the vocabulary and its merges do not fit together: {error}"
+        raise _refused(problem) from None
+
+
+def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
+    """Return the tokenizer of a model's folder: tokenizer.json, with tokenizer_config.json and
+    chat_template.jinja where they are there. Raises DataError for other contents.
+    """
+    tokenizer = TokenizerFile.read(folder / "tokenizer.json")._tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    config = read_json(folder / "tokenizer_config.json", optional=True)
+    template = config.get("chat_template")
+    if (written := folder / "chat_template.jinja").is_file():
+        template = written.read_text(encoding="utf-8")
+
+    def token(name: str) -> str | None:
+        found = config.get(name)
+        found = found.get("content") if isinstance(found, dict) else found
+        return found if isinstance(found, str) else None
+
+    around = len(tokenizer.encode("").ids) > 0
+    return PublishedTokenizer(
+        tokenizer,
+        bos=token("bos_token"),
+        eos=[eos] if (eos := token("eos_token")) else [],
+        template=template if isinstance(template, str) else None,
+        first=config.get("add_bos_token") is True,
+        special=around,
+    )
+
+
+def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
+    """Return the object in a JSON file; {} if it is optional and not there. Raises DataError for
+    another content, and for more than 16 MB.
+    """
+    if optional and not path.is_file():
+        return {}
+    size = path.stat().st_size
+    found = None
+    if size <= 16 << 20:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            found = None
+    if not isinstance(found, dict):
+        problem = f"{path} is not a JSON object of at most 16 MB"
+        raise DataError("read_json", problem, got=size, wanted="{...}")
+    return found

@@ -1,0 +1,138 @@
+"""Small models of every architecture, written as others write them, give the logits that
+transformers gives (tools/model_references.py); and models.load refuses what does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minigrad import files
+from minigrad.errors import FormatError, MissingFileError
+from minigrad.models import load
+from minigrad.nn.quantised import QuantisedWeight, StackedWeight
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from gguf_bytes import small_llama  # noqa: E402
+from model_references import made  # noqa: E402
+
+pytest.importorskip("tokenizers")
+pytest.importorskip("safetensors")
+TINY = json.loads((ROOT / "tests/data/published.json").read_text(encoding="utf-8"))["tiny"]
+TOKENS = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3]])
+
+
+def write(folder: Path, row: dict[str, Any], dtype: Any = None) -> Path:
+    """A model's folder, as Hugging Face's."""
+    weights: dict[str, Any] = {name: made(name, tuple(s)) for name, s in row["shapes"].items()}
+    if dtype is not None:
+        weights = {name: w.astype(dtype) for name, w in weights.items()}
+    files.save(folder / "model.safetensors", weights)
+    (folder / "config.json").write_text(json.dumps(row["config"]))
+    (folder / "small.gguf").write_bytes(small_llama())
+    content = load(folder / "small.gguf")[1].content
+    (folder / "tokenizer.json").write_text(content, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("row", TINY, ids=[row["config"]["model_type"] for row in TINY])
+def test_a_small_model_gives_the_reference(row: dict[str, Any], tmp_path: Path) -> None:
+    model, _ = load(write(tmp_path, row))
+    y = model(TOKENS)
+    np.testing.assert_allclose(y.numpy()[0, -1, :24], row["last"], atol=5e-6)
+    if row["config"]["model_type"] != "bert":
+        caches = model.make_caches()
+        parts = [model(TOKENS[:, a:b], caches=caches).numpy() for a, b in ((0, 7), (7, 9), (9, 10))]
+        np.testing.assert_allclose(np.concatenate(parts, axis=1), y.numpy(), atol=5e-6)
+
+
+def test_weights_of_16_bits_stay_as_stored_unless_float32_is_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, TINY[0], np.float16)
+    stored, wide = load(tmp_path)[0], load(tmp_path, dtype="float32")[0]
+    assert isinstance(stored.h[0].mlp.up_proj.weight, QuantisedWeight)
+    assert [p.ndim for p in stored.parameters()].count(2) == 0
+    np.testing.assert_allclose(stored(TOKENS).numpy(), wide(TOKENS).numpy(), atol=1e-5)
+    loss = wide.loss(TOKENS[:, :-1], TOKENS[:, 1:])
+    loss.backward()
+    assert all(p.grad is not None for p in wide.parameters())
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1"])
+def test_a_model_in_blocks_generates_what_it_does_in_float32(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "small.gguf").write_bytes(small_llama(kind))
+    model, tokenizer = load(tmp_path / "small.gguf")
+    wide, _ = load(tmp_path / "small.gguf", dtype="float32")
+    prompt = tokenizer.encode("abcd a 12")
+    found = list(model.generate(prompt, 16, temperature=0))
+    assert found == list(wide.generate(prompt, 16, temperature=0))
+    assert found == list(model.generate(prompt, 16, temperature=0, use_cache=False))
+    together = list(model.generate([prompt, prompt[:2]], 16, temperature=0))
+    assert found == [int(row[0]) for row in together]
+    assert [int(row[1]) for row in together] == list(model.generate(prompt[:2], 16, temperature=0))
+
+
+def test_parts_in_several_formats_are_stacked() -> None:
+    rng = np.random.default_rng(0)
+    parts = [
+        QuantisedWeight("f32", (n, 32), rng.normal(size=(n, 32)).astype(np.float32).view(np.uint8))
+        for n in (4, 2)
+    ]
+    parts[1] = QuantisedWeight("f16", (2, 32), np.ones((2, 32), np.float16).view(np.uint8))
+    stacked = StackedWeight(parts)
+    x = rng.normal(size=(3, 32)).astype(np.float32)
+    from minigrad import Tensor
+
+    y = stacked.linear(Tensor(x), Tensor(np.arange(6.0)))
+    np.testing.assert_allclose(y.numpy(), x @ stacked.dequantise().T + np.arange(6), atol=1e-5)
+    assert stacked.shape == (6, 32) and stacked.nbytes == 4 * 128 + 2 * 64
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"model_type": "t5"}, "unsupported"),
+        ({"hidden_act": "relu"}, "unsupported"),
+        ({"num_hidden_layers": 10**9}, "layers"),
+        ({"num_hidden_layers": "2"}, "model"),
+        ({"hidden_size": 48}, "shape"),
+        ({"intermediate_size": 8}, "shape"),
+        ({"head_dim": 10**9}, "model"),
+        ({"rope_theta": float("nan")}, "model"),
+        ({"rope_scaling": {"rope_type": "warp"}}, "model"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_a_format_error(
+    change: dict[str, Any], code: str, tmp_path: Path
+) -> None:
+    write(tmp_path, TINY[0])
+    (tmp_path / "config.json").write_text(json.dumps({**TINY[0]["config"], **change}))
+    with pytest.raises(FormatError) as caught:
+        load(tmp_path)
+    assert caught.value.code == code
+
+
+def test_damaged_folders_are_format_errors(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        load(tmp_path / "nothing.gguf")
+    write(tmp_path, {**TINY[0], "shapes": {"model.norm.weight": [32]}})
+    with pytest.raises(FormatError):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text("[1, 2")
+    with pytest.raises(FormatError):
+        load(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b"}}')
+    with pytest.raises(FormatError):
+        load(tmp_path)
+
+
+def test_fuzzed_files_give_nothing_but_format_errors() -> None:
+    command = [sys.executable, "tools/fuzz_models.py", "--runs", "300", "--seed", "5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("300 inputs, no failure"), done.stderr

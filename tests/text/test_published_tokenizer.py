@@ -1,0 +1,151 @@
+"""Tokenizers of GGUF files and of folders: special tokens, templates, bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minigrad.errors import ConfigError, FormatError
+from minigrad.models.generation import text_pieces
+from minigrad.text.published import (
+    PublishedTokenizer,
+    read_json,
+    tokenizer_of_folder,
+    tokenizer_of_gguf,
+)
+
+pytest.importorskip("tokenizers")
+BYTES = [f"<0x{i:02X}>" for i in range(256)]
+SPM = ["<unk>", "<s>", "</s>", *BYTES, "▁", "a", "b", "▁a", "ab", "▁ab", "abab"]
+GPT2 = ["<|end|>", "a", "b", "1", "2", "12", "Ġ", "ab", "Ġa", "Ã", "¼", "Ġ1"]
+
+
+def gguf(**changes: Any) -> dict[str, Any]:
+    """The meta of a byte-level tokenizer."""
+    own = {
+        "model": "gpt2",
+        "pre": "gpt-2",
+        "tokens": GPT2,
+        "merges": ["a b", "Ġ a", "1 2", "Ġ 1"],
+        "token_type": [3] + [1] * (len(GPT2) - 1),
+        "eos_token_id": 0,
+    }
+    return {f"tokenizer.ggml.{key}": x for key, x in {**own, **changes}.items()}
+
+
+def sentence_piece(**changes: Any) -> PublishedTokenizer:
+    own = {
+        "model": "llama",
+        "tokens": SPM,
+        "scores": [0.0] * 259 + [-1.0, -2, -3, -0.5, -0.1, -0.3, -0.2],
+        "token_type": [2, 3, 3] + [6] * 256 + [1] * 7,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    return tokenizer_of_gguf({f"tokenizer.ggml.{k}": x for k, x in {**own, **changes}.items()})
+
+
+def pieces(tokenizer: PublishedTokenizer, text: str, names: list[str]) -> list[str]:
+    return [names[i] for i in tokenizer.encode(text)]
+
+
+def test_the_cut_decides_what_is_merged() -> None:
+    plain, single = tokenizer_of_gguf(gguf()), tokenizer_of_gguf(gguf(pre="smollm"))
+    assert pieces(plain, "ab 12ab", GPT2) == ["ab", "Ġ", "12", "ab"]
+    assert pieces(single, "ab 12ab", GPT2) == ["ab", "Ġ", "1", "2", "ab"]
+    assert pieces(tokenizer_of_gguf(gguf(pre="llama-bpe")), "12", GPT2) == ["12"]
+    assert pieces(tokenizer_of_gguf(gguf(pre="qwen2")), "12", GPT2) == ["1", "2"]
+
+
+def test_special_tokens_are_recognised_and_written_out() -> None:
+    tokenizer = tokenizer_of_gguf(gguf())
+    assert tokenizer.encode("ab<|end|>a").tolist() == [7, 0, 1]
+    assert tokenizer.decode([7, 0, 1]) == "ab<|end|>a"
+    assert tokenizer.eos == ("<|end|>",) and tokenizer.bos is None
+    assert tokenizer.encode_prompt("ab").tolist() == [7]
+
+
+def test_half_a_character_waits_while_streaming() -> None:
+    tokenizer = tokenizer_of_gguf(gguf())
+    assert list(text_pieces(tokenizer, iter([1, 9, 10, 2]), [])) == ["a", "ü", "b"]
+    byte_fallback = sentence_piece()
+    tokens = byte_fallback.encode("a→b")
+    assert "".join(text_pieces(byte_fallback, iter(tokens), [])) == "a→b"
+    assert all("\ufffd" not in p for p in text_pieces(byte_fallback, iter(tokens), []))
+
+
+def test_sentence_piece_merges_by_score_and_falls_back_to_bytes() -> None:
+    tokenizer = sentence_piece()
+    assert pieces(tokenizer, "ab", SPM) == ["▁ab"]
+    assert pieces(tokenizer, "aé", SPM) == ["▁a", "<0xC3>", "<0xA9>"]
+    assert tokenizer.encode_prompt("ab").tolist()[0] == 1 and tokenizer.decode([1]) == "<s>"
+    for text in ("ab", "a b", "é a", "x"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "bert"},
+        {"model": 3},
+        {"tokens": []},
+        {"tokens": [1, 2]},
+        {"pre": "unheard-of"},
+        {"merges": None},
+        {"merges": ["a z"]},
+        {"token_type": [1]},
+        {"tokens": ["a"] * 12},
+    ],
+)
+def test_damaged_meta_is_a_format_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        tokenizer_of_gguf(gguf(**changes))
+
+
+def with_template(template: str | None) -> PublishedTokenizer:
+    pytest.importorskip("jinja2")
+    return tokenizer_of_gguf(gguf() | {"tokenizer.chat_template": template})
+
+
+def test_a_chat_template_is_rendered_in_a_sandbox() -> None:
+    turns = [{"role": "user", "content": "ab"}]
+    line = "{% for m in messages %}[{{ m['role'] }}]{{ m.content }}{% endfor %}"
+    tokenizer = with_template(
+        line + "{% if add_generation_prompt %}[bot]{{ eos_token }}{% endif %}"
+    )
+    assert tokenizer.chat(turns) == "[user]ab[bot]<|end|>"
+    assert tokenizer.chat(turns, answer=False) == "[user]ab"
+    for bad in (
+        "{{ messages.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception('no system') }}",
+        "{% for %}",
+        "{{ 1 // 0 }}",
+    ):
+        with pytest.raises(ConfigError, match="template"):
+            with_template(bad).chat(turns)
+    with pytest.raises(ConfigError, match="no chat template"):
+        with_template(None).chat(turns)
+
+
+def test_a_folder_is_read_with_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(sentence_piece().content, encoding="utf-8")
+    plain = tokenizer_of_folder(tmp_path)
+    assert plain.bos is None and plain.template is None and plain.eos == ()
+    settings = {
+        "bos_token": {"content": "<s>"},
+        "eos_token": "</s>",
+        "add_bos_token": True,
+        "chat_template": "one",
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    found = tokenizer_of_folder(tmp_path)
+    assert (found.bos, found.eos, found.template) == ("<s>", ("</s>",), "one")
+    assert found.encode_prompt("ab").tolist() == [1, *found.encode("ab").tolist()]
+    assert found.encode_prompt("<s>ab").tolist()[:2] != [1, 1]
+    (tmp_path / "chat_template.jinja").write_text("two")
+    assert tokenizer_of_folder(tmp_path).template == "two"
+    assert read_json(tmp_path / "none.json", optional=True) == {}
