@@ -6,8 +6,9 @@ import ctypes
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any
 
 import numpy as np
@@ -259,31 +260,33 @@ class CompiledReplay:
     # --- to look at
 
     def measure(self, times: int = 7) -> list[float]:
-        """Return the seconds of each phase, the least of several runs on what the last call left.
-        Results, gradients and states are put back.
+        """Return the seconds of each phase and each line that is called back, the least of several
+        runs on what the last call left. Arguments, gradients and states are put back.
         """
-        held = self._states.values()
+        held = [*self._states.values(), *self._held.values()]
         before = [a.copy() for a in held]
         gradients = self._new_gradients()
-        found = [math.inf] * len(self.phases)
+        found = [math.inf] * len(self.sequence)
         for _ in range(times):
-            for part in self._parts:
-                if isinstance(part, Line):
-                    self._call_back(part)
-                    continue
-                for n in range(*part):
-                    started = time.perf_counter()
-                    self._step(self._table_address, n, n + 1, self.threads)
-                    found[n] = min(found[n], time.perf_counter() - started)
+            phases = count()
+            for n, item in enumerate(self.sequence):
+                started = time.perf_counter()
+                if isinstance(item, Line):
+                    self._call_back(item)
+                else:
+                    phase = next(phases)
+                    self._step(self._table_address, phase, phase + 1, self.threads)
+                found[n] = min(found[n], time.perf_counter() - started)
         del gradients  # held until here, as the phases write there
         for a, old in zip(held, before, strict=True):
-            a[...] = old
+            if a.flags.writeable:
+                a[...] = old
         return found
 
     def explain(self, measured: list[float] | None = None) -> str:
         """Phases and kernels, what was fused, what goes through numpy, bytes and operations.
 
-        measured: the seconds of each phase, which are shown, too.
+        measured: the seconds of each phase and each line that is called back, to be shown, too.
         """
         kernels = [k for phase in self.phases for k in phase.kernels]
         total = sum(k.cost for k in kernels) or 1.0
@@ -292,20 +295,29 @@ class CompiledReplay:
         )
         rows = [
             f"{len(self.phases)} phases, {len(kernels)} kernels, {self.threads} threads, arena "
-            f"{self.arena_bytes / 1e6:.1f} MB, products by {self.products}, {how}"
+            f"{self.arena_bytes / 1e6:.1f} MB, products by {self.products}, {how}",
+            "% is the estimated share of the time",
         ]
+        if measured:
+            rows[1] += f"; measured: {1e6 * sum(measured):.1f} us, phase by phase"
         rows += [self.built.note] if self.built.note else []
-        for n, phase in enumerate(self.phases):
-            kind = "a chain" if phase.chain else "tasks side by side"
-            took = f", {1e6 * measured[n]:.1f} us" if measured else ""
-            rows.append(f"phase {n}: {kind}, {phase.chunks} chunks{took}")
-            for k in phase.kernels:
-                name = f"{k.name} with {', '.join(k.fused)}" if k.fused else k.name
-                rows.append(
-                    f"    {name:<40} {k.flops / 1e6:9.2f} MFLOP {k.bytes / 1e6:8.2f} MB "
-                    f"{100 * k.cost / total:5.1f} %   {k.where}"
-                )
-        rows += [f"through numpy: {line.op.name}   {line.where}" for line in self.called_back]
+        phases = count()
+        for n, item in enumerate(self.sequence):
+            took = f": {1e6 * measured[n]:.1f} us measured" if measured else ""
+            if isinstance(item, Line):
+                rows.append(f"through numpy: {item.op.name}{took}   {item.where}")
+                continue
+            kind = "a chain" if item.chain else "tasks side by side"
+            share = 100 * sum(k.cost for k in item.kernels) / total
+            rows.append(f"phase {next(phases)}, {kind}, {item.chunks} chunks, {share:.1f} %{took}")
+            # Kernels that are alike, as those of the layers, share a row
+            texts = (
+                f"{f'{k.name} with ' + ', '.join(k.fused) if k.fused else k.name:<40} "
+                f"{k.flops / 1e6:9.2f} MFLOP {k.bytes / 1e6:8.2f} MB "
+                f"{100 * k.cost / total:5.1f} %   {k.where}"
+                for k in item.kernels
+            )
+            rows += [f"{number:5} x {text}" for text, number in Counter(texts).items()]
         return "\n".join(rows)
 
 

@@ -137,3 +137,17 @@ def test_what_is_written_into_an_argument_is_held_against_the_second_call(monkey
         RuntimeWarning, match=r"differs from the eager one \(a state of shape \(2,\)"
     ):
         step(t(1, 2), t(3, 4))
+
+
+def test_measuring_leaves_an_argument_that_is_written_to_as_it_was():
+    def body(buffer, x):
+        buffer.assign(buffer.sort()[0] + x)
+        return buffer
+
+    step, buffer = jit(body, backend="c"), t(3, 1)
+    for _ in range(3):
+        step(buffer, t(1, 1))
+    text = step.explain(measure=True)
+    assert buffer.tolist() == [4, 6]
+    (row,) = (row for row in text.splitlines() if row.startswith("through numpy: "))
+    assert "sort" in row and " us measured " in row
