@@ -17,8 +17,7 @@ import numpy as np
 from minigrad import __version__
 from minigrad.cli.options import FLAG, Command, Option
 from minigrad.compiler import environment, native
-from minigrad.compiler.compiled import cores
-from minigrad.ops.parallel import find_blas
+from minigrad.ops.parallel import cores, find_blas
 
 DESCRIPTION = """\
 Show BLAS, compiler, threads and cache folder, measure a matrix product, and say what would be

@@ -22,8 +22,8 @@ from minigrad.cli.doctor import THREADS
 from minigrad.cli.options import FILE, FLAG, REQUIRED, Command, Option, one_line, refuse, whole
 from minigrad.cli.run_folder import CHECKPOINTS, facts_of_model
 from minigrad.cli.sweep_plan import Plan, Run, differences, parse, read_plan
-from minigrad.compiler.compiled import cores
 from minigrad.errors import MinigradError
+from minigrad.ops.parallel import cores
 from minigrad.train import Interruption
 from minigrad.viz import find_runs, plot
 from minigrad.viz.metrics import METRICS

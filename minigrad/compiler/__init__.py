@@ -6,7 +6,7 @@ one piece of C where there is a compiler.
     plan        a program ready to run                 checks    a program against the eager call
     program     the typed straight line                passes    Program -> Program
     replay      numpy                                  layout, select, schedule, emit, compiled    C
-    native      compiler, flags, cache                 blas      numpy's BLAS by pointer
+    native      compiler, flags, cache
 
 The C of ops is in c/, with a room of the same name for each file: elementwise, rows, products,
 gathers, sums, attention, updates. `signatures` reads what the files say of themselves; `lower` is

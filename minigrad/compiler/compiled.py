@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler import native
-from minigrad.compiler.blas import chosen_blas
 from minigrad.compiler.emit import Emitter
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout, address_of
@@ -25,11 +24,21 @@ from minigrad.compiler.schedule import Phase, pays, schedule
 from minigrad.compiler.select import Selector
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
+from minigrad.ops.parallel import Blas, cores, find_blas
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def chosen_blas() -> Blas | None:
+    """The BLAS that compiled products go through; None where they are tiles in C.
+    $MINIGRAD_PRODUCTS ("tiles", "blas") decides otherwise.
+
+    Raises NativeError without a compiler, ConfigError for another word.
+    """
+    wanted = os.environ.get("MINIGRAD_PRODUCTS", "")
+    if wanted not in ("", "tiles", "blas"):
+        hint = 'expected "tiles" or "blas"; unset it for what is faster here'
+        raise ConfigError("MINIGRAD_PRODUCTS", f"is {wanted!r}", got=wanted, hint=hint)
+    tiles = native.has_tiles() if not wanted else wanted == "tiles"
+    return None if tiles else find_blas()
 
 
 def _wanted_threads() -> int:

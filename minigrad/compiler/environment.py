@@ -8,9 +8,8 @@ import os
 import platform
 
 from minigrad.compiler import native
-from minigrad.compiler.blas import chosen_blas
-from minigrad.compiler.compiled import cores
-from minigrad.ops.parallel import find_blas
+from minigrad.compiler.compiled import chosen_blas
+from minigrad.ops.parallel import cores, find_blas
 
 # OpenBLAS kernels without fused multiply-add
 _SLOW = ("Prescott", "Core2", "Nehalem", "Sandybridge", "Barcelona", "Bobcat")

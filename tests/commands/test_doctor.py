@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from minigrad.cli.doctor import gflops
-from minigrad.compiler.compiled import cores
-from minigrad.ops.parallel import find_blas
+from minigrad.ops.parallel import cores, find_blas
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {
