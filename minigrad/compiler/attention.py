@@ -62,6 +62,7 @@ class _Attention:
         # An offset that is a tensor is the length of a cache: the kernel reads it when it runs.
         self.length = value_of(offset) if isinstance(offset, Ref) else None
         offset = 0 if self.length is not None else offset
+        # The kernel for a cache knows nothing but a bool mask that hides keys
         biased = self.params.get("window") or self.params.get("slopes")
         hiding = mask is None or call.array(value_of(mask)).dtype == np.bool_
         self.simple = not biased and hiding and kept is None
@@ -69,8 +70,11 @@ class _Attention:
         self.scores = self.pairs * T * S
         # Causal attention computes about half of the scores, in groups of rows a bit more.
         self.flops = 2.0 * self.scores * D * (0.6 if offset is not None else 1)
+        # Units are pairs of batch and head. What broadcasts over them is read as a whole
         for i, name in zip(operands, ("g", "q", "k", "v")[-len(operands) :], strict=True):
             self.builder.use(i, name, share=call.array(i).shape[:-2] == batch)
+        # The fields of attention_t, in its order: sizes, scale and causality, what biases scores,
+        # what hides them, what dropout keeps
         numbers = ", ".join(map(str, (*(1, 1, *batch)[-2:], T, S, D, E)))
         scaled = f"{literal(self.params['scale'])}, {int(offset is not None)}, {offset or 0}"
         parts = (numbers, scaled, self._bias(offset), self._mask(mask), self._dropout(kept))

@@ -85,6 +85,7 @@ def _line_difference(x: Line, y: Line, a: Recording, b: Recording) -> Difference
     for i in x.made():
         if a.facts[i] != b.facts[i]:
             return Difference("", f"{name} gives another shape", a.facts[i][0], b.facts[i][0])
+    # Only Python values are left, and they do not make what follows differ: more may be found
     unequal = [(p, q) for p, q in zip(x.operands, y.operands, strict=True) if not _equal(p, q)]
     for p, q in unequal:
         if isinstance(p, Ref) or isinstance(q, Ref):

@@ -82,6 +82,7 @@ class CompiledReplay:
 
     def _schedule(self, threads: int) -> None:
         chosen = Selector(self.program, self.layout).chosen
+        # What has no C is a line, given by its number, between kernels
         items = [x if isinstance(x, Kernel) else self.program.lines[x] for x in chosen]
         # Phases are cut for a number of threads, so fewer threads are another schedule
         for self.threads in (threads,) if threads else (cores(), 1):
@@ -122,6 +123,8 @@ class CompiledReplay:
         layout, program = self.layout, self.program
         self.table = np.zeros(max(len(self.slots), 1), np.uint64)
         self._table_address = address_of(self.table)
+        # Kernels get pointers from one table by slot, so that C text does not depend on addresses.
+        # Where a root's memory moves, the slots of all values in it are written again
         self._slots_of: dict[int, list[tuple[int, int]]] = {}  # root -> slots in it, and offsets
         for i, slot in self.slots.items():
             self._slots_of.setdefault(layout.root[i], []).append((slot, layout.offset(i)))
@@ -220,6 +223,7 @@ class CompiledReplay:
                 self._call_back(part)
             elif self._step(self._table_address, part[0], part[1], self.threads):
                 self._raise_refusal()
+        # What the step wrote into an argument with gaps went into a copy without
         for a, copied in packed:
             a[...] = copied
         results = [self._view(i).copy() for i in self.program.results]

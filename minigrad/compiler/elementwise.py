@@ -59,6 +59,9 @@ def template(layout: Layout, line: Line) -> str | None:
         return None
     if name in _BETWEEN:
         return _BETWEEN[name](ins, out)
+    # The macro is chosen by the dtype of the result: float_add for float32 and float64, integer_add
+    # for whole numbers, bool_and for bools. C would convert operands of other kinds silently, where
+    # numpy rounds or refuses, so only those are taken that mean the same in both.
     family = {"f": "float", "b": "bool"}.get(out.kind, "integer")
     operands, body = _macros().get(f"{family}_{name}", ([], ""))
     if not body or any(map(is_half, (out, *ins))):
@@ -88,6 +91,7 @@ def expression(layout: Layout, line: Line, names: dict[int, str]) -> str:
     dtype that they take on.
     """
     text = given(template(layout, line))
+    # A Python scalar takes on the dtype of the arrays next to it, not that of the result
     kinds = [layout.stand_in[i].dtype for i in line.reads() if layout.stand_in[i].dtype != np.bool_]
     dtype = kinds[0] if kinds else layout.stand_in[line.made()[0]].dtype
     words = []
@@ -169,6 +173,8 @@ def _nest(shape: tuple[int, ...], inside: str) -> str:
     """The loop over rows lo..hi of the last axis, with the other indices worked out from the row's
     number; over single elements of a vector.
     """
+    # A row's number is taken apart into indices, last axis first, by division: once per row, while
+    # the loop inside it runs over the last axis alone and can be vectorised
     last = len(shape) - 1
     below, indices = 1, []
     for d in reversed(range(max(last, min(len(shape), 1)))):
@@ -199,6 +205,7 @@ def lower_parts(call: Call) -> list[Kernel]:
     layout, line, out, values = call.layout, call.line, call.y, call.operands()
     y, parts = call.array(out), given(line.op.parts)
     pieces = parts(y, *(call.array(i) for i in values), **line.params)
+    # Zeros, or the value of a padding, where no operand goes
     covered = sum(target.size for target, _ in pieces) == y.size
     kernels = [] if covered else [filled(call, out, line.params.get("value", 0.0))]
     for value, (target, piece) in zip(values, pieces, strict=True):

@@ -59,12 +59,15 @@ class Emitter:
         head += "    (void)thread;\n"
         if phase.chain:
             calls = []
+            # A phase counts the units that all its kernels can be cut at; a kernel with finer ones
+            # works on so many of them
             for k in phase.chain:
                 factor = k.units // phase.units
                 assert factor * phase.units == k.units
                 scale = f" * {factor}" if factor != 1 else ""
                 calls.append(f"    {self._call(k, f'lo{scale}', f'hi{scale}')}")
             return head + "\n".join(calls) + "\n}\n"
+        # Each unit of a phase of tasks is another piece of work
         cases = [
             f"        case {n}: {self._call(k, lo, hi)} break;"
             for n, (k, lo, hi) in enumerate(phase.tasks)

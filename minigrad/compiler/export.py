@@ -51,6 +51,7 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
     if not isinstance(backend, CompiledReplay) or through:
         problem = f"the step is not all in C{': ' * bool(through)}{', '.join(through)}"
         raise ConfigError("export", problem, hint="step.explain() says what goes through numpy")
+    # All that the step finds in memory when it begins
     outside = {**plan.constants, **plan.bound, **plan.binding(tensors), **backend.derived}
     # The C reads arguments in row-major order, as `CompiledReplay.run` gives them
     for i in plan.inputs:
@@ -81,6 +82,7 @@ def _values(arrays: dict[int, Array]) -> tuple[dict[int, int], bytes]:
         if not (a.flags.c_contiguous or 0 in a.strides):
             problem = f"a state of shape {a.shape} has gaps in its memory"
             raise ConfigError("export", problem, got=a.strides, hint="make it contiguous")
+        # Of what is broadcast, the memory itself is written: strides of 0 then hold in C as well
         whole = a if a.flags.c_contiguous or a.base is None else np.ascontiguousarray(a.base)
         places[i] = at
         pieces.append(whole.tobytes() + bytes(-whole.nbytes % ALIGNMENT))
@@ -95,6 +97,7 @@ def _places(backend: CompiledReplay, places: dict[int, int]) -> dict[str, Any]:
     arena = {**backend.arena_offsets, **{r: end + n for r, n in backend.gradients.offsets.items()}}
 
     def row(i: int, *more: int) -> str:
+        # {0: values.bin, 1: the arena; bytes from its beginning; for results, how many numbers}
         root = layout.root[i]
         memory, at = (0, places[root]) if root in places else (1, arena[root])
         return "{" + ", ".join(map(str, (memory, at + layout.offset(i), *more))) + "}"

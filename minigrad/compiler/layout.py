@@ -95,6 +95,8 @@ class Layout:
             if line.op.parts is None or line.op.kind == "view":
                 continue
             values = [self.program.values[x.index] for x in line.operands if isinstance(x, Ref)]
+            # Only a temporary that no earlier join has placed, and whose C can leave gaps between
+            # rows, may be written into the middle of another value
             free = [
                 v.index not in self.stand_in
                 and v.index in makers
@@ -105,6 +107,7 @@ class Layout:
                 continue
             out = self.program.values[line.made()[0]]
             y = self._allocate(out.index, out.shape, out.dtype)
+            # The op itself says where its operands go: it is asked with operands of their shapes
             like = [np.broadcast_to(y.dtype.type(0), v.shape) for v in values]
             places = line.op.parts(y, *like, **line.params)
             # Not where only a part of an operand is copied, or where something is put around it.
@@ -119,6 +122,8 @@ class Layout:
             operands = [self.stand_in[x.index] if isinstance(x, Ref) else x for x in line.operands]
             out = line.op.forward(*operands, **line.params)
             source = self.root[next(line.reads())]
+            # numpy decides: where it gives a view, the values share memory; where it had to copy,
+            # as for a reshape of what is transposed, so does the C
             views = (out,) if line.op.outputs == 1 else out
             if all(np.may_share_memory(v, self.roots[source]) for v in views):
                 for i, v in zip(line.outputs, views, strict=True):
@@ -155,9 +160,12 @@ class Layout:
         a, whole = self.stand_in[i], self.roots[self.root[i]]
         if a.flags.c_contiguous and a.size == whole.size:
             return 0
+        # Axes of a strided value are cut where the leading one is: its steps must cover the root
+        # one after the other, and all that a step holds must lie before the next one
         if a.ndim == 0 or not whole.flags.c_contiguous or min(a.strides, default=0) < 0:
             return -1
         n, step, rest = a.shape[0], a.strides[0], 1
+        # Leading axes that follow one another without a gap are one axis
         while rest < a.ndim and step == a.shape[rest] * a.strides[rest]:
             n, step, rest = n * a.shape[rest], a.strides[rest], rest + 1
         pairs = zip(a.shape[rest:], a.strides[rest:], strict=True)
@@ -200,6 +208,7 @@ def pack(
             for j in offsets
             if lifetimes[j][0] <= last and lifetimes[j][1] >= first
         )
+        # The lowest gap among those that are alive at the same time
         at = 0
         for start, stop in busy:
             if at + sizes[i] <= start:

@@ -112,6 +112,7 @@ class Builder:
         a, root = layout.stand_in[value], layout.root[value]
         ctype = ctype or given(CTYPES.get(a.dtype.name))
         self.arguments.append(Argument(f"{ctype} *" if write else f"const {ctype} *", name, value))
+        # -1: a share of its units is not a range of its memory, so the kernel touches all of it
         atoms = layout.atoms(value) if share else -1
         self.bytes += a.nbytes
         if atoms >= 0:
@@ -137,7 +138,9 @@ class Builder:
         """The kernel. Memory touched share by share and also as a whole counts as touched as a
         whole.
         """
-        # A value may be used twice, as a share and as a whole: then another thread's share is read.
+        # What the scheduler needs to know: whether a thread with units lo..hi stays within its own
+        # share of each value, and at which multiples of units that holds. A value may be used
+        # twice, as a share and as a whole: then another thread's share is read.
         own = self.own - self.whole
         atoms = common(self.atoms, units) if own else 0
         if self.written - own:

@@ -32,6 +32,7 @@ def arena(
     """root -> its offset in the arena, for the temporaries that a step touches, except `apart`, and
     the memory of kernels' own; and the arena's size.
     """
+    # Memory is needed from the first moment that touches a root to the last one
     program = layout.program
     lifetimes: dict[int, tuple[int, int]] = {}  # the first and the last moment, in the sequence
     for moment, item in enumerate(sequence):

@@ -174,6 +174,7 @@ def build(source: str) -> Built:
     trusted or written is replaced by a temporary one, a damaged object by a new build; either way
     `note` says so in one line. Raises NativeError.
     """
+    # Everything that decides what the compiler makes is in the key, so an object is never stale
     compiler, folder = find_compiler(), cache_folder()
     text = "\0".join((source, *FLAGS, *compiler.command, compiler.version, cpu_identity()))
     key = hashlib.sha256(text.encode()).hexdigest()[:32]

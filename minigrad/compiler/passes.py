@@ -108,6 +108,7 @@ def for_c(program: Program) -> Program:
             operands = (None if i in unread else x for i, x in enumerate(line.operands))
             line = replace(line, operands=tuple(operands))
         lines.append(line)
+    # Outputs that are there for backward alone, such as probabilities, in a program without one
     wanted = {*program.results, *program.kept, *(i for line in lines for i in line.reads())}
     for n, line in enumerate(lines):
         gone = {i for i in spare_outputs(line.op) if line.outputs[i] not in wanted}
@@ -163,6 +164,7 @@ def with_tiled_attention(program: Program) -> Program:
     values, lines = list(program.values), list(program.lines)
     handed_out = {*program.results, *program.kept}
     for number, line in enumerate(program.lines):
+        # p: the probabilities, if all that becomes of them is that the gradient reads them
         p = line.outputs[1] if len(line.outputs) == 2 and has_flag(line.op, "tiled") else None
         if p is None or line.params.get("tiled"):
             continue

@@ -147,6 +147,7 @@ def roots(lines: Sequence[Line], count: int) -> tuple[list[int], set[int]]:
     share that of their first operand. And those whose memory the lines change, themselves or by a
     view.
     """
+    # Lines come in order, so the root of a view's operand is known when the view is met
     root = list(range(count))
     for line in lines:
         if line.op.kind in ("view", "effect") and isinstance(line.operands[0], Ref):

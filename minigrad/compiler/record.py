@@ -125,7 +125,8 @@ class Recording(Listener):
     def _number(
         self, array: Array, tensor: Tensor | None, where: str = "", made: bool = False
     ) -> int:
-        # By identity: a recording keeps its arrays alive, so ids are not used twice
+        # By identity: a recording keeps its arrays alive, so ids are not used twice. Whatever is
+        # not made by an op here is a leaf: an argument, a state, or an array that the step makes
         number = self._numbers.get(id(array))
         if number is None:
             number = self._numbers[id(array)] = len(self.arrays)

@@ -66,6 +66,8 @@ class Selector:
         """The additions that the C of the line before can do: of its first output, which nothing
         else reads, and a value that is there by then.
         """
+        # A product adds bias and residual while its sums are in registers, and a gradient what came
+        # along the residual stream: the addition costs no pass through memory of its own
         taken = set()
         for number, line in enumerate(self.program.lines):
             if not is_addition(self.layout, line):

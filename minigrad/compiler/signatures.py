@@ -35,8 +35,10 @@ _FILES += ["quantised.c", "attention.c", "updates.c"]
 _ALWAYS = _FILES[:2]  # the step itself calls them
 # A header is the line right above the function, after whatever comment the function has.
 _HEADER = re.compile(r"^/\* op ([\w, ]+): ([^*]+) \*/\n[^(\n]*?(\w+)\(([^{]*)\) \{", re.M)
+# const, the C type, * for a pointer, the name
 _PARAMETER = re.compile(r"(const )?(\w+) (\*?)(?:RESTRICT )?(\w+)")
 _UNIT = re.compile(r"(\w+) of (.+)")
+# A function of one line, or up to the first closing brace at the beginning of a line
 _FUNCTION = re.compile(
     r"^(?:BODY|static)\b[^;={(]*?(\w+)\([^;{]*\) \{(?:[^\n]*\}$|.*?^\})", re.M | re.S
 )

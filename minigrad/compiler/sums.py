@@ -106,7 +106,8 @@ class _Sum(NamedTuple):
 
     def _over(self, call: Call, x: int, y: int, axes: set[int]) -> list[Kernel]:
         """Over the last group of neighbours, then, where there are more groups, over the others."""
-        # Neighbours, with axes of size 1 between them, are one axis to a loop.
+        # Axes that are apart are summed group by group, the last one first, which leaves least to
+        # read. Neighbours, with axes of size 1 between them, are one axis to a loop.
         a, last = call.array(x), {max(axes)}
         while min(last) and (min(last) - 1 in axes or a.shape[min(last) - 1] == 1):
             last.add(min(last) - 1)
@@ -181,7 +182,7 @@ def _sum_leading(call: Call, x: int, y: int, count: int) -> list[Kernel]:
     """The sum over the first `count` axes: blocks of rows, then the blocks."""
     rows, C, stride, inner = given(flat_matrix(call.layout, x, count))
     need(C <= 1 or inner == 1)
-    if rows == 1:
+    if rows == 1:  # its stride is never used
         stride = C
     # Few rows are not worth a second kernel.
     if rows <= 2 * BLOCK and stride == C:
