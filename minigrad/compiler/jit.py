@@ -115,13 +115,14 @@ class Step(Generic[P, R]):
         return self if owner is None else functools.partial(self, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if MODE.get().listener is not None:  # inside another recording, or under a profiler: eager
+        mode = MODE.get()
+        if mode.listener is not None:  # inside another recording, or under a profiler: eager
             return self.function(*args, **kwargs)
         # A replay: key, program, arguments that overlap, run. All else is a recorded call
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
         with self._lock:
-            entry = self._entry((key, MODE.get().grad), structure)
+            entry = self._entry((key, mode.grad), structure)
             plan = entry.find(tensors)
             if plan is None or plan.is_audited_next():
                 out = self._record(entry, structure, tensors, plan)

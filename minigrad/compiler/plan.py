@@ -302,6 +302,8 @@ class Plan:
         """True if an argument shares memory with what the step changes, or is read-only and would
         be changed: then order matters, or numpy refuses it, and eager keeps that.
         """
+        if not self.changed:
+            return False
         if self._written:  # an argument that changes may share memory with whatever is read
             if not all(tensors[i].data.flags.writeable for i in self._written):
                 return True
