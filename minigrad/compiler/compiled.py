@@ -90,7 +90,6 @@ class CompiledReplay:
             self.phases = [x for x in self.sequence if isinstance(x, Phase)]
             if pays(self.phases):
                 break
-        self.called_back = [x for x in self.sequence if isinstance(x, Line)]
         self._parts: list[tuple[int, int] | Line] = []  # what to run: phases first .. last - 1
         first = 0
         for kind, group in groupby(self.sequence, type):

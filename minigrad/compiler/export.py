@@ -15,6 +15,7 @@ import numpy as np
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.jit import Step
 from minigrad.compiler.layout import ALIGNMENT
+from minigrad.compiler.program import Line
 from minigrad.compiler.structure import flatten
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
@@ -45,11 +46,10 @@ def export(step: Step[Any, Any], folder: str | Path, *args: Any, **kwargs: Any) 
         hint = "call the step with these arguments first, until it is replayed"
         raise ConfigError("export", "no program fits these arguments and this .grad", hint=hint)
     backend = plan.backend
-    through = (
-        [x.op.name for x in backend.called_back] if isinstance(backend, CompiledReplay) else []
-    )
+    whole = backend.sequence if isinstance(backend, CompiledReplay) else backend.program.lines
+    through = dict.fromkeys(x.op.name for x in whole if isinstance(x, Line))
     if not isinstance(backend, CompiledReplay) or through:
-        problem = f"the step is not all in C{': ' * bool(through)}{', '.join(through)}"
+        problem = f"the step is not all in C: {', '.join(through)}"
         raise ConfigError("export", problem, hint="step.explain() says what goes through numpy")
     # All that the step finds in memory when it begins
     outside = {**plan.constants, **plan.bound, **plan.binding(tensors), **backend.derived}

@@ -21,8 +21,6 @@ that are reduced. Where others follow them, the C by strips is called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from minigrad.compiler.kernel import Kernel
@@ -44,7 +42,7 @@ from minigrad.compiler.signatures import (
     arguments_of,
     signatures_of,
 )
-from minigrad.compiler.sums import column_sums, extent, strips
+from minigrad.compiler.sums import Extent, column_sums, extent, strips
 from minigrad.primitive import Primitive
 
 _DTYPES = {"float": np.float32, "int64_t": np.int64}
@@ -57,11 +55,16 @@ def has_rows(op: Primitive) -> bool:
 
 def lower_rows(call: Call) -> list[Kernel]:
     """The kernels of a row-wise op, by the signature of its C."""
-    found = signatures_of(call.line.op)
-    if "axis" in arguments_of(call.line.op)[1]:
-        return [_along_axis(call, found)]
-    (signature,) = found.values()
-    return _Binding(call, signature).kernels()
+    found, defaults = signatures_of(call.line.op), arguments_of(call.line.op)[1]
+    if "axis" not in defaults:
+        (signature,) = found.values()
+        return _Binding(call, signature).kernels()
+    shape = call.array(call.operand(0)).shape
+    e = given(extent(shape, call.line.params.get("axis", defaults["axis"])))
+    need(e.C < 1 << 31)  # places in a strip are counted in int32, which runs in vector registers
+    if e.inner == 1:
+        return _Binding(call, given(found.get("rows")), (e.outer, e.C)).kernels()
+    return [_by_strips(call, given(found.get("strips")), e)]
 
 
 def _bound(call: Call, signature: Signature) -> dict[str, int | None]:
@@ -79,14 +82,19 @@ def _bound(call: Call, signature: Signature) -> dict[str, int | None]:
 
 
 class _Binding:
-    """The parameters of a C function, bound to the values and params of a call."""
+    """The parameters of a C function, bound to the values and params of a call.
 
-    def __init__(self, call: Call, signature: Signature) -> None:
+    sizes: rows and C, if they are not those of the first operand in the header.
+    """
+
+    def __init__(
+        self, call: Call, signature: Signature, sizes: tuple[int, int] | None = None
+    ) -> None:
         self.call, self.layout, self.signature = call, call.layout, signature
         self.builder, self.parts = Builder(call), list[Kernel]()
         self.values, self.names = _bound(call, signature), {p.name for p in signature.parameters}
         self.reference = given(self.values[signature.cut[0]])
-        self.rows, self.C = rows_of(self.layout, self.reference)
+        self.rows, self.C = sizes or rows_of(self.layout, self.reference)
         if f"{signature.cut[0]}_kind" in self.names:  # each index is a row
             self.rows, self.C = self.rows * self.C, 1
         need(self.rows and self.C)
@@ -179,24 +187,12 @@ class _Binding:
         return f"(rows_t){{{', '.join(map(str, numbers))}}}"
 
 
-def _along_axis(call: Call, signatures: Mapping[str, Signature]) -> Kernel:
-    """The kernel of a reduction, or of what is done along an axis."""
-    x, defaults = call.array(call.operand(0)), arguments_of(call.line.op)[1]
-    e = given(extent(x.shape, call.line.params.get("axis", defaults["axis"])))
-    need(e.C < 1 << 31)  # places in a strip are counted in int32, which runs in vector registers
-    signature = given(signatures.get("strips" if e.inner > 1 else "rows"))
-    k, values = Builder(call), _bound(call, signature)
-    pointers = []
+def _by_strips(call: Call, signature: Signature, e: Extent) -> Kernel:
+    """The kernel of what is done along an axis that others follow."""
+    values, pointers = _bound(call, signature), []
     for p in (p for p in signature.parameters if p.pointer):
         value = given(values[p.name])
         need(plain(call.layout, value, dtype=_DTYPES[p.ctype]))
         pointers.append((value, p.name, p.name in signature.cut, p.written))
-    flops = signature.flops * x.size
-    if e.inner > 1:
-        return strips(k, call.line.op.name, signature.function, pointers, e, flops)
-    for value, pointer, cut, write in pointers:
-        k.use(value, pointer, share=cut or write, write=write)
-    names = ", ".join(pointer for _, pointer, _, _ in pointers)
-    return k.kernel(
-        call.line.op.name, f"{signature.function}({names}, {e.C}, lo, hi);", e.outer, flops
-    )
+    op, flops = call.line.op.name, signature.flops * e.outer * e.C * e.inner
+    return strips(Builder(call), op, signature.function, pointers, e, flops)
