@@ -1,14 +1,16 @@
 """Compilers and the cache: what is wrong with them costs one clear line, never the result."""
 
 import os
+import re
 import stat
+import subprocess
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minigrad import Tensor
+from minigrad import Tensor, functional as F
 from minigrad.compiler import environment, jit, native
 from minigrad.compiler.lower import LOWERINGS
 from minigrad.compiler.signatures import all_signatures
@@ -158,3 +160,39 @@ def test_what_is_found_on_the_machine_is_told_without_changing_it(own_cache):
     assert {"BLAS", "compiler", "flags", "threads", "cache"} <= set(facts) and str(
         own_cache
     ) in facts["cache"]
+
+
+def test_gcc_vectorises_the_loops_of_activations_and_their_gradients(tmp_path):
+    """A loop of scalars takes eight times as long, and nothing else would tell."""
+    compiler = native.find_compiler()
+    command, source = [*compiler.command, *native.FLAGS], tmp_path / "step.c"
+    macros = subprocess.run(
+        [*command, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True, check=True
+    ).stdout
+    if "__clang__" in macros or "__x86_64__" not in macros:
+        pytest.skip("reads what GCC says of loops, on x86-64")
+
+    def body(x, y):
+        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+        gated = F.swiglu(x, y).sum().gradient(x, y)
+        return (*gated, *(F.gelu(x) + y.clamp(-1, 1) + F.relu(y)).sum().gradient(x, y))
+
+    step, x = jit(body, backend="c"), Tensor(np.ones((64, 256), np.float32))
+    for _ in range(3):
+        step(x, x)
+    source.write_text(step.c_source)
+    said = subprocess.run(
+        [*command, "-fopt-info-vec", str(source), "-o", str(tmp_path / "step.so"), "-lm"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    vectorised = set(map(int, re.findall(r":(\d+):\d+: optimized: loop vectorized", said)))
+    lines = step.c_source.splitlines()
+    loops = {
+        n + 1: line
+        for n, line in enumerate(lines, 1)
+        if line.startswith("KERNEL") and lines[n].lstrip().startswith("for (int64_t i = lo")
+    }
+    assert len(loops) >= 2
+    assert not {name for n, name in loops.items() if n not in vectorised}

@@ -21,6 +21,8 @@ void run(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_
          int64_t ldc) {
     product(ta, tb, M, N, K, a, lda, b, ldb, bias, more, ldm, y, ldc);
 }
+void run_symmetric(int ta, int tb, int64_t R, int64_t K, const float *a, const float *b, int64_t ld,
+                   float *y) { symmetric_product(ta, tb, R, K, a, b, ld, y); }
 int wide(void) { return WIDE; }
 """
 # The compiler does in several steps what the CPU has no registers for: slow, and right.
@@ -73,6 +75,17 @@ def run(request):
         assert (y[:, N:] == 7).all()  # nothing is written beside it
         return y[:, :N]
 
+    def symmetric(ta, tb, a, b):
+        """op(a) op(b), which is symmetric; only the half above the diagonal is computed."""
+        R, K = a.shape[::-1] if ta else a.shape
+        y = np.full((R + 1, R), 7, np.float32)
+        sizes = map(ctypes.c_int64, (R, K))
+        pa, pb, py = (ctypes.c_void_p(x.ctypes.data) for x in (a, b, y))
+        library.run_symmetric(int(ta), int(tb), *sizes, pa, pb, ctypes.c_int64(a.shape[1]), py)
+        assert (y[R] == 7).all()  # nothing is written after it
+        return y[:R]
+
+    product.symmetric = symmetric
     return product
 
 
@@ -112,6 +125,18 @@ def test_a_part_of_the_rows_or_columns_has_the_bits_of_the_whole(run, ta, tb):
         assert np.array_equal(
             run(ta, tb, a, b, bias, more, columns=slice(first, last)), whole[:, first:last]
         )
+
+
+@pytest.mark.parametrize("R", [1, 5, 16, 33, 96, 101, 200])
+@pytest.mark.parametrize("K", [1, 40, 530, 1100])
+def test_a_symmetric_product_has_the_bits_of_the_whole_one(run, R, K):
+    """K = 1100 takes several depths, and with R = 200 several parts of the columns."""
+    wide = np.random.default_rng(0).normal(size=(R, K)).astype(np.float32)
+    tall = np.ascontiguousarray(wide.T)
+    for ta, tb, a in ((False, True, wide), (True, False, tall)):
+        y, whole = run.symmetric(ta, tb, a, a), run(ta, tb, a, a)
+        assert np.array_equal(y, y.T)
+        assert np.array_equal(np.triu(y), np.triu(whole))
 
 
 def test_nan_and_inf_stay_in_their_rows_and_columns(run):
