@@ -1,5 +1,5 @@
-"""Weights in blocks for the products in C: they are packed once, into the order in which quantised.c
-reads them, when a program that reads them is made.
+"""Weights in blocks for the products in C: they are packed once, into the order in which
+quantised.c reads them, when a program that reads them is made.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def _nibbles(raw: Array) -> Array:
 
 
 def _codes(raw: Array, kind: str) -> tuple[Array, Array | None]:
-    """The codes of blocks, (n, bytes), by 32 of them: the low halves of numbers j and j + 16 in byte
-    j, (n, parts, 16), and the bits above, (n, parts, 32), if there are any.
+    """The codes of blocks, (n, bytes), by 32 of them: the low halves of numbers j and j + 16 in
+    byte j, (n, parts, 16), and the bits above, (n, parts, 32), if there are any.
     """
     high: Array | None = None
     low: Array
@@ -55,8 +55,8 @@ def _codes(raw: Array, kind: str) -> tuple[Array, Array | None]:
 
 
 def _vectors(raw: Array, kind: str) -> Array:
-    """The codes of blocks as uint32 of 4 neighbours: (n, bytes) -> (n, parts, 4, 5, 6 or 8); numbers
-    of 16 bits as they are.
+    """The codes of blocks as uint32 of 4 neighbours: (n, bytes) -> (n, parts, 4, 5, 6 or 8);
+    numbers of 16 bits as they are.
     """
     if not _SCALES[kind]:
         return np.ascontiguousarray(raw).view(np.uint16)
@@ -106,7 +106,7 @@ def pack(blocks: Array, kind: str) -> Array:
 
 
 def _across(x: Array, rows: int) -> Array:
-    """What the blocks of 8 rows have, side by side: (rows * blocks, k) -> (panels, blocks, bytes)."""
+    """What blocks of 8 rows have side by side: (rows * blocks, k) -> (panels, blocks, bytes)."""
     across = x.reshape(rows // PANEL, PANEL, len(x) // rows, x.shape[1]).transpose(0, 2, 3, 1)
     width = PANEL * x.shape[1]
     return np.ascontiguousarray(across).reshape(*across.shape[:2], width).view(np.uint8)
@@ -118,7 +118,7 @@ _packed: dict[int, tuple[weakref.ref[Array], Array]] = {}  # by the id of the bl
 
 
 def packed(blocks: Array, kind: str) -> Array:
-    """The blocks, packed; made once, and kept for as long as they are there. They must not change."""
+    """The blocks, packed; made once, kept as long as they are there. They must not change."""
     key = id(blocks)
     found = _packed.get(key)
     if found is None or found[0]() is not blocks:

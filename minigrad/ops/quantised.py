@@ -172,9 +172,9 @@ def _pieces(blocks: Array, kind: str) -> Iterator[tuple[slice, Array]]:
 
 
 def rounded_to_int8(x: Array) -> Array:
-    """Return x, (..., in) of float32, in blocks of 32 that are rounded to q d, where d is the largest
-    magnitude of a block divided by 127 and q an int8. A block below 1e-30 becomes 0, one that is
-    not finite NaN.
+    """Return x, (..., in) of float32, in blocks of 32 that are rounded to q d, where d is the
+    largest magnitude of a block divided by 127 and q an int8. A block below 1e-30 becomes 0, one
+    that is not finite NaN.
     """
     blocks = x.reshape(*x.shape[:-1], -1, CODES)
     most = np.abs(blocks).max(axis=-1, keepdims=True)

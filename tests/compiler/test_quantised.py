@@ -1,5 +1,5 @@
-"""Products with weights in blocks, in C: right for every format and every kind of CPU, and the same to
-the bit however the work is cut.
+"""Products with weights in blocks, in C: right for every format and every kind of CPU, and the same
+to the bit however the work is cut.
 """
 
 import ctypes
@@ -33,8 +33,8 @@ CPUS = {
     "VNNI, played": _VNNI,
 }
 _OPEN = """
-void {kind}(int int8, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *w, const float *bias,
-            const float *more, float *y, int64_t lo, int64_t hi)
+void {kind}(int int8, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *w,
+            const float *bias, const float *more, float *y, int64_t lo, int64_t hi)
     {{ LINEAR({format})(int8, M, N, K, x, w, bias, more, y, lo, hi); }}
 """
 FEW = ["q8_0", "q4_1", "q5_0", "q6_k", "bf16"]  # each path through the code
