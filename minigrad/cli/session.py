@@ -130,7 +130,7 @@ class Session:
         try:
             for report in self.trainer.run():
                 due = report.val_loss is not None or report.step % every == 0
-                stop = self.interruption.poll()
+                stop = self.interruption.poll() or report.step >= (self.options.stop_at or math.inf)
                 if due or stop:
                     self._save(report)
                 if stop:

@@ -1,45 +1,60 @@
-"""`minigrad sweep`: many small training runs side by side, each a process of its own with one BLAS
-thread.
+"""`minigrad sweep`: many small training runs side by side, searched by Optuna, each a process of
+its own with one BLAS thread.
+
+The journal of the study decides what is trained next, and the folders of the runs hold how far each
+is: a sweep that was killed, or a second one in the same folder, goes on from both.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
-import json
+import itertools
+import math
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from argparse import Namespace
-from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from minigrad.cli.doctor import THREADS
 from minigrad.cli.options import FILE, FLAG, REQUIRED, Command, Option, one_line, refuse, whole
-from minigrad.cli.run_folder import CHECKPOINTS, facts_of_model
-from minigrad.cli.sweep_plan import Plan, Run, differences, parse, read_plan
-from minigrad.errors import MinigradError
+from minigrad.cli.run_folder import checkpoint_folder, facts_of_model
+from minigrad.cli.sweep_plan import Plan, parse, read_plan
+from minigrad.errors import MinigradError, MissingDependencyError
 from minigrad.ops.parallel import cores
 from minigrad.train import Interruption
-from minigrad.viz import find_runs, plot
+from minigrad.viz import find_runs, plot, read_run
 from minigrad.viz.metrics import METRICS
 
 DESCRIPTION = """\
-Train with every combination of settings, or with random ones, several runs at a time. A second call
-continues: finished runs are left alone, interrupted ones are resumed. Ctrl-C lets every run save
-and stop. A run that fails is reported, and the others go on.
+Train with many settings, several runs at a time, one thread each. A second call continues:
+finished runs are left alone, interrupted ones are resumed. Several calls, also on several machines
+with a shared folder, work on one sweep. Ctrl-C lets every run save and stop. A run that fails is
+reported, and the others go on. Needs Optuna: pip install 'minigrad[sweep]'.
 
-  out = "runs/sweep"                  # the folder; each run gets one in it
-  search = "grid"                     # or "random", with runs = 20 and seed = 0
-  [train]                             # the same for all runs: the options of minigrad train
+  out = "runs/sweep"         # the folder; each run gets one in it
+  search = "grid"            # or "random" or "tpe", with runs = 20 and seed = 0
+  halving = 3                # of every three runs the best one goes on; 1 (default): all do
+  [train]                    # the same for all runs: the options of minigrad train
   steps = 500
-  [sweep]                             # what varies
-  lr = [0.001, 0.003, 0.01]           # "random" also takes { low = 1e-4, high = 1e-2, log = true }
-  n_layer = [2, 4]"""
+  [sweep]                    # what varies; random and tpe also take ranges:
+  lr = [0.001, 0.003, 0.01]  # lr = { low = 1e-4, high = 1e-2, log = true }
+  n_layer = [2, 4]
+
+"tpe" draws round = 8 settings at once, each round where the rounds before were good. The study is
+in journal.log, for Optuna's tools too."""
 
 EXAMPLES = """\
   minigrad sweep sweep.toml
@@ -53,205 +68,360 @@ OPTIONS = (
     Option("dry_run", FLAG, False, "show the commands of the runs and start none"),
 )
 
-_LOG = "log.txt"
+JOURNAL, _LOG = "journal.log", "log.txt"
 _STOPPED = {
     sign * n + 128 * (sign > 0) for n in (signal.SIGINT, signal.SIGTERM) for sign in (1, -1)
 }
 
 
 def run(options: Namespace) -> int:
-    """Run what is not done. Return 0, 1 if a run failed, or 128 + the signal that stopped it."""
+    """Run what is left. Return 0, 1 if a run failed, or 128 + the signal that stopped it."""
     if options.dry_run and options.jobs:
         refuse("sweep", "--dry-run starts no runs, so --jobs has no use")
-    plan = read_plan(options.file)
+    optuna, plan = _optuna(), read_plan(options.file)
     if options.dry_run:
-        for one in plan.runs:
-            out = f"--out={plan.folder / one.name}"
-            print(shlex.join(["minigrad", "train", out, *one.arguments()]))
+        for trial, _ in Sweep(plan, optuna.storages.InMemoryStorage()).moves():
+            out = f"--out={plan.folder_of(trial.params)}"
+            print(shlex.join(["minigrad", "train", out, *plan.arguments(trial.params)]))
         return 0
-    sweep = Sweep(plan)
-    left = [one for one in plan.runs if sweep.records[one.name]["state"] != "done"]
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    backend = optuna.storages.journal.JournalFileBackend(str(plan.folder / JOURNAL))
+    sweep = Sweep(plan, optuna.storages.JournalStorage(backend))
     jobs = options.jobs or cores()
-    done, at_once = len(plan.runs) - len(left), min(jobs, max(len(left), 1))
-    print(
-        f"{len(plan.runs)} runs in {plan.folder}, {done} of them done; {at_once} at a time",
-        flush=True,
-    )
-    code = sweep.work(deque(left), jobs)
+    sweep.moves()
+    done = sum(trial.state.is_finished() for trial in sweep.trials())
+    print(f"{plan.runs} runs in {plan.folder}, {done} of them done; {jobs} at a time", flush=True)
+    code = sweep.work(jobs)
     print("", *sweep.table(), sep="\n")
-    print(f"\nsaved in {plan.folder / 'results.csv'} and results.json{sweep.draw()}")
-    if code:
+    print(f"\nsaved in {plan.folder / 'results.csv'}{sweep.draw()}")
+    if code or sweep.moves():
         print(f"stopped; continue with:  minigrad sweep {shlex.quote(options.file)}")
-    return code or int(any(record["state"] == "failed" for record in sweep.records.values()))
+        return code or 1
+    failed = any(trial.state.name == "FAIL" for trial in sweep.trials())
+    if failed:
+        print(f"to try failed runs again, remove {plan.folder / JOURNAL}: the others are kept")
+    return int(failed)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        problem, hint = "a sweep is searched by Optuna", "pip install 'minigrad[sweep]'"
+        raise MissingDependencyError("sweep", problem, wanted="optuna", hint=hint) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
 
 
 class Sweep:
-    """The runs of a plan, what is known of each (`records`, by name), and their processes."""
+    """A study and the processes that train its runs. A trial is one run: its intermediate values
+    are its validation losses at the rungs, and it is RUNNING until its last rung is known.
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        saved = self._saved()
-        self.records: dict[str, dict[str, Any]] = {}
-        for one in plan.runs:
-            record = saved.get(one.name)
-            for change in self._changes(one, record):
-                problem = f"{plan.folder / one.name} is a run with other options: {change}"
-                refuse("sweep", problem, 'name another folder: out = "..."')
-            new = {"name": one.name, "state": "waiting", "options": one.options, "seconds": 0.0}
-            self.records[one.name] = record or new
-            self._note_result(one)
-        self.save()
+    What is drawn and which runs go on is a function of the plan and of the losses, whatever the
+    number of workers and however often they were killed.
+    """
 
-    def _saved(self) -> dict[str, dict[str, Any]]:
-        file = self.plan.folder / "results.json"
-        try:
-            records = json.loads(file.read_text(encoding="utf-8"))
-            return {record["name"]: record for record in records if "options" in record}
-        except FileNotFoundError:
-            return {}
-        except (ValueError, TypeError, KeyError):
-            hint = 'move it away, or name another folder: out = "..."'
-            refuse("sweep", f"{file} is not what a sweep has written", hint)
+    def __init__(self, plan: Plan, storage: Any) -> None:
+        self.plan, self.optuna, self.storage = plan, _optuna(), storage
+        self.study = self.optuna.create_study(
+            storage=storage, study_name=plan.name, load_if_exists=True
+        )
+        self.left: set[int] = set()  # trials that this sweep leaves to the next one
 
-    def _changes(self, one: Run, record: dict[str, Any] | None) -> Iterator[str]:
-        """Yield how an existing run differs from the planned one, by its record or its model."""
-        if record:
-            yield from differences(record["options"], one.options)
-            return
-        saved, wanted = self._facts(one).get("options", {}), vars(parse(one))
-        names = one.options.keys() & saved.keys()
-        yield from differences({n: saved[n] for n in names}, {n: wanted[n] for n in names})
+    def trials(self) -> list[Any]:
+        """Return the trials of the study, in the order in which they were drawn."""
+        return list(self.study.get_trials(deepcopy=False))[: self.plan.runs]
 
-    def _facts(self, one: Run) -> dict[str, Any]:
-        return facts_of_model(self.plan.folder / one.name)
+    # --- what is to be done
 
-    def _note_result(self, one: Run) -> None:
-        """Take step and validation loss from the run's model; it is done after its last step."""
-        record, facts = self.records[one.name], self._facts(one)
-        if facts:
-            record |= {"step": facts.get("step"), "val_loss": facts.get("val_loss")}
-            if record["val_loss"] is not None and record["step"] == parse(one).steps:
-                record["state"] = "done"
-
-    def work(self, waiting: deque[Run], jobs: int) -> int:
-        """Run all that waits, `jobs` at a time; return 0, or the exit code of the signal that ended
-        it. A second signal kills the runs.
+    def moves(self) -> list[tuple[Any, int]]:
+        """Return the trials to be trained now, each with the step to be reached; draw a round of
+        them when the one before is decided.
         """
-        active: dict[subprocess.Popen[bytes], tuple[Run, float]] = {}
-        signalled = False
+        plan = self.plan
+        for start in range(0, plan.runs, plan.round):
+            end = min(start + plan.round, plan.runs)
+            if len(self.trials()) < end:
+                with self._only_one():
+                    for number in range(len(self.trials()), end):
+                        self._add(number)
+            if moves := self._decide(self.trials()[start:end]):
+                return moves
+        return []
+
+    def _decide(self, trials: list[Any]) -> list[tuple[Any, int]]:
+        """Return what is left to be trained up to the first rung that is not complete. Of the runs
+        at a complete rung the best go on, and the others stay where they are.
+        """
+        states, share = self.optuna.trial.TrialState, self.plan.halving
+        rungs = {trial.number: self.plan.rungs(trial.params) for trial in trials}
+        for level in range(max(map(len, rungs.values()))):
+            alive = [trial for trial in trials if trial.state != states.FAIL]
+            at = {trial.number: rungs[trial.number][level] for trial in alive}
+            left = [t for t in alive if at[t.number] not in t.intermediate_values]
+            if left:
+                return [(trial, at[trial.number]) for trial in left]
+            ranked = sorted((t.intermediate_values[at[t.number]], t.number, t) for t in alive)
+            if all(step == rungs[number][-1] for number, step in at.items()):
+                for value, number, _ in ranked:
+                    self._tell(number, values=value)
+                break
+            count = -(-len(trials) // share)
+            for _, number, _ in ranked[count:]:
+                self._tell(number, state=states.PRUNED)
+            trials = [trial for _, _, trial in ranked[:count]]
+        return []
+
+    def _tell(self, number: int, **result: Any) -> None:
+        """Finish a trial, unless another sweep has done so."""
+        with contextlib.suppress(RuntimeError):
+            self.study.tell(number, **result, skip_if_finished=True)
+
+    def _add(self, number: int) -> None:
+        """Draw the settings of a trial and add it, in one entry of the journal. They are drawn in a
+        study in memory, from the plan's seed and the trials before.
+        """
+        plan, optuna = self.plan, self.optuna
+        ranges = {name: self._distribution(values) for name, values in plan.varied.items()}
+        if plan.search == "grid":
+            points = itertools.product(*plan.varied.values())
+            values = next(itertools.islice(points, number, None))
+            point = dict(zip(plan.varied, values, strict=True))
+        else:
+            seed, samplers = plan.seed + number, optuna.samplers
+            tpe = plan.search == "tpe" and number >= plan.round
+            sampler = samplers.TPESampler if tpe else samplers.RandomSampler
+            twin = optuna.create_study(sampler=sampler(seed=seed))
+            twin.add_trials(self.trials())
+            drawn = twin.ask(ranges).params
+            point = {name: _rounded(value, plan.varied[name]) for name, value in drawn.items()}
+        running = optuna.trial.TrialState.RUNNING
+        trial = optuna.trial.create_trial(state=running, params=point, distributions=ranges)
+        self.study.add_trial(trial)
+
+    def _distribution(self, values: Any) -> Any:
+        kinds = self.optuna.distributions
+        if isinstance(values, list):
+            return kinds.CategoricalDistribution(values)
+        whole_numbers = isinstance(values["low"], int) and isinstance(values["high"], int)
+        kind = kinds.IntDistribution if whole_numbers else kinds.FloatDistribution
+        return kind(values["low"], values["high"], log=values.get("log", False))
+
+    # --- processes
+
+    def work(self, jobs: int) -> int:
+        """Run all that is left, `jobs` at a time; return 0, or the exit code of the signal that
+        ended it. A second signal kills the runs.
+        """
+        active: dict[int, Process] = {}
+        signalled = waiting = False
         with Interruption() as interruption:
             try:
-                while active or (waiting and not interruption):
+                while True:
+                    moves = [] if interruption else self.moves()
+                    moves = [move for move in moves if move[0].number not in self.left]
+                    for trial, step in moves:
+                        if len(active) < jobs and trial.number not in active:
+                            self._start(trial, step, active)
+                    if not active and not moves:
+                        break
+                    if not active and not waiting:
+                        print("waiting for the runs of another sweep in this folder", flush=True)
+                    waiting = not active
                     if interruption and not signalled:
                         print(f"stopping {len(active)} runs; they save first", flush=True)
-                        for process in active:
-                            process.send_signal(signal.SIGINT)
+                        for process in active.values():
+                            process.popen.send_signal(signal.SIGINT)
                         signalled = True
-                    while waiting and len(active) < jobs and not interruption:
-                        one = waiting.popleft()
-                        active[self.start(one)] = one, time.monotonic()
-                    for process in [process for process in active if process.poll() is not None]:
-                        one, started = active.pop(process)
-                        self.finish(one, process.returncode, time.monotonic() - started)
-                    time.sleep(0.05)
+                    self._wait(active)
             finally:
-                for process in active:  # only after an error, or after a second Ctrl-C
-                    process.kill()
-                    process.wait()
+                for process in active.values():  # only after an error, or after a second Ctrl-C
+                    process.popen.kill()
+                    process.popen.wait()
         return interruption.exit_code
 
-    def start(self, one: Run) -> subprocess.Popen[bytes]:
-        """Start the run, or resume it if it has a checkpoint, in a session of its own: a terminal's
-        Ctrl-C reaches the sweep alone.
-        """
-        folder = self.plan.folder / one.name
+    def _wait(self, active: dict[int, Process]) -> None:
+        """Wait until a process ends, a second at most; take its result."""
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            for number, process in list(active.items()):
+                if process.popen.poll() is not None:
+                    os.close(process.lock)
+                    del active[number]
+                    self._finish(process)
+                    return
+            time.sleep(0.05)
+
+    def _start(self, trial: Any, step: int, active: dict[int, Process]) -> None:
+        """Start or resume a run, unless another sweep has it or it has been there already."""
+        folder = self.plan.folder_of(trial.params)
         folder.mkdir(exist_ok=True)
-        resumed = any((folder / CHECKPOINTS).glob("*.mgrd"))
-        arguments = [f"--resume={folder}"] if resumed else [f"--out={folder}", *one.arguments()]
-        print(f"{one.name}: {'goes on' if resumed else 'starts'}", flush=True)
+        # The process inherits the lock: where a sweep is killed, its runs stay locked to their end.
+        lock = os.open(folder / "sweep.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return
+        self._refuse_changes(trial, folder)
+        if self._value(trial, step) is not None:
+            self._report(trial, step)
+            os.close(lock)
+            return
+        resumed = bool(checkpoint_folder(folder).steps())
+        arguments = [f"--out={folder}", *self.plan.arguments(trial.params)]
+        arguments = [f"--resume={folder}"] if resumed else arguments
+        print(f"{folder.name}: {'goes on' if resumed else 'starts'}", flush=True)
         with open(folder / _LOG, "ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "minigrad", "train", *arguments],
+            popen = subprocess.Popen(
+                [sys.executable, "-m", "minigrad", "train", *arguments, f"--stop-at={step}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **dict.fromkeys(THREADS, "1")},
-                start_new_session=True,
+                start_new_session=True,  # a terminal's Ctrl-C reaches the sweep alone
+                pass_fds=[lock],
             )
+        active[trial.number] = Process(popen, lock, trial, step)
 
-    def finish(self, one: Run, code: int, seconds: float) -> None:
-        """Record and print how a run has ended."""
-        record = self.records[one.name]
-        record.pop("error", None)
-        self._note_result(one)
-        record["seconds"] = round(record["seconds"] + seconds, 1)
-        if code == 0:
-            record["state"] = "done"
-            how = f"validation {_loss(record)}, {record['seconds']:.0f} s"
-        elif code in _STOPPED:
-            record["state"] = "stopped"
-            how = f"stopped after step {record.get('step')}"
+    def _finish(self, process: Process) -> None:
+        """Report how a run has ended."""
+        trial, code, states = process.trial, process.popen.returncode, self.optuna.trial.TrialState
+        folder = self.plan.folder_of(trial.params)
+        if code == 0 and self._value(trial, process.step) is not None:
+            value = self._report(trial, process.step)
+            how = f"validation {value:.4f} after step {process.step}"
+        elif code in _STOPPED or code < 0:
+            self.left.add(trial.number)
+            how = "stopped" if code in _STOPPED else f"killed by signal {-code}"
         else:
-            log = self.plan.folder / one.name / _LOG
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            error = lines[-1] if lines else f"exit code {code}"
-            record |= {"state": "failed", "error": error.removeprefix("minigrad train: error: ")}
-            how = f"failed: {record['error']}  (see {log})"
-        self.save()
-        ended = sum(r["state"] in ("done", "failed") for r in self.records.values())
-        print(f"{one.name}: {how}  [{ended}/{len(self.records)}]", flush=True)
+            lines = (folder / _LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+            said = [line for line in lines if line.startswith("minigrad train: error: ")][-1:]
+            error = said[0].removeprefix("minigrad train: error: ") if code and said else ""
+            error = error or (f"exit code {code}" if code else "no finite validation loss")
+            self.storage.set_trial_user_attr(trial._trial_id, "error", error)
+            self._tell(trial.number, state=states.FAIL)
+            how = f"failed: {error}  (see {folder / _LOG})"
+        done = sum(t.state.is_finished() for t in self.trials())
+        print(f"{folder.name}: {how}  [{done}/{self.plan.runs} decided]", flush=True)
 
-    def ranked(self) -> list[dict[str, Any]]:
-        """Return the records, best first; those without a result last."""
+    def _report(self, trial: Any, step: int) -> float:
+        value = self._value(trial, step)
+        assert value is not None
+        with contextlib.suppress(RuntimeError):  # it is finished: another sweep has reported it
+            self.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        return value
 
-        def order(record: dict[str, Any]) -> tuple[bool, bool, float]:
-            loss = record.get("val_loss")
-            return record["state"] != "done", loss is None, loss or 0.0
+    def _value(self, trial: Any, step: int) -> float | None:
+        """Return the run's validation loss after a step, with patience the lowest until then; None
+        if it has not come so far.
+        """
+        folder, patience = self.plan.folder_of(trial.params), self._options(trial)["patience"]
+        if not (folder / METRICS).exists():
+            return None
+        steps, losses = read_run(folder).column("val_loss")
+        losses = losses[steps <= step]
+        ended = patience and len(losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
+        if not ended and step not in steps:
+            return None
+        return float(min(losses) if patience else losses[-1])
 
-        return sorted(self.records.values(), key=order)
+    def _options(self, trial: Any) -> dict[str, Any]:
+        return vars(parse(self.plan.options(trial.params)))
+
+    def _refuse_changes(self, trial: Any, folder: Path) -> None:
+        """Raise ConfigError if the folder has a run with other options."""
+        saved, wanted = facts_of_model(folder).get("options", {}), self._options(trial)
+        for name in sorted(saved.keys() & wanted.keys() - {"sample"}):
+            if wanted[name] is not None and saved[name] != wanted[name]:
+                change = f"{name} was {saved[name]} and is {wanted[name]}"
+                problem = f"{folder} is a run with other options: {change}"
+                refuse("sweep", problem, 'name another folder: out = "..."')
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Keep other sweeps in this folder from drawing at the same time."""
+        if not self.plan.folder.exists():  # a dry run
+            yield
+            return
+        with open(self.plan.folder / "sweep.lock", "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    # --- results
 
     def _rows(self) -> list[list[str]]:
-        varied = list(self.plan.runs[0].varied)
-        rows = [["validation", *varied, "step", "seconds", "state", "run"]]
-        for r in self.ranked():
-            values = [str(r["options"].get(name, "")) for name in varied]
-            facts = [str(r.get("step") or 0), f"{r['seconds']:.1f}", r["state"], r["name"]]
-            rows.append([_loss(r), *values, *facts])
+        def order(trial: Any) -> tuple[int, float]:
+            """The furthest first; of equals the lowest loss."""
+            last = trial.last_step or 0
+            return -last, trial.intermediate_values.get(last, math.inf)
+
+        words = {"COMPLETE": "done", "PRUNED": "paused", "FAIL": "failed", "RUNNING": "waiting"}
+        rows = [["validation", *self.plan.varied, "step", "state", "run"]]
+        for trial in sorted(self.trials(), key=order):
+            last, values = trial.last_step or 0, [str(value) for value in trial.params.values()]
+            loss = f"{trial.intermediate_values[last]:.4f}" if last else "-"
+            name = self.plan.folder_of(trial.params).name
+            rows.append([loss, *values, str(last), words[trial.state.name], name])
         return rows
 
     def table(self) -> list[str]:
-        """Return the results as aligned lines."""
+        """Return the results as aligned lines, and write them to results.csv."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(self._rows())
+        draft = self.plan.folder / ".results.csv.new"
+        draft.write_text(text.getvalue(), encoding="utf-8")
+        os.replace(draft, self.plan.folder / "results.csv")
         rows = [row[:-1] for row in self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return ["  ".join(map(str.rjust, row, widths)) for row in rows]
 
     def draw(self) -> str:
-        """Draw the curves of the runs into plot.svg; return what to print about it."""
+        """Draw the curves of the runs into plot.svg, and settings against losses into
+        parallel.svg; return what to print about it.
+        """
         if not any(self.plan.folder.glob(f"*/{METRICS}")):
             return ""
         try:
             plot(find_runs([self.plan.folder])).save(self.plan.folder / "plot.svg")
+            self._draw_parallel(self.plan.folder / "parallel.svg")
         except (MinigradError, OSError) as error:
             return f"; no curves: {one_line(error)}"
-        return ", the curves in plot.svg"
+        return ", the curves in plot.svg, the settings in parallel.svg"
 
-    def save(self) -> None:
-        """Write results.json and results.csv; each is the old or the new one, never half of it."""
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows(self._rows())
-        texts = {
-            "results.json": json.dumps(self.ranked(), indent=1),
-            "results.csv": table.getvalue(),
-        }
-        for name, text in texts.items():
-            draft = self.plan.folder / f".{name}.new"
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, self.plan.folder / name)
+    def _draw_parallel(self, path: Path) -> None:
+        """Draw parallel coordinates of all runs, each with the loss that it has come to."""
+        twin = self.optuna.create_study()
+        for t in self.trials():
+            if t.intermediate_values:
+                facts = {"params": t.params, "distributions": t.distributions}
+                value = t.intermediate_values[t.last_step]
+                twin.add_trial(self.optuna.trial.create_trial(value=value, **facts))
+        if not twin.trials:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls its plots experimental
+            axes = self.optuna.visualization.matplotlib.plot_parallel_coordinate(
+                twin, target_name="validation loss", target=lambda t: t.value
+            )
+            axes.figure.savefig(path)
 
 
-def _loss(record: dict[str, Any]) -> str:
-    return "-" if record.get("val_loss") is None else f"{record['val_loss']:.4f}"
+@dataclass(frozen=True)
+class Process:
+    """A run that is being trained up to a step, and the lock of its folder."""
+
+    popen: subprocess.Popen[bytes]
+    lock: int
+    trial: Any
+    step: int
+
+
+def _rounded(value: Any, values: Any) -> Any:
+    """Return a float that was drawn from a range with four digits, for the name of its folder."""
+    if not isinstance(value, float) or isinstance(values, list):
+        return value
+    return min(max(float(f"{value:.4g}"), values["low"]), values["high"])
 
 
 COMMAND: Command = Command(

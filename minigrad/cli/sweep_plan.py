@@ -1,15 +1,15 @@
-"""From a sweep's settings to its runs: a name and the options of `minigrad train` for each."""
+"""What the TOML file of a sweep describes: the options that vary, how they are searched, and the
+steps at which runs are compared.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
+import json
 import math
-import random
 import re
-from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,72 +17,127 @@ from minigrad.cli.options import read_toml, refuse
 from minigrad.cli.train import COMMAND as TRAIN
 from minigrad.errors import ConfigError
 
-_KEYS = {"out", "search", "runs", "seed", "train", "sweep"}
-_OURS = {"out", "resume", "overwrite", "accept", "config", "set"}  # what a sweep decides by itself
+SEARCHES = ("grid", "random", "tpe")
+_COUNTS = {"runs": 10, "seed": 0, "round": 8, "halving": 1}  # keys and their defaults
+_KEYS = {"out", "search", "train", "sweep", *_COUNTS}
+_OURS = {"out", "resume", "overwrite", "accept", "config", "set", "stop_at"}  # a sweep's to decide
 _RANGE = "{ low = 1e-4, high = 1e-2, log = true }"
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training run: its name, which is its folder's, what varies, and all of its options."""
+class Plan:
+    """A sweep. round: the settings that are drawn at once, and compared with each other.
+    halving: at each rung the best of every `halving` runs go on; 1 for all of them.
+    """
 
-    name: str
-    varied: dict[str, Any]
-    options: dict[str, Any]
+    folder: Path
+    search: str
+    fixed: dict[str, Any]
+    varied: dict[str, Any]  # a list of values, or a range {low, high, log}
+    runs: int
+    seed: int
+    round: int
+    halving: int
 
-    def arguments(self) -> list[str]:
-        """Return the options for the command line of `minigrad train`."""
+    @property
+    def name(self) -> str:
+        """The name of the study: equal for equal settings. More runs continue a study."""
+        facts = {k: v for k, v in asdict(self).items() if k not in ("folder", "runs")}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    def options(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of `minigrad train` for a run with the values of `point`."""
+        evaluated = {"eval_interval": self.rungs(point)[0]} if self.halving > 1 else {}
+        return {"sample": 0, **evaluated, **self.fixed, **point}
+
+    def arguments(self, point: Mapping[str, Any]) -> list[str]:
+        """Return these options as a command line has them."""
         return [
             f"--set={name}={str(value).lower()}"
             if isinstance(value, bool)
             else f"--{name.replace('_', '-')}={value}"
-            for name, value in self.options.items()
+            for name, value in self.options(point).items()
         ]
 
+    def rungs(self, point: Mapping[str, Any]) -> list[int]:
+        """Return the steps at which the run is compared with the others; the last step is one."""
+        options = parse({**self.fixed, **point})
+        levels = 0
+        while self.halving ** (levels + 1) <= self.round and self.halving > 1:
+            levels += 1
+        every = options.eval_interval if "eval_interval" in options.given else 1
+        first = math.ceil(options.steps / self.halving**levels / every) * every
+        rungs = (first * self.halving**level for level in range(levels))
+        return [*(step for step in rungs if step < options.steps), options.steps]
 
-@dataclass(frozen=True)
-class Plan:
-    """The folder of the runs, and the runs."""
-
-    folder: Path
-    runs: list[Run]
+    def folder_of(self, point: Mapping[str, Any]) -> Path:
+        """Return the folder of a run, named by the point. Characters that a file system may not
+        like are replaced, and a hash is added.
+        """
+        plain = ",".join(f"{name}={value}" for name, value in point.items())
+        name = re.sub(r"[^\w.,=+-]+", "-", plain)[:100]
+        digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
+        return self.folder / (name if name == plain else f"{name}-{digest}")
 
 
 def read_plan(path: str) -> Plan:
-    """Return the plan that a TOML file describes. Raises ConfigError for anything invalid in it."""
+    """Return the plan in a TOML file. Raises ConfigError for anything invalid in it."""
     settings = read_toml("sweep", path)
     if unknown := sorted(settings.keys() - _KEYS):
         problem = f"{path} has {unknown[0]!r} outside of [train] and [sweep]"
-        refuse("sweep", problem, "known there: out, search, runs, seed")
+        refuse("sweep", problem, f"known there: {', '.join(sorted(_KEYS - {'train', 'sweep'}))}")
     fixed, varied = _table(settings, "train"), _table(settings, "sweep")
     if not varied:
         refuse("sweep", f"{path} varies nothing", "a table [sweep] with e.g. lr = [0.001, 0.003]")
     if both := sorted(fixed.keys() & varied.keys()):
-        refuse("sweep", f"{both[0]} stands both in [train] and in [sweep]")
+        refuse("sweep", f"{both[0]} is both in [train] and in [sweep]")
     search, folder = settings.get("search", "grid"), settings.get("out", f"runs/{Path(path).stem}")
-    if search not in ("grid", "random"):
-        refuse("sweep", f"search = {search!r}", 'search = "grid" or search = "random"')
-    if search == "grid" and (idle := sorted(settings.keys() & {"runs", "seed"})):
-        problem = f"{idle[0]} = {settings[idle[0]]!r} has no use in a grid"
-        refuse("sweep", problem, 'search = "random", or leave it out')
+    if search not in SEARCHES:
+        refuse("sweep", f"search = {search!r}", f'search = "{SEARCHES[0]}", "random" or "tpe"')
     if not isinstance(folder, str) or not folder:
         refuse("sweep", f"out = {folder!r}", 'out = "runs/sweep"')
-    points = _grid(varied) if search == "grid" else _random(varied, settings)
-    runs = [Run(_name(point), point, {"sample": 0, **fixed, **point}) for point in points]
-    for run in runs:
-        parse(run)
-    return Plan(Path(folder), runs)
+    counts = {name: _count(settings, name, search) for name in _COUNTS}
+    if search == "grid":
+        counts["runs"] = math.prod(map(len, (_values(name, varied[name], ()) for name in varied)))
+    if search != "tpe":
+        counts["round"] = counts["runs"]
+    parse(fixed)
+    for name, values in varied.items():
+        for value in _values(name, values, () if search == "grid" else ("low", "high")):
+            parse({name: value})
+    odd = sorted({"steps", "eval_interval"} & varied.keys())
+    if odd and counts["halving"] > 1:
+        refuse("sweep", f"halving compares runs after equal steps, and {odd[0]} varies")
+    return Plan(Path(folder), search, fixed, varied, **counts)
 
 
-def parse(run: Run) -> Namespace:
-    """Return the run's options as `minigrad train` has them. Raises ConfigError for an unknown one
-    and for a bad value.
+def parse(options: Mapping[str, Any]) -> Any:
+    """Return the options as `minigrad train` has them. Raises ConfigError for an unknown one and
+    for a bad value.
     """
     try:
-        return TRAIN.complete(TRAIN.settings("", run.options.items()))
+        return TRAIN.complete(TRAIN.settings("", options.items()))
     except ConfigError as error:
         hint = error.hint or "[train] and [sweep] take the options of minigrad train --help"
         refuse("sweep", error.problem, hint)
+
+
+def _count(settings: Mapping[str, Any], name: str, search: str) -> int:
+    value = settings.get(name, _COUNTS[name])
+    if name in settings and name not in {
+        "grid": ("halving",),
+        "random": _COUNTS.keys() - {"round"},
+    }.get(search, _COUNTS):
+        hint = 'search = "tpe"' if name == "round" else 'search = "random" or "tpe"'
+        refuse(
+            "sweep",
+            f"{name} = {value!r} has no use with search = {search!r}",
+            f"{hint}, or leave it out",
+        )
+    least = 0 if name == "seed" else 1
+    if type(value) is not int or value < least:
+        refuse("sweep", f"{name} = {value!r}", f"{name} is a whole number of at least {least}")
+    return value
 
 
 def _table(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -98,68 +153,20 @@ def _table(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     return options
 
 
-def _grid(varied: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return every combination of the values, the last option varying fastest."""
-    for name, values in varied.items():
-        if not isinstance(values, list) or not values:
-            hint = f'a list of values: {name} = [1, 2]; ranges are for search = "random"'
-            refuse("sweep", f"[sweep] {name} = {values!r}", hint)
+def _values(name: str, values: Any, ends: tuple[str, ...]) -> list[Any]:
+    """Return the values of an option that varies; of a range, where `ends` allow one, its ends."""
+    if isinstance(values, list) and values:
         if len({repr(value) for value in values}) < len(values):
             hint = "each value gets a folder of its own"
             refuse("sweep", f"[sweep] {name} = {values!r} has a value twice", hint)
-    return [dict(zip(varied, point, strict=True)) for point in itertools.product(*varied.values())]
-
-
-def _random(varied: dict[str, Any], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return `runs` distinct points, a function of `seed`; more runs start with the same ones."""
-    count, seed = settings.get("runs", 10), settings.get("seed", 0)
-    for name, value in (("runs", count), ("seed", seed)):
-        if type(value) is not int or value < (name == "runs"):
-            refuse("sweep", f"{name} = {value!r}", f"{name} is a whole number")
-    generator = random.Random(seed)
-    points: list[dict[str, Any]] = []
-    for _ in range(100 * count):  # there may be fewer different points than runs
-        point = {name: _drawn(name, values, generator) for name, values in varied.items()}
-        if point not in points:
-            points.append(point)
-        if len(points) == count:
-            break
-    return points
-
-
-def _drawn(name: str, values: Any, generator: random.Random) -> Any:
-    """Draw a value from a list, or from a range {low, high}: an integer if both are, else a float
-    of four digits; log = true draws its logarithm evenly.
-    """
-    if isinstance(values, list) and values:
-        return values[int(generator.random() * len(values))]
+        return values
+    if not ends:
+        hint = f'a list of values: {name} = [1, 2]; ranges are for search = "random" and "tpe"'
+        refuse("sweep", f"[sweep] {name} = {values!r}", hint)
     facts: dict[str, Any] = values if isinstance(values, dict) else {}
-    low: Any = facts.get("low")
-    high: Any = facts.get("high")
-    log = facts.get("log", False)
+    low, high, log = (facts.get(key, False) for key in (*ends, "log"))
     numbers = all(type(x) in (int, float) and math.isfinite(x) for x in (low, high))
-    known = facts.keys() <= {"low", "high", "log"} and isinstance(log, bool)
+    known = facts.keys() <= {*ends, "log"} and isinstance(log, bool)
     if not (numbers and known and low < high and (low > 0 or not log)):
         refuse("sweep", f"[sweep] {name} = {values!r}", f"a list of values, or {name} = {_RANGE}")
-    whole = isinstance(low, int) and isinstance(high, int)
-    a, b = (low, high + 1) if whole else (low, high)
-    u = generator.random()
-    x = math.exp(math.log(a) + u * (math.log(b) - math.log(a))) if log else a + u * (b - a)
-    return min(int(x), high) if whole else float(f"{x:.4g}")
-
-
-def _name(point: dict[str, Any]) -> str:
-    """Return a folder name that tells the point. Characters that a file system may not like are
-    replaced, and a hash is added.
-    """
-    plain = ",".join(f"{name}={value}" for name, value in point.items())
-    name = re.sub(r"[^\w.,=+-]+", "-", plain)[:100]
-    return name if name == plain else f"{name}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
-
-
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how a run's saved options differ from those it is to have now."""
-    for name in sorted(saved.keys() | now.keys()):
-        was, now_is = (x.get(name, "the default") for x in (saved, now))
-        if was != now_is:
-            yield f"{name} was {was} and is {now_is}"
+    return [low, high]

@@ -74,6 +74,7 @@ OPTIONS = (
     Option("tokenizer", one_of(*TOKENIZERS), "char", TOKENIZER_HELP),
     Option("vocab_size", whole(256), 1024, "with --tokenizer bpe: the most tokens to learn"),
     Option("steps", whole(1), 1500, "training steps"),
+    Option("stop_at", whole(1), None, "stop after this step, for --resume (default: the last)"),
     Option("seed", whole(0), 0, "the same seed gives the same weights, batches and sample"),
     Option("sample", whole(0), 400, "tokens to write at the end"),
     Option("block_size", whole(1), 64, "context: the number of tokens that the model sees"),
