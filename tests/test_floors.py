@@ -38,6 +38,7 @@ FLOORS = {
 OPTIONAL = {
     "rich",
     "matplotlib",
+    "optuna",
     "tensorboardX",
     "pydoc_data",
     "tokenizers",

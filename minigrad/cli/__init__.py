@@ -16,6 +16,7 @@ from minigrad.cli import (
     embed,
     evaluate,
     file_commands,
+    finetune,
     generate,
     plot,
     show,
@@ -31,6 +32,7 @@ COMMANDS = {
     command.name: command
     for command in (
         train.COMMAND,
+        finetune.COMMAND,
         generate.COMMAND,
         chat.COMMAND,
         evaluate.COMMAND,

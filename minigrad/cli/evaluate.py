@@ -14,7 +14,7 @@ from minigrad.cli.terminal import read_and_report
 from minigrad.errors import DataError
 from minigrad.evaluate import accuracy, perplexity, windows
 from minigrad.models.generation import prompt_tokens
-from minigrad.text import CharTokenizer
+from minigrad.text import CharTokenizer, Tokenizer
 
 EXAMPLES = """\
   minigrad eval --model runs/gpt --text held_out.txt
@@ -23,7 +23,7 @@ EXAMPLES = """\
 """
 
 _LONGEST, _LOGITS = 1024, 1 << 26  # tokens of context unless asked for, logits held at a time
-
+SKIP_UNKNOWN = Option("skip_unknown", FLAG, False, "leave out characters that the model lacks")
 OPTIONS = (
     MODEL,
     BEST,
@@ -31,7 +31,7 @@ OPTIONS = (
     Option("text", PATH, REQUIRED, "a UTF-8 text file, or a folder of them, not trained on"),
     Option("stride", whole(1), None, "tokens by which the context moves on (default: half of it)"),
     Option("context", whole(1), None, "tokens of context (default: the model's, 1024 at most)"),
-    Option("skip_unknown", FLAG, False, "leave out characters that were not in the training text"),
+    SKIP_UNKNOWN,
     Option("batch_size", whole(1), 16, "windows computed at once"),
     Option("json", FLAG, False, "print one JSON object instead of lines"),
 )
@@ -58,9 +58,8 @@ def run(options: Namespace) -> int:
 def measure(options: Namespace) -> dict[str, Any]:
     """Return what is printed, by name."""
     model, tokenizer = load_model(options.model, options.best, options.exact)
-    text, skipped = read_and_report(options.text, sys.stderr), 0
-    if isinstance(tokenizer, CharTokenizer):
-        text, skipped = without_unknown(text, tokenizer, options)
+    whole = read_and_report(options.text, sys.stderr)
+    text = known_text(whole, tokenizer, options)
     tokens = prompt_tokens(tokenizer, text)
     if len(tokens) < 2:
         problem = f"{options.text} has {len(tokens)} tokens"
@@ -78,20 +77,21 @@ def measure(options: Namespace) -> dict[str, Any]:
         "bits_per_character": bits / len(tokenizer.decode(tokens[1:])),
         "accuracy": accuracy(model, windows(tokens, **how)),
         "tokens": found.tokens,
-        "unknown_characters": skipped,
+        "unknown_characters": len(whole) - len(text),
         "characters": len(text),
         "block_size": size,
         "stride": stride,
     }
 
 
-def without_unknown(text: str, tokenizer: CharTokenizer, options: Namespace) -> tuple[str, int]:
-    """Return the text without the characters that the model does not know, and their number. Raises
-    DataError for such characters, unless --skip-unknown.
+def known_text(text: str, tokenizer: Tokenizer, options: Namespace) -> str:
+    """Return the text without the characters that the model does not know. Raises DataError for
+    such characters, unless --skip-unknown.
     """
-    unknown = sorted(set(text) - set(tokenizer.characters))
+    known = tokenizer.characters if isinstance(tokenizer, CharTokenizer) else text
+    unknown = sorted(set(text) - set(known))
     if not unknown:
-        return text, 0
+        return text
     count = sum(text.count(c) for c in unknown)
     if not options.skip_unknown:
         at = min(text.index(c) for c in unknown)
@@ -101,7 +101,7 @@ def without_unknown(text: str, tokenizer: CharTokenizer, options: Namespace) -> 
             f"{len(unknown)} different ones; the first is {text[at]!r} in line {line}"
         )
         raise DataError("eval", problem, got=unknown, hint="--skip-unknown leaves them out")
-    return text.translate(dict.fromkeys(map(ord, unknown))), count
+    return text.translate(dict.fromkeys(map(ord, unknown)))
 
 
 COMMAND: Command = Command(

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from minigrad.finetune import trainable
 from minigrad.models import GPT
 from minigrad.optim import SGD, Adafactor, Adam, AdamW, Lion, Optimizer, decay_groups
 from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, WarmupCosineLR, WarmupStableDecayLR
@@ -58,7 +59,7 @@ def settle(options: Namespace) -> None:
 def build_optimizer(options: Namespace, model: GPT) -> Optimizer:
     """Return the optimizer that the options name, with decay on matrices alone."""
     recipe = OPTIMIZERS[options.optimizer]
-    groups = decay_groups(model.named_parameters(), options.weight_decay)
+    groups = decay_groups(trainable(model), options.weight_decay)
     return recipe.kind(groups, lr=options.lr, **recipe.settings)
 
 

@@ -34,7 +34,7 @@ FREE = {"text", "sample", "eval_interval", "save_interval"}
 
 # How a run was called and where its folder is are not part of it: equal runs in two folders give
 # equal files.
-_CALL = {"accept", "config", "given", "out", "overwrite", "resume", "set", "stop_at"}
+_CALL = {"accept", "config", "given", "merge", "out", "overwrite", "resume", "set", "stop_at"}
 
 
 def chosen(options: Namespace) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """The folder of a run: `model.mgrd`, with weights, the model's config, its tokenizer and how it was
-made; `checkpoints/`; `metrics.jsonl`.
+made, or `adapters.mgrd`, with what is added to another model; `checkpoints/`; `metrics.jsonl`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 from minigrad.cli.options import DIR, FLAG, REQUIRED, Option
 from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, StateDictError
 from minigrad.files import CheckpointFolder, StateDict, load, load_checkpoint, peek, save
+from minigrad.finetune import load_lora, lora_state, merge_lora
 from minigrad.models import GPT, GPTConfig, load as load_published
 from minigrad.text import Tokenizer, tokenizer_from_state
 
-WEIGHTS, CHECKPOINTS = "model.mgrd", "checkpoints"
+WEIGHTS, ADAPTERS, CHECKPOINTS = "model.mgrd", "adapters.mgrd", "checkpoints"
 BEST = Option("best", FLAG, False, "use the checkpoint with the lowest loss (default: the model)")
 MODEL = Option(
     "model",
@@ -44,7 +45,7 @@ def refuse_to_replace(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
     if overwrite:
         return
-    if (folder / WEIGHTS).exists():
+    if model_file(folder):
         problem = f"{folder} holds a model already"
         hint = "name another --out, or add --overwrite"
         raise ConfigError("train", problem, got=str(folder), wanted="a new folder", hint=hint)
@@ -78,12 +79,23 @@ def save_model(folder: Path, model: GPT, tokenizer: Tokenizer, run: Mapping[str,
     save(folder / WEIGHTS, model.state_dict(), meta=meta)
 
 
+def save_adapters(folder: Path, model: GPT, base: str, run: Mapping[str, Any]) -> None:
+    """Write the adapters of a model alone, with the place of the model that they were made for."""
+    save(folder / ADAPTERS, lora_state(model), meta={"base": base, "run": dict(run)})
+    (folder / WEIGHTS).unlink(missing_ok=True)  # merged from earlier adapters
+
+
+def model_file(folder: Path) -> Path | None:
+    """Return the file with the weights of a run, or with its adapters; None if there is none."""
+    return next((folder / n for n in (WEIGHTS, ADAPTERS) if (folder / n).exists()), None)
+
+
 def facts_of_model(folder: Path) -> dict[str, Any]:
     """Return the facts in the folder's model, such as step and val_loss; {} if it is missing or
     damaged.
     """
     try:
-        run = peek(folder / WEIGHTS).meta.get("run")
+        run = peek(model_file(folder) or folder).meta.get("run")
     except (FormatError, OSError):
         return {}
     return run if isinstance(run, dict) else {}
@@ -92,7 +104,7 @@ def facts_of_model(folder: Path) -> dict[str, Any]:
 def is_published(place: Path) -> bool:
     """True for a GGUF file, and for a folder with a config.json that is not a run's."""
     inside = place.is_dir() and (place / "config.json").exists()
-    return place.suffix.lower() == ".gguf" or (inside and not (place / WEIGHTS).exists())
+    return place.suffix.lower() == ".gguf" or (inside and not model_file(place))
 
 
 def load_model(place: str, best: bool = False, exact: bool = False) -> tuple[GPT, Tokenizer]:
@@ -110,6 +122,8 @@ def load_model(place: str, best: bool = False, exact: bool = False) -> tuple[GPT
         return found, words
     path = _file_of(Path(place), best)
     state_dict = _checkpoint(path) or load(path)
+    if "base" in state_dict.meta:
+        return _adapted(path, state_dict)
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         problem = f"{path} is not a model of minigrad train: its meta has no config and tokenizer"
         wanted = ["model", "tokenizer"]
@@ -130,10 +144,26 @@ def _file_of(place: Path, best: bool) -> Path:
         return found
     if not place.is_dir():
         return place
-    if not (place / WEIGHTS).exists():
+    found = model_file(place)
+    if found is None:
         problem, hint = f"{place} holds no {WEIGHTS}", f"train one: minigrad train --out {place}"
         raise ConfigError("load_model", problem, got=str(place), wanted=WEIGHTS, hint=hint)
-    return place / WEIGHTS
+    return found
+
+
+def _adapted(path: Path, adapters: StateDict) -> tuple[GPT, Tokenizer]:
+    """Return the model for which adapters were made, with them merged into it."""
+    base = str(adapters.meta["base"])
+    above = (str(folder / base) for folder in path.resolve().parents)
+    place = next((p for p in (base, *above) if Path(p).exists()), None)
+    if place is None:
+        problem = f"{path} was made for the model in {base}, which is not here"
+        hint = "put it back, or go to the folder where the run was started"
+        raise ConfigError("load_model", problem, got=base, hint=hint)
+    model, tokenizer = load_model(place)
+    load_lora(model, adapters)
+    merge_lora(model)
+    return model, tokenizer
 
 
 def _checkpoint(path: Path) -> StateDict | None:
@@ -145,11 +175,12 @@ def _checkpoint(path: Path) -> StateDict | None:
     found = load_checkpoint(path)
     try:
         options, state = found.state["options"], found.state["tokenizer"]
-        sizes = {name: options[name] for name in ("block_size", "n_layer", "n_head", "n_embd")}
+        names = ("block_size", "n_layer", "n_head", "n_embd")
+        sizes = options.get("architecture") or {name: options[name] for name in names}
         size = tokenizer_from_state(state).vocab_size
     except (KeyError, TypeError, DataError):
         return None
-    meta = {"model": {"vocab_size": size, **sizes}, "tokenizer": state}
+    meta = {"model": {**sizes, "vocab_size": size}, "tokenizer": state}
     return StateDict(dict(found.weights), replace(found.info, meta=meta))
 
 
@@ -169,7 +200,10 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
     sizes = state_dict.meta["model"]
     try:
         model = GPT(GPTConfig(**sizes))
-        model.load_state_dict(state_dict)
+        adapters = {n: t for n, t in state_dict.items() if ".lora." in n}
+        model.load_state_dict({n: t for n, t in state_dict.items() if n not in adapters})
+        load_lora(model, adapters)
+        merge_lora(model)
     except (TypeError, StateDictError) as error:
         problem = f"the weights in {path} are not those of the model that its meta describes"
         hint = f"minigrad inspect {path} shows both"

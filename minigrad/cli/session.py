@@ -12,16 +12,24 @@ from typing import Any
 from minigrad.cli.generate import first_prompt, print_text
 from minigrad.cli.options import one_line, refuse
 from minigrad.cli.resume import chosen, environment, escaped, restore
-from minigrad.cli.run_folder import WEIGHTS, facts_of_model, load_model, save_model
+from minigrad.cli.run_folder import (
+    facts_of_model,
+    load_model,
+    model_file,
+    save_adapters,
+    save_model,
+)
 from minigrad.cli.terminal import progress
 from minigrad.data import TextData, bigram_loss
 from minigrad.distributed import broadcast, is_first
 from minigrad.errors import NotFiniteError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.files.folder import sweep
+from minigrad.finetune import trainable
 from minigrad.models import GPT, generate_text
 from minigrad.text import CharTokenizer, Tokenizer
 from minigrad.train import Interruption, MetricsLog, Report, Trainer
+from minigrad.train.steps import evaluate
 
 METRICS, CRASHES = "metrics.jsonl", "crash"
 
@@ -47,6 +55,7 @@ class Session:
     ) -> None:
         self.options, self.text, self.tokenizer, self.prompt = options, text, tokenizer, prompt
         self.data, self.model, self.trainer = data, model, trainer
+        self.command = "finetune" if "architecture" in vars(options) else "train"
         self.unit = "character" if isinstance(tokenizer, CharTokenizer) else "token"
         self.baseline = bigram_loss(data, tokenizer.vocab_size)
         self.interruption = Interruption()
@@ -106,9 +115,14 @@ class Session:
         held = (self.data.train.nbytes + self.data.val.nbytes) / 1e6
         compiling = "" if options.jit is False else "; more while the step is compiled"
         print(f"text     {text}: {self.text['characters']:,} characters, {cut}")
-        print(f"model    {sizes}: {parameters:,} parameters")
+        trained = sum(p.data.size for _, p in trainable(self.model))
+        which = "" if trained == parameters else f", {trained:,} of them trained"
+        print(f"model    {sizes}: {parameters:,} parameters{which}")
         print(f"learn    {options.optimizer}, {rate}, weight decay {options.weight_decay:g}")
         print(f"memory   {self.trainer.estimate_memory()}; text {held:,.1f}{compiling}")
+        if "architecture" in vars(options) and not self.trainer.step:
+            before = evaluate(self.model, self.data.validation())
+            print(f"before   {before:.3f} nats per {self.unit} on the validation text", flush=True)
         print(
             f"to beat  {self.baseline:.3f} nats per {self.unit} on the validation text, by a table "
             f"of {self.unit} pairs",
@@ -168,7 +182,7 @@ class Session:
         self.replaced = []
         # A model that is to be overwritten stays until there is one that was trained.
         stopped = bool(self.interruption) and self.trainer.patience is None
-        if self._is_wanted(val_loss) or stopped or not (self.folder / WEIGHTS).exists():
+        if self._is_wanted(val_loss) or stopped or not model_file(self.folder):
             self._save_model(val_loss)
 
     def _is_wanted(self, val_loss: float | None) -> bool:
@@ -179,7 +193,10 @@ class Session:
     def _save_model(self, val_loss: float | None) -> None:
         facts = {"step": self.trainer.step, "val_loss": val_loss, "bigram_loss": self.baseline}
         run = {**facts, "options": chosen(self.options)}
-        save_model(self.folder, self.model, self.tokenizer, run)
+        if vars(self.options).get("lora"):
+            save_adapters(self.folder, self.model, self.options.model, run)
+        else:
+            save_model(self.folder, self.model, self.tokenizer, run)
 
     # --- the end
 
@@ -193,7 +210,7 @@ class Session:
             if path.name > Path(str(good)).name:
                 path.unlink()
         place, lr = shlex.quote(str(self.folder)), f"{self.options.lr / 3:.2g}"
-        hint = f"go on from there:  minigrad train --resume {place} --lr {lr} --accept lr"
+        hint = f"go on from there:  minigrad {self.command} --resume {place} --lr {lr} --accept lr"
         hint = "start again with a smaller --lr" if good is None else hint
         return NotFiniteError("train", one_line(error), got=error.got, hint=hint)
 
@@ -216,7 +233,7 @@ class Session:
             self._name_the_best(loss, place)
         else:
             stopped = f"stopped after step {report.step} of {report.steps}; saved"
-            print(f"{stopped}. Continue:  minigrad train --resume {place}")
+            print(f"{stopped}. Continue:  minigrad {self.command} --resume {place}")
         prompt = shlex.quote(self.prompt)
         print(f"let it write:  minigrad generate --model {place} --prompt {prompt}", flush=True)
         if trainer.finished and self.options.sample:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from minigrad import __version__, distributed
 from minigrad.cli import recipe, resume
+from minigrad.cli.evaluate import known_text
 from minigrad.cli.options import (
     DIR,
     FILE,
@@ -34,6 +35,7 @@ from minigrad.cli.session import Session
 from minigrad.cli.terminal import read_and_report
 from minigrad.data import TextData, default_text
 from minigrad.files import Checkpoint
+from minigrad.finetune import add_lora
 from minigrad.models import GPT, GPTConfig
 from minigrad.random import manual_seed
 from minigrad.text import (
@@ -118,14 +120,20 @@ OPTIONS = (
 )
 
 
-def run(options: Namespace) -> int:
-    """Train, save, print a sample. Return 0, or 128 + the number of the signal that stopped it."""
+Base = tuple[GPT, Tokenizer]
+
+
+def run(options: Namespace, base: Base | None = None) -> int:
+    """Train, save, and print a sample. Return 0, or 128 + the number of the signal that stopped it.
+
+    base: a model to start from, for a new run of `minigrad finetune`.
+    """
     with distributed.end_together():
         distributed.print_on_first_alone()
-        return _train(options)
+        return _train(options, base)
 
 
-def _train(options: Namespace) -> int:
+def _train(options: Namespace, base: Base | None) -> int:
     threads, first = distributed.share_cores(), distributed.is_first()
     if distributed.size() > 1:
         said = "thread" if threads == 1 else "threads"
@@ -140,7 +148,7 @@ def _train(options: Namespace) -> int:
             found = resume.last_checkpoint(checkpoints) if first else None
             found = distributed.broadcast(found)
         with resume.state_of_a_run(found):
-            session = _session(options, found)
+            session = _session(options, found, base)
             if found is not None:
                 session.open(folder, checkpoints)
                 if not session.resume(found):
@@ -175,7 +183,7 @@ def _refuse_odd(options: Namespace) -> None:
         refuse_to_replace(Path(options.out), options.overwrite)
 
 
-def _session(options: Namespace, found: Checkpoint | None) -> Session:
+def _session(options: Namespace, found: Checkpoint | None, base: Base | None) -> Session:
     """Build the run: its text, tokens, model and trainer."""
     changed = [] if found is None else resume.take_over(options, found.state["options"])
     recipe.settle(options)
@@ -190,10 +198,12 @@ def _session(options: Namespace, found: Checkpoint | None) -> Session:
         resume.refuse_changes(changed + list(resume.differences(found.state, identity)), options)
         tokenizer = tokenizer_from_state(found.state["tokenizer"])
     else:
-        tokenizer = _tokenizer(options, text)
+        tokenizer = _tokenizer(options, text) if base is None else base[1]
     sizes = {name: getattr(options, name) for name in ("block_size", "batch_size", "seed")}
+    if "skip_unknown" in vars(options):  # a tuned model keeps its tokenizer
+        text = known_text(text, tokenizer, options)
     data = TextData(tokenizer.encode(text), **sizes)
-    model = _model(options, tokenizer.vocab_size)
+    model = _model(options, tokenizer.vocab_size, base)
     trainer = _trainer(options, model, data)
     return Session(options, identity, tokenizer, _prompt(text, tokenizer), data, model, trainer)
 
@@ -232,9 +242,18 @@ def _prompt(text: str, tokenizer: Tokenizer) -> str:
     return text.strip()[:8].partition("\n")[0] or text[:1]
 
 
-def _model(options: Namespace, vocab_size: int) -> GPT:
-    """Return the model that the options describe, its weights drawn from the seed."""
+def _model(options: Namespace, vocab_size: int, base: Base | None) -> GPT:
+    """Return the model that the options describe, its weights drawn from the seed or those of the
+    base, with adapters where they are wanted.
+    """
     manual_seed(options.seed)
+    if "architecture" in vars(options):
+        model = GPT(GPTConfig(**options.architecture))
+        if base is not None:
+            model.load_state_dict(base[0].state_dict())
+        if options.lora:
+            add_lora(model, options.lora)
+        return model
     sizes = ("block_size", "n_layer", "n_head", "n_embd", "dropout")
     return GPT(GPTConfig(vocab_size, **{name: getattr(options, name) for name in sizes}))
 
