@@ -24,7 +24,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, reduce
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -93,6 +92,11 @@ def size() -> int:
 def is_first() -> bool:
     """True on rank 0, which writes files and prints."""
     return rank() == 0
+
+
+def launched_first() -> bool:
+    """True unless the launcher has numbered this process otherwise; asks no MPI library."""
+    return not any(int(os.environ.get(name) or 0) for name in _RANKS)
 
 
 def barrier() -> None:
@@ -361,7 +365,7 @@ def _end(error: BaseException) -> None:
     try:
         world = _world()
     except MinigradError:  # the launcher's rank is all there is
-        if any(int(os.environ.get(name) or 0) for name in _RANKS):
+        if not launched_first():
             raise SystemExit(2) from None
         return
     if world is None or (isinstance(error, SystemExit) and not error.code):
@@ -383,9 +387,7 @@ def _end(error: BaseException) -> None:
     world.comm.Abort(code)
 
 
-def _excepthook(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
+def _excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """End all ranks when a user's program ends with an error, which Python alone would not."""
     _end(error)
     sys.__excepthook__(kind, error, trace)

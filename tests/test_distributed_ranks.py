@@ -109,13 +109,17 @@ def test_one_two_and_four_ranks_end_with_the_same_bits() -> None:
     assert result(4, "trained") == alone
 
 
-def test_the_command_gives_the_same_model_on_two_ranks_and_says_what_it_does(home: Path) -> None:
-    done = train(home, 2, *RUN, "--out", "two")
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_the_command_gives_the_same_model_on_any_ranks_and_says_what_it_does(
+    home: Path, ranks: int
+) -> None:
+    out = home / f"on-{ranks}"
+    done = train(home, ranks, *RUN, "--out", out.name)
     assert done.returncode == 0 and done.stderr == ""
-    assert re.match(r"ranks    2, each with \d+ threads? of this machine\n", done.stdout)
+    assert re.match(rf"ranks    {ranks}, each with \d+ threads? of this machine\n", done.stdout)
     assert done.stdout.count("step 600/600") == 1
-    assert tool.weights(home / "two") == tool.weights(home / "whole")
-    lines = (home / "two" / "metrics.jsonl").read_text().splitlines()
+    assert tool.weights(out) == tool.weights(home / "whole")
+    lines = (out / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 601))
 
 
@@ -163,6 +167,9 @@ def test_a_mistake_that_all_ranks_make_is_said_once(home: Path) -> None:
     done = train(home, 3, *RUN, "--out", "three")
     assert done.returncode == 2 and done.stderr.count("minigrad train: error") == 1
     assert "parts must be the number of ranks, 3, times a power of two, got 4" in done.stderr
+    usage = train(home, 3, *RUN, "--lr", "-1")
+    assert usage.returncode == 2 and usage.stderr.count("\n") == 1
+    assert usage.stderr.startswith("minigrad train: error: argument --lr: '-1'")
     again = train(home, 2, *RUN, "--out", "whole")
     assert again.returncode == 2 and again.stderr.count("holds a model already") == 1
 

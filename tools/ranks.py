@@ -1,6 +1,7 @@
 """Kill ranks at random moments, and time data parallelism.
 
     python tools/ranks.py --kills 50 [--seed 0]        # kill one of three ranks, resume, compare
+    python tools/ranks.py --recipe 60                  # the default recipe, for 60 steps
     python tools/ranks.py --times [--rounds 5] [--write]     # needs two idle cores; --write puts
                                                        # the figures into docs/distributed.md
     python tools/ranks.py --model                      # print the cost model's table
@@ -9,7 +10,10 @@
    after a random time and is resumed, on three ranks or on one, until that has happened so often.
    Each launch must end within 5 seconds of the kill, every checkpoint must validate, and the
    weights at the end must equal, to the bit, those of one process that was never killed.
-2. Tokens per second of training at (batch 8, 256 tokens, 6 layers, 6 heads, 384 wide), with the
+2. `minigrad train` with its default model and recipe, for a number of steps, as one process and on
+   1, 2 and 4 ranks; and on 4 ranks that lose one to SIGKILL, resumed as one process. The SHA-256 of
+   the weights must be one and the same.
+3. Tokens per second of training at (batch 8, 256 tokens, 6 layers, 6 heads, 384 wide), with the
    same global batch: one rank with one thread, two ranks with one thread each, one process with
    two threads. The medians of `--rounds` launches that take turns, and the time that a rank
    spends in sums over ranks.
@@ -149,7 +153,36 @@ def kill_ranks(kills: int, seed: int) -> None:
     )
 
 
-# --- 2: times
+# --- 2: the default recipe
+
+
+def compare_recipe(steps: int) -> None:
+    """Train the default model on different numbers of ranks; print and compare the weights."""
+    environment, found = launcher()[1], {}
+    with tempfile.TemporaryDirectory() as place:
+        run = {"cwd": place, "env": environment, "stdout": subprocess.DEVNULL}
+        new = ["--steps", str(steps), "--parts", "4", "--sample", "0", "--save-interval", "5"]
+        for ranks in (0, 1, 2, 4):
+            out = ["--out", f"on-{ranks}"]
+            subprocess.run(train(ranks, *new, *out), check=True, **run)
+            found[f"{ranks} ranks" if ranks else "1 process"] = weights(Path(place, out[1]))
+        process = subprocess.Popen(
+            train(4, *new, "--out", "killed"), **run, stderr=subprocess.DEVNULL
+        )
+        folder = Path(place, "killed", "checkpoints")
+        while len(list(folder.glob("step-*.mgrd"))) < 2:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.01)
+        os.kill(rank_processes(process.pid)[2], signal.SIGKILL)
+        assert process.wait(timeout=60) != 0
+        subprocess.run(train(0, "--resume", "killed"), check=True, **run)
+        found["4 ranks, one killed, resumed as 1 process"] = weights(Path(place, "killed"))
+    for name, digest in found.items():
+        print(f"{digest[:16]}  {name}")
+    assert len({*found.values()}) == 1, "the weights differ"
+
+
+# --- 3: times
 
 POINTS = {
     "1 rank of 1 thread": (1, 1),
@@ -235,7 +268,7 @@ def measure(rounds: int, steps: int, write: bool) -> None:
         page.write_text(page.read_text().replace(old[0], new))
 
 
-# --- 3: the cost model
+# --- 4: the cost model
 
 MODELS = {"0.8 M": (0.8e6, 768), "10.7 M": (10.7e6, 2048), "124 M": (124e6, 4096)}
 NETWORKS = {
@@ -276,6 +309,7 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=0, help="how many ranks to kill (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    parser.add_argument("--recipe", type=int, default=0, help="steps of the default recipe")
     parser.add_argument("--times", action="store_true", help="measure the three points")
     parser.add_argument("--rounds", type=int, default=5, help="launches per point (default 5)")
     parser.add_argument("--steps", type=int, default=8, help="steps per launch (default 8)")
@@ -287,6 +321,8 @@ def main() -> None:
         worker(options.worker)
     if options.kills:
         kill_ranks(options.kills, options.seed)
+    if options.recipe:
+        compare_recipe(options.recipe)
     if options.times:
         measure(options.rounds, options.steps, options.write)
     if options.model:
