@@ -10,8 +10,10 @@ Power et al. 2022, arXiv:2201.02177.
 
 import sys
 
+import tasks
+
 import minigrad
-from minigrad import evaluate, tasks
+from minigrad import evaluate
 from minigrad.models import GPT, GPTConfig
 from minigrad.optim import AdamW
 

@@ -9,12 +9,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import tasks
+from tasks import Task
 
 import minigrad
-from minigrad import finetune, tasks
+from minigrad import finetune
 from minigrad.models import GPT, GPTConfig
 from minigrad.optim import AdamW
-from minigrad.tasks import Task
 
 
 def sort_down(length: int = 5, symbols: int = 8) -> Task:

@@ -8,9 +8,10 @@ import hashlib
 import sys
 
 import numpy as np
+import tasks
 
 import minigrad
-from minigrad import distributed, tasks
+from minigrad import distributed
 from minigrad.models import GPT, GPTConfig
 from minigrad.optim import AdamW, clip_grad_norm_
 

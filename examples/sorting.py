@@ -6,9 +6,9 @@ python examples/sorting.py [steps]
 import sys
 
 import numpy as np
+import tasks
 
 import minigrad
-from minigrad import tasks
 from minigrad.models import GPT, GPTConfig
 from minigrad.optim import AdamW, clip_grad_norm_, lr_scheduler
 

@@ -57,7 +57,6 @@ from minigrad import modes as modes
 from minigrad import spelling as spelling
 from minigrad import start as start
 from minigrad import tape as tape
-from minigrad import tasks as tasks
 from minigrad import testing as testing
 from minigrad import text as text
 from minigrad import train as train

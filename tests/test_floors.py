@@ -30,7 +30,7 @@ FLOORS = {
     ],
     6: ["nn.module", "nn.init"],
     7: ["nn"],
-    8: ["train", "data", "models", "tasks", "evaluate", "finetune", "viz"],
+    8: ["train", "data", "models", "evaluate", "finetune", "viz"],
     9: ["__init__", "__main__", "cli"],
 }
 # Imported where they are used, with the `pip install` line on absence; minigrad works without them.

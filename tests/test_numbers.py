@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigrad import Tensor, finetune, nn, optim, tasks
+from examples import tasks
+from minigrad import Tensor, finetune, nn, optim
 from minigrad.data import TextData
 from minigrad.errors import ConfigError
 from minigrad.evaluate import perplexity

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import minigrad
-from minigrad import optim, tasks
+from examples import tasks
+from minigrad import optim
 from minigrad.errors import ConfigError
 from minigrad.models import GPT, GPTConfig
 

@@ -34,7 +34,7 @@ ROOMS: dict[str, tuple[str, int]] = {
     ),
     "compiler (Python)": ("compiler", 3200),
     "training": (
-        "optim train data.py text evaluate.py finetune.py tasks.py listeners.py testing.py",
+        "optim train data.py text evaluate.py finetune.py listeners.py testing.py",
         2300,
     ),
     "models": ("models", 1400),

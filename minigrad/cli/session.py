@@ -19,7 +19,7 @@ from minigrad.cli.run_folder import (
     save_adapters,
     save_model,
 )
-from minigrad.cli.terminal import progress
+from minigrad.cli.terminal import WatchedData, progress
 from minigrad.data import TextData, bigram_loss
 from minigrad.distributed import broadcast, is_first
 from minigrad.errors import NotFiniteError
@@ -121,7 +121,7 @@ class Session:
         print(f"learn    {options.optimizer}, {rate}, weight decay {options.weight_decay:g}")
         print(f"memory   {self.trainer.estimate_memory()}; text {held:,.1f}{compiling}")
         if "architecture" in vars(options) and not self.trainer.step:
-            before = evaluate(self.model, self.data.validation())
+            before = evaluate(self.model, WatchedData(self.data, print).validation())
             print(f"before   {before:.3f} nats per {self.unit} on the validation text", flush=True)
         print(
             f"to beat  {self.baseline:.3f} nats per {self.unit} on the validation text, by a table "
@@ -140,6 +140,7 @@ class Session:
             self._save(None)
         log, display = MetricsLog(self.folder / METRICS, self.trainer.step), progress(sys.stdout)
         self.trainer.callbacks += [log, display.show]
+        self.trainer.data = WatchedData(self.data, display.say)
         every = self.options.save_interval or self.options.eval_interval
         try:
             for report in self.trainer.run():

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from minigrad.data import read_text
+from minigrad.data import TextData, read_text
+from minigrad.dtypes import Array
 from minigrad.files.opening import printable
 from minigrad.train import Report
 
@@ -44,6 +45,10 @@ class PlainProgress:
             self._next = self._now() + _SILENT
             print(describe(report), file=self.stream, flush=True)
 
+    def say(self, line: str) -> None:
+        """Print a line about something that takes long."""
+        print(line, file=self.stream, flush=True)
+
     def close(self) -> None:
         """Do nothing: every line is complete."""
 
@@ -66,6 +71,10 @@ class RichProgress:
         facts = {"completed": report.step, "total": report.steps}
         self.bar.update(self._task, description=line, refresh=True, **facts)
 
+    def say(self, line: str) -> None:
+        """Show a line in place of the bar's."""
+        self.bar.update(self._task, description=line, refresh=True)
+
     def close(self) -> None:
         """Erase the bar."""
         self.bar.stop()
@@ -83,6 +92,25 @@ def progress(stream: TextIO) -> PlainProgress | RichProgress:
     columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
     console = Console(file=stream)
     return RichProgress(Progress(*columns, console=console, auto_refresh=False, transient=True))
+
+
+class WatchedData:
+    """The data of a run, whose validation says how far it is where it takes seconds."""
+
+    def __init__(
+        self, data: TextData, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.data, self.batch, self._say, self._now = data, data.batch, say, now
+
+    def validation(self) -> Iterator[tuple[Array, Array]]:
+        """Yield the batches of the data's validation."""
+        due, seen = self._now() + _FIRST, 0
+        for x, y in self.data.validation():
+            if self._now() >= due:
+                due = self._now() + _FIRST
+                self._say(f"validation {seen / len(self.data.val):.0%} done")
+            seen += x.size
+            yield x, y
 
 
 def read_and_report(place: str | Path, stream: TextIO) -> str:

@@ -13,9 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from minigrad.cli.terminal import PlainProgress
+from minigrad.cli.terminal import PlainProgress, WatchedData
+from minigrad.data import TextData
 from minigrad.train import Report
 from tests.commands.home import ENVIRONMENT, good, refused, run
 from tests.processes import called
@@ -185,3 +187,15 @@ def test_large_texts_for_bpe_are_announced_before_they_are_learned(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("tokens   learning 270 tokens from 1,250,000 characters ...")
     assert os.path.exists(tmp_path / "runs" / "gpt" / "model.mgrd")
+
+
+def test_a_long_validation_says_how_far_it_is() -> None:
+    data = TextData(np.arange(1000) % 7, block_size=8, batch_size=2)
+    said, clock = list[str](), iter(range(1000))
+    watched = WatchedData(data, said.append, lambda: next(clock))
+    seen = [(x.tolist(), y.tolist()) for x, y in watched.validation()]
+    assert seen == [(x.tolist(), y.tolist()) for x, y in data.validation()]
+    assert said[0] == "validation 32% done" and len(said) == 2
+    assert [x.tolist() for x in watched.batch(3)] == [x.tolist() for x in data.batch(3)]
+    said.clear()
+    assert list(WatchedData(data, said.append).validation()) and not said

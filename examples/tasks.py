@@ -10,7 +10,10 @@ understood?
 
 A row is a question and its answer in tokens; the answer follows from the question by a rule. A GPT
 of 2 blocks (1 for modular) 64 wide answers at least 99% of each wholly right (modular: 95%) after
-less than a minute on one core, as tools/tasks.py measures:
+less than a minute on one core, as this file measures (on a busy machine set
+OPENBLAS_NUM_THREADS=1):
+
+    python examples/tasks.py [name ...]
 
     copy, reverse 50 steps   sort 600   addition 700   modular p=23 200   parity 400   brackets 350
     induction 1250
@@ -18,13 +21,18 @@ less than a minute on one core, as tools/tasks.py measures:
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+import minigrad
+from minigrad import optim
 from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
+from minigrad.models import GPT, GPTConfig
 from minigrad.nn.module import Module
 from minigrad.random import Generator
 
@@ -289,3 +297,58 @@ def _asked(question: Array, answer: Array, equals: int) -> Rows:
     """question, "=", answer in one row, and where the answer is."""
     tokens = np.concatenate([question, np.full((len(question), 1), equals), answer], axis=1)
     return tokens, np.arange(tokens.shape[1]) > question.shape[1]
+
+
+# --- what a small GPT reaches
+
+# name -> (task, model's sizes, learning rate, weight decay, stated accuracy)
+SETTINGS = {
+    "copy": (copy(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
+    "reverse": (reverse(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
+    "sort": (sort(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
+    "addition": (addition(), {"n_layer": 2}, 3e-3, 0.01, 0.99),
+    "modular": (
+        modular(p=23, train_fraction=0.8, batch_size=256),
+        {"n_layer": 1},
+        4e-3,
+        1.0,
+        0.95,
+    ),
+    "parity": (parity(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
+    "brackets": (brackets(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
+    "induction": (induction(), {"n_layer": 2}, 2e-3, 0.01, 0.99),
+}
+
+
+def learn(name: str, seconds: float = 60.0, every: int = 50) -> tuple[float, int, float]:
+    """Accuracy, steps and seconds of processor time until the stated accuracy or the end of the
+    time.
+    """
+    task, sizes, lr, decay, stated = SETTINGS[name]
+    minigrad.manual_seed(0)
+    model = GPT(GPTConfig(**task.sizes, n_embd=64, **sizes))
+    optimizer = optim.AdamW(
+        optim.decay_groups(model.named_parameters(), decay), lr=lr, betas=(0.9, 0.98)
+    )
+    start, step, accuracy = time.process_time(), 0, 0.0
+    while accuracy < stated and time.process_time() - start < seconds:
+        loss = model.loss(*task.batch(step))
+        optimizer.zero_grad()
+        loss.backward()
+        optim.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % every == 0:
+            accuracy = task.accuracy(model)
+    return accuracy, step, time.process_time() - start
+
+
+if __name__ == "__main__":
+    print(f"{'task':<10} {'stated':>7} {'reached':>8} {'steps':>6} {'seconds':>8}   example")
+    for name in sys.argv[1:] or SETTINGS:
+        accuracy, steps, seconds = learn(name)
+        print(
+            f"{name:<10} {SETTINGS[name][4]:>7.0%} {accuracy:>8.1%} {steps:>6} {seconds:>8.1f}   "
+            f"{SETTINGS[name][0].show()}",
+            flush=True,
+        )
