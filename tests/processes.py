@@ -11,6 +11,24 @@ from pathlib import Path
 
 from minigrad.cli import main
 
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
+
+
+def finished(
+    call: list[str], folder: Path | None, given: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A process that has ended, with `given` as its standard input."""
+    return subprocess.run(
+        call,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT | environment,
+        cwd=folder,
+        timeout=600,
+        input=given,
+    )
+
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "minigrad", *arguments]

@@ -18,7 +18,8 @@ import pytest
 
 import minigrad
 from minigrad.files import peek
-from tests.processes import called, command
+from tests import processes
+from tests.processes import called, command, finished
 
 ROOT = Path(__file__).parents[1]
 TEXT = "It was the best of times, it was the worst of times.\n" * 40
@@ -39,25 +40,11 @@ TRAIN = [
     "--eval-interval",
     "10",
 ]
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(ROOT),
-    "PYTHONUTF8": "1",
-    "COLUMNS": "100",
-    "TERM": "xterm",
-}
+ENVIRONMENT = processes.ENVIRONMENT | {"TERM": "xterm"}
 
 
 def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=folder,
-        timeout=600,
-        stdin=subprocess.DEVNULL,
-    )
+    return finished(command(*arguments), folder, TERM="xterm")
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@ their order.
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.processes import called
+from tests.processes import called, finished
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide"
@@ -49,22 +48,8 @@ def trained(texts: Path) -> Path:
 
 
 def bash(script: str, folder: Path) -> str:
-    environment = {
-        **os.environ,
-        "PATH": f"{folder}/bin:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUTF8": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        stdin=subprocess.DEVNULL,
-    )
+    environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "OPENBLAS_NUM_THREADS": "1"}
+    done = finished(["bash", "-euo", "pipefail", "-c", script], folder, **environment)
     assert done.returncode == 0, script + done.stdout + done.stderr
     return done.stdout
 

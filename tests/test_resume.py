@@ -2,7 +2,6 @@
 Through real processes.
 """
 
-import os
 import signal
 import subprocess
 import time
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 
 from minigrad.files import load, load_checkpoint, save_checkpoint
-from tests.processes import called, command
+from tests.processes import ENVIRONMENT, called, command, finished
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 TEXT = "It was the best of times, it was the worst of times.\n" * 40
 TRAIN = [
     "--text",
@@ -44,14 +42,7 @@ TRAIN = [
 
 
 def run(folder, *arguments):
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=folder,
-        timeout=600,
-    )
+    return finished(command(*arguments), folder)
 
 
 def started(folder, *arguments):

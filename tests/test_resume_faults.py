@@ -2,16 +2,15 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from minigrad.files import CheckpointFolder, load, save_checkpoint
+from tests.processes import finished
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 TRAIN = [
     "train",
     "--text",
@@ -61,14 +60,7 @@ sys.exit(main(sys.argv[1:]))
 
 def run(folder, *arguments, code=None, **environment):
     start = [sys.executable, "-W", "error", *(["-c", code] if code else ["-m", "minigrad"])]
-    return subprocess.run(
-        [*start, *arguments],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT | environment,
-        cwd=folder,
-        timeout=600,
-    )
+    return finished([*start, *arguments], folder, **environment)
 
 
 def content(folder):

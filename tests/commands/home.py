@@ -2,14 +2,14 @@
 knows its text by heart.
 """
 
-import os
 import subprocess
 from pathlib import Path
 
-from tests.processes import called, command
+from tests import processes
+from tests.processes import called, command, finished
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TERM": "dumb"}
+ENVIRONMENT = processes.ENVIRONMENT | {"TERM": "dumb"}
 ENVIRONMENT |= {
     "OPENBLAS_NUM_THREADS": "1",
     "MINIGRAD_THREADS": "1",
@@ -19,15 +19,7 @@ TEXT = "you: hi\nbot: hello\nyou: how are you\nbot: well\nyou: bye\nbot: see you
 
 def run(*arguments: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
     """The finished process of `minigrad arguments...`, with `given` as its standard input."""
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=folder,
-        timeout=600,
-        input=given,
-    )
+    return finished(command(*arguments), folder, given, **ENVIRONMENT)
 
 
 def good(*arguments: str, folder: Path, given: str = "") -> str:

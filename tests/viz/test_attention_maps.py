@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from minigrad.data import CharTokenizer
 from minigrad.errors import ConfigError
 from minigrad.models import GPT, GPTConfig
 from minigrad.viz import attention_maps
-from tests.processes import called
+from tests.processes import called, command, finished
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -147,16 +145,7 @@ def test_a_layer_or_head_that_is_not_there_is_an_error_with_those_that_are(model
 
 
 def show(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "90"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "minigrad", "show", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=600,
-        stdin=subprocess.DEVNULL,
-    )
+    return finished(command("show", *arguments), folder, COLUMNS="90")
 
 
 def test_the_command_draws_all_heads_or_prints_one(tmp_path: Path) -> None:

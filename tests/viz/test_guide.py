@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from importlib.util import find_spec
@@ -13,20 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import finished
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "viz.md").read_text()
 
 
 def run(*arguments: str, folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=600,
-    )
+    done = finished([sys.executable, "-W", "error", *arguments], folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
