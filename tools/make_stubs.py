@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import minigrad
-from minigrad import Tensor, functional, ops
+from minigrad import Tensor, functional, nn, ops
 from minigrad.primitive import Primitive
 from minigrad.tensor import functions
 from minigrad.tensor.surface import Surface
@@ -241,9 +241,22 @@ def functional_package() -> str:
     return "\n".join(parts) + "\n"
 
 
+def nn_package() -> str:
+    """nn/__init__.pyi: where each layer is."""
+    parts = [name for name in nn.__all__ if isinstance(getattr(nn, name), ModuleType)]
+    lines = [f"from minigrad.nn import {name} as {name}" for name in ("functional", *parts)]
+    lines += [
+        f"from {getattr(nn, name).__module__} import {name} as {name}"
+        for name in nn.__all__
+        if name not in parts
+    ]
+    return f"{HEAD}{chr(10).join(lines)}\n\n__all__ = {nn.__all__!r}\n"
+
+
 STUBS = {
     "__init__.pyi": package,
     "functional/__init__.pyi": functional_package,
+    "nn/__init__.pyi": nn_package,
     "ops/__init__.pyi": ops_package,
     "tensor/surface.pyi": surface,
 }

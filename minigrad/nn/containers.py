@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any, Generic, TypeVar
 
 from minigrad.arguments import require
-from minigrad.nn.module import Module, Parameter, bracketed
+from minigrad.nn.module import Module, Parameter, bracketed, layers_of
 from minigrad.tensor import Tensor
-
-__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 P = TypeVar("P")
 L = TypeVar("L", bound="_List[Any]")
@@ -194,3 +192,6 @@ class ParameterDict(_Dict):
     """A dict of parameters. A plain tensor put into it becomes a Parameter."""
 
     _part = _parameter
+
+
+__all__ = layers_of(globals())

@@ -10,24 +10,10 @@ from typing import Any, ClassVar
 from minigrad import functional as F
 from minigrad.arguments import as_int, as_sizes, require
 from minigrad.nn import init
-from minigrad.nn.activation import FunctionModule, Sizes
+from minigrad.nn.function import FunctionModule, Sizes
 from minigrad.nn.layers import empty
-from minigrad.nn.module import Module
+from minigrad.nn.module import Module, layers_of
 from minigrad.tensor import Tensor
-
-__all__ = [
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AvgPool1d",
-    "AvgPool2d",
-    "Conv1d",
-    "Conv2d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "MaxPool1d",
-    "MaxPool2d",
-    "Upsample",
-]
 
 
 class _Convolution(Module):
@@ -222,3 +208,6 @@ class Upsample(FunctionModule):
     mode: str = "nearest"
     align_corners: bool | None = None
     function = staticmethod(F.interpolate)
+
+
+__all__ = layers_of(globals())

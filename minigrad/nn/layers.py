@@ -12,7 +12,7 @@ import numpy as np
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, as_sizes
 from minigrad.nn import init
-from minigrad.nn.module import Module, Parameter
+from minigrad.nn.module import Module, Parameter, layers_of
 from minigrad.nn.quantised import QuantisedWeight, linear
 from minigrad.tensor import Tensor
 
@@ -183,3 +183,6 @@ def _sizes(call: str, shape: int | Sequence[int]) -> tuple[int, ...]:
 
 def _spelled(shape: tuple[int, ...]) -> str:
     return str(shape[0]) if len(shape) == 1 else str(shape)
+
+
+__all__ = layers_of(globals())

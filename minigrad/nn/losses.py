@@ -12,20 +12,9 @@ from dataclasses import field, fields
 from typing import Any, ClassVar
 
 from minigrad import functional as F
-from minigrad.nn.activation import FunctionModule
+from minigrad.nn.function import FunctionModule
+from minigrad.nn.module import layers_of
 from minigrad.tensor import Tensor
-
-__all__ = [
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "CrossEntropyLoss",
-    "HuberLoss",
-    "KLDivLoss",
-    "L1Loss",
-    "MSELoss",
-    "NLLLoss",
-    "SmoothL1Loss",
-]
 
 
 class _Loss(FunctionModule, kw_only=True):
@@ -119,3 +108,6 @@ class BCEWithLogitsLoss(_Weighted):
 
     pos_weight: Any = field(default=None, kw_only=True)
     function = staticmethod(F.binary_cross_entropy_with_logits)
+
+
+__all__ = layers_of(globals())

@@ -340,6 +340,17 @@ def _once(parts: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
             yield name, part
 
 
+def layers_of(namespace: dict[str, Any]) -> list[str]:
+    """The modules that a file defines, by name: its `__all__`."""
+    defined = {
+        name: x
+        for name, x in namespace.items()
+        if name[0] != "_" and getattr(x, "__module__", "") == namespace["__name__"]
+    }
+    layers = (n for n, x in defined.items() if isinstance(x, type) and issubclass(x, Module))
+    return sorted(layers, key=lambda name: (not name.isupper(), name))
+
+
 def bracketed(opening: str, items: Iterable[str], closing: str) -> str:
     """The items between brackets, one a line and indented."""
     lines = ["  " + item.replace("\n", "\n  ") + "," for item in items]

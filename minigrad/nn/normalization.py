@@ -15,10 +15,8 @@ from minigrad.autograd import no_grad
 from minigrad.errors import ShapeError
 from minigrad.nn import init
 from minigrad.nn.layers import empty
-from minigrad.nn.module import Module
+from minigrad.nn.module import Module, layers_of
 from minigrad.tensor import Tensor
-
-__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d"]
 
 
 class _PerChannel(Module):
@@ -162,3 +160,6 @@ class InstanceNorm2d(_InstanceNorm):
     """The same for x: (N, C, H, W)."""
 
     _axes = (4,)
+
+
+__all__ = layers_of(globals())

@@ -15,10 +15,8 @@ from minigrad.arguments import as_float, as_sizes
 from minigrad.errors import ShapeError
 from minigrad.nn import init
 from minigrad.nn.layers import empty
-from minigrad.nn.module import Module
+from minigrad.nn.module import Module, layers_of
 from minigrad.tensor import Tensor
-
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM
 
@@ -237,3 +235,6 @@ class LSTM(_Layers):
     """Layers of LSTMCell over a sequence, each on the outputs of the one before. As GRU."""
 
     _kind = LSTMCell._kind
+
+
+__all__ = layers_of(globals())

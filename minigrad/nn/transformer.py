@@ -11,7 +11,7 @@ from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.nn.attention import KVCache, MultiHeadAttention, StaticCache
 from minigrad.nn.layers import Dropout, LayerNorm, Linear, RMSNorm
-from minigrad.nn.module import Module
+from minigrad.nn.module import Module, layers_of
 from minigrad.tensor import Tensor
 
 Approximate = Literal["tanh", "none"]
@@ -190,3 +190,6 @@ def _norm(kind: str, n_embd: int, eps: float | None, bias: bool) -> LayerNorm | 
     if kind == "rms":
         return RMSNorm(n_embd, 1e-6 if eps is None else eps)
     return LayerNorm(n_embd, 1e-5 if eps is None else eps, bias=bias)
+
+
+__all__ = layers_of(globals())
