@@ -29,11 +29,19 @@ class HookHandle:
             STRUCTURE.changed(self._place, "the hooks", None, hooks)
 
 
-def register_hook(x: Any, hook: Callable[[Any], Any]) -> HookHandle:
-    """See Tensor.register_hook."""
-    if not x._wants:
-        raise no_graph("register_hook", x)
-    shape, dtype = x.shape, x.dtype
+def register_hook(self: Any, hook: Callable[[Any], Any]) -> HookHandle:
+    """Call `hook(g)` with the gradient with respect to this tensor when a backward pass has
+    computed it; a tensor that it returns takes its place. `g` must not be changed in place.
+
+    Returns a handle: `handle.remove()` takes the hook away. Hooks run in the order of their
+    registration, in backward(), in grad() and, under create_graph, on tensors with a graph. In
+    a jitted function the ops of a hook are part of the program; anything else that it does,
+    such as print, happens in recorded calls alone. Raises NoGradientError for a tensor that
+    requires no gradient.
+    """
+    if not self._wants:
+        raise no_graph("register_hook", self)
+    shape, dtype = self.shape, self.dtype
 
     def changed(g: Any) -> Any:
         new = hook(g if g.dtype == dtype else ops.cast(g, dtype=dtype))
@@ -44,19 +52,22 @@ def register_hook(x: Any, hook: Callable[[Any], Any]) -> HookHandle:
             raise GradientError("register_hook", problem, new, shape)
         return new if new.dtype == g.dtype else ops.cast(new, dtype=g.dtype)
 
-    return HookHandle(x if x.is_leaf else x._node, (x._index, changed))
+    return HookHandle(self if self.is_leaf else self._node, (self._index, changed))
 
 
-def retain_grad(x: Any) -> None:
-    """See Tensor.retain_grad."""
-    if not x._wants:
-        raise no_graph("retain_grad", x)
-    if not x.is_leaf and not retains_grad(x):
+def retain_grad(self: Any) -> None:
+    """Let backward() add to the .grad of this computed tensor too, after its hooks; a leaf has
+    it anyway. Raises NoGradientError for a tensor that requires no gradient, CaptureError in a
+    jitted function: use minigrad.grad(loss, t) there.
+    """
+    if not self._wants:
+        raise no_graph("retain_grad", self)
+    if not self.is_leaf and not retains_grad(self):
         if (listener := MODE.get().listener) is not None:
-            listener.reading(x, "retain_grad()")
-        x._node.retaining = (*x._node.retaining, weakref.ref(x))
+            listener.reading(self, "retain_grad()")
+        self._node.retaining = (*self._node.retaining, weakref.ref(self))
 
 
-def retains_grad(x: Any) -> bool:
-    """True for a computed tensor whose .grad backward() fills in."""
-    return not x.is_leaf and any(ref() is x for ref in x._node.retaining)
+def retains_grad(self: Any) -> bool:
+    """True for a computed tensor after retain_grad()."""
+    return not self.is_leaf and any(ref() is self for ref in self._node.retaining)

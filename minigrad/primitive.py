@@ -67,6 +67,7 @@ class Primitive:
         operand i of that dtype, as it does for a bool mask.
     reads_other_operand: of two operands, each is read for the other's cotangent alone.
     zero_safe: the rule gives 0 for a cotangent of 0, whatever the operands are.
+    warns: numpy may warn about integers, as it does when they are divided by zero.
     proportional: an optimizer's update is proportional to the gradients, as that of `sgd_` is; Adam
         divides them by their size.
     spreads: its first param may be written out: reshape(2, 3) is reshape(shape=(2, 3)).
@@ -95,6 +96,7 @@ class Primitive:
         self.composed_form: Callable[..., Any] | None = None
         self.keeps_output = self.wants_needs = False
         self.reads_other_operand = self.zero_safe = self.proportional = self.spreads = False
+        self.warns = False
         self.parts: Callable[..., Any] | None = None
         self.shape_depends_on_values: Callable[[int, Any], bool] = _shape_of_shapes
         # Which operands the rule reads; the last entry holds for all further ones.

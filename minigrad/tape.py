@@ -100,6 +100,7 @@ class Node:
 
     __slots__ = (
         "_hooks",
+        "_place",
         "freed_by",
         "masks",
         "number",
@@ -111,14 +112,15 @@ class Node:
         "seen",
         "size",
         "slots",
-        "where",
     )
 
     def __init__(
         self, op: Primitive, operands: Sequence[Any], params: dict[str, Any], outputs: Sequence[Any]
     ) -> None:
         # The user's line is above the op and the door, so at least 4 frames up.
-        self.op, self.params, self.number, self.where = op, params, next_number(), user_line(4)
+        frame = user_frame(4)
+        self._place = frame.f_code, frame.f_lasti
+        self.op, self.params, self.number = op, params, next_number()
         self.operands = operands = list(operands)
         slots: list[Slot | None] = [None] * len(operands)
         self.slots = slots
@@ -148,6 +150,11 @@ class Node:
         self.masks = reads_values and op.kind == "elementwise" and not op.zero_safe
         self._hooks: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
         self.retaining: tuple[weakref.ref[Any], ...] = ()
+
+    @property
+    def where(self) -> Where:
+        """The user's line that made the call."""
+        return Where(*self._place)
 
     def __repr__(self) -> str:
         return f"<{self.op.name} at {self.where}>"

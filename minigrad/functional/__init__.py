@@ -22,7 +22,7 @@ hardtanh, hardsigmoid, hardswish = ops.hardtanh, ops.hardsigmoid, ops.hardswish
 softmax, log_softmax, stable_softmax = _Tensor.softmax, _Tensor.log_softmax, _Tensor.softmax
 
 # --- layers
-linear, embedding, swiglu = layers.linear, layers.embedding, layers.swiglu
+linear, embedding, swiglu = ops.linear, layers.embedding, layers.swiglu
 dropout, one_hot, pad = _function("dropout"), _function("one_hot"), _function("pad")
 layer_norm, rms_norm, batch_norm = layers.layer_norm, layers.rms_norm, layers.batch_norm
 group_norm, instance_norm = layers.group_norm, layers.instance_norm

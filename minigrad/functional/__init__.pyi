@@ -102,8 +102,9 @@ def layer_norm(x: Tensor, normalized_shape: _int | Sequence[_int], weight: Tenso
     `normalized_shape`. From Ba et al. 2016, arXiv:1607.06450."""
 def leaky_relu(x: Any, negative_slope: _float = 0.01) -> Tensor:
     """Return x where x > 0, else negative_slope x."""
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
+def linear(x: Any, weight: Any, bias: Any | None = None) -> Tensor:
+    """Return x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N). Raises ShapeError if K
+    differs."""
 @overload
 def log_softmax(x: Any, axis: _int = -1) -> Tensor:
     """Return log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf gives

@@ -17,12 +17,6 @@ from minigrad.tensor import Tensor
 
 
 @composite
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N)."""
-    return ops.linear(x, weight) if bias is None else ops.linear(x, weight, bias)
-
-
-@composite
 def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """Return rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient.
 

@@ -316,10 +316,6 @@ def check_heads(call: str, n_embd: int, n_head: int) -> None:
     """Raise ConfigError unless n_head divides n_embd."""
     if n_embd % n_head:
         divisors = (h for h in range(1, n_embd + 1) if n_embd % h == 0)
-        raise ConfigError(
-            call,
-            f"n_head must divide n_embd, got n_embd={n_embd} and n_head={n_head}",
-            got=(n_embd, n_head),
-            wanted="n_embd % n_head == 0",
-            hint=f"try n_head={min(divisors, key=lambda h: abs(h - n_head))}",
-        )
+        problem = f"n_head must divide n_embd, got n_embd={n_embd} and n_head={n_head}"
+        hint = f"try n_head={min(divisors, key=lambda h: abs(h - n_head))}"
+        raise ConfigError(call, problem, (n_embd, n_head), "n_embd % n_head == 0", hint)

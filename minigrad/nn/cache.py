@@ -367,13 +367,10 @@ class StaticCache:
         keys, values, _, n, lengths, *_ = cache._held
         odd = cache.window is not None or lengths is not None or n > self.capacity
         if keys is None or values is None or odd:
-            raise CacheError(
-                "StaticCache",
-                f"it cannot hold what {cache!r} holds",
-                got=cache,
-                wanted="rows of one length, not empty, without window",
-                hint=f"{self.capacity} positions at most",
-            )
+            problem = f"it cannot hold what {cache!r} holds"
+            hint = f"{self.capacity} positions at most"
+            wanted = "rows of one length, not empty, without window"
+            raise CacheError("StaticCache", problem, got=cache, wanted=wanted, hint=hint)
         for own, other in ((self.keys, keys), (self.values, values)):
             own.data[:, :, :n] = other[:, :, :n]
 

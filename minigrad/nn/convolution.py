@@ -8,11 +8,12 @@ from dataclasses import field
 from typing import Any, ClassVar
 
 from minigrad import functional as F
-from minigrad.arguments import as_int, as_sizes, require
+from minigrad.arguments import as_sizes, require
 from minigrad.nn import init
 from minigrad.nn.function import FunctionModule, Sizes
 from minigrad.nn.layers import empty
 from minigrad.nn.module import Module, layers_of
+from minigrad.ops.more.convolve import each
 from minigrad.tensor import Tensor
 
 
@@ -36,19 +37,19 @@ class _Convolution(Module):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        call = type(self).__name__
+        call, n = type(self).__name__, self._axes
         self.in_channels, self.out_channels, self.groups = as_sizes(
             call, in_channels=in_channels, out_channels=out_channels, groups=groups
         )
         divides = self.in_channels % self.groups == self.out_channels % self.groups == 0
         both = f"in_channels={in_channels} and out_channels={out_channels}"
         require(divides, call, "groups", groups, f"a divisor of {both}")
-        self.kernel_size = self._each("kernel_size", kernel_size)
-        self.stride = self._each("stride", stride)
+        self.kernel_size = each(call, "kernel_size", kernel_size, n)
+        self.stride = each(call, "stride", stride, n)
         self.padding: Any = padding
         if not isinstance(padding, str) or padding not in ("same", "valid"):
-            self.padding = self._each("padding", padding, 0)
-        self.dilation = self._each("dilation", dilation)
+            self.padding = each(call, "padding", padding, n, 0)
+        self.dilation = each(call, "dilation", dilation, n)
         outer, inner = self.out_channels, self.in_channels
         if self._transposed:
             outer, inner = inner, outer
@@ -56,13 +57,6 @@ class _Convolution(Module):
         bound = 1 / math.sqrt(math.prod(shape[1:]))
         self.weight = init.uniform_(empty(*shape), -bound, bound)
         self.bias = init.uniform_(empty(self.out_channels), -bound, bound) if bias else None
-
-    def _each(self, name: str, value: Any, least: int = 1) -> tuple[int, ...]:
-        """One integer >= least for each axis."""
-        n, call = self._axes, type(self).__name__
-        given = tuple(value) if isinstance(value, tuple | list) else (value,) * n
-        require(len(given) == n, call, name, value, f"an integer or {n}")
-        return tuple(as_int(call, name, size, least) for size in given)
 
     def _settings(self) -> dict[str, Any]:
         names = ("stride", "padding", "dilation", "groups")
@@ -117,7 +111,8 @@ class _ConvolutionTransposed(_Convolution):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
-        self.output_padding = self._each("output_padding", output_padding, 0)
+        call, n = type(self).__name__, self._axes
+        self.output_padding = each(call, "output_padding", output_padding, n, 0)
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "output_padding": self.output_padding}

@@ -21,12 +21,8 @@ def append_(cache: Array, new: Array, length: Array) -> None:
     start = int(length)
     stop = start + new.shape[2]
     if start < 0 or stop > cache.shape[2]:
-        raise CacheError(
-            "append_",
-            f"positions {start} to {stop - 1} in a cache for {cache.shape[2]}",
-            got=stop,
-            wanted=cache.shape[2],
-        )
+        problem = f"positions {start} to {stop - 1} in a cache for {cache.shape[2]}"
+        raise CacheError("append_", problem, got=stop, wanted=cache.shape[2])
     cache[:, :, start:stop] = cast(new, cache.dtype)
 
 
@@ -42,10 +38,7 @@ def through_cache(y: Array, *sources: Array) -> Array:
 
 @through_cache.vjp
 def _(_g, _y, _result, *_sources):
-    raise CacheGradientError(
-        "backward",
-        "no gradient flows through a KV cache",
-        got="a result computed with a cache",
-        wanted="a forward pass without a cache",
-        hint="leave out cache= (or call disable_kv_cache()) to train; a cache is for generation",
-    )
+    got, wanted = "a result computed with a cache", "a forward pass without a cache"
+    hint = "leave out cache= (or call disable_kv_cache()) to train; a cache is for generation"
+    problem = "no gradient flows through a KV cache"
+    raise CacheGradientError("backward", problem, got=got, wanted=wanted, hint=hint)

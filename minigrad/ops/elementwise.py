@@ -145,6 +145,7 @@ minimum = binary(
     np.minimum, _minimum_rule, "the smaller of a and b, or NaN. A tie splits the gradient"
 )
 copysign = binary(np.copysign, _copysign_rule, "|a| with the sign of b. Slope 0 at a = 0", "float")
+floor_div.warns = mod.warns = fmod.warns = True
 
 
 @primitive(kind="elementwise")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.errors import ShapeError
+from minigrad.ops.axis import fits
 from minigrad.ops.elementwise import zeros_like
 from minigrad.ops.movement import permute, reshape
 from minigrad.primitive import primitive
@@ -21,16 +21,10 @@ def split_heads(qkv: Array, *, n_head: int) -> tuple[Array, Array, Array]:
     with H D = C.
     """
     B, T, C3 = qkv.shape
-    if C3 % (3 * n_head):
-        raise ShapeError(
-            "split_heads",
-            f"{C3} features do not split into 3 times {n_head} heads",
-            got=C3,
-            wanted=f"a multiple of {3 * n_head}",
-        )
-    q, k, v = qkv.reshape(B, T, 3, n_head, C3 // (3 * n_head)).transpose(
-        2, 0, 3, 1, 4
-    )  # each (B, H, T, D)
+    problem = f"{C3} features do not split into 3 times {n_head} heads"
+    fits(C3 % (3 * n_head) == 0, "split_heads", problem, C3)
+    heads = qkv.reshape(B, T, 3, n_head, C3 // (3 * n_head))
+    q, k, v = heads.transpose(2, 0, 3, 1, 4)  # each (B, H, T, D)
     return q, k, v
 
 

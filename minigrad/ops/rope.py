@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.errors import ShapeError
+from minigrad.ops.axis import fits
 from minigrad.primitive import primitive
 
 
@@ -21,18 +21,9 @@ def rope(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Arra
         constants: no gradient flows into them.
     """
     half = cos.shape[-1]
-    if (
-        cos.shape != sin.shape
-        or 2 * half > x.shape[-1]
-        or cos.ndim < 2
-        or cos.shape[-2] not in (1, x.shape[-2])
-    ):
-        raise ShapeError(
-            "rope",
-            f"x {x.shape} does not fit cos {cos.shape} and sin {sin.shape}",
-            got=(cos.shape, sin.shape),
-            wanted=(x.shape[-2], "at most D/2"),
-        )
+    good = cos.shape == sin.shape and 2 * half <= x.shape[-1] and cos.ndim >= 2
+    problem = f"x {x.shape} does not fit cos {cos.shape} and sin {sin.shape}"
+    fits(good and cos.shape[-2] in (1, x.shape[-2]), "rope", problem, (cos.shape, sin.shape))
     cos, sin = (table.astype(x.dtype, copy=False) for table in (cos, sin))
     y = np.empty_like(x, subok=False)
     first, second = (

@@ -379,13 +379,8 @@ def trace(x: Any) -> Any:
 @composite(numpy=np.diag)
 def diag(x: Any, offset: int = 0) -> Any:
     """Return the matrix with the vector x on a diagonal; of a matrix, its diagonal."""
-    fits(
-        x.ndim in (1, 2),
-        "diag",
-        f"{x.shape} is neither a vector nor a matrix",
-        x.shape,
-        "use diagonal",
-    )
+    problem = f"{x.shape} is neither a vector nor a matrix"
+    fits(x.ndim in (1, 2), "diag", problem, x.shape, "use diagonal")
     if x.ndim == 2:
         return diagonal(x, offset)
     n = x.shape[0] + abs(offset)

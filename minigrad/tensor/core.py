@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,29 +188,8 @@ class Tensor(Surface, Indexing, Creation, Interop):
         t._version, t._is_view = self._version, True
         return t
 
-    def register_hook(self, hook: Callable[[Self], Self | None]) -> hooks.HookHandle:
-        """Call `hook(g)` with the gradient with respect to this tensor when a backward pass has
-        computed it; a tensor that it returns takes its place. `g` must not be changed in place.
-
-        Returns a handle: `handle.remove()` takes the hook away. Hooks run in the order of their
-        registration, in backward(), in grad() and, under create_graph, on tensors with a graph. In
-        a jitted function the ops of a hook are part of the program; anything else that it does,
-        such as print, happens in recorded calls alone. Raises NoGradientError for a tensor that
-        requires no gradient.
-        """
-        return hooks.register_hook(self, hook)
-
-    def retain_grad(self) -> None:
-        """Let backward() add to the .grad of this computed tensor too, after its hooks; a leaf has
-        it anyway. Raises NoGradientError for a tensor that requires no gradient, CaptureError in a
-        jitted function: use minigrad.grad(loss, t) there.
-        """
-        hooks.retain_grad(self)
-
-    @property
-    def retains_grad(self) -> bool:
-        """True for a computed tensor after retain_grad()."""
-        return hooks.retains_grad(self)
+    register_hook, retain_grad = hooks.register_hook, hooks.retain_grad
+    retains_grad = property(hooks.retains_grad)
 
     # --- in and out
 
@@ -336,11 +315,9 @@ def _run(op: Primitive, arrays: list[Any], params: Any, listener: Any, silent: b
     """
     token = None
     try:
-        if op.kind == "view":
-            pass
-        elif silent or any(map(_has_floats, arrays)):
+        if op.kind != "view" and (silent or any(map(_has_floats, arrays))):
             token = ERROR_STATE.set(SILENT)
-        elif ERROR_STATE.get() is _USUAL:
+        elif op.warns and ERROR_STATE.get() is _USUAL:
             token = ERROR_STATE.set(_POINTING)
         if listener is None:
             return op.forward(*arrays, **params)

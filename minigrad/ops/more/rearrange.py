@@ -90,15 +90,11 @@ def _sizes(
         if unknown and known and size % known == 0:
             found[unknown[0]] = size // known
         elif unknown or known != size:
-            _refuse(
-                pattern,
-                f"does not split the axis of size {size} into ({' '.join(group)}) with {given}",
-                size,
-            )
+            whole = f"({' '.join(group)}) with {given}"
+            _refuse(pattern, f"does not split the axis of size {size} into {whole}", size)
     return found
 
 
 def _refuse(pattern: str, problem: str, got: Any) -> NoReturn:
-    raise ShapeError(
-        "rearrange", f'"{pattern}" {problem}', got=got, wanted='as in "b t (h d) -> b h t d"'
-    )
+    wanted = 'as in "b t (h d) -> b h t d"'
+    raise ShapeError("rearrange", f'"{pattern}" {problem}', got=got, wanted=wanted)

@@ -122,9 +122,7 @@ def cummax(x: Any, axis: int = 0) -> tuple[Any, Any]:
     """Return the largest of the first 1, 2, ... elements along `axis`, and its index. The gradient
     goes to that element.
     """
-    axis = one_axis(axis, x.ndim, "cummax")
-    index = cummax_index(x, axis=axis)
-    return take_along(x, index, axis=axis), index
+    return _so_far(x, one_axis(axis, x.ndim, "cummax"), smallest=False)
 
 
 @composite
@@ -132,8 +130,11 @@ def cummin(x: Any, axis: int = 0) -> tuple[Any, Any]:
     """Return the smallest of the first 1, 2, ... elements along `axis`, and its index. The gradient
     goes to that element.
     """
-    axis = one_axis(axis, x.ndim, "cummin")
-    index = cummax_index(x, axis=axis, smallest=True)
+    return _so_far(x, one_axis(axis, x.ndim, "cummin"), smallest=True)
+
+
+def _so_far(x: Any, axis: int, smallest: bool) -> tuple[Any, Any]:
+    index = cummax_index(x, axis=axis, smallest=smallest)
     return take_along(x, index, axis=axis), index
 
 
