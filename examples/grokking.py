@@ -21,7 +21,7 @@ from minigrad.optim import AdamW
 def main(steps: int = 3000) -> float:
     minigrad.manual_seed(0)
     task = tasks.modular(p=31, train_fraction=0.4, batch_size=384)
-    model = GPT(GPTConfig(**task.sizes, n_layer=1, n_head=4, n_embd=64, bias=False))
+    model = GPT(GPTConfig.gpt2(**task.sizes, n_layer=1, n_head=4, n_embd=64, bias=False))
     optimizer = AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=1.0)
     print(f"held-out equations look like {task.show()}; chance is {1 / 31:.0%}")
 

@@ -41,7 +41,7 @@ def train(model, task, parameters, steps, lr):
 def main(base_steps: int = 500, steps: int = 400) -> float:
     minigrad.manual_seed(0)
     up, down = tasks.sort(length=5, symbols=8), sort_down()
-    model = GPT(GPTConfig(**up.sizes, n_layer=2, n_head=4, n_embd=64))
+    model = GPT(GPTConfig.gpt2(**up.sizes, n_layer=2, n_head=4, n_embd=64))
     train(model, up, model.parameters(), base_steps, 3e-3)
     print(
         f"the base model     sorts up {up.accuracy(model):6.1%}   down {down.accuracy(model):6.1%}"

@@ -22,7 +22,7 @@ def main(steps: int = 300) -> str:
     threads = distributed.share_cores()
     minigrad.manual_seed(0)  # the same weights on every rank
     task = tasks.sort(length=6, symbols=10)
-    model = GPT(GPTConfig(**task.sizes, n_layer=2, n_head=4, n_embd=64, dropout=0.1))
+    model = GPT(GPTConfig.gpt2(**task.sizes, n_layer=2, n_head=4, n_embd=64, dropout=0.1))
     optimizer = AdamW(model.parameters(), lr=3e-3)
     for step in range(steps):
         x, y = task.batch(step)  # the whole batch: a function of the step

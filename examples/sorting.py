@@ -16,7 +16,7 @@ from minigrad.optim import AdamW, clip_grad_norm_, lr_scheduler
 def main(steps: int = 800) -> float:
     minigrad.manual_seed(0)
     task = tasks.sort(length=6, symbols=10)
-    model = GPT(GPTConfig(**task.sizes, n_layer=2, n_head=4, n_embd=64))
+    model = GPT(GPTConfig.gpt2(**task.sizes, n_layer=2, n_head=4, n_embd=64))
     optimizer = AdamW(model.parameters(), lr=3e-3)
     schedule = lr_scheduler.WarmupStableDecayLR(optimizer, steps // 10, steps, steps // 3)
     for step in range(steps):

@@ -326,7 +326,7 @@ def learn(name: str, seconds: float = 60.0, every: int = 50) -> tuple[float, int
     """
     task, sizes, lr, decay, stated = SETTINGS[name]
     minigrad.manual_seed(0)
-    model = GPT(GPTConfig(**task.sizes, n_embd=64, **sizes))
+    model = GPT(GPTConfig.gpt2(**task.sizes, n_embd=64, **sizes))
     optimizer = optim.AdamW(
         optim.decay_groups(model.named_parameters(), decay), lr=lr, betas=(0.9, 0.98)
     )

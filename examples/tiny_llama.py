@@ -11,7 +11,7 @@ import numpy as np
 import minigrad
 from minigrad import functional as F, nn
 from minigrad.data import CharTokenizer, TextData, bigram_loss, default_text, read_text
-from minigrad.optim import AdamW, clip_grad_norm_, decay_groups, lr_scheduler
+from minigrad.optim import AdamW, ChainedOptimizer, Muon, clip_grad_norm_, lr_scheduler
 from minigrad.train import evaluate
 
 
@@ -57,14 +57,16 @@ class Llama(nn.Module):
             yield new[0]
 
 
-def main(path: str = "", steps: int = 300) -> float:
+def main(path: str = "", steps: int = 600) -> float:
     minigrad.manual_seed(1337)
     text = read_text(path) if path else default_text()
     tokenizer = CharTokenizer.from_text(text)
     data = TextData(tokenizer.encode(text), block_size=64, batch_size=12)
     model = Llama(tokenizer.vocab_size)
-    optimizer = AdamW(decay_groups(model.named_parameters(), 0.1), lr=4e-3, betas=(0.9, 0.99))
-    schedule = lr_scheduler.WarmupCosineLR(optimizer, steps // 10, steps)
+    matrices = [p for p in model.layers.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if all(p is not q for q in matrices)]
+    optimizer = ChainedOptimizer([Muon(matrices, lr=0.02), AdamW(others, lr=6e-3)])
+    schedule = lr_scheduler.WarmupStableDecayLR(optimizer, steps // 10, steps, steps // 2)
     for step in range(steps):
         loss = model.loss(*data.batch(step))
         optimizer.zero_grad()
@@ -72,7 +74,7 @@ def main(path: str = "", steps: int = 300) -> float:
         clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 50 == 0:
+        if step % 100 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}", flush=True)
     val_loss = evaluate(model, data.validation())
     print(

@@ -1,4 +1,4 @@
-"""A character GPT trained by a loop of your own, then greedy text from it.
+"""A character GPT trained by a loop of your own, then text from it.
 
     python examples/train_gpt.py [text file] [steps]
 
@@ -11,21 +11,22 @@ import time
 import minigrad
 from minigrad.data import CharTokenizer, TextData, bigram_loss, default_text, read_text
 from minigrad.models import GPT, GPTConfig
-from minigrad.optim import AdamW, clip_grad_norm_, lr_scheduler
+from minigrad.optim import AdamW, ChainedOptimizer, Muon, clip_grad_norm_, lr_scheduler
 from minigrad.train import evaluate
 
 
-def main(path: str | None = None, steps: int = 200) -> float:
+def main(path: str | None = None, steps: int = 600) -> float:
     minigrad.manual_seed(1337)
     text = read_text(path) if path else default_text()
     tokenizer = CharTokenizer.from_text(text)
-    data = TextData(tokenizer.encode(text), block_size=32, batch_size=16, seed=1337)
+    data = TextData(tokenizer.encode(text), block_size=64, batch_size=8, seed=1337)
 
-    model = GPT(
-        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=32, n_layer=2, n_head=2, n_embd=64)
-    )
-    optimizer = AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.99), weight_decay=0.01)
-    schedule = lr_scheduler.WarmupCosineLR(optimizer, warmup_steps=steps // 10, total_steps=steps)
+    model = GPT(GPTConfig(tokenizer.vocab_size, block_size=64, n_layer=2, n_head=2, n_embd=64))
+    # Muon for the matrices of the blocks, AdamW for the embedding and the norms.
+    blocks = [p for p in model.h.parameters() if p.ndim == 2]
+    others = [model.wte.weight, *(p for p in model.parameters() if p.ndim == 1)]
+    optimizer = ChainedOptimizer([Muon(blocks, lr=0.02), AdamW(others, lr=6e-3, betas=(0.9, 0.99))])
+    schedule = lr_scheduler.WarmupStableDecayLR(optimizer, steps // 10, steps, steps // 2)
     print(model)
 
     start = time.perf_counter()
@@ -37,7 +38,7 @@ def main(path: str | None = None, steps: int = 200) -> float:
         norm = clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 20 == 0 or step == steps - 1:
+        if step % 50 == 0 or step == steps - 1:
             lr = schedule.get_last_lr()[0]
             print(f"step {step:4d}  loss {loss:.3f}  gradient norm {norm:.2f}  lr {lr:.1e}")
     seconds = time.perf_counter() - start
@@ -50,11 +51,10 @@ def main(path: str | None = None, steps: int = 200) -> float:
     print(f"{seconds / steps * 1000:.1f} ms per step")
 
     prompt = text[:20]
-    tokens = model.generate(tokenizer.encode(prompt), 100, temperature=0.0)
+    tokens = model.generate(tokenizer.encode(prompt), 200, temperature=0.5, seed=0)
     print(repr(prompt + tokenizer.decode(tokens)))
     return val_loss
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    main(arguments[0] if arguments else None, int(arguments[1]) if len(arguments) > 1 else 200)
+    main(*sys.argv[1:2], *map(int, sys.argv[2:]))

@@ -27,6 +27,7 @@ from minigrad.text import Tokenizer
 __all__ = [
     "Perplexity",
     "accuracy",
+    "bits_per_byte",
     "bits_per_character",
     "log_probabilities",
     "perplexity",
@@ -141,6 +142,17 @@ def bits_per_character(
     tokens = tokenizer.encode(text)
     found = perplexity(model, tokens, block_size=block_size, stride=stride, batch_size=batch_size)
     return found.nats * found.tokens / math.log(2) / len(tokenizer.decode(tokens[1:]))
+
+
+def bits_per_byte(nats: float, tokenizer: Tokenizer, tokens: Any) -> float:
+    """Return a loss in nats per token as bits per byte of the text that `tokens` spell, in UTF-8:
+    comparable between runs with different tokenizers. Raises DataError without a token.
+    """
+    tokens = np.asarray(tokens)
+    if not tokens.size:
+        raise DataError("bits_per_byte", "there are no tokens", got=0, wanted=">= 1")
+    size = len(tokenizer.decode(tokens).encode("utf-8", "surrogatepass"))
+    return nats * tokens.size / math.log(2) / max(size, 1)
 
 
 def accuracy(model: Module, batches: Iterable[tuple[Any, Any]]) -> float:

@@ -66,7 +66,7 @@ def make_trainer(
     if settings.pop("normalized", False):
         model: Any = Normalized()
     else:
-        model = GPT(GPTConfig(7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout))
+        model = GPT(GPTConfig.gpt2(7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout))
     optimizer = AdamW(model.parameters(), lr=0.01)
     data = kind(TOKENS, block_size=8, batch_size=8, seed=1)
     schedule = WarmupCosineLR(optimizer, 3, steps)

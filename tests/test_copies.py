@@ -29,7 +29,7 @@ TEXT = "to be or not to be, that is the question " * 3
 
 def gpt() -> GPT:
     minigrad.manual_seed(0)
-    return GPT(GPTConfig(vocab_size=11, block_size=12, n_layer=2, n_head=2, n_embd=16))
+    return GPT(GPTConfig.gpt2(vocab_size=11, block_size=12, n_layer=2, n_head=2, n_embd=16))
 
 
 def adapted() -> GPT:

@@ -12,10 +12,12 @@ import minigrad
 from minigrad import evaluate
 from minigrad.errors import ConfigError, DataError, ShapeError
 from minigrad.models import GPT, GPTConfig
-from minigrad.text import BPETokenizer, CharTokenizer
+from minigrad.text import BPETokenizer, ByteTokenizer, CharTokenizer
 
 minigrad.manual_seed(0)
-MODEL = GPT(GPTConfig(vocab_size=13, block_size=16, n_layer=1, n_head=2, n_embd=16, dropout=0.3))
+MODEL = GPT(
+    GPTConfig.gpt2(vocab_size=13, block_size=16, n_layer=1, n_head=2, n_embd=16, dropout=0.3)
+)
 for p in MODEL.parameters():
     p.data *= 4
 
@@ -90,7 +92,9 @@ def test_bits_per_character_count_characters_and_not_tokens():
     tokenizer = BPETokenizer.train(text, 280)
     minigrad.manual_seed(1)
     model = GPT(
-        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8)
+        GPTConfig.gpt2(
+            vocab_size=tokenizer.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8
+        )
     )
     uniform = (
         len(tokenizer.encode(text)[1:])
@@ -102,7 +106,9 @@ def test_bits_per_character_count_characters_and_not_tokens():
     ) == pytest.approx(uniform, rel=0.02)
     characters = CharTokenizer.from_text(text)
     model = GPT(
-        GPTConfig(vocab_size=characters.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8)
+        GPTConfig.gpt2(
+            vocab_size=characters.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8
+        )
     )
     nats = evaluate.perplexity(model, characters.encode(text), block_size=16).nats
     assert evaluate.bits_per_character(model, characters, text, block_size=16) == pytest.approx(
@@ -138,3 +144,12 @@ def test_what_is_no_text_is_refused():
     for bad in (tokens(1), tokens((2, 3))):
         with pytest.raises(DataError, match="tokens"):
             evaluate.perplexity(MODEL, bad, block_size=8)
+
+
+def test_bits_per_byte_count_the_bytes_that_the_tokens_spell():
+    tokenizer = CharTokenizer.from_text("aïb")
+    tokens = tokenizer.encode("aïïb")  # six bytes
+    assert evaluate.bits_per_byte(math.log(2), tokenizer, tokens) == pytest.approx(4 / 6)
+    assert evaluate.bits_per_byte(math.log(2), ByteTokenizer(), ByteTokenizer().encode("aïïb")) == 1
+    with pytest.raises(DataError):
+        evaluate.bits_per_byte(1.0, tokenizer, tokens[:0])

@@ -13,7 +13,7 @@ from minigrad.models import GPT, GPTConfig
 
 def gpt(seed=0):
     minigrad.manual_seed(seed)
-    return GPT(GPTConfig(vocab_size=11, block_size=12, n_layer=2, n_head=2, n_embd=16))
+    return GPT(GPTConfig.gpt2(vocab_size=11, block_size=12, n_layer=2, n_head=2, n_embd=16))
 
 
 X = np.random.default_rng(0).integers(0, 11, (4, 9))
@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="already"):
         finetune.add_lora(model)
     state = finetune.lora_state(model)
-    wider = GPT(GPTConfig(vocab_size=11, block_size=12, n_layer=1, n_head=2, n_embd=32))
+    wider = GPT(GPTConfig.gpt2(vocab_size=11, block_size=12, n_layer=1, n_head=2, n_embd=32))
     before = list(wider.state_dict())
     with pytest.raises(StateDictError, match=r"h\.0\.attn"):
         finetune.load_lora(wider, state)

@@ -18,7 +18,7 @@ from minigrad.text import ByteTokenizer, TokenStream, write_tokens
 from minigrad.train import Trainer
 
 TOKENS = np.arange(100, dtype=np.int32) % 7
-MODEL = GPT(GPTConfig(vocab_size=256, block_size=8, n_layer=1, n_head=1, n_embd=4))
+MODEL = GPT(GPTConfig.gpt2(vocab_size=256, block_size=8, n_layer=1, n_head=1, n_embd=4))
 
 
 def optimizer() -> optim.Optimizer:

@@ -117,7 +117,7 @@ def half(home):
     [
         (["--batch-size", "5"], "batch_size | 4     | 5"),
         (["--seed", "4"], "seed  | 3     | 4"),
-        (["--lr", "0.5"], "lr    | 0.003 | 0.5"),
+        (["--lr", "0.5"], "lr    | 0.02  | 0.5"),
         (["--text", "other.txt"], "data  | 2,120 characters, sha256"),
     ],
 )
@@ -203,13 +203,13 @@ def test_a_checkpoint_holds_the_whole_state(home):
     ]
     assert (
         found.state["step"] == found.meta["step"] == 240
-        and found.state["optimizer"]["kind"] == "AdamW"
+        and found.state["optimizer"]["kind"] == "ChainedOptimizer"
     )
     assert found.state["generator"].dtype == np.uint64 and found.state["data"]["characters"] == len(
         TEXT
     )
     assert all(
-        {"step", "exp_avg", "exp_avg_sq"} <= set(entry)
+        set(entry) in ({"step", "momentum_buffer"}, {"step", "exp_avg", "exp_avg_sq"})
         for entry in found.state["optimizer"]["state"].values()
     )
 

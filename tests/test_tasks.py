@@ -111,7 +111,7 @@ def test_batches_are_a_function_of_seed_and_step(task):
 def test_accuracy_counts_whole_answers_and_is_what_greedy_generation_gives():
     minigrad.manual_seed(1)
     task = tasks.copy(length=3, symbols=5)
-    model = GPT(GPTConfig(**task.sizes, n_layer=1, n_embd=16, n_head=2, dropout=0.2))
+    model = GPT(GPTConfig.gpt2(**task.sizes, n_layer=1, n_embd=16, n_head=2, dropout=0.2))
     optimizer = optim.AdamW(model.parameters(), lr=2e-3)
     for step in range(40):
         optimizer.zero_grad()
@@ -129,7 +129,7 @@ def test_accuracy_counts_whole_answers_and_is_what_greedy_generation_gives():
 def test_a_small_transformer_learns_to_sort():
     minigrad.manual_seed(0)
     task = tasks.sort(length=3, symbols=5, batch_size=32)
-    model = GPT(GPTConfig(**task.sizes, n_layer=1, n_embd=24, n_head=2))
+    model = GPT(GPTConfig.gpt2(**task.sizes, n_layer=1, n_embd=24, n_head=2))
     optimizer = optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(200):
         optimizer.zero_grad()

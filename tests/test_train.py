@@ -24,7 +24,7 @@ TOKENS = np.tile(np.arange(7, dtype=np.int32), 60)
 def make_trainer(steps: int = 12, dropout: float = 0.2, eval_interval: int = 5) -> Trainer:
     minigrad.manual_seed(3)
     model = GPT(
-        GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout)
+        GPTConfig.gpt2(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout)
     )
     optimizer = AdamW(model.parameters(), lr=0.01)
     data = TextData(TOKENS, block_size=8, batch_size=2, seed=1)

@@ -3,22 +3,32 @@ another run.
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from minigrad.cli.recipe import (
+    FORMER,
     OPTIMIZERS,
     SCHEDULES,
+    SIZE,
+    SIZES,
+    Size,
     build_optimizer,
     build_schedule,
     kind_of,
     settle,
+    size_of,
 )
-from minigrad.files import load_checkpoint, peek, save_checkpoint
+from minigrad.cli.run_folder import load_model
+from minigrad.cli.train import COMMAND as TRAIN
+from minigrad.files import load, load_checkpoint, peek, save_checkpoint
 from minigrad.models import GPT, GPTConfig
+from minigrad.optim import ChainedOptimizer
 from tests.commands.home import good
 from tests.processes import called
 from tests.runs import SMALL as COMMON
@@ -44,7 +54,13 @@ def options_of(home: Path, name: str) -> dict[str, Any]:
     return found
 
 
-PAIRS = [*zip(OPTIMIZERS, [*SCHEDULES[1:], "cosine"] * 2, strict=False)]
+def rate_of(optimizer: str, width: int = 16) -> float:
+    """An optimizer's rate for a model of the small run."""
+    recipe = OPTIMIZERS[optimizer]
+    return recipe.lr * 128 / width if recipe.scaled else recipe.lr
+
+
+PAIRS = [*zip(OPTIMIZERS, [*SCHEDULES[1:], "wsd"] * 2, strict=False)]
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), PAIRS)
@@ -63,7 +79,7 @@ def test_a_run_of_every_kind_is_told_kept_and_goes_on_to_the_bit(
         schedule,
         folder=home,
     )
-    assert f"learn    {optimizer}, rate {OPTIMIZERS[optimizer].lr:g}, {schedule} after " in said
+    assert f"learn    {optimizer}, rate {rate_of(optimizer):g}, {schedule} after " in said
     wanted = (home / optimizer / "model.mgrd").read_bytes()
     found = load_checkpoint(half(home, f"{optimizer}-half", optimizer))
     assert (
@@ -77,10 +93,12 @@ def test_a_run_of_every_kind_is_told_kept_and_goes_on_to_the_bit(
 @pytest.mark.parametrize(
     ("option", "row"),
     [
-        (("--optimizer", "lion"), "optimizer | adamw | lion"),
-        (("--schedule", "constant"), "schedule | cosine | constant"),
-        (("--weight-decay", "0"), "weight_decay | 0.1   | 0.0"),
-        (("--warmup", "5"), "warmup | 100   | 5"),
+        (("--optimizer", "lion"), "optimizer | muon  | lion"),
+        (("--schedule", "constant"), "schedule | wsd   | constant"),
+        (("--weight-decay", "1"), "weight_decay | 0.0   | 1.0"),
+        (("--warmup", "5"), "warmup | 2     | 5"),
+        (("--arch", "gpt2"), "arch  | modern | gpt2"),
+        (("--size", "tiny"), "size  | small | tiny"),
     ],
 )
 def test_another_way_to_learn_is_a_row_in_the_table_of_differences(
@@ -95,7 +113,7 @@ def test_an_optimizer_that_is_accepted_begins_with_its_own_rate_and_no_moments(h
     said = good(
         "train", "--resume", "changed", "--optimizer", "lion", "--accept", "optimizer", folder=home
     )
-    assert f"learn    lion, rate {OPTIMIZERS['lion'].lr:g}" in said
+    assert f"learn    lion, rate {rate_of('lion'):g}" in said
     found = load_checkpoint(home / "changed" / "checkpoints" / "step-00000020.mgrd").state
     assert found["optimizer"]["kind"] == "Lion" and {
         entry["step"] for entry in found["optimizer"]["state"].values()
@@ -117,18 +135,90 @@ def test_an_optimizer_that_is_accepted_begins_with_its_own_rate_and_no_moments(h
 
 
 def test_a_run_from_before_there_was_a_choice_goes_on_as_it_was(home: Path) -> None:
-    path = half(home, "old")
+    was = [f"--{name.replace('_', '-')}={value}" for name, value in FORMER.items()]
+    good(*SMALL, "--steps", "20", "--out", "former", *was, folder=home)
+    path = half(home, "old", "former")
     found = load_checkpoint(path)
-    options = {
-        name: value
-        for name, value in found.state["options"].items()
-        if name not in ("optimizer", "schedule")
-    }
+    options = {n: value for n, value in found.state["options"].items() if n not in FORMER}
     save_checkpoint(path, found.weights, {**found.state, "options": options}, meta=found.meta)
+    model, _ = load_model(str(path))
+    assert model.config == GPTConfig.gpt2(20, 16, 1, 2, 16)
     good("train", "--resume", "old", folder=home)
-    assert (home / "old" / "model.mgrd").read_bytes() == (
-        home / "whole" / "model.mgrd"
+    was_saved, saved = (load(home / name / "model.mgrd") for name in ("former", "old"))
+    assert saved.meta == was_saved.meta
+    assert all(np.array_equal(saved[name], was_saved[name]) for name in was_saved)
+
+
+@pytest.mark.parametrize("size", [*SIZES, "1e5", "786432", "3M", "85m"])
+def test_a_size_sets_what_is_not_given(size: str) -> None:
+    found = TRAIN.complete({"size": SIZE.parse(size), "n_head": 1})
+    settle(found)
+    made = size_of(SIZE.parse(size))
+    assert (found.n_layer, found.n_embd, found.block_size) == (
+        made.n_layer,
+        made.n_embd,
+        made.block_size,
+    )
+    assert found.n_head == 1 and made.n_embd == 32 * made.n_head
+    if size not in SIZES:
+        wanted = float(size.lower().replace("m", "e6"))
+        assert 0.75 < 12 * made.n_layer * made.n_embd**2 / wanted < 1.35
+
+
+def test_a_rate_falls_with_the_width_but_for_muon() -> None:
+    for optimizer, rates in {"adamw": (0.006, 0.002), "muon": (0.02, 0.02)}.items():
+        for size, rate in zip(("tiny", "medium"), rates, strict=True):
+            found = TRAIN.complete({"size": size, "optimizer": optimizer})
+            settle(found)
+            assert found.lr == rate
+
+
+@pytest.mark.parametrize("size", ["huge", "0", "1e20", "12k5", "-3"])
+def test_a_size_that_is_not_there_is_refused(size: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="tiny, small, medium, or a number"):
+        SIZE.parse(size)
+
+
+def test_muon_has_the_matrices_of_the_blocks() -> None:
+    options = TRAIN.complete({"size": "tiny", "lr": 0.04})
+    settle(options)
+    model = GPT(GPTConfig(9, 8, 2, 2, 8))
+    optimizer = build_optimizer(options, model)
+    assert isinstance(optimizer, ChainedOptimizer)
+    muon, adamw = optimizer.optimizers
+    names = [group["param_names"] for one in (muon, adamw) for group in one.param_groups]
+    assert len(names[0]) == 2 * 5 and all("weight" in name for name in names[0])
+    assert "wte.weight" in names[1] and "h.0.attn.q_norm.weight" in names[1]
+    assert (muon.lr, adamw.lr) == (0.04, 0.006)
+
+
+# --- a budget of time
+
+
+def test_minutes_set_the_steps_and_a_resumed_run_keeps_them(home: Path) -> None:
+    said = good(*SMALL, "--minutes", "0.1", "--out", "timed", folder=home)
+    steps = options_of(home, "timed")["steps"]
+    assert f"minutes  0.1: {steps:,} steps of " in said and f"step {steps}/{steps}" in said
+    assert "minutes" not in options_of(home, "timed")
+    lines = (home / "timed" / "metrics.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["lr"] for line in lines]
+    falling = steps // 2
+    assert len(rates) == steps and rates[-1] <= max(rates) / max(falling, 1) + 1e-9
+    same = good(*SMALL, "--steps", str(steps), "--out", "counted", folder=home)
+    assert "minutes" not in same
+    assert (home / "timed" / "model.mgrd").read_bytes() == (
+        home / "counted" / "model.mgrd"
     ).read_bytes()
+
+
+def test_minutes_are_for_a_new_run_without_steps(home: Path) -> None:
+    for arguments, said in (
+        ((*SMALL, "--steps", "9", "--minutes", "1"), "--minutes sets --steps"),
+        (("train", "--resume", "whole", "--minutes", "1"), "--minutes is for a new run"),
+        ((*SMALL, "--minutes", "0"), "argument --minutes: '0' is not a number"),
+    ):
+        done = called(*arguments, folder=home)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_an_optimizer_that_is_not_there_gets_one_line(home: Path) -> None:
@@ -150,12 +240,16 @@ def rates(**settings: Any) -> list[float]:
             "weight_decay": None,
             "warmup": 10,
             "steps": 50,
+            "final_lr": 0.1,
+            "decay": 0.2,
+            **dict.fromkeys(Size._fields),
+            "size": "tiny",
             **settings,
         }
     )
     settle(options)
     optimizer = build_optimizer(
-        options, GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4))
+        options, GPT(GPTConfig.gpt2(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4))
     )
     schedule, found = build_schedule(options, optimizer), []
     for _ in range(options.steps):
@@ -179,6 +273,8 @@ def test_schedules_end_where_the_help_says() -> None:
     ends = {schedule: rates(schedule=schedule)[-1] for schedule in SCHEDULES}
     assert ends["constant"] == 1 and ends["one-cycle"] < 1e-2
     assert all(0.1 <= ends[schedule] < 0.2 for schedule in ("cosine", "linear", "wsd"))
+    zero = {schedule: rates(schedule=schedule, final_lr=0.0)[-1] for schedule in SCHEDULES}
+    assert all(0 < zero[schedule] < 0.11 for schedule in ("cosine", "linear", "wsd"))
     assert rates(schedule="wsd")[9:40] == [1.0] * 31 and rates(schedule="wsd")[41] < 1
     assert (
         max(range(50), key=rates(schedule="one-cycle", warmup=None).__getitem__) == 14

@@ -41,7 +41,7 @@ def make_trainer(
 ) -> Trainer:
     minigrad.manual_seed(3)
     model = GPT(
-        GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout)
+        GPTConfig.gpt2(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8, dropout=dropout)
     )
     optimizer = AdamW(model.parameters(), lr=lr)
     data = data or TextData(TOKENS, block_size=8, batch_size=batch_size, seed=1)
@@ -96,6 +96,27 @@ def test_getting_ready_to_compile_leaves_no_trace() -> None:
     assert after["optimizer"] == state["optimizer"] and default_generator.get_state() == drawn
     assert all(not m.data.any() for t in trainer.optimizer._bundles[0] for m in t.moments)
     assert all(p.grad is None for p in trainer.model.parameters())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"jit": True}, marks=compiled),
+        pytest.param({"jit": True, "parts": 2}, marks=compiled),
+        {"jit": False, "accumulate": 2},
+        {"mixed": "bfloat16"},
+        {"mixed": "float16"},
+    ],
+    ids=str,
+)
+def test_measuring_the_speed_leaves_no_trace(how: dict[str, Any]) -> None:
+    plain = make_trainer(steps=4, **how)
+    wanted = losses(plain)
+    measured = make_trainer(steps=4, **how)
+    step, evaluation = measured.measure(0.01)
+    assert step > 0 and evaluation > 0
+    assert losses(measured) == wanted
+    assert_same_bits(measured, plain)
 
 
 def test_without_a_compiler_the_run_is_eager_with_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +306,7 @@ def test_parts_with_unequal_numbers_of_targets_are_the_batch_as_a_whole(jit: boo
     y[:2, 1:], y[3] = -100, -100
 
     def run(accumulate: int) -> list[Report]:
-        model = GPT(GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8))
+        model = GPT(GPTConfig.gpt2(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8))
         model.load_state_dict(start)
         return list(
             Trainer(
@@ -298,7 +319,9 @@ def test_parts_with_unequal_numbers_of_targets_are_the_batch_as_a_whole(jit: boo
             ).run()
         )
 
-    start = GPT(GPTConfig(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8)).state_dict()
+    start = GPT(
+        GPTConfig.gpt2(vocab_size=7, block_size=8, n_layer=1, n_head=2, n_embd=8)
+    ).state_dict()
     for parts in (2, 4):
         for whole, cut in zip(run(1), run(parts), strict=True):
             assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
@@ -686,7 +709,7 @@ def test_the_checkpoint_that_a_run_goes_on_from_is_good_once_it_did(tmp_path: Pa
 
 def test_the_estimate_of_memory_is_what_a_step_takes() -> None:
     minigrad.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=50, block_size=64, n_layer=2, n_head=2, n_embd=32))
+    model = GPT(GPTConfig.gpt2(vocab_size=50, block_size=64, n_layer=2, n_head=2, n_embd=32))
     optimizer = AdamW(model.parameters(), lr=1e-3)
     tokens = np.random.default_rng(0).integers(0, 50, 4000).astype(np.int32)
     trainer = Trainer(

@@ -39,7 +39,7 @@ def make(shape: str) -> Any:
     from minigrad.optim import AdamW
 
     B, T, L, H, C = map(int, shape.split(","))
-    model = GPT(GPTConfig(VOCABULARY, T, L, H, C))
+    model = GPT(GPTConfig.gpt2(VOCABULARY, T, L, H, C))
     run = training_step(model, AdamW(model.parameters(), lr=1e-3), "c")
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (B, T + 1))
     x, y = Tensor(tokens[:, :-1]), Tensor(tokens[:, 1:])

@@ -45,7 +45,7 @@ def minigrad(jit: bool) -> Callable[[dict[str, Any], int], Decode]:
         from minigrad import Tensor
         from minigrad.models import GPT, GPTConfig
 
-        model = GPT(GPTConfig(VOCABULARY, CONTEXT, LAYERS, heads(width), width)).eval()
+        model = GPT(GPTConfig.gpt2(VOCABULARY, CONTEXT, LAYERS, heads(width), width)).eval()
         model.load_state_dict({k: Tensor(v) for k, v in arrays.items()})
         return lambda batch, count: np.array(
             list(model.generate([[0]] * batch, count, temperature=0.0, jit=jit))

@@ -92,7 +92,9 @@ def compare(shape: tuple[int, ...], seconds: float) -> None:
     """Print one line per contender: median, spread, and the ratio to minigrad."""
     B, T, n_layer, n_head, C = shape
     minigrad.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=VOCAB, block_size=T, n_layer=n_layer, n_head=n_head, n_embd=C))
+    model = GPT(
+        GPTConfig.gpt2(vocab_size=VOCAB, block_size=T, n_layer=n_layer, n_head=n_head, n_embd=C)
+    )
     weights = {name: np.array(t.data) for name, t in model.state_dict().items()}
     generator = minigrad.Generator(1)
     x, y = generator.integers(0, VOCAB, (B, T)), generator.integers(0, VOCAB, (B, T))

@@ -54,7 +54,7 @@ def work(kind: str, shape: str) -> None:
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (B, T + 1))
     settle()
     before = resident(peak=False)
-    model = GPT(GPTConfig(VOCABULARY, T, L, H, C))
+    model = GPT(GPTConfig.gpt2(VOCABULARY, T, L, H, C))
     run = training_step(
         model, AdamW(model.parameters(), lr=1e-3), None if kind == "eager" else kind
     )

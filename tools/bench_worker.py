@@ -60,7 +60,7 @@ def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender
 
         _, T, L, H, C = sizes
         model = GPT(
-            GPTConfig(
+            GPTConfig.gpt2(
                 vocab_size=len(arrays["wte.weight"]), block_size=T, n_layer=L, n_head=H, n_embd=C
             )
         )

@@ -39,6 +39,15 @@ class Page:
         file.write_text(head + "\n" + "\n\n".join(parts) + "\n")
 
 
+def replaced(text: str, section: str, lines: list[str]) -> str:
+    """A page that people write, with one section of figures replaced."""
+    block = f"<!-- {section} -->\n" + "\n".join(lines).strip() + "\n<!-- end -->"
+    pattern = rf"<!-- {section} -->\n.*?<!-- end -->"
+    found, count = re.subn(pattern, lambda _: block, text, flags=re.DOTALL)
+    assert count == 1, f"the page has {count} sections {section!r}"
+    return found
+
+
 RELIABILITY = Page(
     "reliability.md",
     "Reliability of the files",
@@ -47,7 +56,7 @@ RELIABILITY = Page(
 PERFORMANCE = Page(
     "performance.md",
     "Performance",
-    ("bench", "bench_compile", "bench_text", "bench_decode", "bench_memory"),
+    ("bench", "bench_compile", "bench_text", "speedrun", "bench_decode", "bench_memory"),
 )
 
 

@@ -205,7 +205,7 @@ def worker(steps: int) -> None:
     minigrad.manual_seed(0)
     tokens = np.random.default_rng(0).integers(0, 65, 20_000).astype(np.int32)
     data = TextData(tokens, block_size=256, batch_size=8)
-    model = GPT(GPTConfig(vocab_size=65, block_size=256, n_layer=6, n_head=6, n_embd=384))
+    model = GPT(GPTConfig.gpt2(vocab_size=65, block_size=256, n_layer=6, n_head=6, n_embd=384))
     trainer = Trainer(model, AdamW(model.parameters(), lr=1e-3), data, steps=steps + 2, parts=2)
     distributed.share_cores()
     trainer.prepare()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.cli.options import refuse
-from minigrad.cli.recipe import kind_of
+from minigrad.cli.recipe import FORMER, kind_of
 from minigrad.cli.run_folder import CHECKPOINTS
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
@@ -34,7 +34,10 @@ FREE = {"text", "sample", "eval_interval", "save_interval"}
 
 # How a run was called and where its folder is are not part of it: equal runs in two folders give
 # equal files.
-_CALL = {"accept", "config", "given", "merge", "out", "overwrite", "resume", "set", "stop_at"}
+_CALL = {
+    *("accept", "config", "given", "merge", "minutes", "out", "overwrite", "resume", "set"),
+    "stop_at",
+}
 
 
 def chosen(options: Namespace) -> dict[str, Any]:
@@ -54,6 +57,9 @@ def run_to_resume(options: Namespace) -> Path:
     if options.out is not None or options.overwrite:
         hint = "leave --out and --overwrite out, or copy the folder"
         refuse("train", "--resume continues the run in its own folder", hint)
+    if options.minutes is not None:
+        hint = "leave it out; to go further, give more --steps and --accept steps"
+        refuse("train", "--minutes is for a new run: it sets --steps", hint)
     if not Path(options.resume, CHECKPOINTS).is_dir():
         hint = "start one: minigrad train --out DIR"
         refuse("train", f"{options.resume} is not the folder of a run", hint)
@@ -77,7 +83,7 @@ def take_over(options: Namespace, saved: Mapping[str, Any]) -> list[Change]:
     """
     changed = []
     # Runs from before there was a choice had these.
-    saved = {"jit": False, "optimizer": "adamw", "schedule": "cosine", "parts": 1, **saved}
+    saved = {"jit": False, "parts": 1, **FORMER, **saved}
     for name, value in saved.items():
         # Evaluations count where patience does.
         free = name in FREE and not (name == "eval_interval" and saved.get("patience"))

@@ -17,6 +17,7 @@ from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, 
 from minigrad.files import CheckpointFolder, StateDict, load, load_checkpoint, peek, save
 from minigrad.finetune import load_lora, lora_state, merge_lora
 from minigrad.models import GPT, GPTConfig, load as load_published
+from minigrad.models.gpt import ARCHITECTURES
 from minigrad.text import Tokenizer, tokenizer_from_state
 
 WEIGHTS, ADAPTERS, CHECKPOINTS = "model.mgrd", "adapters.mgrd", "checkpoints"
@@ -176,7 +177,8 @@ def _checkpoint(path: Path) -> StateDict | None:
     try:
         options, state = found.state["options"], found.state["tokenizer"]
         names = ("block_size", "n_layer", "n_head", "n_embd")
-        sizes = options.get("architecture") or {name: options[name] for name in names}
+        parts = ARCHITECTURES[options.get("arch", "gpt2")]
+        sizes = options.get("architecture") or {name: options[name] for name in names} | parts
         size = tokenizer_from_state(state).vocab_size
     except (KeyError, TypeError, DataError):
         return None
@@ -199,7 +201,7 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
     """Return the GPT that the file's meta describes, with the file's weights."""
     sizes = state_dict.meta["model"]
     try:
-        model = GPT(GPTConfig(**sizes))
+        model = GPT(GPTConfig.from_dict(sizes))
         adapters = {n: t for n, t in state_dict.items() if ".lora." in n}
         model.load_state_dict({n: t for n, t in state_dict.items() if n not in adapters})
         load_lora(model, adapters)

@@ -23,6 +23,7 @@ from minigrad.cli.terminal import WatchedData, progress
 from minigrad.data import TextData, bigram_loss
 from minigrad.distributed import broadcast, is_first
 from minigrad.errors import NotFiniteError
+from minigrad.evaluate import bits_per_byte
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.files.folder import sweep
 from minigrad.finetune import trainable
@@ -227,9 +228,10 @@ class Session:
             patient = trainer.patience is not None
             loss = (trainer.best_val_loss if patient else report.val_loss) or math.nan
             which = ", the lowest of the run" if patient else ""
+            bits = bits_per_byte(loss, self.tokenizer, self.data.val)
             print(
-                f"\nvalidation loss {loss:.3f} nats per {self.unit}{which} (table of pairs "
-                f"{self.baseline:.3f}); saved in {self.folder}"
+                f"\nvalidation loss {loss:.3f} nats per {self.unit}, {bits:.3f} bits per byte"
+                f"{which} (table of pairs {self.baseline:.3f}); saved in {self.folder}"
             )
             self._name_the_best(loss, place)
         else:

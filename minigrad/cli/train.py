@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from minigrad.data import TextData, default_text
 from minigrad.files import Checkpoint
 from minigrad.finetune import add_lora
 from minigrad.models import GPT, GPTConfig
+from minigrad.models.gpt import ARCHITECTURES
 from minigrad.random import manual_seed
 from minigrad.text import (
     BPETokenizer,
@@ -55,18 +57,28 @@ metrics.jsonl."""
 EXAMPLES = """\
   minigrad train                                     # on Python's documentation: a minute or two
   minigrad train --text my_notes/ --out runs/notes   # on your own text: a file or a folder
-  minigrad train --text book.txt --steps 5000 --n-layer 6 --n-embd 192 --dropout 0.1
+  minigrad train --text book.txt --minutes 5         # as many steps as fit into five minutes
+  minigrad train --text book.txt --size medium --steps 5000 --dropout 0.1
   minigrad train --text book.txt --tokenizer bpe --vocab-size 512 --patience 3
-  minigrad train --text book.txt --optimizer lion --schedule wsd
+  minigrad train --text book.txt --arch gpt2 --optimizer adamw --schedule cosine
   minigrad train --config small.toml --set lr=1e-3   # small.toml: n_layer = 2 and so on
 """
 
+# Of the time of --minutes: the share that is planned for, and the seconds of the sample.
+_USED, _ENDING = 0.97, 2.0
 TOKENIZERS = ("char", "byte", "bpe")
 TOKENIZER_HELP = "char (characters), byte (bytes) or bpe (pieces of words)"
-SCHEDULE_HELP = (
-    "learning rate after the warmup: cosine, linear and wsd (constant, then falling in the last "
-    "fifth) end at a tenth, one-cycle near 0, constant stays"
+ARCH_HELP = "modern (rotary positions, RMSNorm, QK-norm, SwiGLU), llama (without QK-norm) or gpt2"
+OPTIMIZER_HELP = f"{', '.join(recipe.OPTIMIZERS)}; muon is for the blocks, with adamw for the rest"
+SIZE_HELP = (
+    f"{', '.join(recipe.SIZES)}, or a number of parameters, such as 3M: sets layers, heads, width, "
+    "rate, context and batch"
 )
+SCHEDULE_HELP = (
+    "learning rate after the warmup: wsd (constant, then falling), cosine and linear end at "
+    "--final-lr, one-cycle near 0, constant stays"
+)
+BY_SIZE = "(default: by --size)"
 OPTIONS = (
     Option("text", PATH, None, "a UTF-8 file, or a folder (default: Python's documentation)"),
     Option("out", DIR, None, "the run's folder (default: a new one, runs/gpt, runs/gpt-2, ...)"),
@@ -75,20 +87,29 @@ OPTIONS = (
     Option("overwrite", FLAG, False, "replace a model that is in --out already"),
     Option("tokenizer", one_of(*TOKENIZERS), "char", TOKENIZER_HELP),
     Option("vocab_size", whole(256), 1024, "with --tokenizer bpe: the most tokens to learn"),
+    Option("size", recipe.SIZE, "small", SIZE_HELP),
+    Option(
+        "minutes", number(0, without=0), None, "set --steps to end in time (default: by --steps)"
+    ),
     Option("steps", whole(1), 1500, "training steps"),
     Option("stop_at", whole(1), None, "stop after this step, for --resume (default: the last)"),
     Option("seed", whole(0), 0, "the same seed gives the same weights, batches and sample"),
     Option("sample", whole(0), 400, "tokens to write at the end"),
-    Option("block_size", whole(1), 64, "context: the number of tokens that the model sees"),
-    Option("n_layer", whole(1), 4, "transformer blocks"),
-    Option("n_head", whole(1), 4, "attention heads per block; must divide --n-embd"),
-    Option("n_embd", whole(1), 128, "width: numbers per token"),
+    Option("arch", one_of(*ARCHITECTURES), "modern", ARCH_HELP),
+    Option("block_size", whole(1), None, f"context: tokens that the model sees {BY_SIZE}"),
+    Option("n_layer", whole(1), None, f"transformer blocks {BY_SIZE}"),
+    Option("n_head", whole(1), None, f"attention heads per block; must divide --n-embd {BY_SIZE}"),
+    Option("n_embd", whole(1), None, f"width: numbers per token {BY_SIZE}"),
     Option("dropout", number(0, 1, without=1), 0.0, "for small texts and long runs 0.1 to 0.2"),
-    Option("batch_size", whole(1), 12, "pieces of text per step"),
-    Option("optimizer", one_of(*recipe.OPTIMIZERS), "adamw", ", ".join(recipe.OPTIMIZERS)),
-    Option("schedule", one_of(*recipe.SCHEDULES), "cosine", SCHEDULE_HELP),
+    Option("batch_size", whole(1), None, f"pieces of text per step {BY_SIZE}"),
+    Option("optimizer", one_of(*recipe.OPTIMIZERS), "muon", OPTIMIZER_HELP),
+    Option("schedule", one_of(*recipe.SCHEDULES), "wsd", SCHEDULE_HELP),
+    Option(
+        "decay", number(0, 1), recipe.DECAY, "with --schedule wsd: the share of steps that fall"
+    ),
+    Option("final_lr", number(0, 1), 0.0, "where the learning rate ends, as a share of --lr"),
     Option("lr", number(0), None, f"the highest learning rate {recipe.by_optimizer('lr')}"),
-    Option("warmup", whole(0), None, "steps of rising rate (default: 100; one-cycle: 30%% of all)"),
+    Option("warmup", whole(0), None, "steps of rising rate (default: 10%% of all, at most 100)"),
     Option(
         "weight_decay", number(0), None, f"on matrices alone {recipe.by_optimizer('weight_decay')}"
     ),
@@ -134,6 +155,7 @@ def run(options: Namespace, base: Base | None = None) -> int:
 
 
 def _train(options: Namespace, base: Base | None) -> int:
+    began = time.monotonic()
     threads, first = distributed.share_cores(), distributed.is_first()
     if distributed.size() > 1:
         said = "thread" if threads == 1 else "threads"
@@ -157,6 +179,8 @@ def _train(options: Namespace, base: Base | None) -> int:
         facts = {"minigrad": __version__, **resume.chosen(options), **session.text}
         distributed.check_same("train", facts)
         _compile(session, found)
+        if options.minutes is not None:
+            _fit(session, began)
         with session.interruption:
             if found is None:
                 folder = new_folder(options.out, options.overwrite) if first else Path()
@@ -173,6 +197,8 @@ def _refuse_odd(options: Namespace) -> None:
     """Refuse options of a new run that do not go together, and a folder that is taken."""
     if options.accept:
         refuse("train", "--accept is for --resume", "give --resume DIR too")
+    if {"minutes", "steps"} <= options.given:
+        refuse("train", "--minutes sets --steps")
     if options.overwrite and options.out is None:
         problem = "--overwrite is for --out: without it a run gets a new folder"
         refuse("train", problem, "give --out DIR too")
@@ -204,7 +230,7 @@ def _session(options: Namespace, found: Checkpoint | None, base: Base | None) ->
         text = known_text(text, tokenizer, options)
     data = TextData(tokenizer.encode(text), **sizes)
     model = _model(options, tokenizer.vocab_size, base)
-    trainer = _trainer(options, model, data)
+    trainer = build_trainer(options, model, data)
     return Session(options, identity, tokenizer, _prompt(text, tokenizer), data, model, trainer)
 
 
@@ -248,17 +274,18 @@ def _model(options: Namespace, vocab_size: int, base: Base | None) -> GPT:
     """
     manual_seed(options.seed)
     if "architecture" in vars(options):
-        model = GPT(GPTConfig(**options.architecture))
+        model = GPT(GPTConfig.from_dict(options.architecture))
         if base is not None:
             model.load_state_dict(base[0].state_dict())
         if options.lora:
             add_lora(model, options.lora)
         return model
     sizes = ("block_size", "n_layer", "n_head", "n_embd", "dropout")
-    return GPT(GPTConfig(vocab_size, **{name: getattr(options, name) for name in sizes}))
+    parts = ARCHITECTURES[options.arch]
+    return GPT(GPTConfig(vocab_size, **{name: getattr(options, name) for name in sizes}, **parts))
 
 
-def _trainer(options: Namespace, model: GPT, data: TextData) -> Trainer:
+def build_trainer(options: Namespace, model: GPT, data: TextData) -> Trainer:
     """Return the trainer, with the optimizer and the schedule that the options describe."""
     optimizer = recipe.build_optimizer(options, model)
     settings = ("steps", "clip_norm", "eval_interval", "accumulate", "parts", "patience", "mixed")
@@ -289,6 +316,25 @@ def _compile(session: Session, found: Checkpoint | None) -> None:
     if options.jit:
         how = f"the step is compiled {trainer.note}; --no-jit runs it op by op"
     print(f"jit      {how}", flush=True)
+
+
+def _fit(session: Session, began: float) -> None:
+    """Set the number of steps, and the schedule, so that the command ends in --minutes. The steps
+    are saved as an option: resuming does not measure again.
+    """
+    options, trainer = session.options, session.trainer
+    budget = 60 * options.minutes
+    step, evaluation = trainer.measure(min(budget / 20, 2.0))
+    left = budget * _USED - _ENDING - (time.monotonic() - began)
+    steps = int((left - evaluation) / (step + evaluation / options.eval_interval))
+    options.steps = distributed.broadcast(max(steps, 1))
+    if "warmup" not in options.given:
+        options.warmup = None
+    recipe.settle(options)
+    trainer.steps = options.steps
+    trainer.schedule = recipe.build_schedule(options, trainer.optimizer)
+    late = "" if left > evaluation + step else "; it will take longer"
+    print(f"minutes  {options.minutes:g}: {options.steps:,} steps of {1e3 * step:.3g} ms{late}")
 
 
 COMMAND: Command = Command(

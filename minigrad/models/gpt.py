@@ -1,18 +1,18 @@
-"""GPT: a decoder-only transformer with learned positions, in the form of GPT-2 (Radford et al.
-2019).
+"""GPT: a decoder-only transformer. Its parts are options; the default is today's form, with rotary
+positions, RMSNorm and SwiGLU, and `GPTConfig.gpt2` is that of GPT-2 (Radford et al. 2019).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from minigrad import functional as F
-from minigrad.arguments import as_float, as_int
+from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, cast, computing, float32, float64, is_half
 from minigrad.errors import CacheError, ConfigError, ShapeError
@@ -22,7 +22,7 @@ from minigrad.nn import init
 from minigrad.nn.attention import KVCache, StaticCache, check_heads
 from minigrad.nn.cache import without_gradient
 from minigrad.nn.containers import ModuleList
-from minigrad.nn.layers import Dropout, Embedding, LayerNorm
+from minigrad.nn.layers import Dropout, Embedding, LayerNorm, RMSNorm
 from minigrad.nn.module import Module
 from minigrad.nn.transformer import TransformerBlock
 from minigrad.random import Generator
@@ -32,13 +32,47 @@ if TYPE_CHECKING:
     from minigrad.models.decoding import Decoder
 
 
+_MODERN: dict[str, Any] = {
+    "bias": False,
+    "positions": "rotary",
+    "norm": "rms",
+    "qk_norm": True,
+    "mlp": "swiglu",
+    "init": "zero",
+}
+# The parts of known architectures; those of "modern" are the defaults of GPTConfig.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "modern": _MODERN,
+    "llama": {**_MODERN, "qk_norm": False, "init": "gpt2"},
+    "gpt2": {
+        "bias": True,
+        "positions": "learned",
+        "norm": "layer",
+        "qk_norm": False,
+        "mlp": "gelu",
+        "init": "gpt2",
+    },
+}
+_CHOICES = {
+    "positions": ("rotary", "learned"),
+    "norm": ("rms", "layer"),
+    "mlp": ("swiglu", "gelu", "relu2"),
+    "init": ("zero", "gpt2"),
+}
+# The projections into the residual sum.
+_RESIDUAL = ("out_proj.weight", "c_proj.weight", "down_proj.weight")
+
+
 @dataclass(frozen=True)
 class GPTConfig:
-    """The sizes of a GPT. Raises ConfigError if one makes no sense.
+    """The sizes and parts of a GPT. Raises ConfigError for an invalid one.
 
     vocab_size: number of tokens.  block_size: longest context.  n_layer blocks of n_head heads,
-        n_embd wide.  dropout: on embeddings, attention
-    weights and residual sums.  bias: whether Linear and LayerNorm have one.
+        n_embd wide.  dropout: on embeddings, attention weights and residual sums.  bias: whether
+        Linear and LayerNorm have one.
+    positions: "rotary", turning queries and keys, or "learned", a table added to the embeddings.
+    norm: "rms" or "layer".   qk_norm: RMSNorm over each head of queries and keys.
+    mlp: "swiglu", "gelu" or "relu2".   init: "zero" or "gpt2", see `GPT`.
     """
 
     vocab_size: int
@@ -47,53 +81,98 @@ class GPTConfig:
     n_head: int = 4
     n_embd: int = 128
     dropout: float = 0.0
-    bias: bool = True
+    bias: bool = False
+    positions: Literal["rotary", "learned"] = "rotary"
+    norm: Literal["rms", "layer"] = "rms"
+    qk_norm: bool = True
+    mlp: Literal["swiglu", "gelu", "relu2"] = "swiglu"
+    init: Literal["zero", "gpt2"] = "zero"
+
+    @classmethod
+    def gpt2(cls, vocab_size: int, *sizes: Any, **options: Any) -> GPTConfig:
+        """Return the config of a GPT-2: learned positions, LayerNorm, GELU, biases, its
+        initialisation. Arguments are those of GPTConfig and override these.
+        """
+        return cls(vocab_size, *sizes, **{**ARCHITECTURES["gpt2"], **options})
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> GPTConfig:
+        """Return the config of a saved model, from `dataclasses.asdict(config)`. Files from before
+        there was a choice name no parts: theirs are GPT-2's.
+        """
+        return cls(**saved) if "positions" in saved else cls.gpt2(**saved)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bias, bool | np.bool_):
-            problem = f"bias must be True or False, got {self.bias!r}"
-            raise ConfigError("GPTConfig", problem, got=self.bias, wanted="True or False")
+        for name in ("bias", "qk_norm"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | np.bool_):
+                problem = f"{name} must be True or False, got {value!r}"
+                raise ConfigError("GPTConfig", problem, got=value, wanted="True or False")
         plain: dict[str, Any] = {
             name: as_int("GPTConfig", name, getattr(self, name))
             for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
         }
         plain["dropout"] = as_float("GPTConfig", "dropout", self.dropout, 0, 1, below=True)
-        plain["bias"] = bool(self.bias)
+        plain |= {"bias": bool(self.bias), "qk_norm": bool(self.qk_norm)}
         vars(self).update(plain)  # Python numbers in place of numpy's, so that they can be saved
+        for name, choices in _CHOICES.items():
+            one_of("GPTConfig", name, getattr(self, name), choices)
         check_heads("GPTConfig", self.n_embd, self.n_head)
+        even = self.positions != "rotary" or self.n_embd // self.n_head % 2 == 0
+        hint = "n_embd / n_head even, or positions='learned'"
+        wanted = "heads of an even width with rotary positions"
+        require(even, "GPTConfig", "n_head", self.n_head, wanted, hint)
 
 
 class GPT(Module):
     """Tokens in, logits of the next token out; embedding and head share their weights.
 
-    x = wte[tokens] + wpe[0..T-1];   x = h_i(x) for each block;   logits = ln_f(x) wte^T
+    x = wte[tokens] (+ wpe[0..T-1] with learned positions)
+    x = h_i(x) for each block;   logits = ln_f(x) wte^T
 
     tokens: (B, T) integers, T <= block_size   ->   (B, T, vocab_size)
-    First values as in GPT-2: normal with standard deviation 0.02, the projections into the residual
-        sum 1 / sqrt(2 n_layer) times that; biases 0.
+    First values, init="zero": normal; embeddings with standard deviation 0.02, matrices of
+        M inputs with M^-1/2, the projections into the residual sum zero, so that each block begins
+        as the identity. "gpt2": all with 0.02, the projections into the residual sum with
+        1 / sqrt(2 n_layer) times that. Biases 0.
     """
 
     def __init__(self, config: GPTConfig) -> None:
         self.config = config
-        self.wte = Embedding(config.vocab_size, config.n_embd)
-        self.wpe = Embedding(config.block_size, config.n_embd)
+        width, learned = config.n_embd, config.positions == "learned"
+        self.wte = Embedding(config.vocab_size, width)
+        self.wpe = Embedding(config.block_size, width) if learned else None
         self.drop = Dropout(config.dropout)
         self.h = ModuleList(
-            TransformerBlock(config.n_embd, config.n_head, bias=config.bias, dropout=config.dropout)
+            TransformerBlock(
+                width,
+                config.n_head,
+                bias=config.bias,
+                dropout=config.dropout,
+                norm=config.norm,
+                mlp=config.mlp,
+                rope=None if learned else "half",
+                qk_norm=config.qk_norm,
+            )
             for _ in range(config.n_layer)
         )
-        self.ln_f = LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_f = RMSNorm(width) if config.norm == "rms" else LayerNorm(width, bias=config.bias)
         self._caches: list[KVCache] | None = None
         self._decoders: dict[int, Decoder] = {}  # idle ones, by batch
         self._initialise()
 
     def _initialise(self) -> None:
+        zero, n_layer = self.config.init == "zero", self.config.n_layer
         for name, p in self.named_parameters():
-            if p.ndim == 2:
-                residual = name.endswith((".out_proj.weight", ".c_proj.weight"))
-                init.normal_(p, std=0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02)
-            elif name.endswith("bias"):
+            if name.endswith("bias"):
                 init.zeros_(p)
+            elif p.ndim == 2:
+                std = 0.02
+                if name.endswith(_RESIDUAL):
+                    std = 0.0 if zero else std / math.sqrt(2 * n_layer)
+                elif zero and name.startswith("h."):
+                    std = p.shape[1] ** -0.5
+                init.normal_(p, std=std)
 
     def forward(
         self, tokens: Any, *, caches: Sequence[KVCache] | None = None, pad: Any = None
@@ -153,12 +232,19 @@ class GPT(Module):
             hint = "give the last block_size tokens only, or make a GPT with a larger block_size"
             raise ShapeError("GPT", problem, got=stop, wanted=self.config.block_size, hint=hint)
         if pad is None:
-            positions, mask = self.wpe.weight[start:stop], None
+            mask = None
         else:
             first = self._checked_pad(pad, tokens.shape[0])[:, None]  # (B, 1)
-            positions = self.wpe(Tensor(np.maximum(np.arange(start, stop) - first, 0)))  # (B, T, C)
             mask = (np.arange(stop) >= first)[:, None, None, :]  # (B, 1, 1, S)
-        x = self.drop(self.wte(tokens) + positions)  # (B, T, C)
+        x = self.wte(tokens)  # (B, T, C)
+        if self.wpe is not None:
+            places = np.arange(start, stop)
+            x = x + (
+                self.wpe.weight[start:stop]
+                if pad is None
+                else self.wpe(Tensor(np.maximum(places - first, 0)))
+            )
+        x = self.drop(x)
         for block, cache in zip(self.h, caches, strict=True):
             x = block(x, mask=mask, cache=cache)
         return self.ln_f(x)
@@ -318,7 +404,10 @@ class GPT(Module):
 
     def _decode(self, tokens: Tensor, caches: Sequence[StaticCache]) -> Tensor:
         """The logits after one more token per row: (B, 1) -> (B, V)."""
-        x = self.drop(self.wte(tokens) + self.wpe(caches[0].positions(1)))  # (B, 1, C)
+        x = self.wte(tokens)  # (B, 1, C)
+        if self.wpe is not None:
+            x = x + self.wpe(caches[0].positions(1))
+        x = self.drop(x)
         for block, cache in zip(self.h, caches, strict=True):
             x = block(x, cache=cache)
         return F.linear(self.ln_f(x)[:, -1], self.wte.weight)

@@ -94,7 +94,7 @@ class Llama(GPT):
         self.wte = Embedding(config.vocab_size, config.n_embd)
         self.drop = Dropout(0.0)
         self.h = ModuleList(_block(config) for _ in range(config.n_layer))
-        self.ln_f = RMSNorm(config.n_embd, config.norm_eps)  # type: ignore[assignment]
+        self.ln_f = RMSNorm(config.n_embd, config.norm_eps)
         self.lm_head = None
         if not config.tied:
             self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)

@@ -282,7 +282,7 @@ def _gpt2(config: Mapping[str, Any], read: Callable[[str], Stored], most: int) -
     if inner not in (None, 4 * width):
         raise _unsupported("gpt2 models with n_inner", inner, 4 * width)
     sizes = (config["vocab_size"], config["n_positions"], _at_most(config["n_layer"], most))
-    model = _make(GPT, GPTConfig(*sizes, config["n_head"], width))
+    model = _make(GPT, GPTConfig.gpt2(*sizes, config["n_head"], width))
 
     def turned(name: str) -> Stored:
         stored = read(name)

@@ -246,7 +246,7 @@ class MultiHeadAttention(Module):
             return q, k, v
         T = x.shape[1]
         if isinstance(cache, StaticCache):
-            places, most = cache.positions(T), cache.capacity
+            places, most = cache.slots(T), cache.capacity
             return self.rope.at(q, places, most), self.rope.at(k, places, most), v
         positions = np.arange(T) if cache is None else cache.positions(T)
         return self.rope(q, positions), self.rope(k, positions), v

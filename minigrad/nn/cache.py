@@ -374,9 +374,13 @@ class StaticCache:
         for own, other in ((self.keys, keys), (self.values, values)):
             own.data[:, :, :n] = other[:, :, :n]
 
+    def slots(self, T: int) -> Tensor:
+        """The places of the T positions that are appended next, padding counted: (1, T)."""
+        return (self.length + Tensor._wrap(np.arange(T))).unsqueeze(0)
+
     def positions(self, T: int) -> Tensor:
         """The places of the T positions that are appended next, padding not counted: (B, T)."""
-        return ops.maximum(self.length + Tensor._wrap(np.arange(T)) - self.first[:, None], 0)
+        return ops.maximum(self.slots(T) - self.first[:, None], 0)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Append k and v, (B, Hkv, T, D), and return the attention of q, (B, H, T, D), to all

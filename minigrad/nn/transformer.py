@@ -22,6 +22,7 @@ class MLP(Module):
 
     hidden: the width inside, four times n_embd unless given.   approximate: "tanh", GPT-2's formula
         for GELU, or "none", GELU itself, as in BERT.
+    activation: "gelu", or "relu2" for relu(x)^2, from So et al. 2021, arXiv:2109.08668.
     """
 
     def __init__(
@@ -32,24 +33,34 @@ class MLP(Module):
         bias: bool = True,
         dropout: float = 0.0,
         approximate: Approximate = "tanh",
+        activation: Literal["gelu", "relu2"] = "gelu",
     ) -> None:
         n_embd = as_int("MLP", "n_embd", n_embd)
         width = 4 * n_embd if hidden is None else as_int("MLP", "hidden", hidden)
         one_of("MLP", "approximate", approximate, ("tanh", "none"))
+        one_of("MLP", "activation", activation, ("gelu", "relu2"))
         self.c_fc = Linear(n_embd, width, bias=bias)
         self.c_proj = Linear(width, n_embd, bias=bias)
         self.dropout = Dropout(dropout)
-        self.approximate = approximate
+        self.approximate, self.activation = approximate, activation
 
     def forward(self, x: Tensor) -> Tensor:
         """c_proj(gelu(c_fc(x)))."""
-        return self.dropout(self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate)))
+        x = self.c_fc(x)
+        x = F.gelu(x, approximate=self.approximate) if self.activation == "gelu" else _relu2(x)
+        return self.dropout(self.c_proj(x))
 
     def extra_repr(self) -> str:
         C, width = self.c_fc.in_features, self.c_fc.out_features
         text = f"{C}" if width == 4 * C else f"{C}, {width}"
         text += f", bias={self.c_fc.bias is not None}, dropout={self.dropout.p}"
-        return text + (f", approximate={self.approximate!r}" if self.approximate != "tanh" else "")
+        text += f", approximate={self.approximate!r}" if self.approximate != "tanh" else ""
+        return text + (f", activation={self.activation!r}" if self.activation != "gelu" else "")
+
+
+def _relu2(x: Tensor) -> Tensor:
+    x = F.relu(x)
+    return x * x
 
 
 class SwiGLU(Module):
@@ -90,8 +101,8 @@ class TransformerBlock(Module):
 
     dropout: on the attention weights and on both sums.   norm: "layer" or "rms".   norm_eps: of
         all norms, 1e-5 and 1e-6 unless given.
-    mlp: "gelu" or "swiglu".   hidden: the width inside the MLP, 4 n_embd and 8/3 n_embd unless
-        given.   approximate: of "gelu", as for MLP.
+    mlp: "gelu", "relu2" or "swiglu".   hidden: the width inside the MLP, 4 n_embd, and 8/3 n_embd
+        for "swiglu", unless given.   approximate: of "gelu", as for MLP.
     attention: further settings of MultiHeadAttention, such as n_kv_head=2, rope="half", window=128.
 
     A GPT-2 block is the default; Llama's is norm="rms", norm_eps=1e-5, mlp="swiglu", hidden=11008,
@@ -111,7 +122,7 @@ class TransformerBlock(Module):
         norm_first: bool = True,
         norm: Literal["layer", "rms"] = "layer",
         norm_eps: float | None = None,
-        mlp: Literal["gelu", "swiglu"] = "gelu",
+        mlp: Literal["gelu", "relu2", "swiglu"] = "gelu",
         hidden: int | None = None,
         approximate: Approximate = "tanh",
         cross: bool = False,
@@ -119,9 +130,10 @@ class TransformerBlock(Module):
     ) -> None:
         call = "TransformerBlock"
         one_of(call, "norm", norm, ("layer", "rms"))
-        one_of(call, "mlp", mlp, ("gelu", "swiglu"))
+        one_of(call, "mlp", mlp, ("gelu", "relu2", "swiglu"))
         fits = mlp == "gelu" or approximate == "tanh"
-        require(fits, call, "approximate", approximate, "left out with SwiGLU", 'mlp="gelu"')
+        wanted = 'left out unless mlp is "gelu"'
+        require(fits, call, "approximate", approximate, wanted, 'mlp="gelu"')
         hidden = None if hidden is None else as_int(call, "hidden", hidden)
         if norm_eps is not None:
             norm_eps = as_float(call, "norm_eps", norm_eps, 0, below=True)
@@ -137,7 +149,8 @@ class TransformerBlock(Module):
             self.cross_attn = MultiHeadAttention(n_embd, n_head, causal=False, **both)
         self.dropout = Dropout(dropout)
         self.ln_2 = normalised()
-        make: Any = partial(MLP, approximate=approximate) if mlp == "gelu" else SwiGLU
+        plain = {"approximate": approximate} if mlp == "gelu" else {"activation": mlp}
+        make: Any = SwiGLU if mlp == "swiglu" else partial(MLP, **plain)
         self.mlp: MLP | SwiGLU = make(n_embd, hidden, **both)
 
     def forward(

@@ -3,6 +3,7 @@
 from minigrad.optim import lr_scheduler
 from minigrad.optim.adafactor import Adafactor
 from minigrad.optim.adam import Adam, AdamW
+from minigrad.optim.chained import ChainedOptimizer
 from minigrad.optim.clip import clip_grad_norm_, clip_grad_value_
 from minigrad.optim.groups import ParamGroup, decay_groups, grouped
 from minigrad.optim.lion import Lion
@@ -17,6 +18,7 @@ __all__ = [
     "Adafactor",
     "Adam",
     "AdamW",
+    "ChainedOptimizer",
     "Lion",
     "MixedPrecision",
     "Muon",

@@ -96,11 +96,7 @@ class OneCycleLR(LRScheduler):
         self.pct_start = as_float(call, "pct_start", pct_start, 0, 1)
         one_of(call, "anneal_strategy", anneal_strategy, ("cos", "linear"))
         self.anneal_strategy = anneal_strategy
-        self.max_lr: float | list[float] = (
-            [as_float(call, "max_lr", lr, 0) for lr in self._one_per_group("max_lr", max_lr)]
-            if isinstance(max_lr, Sequence)
-            else as_float(call, "max_lr", max_lr, 0)
-        )
+        self.max_lr = self._rates("max_lr", max_lr)
         self.cycle_momentum, self.three_phase = cycle_momentum, three_phase
         self.base_momentum = as_float(call, "base_momentum", base_momentum, 0, 1, below=True)
         self.max_momentum = as_float(call, "max_momentum", max_momentum, 0, 1, below=True)
@@ -130,8 +126,7 @@ class OneCycleLR(LRScheduler):
         if step > self.total_steps:
             problem = f"step {step} of a cycle of total_steps={self.total_steps} steps"
             raise ConfigError("OneCycleLR", problem, got=step, wanted=self.total_steps)
-        top = self.max_lr
-        top = of_group("OneCycleLR", top, group) if isinstance(top, list) else top
+        top = of_group("OneCycleLR", self.max_lr, group)
         return self._at(step, [top * factor for _, factor in self._phases()])
 
     def _apply(self, step: int) -> None:
@@ -184,11 +179,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.patience = as_int(call, "patience", patience, 0)
         self.threshold = as_float(call, "threshold", threshold, 0)
         self.cooldown = as_int(call, "cooldown", cooldown, 0)
-        self.min_lr: float | list[float] = (
-            [as_float(call, "min_lr", lr, 0) for lr in self._one_per_group("min_lr", min_lr)]
-            if isinstance(min_lr, Sequence)
-            else as_float(call, "min_lr", min_lr, 0)
-        )
+        self.min_lr = self._rates("min_lr", min_lr)
         self.eps = as_float(call, "eps", eps, 0)
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = 0
@@ -220,8 +211,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def _reduce(self) -> None:
         for i, group in enumerate(self.optimizer.param_groups):
-            least = self.min_lr
-            least = of_group("ReduceLROnPlateau", least, i) if isinstance(least, list) else least
+            least = of_group("ReduceLROnPlateau", self.min_lr, i)
             lr = max(group["lr"] * self.factor, least)
             if group["lr"] - lr > self.eps:
                 group["lr"] = lr

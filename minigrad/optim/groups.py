@@ -20,35 +20,29 @@ class ParamGroup(UserDict[str, Any]):
     checks it and changes the optimizer's copy in place, so that a schedule never makes a compiled
     step stale.
 
-    check: (name, value) -> the value to keep.   names: the settings that are numbers of the update.
-    fixed: those that cannot change.
+    owner: the Optimizer whose group it is: it checks settings, knows which are numbers of the
+        update and which cannot change, and makes the update.
     """
 
-    def __init__(
-        self,
-        check: Callable[[str, Any], Any],
-        names: Sequence[str],
-        fixed: Sequence[str],
-        values: dict[str, Any],
-    ) -> None:
-        self._check, self._names, self._fixed = check, names, fixed
+    def __init__(self, owner: Any, values: dict[str, Any]) -> None:
+        self.owner = owner
         self.settings = Tensor._wrap(np.zeros(0))
         super().__init__(values)
         self.settings = Tensor._wrap(self._numbers())
 
     def _numbers(self) -> dtypes.Array:
-        values = [self.data[name] for name in self._names]
+        values = [self.data[name] for name in self.owner._settings]
         parts = [value if isinstance(value, tuple) else (value,) for value in values]
         return np.array([number for part in parts for number in part], np.float64)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        value = self._check(key, value)
-        if key in self._fixed and self.data.get(key, value) != value:
+        value = self.owner._check(key, value)
+        if key in self.owner._fixed and self.data.get(key, value) != value:
             problem = (
                 f"{key} cannot be changed after the group was made, since moments depend on it"
             )
             raise ConfigError("ParamGroup", problem, got=value, wanted=self.data[key])
-        if key not in self._names:
+        if key not in self.owner._settings:
             STRUCTURE.changed(self, key, self.data.get(key, MISSING), value)
             self.data[key] = value
         elif not self.settings.data.size:  # while it is being made

@@ -159,7 +159,7 @@ class CosineAnnealingLR(LRScheduler):
 
 class WarmupCosineLR(LRScheduler):
     """From base_lr / warmup_steps up to base_lr in a line, down to min_lr by a cosine at
-    total_steps, and min_lr from there on.
+    total_steps, and min_lr, one for all groups or one for each, from there on.
 
     step s < warmup_steps:  base_lr (s + 1) / warmup_steps
     else:  min_lr + (base_lr - min_lr) (1 + cos(pi done)) / 2
@@ -167,24 +167,30 @@ class WarmupCosineLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Optimizer, warmup_steps: int, total_steps: int, min_lr: float = 0.0
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int,
+        total_steps: int,
+        min_lr: float | Sequence[float] = 0.0,
     ) -> None:
+        self.optimizer = optimizer
         self.warmup_steps, self.total_steps = _warmup(self._name, warmup_steps, total_steps)
-        self.min_lr = as_float(self._name, "min_lr", min_lr, 0)
+        self.min_lr = self._rates("min_lr", min_lr)
         super().__init__(optimizer)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         if step < self.warmup_steps:
             return base_lr * (step + 1) / self.warmup_steps
+        min_lr = of_group(self._name, self.min_lr, group)
         if step >= self.total_steps:
-            return self.min_lr
+            return min_lr
         done = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
-        return cosine(base_lr, self.min_lr, done)
+        return cosine(base_lr, min_lr, done)
 
 
 class WarmupStableDecayLR(LRScheduler):
     """From base_lr / warmup_steps up to base_lr in a line, constant, and down to min_lr in the last
-    decay_steps of total_steps.
+    decay_steps of total_steps; min_lr is one for all groups or one for each.
 
     step s < warmup_steps:  base_lr (s + 1) / warmup_steps
     in the decay:  min_lr + (base_lr - min_lr) shape(done)
@@ -200,15 +206,16 @@ class WarmupStableDecayLR(LRScheduler):
         warmup_steps: int,
         total_steps: int,
         decay_steps: int,
-        min_lr: float = 0.0,
+        min_lr: float | Sequence[float] = 0.0,
         decay: str = "linear",
     ) -> None:
+        self.optimizer = optimizer
         self.warmup_steps, self.total_steps = _warmup(self._name, warmup_steps, total_steps)
         self.decay_steps = as_int(self._name, "decay_steps", decay_steps, 0)
         longest = self.total_steps - self.warmup_steps
         wanted = f"at most total_steps - warmup_steps = {longest}"
         require(decay_steps <= longest, self._name, "decay_steps", decay_steps, wanted)
-        self.min_lr = as_float(self._name, "min_lr", min_lr, 0)
+        self.min_lr = self._rates("min_lr", min_lr)
         one_of(self._name, "decay", decay, ("linear", "sqrt", "cosine"))
         self.decay = decay
         super().__init__(optimizer)
@@ -216,12 +223,13 @@ class WarmupStableDecayLR(LRScheduler):
     def rate(self, base_lr: float, step: int, group: int) -> float:
         if step < self.warmup_steps:
             return base_lr * (step + 1) / self.warmup_steps
+        min_lr = of_group(self._name, self.min_lr, group)
         if step >= self.total_steps:
-            return self.min_lr if self.decay_steps else base_lr
+            return min_lr if self.decay_steps else base_lr
         done = max(step - (self.total_steps - self.decay_steps), 0) / max(self.decay_steps, 1)
         if self.decay == "cosine":
-            return cosine(base_lr, self.min_lr, done)
-        return line(base_lr, self.min_lr, math.sqrt(done) if self.decay == "sqrt" else done)
+            return cosine(base_lr, min_lr, done)
+        return line(base_lr, min_lr, math.sqrt(done) if self.decay == "sqrt" else done)
 
 
 class SequentialLR(LRScheduler):

@@ -80,7 +80,7 @@ class Optimizer:
         self._check_params(params)
         settings = {"params": params, **self.defaults, **group}
         self._check_group(settings)
-        added = ParamGroup(self._check, self._settings, self._fixed, settings)
+        added = ParamGroup(self, settings)
         self.param_groups.append(added)
         self._bundles.append(self._bundled(added, [(p, 0) for p in params]))
         STRUCTURE.changed(self, "param_groups", MISSING, added)
@@ -153,7 +153,8 @@ class Optimizer:
         """
         with no_grad():
             for group, bundle in self._due():
-                self._update(bundle, group, [p.grad for p in bundle.params if p.grad is not None])
+                gradients = [p.grad for p in bundle.params if p.grad is not None]
+                group.owner._update(bundle, group, gradients)
 
     def _due(self) -> list[tuple[ParamGroup, Bundle]]:
         """The bundles with gradients. One with gradients for only some of its parameters is split
@@ -218,7 +219,7 @@ class Optimizer:
         fresh = iter(new)
         for at, group in enumerate(self.param_groups):
             group.data["params"] = [next(fresh) for _ in group["params"]]
-            self._bundles[at] = self._bundled(group, [(p, 0) for p in group["params"]])
+            self._bundles[at][:] = group.owner._bundled(group, [(p, 0) for p in group["params"]])
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -237,13 +238,14 @@ class Optimizer:
         params = [p for group in self.param_groups for p in group["params"]]
         index = {id(p): i for i, p in enumerate(params)}
         state: dict[int, dict[str, Any]] = {}
-        for bundle in (b for bundles in self._bundles for b in bundles if b.step.data):
-            for p, moments in bundle.views():
-                named = zip(self._moments, moments, strict=True)
-                state[index[id(p)]] = {
-                    "step": int(bundle.step.data),
-                    **{name: Tensor(m) for name, m in named if m is not None},
-                }
+        for group, bundles in zip(self.param_groups, self._bundles, strict=True):
+            for bundle in (b for b in bundles if b.step.data):
+                for p, moments in bundle.views():
+                    named = zip(group.owner._moments, moments, strict=True)
+                    state[index[id(p)]] = {
+                        "step": int(bundle.step.data),
+                        **{name: Tensor(m) for name, m in named if m is not None},
+                    }
         groups = [
             {**group.data, "params": [index[id(p)] for p in group["params"]]}
             for group in self.param_groups
@@ -268,10 +270,10 @@ class Optimizer:
             problem = f"the groups must have {own_sizes} parameters, got {sizes}"
             raise StateDictError(self._name, problem, got=sizes, wanted=own_sizes)
         pairs = list(zip(self.param_groups, groups, strict=True))
-        settings = [self._fitting(group) for group in groups]
+        settings = [own.owner._fitting(group) for own, group in pairs]
         made = [  # before anything is changed: an error must leave all as it was
             [
-                (p, self._entry(i, p, {**own, **new}, state.get(i)))
+                (p, own.owner._entry(i, p, {**own, **new}, state.get(i)))
                 for i, p in zip(group["params"], own["params"], strict=True)
             ]
             for (own, group), new in zip(pairs, settings, strict=True)
@@ -280,11 +282,12 @@ class Optimizer:
         for at, (own, new, entries) in enumerate(
             zip(self.param_groups, settings, made, strict=True)
         ):
-            own.data.update({name: new[name] for name in self._fixed if name in new})
+            own.data.update({name: new[name] for name in own.owner._fixed if name in new})
             own.update(new)
             for bundle in self._bundles[at]:
                 bundle.retire()
-            self._bundles[at] = self._bundled(own, [(p, step) for p, (step, _) in entries])
+            made_anew = own.owner._bundled(own, [(p, step) for p, (step, _) in entries])
+            self._bundles[at][:] = made_anew
             moments = {id(p): kept for p, (_, kept) in entries if kept is not None}
             for p, views in (view for bundle in self._bundles[at] for view in bundle.views()):
                 if id(p) in moments:

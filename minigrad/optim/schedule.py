@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from minigrad.arguments import as_int, require
+from minigrad.arguments import as_float, as_int, require
 from minigrad.errors import ConfigError
 from minigrad.optim.optimizer import Optimizer
 
@@ -75,6 +75,12 @@ class LRScheduler:
         require(len(values) == count, self._name, name, value, f"one, or one for each of {count}")
         return values
 
+    def _rates(self, name: str, value: float | Sequence[float]) -> float | list[float]:
+        """One learning rate for all groups, or a list with one for each, checked."""
+        if not isinstance(value, Sequence):
+            return as_float(self._name, name, value, 0)
+        return [as_float(self._name, name, lr, 0) for lr in self._one_per_group(name, value)]
+
     def __repr__(self) -> str:
         names = list(inspect.signature(type(self).__init__).parameters)
         own = [name for name in names if name not in ("self", "optimizer", "last_epoch")]
@@ -83,7 +89,10 @@ class LRScheduler:
         return f"{self._name}({', '.join([*settings, f'last_epoch={self.last_epoch}'])}; lr {lrs})"
 
 
-def of_group(call: str, values: Sequence[Any], group: int) -> Any:
+def of_group(call: str, values: Any, group: int) -> Any:
+    """Return a group's entry of a list with one for each; a single value is that of all groups."""
+    if not isinstance(values, Sequence):
+        return values
     if group >= len(values):
         problem = f"group {group} was added later, and only {len(values)} have a setting"
         hint = "give one setting for all groups, or make a new schedule"

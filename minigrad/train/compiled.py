@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from minigrad.autograd import no_grad
 from minigrad.compiler import NativeError, Step, jit
 from minigrad.compiler.native import find_compiler
 from minigrad.dtypes import Array
 from minigrad.optim import Optimizer
-from minigrad.random import default_generator
-from minigrad.tensor import Tensor
 from minigrad.train.steps import Batch, EagerStep, Model, NotCompiled, weigh
 
 _RECORDED = 4  # calls, at most, after which a step is replayed: two, and two with gradients present
@@ -66,12 +63,12 @@ class CompiledStep(EagerStep):
         """
         shapes = tuple((x.shape, y.shape) for x, y in pieces)
         if shapes not in self._shapes:
-            with self._undone():
+            with self.undone():
                 weighed = weigh(self.model, pieces, self._dtype)
                 self._run(weighed[: len(pieces) // self.parts], self.parts == 1)
                 if self.parts > 1:
                     self._call_clip()
-                with self._undone():  # what it writes to is known only where gradients are present
+                with self.undone():  # what it writes to is known only where gradients are present
                     self.update()
             self._shapes.add(shapes)
             self._rows |= {n * len(x) for x, _ in pieces for n in (1, self.parts)}
@@ -87,27 +84,9 @@ class CompiledStep(EagerStep):
         for _ in range(_RECORDED):
             if step.ready(*args):
                 break
-            with self._watched(step), self._undone():
+            with self._watched(step), self.undone():
                 step(*args)
         return step(*args)
-
-    @contextlib.contextmanager
-    def _undone(self) -> Iterator[None]:
-        """Put weights, moments, buffers, gradients and the generator back at the end."""
-        drawn = default_generator.get_state()
-        gradients = [(p, p.grad) for p in self.model.parameters()]
-        buffers: Iterable[Tensor] = getattr(self.model, "buffers", tuple)()
-        grads = [g for _, g in gradients if g is not None]  # clipping changes them in place
-        written = [(t, Tensor(t)) for t in (*self.optimizer.written(), *buffers, *grads)]
-        try:
-            yield
-        finally:
-            default_generator.set_state(drawn)
-            with no_grad():
-                for t, value in written:
-                    t.assign(value)
-            for p, g in gradients:
-                p.grad = g
 
     @contextlib.contextmanager
     def _watched(self, step: Step[..., Any]) -> Iterator[None]:

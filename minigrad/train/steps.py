@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -196,6 +197,41 @@ class EagerStep:
         """The loss of an evaluation's batch."""
         return self.model.loss(x, y)
 
+    def measured(self, pieces: list[Batch], seconds: float) -> float:
+        """Return the mean time of a step, taken again and again for about so many seconds. Leaves
+        no trace.
+        """
+        with self.undone():
+            self.gradients(pieces)
+            with self.undone():  # moments are known only where gradients are present
+                self.update()
+                began, count = time.perf_counter(), 0
+                while count < 3 or time.perf_counter() - began < seconds:
+                    self.gradients(pieces)
+                    self.update()
+                    count += 1
+                return (time.perf_counter() - began) / count
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """Put weights, moments, buffers, gradients and the generator back at the end."""
+        drawn = default_generator.get_state()
+        owners = [*self.model.parameters(), *self._owners()]
+        gradients = [(p, p.grad) for p in owners]
+        buffers: Iterable[Tensor] = getattr(self.model, "buffers", tuple)()
+        grads = [g for _, g in gradients if g is not None]  # clipping changes them in place
+        changed = {id(t): t for t in (*self.optimizer.written(), *buffers, *grads, *owners)}
+        written = [(t, Tensor(t)) for t in changed.values()]
+        try:
+            yield
+        finally:
+            default_generator.set_state(drawn)
+            with no_grad():
+                for t, value in written:
+                    t.assign(value)
+            for p, g in gradients:
+                p.grad = g
+
 
 class MixedStep(EagerStep):
     """With `MixedPrecision`: the model's parameters in 16 bits, the optimizer on float32 masters.
@@ -231,6 +267,15 @@ class MixedStep(EagerStep):
     def _backward(self, loss: Tensor) -> None:
         self.mixed.backward(loss)
         self.mixed.collect()
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """As `EagerStep.undone`, and the scale."""
+        names = ("loss_scale", "good_steps", "skipped")
+        before = {name: getattr(self.mixed, name) for name in names}
+        with super().undone():
+            yield
+        vars(self.mixed).update(before)
 
     def state_dict(self) -> dict[str, Any]:
         """The masters and the scale; the optimizer's state is saved by the Trainer."""

@@ -4,6 +4,7 @@ saving and resuming.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -185,6 +186,20 @@ class Trainer:
         masters = sum(p.data.nbytes for p in self._mixed.mixed.masters) if self._mixed else 0
         with in_mode(self.model, training=True):
             return estimate(self.model, self.optimizer, piece, masters)
+
+    def measure(self, seconds: float = 2.0) -> tuple[float, float]:
+        """Return the seconds that a step and an evaluation take here, measured for about so long.
+        Weights, moments and the generator are then those before.
+        """
+        engine, pieces = self.engine, self._pieces(self.data.batch(self.step))
+        with in_mode(self.model, training=True), np.errstate(over="ignore", invalid="ignore"):
+            step = engine.measured(pieces, seconds)
+        batches = sum(1 for _ in self.data.validation())
+        for _ in range(2):  # the first one may compile
+            some, began = list(itertools.islice(self.data.validation(), 4)), time.perf_counter()
+            evaluate(self.model, some, engine.loss)
+            took = time.perf_counter() - began
+        return step, took / len(some) * batches
 
     def _pieces(self, batch: Batch) -> list[Batch]:
         """The batch in `parts` times `accumulate` pieces of one size."""

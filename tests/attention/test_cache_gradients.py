@@ -115,7 +115,7 @@ def test_weights_and_learned_masks_of_a_cached_layer_carry_no_gradient() -> None
 
 @pytest.mark.parametrize("own", [False, True])
 def test_a_model_with_caches_needs_no_no_grad(own: bool) -> None:
-    model = GPT(GPTConfig(vocab_size=11, block_size=16, n_layer=2, n_head=2, n_embd=8)).eval()
+    model = GPT(GPTConfig.gpt2(vocab_size=11, block_size=16, n_layer=2, n_head=2, n_embd=8)).eval()
     tokens = np.array([[1, 2, 3]])
     caches = model.enable_kv_cache() if own else model.make_caches()
     logits = model(tokens, caches=None if own else caches)

@@ -168,7 +168,7 @@ def test_an_error_in_a_later_layer_leaves_all_caches_at_one_length(kind):
 
 
 def test_a_model_with_its_own_caches_continues_and_does_not_save_them():
-    model = GPT(GPTConfig(vocab_size=11, block_size=16, n_layer=2, n_head=2, n_embd=8)).eval()
+    model = GPT(GPTConfig.gpt2(vocab_size=11, block_size=16, n_layer=2, n_head=2, n_embd=8)).eval()
     tokens = np.random.default_rng(0).integers(0, 11, size=(2, 9))
     full = model(tokens).data
     caches = model.enable_kv_cache()

@@ -36,7 +36,7 @@ def test_min_p_of_one_is_greedy_and_a_penalty_changes_the_text(home: Path) -> No
         good(*GREEDY[:-2], "--temperature", "3", "--min-p", "1", "--tokens", "60", folder=home)
         == greedy
     )
-    assert good(*GREEDY, "--tokens", "60", "--repetition-penalty", "4", folder=home) != greedy
+    assert good(*GREEDY, "--tokens", "60", "--repetition-penalty", "100", folder=home) != greedy
 
 
 def test_bad_settings_get_one_line(home: Path) -> None:

@@ -13,9 +13,10 @@ from minigrad.models.gpt import GPT, GPTConfig
 from minigrad.optim import AdamW, clip_grad_norm_
 
 
-def test_an_exported_training_step_of_a_gpt_gives_the_same_losses(tmp_path):
+@pytest.mark.parametrize("config", [GPTConfig, GPTConfig.gpt2], ids=["modern", "gpt2"])
+def test_an_exported_training_step_of_a_gpt_gives_the_same_losses(tmp_path, config):
     manual_seed(1)
-    model = GPT(GPTConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=16, dropout=0.1))
+    model = GPT(config(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=16, dropout=0.1))
     optimizer = AdamW(model.parameters(), lr=1e-2)
 
     @jit

@@ -20,14 +20,14 @@ def trained(
     dropout=0.0,
     max_norm=1.0,
     make=lambda params: AdamW(params, lr=1e-3, weight_decay=0.1),
+    config=GPTConfig.gpt2,
+    **parts,
 ):
     """(losses, parameters, gradients, moments) after some steps of a small GPT whose step went
     through `wrap`.
     """
     manual_seed(3)
-    model = GPT(
-        GPTConfig(vocab_size=V, block_size=T, n_layer=2, n_head=2, n_embd=16, dropout=dropout)
-    )
+    model = GPT(config(V, block_size=T, n_layer=2, n_head=2, n_embd=16, dropout=dropout, **parts))
     optimizer = make(model.parameters())
 
     def step(x, y):
@@ -164,9 +164,28 @@ def test_the_other_optimizers_in_c_are_eager(make):
         )
 
 
+@pytest.mark.parametrize("mlp", ["swiglu", "relu2"])
+def test_a_modern_step_is_compiled_and_equals_the_eager_one(mlp):
+    steps, parts = [], {"config": GPTConfig, "init": "gpt2", "mlp": mlp}
+
+    def wrap(step):
+        steps.append(jit(step, backend="c"))
+        return steps[0]
+
+    got, wanted = trained(wrap, 6, **parts), trained(lambda step: step, 6, **parts)
+    assert "through numpy" not in steps[0].explain()
+    for g, w in zip(got, wanted, strict=True):
+        scale = max(1.0, max(float(np.abs(b).max()) for b in w))
+        assert (
+            max(float(np.abs(a - b).max()) for a, b in zip(g, w, strict=True)) <= 64 * EPS * scale
+        )
+
+
 def test_explain_measures_each_phase_and_changes_nothing():
     manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=1, n_head=2, n_embd=16, dropout=0.2))
+    model = GPT(
+        GPTConfig.gpt2(vocab_size=V, block_size=T, n_layer=1, n_head=2, n_embd=16, dropout=0.2)
+    )
     optimizer = AdamW(model.parameters(), lr=1e-3)
 
     def body(x):

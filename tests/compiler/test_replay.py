@@ -287,7 +287,7 @@ def test_a_step_on_16_bit_weights_is_eager(name, backend):
     def run(wrap):
         minigrad.manual_seed(0)
         model = GPT(
-            GPTConfig(vocab_size=11, block_size=6, n_layer=1, n_head=2, n_embd=8, dropout=0.1)
+            GPTConfig.gpt2(vocab_size=11, block_size=6, n_layer=1, n_head=2, n_embd=8, dropout=0.1)
         ).to(getattr(minigrad, name))
         optimizer = minigrad.optim.SGD(model.parameters(), lr=0.1)
         scale = Tensor(np.float32(2)).cast(getattr(minigrad, name))

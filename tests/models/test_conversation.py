@@ -6,8 +6,11 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad
 from minigrad.errors import ConfigError, DataError
-from minigrad.models import GPT, Conversation, GPTConfig, generate_text
+from minigrad.models import GPT, Conversation, generate_text
 from minigrad.text import ByteTokenizer, CharTokenizer
+from tests.models.architectures import config
+
+pytestmark = pytest.mark.usefixtures("architecture")
 
 LETTERS = CharTokenizer("abcdefgh\n")
 
@@ -25,7 +28,7 @@ class Counting(GPT):
 def model(vocab_size=LETTERS.vocab_size, block_size=64):
     minigrad.manual_seed(0)
     made = Counting(
-        GPTConfig(vocab_size=vocab_size, block_size=block_size, n_layer=2, n_head=2, n_embd=16)
+        config(vocab_size=vocab_size, block_size=block_size, n_layer=2, n_head=2, n_embd=16)
     )
     for p in made.parameters():
         p.data *= 8  # far from uniform

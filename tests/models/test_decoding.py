@@ -6,14 +6,17 @@ import pytest
 import minigrad
 from minigrad import Tensor, no_grad, ops
 from minigrad.errors import CacheError, ConfigError
-from minigrad.models import GPT, GPTConfig
+from minigrad.models import GPT
 from minigrad.nn import MultiHeadAttention
 from minigrad.nn.attention import KVCache, StaticCache
+from tests.models.architectures import config
+
+pytestmark = pytest.mark.usefixtures("architecture")
 
 
 def gpt(block_size=256, **more):
     minigrad.manual_seed(7)
-    model = GPT(GPTConfig(37, block_size, 2, 2, 32, **more))
+    model = GPT(config(37, block_size, 2, 2, 32, **more))
     for p in model.parameters():
         p.data *= 5  # so that logits differ by more than rounding
     return model

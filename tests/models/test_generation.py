@@ -13,7 +13,6 @@ from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 from minigrad.evaluate import log_probabilities
 from minigrad.models import (
     GPT,
-    GPTConfig,
     Sampling,
     beam_search,
     generate_text,
@@ -22,7 +21,10 @@ from minigrad.models import (
 from minigrad.models.generation import accepted, text_pieces
 from minigrad.models.sampling import log_probability, sample
 from minigrad.text import ByteTokenizer, CharTokenizer
+from tests.models.architectures import config
 from tests.models.test_gpt import gpt, tokens
+
+pytestmark = pytest.mark.usefixtures("architecture")
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 7]]
 
@@ -341,7 +343,7 @@ def test_a_perfect_draft_saves_runs_of_the_model():
 
 def test_dropout_is_off_while_generating_and_on_again_after():
     minigrad.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=9, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.5))
+    model = GPT(config(vocab_size=9, block_size=8, n_layer=1, n_head=1, n_embd=8, dropout=0.5))
     assert beam_search(model, [1], 4) == beam_search(model, [1], 4)
     assert all(module.training for module in model.modules())
 

@@ -1,5 +1,7 @@
 """GPT: its sizes, its numbers with and without a cache, and generation."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -15,13 +17,17 @@ from minigrad.errors import (
     ShapeError,
 )
 from minigrad.models import GPT, GPTConfig
+from minigrad.models.gpt import ARCHITECTURES
+from tests.models.architectures import config
+
+pytestmark = pytest.mark.usefixtures("architecture")
 
 
 def gpt(seed=0, scale=3.0, **sizes):
     """A small GPT with weights large enough that its logits differ."""
     minigrad.manual_seed(seed)
     model = GPT(
-        GPTConfig(
+        config(
             **{"vocab_size": 17, "block_size": 24, "n_layer": 2, "n_head": 2, "n_embd": 16, **sizes}
         )
     )
@@ -40,7 +46,9 @@ def tokens(*shape, seed=0, vocab_size=17):
 
 def test_logits_are_those_of_the_parts_put_together():
     model, x = gpt(), tokens(3, 9)
-    h = model.wte(Tensor(x)) + model.wpe(Tensor(np.arange(9)))
+    h = model.wte(Tensor(x))
+    if model.wpe is not None:
+        h = h + model.wpe(Tensor(np.arange(9)))
     for block in model.h:
         h = block(h)
     wanted = model.ln_f(h) @ model.wte.weight.transpose(0, 1)
@@ -50,15 +58,15 @@ def test_logits_are_those_of_the_parts_put_together():
 
 def test_the_first_loss_is_that_of_a_uniform_guess():
     minigrad.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=65, block_size=32))
+    model = GPT(config(vocab_size=65, block_size=32))
     loss = model.loss(tokens(4, 32, vocab_size=65), tokens(4, 32, seed=1, vocab_size=65))
     assert loss.shape == ()
     assert loss.item() == pytest.approx(np.log(65), abs=0.05)
 
 
-def test_first_values_are_gpt_2s():
+def test_first_values_of_gpt_2():
     minigrad.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=300, block_size=100, n_layer=8, n_head=2, n_embd=128))
+    model = GPT(GPTConfig.gpt2(vocab_size=300, block_size=100, n_layer=8, n_head=2, n_embd=128))
     for name, p in model.named_parameters():
         if name.endswith("bias"):
             assert not p.data.any(), name
@@ -69,24 +77,65 @@ def test_first_values_are_gpt_2s():
             assert p.data.std() == pytest.approx(0.005 if residual else 0.02, rel=0.03), name
 
 
-def test_embedding_and_head_are_one_parameter():
+@pytest.mark.parametrize("mlp", ["swiglu", "gelu", "relu2"])
+def test_each_block_begins_as_the_identity(mlp):
+    minigrad.manual_seed(0)
+    model, x = GPT(GPTConfig(300, 100, 4, 2, 128, mlp=mlp)), tokens(2, 50)
+    wanted = nn.functional.rms_norm(model.wte(Tensor(x)), 128)
+    assert np.allclose(model._hidden(x, None, None).data, wanted.data, atol=1e-5)
+    for name, p in model.named_parameters():
+        if name.endswith(("out_proj.weight", "c_proj.weight", "down_proj.weight")):
+            assert not p.data.any(), name
+        elif p.ndim == 2 and name != "wte.weight":
+            assert p.data.std() == pytest.approx(128**-0.5, rel=0.03), name
+
+
+@pytest.mark.parametrize("mlp", ["swiglu", "gelu", "relu2"])
+@pytest.mark.parametrize("norm", ["rms", "layer"])
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_parts_go_together(mlp, norm, positions):
+    model = gpt(mlp=mlp, norm=norm, positions=positions, bias=True, qk_norm=True)
+    assert list(model.generate([1, 2], 8, temperature=0, jit=True)) == list(
+        model.generate([1, 2], 8, temperature=0, use_cache=False)
+    )
+    x = tokens(1, 6)
+    model.loss(x[:, :-1], x[:, 1:]).backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None and p.grad.data.any(), name
+
+
+def test_a_saved_config_without_parts_is_gpt_2s():
+    sizes = {"vocab_size": 9, "block_size": 8, "n_layer": 1, "n_head": 1, "n_embd": 8}
+    old = {**sizes, "dropout": 0.0, "bias": True}
+    assert GPTConfig.from_dict(old) == GPTConfig.gpt2(**sizes)
+    assert GPTConfig.from_dict({**old, "bias": False}) == GPTConfig.gpt2(**sizes, bias=False)
+    for options in ARCHITECTURES.values():
+        made = GPTConfig(**sizes, **options)
+        assert GPTConfig.from_dict(dataclasses.asdict(made)) == made
+
+
+def test_embedding_and_head_are_one_parameter(architecture):
     names = [name for name, _ in gpt().named_parameters()]
-    assert names[:2] == ["wte.weight", "wpe.weight"]
-    assert names[2] == "h.0.ln_1.weight"
-    assert len(names) == 2 + 2 * 12 + 2
-    assert len(list(gpt(bias=False).parameters())) == 2 + 2 * 6 + 1
+    if architecture == "gpt2":
+        assert names[:3] == ["wte.weight", "wpe.weight", "h.0.ln_1.weight"]
+        assert len(names) == 2 + 2 * 12 + 2
+        assert len(list(gpt(bias=False).parameters())) == 2 + 2 * 6 + 1
+    else:
+        assert names[:2] == ["wte.weight", "h.0.ln_1.weight"]
+        assert len(names) == 1 + 2 * 9 + 1
     model = gpt()
     model.loss(tokens(2, 5), tokens(2, 5, seed=1)).backward()
     assert model.wte.weight.grad.data.any(axis=1).all()
 
 
 def test_a_token_sees_nothing_after_it():
-    model, x, j = gpt(), tokens(2, 12), 7
+    model, x, j = gpt(), tokens(2, 12, vocab_size=16), 7
     clean = model(x).data
-    model.wpe.weight.data[j] = np.nan
+    x[:, j] = 16
+    model.wte.weight.data[16] = np.nan
     with np.errstate(all="ignore"):
         spoilt = model(x).data
-    assert np.array_equal(spoilt[:, :j], clean[:, :j])
+    assert np.array_equal(spoilt[:, :j, :16], clean[:, :j, :16])
     assert np.isnan(spoilt[:, j:]).all()
 
 
@@ -101,7 +150,7 @@ def test_a_row_alone_is_the_row_in_a_batch():
 def test_the_same_seed_gives_the_same_losses_and_bytes():
     def train():
         minigrad.manual_seed(5)
-        model = GPT(GPTConfig(17, block_size=8, n_layer=2, n_head=2, n_embd=16, dropout=0.1))
+        model = GPT(config(17, block_size=8, n_layer=2, n_head=2, n_embd=16, dropout=0.1))
         optimizer, losses = optim.AdamW(model.parameters(), lr=1e-2), []
         for step in range(8):
             optimizer.zero_grad()
@@ -218,7 +267,7 @@ def test_no_gradient_is_asked_of_a_cached_forward():
 
 
 def test_greedy_tokens_are_the_same_with_and_without_a_cache():
-    model = gpt(block_size=256)
+    model = gpt(scale=20.0, block_size=256)
     with_cache = list(model.generate([1, 2, 3], 200, temperature=0))
     assert with_cache == list(model.generate([1, 2, 3], 200, temperature=0, use_cache=False))
     assert len(set(with_cache)) > 1
@@ -298,6 +347,12 @@ def test_bad_arguments_are_refused_at_the_call(error, arguments):
         {"dropout": -0.1},
         {"dropout": "0"},
         {"bias": 1},
+        {"qk_norm": None},
+        {"positions": "sinus"},
+        {"norm": "batch"},
+        {"mlp": "relu"},
+        {"init": "ones"},
+        {"n_head": 128},
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(wrong):

@@ -17,7 +17,7 @@ from hand_gpt import HandGPT
 
 def test_every_gradient_of_a_gpt_is_that_of_the_step_written_by_hand() -> None:
     minigrad.manual_seed(3)
-    model = GPT(GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=8))
+    model = GPT(GPTConfig.gpt2(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=8))
     for (
         p
     ) in model.parameters():  # away from the first values, where biases are 0 and rows nearly equal

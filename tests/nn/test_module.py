@@ -315,7 +315,9 @@ REPRS = [
     "ModuleList([\n  Dropout(0.1),\n])",
     "ModuleDict({\n  'a': ModuleList([\n    Dropout(0.1),\n  ]),\n})",
     "GPT(GPTConfig(vocab_size=5, block_size=8, n_layer=1, n_head=2, n_embd=4, dropout=0.0, "
-    "bias=True))",
+    "bias=False, positions='rotary', norm='rms', qk_norm=True, mlp='relu2', init='zero'))",
+    "TransformerBlock(8, 2, bias=True, causal=True, dropout=0.0, mlp='relu2')",
+    "MLP(4, bias=True, dropout=0.0, activation='relu2')",
 ]
 
 

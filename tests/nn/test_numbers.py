@@ -78,7 +78,7 @@ def test_a_bool_is_neither_a_size_nor_a_rate(row):
 def test_functions_and_models_take_numpy_scalars():
     x = Tensor(np.ones((2, 4), np.float32))
     assert layer_norm(x, np.int64(4)).shape == rms_norm(x, [np.int64(4)]).shape == (2, 4)
-    model = GPT(GPTConfig(5, 8, 1, 2, 4))
+    model = GPT(GPTConfig.gpt2(5, 8, 1, 2, 4))
     two = np.int64(2)
     assert len(list(model.generate([1], two, top_k=two, temperature=np.float32(1)))) == 2
     assert len(list(speculative_generate(model, model, [1], two, lookahead=two))) == 2

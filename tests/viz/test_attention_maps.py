@@ -27,7 +27,7 @@ TOKENS = [1, 5, 2, 2, 7, 0]
 def model() -> GPT:
     manual_seed(3)
     model = GPT(
-        GPTConfig(vocab_size=11, block_size=32, n_layer=2, n_head=4, n_embd=16, dropout=0.2)
+        GPTConfig.gpt2(vocab_size=11, block_size=32, n_layer=2, n_head=4, n_embd=16, dropout=0.2)
     )
     for p in model.parameters():
         p.data *= 8  # far from the even attention of a fresh model
@@ -151,7 +151,9 @@ def show(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_command_draws_all_heads_or_prints_one(tmp_path: Path) -> None:
     tokenizer = CharTokenizer.from_text("hello world\n")
     model = GPT(
-        GPTConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_layer=2, n_head=2, n_embd=8)
+        GPTConfig.gpt2(
+            vocab_size=tokenizer.vocab_size, block_size=16, n_layer=2, n_head=2, n_embd=8
+        )
     )
     save_model(tmp_path, model, tokenizer, {})
     maps = attention_maps(model, tokenizer.encode("hello"), list("hello"))
@@ -180,7 +182,7 @@ def test_the_command_draws_all_heads(tmp_path: Path, ending: str) -> None:
     pytest.importorskip("matplotlib")
     tokenizer = CharTokenizer.from_text("hello world\n")
     sizes = {"block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 8}
-    save_model(tmp_path, GPT(GPTConfig(tokenizer.vocab_size, **sizes)), tokenizer, {})
+    save_model(tmp_path, GPT(GPTConfig.gpt2(tokenizer.vocab_size, **sizes)), tokenizer, {})
     done = called("show", ".", "--attention", "hello", "--out", f"a.{ending}", folder=tmp_path)
     assert done.returncode == 0 and done.stdout == f"2 layers of 2 heads drawn in a.{ending}\n"
     content = (tmp_path / f"a.{ending}").read_bytes()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def gpt(**changes: Any) -> GPT:
     return GPT(
-        GPTConfig(
+        GPTConfig.gpt2(
             **{
                 "vocab_size": 11,
                 "block_size": 8,
