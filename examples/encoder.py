@@ -56,7 +56,7 @@ class Encoder(nn.Module):
 
     def forward(self, pictures):
         x = (
-            minigrad.Tensor(pictures).reshape(-1, 4, 2, 4, 2).permute(0, 1, 3, 2, 4)
+            minigrad.as_tensor(pictures).reshape(-1, 4, 2, 4, 2).permute(0, 1, 3, 2, 4)
         )  # (B, 4, 4, 2, 2): patches of 2 x 2
         x = self.embed(x.reshape(-1, 16, 4)) + self.place  # (B, 16, C)
         for block in self.blocks:

@@ -38,7 +38,7 @@ class Llama(nn.Module):
         self.head = nn.Linear(n_embd, vocab_size, bias=False)
 
     def forward(self, tokens, caches=None):
-        x = self.tokens(minigrad.Tensor(tokens))
+        x = self.tokens(minigrad.as_tensor(tokens))
         for layer, cache in zip(self.layers, caches or [None] * len(self.layers), strict=True):
             x = layer(x, cache=cache)
         return self.head(self.norm(x))
