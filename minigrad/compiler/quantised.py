@@ -1,20 +1,26 @@
 """Weights in blocks for the products in C: they are packed once, into the order in which
-quantised.c reads them, when a program that reads them is made.
+quantised.c reads them, when a program or an eager product first reads them.
 """
 
 from __future__ import annotations
 
+import ctypes
+import threading
 import weakref
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
+from minigrad.compiler import native
 from minigrad.compiler.kernel import Kernel
-from minigrad.compiler.layout import Layout
+from minigrad.compiler.layout import ALIGNMENT, Layout, address_of
 from minigrad.compiler.lower import Builder, Call, lowers, need, plain, value_of
-from minigrad.compiler.signatures import arguments_of
+from minigrad.compiler.memory import aligned
+from minigrad.compiler.signatures import arguments_of, c_text, files_for
 from minigrad.dtypes import Array
-from minigrad.ops.quantised import FORMATS, features
+from minigrad.ops.parallel import get_num_threads
+from minigrad.ops.quantised import FORMATS, features, set_product
 
 PANEL = 8  # rows side by side, as in quantised.c
 # Rows of x from which they are what threads share, and not the rows of the weight: each of them
@@ -24,6 +30,7 @@ _ENOUGH = 32
 _SCALES = {kind: [0] if kind in ("q8_0", "q4_0", "q5_0") else [0, 2] for kind in FORMATS}
 _SCALES |= {"q6_k": [208], "f16": [], "bf16": []}
 _PIECE = 1 << 22  # bytes of blocks that are packed at a time
+_SLAB = 1 << 25
 
 
 def _nibbles(raw: Array) -> Array:
@@ -83,6 +90,26 @@ def _integer_scales(raw: Array, kind: str) -> Array:
     return np.concatenate([a & 63, c & 15 | a >> 6 << 4, b & 63, c >> 4 | b >> 6 << 4], axis=1)
 
 
+class _Pool:
+    """Memory for packed weights, cut from slabs that are large enough for huge pages: a token reads
+    every weight once, and with pages of 4 kB looking them up takes a third of the time.
+    """
+
+    def __init__(self) -> None:
+        self._slab, self._at = np.empty(0, np.uint8), 0
+
+    def take(self, nbytes: int) -> Array:
+        """So many bytes. A slab is freed when no part of it is held."""
+        if self._at + nbytes > len(self._slab):
+            self._slab, self._at = aligned(max(nbytes, _SLAB)), 0
+        part = self._slab[self._at : self._at + nbytes]
+        self._at += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        return part
+
+
+_pool = _Pool()
+
+
 def pack(blocks: Array, kind: str) -> Array:
     """Blocks (N, bytes) of uint8 as quantised.c reads them: (panels of 8 rows, bytes), with rows of
     zeros after the last.
@@ -100,13 +127,13 @@ def pack(blocks: Array, kind: str) -> Array:
         parts = [*halves, _integer_scales(raw, kind), vectors]
         made = np.concatenate([_across(x, len(rows)) for x in parts], axis=2)
         if start == 0:
-            packed = np.empty((panels, made[0].size), np.uint8)
+            packed = _pool.take(panels * made[0].size).reshape(panels, -1)
         packed[start : start + step] = made.reshape(len(made), -1)
     return packed
 
 
 def _across(x: Array, rows: int) -> Array:
-    """What blocks of 8 rows have side by side: (rows * blocks, k) -> (panels, blocks, bytes)."""
+    """What 8 rows have, side by side: (rows * blocks, k) -> (panels, blocks, bytes)."""
     across = x.reshape(rows // PANEL, PANEL, len(x) // rows, x.shape[1]).transpose(0, 2, 3, 1)
     width = PANEL * x.shape[1]
     return np.ascontiguousarray(across).reshape(*across.shape[:2], width).view(np.uint8)
@@ -118,7 +145,7 @@ _packed: dict[int, tuple[weakref.ref[Array], Array]] = {}  # by the id of the bl
 
 
 def packed(blocks: Array, kind: str) -> Array:
-    """The blocks, packed; made once, kept as long as they are there. They must not change."""
+    """The blocks, packed once, and kept for as long as they are there. They must not change."""
     key = id(blocks)
     found = _packed.get(key)
     if found is None or found[0]() is not blocks:
@@ -191,3 +218,61 @@ def _embedding(call: Call) -> list[Kernel]:
     k.bytes = 5.0 * a.size * K  # not the whole table
     body = f"quantised_embedding_rows({kind.upper()}, weight, {N}, {K}, index, {size}, y, lo, hi);"
     return [k.kernel("quantised_embedding", body, a.size, 8.0 * a.size * K)]
+
+
+# --- eager products
+
+_EAGER = """
+static void rows(void *const *p, int64_t lo, int64_t hi, int thread) {
+    const int64_t *n = p[0];  /* int8, M, N, K, and whether units are rows of x */
+    const float *x = p[1];
+    float *y = p[3];
+    int64_t first = n[4] ? lo : 0, count = n[4] ? hi - lo : n[1];
+    if (n[4]) lo = 0, hi = (n[2] + PANEL - 1) / PANEL;
+    x += first * n[3], y += first * n[2];
+    LINEAR(FORMAT)(n[0], count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
+    (void)thread;
+}
+static phase_t phases[] = {{rows, 1, 1}};
+void cut(int64_t units, int chunks) { phases[0] = (phase_t){rows, units, chunks}; }
+"""
+_SMALL = 1 << 16  # numbers of a weight for which no C is compiled
+_lock = threading.Lock()  # a library runs one product at a time
+
+
+@cache
+def _library(kind: str) -> Any:
+    """The C of a format, None without a C compiler."""
+    text = _EAGER.replace("FORMAT", kind.upper())
+    try:
+        files = "\n".join(map(c_text, files_for(text)))
+        library = native.build(files + text + c_text("entry.c")).library
+    except native.NativeError:
+        return None
+    library.cut.argtypes = [ctypes.c_int64, ctypes.c_int]
+    library.step.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    return library
+
+
+def product(x: Array, blocks: Array, kind: str, int8: bool) -> Array | None:
+    """x @ weight.T for rows x, (M, in), of float32; None where the C has no form for it."""
+    K = x.shape[1]
+    if kind == "f32" or x.dtype != np.float32 or not len(x) or len(blocks) * K < _SMALL:
+        return None
+    library = _library(kind)
+    if library is None:
+        return None
+    x, weight = np.ascontiguousarray(x), packed(blocks, kind)
+    y = np.empty((len(x), len(blocks)), np.float32)
+    threads = get_num_threads()
+    by_rows = len(x) >= _ENOUGH
+    sizes = np.array([int8, len(x), len(blocks), K, by_rows], np.int64)
+    table = np.array([address_of(a) for a in (sizes, x, weight, y)], np.uint64)
+    units = len(x) if by_rows else len(weight)
+    with _lock:
+        library.cut(units, min(units, 32, 2 * threads))
+        library.step(address_of(table), 0, 1, threads)
+    return y
+
+
+set_product(product)

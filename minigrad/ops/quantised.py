@@ -185,6 +185,17 @@ def rounded_to_int8(x: Array) -> Array:
     return (np.where(np.isfinite(q), q, np.float32(0)) * (most / np.float32(127))).reshape(x.shape)
 
 
+Product = Callable[[Array, Array, str, bool], Array | None]
+_products: list[Product] = []
+
+
+def set_product(function: Product) -> None:
+    """Compute `quantised_linear` by function(x, blocks, kind, int8), x of float32, (M, in), where
+    that returns an array and not None: the compiler's, once it is imported.
+    """
+    _products[:] = [function]
+
+
 @primitive(kind="contract")
 def quantised_linear(
     x: Array, blocks: Array, bias: Array | None = None, *, kind: str, int8: bool = False
@@ -201,14 +212,21 @@ def quantised_linear(
         problem = f"x {x.shape} does not fit a weight ({len(blocks)}, {width}) of {kind}"
         raise ShapeError("quantised_linear", problem, got=x.shape, wanted=(..., width))
     rows = cast(x, computing(x.dtype)).reshape(matrix_shape(x.shape))
+    y = _products[0](rows, blocks, kind, int8) if _products else None
+    if y is None:
+        y = _product(rows, blocks, kind, int8)
+    if bias is not None:
+        y += cast(bias, y.dtype)
+    return cast(y, x.dtype).reshape(*x.shape[:-1], len(blocks))
+
+
+def _product(rows: Array, blocks: Array, kind: str, int8: bool) -> Array:
     if int8 and FORMATS[kind].block > 1:
         rows = cast(rounded_to_int8(cast(rows, float32)), rows.dtype)
     y = np.empty((len(rows), len(blocks)), rows.dtype)
     for part, weight in _pieces(blocks, kind):
         y[:, part] = product(rows, weight.astype(rows.dtype, copy=False).T)
-    if bias is not None:
-        y += cast(bias, y.dtype)
-    return cast(y, x.dtype).reshape(*x.shape[:-1], len(blocks))
+    return y
 
 
 @quantised_linear.vjp

@@ -1,5 +1,5 @@
-"""Products with weights in blocks, in C: right for every format and every kind of CPU, and the same
-to the bit however the work is cut.
+"""Products with weights in blocks, in C: right for every format and every kind of CPU, and the
+same to the bit however the work is cut.
 """
 
 import ctypes
@@ -180,3 +180,19 @@ def test_packed_blocks_go_with_the_blocks():
     del blocks
     gc.collect()
     assert len(quantised._packed) == before - 1
+
+
+@pytest.mark.parametrize("rows", [1, 70])
+def test_an_eager_product_is_in_c_and_the_same_on_any_number_of_threads(rows):
+    blocks, x = blocks_of("q4_1", 1030, 64), np.random.default_rng(4).normal(size=(rows, 64))
+    x = x.astype(np.float32)
+    found = []
+    for threads in (1, 3):
+        ops.parallel.set_num_threads(threads)
+        found.append(ops.quantised_linear(x, blocks, kind="q4_1", int8=True))
+    ops.parallel.set_num_threads(0)
+    exact, size = wanted(x, blocks, "q4_1", True)
+    assert np.array_equal(*found)
+    assert (np.abs(found[0] - exact) <= 4 * EPS * size).all()
+    assert np.array_equal(found[0], quantised.product(x, blocks, "q4_1", True))
+    assert quantised.product(x, blocks[:8], "q4_1", True) is None  # too small to compile for
