@@ -15,7 +15,19 @@ from minigrad.dtypes import Array, DType
 from minigrad.models.prompts import evaluating
 from minigrad.nn.attention import KVCache, StaticCache
 from minigrad.nn.module import Module
+from minigrad.nn.quantised import QuantisedWeight, StackedWeight
 from minigrad.tensor import Tensor
+
+
+def use_int8(model: Module) -> None:
+    """Let the model's products with weights in blocks round their rows to int8. With this file the
+    compiler is imported, which runs them in C, in eager calls too.
+    """
+    for module in model.modules():
+        for weight in vars(module).values():
+            for part in weight.parts if isinstance(weight, StackedWeight) else [weight]:
+                if isinstance(part, QuantisedWeight):
+                    part.int8 = True
 
 
 class Decoder:

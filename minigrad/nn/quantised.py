@@ -20,7 +20,8 @@ class QuantisedWeight:
     """A weight (out, in) in blocks of 4 to 8 bits per number, as in GGUF files.
 
     kind: the format, such as "q4_1", one of `minigrad.ops.quantised.FORMATS`.   shape: (out, in).
-    blocks: (out, bytes per row) of uint8, often a view of a mapped file.
+    blocks: (out, bytes per row) of uint8, often a view of a mapped file.   int8: products round x
+        to int8, see `ops.quantised_linear`; False at first.
 
     It is no Parameter: it is not trained, and not part of a state_dict. Gradients flow through the
     product to x. Raises ConfigError for an unknown kind, ShapeError for blocks of another shape.
@@ -28,7 +29,7 @@ class QuantisedWeight:
 
     def __init__(self, kind: str, shape: Sequence[int], blocks: Array) -> None:
         self.kind, self.shape, self.blocks = kind, (int(shape[0]), int(shape[1])), blocks
-        self._tensor = Tensor._wrap(blocks)
+        self.int8, self._tensor = False, Tensor._wrap(blocks)
         found = len(blocks), features(blocks, kind)
         if found != self.shape:
             problem = f"blocks of {kind} hold {found}, expected {self.shape}"
@@ -41,7 +42,7 @@ class QuantisedWeight:
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x @ weight.T + bias: (..., in) -> (..., out)."""
         operands = (x, self._tensor) if bias is None else (x, self._tensor, bias)
-        y: Tensor = ops.quantised_linear(*operands, kind=self.kind)
+        y: Tensor = ops.quantised_linear(*operands, kind=self.kind, int8=self.int8)
         return y
 
     def rows(self, index: Tensor) -> Tensor:

