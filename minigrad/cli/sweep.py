@@ -302,6 +302,7 @@ class Sweep:
             self.storage.set_trial_user_attr(trial._trial_id, "error", error)
             self._tell(trial.number, state=states.FAIL)
             how = f"failed: {error}  (see {folder / _LOG})"
+        self.moves()  # which decides a rung that is complete now
         done = sum(t.state.is_finished() for t in self.trials())
         print(f"{folder.name}: {how}  [{done}/{self.plan.runs} decided]", flush=True)
 

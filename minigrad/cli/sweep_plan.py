@@ -20,7 +20,8 @@ from minigrad.errors import ConfigError
 SEARCHES = ("grid", "random", "tpe")
 _COUNTS = {"runs": 10, "seed": 0, "round": 8, "halving": 1}  # keys and their defaults
 _KEYS = {"out", "search", "train", "sweep", *_COUNTS}
-_OURS = {"out", "resume", "overwrite", "accept", "config", "set", "stop_at"}  # a sweep's to decide
+# What a sweep decides by itself
+_OURS = {"out", "resume", "overwrite", "accept", "config", "set", "stop_at", "minutes"}
 _RANGE = "{ low = 1e-4, high = 1e-2, log = true }"
 
 

@@ -328,6 +328,7 @@ def test_names_tell_the_values_and_stay_apart(tmp_path: Path) -> None:
         ('search = "random"\nround = 3\n[sweep]\nlr = [1]', "round = 3 has no use"),
         ("halving = 0\n[sweep]\nlr = [1]", "halving = 0"),
         ("halving = 2\n[sweep]\nsteps = [1, 2]", "steps varies"),
+        ("[train]\nminutes = 1\n[sweep]\nlr = [1]", "has minutes, which a sweep decides"),
         ('out = ""\n[sweep]\nlr = [1]', "out = ''"),
     ],
 )
