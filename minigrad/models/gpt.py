@@ -360,7 +360,9 @@ class GPT(Module):
         size = self.config.block_size
         context, pad = _last(tokens, pad, size)
         new, caches, took_over = context, self.make_caches() if use_cache else None, False
-        decoder = self._take_decoder(len(tokens)) if jit else None
+        decoder = None
+        if jit:
+            decoder = self._take_decoder(len(tokens), min(context.shape[1] + count, size))
         try:
             for _ in range(count):
                 if decoder is not None and took_over:
@@ -385,22 +387,28 @@ class GPT(Module):
             if decoder is not None:
                 self._decoders[len(tokens)] = decoder
 
-    def _take_decoder(self, batch: int) -> Decoder | None:
-        """A decoder for so many rows that no other conversation uses: a new one, or an idle one of
-        the same kind. None if C cannot compute in this dtype."""
+    def _take_decoder(self, batch: int, length: int) -> Decoder | None:
+        """A decoder for so many rows and at least `length` positions that no other conversation
+        uses: a new one, or an idle one of the same kind. None if C cannot compute in this dtype.
+        """
         from minigrad.models.decoding import Decoder
 
-        config, dtype = self.config, self.wte.weight.dtype
         decoder = self._decoders.pop(batch, None)
-        if dtype not in (float32, float64) or (decoder is not None and decoder.dtype == dtype):
+        dtype = next(iter(self.ln_f.parameters())).dtype
+        shape = self._cache_shape(batch, length)
+        if dtype not in (float32, float64):
+            return None
+        if decoder is not None and decoder.dtype == dtype and decoder.shape[2] >= shape[2]:
             return decoder
-        return Decoder(
-            self,
-            self._decode,
-            config.n_layer,
-            (batch, config.n_head, config.block_size, config.n_embd // config.n_head),
-            dtype,
-        )
+        return Decoder(self, self._decode, len(self.h), shape, dtype)
+
+    def _cache_shape(self, batch: int, length: int) -> tuple[int, int, int, int]:
+        """Of each layer's cache in a decoder, (B, heads, positions, D): as many positions as the
+        context has, up to 1,024, and beyond that no more than twice what is needed.
+        """
+        attn: Any = next(iter(self.h)).attn
+        positions = min(self.config.block_size, max(1024, 1 << (length - 1).bit_length()))
+        return batch, attn.n_kv_head, positions, attn.head_dim
 
     def _decode(self, tokens: Tensor, caches: Sequence[StaticCache]) -> Tensor:
         """The logits after one more token per row: (B, 1) -> (B, V)."""

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, require
 from minigrad.autograd import no_grad
-from minigrad.dtypes import Array, float32
+from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
 from minigrad.models.gpt import GPT
 from minigrad.models.prompts import evaluating
@@ -26,9 +26,6 @@ from minigrad.nn.quantised import linear
 from minigrad.nn.rotary import Layout, RotaryEmbedding
 from minigrad.nn.transformer import TransformerBlock
 from minigrad.tensor import Tensor
-
-if TYPE_CHECKING:
-    from minigrad.models.decoding import Decoder
 
 _WIDEST = 4096  # features of a head
 _SIZES = [
@@ -142,15 +139,6 @@ class Llama(GPT):
         with evaluating(self), no_grad():
             x = self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]  # (B, C)
             return self._head(x).data
-
-    def _take_decoder(self, batch: int) -> Decoder | None:
-        from minigrad.models.decoding import Decoder
-
-        if batch in self._decoders:
-            return self._decoders.pop(batch)
-        attn: Any = next(iter(self.h)).attn
-        shape = (batch, attn.n_kv_head, self.config.block_size, attn.head_dim)
-        return Decoder(self, self._decode, len(self.h), shape, float32)
 
     def _head(self, x: Tensor) -> Tensor:
         return linear(x, self.wte.weight) if self.lm_head is None else self.lm_head(x)

@@ -68,6 +68,20 @@ def test_one_program_serves_all_lengths_and_conversations():
     assert repr(decoder._jit).endswith("1 program>")
 
 
+def test_a_long_context_makes_room_for_what_is_needed():
+    model = gpt(block_size=4096)
+    how = {"temperature": 0.0}
+    assert tokens_of(model, [1, 2], 6, jit=True, **how) == tokens_of(model, [1, 2], 6, **how)
+    (short,) = model._decoders.values()
+    assert short.shape[2] == 1024
+    prompt = [i % 7 for i in range(1030)]
+    assert tokens_of(model, prompt, 6, jit=True, **how) == tokens_of(model, prompt, 6, **how)
+    (long,) = model._decoders.values()
+    assert long.shape[2] == 2048
+    tokens_of(model, [3], 4, jit=True)
+    assert model._decoders == {1: long}
+
+
 def test_nothing_of_the_compiled_step_goes_through_numpy():
     model = gpt()
     tokens_of(model, [1], 6, jit=True)
