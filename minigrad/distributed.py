@@ -33,7 +33,7 @@ from minigrad.arguments import require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, MinigradError, MissingDependencyError
-from minigrad.ops.parallel import get_num_threads, set_blas_threads, set_num_threads
+from minigrad.ops import parallel
 from minigrad.random import default_generator
 from minigrad.tensor import Tensor
 
@@ -175,6 +175,8 @@ def sum_gradients(
         gradients that the ranks have in `.grad` are added.
     parameters: in whose `.grad` they are, if not in that of the model's parameters.
     Random numbers that part i draws from the default generator depend on i and not on the rank.
+    With several parts, BLAS has one thread while they are computed, so that the bits do not depend
+    on how many cores a rank has.
     Buffers that parts change, such as running means, get the average of the changes.
     Raises ConfigError unless `parts` is the number of ranks times a power of two.
     """
@@ -201,11 +203,12 @@ def sum_gradients(
         return [np.array([loss, drawn]), *moved, *_take(params)]
 
     each = parts // size()
-    facts, *rest = sum_arrays(_tree(compute, rank() * each, each))
-    moved, gradients = rest[: len(states)], rest[len(states) :]
-    average = [x / parts if x.dtype.kind == "f" else x // parts for x in moved]
+    with parallel.one_blas_thread(parts > 1):
+        leaves = _tree(compute, rank() * each, each)
+    facts, *rest = sum_arrays(leaves)
+    average = [x / parts if x.dtype.kind == "f" else x // parts for x in rest[: len(states)]]
     _write(states, [old + x.astype(old.dtype) for old, x in zip(before, average, strict=True)])
-    _put(params, gradients)
+    _put(params, rest[len(states) :])
     default_generator.set_state((seed, counter + int(facts[1])))
     return float(facts[0])
 
@@ -337,14 +340,14 @@ def share_cores() -> int:
     """
     world = _world()
     if world is None:
-        return get_num_threads()
+        return parallel.get_num_threads()
     here = world.comm.Split_type(world.mpi.COMM_TYPE_SHARED)
     cores = set(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))
     sharing = sum(not cores.isdisjoint(others) for others in here.allgather(cores))
     share = max(len(cores) // sharing, 1)
     threads = int(os.environ.setdefault("MINIGRAD_THREADS", str(share)))
-    set_num_threads(threads)
-    set_blas_threads(int(os.environ.get("OPENBLAS_NUM_THREADS") or threads))
+    parallel.set_num_threads(threads)
+    parallel.set_blas_threads(int(os.environ.get("OPENBLAS_NUM_THREADS") or threads))
     return threads
 
 

@@ -13,6 +13,7 @@ import minigrad
 from minigrad import Tensor, distributed, nn
 from minigrad.errors import ConfigError
 from minigrad.files import CheckpointFolder
+from minigrad.ops.parallel import find_blas
 from minigrad.random import default_generator
 from tests.ranks import Normalized, make_trainer, sha256, tree
 
@@ -92,6 +93,30 @@ def test_random_numbers_of_a_part_depend_on_the_part_alone() -> None:
     np.testing.assert_array_equal(drawn[0], alone)  # the first part draws as if there were no parts
     default_generator.set_state((1, 2 << 48))
     np.testing.assert_array_equal(drawn[2], minigrad.rand(6).numpy())
+
+
+def test_the_sum_of_parts_does_not_depend_on_the_threads_of_blas() -> None:
+    blas = find_blas()
+    if blas is None or blas.get_threads is None or blas.set_threads is None:
+        pytest.skip("needs a BLAS whose threads can be set")
+    x, before, seen = np.random.default_rng(0).normal(size=(96, 256)), blas.get_threads(), set()
+    minigrad.manual_seed(0)
+    model = nn.Linear(256, 64)
+    rows = np.split(x.astype(np.float32), 2)
+
+    def part(i: int) -> Tensor:
+        seen.add(blas.get_threads())
+        loss = (model(Tensor(rows[i])) ** 2).sum()
+        loss.backward()
+        return loss
+
+    try:
+        for threads in (1, 2):
+            blas.set_threads(threads)
+            distributed.sum_gradients(model, part, parts=2)
+            assert seen == {1} and blas.get_threads() == threads
+    finally:
+        blas.set_threads(before)
 
 
 def test_running_means_move_by_the_average_of_the_parts() -> None:

@@ -178,7 +178,7 @@ def test_ranks_that_differ_are_refused_with_a_table(home: Path) -> None:
     (home / "other.txt").write_text("It was the worst of times, it was the best of times.\n" * 40)
     one = tool.train(0, *RUN, "--out", "mixed")
     for more, row in (
-        (["--lr", "0.5"], r"^lr +\| 0\.003 +\| 0\.5$"),
+        (["--lr", "0.5"], r"^lr +\| 0\.02 +\| 0\.5$"),
         (["--text", "other.txt"], r"^sha256 +\| [0-9a-f]{64} \| [0-9a-f]{64}$"),
     ):
         both = [*MPIEXEC, "-n", "1", *one, ":", "-n", "1", *one, *more]

@@ -12,7 +12,7 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from functools import cache
 from itertools import product
@@ -189,6 +189,19 @@ def release_blas() -> None:
         _state.holders -= 1
         if not _state.holders:
             set_blas_threads(_state.blas_threads)
+
+
+@contextlib.contextmanager
+def one_blas_thread(wanted: bool = True) -> Iterator[None]:
+    """Hold BLAS to one thread inside, if `wanted` and possible: on some processors the last bits of
+    OpenBLAS's products depend on its threads.
+    """
+    held = wanted and hold_blas()
+    try:
+        yield
+    finally:
+        if held:
+            release_blas()
 
 
 def set_blas_threads(n: int) -> None:

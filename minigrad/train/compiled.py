@@ -77,7 +77,7 @@ class CompiledStep(EagerStep):
         """Compiled for the rows of a piece and of a batch of one piece per part; a shorter last
         batch is not worth a program of its own.
         """
-        return (self._call_loss if len(x) in self._rows else self.model.loss)(x, y)
+        return self._call_loss(x, y) if len(x) in self._rows else super().loss(x, y)
 
     def _replay(self, step: Step[..., Any], *args: Any) -> Any:
         """Call a step, after rehearsals where the call would be recorded, or be an audit."""

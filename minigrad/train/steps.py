@@ -24,6 +24,7 @@ from minigrad.arguments import require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
+from minigrad.ops.parallel import one_blas_thread
 from minigrad.optim import MixedPrecision, Optimizer, clip_grad_norm_
 from minigrad.random import default_generator
 from minigrad.tensor import Tensor
@@ -191,11 +192,13 @@ class EagerStep:
 
     def update(self) -> None:
         """Take the optimizer's step with the gradients that `gradients` has left."""
-        self._call_update()
+        with one_blas_thread(self.parts > 1):
+            self._call_update()
 
     def loss(self, x: Array, y: Array) -> Any:
         """The loss of an evaluation's batch."""
-        return self.model.loss(x, y)
+        with one_blas_thread(self.parts > 1):
+            return self.model.loss(x, y)
 
     def measured(self, pieces: list[Batch], seconds: float) -> float:
         """Return the mean time of a step, taken again and again for about so many seconds. Leaves
