@@ -36,6 +36,11 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
         "the default: modern parts, Muon": {},
         "GPT-2, Muon": {"arch": "gpt2"},
     },
+    "At equal time": {
+        "Muon, 1,150 steps": {"steps": 1150},
+        "Muon, three iterations, 1,325 steps": {"muon.ns_steps": 3, "steps": 1325},
+        "AdamW, 1,450 steps": {**ADAMW, "steps": 1450},
+    },
     "Parts": {
         "LayerNorm": {"norm": "layer"},
         "no QK-norm": {"qk_norm": False},
