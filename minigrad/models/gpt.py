@@ -180,9 +180,7 @@ class GPT(Module):
         """The logits at each position.
 
         pad: (B,), how many tokens at the start of each row, caches included, are padding: nobody
-            looks at them, and positions are counted without
-        them. Their own logits mean nothing.
-
+            looks at them, and positions are counted without them. Their own logits mean nothing.
         caches: one per layer, from `make_caches()`, with all earlier positions of the conversation;
             `tokens` are those that follow. Nothing is recorded for backward then: a later
             backward() through the logits raises CacheGradientError. Raises CacheError, with the
@@ -190,19 +188,22 @@ class GPT(Module):
         """
         caches = self._caches if caches is None else caches
         if caches is None:
-            return F.linear(self._hidden(tokens, None, pad), self.wte.weight)  # (B, T, V)
+            return self._head(self._hidden(tokens, None, pad))  # (B, T, V)
         with no_grad():
-            logits = F.linear(self._hidden(tokens, caches, pad), self.wte.weight)
+            logits = self._head(self._hidden(tokens, caches, pad))
         return without_gradient(logits, self.parameters())
 
     def loss(self, tokens: Any, targets: Any) -> Tensor:
         """The mean cross-entropy in nats of the targets, (B, T), a 0-d tensor, float32 for 16-bit
         weights too. A target of -100 does not count.
         """
-        logits = F.linear(self._hidden(tokens, None, None), self.wte.weight)  # (B, T, V)
-        return F.cross_entropy(
-            logits.float() if is_half(logits.dtype) else logits, targets, axis=-1
-        )
+        logits = self._head(self._hidden(tokens, None, None))  # (B, T, V)
+        logits = logits.float() if is_half(logits.dtype) else logits
+        return F.cross_entropy(logits, targets, axis=-1)
+
+    def _head(self, x: Tensor) -> Tensor:
+        """The logits of what the blocks say: (..., C) -> (..., V)."""
+        return F.linear(x, self.wte.weight)
 
     def _hidden(self, tokens: Any, caches: Sequence[KVCache] | None, pad: Any) -> Tensor:
         """What the head reads, (B, T, C)."""
@@ -218,9 +219,7 @@ class GPT(Module):
             return self._blocks(tokens, start, caches, pad)
         except BaseException:
             for cache in caches:
-                cache.truncate(
-                    start
-                )  # some layers have appended, some have not: back to one length
+                cache.truncate(start)  # some layers have appended, some have not
             raise
 
     def _blocks(
@@ -229,8 +228,9 @@ class GPT(Module):
         stop = start + tokens.shape[1]
         if stop > self.config.block_size:
             problem = f"{stop} positions, but block_size={self.config.block_size}"
-            hint = "give the last block_size tokens only, or make a GPT with a larger block_size"
-            raise ShapeError("GPT", problem, got=stop, wanted=self.config.block_size, hint=hint)
+            hint = "give the last block_size tokens only"
+            call = type(self).__name__
+            raise ShapeError(call, problem, got=stop, wanted=self.config.block_size, hint=hint)
         if pad is None:
             mask = None
         else:
@@ -306,16 +306,15 @@ class GPT(Module):
         prompt: (T,) tokens, then ints are yielded; or (B, T), or a list of prompts of different
             lengths, then arrays (B,).
         temperature, top_k, top_p, min_p, repetition_penalty: see `sampling.Sampling`; the penalty
-        looks at the context that the model sees.
+            looks at the context that the model sees.
         seed: of the draws; None goes on with the library's generator.   use_cache=False computes
             the whole context for every token.
         jit: from the third token on by one compiled step, kept by the model: several times faster,
-            after a second or two of compiling the first time.
-        The same tokens come, but for ties within rounding. float32 and float64 models are compiled,
-        others are not.
+            after a second or two of compiling the first time. The same tokens come, but for ties
+            within rounding. float32 and float64 models are compiled, others are not.
         return_log_probs: yield pairs (token, log p) instead, p the model's own probability of that
-            token, whatever temperature and the others have
-        made of it; for a batch, (B,) and (B,) float64.
+            token, whatever temperature and the others have made of it; for a batch, (B,) and (B,)
+            float64.
         When the context is full, its older half is dropped (in a batch: when that of the longest
         is). Dropout is off meanwhile. Raises ConfigError, ShapeError, DTypeError or IndexRangeError
         for bad arguments, at the call.
@@ -418,7 +417,7 @@ class GPT(Module):
         x = self.drop(x)
         for block, cache in zip(self.h, caches, strict=True):
             x = block(x, cache=cache)
-        return F.linear(self.ln_f(x)[:, -1], self.wte.weight)
+        return self._head(self.ln_f(x)[:, -1])
 
     def _last_logits(
         self, tokens: Array, caches: Sequence[KVCache] | None, pad: Array | None
@@ -427,11 +426,8 @@ class GPT(Module):
         runs: a generator may be left in the middle.
         """
         with evaluating(self), no_grad():
-            x = self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]  # (B, C)
-            logits = F.linear(x, self.wte.weight).data
-            return cast(
-                logits, computing(logits.dtype)
-            )  # numpy computes nothing from bfloat16 but its bits
+            logits = self._head(self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]).data
+        return cast(logits, computing(logits.dtype))  # numpy knows only the bits of bfloat16
 
     def own_products(self) -> list[tuple[str, int]]:
         """What it multiplies itself, for `minigrad.viz.describe`: the head, with its FLOPs per

@@ -4,22 +4,14 @@ settings. From Touvron et al. 2023, arXiv:2302.13971.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, require
-from minigrad.autograd import no_grad
-from minigrad.dtypes import Array
-from minigrad.errors import ShapeError
 from minigrad.models.gpt import GPT
-from minigrad.models.prompts import evaluating
 from minigrad.nn import init
-from minigrad.nn.attention import KVCache, StaticCache
-from minigrad.nn.cache import without_gradient
+from minigrad.nn.attention import KVCache
 from minigrad.nn.containers import ModuleList
 from minigrad.nn.layers import Dropout, Embedding, Linear, RMSNorm, empty
 from minigrad.nn.quantised import linear
@@ -89,56 +81,13 @@ class Llama(GPT):
     def __init__(self, config: LlamaConfig) -> None:
         self.config = config
         self.wte = Embedding(config.vocab_size, config.n_embd)
-        self.drop = Dropout(0.0)
+        self.wpe, self.drop = None, Dropout(0.0)
         self.h = ModuleList(_block(config) for _ in range(config.n_layer))
         self.ln_f = RMSNorm(config.n_embd, config.norm_eps)
         self.lm_head = None
         if not config.tied:
             self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         self._caches, self._decoders = None, {}
-
-    def forward(
-        self, tokens: Any, *, caches: Sequence[KVCache] | None = None, pad: Any = None
-    ) -> Tensor:
-        """The logits at each position; `caches` and `pad` as in GPT."""
-        caches = self._caches if caches is None else caches
-        if caches is None:
-            return self._head(self._hidden(tokens, None, pad))  # (B, T, V)
-        with no_grad():
-            logits = self._head(self._hidden(tokens, caches, pad))
-        return without_gradient(logits, self.parameters())
-
-    def loss(self, tokens: Any, targets: Any) -> Tensor:
-        """The mean cross-entropy in nats of the targets, (B, T); -100 does not count."""
-        return F.cross_entropy(self._head(self._hidden(tokens, None, None)), targets, axis=-1)
-
-    def _blocks(
-        self, tokens: Tensor, start: int, caches: Sequence[KVCache | None], pad: Any
-    ) -> Tensor:
-        stop, mask = start + tokens.shape[1], None
-        if stop > self.config.block_size:
-            problem = f"{stop} positions, but block_size={self.config.block_size}"
-            raise ShapeError("Llama", problem, got=stop, wanted=self.config.block_size)
-        if pad is not None:
-            first = self._checked_pad(pad, tokens.shape[0])[:, None]  # (B, 1)
-            mask = (np.arange(stop) >= first)[:, None, None, :]  # (B, 1, 1, S)
-        x = self.wte(tokens)  # (B, T, C)
-        for block, cache in zip(self.h, caches, strict=True):
-            x = block(x, mask=mask, cache=cache)
-        return self.ln_f(x)
-
-    def _decode(self, tokens: Tensor, caches: Sequence[StaticCache]) -> Tensor:
-        x: Any = self.wte(tokens)  # (B, 1, C)
-        for block, cache in zip(self.h, caches, strict=True):
-            x = block(x, cache=cache)
-        return self._head(self.ln_f(x)[:, -1])
-
-    def _last_logits(
-        self, tokens: Array, caches: Sequence[KVCache] | None, pad: Array | None
-    ) -> Array:
-        with evaluating(self), no_grad():
-            x = self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]  # (B, C)
-            return self._head(x).data
 
     def _head(self, x: Tensor) -> Tensor:
         return linear(x, self.wte.weight) if self.lm_head is None else self.lm_head(x)

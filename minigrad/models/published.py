@@ -161,32 +161,38 @@ _GGUF: Names = {
     "ln_f.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
-_PAIRS = ("weight", "bias")
+
+
+def _with_bias(names: Names) -> Names:
+    """A row for the weight and one for the bias of each: `*` in our name stands for them."""
+    return {
+        ours.replace("*", p): f"{theirs}.{p}"
+        for p in ("weight", "bias")
+        for ours, theirs in names.items()
+    }
+
+
 _BERT: Names = {
     "wte.weight": "embeddings.word_embeddings.weight",
     "wpe.weight": "embeddings.position_embeddings.weight",
     "wtt.weight": "embeddings.token_type_embeddings.weight",
-    **{f"ln.{p}": f"embeddings.LayerNorm.{p}" for p in _PAIRS},
-    **{
-        ours.replace("*", p): f"encoder.layer.{{i}}.{theirs}.{p}"
-        for p in _PAIRS
-        for ours, theirs in {
-            "h.{i}.attn.in_proj_*": "attention.self.{query,key,value}",
-            "h.{i}.attn.out_proj.*": "attention.output.dense",
-            "h.{i}.ln_1.*": "attention.output.LayerNorm",
-            "h.{i}.mlp.c_fc.*": "intermediate.dense",
-            "h.{i}.mlp.c_proj.*": "output.dense",
-            "h.{i}.ln_2.*": "output.LayerNorm",
-        }.items()
-    },
+    **_with_bias(
+        {
+            "ln.*": "embeddings.LayerNorm",
+            "h.{i}.attn.in_proj_*": "encoder.layer.{i}.attention.self.{query,key,value}",
+            "h.{i}.attn.out_proj.*": "encoder.layer.{i}.attention.output.dense",
+            "h.{i}.ln_1.*": "encoder.layer.{i}.attention.output.LayerNorm",
+            "h.{i}.mlp.c_fc.*": "encoder.layer.{i}.intermediate.dense",
+            "h.{i}.mlp.c_proj.*": "encoder.layer.{i}.output.dense",
+            "h.{i}.ln_2.*": "encoder.layer.{i}.output.LayerNorm",
+        }
+    ),
 }
 _GPT2: Names = {
     "wte.weight": "wte.weight",
     "wpe.weight": "wpe.weight",
-    **{
-        ours.replace("*", p): f"{theirs}.{p}"
-        for p in _PAIRS
-        for ours, theirs in {
+    **_with_bias(
+        {
             "h.{i}.ln_1.*": "h.{i}.ln_1",
             "h.{i}.attn.in_proj_*": "h.{i}.attn.c_attn",
             "h.{i}.attn.out_proj.*": "h.{i}.attn.c_proj",
@@ -194,8 +200,8 @@ _GPT2: Names = {
             "h.{i}.mlp.c_fc.*": "h.{i}.mlp.c_fc",
             "h.{i}.mlp.c_proj.*": "h.{i}.mlp.c_proj",
             "ln_f.*": "ln_f",
-        }.items()
-    },
+        }
+    ),
 }
 _ACTIVATIONS = {"llama": ("silu",), "gpt2": ("gelu_new", "gelu_pytorch_tanh"), "bert": ("gelu",)}
 _LLAMAS = ("llama", "qwen2", "qwen3")

@@ -21,7 +21,7 @@ import pytest
 from minigrad import no_grad
 from minigrad.cli import main
 from minigrad.models import Bert, Conversation, Llama, generate_text, load
-from minigrad.ops.parallel import hold_blas, release_blas
+from minigrad.ops.parallel import one_blas_thread
 
 ROOT = Path(__file__).parents[2]
 DATA = json.loads((Path(__file__).parents[1] / "data/published.json").read_text(encoding="utf-8"))
@@ -39,10 +39,8 @@ def place_of(package: str) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """BLAS with one thread: on a busy machine, two wait for each other many times as long."""
-    held = hold_blas()
-    yield
-    if held:
-        release_blas()
+    with one_blas_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ static inline dots_t signed_dot(dots_t sum, codes_t w, codes_t x) {
 #endif
 }
 
-/* sum + a b with one rounding: left to itself, GCC decides anew for each number of rows whether there are two. */
+/* sum + a b, rounded once: GCC alone would round twice for some numbers of rows and once for others. */
 static inline lanes_t add_product(lanes_t sum, lanes_t a, lanes_t b) {
 #if defined(__FMA__)
     return (lanes_t)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
