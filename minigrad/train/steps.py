@@ -276,9 +276,11 @@ class MixedStep(EagerStep):
         """As `EagerStep.undone`, and the scale."""
         names = ("loss_scale", "good_steps", "skipped")
         before = {name: getattr(self.mixed, name) for name in names}
-        with super().undone():
-            yield
-        vars(self.mixed).update(before)
+        try:
+            with super().undone():
+                yield
+        finally:
+            vars(self.mixed).update(before)
 
     def state_dict(self) -> dict[str, Any]:
         """The masters and the scale; the optimizer's state is saved by the Trainer."""
