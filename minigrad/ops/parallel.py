@@ -69,12 +69,8 @@ def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
     """Call work(item) for every item, in any order, on several threads if BLAS can be held to one.
     The first exception is raised when all have ended.
     """
-    held = hold_blas()
-    try:
+    with one_blas_thread() as held:
         _share(work, items, get_num_threads() if held else 1)
-    finally:
-        if held:
-            release_blas()
 
 
 def _share(work: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
@@ -192,13 +188,13 @@ def release_blas() -> None:
 
 
 @contextlib.contextmanager
-def one_blas_thread(wanted: bool = True) -> Iterator[None]:
-    """Hold BLAS to one thread inside, if `wanted` and possible: on some processors the last bits of
-    OpenBLAS's products depend on its threads.
+def one_blas_thread(wanted: bool = True) -> Iterator[bool]:
+    """Hold BLAS to one thread inside, if `wanted` and possible, and yield whether it is held: on
+    some processors the last bits of OpenBLAS's products depend on its threads.
     """
     held = wanted and hold_blas()
     try:
-        yield
+        yield held
     finally:
         if held:
             release_blas()
