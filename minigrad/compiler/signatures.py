@@ -182,7 +182,7 @@ def files_for(text: str) -> list[str]:
 def _before(file: str) -> frozenset[str]:
     """The files whose functions a file calls, whatever its comments speak of."""
     words = _words(re.sub(r"/\*.*?\*/", "", c_text(file), flags=re.S))
-    return frozenset(f for f in _FILES if f != file and not words.isdisjoint(_functions()[f]))
+    return frozenset(f for f in _FILES[: _FILES.index(file)] if words & _functions()[f].keys())
 
 
 def _words(text: str) -> set[str]:

@@ -260,3 +260,10 @@ def test_optimizers_bind_their_moments_and_params_by_the_signature():
                 assert "numpy" not in run.explain()
             ends.append(w.numpy())
         assert near(ends[1], ends[0])
+
+
+def test_a_program_takes_no_file_of_c_for_the_sake_of_a_local_variable():
+    """quantised.c includes all intrinsics, which takes a tenth of a step's compiling."""
+    needed = signatures.files_for("attention_pairs(a); muon_scalars(b); layer_norm_rows(c);")
+    assert "updates.c" in needed and "quantised.c" not in needed
+    assert "quantised.c" in signatures.files_for("quantised_rows(a);")

@@ -35,33 +35,33 @@ static const format_t Q4_K = {4, 8, 1, -1}, Q5_K = {5, 8, 1, -1}, Q6_K = {6, 8, 
 /* sum + the products of the 4 codes and numbers of each row, and such a sum as an int32 for each row. */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
 typedef ints_t dots_t;
-static inline dots_t dot(dots_t sum, codes_t w, codes_t x) { return (dots_t)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)w, (__m256i)x); }
-static inline ints_t whole(dots_t sum) { return sum; }
+static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) { return (dots_t)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)w, (__m256i)x); }
+static inline ints_t whole_dot(dots_t sum) { return sum; }
 #elif defined(__AVXVNNI__)
 typedef ints_t dots_t;
-static inline dots_t dot(dots_t sum, codes_t w, codes_t x) { return (dots_t)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)x); }
-static inline ints_t whole(dots_t sum) { return sum; }
+static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) { return (dots_t)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)x); }
+static inline ints_t whole_dot(dots_t sum) { return sum; }
 #elif defined(__AVX2__)
 typedef shorts_t dots_t;
-static inline dots_t dot(dots_t sum, codes_t w, codes_t x) {
+static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) {
     __m256i y = _mm256_add_epi16((__m256i)sum, _mm256_maddubs_epi16((__m256i)w, (__m256i)x));
     __asm__("" : "+x"(y));  /* GCC would put additions off, and keep the products of all vectors in memory */
     return (dots_t)y;
 }
-static inline ints_t whole(dots_t sum) { return (ints_t)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1)); }
+static inline ints_t whole_dot(dots_t sum) { return (ints_t)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1)); }
 #else
 typedef ints_t dots_t;
-static inline dots_t dot(dots_t sum, codes_t w, codes_t x) {
+static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) {
     for (int j = 0; j < 32; j += 8) sum += ((ints_t)w >> j & 255) * ((ints_t)x << (24 - j) >> 24);
     return sum;
 }
-static inline ints_t whole(dots_t sum) { return sum; }
+static inline ints_t whole_dot(dots_t sum) { return sum; }
 #endif
 
 /* The same for signed codes. */
 static inline dots_t signed_dot(dots_t sum, codes_t w, codes_t x) {
 #if defined(__AVX2__)
-    return dot(sum, (codes_t)_mm256_abs_epi8((__m256i)w), (codes_t)_mm256_sign_epi8((__m256i)x, (__m256i)w));
+    return int8_dot(sum, (codes_t)_mm256_abs_epi8((__m256i)w), (codes_t)_mm256_sign_epi8((__m256i)x, (__m256i)w));
 #else
     for (int j = 0; j < 32; j += 8) sum += ((ints_t)w << (24 - j) >> 24) * ((ints_t)x << (24 - j) >> 24);
     return sum;
@@ -77,7 +77,7 @@ static inline lanes_t add_product(lanes_t sum, lanes_t a, lanes_t b) {
 #endif
 }
 
-static inline lanes_t halves(const uint8_t *p) {
+static inline lanes_t halves_of(const uint8_t *p) {
 #if defined(__F16C__)
     return (lanes_t)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #else
@@ -88,7 +88,7 @@ static inline lanes_t halves(const uint8_t *p) {
 }
 
 /* Vector i of a block. */
-static inline codes_t codes(format_t f, const uint8_t *block, int i) {
+static inline codes_t codes_of(format_t f, const uint8_t *block, int i) {
     if (f.bits == 8) return *(const codes_t *)(block + 32 * i);
     codes_t low = *(const codes_t *)(block + 32 * (i % 4));
     low = i < 4 ? low & 15 : (codes_t)((shorts_t)low >> 4) & 15;
@@ -101,7 +101,7 @@ static inline codes_t codes(format_t f, const uint8_t *block, int i) {
 
 /* The scales, or the minima, of part p of block b. */
 static inline lanes_t scales_of(format_t f, const uint8_t *header, int64_t b, int p, int minima) {
-    lanes_t d = halves(header + 16 * minima);
+    lanes_t d = halves_of(header + 16 * minima);
     if (f.group == 1) return d;
     const uint8_t *at = header + 16 * (1 + (f.zero < 0)) + 8 * ((minima * f.group + b % f.group) * f.parts + p);
     ints_t s = f.zero < 0 ? __builtin_convertvector(*(const eight_t *)at, ints_t) : __builtin_convertvector(*(const signed_eight_t *)at, ints_t);
@@ -141,12 +141,12 @@ BODY panel_rows(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t 
 #pragma GCC unroll 8
             for (int n = 0; n < 8 / f.parts; n++) {
                 int i = f.parts > 1 ? 4 * p + n : n / 2 + n % 2 * 4;  /* i and i + 4 are read together */
-                codes_t w = codes(f, block, i);
+                codes_t w = codes_of(f, block, i);
 #pragma GCC unroll 4
                 for (int r = 0; r < R; r++) {
                     ints_t four = (ints_t){0} + *(const int32_t *)(q + r * K + b * CODES + 4 * i);
-                    dots[r] = f.bits == 8 ? signed_dot(dots[r], w, (codes_t)four) : dot(dots[r], w, (codes_t)four);
-                    if ((n + 1) % every == 0) total[r] += whole(dots[r]), dots[r] = (dots_t){0};
+                    dots[r] = f.bits == 8 ? signed_dot(dots[r], w, (codes_t)four) : int8_dot(dots[r], w, (codes_t)four);
+                    if ((n + 1) % every == 0) total[r] += whole_dot(dots[r]), dots[r] = (dots_t){0};
                 }
             }
             lanes_t d = scales_of(f, header, b, p, 0), m = d * -(float)f.zero;
@@ -190,7 +190,7 @@ BODY int8_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, cons
 /* The columns [from, to) of a panel, blocks of them, as float32: column k at y + (k - from) step. */
 BODY panel_values(format_t f, const uint8_t *RESTRICT panel, int64_t from, int64_t to, float *RESTRICT y, int64_t step) {
     if (f.bits == 16) for (int64_t k = from; k < to; k++, y += step) {
-        if (!f.zero) *(lanes_t *)y = halves(panel + 16 * k);
+        if (!f.zero) *(lanes_t *)y = halves_of(panel + 16 * k);
         else for (int r = 0; r < PANEL; r++) y[r] = bfloat16_to_float(((const uint16_t *)panel)[PANEL * k + r]);
     }
     else for (int64_t b = from / CODES; b < to / CODES; b++) {
@@ -200,7 +200,7 @@ BODY panel_values(format_t f, const uint8_t *RESTRICT panel, int64_t from, int64
             if (f.zero < 0) m = scales_of(f, header, b, p, 1) * (f.group > 1 ? -1.f : 1.f);
 #pragma GCC unroll 8
             for (int i = p * 8 / f.parts; i < (p + 1) * 8 / f.parts; i++) {
-                ints_t four = (ints_t)codes(f, block, i);
+                ints_t four = (ints_t)codes_of(f, block, i);
                 for (int j = 0; j < 4; j++, y += step) {
                     ints_t code = four << (24 - 8 * j) >> 24;  /* right for the others, too, which are below 64 */
                     code -= MAX(f.zero, 0);
