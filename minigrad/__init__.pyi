@@ -40,6 +40,7 @@ from minigrad.tensor.functions import tensor as tensor
 from minigrad import arguments as arguments
 from minigrad import autograd as autograd
 from minigrad import cli as cli
+from minigrad import columns as columns
 from minigrad import compiler as compiler
 from minigrad import counterparts as counterparts
 from minigrad import data as data

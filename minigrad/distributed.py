@@ -31,6 +31,7 @@ import numpy as np
 
 from minigrad.arguments import require
 from minigrad.autograd import no_grad
+from minigrad.columns import columns
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, MinigradError, MissingDependencyError
 from minigrad.ops import parallel
@@ -313,7 +314,7 @@ def check_same(call: str, facts: Mapping[str, Any]) -> None:
     heads = ("field", "rank 0", *(f"rank {n}" for n in odd[:3]))
     rows = [(name, first[name], *(everywhere[n].get(name, "") for n in odd[:3])) for name in names]
     if is_first():
-        print(table([heads, *rows]), file=sys.stderr)
+        print(*columns([heads, *rows], len(heads), " | "), sep="\n", file=sys.stderr)
     problem = f"ranks {', '.join(map(str, odd))} differ from rank 0 in {', '.join(names)}"
     hint = "start every rank with the same options, files and versions"
     raise ConfigError(call, problem, got=everywhere, hint=hint)
@@ -322,16 +323,6 @@ def check_same(call: str, facts: Mapping[str, Any]) -> None:
 def checksum(arrays: Iterable[Array]) -> str:
     """Return a checksum of arrays, to be compared between ranks."""
     return f"{reduce(lambda crc, x: crc32(x.tobytes(), crc), arrays, 0):08x}"
-
-
-def table(rows: Iterable[tuple[str, ...]]) -> str:
-    """Return rows of words as lines, in columns."""
-    lines = list(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        " | ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 def share_cores() -> int:

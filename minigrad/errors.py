@@ -7,6 +7,8 @@ programs and tests. Each class is also the builtin that a Python programmer woul
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -91,6 +93,17 @@ class ReadOnlyError(MinigradError, ValueError):
 
 class MissingDependencyError(MinigradError, ImportError):
     """An optional package is not installed; the hint is the `pip install` line."""
+
+
+@contextmanager
+def needs(call: str, problem: str, install: str) -> Iterator[None]:
+    """Raise MissingDependencyError if the block cannot import a package, which `pip install
+    {install}` brings.
+    """
+    try:
+        yield
+    except ImportError:
+        raise MissingDependencyError(call, problem, hint=f"pip install {install}") from None
 
 
 class CaptureError(MinigradError, RuntimeError):

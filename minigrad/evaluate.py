@@ -20,7 +20,7 @@ from minigrad.arguments import as_int, as_sizes, require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import DataError, ShapeError
-from minigrad.nn.module import Module
+from minigrad.nn.module import Module, at_rest
 from minigrad.tensor import Tensor
 from minigrad.text import Tokenizer
 
@@ -175,16 +175,9 @@ def accuracy(model: Module, batches: Iterable[tuple[Any, Any]]) -> float:
 
 
 def _logits(model: Module, x: Any) -> Tensor:
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        with no_grad():
-            logits: Tensor = model(x)
-            return logits
-    finally:
-        for module in training:
-            module.training = True
+    with at_rest(model):
+        logits: Tensor = model(x)
+        return logits
 
 
 def _losses(model: Module, x: Array, y: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 from minigrad import ops
 from minigrad.dtypes import Array, is_float
-from minigrad.errors import MissingDependencyError
+from minigrad.errors import needs
 from minigrad.tensor import Tensor
 
 
@@ -20,11 +20,8 @@ def use_einops() -> None:
     x.rearrange(pattern) needs neither this nor einops. Raises MissingDependencyError where einops
     is not installed.
     """
-    try:
+    with needs("use_einops", "einops is not installed", "einops"):
         from einops._backends import AbstractBackend
-    except ImportError as error:
-        problem, hint = "einops is not installed", "pip install einops"
-        raise MissingDependencyError("use_einops", problem, hint=hint) from error
     # einops finds its backends among the subclasses of its base class, by the name of a module that
     # is imported. A class that nothing refers to is collected, so it is held here.
     if _Einops.backend is None:

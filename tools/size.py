@@ -27,7 +27,8 @@ LONGEST_FUNCTION, LONGEST_FILE = 40, 500
 # room -> (files and folders of the package, budget in lines of code)
 ROOMS: dict[str, tuple[str, int]] = {
     "core": (
-        "__init__.py __main__.py start.py heap.py errors.py arguments.py counterparts.py dtypes.py "
+        "__init__.py __main__.py start.py heap.py errors.py arguments.py columns.py "
+        "counterparts.py dtypes.py "
         "primitive.py tape.py hooks.py autograd.py modes.py random.py spelling.py ops tensor "
         "functional func nn interop.py",
         6000,
@@ -45,12 +46,12 @@ ROOMS: dict[str, tuple[str, int]] = {
 ALL_PYTHON, ALL_C = 16500, 1510
 
 CEILINGS = {
-    "core": 8_673,
+    "core": 8_697,
     "compiler (Python)": 4_047,
-    "training": 3_664,
-    "files": 1_973,
-    "command line": 3_191,
-    "all Python": 23_134,
+    "training": 3_651,
+    "files": 1_953,
+    "command line": 3_158,
+    "all Python": 23_071,
 }
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
-from minigrad.errors import ConfigError, MinigradError, MissingDependencyError
+from minigrad.errors import ConfigError, MinigradError, needs
 
 REQUIRED: Any = object()  # the default of an option that has none
 
@@ -56,7 +56,7 @@ class Option(NamedTuple):
         elif self.kind is FLAG:
             parser.add_argument(flag, action="store_true", **facts)
         elif self.kind is SWITCH:
-            parser.add_argument(flag, f"--no-{self.name}", nargs=0, action=_Switch, **facts)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **facts)
         else:
             facts |= {"type": self.kind.parse, "metavar": self.kind.metavar}
             facts |= {"action": "append"} if self.repeated else {}
@@ -85,7 +85,6 @@ class Command:
     options: Sequence[Option] = ()
     description: str = ""
     examples: str = ""
-    add: Callable[[argparse.ArgumentParser], None] | None = None
 
     def add_to(self, commands: argparse._SubParsersAction[Parser]) -> None:
         """Add the subcommand and its options."""
@@ -96,8 +95,6 @@ class Command:
         )
         for option in self.options:
             option.add_to(parser)
-        if self.add is not None:
-            self.add(parser)
 
     def complete(self, found: Mapping[str, Any]) -> Namespace:
         """Return the options that were found, then those of --set and --config, then the defaults.
@@ -157,18 +154,6 @@ class Parser(argparse.ArgumentParser):
             hint = f"; did you mean {near[0]}?" if near else ""
             self.error(f"unrecognized arguments: {' '.join(extra)}{hint}")
         return found, extra
-
-
-class _Switch(argparse.Action):
-    """--name and --no-name."""
-
-    def format_usage(self) -> str:
-        return " | ".join(self.option_strings)
-
-    def __call__(
-        self, parser: Any, namespace: Namespace, values: Any, option: str | None = None
-    ) -> None:
-        setattr(namespace, self.dest, not str(option).startswith("--no-"))
 
 
 def _utf8(text: str) -> str:
@@ -264,11 +249,8 @@ def read_toml(call: str, path: str) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        try:
+        with needs(call, "Python 3.10 cannot read TOML files by itself", "tomli"):
             import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
-        except ImportError:
-            problem, hint = "Python 3.10 cannot read TOML files by itself", "pip install tomli"
-            raise MissingDependencyError(call, problem, wanted="tomli", hint=hint) from None
     with open(path, "rb") as file:
         try:
             found: dict[str, Any] = tomllib.load(file)

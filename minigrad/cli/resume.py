@@ -22,6 +22,7 @@ import numpy as np
 from minigrad.cli.options import refuse
 from minigrad.cli.recipe import FORMER, kind_of
 from minigrad.cli.run_folder import CHECKPOINTS
+from minigrad.columns import columns
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.ops.parallel import find_blas
@@ -117,9 +118,7 @@ def refuse_changes(changed: list[Change], options: Namespace) -> None:
     if not odd:
         return
     rows = [("field", "saved", "now"), *(tuple(map(str, row)) for row in odd)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(" | ".join(map(str.ljust, row, widths)).rstrip(), file=sys.stderr)
+    print(*columns(rows, 3, " | "), sep="\n", file=sys.stderr)
     hint = f"leave it as it was, or add --accept {','.join(row[0] for row in odd)}"
     raise ConfigError("train", "this is not the run that was saved", got=odd, hint=hint)
 

@@ -32,7 +32,8 @@ from minigrad.cli.doctor import THREADS
 from minigrad.cli.options import FILE, FLAG, REQUIRED, Command, Option, one_line, refuse, whole
 from minigrad.cli.run_folder import checkpoint_folder, facts_of_model
 from minigrad.cli.sweep_plan import Plan, parse, read_plan
-from minigrad.errors import MinigradError, MissingDependencyError
+from minigrad.columns import columns
+from minigrad.errors import MinigradError, needs
 from minigrad.ops.parallel import cores
 from minigrad.train import Interruption
 from minigrad.viz import find_runs, plot, read_run
@@ -104,11 +105,8 @@ def run(options: Namespace) -> int:
 
 
 def _optuna() -> Any:
-    try:
+    with needs("sweep", "a sweep is searched by Optuna", "'minigrad[sweep]'"):
         import optuna
-    except ImportError:
-        problem, hint = "a sweep is searched by Optuna", "pip install 'minigrad[sweep]'"
-        raise MissingDependencyError("sweep", problem, wanted="optuna", hint=hint) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -373,9 +371,7 @@ class Sweep:
         draft = self.plan.folder / ".results.csv.new"
         draft.write_text(text.getvalue(), encoding="utf-8")
         os.replace(draft, self.plan.folder / "results.csv")
-        rows = [row[:-1] for row in self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return ["  ".join(map(str.rjust, row, widths)) for row in rows]
+        return columns([row[:-1] for row in self._rows()], left=0)
 
     def draw(self) -> str:
         """Draw the curves of the runs into plot.svg, and settings against losses into

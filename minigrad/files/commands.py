@@ -1,51 +1,43 @@
 """What the command line does with files: inspect, verify, diff, convert.
 
-Each command is a pair: `add_NAME` gives an argparse parser its arguments, and `run_NAME` prints and
-    returns the exit code. Errors are raised.
+Each function prints what it found and returns the exit code. For a run's folder it takes the model
+in it. Errors are raised.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minigrad import dtypes
+from minigrad.columns import columns
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, FormatError, MinigradError
 from minigrad.files import layout
-from minigrad.files.formats import ENDINGS, convert, ending_of, load_any, peek_any
+from minigrad.files.formats import ENDINGS, convert as convert_file, ending_of, load_any, peek_any
 from minigrad.files.layout import FileInfo
 from minigrad.files.opening import open_regular, printable, within_memory
-from minigrad.files.reader import verify
-
-Print = Callable[[str], None]
-
+from minigrad.files.reader import verify as verify_file
 
 # ---- inspect
 
 
-def add_inspect(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `minigrad inspect`."""
-    parser.add_argument("file", help="weights or a checkpoint: .mgrd, .safetensors, .npz or .gguf")
-    words = "read the arrays too, and show min, max, mean and NaNs"
-    parser.add_argument("--stats", action="store_true", help=words)
+def inspect(file: str, stats: bool = False) -> int:
+    """Print what a file holds: names, dtypes, shapes, bytes, meta, SHA-256.
 
-
-def run_inspect(args: argparse.Namespace, show: Print = print) -> int:
-    """Print what a file holds: names, dtypes, shapes, bytes, meta, SHA-256."""
-    path = _model_in(args.file)
+    stats: read the arrays too, and show min, max, mean and NaNs.
+    """
+    path = _model_in("inspect", file)
     with within_memory("inspect", path):
         info = peek_any(path)
-        lines = _tensor_table(info, load_any(path, with_state=True) if args.stats else None)
+        lines = _tensor_table(info, load_any(path, with_state=True) if stats else None)
     lines += [f"{printable(a)} is tied to {printable(b)}" for a, b in info.aliases.items()]
-    for line in [*lines, *_summary(info, verified=args.stats)]:
-        show(line)
+    print(*lines, *_summary(info, verified=stats), sep="\n")
     return 0
 
 
@@ -54,7 +46,7 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
 
 
-def _model_in(place: str) -> str:
+def _model_in(call: str, place: str) -> str:
     """The model of a run's folder, or the file itself."""
     path = Path(place)
     if not path.is_dir():
@@ -66,7 +58,7 @@ def _model_in(place: str) -> str:
         inside = ", ".join(printable(file.name) for file in _inside(path)[:3])
         problem = f"{place} is a folder without a model.mgrd"
         hint = f"name a file in it: {inside}" if inside else ""
-        raise ConfigError("inspect", problem, place, "a file", hint)
+        raise ConfigError(call, problem, place, "a file", hint)
     return str(model)
 
 
@@ -78,9 +70,7 @@ def _tensor_table(info: FileInfo, arrays: dict[str, Array] | None) -> list[str]:
         shape = "×".join(map(str, tensor.shape)) or "scalar"
         row = [printable(tensor.name), tensor.dtype, shape, f"{tensor.nbytes:,}"]
         rows.append(row + (_statistics(arrays[tensor.name]) if arrays is not None else []))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    columns = [f"{{:{'<' if i < 3 else '>'}{width}}}" for i, width in enumerate(widths)]
-    return ["  ".join(columns).format(*row).rstrip() for row in rows]
+    return columns(rows, left=3)
 
 
 def _statistics(array: Array) -> list[str]:
@@ -116,23 +106,18 @@ def _short(value: Any, limit: int = 200) -> str:
 # ---- verify
 
 
-def add_verify(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `minigrad verify`."""
-    parser.add_argument("path", nargs="+", help="a file, or a folder whose files are all checked")
-
-
-def run_verify(args: argparse.Namespace, show: Print = print) -> int:
-    """Check files down to every byte; exit code 1 if one is not good."""
+def verify(path: list[str]) -> int:
+    """Check files, and all files in folders, down to every byte; exit code 1 if one is not good."""
     bad = 0
-    for path in _files(args.path):
+    for file in _files(path):
         try:
-            digest = _verify(path)
+            digest = _verified(file)
         except MinigradError as error:
             bad += 1
             code = error.code if isinstance(error, FormatError) else type(error).__name__
-            show(f"BAD   {printable(str(path))}: {printable(error.problem)} [{code}]")
+            print(f"BAD   {printable(str(file))}: {printable(error.problem)} [{code}]")
         else:
-            show(f"good  {printable(str(path))}  {digest}")
+            print(f"good  {printable(str(file))}  {digest}")
     return 1 if bad else 0
 
 
@@ -149,9 +134,9 @@ def _files(paths: list[str]) -> list[Path]:
     return found
 
 
-def _verify(path: Path) -> str:
+def _verified(path: Path) -> str:
     if ending_of(path) == ".mgrd":
-        return f"sha256 {verify(path).sha256}"
+        return f"sha256 {verify_file(path).sha256}"
     load_any(path)
     return "(this format has no checksum)" if ending_of(path) == ".safetensors" else "(crc32)"
 
@@ -159,26 +144,20 @@ def _verify(path: Path) -> str:
 # ---- diff
 
 
-def add_diff(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `minigrad diff`."""
-    parser.add_argument("a", help="a file of weights or a checkpoint")
-    parser.add_argument("b", help="another one, of any of the formats")
-
-
-def run_diff(args: argparse.Namespace, show: Print = print) -> int:
+def diff(a: str, b: str) -> int:
     """Print how two files differ: tensors, meta, ties, and the state where both are checkpoints;
     exit code 0 if they do not, else 1.
     """
-    paths, lines = [args.a, args.b], list[str]()
+    paths, lines = [_model_in("diff", path) for path in (a, b)], list[str]()
     mgrd = all(ending_of(path) == ".mgrd" for path in paths)
     with within_memory("diff", " and ".join(paths)):
         checkpoints = mgrd and all(peek_any(path).kind == "checkpoint" for path in paths)
-        a, b = (load_any(path, with_state=checkpoints) for path in paths)
-        sides = [(printable(args.a), a, b), (printable(args.b), b, a)]
+        left, right = (load_any(path, with_state=checkpoints) for path in paths)
+        sides = [(printable(paths[0]), left, right), (printable(paths[1]), right, left)]
         for here, one, other in sides:
             lines += [f"only in {here}: {printable(name)}" for name in sorted(one.keys() - other)]
-        for name in sorted(a.keys() & b.keys()):
-            if difference := _difference(a[name], b[name]):
+        for name in sorted(left.keys() & right.keys()):
+            if difference := _difference(left[name], right[name]):
                 lines.append(f"{printable(name)}: {difference}")
     for here, one, other in sides if mgrd else []:  # the others know no ties
         lines += [
@@ -186,10 +165,9 @@ def run_diff(args: argparse.Namespace, show: Print = print) -> int:
             for name, target in one.info.aliases.items()
             if name in one and other.info.aliases.get(name) != target
         ]
-    lines += _unlike("meta", a.meta, b.meta)
-    lines += _unlike("state", a.info.state, b.info.state) if checkpoints else []
-    for line in lines or [f"no difference: {len(a)} tensors, equal to the bit"]:
-        show(line)
+    lines += _unlike("meta", left.meta, right.meta)
+    lines += _unlike("state", left.info.state, right.info.state) if checkpoints else []
+    print(*(lines or [f"no difference: {len(left)} tensors, equal to the bit"]), sep="\n")
     return 1 if lines else 0
 
 
@@ -242,18 +220,12 @@ def _largest_distance(a: Array, b: Array) -> str:
 # ---- convert
 
 
-def add_convert(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `minigrad convert`."""
-    parser.add_argument("source", help="the file to read: .mgrd, .safetensors or .npz")
-    parser.add_argument("target", help="the file to write; its ending names the format")
-
-
-def run_convert(args: argparse.Namespace, show: Print = print) -> int:
+def convert(source: str, target: str) -> int:
     """Write the weights of one file in another format."""
-    with within_memory("convert", args.source):
-        content = convert(args.source, args.target)
-    dropped = ending_of(args.target) == ".npz" and content.meta
+    with within_memory("convert", source):
+        content = convert_file(_model_in("convert", source), target)
+    dropped = ending_of(target) == ".npz" and content.meta
     lost = " (an npz archive has no room for the meta)" if dropped else ""
     nbytes = sum(array.nbytes for array in content.values())
-    show(f"{len(content)} tensors, {nbytes:,} bytes -> {printable(args.target)}{lost}")
+    print(f"{len(content)} tensors, {nbytes:,} bytes -> {printable(target)}{lost}")
     return 0

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.errors import MissingDependencyError
+from minigrad.errors import needs
 from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path, write_durably
 from minigrad.files.header import Refusal, shortened
@@ -55,12 +55,9 @@ def peek_safetensors(path: Path) -> FileInfo:
 
 
 def _read_info(file: OpenFile) -> FileInfo:
-    try:
+    problem = "reading .safetensors needs the safetensors library"
+    with needs(file.call, problem, "'minigrad[models]'"):
         from safetensors import SafetensorError, safe_open
-    except ImportError:
-        problem = "reading .safetensors needs the safetensors library"
-        hint = "pip install 'minigrad[models]'"
-        raise MissingDependencyError(file.call, problem, hint=hint) from None
     mgrd = "this is a MGRD file: name it FILE.mgrd"
     file.check(file.some_at(2, 8) != layout.MAGIC, "foreign-mgrd", mgrd)
     foreign.refuse(file.some_at(0, 16), b"", "safetensors")

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minigrad.arguments import as_float, as_int
-from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
 from minigrad.models.prompts import evaluating
@@ -114,7 +113,7 @@ class Bert(Module):
         for row, text in zip(tokens, rows, strict=True):
             row[: len(text)] = text
         same = bool((lengths == lengths[0]).all())
-        with evaluating(self), no_grad():
+        with evaluating(self):
             x = self(tokens, lengths=None if same else lengths).numpy()  # (B, T, C)
         real = np.arange(tokens.shape[1]) < lengths[:, None]
         mean = (x * real[..., None]).sum(axis=1) / lengths[:, None]

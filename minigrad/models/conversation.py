@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from minigrad.arguments import as_int
-from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
 from minigrad.models.generation import checked_stops, end_tokens, prompt_tokens, text_pieces
@@ -117,7 +116,7 @@ class Conversation:
         )  # the last token goes in again if nothing is new
         for cache in self._caches:
             cache.truncate(seen)
-        with evaluating(self.model), no_grad():
+        with evaluating(self.model):
             return self.model([self.tokens[self._start + seen :]], caches=self._caches).numpy()[
                 :, -1
             ]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd import no_grad
 from minigrad.compiler.jit import jit
 from minigrad.dtypes import Array, DType
 from minigrad.models.prompts import evaluating
@@ -56,10 +55,7 @@ class Decoder:
         self._jit = jit(self._step, audit=False)
 
     def _step(self) -> Tensor:
-        with (
-            evaluating(self.model),
-            no_grad(),
-        ):  # within the recording: a replay has no modes to switch
+        with evaluating(self.model):  # in the recording: a replay has no modes to switch
             return self.forward(self._tokens, self.caches)
 
     def load(self, caches: Sequence[KVCache], pad: Array | None) -> None:

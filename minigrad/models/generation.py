@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.arguments import as_int
-from minigrad.autograd import no_grad
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.models.gpt import GPT
@@ -270,7 +269,7 @@ def accepted(p: Array, q: Array, proposed: Sequence[int], generator: Generator) 
 
 def _logits(model: GPT, tokens: Array, caches: list[KVCache]) -> Array:
     """The logits of tokens after those in the caches, (B, T, V) in float64, without dropout."""
-    with evaluating(model), no_grad():
+    with evaluating(model):
         return model(tokens, caches=caches).numpy().astype(np.float64)
 
 

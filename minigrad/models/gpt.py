@@ -425,7 +425,7 @@ class GPT(Module):
         """The logits after the last token, (B, V), without dropout. Modes are set only while it
         runs: a generator may be left in the middle.
         """
-        with evaluating(self), no_grad():
+        with evaluating(self):
             logits = self._head(self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]).data
         return cast(logits, computing(logits.dtype))  # numpy knows only the bits of bfloat16
 

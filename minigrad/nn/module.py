@@ -7,6 +7,7 @@ its `forward`.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -395,6 +396,22 @@ def _misfit(
         wanted=list(own),
         hint="" if mismatched else "strict=False loads what fits",
     )
+
+
+@contextlib.contextmanager
+def at_rest(model: Module) -> Iterator[None]:
+    """Inside, no graph is recorded and dropout is off; afterwards every module is in its mode from
+    before.
+    """
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        with no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _listed(title: str, names: list[str], remark: Callable[[str], str]) -> list[str]:

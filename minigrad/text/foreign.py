@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from minigrad.errors import DataError, MissingDependencyError
+from minigrad.errors import DataError, needs
 from minigrad.text.base import BaseTokenizer
 
 
 def library(call: str) -> Any:
     """The `tokenizers` package; raises MissingDependencyError without it."""
-    try:
+    problem = f"{call.split('.')[0]} needs the tokenizers library"
+    with needs(call, problem, "'minigrad[models]'"):
         import tokenizers
-    except ImportError:
-        problem = f"{call.split('.')[0]} needs the tokenizers library"
-        hint = "pip install 'minigrad[models]'"
-        raise MissingDependencyError(call, problem, hint=hint) from None
     return tokenizers
 
 

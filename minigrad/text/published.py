@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError, FormatError, MissingDependencyError
+from minigrad.errors import ConfigError, DataError, FormatError, needs
 from minigrad.text.base import well_formed
 from minigrad.text.foreign import TokenizerFile, library
 
@@ -85,12 +85,9 @@ class PublishedTokenizer(TokenizerFile):
         """
         if self.template is None:
             raise ConfigError("chat", "the model has no chat template", hint="give --template")
-        try:
+        with needs("chat", "templates need jinja2", "'minigrad[models]'"):
             from jinja2 import TemplateError
             from jinja2.sandbox import ImmutableSandboxedEnvironment
-        except ImportError:
-            hint = "pip install 'minigrad[models]'"
-            raise MissingDependencyError("chat", "templates need jinja2", hint=hint) from None
 
         def refuse(problem: str) -> None:
             raise TemplateError(problem)

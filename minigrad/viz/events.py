@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import MissingDependencyError
+from minigrad.errors import needs
 from minigrad.tensor import Tensor
 from minigrad.viz.metrics import Run
 
@@ -31,13 +31,8 @@ class EventWriter:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, suffix: str = "") -> None:
-        try:
+        with needs("EventWriter", "events need tensorboardX", "'minigrad[tensorboard]'"):
             from tensorboardX import SummaryWriter
-        except ImportError:
-            problem, hint = "events need tensorboardX", "pip install 'minigrad[tensorboard]'"
-            raise MissingDependencyError(
-                "EventWriter", problem, wanted="tensorboardX", hint=hint
-            ) from None
         self.writer = SummaryWriter(str(folder), filename_suffix=suffix)
 
     def add_scalar(self, tag: str, value: float, step: int, wall_time: float | None = None) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 
 from minigrad.modes import Relay, listening
 from minigrad.nn import Embedding, Linear, Module, MultiHeadAttention
+from minigrad.nn.module import at_rest
 from minigrad.primitive import Primitive
-from minigrad.viz.watch import at_rest, watching
+from minigrad.viz.watch import watching
 
 # --- by formula, per position
 

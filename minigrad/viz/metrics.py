@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.columns import columns
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, DataError
 
@@ -123,11 +124,7 @@ def summary(runs: Sequence[Run]) -> str:
     tokens/s, time.
     """
     head = ("run", "steps", "loss", "best val", "at step", "tokens/s", "time")
-    rows = [head, *map(_row, runs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
+    return "\n".join(columns([head, *map(_row, runs)]))
 
 
 def _row(run: Run) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from minigrad.errors import ConfigError, MissingDependencyError
+from minigrad.errors import ConfigError, MissingDependencyError, needs
 
 
 class Picture:
@@ -65,11 +65,8 @@ def _settings() -> Iterator[None]:
     """Text stays text in SVG, element names do not change, and a glyph that the font lacks is
     drawn as a box without a warning.
     """
-    try:
+    with needs("plot", "pictures need matplotlib", "'minigrad[plot]'"):
         from matplotlib import rc_context
-    except ImportError:
-        problem, hint = "pictures need matplotlib", "pip install 'minigrad[plot]'"
-        raise MissingDependencyError("plot", problem, wanted="matplotlib", hint=hint) from None
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "minigrad", "font.size": 9}
     with rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minigrad import dtypes
+from minigrad.columns import columns
 from minigrad.nn import Module, MultiHeadAttention
 from minigrad.nn.quantised import QuantisedWeight, StackedWeight
 from minigrad.tensor import Tensor
@@ -100,13 +101,8 @@ class Description:
     def text(self, full: bool = False) -> str:
         """Return the tree as a table."""
         root = self.root if full else self.root.folded()
-        rows = [("", "shapes", "parameters", self.unit, "bytes"), *root.rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        aligned = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust)
-        lines = [
-            "  ".join(a(cell, w) for a, cell, w in zip(aligned, row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        head = ("", "shapes", "parameters", self.unit, "bytes")
+        lines = columns([head, *root.rows()], left=2)
         note = "a row with × stands for equal layers; its numbers are those of one"
         return "\n".join([*lines, "", *self.notes, *[note] * (root != self.root)])
 

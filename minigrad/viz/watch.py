@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from minigrad.autograd import no_grad
 from minigrad.nn import Module
 
 Around = Callable[[Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -32,19 +31,3 @@ def watching(modules: Iterable[Module], around: Around) -> Iterator[None]:
     finally:
         for module in watched:
             del module.forward
-
-
-@contextlib.contextmanager
-def at_rest(model: Module) -> Iterator[None]:
-    """Inside, no graph is recorded and dropout is off; afterwards every module is in its mode
-    from before.
-    """
-    training = [module for module in model.modules() if module.training]
-    try:
-        for module in training:
-            module.training = False
-        with no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True

@@ -1,6 +1,7 @@
 """The file commands, run as a user's arguments run them."""
 
-import argparse
+import contextlib
+import io
 import json
 import os
 import resource
@@ -9,18 +10,22 @@ import numpy as np
 import pytest
 
 from minigrad import dtypes
+from minigrad.cli.file_commands import COMMANDS
+from minigrad.cli.options import Parser
 from minigrad.errors import ConfigError, FormatError, MissingFileError
-from minigrad.files import commands, save, save_checkpoint
+from minigrad.files import save, save_checkpoint
 from minigrad.files.safetensors import save_safetensors
 
 
 def run(name, *argv):
     """The exit code and the lines of a command."""
-    parser = argparse.ArgumentParser()
-    getattr(commands, f"add_{name}")(parser)
-    lines: list[str] = []
-    code = getattr(commands, f"run_{name}")(parser.parse_args(list(map(str, argv))), lines.append)
-    return code, lines
+    (command,) = [command for command in COMMANDS if command.name == name]
+    parser = Parser()
+    command.add_to(parser.add_subparsers())
+    found = vars(parser.parse_args([name, *map(str, argv)]))
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        code = command.run(command.complete(found))
+    return code, output.getvalue().splitlines()
 
 
 W = np.array([[1.0, -2.0], [np.nan, 4.0]], np.float32)
