@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minigrad.cli.generate import SAMPLING, sampling
-from minigrad.cli.options import ESCAPED, Command, Option, number, one_line, refuse, whole
+from minigrad.cli.options import ESCAPED, FILE, Command, Option, number, one_line, refuse, whole
 from minigrad.cli.run_folder import BEST, EXACT, MODEL, load_model
-from minigrad.errors import DataError, MinigradError
+from minigrad.errors import CacheError, DataError, MinigradError
 from minigrad.models import Conversation
 from minigrad.text import Tokenizer
 from minigrad.text.published import PublishedTokenizer
@@ -52,6 +52,7 @@ OPTIONS = (
     EXACT,
     Option("template", ESCAPED, None, r"what the model sees (default: '{message}\n')"),
     Option("tokens", whole(1), 200, "the longest answer, in tokens"),
+    Option("cache", FILE, None, "keep what the model has computed here, for the next time"),
     *SAMPLING,
 )
 
@@ -67,12 +68,24 @@ def run(options: Namespace) -> int:
     if sys.stdin is not None:
         sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     seed = secrets.randbits(32) if options.seed is None else options.seed
-    chat = Chat(Conversation(model, tokenizer, seed=seed), options)
+    talk = Conversation(model, tokenizer, seed=seed)
+    if options.cache is not None and Path(options.cache).exists():
+        talk.load_cache(options.cache)
+    code = conversation(Chat(talk, options))
+    if options.cache is not None and talk.seen:
+        talk.save_cache(options.cache)
+    return code
+
+
+def conversation(chat: Chat) -> int:
+    """React to every line of the input; return the exit code."""
     for line in messages():
         try:
             code = chat.react(line)
             if code is not None:
                 return code
+        except CacheError:  # another model's file: it must not be written over
+            raise
         except (MinigradError, OSError) as error:
             print(one_line(error), file=sys.stderr, flush=True)
     return 0

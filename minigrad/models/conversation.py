@@ -5,31 +5,35 @@ talk.add("you: hi\\nbot:")
 for piece in talk.answer(100, stop="\\nyou:", temperature=0.8):
     print(piece, end="")
 talk.add("\\nyou: and now?\\nbot:")             # only this is new to the caches
+talk.save_cache("talk.mgrd")                    # for load_cache of another day
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minigrad.arguments import as_int
-from minigrad.dtypes import Array
-from minigrad.errors import ConfigError
+from minigrad.dtypes import Array, cast, float64, is_half
+from minigrad.errors import CacheError, ConfigError
+from minigrad.files import StateDict, load, save
 from minigrad.models.generation import checked_stops, end_tokens, prompt_tokens, text_pieces
 from minigrad.models.gpt import GPT
 from minigrad.models.prompts import evaluating, generator_of
 from minigrad.models.sampling import Sampling, draw
+from minigrad.tensor import Tensor
 from minigrad.text import Tokenizer
 
 
 class Conversation:
     """The tokens of both sides, and the KV caches of those that the model has seen. What has been
-    seen is not computed again, unless the context
-    is full: then its older half is dropped from what the model sees (not from `tokens`), and the
-        rest computed anew.
+    seen is not computed again, unless the context is full: then its older half is dropped from what
+    the model sees (not from `tokens`), and the rest computed anew.
 
     seed: of the draws; None goes on with the library's generator.
     """
@@ -38,15 +42,19 @@ class Conversation:
         self.model, self.tokenizer = model, tokenizer
         self.tokens: list[int] = []
         self._generator = generator_of("Conversation", seed)
-        self._caches, self._start = (
-            model.make_caches(),
-            0,
-        )  # the caches hold tokens[start : start + length]
+        # The caches hold tokens[start : start + length]
+        self._caches, self._start = model.make_caches(), 0
+        self._earlier: StateDict | None = None  # what load_cache has read
 
     @property
     def text(self) -> str:
         """All that both sides have written."""
         return self.tokenizer.decode(self.tokens)
+
+    @property
+    def seen(self) -> int:
+        """How many tokens the caches hold."""
+        return self._caches[0].length
 
     def add(self, text: str) -> None:
         """Write the other side's part. Raises DataError for characters that the tokenizer does not
@@ -86,6 +94,52 @@ class Conversation:
             raise ConfigError("Conversation.answer", problem, got=0, wanted=">= 1 token", hint=hint)
         return self._answer(max_new_tokens, stops, how)
 
+    def save_cache(self, path: Path) -> None:
+        """Write what the caches hold, tokens with their keys and values, to a MGRD file, for
+        `load_cache` of a later conversation. Raises ConfigError if they hold nothing yet.
+        """
+        n = self.seen
+        if n == 0:
+            problem, hint = "the model has seen no token yet", "answer() first"
+            raise ConfigError("Conversation.save_cache", problem, got=0, wanted=">= 1", hint=hint)
+        held = {name: x[:, :, :n] for name, x in self._held().items()}
+        save(path, {"tokens": np.array(self.tokens[self._start :][:n]), **held})
+
+    def load_cache(self, path: Path) -> None:
+        """Read a file of `save_cache`: what this conversation begins with as that one did is not
+        computed again. Its first token is, as a trial: if the file turns out to be another model's,
+        `answer` raises CacheError. Raises what `minigrad.load` raises.
+        """
+        names = [f"{i}.{what}" for i in range(len(self._caches)) for what in ("keys", "values")]
+        self._earlier = load(path, names=["tokens", *names])
+
+    def _held(self) -> dict[str, Array]:
+        """The buffers of all layers' keys and values, (1, H, positions, D), by their names in a
+        file.
+        """
+        found: dict[str, Array] = {}
+        for i, cache in enumerate(self._caches):
+            held = cache.mark()
+            assert held.keys is not None and held.values is not None
+            found |= {f"{i}.keys": held.keys, f"{i}.values": held.values}
+        return found
+
+    def _recall(self, earlier: StateDict) -> None:
+        """Fill empty caches with what a file holds of this beginning."""
+        pairs = zip(self.tokens[self._start :], earlier["tokens"].tolist(), strict=False)
+        n = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if n < 2:
+            return
+        self._compute(self._start + 1)
+        if not all(_begin_alike(earlier[name], own) for name, own in self._held().items()):
+            self._look_from(0)
+            self._earlier = None
+            problem, hint = "the file of load_cache is another model's", "keep a file per model"
+            raise CacheError("Conversation", problem, hint=hint)
+        for i, cache in enumerate(self._caches):
+            keys, values = (Tensor(earlier[f"{i}.{x}"][:, :, 1:n]) for x in ("keys", "values"))
+            cache.append(keys, values)
+
     def _answer(self, count: int, stops: list[str], how: Sampling) -> Generator[str, None, None]:
         first, said = len(self.tokens), ""
         try:
@@ -111,15 +165,21 @@ class Conversation:
         size = self.model.config.block_size
         if len(self.tokens) - self._start > size:
             self._look_from(len(self.tokens) - max(size // 2, 1))
-        seen = min(
-            self._caches[0].length, len(self.tokens) - self._start - 1
-        )  # the last token goes in again if nothing is new
+        if self._earlier is not None and not self.seen:
+            self._recall(self._earlier)
+        # The last token goes in again if nothing is new
+        seen = min(self.seen, len(self.tokens) - self._start - 1)
         for cache in self._caches:
             cache.truncate(seen)
+        return self._compute(len(self.tokens))
+
+    def _compute(self, stop: int) -> Array:
+        """The logits after token stop - 1, (1, V): what the caches lack before it goes through
+        the model.
+        """
+        tokens = self.tokens[self._start + self.seen : stop]
         with evaluating(self.model):
-            return self.model([self.tokens[self._start + seen :]], caches=self._caches).numpy()[
-                :, -1
-            ]
+            return self.model([tokens], caches=self._caches).numpy()[:, -1]
 
     def _look_from(self, start: int) -> None:
         self._start = start
@@ -137,3 +197,11 @@ class Conversation:
         self.take_back(n)
         if rest:
             self.add(rest)
+
+
+def _begin_alike(x: Array, own: Array) -> bool:
+    """True if the first keys or values of two (1, H, positions, D) are equal but for rounding."""
+    if x.dtype != own.dtype or x.ndim != 4 or x[:, :, 0].shape != own[:, :, 0].shape:
+        return False
+    a, b = (cast(each[:, :, 0], float64) for each in (x, own))
+    return bool(np.linalg.norm(a - b) <= (2e-2 if is_half(x.dtype) else 1e-3) * np.linalg.norm(b))

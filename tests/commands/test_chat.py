@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import minigrad
 from tests.commands.home import ENVIRONMENT, command, good, refused, run
 
 TEMPLATE = r"you: {message}\nbot: "
@@ -184,3 +185,17 @@ def test_a_closed_input_is_the_end_of_it(home: Path) -> None:
     shell = ["sh", "-c", 'exec "$@" <&-', "sh", *command(*CHAT)]
     done = subprocess.run(shell, capture_output=True, env=ENVIRONMENT, cwd=home, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_cache_file_is_written_at_the_end_and_read_the_next_time(home: Path) -> None:
+    file = home / "talk.mgrd"
+    file.unlink(missing_ok=True)
+    given = "hi\nhow are you\n"
+    assert good(*CHAT, "--cache", "talk.mgrd", folder=home, given="\n") == ""
+    assert not file.exists()
+    for _ in range(2):
+        output = good(*CHAT, "--cache", "talk.mgrd", folder=home, given=given)
+        assert output == "hello\nwell\n"
+        assert "tokens" in minigrad.load(file)
+    file.write_bytes(file.read_bytes()[:-9])
+    assert "talk.mgrd" in refused(*CHAT, "--cache", "talk.mgrd", folder=home)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import minigrad
-from minigrad.errors import ConfigError, DataError
+from minigrad.errors import CacheError, ConfigError, DataError, StateDictError
 from minigrad.models import GPT, Conversation, generate_text
 from minigrad.text import ByteTokenizer, CharTokenizer
 from tests.models.architectures import config
@@ -122,3 +122,50 @@ def test_mistakes_are_named():
         talk.take_back(2)
     with pytest.raises(ConfigError, match=r"^Conversation: the seed"):
         Conversation(model(), LETTERS, seed=-1)
+
+
+def test_what_a_file_holds_is_not_computed_again(tmp_path):
+    first = Conversation(model(), LETTERS)
+    first.add("abcabcabc")
+    wanted = "".join(first.answer(5, temperature=0))
+    first.save_cache(tmp_path / "talk.mgrd")
+    for text, computed in (("abcabcabc", 1 + 1 + 4), ("abcabcdef", 1 + 3 + 4), ("hh", 2 + 4)):
+        gpt = model()
+        talk = Conversation(gpt, LETTERS)
+        talk.load_cache(tmp_path / "talk.mgrd")
+        for _ in range(2):  # after starting again, too
+            gpt.positions = 0
+            talk.add(text)
+            plain = "".join(generate_text(model(), LETTERS, text, 5, temperature=0))
+            assert "".join(talk.answer(5, temperature=0)) == plain
+            assert gpt.positions == computed
+            talk.take_back(0)
+        assert text != "abcabcabc" or plain == wanted
+
+
+def test_a_cache_of_another_model_is_refused_and_the_conversation_goes_on(tmp_path):
+    talk = Conversation(model(), LETTERS)
+    with pytest.raises(ConfigError, match="no token"):
+        talk.save_cache(tmp_path / "talk.mgrd")
+    talk.add("abc")
+    wanted = "".join(talk.answer(5, temperature=0))
+    talk.save_cache(tmp_path / "talk.mgrd")
+    gpt = model()
+    gpt.h[-1].attn.in_proj_weight.data[16:, 0] += 0.05
+    other = Conversation(gpt, LETTERS)
+    other.load_cache(tmp_path / "talk.mgrd")
+    other.add("abc")
+    with pytest.raises(CacheError, match="another model"):
+        list(other.answer(5, temperature=0))
+    assert len("".join(other.answer(5, temperature=0))) == len(wanted)
+    narrow = GPT(
+        config(vocab_size=LETTERS.vocab_size, block_size=64, n_layer=2, n_head=1, n_embd=8)
+    )
+    smaller = Conversation(narrow, LETTERS)
+    smaller.load_cache(tmp_path / "talk.mgrd")
+    smaller.add("abc")
+    with pytest.raises(CacheError, match="another model"):
+        list(smaller.answer(5, temperature=0))
+    deep = GPT(config(vocab_size=LETTERS.vocab_size, block_size=64, n_layer=3, n_head=2, n_embd=16))
+    with pytest.raises(StateDictError):
+        Conversation(deep, LETTERS).load_cache(tmp_path / "talk.mgrd")
