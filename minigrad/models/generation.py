@@ -183,7 +183,7 @@ def _may_win(
 
 def speculative_generate(
     model: GPT,
-    draft: GPT,
+    draft: GPT | None,
     prompt: Any,
     max_new_tokens: int,
     *,
@@ -198,27 +198,28 @@ def speculative_generate(
     `model.generate` would, with fewer runs of the model.
 
     A smaller `draft` proposes `lookahead` tokens, the model judges all of them in one run, and the
-    first that is rejected is drawn anew (see `accepted`). From Leviathan et al. 2023,
-    arXiv:2211.17192. Raises ConfigError if prompt and continuation do not fit into the context of
-    both, or the models' vocabularies differ.
+    first that is rejected is drawn anew (see `accepted`). Without a draft (None), what followed the
+    last tokens when they stood in the text before is proposed, which pays where an answer repeats
+    parts of its prompt: code, summaries. From Leviathan et al. 2023, arXiv:2211.17192; prompt
+    lookup from Saxena 2023. Raises ConfigError if prompt and continuation do not fit into the
+    context of both, or the models' vocabularies differ.
     """
     how = Sampling(temperature, top_k, top_p, min_p, call="speculative_generate")
     lookahead = as_int("speculative_generate", "lookahead", lookahead)
-    if model.config.vocab_size != draft.config.vocab_size:
-        problem = "the draft has another vocabulary"
-        wanted = model.config.vocab_size
-        raise ConfigError(
-            "speculative_generate", problem, got=draft.config.vocab_size, wanted=wanted
-        )
     tokens = _single_prompt("speculative_generate", prompt, max_new_tokens, model)
-    _single_prompt("speculative_generate", prompt, max_new_tokens, draft)
+    if draft is not None:
+        wanted, got = model.config.vocab_size, draft.config.vocab_size
+        if got != wanted:
+            problem = "the draft has another vocabulary"
+            raise ConfigError("speculative_generate", problem, got=got, wanted=wanted)
+        _single_prompt("speculative_generate", prompt, max_new_tokens, draft)
     generator = generator_of("speculative_generate", seed)
     return _speculate(model, draft, tokens, max_new_tokens, lookahead, how, generator)
 
 
 def _speculate(
     model: GPT,
-    draft: GPT,
+    draft: GPT | None,
     tokens: Array,
     count: int,
     lookahead: int,
@@ -226,26 +227,49 @@ def _speculate(
     generator: Generator,
 ) -> Iterator[int]:
     known = tokens.tolist()  # all tokens so far; each model's caches hold a beginning of them
-    caches, draft_caches = model.make_caches(), draft.make_caches()
+    caches, draft_caches = model.make_caches(), [] if draft is None else draft.make_caches()
     end = len(known) + count
     while len(known) < end:
-        proposed: list[int] = []
-        q = []
-        for _ in range(min(lookahead, end - len(known) - 1)):
-            new = np.array([[*known, *proposed][draft_caches[0].length :]])
-            q.append(how.probabilities(_logits(draft, new, draft_caches)[:, -1]))  # (1, V)
-            proposed.append(int(draw(q[-1], generator)[0]))
+        most = min(lookahead, end - len(known) - 1)
+        if draft is None:
+            proposed = looked_up(known, most)
+            q = np.eye(model.config.vocab_size)[proposed]  # (proposed, V)
+        else:
+            proposed, q = _propose(draft, draft_caches, known, most, how, generator)
         new = np.array([[*known, *proposed][caches[0].length :]])
-        p = how.probabilities(
-            _logits(model, new, caches)[0, -1 - len(proposed) :]
-        )  # (proposed + 1, V)
-        made = accepted(p, np.concatenate([*q, np.zeros((0, p.shape[1]))]), proposed, generator)
+        logits = _logits(model, new, caches)[0, -1 - len(proposed) :]  # (proposed + 1, V)
+        made = accepted(how.probabilities(logits), q, proposed, generator)
         known += made
-        for cache in (*caches, *draft_caches):
-            cache.truncate(
-                min(cache.length, len(known) - 1)
-            )  # forget what was rejected; the newest token has not been seen yet
+        for cache in (*caches, *draft_caches):  # forget what was rejected; the newest is not seen
+            cache.truncate(min(cache.length, len(known) - 1))
         yield from made
+
+
+def _propose(
+    draft: GPT,
+    caches: list[KVCache],
+    known: list[int],
+    n: int,
+    how: Sampling,
+    generator: Generator,
+) -> tuple[list[int], Array]:
+    """The n tokens that the draft goes on with, and the distributions they came from, (n, V)."""
+    proposed: list[int] = []
+    q = np.zeros((n, draft.config.vocab_size))
+    for i in range(n):
+        new = np.array([[*known, *proposed][caches[0].length :]])
+        q[i] = how.probabilities(_logits(draft, new, caches)[:, -1])[0]
+        proposed.append(int(draw(q[i : i + 1], generator)[0]))
+    return proposed, q
+
+
+def looked_up(known: list[int], n: int) -> list[int]:
+    """Up to n tokens: what followed the last three tokens, or two, where they last stood before."""
+    for size in (3, 2):
+        for at in range(len(known) - size - 1, -1, -1):
+            if known[at : at + size] == known[-size:]:
+                return known[at + size : at + size + n]
+    return []
 
 
 @np.errstate(under="ignore")

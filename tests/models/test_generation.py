@@ -18,7 +18,7 @@ from minigrad.models import (
     generate_text,
     speculative_generate,
 )
-from minigrad.models.generation import accepted, text_pieces
+from minigrad.models.generation import accepted, looked_up, text_pieces
 from minigrad.models.sampling import log_probability, sample
 from minigrad.text import ByteTokenizer, CharTokenizer
 from tests.models.architectures import config
@@ -311,22 +311,20 @@ def test_accepted_tokens_are_distributed_as_the_model_says():
     ).sum() < 37.7  # chi-square of 15 degrees of freedom: 1 in 1000
 
 
-def test_speculative_tokens_are_distributed_as_the_models_own():
-    model, draft = (
-        gpt(vocab_size=3, n_layer=1, block_size=8),
-        gpt(seed=1, vocab_size=3, n_layer=1, block_size=8),
-    )
+@pytest.mark.parametrize("prompt", [[1, 2], [1, 2, 0, 1, 2]], ids=["draft", "looked up"])
+def test_speculative_tokens_are_distributed_as_the_models_own(prompt):
+    model = gpt(vocab_size=3, n_layer=1, block_size=8)
+    draft = gpt(seed=1, vocab_size=3, n_layer=1, block_size=8) if len(prompt) == 2 else None
     n, counts = 400, np.zeros((3, 3))
-    generator_seed = itertools.count()
-    for _ in range(n):
+    for seed in range(n):
         a, b = speculative_generate(
-            model, draft, [1, 2], 2, lookahead=2, temperature=1.5, seed=next(generator_seed)
+            model, draft, prompt, 2, lookahead=2, temperature=1.5, seed=seed
         )
         counts[a, b] += 1
     wanted = np.zeros((3, 3))
     for a in range(3):
-        logits = model(np.array([[1, 2, a]])).numpy()[0] / 1.5
-        first, second = np.exp(log_softmax(logits[1])), np.exp(log_softmax(logits[2]))
+        logits = model(np.array([[*prompt, a]])).numpy()[0, -2:] / 1.5
+        first, second = np.exp(log_softmax(logits[0])), np.exp(log_softmax(logits[1]))
         wanted[a] = n * first[a] * second
     assert ((counts - wanted) ** 2 / wanted).sum() < 26.1  # 8 degrees of freedom: 1 in 1000
 
@@ -339,6 +337,25 @@ def test_a_perfect_draft_saves_runs_of_the_model():
     twin = gpt()
     assert len(list(speculative_generate(model, twin, [1, 2], 20, lookahead=4, seed=0))) == 20
     assert len(runs) == 4
+
+
+def test_what_followed_the_last_tokens_before_is_looked_up():
+    assert looked_up([1, 2, 3, 4, 9, 2, 3, 4], 2) == [9, 2]
+    assert looked_up([2, 3, 8, 1, 2, 3, 7, 0, 2, 3], 4) == [7, 0, 2, 3]  # the latest place
+    assert looked_up([5, 1, 2, 3, 9, 0, 2, 3, 6, 1, 2, 3], 1) == [9]  # three before two
+    assert looked_up([1, 2, 3], 2) == looked_up([1], 2) == looked_up([1, 2, 3, 1, 2], 0) == []
+
+
+def test_looking_up_does_not_change_the_greedy_choice_and_saves_runs_of_the_model():
+    model, prompt = gpt(block_size=64), [3, 1, 4, 1, 5]
+    wanted = list(model.generate(prompt, 40, temperature=0))
+    runs, forward = [], model.forward
+    model.forward = lambda *args, **settings: (runs.append(1), forward(*args, **settings))[1]
+    for lookahead in (1, 4, 30):
+        runs.clear()
+        said = speculative_generate(model, None, prompt, 40, lookahead=lookahead, temperature=0)
+        assert list(said) == wanted
+        assert len(runs) < 40  # a greedy text soon repeats itself
 
 
 def test_dropout_is_off_while_generating_and_on_again_after():
