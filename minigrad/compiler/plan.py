@@ -66,6 +66,7 @@ class Plan:
         with_gradient = (second.gradient_of(x.array) for x in second.leaves.values())
         held = {id(t): t for t in with_gradient if t is not None}
         held.update((i, second.tensors[i]) for i in lasting)
+        held.update((id(t), t) for t in second.results if any(t is x for x in first.results))
         self.held = list(held.values())
         self.outcome = outcome = Outcome.of(second, self.held)
         self.inputs: dict[int, int] = {}
@@ -229,8 +230,7 @@ class Plan:
                 if is_input or not same_bits(before, leaf.contents):
                     yield array_difference(leaf, before, now)
             if not same:
-                what = f"works on another array of shape {leaf.array.shape}"
-                yield Difference(leaf.where, what)
+                yield Difference(leaf.where, f"works on another array of shape {leaf.array.shape}")
 
     def is_audited_next(self) -> bool:
         """True if the next call is an audit."""

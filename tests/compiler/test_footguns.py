@@ -190,6 +190,18 @@ def test_a_number_of_the_closure_that_changes_later_is_found_by_the_next_audit(b
     assert len(caught) == 1 and "since call 2" in str(caught[0].message)
 
 
+@BACKENDS
+def test_a_tensor_that_no_op_meets_may_be_returned_as_it_is(backend):
+    weight, scale = Parameter(np.ones(3, np.float32)), Tensor(2.0)
+    step = jit(lambda t: {"y": t * 3, "weight": weight, "scale": scale}, backend=backend)
+    for i in range(5):
+        out = step(x(3, start=i))
+        assert out["weight"] is weight and out["scale"] is scale
+        assert out["y"].tolist() == [3 * i, 3 * i + 3, 3 * i + 6]
+    scale.assign(Tensor(5.0))
+    assert step(x(3))["scale"].item() == 5
+
+
 # --- what lies inside the objects that a step sees
 
 
