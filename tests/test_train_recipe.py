@@ -149,6 +149,21 @@ def test_a_run_from_before_there_was_a_choice_goes_on_as_it_was(home: Path) -> N
     assert all(np.array_equal(saved[name], was_saved[name]) for name in was_saved)
 
 
+def test_settings_that_are_no_options_stay_those_of_the_checkpoint(home: Path) -> None:
+    path = half(home, "five")
+    found = load_checkpoint(path)
+    optimizer = found.state["optimizer"]
+    muon, adamw = optimizer["param_groups"]
+    changed = [{**muon, "ns_steps": 5, "momentum": 0.9}, {**adamw, "betas": (0.8, 0.95)}]
+    state = {**found.state, "optimizer": {**optimizer, "param_groups": changed}}
+    save_checkpoint(path, found.weights, state, meta=found.meta)
+    good("train", "--resume", "five", folder=home)
+    last = load_checkpoint(home / "five" / "checkpoints" / "step-00000020.mgrd").state
+    muon, adamw = last["optimizer"]["param_groups"]
+    assert (muon["ns_steps"], muon["momentum"]) == (5, 0.9)
+    assert tuple(adamw["betas"]) == (0.8, 0.95)
+
+
 @pytest.mark.parametrize("size", [*SIZES, "1e5", "786432", "3M", "85m"])
 def test_a_size_sets_what_is_not_given(size: str) -> None:
     found = TRAIN.complete({"size": SIZE.parse(size), "n_head": 1})

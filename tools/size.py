@@ -50,8 +50,8 @@ CEILINGS = {
     "compiler (Python)": 4_047,
     "training": 3_651,
     "files": 1_953,
-    "command line": 3_168,
-    "all Python": 23_139,
+    "command line": 3_172,
+    "all Python": 23_143,
 }
 
 

@@ -137,12 +137,17 @@ def accepted_names(options: Namespace) -> list[str]:
 
 def restore(trainer: Trainer, found: Checkpoint) -> None:
     """Put the trainer where the checkpoint was taken. Learning rate and weight decay are those of
-    the options, which are saved or accepted. An optimizer of another kind starts without moments.
+    the options, which are saved or accepted; what is not an option of the optimizer stays as it
+    was. An optimizer of another kind starts without moments.
     """
     now, state = trainer.state_dict(), found.state
     same = state["optimizer"]["kind"] == now["optimizer"]["kind"]
     kept = state["optimizer"] if same else now["optimizer"]
-    optimizer = {**kept, "param_groups": now["optimizer"]["param_groups"]}
+    groups = [
+        {**was, **{name: group[name] for name in ("lr", "initial_lr", "weight_decay")}}
+        for was, group in zip(kept["param_groups"], now["optimizer"]["param_groups"], strict=True)
+    ]
+    optimizer = {**kept, "param_groups": groups}
     schedule = {**state["schedule"], "base_lrs": now["schedule"]["base_lrs"]}
     trainer.restore(replace(found, state={**state, "optimizer": optimizer, "schedule": schedule}))
 
