@@ -109,7 +109,7 @@ class Generator:
             self.set_state(now)
 
 
-class _Recorded(Generator):
+class StateGenerator(Generator):
     """The generator of a state within an op that draws from it, which listeners see as that op."""
 
     def __init__(self, state: Array) -> None:
@@ -125,7 +125,7 @@ def draw(state: Array, *, how: str, **settings: Any) -> Array:
     "uniform", "normal", "integers" or "permutation". As an op, a compiled step draws new ones at
     each call.
     """
-    return getattr(_Recorded(state), how)(**settings)
+    return getattr(StateGenerator(state), how)(**settings)
 
 
 default_generator = Generator(0)

@@ -43,15 +43,16 @@ ROOMS: dict[str, tuple[str, int]] = {
     "command line": ("cli viz", 1900),
     "distributed": ("distributed.py", 250),
 }
-ALL_PYTHON, ALL_C = 16500, 1510
+ALL_PYTHON, ALL_C = 16500, 1535
 
 CEILINGS = {
     "core": 8_697,
-    "compiler (Python)": 4_047,
+    "compiler (Python)": 4_073,
     "training": 3_651,
+    "models": 1_490,
     "files": 1_953,
     "command line": 3_172,
-    "all Python": 23_143,
+    "all Python": 23_280,
 }
 
 

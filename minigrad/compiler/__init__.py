@@ -9,8 +9,8 @@ one piece of C where there is a compiler.
     native      compiler, flags, cache
 
 The C of ops is in c/, with a room of the same name for each file: elementwise, rows, products,
-gathers, sums, attention, updates. `signatures` reads what the files say of themselves; `lower` is
-what the rooms share.
+gathers, sums, attention, updates, sampling. `signatures` reads what the files say of themselves;
+`lower` is what the rooms share.
 
 It may import floors 0-4 only; the core never imports it.
 """

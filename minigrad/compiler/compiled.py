@@ -112,8 +112,9 @@ class CompiledReplay:
         library.bind_blas.argtypes = [ctypes.c_void_p] * 3
         functions = (blas.sgemm, blas.set_threads, blas.get_threads) if blas else (None,) * 3
         library.bind_blas(*functions)
-        self._step = library.step
+        self._step, self._repeat = library.step, library.repeat
         self._step.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+        self._repeat.argtypes = [*self._step.argtypes, ctypes.c_void_p]
 
     # --- memory
 
@@ -197,11 +198,13 @@ class CompiledReplay:
 
     # --- running
 
-    def run(self, bound: dict[int, Array]) -> list[Array]:
+    def run(self, bound: dict[int, Array], left: Array | None = None) -> list[Array]:
         """Run the step; copies of the results, then the gradients, in the memory of an earlier
         call's if none of those is held.
 
         bound: by value, the arrays of inputs, which are kept until the next call.
+        left: a state that the step counts down; where all of the step is C, it is run until that
+            is 0.
         Raises IndexRangeError if an index was out of its range.
         """
         arrays = self._new_gradients() if self.gradients.offsets else []
@@ -217,11 +220,12 @@ class CompiledReplay:
             for slot, offset in places:
                 table[slot] = address + offset
         self._held = bound
+        counter = address_of(left) if left is not None and len(self._parts) == 1 else None
         for part in self._parts:
             if isinstance(part, Line):
                 self._call_back(part)
-            elif self._step(self._table_address, part[0], part[1], self.threads):
-                self._raise_refusal()
+            elif refused := self._repeat(self._table_address, *part, self.threads, counter):
+                self._raise_refusal(self.phases[refused - 2])
         # What the step wrote into an argument with gaps went into a copy without
         for a, copied in packed:
             a[...] = copied
@@ -252,11 +256,11 @@ class CompiledReplay:
             if target is not y:
                 np.copyto(target, y)
 
-    def _raise_refusal(self) -> None:
-        """Raise what the op says in eager code. Nothing that outlives the call has been changed
-        from the refusal on; what was before it stays.
+    def _raise_refusal(self, phase: Phase) -> None:
+        """Raise what the op in this phase says in eager code. Nothing that outlives the call has
+        been changed from the refusal on; what was before it stays.
         """
-        kernels = [k for phase in self.phases for k in phase.kernels if k.may_refuse]
+        kernels = [k for k in phase.kernels if k.may_refuse]
         lines = [self.program.lines[n] for n in sorted({n for k in kernels for n in k.lines})]
         # The C says only that something was refused. Pure lines first: they can be run again on
         # what they read, and the first that raises is the one

@@ -31,6 +31,7 @@ from minigrad.compiler.program import Program
 from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.compiler.structure import alike, flatten, rebuild
+from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError
 from minigrad.modes import MODE, STRUCTURE, listening
 from minigrad.tensor import Tensor
@@ -115,6 +116,17 @@ class Step(Generic[P, R]):
         return self if owner is None else functools.partial(self, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._call(args, kwargs)
+
+    def repeat(self, left: Tensor) -> None:
+        """Call the step, which takes no arguments, as long as the number `left` is above 0, a 0-d
+        int64 tensor that the step counts down. Replays follow one another without Python if all
+        of the step is in C.
+        """
+        while left.data > 0:
+            self._call((), {}, left.data)
+
+    def _call(self, args: Any, kwargs: Any, left: Array | None = None) -> Any:
         mode = MODE.get()
         if mode.listener is not None:  # inside another recording, or under a profiler: eager
             return self.function(*args, **kwargs)
@@ -136,10 +148,10 @@ class Step(Generic[P, R]):
                 if entry.waiting and plan.calls > _PATIENCE:
                     entry.waiting.clear()
                 self._last = plan
-                return plan.run(tensors)
+                return plan.run(tensors, left)
         # Outside of the lock, since a filter may turn a warning into an error
         while self._pending:
-            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"minigrad.jit: {self._pending.pop(0)}", RuntimeWarning, stacklevel=3)
         return out
 
     def ready(self, *args: P.args, **kwargs: P.kwargs) -> bool:

@@ -320,14 +320,14 @@ class Plan:
 
     # --- a replay
 
-    def run(self, tensors: Sequence[Tensor]) -> Any:
-        """Replay, and hand out the results as new tensors."""
+    def run(self, tensors: Sequence[Tensor], left: Array | None = None) -> Any:
+        """Replay, and hand out the results as new tensors. left: see `CompiledReplay.run`."""
         wrap, new, outcome = Tensor._wrap, object.__new__, self.outcome
         bound = self.binding(tensors)
         for t in self._released(tensors):
             t.grad = None  # its memory is free for the next gradient, if nothing else holds it
         # From here on a refused index is the only error, and it comes before anything is changed
-        arrays = self.backend.run(bound)
+        arrays = self.backend.run(bound, left)
         for number in self.gradients:
             del bound[number]  # the back end keeps the others until the next call
         for t in self._moved:

@@ -58,9 +58,9 @@ class NumpyReplay:
         for i, array in states.items():
             self._slots[i] = array
 
-    def run(self, bound: Mapping[int, Array]) -> list[Array]:
-        """Run all lines on the arrays of inputs; the arrays of results, then of kept values, always
-        in new memory.
+    def run(self, bound: Mapping[int, Array], left: Array | None = None) -> list[Array]:
+        """Run all lines on the arrays of inputs, once, whatever is `left`; the arrays of results,
+        then of kept values, always in new memory.
         """
         # A copy, so that two threads may replay at once
         slots = self._slots.copy()

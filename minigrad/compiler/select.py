@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from minigrad.compiler import attention, gathers, products, quantised, sums, updates
+from minigrad.compiler import attention, gathers, products, quantised, sampling, sums, updates
 from minigrad.compiler.draws import Draws
 from minigrad.compiler.elementwise import (
     is_addition,
@@ -28,7 +28,7 @@ from minigrad.compiler.signatures import adds_residual
 from minigrad.primitive import Primitive
 
 # Their imports register their lowerings.
-assert attention and gathers and products and quantised and sums and updates
+assert attention and gathers and products and quantised and sampling and sums and updates
 _GROUP = 24  # lines in one fused loop at most
 
 

@@ -31,7 +31,7 @@ from minigrad.primitive import Primitive
 
 # Every program has the first two; of the others those whose functions it calls, in this order.
 _FILES = [f"{name}.c" for name in ("prelude", "products", "elementwise", "rows", "gathers", "sums")]
-_FILES += ["quantised.c", "attention.c", "updates.c"]
+_FILES += ["quantised.c", "attention.c", "updates.c", "sampling.c"]
 _ALWAYS = _FILES[:2]  # the step itself calls them
 # A header is the line right above the function, after whatever comment the function has.
 _HEADER = re.compile(r"^/\* op ([\w, ]+): ([^*]+) \*/\n[^(\n]*?(\w+)\(([^{]*)\) \{", re.M)

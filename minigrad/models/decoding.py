@@ -1,20 +1,24 @@
-"""Decoding by a compiled step: one token per row, with a cache whose length the step reads when it
-runs.
+"""Decoding by a compiled step: one token per row, drawn in the step, with a cache whose length the
+step reads when it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigrad.compiler.jit import jit
 from minigrad.dtypes import Array, DType
+from minigrad.errors import NotFiniteError
 from minigrad.models.prompts import evaluating
+from minigrad.models.sampling import Sampling, sample_, token_counts
 from minigrad.nn.attention import KVCache, StaticCache
 from minigrad.nn.module import Module
 from minigrad.nn.quantised import QuantisedWeight, StackedWeight
+from minigrad.random import Generator
 from minigrad.tensor import Tensor
 
 
@@ -29,12 +33,17 @@ def use_int8(model: Module) -> None:
                     part.int8 = True
 
 
-class Decoder:
-    """The step from one token per row, (B, 1), to the logits of the next, (B, V), of one
-    conversation at a time.
+_MOST = 64  # tokens of a group that is made ahead
+_SECONDS = 0.05  # that it may take
 
-    forward(tokens, caches): the model's step, with one StaticCache per layer. Two calls are eager,
-        then it is compiled, for all lengths.
+
+class Decoder:
+    """The step from one token per row to the next, of one conversation at a time: the model, then
+    `sample_`. It is repeated in C for a group of tokens, of which each is twice as large as the one
+    before, so that the first ones come at once.
+
+    forward(tokens, caches): the logits (B, V) after tokens (B, 1), with one StaticCache per layer.
+        Two calls of the step are eager, then it is compiled, for all lengths and settings.
     shape: of each cache, (B, n_head, capacity, head_dim).
     """
 
@@ -45,31 +54,91 @@ class Decoder:
         n_layer: int,
         shape: Any,
         dtype: DType,
+        vocab_size: int,
     ) -> None:
         self.model, self.forward, self.shape, self.dtype = model, forward, shape, dtype
-        self._length, self._first = Tensor(np.array(0)), Tensor(np.zeros(shape[0], np.int64))
-        self._tokens = Tensor(np.zeros((shape[0], 1), np.int64))
-        self.caches = [StaticCache(shape, self._length, self._first, dtype) for _ in range(n_layer)]
+        B, capacity = shape[0], shape[2]
+        zeros = {  # the operands of `sample_`, but for the logits
+            "tokens": np.zeros((B, 1), np.int64),
+            "length": np.array(0),
+            "left": np.array(0),
+            "state": np.zeros(2, np.uint64),
+            "counts": np.zeros((B, vocab_size), np.int64),
+            "ended": np.zeros(B, bool),
+            "drawn": np.zeros((B, capacity), np.int64),
+            "scores": np.zeros((B, capacity)),
+            "settings": np.zeros(6),
+            "stops": np.zeros(vocab_size, bool),
+        }
+        self._held = {name: Tensor._wrap(array) for name, array in zeros.items()}
+        self._first = Tensor(np.zeros(B, np.int64))
+        length = self._held["length"]
+        self.caches = [StaticCache(shape, length, self._first, dtype) for _ in range(n_layer)]
         # No audits: the step has no Python value that could change, and an eager call among replays
         # would give logits of other bits.
         self._jit = jit(self._step, audit=False)
 
-    def _step(self) -> Tensor:
+    def _step(self) -> None:
         with evaluating(self.model):  # in the recording: a replay has no modes to switch
-            return self.forward(self._tokens, self.caches)
+            *changed, settings, stops = self._held.values()
+            logits = self.forward(changed[0], self.caches)
+            sample_(*changed, logits, settings, stops, changes=len(changed))
 
-    def load(self, caches: Sequence[KVCache], pad: Array | None) -> None:
-        """Go on from what the caches hold. pad: (B,), how many positions at the start of each row
-        are padding.
+    def load(
+        self, caches: Sequence[KVCache], pad: Array | None, context: Array, ended: Array
+    ) -> None:
+        """Go on from what the caches hold and the newest token of the context, (B, T), in which
+        padding is -1. pad: (B,), how many positions at the start of each row are padding.
         """
         for own, cache in zip(self.caches, caches, strict=True):
             own.load(cache)
-        self._length.data[...] = caches[0].length
         self._first.data[...] = 0 if pad is None else pad
+        counts = token_counts(context, self._held["stops"].shape[0])
+        self._set(length=caches[0].length, tokens=context[:, -1:], counts=counts, ended=ended)
 
-    def __call__(self, tokens: Array) -> Array:
-        """The logits after one more token per row, (B, 1) -> (B, V)."""
-        self._tokens.data[...] = tokens
-        logits: Tensor = self._jit()
-        self._length.data += 1
-        return logits.data
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            self._held[name].data[...] = value
+
+    def tokens(
+        self, count: int, how: Sampling, generator: Generator, scored: bool, stops: Array
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield `count` tokens, (B,), and, if scored, their log-probabilities. The generator is as
+        if they were drawn one by one: if it was used in between, the rest of the group is drawn
+        again.
+        """
+        self._set(settings=[*how.numbers(), scored], stops=stops)
+        length, drawn, scores = (self._held[x].data for x in ("length", "drawn", "scores"))
+        each = -(-self.shape[0] // 4) if how.temperature else 0  # counts of the generator
+        group = 1
+        while count > 0:
+            group, start = min(group, count), int(length)
+            seed, counter = generator.get_state()
+            self._set(left=group, state=(seed, counter))
+            began, failed = time.perf_counter(), None
+            try:
+                self._jit.repeat(self._held["left"])
+            except NotFiniteError as error:  # after those that were made before it
+                failed = error
+            places = range(start, int(length))
+            took = max(time.perf_counter() - began, 1e-9)
+            for at in places:
+                counter = (counter + each) % (1 << 64)
+                generator.set_state((seed, counter))
+                yield drawn[:, at].copy(), scores[:, at].copy()
+                count -= 1
+                if generator.get_state() != (seed, counter) and at + 1 < int(length):
+                    self._take_back(at + 1)
+                    group, failed = 1, None
+                    break
+            else:
+                group = max(1, min(2 * group, _MOST, int(group * _SECONDS / took)))
+            if failed is not None:
+                raise failed
+
+    def _take_back(self, start: int) -> None:
+        """Forget the tokens from place `start` on."""
+        length, drawn, counts = (self._held[x].data for x in ("length", "drawn", "counts"))
+        gone = drawn[:, start : int(length)]
+        np.subtract.at(counts, (np.arange(len(gone))[:, None], gone), 1)
+        self._set(length=start, tokens=drawn[:, start - 1 : start])

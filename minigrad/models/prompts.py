@@ -4,6 +4,7 @@ dropout.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -34,6 +35,14 @@ def generator_of(call: str, seed: int | None) -> Generator:
         raise ConfigError(
             call, error.problem, got=seed, wanted=(0, 2**64 - 1), hint=error.hint
         ) from None
+
+
+def stop_mask(call: str, tokens: Sequence[int], vocab_size: int) -> Array:
+    """True for each of the tokens, (vocab_size,). Raises as `checked_prompt` does."""
+    mask = np.zeros(vocab_size, bool)
+    if len(tokens):
+        mask[checked_prompt(call, tokens, vocab_size)[0]] = True
+    return mask
 
 
 def checked_prompt(call: str, prompt: Any, vocab_size: int) -> tuple[Array, Array | None]:

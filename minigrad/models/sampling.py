@@ -10,7 +10,8 @@ import numpy as np
 from minigrad.arguments import as_float, as_int
 from minigrad.dtypes import Array
 from minigrad.errors import NotFiniteError
-from minigrad.random import Generator
+from minigrad.primitive import primitive
+from minigrad.random import Generator, StateGenerator
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,30 @@ class Sampling:
         if self.min_p is not None:
             keep("min_p", as_float(call, "min_p", self.min_p, 0, 1))
 
-    @np.errstate(over="ignore", under="ignore")
+    def numbers(self) -> list[float]:
+        """The settings as numbers, for `sample_`: top_k is 0 for all tokens."""
+        top_p = 1 if self.top_p is None else self.top_p
+        return [
+            self.temperature,
+            self.top_k or 0,
+            top_p,
+            self.min_p or 0,
+            self.repetition_penalty,
+        ]
+
     def penalised(self, logits: Array, seen: Array) -> Array:
         """Logits, (B, V), after the repetition penalty for the tokens `seen`, (B, T); negative ones
         stand for nothing.
         """
         if self.repetition_penalty == 1:
             return logits
-        mask = np.zeros(logits.shape, bool)
-        rows, at = np.nonzero(seen >= 0)
-        mask[rows, seen[rows, at]] = True
-        changed = np.where(
-            logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty
-        )
-        return np.where(mask, changed, logits)
+        return self.discouraged(logits, token_counts(seen, logits.shape[-1]))
+
+    @np.errstate(over="ignore", under="ignore")
+    def discouraged(self, logits: Array, counts: Array) -> Array:
+        """The same, given how often each token was seen, (B, V)."""
+        r = self.repetition_penalty
+        return np.where(counts > 0, np.where(logits > 0, logits / r, logits * r), logits)
 
     @np.errstate(over="ignore", under="ignore")
     def probabilities(self, logits: Array) -> Array:
@@ -124,6 +135,51 @@ def draw(p: Array, generator: Generator) -> Array:
     edges = np.cumsum(p, axis=-1)
     u = generator.uniform((len(p), 1)).astype(np.float64) * edges[:, -1:]
     return (edges <= u).sum(axis=-1)
+
+
+def token_counts(tokens: Array, vocab_size: int) -> Array:
+    """How often each token is in each row, (B, T) -> (B, vocab_size) int64; negative ones stand for
+    nothing.
+    """
+    counts = np.zeros((len(tokens), vocab_size), np.int64)
+    rows, at = np.nonzero(tokens >= 0)
+    np.add.at(counts, (rows, tokens[rows, at]), 1)
+    return counts
+
+
+@primitive(kind="effect")
+def sample_(
+    tokens: Array,
+    length: Array,
+    left: Array,
+    state: Array,
+    counts: Array,
+    ended: Array,
+    drawn: Array,
+    scores: Array,
+    logits: Array,
+    settings: Array,
+    stops: Array,
+    *,
+    changes: int,
+) -> None:
+    """Draw a token for each row of logits, (B, V), and do what comes with it: `tokens`, (B, 1), and
+    place `length` of `drawn`, (B, capacity), get it, `counts`, (B, V), counts it, `length` goes up
+    by 1, and `left` goes down by 1, or to 0 once each row has `ended` by a token that `stops`.
+
+    state: of the generator.   settings: `Sampling.numbers()`, and whether to write log p of the
+        tokens to `scores`.   Raises NotFiniteError as `Sampling.probabilities` does.
+    """
+    temperature, k, top_p, min_p, penalty, scored = settings.tolist()
+    how = Sampling(temperature, int(k) or None, top_p, min_p, penalty)
+    y = how.draw(how.discouraged(logits, counts), StateGenerator(state))
+    if scored:
+        scores[:, length] = log_probability(logits, y)
+    tokens[:, 0] = drawn[:, length] = y
+    counts[np.arange(len(y)), y] += 1
+    ended |= stops[y]
+    length += 1
+    left[...] = 0 if ended.all() else left - 1
 
 
 def sample(

@@ -5,8 +5,8 @@ import pytest
 
 import minigrad
 from minigrad import Tensor, no_grad, ops
-from minigrad.errors import CacheError, ConfigError
-from minigrad.models import GPT
+from minigrad.errors import CacheError, ConfigError, DTypeError, IndexRangeError, NotFiniteError
+from minigrad.models import GPT, GPTConfig
 from minigrad.nn import MultiHeadAttention
 from minigrad.nn.attention import KVCache, StaticCache
 from tests.models.architectures import config
@@ -40,6 +40,116 @@ def test_two_hundred_compiled_tokens_are_those_of_the_eager_model(how):
     assert tokens_of(model, [1, 2, 3], 200, jit=True, **how) == tokens_of(
         model, [1, 2, 3], 200, **how
     )
+
+
+SAMPLERS = [
+    {"temperature": 0.0},
+    {"top_k": 5, "temperature": 1.5},
+    {"top_p": 0.8},
+    {"min_p": 0.05, "temperature": 2.0},
+    {"repetition_penalty": 1.4, "temperature": 0.0},
+    {"repetition_penalty": 1.4, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "temperature": 0.9},
+]
+
+
+@pytest.mark.parametrize("how", SAMPLERS, ids=str)
+def test_any_sampler_draws_the_tokens_of_the_eager_model(how):
+    model = gpt(block_size=24)
+    prompts = [[1, 2, 3], [[4], [5], [6], [7], [8]], [[1, 2, 3, 4, 5], [9], [4, 4, 4]]]
+    for prompt in prompts:  # 60 tokens: the older half of a full context is dropped
+        for seed in (0, 5):
+            how = {**how, "seed": seed, "return_log_probs": True}
+            got = list(model.generate(prompt, 60, jit=True, **how))
+            wanted = list(model.generate(prompt, 60, **how))
+            for (token, score), (token_, score_) in zip(got, wanted, strict=True):
+                assert np.array_equal(token, token_)
+                assert np.allclose(score, score_, atol=1e-4)
+                assert np.shape(score) == np.shape(score_)
+    assert all(not decoder._jit.note for decoder in model._decoders.values())
+
+
+def test_tokens_of_a_float64_model_are_drawn_through_numpy():
+    model = gpt(block_size=24).to("float64")
+    how = {"seed": 2, "top_k": 9}
+    assert tokens_of(model, [[1], [2]], 50, jit=True, **how) == tokens_of(
+        model, [[1], [2]], 50, **how
+    )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_generation_ends_after_a_token_that_stops(jit):
+    model = gpt()
+    how = {"seed": 4, "temperature": 1.5, "jit": jit}
+    every = tokens_of(model, [1], 80, **how)
+    stops = [every[30], every[61]]
+    first = min(every.index(t) for t in stops)
+    assert tokens_of(model, [1], 80, stop_tokens=stops, **how) == every[: first + 1]
+    rows = np.array(tokens_of(model, [[1], [2], [3]], 80, **how))
+    stops = np.unique(rows[40])
+    last = max(min(np.flatnonzero(np.isin(row, stops))) for row in rows.T)
+    assert (
+        tokens_of(model, [[1], [2], [3]], 80, stop_tokens=stops, **how) == rows[: last + 1].tolist()
+    )
+    assert tokens_of(model, [1], 0, stop_tokens=[1], **how) == []
+    for bad, error in (([37], IndexRangeError), ([-1], IndexRangeError), ([0.5], DTypeError)):
+        with pytest.raises(error):
+            model.generate([1], 3, stop_tokens=bad, jit=jit)
+
+
+def test_a_conversation_that_is_left_has_drawn_for_the_tokens_it_gave():
+    model = gpt()
+    states = []
+    for jit in (False, True):
+        minigrad.manual_seed(3)
+        stream = model.generate([[1], [2], [3], [4], [5]], 90, jit=jit)
+        tokens = [next(stream).tolist() for _ in range(39)]
+        stream.close()
+        states.append((tokens, minigrad.random.default_generator.get_state()))
+    assert states[0] == states[1]
+
+
+def test_draws_between_two_tokens_are_seen():
+    model, found = gpt(), []
+    for jit in (False, True):
+        minigrad.manual_seed(3)
+        how = {"repetition_penalty": 1.3, "jit": jit}
+        streams = [model.generate([[1], [2]], 60, **how), model.generate([3], 60, **how)]
+        drawn = []
+        for n in range(60):
+            drawn.append(next(streams[0]).tolist())
+            if n % 7 == 3:
+                drawn.append(minigrad.randn(2).tolist())
+            if n > 25:
+                drawn.append(next(streams[1]))
+        found.append(drawn)
+    assert found[0] == found[1]
+
+
+def test_tokens_before_logits_that_are_not_finite_are_given():
+    model, found = GPT(GPTConfig.gpt2(37, 64, 2, 2, 32)), []
+    tokens_of(model, [1, 2], 10, jit=True)
+    model.wpe.weight.data[30] = np.nan
+    for jit in (False, True):
+        given = []
+        with pytest.raises(NotFiniteError):
+            given.extend(model.generate([1, 2], 60, seed=1, jit=jit))
+        found.append(given)
+    assert len(found[0]) == 29 and found[0] == found[1]
+
+
+def test_groups_of_tokens_grow_and_end_with_the_generation():
+    model, groups = gpt(), []
+    tokens_of(model, [1], 6, jit=True)
+    decoder = model._decoders[1]
+    repeat = decoder._jit.repeat
+
+    def counted(left):
+        groups.append(int(left.data))
+        repeat(left)
+
+    decoder._jit.repeat = counted
+    tokens_of(model, [1], 41, jit=True)
+    assert sum(groups) == 40 and groups[:3] == [1, 2, 4] and max(groups) > 4
 
 
 def test_prompts_of_different_lengths_are_decoded_together():

@@ -1,9 +1,9 @@
 
-/* --- the step: phases[first .. last) in order, on up to `threads` threads; not 0 if an index was out of its range */
+/* --- the step: phases[first .. last) in order, on up to `threads` threads; 2 + the number of a phase in which an index was out of its range, else 0 */
 
 static progress_t all_progress[sizeof phases / sizeof *phases];
 
-int step(void *const *p, int first, int last, int threads) {
+static int run_phases(void *const *p, int first, int last, int threads) {
     int blas_threads = blas_get_threads ? blas_get_threads() : 0;
     if (blas_set_threads && blas_threads != 1) blas_set_threads(1);
     pthread_mutex_lock(&run_lock);
@@ -28,5 +28,14 @@ int step(void *const *p, int first, int last, int threads) {
     int failed = atomic_load(&status);
     pthread_mutex_unlock(&run_lock);
     if (blas_set_threads && blas_threads > 1) blas_set_threads(blas_threads);
+    return failed;
+}
+
+int step(void *const *p, int first, int last, int threads) { return run_phases(p, first, last, threads); }
+
+/* Steps one after the other, the first in any case, until `left`, which a phase counts down, is 0; one step where there is none. */
+int repeat(void *const *p, int first, int last, int threads, const int64_t *left) {
+    int failed = run_phases(p, first, last, threads);
+    while (!failed && left && *left > 0) failed = run_phases(p, first, last, threads);
     return failed;
 }

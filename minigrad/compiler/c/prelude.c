@@ -63,6 +63,7 @@ static void work(uint32_t number, int thread, int threads, int first, int last, 
             int c = __builtin_ctz(left & mine ? left & mine : left);
             if (!atomic_compare_exchange_weak_explicit(&progress[i].claimed, &seen, seen | 1u << c, memory_order_acquire, memory_order_relaxed)) continue;
             if (!atomic_load_explicit(&status, memory_order_relaxed)) f->kernel(p, f->units * c / f->chunks, f->units * (c + 1) / f->chunks, thread);
+            if (atomic_load_explicit(&status, memory_order_relaxed) == 1) atomic_store(&status, i + 2);  /* this phase has refused an index */
             atomic_fetch_add_explicit(&progress[i].done, 1, memory_order_release);
             seen = atomic_load_explicit(&progress[i].claimed, memory_order_relaxed);
         }
