@@ -1,4 +1,5 @@
-"""The command `minigrad`: a module per subcommand, each with a COMMAND; this file joins them.
+"""The command `minigrad`: a module per subcommand, each with a COMMAND whose --help is the module's
+docstring; this file joins them.
 
 Bad input ends in one line on stderr and exit code 2; a broken pipe and Ctrl-C end quietly.
 """
@@ -29,22 +30,9 @@ from minigrad.errors import MinigradError
 
 __all__ = ["main"]
 
-COMMANDS = {
-    command.name: command
-    for command in (
-        train.COMMAND,
-        finetune.COMMAND,
-        generate.COMMAND,
-        chat.COMMAND,
-        evaluate.COMMAND,
-        embed.COMMAND,
-        plot.COMMAND,
-        show.COMMAND,
-        sweep.COMMAND,
-        *file_commands.COMMANDS,
-        doctor.COMMAND,
-    )
-}
+_MODULES = (train, finetune, generate, chat, evaluate, embed, plot, show, sweep)
+_LISTED = (*(module.COMMAND for module in _MODULES), *file_commands.COMMANDS, doctor.COMMAND)
+COMMANDS = {command.name: command for command in _LISTED}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,21 @@
-"""`minigrad chat`: a conversation in the terminal, or through a pipe, one line per message."""
+r"""Talk with a model. It continues a text, so it sees your messages in a template,
+with its answers between them:
+
+  --template '{message}\n'             (the default) your line, then the model's, to an empty line
+  --template 'you: {message}\nbot: '   for a model trained on such dialogues; it stops where
+                                       "\nyou:" would begin
+
+A published model brings its own template.
+
+Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation. Every message is one line;
+the commands are:
+  /help   /reset   /retry   /save FILE   /temperature X   /quit
+
+examples:
+  minigrad chat --model runs/gpt
+  minigrad chat --model runs/dialogues --template 'you: {message}\nbot: '
+  printf 'hello\nhow are you\n' | minigrad chat --model runs/gpt --seed 1
+"""
 
 from __future__ import annotations
 
@@ -18,24 +35,6 @@ from minigrad.models import Conversation
 from minigrad.text import Tokenizer
 from minigrad.text.published import PublishedTokenizer
 from minigrad.train import Interruption
-
-DESCRIPTION = r"""Talk with a model. It continues a text, so it sees your messages in a template,
-with its answers between them:
-
-  --template '{message}\n'             (the default) your line, then the model's, to an empty line
-  --template 'you: {message}\nbot: '   for a model trained on such dialogues; it stops where
-                                       "\nyou:" would begin
-
-A published model brings its own template.
-
-Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation. Every message is one line;
-the commands are:
-  /help   /reset   /retry   /save FILE   /temperature X   /quit"""
-
-EXAMPLES = r"""  minigrad chat --model runs/gpt
-  minigrad chat --model runs/dialogues --template 'you: {message}\nbot: '
-  printf 'hello\nhow are you\n' | minigrad chat --model runs/gpt --seed 1
-"""
 
 HELP = """\
 /reset           start again: the model forgets everything
@@ -229,4 +228,4 @@ class Chat:
         print(f"(saved in {name})")
 
 
-COMMAND: Command = Command("chat", run, "talk with a trained model", OPTIONS, DESCRIPTION, EXAMPLES)
+COMMAND: Command = Command("chat", run, "talk with a trained model", OPTIONS, __doc__)

@@ -1,5 +1,9 @@
-"""`minigrad doctor`: what this machine offers, measured, and what would make it faster. It changes
-nothing.
+"""Show BLAS, compiler, threads and cache folder, measure a matrix product, and say what would be
+faster. Nothing is changed.
+
+examples:
+  minigrad doctor
+  minigrad doctor --json                                  # the same facts for a program
 """
 
 from __future__ import annotations
@@ -18,15 +22,6 @@ from minigrad import __version__
 from minigrad.cli.options import FLAG, Command, Option
 from minigrad.compiler import environment, native
 from minigrad.ops.parallel import cores, find_blas
-
-DESCRIPTION = """\
-Show BLAS, compiler, threads and cache folder, measure a matrix product, and say what would be
-faster. Nothing is changed."""
-
-EXAMPLES = """\
-  minigrad doctor
-  minigrad doctor --json                                  # the same facts for a program
-"""
 
 _FORCING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # override OpenBLAS's CPU detection
 THREADS = (
@@ -166,6 +161,5 @@ COMMAND: Command = Command(
     run,
     "show what this machine offers, and what would be faster",
     (Option("json", FLAG, False, "print one JSON object instead of lines"),),
-    DESCRIPTION,
-    EXAMPLES,
+    __doc__,
 )

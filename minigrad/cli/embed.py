@@ -1,4 +1,9 @@
-"""`minigrad embed`: sentences as vectors, and how similar they are."""
+"""Sentences as vectors, and their similarities.
+
+examples:
+  minigrad embed --model all-MiniLM-L6-v2 "A man eats." "A man is eating." "It rains."
+  minigrad embed --model all-MiniLM-L6-v2 --json < sentences.txt      # one text per line
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,6 @@ from argparse import Namespace
 from minigrad.cli.options import FLAG, PATH, REQUIRED, TEXT, Command, Option, refuse
 from minigrad.dtypes import Array
 from minigrad.models import Bert, load
-
-EXAMPLES = """\
-  minigrad embed --model all-MiniLM-L6-v2 "A man eats." "A man is eating." "It rains."
-  minigrad embed --model all-MiniLM-L6-v2 --json < sentences.txt      # one text per line
-"""
 
 OPTIONS = (
     Option("model", PATH, REQUIRED, "the folder of a BERT-type model"),
@@ -53,5 +53,5 @@ def table(texts: list[str], similarity: Array) -> str:
 
 
 COMMAND: Command = Command(
-    "embed", run, "sentences as vectors, and their similarities", OPTIONS, examples=EXAMPLES
+    "embed", run, "sentences as vectors, and their similarities", OPTIONS, __doc__
 )

@@ -1,4 +1,10 @@
-"""`minigrad eval`: how well a trained model predicts a text."""
+"""Measure how well a model predicts a text.
+
+examples:
+  minigrad eval --model runs/gpt --text held_out.txt
+  minigrad eval --model runs/gpt --text held_out.txt --stride 1  # fairest and slowest
+  minigrad eval --model runs/gpt --text held_out.txt --json
+"""
 
 from __future__ import annotations
 
@@ -15,12 +21,6 @@ from minigrad.errors import DataError
 from minigrad.evaluate import accuracy, perplexity, windows
 from minigrad.models.generation import prompt_tokens
 from minigrad.text import CharTokenizer, Tokenizer
-
-EXAMPLES = """\
-  minigrad eval --model runs/gpt --text held_out.txt
-  minigrad eval --model runs/gpt --text held_out.txt --stride 1  # fairest and slowest
-  minigrad eval --model runs/gpt --text held_out.txt --json
-"""
 
 _LONGEST, _LOGITS = 1024, 1 << 26  # tokens of context unless asked for, logits held at a time
 SKIP_UNKNOWN = Option("skip_unknown", FLAG, False, "leave out characters that the model lacks")
@@ -96,14 +96,12 @@ def known_text(text: str, tokenizer: Tokenizer, options: Namespace) -> str:
     if not options.skip_unknown:
         at = min(text.index(c) for c in unknown)
         line = text.count("\n", 0, at) + 1
-        problem = (
-            f"{options.text} has {count:,} characters that the model does not know, "
-            f"{len(unknown)} different ones; the first is {text[at]!r} in line {line}"
-        )
+        problem = f"{options.text} has {count:,} characters that the model does not know"
+        problem += f", {len(unknown)} different ones; the first is {text[at]!r} in line {line}"
         raise DataError("eval", problem, got=unknown, hint="--skip-unknown leaves them out")
     return text.translate(dict.fromkeys(map(ord, unknown)))
 
 
 COMMAND: Command = Command(
-    "eval", run, "measure how well a model predicts a text", OPTIONS, examples=EXAMPLES
+    "eval", run, "measure how well a model predicts a text", OPTIONS, __doc__
 )

@@ -14,7 +14,8 @@ def _command(call: Callable[..., int], purpose: str, example: str, *options: Opt
         return call(**{option.name.lower(): vars(given)[option.name.lower()] for option in options})
 
     name = call.__name__
-    return Command(name, run, purpose, options, examples=f"  minigrad {name} {example}\n")
+    about = f"{purpose.capitalize()}.\n\nexamples:\n  minigrad {name} {example}\n"
+    return Command(name, run, purpose, options, about)
 
 
 COMMANDS = (

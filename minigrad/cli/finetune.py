@@ -1,5 +1,13 @@
-"""`minigrad finetune`: a trained model goes on with another text, with all of its weights or with
-adapters. It is the path of `minigrad train`, with a model to start from.
+"""Train a model further, on another text: all of its weights, or with --lora small adapters beside
+them, which are saved alone (adapters.mgrd, a few percent of the model; generate, chat, eval and
+show read the run's folder as they read any other). Stops, saves and resumes as minigrad train does.
+The text is read by the tokenizer of the model.
+
+examples:
+  minigrad finetune --model runs/gpt --text letters.txt --out runs/letters
+  minigrad finetune --model runs/gpt --text letters.txt --lora 8 --out runs/letters
+  minigrad finetune --resume runs/letters        # continue a stopped or killed run exactly
+  minigrad finetune --merge runs/letters         # adapters and model in one: model.mgrd
 """
 
 from __future__ import annotations
@@ -13,19 +21,6 @@ from minigrad.cli.evaluate import SKIP_UNKNOWN
 from minigrad.cli.options import DIR, Command, Option, refuse, whole
 from minigrad.cli.run_folder import ADAPTERS, BEST, MODEL, is_published, load_model, save_model
 from minigrad.files import peek
-
-DESCRIPTION = """\
-Train a model further, on another text: all of its weights, or with --lora small adapters beside
-them, which are saved alone (adapters.mgrd, a few percent of the model; generate, chat, eval and
-show read the run's folder as they read any other). Stops, saves and resumes as minigrad train does.
-The text is read by the tokenizer of the model."""
-
-EXAMPLES = """\
-  minigrad finetune --model runs/gpt --text letters.txt --out runs/letters
-  minigrad finetune --model runs/gpt --text letters.txt --lora 8 --out runs/letters
-  minigrad finetune --resume runs/letters        # continue a stopped or killed run exactly
-  minigrad finetune --merge runs/letters         # adapters and model in one: model.mgrd
-"""
 
 _RATE = "the highest learning rate (default: a tenth of the optimizer's in train, with --lora all)"
 _DEFAULTS = {"optimizer": "adamw", "steps": 500, "warmup": 20, "eval_interval": 50}
@@ -50,7 +45,9 @@ OPTIONS = (
 
 
 def run(options: Namespace) -> int:
-    """Tune, save, and print a sample; or merge."""
+    """Tune, save, and print a sample: the path of `minigrad train`, with a model to start from. Or
+    merge.
+    """
     if options.merge is not None:
         return _merge(options)
     # What the path of `minigrad train` reads besides, for a resumed run until it is replaced.
@@ -88,5 +85,5 @@ def _merge(options: Namespace) -> int:
 
 
 COMMAND: Command = Command(
-    "finetune", run, "train a model further, on another text", OPTIONS, DESCRIPTION, EXAMPLES
+    "finetune", run, "train a model further, on another text", OPTIONS, __doc__
 )

@@ -1,4 +1,12 @@
-"""`minigrad generate`: text from a trained model, printed as it comes."""
+r"""Let a trained model write.
+
+examples:
+  minigrad generate --model runs/gpt --prompt "The import statement"
+  minigrad generate --model runs/gpt --prompt "def " --temperature 0.5 --top-k 20 --tokens 1000
+  minigrad generate --model runs/gpt --prompt "A list is" --temperature 0   # the likeliest one
+  minigrad generate --model runs/gpt --prompt "A list is" --stop "\n\n"    # a paragraph
+  minigrad generate --model runs/gpt --prompt "A list is" --beams 8 --tokens 40
+"""
 
 from __future__ import annotations
 
@@ -23,14 +31,6 @@ from minigrad.cli.options import (
 from minigrad.cli.run_folder import BEST, EXACT, MODEL, load_model
 from minigrad.models import GPT, beam_search, generate_text
 from minigrad.text import CharTokenizer, Tokenizer
-
-EXAMPLES = """\
-  minigrad generate --model runs/gpt --prompt "The import statement"
-  minigrad generate --model runs/gpt --prompt "def " --temperature 0.5 --top-k 20 --tokens 1000
-  minigrad generate --model runs/gpt --prompt "A list is" --temperature 0   # the likeliest one
-  minigrad generate --model runs/gpt --prompt "A list is" --stop "\\n\\n"    # a paragraph
-  minigrad generate --model runs/gpt --prompt "A list is" --beams 8 --tokens 40
-"""
 
 # How a token is chosen, as `model.generate` takes it
 DRAWING = (
@@ -135,4 +135,4 @@ def print_text(pieces: Iterable[str]) -> None:
     print()
 
 
-COMMAND: Command = Command("generate", run, "let a trained model write", OPTIONS, examples=EXAMPLES)
+COMMAND: Command = Command("generate", run, "let a trained model write", OPTIONS, __doc__)

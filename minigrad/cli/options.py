@@ -77,21 +77,23 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: its options, and what runs it and returns the exit code."""
+    """A subcommand: its options, and what runs it and returns the exit code.
+
+    help: the text of --help, the docstring of the command's module; what follows "examples:" comes
+        after the options.
+    """
 
     name: str
     run: Callable[[Namespace], int]
     purpose: str
-    options: Sequence[Option] = ()
-    description: str = ""
-    examples: str = ""
+    options: Sequence[Option]
+    help: str | None
 
     def add_to(self, commands: argparse._SubParsersAction[Parser]) -> None:
         """Add the subcommand and its options."""
-        about = self.description or f"{self.purpose[0].upper()}{self.purpose[1:]}."
-        examples = "examples:\n" + self.examples
+        about, mark, examples = (self.help or "").partition("examples:\n")
         parser = commands.add_parser(
-            self.name, help=self.purpose, description=about, epilog=examples
+            self.name, help=self.purpose, description=about, epilog=mark + examples
         )
         for option in self.options:
             option.add_to(parser)

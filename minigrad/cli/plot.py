@@ -1,4 +1,13 @@
-"""`minigrad plot`: the curves of runs, as a picture or for TensorBoard, and a table."""
+"""Draw the losses, learning rate, gradient norm and speed of runs, one colour each, and print a
+table of them. It works during a run. Pictures, SVG or PNG, need matplotlib; without it a small
+chart is printed.
+
+examples:
+  minigrad plot runs/gpt                                  # writes runs/gpt/plot.svg
+  minigrad plot runs --out all.png                        # every run in a folder
+  minigrad plot runs/a runs/b --what loss --log --smooth 50 --out loss.svg
+  minigrad plot runs --tensorboard logs                   # then: tensorboard --logdir logs
+"""
 
 from __future__ import annotations
 
@@ -10,18 +19,6 @@ from minigrad.errors import MissingDependencyError
 from minigrad.viz import export_runs, find_runs, plot, summary
 from minigrad.viz.curves import USUAL
 from minigrad.viz.metrics import METRICS
-
-DESCRIPTION = """\
-Draw the losses, learning rate, gradient norm and speed of runs, one colour each, and print a table
-of them. It works during a run. Pictures, SVG or PNG, need matplotlib; without it a small chart is
-printed."""
-
-EXAMPLES = """\
-  minigrad plot runs/gpt                                  # writes runs/gpt/plot.svg
-  minigrad plot runs --out all.png                        # every run in a folder
-  minigrad plot runs/a runs/b --what loss --log --smooth 50 --out loss.svg
-  minigrad plot runs --tensorboard logs                   # then: tensorboard --logdir logs
-"""
 
 OPTIONS = (
     Option("DIR", DIR, REQUIRED, "the folder of a run, or one that holds several", repeated=True),
@@ -63,6 +60,4 @@ def _run_of(place: Path) -> Path:
     return next(above, place)
 
 
-COMMAND: Command = Command(
-    "plot", run, "draw the loss curves of runs", OPTIONS, DESCRIPTION, EXAMPLES
-)
+COMMAND: Command = Command("plot", run, "draw the loss curves of runs", OPTIONS, __doc__)

@@ -9,20 +9,10 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from minigrad import optim
 from minigrad.cli.options import Kind
 from minigrad.finetune import trainable
 from minigrad.models import GPT
-from minigrad.optim import (
-    SGD,
-    Adafactor,
-    Adam,
-    AdamW,
-    ChainedOptimizer,
-    Lion,
-    Muon,
-    Optimizer,
-    decay_groups,
-)
 from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, WarmupCosineLR, WarmupStableDecayLR
 from minigrad.tensor import Tensor
 
@@ -51,7 +41,7 @@ class Recipe(NamedTuple):
     scaled: whether the rate falls with the width.
     """
 
-    kind: Callable[..., Optimizer]
+    kind: Callable[..., optim.Optimizer]
     lr: float
     weight_decay: float
     settings: dict[str, Any]
@@ -59,12 +49,12 @@ class Recipe(NamedTuple):
 
 
 OPTIMIZERS = {
-    "muon": Recipe(Muon, 0.02, 0.0, {}, scaled=False),
-    "adamw": Recipe(AdamW, 3e-3, 0.1, {"betas": (0.9, 0.99)}),
-    "adam": Recipe(Adam, 3e-3, 0.0, {"betas": (0.9, 0.99)}),
-    "lion": Recipe(Lion, 1e-3, 0.3, {}),
-    "adafactor": Recipe(Adafactor, 3e-2, 0.0, {}, scaled=False),
-    "sgd": Recipe(SGD, 0.1, 0.0, {"momentum": 0.9}, scaled=False),
+    "muon": Recipe(optim.Muon, 0.02, 0.0, {}, scaled=False),
+    "adamw": Recipe(optim.AdamW, 3e-3, 0.1, {"betas": (0.9, 0.99)}),
+    "adam": Recipe(optim.Adam, 3e-3, 0.0, {"betas": (0.9, 0.99)}),
+    "lion": Recipe(optim.Lion, 1e-3, 0.3, {}),
+    "adafactor": Recipe(optim.Adafactor, 3e-2, 0.0, {}, scaled=False),
+    "sgd": Recipe(optim.SGD, 0.1, 0.0, {"momentum": 0.9}, scaled=False),
 }
 SCHEDULES = ("wsd", "cosine", "constant", "linear", "one-cycle")
 _ADAMW_OF_MUON = 0.15  # the rate of AdamW beside Muon, in Muon's
@@ -136,29 +126,29 @@ def settle(options: Namespace) -> None:
         options.warmup = warmup if options.schedule == "one-cycle" else min(warmup, _WARMUP)
 
 
-def build_optimizer(options: Namespace, model: GPT) -> Optimizer:
+def build_optimizer(options: Namespace, model: GPT) -> optim.Optimizer:
     """Return the optimizer that the options name, with decay on matrices alone. Muon is for the
     matrices of the blocks, with AdamW for the rest.
     """
     recipe = OPTIMIZERS[options.optimizer]
     if options.optimizer != "muon":
-        groups = decay_groups(trainable(model), options.weight_decay)
+        groups = optim.decay_groups(trainable(model), options.weight_decay)
         return recipe.kind(groups, lr=options.lr, **recipe.settings)
     matrices: list[tuple[str, Tensor]] = []
     others: list[tuple[str, Tensor]] = []
     for name, p in trainable(model):
         (matrices if name.startswith("h.") and p.ndim == 2 else others).append((name, p))
     beside, rate = OPTIMIZERS["adamw"], _ADAMW_OF_MUON * options.lr
-    chain: list[Optimizer] = []
+    chain: list[optim.Optimizer] = []
     if matrices:
         decay = options.weight_decay
-        chain.append(Muon(matrices, lr=options.lr, weight_decay=decay, **recipe.settings))
+        chain.append(optim.Muon(matrices, lr=options.lr, weight_decay=decay, **recipe.settings))
     if others:
-        chain.append(AdamW(others, lr=rate, weight_decay=0.0, **beside.settings))
-    return ChainedOptimizer(chain)
+        chain.append(optim.AdamW(others, lr=rate, weight_decay=0.0, **beside.settings))
+    return optim.ChainedOptimizer(chain)
 
 
-def build_schedule(options: Namespace, optimizer: Optimizer) -> LRScheduler:
+def build_schedule(options: Namespace, optimizer: optim.Optimizer) -> LRScheduler:
     """Return the schedule that the options name: it rises to --lr in --warmup steps, and where it
     falls, it ends at --final-lr times that.
     """

@@ -101,11 +101,9 @@ def take_over(options: Namespace, saved: Mapping[str, Any]) -> list[Change]:
 def differences(state: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Change]:
     """Yield what differs and is not an option: the text, by its identity, and the optimizer."""
     if state["data"] != data:
-        saved, now = (
-            f"{d['characters']:,} characters, sha256 {d['sha256'][:12]}"
-            for d in (state["data"], data)
-        )
-        yield "data", saved, now
+        pair = (state["data"], data)
+        texts = [f"{d['characters']:,} characters, sha256 {d['sha256'][:12]}" for d in pair]
+        yield "data", texts[0], texts[1]
     wanted = kind_of(state["options"].get("optimizer", "adamw"))
     if state["optimizer"]["kind"] != wanted:
         yield "optimizer", state["optimizer"]["kind"], wanted
@@ -183,6 +181,9 @@ def warn_of_changes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
             print(f"warning: {change}: {effect}", file=sys.stderr)
 
 
+_OF_A_STATE = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+
+
 @contextlib.contextmanager
 def state_of_a_run(found: Checkpoint | None) -> Iterator[None]:
     """Raise ConfigError for what a state raises that `minigrad train` did not write."""
@@ -190,14 +191,7 @@ def state_of_a_run(found: Checkpoint | None) -> Iterator[None]:
         yield
     except MinigradError:
         raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _OF_A_STATE as error:
         if found is None:
             raise
         reason = f"{type(error).__name__}: {str(error)[:120]}"

@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 from argparse import Namespace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,30 +36,27 @@ from minigrad.train.steps import evaluate
 METRICS, CRASHES = "metrics.jsonl", "crash"
 
 
+@dataclass
 class Session:
     """A run. `open` gives it a folder; `train` fills it.
 
     text: the identity of the text. prompt: something that the model can continue.
     """
 
-    folder: Path
-    checkpoints: CheckpointFolder
+    options: Namespace
+    text: dict[str, Any]
+    tokenizer: Tokenizer
+    prompt: str
+    data: TextData
+    model: GPT
+    trainer: Trainer
+    folder: Path = field(init=False)
+    checkpoints: CheckpointFolder = field(init=False)
 
-    def __init__(
-        self,
-        options: Namespace,
-        text: dict[str, Any],
-        tokenizer: Tokenizer,
-        prompt: str,
-        data: TextData,
-        model: GPT,
-        trainer: Trainer,
-    ) -> None:
-        self.options, self.text, self.tokenizer, self.prompt = options, text, tokenizer, prompt
-        self.data, self.model, self.trainer = data, model, trainer
-        self.command = "finetune" if "architecture" in vars(options) else "train"
-        self.unit = "character" if isinstance(tokenizer, CharTokenizer) else "token"
-        self.baseline = bigram_loss(data, tokenizer.vocab_size)
+    def __post_init__(self) -> None:
+        self.command = "finetune" if "architecture" in vars(self.options) else "train"
+        self.unit = "character" if isinstance(self.tokenizer, CharTokenizer) else "token"
+        self.baseline = bigram_loss(self.data, self.tokenizer.vocab_size)
         self.interruption = Interruption()
         self.replaced: list[Path] = []  # checkpoints of an earlier run in this folder
 

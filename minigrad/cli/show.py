@@ -1,4 +1,13 @@
-"""`minigrad show`: a trained model as a tree, or where its attention goes for a text."""
+"""Show a trained model as a tree: its modules with their shapes, parameters, FLOPs per token and
+bytes. With --attention, show where each token of a text attends: one head here, or all of them in a
+picture (--out).
+
+examples:
+  minigrad show runs/gpt
+  minigrad show runs/gpt --attention "First Citizen:"   # layer 0, head 0, as blocks
+  minigrad show runs/gpt --attention "First Citizen:" --layer 3 --head 1
+  minigrad show runs/gpt --attention "First Citizen:" --out attention.svg     # all layers and heads
+"""
 
 from __future__ import annotations
 
@@ -8,18 +17,6 @@ from argparse import Namespace
 from minigrad.cli.options import FILE, FLAG, PATH, REQUIRED, TEXT, Command, Option, refuse, whole
 from minigrad.cli.run_folder import BEST, MODEL, load_model
 from minigrad.viz import attention_maps, describe
-
-DESCRIPTION = """\
-Show a trained model as a tree: its modules with their shapes, parameters, FLOPs per token and
-bytes. With --attention, show where each token of a text attends: one head here, or all of them in a
-picture (--out)."""
-
-EXAMPLES = """\
-  minigrad show runs/gpt
-  minigrad show runs/gpt --attention "First Citizen:"   # layer 0, head 0, as blocks
-  minigrad show runs/gpt --attention "First Citizen:" --layer 3 --head 1
-  minigrad show runs/gpt --attention "First Citizen:" --out attention.svg     # all layers and heads
-"""
 
 OPTIONS = (
     Option("MODEL", PATH, REQUIRED, MODEL.help),
@@ -58,5 +55,5 @@ def run(options: Namespace) -> int:
 
 
 COMMAND: Command = Command(
-    "show", run, "show a model as a tree, or its attention", OPTIONS, DESCRIPTION, EXAMPLES
+    "show", run, "show a model as a tree, or its attention", OPTIONS, __doc__
 )

@@ -1,8 +1,24 @@
-"""`minigrad sweep`: many small training runs side by side, searched by Optuna, each a process of
-its own with one BLAS thread.
+"""Train with many settings, several runs at a time, one thread each. A second call continues:
+finished runs are left alone, interrupted ones are resumed. Several calls, also on several machines
+with a shared folder, work on one sweep. Ctrl-C lets every run save and stop. A run that fails is
+reported, and the others go on. Needs Optuna: pip install 'minigrad[sweep]'.
 
-The journal of the study decides what is trained next, and the folders of the runs hold how far each
-is: a sweep that was killed, or a second one in the same folder, goes on from both.
+  out = "runs/sweep"         # the folder; each run gets one in it
+  search = "grid"            # or "random" or "tpe", with runs = 20 and seed = 0
+  halving = 3                # of every three runs the best one goes on; 1 (default): all do
+  [train]                    # the same for all runs: the options of minigrad train
+  steps = 500
+  [sweep]                    # what varies; random and tpe also take ranges:
+  lr = [0.001, 0.003, 0.01]  # lr = { low = 1e-4, high = 1e-2, log = true }
+  n_layer = [2, 4]
+
+"tpe" draws round = 8 settings at once, each round where the rounds before were good. The study is
+in journal.log, for Optuna's tools too.
+
+examples:
+  minigrad sweep sweep.toml
+  minigrad sweep sweep.toml --jobs 4
+  minigrad sweep sweep.toml --dry-run                     # only show the runs
 """
 
 from __future__ import annotations
@@ -38,30 +54,6 @@ from minigrad.ops.parallel import cores
 from minigrad.train import Interruption
 from minigrad.viz import find_runs, plot, read_run
 from minigrad.viz.metrics import METRICS
-
-DESCRIPTION = """\
-Train with many settings, several runs at a time, one thread each. A second call continues:
-finished runs are left alone, interrupted ones are resumed. Several calls, also on several machines
-with a shared folder, work on one sweep. Ctrl-C lets every run save and stop. A run that fails is
-reported, and the others go on. Needs Optuna: pip install 'minigrad[sweep]'.
-
-  out = "runs/sweep"         # the folder; each run gets one in it
-  search = "grid"            # or "random" or "tpe", with runs = 20 and seed = 0
-  halving = 3                # of every three runs the best one goes on; 1 (default): all do
-  [train]                    # the same for all runs: the options of minigrad train
-  steps = 500
-  [sweep]                    # what varies; random and tpe also take ranges:
-  lr = [0.001, 0.003, 0.01]  # lr = { low = 1e-4, high = 1e-2, log = true }
-  n_layer = [2, 4]
-
-"tpe" draws round = 8 settings at once, each round where the rounds before were good. The study is
-in journal.log, for Optuna's tools too."""
-
-EXAMPLES = """\
-  minigrad sweep sweep.toml
-  minigrad sweep sweep.toml --jobs 4
-  minigrad sweep sweep.toml --dry-run                     # only show the runs
-"""
 
 OPTIONS = (
     Option("FILE", FILE, REQUIRED, "the TOML file that describes the runs"),
@@ -116,7 +108,8 @@ class Sweep:
     are its validation losses at the rungs, and it is RUNNING until its last rung is known.
 
     What is drawn and which runs go on is a function of the plan and of the losses, whatever the
-    number of workers and however often they were killed.
+    number of workers and however often they were killed: the journal of the study decides what is
+    trained next, and the folders of the runs hold how far each is.
     """
 
     def __init__(self, plan: Plan, storage: Any) -> None:
@@ -421,6 +414,4 @@ def _rounded(value: Any, values: Any) -> Any:
     return min(max(float(f"{value:.4g}"), values["low"]), values["high"])
 
 
-COMMAND: Command = Command(
-    "sweep", run, "many small training runs, side by side", OPTIONS, DESCRIPTION, EXAMPLES
-)
+COMMAND: Command = Command("sweep", run, "many small training runs, side by side", OPTIONS, __doc__)

@@ -1,8 +1,15 @@
-"""`minigrad train`: a transformer from a text.
+"""Train a small GPT on a text. Ctrl-C stops after the current step and saves; a second one stops at
+once. --resume continues a stopped or killed run exactly. The run's folder has a line per step in
+metrics.jsonl.
 
-    options -> text -> tokens -> model -> trainer -> run folder
-
-`run` is this path, from top to bottom. A resumed run takes it too, with the saved options.
+examples:
+  minigrad train                                     # on Python's documentation: a minute or two
+  minigrad train --text my_notes/ --out runs/notes   # on your own text: a file or a folder
+  minigrad train --text book.txt --minutes 5         # as many steps as fit into five minutes
+  minigrad train --text book.txt --size medium --steps 5000 --dropout 0.1
+  minigrad train --text book.txt --tokenizer bpe --vocab-size 512 --patience 3
+  minigrad train --text book.txt --arch gpt2 --optimizer adamw --schedule cosine
+  minigrad train --config small.toml --set lr=1e-3   # small.toml: n_layer = 2 and so on
 """
 
 from __future__ import annotations
@@ -48,21 +55,6 @@ from minigrad.text import (
     tokenizer_from_state,
 )
 from minigrad.train import Trainer
-
-DESCRIPTION = """\
-Train a small GPT on a text. Ctrl-C stops after the current step and saves; a second one stops at
-once. --resume continues a stopped or killed run exactly. The run's folder has a line per step in
-metrics.jsonl."""
-
-EXAMPLES = """\
-  minigrad train                                     # on Python's documentation: a minute or two
-  minigrad train --text my_notes/ --out runs/notes   # on your own text: a file or a folder
-  minigrad train --text book.txt --minutes 5         # as many steps as fit into five minutes
-  minigrad train --text book.txt --size medium --steps 5000 --dropout 0.1
-  minigrad train --text book.txt --tokenizer bpe --vocab-size 512 --patience 3
-  minigrad train --text book.txt --arch gpt2 --optimizer adamw --schedule cosine
-  minigrad train --config small.toml --set lr=1e-3   # small.toml: n_layer = 2 and so on
-"""
 
 # Of the time of --minutes: the share that is planned for, and the seconds of the sample.
 _USED, _ENDING = 0.97, 2.0
@@ -155,6 +147,9 @@ def run(options: Namespace, base: Base | None = None) -> int:
 
 
 def _train(options: Namespace, base: Base | None) -> int:
+    """The path of a run: options -> text -> tokens -> model -> trainer -> run folder. A resumed run
+    takes it too, with the saved options.
+    """
     began = time.monotonic()
     threads, first = distributed.share_cores(), distributed.is_first()
     if distributed.size() > 1:
@@ -337,6 +332,4 @@ def _fit(session: Session, began: float) -> None:
     print(f"minutes  {options.minutes:g}: {options.steps:,} steps of {1e3 * step:.3g} ms{late}")
 
 
-COMMAND: Command = Command(
-    "train", run, "train a transformer on a text", OPTIONS, DESCRIPTION, EXAMPLES
-)
+COMMAND: Command = Command("train", run, "train a transformer on a text", OPTIONS, __doc__)
