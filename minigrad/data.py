@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import sys
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,30 +53,22 @@ def standard_library_docstrings(limit: int = 500_000) -> str:
     """
     folder, found, length = Path(sysconfig.get_paths()["stdlib"]), [], 0
     for name in sorted(n for n in sys.stdlib_module_names if not n.startswith("_")):
-        path = next(
-            (p for p in (folder / f"{name}.py", folder / name / "__init__.py") if p.is_file()), None
-        )
-        if path is None or length >= limit:
-            continue
-        for text in _docstrings(ast.parse(path.read_bytes())):
-            found.append(text)
-            length += len(text) + 2
+        for path in (folder / f"{name}.py", folder / name / "__init__.py"):
+            if path.is_file() and length < limit:
+                texts = _docstrings(ast.parse(path.read_bytes()))
+                found += texts
+                length += sum(len(text) + 2 for text in texts)
     if not found:
-        raise DataError(
-            "default_text",
-            "this Python comes without its documentation and without its library's source files",
-            got=str(folder),
-            hint="name a text of your own: --text FILE_OR_FOLDER",
-        )
+        problem = "this Python comes without its documentation and its library's source files"
+        hint = "name a text of your own: --text FILE_OR_FOLDER"
+        raise DataError("default_text", problem, got=str(folder), hint=hint)
     return "\n\n".join(found)[:limit]
 
 
-def _docstrings(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            text = ast.get_docstring(node)
-            if text:
-                yield text
+def _docstrings(tree: ast.Module) -> list[str]:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, documented)]
+    return [text for text in found if text]
 
 
 def read_text(path: str | Path, skipped: list[Path] | None = None) -> str:
@@ -85,15 +76,13 @@ def read_text(path: str | Path, skipped: list[Path] | None = None) -> str:
     order of their paths, with an empty line between.
 
     In a folder, hidden files and files that are not UTF-8 text are skipped; the latter are added to
-    the list `skipped`. Raises
-    FileNotFoundError if there is nothing at `path`, DataError if there is no text in it.
+    the list `skipped`. Raises FileNotFoundError if there is nothing at `path`, DataError if there
+    is no text in it.
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(
-            p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path))
-        )
-        found = [(file, _decode(file)) for file in files]
+        files = [p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path))]
+        found = [(file, _decode(file)) for file in sorted(files)]
         if skipped is not None:
             skipped += [file for file, text in found if text is None]
         texts = [text for _, text in found if text]
@@ -104,14 +93,10 @@ def read_text(path: str | Path, skipped: list[Path] | None = None) -> str:
         return "\n\n".join(texts)
     text = _decode(path)
     if text is None:
-        hint = (
-            "it holds zero bytes: is it a text?"
-            if b"\0" in path.read_bytes()
-            else (f"convert it: iconv -f LATIN1 -t UTF-8 {path} > {path.stem}.utf8.txt")
-        )
-        raise DataError(
-            "read_text", f"{path} is not UTF-8 text", got=str(path), wanted="UTF-8", hint=hint
-        )
+        problem, binary = f"{path} is not UTF-8 text", b"\0" in path.read_bytes()
+        convert = f"convert it: iconv -f LATIN1 -t UTF-8 {path} > {path.stem}.utf8.txt"
+        hint = "it holds zero bytes: is it a text?" if binary else convert
+        raise DataError("read_text", problem, got=str(path), wanted="UTF-8", hint=hint)
     return text
 
 

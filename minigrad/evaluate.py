@@ -44,8 +44,9 @@ class Perplexity(NamedTuple):
 
 
 def log_probabilities(model: Module, tokens: Any) -> Array:
-    """Return log p(token | those before it) for every token but the first of each row: (T,) -> (T -
-    1,) or (B, T) -> (B, T - 1), float64.
+    """Return log p(token | those before it) for every token but the first of each row, float64.
+
+    (T,) -> (T - 1,)   or   (B, T) -> (B, T - 1)
 
     Raises ShapeError for anything else, and for rows of less than two tokens.
     """
@@ -101,10 +102,8 @@ def windows(
         raise DataError("perplexity", problem, got=tokens.shape, wanted=wanted, hint=hint)
     T = min(block_size, len(tokens) - 1)
     spans = list(_spans(len(tokens) - 1, T, stride))
-    return (
-        _batch(tokens, T, spans[first : first + batch_size])
-        for first in range(0, len(spans), batch_size)
-    )
+    cuts = range(0, len(spans), batch_size)
+    return (_batch(tokens, T, spans[first : first + batch_size]) for first in cuts)
 
 
 def _batch(tokens: Array, T: int, spans: list[tuple[int, int]]) -> tuple[Array, Array]:

@@ -71,18 +71,15 @@ def trainable(model: Module) -> Iterator[tuple[str, Parameter]]:
 
 
 class LoRA(Module):
-    """What is added to a weight W (out, in) of rank r at most: W + scale b a.   a: (rank, in), b:
-    (out, rank), 0 at first; scale = alpha / rank.
+    """What is added to a weight W (out, in), of rank `rank` at most: W + scale b a.
 
+    a: (rank, in).   b: (out, rank), 0 at first.   scale = alpha / rank.
     From Hu et al. 2022, arXiv:2106.09685.
     """
 
     def __init__(self, shape: tuple[int, int], rank: int, alpha: float) -> None:
-        self.a = init.uniform_(
-            Parameter(np.zeros((rank, shape[1]), np.float32)),
-            -1 / math.sqrt(shape[1]),
-            1 / math.sqrt(shape[1]),
-        )
+        bound = 1 / math.sqrt(shape[1])
+        self.a = init.uniform_(Parameter(np.zeros((rank, shape[1]), np.float32)), -bound, bound)
         self.b = Parameter(np.zeros((shape[0], rank), np.float32))
         self.scale = Tensor(alpha / rank)
         self.register_buffer("scale", self.scale)  # part of what is saved
@@ -155,24 +152,18 @@ def _adapt(layer: Module, name: str, lora: LoRA) -> None:
 def add_lora(
     model: Module, rank: int = 8, alpha: float | None = None, targets: str | Sequence[str] = "*"
 ) -> list[str]:
-    """Give the weights whose names fit a pattern an adapter each, and freeze all other parameters;
-    returns the names of the weights.
+    """Give the weights whose names match a pattern an adapter each, and freeze all other
+    parameters; return the names of the weights.
 
-    alpha: the adapters count alpha / rank; 2 rank unless given.   targets: patterns, say
+    alpha: the adapters' scale is alpha / rank; 2 rank by default.   targets: patterns, say
         "*.attn.*", of the weights of Linear and MultiHeadAttention.
     At first the model computes what it did before. Raises ConfigError for a rank < 1, a pattern
-    that fits nothing, or a weight with an adapter.
+    that matches nothing, or a weight with an adapter.
     """
     rank = as_int("add_lora", "rank", rank)
-    alpha = (
-        2.0 * rank
-        if alpha is None
-        else as_float("add_lora", "alpha", alpha, 0, math.inf, below=True)
-    )
-    patterns, weights = (
-        [targets] if isinstance(targets, str) else list(targets),
-        list(_weights(model)),
-    )
+    alpha = 2.0 * rank if alpha is None else as_float("add_lora", "alpha", alpha, 0, below=True)
+    patterns = [targets] if isinstance(targets, str) else list(targets)
+    weights = list(_weights(model))
     for pattern in patterns:
         if not any(fnmatchcase(full, pattern) for full, _, _ in weights):
             problem = f"no weight of a Linear or MultiHeadAttention fits {pattern!r}"
@@ -208,17 +199,16 @@ def _base_digest(model: Module) -> Array:
     uint8.
     """
     digest = hashlib.sha256()
-    for name, p in sorted(
-        (name, p) for name, p in model.named_parameters() if not _is_adapter(name)
-    ):
+    own = {name: p for name, p in model.named_parameters() if not _is_adapter(name)}
+    for name, p in sorted(own.items()):
         digest.update(f"{name} {dtype_name(p.dtype)} {p.shape}\n".encode())
         digest.update(p.data.tobytes())
     return np.frombuffer(digest.digest(), np.uint8)
 
 
 def lora_state(model: Module) -> dict[str, Tensor]:
-    """The adapters alone, by name, for `save`, with the SHA-256 of the weights that they were made
-    for. Raises ConfigError if there are none.
+    """Return the adapters alone, by name, for `save`, with the SHA-256 of the weights that they
+    were made for. Raises ConfigError if there are none.
     """
     state = {name: t for name, t in model.state_dict().items() if _is_adapter(name)}
     if not state:
@@ -229,15 +219,16 @@ def lora_state(model: Module) -> dict[str, Tensor]:
 
 
 def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = True) -> list[str]:
-    """Take over adapters, making those that the model lacks, with the rank they have; returns the
-    names of the weights.
+    """Load adapters, making those that the model lacks, with the rank they have; return the names
+    of the weights.
 
     check_base: whether the model's own weights must be those that the adapters were made for, to
-        the bit; older files do not tell.
+        the bit; older files do not record them.
     Raises StateDictError, with the model unchanged, if they are others, and for an adapter of a
-    weight that the model has not, or has in another shape.
+    weight that the model lacks, or has in another shape.
     """
-    base, state = state.get(_BASE), {key: value for key, value in state.items() if key != _BASE}
+    call, base = "load_lora", state.get(_BASE)
+    state = {key: value for key, value in state.items() if key != _BASE}
     weights = {full: (layer, name) for full, layer, name in _weights(model)}
     found = {}
     for key in state:
@@ -246,27 +237,18 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
         before, _, name = ("." + key.removesuffix(".a")).rpartition(".lora.")
         full = f"{before}.{name}".lstrip(".")
         a, b = (np.asarray(state[key.removesuffix("a") + part]) for part in "ab")
-        if full not in weights or getattr(weights[full][0], name).shape != (b.shape[0], a.shape[1]):
-            raise StateDictError(
-                "load_lora",
-                f"an adapter of {full} {b.shape[0], a.shape[1]}, {dtype_name(a.dtype)}, does not "
-                "fit",
-                got=full,
-                wanted=list(weights),
-                hint="it was made for another model",
-            )
+        shape = (b.shape[0], a.shape[1])
+        if full not in weights or getattr(weights[full][0], name).shape != shape:
+            problem = f"an adapter of {full} {shape}, {dtype_name(a.dtype)}, does not fit"
+            hint = "it was made for another model"
+            raise StateDictError(call, problem, got=full, wanted=list(weights), hint=hint)
         found[full] = a.shape[0]
-    if (
-        check_base
-        and base is not None
-        and not np.array_equal(np.asarray(base), _base_digest(model))
-    ):
-        problem = "the adapters were made for a model with other weights"
-        hint = "load that model's weights first, or say check_base=False"
-        wanted = np.asarray(base).tobytes().hex()
-        raise StateDictError(
-            "load_lora", problem, got=bytes(_base_digest(model)).hex(), wanted=wanted, hint=hint
-        )
+    if check_base and base is not None:
+        own, made_for = _base_digest(model).tobytes().hex(), np.asarray(base).tobytes().hex()
+        if own != made_for:
+            problem = "the adapters were made for a model with other weights"
+            hint = "load that model's weights first, or say check_base=False"
+            raise StateDictError(call, problem, got=own, wanted=made_for, hint=hint)
     for full, rank in found.items():
         layer, name = weights[full]
         if name not in _adapters(layer) or _adapters(layer)[name].a.shape[0] != rank:
@@ -277,8 +259,8 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
 
 
 def merge_lora(model: Module) -> list[str]:
-    """Add every adapter to its weight and take it away; returns the names of the weights. What was
-    frozen stays so: see `unfreeze`.
+    """Add every adapter to its weight and remove it; return the names of the weights. What was
+    frozen stays frozen: see `unfreeze`.
     """
     merged = []
     for full, layer, name in list(_weights(model)):

@@ -1,7 +1,7 @@
 """Listeners for people: `debug` finds the op that made the first NaN, `profile` counts time and
 bytes per op and per line.
 
-Both hear forward and backward passes, and may be used inside one another.
+Both see forward and backward passes, and may be used inside one another.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def debug(nan: bool = True, inf: bool = True) -> Iterator[None]:
     NotFiniteError with the user's line.
 
     In a backward pass it is the line of the forward op whose derivative it was. A context manager
-    and a decorator; costs a look at every number. inf=False lets infinities pass, of which a NaN
-    may be made later.
+    and a decorator; it checks every number. inf=False lets infinities pass, of which a NaN may be
+    made later.
     """
     with listening(_Finite(nan, inf)):
         yield
@@ -60,26 +60,21 @@ class _Finite(_Walked):
         for y in (out,) if op.outputs == 1 else out:
             found = _worst(y)
             if (found == "NaN" and self.nan) or (found == "inf" and self.inf):
-                # A NaN of an infinity is news only to somebody who lets infinities pass.
+                # A NaN made of an infinity is reported only where infinities may pass.
                 came = {_worst(x) for x in (*arrays, *params.values())}
                 if not came & ({"NaN", "inf"} if self.inf else {"NaN"}):
-                    kind = (
-                        "operands of which some are infinite"
-                        if "inf" in came
-                        else "finite operands"
-                    )
+                    infinite = "operands of which some are infinite"
+                    kind = infinite if "inf" in came else "finite operands"
                     self.tell(op, found, f"of {kind}", arrays)
         return out
 
     def changing(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
-        """An op that writes into operands: a NaN that was not in them is told of wherever it comes
-        from, an infinity unless it was given one.
+        """Run an op that writes into operands: report a NaN that was not in them wherever it comes
+        from, an infinity unless one was given.
         """
         changed = arrays[: params.get("changes", 1)]
-        before, came = (
-            [_worst(x) for x in changed],
-            {_worst(x) for x in (*arrays, *params.values())},
-        )
+        before = [_worst(x) for x in changed]
+        came = {_worst(x) for x in (*arrays, *params.values())}
         out = super().run(op, arrays, params)
         for x, had in zip(changed, before, strict=True):
             found = _worst(x)
@@ -91,10 +86,7 @@ class _Finite(_Walked):
 
     def tell(self, op: Primitive, found: str, how: str, arrays: Sequence[Any]) -> None:
         shapes = [np.shape(a) for a in arrays if a is not None]
-        hint = (
-            "look at the operands at this line: a division by 0, the log of 0, a learning rate "
-            "too high?"
-        )
+        hint = "look at the operands at this line: a division by 0, log of 0, too high a rate?"
         call, problem, where = op.name, f"made the first {found}, {how} {shapes}", user_line()
         if self.node is not None:
             call, where = f"backward of {self.node.op.name}", self.node.where
@@ -139,19 +131,14 @@ class Profile(_Walked):
         start = time.perf_counter()
         out = super().run(op, arrays, params)
         seconds = time.perf_counter() - start
-        name, where = (
-            (op.name, user_line())
-            if self.node is None
-            else (f"{op.name} (backward of {self.node.op.name})", self.node.where)
-        )
+        name, where = op.name, user_line()
+        if self.node is not None:
+            name, where = f"{op.name} (backward of {self.node.op.name})", self.node.where
+        made = () if op.kind == "view" else (out,) if op.outputs == 1 else out
         cost = self.costs.setdefault((name, str(where)), [0, 0.0, 0])
         cost[0] += 1
         cost[1] += seconds
-        cost[2] += (
-            sum(np.asarray(y).nbytes for y in ((out,) if op.outputs == 1 else out) if y is not None)
-            if op.kind != "view"
-            else 0
-        )
+        cost[2] += sum(np.asarray(y).nbytes for y in made if y is not None)
         return out
 
     def by_op(self) -> list[Row]:
@@ -170,28 +157,19 @@ class Profile(_Walked):
             total = sums.setdefault(names[key], [0, 0.0, 0])
             for i in range(3):
                 total[i] += cost[i]
-        rows = [
-            Row(name, int(count), seconds, int(size))
-            for name, (count, seconds, size) in sums.items()
-        ]
+        rows = [Row(name, int(n), seconds, int(size)) for name, (n, seconds, size) in sums.items()]
         return sorted(rows, key=lambda row: row.seconds, reverse=True)
 
     def __str__(self) -> str:
-        return "\n\n".join(
-            _table(title, rows) for title, rows in (("op", self.by_op()), ("line", self.by_line()))
-        )
+        return f"{_table('op', self.by_op())}\n\n{_table('line', self.by_line())}"
 
 
 def _table(title: str, rows: list[Row]) -> str:
-    all_rows = Row(
-        "all", sum(r.calls for r in rows), sum(r.seconds for r in rows), sum(r.bytes for r in rows)
-    )
+    calls, seconds, size = (sum(row[i] for row in rows) for i in (1, 2, 3))  # type: ignore[misc]
     lines = [f"{'ms':>10} {'%':>6} {'calls':>8} {'MB':>10}  {title}"]
-    for r in (*rows[:30], all_rows):
-        share = 100 * r.seconds / (all_rows.seconds or 1.0)
-        lines.append(
-            f"{r.seconds * 1e3:10.3f} {share:6.1f} {r.calls:8d} {r.bytes / 1e6:10.3f}  {r.name}"
-        )
+    for r in (*rows[:30], Row("all", calls, seconds, size)):
+        share, ms, mb = 100 * r.seconds / (seconds or 1.0), r.seconds * 1e3, r.bytes / 1e6
+        lines.append(f"{ms:10.3f} {share:6.1f} {r.calls:8d} {mb:10.3f}  {r.name}")
     return "\n".join(lines)
 
 
@@ -204,11 +182,11 @@ def profile(show: bool = True) -> Iterator[Profile]:
             loss = model.loss(x, y)
             loss.backward()
 
-    show: print the tables at the end. What Python itself takes between the ops is not in them. Ops
-        that a compiled step replays are not heard.
+    show: print the tables at the end. The time that Python takes between ops is not in them, nor
+        are the ops that a compiled step replays.
     """
-    heard = Profile()
-    with listening(heard):
-        yield heard
+    found = Profile()
+    with listening(found):
+        yield found
     if show:
-        print(heard)
+        print(found)

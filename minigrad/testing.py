@@ -36,8 +36,9 @@ def gradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """Compare the gradients of f, element by element, with central differences (f(x + eps) - f(x -
-    eps)) / (2 eps).
+    """Compare the gradients of f, element by element, with central differences.
+
+    (f(x + eps) - f(x - eps)) / (2 eps)
 
     f: takes the inputs, returns a Tensor or several.   inputs: a Tensor or a sequence; those with
         requires_grad are checked, and must be float64.
@@ -95,14 +96,8 @@ def gradgradcheck(
         outputs = [y for y in _outputs(f, at) if y.requires_grad]
         return grad(outputs, [at[i] for i in wanted], g, create_graph=True, materialize_grads=True)
 
-    return gradcheck(
-        gradients,
-        (*xs, *cotangents),
-        eps=eps,
-        atol=atol,
-        rtol=rtol,
-        raise_exception=raise_exception,
-    )
+    settings: dict[str, Any] = {"eps": eps, "atol": atol, "rtol": rtol}
+    return gradcheck(gradients, (*xs, *cotangents), raise_exception=raise_exception, **settings)
 
 
 def assert_close(
@@ -122,34 +117,27 @@ def assert_close(
     (rtol and atol), equality for integers and bool. NaN equals NaN if equal_nan.
     """
     if (rtol is None) != (atol is None):
-        raise ConfigError(
-            "assert_close", "rtol and atol come together or not at all", got=(rtol, atol)
-        )
+        problem = "rtol and atol come together or not at all"
+        raise ConfigError("assert_close", problem, got=(rtol, atol))
     a, b = _array(actual), _array(expected)
     if a.shape != b.shape:
         raise AssertionError(f"assert_close: shape {a.shape}, wanted {b.shape}")
     if check_dtype and a.dtype != b.dtype:
-        raise AssertionError(
-            f"assert_close: dtype {name(a.dtype)}, wanted {name(b.dtype)}\n  check_dtype=False "
-            "compares the values alone"
-        )
-    relative, absolute = (
-        (rtol, atol) if rtol is not None and atol is not None else _tolerances(a.dtype, b.dtype)
-    )
+        hint = "check_dtype=False compares the values alone"
+        dtypes = f"dtype {name(a.dtype)}, wanted {name(b.dtype)}"
+        raise AssertionError(f"assert_close: {dtypes}\n  {hint}")
+    if rtol is None or atol is None:
+        rtol, atol = _tolerances(a.dtype, b.dtype)
     a, b = (cast(x, float64) if is_float(x.dtype) else x for x in (a, b))
     with np.errstate(all="ignore"):
-        off = (
-            np.abs(a - b)
-            if a.dtype != np.bool_ and b.dtype != np.bool_
-            else np.asarray(a != b, float)
-        )
-        fine = (a == b) | (np.isfinite(b) & (off <= absolute + relative * np.abs(b)))
+        logical = np.bool_ in (a.dtype, b.dtype)
+        off = np.asarray(a != b, float) if logical else np.abs(a - b)
+        fine = (a == b) | (np.isfinite(b) & (off <= atol + rtol * np.abs(b)))
     if equal_nan:
         fine |= np.isnan(a) & np.isnan(b)
     if not fine.all():
-        raise AssertionError(
-            _difference(a, b, np.where(np.isnan(off), np.inf, off), fine, absolute, relative)
-        )
+        off = np.where(np.isnan(off), np.inf, off)
+        raise AssertionError(_difference(a, b, off, fine, atol, rtol))
 
 
 def _difference(a: Array, b: Array, off: Array, fine: Array, atol: float, rtol: float) -> str:
@@ -205,9 +193,7 @@ def _jacobians(y: Tensor, xs: Sequence[Tensor]) -> list[Array]:
         one = np.zeros(size)
         one[row] = 1
         cotangent = Tensor(cast(one.reshape(y.shape), computing(y.dtype)))
-        grads = grad(
-            y, xs, cotangent, create_graph=False, retain_graph=True, materialize_grads=True
-        )
+        grads = grad(y, xs, cotangent, retain_graph=True, materialize_grads=True)
         for found, g, x in zip(rows, grads, xs, strict=True):
             if g.shape != x.shape or g.dtype != x.dtype:
                 problem = f"a gradient is {g.shape} {name(g.dtype)}"
@@ -250,13 +236,9 @@ def _compare(
     place_y = tuple(int(n) for n in np.unravel_index(row, output[1]))
     place_x = tuple(int(n) for n in np.unravel_index(column, given[1]))
     got, wanted = float(rule[row, column]), float(difference[row, column])
-    raise GradientMismatchError(
-        "gradcheck",
-        f"d output[{output[0]}]{place_y} / d input[{given[0]}]{place_x} is {got:.9g} by its rule, "
-        f"{wanted:.9g} by differences;"
-        f" {int(np.sum(excess > 0))} of {excess.size} such pairs differ",
-        got=got,
-        wanted=wanted,
-        hint=f"allowed are {atol:g} + {rtol:g} |difference|; a kink or a jump near the inputs "
-        "looks like this as well",
-    )
+    which = f"d output[{output[0]}]{place_y} / d input[{given[0]}]{place_x}"
+    count = f"{int(np.sum(excess > 0))} of {excess.size} such pairs differ"
+    problem = f"{which} is {got:.9g} by its rule, {wanted:.9g} by differences; {count}"
+    allowed = f"allowed are {atol:g} + {rtol:g} |difference|"
+    hint = f"{allowed}; a kink or a jump near the inputs looks like this as well"
+    raise GradientMismatchError("gradcheck", problem, got, wanted, hint)

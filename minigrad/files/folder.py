@@ -7,7 +7,7 @@ may write.
         folder.save(step, weights, state, metric=val_loss)
 
 There is no pointer file that could lie: the latest is the highest step that validates, the best the
-    lowest metric in the headers.
+lowest metric in the headers.
 """
 
 from __future__ import annotations

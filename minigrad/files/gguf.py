@@ -1,10 +1,10 @@
 """GGUF files, versions 2 and 3: read only, mapped, every length checked before it is used.
 
     0    "GGUF", u32 version, u64 number of tensors, u64 number of meta entries
-         per entry: a string (u64 length, UTF-8), u32 type, a value; an array is u32 type, u64
-         count, values
+         per entry: a string (u64 length, UTF-8), u32 type, a value;
+             an array is u32 type, u64 count, values
          per tensor: a string, u32 number of axes, u64 sizes (innermost first), u32 type, u64 offset
-    data from the next multiple of general.alignment (32); offsets count from there
+    then data from the next multiple of general.alignment (32); offsets count from there
 
 Numbers are little-endian. The format has no checksums: damage to the data cannot be seen.
 From https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.

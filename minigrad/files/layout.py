@@ -1,10 +1,10 @@
 """The layout of a MGRD 1 file: where every byte lies, and the limits that writer and reader share.
 
-    0    preamble, 32 bytes: C4 1E, then magic, major, minor, header_len, file_len, crc32 of those
-        24 bytes, two zero
-    bytes 32   header: one msgpack map
-    then per tensor: bin32 of zeros, bin32 of data, whose first byte is at a multiple of 64
-    end  trailer, 42 bytes: C4 28, "MGRDEND\\0", SHA-256 of everything before
+    0     preamble, 32 bytes: C4 1E, then magic, major, minor, header_len, file_len, crc32 of those
+          24 bytes, two zero bytes
+    32    header: one msgpack map
+    then  per tensor: bin32 of zeros, bin32 of data, whose first byte is at a multiple of 64
+    end   trailer, 42 bytes: C4 28, "MGRDEND\\0", SHA-256 of everything before
 
 The offsets of tensors follow from their sizes alone, so a file has no room for overlap, holes or
 trailing bytes. Knows no file and no header.

@@ -94,8 +94,8 @@ def array_in(value: Any) -> Array | None:
 
 
 def as_array(name: str, value: Any, call: str) -> Array:
-    """The array to store for a Tensor, array, scalar or list; raises DTypeError for
-    anything that is not numbers.
+    """The array to store for a Tensor, array, scalar or list; raises DTypeError for anything but
+    numbers.
     """
     held = array_in(value)
     source = value if held is None else held

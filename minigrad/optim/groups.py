@@ -38,9 +38,7 @@ class ParamGroup(UserDict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         value = self.owner._check(key, value)
         if key in self.owner._fixed and self.data.get(key, value) != value:
-            problem = (
-                f"{key} cannot be changed after the group was made, since moments depend on it"
-            )
+            problem = f"{key} cannot be changed once the group is made: moments depend on it"
             raise ConfigError("ParamGroup", problem, got=value, wanted=self.data[key])
         if key not in self.owner._settings:
             STRUCTURE.changed(self, key, self.data.get(key, MISSING), value)

@@ -119,8 +119,9 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """lr = base_lr * (a line from start_factor to end_factor over total_iters steps, then
-    end_factor).
+    """lr = base_lr * (a line from start_factor to end_factor over total_iters steps).
+
+    From there on it is base_lr * end_factor.
     """
 
     def __init__(
@@ -142,8 +143,9 @@ class LinearLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """lr = eta_min + (base_lr - eta_min) (1 + cos(pi step / T_max)) / 2. From Loshchilov and Hutter
-    2017, arXiv:1608.03983.
+    """lr = eta_min + (base_lr - eta_min) (1 + cos(pi step / T_max)) / 2.
+
+    From Loshchilov and Hutter 2017, arXiv:1608.03983.
     """
 
     def __init__(
@@ -233,8 +235,8 @@ class WarmupStableDecayLR(LRScheduler):
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after the other: schedulers[i] from step milestones[i-1] on, counting from 0
-    there.
+    """One schedule after the other: schedulers[i] from step milestones[i-1] on, where it counts
+    from 0.
     """
 
     def __init__(
@@ -276,9 +278,7 @@ class SequentialLR(LRScheduler):
 
 
 def _warmup(call: str, warmup_steps: Any, total_steps: Any) -> tuple[int, int]:
-    warmup, total = (
-        as_int(call, name, value, 0)
-        for name, value in (("warmup_steps", warmup_steps), ("total_steps", total_steps))
-    )
+    warmup = as_int(call, "warmup_steps", warmup_steps, 0)
+    total = as_int(call, "total_steps", total_steps, 0)
     require(warmup <= total, call, "warmup_steps", warmup, f"at most total_steps={total}")
     return warmup, total

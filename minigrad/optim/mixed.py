@@ -21,15 +21,16 @@ class MixedPrecision:
     """An optimizer around float32 master copies of parameters that are themselves turned into
     float16 or bfloat16.
 
-        mixed = MixedPrecision(model.parameters(), lambda params: AdamW(params, lr=3e-4),
-        dtype="float16") mixed.zero_grad();  mixed.backward(loss);  mixed.step(max_norm=1.0)
+        mixed = MixedPrecision(model.parameters(), lambda params: AdamW(params, lr=3e-4), "float16")
+        mixed.zero_grad();  mixed.backward(loss);  mixed.step(max_norm=1.0)
 
     An update smaller than half a unit in a 16-bit weight's last place would be lost; the master
     keeps it. float16 gradients below 6e-8 are 0, so the loss is scaled up before backward and the
     gradients down after it; a step whose gradients overflow is skipped and halves the scale, and
-    `growth_interval` good steps in a row double it.   loss_scale: a fixed scale instead; for
-    bfloat16, which has float32's range, 1 unless given. From Micikevicius et al. 2017,
-    arXiv:1710.03740.
+    `growth_interval` good steps in a row double it.
+
+    loss_scale: a fixed scale instead; by default 1 for bfloat16, which has float32's range.
+    From Micikevicius et al. 2017, arXiv:1710.03740.
     """
 
     def __init__(
@@ -80,9 +81,8 @@ class MixedPrecision:
         """
         clear_gradients(self.masters)
         self.collect()
-        if not math.isfinite(
-            float(clip_grad_norm_(self.masters, math.inf if max_norm is None else max_norm))
-        ):
+        norm = clip_grad_norm_(self.masters, math.inf if max_norm is None else max_norm)
+        if not math.isfinite(float(norm)):
             self.lower_scale()
             return False
         self.update()
@@ -135,12 +135,9 @@ class MixedPrecision:
             for master, values in zip(self.masters, given, strict=True):
                 master.assign(values)
         self._round()
-        self.loss_scale, self.good_steps, self.skipped = (
-            state_dict[n] for n in ("loss_scale", "good_steps", "skipped")
-        )
+        self.loss_scale = state_dict["loss_scale"]
+        self.good_steps, self.skipped = state_dict["good_steps"], state_dict["skipped"]
 
     def __repr__(self) -> str:
-        return (
-            f"MixedPrecision({dtypes.name(self.dtype)}, loss_scale={self.loss_scale:g}, "
-            f"{self.optimizer})"
-        )
+        kind, scale = dtypes.name(self.dtype), f"loss_scale={self.loss_scale:g}"
+        return f"MixedPrecision({kind}, {scale}, {self.optimizer})"

@@ -74,9 +74,7 @@ class Optimizer:
         for key in group:
             if key not in (*self.defaults, "param_names", "initial_lr"):
                 problem, known = f"a group has no setting {key!r}", list(self.defaults)
-                raise ConfigError(
-                    self._name, problem, got=key, wanted=known, hint=f"known: {known}"
-                )
+                raise ConfigError(self._name, problem, key, known, hint=f"known: {known}")
         self._check_params(params)
         settings = {"params": params, **self.defaults, **group}
         self._check_group(settings)

@@ -92,14 +92,9 @@ def clip_grad_norm_(
     """Scale the gradients and return their norm before, 0-d: see `optim.clip_grad_norm_`."""
     norm = math.sqrt(_sum_of_squares(gradients))
     if error_if_nonfinite and not math.isfinite(norm):
-        raise NotFiniteError(
-            "clip_grad_norm_",
-            f"the norm of the gradients is {norm}",
-            got=norm,
-            wanted="finite",
-            hint="error_if_nonfinite=False lets it pass; minigrad.debug(nan=True) finds where it "
-            "comes from",
-        )
+        problem = f"the norm of the gradients is {norm}"
+        hint = "error_if_nonfinite=False lets it pass; minigrad.debug(nan=True) finds its source"
+        raise NotFiniteError("clip_grad_norm_", problem, got=norm, wanted="finite", hint=hint)
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
         for g in gradients:

@@ -115,9 +115,8 @@ def checked_tokens(tokens: Array, vocab_size: int, call: str) -> Array:
     """
     if tokens.size and (tokens.dtype.kind not in "iu" or tokens.ndim != 1):
         problem = f"tokens must be integers in a row, got {tokens.dtype} of shape {tokens.shape}"
-        raise DTypeError(
-            call, problem, tokens.dtype, "integers (T,)", "tokenizer.encode gives them"
-        )
+        hint = "tokenizer.encode gives them"
+        raise DTypeError(call, problem, tokens.dtype, "integers (T,)", hint)
     for bad in (int(tokens.min()), int(tokens.max())) if tokens.size else ():
         if not 0 <= bad < vocab_size:
             problem = f"token {bad} is outside 0..{vocab_size - 1}"

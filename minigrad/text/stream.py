@@ -67,9 +67,9 @@ def shuffled(index: Array, n: int, seed: int, epoch: int) -> Array:
     """Return the places of the numbers `index` of 0 .. n - 1 in the shuffled order of an epoch,
     without making that order: no memory, any n < 2**62.
 
-    A Feistel network of 6 rounds on the next even power of two, with keys from Philox at (seed,
-    epoch), is a permutation; walking on along its cycle until one is below n makes it one of 0 .. n
-    - 1 (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+    A Feistel network of 6 rounds on the next even power of two, with keys from Philox at
+    (seed, epoch), is a permutation; following its cycle to the next number below n makes it one of
+    0 .. n - 1 (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
     """
     half = max((max(n - 1, 1).bit_length() + 1) // 2, 1)
     low, shift = np.uint64((1 << half) - 1), np.uint64(half)
@@ -185,10 +185,8 @@ class TokenStream(Windows):
         return windows[:, :-1], windows[:, 1:]
 
     def __repr__(self) -> str:
-        return (
-            f"<TokenStream: {self.path}, {len(self.train)} tokens to train on, {len(self.val)} "
-            "to validate>"
-        )
+        sizes = f"{len(self.train)} tokens to train on, {len(self.val)} to validate"
+        return f"<TokenStream: {self.path}, {sizes}>"
 
 
 def _mapped(path: Path) -> Array:

@@ -22,12 +22,12 @@ class WordPieceTokenizer(LibraryTokenizer):
     """WordPiece: each word is the longest piece of the vocabulary it begins with, then the longest
     "##" piece, ...; or [UNK] if that fails.
 
-    pieces: the vocabulary; a piece's place is its token.   lowercase: also takes accents away, as
+    pieces: the vocabulary; a piece's place is its token.   lowercase: also remove accents, as
         BERT's uncased models do.
     `encode` adds no [CLS] and [SEP]. Case, white space and unknown words are lost: `decode` puts a
-    space before each piece that has no ##. Raises
-    MissingDependencyError without the `tokenizers` library. From Wu et al. 2016, arXiv:1609.08144,
-    in BERT's form (Devlin et al. 2019, arXiv:1810.04805).
+    space before each piece that has no ##. Raises MissingDependencyError without the `tokenizers`
+    library. From Wu et al. 2016, arXiv:1609.08144, in BERT's form (Devlin et al. 2019,
+    arXiv:1810.04805).
     """
 
     kind, fields = "wordpiece", ("pieces", "lowercase", "unknown")

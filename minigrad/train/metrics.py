@@ -20,8 +20,8 @@ class MetricsLog:
         trainer = Trainer(..., callbacks=[MetricsLog("runs/a/metrics.jsonl")])
 
     A line: {"step", "time": unix seconds, "seconds": since the run began, "loss", "lr",
-        "grad_norm", "tokens_per_second", "val_loss"}, the last
-    only where there was an evaluation that gave a finite number.
+        "grad_norm", "tokens_per_second", "val_loss"}, the last only where there was an evaluation
+        that gave a finite number.
     after_step: lines of later steps are cut off, with what a killed process has left of a line: a
         run that is resumed writes them again.
     Of several ranks, rank 0 writes.
