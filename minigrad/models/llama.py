@@ -1,23 +1,25 @@
-"""Llama-type models: Llama, SmolLM, Qwen 2 and 3. One block, `nn.TransformerBlock`, whose parts are
-settings. From Touvron et al. 2023, arXiv:2302.13971.
+"""Llama-type models: Llama, SmolLM, Qwen 2 and 3, Gemma 3. One block, `nn.TransformerBlock`, whose
+parts are settings. From Touvron et al. 2023, arXiv:2302.13971.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from minigrad.arguments import as_float, as_int, require
 from minigrad.models.gpt import GPT
 from minigrad.nn import init
-from minigrad.nn.attention import KVCache
 from minigrad.nn.containers import ModuleList
 from minigrad.nn.layers import Dropout, Embedding, Linear, RMSNorm, empty
 from minigrad.nn.quantised import linear
 from minigrad.nn.rotary import Layout, RotaryEmbedding
 from minigrad.nn.transformer import TransformerBlock
 from minigrad.tensor import Tensor
+
+if TYPE_CHECKING:
+    from minigrad.models.decoding import Decoder
 
 _WIDEST = 4096  # features of a head
 _SIZES = [
@@ -41,6 +43,8 @@ class LlamaConfig:
         for those of a GGUF file of Llama, whose rows are permuted.   rope_scaling: see
         RotaryEmbedding.
     qkv_bias: Qwen 2.   qk_norm: Qwen 3.   tied: the head is the embedding.
+    Gemma 3: mlp "geglu";   post_norm: see TransformerBlock;   embedding_scale: times the embedding;
+        window: how far layers look back whose number is not in `full`, and which have local_base.
     """
 
     vocab_size: int
@@ -58,6 +62,12 @@ class LlamaConfig:
     qkv_bias: bool = False
     qk_norm: bool = False
     tied: bool = True
+    mlp: Literal["swiglu", "geglu"] = "swiglu"
+    post_norm: bool = False
+    embedding_scale: float = 1.0
+    window: int | None = None
+    full: tuple[int, ...] = ()
+    local_base: float = 10000.0
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -67,6 +77,18 @@ class LlamaConfig:
         wanted = f"an even number up to {_WIDEST}"
         even = self.head_dim % 2 == 0 and self.head_dim <= _WIDEST
         require(even, "LlamaConfig", "head_dim", self.head_dim, wanted)
+
+
+class ScaledEmbedding(Embedding):
+    """An embedding that is multiplied by `scale`, but not where it is the head."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, scale: float) -> None:
+        super().__init__(num_embeddings, embedding_dim)
+        self.scale = scale
+
+    def forward(self, tokens: Any) -> Tensor:
+        """scale * weight[tokens]."""
+        return super().forward(tokens) * self.scale
 
 
 class Llama(GPT):
@@ -80,9 +102,10 @@ class Llama(GPT):
 
     def __init__(self, config: LlamaConfig) -> None:
         self.config = config
-        self.wte = Embedding(config.vocab_size, config.n_embd)
+        size, scale = (config.vocab_size, config.n_embd), config.embedding_scale
+        self.wte = Embedding(*size) if scale == 1 else ScaledEmbedding(*size, scale)
         self.wpe, self.drop = None, Dropout(0.0)
-        self.h = ModuleList(_block(config) for _ in range(config.n_layer))
+        self.h = ModuleList(_block(config, i) for i in range(config.n_layer))
         self.ln_f = RMSNorm(config.n_embd, config.norm_eps)
         self.lm_head = None
         if not config.tied:
@@ -96,18 +119,17 @@ class Llama(GPT):
         """What it multiplies itself, for `minigrad.viz.describe`: the head, if it is tied."""
         return super().own_products() if self.lm_head is None else []
 
-    def make_caches(self, capacity: int | None = None) -> list[KVCache]:
-        """Empty caches for one conversation of up to `capacity` positions (block_size unless
-        given): one per layer.
-        """
-        most = self.config.block_size if capacity is None else capacity
-        return [block.attn.make_cache(most) for block in self.h]
+    def _take_decoder(self, *request: Any) -> Decoder | None:
+        return None if self.config.window is not None else super()._take_decoder(*request)
 
 
-def _block(config: LlamaConfig) -> TransformerBlock:
-    scaling = config.rope_scaling
+def _block(config: LlamaConfig, i: int) -> TransformerBlock:
+    local = config.window is not None and i not in config.full
     rope = RotaryEmbedding(
-        config.head_dim, config.rope_base, layout=config.rope_layout, scaling=scaling
+        config.head_dim,
+        config.local_base if local else config.rope_base,
+        layout=config.rope_layout,
+        scaling=None if local else config.rope_scaling,
     )
     block = TransformerBlock(
         config.n_embd,
@@ -119,8 +141,10 @@ def _block(config: LlamaConfig) -> TransformerBlock:
         qk_norm=config.qk_norm,
         norm="rms",
         norm_eps=config.norm_eps,
-        mlp="swiglu",
+        mlp=config.mlp,
         bias=False,
+        post_norm=config.post_norm,
+        window=config.window if local else None,
     )
     for norm in (block.attn.q_norm, block.attn.k_norm):
         if norm is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,8 +43,8 @@ Names = Mapping[str, str]  # our name -> theirs, {i} the layer, {a,b,c} several 
 def load(
     path: str | Path, *, dtype: Any = None, int8: bool = False
 ) -> tuple[Any, PublishedTokenizer]:
-    """Return a published model and its tokenizer: of a .gguf file (llama, qwen2, qwen3), or of a
-    folder with config.json, tokenizer.json and safetensors (those, gpt2 and bert).
+    """Return a published model and its tokenizer: of a .gguf file (llama, qwen2, qwen3, gemma3), or
+    of a folder with config.json, tokenizer.json and safetensors (those, gpt2 and bert).
 
     dtype: "float32" for weights in float32, which are exact, can be trained, and take 4 bytes each;
         None leaves the matrices of Llama-type models as they are stored, frozen, in 4 to 16 bits.
@@ -146,6 +147,14 @@ _LLAMA: Names = {
     "ln_f.weight": "model.norm.weight",
     "lm_head.weight": "lm_head.weight",
 }
+_AROUND = {"post_1": "post_attention", "ln_2": "pre_feedforward", "post_2": "post_feedforward"}
+_GEMMA: Names = {
+    **_LLAMA,
+    **{
+        f"h.{{i}}.{ours}.weight": f"model.layers.{{i}}.{theirs}_layernorm.weight"
+        for ours, theirs in _AROUND.items()
+    },
+}
 _GGUF: Names = {
     "wte.weight": "token_embd.weight",
     "h.{i}.ln_1.weight": "blk.{i}.attn_norm.weight",
@@ -154,7 +163,9 @@ _GGUF: Names = {
     "h.{i}.attn.q_norm.weight": "blk.{i}.attn_q_norm.weight",
     "h.{i}.attn.k_norm.weight": "blk.{i}.attn_k_norm.weight",
     "h.{i}.attn.out_proj.weight": "blk.{i}.attn_output.weight",
+    "h.{i}.post_1.weight": "blk.{i}.post_attention_norm.weight",
     "h.{i}.ln_2.weight": "blk.{i}.ffn_norm.weight",
+    "h.{i}.post_2.weight": "blk.{i}.post_ffw_norm.weight",
     "h.{i}.mlp.gate_proj.weight": "blk.{i}.ffn_gate.weight",
     "h.{i}.mlp.up_proj.weight": "blk.{i}.ffn_up.weight",
     "h.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
@@ -203,16 +214,19 @@ _GPT2: Names = {
         }
     ),
 }
-_ACTIVATIONS = {"llama": ("silu",), "gpt2": ("gelu_new", "gelu_pytorch_tanh"), "bert": ("gelu",)}
+_TANH = ("gelu_new", "gelu_pytorch_tanh")
+_ACTIVATIONS = {"llama": ("silu",), "gpt2": _TANH, "bert": ("gelu",), "gemma3_text": _TANH}
 _LLAMAS = ("llama", "qwen2", "qwen3")
+_ACTS = ("hidden_act", "hidden_activation", "activation_function")
+_EVERY = 6  # every sixth layer of Gemma 3 sees everything
 
 
 def _build(config: Mapping[str, Any], tensors: Mapping[str, Stored], frozen: bool) -> Module:
     """The model that a config.json describes, with its weights."""
     kind, prefix = config.get("model_type"), ""
-    if kind not in (*_LLAMAS, "gpt2", "bert"):
-        raise _unsupported("models of the type", kind, [*_LLAMAS, "gpt2", "bert"])
-    act = config.get("hidden_act", config.get("activation_function"))
+    if kind not in (*_LLAMAS, "gemma3_text", "gpt2", "bert"):
+        raise _unsupported("models of the type", kind, [*_LLAMAS, "gemma3_text", "gpt2", "bert"])
+    act = next((config[k] for k in _ACTS if k in config), None)
     if act is not None and act not in _ACTIVATIONS.get(kind, _ACTIVATIONS["llama"]):
         raise _unsupported(f"{kind} models with the activation", act)
     for prefix in ("", "bert.", "transformer."):
@@ -228,9 +242,53 @@ def _build(config: Mapping[str, Any], tensors: Mapping[str, Stored], frozen: boo
         return _gpt2(config, read, len(tensors))
     if kind == "bert":
         return _bert(config, read, len(tensors))
+    if kind == "gemma3_text":
+        return _gemma(config, read, tensors, frozen)
     model = _make(Llama, _llama(config, kind, tensors))
     _fill(model, _LLAMA, read, frozen)
     return model
+
+
+def _gemma(
+    config: Mapping[str, Any],
+    read: Callable[[str], Stored],
+    tensors: Mapping[str, Stored],
+    frozen: bool,
+) -> Llama:
+    """Gemma 3, whose norms multiply by 1 + weight, and whose queries have a scale of their own."""
+    for name in ("final_logit_softcapping", "attn_logit_softcapping"):
+        if config.get(name) is not None:
+            raise _unsupported("gemma3_text models with", name)
+    ropes = config.get("rope_parameters") or {}
+    scaling = {"rope_theta": config.get("rope_theta", 1e6), **(config.get("rope_scaling") or {})}
+    rope = {"rope_parameters": ropes.get("full_attention", scaling)}
+    plain = _llama({**config, **rope}, "qwen3", tensors)
+    every = config.get("sliding_window_pattern", _EVERY)
+    kinds = config.get("layer_types") or [
+        "sliding_attention" if (i + 1) % every else "full_attention" for i in range(plain.n_layer)
+    ]
+    full = tuple(i for i, kind in enumerate(kinds) if kind == "full_attention")
+    parts = _gemma_parts(plain.n_embd, config["sliding_window"], full)
+    local = config.get("rope_local_base_freq", 10000.0)
+    parts["local_base"] = ropes.get("sliding_attention", {}).get("rope_theta", local)
+    model = _make(Llama, replace(plain, **parts))
+    asked = config.get("query_pre_attn_scalar", plain.head_dim)
+
+    def raised(name: str) -> Stored:
+        stored = read(name)
+        if not name.endswith("norm.weight"):
+            return stored
+        scale = (plain.head_dim / asked) ** 0.5 if name.endswith("q_norm.weight") else 1.0
+        values = np.asarray((1 + stored.values()) * scale, np.float32)
+        return Stored("f32", values.shape, values.view(np.uint8), values)
+
+    _fill(model, _GEMMA, raised, frozen)
+    return model
+
+
+def _gemma_parts(width: int, window: int, full: tuple[int, ...]) -> dict[str, Any]:
+    parts = {"mlp": "geglu", "post_norm": True, "embedding_scale": width**0.5}
+    return {**parts, "window": window, "full": full}
 
 
 def _llama(config: Mapping[str, Any], kind: str, tensors: Mapping[str, Stored]) -> LlamaConfig:
@@ -260,20 +318,24 @@ def _llama(config: Mapping[str, Any], kind: str, tensors: Mapping[str, Stored]) 
 def _build_gguf(meta: Mapping[str, Any], tensors: Mapping[str, Stored], frozen: bool) -> Module:
     """The model that the meta of a GGUF file describes, with its weights."""
     kind = meta.get("general.architecture")
-    if kind not in _LLAMAS:
-        raise _unsupported("GGUF files of the architecture", kind, _LLAMAS)
+    if kind not in (*_LLAMAS, "gemma3"):
+        raise _unsupported("GGUF files of the architecture", kind, [*_LLAMAS, "gemma3"])
 
     def own(name: str, *default: Any) -> Any:
         return meta.get(f"{kind}.{name}", *default) if default else meta[f"{kind}.{name}"]
 
     heads, width = own("attention.head_count"), own("embedding_length")
     scaling = {"type": own("rope.scaling.type", "none"), "factor": own("rope.scaling.factor", 1.0)}
+    layers, parts = _at_most(own("block_count"), len(tensors)), {}
+    if kind == "gemma3":
+        full = tuple(range(_EVERY - 1, layers, _EVERY))
+        parts = _gemma_parts(width, own("attention.sliding_window"), full)
     model = _make(
         Llama,
         LlamaConfig(
             vocab_size=_named(tensors, "token_embd.weight").shape[0],
             block_size=own("context_length"),
-            n_layer=_at_most(own("block_count"), len(tensors)),
+            n_layer=layers,
             n_head=heads,
             n_kv_head=own("attention.head_count_kv", heads),
             n_embd=width,
@@ -286,6 +348,7 @@ def _build_gguf(meta: Mapping[str, Any], tensors: Mapping[str, Stored], frozen: 
             qkv_bias="blk.0.attn_q.bias" in tensors,
             qk_norm="blk.0.attn_q_norm.weight" in tensors,
             tied="output.weight" not in tensors,
+            **parts,
         ),
     )
     if "rope_freqs.weight" in tensors:  # Llama 3 stores its scaling as a divisor per pair

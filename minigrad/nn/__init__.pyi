@@ -28,6 +28,7 @@ from minigrad.nn.layers import Dropout2d as Dropout2d
 from minigrad.nn.layers import Embedding as Embedding
 from minigrad.nn.activation import Flatten as Flatten
 from minigrad.nn.recurrent import GRUCell as GRUCell
+from minigrad.nn.transformer import GeGLU as GeGLU
 from minigrad.nn.normalization import GroupNorm as GroupNorm
 from minigrad.nn.losses import HuberLoss as HuberLoss
 from minigrad.nn.activation import Identity as Identity
@@ -68,4 +69,4 @@ from minigrad.nn.transformer import TransformerBlock as TransformerBlock
 from minigrad.nn.convolution import Upsample as Upsample
 from minigrad.nn.cache import all_or_none as all_or_none
 
-__all__ = ['ELU', 'GELU', 'GRU', 'LSTM', 'MLP', 'RNN', 'AdaptiveAvgPool1d', 'AdaptiveAvgPool2d', 'AvgPool1d', 'AvgPool2d', 'BCELoss', 'BCEWithLogitsLoss', 'BatchNorm1d', 'BatchNorm2d', 'CausalMaskCache', 'Conv1d', 'Conv2d', 'ConvTranspose1d', 'ConvTranspose2d', 'CrossEntropyLoss', 'Dropout', 'Dropout1d', 'Dropout2d', 'Embedding', 'Flatten', 'GRUCell', 'GroupNorm', 'HuberLoss', 'Identity', 'InstanceNorm1d', 'InstanceNorm2d', 'KLDivLoss', 'KVCache', 'L1Loss', 'LSTMCell', 'LayerNorm', 'LeakyReLU', 'Linear', 'LogSoftmax', 'MSELoss', 'MaxPool1d', 'MaxPool2d', 'Module', 'ModuleDict', 'ModuleList', 'MultiHeadAttention', 'NLLLoss', 'Parameter', 'ParameterDict', 'ParameterList', 'RMSNorm', 'RNNCell', 'ReLU', 'RotaryEmbedding', 'Sequential', 'SiLU', 'Sigmoid', 'SmoothL1Loss', 'Softmax', 'Softplus', 'SwiGLU', 'Tanh', 'TransformerBlock', 'Upsample', 'all_or_none', 'init']
+__all__ = ['ELU', 'GELU', 'GRU', 'LSTM', 'MLP', 'RNN', 'AdaptiveAvgPool1d', 'AdaptiveAvgPool2d', 'AvgPool1d', 'AvgPool2d', 'BCELoss', 'BCEWithLogitsLoss', 'BatchNorm1d', 'BatchNorm2d', 'CausalMaskCache', 'Conv1d', 'Conv2d', 'ConvTranspose1d', 'ConvTranspose2d', 'CrossEntropyLoss', 'Dropout', 'Dropout1d', 'Dropout2d', 'Embedding', 'Flatten', 'GRUCell', 'GeGLU', 'GroupNorm', 'HuberLoss', 'Identity', 'InstanceNorm1d', 'InstanceNorm2d', 'KLDivLoss', 'KVCache', 'L1Loss', 'LSTMCell', 'LayerNorm', 'LeakyReLU', 'Linear', 'LogSoftmax', 'MSELoss', 'MaxPool1d', 'MaxPool2d', 'Module', 'ModuleDict', 'ModuleList', 'MultiHeadAttention', 'NLLLoss', 'Parameter', 'ParameterDict', 'ParameterList', 'RMSNorm', 'RNNCell', 'ReLU', 'RotaryEmbedding', 'Sequential', 'SiLU', 'Sigmoid', 'SmoothL1Loss', 'Softmax', 'Softplus', 'SwiGLU', 'Tanh', 'TransformerBlock', 'Upsample', 'all_or_none', 'init']

@@ -91,6 +91,18 @@ class SwiGLU(Module):
         )
 
 
+class GeGLU(SwiGLU):
+    """down(gelu(gate(x)) * up(x)), the MLP of Gemma. (..., C) -> (..., C)
+
+    hidden: as for SwiGLU. GELU by the "tanh" formula. From Shazeer 2020, arXiv:2002.05202.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """down(gelu(gate(x)) * up(x))."""
+        gate = F.gelu(self.gate_proj(x), approximate="tanh")
+        return self.dropout(self.down_proj(gate * self.up_proj(x)))
+
+
 class TransformerBlock(Module):
     """Attention and MLP, each with a norm and added to its input.   (B, T, C) -> (B, T, C)
 
@@ -101,8 +113,10 @@ class TransformerBlock(Module):
 
     dropout: on the attention weights and on both sums.   norm: "layer" or "rms".   norm_eps: of
         all norms, 1e-5 and 1e-6 unless given.
-    mlp: "gelu", "relu2" or "swiglu".   hidden: the width inside the MLP, 4 n_embd, and 8/3 n_embd
-        for "swiglu", unless given.   approximate: of "gelu", as for MLP.
+    mlp: "gelu", "relu2", "swiglu" or "geglu".   hidden: the width inside the MLP, 4 n_embd, and
+        8/3 n_embd for the last two, unless given.   approximate: of "gelu", as for MLP.
+    post_norm: what attention and MLP give is normalised too before it is added (Gemma):
+        x = x + post_1(attn(ln_1(x))).
     attention: further settings of MultiHeadAttention, such as n_kv_head=2, rope="half", window=128.
 
     A GPT-2 block is the default; Llama's is norm="rms", norm_eps=1e-5, mlp="swiglu", hidden=11008,
@@ -122,18 +136,18 @@ class TransformerBlock(Module):
         norm_first: bool = True,
         norm: Literal["layer", "rms"] = "layer",
         norm_eps: float | None = None,
-        mlp: Literal["gelu", "relu2", "swiglu"] = "gelu",
+        mlp: Literal["gelu", "relu2", "swiglu", "geglu"] = "gelu",
         hidden: int | None = None,
         approximate: Approximate = "tanh",
         cross: bool = False,
+        post_norm: bool = False,
         **attention: Any,
     ) -> None:
         call = "TransformerBlock"
         one_of(call, "norm", norm, ("layer", "rms"))
-        one_of(call, "mlp", mlp, ("gelu", "relu2", "swiglu"))
-        fits = mlp == "gelu" or approximate == "tanh"
-        wanted = 'left out unless mlp is "gelu"'
-        require(fits, call, "approximate", approximate, wanted, 'mlp="gelu"')
+        one_of(call, "mlp", mlp, ("gelu", "relu2", "swiglu", "geglu"))
+        wanted = "left out unless norm_first"
+        require(norm_first or not post_norm, call, "post_norm", post_norm, wanted)
         hidden = None if hidden is None else as_int(call, "hidden", hidden)
         if norm_eps is not None:
             norm_eps = as_float(call, "norm_eps", norm_eps, 0, below=True)
@@ -149,9 +163,9 @@ class TransformerBlock(Module):
             self.cross_attn = MultiHeadAttention(n_embd, n_head, causal=False, **both)
         self.dropout = Dropout(dropout)
         self.ln_2 = normalised()
-        plain = {"approximate": approximate} if mlp == "gelu" else {"activation": mlp}
-        make: Any = SwiGLU if mlp == "swiglu" else partial(MLP, **plain)
-        self.mlp: MLP | SwiGLU = make(n_embd, hidden, **both)
+        self.mlp: MLP | SwiGLU = _mlp(mlp, approximate)(n_embd, hidden, **both)
+        self.post_1 = normalised() if post_norm else None
+        self.post_2 = normalised() if post_norm else None
 
     def forward(
         self,
@@ -172,7 +186,8 @@ class TransformerBlock(Module):
         require(given == needed, "TransformerBlock", "context", context, wanted)
 
         def attend(x: Tensor) -> Tensor:
-            return self.dropout(self.attn(x, mask=mask, lengths=lengths, cache=cache))
+            y: Tensor = self.dropout(self.attn(x, mask=mask, lengths=lengths, cache=cache))
+            return y if self.post_1 is None else self.post_1(y)
 
         def look(x: Tensor) -> Tensor:
             assert self.cross_attn is not None
@@ -180,7 +195,11 @@ class TransformerBlock(Module):
                 self.cross_attn(x, context, mask=context_mask, lengths=context_lengths)
             )
 
-        parts = ((self.ln_1, attend), (self.ln_cross, look), (self.ln_2, self.mlp))
+        def think(x: Tensor) -> Tensor:
+            y: Tensor = self.mlp(x)
+            return y if self.post_2 is None else self.post_2(y)
+
+        parts = ((self.ln_1, attend), (self.ln_cross, look), (self.ln_2, think))
         for norm, part in parts:
             if norm is not None:
                 x = x + part(norm(x)) if self.norm_first else norm(x + part(x))
@@ -195,8 +214,18 @@ class TransformerBlock(Module):
         text += f", mlp={mlp!r}" if mlp != "gelu" else ""
         text += f", hidden={hidden}" if hidden is not None else ""
         text += ", cross=True" if self.cross_attn is not None else ""
+        text += ", post_norm=True" if self.post_1 is not None else ""
         exact = getattr(self.mlp, "approximate", "tanh") == "none"
         return text + (", approximate='none'" if exact else "")
+
+
+def _mlp(kind: Any, approximate: Approximate) -> Any:
+    fits = kind == "gelu" or approximate == "tanh"
+    wanted = 'left out unless mlp is "gelu"'
+    require(fits, "TransformerBlock", "approximate", approximate, wanted, 'mlp="gelu"')
+    if kind in ("swiglu", "geglu"):
+        return SwiGLU if kind == "swiglu" else GeGLU
+    return partial(MLP, approximate=approximate, activation=kind)
 
 
 def _norm(kind: str, n_embd: int, eps: float | None, bias: bool) -> LayerNorm | RMSNorm:

@@ -332,10 +332,19 @@ def test_blocks_are_gpt2s_llamas_and_berts():
                 {"TransformerBlock": nn.TransformerBlock, "RotaryEmbedding": nn.RotaryEmbedding},
             )
         )
+    gemma = randomised(nn.TransformerBlock(C, 4, norm="rms", mlp="geglu", post_norm=True))
+    y = x + gemma.post_1(gemma.attn(gemma.ln_1(x)))
+    want = y + gemma.post_2(gemma.mlp(gemma.ln_2(y)))
+    assert np.array_equal(gemma(x).data, want.data) and "post_norm=True" in repr(gemma)
+    with pytest.raises(ConfigError, match="post_norm"):
+        nn.TransformerBlock(C, 4, norm_first=False, post_norm=True)
     w = randomised(nn.SwiGLU(C, 6)).state_dict()
     gate, up = x.data @ w["gate_proj.weight"].data.T, x.data @ w["up_proj.weight"].data.T
     want = (gate / (1 + np.exp(-gate)) * up) @ w["down_proj.weight"].data.T
     assert np.allclose(randomised(nn.SwiGLU(C, 6))(x).data, want, atol=1e-12)
+    curve = np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))
+    want = (0.5 * gate * (1 + curve) * up) @ w["down_proj.weight"].data.T
+    assert np.allclose(randomised(nn.GeGLU(C, 6))(x).data, want, atol=1e-12)
 
 
 def test_a_block_has_the_width_the_eps_and_the_gelu_that_it_was_asked_for():

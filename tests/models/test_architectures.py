@@ -20,7 +20,7 @@ from minigrad.nn.quantised import QuantisedWeight, StackedWeight
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-from gguf_bytes import small_llama  # noqa: E402
+from gguf_bytes import MERGES, PIECES, gguf_bytes, small_llama  # noqa: E402
 from model_references import made  # noqa: E402
 
 pytest.importorskip("tokenizers")
@@ -51,6 +51,63 @@ def test_a_small_model_gives_the_reference(row: dict[str, Any], tmp_path: Path) 
         caches = model.make_caches()
         parts = [model(TOKENS[:, a:b], caches=caches).numpy() for a, b in ((0, 7), (7, 9), (9, 10))]
         np.testing.assert_allclose(np.concatenate(parts, axis=1), y.numpy(), atol=5e-6)
+
+
+GEMMA = next(row for row in TINY if row["config"]["model_type"] == "gemma3_text")
+
+
+def test_gemmas_settings_of_2025_and_its_gguf_file_mean_the_same(tmp_path: Path) -> None:
+    ropes, layers = GEMMA["config"]["rope_parameters"], 7  # of which the sixth sees everything
+    config = {**GEMMA["config"], "num_hidden_layers": layers, "query_pre_attn_scalar": 16}
+    config["layer_types"] = ["sliding_attention"] * 5 + ["full_attention", "sliding_attention"]
+    shapes = {name: shape for name, shape in GEMMA["shapes"].items() if ".layers." not in name}
+    first = {name: s for name, s in GEMMA["shapes"].items() if ".layers.0." in name}
+    for i in range(layers):
+        shapes |= {name.replace(".0.", f".{i}."): shape for name, shape in first.items()}
+    wanted = load(write(tmp_path, {"config": config, "shapes": shapes}))[0](TOKENS).numpy()
+
+    for name in ("rope_parameters", "layer_types"):
+        del config[name]
+    config |= {"rope_theta": 1e6, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6}
+    config["rope_scaling"] = {"rope_type": "linear", "factor": ropes["full_attention"]["factor"]}
+    older, _ = load(write(tmp_path, {"config": config, "shapes": shapes}))
+    np.testing.assert_array_equal(older(TOKENS).numpy(), wanted)
+
+    sizes = {"block_count": layers, "context_length": 64, "embedding_length": 32}
+    sizes |= {"feed_forward_length": 56, "attention.head_count": 4, "attention.head_count_kv": 2}
+    sizes |= {"attention.key_length": 16, "attention.layer_norm_rms_epsilon": 1e-6}
+    sizes |= {"attention.sliding_window": 4, "rope.freq_base": 1e6, "rope.scaling.factor": 8.0}
+    meta = {f"gemma3.{key}": value for key, value in sizes.items()}
+    meta |= {"gemma3.rope.scaling.type": "linear", "general.architecture": "gemma3"}
+    meta |= {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": PIECES}
+    meta |= {"tokenizer.ggml.merges": MERGES}
+    tensors = {}
+    for name, shape in shapes.items():
+        values = made(name, tuple(shape)) + (1 if name.endswith("norm.weight") else 0)
+        for theirs, ours in GGUF_NAMES.items():
+            name = name.replace(theirs, ours)
+        tensors[name] = ("f32", tuple(shape), values.astype("<f4").tobytes())
+    (tmp_path / "gemma.gguf").write_bytes(gguf_bytes(meta, tensors))
+    model, _ = load(tmp_path / "gemma.gguf")
+    np.testing.assert_array_equal(model(TOKENS).numpy(), wanted)
+    prompt = [1, 2, 3]
+    plain = list(model.generate(prompt, 12, temperature=0, use_cache=False))
+    assert list(model.generate(prompt, 12, temperature=0, jit=True)) == plain
+
+
+GGUF_NAMES = {
+    "model.layers": "blk",
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+    **{f"self_attn.{x}_proj": f"attn_{x}" for x in "qkv"},
+    "self_attn.o_proj": "attn_output",
+    **{f"self_attn.{x}_norm": f"attn_{x}_norm" for x in "qk"},
+    **{f"mlp.{x}_proj": f"ffn_{x}" for x in ("gate", "up", "down")},
+}
 
 
 def test_weights_of_16_bits_stay_as_stored_unless_float32_is_asked_for(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ ROWS = [
     Row(nn.Dropout2d, (0.25,), {}, ((2, 3, 2, 2),)),
     Row(nn.MLP, (4, 6), {"dropout": 0.5}, (X,)),
     Row(nn.SwiGLU, (6, 4), {"dropout": 0.5}, ((2, 3, 6),)),
+    Row(nn.GeGLU, (6, 4), {"dropout": 0.5}, ((2, 3, 6),)),
     Row(nn.MultiHeadAttention, (8, 4, 2), {"window": 3, "dropout": 0.5}, ((1, 3, 8),)),
     Row(
         nn.TransformerBlock,

@@ -12,7 +12,7 @@ from tests.nn.rows import MODULES
 from tests.nn.test_every_module import outputs
 
 torch = pytest.importorskip("torch")
-OURS_ALONE = {"MLP", "SwiGLU", "TransformerBlock", "MultiHeadAttention"}
+OURS_ALONE = {"MLP", "SwiGLU", "GeGLU", "TransformerBlock", "MultiHeadAttention"}
 SHARED = [row for row in MODULES if row.name not in OURS_ALONE]
 
 
