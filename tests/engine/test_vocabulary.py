@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad
 from minigrad import Tensor, functional as F, ops
+from minigrad.counterparts import counterparts
 from minigrad.errors import ConfigError, IndexRangeError, MinigradError, ShapeError
 
 rng = np.random.default_rng(0)
@@ -404,6 +406,10 @@ def test_norms_of_16_bit_floats_round_once(dtype: str) -> None:
         (F, "upsample", "F.interpolate"),
         (F, "exp", "minigrad.exp"),
         (F, "Linear", "nn.Linear"),
+        (minigrad.nn, "ReflectionPad2d", "F.pad"),
+        (F, "relu_", "the function without the underscore"),
+        (Tensor([1.0]), "clamp_min", r"t.clamp\(min=value\)"),
+        (Tensor([1.0]), "relu_", r"t.copy_\(...\) of the function without the underscore"),
         (Tensor([1.0]), "cuda", "the tensor as it is"),
         (Tensor([1.0]), "layer_norm", "F.layer_norm"),
     ],
@@ -415,3 +421,17 @@ def test_a_name_of_pytorch_s_is_answered_with_its_counterpart(
         getattr(owner, name)
     with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
         _ = owner.nonsense
+
+
+def test_counterparts_are_there_and_what_they_stand_for_is_not() -> None:
+    owners: dict[str, Any] = {"minigrad.functional": F, "minigrad.nn": minigrad.nn}
+    owners |= {"Tensor": Tensor, "minigrad": minigrad, "Module": minigrad.nn.Module}
+    for owner, hints in counterparts().items():
+        for name, hint in hints.items():
+            if owner != "minigrad" or name not in counterparts()["Tensor"]:
+                assert name not in dir(owners[owner]), (owner, name)
+            if "without the underscore" in hint:
+                assert hasattr(owners[owner], name[:-1]), (owner, name)
+            for part, found in re.findall(r"\b(minigrad|F|nn)\.(\w+)", hint):
+                where = {"minigrad": minigrad, "F": F, "nn": minigrad.nn}[part]
+                assert hasattr(where, found), hint
