@@ -269,7 +269,7 @@ def diag(x: Any, offset: _int = 0) -> Tensor:
     """Return the matrix with the vector x on a diagonal; of a matrix, its diagonal."""
 def diagonal(x: Any, offset: _int = 0, dim1: _int = 0, dim2: _int = 1) -> Tensor:
     """Return the elements with equal indices on the two axes (the second's larger by `offset`), as
-    a new last axis."""
+    a new last axis: a view."""
 @overload
 def diff(x: Any, n: _int = 1, axis: _int = -1) -> Tensor:
     """Return the differences of neighbours along `axis`, x[i + 1] - x[i], taken n times. Of bools,

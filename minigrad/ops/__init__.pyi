@@ -107,6 +107,7 @@ from minigrad.ops.philox import kept as kept
 from minigrad.ops.loss import kl_div as kl_div
 from minigrad.ops.loss import l1_loss as l1_loss
 from minigrad.ops.index import last_at as last_at
+from minigrad.ops.shape import last_diagonal as last_diagonal
 from minigrad.ops.fused import layer_norm as layer_norm
 from minigrad.ops.fused import layer_norm_grad as layer_norm_grad
 from minigrad.ops.activation import leaky_relu as leaky_relu

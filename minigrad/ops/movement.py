@@ -162,7 +162,7 @@ def _(g, _y, *_xs, axis):
 @primitive(kind="view")
 def getitem(x: Array, *, index: tuple[Any, ...]) -> Array:
     """Return x[index] for integers, slices, None and Ellipsis: a view."""
-    return x[index]
+    return x[index if Ellipsis in index else (*index, ...)]  # numpy copies a single element
 
 
 @getitem.vjp

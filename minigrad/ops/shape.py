@@ -20,8 +20,9 @@ from minigrad.ops.axis import Axis, Shape, axes, fits, flat, one_axis, several, 
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import not_equal, where
 from minigrad.ops.index import ARRAY, add_at, take
-from minigrad.ops.movement import expand, getitem, part, permute, reshape
+from minigrad.ops.movement import copy, expand, getitem, part, permute, reshape
 from minigrad.ops.reduce import sum as sum_
+from minigrad.primitive import primitive
 
 Sizes = int | Sequence[int]
 
@@ -263,7 +264,7 @@ def repeat(x: Any, *counts: Sizes) -> Any:
     pairs = [(n, size) for n, size in zip(times, shape, strict=True)]
     singles = tuple(n for size in shape for n in (1, size))
     grown = expand(reshape(x, shape=singles), shape=tuple(n for pair in pairs for n in pair))
-    return reshape(grown, shape=tuple(n * size for n, size in pairs))
+    return reshape(copy(grown), shape=tuple(n * size for n, size in pairs))
 
 
 @composite(numpy=np.tile)
@@ -286,7 +287,7 @@ def repeat_interleave(x: Any, repeats: int | Sequence[int], axis: int | None = N
         times = int(counts)
         column = reshape(x, shape=with_sizes(x.shape, a, n, 1))
         grown = expand(column, shape=with_sizes(x.shape, a, n, times))
-        return reshape(grown, shape=with_sizes(x.shape, a, n * times))
+        return reshape(copy(grown), shape=with_sizes(x.shape, a, n * times))
     good = counts.shape == (n,) and counts.min(initial=0) >= 0
     fits(good, "repeat_interleave", f"{counts.shape} repeats of {n} elements", counts.shape)
     return take(x, np.repeat(np.arange(n), counts), spec=(*(slice(None),) * a, ARRAY))
@@ -306,9 +307,8 @@ def roll(x: Any, shifts: int | Sequence[int], axis: int | Sequence[int] | None =
     require(len(moves) == len(along), "roll", "shifts", shifts, f"one per axis of {axis}")
     for shift, one in zip(moves, along, strict=True):
         a = one_axis(one, x.ndim, "roll")
-        cut = -shift % x.shape[a] if x.shape[a] else 0
-        if cut:
-            x = movement.cat(part(x, a, cut), part(x, a, 0, cut), axis=a)
+        cut = -shift % (x.shape[a] or 1)
+        x = movement.cat(part(x, a, cut), part(x, a, 0, cut), axis=a)
     return x
 
 
@@ -354,14 +354,27 @@ def _check_matrix(call: str, x: Any) -> None:
 @composite(numpy=np.diagonal)
 def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """Return the elements with equal indices on the two axes (the second's larger by `offset`), as
-    a new last axis.
+    a new last axis: a view.
     """
     _check_matrix("diagonal", x)
     a, b = one_axis(dim1, x.ndim, "diagonal"), one_axis(dim2, x.ndim, "diagonal")
     fits(a != b, "diagonal", f"axes {dim1} and {dim2} are the same", (dim1, dim2))
-    x = permute(x, order=(*(i for i in range(x.ndim) if i not in (a, b)), a, b))
-    length = max(0, min(x.shape[-2] + min(offset, 0), x.shape[-1] - max(offset, 0)))
-    return take(x, *_places(length, offset), spec=(Ellipsis, ARRAY, ARRAY))
+    others = (i for i in range(x.ndim) if i not in (a, b))
+    return last_diagonal(permute(x, order=(*others, a, b)), offset=offset)
+
+
+@primitive(kind="view")
+def last_diagonal(x: Array, *, offset: int) -> Array:
+    """Return x[..., i, i + offset] for all i: a view."""
+    y = np.diagonal(x, offset, -2, -1)
+    y.flags.writeable = x.flags.writeable  # numpy's is read-only
+    return y
+
+
+@last_diagonal.vjp
+def _(g, _y, _x, *, offset):
+    places = _places(g.shape[-1], offset)
+    return (add_at(g, *places, spec=(Ellipsis, ARRAY, ARRAY), shape=_x.shape),)
 
 
 def _places(length: int, offset: int) -> tuple[Array, Array]:

@@ -81,7 +81,7 @@ class Surface(TensorBase):
     __rshift__, __rrshift__ = ops.right_shift, _reflected(ops.right_shift)
     __eq__, __ne__ = _compared(ops.equal, np.equal), _compared(ops.not_equal, np.not_equal)
     __lt__, __le__, __gt__, __ge__ = ops.less, ops.less_equal, ops.greater, ops.greater_equal
-    __invert__, __neg__, __abs__ = ops.bitwise_not, ops.neg, ops.abs
+    __invert__, __neg__, __pos__, __abs__ = ops.bitwise_not, ops.neg, ops.copy, ops.abs
 
     # --- arithmetic, comparison, logic
     add, sub, mul, div, pow = ops.add, ops.sub, ops.mul, composed.div, ops.pow

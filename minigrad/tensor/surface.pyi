@@ -54,6 +54,7 @@ class Surface(TensorBase):
     def __ge__(self, other: Any) -> Self: ...
     def __invert__(self) -> Self: ...
     def __neg__(self) -> Self: ...
+    def __pos__(self) -> Self: ...
     def __abs__(self) -> Self: ...
     def add(self, b: Any) -> Self:
         """Return a + b."""
@@ -576,7 +577,7 @@ class Surface(TensorBase):
         on; 0 elsewhere."""
     def diagonal(self, offset: _int = 0, dim1: _int = 0, dim2: _int = 1) -> Self:
         """Return the elements with equal indices on the two axes (the second's larger by `offset`), as
-        a new last axis."""
+        a new last axis: a view."""
     @overload
     def unfold(self, axis: _int, size: _int, step: _int = 1, dilation: _int = 1) -> Self:
         """Return the windows of `size` elements (`dilation` apart) along `axis`, every `step`, on a new

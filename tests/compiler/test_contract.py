@@ -409,6 +409,33 @@ def test_writing_into_a_tensor_inside_the_step(where, grad, index, backend):
         assert [g[2] for g in got] == [g[2] for g in run_detached(index)]
 
 
+@BACKENDS
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda y: y[0, 1],
+        lambda y: y.reshape(2, 2, 2)[1, 0, 1],
+        lambda y: y.diagonal(-1),
+        lambda y: y.flip(0),
+        lambda y: y.roll(0, 0),
+        lambda y: y[:1].repeat(3, 1),
+    ],
+)
+def test_a_view_that_is_written_into_in_the_step_is_what_it_is_in_eager_code(view, backend):
+    def body(t):
+        y = t * 1
+        z = view(y)
+        z.mul_(2.0)
+        y[0] = 7.0
+        return y, z, z.sum() + y.sum()
+
+    step = jit(body, backend=backend)
+    for i in range(6):
+        got, wanted = step(x(4, 2, start=i)), body(x(4, 2, start=i))
+        assert [g.tolist() for g in got] == [w.tolist() for w in wanted]
+    assert step.last_plan().backend.kind == backend
+
+
 def run_detached(index):
     """As eager code with a buffer that is taken off the tape after each call."""
     w, buffer, found = Tensor([1.0, 2.0, 3.0]), Tensor.zeros(3), []

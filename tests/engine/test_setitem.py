@@ -1,6 +1,7 @@
 """Writing into tensors: t[key] = value and the in-place operators, with and without gradients."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,50 @@ def test_a_rule_that_needs_the_overwritten_values_refuses_with_both_lines() -> N
     with pytest.raises(StaleValueError, match="mul needs a value") as caught:
         square.sum().backward()
     assert __file__ in caught.value.where and __file__ in str(caught.value.got)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda x: x[1, 2],
+        lambda x: x[1][2],
+        lambda x: x.diagonal(),
+        lambda x: x.diagonal(-1),
+        lambda x: x[None].diagonal(1, 2, 1),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "bool"])
+def test_an_item_and_a_diagonal_are_views_in_any_dtype(part: Any, dtype: str) -> None:
+    x = Tensor.zeros(3, 3, dtype=dtype)
+    part(x).fill_(True)
+    seen = x.float().numpy() == 1
+    assert 0 < seen.sum() < 9 and part(x).float().numpy().all()
+    with pytest.raises(GradientError, match="through a view"):
+        part(leaf((3, 3)) * 1).fill_(1.0)
+    fixed = Tensor(np.zeros(3)).expand(3, 3)
+    with pytest.raises(ReadOnlyError):
+        part(fixed).fill_(1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.roll(0, 0),
+        lambda x: x.roll((3, -3), (0, 1)),
+        lambda x: x.repeat(1, 1),
+        lambda x: x[:1].repeat(3, 1),
+        lambda x: x.tile(1),
+        lambda x: x.repeat_interleave(1, 0),
+        lambda x: +x,
+    ],
+)
+def test_what_moves_or_repeats_nothing_is_a_tensor_of_its_own(change: Any) -> None:
+    x = Tensor(np.arange(9.0).reshape(3, 3))
+    y = change(x)
+    kept = y.numpy().copy()
+    y.add_(1.0)
+    assert np.array_equal(y.numpy(), kept + 1)
+    assert np.array_equal(x.numpy(), np.arange(9.0).reshape(3, 3))
 
 
 def test_without_gradients_setitem_writes_in_place_and_views_see_it() -> None:
@@ -271,10 +316,10 @@ def test_an_operator_in_place_on_an_item_is_refused_where_gradients_flow_with_wh
 ):
     w = leaf((4,))
     t = w * 1
-    for change in ("t[0:1] *= 3.0", "t[1:3] += w[0:2]", "t[[0, 1]][0:1] -= 1.0"):
+    for change in ("t[0] *= 3.0", "t[0:1] *= 3.0", "t[1:3] += w[0:2]", "t[[0, 1]][0:1] -= 1.0"):
         with pytest.raises(GradientError, match=r"t\[i\] = t\[i\] \+ x"):
             exec(change)
-    t[0] *= 3.0  # an element of a vector is a copy, and is written back
+    t[0] = t[0] * 3.0
     t[1:3] = t[1:3] + w[0:2]
     t.sum().backward()
     assert w.grad.tolist() == [4, 2, 1, 1]
