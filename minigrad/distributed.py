@@ -17,7 +17,6 @@ does anything that its caller would have to ask about. See docs/distributed.md.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import time
@@ -29,6 +28,7 @@ from zlib import crc32
 
 import numpy as np
 
+from minigrad import start
 from minigrad.arguments import require
 from minigrad.autograd import no_grad
 from minigrad.columns import columns
@@ -39,9 +39,6 @@ from minigrad.random import default_generator
 from minigrad.tensor import Tensor
 
 T = TypeVar("T")
-# What launchers (MPICH's and Intel's mpiexec, Open MPI's mpirun, Slurm's srun) tell a process
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 _BUCKET = 1 << 20  # numbers that are exchanged at a time: what is received is added from the cache
 _STREAM = 48  # part i draws its random numbers from counter + (i << 48) on
 _PATIENCE = 1.0  # seconds in which a rank that has failed waits for the others to fail as well
@@ -58,7 +55,7 @@ class _World(NamedTuple):
 @cache
 def _world() -> _World | None:
     """Return the ranks of this launch, None for a process that was started alone."""
-    started = max(int(os.environ.get(name) or 1) for name in _SIZES)
+    started = start.launched()
     if started == 1:
         return None
     os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # `end_together` has said why
@@ -74,7 +71,6 @@ def _world() -> _World | None:
         problem = f"the launcher started {started} processes, but MPI connects {found}"
         hint = "use the mpiexec of the MPI library that mpi4py was installed for"
         raise ConfigError("distributed", problem, got=found, wanted=started, hint=hint)
-    sys.excepthook = _excepthook
     return _World(MPI, MPI.COMM_WORLD.Dup(), MPI.COMM_WORLD.Dup())
 
 
@@ -95,11 +91,6 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def launched_first() -> bool:
-    """True unless the launcher has numbered this process otherwise; asks no MPI library."""
-    return not any(int(os.environ.get(name) or 0) for name in _RANKS)
-
-
 def barrier() -> None:
     """Return when all ranks have called this."""
     largest(0)
@@ -116,7 +107,7 @@ def largest(number: int) -> int:
     world = _world()
     if world is None:
         return number
-    found = np.array(number)
+    found = np.array(number, np.int64)
     world.comm.Allreduce(world.mpi.IN_PLACE, found, world.mpi.MAX)
     return int(found)
 
@@ -131,7 +122,7 @@ def on_first(manager: T) -> Any:
 def print_on_first_alone() -> None:
     """Print nothing from here on, except on rank 0 and what `end_together` says."""
     if not is_first():
-        sys.stdout = sys.stderr = io.StringIO()
+        sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
 
 
 # --- sums
@@ -261,8 +252,8 @@ def sum_arrays(arrays: list[Array]) -> list[Array]:
     for dtype in dict.fromkeys(x.dtype for x in arrays):
         chosen = [i for i, x in enumerate(arrays) if x.dtype == dtype]
         flat = np.concatenate([arrays[i].ravel() for i in chosen])
-        for start in range(0, len(flat), _BUCKET):
-            _sum_over_ranks(world.comm, flat[start : start + _BUCKET])
+        for at in range(0, len(flat), _BUCKET):
+            _sum_over_ranks(world.comm, flat[at : at + _BUCKET])
         ends = np.cumsum([arrays[i].size for i in chosen])
         for i, piece in zip(chosen, np.split(flat, ends[:-1]), strict=True):
             summed[i] = piece.reshape(arrays[i].shape)
@@ -356,16 +347,19 @@ def end_together() -> Iterator[None]:
 
 def _end(error: BaseException) -> None:
     """Abort all ranks; return if this is the only one, or rank 0 and all others have failed."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    if start.launched() == 1 or (isinstance(error, SystemExit) and not error.code):
+        return
+    if interrupted and not _world.cache_info().currsize:
+        start.end_by_sigint()  # to connect now could mean to wait for ranks that are gone
     try:
         world = _world()
     except MinigradError:  # the launcher's rank is all there is
-        if not launched_first():
+        if any(int(os.environ.get(name) or 0) for name in start.RANKS):
             raise SystemExit(2) from None
         return
-    if world is None or (isinstance(error, SystemExit) and not error.code):
-        return
+    assert world is not None
     expected = isinstance(error, MinigradError | OSError | SystemExit)
-    interrupted = isinstance(error, KeyboardInterrupt)
     code, here = 130 if interrupted else 2 if expected else 1, rank()
     all_failed, end = world.ending.Ibarrier(), time.monotonic() + _PATIENCE + min(here, 10) / 5
     while not interrupted and time.monotonic() < end:
@@ -376,7 +370,7 @@ def _end(error: BaseException) -> None:
         time.sleep(0.01)
     if not (expected or interrupted):
         traceback.print_exception(error, file=sys.__stderr__)
-    what = " ".join(f"{type(error).__name__}: {error}".split())
+    what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     print(f"minigrad: rank {here} of {size()} failed: {what}", file=sys.__stderr__, flush=True)
     world.comm.Abort(code)
 
@@ -385,3 +379,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> 
     """End all ranks when a user's program ends with an error, which Python alone would not."""
     _end(error)
     sys.__excepthook__(kind, error, trace)
+
+
+if start.launched() > 1:
+    sys.excepthook = _excepthook

@@ -2,6 +2,7 @@
 prints one line of JSON.
 """
 
+import builtins
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from minigrad.models import GPT, GPTConfig
 from minigrad.optim import AdamW
 from minigrad.optim.lr_scheduler import WarmupCosineLR
 from minigrad.random import default_generator
-from minigrad.train import Trainer
+from minigrad.train import Trainer, trainer as train_module
 
 TOKENS = np.tile(np.arange(7, dtype=np.int32), 60)
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -143,10 +144,40 @@ def raising() -> None:
             raise ValueError("the disk is on fire")
 
 
+def early() -> None:
+    """Rank 1 ends before it is connected to the others, by the error that is named."""
+    print(json.dumps({"raised": time.time()}), flush=True)
+    if os.environ["PMI_RANK"] == "1":
+        raise getattr(builtins, sys.argv[2])("not today")
+    distributed.barrier()
+
+
+def measured() -> bool:
+    """Steps are measured for times that differ between ranks, as clocks do."""
+    make_trainer(jit=False).measure(0.05 + 0.1 * distributed.rank())
+    return True
+
+
+def overflowing() -> None:
+    """Every rank fails at a NaN, and rank 0 needs longer than the others wait to write it down."""
+    trainer = make_trainer(jit=False, crash_folder=sys.argv[2])
+    next(iter(trainer.model.parameters())).data[:] = np.nan
+    write = train_module.save_checkpoint
+
+    def slowly(*args: Any, **facts: Any) -> None:
+        time.sleep(3)
+        write(*args, **facts)
+
+    train_module.save_checkpoint = slowly
+    next(trainer.run())
+
+
 def different() -> None:
-    """Ranks with weights, or with settings, of their own."""
-    trainer = make_trainer(jit=False)
-    if sys.argv[2] == "weights":
+    """Ranks with weights, or with buffers, of their own."""
+    trainer = make_trainer(jit=False, normalized=sys.argv[2] == "buffers")
+    if sys.argv[2] == "buffers":
+        trainer.model.norm.running_mean.data[:] = distributed.rank()
+    elif sys.argv[2] == "weights":
         if distributed.rank():
             next(iter(trainer.model.parameters())).data.flat[0] += 1e-6
     elif sys.argv[2] == "drift":

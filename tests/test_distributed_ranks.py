@@ -33,24 +33,21 @@ def program(ranks: int, *arguments: str) -> list[str]:
     return [*start, sys.executable, "-W", "error", "-m", "tests.ranks", *arguments]
 
 
+def ended(call: list[str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        call, capture_output=True, text=True, env=ENVIRONMENT, cwd=folder, timeout=300
+    )
+
+
 def result(ranks: int, *arguments: str) -> Any:
     """What rank 0 of a program of tests/ranks.py prints."""
-    done = subprocess.run(
-        program(ranks, *arguments), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT
-    )
+    done = ended(program(ranks, *arguments))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def train(folder: Path, ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        tool.train(ranks, *arguments),
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        cwd=folder,
-        timeout=300,
-    )
+    return ended(tool.train(ranks, *arguments), folder)
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +150,12 @@ def test_a_signal_to_the_launcher_saves_once(
 
 
 def test_a_rank_that_raises_ends_all_with_one_line() -> None:
-    done = subprocess.run(
-        program(2, "raising"), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=60
-    )
-    ended = time.time()
+    done = ended(program(2, "raising"))
+    end = time.time()
     assert done.returncode == 1
     lines = [x for x in done.stderr.splitlines() if x.startswith("minigrad: rank")]
     assert lines == ["minigrad: rank 1 of 2 failed: ValueError: the disk is on fire"]
-    assert ended - json.loads(done.stdout.splitlines()[-1])["raised"] < LIMIT
+    assert end - json.loads(done.stdout.splitlines()[-1])["raised"] < LIMIT
 
 
 def test_a_mistake_that_all_ranks_make_is_said_once(home: Path) -> None:
@@ -175,25 +170,63 @@ def test_a_mistake_that_all_ranks_make_is_said_once(home: Path) -> None:
 
 
 def test_ranks_that_differ_are_refused_with_a_table(home: Path) -> None:
-    (home / "other.txt").write_text("It was the worst of times, it was the best of times.\n" * 40)
     one = tool.train(0, *RUN, "--out", "mixed")
-    for more, row in (
-        (["--lr", "0.5"], r"^lr +\| 0\.02 +\| 0\.5$"),
-        (["--text", "other.txt"], r"^sha256 +\| [0-9a-f]{64} \| [0-9a-f]{64}$"),
+    (home / "elsewhere").mkdir()
+    (home / "elsewhere" / "text.txt").write_text("It was the worst of times. " * 80)
+    for place, more, row in (
+        (home, ["--lr", "0.5"], r"^lr +\| None +\| 0\.5$"),
+        (home, ["--stop-at", "5"], r"^stop_at +\| None +\| 5$"),
+        (home, ["--minutes", "5"], r"^minutes +\| None +\| 5\.0$"),
+        (home / "elsewhere", [], r"^sha256 +\| [0-9a-f]{64} \| [0-9a-f]{64}$"),
     ):
-        both = [*MPIEXEC, "-n", "1", *one, ":", "-n", "1", *one, *more]
-        done = subprocess.run(both, capture_output=True, text=True, env=ENVIRONMENT, cwd=home)
+        other = ["-n", "1", "-wdir", str(place), *one, *more]
+        both = [*MPIEXEC, "-n", "1", *one, ":", *other]
+        done = ended(both, home)
         assert done.returncode == 2
         assert re.search(row, done.stderr, flags=re.MULTILINE), done.stderr
         assert "ranks 1 differ from rank 0 in" in done.stderr
     assert not (home / "mixed" / "model.mgrd").exists()
 
 
-@pytest.mark.parametrize("what", ["weights", "drift"])
+def test_a_mistake_that_one_rank_makes_ends_all(home: Path) -> None:
+    one = tool.train(0, *RUN, "--out", "mixed")
+    both = [*MPIEXEC, "-n", "1", *one, ":", "-n", "1", *one, "--lr", "-1"]
+    done = ended(both, home)
+    assert done.returncode == 2
+    (said,) = [x for x in done.stderr.splitlines() if x.startswith("minigrad")]
+    assert said.startswith("minigrad: rank 1 of 2 failed: ConfigError: minigrad train: argument")
+
+
+@pytest.mark.parametrize("error", ["ValueError", "KeyboardInterrupt"])
+def test_a_rank_that_ends_before_it_is_connected_ends_all(error: str) -> None:
+    done = ended(program(2, "early", error))
+    assert done.returncode != 0
+    said = "minigrad: rank 1 of 2 failed: ValueError: not today"
+    assert (said in done.stderr) == (error == "ValueError")
+
+
+def test_ctrl_c_during_the_imports_of_one_rank_ends_all(home: Path) -> None:
+    """Rank 0 waits for rank 1 to connect."""
+    sentence = "import sys, os; sys.argv = ['minigrad']; import minigrad; os.kill(os.getpid(), 2)"
+    both = [*MPIEXEC, "-n", "1", *tool.train(0, *RUN, "--out", "mixed")]
+    both += [":", "-n", "1", sys.executable, "-c", sentence]
+    done = ended(both, home)
+    assert done.returncode != 0
+
+
+def test_ranks_measure_equally_many_steps() -> None:
+    assert result(2, "measured")
+
+
+def test_the_batch_that_overflowed_is_written_before_all_end(tmp_path: Path) -> None:
+    done = ended(program(2, "overflowing", str(tmp_path)))
+    assert done.returncode and done.stderr.count("NotFiniteError") == 1
+    load_checkpoint(tmp_path / "not-finite-00000001.mgrd")
+
+
+@pytest.mark.parametrize("what", ["weights", "buffers", "drift"])
 def test_ranks_with_other_weights_are_refused(what: str) -> None:
-    done = subprocess.run(
-        program(2, "different", what), capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT
-    )
+    done = ended(program(2, "different", what))
     assert done.returncode != 0
     assert re.search(r"^weights +\| [0-9a-f]{8} +\| [0-9a-f]{8}$", done.stderr, flags=re.MULTILINE)
 
@@ -208,7 +241,7 @@ def test_the_example_is_a_loop_of_its_own_with_the_same_bits() -> None:
     for ranks in (0, 2):
         start = [*MPIEXEC, "-n", str(ranks)] if ranks else []
         call = [*start, sys.executable, "-W", "error", "examples/ranks.py", "4"]
-        done = subprocess.run(call, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT)
+        done = ended(call)
         assert done.returncode == 0, done.stderr
         digests.add(re.findall(r"weights ([0-9a-f]{16})", done.stdout)[0])
     assert len(digests) == 1

@@ -25,7 +25,7 @@ from minigrad.cli import (
     train,
 )
 from minigrad.cli.options import Parser, one_line
-from minigrad.distributed import launched_first
+from minigrad.distributed import end_together
 from minigrad.errors import MinigradError
 
 __all__ = ["main"]
@@ -47,15 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = [*words[1:2], "--help"]
     try:
         start.hand_over()
-        try:
+        with end_together():
             found = vars(_parser().parse_args(words or ["--help"]))
             command = COMMANDS[found.pop("command")]
-            options = command.complete(found)
-        except MinigradError:
-            if launched_first():  # every rank was given the same words
-                raise
-            return 2
-        return command.run(options)
+            return command.run(command.complete(found))
     except BrokenPipeError:
         # The reader is gone (`| head`). Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

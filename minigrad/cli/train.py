@@ -139,18 +139,14 @@ Base = tuple[GPT, Tokenizer]
 def run(options: Namespace, base: Base | None = None) -> int:
     """Train, save, and print a sample. Return 0, or 128 + the number of the signal that stopped it.
 
+    options -> text -> tokens -> model -> trainer -> run folder. A resumed run takes this path too,
+    with the saved options.
     base: a model to start from, for a new run of `minigrad finetune`.
     """
-    with distributed.end_together():
-        distributed.print_on_first_alone()
-        return _train(options, base)
-
-
-def _train(options: Namespace, base: Base | None) -> int:
-    """The path of a run: options -> text -> tokens -> model -> trainer -> run folder. A resumed run
-    takes it too, with the saved options.
-    """
     began = time.monotonic()
+    distributed.print_on_first_alone()
+    words = {name: value for name, value in vars(options).items() if name != "given"}
+    distributed.check_same("train", {"minigrad": __version__, **words})
     threads, first = distributed.share_cores(), distributed.is_first()
     if distributed.size() > 1:
         said = "thread" if threads == 1 else "threads"
@@ -171,8 +167,7 @@ def _train(options: Namespace, base: Base | None) -> int:
                 if not session.resume(found):
                     return 0
         session.announce()
-        facts = {"minigrad": __version__, **resume.chosen(options), **session.text}
-        distributed.check_same("train", facts)
+        distributed.check_same("train", session.text)
         _compile(session, found)
         if options.minutes is not None:
             _fit(session, began)

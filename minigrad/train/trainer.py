@@ -21,6 +21,7 @@ from minigrad.files import Checkpoint, CheckpointFolder, save_checkpoint
 from minigrad.optim import Optimizer
 from minigrad.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from minigrad.random import default_generator
+from minigrad.tensor import Tensor
 from minigrad.train.memory import Memory, estimate
 from minigrad.train.report import Report
 from minigrad.train.steps import Batch, EagerStep, MixedStep, Model, NotCompiled, evaluate, in_mode
@@ -155,7 +156,8 @@ class Trainer:
         what steps change.
         """
         if distributed.size() > 1:
-            written = (*self.model.parameters(), *self.optimizer.written())
+            buffers: Iterable[Tensor] = getattr(self.model, "buffers", tuple)()
+            written = (*self.model.parameters(), *buffers, *self.optimizer.written())
             weights = distributed.checksum(t.data for t in written)
             distributed.check_same("Trainer", {**facts, "step": self.step, "weights": weights})
 
@@ -241,12 +243,14 @@ class Trainer:
         hint = "the weights are those before this step; a smaller learning rate may help"
         if self.good_checkpoint is not None:
             hint += f"; the last good checkpoint is {self.good_checkpoint}"
-        if self.crash_folder is not None and distributed.is_first():
+        if self.crash_folder is not None:
             path = Path(self.crash_folder) / f"not-finite-{self.step + 1:08d}.mgrd"
-            path.parent.mkdir(parents=True, exist_ok=True)
             facts = {"x": batch[0], "y": batch[1], "loss": repr(loss), "grad_norm": repr(norm)}
-            state = {**self.state_dict(), "not_finite": facts}
-            save_checkpoint(path, self.model.state_dict(), state, meta={"step": self.step})
+            if distributed.is_first():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                state = {**self.state_dict(), "not_finite": facts}
+                save_checkpoint(path, self.model.state_dict(), state, meta={"step": self.step})
+            distributed.barrier()  # the first error would end rank 0 while it writes
             hint += f"; batch and state are in {path}"
         problem = f"the loss is {loss} and the gradient's norm {norm} at step {self.step + 1}"
         wanted = "finite numbers"
