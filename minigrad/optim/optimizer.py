@@ -16,7 +16,7 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.arguments import as_float, require
 from minigrad.autograd import clear_gradients, no_grad
-from minigrad.errors import ConfigError, DTypeError, StateDictError
+from minigrad.errors import ConfigError, DTypeError, ShapeError, StateDictError
 from minigrad.modes import MISSING, STRUCTURE
 from minigrad.optim.bundle import Bundle, Moments, copy_moments
 from minigrad.optim.groups import ParamGroup
@@ -147,11 +147,15 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient. The others keep their value, moments and step
-        count.
+        count. Raises ShapeError for a gradient of another shape.
         """
         with no_grad():
             for group, bundle in self._due():
                 gradients = [p.grad for p in bundle.params if p.grad is not None]
+                for p, g in zip(bundle.params, gradients, strict=True):
+                    if getattr(g, "shape", None) != p.data.shape:
+                        problem = f"a .grad that does not fit a parameter of shape {p.shape}"
+                        raise ShapeError(type(self).__name__, problem, np.shape(g), p.shape)
                 group.owner._update(bundle, group, gradients)
 
     def _due(self) -> list[tuple[ParamGroup, Bundle]]:

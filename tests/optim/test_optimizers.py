@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minigrad import Tensor, optim
-from minigrad.errors import StaleValueError
+from minigrad.errors import ShapeError, StaleValueError
 from tests.optim.reference import adam, rmsprop, sgd
 
 STEPS = 100
@@ -169,6 +169,17 @@ def test_float64_and_float32_parameters_may_be_in_one_group():
     state = optimizer.state_dict()["state"]
     assert (state[0]["exp_avg"].dtype, state[1]["exp_avg"].dtype) == (np.float64, np.float32)
     assert abs(a.item() - b.item()) < 1e-7
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.Lion, optim.Muon, optim.Adafactor])
+@pytest.mark.parametrize("wrong", [Tensor.ones(3, 2), Tensor.ones(1, 3), Tensor.ones(6), [1.0]])
+def test_a_gradient_of_another_shape_is_refused(make, wrong):
+    p = Tensor.ones(2, 3, requires_grad=True)
+    optimizer = make([p], lr=0.1)
+    p.grad = wrong
+    with pytest.raises(ShapeError, match=r"does not fit a parameter of shape \(2, 3\)"):
+        optimizer.step()
+    assert (p.numpy() == 1).all()
 
 
 def test_a_parameter_without_a_gradient_stands_still_and_does_not_count_the_step():
