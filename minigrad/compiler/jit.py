@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -111,6 +112,13 @@ class Step(Generic[P, R]):
         self._warned: set[str] = set()
         self._pending: list[str] = []  # warnings, given once the call is over
         _STEPS.add(self)
+
+    def __reduce__(self) -> Any:
+        # By name where it has taken its function's, as functions are; else anew, without programs
+        if getattr(sys.modules.get(self.__module__), self._name, None) is self:
+            return self._name
+        options = self.backend, self.threads, self.max_programs, self.audit
+        return Step, (self.function, *options)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)

@@ -2,8 +2,10 @@
 the line, or the right result.
 """
 
+import copy
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -200,6 +202,36 @@ def test_a_tensor_that_no_op_meets_may_be_returned_as_it_is(backend):
         assert out["y"].tolist() == [3 * i, 3 * i + 3, 3 * i + 6]
     scale.assign(Tensor(5.0))
     assert step(x(3))["scale"].item() == 5
+
+
+@jit(backend="numpy", audit=3)
+def doubled(t):
+    return t * 2
+
+
+class Counting(Module):
+    """A module with a step of its own."""
+
+    def __init__(self):
+        self.weight = Parameter(np.ones(3, np.float32))
+        self.step = jit(self.forward, backend="numpy")
+
+    def forward(self, t):
+        self.weight.add_(1.0)
+        return t * self.weight
+
+
+def test_a_step_is_copied_and_pickled_as_a_function_is():
+    assert copy.deepcopy(doubled) is doubled is pickle.loads(pickle.dumps(doubled))
+    for again in (copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))):
+        model = Counting().requires_grad_(False)
+        for _ in range(3):
+            model.step(x(3))
+        other = again(model)
+        for _ in range(3):
+            y = other.step(x(3))
+        assert model.weight.tolist() == [4, 4, 4] and other.weight.tolist() == [7, 7, 7]
+        assert y.tolist() == [0, 7, 14] and other.step.backend == "numpy"
 
 
 # --- what lies inside the objects that a step sees
