@@ -28,6 +28,7 @@ import csv
 import fcntl
 import io
 import itertools
+import json
 import math
 import os
 import shlex
@@ -51,6 +52,7 @@ from minigrad.cli.sweep_plan import Plan, parse, read_plan
 from minigrad.columns import columns
 from minigrad.errors import MinigradError, needs
 from minigrad.ops.parallel import cores
+from minigrad.start import RANKS, SIZES
 from minigrad.train import Interruption
 from minigrad.viz import find_runs, plot, read_run
 from minigrad.viz.metrics import METRICS
@@ -78,9 +80,19 @@ def run(options: Namespace) -> int:
             print(shlex.join(["minigrad", "train", out, *plan.arguments(trial.params)]))
         return 0
     plan.folder.mkdir(parents=True, exist_ok=True)
-    backend = optuna.storages.journal.JournalFileBackend(str(plan.folder / JOURNAL))
-    sweep = Sweep(plan, optuna.storages.JournalStorage(backend))
-    jobs = options.jobs or cores()
+    for name in (*SIZES, *RANKS):  # processes of `srun -n 4 minigrad sweep` are no ranks of a run
+        os.environ.pop(name, None)
+    try:
+        return _run(options, plan)
+    except json.JSONDecodeError:  # of half a line, on a disk that was full
+        hint = "remove it and call again: the runs are kept"
+        refuse("sweep", f"{plan.folder / JOURNAL} is damaged", hint)
+
+
+def _run(options: Namespace, plan: Plan) -> int:
+    storages, jobs = _optuna().storages, options.jobs or cores()
+    backend = storages.journal.JournalFileBackend(str(plan.folder / JOURNAL))
+    sweep = Sweep(plan, storages.JournalStorage(backend))
     sweep.moves()
     done = sum(trial.state.is_finished() for trial in sweep.trials())
     print(f"{plan.runs} runs in {plan.folder}, {done} of them done; {jobs} at a time", flush=True)
@@ -211,20 +223,22 @@ class Sweep:
                 while True:
                     moves = [] if interruption else self.moves()
                     moves = [move for move in moves if move[0].number not in self.left]
+                    taken = False
                     for trial, step in moves:
                         if len(active) < jobs and trial.number not in active:
-                            self._start(trial, step, active)
+                            taken |= not self._start(trial, step, active)
                     if not active and not moves:
                         break
-                    if not active and not waiting:
+                    if not active and taken and not waiting:
                         print("waiting for the runs of another sweep in this folder", flush=True)
-                    waiting = not active
+                    waiting = not active and taken
                     if interruption and not signalled:
                         print(f"stopping {len(active)} runs; they save first", flush=True)
                         for process in active.values():
                             process.popen.send_signal(signal.SIGINT)
                         signalled = True
-                    self._wait(active)
+                    if active or taken:
+                        self._wait(active)
             finally:
                 for process in active.values():  # only after an error, or after a second Ctrl-C
                     process.popen.kill()
@@ -237,14 +251,16 @@ class Sweep:
         while time.monotonic() < end:
             for number, process in list(active.items()):
                 if process.popen.poll() is not None:
-                    os.close(process.lock)
                     del active[number]
                     self._finish(process)
+                    os.close(process.lock)
                     return
             time.sleep(0.05)
 
-    def _start(self, trial: Any, step: int, active: dict[int, Process]) -> None:
-        """Start or resume a run, unless another sweep has it or it has been there already."""
+    def _start(self, trial: Any, step: int, active: dict[int, Process]) -> bool:
+        """Start or resume a run, unless it has been there already. Return False if another sweep
+        has it.
+        """
         folder = self.plan.folder_of(trial.params)
         folder.mkdir(exist_ok=True)
         # The process inherits the lock: where a sweep is killed, its runs stay locked to their end.
@@ -253,12 +269,12 @@ class Sweep:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            return
+            return False
         self._refuse_changes(trial, folder)
         if self._value(trial, step) is not None:
             self._report(trial, step)
             os.close(lock)
-            return
+            return True
         resumed = bool(checkpoint_folder(folder).steps())
         arguments = [f"--out={folder}", *self.plan.arguments(trial.params)]
         arguments = [f"--resume={folder}"] if resumed else arguments
@@ -274,6 +290,7 @@ class Sweep:
                 pass_fds=[lock],
             )
         active[trial.number] = Process(popen, lock, trial, step)
+        return True
 
     def _finish(self, process: Process) -> None:
         """Report how a run has ended."""

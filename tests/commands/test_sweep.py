@@ -91,7 +91,8 @@ def test_runs_are_taken_from_their_folders_and_other_options_are_refused(tmp_pat
     assert len(list(folder.glob("out/*/model.mgrd"))) == 4
     wanted = study(folder)
     (folder / "out" / JOURNAL).unlink()  # the folders of the runs know it too
-    assert "starts" not in good("sweep", "sweep.toml", folder=folder)
+    again = good("sweep", "sweep.toml", folder=folder)
+    assert "starts" not in again and "waiting" not in again
     assert study(folder) == wanted and len(wanted) == 4
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
     assert "4 of them done" in good("sweep", "sweep.toml", folder=folder)
@@ -108,6 +109,31 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     assert "lr=1e+30,seed=0: failed: " in done.stdout and "smaller learning rate" in done.stdout
     assert [row["state"] for row in rows(folder)] == ["done", "done", "failed", "failed"]
     assert f"remove {Path('out', JOURNAL)}" in done.stdout
+
+
+def test_a_damaged_journal_is_named_and_can_be_removed(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, lr="[1e-3]", steps=5)
+    good("sweep", "sweep.toml", folder=folder)
+    journal = folder / "out" / JOURNAL
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([*lines[:-2], lines[-2][:40] + lines[-1]]) + lines[-1])
+    said = refused("sweep", "sweep.toml", folder=folder)
+    assert f"{Path('out', JOURNAL)} is damaged; remove it and call again" in said
+    journal.unlink()
+    assert "starts" not in good("sweep", "sweep.toml", folder=folder)
+
+
+def test_workers_that_a_launcher_started_are_not_ranks(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, lr="[1e-3]", steps=5)
+    facts = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}
+    done = subprocess.run(
+        command("sweep", "sweep.toml"),
+        cwd=folder,
+        env={**ENVIRONMENT, **facts},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_halving_pauses_runs_and_ends_alike_for_two_workers_that_were_killed(
