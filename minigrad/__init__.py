@@ -11,6 +11,11 @@ from minigrad.counterparts import missing as _missing
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
 from minigrad.func import checkpoint
 from minigrad.listeners import debug, profile
+from minigrad.precision import (
+    get_matmul_precision,
+    set_float32_matmul_precision,
+    set_matmul_precision,
+)
 from minigrad.primitive import primitive
 from minigrad.random import Generator, manual_seed
 from minigrad.tensor.core import Tensor

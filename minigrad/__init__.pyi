@@ -29,6 +29,9 @@ from minigrad.dtypes import int64 as int64
 from minigrad.func import checkpoint as checkpoint
 from minigrad.listeners import debug as debug
 from minigrad.listeners import profile as profile
+from minigrad.precision import get_matmul_precision as get_matmul_precision
+from minigrad.precision import set_float32_matmul_precision as set_float32_matmul_precision
+from minigrad.precision import set_matmul_precision as set_matmul_precision
 from minigrad.primitive import primitive as primitive
 from minigrad.random import Generator as Generator
 from minigrad.random import manual_seed as manual_seed
@@ -55,6 +58,7 @@ from minigrad import interop as interop
 from minigrad import listeners as listeners
 from minigrad import models as models
 from minigrad import modes as modes
+from minigrad import precision as precision
 from minigrad import spelling as spelling
 from minigrad import start as start
 from minigrad import tape as tape
@@ -852,4 +856,4 @@ def zeros(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device
     """Return a tensor with all elements 0."""
 def zeros_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Return zeros of this tensor's shape and (unless given) dtype."""
-__all__ = ['Generator', 'Tensor', 'arange', 'as_tensor', 'bfloat16', 'cat', 'checkpoint', 'debug', 'einsum', 'empty', 'enable_grad', 'eye', 'float16', 'float32', 'float64', 'from_numpy', 'full', 'func', 'functional', 'grad', 'int32', 'int64', 'is_grad_enabled', 'is_tensor', 'jit', 'linspace', 'load', 'manual_seed', 'nn', 'no_grad', 'ones', 'ops', 'optim', 'primitive', 'profile', 'rand', 'randint', 'randn', 'random', 'save', 'set_grad_enabled', 'stack', 'tensor', 'where', 'zeros']
+__all__ = ['Generator', 'Tensor', 'arange', 'as_tensor', 'bfloat16', 'cat', 'checkpoint', 'debug', 'einsum', 'empty', 'enable_grad', 'eye', 'float16', 'float32', 'float64', 'from_numpy', 'full', 'func', 'functional', 'get_matmul_precision', 'grad', 'int32', 'int64', 'is_grad_enabled', 'is_tensor', 'jit', 'linspace', 'load', 'manual_seed', 'nn', 'no_grad', 'ones', 'ops', 'optim', 'primitive', 'profile', 'rand', 'randint', 'randn', 'random', 'save', 'set_float32_matmul_precision', 'set_grad_enabled', 'set_matmul_precision', 'stack', 'tensor', 'where', 'zeros']

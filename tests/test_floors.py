@@ -23,7 +23,7 @@ FLOORS = {
         "heap",
         "start",
     ],
-    1: ["primitive", "files"],
+    1: ["primitive", "precision", "files"],
     2: ["ops", "modes", "tape"],
     3: ["autograd", "hooks", "random"],
     4: ["tensor"],

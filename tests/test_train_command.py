@@ -183,6 +183,23 @@ def test_accumulation_and_16_bits_are_part_of_the_run(home: Path) -> None:
     assert metrics(home / "mixed")[-1]["step"] == 14
 
 
+def test_the_precision_of_products_is_part_of_the_run(home: Path) -> None:
+    small = [*SMALL, "--no-jit", "--steps", "6"]
+    succeeds(home, *small, "--out", "half", "--matmul", "bfloat16")
+    assert peek(home / "half" / "model.mgrd").meta["run"]["options"]["matmul"] == "bfloat16"
+    succeeds(home, *small, "--out", "parts", "--stop-at", "3", "--matmul", "bfloat16")
+    assert "bfloat16 | float32" in refused(
+        home, "train", "--resume", "parts", "--matmul", "float32"
+    )
+    succeeds(home, "train", "--resume", "parts")
+    succeeds(home, *small, "--out", "full")
+    half, parts, whole = (
+        [row["loss"] for row in metrics(home / name)] for name in ("half", "parts", "full")
+    )
+    assert half == parts and half != whole
+    assert "'high' is none of float32, bfloat16" in refused(home, *small, "--matmul", "high")
+
+
 def test_a_run_out_of_patience_stops_keeps_the_best_model_and_says_so(home: Path) -> None:
     said = succeeds(
         home,

@@ -17,6 +17,7 @@ from hypothesis import given, strategies as st
 
 import minigrad
 from minigrad import Tensor, functional as F, nn
+from minigrad.compiler.native import has_bfloat16
 from minigrad.data import TextData
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError, NotFiniteError
@@ -24,6 +25,7 @@ from minigrad.files import CheckpointFolder, load_checkpoint
 from minigrad.models import GPT, GPTConfig
 from minigrad.optim import SGD, Adafactor, AdamW, Muon, RMSprop
 from minigrad.optim.lr_scheduler import ReduceLROnPlateau, WarmupCosineLR
+from minigrad.precision import get_matmul_precision
 from minigrad.random import default_generator
 from minigrad.train import MetricsLog, Report, Trainer, evaluate
 from minigrad.train.steps import EagerStep
@@ -117,6 +119,21 @@ def test_measuring_the_speed_leaves_no_trace(how: dict[str, Any]) -> None:
     assert step > 0 and evaluation > 0
     assert losses(measured) == wanted
     assert_same_bits(measured, plain)
+
+
+@pytest.mark.parametrize("jit", [pytest.param(True, marks=compiled), False])
+def test_operands_in_bfloat16_reach_the_steps_and_the_evaluation(jit: bool) -> None:
+    if jit and not has_bfloat16():
+        pytest.skip("no AVX512-BF16")
+    rounded = make_trainer(jit=jit, matmul="bfloat16")
+    got, plain = losses(rounded), make_trainer(jit=jit)
+    wanted = losses(plain)
+    assert (plain.matmul, rounded.matmul) == ("float32", "bfloat16")
+    np.testing.assert_allclose(got, wanted, rtol=1e-2)
+    assert got != wanted and rounded.best_val_loss != plain.best_val_loss
+    assert get_matmul_precision() == "float32"
+    with pytest.raises(ConfigError, match="matmul must be"):
+        make_trainer(matmul="high")
 
 
 def test_without_a_compiler_the_run_is_eager_with_one_note(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384"]
 CONTENDERS = [
     "minigrad C",
+    "minigrad C, bfloat16",
     "minigrad numpy replay",
     "minigrad eager",
     "PyTorch eager",

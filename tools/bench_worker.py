@@ -30,7 +30,9 @@ class Contender(NamedTuple):
     phases: Callable[[], str] | None = None
 
 
-def training_step(model: Any, optimizer: Any, backend: str | None) -> Callable[[Any, Any], Any]:
+def training_step(
+    model: Any, optimizer: Any, backend: str | None, matmul: str = "float32"
+) -> Callable[[Any, Any], Any]:
     """step(x, y) of minigrad: loss, gradients, clipping and update; eager (None) or by one of jit's
     back ends.
     """
@@ -47,10 +49,12 @@ def training_step(model: Any, optimizer: Any, backend: str | None) -> Callable[[
         optimizer.step()
         return loss
 
-    return step if backend is None else jit(step, backend=backend)
+    return step if backend is None else jit(step, backend=backend, matmul=matmul)
 
 
-def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender]:
+def minigrad(
+    backend: str | None, matmul: str = "float32"
+) -> Callable[[dict[str, Any], Sizes], Contender]:
     """minigrad, eager (None) or by one of jit's back ends."""
 
     def make(arrays: dict[str, Any], sizes: Sizes) -> Contender:
@@ -67,7 +71,7 @@ def minigrad(backend: str | None) -> Callable[[dict[str, Any], Sizes], Contender
         model.load_state_dict({k: Tensor(v) for k, v in arrays.items()})
         optimizer = AdamW(model.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
 
-        run = training_step(model, optimizer, backend)
+        run = training_step(model, optimizer, backend, matmul)
 
         def trained(x: Any, y: Any, lr: float | None = None) -> float:
             if lr is not None:
@@ -310,6 +314,7 @@ def floor(arrays: dict[str, Any], sizes: Sizes) -> Contender:
 
 CONTENDERS: dict[str, Callable[[dict[str, Any], Sizes], Contender]] = {
     "minigrad C": minigrad("c"),
+    "minigrad C, bfloat16": minigrad("c", "bfloat16"),
     "minigrad numpy replay": minigrad("numpy"),
     "minigrad eager": minigrad(None),
     "PyTorch eager": torch(False),

@@ -28,7 +28,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 40, 500
 ROOMS: dict[str, tuple[str, int]] = {
     "core": (
         "__init__.py __main__.py start.py heap.py errors.py arguments.py columns.py "
-        "counterparts.py dtypes.py "
+        "counterparts.py dtypes.py precision.py "
         "primitive.py tape.py hooks.py autograd.py modes.py random.py spelling.py ops tensor "
         "functional func nn interop.py",
         6000,
@@ -43,16 +43,16 @@ ROOMS: dict[str, tuple[str, int]] = {
     "command line": ("cli viz", 1900),
     "distributed": ("distributed.py", 250),
 }
-ALL_PYTHON, ALL_C = 16500, 1535
+ALL_PYTHON, ALL_C = 16500, 1639
 
 CEILINGS = {
-    "core": 8_730,
-    "compiler (Python)": 4_079,
-    "training": 3_565,
+    "core": 8_771,
+    "compiler (Python)": 4_107,
+    "training": 3_576,
     "models": 1_564,
     "files": 1_953,
-    "command line": 3_030,
-    "all Python": 23_165,
+    "command line": 3_036,
+    "all Python": 23_251,
 }
 
 

@@ -26,8 +26,8 @@ _RATE = "the highest learning rate (default: a tenth of the optimizer's in train
 _DEFAULTS = {"optimizer": "adamw", "steps": 500, "warmup": 20, "eval_interval": 50}
 _NAMES = (
     "text out resume accept overwrite steps stop_at seed sample batch_size optimizer schedule lr "
-    "warmup weight_decay clip_norm eval_interval save_interval accumulate parts patience jit "
-    "config set"
+    "warmup weight_decay clip_norm eval_interval save_interval accumulate parts patience "
+    "matmul jit config set"
 )
 _ROWS = {option.name: option for option in train.COMMAND.options}
 _ROWS |= {name: _ROWS[name]._replace(default=value) for name, value in _DEFAULTS.items()}

@@ -84,7 +84,7 @@ def take_over(options: Namespace, saved: Mapping[str, Any]) -> list[Change]:
     """
     changed = []
     # Runs from before there was a choice had these.
-    saved = {"jit": False, "parts": 1, **FORMER, **saved}
+    saved = {"jit": False, "parts": 1, "matmul": "float32", **FORMER, **saved}
     for name, value in saved.items():
         # Evaluations count where patience does.
         free = name in FREE and not (name == "eval_interval" and saved.get("patience"))

@@ -125,6 +125,12 @@ OPTIONS = (
         None,
         "parameters in bfloat16 or float16 (default: float32)",
     ),
+    Option(
+        "matmul",
+        one_of("float32", "bfloat16"),
+        "float32",
+        "bfloat16 rounds the operands of products, which CPUs with AVX512-BF16 do faster",
+    ),
     Option("jit", SWITCH, None, "compile the step to C (default: if there is a C compiler)"),
     Option(
         "config", FILE, None, "a TOML file of options, which options here override (default: none)"
@@ -278,14 +284,14 @@ def _model(options: Namespace, vocab_size: int, base: Base | None) -> GPT:
 def build_trainer(options: Namespace, model: GPT, data: TextData) -> Trainer:
     """Return the trainer, with the optimizer and the schedule that the options describe."""
     optimizer = recipe.build_optimizer(options, model)
-    settings = ("steps", "clip_norm", "eval_interval", "accumulate", "parts", "patience", "mixed")
+    names = "steps clip_norm eval_interval accumulate parts patience mixed matmul"
     return Trainer(
         model,
         optimizer,
         data,
         schedule=recipe.build_schedule(options, optimizer),
         jit=False if options.jit is False else None,
-        **{name: getattr(options, name) for name in settings},
+        **{name: getattr(options, name) for name in names.split()},
     )
 
 

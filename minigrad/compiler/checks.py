@@ -15,6 +15,7 @@ from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.dtypes import Array, cast, computing, is_half
 from minigrad.errors import CaptureError
+from minigrad.precision import get_matmul_precision
 from minigrad.tensor import Tensor
 
 Pair = tuple[Array, Array]  # of a replay, and of the eager call
@@ -98,6 +99,7 @@ def _compared(plan: Plan, pairs: list[Pair], old: dict[int, Array]) -> Iterator[
     step that one of its numbers makes. An optimizer that divides gradients by their size makes
     rounding large where gradients vanish; a wrong gradient shows in the moments then.
     """
+    rounded = get_matmul_precision() == "bfloat16"
     given, handed_out, magnified = (
         len(plan.program.results),
         len(pairs) - len(old),
@@ -107,10 +109,10 @@ def _compared(plan: Plan, pairs: list[Pair], old: dict[int, Array]) -> Iterator[
     for group in (pairs[:given], pairs[given:handed_out]):
         scale = max((_largest(w) for _, w in group), default=0.0)
         for got, wanted in group:
-            near = _NEAR_HALF if is_half(wanted.dtype) else _NEAR
+            near = _NEAR_HALF if rounded or is_half(wanted.dtype) else _NEAR
             yield _close(got, wanted, near, near * scale)
     for (got, wanted), (i, before) in zip(pairs[handed_out:], old.items(), strict=True):
-        near = _NEAR_HALF if is_half(wanted.dtype) else _NEAR
+        near = _NEAR_HALF if rounded or is_half(wanted.dtype) else _NEAR
         # Weights are held to a millionth of the step, unless rounding decides where they go
         rtol = near if i in magnified or is_half(wanted.dtype) else _NEAR_STATE
         step = max(_apart(w, b) for w, b in _blocks(wanted, before))

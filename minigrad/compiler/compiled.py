@@ -25,6 +25,7 @@ from minigrad.compiler.select import Selector
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 from minigrad.ops.parallel import Blas, cores, find_blas
+from minigrad.precision import get_matmul_precision
 
 
 def chosen_blas() -> Blas | None:
@@ -101,9 +102,11 @@ class CompiledReplay:
                 self._parts += [x for x in found if isinstance(x, Line)]
 
     def _build(self) -> None:
-        blas = chosen_blas()
-        self.products = "tiles" if blas is None else blas.name
-        emitter = Emitter(self.phases, "int64_t" if blas is None or blas.wide else "int")
+        bfloat16 = get_matmul_precision() == "bfloat16"
+        blas = None if bfloat16 else chosen_blas()
+        self.products = blas.name if blas else "tiles in bfloat16" if bfloat16 else "tiles"
+        integers = "int64_t" if blas is None or blas.wide else "int"
+        emitter = Emitter(self.phases, integers, bfloat16)
         self.source, self.slots = emitter.source, emitter.slots
         started = time.perf_counter()
         self.built = native.build(self.source)

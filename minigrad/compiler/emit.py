@@ -12,7 +12,7 @@ from minigrad.compiler.signatures import c_text, files_for
 class Emitter:
     """slots: value -> its place in the table of pointers that the step is called with."""
 
-    def __init__(self, phases: list[Phase], blas_int: str) -> None:
+    def __init__(self, phases: list[Phase], blas_int: str, bfloat16: bool = False) -> None:
         self.slots: dict[int, int] = {}
         self._functions: dict[str, str] = {}  # text of a function but for its name -> its name
         self._texts: list[str] = []
@@ -22,6 +22,7 @@ class Emitter:
         self.source = "\n".join(
             [
                 f"#define BLAS_INT {blas_int}",
+                f"#define BFLOAT16 {int(bfloat16)}",
                 *map(c_text, files_for("\n".join(self._texts))),
                 "/* --- the kernels of this program */\n",
                 *self._texts,

@@ -26,7 +26,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from minigrad.compiler.checks import Before, replay_difference
 from minigrad.compiler.compiled import CompiledReplay
-from minigrad.compiler.native import NativeError
+from minigrad.compiler.native import NativeError, has_bfloat16
 from minigrad.compiler.plan import Plan
 from minigrad.compiler.program import Program
 from minigrad.compiler.record import Recording
@@ -35,6 +35,7 @@ from minigrad.compiler.structure import alike, flatten, rebuild
 from minigrad.dtypes import Array
 from minigrad.errors import CaptureError, ConfigError
 from minigrad.modes import MODE, STRUCTURE, listening
+from minigrad.precision import PRECISION, as_precision, get_matmul_precision, matmul_precision
 from minigrad.tensor import Tensor
 
 P = ParamSpec("P")
@@ -43,6 +44,8 @@ _PLANS = 8  # programs of one key, which differ in structure; the oldest beyond 
 _WAITING = 2  # first recordings, which hold every array of a call
 _PATIENCE = 16  # calls of a program, after which recordings that wait are dropped
 _NAMED = 3  # differences that one warning names
+# A warning that a process gives once
+_NO_BFLOAT16 = ["this CPU has no faster products in bfloat16: compiled steps use float32"]
 _RESTLESS = 4  # structural changes in a row, each before a call, that are worth a warning
 
 
@@ -89,6 +92,8 @@ class Step(Generic[P, R]):
         for one per core, or one alone for a small step.
     max_programs: the least recently used key beyond this number is dropped.   audit: True for
         audits at calls 4, 9, 18, 35, 68, ... of a program, n for every n-th, False for none.
+    matmul: "float32" or "bfloat16", what operands of matrix products are rounded to; None for
+        `get_matmul_precision()`.
     note: why the program that ran last does not run in C; empty if it does.
     """
 
@@ -99,11 +104,13 @@ class Step(Generic[P, R]):
         threads: int | None = None,
         max_programs: int = 16,
         audit: bool | int = True,
+        matmul: str | None = None,
     ) -> None:
         _check_options(function, backend, threads, max_programs, audit)
         functools.update_wrapper(self, function)
         self.function, self.backend, self.threads = function, backend, threads
         self.max_programs, self.audit, self.note = max_programs, audit, ""
+        self.matmul = None if matmul is None else as_precision("jit", "matmul", matmul)
         self._name = getattr(function, "__name__", "the step")
         self._entries: OrderedDict[Any, Entry] = OrderedDict()
         self._lock = threading.Lock()
@@ -117,7 +124,7 @@ class Step(Generic[P, R]):
         # By name where it has taken its function's, as functions are; else anew, without programs
         if getattr(sys.modules.get(self.__module__), self._name, None) is self:
             return self._name
-        options = self.backend, self.threads, self.max_programs, self.audit
+        options = self.backend, self.threads, self.max_programs, self.audit, self.matmul
         return Step, (self.function, *options)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
@@ -137,12 +144,14 @@ class Step(Generic[P, R]):
     def _call(self, args: Any, kwargs: Any, left: Array | None = None) -> Any:
         mode = MODE.get()
         if mode.listener is not None:  # inside another recording, or under a profiler: eager
-            return self.function(*args, **kwargs)
+            with matmul_precision(PRECISION.get() or self.matmul):
+                return self.function(*args, **kwargs)
         # A replay: key, program, arguments that overlap, run. All else is a recorded call
         tensors: list[Tensor] = []
         structure, key = flatten((args, kwargs), tensors)
-        with self._lock:
-            entry = self._entry((key, mode.grad), structure)
+        precision = self._precision()
+        with self._lock, matmul_precision(precision):
+            entry = self._entry((key, mode.grad, precision), structure)
             plan = entry.find(tensors)
             if plan is None or plan.is_audited_next():
                 out = self._record(entry, structure, tensors, plan)
@@ -167,9 +176,23 @@ class Step(Generic[P, R]):
         tensors: list[Tensor] = []
         _, key = flatten((args, kwargs), tensors)
         with self._lock:
-            entry = self._entries.get((key, MODE.get().grad))
+            entry = self._entries.get((key, MODE.get().grad, self._precision()))
             plan = None if entry is None else entry.find(tensors)
             return plan is not None and not plan.is_audited_next()
+
+    def _precision(self) -> str:
+        """What operands of this call's products are rounded to."""
+        wanted = self.matmul or get_matmul_precision()
+        if wanted == "float32" or self.backend == "numpy":
+            return wanted
+        try:
+            if has_bfloat16():
+                return wanted
+        except NativeError:
+            return wanted  # numpy rounds as well
+        self._pending += _NO_BFLOAT16
+        _NO_BFLOAT16.clear()
+        return "float32"
 
     def _entry(self, key: Any, structure: Any) -> Entry:
         entry = self._entries.get(key)
@@ -391,7 +414,7 @@ class Step(Generic[P, R]):
 
     def plans(self, key: Any) -> list[Plan]:
         """The plans for arguments of this key, whether gradients are recorded or not."""
-        return [plan for (k, _), e in self._entries.items() if k == key for plan in e.plans]
+        return [plan for (k, *_), e in self._entries.items() if k == key for plan in e.plans]
 
     def __repr__(self) -> str:
         count = sum(len(entry.plans) for entry in self._entries.values())
@@ -418,6 +441,7 @@ def jit(
     threads: int | None = None,
     max_programs: int = 16,
     audit: bool | int = True,
+    matmul: str | None = None,
 ) -> Any:
     """Make a function of Tensors into a `Step`: recorded on its first two calls, replayed from the
     third on. As a decorator, with or without arguments.
@@ -435,11 +459,11 @@ def jit(
        both values, and the step goes on with the right program.
 
     audit: True for these audits, n for every n-th call, False for none.   backend, threads,
-        max_programs: see `Step`.
+        max_programs, matmul: see `Step`.
     """
     if function is None:
-        return lambda f: Step(f, backend, threads, max_programs, audit)
-    return Step(function, backend, threads, max_programs, audit)
+        return lambda f: Step(f, backend, threads, max_programs, audit, matmul)
+    return Step(function, backend, threads, max_programs, audit, matmul)
 
 
 def _check_options(function: Any, backend: Any, threads: Any, programs: Any, audit: Any) -> None:

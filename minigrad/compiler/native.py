@@ -94,16 +94,27 @@ def find_compiler() -> Compiler:
     return _find_compiler(os.environ.get("CC") or None, os.environ.get("PATH"))
 
 
-@cache
 def has_tiles() -> bool:
     """True if the compiler builds for a CPU whose vector registers products.c has tiles for: its
     products are then as fast as BLAS's, or faster.
 
     Raises NativeError without a compiler.
     """
+    return "__AVX512F__" in _macros() or {"__AVX2__", "__FMA__"} <= _macros()
+
+
+def has_bfloat16() -> bool:
+    """True if the compiler builds for a CPU that multiplies bfloat16 faster than float32.
+
+    Raises NativeError without a compiler.
+    """
+    return "__AVX512BF16__" in _macros()
+
+
+@cache
+def _macros() -> set[str]:
     ran = _run([*find_compiler().command, *FLAGS, "-dM", "-E", "-x", "c", os.devnull])
-    macros = {line.split()[1] for line in ran.stdout.splitlines() if line.startswith("#define ")}
-    return "__AVX512F__" in macros or {"__AVX2__", "__FMA__"} <= macros
+    return {line.split()[1] for line in ran.stdout.splitlines() if line.startswith("#define ")}
 
 
 @cache

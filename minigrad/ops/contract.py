@@ -13,6 +13,7 @@ from minigrad.ops.elementwise import has_nan
 from minigrad.ops.movement import permute, reshape
 from minigrad.ops.parallel import hold_blas, release_blas
 from minigrad.ops.reduce import sum as sum_
+from minigrad.precision import operand
 from minigrad.primitive import primitive
 
 # Multiplications: above the first OpenBLAS wakes other threads, which gain nothing below the
@@ -44,6 +45,7 @@ def matmul(a: Array, b: Array) -> Array:
 
     A 1-d operand is a row on the left, a column on the right, and the result lacks its axis.
     """
+    a, b = operand(a), operand(b)
     if a.ndim > 2 and b.ndim == 2:  # one product of B * M rows is faster than B products of M rows
         return product(a.reshape(matrix_shape(a.shape)), b).reshape(*a.shape[:-1], b.shape[-1])
     return product(a, b)
@@ -76,6 +78,11 @@ def guard_matmul(a: Array, b: Array) -> Array:
     """Return the matrix product in which 0 times infinity or NaN is 0: an element without weight
     has no influence. No 1-d operands.
     """
+    return guarded(operand(a), operand(b))
+
+
+def guarded(a: Array, b: Array) -> Array:
+    """The same of operands that are rounded already."""
     y = np.matmul(a, b)
     if not has_nan(y):
         return y
@@ -110,7 +117,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
         problem = f"x {x.shape} does not fit weight {weight.shape}"
         hint = "weight is (out, in), and x's last axis must be `in`"
         raise ShapeError("linear", problem, x.shape, (..., weight.shape[-1]), hint)
-    y = product(x.reshape(matrix_shape(x.shape)), weight.T)
+    y = product(operand(x).reshape(matrix_shape(x.shape)), operand(weight).T)
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], weight.shape[0])

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.ops.contract import guard_matmul
+from minigrad.ops.contract import guarded
 from minigrad.ops.masks import causal_masks
 from minigrad.ops.parallel import for_each
 from minigrad.ops.reduce import ones_column
+from minigrad.precision import operand
 
 ROWS, COLUMNS = 128, 512  # of a tile: 256 KB of scores, which stay in the second-level cache
 _BLOCK = 64  # queries of a causal block whose probabilities are kept
@@ -101,7 +102,7 @@ class Operands:
 
     def scaled(self, block: Block) -> Array:
         """The queries of a block, times the scale."""
-        q: Array = self.q[..., block[0] : block[1], :] * self.q.dtype.type(self.scale)
+        q: Array = operand(self.q[..., block[0] : block[1], :]) * self.q.dtype.type(self.scale)
         return q
 
     def fill(self, q: Array, tile: Block, out: Array, careful: bool) -> Array | None:
@@ -110,7 +111,7 @@ class Operands:
         Returns what is hidden if careful; else a score that is not finite may become NaN there.
         """
         a, b, c, d = tile
-        np.matmul(q, self.k[..., c:d, :].swapaxes(-1, -2), out=out)
+        np.matmul(q, operand(self.k[..., c:d, :]).swapaxes(-1, -2), out=out)
         if self.slopes is not None:
             places = np.arange(a + self.center, b + self.center)[:, None]
             out -= np.abs(places - np.arange(c, d)).astype(out.dtype) * self.slopes
@@ -234,7 +235,7 @@ def _forward_block(x: Operands, block: Block) -> None:
                     s /= total
             if x.kept is not None:
                 s = s * x.dropout(tile)
-            _put(out, s, x.v[..., start:stop, :], careful, add=n > 0)
+            _put(out, operand(s), operand(x.v[..., start:stop, :]), careful, add=n > 0)
         if careful or (_in_range(total).all() and np.isfinite(out).all()):
             break
         shift = x.shifts(q, block)
@@ -248,11 +249,13 @@ def _forward_block(x: Operands, block: Block) -> None:
 
 
 def _put(into: Array, x: Array, y: Array, careful: bool, add: bool) -> None:
-    """Write the matrix product x y, or add it. Careful: what has no weight has no influence."""
+    """Write the matrix product x y of operands that are rounded already, or add it. Careful: what
+    has no weight has no influence.
+    """
     if add:
-        into += guard_matmul(x, y) if careful else np.matmul(x, y)
+        into += guarded(x, y) if careful else np.matmul(x, y)
     elif careful:
-        into[...] = guard_matmul(x, y)
+        into[...] = guarded(x, y)
     else:
         np.matmul(x, y, out=into)
 
@@ -311,7 +314,7 @@ def _backward_block(x: Operands, block: Block, careful: bool, add: bool) -> None
         if g is None:
             ds = np.zeros(p.shape, p.dtype)
         else:
-            ds = np.matmul(g, x.v[..., c:d, :].swapaxes(-1, -2))
+            ds = np.matmul(operand(g), operand(x.v[..., c:d, :]).swapaxes(-1, -2))
             ds = ds if kept is None else np.multiply(ds, kept, out=ds)
         if gp is not None:
             ds += gp[..., c:d]
@@ -319,13 +322,14 @@ def _backward_block(x: Operands, block: Block, careful: bool, add: bool) -> None
         ds *= p
         if present is not None:
             np.copyto(ds, 0, where=~present)
-        _put(x.gq[..., a:b, :], ds, x.k[..., c:d, :], careful, n > 0)
-        _put(x.gk[..., c:d, :], ds.swapaxes(-1, -2), q, careful, add)
         if g is not None:
-            weights = (p if kept is None else p * kept).swapaxes(-1, -2)
-            _put(x.gv[..., c:d, :], weights, g, careful, add)
+            weights = operand(p if kept is None else p * kept).swapaxes(-1, -2)
+            _put(x.gv[..., c:d, :], weights, operand(g), careful, add)
         if x.gs is not None:
             x.gs[..., a:b, c:d] = ds
+        ds = operand(ds)
+        _put(x.gq[..., a:b, :], ds, operand(x.k[..., c:d, :]), careful, n > 0)
+        _put(x.gk[..., c:d, :], ds.swapaxes(-1, -2), q, careful, add)
     x.gq[..., a:b, :] *= q.dtype.type(x.scale)
 
 

@@ -13,6 +13,7 @@ from minigrad.ops.contract import swap_last
 from minigrad.optim.bundle import Bundle
 from minigrad.optim.groups import ParamGroup
 from minigrad.optim.optimizer import Optimizer, Params
+from minigrad.precision import matmul_precision
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
 
@@ -65,7 +66,8 @@ def muon_(
         start += p.size
         mi *= momentum
         mi += g * (1 - momentum)
-        u = newton_schulz(mi * momentum + g * (1 - momentum) if nesterov else mi, ns_steps)
+        with matmul_precision("float32"):
+            u = newton_schulz(mi * momentum + g * (1 - momentum) if nesterov else mi, ns_steps)
         ratio = M / N if N else 1.0
         scale = 0.2 * math.sqrt(max(M, N)) if match_rms else math.sqrt(max(1.0, ratio))
         p[...] = cast(cast(p, m.dtype) * (1 - lr * decay) - u * (lr * scale), p.dtype)

@@ -20,6 +20,7 @@ from minigrad.errors import CaptureError, ConfigError, NotFiniteError
 from minigrad.files import Checkpoint, CheckpointFolder, save_checkpoint
 from minigrad.optim import Optimizer
 from minigrad.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from minigrad.precision import as_precision, get_matmul_precision, matmul_precision
 from minigrad.random import default_generator
 from minigrad.tensor import Tensor
 from minigrad.train.memory import Memory, estimate
@@ -57,6 +58,8 @@ class Trainer:
         with every Report.
     mixed: "bfloat16" or "float16" for parameters in 16 bits with float32 masters, see
         `optim.MixedPrecision`.
+    matmul: "float32" or "bfloat16", what operands of matrix products are rounded to, see
+        `minigrad.set_matmul_precision`; None for what is set.
     jit: True compiles the step (see docs/compiler.md), False runs it op by op, None compiles it
         where that can be. `backend` ("c" or "eager", or "numpy" for a step that was to be compiled
         and cannot be) and `note` say what runs and why; asking for them compiles.
@@ -80,6 +83,7 @@ class Trainer:
         patience: int | None = None,
         callbacks: Sequence[Callable[[Report], object]] = (),
         mixed: str | None = None,
+        matmul: str | None = None,
         jit: bool | None = None,
         crash_folder: str | Path | None = None,
     ) -> None:
@@ -109,6 +113,7 @@ class Trainer:
         self.model, self.optimizer, self.data = model, optimizer, data
         self.schedule, self.callbacks = schedule, called
         self.jit, self.crash_folder = jit, crash_folder
+        self.matmul = as_precision(call, "matmul", matmul or get_matmul_precision())
         self.step, self.best_val_loss, self.evaluations_since = 0, math.inf, 0
         self.good_checkpoint: Path | None = None  # the last one from which a further step was made
         self._last_checkpoint: Path | None = None
@@ -123,8 +128,9 @@ class Trainer:
         Leaves no trace in weights and numbers. Raises ConfigError if the ranks differ.
         """
         if self._engine is None:
-            self._engine = self._mixed or self._compiled_or_eager()
-            names = "steps parts accumulate clip_norm eval_interval patience optimizer"
+            with matmul_precision(self.matmul):
+                self._engine = self._mixed or self._compiled_or_eager()
+            names = "steps parts accumulate clip_norm eval_interval patience optimizer matmul"
             self._agree(
                 **{name: getattr(self, name) for name in names.split()},
                 numpy=np.__version__,
@@ -194,12 +200,13 @@ class Trainer:
         Weights, moments and the generator are then those before.
         """
         engine, pieces = self.engine, self._pieces(self.data.batch(self.step))
-        with in_mode(self.model, training=True), np.errstate(over="ignore", invalid="ignore"):
+        quiet = np.errstate(over="ignore", invalid="ignore")
+        with in_mode(self.model, training=True), quiet, matmul_precision(self.matmul):
             step = engine.measured(pieces, seconds)
         batches = sum(1 for _ in self.data.validation())
         for _ in range(2):  # the first one may compile
             some, began = list(itertools.islice(self.data.validation(), 4)), time.perf_counter()
-            evaluate(self.model, some, engine.loss)
+            self._loss_of(some)
             took = time.perf_counter() - began
         return step, took / len(some) * batches
 
@@ -225,7 +232,8 @@ class Trainer:
         engine, batch = self.engine, self.data.batch(self.step)
         drawn = default_generator.get_state()
         # A run that diverges overflows first; what there is to say about it is said below, once.
-        with np.errstate(over="ignore", invalid="ignore"):
+        quiet = np.errstate(over="ignore", invalid="ignore")
+        with quiet, matmul_precision(self.matmul):
             loss, norm = engine.gradients(self._pieces(batch))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             default_generator.set_state(drawn)
@@ -290,8 +298,12 @@ class Trainer:
                 callback(report)
             yield report
 
+    def _loss_of(self, batches: Iterable[Batch]) -> float:
+        with matmul_precision(self.matmul):
+            return evaluate(self.model, batches, self.engine.loss)
+
     def _evaluate(self) -> float:
-        val_loss = evaluate(self.model, self.data.validation(), self.engine.loss)
+        val_loss = self._loss_of(self.data.validation())
         self._agree()  # weights that drift apart would not be seen otherwise
         better = val_loss < self.best_val_loss
         self.best_val_loss = val_loss if better else self.best_val_loss

@@ -37,7 +37,7 @@ static int all_finite(const float *x, int64_t rows, int64_t columns, int64_t str
 
 /* The scores of n queries from t on, which see no more than `keys` keys, row by row at s; with a float mask or slopes in them they are scaled. */
 BODY score_rows(attention_t a, int64_t pair, const float *Q, int64_t step, const float *keys_across, int64_t t, int64_t n, int64_t keys, float *s) {
-    tiles(0, n, keys, a.D, Q + t * step, step, keys_across, a.D, NULL, NULL, 0, s, a.S);
+    tiles(BFLOAT16, 0, n, keys, a.D, Q + t * step, step, keys_across, a.D, NULL, NULL, 0, s, a.S);
     for (int64_t r = t; r < t + n; r++, s += a.S) {
         int64_t seen = SEEN(r), place = AT(0, a.sm, pair) + r * a.sm.t;
         if (a.kind == BOOL_MASK) for (int64_t j = 0; j < seen; j++) {
@@ -69,7 +69,7 @@ BODY weights_row(float *RESTRICT s, int64_t n, float scale, float top, float tot
 static ONCE void attention_row(const float *p, const float *V, int64_t step, float *o, int64_t keys, int64_t E) {
     for (int64_t e = 0; e < E; e++) {
         float sum = 0;
-        for (int64_t j = 0; j < keys; j++) if (p[j] != 0) sum += p[j] * V[j * step + e];
+        for (int64_t j = 0; j < keys; j++) if (p[j] != 0) sum += operand(p[j]) * operand(V[j * step + e]);
         o[e] = sum;
     }
 }
@@ -83,15 +83,15 @@ BODY attention_grad_row(attention_t a, const float *g, const float *q, const flo
     for (int64_t j = 0; j < a.S; j++) {
         if (p[j] == 0) continue;
         d[j] = 0;
-        for (int64_t e = 0; e < a.E; e++) d[j] += V[j * sv + e] * g[e];
+        for (int64_t e = 0; e < a.E; e++) d[j] += operand(V[j * sv + e]) * operand(g[e]);
         if (stays) d[j] *= stays[j] * a.factor;
         dot += p[j] * d[j];
     }
     for (int64_t j = 0; j < a.S; j++) {
         if (p[j] == 0) continue;
-        float ds = a.scale * (p[j] * (d[j] - dot)), w = stays ? p[j] * (stays[j] * a.factor) : p[j];
-        for (int64_t i = 0; i < a.D; i++) gq[i] += ds * K[j * sk + i], GK[j * tk + i] += ds * q[i];
-        for (int64_t e = 0; e < a.E; e++) GV[j * tv + e] += w * g[e];
+        float ds = operand(a.scale * (p[j] * (d[j] - dot))), w = operand(stays ? p[j] * (stays[j] * a.factor) : p[j]);
+        for (int64_t i = 0; i < a.D; i++) gq[i] += ds * operand(K[j * sk + i]), GK[j * tk + i] += ds * operand(q[i]);
+        for (int64_t e = 0; e < a.E; e++) GV[j * tv + e] += w * operand(g[e]);
     }
 }
 
@@ -111,7 +111,7 @@ BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k
     for (int64_t pair = lo; pair < hi; pair++) {
         const float *Q = AT(q, sq, pair), *V = AT(v, sv, pair);
         float *O = AT(o, so, pair);
-        pack(1, a.S, a.D, AT(k, sk, pair), sk.t, keys_across), pack(0, a.E, a.S, V, sv.t, values);
+        pack(BFLOAT16, 1, a.S, a.D, AT(k, sk, pair), sk.t, keys_across), pack(BFLOAT16, 0, a.E, a.S, V, sv.t, values);
         for (int64_t t = 0; t < a.T; t += ROWS) {
             int64_t n = MIN(ROWS, a.T - t), keys = SEEN(t + n - 1);
             float *P = p ? p + (pair * a.T + t) * a.S : rows, *W = P;
@@ -123,7 +123,7 @@ BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k
                 memset(P + r * a.S + seen, 0, ((p ? a.S : keys) - seen) * sizeof(float));
             }
             if (a.kept) drop_rows(P, a.kept + (pair * a.T + t) * a.S, a.factor, rows, n, keys, a.S), W = rows;
-            tiles(0, n, a.E, keys, W, a.S, values, a.S, NULL, NULL, 0, O + t * so.t, so.t);
+            tiles(BFLOAT16, 0, n, a.E, keys, W, a.S, values, a.S, NULL, NULL, 0, O + t * so.t, so.t);
             if (all_finite(O + t * so.t, n, a.E, so.t)) continue;
             for (int64_t r = t; r < t + n; r++)
                 attention_row(W + (r - t) * a.S, V, sv.t, O + r * so.t, SEEN(r), a.E);
@@ -147,8 +147,8 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
         const float *G = AT(g, sg, pair), *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair);
         float *GQ = AT(gq, tq, pair), *GK = AT(gk, tk, pair), *GV = AT(gv, tv, pair);
         const uint8_t *kept = a.kept ? a.kept + pair * T * S : NULL;
-        pack(1, S, E, V, sv.t, values_across), pack(0, D, S, K, sk.t, keys_down), pack(0, D, T, Q, sq.t, queries), pack(0, E, T, G, sg.t, cotangents);
-        if (!p) pack(1, S, D, K, sk.t, keys_across);
+        pack(BFLOAT16, 1, S, E, V, sv.t, values_across), pack(BFLOAT16, 0, D, S, K, sk.t, keys_down), pack(BFLOAT16, 0, D, T, Q, sq.t, queries), pack(BFLOAT16, 0, E, T, G, sg.t, cotangents);
+        if (!p) pack(BFLOAT16, 1, S, D, K, sk.t, keys_across);
         for (int64_t r = last; r < S; r++) memset(GK + r * tk.t, 0, D * sizeof(float)), memset(GV + r * tv.t, 0, E * sizeof(float));
         /* The last tile sees the most keys: it writes, the others add. */
         for (int64_t t = (T - 1) / TILE * TILE; t >= 0; t -= TILE) {
@@ -157,7 +157,7 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
                 int64_t rows = MIN(ROWS, t + n - r), keys = SEEN(r + rows - 1);
                 float *e = d + (r - t) * S, *w = second + (r - t) * S;
                 const float *P = p ? p + (pair * T + r) * S : w;
-                tiles(0, rows, keys, E, G + r * sg.t, sg.t, values_across, E, NULL, NULL, 0, e, S);
+                tiles(BFLOAT16, 0, rows, keys, E, G + r * sg.t, sg.t, values_across, E, NULL, NULL, 0, e, S);
                 if (!p) score_rows(a, pair, Q, sq.t, keys_across, r, rows, keys, w);
                 if (kept) drop_rows(e, kept + r * S, a.factor, e, rows, keys, S);
                 for (int64_t i = 0; i < rows; i++) {
@@ -172,15 +172,15 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
                 }
                 /* Not before: where p is NULL, w holds the scores until then, and dS is made of all probabilities. */
                 if (kept) drop_rows(P, kept + r * S, a.factor, w, rows, most, S);
-                tiles(0, rows, D, keys, e, S, keys_down, S, NULL, NULL, 0, GQ + r * tq.t, tq.t);
+                tiles(BFLOAT16, 0, rows, D, keys, e, S, keys_down, S, NULL, NULL, 0, GQ + r * tq.t, tq.t);
             }
             const float *W = p && !kept ? p + (pair * T + t) * S : second;
             for (int64_t j = 0; j < most; j += ROWS) {
-                int64_t rows = MIN(ROWS, most - j), from = a.causal ? MAX(0, MIN(n, j - t - a.offset)) : 0;
+                int64_t rows = MIN(ROWS, most - j), from = a.causal ? MAX(0, MIN(n, j - t - a.offset)) / (1 + BFLOAT16) * (1 + BFLOAT16) : 0;
                 float *dk = GK + j * tk.t, *dv = GV + j * tv.t;
                 const float *dk0 = t + n < T ? dk : NULL, *dv0 = t + n < T ? dv : NULL;
-                tiles(1, rows, D, n - from, d + from * S + j, S, queries + (t + from) * WIDE, T, NULL, dk0, tk.t, dk, tk.t);
-                tiles(1, rows, E, n - from, W + from * S + j, S, cotangents + (t + from) * WIDE, T, NULL, dv0, tv.t, dv, tv.t);
+                tiles(BFLOAT16, 1, rows, D, n - from, d + from * S + j, S, queries + SLOTS(BFLOAT16, t + from) * WIDE, T, NULL, dk0, tk.t, dk, tk.t);
+                tiles(BFLOAT16, 1, rows, E, n - from, W + from * S + j, S, cotangents + SLOTS(BFLOAT16, t + from) * WIDE, T, NULL, dv0, tv.t, dv, tv.t);
             }
         }
         if (all_finite(GQ, T, D, tq.t) && all_finite(GK, S, D, tk.t) && all_finite(GV, S, E, tv.t)) continue;
@@ -221,20 +221,21 @@ BODY cached_attention_pairs(attention_t a, const int64_t *length, const float *R
         for (int64_t i = 0; i < n; i++) p[i] = 0;
         for (; d + 4 <= a.D; d += 4) {
             const float *RESTRICT k0 = k + d * sk.t, *RESTRICT k1 = k0 + sk.t, *RESTRICT k2 = k1 + sk.t, *RESTRICT k3 = k2 + sk.t;
-            for (int64_t i = 0; i < n; i++) p[i] += (x[d] * k0[i] + x[d + 1] * k1[i]) + (x[d + 2] * k2[i] + x[d + 3] * k3[i]);
+            for (int64_t i = 0; i < n; i++) p[i] += (operand(x[d]) * operand(k0[i]) + operand(x[d + 1]) * operand(k1[i])) + (operand(x[d + 2]) * operand(k2[i]) + operand(x[d + 3]) * operand(k3[i]));
         }
-        for (; d < a.D; d++) for (int64_t i = 0; i < n; i++) p[i] += x[d] * k[d * sk.t + i];
+        for (; d < a.D; d++) for (int64_t i = 0; i < n; i++) p[i] += operand(x[d]) * operand(k[d * sk.t + i]);
         if (a.kind == BOOL_MASK) for (int64_t i = 0; i < n; i++) {
             float score = p[i];
             p[i] = ((const uint8_t *)a.mask)[place + i * a.sm.s] ? score : -INFINITY;
         }
         softmax_row(p, n, a.scale, NULL, NULL);
         for (int64_t e = 0; e < a.E; e++) y[e] = 0;
+        for (int64_t i = 0; i < n; i++) p[i] = operand(p[i]);
         for (; j + 4 <= n; j += 4) {
             const float *RESTRICT v0 = v + j * sv.t, *RESTRICT v1 = v0 + sv.t, *RESTRICT v2 = v1 + sv.t, *RESTRICT v3 = v2 + sv.t;
-            for (int64_t e = 0; e < a.E; e++) y[e] += (p[j] * v0[e] + p[j + 1] * v1[e]) + (p[j + 2] * v2[e] + p[j + 3] * v3[e]);
+            for (int64_t e = 0; e < a.E; e++) y[e] += (p[j] * operand(v0[e]) + p[j + 1] * operand(v1[e])) + (p[j + 2] * operand(v2[e]) + p[j + 3] * operand(v3[e]));
         }
-        for (; j < n; j++) for (int64_t e = 0; e < a.E; e++) y[e] += p[j] * v[j * sv.t + e];
+        for (; j < n; j++) for (int64_t e = 0; e < a.E; e++) y[e] += p[j] * operand(v[j * sv.t + e]);
         if (!all_finite(y, 1, a.E, a.E)) attention_row(p, v, sv.t, y, n, a.E);
     }
 }

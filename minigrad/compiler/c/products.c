@@ -3,7 +3,18 @@
 
    A tile of y, ROWS x WIDE, stays in registers while k runs (after Goto and van de Geijn 2008, ACM TOMS 34). op(b) is first packed into panels WIDE columns
    wide, in which k runs through memory. Each number of y is a sum over k in ascending order, in blocks of the same depth, whatever tile it falls into: results
-   do not depend on how the work is cut. The sizes fit the vector registers; panels of DEEP x BROAD fit the second-level cache. */
+   do not depend on how the work is cut. The sizes fit the vector registers; panels of DEEP x BROAD fit the second-level cache.
+
+   With BFLOAT16, operands are rounded to bfloat16 while they are packed, op(a) too. Where float32 has a number of a row or a panel, there is then a pair: of k in
+   the lower half, of k + 1 in the upper one. A tile takes a pair in one step, so that one instruction does two multiplications and sums them in float32. `pairs`
+   says which of the two it is: products of an optimizer, and with weights in blocks, are always in float32. */
+
+#ifndef BFLOAT16
+#define BFLOAT16 0
+#endif
+#if BFLOAT16 && defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 enum { LANES = 16, VECTORS = 2, ROWS = 12 };
@@ -18,24 +29,98 @@ enum { LANES = 4, VECTORS = 4, ROWS = 4 };
 enum { WIDE = LANES * VECTORS, DEEP = 512, GROUPS = 8, PANEL_FLOATS = 3 << 15 };
 typedef float vector_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
-/* Of R rows of op(a), with steps rs from row to row and ks along k, and a whole panel. */
-#define TILE_OF(R) static ONCE void tile_##R(const float *RESTRICT a, int64_t rs, int64_t ks, const float *RESTRICT panel, int64_t K, \
+#define SLOTS(pairs, K) (((K) + (pairs)) / (1 + (pairs)))  /* numbers or pairs in K numbers */
+
+/* x as the upper half of 32 bits: rounded to nearest, ties to even. Numbers below 2^-126 become 0, as which AVX512-BF16 counts them. */
+static inline uint32_t bfloat16_bits(float x) {
+    union { float f; uint32_t i; } u = {x};
+    uint32_t rounded = (u.i + 0x7fffu + (u.i >> 16 & 1)) & 0xffff0000u, sign = u.i & 0x80000000u;
+    rounded = x != x ? (u.i | 0x400000u) & 0xffff0000u : rounded;
+    return u.i & 0x7f800000u ? rounded : sign;
+}
+
+/* x as an operand of a product that is not packed. */
+static inline float operand(float x) {
+    union { uint32_t i; float f; } u = {BFLOAT16 ? bfloat16_bits(x) : 0};
+    return BFLOAT16 ? u.f : x;
+}
+
+static inline float pair_of(float x, float y) {
+    union { uint32_t i; float f; } u = {bfloat16_bits(x) >> 16 | bfloat16_bits(y)};
+    return u.f;
+}
+
+/* The pairs of two rows, x[i] and y[i], or x[i] and 0 without a y; and those of the neighbours in a row of K numbers. */
+#if BFLOAT16 && defined(__AVX512BF16__)
+#define MASK(n) ((__mmask16)((n) >= 16 ? 0xffff : (n) <= 0 ? 0 : (1 << (n)) - 1))
+static inline void pair_rows(const float *x, const float *y, int64_t n, float *to) {
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 mask = MASK(n - i);
+        __m256i low = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x + i));
+        __m256i high = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(y ? mask : 0, (y ? y : x) + i));
+        _mm512_mask_storeu_epi32(to + i, mask, _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
+    }
+}
+
+static inline void pair_row(const float *x, int64_t K, float *to) {
+    for (int64_t k = 0; k < K; k += 32) {
+        __m512 low = _mm512_maskz_loadu_ps(MASK(K - k), x + k), high = _mm512_maskz_loadu_ps(MASK(K - k - 16), x + k + 16);
+        _mm512_mask_storeu_epi32(to + k / 2, MASK(SLOTS(1, K - k)), (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
+}
+
+static inline vector_t add_pair(vector_t sum, float a, vector_t b) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_ps(a)), "v"(b));  /* GCC 12 keeps the sums in memory around its own function for this */
+    return sum;
+}
+#else
+static inline void pair_rows(const float *x, const float *y, int64_t n, float *to) {
+    for (int64_t i = 0; i < n; i++) to[i] = pair_of(x[i], y ? y[i] : 0.f);
+}
+
+static inline void pair_row(const float *x, int64_t K, float *to) {
+    for (int64_t k = 0; k < K; k += 2) to[k / 2] = pair_of(x[k], k + 1 < K ? x[k + 1] : 0.f);
+}
+
+typedef uint32_t bits_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+static inline vector_t add_pair(vector_t sum, float a, vector_t b) {
+    union { float f; uint32_t i; } u = {a};
+    bits_t x = (bits_t){0} + u.i, y = (bits_t)b;
+    sum += (vector_t)(x << 16) * (vector_t)(y << 16);
+    return sum + (vector_t)(x & 0xffff0000u) * (vector_t)(y & 0xffff0000u);
+}
+#endif
+static inline vector_t add_number(vector_t sum, float a, vector_t b) { return sum + a * b; }
+
+/* Of R rows of op(a), with steps rs from row to row and ks along k, and a whole panel. ADD: add_number, or add_pair, and K is a number of pairs. */
+#define TILE(name, R, ADD) static ONCE void name##R(const float *RESTRICT a, int64_t rs, int64_t ks, const float *RESTRICT panel, int64_t K, \
         const float *bias, const float *residual, int64_t ldm, float *y, int64_t ldc) { \
     vector_t sum[R][VECTORS] = {0}; \
     for (int64_t k = 0; k < K; k++) { \
         vector_t b[VECTORS]; \
         for (int v = 0; v < VECTORS; v++) b[v] = *(const vector_t *)(panel + k * WIDE + v * LANES); \
-        for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += a[r * rs + k * ks] * b[v]; \
+        for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] = ADD(sum[r][v], a[r * rs + k * ks], b[v]); \
     } \
     if (residual) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(residual + r * ldm + v * LANES); \
     if (bias) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(bias + v * LANES); \
     for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) *(vector_t *)(y + r * ldc + v * LANES) = sum[r][v]; \
 }
+#define TILE_OF(R) TILE(tile_, R, add_number)
+#define PAIR_TILE_OF(R) TILE(pair_tile_, R, add_pair)
 FOR_ROWS(TILE_OF)
+#if BFLOAT16
+FOR_ROWS(PAIR_TILE_OF)
+#endif
 
 typedef void (*tile_t)(const float *, int64_t, int64_t, const float *, int64_t, const float *, const float *, int64_t, float *, int64_t);
 #define TILE_NAME(R) tile_##R,
-static const tile_t tile_of[ROWS + 1] = {NULL, FOR_ROWS(TILE_NAME)};
+#define PAIR_TILE_NAME(R) pair_tile_##R,
+static const tile_t tile_of[1 + BFLOAT16][ROWS + 1] = {
+    {NULL, FOR_ROWS(TILE_NAME)},
+#if BFLOAT16
+    {NULL, FOR_ROWS(PAIR_TILE_NAME)},
+#endif
+};
 
 /* A panel of a transposed b: WIDE of its rows side by side, 4 x 4 numbers at a time. The rows of the next panel are on their way meanwhile. */
 typedef float four_t __attribute__((vector_size(16), aligned(4), may_alias));
@@ -60,8 +145,26 @@ static ONCE void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, fl
     for (; k < K; k++) for (int i = 0; i < WIDE; i++) panel[k * WIDE + i] = b[i * ldb + k];
 }
 
-/* op(b), (K, N), as panels: columns j .. j + WIDE at panels + j K, zeros after the last. Rows of b are read from end to end. */
-static ONCE void pack(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
+enum { SOME = 64 };  /* pairs of a row that are made at a time */
+static ONCE void pack_pairs(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
+    int64_t slots = SLOTS(1, K);
+    if (tb) for (int64_t j = 0; j < N; j += WIDE) for (int64_t k = 0; k < slots; k += SOME) {
+        float rows[WIDE * SOME];
+        for (int64_t i = 0; i < MIN(WIDE, N - j); i++) pair_row(b + (j + i) * ldb + 2 * k, MIN(2 * SOME, K - 2 * k), rows + i * SOME);
+        if (N - j < WIDE) memset(rows + (N - j) * SOME, 0, (WIDE - (N - j)) * SOME * sizeof(float));
+        pack_across(MIN(SOME, slots - k), rows, SOME, panels + j * slots + k * WIDE);
+    }
+    else for (int64_t k = 0; k < slots; k++) for (int64_t j = 0; j < N; j += WIDE) {
+        const float *row = b + 2 * k * ldb + j;
+        float *to = panels + j * slots + k * WIDE;
+        if (N - j < WIDE) memset(to, 0, WIDE * sizeof(float));
+        pair_rows(row, 2 * k + 1 < K ? row + ldb : NULL, MIN(WIDE, N - j), to);
+    }
+}
+
+/* op(b), (K, N), as panels: columns j .. j + WIDE at panels + j SLOTS(K), zeros after the last. Rows of b are read from end to end. */
+static ONCE void pack(int pairs, int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
+    if (BFLOAT16 && pairs) { pack_pairs(tb, N, K, b, ldb, panels); return; }
     int64_t whole = N / WIDE * WIDE, rest = N - whole;
     float *RESTRICT last = panels + whole * K;
     if (rest) memset(last, 0, K * WIDE * sizeof(float));
@@ -78,32 +181,42 @@ static ONCE void pack(int tb, int64_t N, int64_t K, const float *RESTRICT b, int
 }
 
 /* Columns of a transposed a as they are read, ROWS side by side, several such groups at a time: whole lines of memory. */
-static ONCE void gather_rows(int64_t M, int64_t K, const float *RESTRICT a, int64_t lda, float *RESTRICT groups) {
-    int64_t whole = M / ROWS * ROWS;
-    for (int64_t k = 0; k < K; k++) {
-        const float *RESTRICT row = a + k * lda;
+static ONCE void gather_rows(int pairs, int64_t M, int64_t K, const float *RESTRICT a, int64_t lda, float *RESTRICT groups) {
+    int64_t whole = M / ROWS * ROWS, slots = SLOTS(pairs, K);
+    float made[GROUPS * ROWS];
+    for (int64_t k = 0; k < slots; k++) {
+        const float *row = a + k * (1 + pairs) * lda;
         for (int64_t i = 0; i < M; i += 16) __builtin_prefetch(row + 16 * lda + i);
-        for (int64_t i = 0; i < whole; i += ROWS) memcpy(groups + i * K + k * ROWS, row + i, ROWS * sizeof(float));
-        for (int64_t i = whole; i < M; i++) groups[whole * K + k * ROWS + i - whole] = row[i];
+        if (BFLOAT16 && pairs) pair_rows(row, 2 * k + 1 < K ? row + lda : NULL, M, made), row = made;
+        for (int64_t i = 0; i < whole; i += ROWS) memcpy(groups + i * slots + k * ROWS, row + i, ROWS * sizeof(float));
+        for (int64_t i = whole; i < M; i++) groups[whole * slots + k * ROWS + i - whole] = row[i];
     }
 }
 
-/* A product whose op(b) is packed, with `pitch` rows in each panel, of which K are used. K is at most DEEP where a is transposed. */
-static ONCE void tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias, const float *residual,
-                  int64_t ldm, float *y, int64_t ldc) {
+/* A product whose op(b) is packed, with `pitch` rows in each panel, of which K are used. In float32, K is at most DEEP where a is transposed. */
+static ONCE void tiles(int pairs, int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias,
+                  const float *residual, int64_t ldm, float *y, int64_t ldc) {
     static _Thread_local float gathered[GROUPS * ROWS * DEEP];
-    int gathers = ta && N > 2 * WIDE;  /* what is read often is laid side by side first */
-    int64_t rs = ta ? 1 : lda, ks = gathers ? ROWS : ta ? lda : 1;
+    pairs &= BFLOAT16;
+    if (pairs && K > 2 * DEEP) {
+        for (int64_t k = 0; k < K; k += 2 * DEEP)
+            tiles(pairs, ta, M, N, MIN(2 * DEEP, K - k), a + (ta ? k * lda : k), lda, panels + k / 2 * WIDE, pitch, k ? NULL : bias, k ? y : residual, k ? ldc : ldm, y, ldc);
+        return;
+    }
+    int gathers = ta && (pairs || N > 2 * WIDE);  /* what is read often is laid side by side first */
+    int64_t depth = SLOTS(pairs, K), rs = ta ? 1 : pairs ? depth : lda, ks = gathers ? ROWS : ta ? lda : 1;
+    pitch = SLOTS(pairs, pitch);
     for (int64_t i = 0, rows; i < M; i += rows) {
         rows = M - i < ROWS * 3 / 2 && M - i > ROWS && !gathers ? (M - i + 1) / 2 : MIN(ROWS, M - i);  /* a tile of a row or two takes as long as one of half */
         int64_t group = i % (GROUPS * ROWS);
-        if (gathers && group == 0) gather_rows(MIN(GROUPS * ROWS, M - i), K, a + i, lda, gathered);
-        const float *x = gathers ? gathered + group * K : a + i * rs;
+        if (gathers && group == 0) gather_rows(pairs, MIN(GROUPS * ROWS, M - i), K, a + i, lda, gathered);
+        if (pairs && !ta) for (int64_t r = 0; r < rows; r++) pair_row(a + (i + r) * lda, K, gathered + r * depth);
+        const float *x = gathers ? gathered + group * depth : pairs ? gathered : a + i * rs;
         for (int64_t j = 0; j < N; j += WIDE) {
             const float *added = residual ? residual + i * ldm + j : NULL, *columns = bias ? bias + j : NULL;
             float *to = y + i * ldc + j, ragged[ROWS * WIDE];
-            if (N - j >= WIDE) { tile_of[rows](x, rs, ks, panels + j * pitch, K, columns, added, ldm, to, ldc); continue; }
-            tile_of[rows](x, rs, ks, panels + j * pitch, K, NULL, NULL, 0, ragged, WIDE);
+            if (N - j >= WIDE) { tile_of[pairs][rows](x, rs, ks, panels + j * pitch, depth, columns, added, ldm, to, ldc); continue; }
+            tile_of[pairs][rows](x, rs, ks, panels + j * pitch, depth, NULL, NULL, 0, ragged, WIDE);
             for (int64_t r = 0; r < rows; r++) for (int64_t c = 0; c < N - j; c++)
                 to[r * ldc + c] = ragged[r * WIDE + c] + (added ? added[r * ldm + c] : 0.f) + (columns ? columns[c] : 0.f);
         }
@@ -140,21 +253,23 @@ static ONCE void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, c
 }
 
 /* The product for matrices of any size: panels of a part of op(b), all tiles with these, the next part. upper: only what the upper triangle of y needs. */
-static ONCE void product_of(int upper, int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb,
+static ONCE void product_of(int pairs, int upper, int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb,
                             const float *bias, const float *residual, int64_t ldm, float *y, int64_t ldc) {
     static _Thread_local float panels[PANEL_FLOATS];
     if (M <= 0 || N <= 0) return;
-    if (blas_sgemm && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc); return; }
-    int64_t deep = even_part(K, ta ? DEEP / 2 : DEEP, 1), broad = even_part(N, PANEL_FLOATS / MAX(1, deep), WIDE), tall = upper ? 4 * ROWS : M, k = 0;
+    pairs &= BFLOAT16;
+    if (blas_sgemm && !pairs && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc); return; }
+    int64_t deep = even_part(K, (ta ? DEEP / 2 : DEEP) * (1 + pairs), 1 + pairs), broad = even_part(N, PANEL_FLOATS / MAX(1, SLOTS(pairs, deep)), WIDE);
+    int64_t tall = upper ? 4 * ROWS : M, k = 0;
     do {
         int64_t depth = MIN(deep, K - k);
         for (int64_t j = 0; j < N; j += broad) {
             int64_t n = MIN(broad, N - j), last = upper ? MIN(M, j + n) : M;
-            pack(tb, n, depth, tb ? b + j * ldb + k : b + k * ldb + j, ldb, panels);
+            pack(pairs, tb, n, depth, tb ? b + j * ldb + k : b + k * ldb + j, ldb, panels);
             for (int64_t i = 0; i < last; i += tall) {
                 int64_t skipped = upper ? MAX(0, i - j) / WIDE * WIDE : 0, at = j + skipped;
                 const float *begun = k ? y + i * ldc + at : residual ? residual + i * ldm + at : NULL;
-                tiles(ta, MIN(tall, last - i), n - skipped, depth, ta ? a + k * lda + i : a + i * lda + k, lda, panels + skipped * depth, depth,
+                tiles(pairs, ta, MIN(tall, last - i), n - skipped, depth, ta ? a + k * lda + i : a + i * lda + k, lda, panels + skipped * SLOTS(pairs, depth), depth,
                       bias && !k ? bias + at : NULL, begun, k ? ldc : ldm, y + i * ldc + at, ldc);
             }
         }
@@ -164,12 +279,12 @@ static ONCE void product_of(int upper, int ta, int tb, int64_t M, int64_t N, int
 /* op linear: lowered by products.py */
 static void product(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias,
                     const float *residual, int64_t ldm, float *y, int64_t ldc) {
-    product_of(0, ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc);
+    product_of(BFLOAT16, 0, ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc);
 }
 
 /* A product that is symmetric, (R, R) without gaps: its upper triangle, and the mirror image of it. */
 static void symmetric_product(int ta, int tb, int64_t R, int64_t K, const float *a, const float *b, int64_t ld, float *y) {
-    product_of(1, ta, tb, R, R, K, a, ld, b, ld, NULL, NULL, 0, y, R);
+    product_of(0, 1, ta, tb, R, R, K, a, ld, b, ld, NULL, NULL, 0, y, R);
     for (int64_t i = 0; i < R; i += 16) for (int64_t j = 0; j <= i; j += 16)
         for (int64_t r = i; r < MIN(R, i + 16); r++) for (int64_t c = j; c < MIN(r, j + 16); c++) y[r * R + c] = y[c * R + r];
 }
@@ -177,6 +292,13 @@ static void symmetric_product(int ta, int tb, int64_t R, int64_t K, const float 
 /* --- a few rows of a */
 
 typedef float lanes_t __attribute__((vector_size(32), aligned(4), may_alias));
+
+static inline lanes_t operands(const float *x) {
+    if (!BFLOAT16) return *(const lanes_t *)x;
+    float y[8];
+    for (int i = 0; i < 8; i++) y[i] = operand(x[i]);
+    return *(lanes_t *)y;
+}
 
 /* y = a b^T (+ bias) (+ residual) for a few rows of a, the rows [lo, hi) of b one after the other: a single stream is what the CPU fetches ahead best (38 GB/s
    measured, where four rows side by side came at 15). */
@@ -191,19 +313,19 @@ BODY few_rows(const float *RESTRICT a, int64_t lda, const float *RESTRICT b, int
             const float *RESTRICT x = a + m * lda;
             lanes_t sums[4][2] = {0};
             for (int64_t k = 0; k < whole; k += 16) {
-                lanes_t w0 = *(const lanes_t *)(w + k), w1 = *(const lanes_t *)(w + k + 8);
-                for (int r = 0; r < 4; r++) sums[r][0] += w0 * *(const lanes_t *)(x + r * lda + k), sums[r][1] += w1 * *(const lanes_t *)(x + r * lda + k + 8);
+                lanes_t w0 = operands(w + k), w1 = operands(w + k + 8);
+                for (int r = 0; r < 4; r++) sums[r][0] += w0 * operands(x + r * lda + k), sums[r][1] += w1 * operands(x + r * lda + k + 8);
             }
             for (int r = 0; r < 4; r++) {
                 float sum = tree16((const float *)sums[r]);
-                for (int64_t k = whole; k < K; k++) sum += x[r * lda + k] * w[k];
+                for (int64_t k = whole; k < K; k++) sum += operand(x[r * lda + k]) * operand(w[k]);
                 y[(m + r) * ldc + n] = sum + constant + (residual ? residual[(m + r) * N + n] : 0.f);
             }
         }
         for (; m < M; m++) {
             const float *RESTRICT x = a + m * lda;
             float sum;
-            SUM(sum, i, K, x[i] * w[i]);
+            SUM(sum, i, K, operand(x[i]) * operand(w[i]));
             y[m * ldc + n] = sum + constant + (residual ? residual[m * N + n] : 0.f);
         }
     }

@@ -220,7 +220,7 @@ BODY float_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, con
         for (int64_t i = 0; i < MIN(WIDE / PANEL, hi - n); i++)
             panel_values(f, weight + (n + i) * PANEL_BYTES(f, K), k, k + depth, columns + i * PANEL, WIDE);
         const float *begun = k ? y + j : residual ? residual + j : NULL;
-        tiles(0, M, MIN(WIDE, MIN(hi * PANEL, N) - j), depth, x + k, K, columns, depth, bias && !k ? bias + j : NULL, begun, N, y + j, N);
+        tiles(0, 0, M, MIN(WIDE, MIN(hi * PANEL, N) - j), depth, x + k, K, columns, depth, bias && !k ? bias + j : NULL, begun, N, y + j, N);
     }
 }
 

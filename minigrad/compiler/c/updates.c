@@ -150,8 +150,8 @@ static float *newton_schulz(float *x, float *other, float *squares, int64_t M, i
             if (i) symmetric_product(0, 0, R, R, Q, all, R, t), was = all, all = t, t = was;
             else was = all, all = Q, Q = was;
         }
-        if (tall) product(0, 0, M, N, N, x, N, all, N, NULL, NULL, 0, other, N);
-        else product(0, 0, M, N, M, all, M, x, N, NULL, NULL, 0, other, N);
+        if (tall) product_of(0, 0, 0, 0, M, N, N, x, N, all, N, NULL, NULL, 0, other, N);
+        else product_of(0, 0, 0, 0, M, N, M, all, M, x, N, NULL, NULL, 0, other, N);
         was = x, x = other, other = was;
     }
     return x;
