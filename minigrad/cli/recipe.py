@@ -29,7 +29,7 @@ class Size(NamedTuple):
 
 SIZES = {
     "tiny": Size(2, 2, 64, 64, 8),
-    "small": Size(4, 4, 128, 64, 12),
+    "small": Size(4, 4, 128, 128, 6),
     "medium": Size(6, 6, 192, 128, 12),
 }
 _HEAD = 32  # features per head of a size that is given as a number
@@ -49,15 +49,15 @@ class Recipe(NamedTuple):
 
 
 OPTIMIZERS = {
-    "muon": Recipe(optim.Muon, 0.02, 0.0, {}, scaled=False),
+    "muon": Recipe(optim.Muon, 0.02, 0.0, {"ns_steps": 3}, scaled=False),
     "adamw": Recipe(optim.AdamW, 3e-3, 0.1, {"betas": (0.9, 0.99)}),
     "adam": Recipe(optim.Adam, 3e-3, 0.0, {"betas": (0.9, 0.99)}),
     "lion": Recipe(optim.Lion, 1e-3, 0.3, {}),
     "adafactor": Recipe(optim.Adafactor, 3e-2, 0.0, {}, scaled=False),
     "sgd": Recipe(optim.SGD, 0.1, 0.0, {"momentum": 0.9}, scaled=False),
 }
+ADAMW_OF_MUON = 0.15  # the rate of AdamW beside Muon, in Muon's
 SCHEDULES = ("wsd", "cosine", "constant", "linear", "one-cycle")
-_ADAMW_OF_MUON = 0.15  # the rate of AdamW beside Muon, in Muon's
 DECAY = 0.5  # the share of steps in which the rate falls, with wsd
 _WARMUP, _ONE_CYCLE = 100, 0.3  # steps, and the share of them in which a single cycle rises
 # What the runs of earlier versions had, which saved no such options.
@@ -138,7 +138,7 @@ def build_optimizer(options: Namespace, model: GPT) -> optim.Optimizer:
     others: list[tuple[str, Tensor]] = []
     for name, p in trainable(model):
         (matrices if name.startswith("h.") and p.ndim == 2 else others).append((name, p))
-    beside, rate = OPTIMIZERS["adamw"], _ADAMW_OF_MUON * options.lr
+    beside, rate = OPTIMIZERS["adamw"], ADAMW_OF_MUON * options.lr
     chain: list[optim.Optimizer] = []
     if matrices:
         decay = options.weight_decay

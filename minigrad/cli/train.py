@@ -83,7 +83,7 @@ OPTIONS = (
     Option(
         "minutes", number(0, without=0), None, "set --steps to end in time (default: by --steps)"
     ),
-    Option("steps", whole(1), 1500, "training steps"),
+    Option("steps", whole(1), 1120, "training steps"),
     Option("stop_at", whole(1), None, "stop after this step, for --resume (default: the last)"),
     Option("seed", whole(0), 0, "the same seed gives the same weights, batches and sample"),
     Option("sample", whole(0), 400, "tokens to write at the end"),
