@@ -122,17 +122,6 @@ class TextData(Windows):
     always in the same way. Raises ConfigError if a part is too short for one window.
     """
 
-    def __init__(
-        self,
-        tokens: Array,
-        *,
-        block_size: int,
-        batch_size: int,
-        seed: int = 0,
-        val_fraction: float = 0.1,
-    ) -> None:
-        super().__init__(tokens, block_size, batch_size, seed, val_fraction)
-
     def batch(self, step: int) -> tuple[Array, Array]:
         """Return inputs and targets of a training step, each (B, T): y is x one token later."""
         B, T = self.batch_size, self.block_size

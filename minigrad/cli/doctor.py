@@ -24,14 +24,8 @@ from minigrad.compiler import environment, native
 from minigrad.ops.parallel import cores, find_blas
 
 _FORCING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # override OpenBLAS's CPU detection
-THREADS = (
-    "OPENBLAS_NUM_THREADS",
-    "GOTO_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "MINIGRAD_THREADS",
-)
+_OF_BLAS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = (*_OF_BLAS, "VECLIB_MAXIMUM_THREADS", "MINIGRAD_THREADS")
 _SIZE = 768  # of the measured product: large enough for BLAS to be at its best, and still quick
 
 
@@ -64,10 +58,8 @@ def examine() -> tuple[dict[str, Any], list[str]]:
             facts["compiling"] = f"works: {native.trial():.2f} s for an empty function"
         except native.NativeError as error:
             facts["compiling"] = f"fails: {error}"
-            advice.append(
-                "steps run through numpy, several times slower, until the compiler works: repair "
-                "it, or name another in CC"
-            )
+            slow = "steps run through numpy, several times slower, until the compiler works"
+            advice.append(f"{slow}: repair it, or name another in CC")
     facts |= {name: os.environ[name] for name in (*_FORCING, *THREADS) if name in os.environ}
     facts["GFLOP/s"] = gflops()
     if measured := forced_advice(facts["GFLOP/s"]):
@@ -119,12 +111,9 @@ def forced_advice(measured: dict[str, float]) -> list[str]:
         other = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return [f"{names} may force slow kernels; unset to see (a process without them failed)"]
-    kernels = other["BLAS"].split(", ")[-1].split(" (")[0]
-    pairs = ", ".join(
-        f"{other['GFLOP/s'][n]:g} instead of {measured[n]:g} GFLOP/s with {_threads(n)}"
-        for n in measured
-        if n in other["GFLOP/s"]
-    )
+    kernels, speeds = other["BLAS"].split(", ")[-1].split(" (")[0], other["GFLOP/s"]
+    both = [(speeds[n], speed, _threads(n)) for n, speed in measured.items() if n in speeds]
+    pairs = ", ".join(f"{a:g} instead of {b:g} GFLOP/s with {n}" for a, b, n in both)
     unset = f"to have that: unset {' '.join(forced)}"
     return [f"measured without {names}: {kernels}, {pairs}; {unset}"]
 
@@ -145,10 +134,9 @@ def thread_advice(measured: dict[str, float]) -> list[str]:
             why = "right if other processes need the rest"
             advice.append(f"{name}={value}: {steps} use {value} of {n} cores; {why}")
     if str(n) in measured and measured[str(n)] < 1.1 * measured["1"] and n > 1:
-        advice.append(
-            f"{n} threads multiply no faster than one: something else is using the cores, or this "
-            "container has fewer than it shows"
-        )
+        slow = f"{n} threads multiply no faster than one"
+        why = "something else is using the cores, or this container has fewer than it shows"
+        advice.append(f"{slow}: {why}")
     return advice
 
 

@@ -36,9 +36,7 @@ from minigrad.text import CharTokenizer, Tokenizer
 DRAWING = (
     Option("temperature", number(0), 0.8, "below 1 more predictable, 0 always the likeliest"),
     Option("top_k", whole(1), None, "choose among the N likeliest tokens"),
-    Option(
-        "top_p", number(0, 1, without=0), None, "choose among the likeliest, up to probability X"
-    ),
+    Option("top_p", number(0, 1, without=0), None, "choose among the likeliest, of probability X"),
     Option("min_p", number(0, 1), None, "drop tokens below X times the likeliest (default: none)"),
     Option("repetition_penalty", number(0, without=0), 1.0, "above 1: fewer repetitions"),
 )
@@ -51,18 +49,12 @@ OPTIONS = (
     MODEL,
     BEST,
     EXACT,
-    Option(
-        "prompt", TEXT, None, "the text to continue (default: a line end, or a character it knows)"
-    ),
+    Option("prompt", TEXT, None, "text to continue (default: a line end, or a character it knows)"),
     Option("tokens", whole(1), 400, "the most tokens to write"),
     *SAMPLING,
-    Option(
-        "beams", whole(1), None, "the likeliest text that a search N wide finds (default: draw)"
-    ),
+    Option("beams", whole(1), None, "the likeliest text of a search N wide (default: draw)"),
     Option("no_cache", FLAG, False, "compute every token without the KV cache: same text, slower"),
-    Option(
-        "jit", SWITCH, False, "compile the model to C, which pays for long texts (default: do not)"
-    ),
+    Option("jit", SWITCH, False, "compile the model to C, for long texts (default: do not)"),
 )
 
 
@@ -104,17 +96,9 @@ def first_prompt(tokenizer: Tokenizer) -> str:
 def drawn(model: GPT, tokenizer: Tokenizer, options: Namespace) -> Iterator[str]:
     """Return the continuation, in pieces as it is drawn."""
     seed = secrets.randbits(32) if options.seed is None else options.seed
-    return generate_text(
-        model,
-        tokenizer,
-        options.prompt,
-        options.tokens,
-        stop=options.stop or (),
-        seed=seed,
-        use_cache=not options.no_cache,
-        jit=options.jit,
-        **sampling(options),
-    )
+    how = {**sampling(options), "seed": seed, "stop": options.stop or ()}
+    how |= {"use_cache": not options.no_cache, "jit": options.jit}
+    return generate_text(model, tokenizer, options.prompt, options.tokens, **how)
 
 
 def searched(model: GPT, tokenizer: Tokenizer, options: Namespace) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from minigrad.cli.options import DIR, FLAG, REQUIRED, Option
+from minigrad.cli.options import DIR, FLAG, REQUIRED, Option, refuse
 from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, StateDictError
 from minigrad.files import CheckpointFolder, StateDict, load, load_checkpoint, peek, save
 from minigrad.finetune import load_lora, lora_state, merge_lora
@@ -22,15 +22,9 @@ from minigrad.text import Tokenizer, tokenizer_from_state
 
 WEIGHTS, ADAPTERS, CHECKPOINTS = "model.mgrd", "adapters.mgrd", "checkpoints"
 BEST = Option("best", FLAG, False, "use the checkpoint with the lowest loss (default: the model)")
-MODEL = Option(
-    "model",
-    DIR,
-    REQUIRED,
-    "a run's folder, weights, a checkpoint, a GGUF file, or a published folder",
-)
-EXACT = Option(
-    "exact", FLAG, False, "weights of a published model in float32 (default: as they are stored)"
-)
+_PLACES = "a run's folder, weights, a checkpoint, a GGUF file, or a published folder"
+MODEL = Option("model", DIR, REQUIRED, _PLACES)
+EXACT = Option("exact", FLAG, False, "expand published weights to float32 (default: as stored)")
 
 
 def checkpoint_folder(folder: Path) -> CheckpointFolder:
@@ -47,13 +41,11 @@ def refuse_to_replace(folder: Path, overwrite: bool) -> None:
     if overwrite:
         return
     if model_file(folder):
-        problem = f"{folder} holds a model already"
-        hint = "name another --out, or add --overwrite"
-        raise ConfigError("train", problem, got=str(folder), wanted="a new folder", hint=hint)
+        refuse("train", f"{folder} holds a model already", "name another --out, or add --overwrite")
     if steps := checkpoint_folder(folder).steps():
         problem = f"{folder} holds checkpoints of a run, up to step {steps[-1][0]}"
         hint = f"continue it with --resume {folder}, name another --out, or add --overwrite"
-        raise ConfigError("train", problem, got=str(folder), hint=hint)
+        refuse("train", problem, hint)
 
 
 def new_folder(wanted: str | None, overwrite: bool) -> Path:
@@ -119,7 +111,7 @@ def load_model(place: str, best: bool = False, exact: bool = False) -> tuple[GPT
         found, words = load_published(place, dtype="float32" if exact else None)
         if not isinstance(found, GPT):
             problem = f"{place} is a {type(found).__name__}, which does not generate text"
-            raise ConfigError("load_model", problem, got=place, hint="minigrad embed")
+            refuse("load_model", problem, "minigrad embed")
         return found, words
     path = _file_of(Path(place), best)
     state_dict = _checkpoint(path) or load(path)
@@ -127,8 +119,7 @@ def load_model(place: str, best: bool = False, exact: bool = False) -> tuple[GPT
         return _adapted(path, state_dict)
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         problem = f"{path} is not a model of minigrad train: its meta has no config and tokenizer"
-        wanted = ["model", "tokenizer"]
-        raise ConfigError("load_model", problem, got=sorted(state_dict.meta), wanted=wanted)
+        raise ConfigError("load_model", problem)
     tokenizer = _tokenizer_of(path, state_dict.meta["tokenizer"])
     model = _model_of(path, state_dict, tokenizer)
     model.eval()
@@ -140,15 +131,12 @@ def _file_of(place: Path, best: bool) -> Path:
         found = checkpoint_folder(place).best() if place.is_dir() else None
         if found is None:
             problem = f"{place} holds no checkpoint with a validation loss"
-            hint = "--best is for the folder of a run"
-            raise ConfigError("load_model", problem, got=str(place), hint=hint)
+            refuse("load_model", problem, "--best is for the folder of a run")
         return found
-    if not place.is_dir():
-        return place
-    found = model_file(place)
+    found = model_file(place) if place.is_dir() else place
     if found is None:
-        problem, hint = f"{place} holds no {WEIGHTS}", f"train one: minigrad train --out {place}"
-        raise ConfigError("load_model", problem, got=str(place), wanted=WEIGHTS, hint=hint)
+        hint = f"train one: minigrad train --out {place}"
+        refuse("load_model", f"{place} holds no {WEIGHTS}", hint)
     return found
 
 
@@ -159,8 +147,7 @@ def _adapted(path: Path, adapters: StateDict) -> tuple[GPT, Tokenizer]:
     place = next((p for p in (base, *above) if Path(p).exists()), None)
     if place is None:
         problem = f"{path} was made for the model in {base}, which is not here"
-        hint = "put it back, or go to the folder where the run was started"
-        raise ConfigError("load_model", problem, got=base, hint=hint)
+        refuse("load_model", problem, "put it back, or go to the folder where the run was started")
     model, tokenizer = load_model(place)
     load_lora(model, adapters)
     merge_lora(model)
@@ -213,5 +200,5 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
     tokens, rows = tokenizer.vocab_size, model.config.vocab_size
     if tokens != rows:
         problem = f"{path} has {tokens} tokens in its tokenizer and {rows} in its model"
-        raise ConfigError("load_model", problem, got=tokens, wanted=rows)
+        raise ConfigError("load_model", problem)
     return model

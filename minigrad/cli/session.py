@@ -122,11 +122,8 @@ class Session:
         if "architecture" in vars(options) and not self.trainer.step:
             before = evaluate(self.model, WatchedData(self.data, print).validation())
             print(f"before   {before:.3f} nats per {self.unit} on the validation text", flush=True)
-        print(
-            f"to beat  {self.baseline:.3f} nats per {self.unit} on the validation text, by a table "
-            f"of {self.unit} pairs",
-            flush=True,
-        )
+        beaten = f"{self.baseline:.3f} nats per {self.unit} on the validation text"
+        print(f"to beat  {beaten}, by a table of {self.unit} pairs", flush=True)
 
     # --- the run
 
@@ -227,10 +224,9 @@ class Session:
             loss = (trainer.best_val_loss if patient else report.val_loss) or math.nan
             which = ", the lowest of the run" if patient else ""
             bits = bits_per_byte(loss, self.tokenizer, self.data.val)
-            print(
-                f"\nvalidation loss {loss:.3f} nats per {self.unit}, {bits:.3f} bits per byte"
-                f"{which} (table of pairs {self.baseline:.3f}); saved in {self.folder}"
-            )
+            reached = f"{loss:.3f} nats per {self.unit}, {bits:.3f} bits per byte{which}"
+            pairs = f"(table of pairs {self.baseline:.3f})"
+            print(f"\nvalidation loss {reached} {pairs}; saved in {self.folder}")
             self._name_the_best(loss, place)
         else:
             stopped = f"stopped after step {report.step} of {report.steps}; saved"
@@ -246,11 +242,10 @@ class Session:
         best, lowest = self.checkpoints.best(), self.trainer.best_val_loss
         if best is not None and lowest < loss:
             step = int(best.stem.removeprefix("step-"))
-            print(
-                f"it was lower, {lowest:.3f}, after step {step}: the model has begun to memorize "
-                f"its text. The best one:  minigrad generate --model {place} --best\n"
-                "(--patience N stops there, and saves the best)"
-            )
+            lower = f"it was lower, {lowest:.3f}, after step {step}"
+            call = f"minigrad generate --model {place} --best"
+            print(f"{lower}: the model has begun to memorize its text. The best one:  {call}")
+            print("(--patience N stops there, and saves the best)")
 
     def _print_sample(self) -> None:
         """Let the saved model write from a line end, or from the first character it knows."""

@@ -51,6 +51,7 @@ from minigrad.cli.run_folder import checkpoint_folder, facts_of_model
 from minigrad.cli.sweep_plan import Plan, parse, read_plan
 from minigrad.columns import columns
 from minigrad.errors import MinigradError, needs
+from minigrad.files import write_durably
 from minigrad.ops.parallel import cores
 from minigrad.start import RANKS, SIZES
 from minigrad.train import Interruption
@@ -64,9 +65,7 @@ OPTIONS = (
 )
 
 JOURNAL, _LOG = "journal.log", "log.txt"
-_STOPPED = {
-    sign * n + 128 * (sign > 0) for n in (signal.SIGINT, signal.SIGTERM) for sign in (1, -1)
-}
+_STOPPED = {code for n in (signal.SIGINT, signal.SIGTERM) for code in (-n, 128 + n)}
 
 
 def run(options: Namespace) -> int:
@@ -279,9 +278,10 @@ class Sweep:
         arguments = [f"--out={folder}", *self.plan.arguments(trial.params)]
         arguments = [f"--resume={folder}"] if resumed else arguments
         print(f"{folder.name}: {'goes on' if resumed else 'starts'}", flush=True)
+        call = [sys.executable, "-m", "minigrad", "train", *arguments, f"--stop-at={step}"]
         with open(folder / _LOG, "ab") as log:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "minigrad", "train", *arguments, f"--stop-at={step}"],
+                call,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -360,27 +360,24 @@ class Sweep:
     # --- results
 
     def _rows(self) -> list[list[str]]:
-        def order(trial: Any) -> tuple[int, float]:
-            """The furthest first; of equals the lowest loss."""
-            last = trial.last_step or 0
-            return -last, trial.intermediate_values.get(last, math.inf)
-
+        """A row per run: the furthest first, of equals the one with the lowest loss."""
         words = {"COMPLETE": "done", "PRUNED": "paused", "FAIL": "failed", "RUNNING": "waiting"}
-        rows = [["validation", *self.plan.varied, "step", "state", "run"]]
-        for trial in sorted(self.trials(), key=order):
-            last, values = trial.last_step or 0, [str(value) for value in trial.params.values()]
-            loss = f"{trial.intermediate_values[last]:.4f}" if last else "-"
-            name = self.plan.folder_of(trial.params).name
-            rows.append([loss, *values, str(last), words[trial.state.name], name])
-        return rows
+        found = []
+        for trial in self.trials():
+            last, name = trial.last_step or 0, self.plan.folder_of(trial.params).name
+            loss = trial.intermediate_values.get(last, math.inf)
+            values = [str(value) for value in (*trial.params.values(), last)]
+            row = [f"{loss:.4f}" if last else "-", *values, words[trial.state.name], name]
+            found.append((-last, loss, trial.number, row))
+        rows = [row for *_, row in sorted(found)]
+        return [["validation", *self.plan.varied, "step", "state", "run"], *rows]
 
     def table(self) -> list[str]:
         """Return the results as aligned lines, and write them to results.csv."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(self._rows())
-        draft = self.plan.folder / ".results.csv.new"
-        draft.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(draft, self.plan.folder / "results.csv")
+        content = text.getvalue().encode()
+        write_durably(self.plan.folder / "results.csv", [content], nbytes=len(content))
         return columns([row[:-1] for row in self._rows()], left=0)
 
     def draw(self) -> str:

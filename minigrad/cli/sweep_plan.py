@@ -19,6 +19,7 @@ from minigrad.errors import ConfigError
 
 SEARCHES = ("grid", "random", "tpe")
 _COUNTS = {"runs": 10, "seed": 0, "round": 8, "halving": 1}  # keys and their defaults
+_UNUSED = {"grid": ("runs", "seed", "round"), "random": ("round",), "tpe": ()}  # by a search
 _KEYS = {"out", "search", "train", "sweep", *_COUNTS}
 # What a sweep decides by itself
 _OURS = {"out", "resume", "overwrite", "accept", "config", "set", "stop_at", "minutes"}
@@ -53,12 +54,9 @@ class Plan:
 
     def arguments(self, point: Mapping[str, Any]) -> list[str]:
         """Return these options as a command line has them."""
-        return [
-            f"--set={name}={str(value).lower()}"
-            if isinstance(value, bool)
-            else f"--{name.replace('_', '-')}={value}"
-            for name, value in self.options(point).items()
-        ]
+        options = self.options(point).items()
+        plain = [f"--{k.replace('_', '-')}={v}" for k, v in options if not isinstance(v, bool)]
+        return plain + [f"--set={k}={str(v).lower()}" for k, v in options if isinstance(v, bool)]
 
     def rungs(self, point: Mapping[str, Any]) -> list[int]:
         """Return the steps at which the run is compared with the others; the last step is one."""
@@ -125,16 +123,10 @@ def parse(options: Mapping[str, Any]) -> Any:
 
 def _count(settings: Mapping[str, Any], name: str, search: str) -> int:
     value = settings.get(name, _COUNTS[name])
-    if name in settings and name not in {
-        "grid": ("halving",),
-        "random": _COUNTS.keys() - {"round"},
-    }.get(search, _COUNTS):
-        hint = 'search = "tpe"' if name == "round" else 'search = "random" or "tpe"'
-        refuse(
-            "sweep",
-            f"{name} = {value!r} has no use with search = {search!r}",
-            f"{hint}, or leave it out",
-        )
+    if name in settings and name in _UNUSED[search]:
+        problem = f"{name} = {value!r} has no use with search = {search!r}"
+        other = '"tpe"' if name == "round" else '"random" or "tpe"'
+        refuse("sweep", problem, f"search = {other}, or leave it out")
     least = 0 if name == "seed" else 1
     if type(value) is not int or value < least:
         refuse("sweep", f"{name} = {value!r}", f"{name} is a whole number of at least {least}")

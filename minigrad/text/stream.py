@@ -105,12 +105,17 @@ class Windows:
     """
 
     def __init__(
-        self, tokens: Array, block_size: int, batch_size: int, seed: int, val_fraction: float
+        self,
+        tokens: Array,
+        *,
+        block_size: int,
+        batch_size: int,
+        seed: int = 0,
+        val_fraction: float = 0.1,
     ) -> None:
         call = type(self).__name__
-        self.block_size, self.batch_size = as_sizes(
-            call, block_size=block_size, batch_size=batch_size
-        )
+        sizes = as_sizes(call, block_size=block_size, batch_size=batch_size)
+        self.block_size, self.batch_size = sizes
         fraction = as_float(call, "val_fraction", val_fraction, 0, 1, below=True)
         cut = len(tokens) - self._held_out(len(tokens), fraction)
         if cut < self.block_size + 1:
@@ -159,8 +164,8 @@ class TokenStream(Windows):
         seed: int = 0,
         val_fraction: float = 0.01,
     ) -> None:
-        self.path = Path(path)
-        super().__init__(_mapped(self.path), block_size, batch_size, seed, val_fraction)
+        self.path, sizes = Path(path), {"block_size": block_size, "batch_size": batch_size}
+        super().__init__(_mapped(self.path), seed=seed, val_fraction=val_fraction, **sizes)
         self.windows = (len(self.train) - 1) // self.block_size  # in one epoch
 
     def _held_out(self, count: int, fraction: float) -> int:

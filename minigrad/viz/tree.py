@@ -106,9 +106,6 @@ class Description:
         note = "a row with × stands for equal layers; its numbers are those of one"
         return "\n".join([*lines, "", *self.notes, *[note] * (root != self.root)])
 
-    def __str__(self) -> str:
-        return self.text()
-
     def __repr__(self) -> str:
         return self.text()
 
