@@ -36,7 +36,7 @@ class Before:
     def __init__(self, first: Recording, tensors: Sequence[Tensor]) -> None:
         self.first = first
         # By address: the second call numbers the same arrays, but need not meet the same objects
-        arrays = {number: leaf.array for number, leaf in first.leaves.items()}
+        arrays = {n: getattr(x.tensor, "data", x.array) for n, x in first.leaves.items()}
         self.checksums = {address_of(a): _checksum(a) for a in arrays.values()}
         at = {number: tensors[i].data for i, number in enumerate(first.inputs)}
         changed = ({**arrays, **at}[number] for number in first.changed_leaves())

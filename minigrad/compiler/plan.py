@@ -136,7 +136,7 @@ class Plan:
                 self.gradients[number] = owners[id(owner)]
             elif (
                 twin is not None
-                and (same_memory(twin.array, leaf.array) or _was_rebound(first, twin, leaf))
+                and (same_memory(twin.array, leaf.array) or _was_rebound(second, twin, leaf))
                 # What shapes depend on is a constant, unless a tensor holds it
                 and (number not in masks or (twin.tensor is leaf.tensor is not None))
             ):
@@ -351,9 +351,9 @@ class Plan:
         return results[0] if self._alone else rebuild(self.trace.shape, results)
 
 
-def _was_rebound(first: Recording, twin: Leaf, leaf: Leaf) -> bool:
-    """True if the first call left the leaf's tensor with the array that the second found."""
-    return twin.tensor is leaf.tensor and first.ends.get(id(leaf.tensor)) is leaf.array
+def _was_rebound(second: Recording, twin: Leaf, leaf: Leaf) -> bool:
+    """True if the leaf's tensor had got this array by the time that the second call began."""
+    return twin.tensor is leaf.tensor and second.begins.get(id(leaf.tensor)) is leaf.array
 
 
 def share_memory(arrays: Mapping[int, Array], changed: Collection[int]) -> bool:

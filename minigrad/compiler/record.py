@@ -60,6 +60,7 @@ class Recording(Listener):
         self.wanted = [t.requires_grad for t in inputs]
         self.inputs = [self._number(t.data, t) for t in inputs]
         self.before = {id(t): t for t in (*seen, *inputs)}
+        self.begins = {i: t.data for i, t in self.before.items()}
         self.found = {id(t): t.grad for t in self.before.values() if t.grad is not None}
         self.results: list[Tensor] = []
 
@@ -203,7 +204,6 @@ class Recording(Listener):
             raise CaptureError("jit", problem, got=x, hint=hint)
         # Tensors that were left with another array: `t[i] = x` where gradients flow does that
         self.rebound = {i: t for i, t in self.tensors.items() if t.data is not self._held[i]}
-        self.ends = {i: t.data for i, t in self.rebound.items()}
         for t in self.rebound.values():  # like a result, it has no graph
             t._node, t._index, t._wants = None, 0, False
         # Two recordings make a program only if the same arguments had one array in both, and both
@@ -216,7 +216,7 @@ class Recording(Listener):
         tensors those of these ids.
         """
         self.arrays, self._numbers, self._held, self.results = [], {}, {}, []
-        self.found, self.before, self.rebound, self.ends = {}, {}, {}, {}
+        self.found, self.before, self.rebound, self.begins = {}, {}, {}, {}
         self.tensors = {i: t for i, t in self.tensors.items() if i in lasting}
         self.arguments, self.given = [], []
         for leaf in self.leaves.values():

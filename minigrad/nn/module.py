@@ -235,6 +235,7 @@ class Module:
             raise DTypeError("Module.to", problem, got=dtype, wanted=dtypes.float32)
         for t in [*self.parameters(), *self.buffers()]:
             if dtypes.is_float(t.dtype) and t.dtype != dtype:
+                STRUCTURE.changed(t, "dtype", t.dtype, dtype)
                 t.data, t.grad = dtypes.cast(t.data, dtype), None
                 t._version[0] += 1  # what was computed from the old values has no backward any more
         return self

@@ -317,7 +317,9 @@ def schedules(i, model, optimizer, state):
 
 
 def other_dtype(i, model, optimizer, state):
-    if i == 5:
+    if i in (1, 8):  # 1: between the first two calls
+        model.extra.to("float64" if i == 1 else "float32")
+    if i in (1, 5):
         model[0].weight.data = model[0].weight.data.copy()
     if i == 6:
         model[0].weight.data = np.asfortranarray(model[0].weight.data)
@@ -549,6 +551,32 @@ def test_freezing_and_unfreezing_weights_is_noticed(backend):
         for _ in range(4):
             step(x(1, 3))
             assert (body.weight.grad is not None) == wanted and head.weight.grad is not None
+
+
+@BACKENDS
+@pytest.mark.parametrize("changed", [np.copy, lambda a: a * np.float32(3), np.asfortranarray])
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_weight_that_gets_another_array_between_the_first_two_calls_is_held(
+    changed, writes, backend
+):
+    def run(wrap):
+        w = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
+
+        def body(t):
+            y = (t * w).sum()
+            if writes:
+                w.mul_(0.5)
+            return y
+
+        step, found = wrap(body), []
+        for i in range(8):
+            found.append(step(x(2, 3, start=i)).item())
+            if i in (0, 4):
+                w.data = changed(w.data)
+            w.add_(1.0)
+        return found
+
+    assert run(lambda f: jit(f, backend=backend)) == run(lambda f: f)
 
 
 @BACKENDS
