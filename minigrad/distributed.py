@@ -17,6 +17,7 @@ does anything that its caller would have to ask about. See docs/distributed.md.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -122,7 +123,14 @@ def on_first(manager: T) -> Any:
 def print_on_first_alone() -> None:
     """Print nothing from here on, except on rank 0 and what `end_together` says."""
     if not is_first():
-        sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
+        sys.stdout = sys.stderr = _Nowhere()
+
+
+class _Nowhere(io.TextIOBase):
+    """A file that forgets what is written."""
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 # --- sums
@@ -318,7 +326,8 @@ def checksum(arrays: Iterable[Array]) -> str:
 
 def share_cores() -> int:
     """Give BLAS, ops and compiled steps of this rank its share of the cores that the ranks on this
-    machine have together, and return it. $MINIGRAD_THREADS and $OPENBLAS_NUM_THREADS, if set, win.
+    machine have together, and return it. $MINIGRAD_THREADS and $OPENBLAS_NUM_THREADS, if they are
+    set and not 0, win.
     """
     world = _world()
     if world is None:
@@ -327,9 +336,10 @@ def share_cores() -> int:
     cores = set(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))
     sharing = sum(not cores.isdisjoint(others) for others in here.allgather(cores))
     share = max(len(cores) // sharing, 1)
-    threads = int(os.environ.setdefault("MINIGRAD_THREADS", str(share)))
+    threads = parallel.wanted_threads("MINIGRAD_THREADS") or share
+    os.environ["MINIGRAD_THREADS"] = str(threads)
     parallel.set_num_threads(threads)
-    parallel.set_blas_threads(int(os.environ.get("OPENBLAS_NUM_THREADS") or threads))
+    parallel.set_blas_threads(parallel.wanted_threads("OPENBLAS_NUM_THREADS") or threads)
     return threads
 
 

@@ -234,6 +234,10 @@ def test_ranks_with_other_weights_are_refused(what: str) -> None:
 def test_ranks_share_the_cores() -> None:
     found = result(2, "shared")
     assert found["threads"] == max(found["cores"] // 2, 1)
+    given = {**ENVIRONMENT, "MINIGRAD_THREADS": "0"}  # a thread per core, of the rank's share
+    call = program(2, "shared")
+    done = subprocess.run(call, env=given, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == found
 
 
 def test_the_example_is_a_loop_of_its_own_with_the_same_bits() -> None:

@@ -46,13 +46,13 @@ ROOMS: dict[str, tuple[str, int]] = {
 ALL_PYTHON, ALL_C = 16500, 1639
 
 CEILINGS = {
-    "core": 8_772,
-    "compiler (Python)": 4_107,
+    "core": 8_779,
+    "compiler (Python)": 4_102,
     "training": 3_571,
     "models": 1_564,
     "files": 1_953,
     "command line": 2_978,
-    "all Python": 23_189,
+    "all Python": 23_196,
 }
 
 

@@ -24,7 +24,7 @@ from minigrad.compiler.schedule import Phase, pays, schedule
 from minigrad.compiler.select import Selector
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
-from minigrad.ops.parallel import Blas, cores, find_blas
+from minigrad.ops.parallel import Blas, cores, find_blas, wanted_threads
 from minigrad.precision import get_matmul_precision
 
 
@@ -36,19 +36,11 @@ def chosen_blas() -> Blas | None:
     """
     wanted = os.environ.get("MINIGRAD_PRODUCTS", "")
     if wanted not in ("", "tiles", "blas"):
+        problem = f"$MINIGRAD_PRODUCTS is {wanted!r}"
         hint = 'expected "tiles" or "blas"; unset it for what is faster here'
-        raise ConfigError("MINIGRAD_PRODUCTS", f"is {wanted!r}", got=wanted, hint=hint)
+        raise ConfigError("jit", problem, got=wanted, hint=hint)
     tiles = native.has_tiles() if not wanted else wanted == "tiles"
     return None if tiles else find_blas()
-
-
-def _wanted_threads() -> int:
-    """$MINIGRAD_THREADS, 0 where it is not set. Raises ConfigError for anything but a number."""
-    text = os.environ.get("MINIGRAD_THREADS") or "0"
-    if not text.strip().isdecimal():
-        hint = "expected a number of threads; unset it for one thread per core"
-        raise ConfigError("MINIGRAD_THREADS", f"is {text!r}", got=text, hint=hint)
-    return int(text)
 
 
 class CompiledReplay:
@@ -72,7 +64,7 @@ class CompiledReplay:
         native.find_compiler()  # before any work is done for nothing
         self.program = for_c(program)
         self.layout = Layout(self.program, {**constants, **states})
-        self._schedule(threads or _wanted_threads())
+        self._schedule(threads or wanted_threads("MINIGRAD_THREADS"))
         self._build()
         self._allocate()
         self._views: dict[int, Array] = {}  # numpy arrays of values, for what goes through numpy

@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from minigrad.arguments import as_int
+from minigrad.errors import ConfigError
 
 Item = TypeVar("Item")
 
@@ -63,6 +64,17 @@ def get_num_threads() -> int:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def wanted_threads(name: str) -> int:
+    """Return the number of threads in an environment variable, 0 where it is not set. Raises
+    ConfigError for anything but a number.
+    """
+    text = os.environ.get(name) or "0"
+    if not text.strip().isdecimal():
+        hint = "unset it for a thread per core"
+        raise ConfigError("threads", f"${name} is {text!r}, not a number", got=text, hint=hint)
+    return int(text)
 
 
 def for_each(work: Callable[[Item], None], items: Iterable[Item]) -> None:
