@@ -290,7 +290,7 @@ class Step(Generic[P, R]):
             more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
             hint = found[0].hint
             self._pending.append(
-                f"call {call} of {self._name} is an audit, and it differs from the "
+                f"call {call} of a program of {self._name} is an audit, and it differs from the "
                 f"program: {'; '.join(map(str, found[:_NAMED]))}{more}. It has changed since call "
                 f"{audited.checked}, and replays after that call may have used the old value; from "
                 f"here on the new one is used. {hint[0].upper()}{hint[1:]}"

@@ -48,6 +48,7 @@ ARGUMENTS: dict[Any, dict[str, st.SearchStrategy[Any]]] = {
     np.cumprod: {"axis": FLAT},
     np.sort: {"axis": FLAT, "kind": some(None, "stable", "heapsort")},
     np.argsort: {"axis": FLAT, "kind": some("stable")},
+    np.copy: {},
     np.flip: {"axis": AXES},
     np.roll: {"shift": some(0, 1, -5, np.int64(2), (1, 2)), "axis": some(None, 0, -1, (0, 1))},
     np.tril: {"k": st.integers(-3, 3)},
