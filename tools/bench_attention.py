@@ -64,9 +64,20 @@ def layer_and_input(T: int, scale: float = 1.0) -> tuple[nn.MultiHeadAttention, 
     return nn.MultiHeadAttention(WIDTH, HEADS), x
 
 
+def forward_and_backward(layer: nn.MultiHeadAttention, x: Tensor, g: Tensor) -> None:
+    layer.zero_grad()
+    x.grad = None
+    layer(x).backward(g)
+
+
 def compiled(task: str, T: int, scale: float) -> float:
-    """The forward pass as `minigrad.jit` replays it, held against eager first."""
+    """The pass as `minigrad.jit` replays it, the forward one held against eager first."""
     layer, x = layer_and_input(T, scale)
+    if task == "both":
+        replayed, g = jit(forward_and_backward, audit=False), Tensor.ones(x.shape)
+        for _ in range(3):
+            replayed(layer, x, g)
+        return typical_ms(lambda: replayed(layer, x, g))
     step = jit(lambda x: layer(x))
     with no_grad():
         wanted = layer(x).numpy()
@@ -83,8 +94,8 @@ def ours(task: str, T: int, scale: float) -> float:
             return typical_ms(lambda: layer(x))
     if task == "forward":
         return typical_ms(lambda: layer(x))
-    g = np.ones(x.shape, np.float32)
-    return typical_ms(lambda: layer(x).backward(g))
+    g = Tensor.ones(x.shape)
+    return typical_ms(lambda: forward_and_backward(layer, x, g))
 
 
 def torchs(task: str, T: int, scale: float) -> float:
@@ -112,7 +123,12 @@ def torchs(task: str, T: int, scale: float) -> float:
     if task == "forward":
         return typical_ms(layer)
     g = torch.ones(x.shape)
-    return typical_ms(lambda: layer().backward(g))
+
+    def both() -> None:
+        x.grad = w.grad = b.grad = wo.grad = bo.grad = None
+        layer().backward(g)
+
+    return typical_ms(both)
 
 
 CONTESTANTS = {"minigrad": ours, "compiled": compiled, "torch": torchs}
@@ -195,7 +211,7 @@ def mask_caching() -> Table:
         yield T, 4 * T * T, f"{1e6 * first:.1f}", f"{1e3 * again:.2f}", cache.info().bytes
 
 
-def different_sequence_lengths() -> Table:
+def different_sequence_lengths(task: str = "infer") -> Table:
     parts = ("minigrad", "compiled", "PyTorch", "PyTorch / minigrad", "PyTorch / compiled")
     yield (
         "length",
@@ -205,7 +221,7 @@ def different_sequence_lengths() -> Table:
     for T in LENGTHS:
         row: list[Any] = [T, OLD_FORWARD[T]]
         for threads in (1, 2):
-            eager, replayed, theirs = in_turns("infer", T, threads, names=tuple(CONTESTANTS))
+            eager, replayed, theirs = in_turns(task, T, threads, names=tuple(CONTESTANTS))
             assert eager is not None and replayed is not None
             row += [
                 f"{eager:.3f}",
@@ -215,6 +231,11 @@ def different_sequence_lengths() -> Table:
                 ratio(theirs, replayed),
             ]
         yield tuple(row)
+
+
+def forward_and_backward_passes() -> Table:
+    for heading, *rest in different_sequence_lengths("both"):
+        yield heading, *rest[1:]  # the notes have one figure
 
 
 def numerical_stability() -> Table:
@@ -382,6 +403,7 @@ def mixed_precision() -> Table:
 TABLES = (
     mask_caching,
     different_sequence_lengths,
+    forward_and_backward_passes,
     numerical_stability,
     gradient_computation,
     cache_hit_rate,

@@ -43,16 +43,16 @@ ROOMS: dict[str, tuple[str, int]] = {
     "command line": ("cli viz", 1900),
     "distributed": ("distributed.py", 250),
 }
-ALL_PYTHON, ALL_C = 16500, 1639
+ALL_PYTHON, ALL_C = 16500, 1683
 
 CEILINGS = {
     "core": 8_779,
-    "compiler (Python)": 4_102,
+    "compiler (Python)": 4_105,
     "training": 3_571,
     "models": 1_564,
     "files": 1_953,
     "command line": 2_978,
-    "all Python": 23_196,
+    "all Python": 23_199,
 }
 
 

@@ -11,6 +11,7 @@ from minigrad.compiler.layout import Layout
 from minigrad.compiler.lower import FLOAT32, Builder, Call, given, lowers, need, plain, value_of
 
 _FEW = 8  # rows of a product below which it is done by dot products
+_SOME = 64  # rows up to which they are packed, not the weight; as in products.c
 # BLAS packs b for each share of the rows: with fewer rows, shares of b's columns cost less.
 _ENOUGH = 64
 
@@ -85,7 +86,7 @@ def _product(call: Call, a: int, b: int, y: int, across: bool, bias: int | None)
     M, K, N, k = A.rows, A.columns, Y.columns, Builder(call)
     # A transposed view of the weight and the op's own transposition cancel.
     tb = B.transposed != across
-    if not A.transposed and M < _FEW and tb and K > 1:
+    if not A.transposed and M <= _SOME and tb and K > 1:
         return [_few_rows(call, A, B, Y, (M, N, K), bias)]
     # By rows, a kernel touches only its share of a and y, and joins the chain of its neighbours. A
     # transposed a is a weight gradient: it needs all rows of the batch, and runs as a task.
@@ -129,15 +130,16 @@ def _added(fused: list[str], bias: str, residual: str) -> str:
 def _few_rows(
     call: Call, A: Matrix, B: Matrix, Y: Matrix, sizes: tuple[int, int, int], bias: int | None
 ) -> Kernel:
-    """The same for a few rows of a and b by rows: dot products, bounded by how fast b is read; BLAS
-    would pack b first.
+    """The same for up to _SOME rows of a and b by rows, without packing b: for a few rows as
+    dot products, bounded by how fast b is read.
     """
     (M, N, K), k = sizes, Builder(call)
     k.reads(a=A.value, b=B.value)
     fused = _use_added(k, bias, call.residual, share=False)
     k.writes(y=Y.value)
     added = _added(fused, "bias", "residual")
-    body = f"few_rows(a, {A.step}, b, {B.step}, {added}, y, {Y.step}, {M}, {N}, {K}, lo, hi);"
+    function = "few_rows" if M < _FEW else "some_rows"
+    body = f"{function}(a, {A.step}, b, {B.step}, {added}, y, {Y.step}, {M}, {N}, {K}, lo, hi);"
     return k.kernel("product", body, N, 2.0 * M * N * K, fused=fused)
 
 

@@ -124,7 +124,9 @@ class _Scheduler:
         self.chain, self.cut = [], 0
         if chain:
             units = chain[0].units if len(chain) == 1 else cut
-            chunks = self._chunks(units, sum(k.cost for k in chain))
+            # A kernel alone gains nothing from parts that fit the cache, each of which packs
+            alone = len(chain) == self.threads == 1
+            chunks = 1 if alone else self._chunks(units, sum(k.cost for k in chain))
             self.sequence.append(Phase(chain, units=units, chunks=chunks))
 
     def _chunks(self, units: int, cost: float) -> int:

@@ -3,6 +3,7 @@ the bit however the work is cut.
 """
 
 import ctypes
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,10 @@ void run(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_
 }
 void run_symmetric(int ta, int tb, int64_t R, int64_t K, const float *a, const float *b, int64_t ld,
                    float *y) { symmetric_product(ta, tb, R, K, a, b, ld, y); }
+void run_some(int64_t M, int64_t N, int64_t K, const float *a, const float *b, const float *bias,
+              const float *more, float *y, int64_t lo, int64_t hi) {
+    some_rows(a, K + 1, b, K + 2, bias, more, y, N + 3, M, N, K, lo, hi);
+}
 int wide(void) { return WIDE; }
 """
 # The compiler does in several steps what the CPU has no registers for: slow, and right.
@@ -85,7 +90,25 @@ def run(request):
         assert (y[R] == 7).all()  # nothing is written after it
         return y[:R]
 
-    product.symmetric = symmetric
+    def some(a, b, bias, more, *cuts):
+        """a b^T (+ bias) (+ more) by the function that packs a, between these cuts of b's rows."""
+        (M, K), N = a.shape, len(b)
+        y = np.full((M, N + 3), 7, np.float32)
+        a, b = np.pad(a, ((0, 0), (0, 1))), np.pad(b, ((0, 0), (0, 2)))
+        pointers = [None if x is None else ctypes.c_void_p(x.ctypes.data) for x in (bias, more, y)]
+        for lo, hi in itertools.pairwise(cuts):
+            library.run_some(
+                *map(ctypes.c_int64, (M, N, K)),
+                ctypes.c_void_p(a.ctypes.data),
+                ctypes.c_void_p(b.ctypes.data),
+                *pointers,
+                ctypes.c_int64(lo),
+                ctypes.c_int64(hi),
+            )
+        assert (y[:, N:] == 7).all()
+        return y[:, :N]
+
+    product.symmetric, product.some = symmetric, some
     return product
 
 
@@ -125,6 +148,18 @@ def test_a_part_of_the_rows_or_columns_has_the_bits_of_the_whole(run, ta, tb):
         assert np.array_equal(
             run(ta, tb, a, b, bias, more, columns=slice(first, last)), whole[:, first:last]
         )
+
+
+@pytest.mark.parametrize("M", [8, 9, 16, 17, 24, 25, 31, 48, 63, 64])
+@pytest.mark.parametrize("K", [2, 33, 512, 513, 1100])
+@pytest.mark.parametrize("added", range(4))
+def test_a_product_of_some_rows_has_the_bits_of_any_other(run, M, K, added):
+    for N in (1, 12, 13, 50):
+        a, b, bias, more = operands(False, True, M, N, K)
+        bias, more = bias if added & 1 else None, more if added & 2 else None
+        wanted = run(False, True, a, b, bias, more)
+        assert np.array_equal(run.some(a, b, bias, more, 0, N), wanted)
+        assert np.array_equal(run.some(a, b, bias, more, 0, N // 3, N // 2, N), wanted)
 
 
 @pytest.mark.parametrize("R", [1, 5, 16, 33, 96, 101, 200])
