@@ -383,8 +383,8 @@ FAULTS = [
         "attention: dv from the weights before dropout",
         TILES,
         "attention",
-        "weights = (p if kept is None else p * kept).swapaxes(-1, -2)",
-        "weights = p.swapaxes(-1, -2)",
+        "weights = operand(p if kept is None else p * kept).swapaxes(-1, -2)",
+        "weights = operand(p).swapaxes(-1, -2)",
     ),
     Fault(
         "rope: turned forward again",
