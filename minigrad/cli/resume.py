@@ -23,6 +23,7 @@ from minigrad.cli.options import refuse
 from minigrad.cli.recipe import FORMER, kind_of
 from minigrad.cli.run_folder import CHECKPOINTS
 from minigrad.columns import columns
+from minigrad.distributed import broadcast, is_first
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.ops.parallel import find_blas
@@ -68,8 +69,10 @@ def run_to_resume(options: Namespace) -> Path:
 
 
 def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:
-    """Return the latest good checkpoint; report damaged ones. ConfigError if there is none."""
-    found = folder.load_latest()
+    """Return the latest good checkpoint, read by rank 0; report damaged ones. Raises ConfigError if
+    there is none.
+    """
+    found = broadcast(folder.load_latest() if is_first() else None)
     for error in folder.damaged:
         print(f"passed over a damaged checkpoint: {error.problem}", file=sys.stderr)
     if found is None:
@@ -78,13 +81,15 @@ def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:
     return found
 
 
-def take_over(options: Namespace, saved: Mapping[str, Any]) -> list[Change]:
-    """Set every option that was not given to its saved value; return those that were given and
-    change the run.
+def take_over(options: Namespace, found: Checkpoint | None) -> list[Change]:
+    """Set every option that was not given to its saved value, if a run is resumed; return those
+    that were given and change the run.
     """
+    if found is None:
+        return []
     changed = []
     # Runs from before there was a choice had these.
-    saved = {"jit": False, "parts": 1, "matmul": "float32", **FORMER, **saved}
+    saved = {"jit": False, "parts": 1, "matmul": "float32", **FORMER, **found.state["options"]}
     for name, value in saved.items():
         # Evaluations count where patience does.
         free = name in FREE and not (name == "eval_interval" and saved.get("patience"))
@@ -98,8 +103,13 @@ def take_over(options: Namespace, saved: Mapping[str, Any]) -> list[Change]:
     return changed
 
 
-def differences(state: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Change]:
-    """Yield what differs and is not an option: the text, by its identity, and the optimizer."""
+def differences(found: Checkpoint | None, data: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield what differs from the resumed run and is not an option: the text, by its identity, and
+    the optimizer.
+    """
+    if found is None:
+        return
+    state = found.state
     if state["data"] != data:
         pair = (state["data"], data)
         texts = [f"{d['characters']:,} characters, sha256 {d['sha256'][:12]}" for d in pair]

@@ -62,20 +62,21 @@ class Session:
 
     # --- before the first step
 
-    def open(self, folder: Path, checkpoints: CheckpointFolder) -> None:
-        """Use this folder, whose lock is held. What an earlier run left in it is removed when this
-        run has its first checkpoint.
+    def open(self, checkpoints: CheckpointFolder) -> None:
+        """Use the folder of these checkpoints, whose lock is held. What an earlier run left in it
+        is removed when this run has its first checkpoint.
         """
-        self.folder, self.checkpoints = folder, checkpoints
-        self.trainer.crash_folder = folder / CRASHES
+        self.folder, self.checkpoints = checkpoints.folder.parent, checkpoints
+        self.trainer.crash_folder = self.folder / CRASHES
         self.replaced = [path for _, path in checkpoints.steps()]
         if is_first():
-            sweep(folder)
+            sweep(self.folder)
 
-    def resume(self, found: Checkpoint) -> bool:
+    def resume(self, checkpoints: CheckpointFolder, found: Checkpoint) -> bool:
         """Put model and trainer where the checkpoint was taken. Return False if only the model was
         left to write; raise ConfigError if nothing was left to do.
         """
+        self.open(checkpoints)
         self.replaced = []
         trainer, folder = self.trainer, self.folder
         restore(trainer, found)

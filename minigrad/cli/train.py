@@ -42,7 +42,7 @@ from minigrad.cli.run_folder import checkpoint_folder, new_folder, refuse_to_rep
 from minigrad.cli.session import Session
 from minigrad.cli.terminal import read_and_report
 from minigrad.data import TextData, default_text
-from minigrad.files import Checkpoint
+from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.finetune import add_lora
 from minigrad.models import GPT, GPTConfig
 from minigrad.models.gpt import ARCHITECTURES
@@ -80,9 +80,7 @@ OPTIONS = (
     Option("tokenizer", one_of(*TOKENIZERS), "char", TOKENIZER_HELP),
     Option("vocab_size", whole(256), 1024, "with --tokenizer bpe: the most tokens to learn"),
     Option("size", recipe.SIZE, "small", SIZE_HELP),
-    Option(
-        "minutes", number(0, without=0), None, "set --steps to end in time (default: by --steps)"
-    ),
+    Option("minutes", number(0, without=0), None, "set --steps to end in time (default: --steps)"),
     Option("steps", whole(1), 1120, "training steps"),
     Option("stop_at", whole(1), None, "stop after this step, for --resume (default: the last)"),
     Option("seed", whole(0), 0, "the same seed gives the same weights, batches and sample"),
@@ -96,9 +94,7 @@ OPTIONS = (
     Option("batch_size", whole(1), None, f"pieces of text per step {BY_SIZE}"),
     Option("optimizer", one_of(*recipe.OPTIMIZERS), "muon", OPTIMIZER_HELP),
     Option("schedule", one_of(*recipe.SCHEDULES), "wsd", SCHEDULE_HELP),
-    Option(
-        "decay", number(0, 1), recipe.DECAY, "with --schedule wsd: the share of steps that fall"
-    ),
+    Option("decay", number(0, 1), recipe.DECAY, "with --schedule wsd: share of steps that fall"),
     Option("final_lr", number(0, 1), 0.0, "where the learning rate ends, as a share of --lr"),
     Option("lr", number(0), None, f"the highest learning rate {recipe.by_optimizer('lr')}"),
     Option("warmup", whole(0), None, "steps of rising rate (default: 10%% of all, at most 100)"),
@@ -116,15 +112,8 @@ OPTIONS = (
         "parts of a batch, shared among the ranks of mpiexec: the same parts give the same bits on "
         "any number of ranks (default: 1; with ranks 4, or their number)",
     ),
-    Option(
-        "patience", whole(1), None, "stop after N evaluations without a lower loss (default: never)"
-    ),
-    Option(
-        "mixed",
-        one_of("bfloat16", "float16"),
-        None,
-        "parameters in bfloat16 or float16 (default: float32)",
-    ),
+    Option("patience", whole(1), None, "stop after N evaluations without gain (default: never)"),
+    Option("mixed", one_of("bfloat16", "float16"), None, "16-bit parameters (default: float32)"),
     Option(
         "matmul",
         one_of("float32", "bfloat16"),
@@ -132,9 +121,7 @@ OPTIONS = (
         "bfloat16 rounds the operands of products, which CPUs with AVX512-BF16 do faster",
     ),
     Option("jit", SWITCH, None, "compile the step to C (default: if there is a C compiler)"),
-    Option(
-        "config", FILE, None, "a TOML file of options, which options here override (default: none)"
-    ),
+    Option("config", FILE, None, "a TOML file of options; those given here win (default: none)"),
     Option("set", SETTING, (), "an option as in a config file (default: none)", repeated=True),
 )
 
@@ -149,29 +136,36 @@ def run(options: Namespace, base: Base | None = None) -> int:
     with the saved options.
     base: a model to start from, for a new run of `minigrad finetune`.
     """
-    began = time.monotonic()
-    distributed.print_on_first_alone()
-    words = {name: value for name, value in vars(options).items() if name != "given"}
-    distributed.check_same("train", {"minigrad": __version__, **words})
-    threads, first = distributed.share_cores(), distributed.is_first()
-    if distributed.size() > 1:
-        said = "thread" if threads == 1 else "threads"
-        print(f"ranks    {distributed.size()}, each with {threads} {said} of this machine")
+    began, first = time.monotonic(), distributed.is_first()
+    _meet(options)
     with contextlib.ExitStack() as held:
+
+        def hold(folder: Path) -> CheckpointFolder:
+            return held.enter_context(distributed.on_first(checkpoint_folder(folder)))
+
+        found = None
         if options.resume is None:
             _refuse_odd(options)
-            found = None
         else:
-            folder = resume.run_to_resume(options)
-            checkpoints = held.enter_context(distributed.on_first(checkpoint_folder(folder)))
-            found = resume.last_checkpoint(checkpoints) if first else None
-            found = distributed.broadcast(found)
+            checkpoints = hold(resume.run_to_resume(options))
+            found = resume.last_checkpoint(checkpoints)
         with resume.state_of_a_run(found):
-            session = _session(options, found, base)
-            if found is not None:
-                session.open(folder, checkpoints)
-                if not session.resume(found):
-                    return 0
+            changed = resume.take_over(options, found)
+            recipe.settle(options)
+            options.parts = options.parts or distributed.default_parts()
+            text = _text(options)
+            identity = resume.text_identity(text)
+            resume.refuse_changes([*changed, *resume.differences(found, identity)], options)
+            tokenizer = _tokenizer(options, text, found, base)
+            if "skip_unknown" in vars(options):  # a tuned model keeps its tokenizer
+                text = known_text(text, tokenizer, options)
+            data = _data(options, text, tokenizer)
+            model = _model(options, tokenizer.vocab_size, base)
+            trainer = build_trainer(options, model, data)
+            prompt = _prompt(text, tokenizer)
+            session = Session(options, identity, tokenizer, prompt, data, model, trainer)
+            if found is not None and not session.resume(checkpoints, found):
+                return 0
         session.announce()
         distributed.check_same("train", session.text)
         _compile(session, found)
@@ -180,13 +174,22 @@ def run(options: Namespace, base: Base | None = None) -> int:
         with session.interruption:
             if found is None:
                 folder = new_folder(options.out, options.overwrite) if first else Path()
-                folder = distributed.broadcast(folder)
-                checkpoints = held.enter_context(distributed.on_first(checkpoint_folder(folder)))
-                session.open(folder, checkpoints)
+                session.open(hold(distributed.broadcast(folder)))
             report = session.train()
         if first:
             session.farewell(report)
         return session.interruption.exit_code
+
+
+def _meet(options: Namespace) -> None:
+    """Let the ranks of a launch agree on the options and share the cores."""
+    distributed.print_on_first_alone()
+    words = {name: value for name, value in vars(options).items() if name != "given"}
+    distributed.check_same("train", {"minigrad": __version__, **words})
+    threads = distributed.share_cores()
+    if distributed.size() > 1:
+        said = "thread" if threads == 1 else "threads"
+        print(f"ranks    {distributed.size()}, each with {threads} {said} of this machine")
 
 
 def _refuse_odd(options: Namespace) -> None:
@@ -205,31 +208,6 @@ def _refuse_odd(options: Namespace) -> None:
         refuse_to_replace(Path(options.out), options.overwrite)
 
 
-def _session(options: Namespace, found: Checkpoint | None, base: Base | None) -> Session:
-    """Build the run: its text, tokens, model and trainer."""
-    changed = [] if found is None else resume.take_over(options, found.state["options"])
-    recipe.settle(options)
-    options.parts = distributed.default_parts() if options.parts is None else options.parts
-    text = _text(options)
-    identity = resume.text_identity(text)
-    if len(text) > 1_000_000:  # the next steps take a second or more
-        learn = found is None and options.tokenizer == "bpe"
-        doing = f"learning {options.vocab_size:,} tokens from" if learn else "encoding"
-        print(f"tokens   {doing} {len(text):,} characters ...", flush=True)
-    if found is not None:
-        resume.refuse_changes(changed + list(resume.differences(found.state, identity)), options)
-        tokenizer = tokenizer_from_state(found.state["tokenizer"])
-    else:
-        tokenizer = _tokenizer(options, text) if base is None else base[1]
-    sizes = {name: getattr(options, name) for name in ("block_size", "batch_size", "seed")}
-    if "skip_unknown" in vars(options):  # a tuned model keeps its tokenizer
-        text = known_text(text, tokenizer, options)
-    data = TextData(tokenizer.encode(text), **sizes)
-    model = _model(options, tokenizer.vocab_size, base)
-    trainer = build_trainer(options, model, data)
-    return Session(options, identity, tokenizer, _prompt(text, tokenizer), data, model, trainer)
-
-
 def _text(options: Namespace) -> str:
     """Read the text. That of a resumed run is also looked for in the folders above the run's."""
     if options.text is None:
@@ -245,16 +223,36 @@ def _text(options: Namespace) -> str:
     return read_and_report(place, sys.stdout)
 
 
-def _tokenizer(options: Namespace, text: str) -> Tokenizer:
-    """Return the tokenizer that the options name. Raises DataError for a text with fewer than two
-    different characters.
+def _tokenizer(
+    options: Namespace, text: str, found: Checkpoint | None, base: Base | None
+) -> Tokenizer:
+    """Return the tokenizer of the resumed run or of the base, else the one that the options name.
+    Raises DataError for a text with fewer than two different characters.
     """
+    if found is not None:
+        return tokenizer_from_state(found.state["tokenizer"])
+    if base is not None:
+        return base[1]
     characters = CharTokenizer.from_text(text)
     if options.tokenizer == "char":
         return characters
     if options.tokenizer == "byte":
         return ByteTokenizer()
+    _say_if_long(f"learning {options.vocab_size:,} tokens from", text)
     return BPETokenizer.train(text, options.vocab_size)
+
+
+def _data(options: Namespace, text: str, tokenizer: Tokenizer) -> TextData:
+    """Return the tokens of the text, for training and for validation."""
+    _say_if_long("encoding", text)
+    sizes = {name: getattr(options, name) for name in ("block_size", "batch_size", "seed")}
+    return TextData(tokenizer.encode(text), **sizes)
+
+
+def _say_if_long(doing: str, text: str) -> None:
+    """Print what is done with a text that takes a second or more."""
+    if len(text) > 1_000_000:
+        print(f"tokens   {doing} {len(text):,} characters ...", flush=True)
 
 
 def _prompt(text: str, tokenizer: Tokenizer) -> str:
