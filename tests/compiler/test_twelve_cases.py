@@ -1,4 +1,5 @@
-"""Twelve small programs, and what happens at each call of their steps, as docs/compiler.md has it.
+"""Small programs, twelve and four more, and what happens at each call of their steps, as
+docs/compiler.md has it.
 
 R: the function runs, as the call is recorded or audited.   W: likewise, with a warning.
 .: replayed.   X: refused with a CaptureError.
@@ -8,9 +9,10 @@ import warnings
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from minigrad import Tensor, jit, manual_seed, nn, optim
-from minigrad.errors import CaptureError
+from minigrad.errors import CaptureError, IndexRangeError
 
 
 def t(i=0, n=3):
@@ -149,3 +151,58 @@ def test_12_gradients_that_are_added_up_are_recorded_without_and_with_them():
 
     found, _ = happens(lambda x: (w * x).sum().backward(), 9, before)
     assert found == "RRR.R..R." and w.grad.tolist() == [2, 4, 6]
+
+
+def test_13_an_array_of_numpy_is_a_tensor_and_a_name_is_another_key():
+    found, results = happens(lambda a: Tensor([1.0, 2.0]) * a, 6, lambda i: (np.full(2, i, "f"),))
+    assert found == "RR.R.." and results[5] == [5, 10]
+    step = jit(lambda x, k: x * k, backend="numpy")
+    for _ in range(2):
+        step(t(), t(1))
+    assert step.ready(t(), t(1)) and not step.ready(t(), k=t(1))
+
+
+def test_14_an_error_goes_to_the_caller_and_its_call_does_not_count():
+    written, failing = Tensor(0.0), []
+
+    def body(x):
+        written.add_(1.0)
+        if failing:
+            raise ValueError("in the second call")
+        return x * written
+
+    step, found = jit(body, backend="numpy"), []
+    for i in range(5):
+        failing[:] = [i] if i == 1 else []
+        try:
+            found.append(step(t(1))[0].item())
+        except ValueError:
+            found.append(None)
+    assert found == [1, None, 3, 4, 5] and written.item() == 5
+
+
+def test_15_an_index_out_of_range_raises_in_a_replay_after_the_same_writes():
+    table, written = nn.Embedding(3, 2), Tensor(0.0)
+
+    def body(index):
+        written.add_(1.0)
+        return table(index).sum()
+
+    for backend in ("numpy", "c"):
+        step = jit(body, backend=backend)
+        written.zero_()
+        for index in ([0, 1], [0, 2], [1, 1], [0, 3], [2, 2]):
+            if max(index) < 3:
+                step(Tensor(index))
+            else:
+                with pytest.raises(IndexRangeError, match="index 3"):
+                    step(Tensor(index))
+        assert written.item() == 5
+
+
+def test_16_a_jitted_function_inside_another_is_part_of_its_recording():
+    inner_runs = []
+    inner = jit(lambda x: (inner_runs.append(1), x * 2)[1], backend="numpy")
+    assert happens(lambda x: inner(x) + 1, 6)[0] == "RR.R.." and len(inner_runs) == 3
+    inner(t())  # its own calls begin here
+    assert not inner.ready(t())
