@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import minigrad
 import minigrad.compiler
+from minigrad import Tensor, functional as F
 from minigrad.compiler import native
 from tests.compiler.in_c import compiled, near, with_gradients
 
@@ -160,6 +162,19 @@ def test_a_product_of_some_rows_has_the_bits_of_any_other(run, M, K, added):
         wanted = run(False, True, a, b, bias, more)
         assert np.array_equal(run.some(a, b, bias, more, 0, N), wanted)
         assert np.array_equal(run.some(a, b, bias, more, 0, N // 3, N // 2, N), wanted)
+
+
+@pytest.mark.parametrize("M", [8, 30, 64])
+def test_threads_change_no_bit_of_a_product_of_some_rows(M):
+    rng = np.random.default_rng(M)
+    x, w, b = (Tensor(rng.normal(size=s).astype(np.float32)) for s in ((M, 700), (770, 700), 770))
+    found = []
+    for threads in (1, 2, 3, 7):
+        step = minigrad.jit(lambda x: F.linear(x, w, b), audit=False, threads=threads)
+        with minigrad.no_grad():
+            found.append([step(x).numpy() for _ in range(4)][-1])
+        assert "some_rows" in step.c_source.split("the kernels of this program")[1]
+    assert all(np.array_equal(y, found[0]) for y in found)
 
 
 @pytest.mark.parametrize("R", [1, 5, 16, 33, 96, 101, 200])
