@@ -1,7 +1,8 @@
 """How soon a validation loss is reached, and how low it gets in one and in five minutes: minigrad's
 recipe and its GPT-2 recipe, and the same two in PyTorch where it is installed.
 
-    python tools/speedrun.py --repeats 5 --write
+    python tools/speedrun.py --seeds 5 --write
+    python tools/speedrun.py --seeds 2 --frameworks minigrad --minutes "" --first 500   # small
 
 The text is tinyshakespeare, ../shared/data/tinyshakespeare.txt unless given. Both frameworks begin
 with the same weights and see the same batches and learning rates; minigrad's step is compiled,
@@ -33,7 +34,6 @@ from recipe import GPT2, ROOT, trainer_of
 
 TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 RECIPES: dict[str, dict[str, Any]] = {"recipe": {}, "GPT-2 recipe": GPT2}
-FRAMEWORKS = ("minigrad", "PyTorch")
 Step = Callable[[Any, Any], float]
 Losses = Callable[[Any, Any], float]
 
@@ -199,10 +199,10 @@ def shortest(options: argparse.Namespace) -> int:
 
 
 def race(options: argparse.Namespace, title: str, jobs: dict[str, dict[str, Any]]) -> list[str]:
-    """All contenders, in turn, `repeats` times; a table of medians and ranges."""
+    """All contenders, in turn, once with each seed; a table of medians and ranges."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for seed in range(options.repeats):
-        for framework in FRAMEWORKS:
+    for seed in range(options.seeds):
+        for framework in options.frameworks.split(","):
             for name, job in jobs.items():
                 answer = compete(options, framework=framework, name=name, seed=seed, **job)
                 if answer:
@@ -229,11 +229,12 @@ def main() -> None:
     )
     parser.add_argument("--text", type=Path, default=TEXT, help="a UTF-8 text file")
     parser.add_argument("--target", type=float, default=1.78, help="the validation loss to reach")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each contender")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each contender")
+    parser.add_argument("--frameworks", default="minigrad,PyTorch", help="those to compare")
     parser.add_argument("--gpt2-steps", type=int, default=2000)
     parser.add_argument("--first", type=int, default=300, help="steps to begin the search with")
     parser.add_argument("--steps", type=int, help="steps of the recipe, instead of a search")
-    parser.add_argument("--minutes", default="1,5", help="budgets for the lowest loss")
+    parser.add_argument("--minutes", default="1,5", help="budgets for the lowest loss, if any")
     parser.add_argument("--warmup", type=int, default=30, help="steps that measure the speed")
     parser.add_argument("--torch-compile", action="store_true")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
@@ -250,7 +251,7 @@ def main() -> None:
     lines = [
         "## Time to quality",
         "",
-        f"`tools/speedrun.py`, {options.text.name}, characters, {options.repeats} runs of each, in "
+        f"`tools/speedrun.py`, {options.text.name}, characters, {options.seeds} runs of each, in "
         "turn; seconds are medians of the training steps alone, losses means, with ranges. PyTorch "
         f"{'by torch.compile' if options.torch_compile else 'eager'}.",
         "",
