@@ -251,7 +251,7 @@ def test_a_config_file_gives_options_and_the_command_line_wins(home: Path) -> No
         "lr": 0.25,
         "jit": False,
         "steps": 2,
-        "batch_size": 6,
+        "batch_size": 8,
     }
     assert wanted.items() <= options.items() and not {"config", "set", "configured"} & set(options)
 

@@ -35,6 +35,7 @@ GPT2 = {
     "optimizer": "adamw",
     "schedule": "cosine",
     "final_lr": 0.1,
+    "n_layer": 4,
     "block_size": 64,
     "batch_size": 12,
     "warmup": 100,
@@ -42,7 +43,14 @@ GPT2 = {
 }
 ADAMW = {"optimizer": "adamw"}
 # The first modern default, and what was tried from there.
-FIRST = {"block_size": 64, "batch_size": 12, "muon.ns_steps": 5, "adamw": 0.15, "warmup": 100}
+FIRST = {
+    "n_layer": 4,
+    "block_size": 64,
+    "batch_size": 12,
+    "muon.ns_steps": 5,
+    "adamw": 0.15,
+    "warmup": 100,
+}
 THREE = {**FIRST, "muon.ns_steps": 3}
 LONG = {**THREE, "block_size": 128, "batch_size": 6}
 SHORT = {**LONG, "steps": 500, "warmup": 50}
@@ -65,6 +73,7 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
         "the same, batch 8, 1,700 steps": {**THREE, "batch_size": 8, "steps": 1700},
         "AdamW, 1,450 steps": {
             **ADAMW,
+            "n_layer": 4,
             "block_size": 64,
             "batch_size": 12,
             "warmup": 100,
@@ -80,6 +89,12 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "the same, decay over the last 35 %, 1,150 steps": {**LONG, "decay": 0.35, "steps": 1150},
         "the same, three layers, 1,500 steps": {**LONG, "n_layer": 3, "steps": 1500},
+        "the same, three layers, batch 8, 1,170 steps": {
+            **LONG,
+            "n_layer": 3,
+            "batch_size": 8,
+            "steps": 1170,
+        },
         "context 256, batch 3, 1,040 steps": {
             **LONG,
             "block_size": 256,
@@ -123,11 +138,11 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
         "decay over the last 80 %": {"decay": 0.8},
     },
     "Context and batch": {
-        "context 64, batch 12": {"block_size": 64, "batch_size": 12},
-        "context 64, batch 24, half the steps": {
+        "context 64, batch 16": {"block_size": 64, "batch_size": 16},
+        "context 64, batch 32, half the steps": {
             "block_size": 64,
-            "batch_size": 24,
-            "steps": 575,
+            "batch_size": 32,
+            "steps": 550,
         },
     },
 }

@@ -29,7 +29,7 @@ class Size(NamedTuple):
 
 SIZES = {
     "tiny": Size(2, 2, 64, 64, 8),
-    "small": Size(4, 4, 128, 128, 6),
+    "small": Size(3, 4, 128, 128, 8),
     "medium": Size(6, 6, 192, 128, 12),
 }
 _HEAD = 32  # features per head of a size that is given as a number

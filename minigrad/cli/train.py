@@ -81,7 +81,7 @@ OPTIONS = (
     Option("vocab_size", whole(256), 1024, "with --tokenizer bpe: the most tokens to learn"),
     Option("size", recipe.SIZE, "small", SIZE_HELP),
     Option("minutes", number(0, without=0), None, "set --steps to end in time (default: --steps)"),
-    Option("steps", whole(1), 1120, "training steps"),
+    Option("steps", whole(1), 1180, "training steps"),
     Option("stop_at", whole(1), None, "stop after this step, for --resume (default: the last)"),
     Option("seed", whole(0), 0, "the same seed gives the same weights, batches and sample"),
     Option("sample", whole(0), 400, "tokens to write at the end"),
