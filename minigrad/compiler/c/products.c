@@ -92,18 +92,21 @@ static inline vector_t add_pair(vector_t sum, float a, vector_t b) {
 #endif
 static inline vector_t add_number(vector_t sum, float a, vector_t b) { return sum + a * b; }
 
+/* Unrolled, so that the sums of a tile are in registers from its first loop to its last. */
+#define EACH_SUM(R) _Pragma("GCC unroll 12") for (int r = 0; r < R; r++) _Pragma("GCC unroll 4") for (int v = 0; v < VECTORS; v++)
 /* Of R rows of op(a), with steps rs from row to row and ks along k, and a whole panel. ADD: add_number, or add_pair, and K is a number of pairs. */
 #define TILE(name, R, ADD) static ONCE void name##R(const float *RESTRICT a, int64_t rs, int64_t ks, const float *RESTRICT panel, int64_t K, \
         const float *bias, const float *residual, int64_t ldm, float *y, int64_t ldc) { \
-    vector_t sum[R][VECTORS] = {0}; \
+    vector_t sum[R][VECTORS]; \
+    EACH_SUM(R) sum[r][v] = (vector_t){0}; \
     for (int64_t k = 0; k < K; k++) { \
         vector_t b[VECTORS]; \
         for (int v = 0; v < VECTORS; v++) b[v] = *(const vector_t *)(panel + k * WIDE + v * LANES); \
-        for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] = ADD(sum[r][v], a[r * rs + k * ks], b[v]); \
+        EACH_SUM(R) sum[r][v] = ADD(sum[r][v], a[r * rs + k * ks], b[v]); \
     } \
-    if (residual) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(residual + r * ldm + v * LANES); \
-    if (bias) for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) sum[r][v] += *(const vector_t *)(bias + v * LANES); \
-    for (int r = 0; r < R; r++) for (int v = 0; v < VECTORS; v++) *(vector_t *)(y + r * ldc + v * LANES) = sum[r][v]; \
+    if (residual) EACH_SUM(R) sum[r][v] += *(const vector_t *)(residual + r * ldm + v * LANES); \
+    if (bias) EACH_SUM(R) sum[r][v] += *(const vector_t *)(bias + v * LANES); \
+    EACH_SUM(R) *(vector_t *)(y + r * ldc + v * LANES) = sum[r][v]; \
 }
 #define TILE_OF(R) TILE(tile_, R, add_number)
 #define PAIR_TILE_OF(R) TILE(pair_tile_, R, add_pair)
