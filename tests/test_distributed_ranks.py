@@ -120,6 +120,14 @@ def test_the_command_gives_the_same_model_on_any_ranks_and_says_what_it_does(
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 601))
 
 
+def test_the_defaults_fit_any_number_of_ranks(home: Path) -> None:
+    for ranks, size in ((2, "tiny"), (4, "small"), (5, "tiny")):
+        out = f"defaults-{ranks}"
+        facts = ["--text", "text.txt", "--steps", "1", "--sample", "0", "--no-jit"]
+        done = train(home, ranks, *facts, "--size", size, "--out", out)
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_rank_that_is_killed_ends_all_and_the_run_goes_on_with_one(
     home: Path, running: tuple[Any, Path]
 ) -> None:

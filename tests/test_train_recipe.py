@@ -259,6 +259,8 @@ def rates(**settings: Any) -> list[float]:
             "decay": 0.2,
             **dict.fromkeys(Size._fields),
             "size": "tiny",
+            "parts": 1,
+            "accumulate": 1,
             **settings,
         }
     )

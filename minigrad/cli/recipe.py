@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from minigrad import optim
 from minigrad.cli.options import Kind
+from minigrad.distributed import default_parts
 from minigrad.finetune import trainable
 from minigrad.models import GPT
 from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, WarmupCosineLR, WarmupStableDecayLR
@@ -110,8 +111,13 @@ def by_optimizer(setting: str) -> str:
 
 
 def settle(options: Namespace) -> None:
-    """Give options that are None the values that suit the size, the optimizer and the schedule."""
-    for name, value in size_of(options.size)._asdict().items():
+    """Give options that are None the values that suit the size, the optimizer and the schedule. The
+    batch of a size is rounded up, to be cut into equal pieces.
+    """
+    options.parts = default_parts() if options.parts is None else options.parts
+    size, pieces = size_of(options.size), options.parts * options.accumulate
+    size = size._replace(batch_size=-(-size.batch_size // pieces) * pieces)
+    for name, value in size._asdict().items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     recipe = OPTIMIZERS[options.optimizer]

@@ -91,7 +91,12 @@ OPTIONS = (
     Option("n_head", whole(1), None, f"attention heads per block; must divide --n-embd {BY_SIZE}"),
     Option("n_embd", whole(1), None, f"width: numbers per token {BY_SIZE}"),
     Option("dropout", number(0, 1, without=1), 0.0, "for small texts and long runs 0.1 to 0.2"),
-    Option("batch_size", whole(1), None, f"pieces of text per step {BY_SIZE}"),
+    Option(
+        "batch_size",
+        whole(1),
+        None,
+        "pieces of text per step (default: by --size, rounded up to --parts times --accumulate)",
+    ),
     Option("optimizer", one_of(*recipe.OPTIMIZERS), "muon", OPTIMIZER_HELP),
     Option("schedule", one_of(*recipe.SCHEDULES), "wsd", SCHEDULE_HELP),
     Option("decay", number(0, 1), recipe.DECAY, "with --schedule wsd: share of steps that fall"),
@@ -152,7 +157,6 @@ def run(options: Namespace, base: Base | None = None) -> int:
         with resume.state_of_a_run(found):
             changed = resume.take_over(options, found)
             recipe.settle(options)
-            options.parts = options.parts or distributed.default_parts()
             text = _text(options)
             identity = resume.text_identity(text)
             resume.refuse_changes([*changed, *resume.differences(found, identity)], options)
