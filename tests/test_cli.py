@@ -95,11 +95,11 @@ def test_the_same_seed_gives_the_same_losses_and_bytes_and_another_seed_others(
         done = run(*TRAIN, "--out", "model", "--steps", "40", "--seed", seed, folder=folder)
         contents[seed] = (
             (folder / "model" / "model.mgrd").read_bytes(),
-            re.findall(r"(?:loss|validation) [\d.]+", done.stdout),
+            re.findall(r"(?:loss|validation) \d+\.\d+", done.stdout),
         )
     first = (
         (home / "model" / "model.mgrd").read_bytes(),
-        re.findall(r"(?:loss|validation) [\d.]+", (home / "log").read_text()),
+        re.findall(r"(?:loss|validation) \d+\.\d+", (home / "log").read_text()),
     )
     assert contents["7"] == first
     assert contents["8"][0] != first[0] and contents["8"][1] != first[1]
