@@ -254,12 +254,13 @@ def table_of_commands(results: list[dict[str, Any]]) -> list[str]:
     lines.append("|---|---|---|---|---|---|---|")
     for name in ("former", "default"):
         found = [r for r in results if r.get("command") == name]
-        if len(found) < 2:
+        if not found:
             return []
         losses, seconds = ([r[key] for r in found] for key in ("val_loss", "cpu_s"))
+        spread = f"{statistics.stdev(losses):.3f}" if len(losses) > 1 else "-"
         lines.append(
             f"| {name} | {found[0]['steps']:,} | {statistics.mean(losses):.3f} | "
-            f"{statistics.stdev(losses):.3f} | {min(losses):.3f} .. {max(losses):.3f} | "
+            f"{spread} | {min(losses):.3f} .. {max(losses):.3f} | "
             f"{len(found)} | {statistics.median(seconds):.1f} |"
         )
     return ["### The whole command", "", *lines, ""]
