@@ -327,8 +327,14 @@ BODY few_rows(const float *RESTRICT a, int64_t lda, const float *RESTRICT b, int
         }
         for (; m < M; m++) {
             const float *RESTRICT x = a + m * lda;
-            float sum;
-            SUM(sum, i, K, operand(x[i]) * operand(w[i]));
+            lanes_t sums[8] = {0};  /* as many as additions are on their way at a time */
+            int64_t k = 0;
+            for (; k + 64 <= whole; k += 64) for (int v = 0; v < 8; v++) sums[v] += operands(w + k + 8 * v) * operands(x + k + 8 * v);
+            for (; k < whole; k += 16) for (int v = 0; v < 2; v++) sums[v] += operands(w + k + 8 * v) * operands(x + k + 8 * v);
+            for (int v = 0; v < 4; v++) sums[v] += sums[v + 4];
+            sums[0] += sums[2], sums[1] += sums[3];
+            float sum = tree16((const float *)sums);
+            for (; k < K; k++) sum += operand(x[k]) * operand(w[k]);
             y[m * ldc + n] = sum + constant + (residual ? residual[m * N + n] : 0.f);
         }
     }
