@@ -63,7 +63,7 @@ class matmul_precision:
 
 def operand(x: Array) -> Array:
     """Return x, rounded to bfloat16 if products are to be of rounded numbers and it is float32."""
-    if x.dtype != np.float32 or get_matmul_precision() == "float32":
+    if (PRECISION.get() or _chosen[0]) == "float32" or x.dtype != np.float32:
         return x
     y = cast(cast(x, bfloat16), x.dtype)
     return np.where(np.abs(y) < np.finfo(np.float32).tiny, np.copysign(np.float32(0), y), y)
