@@ -52,7 +52,7 @@ def test_every_header_names_an_op_and_stands_above_a_function():
     assert headers == len(
         {(s.function, s.unit) for found in all_signatures().values() for s in found.values()}
     )
-    known = {*vars(ops), "adam_", "sgd_", "lion_"}
+    known = {*vars(ops), "adam_", "sgd_", "lion_", "sample_"}
     assert set(all_signatures()) <= known
 
 
