@@ -121,7 +121,7 @@ class Step(Generic[P, R]):
         _STEPS.add(self)
 
     def __reduce__(self) -> Any:
-        # By name where it has taken its function's, as functions are; else anew, without programs
+        # By name where it has taken its function's, as functions are; else made without programs
         if getattr(sys.modules.get(self.__module__), self._name, None) is self:
             return self._name
         options = self.backend, self.threads, self.max_programs, self.audit, self.matmul

@@ -33,7 +33,7 @@ from minigrad.text import Tokenizer
 class Conversation:
     """The tokens of both sides, and the KV caches of those that the model has seen. What has been
     seen is not computed again, unless the context is full: then its older half is dropped from what
-    the model sees (not from `tokens`), and the rest computed anew.
+    the model sees (not from `tokens`), and the rest computed again.
 
     seed: of the draws; None goes on with the library's generator.
     """
@@ -188,7 +188,7 @@ class Conversation:
 
     def _keep(self, first: int, said: str) -> None:
         """Of the answer that begins at token `first`, keep `said`: as many of its tokens as spell a
-        beginning of it, and the rest encoded anew.
+        beginning of it, and the rest encoded again.
         """
         n = len(self.tokens)
         while not said.startswith(self.tokenizer.decode(self.tokens[first:n])):

@@ -198,11 +198,11 @@ def speculative_generate(
     `model.generate` would, with fewer runs of the model.
 
     A smaller `draft` proposes `lookahead` tokens, the model judges all of them in one run, and the
-    first that is rejected is drawn anew (see `accepted`). Without a draft (None), what followed the
-    last tokens when they stood in the text before is proposed, which pays where an answer repeats
-    parts of its prompt: code, summaries. From Leviathan et al. 2023, arXiv:2211.17192; prompt
-    lookup from Saxena 2023. Raises ConfigError if prompt and continuation do not fit into the
-    context of both, or the models' vocabularies differ.
+    first that is rejected is drawn again (see `accepted`). Without a draft (None), what followed
+    the last tokens when they stood in the text before is proposed, which pays where an answer
+    repeats parts of its prompt: code, summaries. From Leviathan et al. 2023, arXiv:2211.17192;
+    prompt lookup from Saxena 2023. Raises ConfigError if prompt and continuation do not fit into
+    the context of both, or the models' vocabularies differ.
     """
     how = Sampling(temperature, top_k, top_p, min_p, call="speculative_generate")
     lookahead = as_int("speculative_generate", "lookahead", lookahead)
