@@ -24,7 +24,7 @@ from minigrad.nn.cache import (
     without_gradient,
 )
 from minigrad.nn.layers import Linear, RMSNorm, empty
-from minigrad.nn.module import Module
+from minigrad.nn.module import Layer
 from minigrad.nn.quantised import linear
 from minigrad.nn.rotary import Layout, RotaryEmbedding
 from minigrad.ops.masks import CausalMaskCache as CausalMaskCache, causal_masks
@@ -34,7 +34,7 @@ from minigrad.tensor.attention import readable_mask
 _NAME = "MultiHeadAttention"
 
 
-class MultiHeadAttention(Module):
+class MultiHeadAttention(Layer):
     """Attention with n_head heads of width D = n_embd / n_head, or head_dim where it is given.
 
     q, k, v = x in_proj_weight^T + in_proj_bias
@@ -58,6 +58,8 @@ class MultiHeadAttention(Module):
     arXiv:1706.03762; Ainslie et al. 2023, arXiv:2305.13245 (groups); Henry et al. 2020,
     arXiv:2010.04245 (qk_norm); Beltagy et al. 2020, arXiv:2004.05150 (window).
     """
+
+    _always = ("bias", "causal", "dropout")
 
     def __init__(
         self,
@@ -289,17 +291,11 @@ class MultiHeadAttention(Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_cache": None}  # caches are never saved
 
-    def extra_repr(self) -> str:
-        text = f"{self.n_embd}, {self.n_head}"
-        text += f", n_kv_head={self.n_kv_head}" if self.n_kv_head != self.n_head else ""
-        text += f", bias={self.in_proj_bias is not None}, causal={self.causal}"
-        text += f", rope={self.rope}" if self.rope is not None else ""
-        text += f", window={self.window}" if self.window is not None else ""
-        text += ", alibi=True" if self.alibi else ""
-        text += ", qk_norm=True" if self.q_norm is not None else ""
-        wide = self.head_dim * self.n_head != self.n_embd
-        text += f", head_dim={self.head_dim}" if wide else ""
-        return text + f", dropout={self.dropout}"
+    def _worked_out(self) -> dict[str, Any]:
+        grouped = None if self.n_kv_head == self.n_head else self.n_kv_head
+        width = None if self.head_dim * self.n_head == self.n_embd else self.head_dim
+        given = {"n_kv_head": grouped, "head_dim": width}
+        return given | {"bias": self.in_proj_bias, "qk_norm": self.q_norm}
 
 
 def _with_hidden(mask: Any, hidden: Array) -> Any:

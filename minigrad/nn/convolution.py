@@ -1,23 +1,22 @@
-"""Convolution and pooling as modules, with PyTorch's arguments and parameter names."""
+"""Convolution as a module, with PyTorch's arguments and parameter names."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import field
 from typing import Any, ClassVar
 
 from minigrad import functional as F
 from minigrad.arguments import as_sizes, require
 from minigrad.nn import init
-from minigrad.nn.function import FunctionModule, Sizes
 from minigrad.nn.layers import empty
-from minigrad.nn.module import Module, layers_of
+from minigrad.nn.module import Layer, layers_of
 from minigrad.ops.more.convolve import each
+from minigrad.ops.shape import Sizes
 from minigrad.tensor import Tensor
 
 
-class _Convolution(Module):
+class _Convolution(Layer):
     """What all convolutions share. First values: uniform in +-1 / sqrt(fan_in), fan_in the product
     of all sizes of weight but the first.
     """
@@ -65,14 +64,6 @@ class _Convolution(Module):
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of x with weight, plus bias."""
         return type(self)._function(x, self.weight, self.bias, **self._settings())
-
-    def extra_repr(self) -> str:
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        for name, value in self._settings().items():
-            usual = int("padding" not in name)
-            if value not in (usual, (usual,) * self._axes):
-                text += f", {name}={value!r}"
-        return text + ("" if self.bias is not None else ", bias=False")
 
 
 class Conv1d(_Convolution):
@@ -133,76 +124,6 @@ class ConvTranspose2d(_ConvolutionTransposed):
     """The same over two axes: (N, C, H, W), weight (C, O / groups, K, L) -> (N, O, h, w)."""
 
     _axes, _function = 2, staticmethod(F.conv_transpose2d)
-
-
-class MaxPool2d(FunctionModule):
-    """The largest element of each window over the last two axes; ties share the gradient evenly.
-
-    (..., H, W) -> (..., h, w),  h = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1.
-    stride is kernel_size unless given.   ceil_mode: round h up instead of down.
-    """
-
-    kernel_size: Sizes
-    stride: Sizes | None = None
-    padding: Sizes = 0
-    dilation: Sizes = 1
-    ceil_mode: bool = field(default=False, kw_only=True)
-    function = staticmethod(F.max_pool2d)
-
-
-class MaxPool1d(MaxPool2d):
-    """The same over the last axis: (..., L) -> (..., M)."""
-
-    function = staticmethod(F.max_pool1d)
-
-
-class AvgPool2d(FunctionModule):
-    """The mean of each window over the last two axes. Sizes as for MaxPool2d.
-
-    count_include_pad: True if the zeros of the padding count.
-    """
-
-    kernel_size: Sizes
-    stride: Sizes | None = None
-    padding: Sizes = 0
-    ceil_mode: bool = False
-    count_include_pad: bool = True
-    function = staticmethod(F.avg_pool2d)
-
-
-class AvgPool1d(AvgPool2d):
-    """The same over the last axis: (..., L) -> (..., M)."""
-
-    function = staticmethod(F.avg_pool1d)
-
-
-class AdaptiveAvgPool2d(FunctionModule):
-    """The means of output_size windows that divide the last two axes as evenly as they can: window
-    i of n begins at i H // n and ends before -(-(i + 1) H // n). None keeps a size.
-
-    (..., H, W) -> (..., *output_size)
-    """
-
-    output_size: Sizes
-    function = staticmethod(F.adaptive_avg_pool2d)
-
-
-class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
-    """The same over the last axis: (..., L) -> (..., output_size)."""
-
-    function = staticmethod(F.adaptive_avg_pool1d)
-
-
-class Upsample(FunctionModule):
-    """x at other sizes of its last axes, `size`, or scale_factor times theirs: the nearest element,
-    or linear between neighbours. See F.interpolate.
-    """
-
-    size: Sizes | None = None
-    scale_factor: float | tuple[float, ...] | None = None
-    mode: str = "nearest"
-    align_corners: bool | None = None
-    function = staticmethod(F.interpolate)
 
 
 __all__ = layers_of(globals())

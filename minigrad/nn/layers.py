@@ -12,18 +12,20 @@ import numpy as np
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, as_sizes
 from minigrad.nn import init
-from minigrad.nn.module import Module, Parameter, layers_of
+from minigrad.nn.module import Layer, Parameter, layers_of
 from minigrad.nn.quantised import QuantisedWeight, linear
 from minigrad.tensor import Tensor
 
 
-class Linear(Module):
+class Linear(Layer):
     """y = x @ weight.T + bias
 
     x: (..., in_features)   weight: (out_features, in_features)   bias: (out_features,)   ->   (...,
         out_features). A QuantisedWeight may take the place of the weight.
     First values: uniform in +-1 / sqrt(in_features).
     """
+
+    _always = ("bias",)
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features, self.out_features = in_features, out_features = as_sizes(
@@ -37,11 +39,8 @@ class Linear(Module):
         """x @ weight.T + bias."""
         return linear(x, self.weight, self.bias)
 
-    def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
-
-class Embedding(Module):
+class Embedding(Layer):
     """Rows of a table by their number: index (...) of integers -> (..., embedding_dim).
 
     weight: (num_embeddings, embedding_dim), first normal with standard deviation 1.   padding_idx:
@@ -69,18 +68,16 @@ class Embedding(Module):
             return self.weight.rows(index)
         return F.embedding(index, self.weight, self.padding_idx)
 
-    def extra_repr(self) -> str:
-        text = f"{self.num_embeddings}, {self.embedding_dim}"
-        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
 
-
-class LayerNorm(Module):
+class LayerNorm(Layer):
     """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axes, whose sizes are
     normalized_shape.
 
     elementwise_affine=False leaves out weight and bias, bias=False the bias. From Ba et al. 2016,
     arXiv:1607.06450.
     """
+
+    _always = ("eps", "bias")
 
     def __init__(
         self,
@@ -99,18 +96,14 @@ class LayerNorm(Module):
         """x normalised, scaled and shifted."""
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
-    def extra_repr(self) -> str:
-        text = f"{_spelled(self.normalized_shape)}, eps={self.eps}"
-        if self.weight is None:
-            return f"{text}, elementwise_affine=False"
-        return f"{text}, bias={self.bias is not None}"
 
-
-class RMSNorm(Module):
+class RMSNorm(Layer):
     """y = x / sqrt(mean(x^2) + eps) * weight over the last axes, whose sizes are normalized_shape.
 
     From Zhang and Sennrich 2019, arXiv:1910.07467.
     """
+
+    _always = ("eps",)
 
     def __init__(
         self,
@@ -127,12 +120,8 @@ class RMSNorm(Module):
         """x normalised and scaled."""
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
-    def extra_repr(self) -> str:
-        text = f"{_spelled(self.normalized_shape)}, eps={self.eps}"
-        return text if self.weight is not None else f"{text}, elementwise_affine=False"
 
-
-class Dropout(Module):
+class Dropout(Layer):
     """While training, each element is 0 with probability p and is else divided by 1 - p; in eval
     mode, x itself.
 
@@ -179,10 +168,6 @@ def empty(*shape: int) -> Parameter:
 def _sizes(call: str, shape: int | Sequence[int]) -> tuple[int, ...]:
     sizes = shape if isinstance(shape, Iterable) else (shape,)
     return tuple(as_int(call, "normalized_shape", size) for size in sizes)
-
-
-def _spelled(shape: tuple[int, ...]) -> str:
-    return str(shape[0]) if len(shape) == 1 else str(shape)
 
 
 __all__ = layers_of(globals())

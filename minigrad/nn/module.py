@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -309,6 +309,40 @@ class Module:
             return f"{name}({arguments})"
         children = (f"{child_name}={child!r}" for child_name, child in self.named_children())
         return bracketed(f"{name}(", children, ")")
+
+
+# Where a layer keeps what an argument asks for, unless in the attribute of the argument's name.
+_KEPT = {"affine": "weight", "elementwise_affine": "weight", "track_running_stats": "running_mean"}
+
+
+class Layer(Module):
+    """A module whose attributes hold the arguments of its constructor, under their names."""
+
+    _always: ClassVar[tuple[str, ...]] = ()  # the options that repr shows with the usual value, too
+
+    def extra_repr(self) -> str:
+        """The arguments without a default, and the options that have another value than theirs."""
+        classes: Any = type(self).__mro__
+        for cls in classes:  # the constructor of a class of the user's may take others
+            names = Names(cls.__init__)
+            if all(hasattr(self, n) for n in names.positional[1:] if n not in names.defaults):
+                break
+        shown, worked_out = [], self._worked_out()
+        for name in (*names.positional[1:], *names.keyword):
+            usual = names.defaults.get(name)
+            value = worked_out.get(name, getattr(self, _KEPT.get(name, name), usual))
+            if isinstance(usual, bool) and not isinstance(value, bool):
+                value = value is not None  # a weight or a bias
+            one = value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+            if name not in names.defaults:
+                shown.append(repr(one if value == (one,) else value))
+            elif name in self._always or one != usual:
+                shown.append(f"{name}={value!r}")
+        return ", ".join(shown)
+
+    def _worked_out(self) -> dict[str, Any]:
+        """The arguments that no attribute holds as they were given."""
+        return {}
 
 
 _PLAIN, _PARTS = (list, tuple, dict), (Module, Parameter)

@@ -15,11 +15,11 @@ from minigrad.autograd import no_grad
 from minigrad.errors import ShapeError
 from minigrad.nn import init
 from minigrad.nn.layers import empty
-from minigrad.nn.module import Module, layers_of
+from minigrad.nn.module import Layer, layers_of
 from minigrad.tensor import Tensor
 
 
-class _PerChannel(Module):
+class _PerChannel(Layer):
     """A norm with weight and bias, (C,), one number per channel; x is (N, C, ...)."""
 
     _axes: ClassVar[tuple[int, ...]]  # how many axes x may have
@@ -37,6 +37,8 @@ class _PerChannel(Module):
 
 
 class _BatchNorm(_PerChannel):
+    _always = ("eps", "momentum")
+
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor
@@ -73,11 +75,6 @@ class _BatchNorm(_PerChannel):
         batch = self.training or mean is None
         return F.batch_norm(x, mean, var, self.weight, self.bias, batch, momentum, self.eps)
 
-    def extra_repr(self) -> str:
-        text = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
-        text += "" if self.weight is not None else ", affine=False"
-        return text + ("" if self.running_mean is not None else ", track_running_stats=False")
-
 
 class BatchNorm1d(_BatchNorm):
     """y = (x - mean) / sqrt(var + eps) * weight + bias per channel.   x: (N, C) or (N, C, L)
@@ -103,6 +100,8 @@ class GroupNorm(_PerChannel):
     num_groups divides num_channels. From Wu and He 2018, arXiv:1803.08494.
     """
 
+    _always = ("eps",)
+
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
     ) -> None:
@@ -118,12 +117,10 @@ class GroupNorm(_PerChannel):
         """x normalised, scaled and shifted."""
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
-    def extra_repr(self) -> str:
-        text = f"{self.num_groups}, {self.num_channels}, eps={self.eps}"
-        return text if self.weight is not None else f"{text}, affine=False"
-
 
 class _InstanceNorm(_PerChannel):
+    _always = ("eps", "affine")
+
     def __init__(
         self,
         num_features: int,
@@ -142,9 +139,6 @@ class _InstanceNorm(_PerChannel):
         """x normalised, scaled and shifted."""
         self._check(x, self.num_features)
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, affine={self.weight is not None}"
 
 
 class InstanceNorm1d(_InstanceNorm):

@@ -15,7 +15,7 @@ from minigrad.arguments import as_float, as_sizes
 from minigrad.errors import ShapeError
 from minigrad.nn import init
 from minigrad.nn.layers import empty
-from minigrad.nn.module import Module, layers_of
+from minigrad.nn.module import Layer, layers_of
 from minigrad.tensor import Tensor
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM
@@ -48,7 +48,7 @@ def _lstm(x: Tensor, h: Tensor, state: State) -> State:
     return F.sigmoid(o) * F.tanh(c), c
 
 
-class _Recurrent(Module):
+class _Recurrent(Layer):
     """Weights (gates H, input) and (gates H, H), biases (gates H,), and the step that they make."""
 
     _kind: ClassVar[Kind]
@@ -96,16 +96,13 @@ class _Cell(_Recurrent):
         self.input_size, self.hidden_size = as_sizes(
             type(self).__name__, input_size=input_size, hidden_size=hidden_size
         )
+        self.bias = bias
         self._add_weights(self.input_size, bias)
 
     def forward(self, x: Tensor, state: Any = None) -> Any:
         """The state after x, (N, input_size) or (input_size,); `state` is zeros unless given."""
         first = self._first(state, (*x.shape[:-1], self.hidden_size), x)
         return self._result(self._step(self._sums("ih", x, ""), first))
-
-    def extra_repr(self) -> str:
-        text = f"{self.input_size}, {self.hidden_size}"
-        return text if hasattr(self, "bias_ih") else f"{text}, bias=False"
 
 
 class RNNCell(_Cell):
@@ -195,14 +192,6 @@ class _Layers(_Recurrent):
             state = self._step(sums, state, suffix)
             outputs.append(state[0])
         return Tensor.stack(outputs[order]), state
-
-    def extra_repr(self) -> str:
-        text = f"{self.input_size}, {self.hidden_size}"
-        usual = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
-        for name, value in {**usual, "bidirectional": False}.items():
-            if getattr(self, name) != value:
-                text += f", {name}={getattr(self, name)}"
-        return text
 
 
 def _unbound(x: Tensor) -> list[Tensor]:
