@@ -97,7 +97,7 @@ def linear(
     bias: Tensor | None = None,
 ) -> Tensor:
     """x @ weight.T + bias, whatever the weight's storage."""
-    if isinstance(weight, QuantisedWeight | StackedWeight):
-        return weight.linear(x, bias)
-    y: Tensor = ops.linear(x, weight, bias)
-    return y
+    if isinstance(weight, Tensor):
+        y: Tensor = ops.linear(x, weight, bias)
+        return y
+    return weight.linear(x, bias)

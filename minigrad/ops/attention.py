@@ -134,10 +134,11 @@ def _operands(
     tiled: bool = False,
 ) -> Operands:
     """The operands with common leading axes, in one dtype."""
-    shapes = {y.shape[:-2] for y in (q, k, v, mask, kept) if y is not None}
-    batch = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
-    dtype = q.dtype if q.dtype == k.dtype == v.dtype else np.result_type(q, k, v)
-    if shapes or q.dtype != dtype or k.dtype != dtype or v.dtype != dtype:
+    batch, dtype = q.shape[:-2], q.dtype
+    alike = batch == k.shape[:-2] == v.shape[:-2] and dtype == k.dtype == v.dtype
+    if not alike or mask is not None or kept is not None:
+        given = [y.shape[:-2] for y in (q, k, v, mask, kept) if y is not None]
+        batch, dtype = np.broadcast_shapes(*given), np.result_type(q, k, v)
         q, k, v = (_with_batch(y, batch, dtype) for y in (q, k, v))
     if mask is not None:
         mask = _with_batch(mask, batch, mask.dtype if mask.dtype == np.bool_ else dtype)

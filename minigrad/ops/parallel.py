@@ -176,6 +176,12 @@ def blas_libraries() -> list[str]:
     return [*found, accelerate] if os.path.exists(os.path.dirname(accelerate)) else found
 
 
+def blas_threads() -> int:
+    """Return how many threads BLAS uses now, 1 where that is unknown."""
+    blas = find_blas()
+    return 1 if blas is None or blas.get_threads is None else blas.get_threads()
+
+
 def hold_blas() -> bool:
     """Hold BLAS to one thread until `release_blas`; return False if that is impossible. Callers may
     overlap: the last one gives the threads back.

@@ -15,7 +15,7 @@ products 0 * NaN is 0. Every row is mended by what it sees, so that the others k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,12 +93,13 @@ class Operands:
             found.append((a, b, 0 if first is None else min(d, max(0, a + first)), d))
         return found
 
-    def tiles(self, block: Block) -> Iterator[Block]:
+    def tiles(self, block: Block) -> list[Block]:
         """The tiles of a block, at least one."""
+        if not self.tiled:
+            return [block]
         a, b, c, d = block
-        columns = COLUMNS if self.tiled else max(d - c, 1)
-        for start in range(c, max(d, c + 1), columns):
-            yield a, b, start, min(start + columns, d)
+        starts = range(c, max(d, c + 1), COLUMNS)
+        return [(a, b, start, min(start + COLUMNS, d)) for start in starts]
 
     def scaled(self, block: Block) -> Array:
         """The queries of a block, times the scale."""
@@ -125,7 +126,7 @@ class Operands:
         if mask is not None and mask.dtype == np.bool_:
             out += np.where(mask, out.dtype.type(0), out.dtype.type(-np.inf))
         if self.last is not None and a + self.last < d - 1:
-            start = max(a + self.last + 1, c)  # all queries see the keys before this one
+            start = max(a + self.last, c)  # all queries see the keys up to this one
             tail = out[..., start - c :]
             tail += causal_masks.added(b - a, d - start, a + self.last - start)
         if self.first is not None and c < b - 1 + self.first:
@@ -188,6 +189,23 @@ def _in_range(total: Array) -> Array:
     return (total > _TINY) & (total < _HUGE)
 
 
+def _is_sound(total: Array, out: Array) -> bool:
+    """True if all sums of exponentials are in range, and `out` is finite. A sum of squares, which
+    BLAS makes at once, is small only if all terms are.
+    """
+    sums = total.ravel()
+    in_range = sums.dot(sums) < _HUGE**2 and np.minimum.reduce(sums, initial=1) > _TINY
+    return bool(in_range) and _is_finite(out)
+
+
+def _is_finite(x: Array) -> bool:
+    """True if all of x is finite; False also where numbers are so large that their squares are
+    not.
+    """
+    row = x.ravel("K")
+    return math.isfinite(row.dot(row))
+
+
 def _window(x: Array, tile: Block) -> Array:
     """x[..., a:b, c:d] of an array that may broadcast along its last two axes."""
     a, b, c, d = tile
@@ -199,21 +217,22 @@ def _scratch(q: Array, tile: Block) -> Array:
     return np.empty((*q.shape[:-1], tile[3] - tile[2]), q.dtype)
 
 
-def _for_each(work: Callable[[Any], None], items: list[Any], threads: bool) -> None:
-    if threads and len(items) > 1:
-        for_each(np.errstate(all="ignore")(work), items)
-    else:
+def _in_parts(work: Callable[[Operands, Any], None], operands: Operands, blocks: list[Any]) -> None:
+    """Call work(part, block) for all parts and blocks, on several threads if there are parts."""
+    parts = operands.parts()
+    items = [(part, block) for part in parts for block in blocks]
+    if parts == [operands] or len(items) == 1:
         for item in items:
-            work(item)
+            work(*item)
+    else:
+        for_each(np.errstate(all="ignore")(lambda item: work(*item)), items)
 
 
 def forward(operands: Operands) -> None:
     """Fill o and saved: the probabilities, (..., T, S), or, tiled, the shift and the sum of each
     query, (..., T, 2).
     """
-    parts, blocks = operands.parts(), operands.blocks()
-    items = [(part, block) for part in parts for block in blocks]
-    _for_each(lambda item: _forward_block(*item), items, threads=operands not in parts)
+    _in_parts(_forward_block, operands, operands.blocks())
 
 
 def _forward_block(x: Operands, block: Block) -> None:
@@ -236,7 +255,7 @@ def _forward_block(x: Operands, block: Block) -> None:
             if x.kept is not None:
                 s = s * x.dropout(tile)
             _put(out, operand(s), operand(x.v[..., start:stop, :]), careful, add=n > 0)
-        if careful or (_in_range(total).all() and np.isfinite(out).all()):
+        if careful or _is_sound(total, out):
             break
         shift = x.shifts(q, block)
     if x.tiled:
@@ -263,14 +282,13 @@ def _put(into: Array, x: Array, y: Array, careful: bool, add: bool) -> None:
 def backward(operands: Operands) -> None:
     """Fill the cotangents of q, k and v, and of the scores where that is not None."""
 
-    def work(x: Operands) -> None:
+    def work(x: Operands, _all: None) -> None:
         for careful in (False, True):
             _backward_part(x, careful)
-            if all(np.isfinite(y).all() for y in (x.gq, x.gk, x.gv)):
+            if _is_finite(x.gq) and _is_finite(x.gk) and _is_finite(x.gv):
                 break
 
-    parts = operands.parts()
-    _for_each(work, parts, threads=operands not in parts)
+    _in_parts(work, operands, [None])
 
 
 def _backward_part(x: Operands, careful: bool) -> None:
