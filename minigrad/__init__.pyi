@@ -301,8 +301,7 @@ def empty(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device
     """Return a tensor for elements that will be written before they are read. They are 0 here,
     so that nothing depends on chance."""
 def empty_like(x: Any, dtype: Any = None, **options: Any) -> Tensor:
-    """Return a tensor of this one's shape and (unless given) dtype, for elements that will be
-    written before they are read; they are 0 here."""
+    """Return zeros, to be written before they are read, of this tensor's shape and (unless given) dtype."""
 def eq(a: Any, b: Any) -> Tensor:
     """Return a == b, as bool."""
 def equal(x: Any, other: Any) -> _bool:

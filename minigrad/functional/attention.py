@@ -15,8 +15,7 @@ from minigrad.tensor.attention import (
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(D)) v, without a mask."""
-    y: Tensor = scaled_dot_product_attention(q, k, v)
-    return y
+    return scaled_dot_product_attention(q, k, v)
 
 
 def attention_with_mask(

@@ -32,6 +32,7 @@ from minigrad.tensor import Tensor
 from minigrad.tensor.attention import readable_mask
 
 _NAME = "MultiHeadAttention"
+Heads = tuple[Tensor, Tensor, Tensor]  # q, k and v
 
 
 class MultiHeadAttention(Layer):
@@ -133,7 +134,7 @@ class MultiHeadAttention(Layer):
                 counts = row_counts(lengths, B, S, _NAME, ShapeError)
                 mask = _with_hidden(mask, (np.arange(S) >= counts[:, None])[:, None, None])
             causal = self.causal and context is None
-            return self._attend(q, k, v, mask, causal, self.window, return_weights)
+            return self._attend((q, k, v), mask, causal, self.window, return_weights)
         self._check_cache(cache, context)
         with no_grad():
             if isinstance(cache, StaticCache):
@@ -177,8 +178,7 @@ class MultiHeadAttention(Layer):
             got, hint = (self.window, self.alibi, self.dropout), "a KVCache can do all that"
             problem = "a StaticCache is for plain causal attention"
             raise CacheError(_NAME, problem, got=got, wanted=wanted, hint=hint)
-        y: Tensor = self.out_proj(ops.merge_heads(cache.attend(*self._heads(x, None, cache))))
-        return y
+        return self.out_proj(ops.merge_heads(cache.attend(*self._heads(x, None, cache))))
 
     def _attend_to_cache(
         self, x: Tensor, cache: KVCache, mask: Any, lengths: Any, return_weights: bool
@@ -193,37 +193,24 @@ class MultiHeadAttention(Layer):
             k, v = cache.append(k, v, lengths)  # (B, Hkv, S, D)
             if hidden is not None:
                 mask, causal, window = _with_hidden(mask, hidden), False, None
-            return self._attend(q, k, v, mask, causal, window, return_weights)
+            return self._attend((q, k, v), mask, causal, window, return_weights)
         except BaseException:
             cache.go_back(before)
             raise
 
-    def _attend(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Any,
-        causal: bool,
-        window: int | None,
-        return_weights: bool,
-    ) -> Any:
+    def _attend(self, heads: Heads, mask: Any, causal: bool, window: Any, weights: bool) -> Any:
+        how: dict[str, Any] = {"window": window, "alibi": self._slopes, "return_weights": weights}
         dropout = self.dropout if self.training else 0.0
-        options: dict[str, Any] = {
-            "window": window,
-            "alibi": self._slopes,
-            "return_weights": return_weights,
-        }
         y = F.scaled_dot_product_attention(
-            q, k, v, mask, dropout, causal, None, True, causal="lower_right", **options
+            *heads, mask, dropout, causal, None, True, causal="lower_right", **how
         )
-        if return_weights:
+        if weights:
             return self.out_proj(ops.merge_heads(y[0])), y[1]
         return self.out_proj(ops.merge_heads(y))
 
     def _heads(
         self, x: Tensor, context: Tensor | None, cache: KVCache | StaticCache | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Heads:
         """q (B, H, T, D) of x, and k and v (B, Hkv, S, D) of x, or of the context; q and k
         normalised, and turned by their positions.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -43,12 +43,13 @@ def is_skipped() -> bool:
 
 def constant_(tensor: T, value: float) -> T:
     """Every element = value."""
-    return tensor if _SKIPPED.get() else _filled(tensor, value)
+    return _filled(tensor, lambda _: value)
 
 
-def _filled(tensor: T, value: Any) -> T:
-    with no_grad():
-        tensor.assign(value)
+def _filled(tensor: T, values: Callable[[Generator], Any], generator: Generator | None = None) -> T:
+    if not _SKIPPED.get():
+        with no_grad():
+            tensor.assign(values(generator or random.default_generator))
     return tensor
 
 
@@ -64,18 +65,14 @@ def ones_(tensor: T) -> T:
 
 def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> T:
     """Uniform in [a, b)."""
-    if _SKIPPED.get():
-        return tensor
-    return _filled(tensor, (generator or random.default_generator).uniform(tensor.shape, a, b))
+    return _filled(tensor, lambda drawn: drawn.uniform(tensor.shape, a, b), generator)
 
 
 def normal_(
     tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> T:
     """Normal with this mean and standard deviation."""
-    if _SKIPPED.get():
-        return tensor
-    return _filled(tensor, (generator or random.default_generator).normal(tensor.shape, mean, std))
+    return _filled(tensor, lambda drawn: drawn.normal(tensor.shape, mean, std), generator)
 
 
 def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:

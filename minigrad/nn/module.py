@@ -142,18 +142,17 @@ class Module:
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module, under the name `prefix`, and all below it, each once, parents first."""
+        return self._walk(prefix, once=True)
+
+    def _walk(self, prefix: str, once: bool) -> Iterator[tuple[str, Module]]:
         seen: set[int] = set()
         stack: list[tuple[str, Module]] = [(prefix, self)]
         while stack:
             name, module = stack.pop()
-            if id(module) not in seen:
+            if not (once and id(module) in seen):
                 seen.add(id(module))
                 yield name, module
-                below = [
-                    (f"{name}.{child_name}" if name else child_name, child)
-                    for child_name, child in module.named_children()
-                ]
-                stack += below[::-1]
+                stack += [*_below(name, module.named_children())][::-1]
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""
@@ -165,7 +164,8 @@ class Module:
         """Name and parameter, as "blocks.0.attn.in_proj_weight". A parameter with several names
         comes once, under the first.
         """
-        return _once(self._named(prefix, recurse, lambda module: _own(module, Parameter)))
+        modules = self.named_modules(prefix) if recurse else [(prefix, self)]
+        return _once(p for name, m in modules for p in _below(name, _own(m, Parameter)))
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The parameters, each once: what an optimizer takes."""
@@ -173,20 +173,12 @@ class Module:
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of the buffers."""
-        return _once(
-            self._named(prefix, recurse, lambda module: _buffers(module, persistent=False))
-        )
+        modules = self.named_modules(prefix) if recurse else [(prefix, self)]
+        return _once(b for name, m in modules for b in _below(name, _buffers(m, persistent=False)))
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """The buffers: tensors that belong to the model and are not trained."""
         return (b for _, b in self.named_buffers(recurse=recurse))
-
-    def _named(
-        self, prefix: str, recurse: bool, parts: Callable[[Module], Iterable[tuple[str, T]]]
-    ) -> Iterator[tuple[str, T]]:
-        for name, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
-            for part_name, part in parts(module):
-                yield f"{name}.{part_name}" if name else part_name, part
 
     # --- changing all parts
 
@@ -255,13 +247,9 @@ class Module:
         """Every name in the state_dict, with the tensor itself. A module that has two names is
         walked twice.
         """
-        stack: list[tuple[str, Module]] = [("", self)]
-        while stack:
-            prefix, module = stack.pop()
-            for name, t in [*_own(module, Parameter), *_buffers(module, persistent=True)]:
-                yield prefix + name, t
-            children = [(f"{prefix}{name}.", child) for name, child in module.named_children()]
-            stack += reversed(children)
+        for name, module in self._walk("", once=False):
+            yield from _below(name, _own(module, Parameter))
+            yield from _below(name, _buffers(module, persistent=True))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Loaded:
         """Load the values in `state_dict`, Tensors or arrays by name, cast to each parameter's
@@ -366,6 +354,11 @@ def _buffers(module: Module, persistent: bool) -> Iterator[tuple[str, Tensor]]:
     for name, kept in module._buffers.items():
         if (kept or not persistent) and getattr(module, name) is not None:
             yield name, getattr(module, name)
+
+
+def _below(name: str, parts: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """The parts of the module of this name, under their whole names."""
+    return ((f"{name}.{part_name}" if name else part_name, part) for part_name, part in parts)
 
 
 def _once(parts: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:

@@ -42,13 +42,11 @@ class QuantisedWeight:
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x @ weight.T + bias: (..., in) -> (..., out)."""
         operands = (x, self._tensor) if bias is None else (x, self._tensor, bias)
-        y: Tensor = ops.quantised_linear(*operands, kind=self.kind, int8=self.int8)
-        return y
+        return ops.quantised_linear(*operands, kind=self.kind, int8=self.int8)
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows that `index` names: (...) of integers -> (..., in) of float32."""
-        y: Tensor = ops.quantised_embedding(self._tensor, index, kind=self.kind)
-        return y
+        return ops.quantised_embedding(self._tensor, index, kind=self.kind)
 
     @property
     def nbytes(self) -> int:
@@ -98,6 +96,5 @@ def linear(
 ) -> Tensor:
     """x @ weight.T + bias, whatever the weight's storage."""
     if isinstance(weight, Tensor):
-        y: Tensor = ops.linear(x, weight, bias)
-        return y
+        return ops.linear(x, weight, bias)
     return weight.linear(x, bias)

@@ -79,8 +79,7 @@ class RotaryEmbedding:
             kept = np.clip((turns - low) / (high - low), 0, 1)
         else:
             kept = self._kept_by_yarn(scaling)
-        scaled: Array = plain * (kept + (1 - kept) / factor)
-        return scaled
+        return plain * (kept + (1 - kept) / factor)
 
     def _kept_by_yarn(self, scaling: Mapping[str, Any]) -> Array:
         """1 up to the pair that turns beta_fast times within the context trained on, 0 from the one
@@ -92,8 +91,7 @@ class RotaryEmbedding:
         if scaling.get("truncate", True):
             first, last = math.floor(first), math.ceil(last)
         first, last = max(first, 0), min(last, d - 1)
-        kept: Array = np.clip((last - np.arange(d // 2)) / max(last - first, 1e-3), 0, 1)
-        return kept
+        return np.clip((last - np.arange(d // 2)) / max(last - first, 1e-3), 0, 1)
 
     def _attention_factor(self) -> float:
         """What YaRN multiplies the turned features by."""

@@ -19,7 +19,7 @@ from minigrad.dtypes import Array, DType
 from minigrad.ops.contract import guard_matmul, swap_last
 from minigrad.ops.elementwise import logical_and, not_equal, where
 from minigrad.ops.fused import softmax
-from minigrad.ops.tiles import Operands, backward, forward
+from minigrad.ops.tiles import Operands, backward, forward, per_head
 from minigrad.primitive import primitive
 
 
@@ -53,7 +53,7 @@ def attention(
 
     A query that sees nothing gives zeros. Hidden keys have no influence, not even NaN and inf.
     """
-    x = _operands(q, k, v, mask, kept, offset, scale, window, slopes, center, factor, tiled)
+    x = Operands(q, k, v, mask, kept, offset, scale, window, slopes, center, factor, tiled)
     batch, T = x.q.shape[:-2], q.shape[-2]
     x.o = _rows_like(q, batch, v.shape[-1], x.q.dtype)
     x.saved = np.empty((*batch, T, 2 if tiled else k.shape[-2]), x.q.dtype)
@@ -76,7 +76,7 @@ def _(q, k, v, mask=None, kept=None, offset=None, *, scale, window=None, slopes=
     past = np.arange(T)[:, None] + int(offset or 0) - np.arange(S)  # of each key, (T, S)
     if slopes is not None:
         away = past if center is None else past + (center - int(offset or 0))
-        s = s - _per_head(slopes, s.shape[:-2], s.dtype) * np.abs(away).astype(s.dtype)
+        s = s - per_head(slopes, s.shape[:-2], s.dtype) * np.abs(away).astype(s.dtype)
     seen = None if offset is None else past >= 0
     if window is not None:
         seen = past < window if seen is None else seen & (past < window)
@@ -110,62 +110,13 @@ def attention_grad(
     g, gp: the cotangents of o and of P, either may be None.   o, saved: the results of `attention`.
         more, how: its other operands and params.
     """
-    x = _operands(q, k, v, *more, **how)
+    x = Operands(q, k, v, *more, **how)
     batch, dtype = x.q.shape[:-2], x.q.dtype
     x.g, x.gp, x.o, x.saved = g, None if x.tiled else gp, o, saved
     x.gq, x.gk, x.gv = (_rows_like(y, batch, y.shape[-1], dtype) for y in (q, k, v))
     x.gs = np.empty((*batch, q.shape[-2], k.shape[-2]), dtype) if mask_grad else None
     backward(x)
     return x.gq, x.gk, x.gv, x.gs
-
-
-def _operands(
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None = None,
-    kept: Array | None = None,
-    offset: Any = None,
-    scale: float = 1.0,
-    window: int | None = None,
-    slopes: tuple[float, ...] | None = None,
-    center: int | None = None,
-    factor: float = 1.0,
-    tiled: bool = False,
-) -> Operands:
-    """The operands with common leading axes, in one dtype."""
-    batch, dtype = q.shape[:-2], q.dtype
-    alike = batch == k.shape[:-2] == v.shape[:-2] and dtype == k.dtype == v.dtype
-    if not alike or mask is not None or kept is not None:
-        given = [y.shape[:-2] for y in (q, k, v, mask, kept) if y is not None]
-        batch, dtype = np.broadcast_shapes(*given), np.result_type(q, k, v)
-        q, k, v = (_with_batch(y, batch, dtype) for y in (q, k, v))
-    if mask is not None:
-        mask = _with_batch(mask, batch, mask.dtype if mask.dtype == np.bool_ else dtype)
-    if kept is not None:
-        kept = _with_batch(kept, batch, kept.dtype)
-    per_head = None
-    if slopes is not None:
-        per_head = np.broadcast_to(_per_head(slopes, batch, dtype), (*batch, 1, 1))
-    last = None if offset is None else int(offset)
-    first = None if window is None else (last or 0) - window + 1
-    center = (last or 0) if center is None else center
-    return Operands(q, k, v, mask, kept, per_head, first, last, center, scale, factor, tiled)
-
-
-def _per_head(slopes: tuple[float, ...], batch: tuple[int, ...], dtype: DType) -> Array:
-    """The slopes as (heads, 1, 1), or (groups, heads, 1, 1) where heads are two axes."""
-    heads = batch[-1:] if batch[-1:] in ((), (len(slopes),)) else batch[-2:]
-    return np.array(slopes, dtype).reshape(*heads, 1, 1)
-
-
-def _with_batch(x: Array, batch: tuple[int, ...], dtype: DType) -> Array:
-    """x with these leading axes, as a view where it has the dtype."""
-    x = x.astype(dtype, copy=False)
-    if x.ndim > 1 and x.shape[:-2] == batch:
-        return x
-    last = x.shape[-2:] if x.ndim > 1 else (1, x.size)
-    return np.broadcast_to(x.reshape(*x.shape[:-2], *last), batch + last)
 
 
 def _rows_like(x: Array, batch: tuple[int, ...], width: int, dtype: DType) -> Array:

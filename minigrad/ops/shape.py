@@ -169,8 +169,7 @@ def split(x: Any, sizes: Sizes, axis: int = 0) -> tuple[Any, ...]:
 def chunk(x: Any, n: int, axis: int = 0) -> tuple[Any, ...]:
     """Return at most n pieces of equal size along `axis` (the last may be smaller)."""
     size, n = x.shape[one_axis(axis, x.ndim, "chunk")], as_int("chunk", "n", n)
-    pieces: tuple[Any, ...] = split(x, -(-size // n) if size else [0] * n, axis)
-    return pieces
+    return split(x, -(-size // n) if size else [0] * n, axis)
 
 
 @composite

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, DType
 from minigrad.ops.contract import guarded
 from minigrad.ops.masks import causal_masks
 from minigrad.ops.parallel import for_each
@@ -40,26 +41,29 @@ _ARRAYS = ("q", "k", "v", "mask", "kept", "slopes", "o", "saved", "g", "gp", "gq
 
 @dataclass(slots=True, eq=False)
 class Operands:
-    """The arrays of one call, all with the same leading axes, and what hides keys.
+    """The operands and params of one call of `ops.attention`, the arrays with common leading axes
+    and in one dtype, and what comes out.
 
     first, last: query i sees the keys i + first .. i + last, all before or after where None.
-    mask: bool or float.   slopes: (..., 1, 1).   o, saved: what forward fills.   g, gp: the
-    cotangents of o and of the probabilities, either may be missing.   gq, gk, gv, gs: what backward
-    fills, gs, those of the scores, unless None.   The others as for `ops.attention`.
+    slopes: (..., 1, 1).   o, saved: what forward fills.   g, gp: the cotangents of o and of the
+    probabilities, either may be missing.   gq, gk, gv, gs: what backward fills, gs, those of the
+    scores, unless None.
     """
 
     q: Array
     k: Array
     v: Array
-    mask: Array | None
-    kept: Array | None
-    slopes: Array | None
-    first: int | None
-    last: int | None
-    center: int
-    scale: float
-    factor: float
-    tiled: bool
+    mask: Array | None = None
+    kept: Array | None = None
+    offset: Any = None
+    scale: float = 1.0
+    window: int | None = None
+    slopes: Any = None
+    center: Any = None
+    factor: float = 1.0
+    tiled: bool = False
+    first: int | None = None
+    last: int | None = None
     o: Any = None
     saved: Any = None
     g: Any = None
@@ -68,6 +72,27 @@ class Operands:
     gk: Any = None
     gv: Any = None
     gs: Any = None
+
+    def __post_init__(self) -> None:
+        q, k, v, mask, kept = self.q, self.k, self.v, self.mask, self.kept
+        batch, dtype = q.shape[:-2], q.dtype
+        alike = batch == k.shape[:-2] == v.shape[:-2] and dtype == k.dtype == v.dtype
+        if not alike or mask is not None or kept is not None:
+            given = [y.shape[:-2] for y in (q, k, v, mask, kept) if y is not None]
+            batch, dtype = np.broadcast_shapes(*given), np.result_type(q, k, v)
+            self.q, self.k, self.v = (_with_batch(y, batch, dtype) for y in (q, k, v))
+        if mask is not None:
+            self.mask = _with_batch(mask, batch, mask.dtype if mask.dtype == np.bool_ else dtype)
+        if kept is not None:
+            self.kept = _with_batch(kept, batch, kept.dtype)
+        if self.slopes is not None:
+            self.slopes = np.broadcast_to(per_head(self.slopes, batch, dtype), (*batch, 1, 1))
+        if self.offset is not None:
+            self.last = int(self.offset)
+        if self.window is not None:
+            self.first = (self.last or 0) - self.window + 1
+        if self.center is None:
+            self.center = self.last or 0
 
     def parts(self) -> list[Operands]:
         """The parts that threads share: each head if tiled, rows of the first axis if large."""
@@ -80,7 +105,11 @@ class Operands:
             first = next((i for i, n in enumerate(batch) if n > 1), -1)
             places = list(np.ndindex(batch[: first + 1]))
         given = {name: x for name in _ARRAYS if (x := getattr(self, name)) is not None}
-        return [replace(self, **{name: x[at] for name, x in given.items()}) for at in places]
+        found = [copy(self) for _ in places]
+        for part, at in zip(found, places, strict=True):
+            for name, x in given.items():
+                setattr(part, name, x[at])
+        return found
 
     def blocks(self) -> list[Block]:
         """The blocks of queries."""
@@ -103,8 +132,7 @@ class Operands:
 
     def scaled(self, block: Block) -> Array:
         """The queries of a block, times the scale."""
-        q: Array = operand(self.q[..., block[0] : block[1], :]) * self.q.dtype.type(self.scale)
-        return q
+        return operand(self.q[..., block[0] : block[1], :]) * self.q.dtype.type(self.scale)
 
     def fill(self, q: Array, tile: Block, out: Array, careful: bool) -> Array | None:
         """Fill `out` with the scores of a tile, -inf where hidden. q: its queries, scaled.
@@ -174,8 +202,7 @@ class Operands:
             self.fill(q, tile, s, careful=True)
             top = np.maximum(top, s.max(axis=-1, keepdims=True, initial=-np.inf))
             total = total + np.exp(s).sum(axis=-1, keepdims=True)
-        shift: Array = np.where(_in_range(total), 0, top).astype(q.dtype)
-        return shift
+        return np.where(_in_range(total), 0, top).astype(q.dtype)
 
     def dropout(self, tile: Block) -> Array | None:
         """What the probabilities of a tile are multiplied by: 0, or the factor."""
@@ -183,6 +210,21 @@ class Operands:
             return None
         dtype = self.q.dtype
         return np.multiply(_window(self.kept, tile), dtype.type(self.factor), dtype=dtype)
+
+
+def per_head(slopes: tuple[float, ...], batch: tuple[int, ...], dtype: DType) -> Array:
+    """The slopes as (heads, 1, 1), or (groups, heads, 1, 1) where heads are two axes."""
+    heads = batch[-1:] if batch[-1:] in ((), (len(slopes),)) else batch[-2:]
+    return np.array(slopes, dtype).reshape(*heads, 1, 1)
+
+
+def _with_batch(x: Array, batch: tuple[int, ...], dtype: DType) -> Array:
+    """x with these leading axes, as a view where it has the dtype."""
+    x = x.astype(dtype, copy=False)
+    if x.ndim > 1 and x.shape[:-2] == batch:
+        return x
+    last = x.shape[-2:] if x.ndim > 1 else (1, x.size)
+    return np.broadcast_to(x.reshape(*x.shape[:-2], *last), batch + last)
 
 
 def _in_range(total: Array) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,11 @@ from minigrad.tensor.surface import Surface
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+def _of_item(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The method that applies a function of numbers to the one element."""
+    return lambda self, *args: function(self.item(), *args)
 
 
 class Tensor(Surface, Indexing, Creation, Interop):
@@ -230,26 +235,12 @@ class Tensor(Surface, Indexing, Creation, Interop):
         """The elements as nested lists of Python numbers."""
         return self.numpy().tolist()
 
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
+    __float__, __int__, __round__ = _of_item(float), _of_item(int), _of_item(round)
+    __floor__, __ceil__ = _of_item(math.floor), _of_item(math.ceil)
+    __trunc__ = _of_item(math.trunc)
 
     def __index__(self) -> int:
         return self.numpy().__index__()
-
-    def __round__(self, ndigits: int | None = None) -> float:
-        return round(self.item(), ndigits)
-
-    def __floor__(self) -> int:
-        return math.floor(self.item())
-
-    def __ceil__(self) -> int:
-        return math.ceil(self.item())
-
-    def __trunc__(self) -> int:
-        return math.trunc(self.item())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)

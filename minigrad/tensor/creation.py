@@ -87,8 +87,7 @@ def creation(function: Callable[..., Any], draws: bool = False) -> Any:
     made.__dict__["__signature__"] = signature.replace(
         parameters=[*signature.parameters.values(), *further], return_annotation="Any"
     )
-    made_as: Any = classmethod(made)  # type: ignore[arg-type]
-    return made_as
+    return classmethod(made)  # type: ignore[arg-type]
 
 
 drawing = functools.partial(creation, draws=True)
@@ -117,6 +116,17 @@ def _normal(shape: tuple[int, ...], mean: float, std: float) -> Settings:
     return {"how": "normal", "shape": shape, "mean": mean, "std": std}
 
 
+def _like(name: str, what: str) -> Any:
+    """The method that calls the creation `name` with this tensor's shape and dtype."""
+
+    def like(self: Any, dtype: Any = None, **options: Any) -> Any:
+        dtype = self.dtype if dtype is None else dtype
+        return getattr(self, name)(self.shape, dtype=dtype, **options)
+
+    like.__doc__ = f"Return {what} of this tensor's shape and (unless given) dtype."
+    return composite(name=f"{name}_like")(like)
+
+
 class Creation(TensorBase):
     """Class methods. `dtype` is float32 unless given, `generator` the library's default one."""
 
@@ -141,8 +151,7 @@ class Creation(TensorBase):
             raise DTypeError("full", f"the value {value!r}", got=value, wanted="a number")
         one = as_array(number, dtype)
         t: Any = cls._wrap(np.full(sizes_of((shape,)), one, one.dtype))
-        result: Self = t.requires_grad_() if requires_grad else t
-        return result
+        return t.requires_grad_() if requires_grad else t
 
     @creation
     def zeros(*shape: Sizes) -> Array:
@@ -290,8 +299,7 @@ class Creation(TensorBase):
         if not training or p == 0:
             return self
         outputs: Any = ops.dropout(self, generator.state, p=p)
-        result: Self = outputs[0]
-        return result
+        return outputs[0]
 
     # --- like another
 
@@ -300,33 +308,7 @@ class Creation(TensorBase):
         """Return a tensor of this one's shape and, unless given, dtype, filled with `value`."""
         return self.full(self.shape, value, dtype=self.dtype if dtype is None else dtype, **options)
 
-    @composite
-    def zeros_like(self, dtype: Any = None, **options: Any) -> Self:
-        """Return zeros of this tensor's shape and (unless given) dtype."""
-        return self.full_like(0, dtype, **options)
-
-    @composite
-    def ones_like(self, dtype: Any = None, **options: Any) -> Self:
-        """Return ones of this tensor's shape and (unless given) dtype."""
-        return self.full_like(1, dtype, **options)
-
-    @composite
-    def empty_like(self, dtype: Any = None, **options: Any) -> Self:
-        """Return a tensor of this one's shape and (unless given) dtype, for elements that will be
-        written before they are read; they are 0 here.
-        """
-        return self.full_like(0, dtype, **options)
-
-    @composite
-    def rand_like(self, dtype: Any = None, **options: Any) -> Self:
-        """Return uniform numbers in [0, 1) of this tensor's shape and (unless given) dtype."""
-        dtype = self.dtype if dtype is None else dtype
-        result: Self = self.rand(self.shape, dtype=dtype, **options)
-        return result
-
-    @composite
-    def randn_like(self, dtype: Any = None, **options: Any) -> Self:
-        """Return normal numbers of this tensor's shape and (unless given) dtype."""
-        dtype = self.dtype if dtype is None else dtype
-        result: Self = self.randn(self.shape, dtype=dtype, **options)
-        return result
+    zeros_like, ones_like = _like("zeros", "zeros"), _like("ones", "ones")
+    empty_like = _like("empty", "zeros, to be written before they are read,")
+    rand_like = _like("rand", "uniform numbers in [0, 1)")
+    randn_like = _like("randn", "normal numbers")
