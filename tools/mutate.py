@@ -388,7 +388,7 @@ FAULTS = [
     ),
     Fault(
         "rope: turned forward again",
-        "ops/rope.py",
+        "ops/heads.py",
         "rope",
         "rope(g, cos, -sin, interleaved=interleaved)",
         "rope(g, cos, sin, interleaved=interleaved)",

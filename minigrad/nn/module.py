@@ -21,9 +21,7 @@ from minigrad.errors import ConfigError, DTypeError, ReadOnlyError, StateDictErr
 from minigrad.modes import MISSING, STRUCTURE
 from minigrad.spelling import Names
 from minigrad.tensor import Tensor
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from minigrad.tensor.base import Self
 
 M = TypeVar("M", bound="Module")
 T = TypeVar("T")

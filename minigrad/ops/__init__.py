@@ -10,7 +10,6 @@ from types import ModuleType
 from minigrad.ops import (
     activation,
     attention,
-    cached,
     calculus,
     contract,
     elementwise,
@@ -22,7 +21,6 @@ from minigrad.ops import (
     philox,
     quantised,
     reduce,
-    rope,
     shape,
     special,
 )
@@ -39,8 +37,8 @@ from minigrad.ops.more import (
 
 _MODULES: tuple[ModuleType, ...] = (
     *(loss, shape),  # first: their cross_entropy, cat and pad give way to the ops of these names
-    *(activation, attention, cached, calculus, contract, elementwise, fused, heads, index),
-    *(movement, philox, quantised, reduce, rope, special),
+    *(activation, attention, calculus, contract, elementwise, fused, heads, index),
+    *(movement, philox, quantised, reduce, special),
     *(convolve, einsums, norms, pool, rearranging, scan, scattering, sorting),
 )
 for _module in _MODULES:

@@ -13,7 +13,7 @@ from minigrad.ops.index import add_at as add_at
 from minigrad.ops.movement import alias as alias
 from minigrad.ops.reduce import all as all
 from minigrad.ops.reduce import any as any
-from minigrad.ops.cached import append_ as append_
+from minigrad.ops.heads import append_ as append_
 from minigrad.ops.reduce import argmax as argmax
 from minigrad.ops.reduce import argmin as argmin
 from minigrad.ops.more.sort import argsort as argsort
@@ -183,7 +183,7 @@ from minigrad.ops.elementwise import right_shift as right_shift
 from minigrad.ops.fused import rms_norm as rms_norm
 from minigrad.ops.fused import rms_norm_grad as rms_norm_grad
 from minigrad.ops.shape import roll as roll
-from minigrad.ops.rope import rope as rope
+from minigrad.ops.heads import rope as rope
 from minigrad.ops.elementwise import round as round
 from minigrad.ops.calculus import rsqrt as rsqrt
 from minigrad.ops.more.scatter import scatter as scatter
@@ -221,7 +221,7 @@ from minigrad.ops.index import take_along as take_along
 from minigrad.ops.calculus import tan as tan
 from minigrad.ops.calculus import tanh as tanh
 from minigrad.ops.more.einsum import tensordot as tensordot
-from minigrad.ops.cached import through_cache as through_cache
+from minigrad.ops.heads import through_cache as through_cache
 from minigrad.ops.reduce import tie_shares as tie_shares
 from minigrad.ops.shape import tile as tile
 from minigrad.ops.more.sort import topk as topk

@@ -1,5 +1,5 @@
-"""The heads of attention, in and out of one row: views and copies that would be five ops, and in
-backward ten, if composed.
+"""What attention's operands go through: heads in and out of one row, rotary positions, and a cache
+of fixed size.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, cast
+from minigrad.errors import CacheError, CacheGradientError
 from minigrad.ops.axis import fits
 from minigrad.ops.elementwise import zeros_like
 from minigrad.ops.movement import permute, reshape
 from minigrad.primitive import primitive
+
+# --- heads: views and copies that would be five ops, and in backward ten, if composed
 
 
 @primitive(kind="view", outputs=3)
@@ -72,3 +75,77 @@ merge_heads.parts = _in_rows
 def _(g, _y, _x):
     B, H, T, D = _x.shape
     return (permute(reshape(g, shape=(B, T, H, D)), order=(0, 2, 1, 3)),)
+
+
+# --- rotary positions: pairs of features turned by angles that grow with the position. From Su et
+# al. 2021, arXiv:2104.09864
+
+
+@primitive(kind="reduce")
+def rope(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Array:
+    """Turn the pairs (a, b) of features into (a cos - b sin, b cos + a sin).
+
+    x: (..., T, D)   cos, sin: (T, R/2), or with leading axes that broadcast to x's, R <= D;
+        features from R on stay as they are.
+    interleaved: pairs are (0, 1), (2, 3), ...; else (0, R/2), (1, R/2 + 1), ...   The angles are
+        constants: no gradient flows into them.
+    """
+    half = cos.shape[-1]
+    good = cos.shape == sin.shape and 2 * half <= x.shape[-1] and cos.ndim >= 2
+    problem = f"x {x.shape} does not fit cos {cos.shape} and sin {sin.shape}"
+    fits(good and cos.shape[-2] in (1, x.shape[-2]), "rope", problem, (cos.shape, sin.shape))
+    cos, sin = (table.astype(x.dtype, copy=False) for table in (cos, sin))
+    y = np.empty_like(x, subok=False)
+    first, second = (
+        (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
+        if interleaved
+        else (slice(0, half), slice(half, 2 * half))
+    )
+    a, b = x[..., first], x[..., second]
+    turned = np.multiply(a, cos, out=y[..., first])
+    turned -= b * sin
+    turned = np.multiply(b, cos, out=y[..., second])
+    turned += a * sin
+    y[..., 2 * half :] = x[..., 2 * half :]
+    return y
+
+
+@rope.vjp
+def _(g, _y, _x, cos, sin, *, interleaved=False):
+    return rope(g, cos, -sin, interleaved=interleaved), None, None
+
+
+# --- a cache of fixed size, whose length is an operand: a recorded call does not depend on it
+
+
+@primitive(kind="effect")
+def append_(cache: Array, new: Array, length: Array) -> None:
+    """Write `new`, (B, H, T, D), to the positions length .. length + T - 1 of `cache`,
+    (B, H, capacity, D), of any strides.
+
+    length: 0-d, integer. Raises CacheError if there is no room.
+    """
+    start = int(length)
+    stop = start + new.shape[2]
+    if start < 0 or stop > cache.shape[2]:
+        problem = f"positions {start} to {stop - 1} in a cache for {cache.shape[2]}"
+        raise CacheError("append_", problem, got=stop, wanted=cache.shape[2])
+    cache[:, :, start:stop] = cast(new, cache.dtype)
+
+
+@primitive(kind="view")
+def through_cache(y: Array, *sources: Array) -> Array:
+    """Return y, which a KV cache made from the `sources` without recording anything for backward.
+
+    A backward pass that reaches it raises CacheGradientError. A cotangent of zero would be silently
+    wrong.
+    """
+    return y[...]
+
+
+@through_cache.vjp
+def _(_g, _y, _result, *_sources):
+    got, wanted = "a result computed with a cache", "a forward pass without a cache"
+    hint = "leave out cache= (or call disable_kv_cache()) to train; a cache is for generation"
+    problem = "no gradient flows through a KV cache"
+    raise CacheGradientError("backward", problem, got=got, wanted=wanted, hint=hint)

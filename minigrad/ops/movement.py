@@ -27,20 +27,10 @@ def alias(x: Array) -> Array:
     return x
 
 
-@alias.vjp
-def _(g, _y, _x):
-    return (g,)
-
-
 @primitive(kind="elementwise")
 def cast(x: Array, *, dtype: Any) -> Array:
     """Return x in another dtype; float to integer truncates. The gradient is cast back."""
     return cast_array(x, dtype)
-
-
-@cast.vjp
-def _(g, _y, _x, *, dtype):
-    return (g,)  # the walk gives every cotangent its operand's dtype
 
 
 @primitive(kind="view", numpy=np.reshape)
@@ -81,11 +71,6 @@ def expand(x: Array, *, shape: Shape = ()) -> Array:
         old = (-1,) * (len(shape) - x.ndim) + x.shape
         shape = tuple(n if size == -1 else size for size, n in zip(shape, old, strict=False))
     return np.broadcast_to(x, shape)
-
-
-@expand.vjp
-def _(g, _y, _x, *, shape=()):
-    return (g,)  # the walk sums over what was broadcast
 
 
 @primitive(kind="view", numpy=np.flip)
@@ -196,9 +181,12 @@ def copy(x: Array) -> Array:
     return np.array(x, order="C")
 
 
+@alias.vjp
+@cast.vjp
 @copy.vjp
-def _(g, _y, _x):
-    return (g,)
+@expand.vjp
+def _(g, _y, _x, **_params):
+    return (g,)  # the walk sums over what was broadcast, and gives it the operand's dtype
 
 
 @primitive(kind="effect")

@@ -19,9 +19,8 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split()))
 
 
-# Rational approximations of W. J. Cody 1969, "Rational Chebyshev approximations for the error
-# function", Math. Comp. 23: erf on |x| <= 0.46875, erfc on (0.46875, 4] and beyond 4. Highest power
-# first.
+# In float32: erf(x) / x on |x| <= 0.46875, a ratio of polynomials in x^2, from W. J. Cody 1969,
+# "Rational Chebyshev approximations for the error function", Math. Comp. 23. Highest power first.
 _A = _numbers(
     "1.85777706184603153e-1 3.16112374387056560e0 1.13864154151050156e2 3.77485237685302021e2"
     " 3.20937758913846947e3"
@@ -29,35 +28,21 @@ _A = _numbers(
 _B = _numbers(
     "1.0 2.36012909523441209e1 2.44024637934444173e2 1.28261652607737228e3 2.84423683343917062e3"
 )
-_C = _numbers(
-    "2.15311535474403846e-8 5.64188496988670089e-1 8.88314979438837594e0 6.61191906371416295e1"
-    " 2.98635138197400131e2 8.81952221241769090e2 1.71204761263407058e3 2.05107837782607147e3"
-    " 1.23033935479799725e3"
-)
-_D = _numbers(
-    "1.0 1.57449261107098347e1 1.17693950891312499e2 5.37181101862009858e2 1.62138957456669019e3"
-    " 3.29079923573345963e3 4.36261909014324716e3 3.43936767414372164e3 1.23033935480374942e3"
-)
-_P = _numbers(
-    "1.63153871373020978e-2 3.05326634961232344e-1 3.60344899949804439e-1 1.25781726111229246e-1"
-    " 1.60837851487422766e-2 6.58749161529837803e-4"
-)
-_Q = _numbers(
-    "1.0 2.56852019228982242e0 1.87295284992346725e0 5.27905102951428412e-1"
-    " 6.05183413124413191e-2 2.33520497626869185e-3"
-)
-# erfc(x) = t R(t) exp(-x^2), t = 1 / (1 + 3x / 8), for x >= 0 in float32: a polynomial fitted to
-# 5e-9 of R with mpmath's chebyfit.
+# erfc(x) = t R(t) exp(-x^2), t = 1 / (1 + 3x / 8), for x >= 0: a polynomial fitted to 5e-9 of R
+# with mpmath's chebyfit.
 _R = _numbers(
     "-0.01465743611 0.05907695048 -0.06002933764 -0.03422119442 0.04570267676 0.004815015686"
     " 0.08899198024 0.1233109047 0.1671867917 0.1966811609 0.2115713929 0.2115710928"
 )
-_SQRT_PI = math.sqrt(math.pi)
 _PIECE = 1 << 14  # elements at a time, so that the many passes of one function stay in the cache
 
 
-def _in_pieces(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """The function of each element: of float32 in float32, of everything else in float64."""
+def _in_pieces(
+    function: Callable[[Array], Array], exact: Callable[[float], float] | None = None
+) -> Callable[[Array], Array]:
+    """The function of each element: of float32 in float32, of everything else in float64, by
+    `exact`, a function of one number, if there is one.
+    """
 
     @wraps(function)
     def over(x: Array) -> Array:
@@ -65,7 +50,11 @@ def _in_pieces(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
         flat = np.ascontiguousarray(x, dtype).reshape(-1)
         y = np.empty(flat.size, x.dtype)
         for start in range(0, flat.size, _PIECE):
-            y[start : start + _PIECE] = function(flat[start : start + _PIECE])
+            piece = flat[start : start + _PIECE]
+            if exact is None or dtype is np.float32:
+                y[start : start + _PIECE] = function(piece)
+            else:
+                y[start : start + _PIECE] = list(map(exact, piece.tolist()))
         return y.reshape(x.shape)
 
     return over
@@ -79,22 +68,11 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
     return y
 
 
-def _erf_near(x: Array) -> Array:
-    """erf(x) for |x| <= 0.46875."""
-    square_ = np.square(np.clip(x, -0.5, 0.5))
-    return x * (_horner(_A, square_) / _horner(_B, square_))
-
-
 def _erfc_tail(x: Array) -> Array:
-    """erfc(x) for x >= 0.46875; in float32 for x >= 0."""
-    if x.dtype == np.float32:
-        t = 1 / (1 + 0.375 * x)
-        t *= _horner(_R, t)
-        return _times_gauss(t, x)
-    near = np.minimum(x, 4)
-    far = 1 / np.square(np.maximum(x, 4))
-    series = (1 / _SQRT_PI - far * _horner(_P, far) / _horner(_Q, far)) / x
-    return _times_gauss(np.where(x <= 4, _horner(_C, near) / _horner(_D, near), series), x)
+    """erfc(x) for x >= 0."""
+    t = 1 / (1 + 0.375 * x)
+    t *= _horner(_R, t)
+    return _times_gauss(t, x)
 
 
 def _times_gauss(y: Array, x: Array) -> Array:
@@ -107,15 +85,15 @@ def _times_gauss(y: Array, x: Array) -> Array:
 
 def _erf(x: Array) -> Array:
     size = np.minimum(np.abs(x), 26)  # erf is 1 to the last bit long before; beyond, exp underflows
+    square = np.square(np.minimum(size, 0.5))
+    near = x * (_horner(_A, square) / _horner(_B, square))
     tail = np.copysign(1 - _erfc_tail(np.maximum(size, 0.46875)), x)
-    return np.where(size <= 0.46875, _erf_near(x), tail)
+    return np.where(size <= 0.46875, near, tail)
 
 
 def _erfc(x: Array) -> Array:
-    size = np.minimum(np.abs(x), 30)  # beyond 27.3 erfc underflows to 0
-    tail = _erfc_tail(size if x.dtype == np.float32 else np.maximum(size, 0.46875))
-    y = np.where(x < 0, 2 - tail, tail)
-    return y if x.dtype == np.float32 else np.where(size <= 0.46875, 1 - _erf_near(x), y)
+    tail = _erfc_tail(np.minimum(np.abs(x), 30))  # beyond 27.3 erfc underflows to 0
+    return np.where(x < 0, 2 - tail, tail)
 
 
 def _gauss(x: Array) -> Array:
@@ -128,10 +106,12 @@ def _gauss_rule(g, y, x):
 
 _INTEGRAL = "2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x"
 _EXACTLY = "exp(-x^2), to the last digits: rounding x^2 alone would cost x^2 of them"
-_SLOPE = 2 / _SQRT_PI
-erf = unary(_in_pieces(_erf), lambda g, _y, x: g * (gauss(x) * _SLOPE), _INTEGRAL)
+_SLOPE = 2 / math.sqrt(math.pi)
+erf = unary(_in_pieces(_erf, math.erf), lambda g, _y, x: g * (gauss(x) * _SLOPE), _INTEGRAL)
 erfc = unary(
-    _in_pieces(_erfc), lambda g, _y, x: g * (gauss(x) * -_SLOPE), "1 - erf(x), for large x"
+    _in_pieces(_erfc, math.erfc),
+    lambda g, _y, x: g * (gauss(x) * -_SLOPE),
+    "1 - erf(x), for large x",
 )
 gauss = unary(_in_pieces(_gauss), _gauss_rule, _EXACTLY)
 

@@ -12,7 +12,9 @@ from minigrad.errors import DTypeError
 from minigrad.ops.axis import axes
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self as Self
+else:  # in typing from Python 3.11
+    Self = Any
 
 _new = object.__new__
 

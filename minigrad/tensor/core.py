@@ -35,15 +35,13 @@ from minigrad.modes import ERROR_STATE, MODE, SILENT, error_state
 from minigrad.ops.composite import RAW, composite
 from minigrad.primitive import Primitive
 from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, user_frame, user_line
+from minigrad.tensor.base import Self
 from minigrad.tensor.creation import Creation
 from minigrad.tensor.data import SCALARS, as_array
 from minigrad.tensor.explain import explain, not_an_array
 from minigrad.tensor.indexing import Indexing
 from minigrad.tensor.interop import Interop
 from minigrad.tensor.surface import Surface
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 def _of_item(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,8 @@ from minigrad.ops.axis import flat
 from minigrad.ops.composite import composite
 from minigrad.ops.shape import Sizes
 from minigrad.random import Generator, default_generator, draw, manual_seed
-from minigrad.tensor.base import TensorBase
+from minigrad.tensor.base import Self, TensorBase
 from minigrad.tensor.data import as_array
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Settings = dict[str, Any]  # of random.draw
 

@@ -5,7 +5,7 @@ t.add_(x).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,7 @@ from minigrad.ops.composite import composite
 from minigrad.ops.index import ARRAY, filled
 from minigrad.primitive import Primitive
 from minigrad.tape import Node
-from minigrad.tensor.base import TensorBase
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from minigrad.tensor.base import Self, TensorBase
 
 
 def _in_place(op: Primitive) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,7 @@ from minigrad.dtypes import Array, as_dtype
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.ops import composed, shape
 from minigrad.spelling import Names
-from minigrad.tensor.base import TensorBase
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from minigrad.tensor.base import Self, TensorBase
 
 _NO_AXIS_OF_0D = (np.mean, np.var, np.std, np.flip, np.linalg.norm)  # numpy's others take 0 and -1
 _IGNORED = ("kind", "stable", "subok", "copy")  # every sort is stable; a Tensor has no subclass
