@@ -2,16 +2,12 @@
 
 from minigrad.optim import lr_scheduler
 from minigrad.optim.adafactor import Adafactor
-from minigrad.optim.adam import Adam, AdamW
-from minigrad.optim.chained import ChainedOptimizer
 from minigrad.optim.clip import clip_grad_norm_, clip_grad_value_
+from minigrad.optim.elementwise import SGD, Adam, AdamW, Lion, RMSprop
 from minigrad.optim.groups import ParamGroup, decay_groups, grouped
-from minigrad.optim.lion import Lion
 from minigrad.optim.mixed import MixedPrecision
 from minigrad.optim.muon import Muon
-from minigrad.optim.optimizer import Optimizer
-from minigrad.optim.rmsprop import RMSprop
-from minigrad.optim.sgd import SGD
+from minigrad.optim.optimizer import ChainedOptimizer, Optimizer
 
 __all__ = [
     "SGD",

@@ -9,7 +9,6 @@ import numpy as np
 
 from minigrad.arguments import as_float, require
 from minigrad.dtypes import Array, cast
-from minigrad.optim.bundle import Bundle
 from minigrad.optim.groups import ParamGroup
 from minigrad.optim.optimizer import Optimizer, Params
 from minigrad.primitive import primitive
@@ -80,6 +79,7 @@ class Adafactor(Optimizer):
 
     _settings = ("lr", "beta2_decay", "eps", "clip", "weight_decay")
     _moments = ("row_var", "col_var", "variance")
+    _op = adafactor_
 
     def __init__(
         self,
@@ -109,6 +109,3 @@ class Adafactor(Optimizer):
         if p.ndim < 2:
             return [None, None, p.shape]
         return [(*p.shape[:-1], 1), (*p.shape[:-2], 1, p.shape[-1]), None]
-
-    def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
-        self._call(adafactor_, bundle, group, gradients)

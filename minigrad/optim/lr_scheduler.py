@@ -13,12 +13,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from minigrad.arguments import as_float, as_int, one_of, require
-from minigrad.optim.cycles import CosineAnnealingWarmRestarts, OneCycleLR, ReduceLROnPlateau
 from minigrad.optim.optimizer import Optimizer
-from minigrad.optim.schedule import LRScheduler, cosine, line, of_group
+from minigrad.optim.schedule import (
+    CosineAnnealingWarmRestarts,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    cosine,
+    line,
+    of_group,
+)
 
 __all__ = [
     "ConstantLR",
@@ -159,7 +165,55 @@ class CosineAnnealingLR(LRScheduler):
         return cosine(base_lr, self.eta_min, step / self.T_max)
 
 
-class WarmupCosineLR(LRScheduler):
+class WarmupStableDecayLR(LRScheduler):
+    """From base_lr / warmup_steps up to base_lr in a line, constant, and down to min_lr in the last
+    decay_steps of total_steps (None: in all after the warmup); min_lr is one for all groups or one
+    for each.
+
+    step s < warmup_steps:  base_lr (s + 1) / warmup_steps
+    in the decay:  min_lr + (base_lr - min_lr) shape(done)
+                   with done = (s - (total_steps - decay_steps)) / decay_steps
+    shape(x):  1 - x for "linear", 1 - sqrt(x) for "sqrt", (1 + cos(pi x)) / 2 for "cosine"
+
+    From Hu et al. 2024, arXiv:2404.06395; "sqrt" from Hägele et al. 2024, arXiv:2405.18392.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int,
+        total_steps: int,
+        decay_steps: int | None,
+        min_lr: float | Sequence[float] = 0.0,
+        decay: str = "linear",
+    ) -> None:
+        self.optimizer = optimizer
+        self.warmup_steps = as_int(self._name, "warmup_steps", warmup_steps, 0)
+        self.total_steps = as_int(self._name, "total_steps", total_steps, 0)
+        longest, wanted = self.total_steps - self.warmup_steps, f"at most total_steps={total_steps}"
+        require(longest >= 0, self._name, "warmup_steps", warmup_steps, wanted)
+        self._falls, steps = decay_steps != 0, longest if decay_steps is None else decay_steps
+        self.decay_steps = as_int(self._name, "decay_steps", steps, 0)
+        wanted = f"at most total_steps - warmup_steps = {longest}"
+        require(self.decay_steps <= longest, self._name, "decay_steps", decay_steps, wanted)
+        self.min_lr = self._rates("min_lr", min_lr)
+        one_of(self._name, "decay", decay, ("linear", "sqrt", "cosine"))
+        self.decay = decay
+        super().__init__(optimizer)
+
+    def rate(self, base_lr: float, step: int, group: int) -> float:
+        if step < self.warmup_steps:
+            return base_lr * (step + 1) / self.warmup_steps
+        min_lr = of_group(self._name, self.min_lr, group)
+        if step >= self.total_steps:
+            return min_lr if self._falls else base_lr
+        done = max(step - (self.total_steps - self.decay_steps), 0) / max(self.decay_steps, 1)
+        if self.decay == "cosine":
+            return cosine(base_lr, min_lr, done)
+        return line(base_lr, min_lr, math.sqrt(done) if self.decay == "sqrt" else done)
+
+
+class WarmupCosineLR(WarmupStableDecayLR):
     """From base_lr / warmup_steps up to base_lr in a line, down to min_lr by a cosine at
     total_steps, and min_lr, one for all groups or one for each, from there on.
 
@@ -175,63 +229,7 @@ class WarmupCosineLR(LRScheduler):
         total_steps: int,
         min_lr: float | Sequence[float] = 0.0,
     ) -> None:
-        self.optimizer = optimizer
-        self.warmup_steps, self.total_steps = _warmup(self._name, warmup_steps, total_steps)
-        self.min_lr = self._rates("min_lr", min_lr)
-        super().__init__(optimizer)
-
-    def rate(self, base_lr: float, step: int, group: int) -> float:
-        if step < self.warmup_steps:
-            return base_lr * (step + 1) / self.warmup_steps
-        min_lr = of_group(self._name, self.min_lr, group)
-        if step >= self.total_steps:
-            return min_lr
-        done = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
-        return cosine(base_lr, min_lr, done)
-
-
-class WarmupStableDecayLR(LRScheduler):
-    """From base_lr / warmup_steps up to base_lr in a line, constant, and down to min_lr in the last
-    decay_steps of total_steps; min_lr is one for all groups or one for each.
-
-    step s < warmup_steps:  base_lr (s + 1) / warmup_steps
-    in the decay:  min_lr + (base_lr - min_lr) shape(done)
-                   with done = (s - (total_steps - decay_steps)) / decay_steps
-    shape(x):  1 - x for "linear", 1 - sqrt(x) for "sqrt", (1 + cos(pi x)) / 2 for "cosine"
-
-    From Hu et al. 2024, arXiv:2404.06395; "sqrt" from Hägele et al. 2024, arXiv:2405.18392.
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        warmup_steps: int,
-        total_steps: int,
-        decay_steps: int,
-        min_lr: float | Sequence[float] = 0.0,
-        decay: str = "linear",
-    ) -> None:
-        self.optimizer = optimizer
-        self.warmup_steps, self.total_steps = _warmup(self._name, warmup_steps, total_steps)
-        self.decay_steps = as_int(self._name, "decay_steps", decay_steps, 0)
-        longest = self.total_steps - self.warmup_steps
-        wanted = f"at most total_steps - warmup_steps = {longest}"
-        require(decay_steps <= longest, self._name, "decay_steps", decay_steps, wanted)
-        self.min_lr = self._rates("min_lr", min_lr)
-        one_of(self._name, "decay", decay, ("linear", "sqrt", "cosine"))
-        self.decay = decay
-        super().__init__(optimizer)
-
-    def rate(self, base_lr: float, step: int, group: int) -> float:
-        if step < self.warmup_steps:
-            return base_lr * (step + 1) / self.warmup_steps
-        min_lr = of_group(self._name, self.min_lr, group)
-        if step >= self.total_steps:
-            return min_lr if self.decay_steps else base_lr
-        done = max(step - (self.total_steps - self.decay_steps), 0) / max(self.decay_steps, 1)
-        if self.decay == "cosine":
-            return cosine(base_lr, min_lr, done)
-        return line(base_lr, min_lr, math.sqrt(done) if self.decay == "sqrt" else done)
+        super().__init__(optimizer, warmup_steps, total_steps, None, min_lr, "cosine")
 
 
 class SequentialLR(LRScheduler):
@@ -275,10 +273,3 @@ class SequentialLR(LRScheduler):
         inner.base_lrs = list(self.base_lrs)
         inner.last_epoch = own_step
         inner._apply(own_step)  # some set more than the rates, such as momentum
-
-
-def _warmup(call: str, warmup_steps: Any, total_steps: Any) -> tuple[int, int]:
-    warmup = as_int(call, "warmup_steps", warmup_steps, 0)
-    total = as_int(call, "total_steps", total_steps, 0)
-    require(warmup <= total, call, "warmup_steps", warmup, f"at most total_steps={total}")
-    return warmup, total

@@ -10,8 +10,7 @@ from minigrad.dtypes import Array, cast
 from minigrad.errors import ShapeError
 from minigrad.ops import add, div, matmul, mul, sqrt, sum as total
 from minigrad.ops.contract import swap_last
-from minigrad.optim.bundle import Bundle
-from minigrad.optim.groups import ParamGroup
+from minigrad.optim.groups import Bundle, ParamGroup
 from minigrad.optim.optimizer import Optimizer, Params
 from minigrad.precision import matmul_precision
 from minigrad.primitive import primitive

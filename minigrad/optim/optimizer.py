@@ -18,8 +18,7 @@ from minigrad.arguments import as_float, require
 from minigrad.autograd import clear_gradients, no_grad
 from minigrad.errors import ConfigError, DTypeError, ShapeError, StateDictError
 from minigrad.modes import MISSING, STRUCTURE
-from minigrad.optim.bundle import Bundle, Moments, copy_moments
-from minigrad.optim.groups import ParamGroup
+from minigrad.optim.groups import Bundle, Moments, ParamGroup, copy_moments
 from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
@@ -29,14 +28,16 @@ _FLAGS = ("nesterov", "amsgrad", "centered")
 
 
 class Optimizer:
-    """The base of all optimizers. A subclass names its settings and moments and defines `_update`.
+    """The base of all optimizers. A subclass names its update, with the settings and moments of it.
 
     params: tensors, or (name, tensor) pairs, or dicts {"params": ..., "lr": ...} of groups with
         their own settings.
     Raises ConfigError for an empty list, a parameter given twice, or an invalid setting.
     """
 
-    _settings: tuple[str, ...] = ()  # the numbers that the update reads, in order
+    _op: Primitive  # the update
+    _settings: tuple[str, ...] = ()  # the numbers that it reads, in order
+    _flags: tuple[str, ...] = ()  # the settings that it takes as keywords
     _moments: tuple[str, ...] = ()
     _fixed: tuple[str, ...] = ()  # settings that decide which moments there are
 
@@ -176,7 +177,8 @@ class Optimizer:
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
         """Change a bundle by its gradients, with one `_call`."""
-        raise NotImplementedError
+        flags = {name: group[name] for name in self._flags}
+        self._call(self._op, bundle, group, gradients, **flags)
 
     def _call(
         self,
@@ -271,27 +273,23 @@ class Optimizer:
         if sizes != own_sizes:
             problem = f"the groups must have {own_sizes} parameters, got {sizes}"
             raise StateDictError(self._name, problem, got=sizes, wanted=own_sizes)
-        pairs = list(zip(self.param_groups, groups, strict=True))
-        settings = [own.owner._fitting(group) for own, group in pairs]
-        made = [  # before anything is changed: an error must leave all as it was
-            [
+        changes = []  # found before any is made: an error must leave all as it was
+        for bundles, own, group in zip(self._bundles, self.param_groups, groups, strict=True):
+            new = own.owner._fitting(group)
+            entries = [
                 (p, own.owner._entry(i, p, {**own, **new}, state.get(i)))
                 for i, p in zip(group["params"], own["params"], strict=True)
             ]
-            for (own, group), new in zip(pairs, settings, strict=True)
-        ]
+            changes.append((bundles, own, new, entries))
         STRUCTURE.changed(self, "state", MISSING, state)
-        for at, (own, new, entries) in enumerate(
-            zip(self.param_groups, settings, made, strict=True)
-        ):
+        for bundles, own, new, entries in changes:
             own.data.update({name: new[name] for name in own.owner._fixed if name in new})
             own.update(new)
-            for bundle in self._bundles[at]:
+            for bundle in bundles:
                 bundle.retire()
-            made_anew = own.owner._bundled(own, [(p, step) for p, (step, _) in entries])
-            self._bundles[at][:] = made_anew
+            bundles[:] = own.owner._bundled(own, [(p, step) for p, (step, _) in entries])
             moments = {id(p): kept for p, (_, kept) in entries if kept is not None}
-            for p, views in (view for bundle in self._bundles[at] for view in bundle.views()):
+            for p, views in (view for bundle in bundles for view in bundle.views()):
                 if id(p) in moments:
                     copy_moments(views, moments[id(p)])
 
@@ -325,3 +323,34 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"{self._name}({'; '.join(group.spelled() for group in self.param_groups)})"
+
+
+class ChainedOptimizer(Optimizer):
+    """Several optimizers as one, each for parameters of its own: one `step`, one schedule, one
+    state.
+
+        ChainedOptimizer([Muon(matrices, lr=0.02), AdamW(others, lr=3e-3)])
+
+    Its groups are those of the optimizers, in order; setting `lr` sets the rate of all of them.
+    Raises ConfigError without an optimizer, and for a parameter that two of them have.
+    """
+
+    def __init__(self, optimizers: Iterable[Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+        self.defaults: dict[str, Any] = {}
+        self.param_groups = [group for one in self.optimizers for group in one.param_groups]
+        self._bundles = [bundles for one in self.optimizers for bundles in one._bundles]
+        params = [id(p) for group in self.param_groups for p in group["params"]]
+        if not params or len(set(params)) < len(params):
+            problem = "a parameter belongs to two optimizers" if params else "no optimizers"
+            wanted = "each parameter once" if params else "a list of optimizers"
+            raise ConfigError(self._name, problem, got=self.optimizers, wanted=wanted)
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Raise ConfigError: a group belongs to one of the optimizers."""
+        problem = "a group cannot be added to several optimizers at once"
+        hint = "add it to one of them, then chain them again"
+        raise ConfigError(self._name, problem, got=group, hint=hint)
+
+    def __repr__(self) -> str:
+        return f"{self._name}({self.optimizers})"
