@@ -79,7 +79,7 @@ class Adafactor(Optimizer):
 
     _settings = ("lr", "beta2_decay", "eps", "clip", "weight_decay")
     _moments = ("row_var", "col_var", "variance")
-    _op = adafactor_
+    _op = adafactor_, ()
 
     def __init__(
         self,

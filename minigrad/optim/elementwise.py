@@ -51,7 +51,7 @@ class SGD(Optimizer):
 
     _settings = ("lr", "momentum", "dampening", "weight_decay")
     _moments = ("momentum_buffer",)
-    _op, _flags = sgd_, ("nesterov",)
+    _op = sgd_, ("nesterov",)
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class RMSprop(Optimizer):
     _settings = ("lr", "alpha", "eps", "weight_decay", "momentum")
     _moments = ("square_avg", "momentum_buffer", "grad_avg")
     _fixed = ("centered",)
-    _op, _flags = rmsprop_, ("centered",)
+    _op = rmsprop_, ("centered",)
 
     def __init__(
         self,
@@ -318,7 +318,7 @@ class Lion(Optimizer):
 
     _settings = ("lr", "betas", "weight_decay")
     _moments = ("exp_avg",)
-    _op = lion_
+    _op = lion_, ()
 
     def __init__(
         self,

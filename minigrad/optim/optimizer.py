@@ -35,9 +35,8 @@ class Optimizer:
     Raises ConfigError for an empty list, a parameter given twice, or an invalid setting.
     """
 
-    _op: Primitive  # the update
+    _op: tuple[Primitive, tuple[str, ...]]  # the update, and the settings that are its keywords
     _settings: tuple[str, ...] = ()  # the numbers that it reads, in order
-    _flags: tuple[str, ...] = ()  # the settings that it takes as keywords
     _moments: tuple[str, ...] = ()
     _fixed: tuple[str, ...] = ()  # settings that decide which moments there are
 
@@ -177,8 +176,8 @@ class Optimizer:
 
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
         """Change a bundle by its gradients, with one `_call`."""
-        flags = {name: group[name] for name in self._flags}
-        self._call(self._op, bundle, group, gradients, **flags)
+        op, flags = self._op
+        self._call(op, bundle, group, gradients, **{name: group[name] for name in flags})
 
     def _call(
         self,
