@@ -12,8 +12,8 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from minigrad.errors import SaveError
@@ -57,17 +57,10 @@ def write_durably(
     fd = do("create the temporary", os.open, temporary, flags, 0o666)
     try:
         try:
-            if mode is not None:
-                do("set the mode", _set_mode, fd, mode)
-            do("reserve the space", _reserve, fd, nbytes)
-            written = sum(do("write", _write_all, fd, piece) for piece in pieces)
-            if nbytes > _SLICE:
-                do("flush", os.fsync, fd)
-            written += do("write", _write_all, fd, last())
+            written = _fill(fd, pieces, nbytes, last, mode, do)
             if written != nbytes:
                 problem = f"{target}: {written:,} bytes, not the {nbytes:,} announced"
                 raise SaveError(call, problem, phase="write", path=target, needed=nbytes)
-            do("flush", os.fsync, fd)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -79,6 +72,26 @@ def write_durably(
             os.unlink(temporary)
         raise
     do("flush the folder", sync_folder, folder)
+
+
+def _fill(
+    fd: int,
+    pieces: Iterable[Buffer],
+    nbytes: int,
+    last: Callable[[], Buffer],
+    mode: int | None,
+    do: Callable[..., Any],
+) -> int:
+    """Write everything to an empty file and flush it; return the number of bytes."""
+    if mode is not None:
+        do("set the mode", _set_mode, fd, mode)
+    do("reserve the space", _reserve, fd, nbytes)
+    written: int = sum(do("write", _write_all, fd, piece) for piece in pieces)
+    if nbytes > _SLICE:
+        do("flush", os.fsync, fd)
+    written += do("write", _write_all, fd, last())
+    do("flush", os.fsync, fd)
+    return written
 
 
 def sync_folder(folder: str) -> None:
@@ -94,25 +107,21 @@ def _look_at(path: str, call: str, nbytes: int) -> tuple[str, int | None]:
     """Where a path leads, and the permissions of the file that will be replaced there, which the
     new one gets.
     """
-    phase = "look at the target"
     try:
         if path.endswith(os.sep):
             raise IsADirectoryError(errno.EISDIR, "this is the name of a folder", path)
         path = os.path.realpath(path)
         status = os.stat(path)
-    except ValueError as error:
-        facts: dict[str, Any] = {"path": path, "errno": errno.EINVAL, "needed": nbytes}
-        raise SaveError(call, f"{path!a}: {error}", phase=phase, **facts) from None
-    except OSError as error:
+        if not stat.S_ISREG(status.st_mode):
+            raise FileExistsError(errno.EEXIST, "it exists and is not a regular file", path)
+        return path, stat.S_IMODE(status.st_mode)
+    except (OSError, ValueError) as error:
         # Without an absolute path, it is the current folder that was removed.
         if isinstance(error, FileNotFoundError) and os.path.isabs(path):
             return path, None
-        raise _failure(call, phase, path, nbytes, error) from error
-    if not stat.S_ISREG(status.st_mode):
-        facts = {"path": path, "errno": errno.EEXIST, "needed": nbytes}
-        problem, hint = f"{path} exists and is not a regular file", "give the name of a file"
-        raise SaveError(call, problem, phase=phase, hint=hint, **facts)
-    return path, stat.S_IMODE(status.st_mode)
+        if isinstance(error, ValueError):  # of a path that cannot be one
+            path, error = ascii(path), OSError(errno.EINVAL, str(error))
+        raise _failure(call, "look at the target", path, nbytes, error) from error
 
 
 def _set_mode(fd: int, mode: int) -> None:
@@ -173,15 +182,5 @@ def beside(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
     """Run `work` in a thread while the block runs; yields a function that waits for its result.
     Hashing and disk calls release the GIL, so both together take as long as the slower one.
     """
-    results: list[T] = []
-    thread = threading.Thread(target=lambda: results.append(work()))
-
-    def result() -> T:
-        thread.join()
-        return results[0]
-
-    thread.start()
-    try:
-        yield result
-    finally:
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work).result

@@ -17,9 +17,9 @@ import fcntl
 import math
 import os
 import re
-import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,7 @@ class CheckpointFolder:
         # Files that were read to their last byte, and what the system said of them then
         self._whole: dict[Path, tuple[int, ...]] = {}
         self._lock: int | None = None
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
+        self._saving: Future[None] | None = None
 
     def __repr__(self) -> str:
         steps = [step for step, _ in self.steps()]
@@ -140,31 +139,26 @@ class CheckpointFolder:
             raise ConfigError("CheckpointFolder.save", problem, metric, "a number") from None
         full = {**(meta or {}), "step": step, "metric": metric}
         if self.background:
-            arguments = (path, *snapshot((weights, state)), full)
-            self._thread = threading.Thread(target=self._write, args=arguments)
-            self._thread.start()
+            (weights, state), pool = snapshot((weights, state)), ThreadPoolExecutor(1)
+            self._saving = pool.submit(self._write, path, weights, state, full)
+            pool.shutdown(wait=False)  # after this save
         else:
             self._write(path, weights, state, full)
-            self.check()
         return path
 
     def check(self) -> None:
         """Raise the error of a failed save, once."""
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        saving = self._saving
+        if saving is not None and saving.done():
+            self._saving = None
+            saving.result()
 
     def _wait(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        wait([self._saving] if self._saving is not None else [])
 
     def _write(self, path: Path, weights: Any, state: Any, meta: dict[str, Any]) -> None:
-        try:
-            save_checkpoint(path, weights, state, meta=meta)
-            self._prune(path)
-        except Exception as error:  # which `check` raises
-            self._failure = error
+        save_checkpoint(path, weights, state, meta=meta)
+        self._prune(path)
 
     def _prune(self, written: Path) -> None:
         """Remove all but the last ones, the best, and the one just written. Files that are not good
