@@ -53,16 +53,20 @@ def unfreeze(model: Module, *patterns: str) -> list[str]:
 
 def _set(model: Module, call: str, patterns: Sequence[str], requires_grad: bool) -> list[str]:
     named = dict(model.named_parameters())
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in named):
-            problem = f"no parameter's name fits {pattern!r}"
-            hint = f"names are like {list(named)[:3]}"
-            raise ConfigError(call, problem, got=pattern, wanted=list(named), hint=hint)
-    chosen = [name for name in named if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    chosen = _matching(call, "parameter", list(named), patterns)
     for name in chosen:
         named[name].requires_grad_(requires_grad)
         named[name].grad = None
     return chosen
+
+
+def _matching(call: str, what: str, names: list[str], patterns: Sequence[str]) -> list[str]:
+    """The names that match a pattern. Raises ConfigError for a pattern that matches none."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            problem, hint = f"no {what}'s name fits {pattern!r}", f"names are like {names[:3]}"
+            raise ConfigError(call, problem, got=pattern, wanted=names, hint=hint)
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def trainable(model: Module) -> Iterator[tuple[str, Parameter]]:
@@ -140,13 +144,14 @@ def _weights(model: Module) -> Iterator[tuple[str, Module, str]]:
                     yield f"{prefix}.{name}" if prefix else name, module, name
 
 
-def _adapt(layer: Module, name: str, lora: LoRA) -> None:
+def _adapt(layer: Module, name: str, rank: int, alpha: float) -> None:
     if not isinstance(layer, _Adapted):
         # As torch's parametrizations do: the layer stays the same object under the same name, so
         # nothing around it has to know.
         layer.__class__ = _adapted(type(layer))
         setattr(layer, "lora", ModuleDict())  # noqa: B010
-    _adapters(layer)[name] = lora
+    rows, columns = getattr(layer, name).shape
+    _adapters(layer)[name] = LoRA((rows, columns), rank, alpha)
 
 
 def add_lora(
@@ -163,24 +168,19 @@ def add_lora(
     rank = as_int("add_lora", "rank", rank)
     alpha = 2.0 * rank if alpha is None else as_float("add_lora", "alpha", alpha, 0, below=True)
     patterns = [targets] if isinstance(targets, str) else list(targets)
-    weights = list(_weights(model))
-    for pattern in patterns:
-        if not any(fnmatchcase(full, pattern) for full, _, _ in weights):
-            problem = f"no weight of a Linear or MultiHeadAttention fits {pattern!r}"
-            wanted = [full for full, _, _ in weights]
-            raise ConfigError("add_lora", problem, got=pattern, wanted=wanted)
-    chosen = [w for w in weights if any(fnmatchcase(w[0], pattern) for pattern in patterns)]
-    for full, layer, name in chosen:
+    weights = {full: (layer, name) for full, layer, name in _weights(model)}
+    names = _matching("add_lora", "Linear's or MultiHeadAttention's weight", [*weights], patterns)
+    for full in names:
+        layer, name = weights[full]
         if name in _adapters(layer):
             problem, hint = f"{full} has an adapter already", "merge_lora(model) first"
             raise ConfigError("add_lora", problem, got=full, wanted=None, hint=hint)
     model.requires_grad_(False)
-    for _, layer, name in chosen:
-        rows, columns = getattr(layer, name).shape
-        _adapt(layer, name, LoRA((rows, columns), rank, alpha))
+    for layer, name in map(weights.__getitem__, names):
+        _adapt(layer, name, rank, alpha)
     for adapter in (m for m in model.modules() if isinstance(m, LoRA)):
         adapter.requires_grad_(True)
-    return [full for full, _, _ in chosen]
+    return names
 
 
 def _adapters(layer: Module) -> ModuleDict:
@@ -252,8 +252,7 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
     for full, rank in found.items():
         layer, name = weights[full]
         if name not in _adapters(layer) or _adapters(layer)[name].a.shape[0] != rank:
-            rows, columns = getattr(layer, name).shape
-            _adapt(layer, name, LoRA((rows, columns), rank, rank))
+            _adapt(layer, name, rank, rank)
     model.load_state_dict({**model.state_dict(), **state})
     return list(found)
 

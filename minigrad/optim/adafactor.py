@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from minigrad.arguments import as_float, require
 from minigrad.dtypes import Array, cast
 from minigrad.optim.groups import ParamGroup
-from minigrad.optim.optimizer import Optimizer, Params
+from minigrad.optim.optimizer import RANGES, Optimizer, Params
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
 
@@ -80,6 +78,11 @@ class Adafactor(Optimizer):
     _settings = ("lr", "beta2_decay", "eps", "clip", "weight_decay")
     _moments = ("row_var", "col_var", "variance")
     _op = adafactor_, ()
+    _pairs = ("eps",)
+    _ranges = RANGES | {
+        "beta2_decay": {"least": -math.inf, "most": 0, "above": True},
+        "clip": {"least": 0, "above": True, "below": True},
+    }
 
     def __init__(
         self,
@@ -93,17 +96,6 @@ class Adafactor(Optimizer):
         super().__init__(
             params, lr=lr, beta2_decay=beta2_decay, eps=eps, clip=clip, weight_decay=weight_decay
         )
-
-    def _checked(self, key: str, value: Any) -> Any:
-        if key == "beta2_decay":
-            return as_float("Adafactor", key, value, -math.inf, 0, above=True)
-        if key == "clip":
-            return as_float("Adafactor", key, value, 0, above=True, below=True)
-        if key == "eps":
-            pair = isinstance(value, tuple | list) and len(value) == 2
-            require(pair, "Adafactor", key, value, "a pair (eps1, eps2)")
-            return tuple(super(Adafactor, self)._checked(key, part) for part in value)
-        return super()._checked(key, value)
 
     def _moment_shapes(self, group: ParamGroup, p: Tensor) -> list[tuple[int, ...] | None]:
         if p.ndim < 2:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minigrad.arguments import as_float, as_int, one_of
+from minigrad.arguments import as_int, one_of
 from minigrad.dtypes import Array, cast
 from minigrad.errors import ShapeError
 from minigrad.ops import add, div, matmul, mul, sqrt, sum as total
 from minigrad.ops.contract import swap_last
 from minigrad.optim.groups import Bundle, ParamGroup
-from minigrad.optim.optimizer import Optimizer, Params
+from minigrad.optim.optimizer import RANGES, SHARE, Optimizer, Params
 from minigrad.precision import matmul_precision
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
@@ -92,6 +92,7 @@ class Muon(Optimizer):
 
     _settings = ("lr", "momentum", "weight_decay")
     _moments = ("momentum_buffer",)
+    _ranges = RANGES | {"momentum": SHARE}
 
     def __init__(
         self,
@@ -114,8 +115,6 @@ class Muon(Optimizer):
         )
 
     def _checked(self, key: str, value: Any) -> Any:
-        if key == "momentum":
-            return as_float("Muon", key, value, 0, 1, below=True)
         if key == "ns_steps":
             return as_int("Muon", key, value)
         if key == "adjust_lr":

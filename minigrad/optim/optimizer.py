@@ -23,8 +23,12 @@ from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
-_RATES = ("lr", "eps", "weight_decay", "momentum", "dampening")
 _FLAGS = ("nesterov", "amsgrad", "centered")
+RATE: dict[str, Any] = {"least": 0, "below": True}
+SHARE: dict[str, Any] = {"least": 0, "most": 1, "below": True}
+# The interval of a setting that is a number, or a pair of them, as `as_float` takes it
+RANGES = dict.fromkeys(("lr", "eps", "weight_decay", "momentum", "dampening"), RATE)
+RANGES |= dict.fromkeys(("alpha", "betas"), SHARE)
 
 
 class Optimizer:
@@ -39,6 +43,7 @@ class Optimizer:
     _settings: tuple[str, ...] = ()  # the numbers that it reads, in order
     _moments: tuple[str, ...] = ()
     _fixed: tuple[str, ...] = ()  # settings that decide which moments there are
+    _ranges, _pairs = RANGES, ("betas",)
 
     def __init__(self, params: Params, **defaults: Any) -> None:
         self.defaults = defaults
@@ -107,17 +112,16 @@ class Optimizer:
         return self._checked(key, value)
 
     def _checked(self, key: str, value: Any) -> Any:
-        if key in _RATES:
-            return as_float(self._name, key, value, 0, below=True)
-        if key == "alpha":
-            return as_float(self._name, key, value, 0, 1, below=True)
-        if key == "betas":
-            pair = isinstance(value, tuple | list) and len(value) == 2
-            require(pair, self._name, key, value, "a pair (beta1, beta2)")
-            return tuple(as_float(self._name, key, beta, 0, 1, below=True) for beta in value)
         if key in _FLAGS:
             require(isinstance(value, bool), self._name, key, value, "True or False")
-        return value
+        if key not in self._ranges:
+            return value
+        pair = key in self._pairs
+        good = not pair or (isinstance(value, tuple | list) and len(value) == 2)
+        require(good, self._name, key, value, "a pair of numbers")
+        numbers = value if pair else [value]
+        found = tuple(as_float(self._name, key, x, **self._ranges[key]) for x in numbers)
+        return found if pair else found[0]
 
     def _bundled(self, group: ParamGroup, params: list[tuple[Tensor, int]]) -> list[Bundle]:
         """The fewest bundles for parameters with their step counts."""

@@ -5,13 +5,11 @@ Every tokenizer has vocab_size, encode(text) -> int32 array, decode(tokens) -> t
 from_state().
 """
 
-from minigrad.text.base import Tokenizer
+from minigrad.text.base import Tokenizer, tokenizer_from_state
 from minigrad.text.bpe import BPETokenizer
-from minigrad.text.foreign import TokenizerFile
+from minigrad.text.library import TokenizerFile, WordPieceTokenizer
 from minigrad.text.plain import ByteTokenizer, CharTokenizer
-from minigrad.text.saved import tokenizer_from_state
 from minigrad.text.stream import TokenStream, shuffled, write_tokens
-from minigrad.text.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "BPETokenizer",

@@ -43,6 +43,11 @@ class BaseTokenizer:
 
     kind: ClassVar[str]
     fields: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[dict[str, type[BaseTokenizer]]] = {}  # every class that has a kind
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in vars(cls):
+            cls.kinds[cls.kind] = cls
 
     @property
     def vocab_size(self) -> int:
@@ -95,6 +100,18 @@ class BaseTokenizer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.vocab_size} tokens>"
+
+
+def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
+    """Return the tokenizer whose `state()` this is, of any kind. Raises DataError for an unknown
+    kind.
+    """
+    kind, kinds = state.get("kind"), BaseTokenizer.kinds
+    if kind not in kinds:
+        wanted = "one of " + ", ".join(kinds)
+        problem = f"unknown kind of tokenizer {kind!r}"
+        raise DataError("tokenizer_from_state", problem, kind, list(kinds), wanted)
+    return kinds[kind].from_state(state)
 
 
 def well_formed(text: str, call: str) -> str:

@@ -1,15 +1,16 @@
 """Byte-level byte-pair encoding, as GPT-2's: text is cut into words, a word is UTF-8 bytes, and
-learned pairs are merged.
+learned pairs are merged. WordPiece learns its pairs here too.
 """
 
 from __future__ import annotations
 
 import functools
+import heapq
 import re
 import sys
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,8 @@ from minigrad.arguments import as_int, require
 from minigrad.dtypes import Array
 from minigrad.errors import DataError
 from minigrad.text.base import BaseTokenizer, checked_special, well_formed
-from minigrad.text.merges import Pair, learn_merges, merged
+
+Pair = tuple[int, int]
 
 # GPT-2's numbering of the bytes: those with a printable character first.
 _BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -162,3 +164,72 @@ class BPETokenizer(BaseTokenizer):
     def __repr__(self) -> str:
         special = len(self.special_tokens)
         return f"<BPETokenizer: {self.vocab_size} tokens, {special} of them special>"
+
+
+def learn_merges(
+    words: Mapping[tuple[int, ...], int],
+    join: Callable[[Pair], int],
+    room: Callable[[], bool],
+    min_frequency: int = 1,
+) -> list[Pair]:
+    """The most frequent pair of neighbours is merged everywhere, again and again, while there is
+    `room()` and one occurs min_frequency times.
+
+    words: token sequences with their counts; pairs never reach across words.   join: gives a pair
+        its (perhaps known) number.
+    Of equally frequent pairs the smaller one goes first. From Sennrich et al. 2016,
+    arXiv:1508.07909.
+    """
+    spelled, counts = [list(word) for word in words], list(words.values())
+    frequency: Counter[Pair] = Counter()
+    # The words in which a pair occurs, or has occurred
+    places: defaultdict[Pair, set[int]] = defaultdict(set)
+    for i, word in enumerate(spelled):
+        for pair in pairwise(word):
+            frequency[pair] += counts[i]
+            places[pair].add(i)
+    queue = [(-n, pair) for pair, n in frequency.items()]
+    heapq.heapify(queue)
+    merges: list[Pair] = []
+    while queue and room():
+        negative, pair = heapq.heappop(queue)
+        if -negative != frequency[pair]:  # recounted since: push it with today's count
+            if frequency[pair] > 0:
+                heapq.heappush(queue, (-frequency[pair], pair))
+            continue
+        if frequency[pair] < min_frequency:
+            break
+        merges.append(pair)
+        new, changed = join(pair), set()
+        for i in places.pop(pair):
+            before = spelled[i]
+            after = merged(before, pair, new)
+            _count(before, -counts[i], frequency)
+            _count(after, counts[i], frequency)
+            for p in pairwise(after):
+                if new in p:
+                    places[p].add(i)
+                    changed.add(p)
+            spelled[i] = after
+        frequency.pop(pair, None)
+        for p in changed:
+            heapq.heappush(queue, (-frequency[p], p))
+    return merges
+
+
+def merged(word: list[int], pair: Pair, new: int) -> list[int]:
+    """`word` with `new` in place of each occurrence of `pair`, from the left."""
+    out, i, last = [], 0, len(word) - 1
+    while i <= last:
+        if i < last and word[i] == pair[0] and word[i + 1] == pair[1]:
+            out.append(new)
+            i += 2
+        else:
+            out.append(word[i])
+            i += 1
+    return out
+
+
+def _count(word: list[int], by: int, frequency: Counter[Pair]) -> None:
+    for pair in pairwise(word):
+        frequency[pair] += by

@@ -15,7 +15,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, DataError, FormatError, needs
 from minigrad.text.base import well_formed
-from minigrad.text.foreign import TokenizerFile, library
+from minigrad.text.library import TokenizerFile, library
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
 _WORDS += r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -8,15 +8,14 @@ The loop is the caller's: it decides what to print, when to save and when to sto
 
     trainer            Trainer: the loop itself
     steps, compiled    how one step is made: eagerly, in mixed precision, compiled
-    report, metrics    the facts of a step, and a line of JSON for each
+    metrics            the facts of a step, and a line of JSON for each
     memory             what a step will need
     interruption       Ctrl-C and SIGTERM as requests to stop after the step
 """
 
 from minigrad.train.interruption import Interruption
 from minigrad.train.memory import Memory
-from minigrad.train.metrics import MetricsLog
-from minigrad.train.report import Report
+from minigrad.train.metrics import MetricsLog, Report
 from minigrad.train.steps import evaluate
 from minigrad.train.trainer import Trainer
 

@@ -1,5 +1,5 @@
-"""metrics.jsonl: the facts of every step, as a line of JSON that other programs can read during the
-run.
+"""The facts of every step, and metrics.jsonl, a line of JSON for each, which others can read
+during the run.
 """
 
 from __future__ import annotations
@@ -8,10 +8,26 @@ import json
 import math
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from minigrad import distributed
-from minigrad.train.report import Report
+
+
+@dataclass(frozen=True)
+class Report:
+    """The facts of a step. Losses are in nats per token; `val_loss` is None where there was no
+    evaluation.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    grad_norm: float
+    lr: float
+    tokens_per_second: float
+    seconds_left: float
+    val_loss: float | None
 
 
 class MetricsLog:

@@ -24,7 +24,7 @@ from minigrad.precision import as_precision, get_matmul_precision, matmul_precis
 from minigrad.random import default_generator
 from minigrad.tensor import Tensor
 from minigrad.train.memory import Memory, estimate
-from minigrad.train.report import Report
+from minigrad.train.metrics import Report
 from minigrad.train.steps import Batch, EagerStep, MixedStep, Model, NotCompiled, evaluate, in_mode
 
 

@@ -13,8 +13,8 @@ from minigrad.errors import ConfigError
 from minigrad.nn import Module, MultiHeadAttention
 from minigrad.nn.module import at_rest
 from minigrad.tensor import Tensor
+from minigrad.viz.flops import watching
 from minigrad.viz.picture import Picture, plain
-from minigrad.viz.watch import watching
 
 _BLOCKS = " ░▒▓█"
 _MOST_LABELS = 32  # tokens along a map; longer prompts get positions

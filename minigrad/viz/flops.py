@@ -7,8 +7,10 @@ arXiv:2204.02311, appendix B; a causal mask lets half of that be skipped.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,6 @@ from minigrad.modes import Relay, listening
 from minigrad.nn import Embedding, Linear, Module, MultiHeadAttention
 from minigrad.nn.module import at_rest
 from minigrad.primitive import Primitive
-from minigrad.viz.watch import watching
 
 # --- by formula, per position
 
@@ -43,6 +44,29 @@ def own_flops(module: Module, context: int | None) -> int | None:
 
 
 # --- by measuring a pass
+
+Around = Callable[[Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
+
+@contextlib.contextmanager
+def watching(modules: Iterable[Module], around: Around) -> Iterator[None]:
+    """Inside, a call of one of the modules returns `around(module, forward, args, kwargs)`, where
+    `forward` is the module's own.
+    """
+
+    def call(module: Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return around(module, forward, args, kwargs)
+
+    watched = []
+    try:
+        for module in [m for m in modules if hasattr(m, "forward")]:  # a ModuleList has none
+            # An attribute of the object hides the method of its class until it is deleted.
+            module.forward = functools.partial(call, module, module.forward)
+            watched.append(module)
+        yield
+    finally:
+        for module in watched:
+            del module.forward
 
 
 class Measured(Relay):
