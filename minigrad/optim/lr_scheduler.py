@@ -13,14 +13,22 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
-from minigrad.arguments import as_float, as_int, one_of, require
+from minigrad.arguments import as_float, as_int, require
 from minigrad.optim.optimizer import Optimizer
 from minigrad.optim.schedule import (
     CosineAnnealingWarmRestarts,
+    Count,
     LRScheduler,
     OneCycleLR,
+    Rate,
     ReduceLROnPlateau,
+    Share,
+    Whole,
+    choice,
     cosine,
     line,
     of_group,
@@ -44,127 +52,105 @@ __all__ = [
 ]
 
 
+@dataclass(repr=False, eq=False)
 class LambdaLR(LRScheduler):
     """lr = base_lr * f(step), with one function for all groups or a list with one for each."""
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
-        last_epoch: int = -1,
-    ) -> None:
-        self.optimizer, self.lr_lambda = optimizer, lr_lambda
-        if not callable(lr_lambda):
-            self._one_per_group("lr_lambda", lr_lambda)
-        super().__init__(optimizer, last_epoch)
+    lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]]
+    last_epoch: int = -1
+
+    def _settle(self) -> None:
+        if not callable(self.lr_lambda):
+            self._one_per_group("lr_lambda", self.lr_lambda)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         one = self.lr_lambda
         return base_lr * (one if callable(one) else of_group("LambdaLR", one, group))(step)
 
 
+@dataclass(repr=False, eq=False)
 class StepLR(LRScheduler):
     """lr = base_lr * gamma^floor(step / step_size)."""
 
-    def __init__(
-        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
-    ) -> None:
-        self.step_size = as_int("StepLR", "step_size", step_size)
-        self.gamma = as_float("StepLR", "gamma", gamma, 0)
-        super().__init__(optimizer, last_epoch)
+    step_size: Count
+    gamma: Rate = 0.1
+    last_epoch: int = -1
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         return base_lr * self.gamma ** (step // self.step_size)
 
 
+@dataclass(repr=False, eq=False)
 class MultiStepLR(LRScheduler):
     """lr = base_lr * gamma^(number of milestones <= step)."""
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        milestones: Sequence[int],
-        gamma: float = 0.1,
-        last_epoch: int = -1,
-    ) -> None:
-        self.milestones = sorted(as_int("MultiStepLR", "milestones", m, 0) for m in milestones)
-        self.gamma = as_float("MultiStepLR", "gamma", gamma, 0)
-        super().__init__(optimizer, last_epoch)
+    milestones: Sequence[int]
+    gamma: Rate = 0.1
+    last_epoch: int = -1
+
+    def _settle(self) -> None:
+        self.milestones = sorted(as_int(self._name, "milestones", m, 0) for m in self.milestones)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         return base_lr * self.gamma ** bisect_right(self.milestones, step)
 
 
+@dataclass(repr=False, eq=False)
 class ExponentialLR(LRScheduler):
     """lr = base_lr * gamma^step."""
 
-    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = as_float("ExponentialLR", "gamma", gamma, 0)
-        super().__init__(optimizer, last_epoch)
+    gamma: Rate
+    last_epoch: int = -1
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         return base_lr * self.gamma**step
 
 
+@dataclass(repr=False, eq=False)
 class ConstantLR(LRScheduler):
     """lr = base_lr * factor for total_iters steps, then base_lr."""
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        factor: float = 1 / 3,
-        total_iters: int = 5,
-        last_epoch: int = -1,
-    ) -> None:
-        self.factor = as_float("ConstantLR", "factor", factor, 0, 1)
-        self.total_iters = as_int("ConstantLR", "total_iters", total_iters, 0)
-        super().__init__(optimizer, last_epoch)
+    factor: Share = 1 / 3
+    total_iters: Whole = 5
+    last_epoch: int = -1
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         return base_lr * (self.factor if step < self.total_iters else 1)
 
 
+@dataclass(repr=False, eq=False)
 class LinearLR(LRScheduler):
     """lr = base_lr * (a line from start_factor to end_factor over total_iters steps).
 
     From there on it is base_lr * end_factor.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        start_factor: float = 1 / 3,
-        end_factor: float = 1.0,
-        total_iters: int = 5,
-        last_epoch: int = -1,
-    ) -> None:
-        self.start_factor = as_float("LinearLR", "start_factor", start_factor, 0, 1, above=True)
-        self.end_factor = as_float("LinearLR", "end_factor", end_factor, 0, 1)
-        self.total_iters = as_int("LinearLR", "total_iters", total_iters)
-        super().__init__(optimizer, last_epoch)
+    start_factor: Annotated[float, partial(as_float, least=0, most=1, above=True)] = 1 / 3
+    end_factor: Share = 1.0
+    total_iters: Count = 5
+    last_epoch: int = -1
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         done = min(step / self.total_iters, 1)
         return base_lr * line(self.start_factor, self.end_factor, done)
 
 
+@dataclass(repr=False, eq=False)
 class CosineAnnealingLR(LRScheduler):
     """lr = eta_min + (base_lr - eta_min) (1 + cos(pi step / T_max)) / 2.
 
     From Loshchilov and Hutter 2017, arXiv:1608.03983.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
-    ) -> None:
-        self.T_max = as_int("CosineAnnealingLR", "T_max", T_max)
-        self.eta_min = as_float("CosineAnnealingLR", "eta_min", eta_min, 0)
-        super().__init__(optimizer, last_epoch)
+    T_max: Count
+    eta_min: Rate = 0.0
+    last_epoch: int = -1
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         return cosine(base_lr, self.eta_min, step / self.T_max)
 
 
+@dataclass(repr=False, eq=False)
 class WarmupStableDecayLR(LRScheduler):
     """From base_lr / warmup_steps up to base_lr in a line, constant, and down to min_lr in the last
     decay_steps of total_steps (None: in all after the warmup); min_lr is one for all groups or one
@@ -178,36 +164,29 @@ class WarmupStableDecayLR(LRScheduler):
     From Hu et al. 2024, arXiv:2404.06395; "sqrt" from Hägele et al. 2024, arXiv:2405.18392.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        warmup_steps: int,
-        total_steps: int,
-        decay_steps: int | None,
-        min_lr: float | Sequence[float] = 0.0,
-        decay: str = "linear",
-    ) -> None:
-        self.optimizer = optimizer
-        self.warmup_steps = as_int(self._name, "warmup_steps", warmup_steps, 0)
-        self.total_steps = as_int(self._name, "total_steps", total_steps, 0)
-        longest, wanted = self.total_steps - self.warmup_steps, f"at most total_steps={total_steps}"
-        require(longest >= 0, self._name, "warmup_steps", warmup_steps, wanted)
-        self._falls, steps = decay_steps != 0, longest if decay_steps is None else decay_steps
-        self.decay_steps = as_int(self._name, "decay_steps", steps, 0)
+    warmup_steps: Whole
+    total_steps: Whole
+    decay_steps: int | None
+    min_lr: float | Sequence[float] = 0.0
+    decay: Annotated[str, choice("linear", "sqrt", "cosine")] = "linear"
+
+    def _settle(self) -> None:
+        longest = self.total_steps - self.warmup_steps
+        wanted = f"at most total_steps={self.total_steps}"
+        require(longest >= 0, self._name, "warmup_steps", self.warmup_steps, wanted)
+        steps = longest if self.decay_steps is None else self.decay_steps
+        self._falling = as_int(self._name, "decay_steps", steps, 0)
         wanted = f"at most total_steps - warmup_steps = {longest}"
-        require(self.decay_steps <= longest, self._name, "decay_steps", decay_steps, wanted)
-        self.min_lr = self._rates("min_lr", min_lr)
-        one_of(self._name, "decay", decay, ("linear", "sqrt", "cosine"))
-        self.decay = decay
-        super().__init__(optimizer)
+        require(steps <= longest, self._name, "decay_steps", steps, wanted)
+        self.min_lr = self._rates("min_lr", self.min_lr)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
         if step < self.warmup_steps:
             return base_lr * (step + 1) / self.warmup_steps
         min_lr = of_group(self._name, self.min_lr, group)
         if step >= self.total_steps:
-            return min_lr if self._falls else base_lr
-        done = max(step - (self.total_steps - self.decay_steps), 0) / max(self.decay_steps, 1)
+            return base_lr if self.decay_steps == 0 else min_lr
+        done = max(step - (self.total_steps - self._falling), 0) / max(self._falling, 1)
         if self.decay == "cosine":
             return cosine(base_lr, min_lr, done)
         return line(base_lr, min_lr, math.sqrt(done) if self.decay == "sqrt" else done)
@@ -232,31 +211,27 @@ class WarmupCosineLR(WarmupStableDecayLR):
         super().__init__(optimizer, warmup_steps, total_steps, None, min_lr, "cosine")
 
 
+@dataclass(repr=False, eq=False)
 class SequentialLR(LRScheduler):
     """One schedule after the other: schedulers[i] from step milestones[i-1] on, where it counts
     from 0.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        schedulers: Sequence[LRScheduler],
-        milestones: Sequence[int],
-        last_epoch: int = -1,
-    ) -> None:
-        call = "SequentialLR"
-        self.schedulers = list(schedulers)
+    schedulers: Sequence[LRScheduler]
+    milestones: Sequence[int]
+    last_epoch: int = -1
+
+    def _settle(self) -> None:
+        call, milestones, count = self._name, self.milestones, len(self.schedulers) - 1
         self.milestones = [as_int(call, "milestones", m, 0) for m in milestones]
-        count = len(self.schedulers) - 1
         wanted = f"{max(count, 0)} steps, one between each two schedulers"
         require(len(self.milestones) == count, call, "milestones", milestones, wanted)
         rising = self.milestones == sorted(set(self.milestones))
         require(rising, call, "milestones", milestones, "rising step numbers")
         for i, inner in enumerate(self.schedulers):
-            good = inner.optimizer is optimizer and not isinstance(inner, ReduceLROnPlateau)
+            good = inner.optimizer is self.optimizer and not isinstance(inner, ReduceLROnPlateau)
             wanted = "a schedule of the same optimizer that needs no metric"
             require(good, call, f"schedulers[{i}]", inner, wanted)
-        super().__init__(optimizer, last_epoch)
 
     def _at(self, step: int) -> tuple[LRScheduler, int]:
         """The schedule of a step, and the step as it counts."""

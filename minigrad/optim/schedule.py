@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, get_type_hints
 
 from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.errors import ConfigError
@@ -15,6 +17,26 @@ from minigrad.optim.groups import ParamGroup
 from minigrad.optim.optimizer import Optimizer
 
 
+def choice(*words: str) -> Callable[[str, str, Any], Any]:
+    """Return the check of a setting that is one of these words."""
+
+    def check(call: str, name: str, value: Any) -> Any:
+        one_of(call, name, value, words)
+        return value
+
+    return check
+
+
+# A setting's annotation has its check, a function of call, name and value.
+Count = Annotated[int, as_int]
+Whole = Annotated[int, partial(as_int, least=0)]
+Rate = Annotated[float, partial(as_float, least=0)]
+Positive = Annotated[float, partial(as_float, least=0, above=True)]
+Share = Annotated[float, partial(as_float, least=0, most=1)]
+Fraction = Annotated[float, partial(as_float, least=0, most=1, below=True)]
+
+
+@dataclass(init=False, repr=False, eq=False)
 class LRScheduler:
     """The base: count steps and write `rate(base_lr, step, group)` into every group. base_lr is
     the group's rate when it was first scheduled.
@@ -23,11 +45,24 @@ class LRScheduler:
     A schedule of your own is a subclass with `rate`, or a `LambdaLR`.
     """
 
+    optimizer: Optimizer
+
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self.optimizer = optimizer
         self.base_lrs: list[float] = []
         self.last_epoch = as_int(self._name, "last_epoch", last_epoch, -1) + 1
         self._apply(self.last_epoch)
+
+    def __post_init__(self) -> None:
+        """Check the settings of a schedule that is a dataclass of them."""
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            for check in getattr(hint, "__metadata__", ()):
+                setattr(self, name, check(self._name, name, getattr(self, name)))
+        self._settle()
+        LRScheduler.__init__(self, self.optimizer, getattr(self, "last_epoch", -1))
+
+    def _settle(self) -> None:
+        """Complete the settings, and check how they go together."""
 
     @property
     def _name(self) -> str:
@@ -111,24 +146,17 @@ def line(start: float, end: float, done: float) -> float:
     return start + (end - start) * done
 
 
+@dataclass(repr=False, eq=False)
 class CosineAnnealingWarmRestarts(LRScheduler):
     """lr = eta_min + (base_lr - eta_min) (1 + cos(pi T_cur / T_i)) / 2, where T_cur counts from the
     last restart. The first cycle has T_i = T_0 steps, each further one T_mult times as many. From
     Loshchilov and Hutter 2017, arXiv:1608.03983.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        T_0: int,
-        T_mult: int = 1,
-        eta_min: float = 0.0,
-        last_epoch: int = -1,
-    ) -> None:
-        self.T_0 = as_int("CosineAnnealingWarmRestarts", "T_0", T_0)
-        self.T_mult = as_int("CosineAnnealingWarmRestarts", "T_mult", T_mult)
-        self.eta_min = as_float("CosineAnnealingWarmRestarts", "eta_min", eta_min, 0)
-        super().__init__(optimizer, last_epoch)
+    T_0: Count
+    T_mult: Count = 1
+    eta_min: Rate = 0.0
+    last_epoch: int = -1
 
     def rate(self, base_lr: float, step: float, group: int) -> float:
         done, length = self._cycle(step)
@@ -164,6 +192,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self._apply(self.last_epoch + math.fmod(state_dict.get("T_cur", 0), 1))
 
 
+@dataclass(repr=False, eq=False)
 class OneCycleLR(LRScheduler):
     """Up from max_lr / div_factor to max_lr in the first pct_start of total_steps, down to max_lr /
     div_factor / final_div_factor in the rest.
@@ -174,33 +203,20 @@ class OneCycleLR(LRScheduler):
     final rate. From Smith and Topin 2019, arXiv:1708.07120.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        max_lr: float | Sequence[float],
-        total_steps: int,
-        pct_start: float = 0.3,
-        anneal_strategy: str = "cos",
-        cycle_momentum: bool = True,
-        base_momentum: float = 0.85,
-        max_momentum: float = 0.95,
-        div_factor: float = 25.0,
-        final_div_factor: float = 1e4,
-        three_phase: bool = False,
-        last_epoch: int = -1,
-    ) -> None:
-        call, self.optimizer = "OneCycleLR", optimizer
-        self.total_steps = as_int(call, "total_steps", total_steps)
-        self.pct_start = as_float(call, "pct_start", pct_start, 0, 1)
-        one_of(call, "anneal_strategy", anneal_strategy, ("cos", "linear"))
-        self.anneal_strategy = anneal_strategy
-        self.max_lr = self._rates("max_lr", max_lr)
-        self.cycle_momentum, self.three_phase = cycle_momentum, three_phase
-        self.base_momentum = as_float(call, "base_momentum", base_momentum, 0, 1, below=True)
-        self.max_momentum = as_float(call, "max_momentum", max_momentum, 0, 1, below=True)
-        self.div_factor = as_float(call, "div_factor", div_factor, 0, above=True)
-        self.final_div_factor = as_float(call, "final_div_factor", final_div_factor, 0, above=True)
-        super().__init__(optimizer, last_epoch)
+    max_lr: float | Sequence[float]
+    total_steps: Count
+    pct_start: Share = 0.3
+    anneal_strategy: Annotated[str, choice("cos", "linear")] = "cos"
+    cycle_momentum: bool = True
+    base_momentum: Fraction = 0.85
+    max_momentum: Fraction = 0.95
+    div_factor: Positive = 25.0
+    final_div_factor: Positive = 1e4
+    three_phase: bool = False
+    last_epoch: int = -1
+
+    def _settle(self) -> None:
+        self.max_lr = self._rates("max_lr", self.max_lr)
 
     def _phases(self) -> list[tuple[float, float]]:
         """The last step of each phase with the factor of max_lr there; momentum is at its base
@@ -248,6 +264,7 @@ def _set_momentum(group: ParamGroup, momentum: float) -> None:
         raise ConfigError("OneCycleLR", problem, dict(group), "momentum > 0 or betas", hint)
 
 
+@dataclass(repr=False, eq=False)
 class ReduceLROnPlateau(LRScheduler):
     """Multiply every rate by `factor` after more than `patience` steps without a better metric.
 
@@ -257,31 +274,19 @@ class ReduceLROnPlateau(LRScheduler):
         threshold_mode="rel", absolute for "abs".   eps: a smaller change of a rate is not made.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        mode: str = "min",
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        threshold_mode: str = "rel",
-        cooldown: int = 0,
-        min_lr: float | Sequence[float] = 0.0,
-        eps: float = 1e-8,
-    ) -> None:
-        call, self.optimizer = "ReduceLROnPlateau", optimizer
-        one_of(call, "mode", mode, ("min", "max"))
-        one_of(call, "threshold_mode", threshold_mode, ("rel", "abs"))
-        self.mode, self.threshold_mode = mode, threshold_mode
-        self.factor = as_float(call, "factor", factor, 0, 1, below=True)
-        self.patience = as_int(call, "patience", patience, 0)
-        self.threshold = as_float(call, "threshold", threshold, 0)
-        self.cooldown = as_int(call, "cooldown", cooldown, 0)
-        self.min_lr = self._rates("min_lr", min_lr)
-        self.eps = as_float(call, "eps", eps, 0)
-        self.best = math.inf if mode == "min" else -math.inf
+    mode: Annotated[str, choice("min", "max")] = "min"
+    factor: Fraction = 0.1
+    patience: Whole = 10
+    threshold: Rate = 1e-4
+    threshold_mode: Annotated[str, choice("rel", "abs")] = "rel"
+    cooldown: Whole = 0
+    min_lr: float | Sequence[float] = 0.0
+    eps: Rate = 1e-8
+
+    def _settle(self) -> None:
+        self.min_lr = self._rates("min_lr", self.min_lr)
+        self.best = math.inf if self.mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = 0
-        super().__init__(optimizer)
 
     def _apply(self, step: int) -> None:
         """Rates change in `step` alone."""
