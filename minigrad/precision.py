@@ -33,8 +33,8 @@ def set_matmul_precision(precision: str) -> None:
     precision: "float32" or "bfloat16"; PyTorch's "highest" and "medium" are these two.
 
     Holds for the process. Rounding is to nearest, ties to even, and numbers below 2^-126 become 0;
-    sums are float32. It makes compiled steps faster on CPUs with AVX512-BF16, and eager code
-    slower. Products of optimizers and with weights in blocks stay float32.
+    sums are float32. It makes compiled steps faster on CPUs with AMX or AVX512-BF16, and eager
+    code slower. Products of optimizers and with weights in blocks stay float32.
     Raises ConfigError for another word.
     """
     _chosen[0] = as_precision("set_matmul_precision", "precision", precision)

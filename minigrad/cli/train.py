@@ -123,7 +123,7 @@ OPTIONS = (
         "matmul",
         one_of("float32", "bfloat16"),
         "float32",
-        "bfloat16 rounds the operands of products, which CPUs with AVX512-BF16 do faster",
+        "bfloat16 rounds the operands of products, which CPUs with AMX or AVX512-BF16 do faster",
     ),
     Option("jit", SWITCH, None, "compile the step to C (default: if there is a C compiler)"),
     Option("config", FILE, None, "a TOML file of options; those given here win (default: none)"),

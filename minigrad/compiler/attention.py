@@ -137,7 +137,7 @@ def _attention(call: Call) -> list[Kernel]:
     stored = a.saved(saved, write=True)
     # Panels of k and v, and a group of rows of scores, which stay in the cache of the thread.
     _, S, D, E = a.sizes
-    scratch = f"scratch[PANELS({S}, {D}) + PANELS({E}, {S})], rows[ROWS * {S}]"
+    scratch = f"scratch[PANELS({S}, {D}) + PANELS({E}, {S})], rows[GROUP * {S}]"
     body = (
         f"static _Thread_local float {scratch};\n    "
         f"attention_pairs({a.setting}, {strided}, {to}, {stored}, rows, scratch, lo, hi);"

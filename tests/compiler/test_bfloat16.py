@@ -1,5 +1,6 @@
 """Products of operands that are rounded to bfloat16: eager, replayed and in C, against float64."""
 
+import ctypes
 import sys
 import warnings
 
@@ -9,6 +10,7 @@ import pytest
 import minigrad
 from minigrad import Tensor, functional as F, nn
 from minigrad.compiler import jit, native
+from minigrad.compiler.signatures import c_text
 from minigrad.errors import ConfigError
 from minigrad.optim import AdamW, Muon
 from minigrad.precision import PRECISION, matmul_precision, operand
@@ -81,6 +83,60 @@ def test_products_are_the_float64_products_of_rounded_operands():
     for found in (eager, in_c(products, *arrays, threads=(1, 7))):
         for y, wanted, scale, form in zip(found, wide, scales, forms, strict=True):
             assert np.all(abs(y - wanted) <= 2 * (form[-1] + 4) ** 0.5 * EPS * scale), form
+
+
+# What a CPU must have, and what hides it from products.c
+KINDS = {
+    "AMX": ("__AMX_BF16__", ""),
+    "AVX512-BF16": ("__AVX512BF16__", "#undef __AMX_BF16__\n"),
+    "any CPU": ("", "#undef __AMX_BF16__\n#undef __AVX512BF16__\n"),
+}
+_OPEN = """
+void run(int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda,
+         const float *b, int64_t ldb, const float *bias, const float *more, float *y) {
+    product(ta, tb, M, N, K, a, lda, b, ldb, bias, more, N, y, N + 3);
+}
+int uses_amx(void) {
+#if AMX
+    return may_use_amx;
+#endif
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_tile_is_right_and_does_not_depend_on_the_cut(kind):
+    needs, hidden = KINDS[kind]
+    if needs and needs not in native._macros():
+        pytest.skip(f"this CPU has no {kind}")
+    text = "".join(map(c_text, ("prelude.c", "products.c")))
+    run = native.build("#define BFLOAT16 1\n" + hidden + text + _OPEN).library
+    assert run.uses_amx() == (kind == "AMX")
+
+    def product(ta, tb, a, b, bias, more):
+        (M, N), K = more.shape, a.shape[0 if ta else 1]
+        y = np.full((M, N + 3), 7, np.float32)
+        pointer = [None if x is None else ctypes.c_void_p(x.ctypes.data) for x in (a, b)]
+        extra = [ctypes.c_void_p(x.ctypes.data) for x in (bias, more, y)]
+        size = [ctypes.c_int64(n) for n in (M, N, K)]
+        steps = [ctypes.c_int64(x.shape[1]) for x in (a, b)]
+        run.run(ta, tb, *size, pointer[0], steps[0], pointer[1], steps[1], *extra)
+        assert (y[:, N:] == 7).all()  # nothing is written beside it
+        return y[:, :N]
+
+    for ta, tb, (M, N, K) in ((ta, tb, size) for ta in (0, 1) for tb in (0, 1) for size in SIZES):
+        a, b = numbers(*((K, M) if ta else (M, K))), numbers(*((N, K) if tb else (K, N)))
+        bias, more = numbers(N), numbers(M, N, seed=2)
+        left, right = (rounded(a.T if ta else a), rounded(b.T if tb else b))
+        wanted, scale = left @ right + bias + more, abs(left) @ abs(right) + abs(bias) + abs(more)
+        y = product(ta, tb, a, b, bias, more)
+        assert np.all(abs(y - wanted) <= 2 * (K + 4) ** 0.5 * EPS * scale), (ta, tb, M, N, K)
+        some = slice(M // 3, M - M // 4), slice(N // 3, N - N // 4)
+        a = np.ascontiguousarray(a[:, some[0]] if ta else a[some[0]])
+        b = np.ascontiguousarray(b[some[1]] if tb else b[:, some[1]])
+        part = product(ta, tb, a, b, bias[some[1]], np.ascontiguousarray(more[some]))
+        assert np.array_equal(part, y[some]), (ta, tb, M, N, K)
 
 
 def test_bias_residual_batches_and_strides():

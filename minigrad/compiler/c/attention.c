@@ -55,6 +55,7 @@ BODY score_rows(attention_t a, int64_t pair, const float *Q, int64_t step, const
         for (int64_t j = 0; j < FIRST(r); j++) s[j] = -INFINITY;
     }
 }
+enum { GROUP = AMX ? 32 : ROWS };  /* queries at a time */
 #define LEFT_SCALE (a.kind == FLOAT_MASK || a.slopes ? 1.f : a.scale)
 
 /* Scores become the probabilities that they became before, by the row's largest score and its sum of exponentials. */
@@ -101,9 +102,9 @@ BODY drop_rows(const float *RESTRICT p, const uint8_t *RESTRICT kept, float fact
     for (int64_t r = 0; r < n; r++) for (int64_t j = 0; j < seen; j++) d[r * S + j] = p[r * S + j] * (kept[r * S + j] * factor);
 }
 
-/* softmax(scale q k^T) v. Queries go in groups of ROWS, whose keys end at the last one's causal edge. The probabilities are kept in p, (pairs, T, S); or p is
+/* softmax(scale q k^T) v. Queries go in groups of GROUP, whose keys end at the last one's causal edge. The probabilities are kept in p, (pairs, T, S); or p is
    NULL, and the largest score and the sum of exponentials of each query are kept, in stats, (pairs, T, 2). Dropped ones, which are multiplied with v, are in
-   `rows`, (ROWS, S), and so are those that are not kept. scratch: PANELS(S, D) + PANELS(E, S). */
+   `rows`, (GROUP, S), and so are those that are not kept. scratch: PANELS(S, D) + PANELS(E, S). */
 /* op attention: p may be NULL; tiled; any strides */
 BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, float *o, strides_t so, float *p,
                      float *stats, float *rows, float *scratch, int64_t lo, int64_t hi) {
@@ -112,8 +113,8 @@ BODY attention_pairs(attention_t a, const float *q, strides_t sq, const float *k
         const float *Q = AT(q, sq, pair), *V = AT(v, sv, pair);
         float *O = AT(o, so, pair);
         pack(BFLOAT16, 1, a.S, a.D, AT(k, sk, pair), sk.t, keys_across), pack(BFLOAT16, 0, a.E, a.S, V, sv.t, values);
-        for (int64_t t = 0; t < a.T; t += ROWS) {
-            int64_t n = MIN(ROWS, a.T - t), keys = SEEN(t + n - 1);
+        for (int64_t t = 0; t < a.T; t += GROUP) {
+            int64_t n = MIN(GROUP, a.T - t), keys = SEEN(t + n - 1);
             float *P = p ? p + (pair * a.T + t) * a.S : rows, *W = P;
             score_rows(a, pair, Q, sq.t, keys_across, t, n, keys, P);
             for (int64_t r = 0; r < n; r++) {
@@ -153,8 +154,8 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
         /* The last tile sees the most keys: it writes, the others add. */
         for (int64_t t = (T - 1) / TILE * TILE; t >= 0; t -= TILE) {
             int64_t n = MIN(TILE, T - t), most = SEEN(t + n - 1);
-            for (int64_t r = t; r < t + n; r += ROWS) {
-                int64_t rows = MIN(ROWS, t + n - r), keys = SEEN(r + rows - 1);
+            for (int64_t r = t; r < t + n; r += GROUP) {
+                int64_t rows = MIN(GROUP, t + n - r), keys = SEEN(r + rows - 1);
                 float *e = d + (r - t) * S, *w = second + (r - t) * S;
                 const float *P = p ? p + (pair * T + r) * S : w;
                 tiles(BFLOAT16, 0, rows, keys, E, G + r * sg.t, sg.t, values_across, E, NULL, NULL, 0, e, S);
@@ -175,8 +176,8 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
                 tiles(BFLOAT16, 0, rows, D, keys, e, S, keys_down, S, NULL, NULL, 0, GQ + r * tq.t, tq.t);
             }
             const float *W = p && !kept ? p + (pair * T + t) * S : second;
-            for (int64_t j = 0; j < most; j += ROWS) {
-                int64_t rows = MIN(ROWS, most - j), from = a.causal ? MAX(0, MIN(n, j - t - a.offset)) / (1 + BFLOAT16) * (1 + BFLOAT16) : 0;
+            for (int64_t j = 0; j < most; j += GROUP) {
+                int64_t rows = MIN(GROUP, most - j), from = a.causal ? MAX(0, MIN(n, j - t - a.offset)) / GRAIN(BFLOAT16) * GRAIN(BFLOAT16) : 0;
                 float *dk = GK + j * tk.t, *dv = GV + j * tv.t;
                 const float *dk0 = t + n < T ? dk : NULL, *dv0 = t + n < T ? dv : NULL;
                 tiles(BFLOAT16, 1, rows, D, n - from, d + from * S + j, S, queries + SLOTS(BFLOAT16, t + from) * WIDE, T, NULL, dk0, tk.t, dk, tk.t);

@@ -6,14 +6,21 @@
    do not depend on how the work is cut. The sizes fit the vector registers; panels of DEEP x BROAD fit the second-level cache.
 
    With BFLOAT16, operands are rounded to bfloat16 while they are packed, op(a) too. Where float32 has a number of a row or a panel, there is then a pair: of k in
-   the lower half, of k + 1 in the upper one. A tile takes a pair in one step, so that one instruction does two multiplications and sums them in float32. `pairs`
-   says which of the two it is: products of an optimizer, and with weights in blocks, are always in float32. */
+   the lower half, of k + 1 in the upper one; zeros fill up to a multiple of 16 pairs. A tile takes a pair in one step, so that one instruction does two
+   multiplications and sums them in float32. `pairs` says which of the two it is: products of an optimizer, and with weights in blocks, are always in float32. */
 
 #ifndef BFLOAT16
 #define BFLOAT16 0
 #endif
 #if BFLOAT16 && defined(__AVX512BF16__)
 #include <immintrin.h>
+#endif
+#if BFLOAT16 && defined(__AMX_BF16__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define AMX 1
+#else
+#define AMX 0
 #endif
 
 #if defined(__AVX512F__)
@@ -26,10 +33,11 @@ enum { LANES = 8, VECTORS = 2, ROWS = 6 };
 enum { LANES = 4, VECTORS = 4, ROWS = 4 };
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4)
 #endif
-enum { WIDE = LANES * VECTORS, DEEP = 512, GROUPS = 8, PANEL_FLOATS = 3 << 15 };
+enum { WIDE = LANES * VECTORS, DEEP = 512, GROUPS = 8, PANEL_FLOATS = 3 << (15 + AMX) };
 typedef float vector_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
-#define SLOTS(pairs, K) (((K) + (pairs)) / (1 + (pairs)))  /* numbers or pairs in K numbers */
+#define GRAIN(pairs) ((pairs) ? 32 : 1)  /* of K, where a panel is cut */
+#define SLOTS(pairs, K) ((pairs) ? ((K) + 31) / 32 * 16 : (K))  /* numbers or pairs of a panel that has K rows */
 
 /* x as the upper half of 32 bits: rounded to nearest, ties to even. Numbers below 2^-126 become 0, as which AVX512-BF16 counts them. */
 static inline uint32_t bfloat16_bits(float x) {
@@ -50,22 +58,21 @@ static inline float pair_of(float x, float y) {
     return u.f;
 }
 
-/* The pairs of two rows, x[i] and y[i], or x[i] and 0 without a y; and those of the neighbours in a row of K numbers. */
+/* The pairs of two rows, x[i] and y[i], or x[i] and 0 without a y; and those of the neighbours in a row of K numbers, every 16 of them `step` apart. */
 #if BFLOAT16 && defined(__AVX512BF16__)
 #define MASK(n) ((__mmask16)((n) >= 16 ? 0xffff : (n) <= 0 ? 0 : (1 << (n)) - 1))
 static inline void pair_rows(const float *x, const float *y, int64_t n, float *to) {
+    static const uint16_t woven[32] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
     for (int64_t i = 0; i < n; i += 16) {
-        __mmask16 mask = MASK(n - i);
-        __m256i low = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x + i));
-        __m256i high = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(y ? mask : 0, (y ? y : x) + i));
-        _mm512_mask_storeu_epi32(to + i, mask, _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
+        __m512 low = _mm512_maskz_loadu_ps(MASK(n - i), x + i), high = _mm512_maskz_loadu_ps(y ? MASK(n - i) : 0, (y ? y : x) + i);
+        _mm512_mask_storeu_epi32(to + i, MASK(n - i), _mm512_permutexvar_epi16(_mm512_loadu_si512(woven), (__m512i)_mm512_cvtne2ps_pbh(high, low)));
     }
 }
 
-static inline void pair_row(const float *x, int64_t K, float *to) {
-    for (int64_t k = 0; k < K; k += 32) {
+static inline void pair_row(const float *x, int64_t K, float *to, int64_t step) {
+    for (int64_t k = 0; k < K; k += 32, to += step) {
         __m512 low = _mm512_maskz_loadu_ps(MASK(K - k), x + k), high = _mm512_maskz_loadu_ps(MASK(K - k - 16), x + k + 16);
-        _mm512_mask_storeu_epi32(to + k / 2, MASK(SLOTS(1, K - k)), (__m512i)_mm512_cvtne2ps_pbh(high, low));
+        _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(high, low));
     }
 }
 
@@ -78,8 +85,9 @@ static inline void pair_rows(const float *x, const float *y, int64_t n, float *t
     for (int64_t i = 0; i < n; i++) to[i] = pair_of(x[i], y ? y[i] : 0.f);
 }
 
-static inline void pair_row(const float *x, int64_t K, float *to) {
-    for (int64_t k = 0; k < K; k += 2) to[k / 2] = pair_of(x[k], k + 1 < K ? x[k + 1] : 0.f);
+static inline void pair_row(const float *x, int64_t K, float *to, int64_t step) {
+    for (int64_t k = 0; k < K; k += 32, to += step)
+        for (int64_t i = k; i < k + 32; i += 2) to[(i - k) / 2] = pair_of(i < K ? x[i] : 0.f, i + 1 < K ? x[i + 1] : 0.f);
 }
 
 typedef uint32_t bits_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -99,6 +107,7 @@ static inline vector_t add_number(vector_t sum, float a, vector_t b) { return su
         const float *bias, const float *residual, int64_t ldm, float *y, int64_t ldc) { \
     vector_t sum[R][VECTORS]; \
     EACH_SUM(R) sum[r][v] = (vector_t){0}; \
+    for (int r = 0; r < R; r++) __builtin_prefetch(y + r * ldc, 1), __builtin_prefetch(y + r * ldc + WIDE - 1, 1);  /* to be written at the end */ \
     for (int64_t k = 0; k < K; k++) { \
         vector_t b[VECTORS]; \
         for (int v = 0; v < VECTORS; v++) b[v] = *(const vector_t *)(panel + k * WIDE + v * LANES); \
@@ -148,20 +157,40 @@ static ONCE void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, fl
     for (; k < K; k++) for (int i = 0; i < WIDE; i++) panel[k * WIDE + i] = b[i * ldb + k];
 }
 
-enum { SOME = 64 };  /* pairs of a row that are made at a time */
-static ONCE void pack_pairs(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
-    int64_t slots = SLOTS(1, K);
-    if (tb) for (int64_t j = 0; j < N; j += WIDE) for (int64_t k = 0; k < slots; k += SOME) {
-        float rows[WIDE * SOME];
-        for (int64_t i = 0; i < MIN(WIDE, N - j); i++) pair_row(b + (j + i) * ldb + 2 * k, MIN(2 * SOME, K - 2 * k), rows + i * SOME);
-        if (N - j < WIDE) memset(rows + (N - j) * SOME, 0, (WIDE - (N - j)) * SOME * sizeof(float));
-        pack_across(MIN(SOME, slots - k), rows, SOME, panels + j * slots + k * WIDE);
+/* Sixteen rows become columns, in four rounds: each lays the first half of the rows and the second half into one another. */
+typedef float sixteen_t __attribute__((vector_size(64), aligned(4), may_alias));
+static inline void transpose(const float *RESTRICT from, int64_t step, float *RESTRICT to, int64_t pitch) {
+    sixteen_t x[16], y[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) x[i] = *(const sixteen_t *)(from + i * step);
+#pragma GCC unroll 4
+    for (int round = 0; round < 4; round++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            y[2 * i] = __builtin_shufflevector(x[i], x[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) x[i] = y[i];
     }
-    else for (int64_t k = 0; k < slots; k++) for (int64_t j = 0; j < N; j += WIDE) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) *(sixteen_t *)(to + i * pitch) = x[i];
+}
+
+static ONCE void pack_pairs(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
+    int64_t slots = SLOTS(1, K), broad = (N + WIDE - 1) / WIDE * WIDE;
+    float made[16 * 16];
+    if (tb) for (int64_t j = 0; j < broad; j += 16) for (int64_t k = 0; k < slots; k += 16) {
+        for (int64_t i = 0; i < 16; i++)
+            if (j + i < N) pair_row(b + (j + i) * ldb + 2 * k, MIN(32, K - 2 * k), made + i * 16, 0);
+            else memset(made + i * 16, 0, 16 * sizeof(float));
+        transpose(made, 16, panels + j / WIDE * WIDE * slots + k * WIDE + j % WIDE, WIDE);
+    }
+    else for (int64_t first = 0; first < slots; first += 16) for (int64_t j = 0; j < N; j += WIDE) for (int64_t k = first; k < first + 16; k++) {
         const float *row = b + 2 * k * ldb + j;
         float *to = panels + j * slots + k * WIDE;
-        if (N - j < WIDE) memset(to, 0, WIDE * sizeof(float));
-        pair_rows(row, 2 * k + 1 < K ? row + ldb : NULL, MIN(WIDE, N - j), to);
+        if (N - j < WIDE || 2 * k >= K) memset(to, 0, WIDE * sizeof(float));
+        if (2 * k < K) pair_rows(row, 2 * k + 1 < K ? row + ldb : NULL, MIN(WIDE, N - j), to);
     }
 }
 
@@ -185,7 +214,7 @@ static ONCE void pack(int pairs, int tb, int64_t N, int64_t K, const float *REST
 
 /* Columns of a transposed a as they are read, ROWS side by side, several such groups at a time: whole lines of memory. */
 static ONCE void gather_rows(int pairs, int64_t M, int64_t K, const float *RESTRICT a, int64_t lda, float *RESTRICT groups) {
-    int64_t whole = M / ROWS * ROWS, slots = SLOTS(pairs, K);
+    int64_t whole = M / ROWS * ROWS, slots = (K + pairs) / (1 + pairs);
     float made[GROUPS * ROWS];
     for (int64_t k = 0; k < slots; k++) {
         const float *row = a + k * (1 + pairs) * lda;
@@ -196,24 +225,110 @@ static ONCE void gather_rows(int pairs, int64_t M, int64_t K, const float *RESTR
     }
 }
 
+#if AMX
+/* --- AMX: a tile of y is 32 x 32, in four registers of 16 x 16 numbers. Of each 32 numbers of k, even ones and odd ones are summed apart, then added. */
+
+static int may_use_amx;  /* the system has to be asked, once in a process */
+__attribute__((constructor)) static void ask_for_amx(void) { may_use_amx = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* the tiles' data */) == 0; }
+
+#define AMX_LOAD(tile, from, step) __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"((int64_t)(step) * 4) : "memory")
+#define AMX_STORE(tile, to, step) __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"((int64_t)(step) * 4) : "memory")
+#define AMX_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile : : : "memory")
+#define AMX_ADD(sum, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sum : : : "memory")
+
+/* Up to 32 rows of op(a): 16 pairs of each row, then the next 16. */
+static ONCE void amx_rows(int ta, int64_t rows, int64_t K, const float *RESTRICT a, int64_t lda, float *RESTRICT to) {
+    float made[16 * 32];
+    if (!ta) for (int64_t r = 0; r < rows; r++) pair_row(a + r * lda, K, to + r * 16, 16 * 32);
+    else for (int64_t k = 0; k < K; k += 32, to += 16 * 32) {
+        for (int64_t i = 0; i < 16; i++) {
+            const float *row = a + (k + 2 * i) * lda;
+            if (k + 2 * i < K) pair_rows(row, k + 2 * i + 1 < K ? row + lda : NULL, rows, made + i * 32);
+            else memset(made + i * 32, 0, 32 * sizeof(float));
+        }
+        transpose(made, 32, to, 16);
+        if (rows > 16) transpose(made + 16, 32, to + 16 * 16, 16);
+    }
+}
+
+/* 32 x 32 of y, or less than 17 rows or columns of it, from what is at `begun`, or from 0. */
+static ONCE void amx_tile(int tall, int broad, int64_t slots, const float *rows, const float *panel, const float *begun, int64_t step, float *y, int64_t ldc) {
+    if (begun) {
+        AMX_LOAD(0, begun, step);
+        if (broad) AMX_LOAD(1, begun + 16, step);
+        if (tall) AMX_LOAD(2, begun + 16 * step, step);
+        if (tall && broad) AMX_LOAD(3, begun + 16 * step + 16, step);
+    }
+    else { AMX_ZERO(0); AMX_ZERO(1); AMX_ZERO(2); AMX_ZERO(3); }
+    for (int64_t k = 0; k < slots; k += 16) {
+        AMX_LOAD(4, rows + k * 32, 16);
+        AMX_LOAD(6, panel + k * WIDE, WIDE);
+        AMX_ADD(0, 4, 6);
+        if (broad) { AMX_LOAD(7, panel + k * WIDE + 16, WIDE); AMX_ADD(1, 4, 7); }
+        if (tall) { AMX_LOAD(5, rows + k * 32 + 256, 16); AMX_ADD(2, 5, 6); }
+        if (tall && broad) AMX_ADD(3, 5, 7);
+    }
+    AMX_STORE(0, y, ldc);
+    if (broad) AMX_STORE(1, y + 16, ldc);
+    if (tall) AMX_STORE(2, y + 16 * ldc, ldc);
+    if (tall && broad) AMX_STORE(3, y + 16 * ldc + 16, ldc);
+}
+
+/* What `tiles` does, for a `pitch` in pairs. */
+static ONCE void amx_tiles(int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias,
+                           const float *residual, int64_t ldm, float *y, int64_t ldc) {
+    static const struct { uint8_t palette, start, none[14]; uint16_t bytes[16]; uint8_t rows[16]; } sizes = {
+        1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+    static _Thread_local _Alignas(64) float rows_of_a[32 * DEEP];
+    _Alignas(64) float edge[32 * 32];
+    __asm__ volatile("ldtilecfg %0" : : "m"(sizes));
+    for (int64_t k = 0; k < K; k += 2 * DEEP) {
+        int64_t depth = MIN(2 * DEEP, K - k);
+        for (int64_t i = 0; i < M; i += 32) {
+            int64_t tall = MIN(32, M - i);
+            amx_rows(ta, tall, depth, ta ? a + k * lda + i : a + i * lda + k, lda, rows_of_a);
+            for (int64_t j = 0; j < N; j += 32) {
+                int64_t broad = MIN(32, N - j), step = k ? ldc : ldm, to_step = ldc;
+                float *to = y + i * ldc + j;
+                const float *begun = k ? to : residual ? residual + i * ldm + j : NULL, *columns = bias && !k ? bias + j : NULL;
+                int whole = tall == 32 && broad == 32;
+                if (!begun && columns && whole) begun = columns, step = 0;
+                else if (columns || !whole) {
+                    for (int64_t r = 0; r < tall; r++) for (int64_t c = 0; c < broad; c++)
+                        edge[r * 32 + c] = (begun ? begun[r * step + c] : 0.f) + (columns ? columns[c] : 0.f);
+                    begun = edge, step = 32;
+                }
+                if (!whole) to = edge, to_step = 32;
+                amx_tile(tall > 16, broad > 16, SLOTS(1, depth), rows_of_a, panels + j * pitch + k / 2 * WIDE, begun, step, to, to_step);
+                if (!whole) for (int64_t r = 0; r < tall; r++) memcpy(y + (i + r) * ldc + j, edge + r * 32, broad * sizeof(float));
+            }
+        }
+    }
+    __asm__ volatile("tilerelease");
+}
+#endif
+
 /* A product whose op(b) is packed, with `pitch` rows in each panel, of which K are used. In float32, K is at most DEEP where a is transposed. */
 static ONCE void tiles(int pairs, int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias,
                   const float *residual, int64_t ldm, float *y, int64_t ldc) {
     static _Thread_local float gathered[GROUPS * ROWS * DEEP];
     pairs &= BFLOAT16;
+#if AMX
+    if (pairs && may_use_amx) { amx_tiles(ta, M, N, K, a, lda, panels, SLOTS(1, pitch), bias, residual, ldm, y, ldc); return; }
+#endif
     if (pairs && K > 2 * DEEP) {
         for (int64_t k = 0; k < K; k += 2 * DEEP)
             tiles(pairs, ta, M, N, MIN(2 * DEEP, K - k), a + (ta ? k * lda : k), lda, panels + k / 2 * WIDE, pitch, k ? NULL : bias, k ? y : residual, k ? ldc : ldm, y, ldc);
         return;
     }
     int gathers = ta && (pairs || N > 2 * WIDE);  /* what is read often is laid side by side first */
-    int64_t depth = SLOTS(pairs, K), rs = ta ? 1 : pairs ? depth : lda, ks = gathers ? ROWS : ta ? lda : 1;
+    int64_t depth = (K + pairs) / (1 + pairs), padded = SLOTS(pairs, K), rs = ta ? 1 : pairs ? padded : lda, ks = gathers ? ROWS : ta ? lda : 1;
     pitch = SLOTS(pairs, pitch);
     for (int64_t i = 0, rows; i < M; i += rows) {
         rows = M - i < ROWS * 3 / 2 && M - i > ROWS && !gathers ? (M - i + 1) / 2 : MIN(ROWS, M - i);  /* a tile of a row or two takes as long as one of half */
         int64_t group = i % (GROUPS * ROWS);
         if (gathers && group == 0) gather_rows(pairs, MIN(GROUPS * ROWS, M - i), K, a + i, lda, gathered);
-        if (pairs && !ta) for (int64_t r = 0; r < rows; r++) pair_row(a + (i + r) * lda, K, gathered + r * depth);
+        if (pairs && !ta) for (int64_t r = 0; r < rows; r++) pair_row(a + (i + r) * lda, K, gathered + r * padded, 16);
         const float *x = gathers ? gathered + group * depth : pairs ? gathered : a + i * rs;
         for (int64_t j = 0; j < N; j += WIDE) {
             const float *added = residual ? residual + i * ldm + j : NULL, *columns = bias ? bias + j : NULL;
@@ -232,7 +347,7 @@ static ONCE int64_t even_part(int64_t n, int64_t most, int64_t grain) {
     return MAX(grain, ((n + parts - 1) / parts + grain - 1) / grain * grain);
 }
 
-#define PANELS(N, K) (((N) + WIDE - 1) / WIDE * WIDE * (K))  /* numbers in the panels of a matrix (K, N) */
+#define PANELS(N, K) (((N) + WIDE - 1) / WIDE * WIDE * SLOTS(BFLOAT16, K))  /* numbers in the panels of a matrix (K, N) */
 
 /* --- the BLAS that numpy uses, where it is bound */
 
@@ -258,11 +373,11 @@ static ONCE void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, c
 /* The product for matrices of any size: panels of a part of op(b), all tiles with these, the next part. upper: only what the upper triangle of y needs. */
 static ONCE void product_of(int pairs, int upper, int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb,
                             const float *bias, const float *residual, int64_t ldm, float *y, int64_t ldc) {
-    static _Thread_local float panels[PANEL_FLOATS];
+    static _Thread_local _Alignas(64) float panels[PANEL_FLOATS];
     if (M <= 0 || N <= 0) return;
     pairs &= BFLOAT16;
     if (blas_sgemm && !pairs && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc); return; }
-    int64_t deep = even_part(K, (ta ? DEEP / 2 : DEEP) * (1 + pairs), 1 + pairs), broad = even_part(N, PANEL_FLOATS / MAX(1, SLOTS(pairs, deep)), WIDE);
+    int64_t deep = even_part(K, (ta ? DEEP / 2 : DEEP) * (1 + pairs), GRAIN(pairs)), broad = even_part(N, PANEL_FLOATS / MAX(1, SLOTS(pairs, deep)), WIDE);
     int64_t tall = upper ? 4 * ROWS : M, k = 0;
     do {
         int64_t depth = MIN(deep, K - k);
