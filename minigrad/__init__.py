@@ -6,11 +6,12 @@ from types import ModuleType as _ModuleType
 
 import minigrad.start  # first: it handles Ctrl-C while the rest is imported
 from minigrad import dtypes, func, functional, nn, ops, optim, random
-from minigrad.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from minigrad.autograd import grad
 from minigrad.counterparts import missing as _missing
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
 from minigrad.func import checkpoint
 from minigrad.listeners import debug, profile
+from minigrad.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.precision import (
     get_matmul_precision,
     set_float32_matmul_precision,

@@ -15,11 +15,7 @@ from minigrad import nn as nn
 from minigrad import ops as ops
 from minigrad import optim as optim
 from minigrad import random as random
-from minigrad.autograd import enable_grad as enable_grad
 from minigrad.autograd import grad as grad
-from minigrad.autograd import is_grad_enabled as is_grad_enabled
-from minigrad.autograd import no_grad as no_grad
-from minigrad.autograd import set_grad_enabled as set_grad_enabled
 from minigrad.dtypes import bfloat16 as bfloat16
 from minigrad.dtypes import float16 as float16
 from minigrad.dtypes import float32 as float32
@@ -29,6 +25,10 @@ from minigrad.dtypes import int64 as int64
 from minigrad.func import checkpoint as checkpoint
 from minigrad.listeners import debug as debug
 from minigrad.listeners import profile as profile
+from minigrad.modes import enable_grad as enable_grad
+from minigrad.modes import is_grad_enabled as is_grad_enabled
+from minigrad.modes import no_grad as no_grad
+from minigrad.modes import set_grad_enabled as set_grad_enabled
 from minigrad.precision import get_matmul_precision as get_matmul_precision
 from minigrad.precision import set_float32_matmul_precision as set_float32_matmul_precision
 from minigrad.precision import set_matmul_precision as set_matmul_precision

@@ -15,16 +15,7 @@ import numpy as np
 
 from minigrad import errors, ops
 from minigrad.dtypes import Array, cast, computing, float32, is_float, is_half
-from minigrad.modes import (
-    ERROR_STATE,
-    MODE as MODE,
-    SILENT,
-    GradMode as GradMode,
-    enable_grad as enable_grad,
-    is_grad_enabled as is_grad_enabled,
-    no_grad as no_grad,
-    set_grad_enabled as set_grad_enabled,
-)
+from minigrad.modes import ERROR_STATE, MODE, SILENT, GradMode, enable_grad, no_grad as no_grad
 from minigrad.ops.elementwise import has_nan
 from minigrad.primitive import Primitive, primitive
 from minigrad.tape import (

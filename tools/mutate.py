@@ -462,8 +462,8 @@ FAULTS = [
         "huber_loss: the half dropped",
         "ops/loss.py",
         "loss",
-        "mul(inner, sub(d, div(inner, 2)))",
-        "mul(inner, sub(d, inner))",
+        "inner * (d - inner / 2)",
+        "inner * (d - inner)",
     ),
     Fault(
         "cross_entropy: the mean not divided by the weights",

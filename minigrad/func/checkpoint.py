@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from minigrad import ops
-from minigrad.autograd import is_grad_enabled, no_grad, rerun
+from minigrad.autograd import rerun
 from minigrad.dtypes import Array, is_float
 from minigrad.errors import DTypeError
-from minigrad.modes import Params, Relay, Values, listening
+from minigrad.modes import Params, Relay, Values, is_grad_enabled, listening, no_grad
 from minigrad.primitive import Primitive
 from minigrad.tape import Node, slot_of
 from minigrad.tensor import Tensor

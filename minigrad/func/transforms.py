@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from minigrad import autograd, ops
-from minigrad.autograd import enable_grad, is_grad_enabled
 from minigrad.dtypes import is_float, name
 from minigrad.errors import ConfigError, DTypeError, ShapeError
+from minigrad.modes import enable_grad, is_grad_enabled
 from minigrad.tape import nodes_above
 from minigrad.tensor import Tensor
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from minigrad import ops
 from minigrad.arguments import as_int
-from minigrad.autograd import no_grad
 from minigrad.dtypes import is_half, promote
 from minigrad.errors import ConfigError, ShapeError
+from minigrad.modes import no_grad
 from minigrad.ops.axis import several
 from minigrad.ops.composed import normalised
 from minigrad.ops.composite import composite

@@ -13,9 +13,9 @@ import numpy as np
 
 from minigrad import functional as F, ops
 from minigrad.arguments import as_float, as_int, require
-from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, bool_
 from minigrad.errors import CacheError, ConfigError, DTypeError, ShapeError
+from minigrad.modes import no_grad
 from minigrad.nn import init
 from minigrad.nn.cache import (
     KVCache as KVCache,

@@ -13,9 +13,9 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.arguments import as_int
-from minigrad.autograd import is_grad_enabled, no_grad
 from minigrad.dtypes import Array, as_dtype, cast, is_float, name
 from minigrad.errors import CacheError, DTypeError, MinigradError
+from minigrad.modes import is_grad_enabled, no_grad
 from minigrad.tensor import Tensor
 
 _FIRST = 64  # positions allocated at first

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from minigrad import random
 from minigrad.arguments import one_of
-from minigrad.autograd import no_grad
 from minigrad.errors import ShapeError
+from minigrad.modes import no_grad
 from minigrad.random import Generator
 from minigrad.tensor import Tensor
 

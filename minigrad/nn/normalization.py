@@ -11,8 +11,8 @@ import numpy as np
 
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, as_sizes, require
-from minigrad.autograd import no_grad
 from minigrad.errors import ShapeError
+from minigrad.modes import no_grad
 from minigrad.nn import init
 from minigrad.nn.layers import empty
 from minigrad.nn.module import Layer, layers_of

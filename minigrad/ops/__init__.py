@@ -24,22 +24,12 @@ from minigrad.ops import (
     shape,
     special,
 )
-from minigrad.ops.more import (
-    convolve,
-    einsum as einsums,
-    norm as norms,
-    pool,
-    rearrange as rearranging,
-    scan,
-    scatter as scattering,
-    sort as sorting,
-)
+from minigrad.ops.more import convolve, einsum, norm, rearrange, scan, scatter, sort
 
 _MODULES: tuple[ModuleType, ...] = (
     *(loss, shape),  # first: their cross_entropy, cat and pad give way to the ops of these names
-    *(activation, attention, calculus, contract, elementwise, fused, heads, index),
-    *(movement, philox, quantised, reduce, special),
-    *(convolve, einsums, norms, pool, rearranging, scan, scattering, sorting),
+    *(activation, attention, calculus, contract, elementwise, fused, heads, index, movement),
+    *(philox, quantised, reduce, special, convolve, einsum, norm, rearrange, scan, scatter, sort),
 )
 for _module in _MODULES:
     for _name, _thing in vars(_module).items():

@@ -5,8 +5,8 @@ from types import ModuleType
 from minigrad.ops.elementwise import abs as abs
 from minigrad.ops.calculus import acos as acos
 from minigrad.ops.calculus import acosh as acosh
-from minigrad.ops.more.pool import adaptive_avg_pool1d as adaptive_avg_pool1d
-from minigrad.ops.more.pool import adaptive_avg_pool2d as adaptive_avg_pool2d
+from minigrad.ops.more.convolve import adaptive_avg_pool1d as adaptive_avg_pool1d
+from minigrad.ops.more.convolve import adaptive_avg_pool2d as adaptive_avg_pool2d
 from minigrad.ops.elementwise import add as add
 from minigrad.ops.index import add_along as add_along
 from minigrad.ops.index import add_at as add_at
@@ -25,8 +25,8 @@ from minigrad.ops.calculus import atan2 as atan2
 from minigrad.ops.calculus import atanh as atanh
 from minigrad.ops.attention import attention as attention
 from minigrad.ops.attention import attention_grad as attention_grad
-from minigrad.ops.more.pool import avg_pool1d as avg_pool1d
-from minigrad.ops.more.pool import avg_pool2d as avg_pool2d
+from minigrad.ops.more.convolve import avg_pool1d as avg_pool1d
+from minigrad.ops.more.convolve import avg_pool2d as avg_pool2d
 from minigrad.ops.more.norm import batchnorm as batchnorm
 from minigrad.ops.loss import bernoulli_loss as bernoulli_loss
 from minigrad.ops.loss import binary_cross_entropy as binary_cross_entropy
@@ -98,7 +98,7 @@ from minigrad.ops.loss import huber_loss as huber_loss
 from minigrad.ops.calculus import hypot as hypot
 from minigrad.ops.more.scatter import index_add as index_add
 from minigrad.ops.more.scatter import index_select as index_select
-from minigrad.ops.more.pool import interpolate as interpolate
+from minigrad.ops.more.convolve import interpolate as interpolate
 from minigrad.ops.elementwise import isfinite as isfinite
 from minigrad.ops.elementwise import isinf as isinf
 from minigrad.ops.elementwise import isnan as isnan
@@ -132,8 +132,8 @@ from minigrad.ops.reduce import logsumexp as logsumexp
 from minigrad.ops.elementwise import mask_cotangent as mask_cotangent
 from minigrad.ops.contract import matmul as matmul
 from minigrad.ops.reduce import max as max
-from minigrad.ops.more.pool import max_pool1d as max_pool1d
-from minigrad.ops.more.pool import max_pool2d as max_pool2d
+from minigrad.ops.more.convolve import max_pool1d as max_pool1d
+from minigrad.ops.more.convolve import max_pool2d as max_pool2d
 from minigrad.ops.reduce import max_with_index as max_with_index
 from minigrad.ops.elementwise import maximum as maximum
 from minigrad.ops.reduce import mean as mean

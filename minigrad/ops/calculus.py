@@ -13,15 +13,7 @@ import math
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.ops.elementwise import (
-    binary,
-    equal,
-    greater_equal,
-    logical_and,
-    mask_cotangent,
-    unary,
-    where,
-)
+from minigrad.ops.elementwise import binary, equal, logical_and, mask_cotangent, unary, where
 from minigrad.primitive import primitive
 
 # --- powers, exponentials and logarithms
@@ -72,7 +64,7 @@ def _(g, y, x, p, *, needs):
     if needs[1]:
         # A number stays one: in `where` it would become a float32.
         is_number = isinstance(x, (int, float)) and x != 0
-        base = x if is_number else where(logical_and(equal(x, 0), greater_equal(p, 0)), 1, x)
+        base = x if is_number else where(logical_and(equal(x, 0), p >= 0), 1, x)
         gp = g * (y * log(base))
     return gx, gp
 

@@ -15,20 +15,7 @@ from minigrad.errors import ShapeError
 from minigrad.ops.axis import matrix_shape, one_axis
 from minigrad.ops.calculus import exp, log, square
 from minigrad.ops.composite import composite
-from minigrad.ops.elementwise import (
-    abs,
-    clamp,
-    div,
-    equal,
-    isinf,
-    logical_and,
-    maximum,
-    mul,
-    neg,
-    not_equal,
-    sub,
-    where,
-)
+from minigrad.ops.elementwise import clamp, equal, isinf, logical_and, maximum, not_equal, where
 from minigrad.ops.fused import cross_entropy as cross_entropy_rows, log_softmax
 from minigrad.ops.index import embedding, take_along
 from minigrad.ops.movement import cast, permute, reshape
@@ -58,13 +45,12 @@ def _reduced(loss: T, reduction: Reduce, call: str, share: Any = None) -> T:
 # --- of numbers
 
 
-def _difference(x: T, target: Any, call: str) -> T:
+def _difference(x: Any, target: Any, call: str) -> Any:
     """Return x - target, whose shapes must be equal: a loss that broadcasts is a mistake."""
-    ours: Any = x
-    if ours.shape != getattr(target, "shape", ours.shape):
-        problem = f"x {ours.shape} and target {target.shape} differ"
+    if x.shape != getattr(target, "shape", x.shape):
+        problem = f"x {x.shape} and target {target.shape} differ"
         raise ShapeError(call, problem, got=target.shape, hint="reshape one of them")
-    return sub(x, target)
+    return x - target
 
 
 @composite(widen=True, lists=True)
@@ -89,18 +75,18 @@ def huber_loss(x: T, target: Any, reduction: Reduce = "mean", delta: float = 1.0
     delta = as_float("huber_loss", "delta", delta, 0, above=True)
     d = _difference(x, target, "huber_loss")
     inner = clamp(d, -delta, delta)
-    return _reduced(mul(inner, sub(d, div(inner, 2))), reduction, "huber_loss")
+    return _reduced(inner * (d - inner / 2), reduction, "huber_loss")
 
 
 @composite(widen=True, lists=True)
-def smooth_l1_loss(x: T, target: Any, *, reduction: Reduce = "mean", beta: float = 1.0) -> T:
+def smooth_l1_loss(x: Any, target: Any, *, reduction: Reduce = "mean", beta: float = 1.0) -> Any:
     """Return d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, averaged, for d = x - target.
 
     beta=0 is l1_loss. Raises ConfigError unless beta >= 0. From Girshick 2015, arXiv:1504.08083.
     """
     if not as_float("smooth_l1_loss", "beta", beta, 0):
         return l1_loss(x, target, reduction=reduction)
-    return div(huber_loss(x, target, reduction, beta), beta)
+    return huber_loss(x, target, reduction, beta) / beta
 
 
 # --- of two classes
@@ -145,15 +131,15 @@ def binary_cross_entropy(p: T, target: Any, weight: Any = None, *, reduction: Re
         -100, slopes no steeper than 1e12.
     """
     _difference(p, target, "binary_cross_entropy")
-    loss = bernoulli_loss(probabilities(p), target)
-    loss = loss if weight is None else mul(loss, weight)
+    loss: Any = bernoulli_loss(probabilities(p), target)
+    loss = loss if weight is None else loss * weight
     return _reduced(loss, reduction, "binary_cross_entropy")
 
 
 @composite(widen=True, lists=True)
 def binary_cross_entropy_with_logits(
-    x: T, target: Any, weight: Any = None, *, reduction: Reduce = "mean", pos_weight: Any = None
-) -> T:
+    x: Any, target: Any, weight: Any = None, *, reduction: Reduce = "mean", pos_weight: Any = None
+) -> Any:
     """Return binary_cross_entropy(sigmoid(x), target) without overflow: log(1 + exp(x)) - target x.
 
     weight: a factor of each loss, broadcast.   pos_weight: a factor of the part -target log p.
@@ -161,9 +147,9 @@ def binary_cross_entropy_with_logits(
     _difference(x, target, "binary_cross_entropy_with_logits")
     loss: Any = logaddexp(x, 0)
     if pos_weight is None:
-        loss = loss - mul(x, target)
+        loss = loss - x * target
     else:
-        loss = (1 - target) * loss + target * pos_weight * logaddexp(neg(x), 0)
+        loss = (1 - target) * loss + target * pos_weight * logaddexp(-x, 0)
     loss = loss if weight is None else loss * weight
     return _reduced(loss, reduction, "binary_cross_entropy_with_logits")
 
@@ -211,7 +197,7 @@ def _picked(log_p: Any, target: Any, weight: Any, kept: Any) -> tuple[Any, Any]:
     """Return -log_p[target] times the weight of the target, and that weight; 0 unless kept."""
     places = where(kept, target, 0)
     picked = take_along(log_p, reshape(places, shape=(-1, 1)), axis=1)
-    loss = where(kept, neg(reshape(picked, shape=(-1,))), 0)
+    loss = where(kept, -reshape(picked, shape=(-1,)), 0)
     if weight is None:
         return loss, kept
     share = where(kept, embedding(weight, places), 0)

@@ -10,20 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigrad import ops
+from minigrad import dtypes, ops
 from minigrad.arguments import as_float, as_int, one_of, require
-from minigrad.dtypes import (
-    Array,
-    DType,
-    bool_,
-    cast,
-    computing,
-    float32,
-    is_float,
-    is_half,
-    name,
-    promote,
-)
+from minigrad.dtypes import Array, DType, bool_, computing, float32, is_float, is_half
 from minigrad.errors import DTypeError, MaskError, ShapeError
 from minigrad.ops.composite import composite
 from minigrad.random import default_generator
@@ -152,7 +141,7 @@ def _checked_operands(q: Any, k: Any, v: Any) -> tuple[DType, Any]:
             problem = f"{letter} must be a Tensor, got {type(x).__name__}"
             raise DTypeError(_NAME, problem, got=type(x), wanted="Tensor", hint=f"Tensor({letter})")
         if x.dtype is not float32 and not is_float(x.dtype):
-            problem = f"{letter} must be of floats, got {name(x.dtype)}"
+            problem = f"{letter} must be of floats, got {dtypes.name(x.dtype)}"
             hint = f"{letter}.float()"
             raise DTypeError(_NAME, problem, got=x.dtype, wanted="a float dtype", hint=hint)
     one, two, three = shapes = (q.shape, k.shape, v.shape)
@@ -160,7 +149,7 @@ def _checked_operands(q: Any, k: Any, v: Any) -> tuple[DType, Any]:
         wanted = "(..., T, D), (..., S, D), (..., S, E)"
         problem = f"q, k and v do not fit together, got {shapes}, expected {wanted}"
         raise ShapeError(_NAME, problem, got=shapes, wanted=wanted)
-    dtype = q.dtype if q.dtype is k.dtype is v.dtype else promote(q.dtype, k.dtype, v.dtype)
+    dtype = q.dtype if q.dtype is k.dtype is v.dtype else dtypes.promote(q.dtype, k.dtype, v.dtype)
     return dtype, shapes
 
 
@@ -249,8 +238,8 @@ def _as_asked(y: Any, shape: tuple[int, ...], dtype: DType) -> Any:
 
 def _checked_bias(bias: Any) -> Any:
     if not is_float(bias.dtype):
-        problem, hint = f"bias must be of floats, got {name(bias.dtype)}", "attn_mask= takes bools"
-        raise MaskError(_NAME, problem, got=bias.dtype, wanted="float", hint=hint)
+        problem = f"bias must be of floats, got {dtypes.name(bias.dtype)}; attn_mask= takes bools"
+        raise MaskError(_NAME, problem, got=bias.dtype, wanted="float")
     return bias
 
 
@@ -262,10 +251,10 @@ def readable_mask(mask: Any) -> Any:
         return mask
     if not is_float(mask.dtype):
         wanted, hint = "bool or float", 'mask.bool() if True (1) means "may look"'
-        problem = f"a mask of {name(mask.dtype)} is ambiguous, expected {wanted}"
+        problem = f"a mask of {dtypes.name(mask.dtype)} is ambiguous, expected {wanted}"
         raise MaskError(_NAME, problem, got=mask.dtype, wanted=wanted, hint=hint)
     # The array, and not numpy(), which a recording refuses: the values decide about an error only.
-    values = cast(mask.data, computing(mask.dtype))
+    values = dtypes.cast(mask.data, computing(mask.dtype))
     if values.size > 1 and not mask.requires_grad and _is_of_zeros_and_ones(values):
         wanted = "bool or 0 and -inf"
         problem = f"a float mask of zeros and ones is ambiguous, expected {wanted}"

@@ -14,21 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad import autograd, hooks, ops
+from minigrad import autograd, dtypes, hooks, ops
 from minigrad.counterparts import missing
-from minigrad.dtypes import (
-    Array,
-    DType,
-    bool_,
-    cast,
-    computing,
-    float32,
-    is_float,
-    is_half,
-    name,
-    on_cpu,
-    promote,
-)
+from minigrad.dtypes import Array, DType, bool_, cast, computing, float32, is_float, is_half
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
 from minigrad.modes import ERROR_STATE, MODE, SILENT, error_state
@@ -36,8 +24,7 @@ from minigrad.ops.composite import RAW, composite
 from minigrad.primitive import Primitive
 from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, user_frame, user_line
 from minigrad.tensor.base import Self
-from minigrad.tensor.creation import Creation
-from minigrad.tensor.data import SCALARS, as_array
+from minigrad.tensor.creation import SCALARS, Creation, as_array
 from minigrad.tensor.explain import explain, not_an_array
 from minigrad.tensor.indexing import Indexing
 from minigrad.tensor.interop import Interop
@@ -64,7 +51,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
     def __init__(
         self, data: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None
     ) -> None:
-        on_cpu(device, "Tensor")
+        dtypes.on_cpu(device, "Tensor")
         self.data = as_array(data, dtype)
         self.grad = self._node = None
         self._index, self._version, self._wants = 0, [0, None], False
@@ -146,7 +133,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
         GradientError for a computed tensor.
         """
         if requires_grad and not is_float(self.data.dtype):
-            problem = f"requires_grad=True, but {name(self.dtype)} cannot have a gradient"
+            problem = f"requires_grad=True, but {dtypes.name(self.dtype)} cannot have a gradient"
             hint = "convert it first: .float()"
             raise DTypeError("requires_grad_", problem, self.dtype, float32, hint)
         if not requires_grad and isinstance(self._node, Node):
@@ -276,7 +263,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
         options: dict[str, Any] = {"separator": ", ", "threshold": 200, "edgeitems": 3}
         text = "Tensor(" + np.array2string(self._shown(), prefix="Tensor(", **options)
         if self.dtype not in (float32, bool_, np.int64):
-            text += f", dtype={name(self.dtype)}"
+            text += f", dtype={dtypes.name(self.dtype)}"
         if isinstance(self._node, Node):
             return text + f", grad_fn=<{self._node.op.name}>)"
         return text + (", requires_grad=True)" if self.requires_grad else ")")
@@ -341,17 +328,17 @@ def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | Non
     """Operands in one dtype that can be computed in, by the op's `dtype`; and the 16-bit dtype that
     results are to be stored in, if any.
     """
-    dtypes = [a.dtype for a in arrays if isinstance(a, np.ndarray)]
+    found = [a.dtype for a in arrays if isinstance(a, np.ndarray)]
     moves = op.kind in ("view", "gather", "random", "effect") or op is ops.cast
-    halves = not moves and any(map(is_half, dtypes))
+    halves = not moves and any(map(is_half, found))
     if op.dtype is None:
         if not halves:
             return arrays, None
-        stored = promote(*(d for d in dtypes if is_float(d)))
+        stored = dtypes.promote(*(d for d in found if is_float(d)))
         arrays = [cast(a, computing(a.dtype)) if isinstance(a, np.ndarray) else a for a in arrays]
         return arrays, stored if is_half(stored) else None
-    numbers = [d for d in dtypes if d != bool_]
-    target = promote(*numbers) if numbers else bool_
+    numbers = [d for d in found if d != bool_]
+    target = dtypes.promote(*numbers) if numbers else bool_
     if not is_float(target) and (op.dtype == "float" or float in map(type, arrays)):
         target = float32
     lone = is_float(target) and not numbers  # bools alone, and numbers that make floats of them
