@@ -134,32 +134,16 @@ static const tile_t tile_of[1 + BFLOAT16][ROWS + 1] = {
 #endif
 };
 
-/* A panel of a transposed b: WIDE of its rows side by side, 4 x 4 numbers at a time. The rows of the next panel are on their way meanwhile. */
-typedef float four_t __attribute__((vector_size(16), aligned(4), may_alias));
-static ONCE void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panel) {
-    int64_t k = 0;
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
-#define PUT(row, x, y, i, j, k, l) *(four_t *)(to + row * WIDE) = __builtin_shufflevector(x, y, i, j, k, l)
-    for (; k + 4 <= K; k += 4) {
-        if (k % 16 == 0) for (int i = 0; i < WIDE; i++) __builtin_prefetch(b + (WIDE + i) * ldb + k);
-        for (int i = 0; i < WIDE; i += 4) {
-            const float *x = b + i * ldb + k;
-            float *to = panel + k * WIDE + i;
-            four_t r0 = *(const four_t *)x, r1 = *(const four_t *)(x + ldb), r2 = *(const four_t *)(x + 2 * ldb), r3 = *(const four_t *)(x + 3 * ldb);
-            four_t low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-            four_t low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-            PUT(0, low01, low23, 0, 1, 4, 5), PUT(1, low01, low23, 2, 3, 6, 7), PUT(2, high01, high23, 0, 1, 4, 5), PUT(3, high01, high23, 2, 3, 6, 7);
-        }
-    }
+#define SHUFFLES 1
 #endif
 #endif
-    for (; k < K; k++) for (int i = 0; i < WIDE; i++) panel[k * WIDE + i] = b[i * ldb + k];
-}
 
 /* Sixteen rows become columns, in four rounds: each lays the first half of the rows and the second half into one another. */
 typedef float sixteen_t __attribute__((vector_size(64), aligned(4), may_alias));
 static inline void transpose(const float *RESTRICT from, int64_t step, float *RESTRICT to, int64_t pitch) {
+#if defined(SHUFFLES) && defined(__AVX512F__)
     sixteen_t x[16], y[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++) x[i] = *(const sixteen_t *)(from + i * step);
@@ -175,6 +159,35 @@ static inline void transpose(const float *RESTRICT from, int64_t step, float *RE
     }
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++) *(sixteen_t *)(to + i * pitch) = x[i];
+#else
+    for (int i = 0; i < 16; i++) for (int j = 0; j < 16; j++) to[j * pitch + i] = from[i * step + j];
+#endif
+}
+
+/* A panel of a transposed b: WIDE of its rows side by side, 16 x 16 or 4 x 4 numbers at a time. The rows of the next panel are on their way meanwhile. */
+typedef float four_t __attribute__((vector_size(16), aligned(4), may_alias));
+static ONCE void pack_across(int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panel) {
+    int64_t k = 0;
+#if defined(SHUFFLES) && defined(__AVX512F__)
+    for (; k + 16 <= K; k += 16) for (int i = 0; i < WIDE; i += 16) {
+        for (int r = i; r < i + 16; r++) __builtin_prefetch(b + (WIDE + r) * ldb + k);
+        transpose(b + i * ldb + k, ldb, panel + k * WIDE + i, WIDE);
+    }
+#elif defined(SHUFFLES)
+#define PUT(row, x, y, i, j, k, l) *(four_t *)(to + row * WIDE) = __builtin_shufflevector(x, y, i, j, k, l)
+    for (; k + 4 <= K; k += 4) {
+        if (k % 16 == 0) for (int i = 0; i < WIDE; i++) __builtin_prefetch(b + (WIDE + i) * ldb + k);
+        for (int i = 0; i < WIDE; i += 4) {
+            const float *x = b + i * ldb + k;
+            float *to = panel + k * WIDE + i;
+            four_t r0 = *(const four_t *)x, r1 = *(const four_t *)(x + ldb), r2 = *(const four_t *)(x + 2 * ldb), r3 = *(const four_t *)(x + 3 * ldb);
+            four_t low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+            four_t low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+            PUT(0, low01, low23, 0, 1, 4, 5), PUT(1, low01, low23, 2, 3, 6, 7), PUT(2, high01, high23, 0, 1, 4, 5), PUT(3, high01, high23, 2, 3, 6, 7);
+        }
+    }
+#endif
+    for (; k < K; k++) for (int i = 0; i < WIDE; i++) panel[k * WIDE + i] = b[i * ldb + k];
 }
 
 static ONCE void pack_pairs(int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
@@ -194,7 +207,7 @@ static ONCE void pack_pairs(int tb, int64_t N, int64_t K, const float *RESTRICT 
     }
 }
 
-/* op(b), (K, N), as panels: columns j .. j + WIDE at panels + j SLOTS(K), zeros after the last. Rows of b are read from end to end. */
+/* op(b), (K, N), as panels: columns j .. j + WIDE at panels + j SLOTS(K), zeros after the last. */
 static ONCE void pack(int pairs, int tb, int64_t N, int64_t K, const float *RESTRICT b, int64_t ldb, float *RESTRICT panels) {
     if (BFLOAT16 && pairs) { pack_pairs(tb, N, K, b, ldb, panels); return; }
     int64_t whole = N / WIDE * WIDE, rest = N - whole;
@@ -204,11 +217,10 @@ static ONCE void pack(int pairs, int tb, int64_t N, int64_t K, const float *REST
         for (int64_t j = 0; j < whole; j += WIDE) pack_across(K, b + j * ldb, ldb, panels + j * K);
         for (int64_t i = 0; i < rest; i++) for (int64_t k = 0; k < K; k++) last[k * WIDE + i] = b[(whole + i) * ldb + k];
     }
-    else for (int64_t k = 0; k < K; k++) {
-        const float *RESTRICT row = b + k * ldb;
-        __builtin_prefetch(row + 8 * ldb);
-        for (int64_t j = 0; j < whole; j += WIDE) memcpy(panels + j * K + k * WIDE, row + j, WIDE * sizeof(float));
-        for (int64_t i = 0; i < rest; i++) last[k * WIDE + i] = row[whole + i];
+    else for (int64_t first = 0, end; first < K; first = end) {  /* a few rows at a time: the panels that are written lie in the same sets of the cache */
+        end = MIN(K, first + 16);
+        for (int64_t j = 0; j < whole; j += WIDE) for (int64_t k = first; k < end; k++) memcpy(panels + j * K + k * WIDE, b + k * ldb + j, WIDE * sizeof(float));
+        for (int64_t k = first; k < end; k++) for (int64_t i = 0; i < rest; i++) last[k * WIDE + i] = b[k * ldb + whole + i];
     }
 }
 
