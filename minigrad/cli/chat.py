@@ -29,7 +29,7 @@ from pathlib import Path
 
 from minigrad.cli.generate import SAMPLING, sampling
 from minigrad.cli.options import ESCAPED, FILE, Command, Option, number, one_line, refuse, whole
-from minigrad.cli.run_folder import BEST, EXACT, MODEL, load_model
+from minigrad.cli.run_folder import BASE, BEST, EXACT, MODEL, load_model
 from minigrad.errors import CacheError, DataError, MinigradError
 from minigrad.models import Conversation
 from minigrad.text import Tokenizer
@@ -47,6 +47,7 @@ Ctrl-C stops an answer."""
 
 OPTIONS = (
     MODEL,
+    BASE,
     BEST,
     EXACT,
     Option("template", ESCAPED, None, r"what the model sees (default: '{message}\n')"),
@@ -58,7 +59,7 @@ OPTIONS = (
 
 def run(options: Namespace) -> int:
     """Talk until the input ends."""
-    model, tokenizer = load_model(options.model, options.best, options.exact)
+    model, tokenizer = load_model(options.model, options.best, options.exact, options.base)
     own = isinstance(tokenizer, PublishedTokenizer) and tokenizer.template is not None
     if not own or options.template is not None:
         options.template = checked_template(options.template, tokenizer)

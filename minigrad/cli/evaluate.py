@@ -15,7 +15,7 @@ from argparse import Namespace
 from typing import Any
 
 from minigrad.cli.options import FLAG, PATH, REQUIRED, Command, Option, whole
-from minigrad.cli.run_folder import BEST, EXACT, MODEL, load_model
+from minigrad.cli.run_folder import BASE, BEST, EXACT, MODEL, load_model
 from minigrad.cli.terminal import read_and_report
 from minigrad.errors import DataError
 from minigrad.evaluate import accuracy, perplexity, windows
@@ -26,6 +26,7 @@ _LONGEST, _LOGITS = 1024, 1 << 26  # tokens of context unless asked for, logits 
 SKIP_UNKNOWN = Option("skip_unknown", FLAG, False, "leave out characters that the model lacks")
 OPTIONS = (
     MODEL,
+    BASE,
     BEST,
     EXACT,
     Option("text", PATH, REQUIRED, "a UTF-8 text file, or a folder of them, not trained on"),
@@ -57,7 +58,7 @@ def run(options: Namespace) -> int:
 
 def measure(options: Namespace) -> dict[str, Any]:
     """Return what is printed, by name."""
-    model, tokenizer = load_model(options.model, options.best, options.exact)
+    model, tokenizer = load_model(options.model, options.best, options.exact, options.base)
     whole = read_and_report(options.text, sys.stderr)
     text = known_text(whole, tokenizer, options)
     tokens = prompt_tokens(tokenizer, text)

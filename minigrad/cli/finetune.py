@@ -3,9 +3,14 @@ them, which are saved alone (adapters.mgrd, a few percent of the model; generate
 show read the run's folder as they read any other). Stops, saves and resumes as minigrad train does.
 The text is read by the tokenizer of the model.
 
+A published model (a GGUF file, or a folder) is tuned by adapters alone; its weights stay as they
+are stored, and in their file, which the run needs (--base names it where it has moved). Merged, it
+is a model in float32. Its context is long: the text is cut into pieces of --block-size tokens.
+
 examples:
   minigrad finetune --model runs/gpt --text letters.txt --out runs/letters
   minigrad finetune --model runs/gpt --text letters.txt --lora 8 --out runs/letters
+  minigrad finetune --model smollm2.gguf --text letters.txt --lora 8 --steps 100
   minigrad finetune --resume runs/letters        # continue a stopped or killed run exactly
   minigrad finetune --merge runs/letters         # adapters and model in one: model.mgrd
 """
@@ -19,13 +24,28 @@ from pathlib import Path
 from minigrad.cli import recipe, train
 from minigrad.cli.evaluate import SKIP_UNKNOWN
 from minigrad.cli.options import DIR, Command, Option, refuse, whole
-from minigrad.cli.run_folder import ADAPTERS, BEST, MODEL, is_published, load_model, save_model
+from minigrad.cli.run_folder import (
+    ADAPTERS,
+    BASE,
+    BEST,
+    MODEL,
+    is_published,
+    load_model,
+    save_model,
+)
+from minigrad.distributed import default_parts
 from minigrad.files import peek
+from minigrad.models import GPT
+from minigrad.nn.quantised import blocks_of
 
 _RATE = "the highest learning rate (default: a tenth of the optimizer's in train, with --lora all)"
+_CONTEXT = "tokens of a piece of text (default: the model's context; of a published model 128)"
+_BATCH = "pieces of text per step (default: 8; of a published model 4, one after the other)"
+_PIECE = 128
 _DEFAULTS = {"optimizer": "adamw", "steps": 500, "warmup": 20, "eval_interval": 50}
 _NAMES = (
-    "text out resume accept overwrite steps stop_at seed sample batch_size optimizer schedule lr "
+    "text out resume accept overwrite steps stop_at seed sample block_size batch_size optimizer "
+    "schedule lr "
     "warmup weight_decay clip_norm eval_interval save_interval accumulate parts patience "
     "matmul jit config set"
 )
@@ -33,9 +53,12 @@ _ROWS = {option.name: option for option in train.COMMAND.options}
 _ROWS |= {name: _ROWS[name]._replace(default=value) for name, value in _DEFAULTS.items()}
 _ROWS["text"] = _ROWS["text"]._replace(help="a UTF-8 text file, or a folder of them")
 _ROWS["warmup"] = _ROWS["warmup"]._replace(help="steps of rising rate")
+_ROWS["block_size"] = _ROWS["block_size"]._replace(help=_CONTEXT)
+_ROWS["batch_size"] = _ROWS["batch_size"]._replace(help=_BATCH)
 _ROWS["lr"] = _ROWS["lr"]._replace(help=_RATE)
 OPTIONS = (
     MODEL._replace(default=None),
+    BASE,
     BEST,
     Option("lora", whole(1), None, "train adapters of this rank alone (default: all weights)"),
     Option("merge", DIR, None, "only add the adapters of this run to its model, in model.mgrd"),
@@ -58,27 +81,51 @@ def run(options: Namespace) -> int:
     for name in ("model", "text"):
         if getattr(options, name) is None:
             refuse("finetune", f"--{name} is missing", "see minigrad finetune --help")
-    if is_published(Path(options.model)):
-        hint = "minigrad.finetune trains it from Python"
-        refuse("finetune", f"{options.model} is not a model of minigrad train", hint)
+    published = is_published(Path(options.model))
+    if published and not options.lora:
+        problem = f"{options.model} is a published model, whose weights stay as they are"
+        refuse("finetune", problem, "train adapters: --lora 8")
     base = load_model(options.model, options.best)
-    options.architecture = asdict(base[0].config)
-    for name in vars(options).keys() & options.architecture.keys() - {"vocab_size"}:
-        setattr(options, name, options.architecture[name])
+    _settle(options, base[0], published)
     if options.lr is None:
         recipe.settle(options)
         options.lr = vars(options)["lr"] * (1.0 if options.lora else 0.1)
     return train.run(options, base)
 
 
+def _settle(options: Namespace, model: GPT, published: bool) -> None:
+    """Set the options that follow from the model. A published one is large: a step takes one short
+    piece of text after the other, op by op, so that it fits into memory.
+    """
+    if not published and any(blocks_of(model)):
+        problem = f"{options.model} has adapters of a published model"
+        refuse("finetune", problem, f"merge them first: minigrad finetune --merge {options.model}")
+    sizes, given = asdict(model.config), options.block_size
+    context = sizes["block_size"]
+    if given is not None and given > context:
+        problem = f"--block-size {given} exceeds the model's context of {context}"
+        refuse("finetune", problem, "give a smaller one")
+    for name in vars(options).keys() & sizes.keys() - {"vocab_size"}:
+        setattr(options, name, sizes[name])
+    options.block_size = given or (min(_PIECE, context) if published else context)
+    options.architecture = None if published else sizes
+    if published:
+        options.parts = options.parts or default_parts()
+        options.batch_size = options.batch_size or max(4, options.parts)
+        if "accumulate" not in options.given:
+            options.accumulate = max(1, options.batch_size // options.parts)
+        options.jit = bool(options.jit)
+
+
 def _merge(options: Namespace) -> int:
     """Write the model of a run with adapters as a model of its own."""
     folder = Path(options.merge)
-    if len(options.given) > 1:
-        refuse("finetune", "--merge takes no other options", f"minigrad finetune --merge {folder}")
+    if options.given - {"merge", "base"}:
+        hint = f"minigrad finetune --merge {folder}"
+        refuse("finetune", "--merge takes no other options but --base", hint)
     if not (folder / ADAPTERS).exists():
         refuse("finetune", f"{folder} holds no {ADAPTERS}", "name the folder of a run with --lora")
-    model, tokenizer = load_model(str(folder / ADAPTERS))
+    model, tokenizer = load_model(str(folder / ADAPTERS), exact=True, base=options.base)
     save_model(folder, model, tokenizer, peek(folder / ADAPTERS).meta["run"])
     print(f"model and adapters are one in {folder / 'model.mgrd'}")
     return 0

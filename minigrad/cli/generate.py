@@ -28,7 +28,7 @@ from minigrad.cli.options import (
     refuse,
     whole,
 )
-from minigrad.cli.run_folder import BEST, EXACT, MODEL, load_model
+from minigrad.cli.run_folder import BASE, BEST, EXACT, MODEL, load_model
 from minigrad.models import GPT, beam_search, generate_text
 from minigrad.text import CharTokenizer, Tokenizer
 
@@ -47,6 +47,7 @@ SAMPLING = (
 )
 OPTIONS = (
     MODEL,
+    BASE,
     BEST,
     EXACT,
     Option("prompt", TEXT, None, "text to continue (default: a line end, or a character it knows)"),
@@ -71,7 +72,7 @@ def run(options: Namespace) -> int:
         refuse("generate", f"--beams draws nothing, so --{name} has no use")
     if options.jit and options.no_cache:
         refuse("generate", "--jit works with the KV cache, not with --no-cache")
-    model, tokenizer = load_model(options.model, options.best, options.exact)
+    model, tokenizer = load_model(options.model, options.best, options.exact, options.base)
     if options.prompt is None:
         options.prompt = first_prompt(tokenizer)
     if not options.prompt:

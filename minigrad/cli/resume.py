@@ -21,11 +21,12 @@ import numpy as np
 
 from minigrad.cli.options import refuse
 from minigrad.cli.recipe import FORMER, kind_of
-from minigrad.cli.run_folder import CHECKPOINTS
+from minigrad.cli.run_folder import CHECKPOINTS, Base, base_in, load_model
 from minigrad.columns import columns
 from minigrad.distributed import broadcast, is_first
 from minigrad.errors import ConfigError, MinigradError
 from minigrad.files import Checkpoint, CheckpointFolder
+from minigrad.finetune import base_digest
 from minigrad.ops.parallel import find_blas
 from minigrad.train import Trainer
 
@@ -37,7 +38,7 @@ FREE = {"text", "sample", "eval_interval", "save_interval"}
 # How a run was called and where its folder is are not part of it: equal runs in two folders give
 # equal files.
 _CALL = {
-    *("accept", "config", "given", "merge", "minutes", "out", "overwrite", "resume", "set"),
+    *("accept", "base", "config", "given", "merge", "minutes", "out", "overwrite", "resume", "set"),
     "stop_at",
 }
 
@@ -141,6 +142,25 @@ def accepted_names(options: Namespace) -> list[str]:
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             refuse("train", f"--accept: a run has no {name!r} that could differ", hint)
     return names
+
+
+def tunes_published(options: Namespace) -> bool:
+    """True for a run of adapters on a published model: its architecture is in the model's file."""
+    return "architecture" in vars(options) and options.architecture is None
+
+
+def base_of(options: Namespace, found: Checkpoint | None) -> Base | None:
+    """Return the published model that a resumed run tunes; None for another run. Raises ConfigError
+    if it is not there, or has other weights than the run began with.
+    """
+    if found is None or not tunes_published(options):
+        return None
+    place = options.base or base_in(options.model, Path(found.path))
+    base = load_model(place)
+    if base_digest(base[0]).tobytes().hex() != found.state["base"]:
+        problem = f"{place} is not the model that the run in {options.resume} tunes"
+        refuse("finetune", f"{problem}: its weights differ", "name that one: --base PLACE")
+    return base
 
 
 def restore(trainer: Trainer, found: Checkpoint) -> None:

@@ -12,19 +12,27 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minigrad.cli.options import DIR, FLAG, REQUIRED, Option, refuse
 from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, StateDictError
 from minigrad.files import CheckpointFolder, StateDict, load, load_checkpoint, peek, save
-from minigrad.finetune import load_lora, lora_state, merge_lora
-from minigrad.models import GPT, GPTConfig, load as load_published
+from minigrad.finetune import BASE as BASE_DIGEST, load_lora, lora_state, merge_lora
+from minigrad.models import GPT, GPTConfig, Llama, LlamaConfig, load as load_published
 from minigrad.models.gpt import ARCHITECTURES
+from minigrad.nn.quantised import blocks_of, expand
 from minigrad.text import Tokenizer, tokenizer_from_state
+from minigrad.text.published import PublishedTokenizer
 
 WEIGHTS, ADAPTERS, CHECKPOINTS = "model.mgrd", "adapters.mgrd", "checkpoints"
 BEST = Option("best", FLAG, False, "use the checkpoint with the lowest loss (default: the model)")
 _PLACES = "a run's folder, weights, a checkpoint, a GGUF file, or a published folder"
 MODEL = Option("model", DIR, REQUIRED, _PLACES)
+BASE = Option("base", DIR, None, "of adapters: their model, where it has moved")
 EXACT = Option("exact", FLAG, False, "expand published weights to float32 (default: as stored)")
+
+
+Base = tuple[GPT, Tokenizer]  # what `minigrad finetune` starts from
 
 
 def checkpoint_folder(folder: Path) -> CheckpointFolder:
@@ -100,12 +108,15 @@ def is_published(place: Path) -> bool:
     return place.suffix.lower() == ".gguf" or (inside and not model_file(place))
 
 
-def load_model(place: str, best: bool = False, exact: bool = False) -> tuple[GPT, Tokenizer]:
+def load_model(
+    place: str, best: bool = False, exact: bool = False, base: str | None = None
+) -> Base:
     """Return the model of a run's folder, of a weights file or of a checkpoint, or a published one
     that generates, and its tokenizer. Raises an error that names what is missing.
 
     best: of a run's folder, take the checkpoint with the lowest validation loss.
     exact: expand the weights of a published model to float32.
+    base: of adapters, the place of the model that they were made for, unless it is the saved one.
     """
     if is_published(Path(place)) and not best:
         found, words = load_published(place, dtype="float32" if exact else None)
@@ -116,7 +127,9 @@ def load_model(place: str, best: bool = False, exact: bool = False) -> tuple[GPT
     path = _file_of(Path(place), best)
     state_dict = _checkpoint(path) or load(path)
     if "base" in state_dict.meta:
-        return _adapted(path, state_dict)
+        return _adapted(path, state_dict, exact, base)
+    if base is not None:
+        refuse("load_model", f"--base is for adapters, and {path} holds none", "leave it out")
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         problem = f"{path} is not a model of minigrad train: its meta has no config and tokenizer"
         raise ConfigError("load_model", problem)
@@ -140,18 +153,34 @@ def _file_of(place: Path, best: bool) -> Path:
     return found
 
 
-def _adapted(path: Path, adapters: StateDict) -> tuple[GPT, Tokenizer]:
-    """Return the model for which adapters were made, with them merged into it."""
-    base = str(adapters.meta["base"])
-    above = (str(folder / base) for folder in path.resolve().parents)
-    place = next((p for p in (base, *above) if Path(p).exists()), None)
-    if place is None:
-        problem = f"{path} was made for the model in {base}, which is not here"
-        refuse("load_model", problem, "put it back, or go to the folder where the run was started")
+def _adapted(path: Path, adapters: StateDict, exact: bool, base: str | None) -> Base:
+    """Return the model for which adapters were made, with them. They are merged into it unless its
+    weights stay in blocks.
+    """
+    place = base or base_in(str(adapters.meta["base"]), path)
     model, tokenizer = load_model(place)
     load_lora(model, adapters)
-    merge_lora(model)
+    if exact:
+        expand(model)
+    if not any(blocks_of(model)):
+        merge_lora(model)
     return model, tokenizer
+
+
+def base_in(saved: str, path: Path) -> str:
+    """Return the place of the base of a run: the saved one, or the same from a folder above the
+    run. Raises ConfigError if there is none.
+    """
+    if place := found_above(saved, path):
+        return str(place)
+    problem = f"{path} was made for the model in {saved}, which is not here"
+    refuse("load_model", problem, "put it back, or name it: --base PLACE")
+
+
+def found_above(place: str, inside: Path) -> Path | None:
+    """Return the place if it exists here, or in one of the folders above `inside`."""
+    above = (folder / place for folder in inside.resolve().parents)
+    return next((found for found in (Path(place), *above) if found.exists()), None)
 
 
 def _checkpoint(path: Path) -> StateDict | None:
@@ -163,13 +192,17 @@ def _checkpoint(path: Path) -> StateDict | None:
     found = load_checkpoint(path)
     try:
         options, state = found.state["options"], found.state["tokenizer"]
+        if "base" in found.state:
+            adapters = {name: t for name, t in found.weights.items() if ".lora." in name}
+            adapters[BASE_DIGEST] = np.frombuffer(bytes.fromhex(found.state["base"]), np.uint8)
+            return StateDict(adapters, replace(found.info, meta={"base": options["model"]}))
         names = ("block_size", "n_layer", "n_head", "n_embd")
         parts = ARCHITECTURES[options.get("arch", "gpt2")]
         sizes = options.get("architecture") or {name: options[name] for name in names} | parts
         size = tokenizer_from_state(state).vocab_size
     except (KeyError, TypeError, DataError):
         return None
-    meta = {"model": {**sizes, "vocab_size": size}, "tokenizer": state}
+    meta = {"model": {"vocab_size": size, **sizes}, "tokenizer": state}
     return StateDict(dict(found.weights), replace(found.info, meta=meta))
 
 
@@ -184,11 +217,16 @@ def _tokenizer_of(path: Path, state: Any) -> Tokenizer:
         raise ConfigError("load_model", problem, got=state, hint=hint) from error
 
 
+def model_of_sizes(sizes: Mapping[str, Any]) -> GPT:
+    """Return a model of a saved config, from `dataclasses.asdict(model.config)`."""
+    return Llama(LlamaConfig(**sizes)) if "rope_base" in sizes else GPT(GPTConfig.from_dict(sizes))
+
+
 def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
     """Return the GPT that the file's meta describes, with the file's weights."""
     sizes = state_dict.meta["model"]
     try:
-        model = GPT(GPTConfig.from_dict(sizes))
+        model = model_of_sizes(sizes)
         adapters = {n: t for n, t in state_dict.items() if ".lora." in n}
         model.load_state_dict({n: t for n, t in state_dict.items() if n not in adapters})
         load_lora(model, adapters)
@@ -198,7 +236,8 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
         hint = f"minigrad inspect {path} shows both"
         raise ConfigError("load_model", problem, got=sizes, hint=hint) from error
     tokens, rows = tokenizer.vocab_size, model.config.vocab_size
-    if tokens != rows:
+    padded = isinstance(tokenizer, PublishedTokenizer) and tokens < rows
+    if tokens != rows and not padded:
         problem = f"{path} has {tokens} tokens in its tokenizer and {rows} in its model"
         raise ConfigError("load_model", problem)
     return model

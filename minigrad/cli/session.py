@@ -12,7 +12,7 @@ from typing import Any
 
 from minigrad.cli.generate import first_prompt, print_text
 from minigrad.cli.options import one_line, refuse
-from minigrad.cli.resume import chosen, environment, escaped, restore
+from minigrad.cli.resume import chosen, environment, escaped, restore, tunes_published
 from minigrad.cli.run_folder import (
     facts_of_model,
     load_model,
@@ -27,8 +27,9 @@ from minigrad.errors import NotFiniteError
 from minigrad.evaluate import bits_per_byte
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.files.folder import sweep
-from minigrad.finetune import trainable
+from minigrad.finetune import base_digest, trainable
 from minigrad.models import GPT, generate_text
+from minigrad.nn.quantised import blocks_of
 from minigrad.text import CharTokenizer, Tokenizer
 from minigrad.train import Interruption, MetricsLog, Report, Trainer
 from minigrad.train.steps import evaluate
@@ -59,6 +60,9 @@ class Session:
         self.baseline = bigram_loss(self.data, self.tokenizer.vocab_size)
         self.interruption = Interruption()
         self.replaced: list[Path] = []  # checkpoints of an earlier run in this folder
+        self.source: dict[str, Any] = {"tokenizer": self.tokenizer.state()}
+        if tunes_published(self.options):  # which has the tokenizer
+            self.source = {"tokenizer": None, "base": base_digest(self.model).tobytes().hex()}
 
     # --- before the first step
 
@@ -111,6 +115,7 @@ class Session:
         text = options.text or "the documentation of Python"
         sizes = f"{options.n_layer} layers, {options.n_head} heads, {options.n_embd} wide"
         parameters = sum(p.data.size for p in self.model.parameters())
+        parameters += sum(math.prod(weight.shape) for *_, weight in blocks_of(self.model))
         rate = f"rate {options.lr:g}, {options.schedule} after {options.warmup} steps of warmup"
         held = (self.data.train.nbytes + self.data.val.nbytes) / 1e6
         compiling = "" if options.jit is False else "; more while the step is compiled"
@@ -159,7 +164,7 @@ class Session:
         compiler = {"compiler": self.trainer.note} if self.options.jit else {}
         return {
             "data": self.text,
-            "tokenizer": self.tokenizer.state(),
+            **self.source,
             "options": chosen(self.options),
             "environment": environment() | compiler,
         }

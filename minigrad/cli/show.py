@@ -15,11 +15,12 @@ import shutil
 from argparse import Namespace
 
 from minigrad.cli.options import FILE, FLAG, PATH, REQUIRED, TEXT, Command, Option, refuse, whole
-from minigrad.cli.run_folder import BEST, MODEL, load_model
+from minigrad.cli.run_folder import BASE, BEST, MODEL, load_model
 from minigrad.viz import attention_maps, describe
 
 OPTIONS = (
     Option("MODEL", PATH, REQUIRED, MODEL.help),
+    BASE,
     BEST,
     Option("full", FLAG, False, "list equal layers one by one"),
     Option("attention", TEXT, None, "show the attention weights for this text"),
@@ -38,7 +39,7 @@ def run(options: Namespace) -> int:
         refuse("show", "--full is for the tree, and --attention shows none")
     if options.out is not None and len(chosen) > 1:
         refuse("show", f"--out draws all layers and heads, so --{chosen[0]} has no use")
-    model, tokenizer = load_model(options.model, options.best)
+    model, tokenizer = load_model(options.model, options.best, base=options.base)
     if options.attention is None:
         print(describe(model).text(full=options.full))
         return 0

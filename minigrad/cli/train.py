@@ -18,6 +18,7 @@ import contextlib
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 from minigrad import __version__, distributed
@@ -38,7 +39,14 @@ from minigrad.cli.options import (
     refuse,
     whole,
 )
-from minigrad.cli.run_folder import checkpoint_folder, new_folder, refuse_to_replace
+from minigrad.cli.run_folder import (
+    Base,
+    checkpoint_folder,
+    found_above,
+    model_of_sizes,
+    new_folder,
+    refuse_to_replace,
+)
 from minigrad.cli.session import Session
 from minigrad.cli.terminal import read_and_report
 from minigrad.data import TextData, default_text
@@ -131,9 +139,6 @@ OPTIONS = (
 )
 
 
-Base = tuple[GPT, Tokenizer]
-
-
 def run(options: Namespace, base: Base | None = None) -> int:
     """Train, save, and print a sample. Return 0, or 128 + the number of the signal that stopped it.
 
@@ -148,15 +153,11 @@ def run(options: Namespace, base: Base | None = None) -> int:
         def hold(folder: Path) -> CheckpointFolder:
             return held.enter_context(distributed.on_first(checkpoint_folder(folder)))
 
-        found = None
-        if options.resume is None:
-            _refuse_odd(options)
-        else:
-            checkpoints = hold(resume.run_to_resume(options))
-            found = resume.last_checkpoint(checkpoints)
+        checkpoints, found = _saved(options, hold)
         with resume.state_of_a_run(found):
             changed = resume.take_over(options, found)
             recipe.settle(options)
+            base = base or resume.base_of(options, found)
             text = _text(options)
             identity = resume.text_identity(text)
             resume.refuse_changes([*changed, *resume.differences(found, identity)], options)
@@ -168,7 +169,7 @@ def run(options: Namespace, base: Base | None = None) -> int:
             trainer = build_trainer(options, model, data)
             prompt = _prompt(text, tokenizer)
             session = Session(options, identity, tokenizer, prompt, data, model, trainer)
-            if found is not None and not session.resume(checkpoints, found):
+            if checkpoints and found and not session.resume(checkpoints, found):
                 return 0
         session.announce()
         distributed.check_same("train", session.text)
@@ -183,6 +184,17 @@ def run(options: Namespace, base: Base | None = None) -> int:
         if first:
             session.farewell(report)
         return session.interruption.exit_code
+
+
+def _saved(
+    options: Namespace, hold: Callable[[Path], CheckpointFolder]
+) -> tuple[CheckpointFolder | None, Checkpoint | None]:
+    """Return the checkpoints of the run to resume, held, and the last one; None for a new run."""
+    if options.resume is None:
+        _refuse_odd(options)
+        return None, None
+    checkpoints = hold(resume.run_to_resume(options))
+    return checkpoints, resume.last_checkpoint(checkpoints)
 
 
 def _meet(options: Namespace) -> None:
@@ -216,14 +228,13 @@ def _text(options: Namespace) -> str:
     """Read the text. That of a resumed run is also looked for in the folders above the run's."""
     if options.text is None:
         return default_text()
-    place = Path(options.text)
-    if options.resume is not None and not place.exists():
-        above = (folder / place for folder in Path(options.resume).resolve().parents)
-        place = next((path for path in above if path.exists()), place)
-        if not place.exists():
-            problem = f"the text of the run in {options.resume} was {place}, which is not here"
-            hint = "give --text PATH, or go to the folder where the run was started"
-            refuse("train", problem, hint)
+    place: Path | None = Path(options.text)
+    if options.resume is not None:
+        place = found_above(options.text, Path(options.resume))
+    if place is None:
+        problem = f"the text of the run in {options.resume} was {options.text}, which is not here"
+        hint = "give --text PATH, or go to the folder where the run was started"
+        refuse("train", problem, hint)
     return read_and_report(place, sys.stdout)
 
 
@@ -233,10 +244,10 @@ def _tokenizer(
     """Return the tokenizer of the resumed run or of the base, else the one that the options name.
     Raises DataError for a text with fewer than two different characters.
     """
-    if found is not None:
-        return tokenizer_from_state(found.state["tokenizer"])
     if base is not None:
         return base[1]
+    if found is not None:
+        return tokenizer_from_state(found.state["tokenizer"])
     characters = CharTokenizer.from_text(text)
     if options.tokenizer == "char":
         return characters
@@ -272,9 +283,12 @@ def _model(options: Namespace, vocab_size: int, base: Base | None) -> GPT:
     """
     manual_seed(options.seed)
     if "architecture" in vars(options):
-        model = GPT(GPTConfig.from_dict(options.architecture))
-        if base is not None:
-            model.load_state_dict(base[0].state_dict())
+        if base is not None and resume.tunes_published(options):
+            model = base[0]
+        else:
+            model = model_of_sizes(options.architecture)
+            if base is not None:
+                model.load_state_dict(base[0].state_dict())
         if options.lora:
             add_lora(model, options.lora)
         return model

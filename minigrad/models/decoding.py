@@ -17,7 +17,7 @@ from minigrad.models.prompts import evaluating
 from minigrad.models.sampling import Sampling, sample_, token_counts
 from minigrad.nn.attention import KVCache, StaticCache
 from minigrad.nn.module import Module
-from minigrad.nn.quantised import QuantisedWeight, StackedWeight
+from minigrad.nn.quantised import blocks_of
 from minigrad.random import Generator
 from minigrad.tensor import Tensor
 
@@ -26,11 +26,9 @@ def use_int8(model: Module) -> None:
     """Let the model's products with weights in blocks round their rows to int8. With this file the
     compiler is imported, which runs them in C, in eager calls too.
     """
-    for module in model.modules():
-        for weight in vars(module).values():
-            for part in weight.parts if isinstance(weight, StackedWeight) else [weight]:
-                if isinstance(part, QuantisedWeight):
-                    part.int8 = True
+    for _, _, _, weight in blocks_of(model):
+        for part in weight.parts:
+            part.int8 = True
 
 
 _MOST = 64  # tokens of a group that is made ahead

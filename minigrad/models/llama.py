@@ -4,9 +4,11 @@ parts are settings. From Touvron et al. 2023, arXiv:2302.13971.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from minigrad.arguments import as_float, as_int, require
 from minigrad.models.gpt import GPT
@@ -41,7 +43,8 @@ class LlamaConfig:
     block_size: longest context.   hidden: the width inside the MLP.   head_dim: of each head,
         n_embd / n_head in Llama.   rope_layout: "half" for weights of Hugging Face, "interleaved"
         for those of a GGUF file of Llama, whose rows are permuted.   rope_scaling: see
-        RotaryEmbedding.
+        RotaryEmbedding.   rope_divisors: of the frequency of each pair, as GGUF files of Llama 3
+        have them.
     qkv_bias: Qwen 2.   qk_norm: Qwen 3.   tied: the head is the embedding.
     Gemma 3: mlp "geglu";   post_norm: see TransformerBlock;   embedding_scale: times the embedding;
         window: how far layers look back whose number is not in `full`, and which have local_base.
@@ -59,6 +62,7 @@ class LlamaConfig:
     rope_base: float = 10000.0
     rope_layout: Layout = "half"
     rope_scaling: Mapping[str, Any] | None = None
+    rope_divisors: Sequence[float] = ()
     qkv_bias: bool = False
     qk_norm: bool = False
     tied: bool = True
@@ -66,7 +70,7 @@ class LlamaConfig:
     post_norm: bool = False
     embedding_scale: float = 1.0
     window: int | None = None
-    full: tuple[int, ...] = ()
+    full: Sequence[int] = ()
     local_base: float = 10000.0
 
     def __post_init__(self) -> None:
@@ -131,6 +135,8 @@ def _block(config: LlamaConfig, i: int) -> TransformerBlock:
         layout=config.rope_layout,
         scaling=None if local else config.rope_scaling,
     )
+    if config.rope_divisors:
+        rope.frequencies = rope.frequencies / np.array(config.rope_divisors)
     block = TransformerBlock(
         config.n_embd,
         config.n_head,

@@ -27,7 +27,7 @@ from minigrad.models.gpt import GPT, GPTConfig
 from minigrad.models.llama import Llama, LlamaConfig
 from minigrad.nn import init
 from minigrad.nn.module import Module
-from minigrad.nn.quantised import QuantisedWeight, StackedWeight
+from minigrad.nn.quantised import Blocks, QuantisedWeight, StackedWeight
 from minigrad.text.published import (
     PublishedTokenizer,
     read_json,
@@ -326,10 +326,12 @@ def _build_gguf(meta: Mapping[str, Any], tensors: Mapping[str, Stored], frozen: 
 
     heads, width = own("attention.head_count"), own("embedding_length")
     scaling = {"type": own("rope.scaling.type", "none"), "factor": own("rope.scaling.factor", 1.0)}
-    layers, parts = _at_most(own("block_count"), len(tensors)), {}
+    layers, parts = _at_most(own("block_count"), len(tensors)), dict[str, Any]()
     if kind == "gemma3":
         full = tuple(range(_EVERY - 1, layers, _EVERY))
         parts = _gemma_parts(width, own("attention.sliding_window"), full)
+    if "rope_freqs.weight" in tensors:  # Llama 3 stores its scaling as a divisor per pair
+        parts["rope_divisors"] = tensors["rope_freqs.weight"].values().tolist()
     model = _make(
         Llama,
         LlamaConfig(
@@ -351,9 +353,6 @@ def _build_gguf(meta: Mapping[str, Any], tensors: Mapping[str, Stored], frozen: 
             **parts,
         ),
     )
-    if "rope_freqs.weight" in tensors:  # Llama 3 stores its scaling as a divisor per pair
-        for block in model.h:
-            block.attn.rope.frequencies /= tensors["rope_freqs.weight"].values()
     _fill(model, _GGUF, lambda name: _named(tensors, name), frozen)
     return model
 
@@ -449,7 +448,7 @@ def _fill(model: Module, names: Names, read: Callable[[str], Stored], frozen: bo
             setattr(owners[owner], attribute, weight)
 
 
-def _blocks(parts: list[Stored]) -> QuantisedWeight | StackedWeight:
+def _blocks(parts: list[Stored]) -> Blocks:
     if len(parts) > 1 and len({part.kind for part in parts}) == 1:  # one product instead of three
         rows = np.concatenate([part.blocks for part in parts])
         return QuantisedWeight(parts[0].kind, (len(rows), parts[0].shape[-1]), rows)

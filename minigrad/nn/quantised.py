@@ -1,19 +1,26 @@
-"""A frozen weight that stays in the blocks of its file, in the place of a Linear's or an
-Embedding's parameter.
+"""Weights that are not Parameters, in the place of a Linear's or an Embedding's: those that stay in
+the blocks of their file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from minigrad import ops
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
-from minigrad.nn.module import Parameter
+from minigrad.nn.module import Module, Parameter
 from minigrad.ops.quantised import dequantise, features
 from minigrad.tensor import Tensor
+
+
+class Weight(Protocol):
+    """What may take the place of a Linear's parameter."""
+
+    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor: ...
 
 
 class QuantisedWeight:
@@ -47,6 +54,11 @@ class QuantisedWeight:
     def rows(self, index: Tensor) -> Tensor:
         """The rows that `index` names: (...) of integers -> (..., in) of float32."""
         return ops.quantised_embedding(self._tensor, index, kind=self.kind)
+
+    @property
+    def parts(self) -> tuple[QuantisedWeight, ...]:
+        """Itself, as the only part: see StackedWeight."""
+        return (self,)
 
     @property
     def nbytes(self) -> int:
@@ -89,12 +101,25 @@ class StackedWeight:
         return f"StackedWeight({list(self.parts)})"
 
 
-def linear(
-    x: Tensor,
-    weight: Parameter | QuantisedWeight | StackedWeight | Tensor,
-    bias: Tensor | None = None,
-) -> Tensor:
+Blocks = QuantisedWeight | StackedWeight
+
+
+def linear(x: Tensor, weight: Tensor | Weight, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias, whatever the weight's storage."""
     if isinstance(weight, Tensor):
         return ops.linear(x, weight, bias)
     return weight.linear(x, bias)
+
+
+def blocks_of(model: Module) -> Iterator[tuple[str, Module, str, Blocks]]:
+    """Yield (full name, layer, name in the layer, weight) of every weight in blocks."""
+    for prefix, module in model.named_modules():
+        for name, weight in vars(module).items():
+            if isinstance(weight, Blocks):
+                yield f"{prefix}.{name}" if prefix else name, module, name, weight
+
+
+def expand(model: Module) -> None:
+    """Replace every weight in blocks by a frozen float32 Parameter of the same values."""
+    for _, layer, name, weight in list(blocks_of(model)):
+        setattr(layer, name, Parameter(weight.dequantise(), requires_grad=False))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from minigrad.arguments import as_int, require
 from minigrad.errors import DataError, needs
@@ -45,7 +45,8 @@ class TokenizerFile(LibraryTokenizer):
     Raises MissingDependencyError without the `tokenizers` library, DataError for another content.
     """
 
-    kind, fields = "tokenizer.json", ("content",)
+    kind = "tokenizer.json"
+    fields: ClassVar[tuple[str, ...]] = ("content",)
 
     def __init__(self, content: str) -> None:
         tokenizers = library("TokenizerFile")

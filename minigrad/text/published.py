@@ -34,15 +34,19 @@ _SPACE = "▁"
 class PublishedTokenizer(TokenizerFile):
     """The tokenizer of a published model. Special tokens in a text are recognised.
 
-    tokenizer: of the `tokenizers` library.   bos, eos: the special tokens that begin a text and end
-        an answer; eos may be several.   template: the chat template for jinja2, None without one.
+    content: a tokenizer of the `tokenizers` library, or the text of a tokenizer.json.   bos, eos:
+        the special tokens that begin a text and end an answer; eos may be several.   template: the
+        chat template for jinja2, None without one.
     first: True if a text begins with bos.   special: True if the library puts its own special
         tokens around a text, as BERT's does.
     """
 
+    kind = "published"
+    fields = ("content", "bos", "eos", "template", "first", "special")
+
     def __init__(
         self,
-        tokenizer: Any,
+        content: Any,
         *,
         bos: str | None = None,
         eos: Sequence[str] = (),
@@ -50,9 +54,11 @@ class PublishedTokenizer(TokenizerFile):
         first: bool = False,
         special: bool = False,
     ) -> None:
-        self._tokenizer, self.template = tokenizer, template
+        plain = isinstance(content, str)
+        self._tokenizer = TokenizerFile(content)._tokenizer if plain else content
+        self.template = template
         self.bos, self.eos = bos, tuple(eos)
-        self._first, self._special = first and bos is not None, special
+        self.first, self.special = first and bos is not None, special
 
     @property
     def content(self) -> str:  # type: ignore[override]
@@ -62,9 +68,9 @@ class PublishedTokenizer(TokenizerFile):
     def encode_prompt(self, text: str) -> Array:
         """Return the tokens of a whole text: with the special tokens that the model expects."""
         text = well_formed(text, "encode_prompt")
-        if self._special:
+        if self.special:
             return np.asarray(self._tokenizer.encode(text).ids, np.int32)
-        begun = not self._first or self.bos is None or text.startswith(self.bos)
+        begun = not self.first or self.bos is None or text.startswith(self.bos)
         return self.encode(text if begun else f"{self.bos}{text}")
 
     def encode_sentences(self, texts: Sequence[str], longest: int) -> list[Array]:

@@ -10,7 +10,7 @@ from typing import Any
 from minigrad import dtypes
 from minigrad.columns import columns
 from minigrad.nn import Module, MultiHeadAttention
-from minigrad.nn.quantised import QuantisedWeight, StackedWeight
+from minigrad.nn.quantised import Blocks
 from minigrad.tensor import Tensor
 from minigrad.viz.flops import Measured, measure, own_flops
 
@@ -146,7 +146,7 @@ class _Builder:
             part.parameters += int(parameter.data.size) if is_new else 0
             shapes.append(words + ("" if parameter.requires_grad else " (frozen)"))
         for key, frozen in vars(module).items():
-            if isinstance(frozen, QuantisedWeight | StackedWeight):
+            if isinstance(frozen, Blocks):
                 rows, width = frozen.shape
                 part.parameters += rows * width
                 part.bytes += frozen.nbytes

@@ -1,6 +1,7 @@
 """`minigrad finetune`: all weights or adapters, stopped and resumed, merged, and refusals."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,11 @@ import pytest
 import minigrad
 from minigrad.cli.run_folder import load_model
 from minigrad.files import peek
-from tests.commands.home import TEXT, good, refused
+from minigrad.nn.quantised import blocks_of
+from tests.commands.home import ROOT, TEXT, good, refused
+
+sys.path.insert(0, str(ROOT / "tools"))
+from gguf_bytes import small_llama
 
 SIZES = "--n-layer 1 --n-embd 16 --n-head 2 --block-size 16 --batch-size 4 --sample 0 --dropout 0.1"
 TUNE = [
@@ -111,3 +116,77 @@ def test_what_does_not_go_together_is_refused(home: Path) -> None:
     good(*TUNE, "--out", "tuned", "--stop-at", "5", folder=home)
     line = refused("finetune", "--resume", "tuned", "--out", "there", folder=home)
     assert "--resume continues the run in its own folder" in line
+
+
+# --- published models
+
+PUBLISHED = [
+    *("finetune", "--model", "base.gguf", "--text", "new.txt", "--lora", "2", "--block-size", "16"),
+    *("--steps", "12", "--warmup", "2", "--lr", "0.03", "--sample", "4", "--eval-interval", "6"),
+]
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A folder with a small GGUF file and a text."""
+    pytest.importorskip("tokenizers")
+    (tmp_path / "new.txt").write_text("ab cd abcd 012 kabc!" * 60)
+    (tmp_path / "base.gguf").write_bytes(small_llama("q4_1"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("jit", [(), ("--jit",)])
+def test_adapters_of_a_published_model_resume_to_the_same_bits(
+    published: Path, jit: tuple[str, ...]
+) -> None:
+    out = good(*PUBLISHED, *jit, "--out", "whole", folder=published)
+    assert "21,312 parameters, 1,792 of them trained" in out
+    assert loss_of(published, "whole") < loss_of(published, "base.gguf") - 0.05
+    good(*PUBLISHED, *jit, "--out", "parts", "--stop-at", "5", folder=published)
+    good("finetune", "--resume", "parts", folder=published)
+    files = [published / run / "adapters.mgrd" for run in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].stat().st_size < 15_000
+
+
+def test_a_run_of_adapters_is_read_as_a_model_and_merged(published: Path) -> None:
+    good(*PUBLISHED, "--out", "tuned", folder=published)
+    state = minigrad.load(published / "tuned" / "adapters.mgrd")
+    assert all("lora." in name for name in state)
+    model, _ = load_model(str(published / "tuned"))
+    assert any(blocks_of(model))
+    loss = loss_of(published, "tuned")
+    checkpoint = max((published / "tuned" / "checkpoints").glob("*.mgrd"))
+    assert loss_of(published, str(checkpoint)) == loss
+    prompt = ("--prompt", "ab", "--tokens", "8", "--temperature", "0")
+    written = good("generate", "--model", "tuned", *prompt, folder=published)
+    assert "lora" in good("show", "tuned", "--full", folder=published)
+    good("finetune", "--merge", "tuned", folder=published)
+    (published / "base.gguf").unlink()
+    model, tokenizer = load_model(str(published / "tuned"))
+    assert not any(blocks_of(model)) and tokenizer.eos == ("</s>",)
+    assert loss_of(published, "tuned") == pytest.approx(loss, abs=2e-4)
+    assert good("generate", "--model", "tuned", *prompt, folder=published) == written
+
+
+def test_a_base_that_has_moved_is_named_and_another_one_is_refused(published: Path) -> None:
+    good(*PUBLISHED, "--out", "tuned", "--stop-at", "5", folder=published)
+    shutil.move(published / "base.gguf", published / "moved.gguf")
+    for call in (["eval", "--text", "new.txt", "--model"], ["finetune", "--resume"]):
+        line = refused(*call, "tuned", folder=published)
+        assert "for the model in base.gguf, which is not here" in line and "--base" in line
+        good(*call, "tuned", "--base", "moved.gguf", folder=published)
+    (published / "base.gguf").write_bytes(small_llama("q4_1", seed=1))
+    assert "other weights" in refused("generate", "--model", "tuned", folder=published)
+    line = refused("finetune", "--resume", "tuned", "--accept", "steps", folder=published)
+    assert "base.gguf is not the model that the run in tuned tunes" in line
+    good("finetune", "--merge", "tuned", "--base", "moved.gguf", folder=published)
+    line = refused("generate", "--model", "tuned", "--base", "moved.gguf", folder=published)
+    assert "--base is for adapters" in line
+
+
+def test_a_published_model_is_tuned_by_adapters_within_its_context(published: Path) -> None:
+    call = ["finetune", "--model", "base.gguf", "--text", "new.txt"]
+    assert "train adapters: --lora 8" in refused(*call, folder=published)
+    line = refused(*call, "--lora", "2", "--block-size", "65", folder=published)
+    assert "--block-size 65 exceeds the model's context of 64" in line
