@@ -30,26 +30,21 @@ Turn = Callable[[list[int], int], tuple[float, float]]  # seconds of prefill, se
 
 
 def minigrad(file: str, int8: bool, room: int) -> Turn:
-    """minigrad: eager prefill, a compiled step per token."""
-    from minigrad.models.decoding import Decoder, use_int8
+    """minigrad: eager prefill, then compiled steps for groups of tokens."""
+    from minigrad.models.decoding import use_int8
     from minigrad.models.published import load
 
     model, _ = load(file)
     if int8:
         use_int8(model)
-    attn = next(iter(model.h)).attn
-    shape = (1, attn.n_kv_head, room, attn.head_dim)
-    decoder = Decoder(model, model._decode, len(model.h), shape, np.dtype(np.float32))
 
     def turn(prompt: list[int], count: int) -> tuple[float, float]:
-        caches = model.make_caches(room)
+        tokens = model.generate(prompt, count + 1, temperature=0, jit=True)
         started = time.perf_counter()
-        logits = model._last_logits(np.array([prompt]), caches, None)
+        next(tokens)
         prefill = time.perf_counter() - started
-        decoder.load(caches, None)
         started = time.perf_counter()
-        for _ in range(count):
-            logits = decoder(logits.argmax(axis=-1).reshape(1, 1))
+        assert len(list(tokens)) == count
         return prefill, time.perf_counter() - started
 
     return turn

@@ -171,7 +171,8 @@ def sample_(
         tokens to `scores`.   Raises NotFiniteError as `Sampling.probabilities` does.
     """
     temperature, k, top_p, min_p, penalty, scored = settings.tolist()
-    how = Sampling(temperature, int(k) or None, top_p, min_p, penalty)
+    # A replay is also checked with numbers that are moved by a rounding, here out of their range
+    how = Sampling(temperature, round(k) or None, min(top_p, 1.0), min(min_p, 1.0), penalty)
     y = how.draw(how.discouraged(logits, counts), StateGenerator(state))
     if scored:
         scores[:, length] = log_probability(logits, y)

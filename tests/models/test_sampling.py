@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from minigrad import Generator
+from minigrad import Generator, Tensor
 from minigrad.errors import NotFiniteError
-from minigrad.models.sampling import sample
+from minigrad.models.sampling import Sampling, sample, sample_
 
 
 def draws(logits, n=4000, seed=0, **how):
@@ -60,3 +60,19 @@ def test_a_token_that_is_ruled_out_is_never_drawn(seed, temperature, top_k, top_
 def test_logits_that_are_not_finite_are_refused(bad, temperature):
     with pytest.raises(NotFiniteError):
         sample(np.array([[0.0, 1.0], bad], np.float32), Generator(0), temperature)
+
+
+@pytest.mark.parametrize("nudge", [1 - 2**-52, 1 + 2**-52])
+def test_a_step_draws_alike_with_settings_that_are_moved_by_a_rounding(nudge):
+    found = []
+    for factor in (1, nudge):
+        how = Sampling(temperature=1.0, top_k=3, top_p=1.0, min_p=1.0)
+        numbers = np.array([*how.numbers(), 1.0]) * factor
+        tokens, drawn = np.zeros((2, 1), np.int64), np.zeros((2, 4), np.int64)
+        changed = [tokens, np.array(0), np.array(2), np.array([7, 0], np.uint64)]
+        changed += [np.zeros((2, 5), np.int64), np.zeros(2, bool), drawn, np.zeros((2, 4))]
+        logits = np.array([[0.0, 1, 2, 3, 4], [4, 3, 2, 1, 0]])
+        operands = [*changed, logits, numbers, np.zeros(5, bool)]
+        sample_(*map(Tensor._wrap, operands), changes=len(changed))
+        found.append(drawn[:, 0].tolist())
+    assert found[0] == found[1] == [4, 0]

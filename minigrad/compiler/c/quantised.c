@@ -217,8 +217,8 @@ BODY float_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, con
     static _Thread_local float columns[DEEP * WIDE];
     for (int64_t n = lo, j = lo * PANEL; n < hi; n += WIDE / PANEL, j += WIDE) for (int64_t k = 0; k < K; k += DEEP) {
         int64_t depth = MIN(DEEP, K - k);
-        for (int64_t i = 0; i < MIN(WIDE / PANEL, hi - n); i++)
-            panel_values(f, weight + (n + i) * PANEL_BYTES(f, K), k, k + depth, columns + i * PANEL, WIDE);
+        for (int64_t at = 0; at < depth; at += 128) for (int64_t i = 0; i < MIN(WIDE / PANEL, hi - n); i++)  /* line by line: columns are larger than the first cache */
+            panel_values(f, weight + (n + i) * PANEL_BYTES(f, K), k + at, k + MIN(depth, at + 128), columns + at * WIDE + i * PANEL, WIDE);
         const float *begun = k ? y + j : residual ? residual + j : NULL;
         tiles(0, 0, M, MIN(WIDE, MIN(hi * PANEL, N) - j), depth, x + k, K, columns, depth, bias && !k ? bias + j : NULL, begun, N, y + j, N);
     }
