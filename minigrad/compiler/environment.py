@@ -27,6 +27,7 @@ def environment() -> dict[str, str]:
         through = chosen_blas()
         tiles = "tiles in C, for this CPU's vector registers"
         facts["compiled products"] = tiles if through is None else through.name
+        facts["in bfloat16"] = native.bfloat16_products() or "none faster than float32"
     except native.NativeError as error:
         facts["compiler"] = f"none: {error}"
         advice.append("with a C compiler, steps run several times faster: `pip install ziglang`")

@@ -160,6 +160,10 @@ def test_what_is_found_on_the_machine_is_told_without_changing_it(own_cache):
     assert {"BLAS", "compiler", "flags", "threads", "cache"} <= set(facts) and str(
         own_cache
     ) in facts["cache"]
+    fast = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}  # in this order
+    wanted = [name for flag, name in fast.items() if flag in native.cpu_identity().split()]
+    if native.find_compiler().version.startswith("cc") and Path("/proc/cpuinfo").exists():
+        assert facts["in bfloat16"] == (wanted or ["none faster than float32"])[0]
 
 
 def test_gcc_vectorises_the_loops_of_activations_and_their_gradients(tmp_path):
