@@ -129,9 +129,7 @@ class CompiledReplay:
         self.gradients = Gradients({root: layout.stand_in[i] for i, root in direct.items()})
         self._copied = [i not in direct for i in program.kept]
         self._gradient_address = 0
-        self.arena_offsets, self.arena_bytes = arena(
-            layout, self.sequence, {*direct.values(), *layout.derived}
-        )
+        self.arena_offsets, self.arena_bytes = arena(layout, self.sequence, self.gradients)
         self._arena, self._address = aligned(self.arena_bytes), dict[int, int]()
         base = address_of(self._arena) if self.arena_bytes else 0
         for root, offset in self.arena_offsets.items():

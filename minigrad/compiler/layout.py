@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from ctypes import addressof, c_char
-from math import gcd, prod
+from math import gcd, inf, prod
 from mmap import mmap
 from typing import Any
 
@@ -194,14 +194,16 @@ def address_of(a: Array) -> int:
 
 
 def pack(
-    lifetimes: Mapping[int, tuple[int, int]], sizes: Mapping[int, int]
-) -> tuple[dict[int, int], int]:
-    """Offsets in one arena such that values alive at the same time do not overlap, the largest
-    placed first; and the arena's size.
+    lifetimes: Mapping[int, tuple[int, int]],
+    sizes: Mapping[int, int],
+    placed: Mapping[int, int],
+    room: float = inf,
+) -> dict[int, int]:
+    """Offsets in one block of memory such that values alive at the same time do not overlap, the
+    largest placed first after those that are `placed` already; of all that fit into `room` bytes.
     """
-    offsets: dict[int, int] = {}
-    total = 0
-    for i in sorted(lifetimes, key=lambda i: -sizes[i]):
+    offsets = dict(placed)
+    for i in sorted((i for i in lifetimes if i not in placed), key=lambda i: -sizes[i]):
         first, last = lifetimes[i]
         busy = sorted(
             (offsets[j], offsets[j] + sizes[j])
@@ -214,6 +216,6 @@ def pack(
             if at + sizes[i] <= start:
                 break
             at = max(at, -(-stop // ALIGNMENT) * ALIGNMENT)
-        offsets[i] = at
-        total = max(total, at + sizes[i])
-    return offsets, total
+        if at + sizes[i] <= room:
+            offsets[i] = at
+    return offsets

@@ -27,10 +27,13 @@ def aligned(nbytes: int) -> Array:
 
 
 def arena(
-    layout: Layout, sequence: Sequence[Phase | Line], apart: set[int]
+    layout: Layout, sequence: Sequence[Phase | Line], gradients: Gradients
 ) -> tuple[dict[int, int], int]:
-    """root -> its offset in the arena, for the temporaries that a step touches, except `apart`, and
-    the memory of kernels' own; and the arena's size.
+    """root -> its offset in the arena, for the temporaries that a step touches and the memory of
+    kernels' own; and the arena's size.
+
+    Temporaries that are dead before a gradient is computed are put into its memory, as far as they
+    fit: they are added to `gradients.offsets`.
     """
     # Memory is needed from the first moment that touches a root to the last one
     program = layout.program
@@ -45,13 +48,20 @@ def arena(
     # Results and gradients are read when everything has run
     for r in {layout.root[i] for i in (*program.results, *program.kept)}:
         lifetimes[r] = (lifetimes.get(r, (0, 0))[0], len(sequence))
-    outside = {v.index for v in program.values if v.source != "temporary"} | apart
+    outside = {v.index for v in program.values if v.source != "temporary"} | {*layout.derived}
     lifetimes = {r: span for r, span in lifetimes.items() if r not in outside}
     sizes = {r: max(layout.roots[r].nbytes, 1) for r in lifetimes}
     # First within a chain, where many values have the same short life; what is left is packed
     same = _shared_inside_chains(sequence, lifetimes, sizes)
-    offsets, total = pack({r: s for r, s in lifetimes.items() if r not in same}, sizes)
-    return {**offsets, **{r: offsets[other] for r, other in same.items()}}, total
+    left = {r: span for r, span in lifetimes.items() if r not in same}
+    inside = pack(left, sizes, gradients.offsets, gradients.size)
+    offsets = pack({r: span for r, span in left.items() if r not in inside}, sizes, {})
+    total = max((at + sizes[r] for r, at in offsets.items()), default=0)
+    for r, other in same.items():
+        into = inside if other in inside else offsets
+        into[r] = into[other]
+    gradients.offsets = inside
+    return offsets, total
 
 
 def _shared_inside_chains(
@@ -91,7 +101,8 @@ class Gradients:
     used again once nothing refers to a part of it.
 
     numpy keeps the array over a block as the base of every view of it, so a weak reference to that
-    array tells.   offsets: root -> its place in a block.   size: of a block, in bytes.
+    array tells.   offsets: root -> its place in a block, of gradients, and of temporaries that are
+    dead before these are computed.   size: of a block, in bytes.
     """
 
     def __init__(self, likes: Mapping[int, Array]) -> None:

@@ -212,13 +212,10 @@ class Recording(Listener):
         self.pattern = [self.inputs.index(n) for n in self.inputs], added
 
     def strip(self, lasting: set[int]) -> None:
-        """Keep what later recordings are compared with: not the arrays that ops made, and of
-        tensors those of these ids.
+        """Keep what later recordings are compared with: no array, and of tensors those of
+        these ids.
         """
         self.arrays, self._numbers, self._held, self.results = [], {}, {}, []
         self.found, self.before, self.rebound, self.begins = {}, {}, {}, {}
         self.tensors = {i: t for i, t in self.tensors.items() if i in lasting}
-        self.arguments, self.given = [], []
-        for leaf in self.leaves.values():
-            if id(leaf.tensor) not in lasting:
-                leaf.tensor = None
+        self.arguments, self.given, self.leaves, self._pending = [], [], {}, ((), None)

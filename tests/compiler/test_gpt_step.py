@@ -142,6 +142,10 @@ def test_a_compiled_step_wants_less_memory_than_seven_tenths_of_its_values():
     temporaries = [v for v in steps[0].program.values if v.source == "temporary"]
     values = sum(v.size * v.dtype.itemsize for v in temporaries)
     assert backend.arena_bytes <= 0.7 * values
+    inside = backend.gradients.offsets.keys() - {
+        backend.layout.root[i] for i in backend.program.kept
+    }
+    assert inside  # in the memory of gradients that are not yet there
 
 
 OTHERS = [

@@ -2,11 +2,16 @@
 that somebody holds are the caller's own.
 """
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
-from minigrad import Tensor
+from minigrad import Tensor, nn
 from minigrad.compiler import jit
+from minigrad.compiler.layout import ALIGNMENT, pack
+from minigrad.optim import AdamW
 
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", "c"])
 
@@ -154,3 +159,42 @@ def test_a_changed_leaf_makes_eager_graphs_stale(backend):
     before = w._version[0]
     step(x(2))
     assert w._version[0] > before
+
+
+@BACKENDS
+def test_a_program_keeps_no_array_of_the_calls_it_was_made_of(backend):
+    model = nn.Linear(20, 30)
+    optimizer = AdamW(model.parameters(), lr=0.1)
+
+    def body(t):
+        optimizer.zero_grad()
+        loss = model(t).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step, recorded = jit(body, backend=backend, audit=False), []
+    for _ in range(2):
+        step(x(4, 20))
+        recorded += [weakref.ref(p.grad.data) for p in model.parameters()]
+    step(x(4, 20))
+    gc.collect()
+    assert all(ref() is None for ref in recorded)
+
+
+def test_what_is_packed_around_values_in_their_places_overlaps_with_nothing_that_is_alive():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        n = int(rng.integers(2, 30))
+        sizes = {i: int(rng.integers(1, 500)) for i in range(n)}
+        lifetimes = {i: tuple(sorted(map(int, rng.integers(0, 12, 2)))) for i in range(n)}
+        first = pack({i: lifetimes[i] for i in range(n // 2)}, sizes, {})
+        room = max(at + sizes[i] for i, at in first.items())
+        offsets = pack(lifetimes, sizes, first, room)
+        assert first.items() <= offsets.items()
+        spans = {i: range(at, at + sizes[i]) for i, at in offsets.items()}
+        for i, a in spans.items():
+            assert a.stop <= room and a.start % ALIGNMENT == 0
+            for j, b in spans.items():
+                at_once = lifetimes[i][0] <= lifetimes[j][1] and lifetimes[j][0] <= lifetimes[i][1]
+                assert i == j or not at_once or a.stop <= b.start or b.stop <= a.start
