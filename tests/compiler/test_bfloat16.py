@@ -12,6 +12,7 @@ from minigrad import Tensor, functional as F, nn
 from minigrad.compiler import jit, native
 from minigrad.compiler.signatures import c_text
 from minigrad.errors import ConfigError
+from minigrad.nn.attention import StaticCache
 from minigrad.optim import AdamW, Muon
 from minigrad.precision import PRECISION, matmul_precision, operand
 
@@ -236,6 +237,27 @@ def test_what_is_not_finite_stays_where_it_is_seen():
 
     for y in (in_c(step, q, k, v, g)[0], step(*map(Tensor, (q, k, v, g)))[0].numpy()):
         assert np.isfinite(y[..., :31, :]).all() and not np.isfinite(y[..., 31:, :]).all()
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_attention_to_a_cache_rounds_what_it_reads(T):
+    rng, shape = np.random.default_rng(0), (2, 2, 12, 6)
+    eager, cache, wide = (
+        StaticCache(shape, Tensor(np.array(0)), Tensor(np.array([0, 2]))) for _ in range(3)
+    )
+    step = jit(lambda q, k, v: cache.attend(q, k, v), backend="c")
+    for _ in range(12 // T):
+        q, k, v = (rng.normal(size=(2, h, T, 6)).astype(np.float32) for h in (4, 2, 2))
+        got, want = step(Tensor(q), Tensor(k), Tensor(v)), eager.attend(*map(Tensor, (q, k, v)))
+        with matmul_precision("float32"):
+            plain = wide.attend(Tensor(q), Tensor(k), Tensor(v)).numpy()
+        for y in (got.numpy(), want.numpy()):
+            assert EPS < np.abs(y - plain).max() < 4 * HALF * np.abs(plain).max()
+        # But for numbers beside a tie, which may be rounded the other way
+        assert np.median(np.abs(got.numpy() - want.numpy())) < 4 * EPS
+        for c in (eager, cache, wide):
+            c.length.data += T
+    assert "bfloat16" in step.explain() and "numpy" not in step.explain()
 
 
 def model_and_step(matmul, optimizer=AdamW, **options):
