@@ -144,10 +144,6 @@ def _threads(n: str) -> str:
     return {"1": "1 thread", "?": "BLAS's own threads"}.get(n, f"{n} threads")
 
 
-COMMAND: Command = Command(
-    "doctor",
-    run,
-    "show what this machine offers, and what would be faster",
-    (Option("json", FLAG, False, "print one JSON object instead of lines"),),
-    __doc__,
-)
+OPTIONS = (Option("json", FLAG, False, "print one JSON object instead of lines"),)
+_PURPOSE = "show what this machine offers, and what would be faster"
+COMMAND = Command("doctor", run, _PURPOSE, OPTIONS, __doc__)

@@ -52,6 +52,4 @@ def table(texts: list[str], similarity: Array) -> str:
     return "\n".join(lines)
 
 
-COMMAND: Command = Command(
-    "embed", run, "sentences as vectors, and their similarities", OPTIONS, __doc__
-)
+COMMAND = Command("embed", run, "sentences as vectors, and their similarities", OPTIONS, __doc__)

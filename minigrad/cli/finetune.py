@@ -131,6 +131,4 @@ def _merge(options: Namespace) -> int:
     return 0
 
 
-COMMAND: Command = Command(
-    "finetune", run, "train a model further, on another text", OPTIONS, __doc__
-)
+COMMAND = Command("finetune", run, "train a model further, on another text", OPTIONS, __doc__)

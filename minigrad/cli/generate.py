@@ -120,4 +120,4 @@ def print_text(pieces: Iterable[str]) -> None:
     print()
 
 
-COMMAND: Command = Command("generate", run, "let a trained model write", OPTIONS, __doc__)
+COMMAND = Command("generate", run, "let a trained model write", OPTIONS, __doc__)

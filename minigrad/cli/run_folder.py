@@ -4,10 +4,11 @@ made, or `adapters.mgrd`, with what is added to another model; `checkpoints/`; `
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.cli.options import DIR, FLAG, REQUIRED, Option, refuse
-from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, StateDictError
+from minigrad.errors import ConfigError, DataError, FormatError, MinigradError
 from minigrad.files import CheckpointFolder, StateDict, load, load_checkpoint, peek, save
 from minigrad.finetune import BASE as BASE_DIGEST, load_lora, lora_state, merge_lora
 from minigrad.models import GPT, GPTConfig, Llama, LlamaConfig, load as load_published
@@ -133,10 +134,28 @@ def load_model(
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         problem = f"{path} is not a model of minigrad train: its meta has no config and tokenizer"
         raise ConfigError("load_model", problem)
-    tokenizer = _tokenizer_of(path, state_dict.meta["tokenizer"])
-    model = _model_of(path, state_dict, tokenizer)
+    with refusing_damage("load_model", path, f"the tokenizer in {path} cannot be read"):
+        tokenizer = tokenizer_from_state(state_dict.meta["tokenizer"])
+    problem = f"the weights in {path} are not those of the model that its meta describes"
+    with refusing_damage("load_model", path, problem):
+        model = _model_of(state_dict)
+    tokens, rows = tokenizer.vocab_size, model.config.vocab_size
+    if tokens != rows:
+        problem = f"{path} has {tokens} tokens in its tokenizer and {rows} in its model"
+        raise ConfigError("load_model", problem)
     model.eval()
     return model, tokenizer
+
+
+@contextlib.contextmanager
+def refusing_damage(call: str, path: object, problem: str) -> Iterator[None]:
+    """Raise ConfigError for whatever the content of a file raises that a run did not write."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as no:
+        reason = no.problem if isinstance(no, MinigradError) else f"{type(no).__name__}: {no}"
+        hint = f"minigrad inspect {path} shows the file"
+        raise ConfigError(call, f"{problem}: {reason[:200]}", got=no, hint=hint) from no
 
 
 def _file_of(place: Path, best: bool) -> Path:
@@ -206,6 +225,7 @@ def _checkpoint(path: Path) -> StateDict | None:
     return StateDict(dict(found.weights), replace(found.info, meta=meta))
 
 
+<<<<<<< HEAD
 def _tokenizer_of(path: Path, state: Any) -> Tokenizer:
     try:
         return tokenizer_from_state(state)
@@ -240,4 +260,13 @@ def _model_of(path: Path, state_dict: StateDict, tokenizer: Tokenizer) -> GPT:
     if tokens != rows and not padded:
         problem = f"{path} has {tokens} tokens in its tokenizer and {rows} in its model"
         raise ConfigError("load_model", problem)
+=======
+def _model_of(state_dict: StateDict) -> GPT:
+    """Return the GPT that a file's meta describes, with the file's weights."""
+    model = GPT(GPTConfig.from_dict(state_dict.meta["model"]))
+    adapters = {n: t for n, t in state_dict.items() if ".lora." in n}
+    model.load_state_dict({n: t for n, t in state_dict.items() if n not in adapters})
+    load_lora(model, adapters)
+    merge_lora(model)
+>>>>>>> c579dd6 (Keep the commands on files in one file of the command line)
     return model

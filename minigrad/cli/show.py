@@ -55,6 +55,4 @@ def run(options: Namespace) -> int:
     return 0
 
 
-COMMAND: Command = Command(
-    "show", run, "show a model as a tree, or its attention", OPTIONS, __doc__
-)
+COMMAND = Command("show", run, "show a model as a tree, or its attention", OPTIONS, __doc__)

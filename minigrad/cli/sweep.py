@@ -428,4 +428,4 @@ def _rounded(value: Any, values: Any) -> Any:
     return min(max(float(f"{value:.4g}"), values["low"]), values["high"])
 
 
-COMMAND: Command = Command("sweep", run, "many small training runs, side by side", OPTIONS, __doc__)
+COMMAND = Command("sweep", run, "many small training runs, side by side", OPTIONS, __doc__)

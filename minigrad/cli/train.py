@@ -174,8 +174,7 @@ def run(options: Namespace, base: Base | None = None) -> int:
         session.announce()
         distributed.check_same("train", session.text)
         _compile(session, found)
-        if options.minutes is not None:
-            _fit(session, began)
+        _fit(session, began)
         with session.interruption:
             if found is None:
                 folder = new_folder(options.out, options.overwrite) if first else Path()
@@ -331,10 +330,12 @@ def _compile(session: Session, found: Checkpoint | None) -> None:
 
 
 def _fit(session: Session, began: float) -> None:
-    """Set the number of steps, and the schedule, so that the command ends in --minutes. The steps
-    are saved as an option: resuming does not measure again.
+    """Set the number of steps, and the schedule, so that the command ends in --minutes, if given.
+    The steps are saved as an option: resuming does not measure again.
     """
     options, trainer = session.options, session.trainer
+    if options.minutes is None:
+        return
     budget = 60 * options.minutes
     step, evaluation = trainer.measure(min(budget / 20, 2.0))
     left = budget * _USED - _ENDING - (time.monotonic() - began)

@@ -37,6 +37,21 @@ class Data(Protocol):
     def validation(self) -> Iterator[tuple[Array, Array]]: ...
 
 
+# What must be of some class or None
+_OPTIONAL: dict[str, tuple[Any, str]] = {
+    "schedule": (LRScheduler, "a schedule of minigrad.optim.lr_scheduler"),
+    "jit": (bool, "True, False"),
+    "crash_folder": (str | Path, "a path"),
+}
+
+
+def _check_kinds(call: str, **given: Any) -> None:
+    for name, value in given.items():
+        kinds, wanted = _OPTIONAL[name]
+        good = value is None or isinstance(value, kinds)
+        require(good, call, name, value, f"{wanted} or None")
+
+
 class Trainer:
     """Trains a model, step by step.
 
@@ -68,6 +83,12 @@ class Trainer:
     Raises ConfigError for an invalid setting.
     """
 
+    step = evaluations_since = 0
+    best_val_loss = math.inf
+    good_checkpoint: Path | None = None  # the last one from which a further step was made
+    _last_checkpoint: Path | None = None
+    _engine: EagerStep | None = None
+
     def __init__(
         self,
         model: Model,
@@ -88,6 +109,11 @@ class Trainer:
         crash_folder: str | Path | None = None,
     ) -> None:
         call = "Trainer"
+        _check_kinds(call, schedule=schedule, jit=jit, crash_folder=crash_folder)
+        if mixed is not None and jit:
+            problem = f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters"
+            raise ConfigError(call, problem, got=mixed, hint="leave one of them out")
+        self.model, self.optimizer, self.data, self.schedule = model, optimizer, data, schedule
         self.steps = as_int(call, "steps", steps)
         self.eval_interval = as_int(call, "eval_interval", eval_interval)
         self.accumulate = as_int(call, "accumulate", accumulate)
@@ -95,31 +121,15 @@ class Trainer:
         self.parts = as_int(call, "parts", parts)
         distributed.check_parts(call, self.parts)
         self.patience = None if patience is None else as_int(call, "patience", patience)
-        self.clip_norm = (
-            math.inf if clip_norm is None else as_float(call, "clip_norm", clip_norm, 0, above=True)
-        )
-        called = list(callbacks) if isinstance(callbacks, Iterable) else [None]
-        require(all(map(callable, called)), call, "callbacks", callbacks, "functions of a Report")
-        for name, value, kinds, wanted in (
-            ("schedule", schedule, LRScheduler, "a schedule of minigrad.optim.lr_scheduler"),
-            ("jit", jit, bool, "True, False"),
-            ("crash_folder", crash_folder, str | Path, "a path"),
-        ):
-            good = value is None or isinstance(value, kinds)
-            require(good, call, name, value, f"{wanted} or None")
-        if mixed is not None and jit:
-            problem = f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters"
-            raise ConfigError(call, problem, got=mixed, hint="leave one of them out")
-        self.model, self.optimizer, self.data = model, optimizer, data
-        self.schedule, self.callbacks = schedule, called
-        self.jit, self.crash_folder = jit, crash_folder
+        clip_norm = math.inf if clip_norm is None else clip_norm
+        self.clip_norm = as_float(call, "clip_norm", clip_norm, 0, above=True)
+        self.callbacks = list(callbacks) if isinstance(callbacks, Iterable) else [None]
+        good = all(map(callable, self.callbacks))
+        require(good, call, "callbacks", callbacks, "functions of a Report")
         self.matmul = as_precision(call, "matmul", matmul or get_matmul_precision())
-        self.step, self.best_val_loss, self.evaluations_since = 0, math.inf, 0
-        self.good_checkpoint: Path | None = None  # the last one from which a further step was made
-        self._last_checkpoint: Path | None = None
+        self.jit, self.crash_folder = jit, crash_folder
         self._settings = (model, optimizer, self.clip_norm, self.parts)
         self._mixed = None if mixed is None else MixedStep(*self._settings, mixed)
-        self._engine: EagerStep | None = None
 
     # --- how a step is made
 
