@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.dtypes import cast, computing, is_float
+from minigrad.dtypes import Array, cast, computing, is_float
 from minigrad.errors import NotFiniteError
 from minigrad.modes import Relay, listening
 from minigrad.primitive import Primitive
@@ -125,7 +125,7 @@ class Profile(_Walked):
 
     def __init__(self) -> None:
         super().__init__()
-        self.costs: dict[tuple[str, str], list[float]] = {}  # (op, line) -> [count, seconds, bytes]
+        self.costs: dict[tuple[str, str], Array] = {}  # (op, line) -> [count, seconds, bytes]
 
     def run(self, op: Primitive, arrays: Sequence[Any], params: dict[str, Any]) -> Any:
         start = time.perf_counter()
@@ -135,10 +135,8 @@ class Profile(_Walked):
         if self.node is not None:
             name, where = f"{op.name} (backward of {self.node.op.name})", self.node.where
         made = () if op.kind == "view" else (out,) if op.outputs == 1 else out
-        cost = self.costs.setdefault((name, str(where)), [0, 0.0, 0])
-        cost[0] += 1
-        cost[1] += seconds
-        cost[2] += sum(np.asarray(y).nbytes for y in made if y is not None)
+        size = sum(np.asarray(y).nbytes for y in made if y is not None)
+        self.costs.setdefault((name, str(where)), np.zeros(3))[:] += 1, seconds, size
         return out
 
     def by_op(self) -> list[Row]:
@@ -152,12 +150,10 @@ class Profile(_Walked):
         return self._rows(1)
 
     def _rows(self, key: int) -> list[Row]:
-        sums: dict[str, list[float]] = {}
+        sums: dict[str, Array] = {}
         for names, cost in self.costs.items():
-            total = sums.setdefault(names[key], [0, 0.0, 0])
-            for i in range(3):
-                total[i] += cost[i]
-        rows = [Row(name, int(n), seconds, int(size)) for name, (n, seconds, size) in sums.items()]
+            sums[names[key]] = sums.get(names[key], np.zeros(3)) + cost
+        rows = [Row(name, int(n), float(t), int(size)) for name, (n, t, size) in sums.items()]
         return sorted(rows, key=lambda row: row.seconds, reverse=True)
 
     def __str__(self) -> str:

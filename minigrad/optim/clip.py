@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from minigrad.arguments import as_float
 from minigrad.autograd import no_grad, show
@@ -27,13 +28,9 @@ def clip_grad_norm_(
     gradients = _gradients(parameters)
     if not gradients:
         return Tensor(0.0)
+    how: dict[str, Any] = {"max_norm": max_norm, "error_if_nonfinite": error_if_nonfinite}
     with no_grad():
-        return update.clip_grad_norm_(
-            *gradients,
-            changes=len(gradients),
-            max_norm=max_norm,
-            error_if_nonfinite=error_if_nonfinite,
-        )
+        return update.clip_grad_norm_(*gradients, changes=len(gradients), **how)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -173,11 +173,8 @@ def decay_groups(
 
         AdamW(decay_groups(model.named_parameters(), 0.1), lr=3e-4)
     """
-    everything: Rule = "*"
-    return grouped(
-        named_parameters,
-        [(exclude, {"weight_decay": 0.0}), (everything, {"weight_decay": weight_decay})],
-    )
+    rules: list[tuple[Rule, dict[str, Any]]] = [(exclude, {"weight_decay": 0.0})]
+    return grouped(named_parameters, [*rules, ("*", {"weight_decay": weight_decay})])
 
 
 def fits(rule: Rule, name: str, p: Tensor) -> bool:

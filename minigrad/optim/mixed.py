@@ -16,6 +16,8 @@ from minigrad.optim.clip import clip_grad_norm_
 from minigrad.optim.optimizer import Optimizer
 from minigrad.tensor import Tensor
 
+COUNTERS = ("loss_scale", "good_steps", "skipped")  # what changes besides masters and moments
+
 
 class MixedPrecision:
     """An optimizer around float32 master copies of parameters that are themselves turned into
@@ -115,16 +117,14 @@ class MixedPrecision:
         return {
             "masters": [Tensor(m.data) for m in self.masters],
             "optimizer": self.optimizer.state_dict(),
-            "loss_scale": self.loss_scale,
-            "good_steps": self.good_steps,
-            "skipped": self.skipped,
+            **{name: getattr(self, name) for name in COUNTERS},
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave. Raises StateDictError, and changes nothing, if it does
         not fit.
         """
-        names = {"masters", "optimizer", "loss_scale", "good_steps", "skipped"}
+        names = {"masters", "optimizer", *COUNTERS}
         shapes = [m.shape for m in self.masters]
         given = [np.asarray(m) for m in state_dict.get("masters", ())]
         got = [m.shape for m in given]
@@ -135,8 +135,7 @@ class MixedPrecision:
             for master, values in zip(self.masters, given, strict=True):
                 master.assign(values)
         self._round()
-        self.loss_scale = state_dict["loss_scale"]
-        self.good_steps, self.skipped = state_dict["good_steps"], state_dict["skipped"]
+        vars(self).update({name: state_dict[name] for name in COUNTERS})
 
     def __repr__(self) -> str:
         kind, scale = dtypes.name(self.dtype), f"loss_scale={self.loss_scale:g}"

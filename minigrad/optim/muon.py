@@ -10,11 +10,9 @@ from minigrad.dtypes import Array, cast
 from minigrad.errors import ShapeError
 from minigrad.ops import add, div, matmul, mul, sqrt, sum as total
 from minigrad.ops.contract import swap_last
-from minigrad.optim.groups import Bundle, ParamGroup
 from minigrad.optim.optimizer import RANGES, SHARE, Optimizer, Params
 from minigrad.precision import matmul_precision
 from minigrad.primitive import primitive
-from minigrad.tensor import Tensor
 
 # Jordan's: steep at 0, so that small singular values grow fast; after five steps all those above
 # 0.01 are between about 0.7 and 1.2.
@@ -53,10 +51,10 @@ def muon_(
     changes: int,
     nesterov: bool,
     ns_steps: int,
-    match_rms: bool,
+    adjust_lr: str,
 ) -> Array:
     """One step of Muon: see `Muon`. Settings: [lr, momentum, weight_decay]."""
-    n, start = changes - 2, 0
+    n, start, matched = changes - 2, 0, adjust_lr == "match_rms_adamw"
     lr, momentum, decay = others[n].tolist()
     step += 1
     for p, g in zip(others[:n], others[n + 1 :], strict=True):
@@ -68,7 +66,7 @@ def muon_(
         with matmul_precision("float32"):
             u = newton_schulz(mi * momentum + g * (1 - momentum) if nesterov else mi, ns_steps)
         ratio = M / N if N else 1.0
-        scale = 0.2 * math.sqrt(max(M, N)) if match_rms else math.sqrt(max(1.0, ratio))
+        scale = 0.2 * math.sqrt(max(M, N)) if matched else math.sqrt(max(1.0, ratio))
         p[...] = cast(cast(p, m.dtype) * (1 - lr * decay) - u * (lr * scale), p.dtype)
     return step
 
@@ -92,6 +90,7 @@ class Muon(Optimizer):
 
     _settings = ("lr", "momentum", "weight_decay")
     _moments = ("momentum_buffer",)
+    _op = muon_, ("nesterov", "ns_steps", "adjust_lr")
     _ranges = RANGES | {"momentum": SHARE}
 
     def __init__(
@@ -128,14 +127,3 @@ class Muon(Optimizer):
                 problem = f"params[{i}] must be a matrix, got shape {p.shape}"
                 hint = "give Muon the matrices of hidden layers, and the rest to AdamW"
                 raise ShapeError("Muon", problem, p.shape, ("rows", "columns"), hint)
-
-    def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
-        self._call(
-            muon_,
-            bundle,
-            group,
-            gradients,
-            nesterov=bool(group["nesterov"]),
-            ns_steps=group["ns_steps"],
-            match_rms=group["adjust_lr"] == "match_rms_adamw",
-        )

@@ -26,6 +26,7 @@ from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
 from minigrad.ops.parallel import one_blas_thread
 from minigrad.optim import MixedPrecision, Optimizer, clip_grad_norm_
+from minigrad.optim.mixed import COUNTERS
 from minigrad.random import default_generator
 from minigrad.tensor import Tensor
 
@@ -274,8 +275,7 @@ class MixedStep(EagerStep):
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:
         """As `EagerStep.undone`, and the scale."""
-        names = ("loss_scale", "good_steps", "skipped")
-        before = {name: getattr(self.mixed, name) for name in names}
+        before = {name: getattr(self.mixed, name) for name in COUNTERS}
         try:
             with super().undone():
                 yield
