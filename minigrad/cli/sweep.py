@@ -270,8 +270,7 @@ class Sweep:
             os.close(lock)
             return False
         self._refuse_changes(trial, folder)
-        if self._value(trial, step) is not None:
-            self._report(trial, step)
+        if self._report(trial, step) is not None:
             os.close(lock)
             return True
         resumed = bool(checkpoint_folder(folder).steps())
@@ -296,8 +295,8 @@ class Sweep:
         """Report how a run has ended."""
         trial, code, states = process.trial, process.popen.returncode, self.optuna.trial.TrialState
         folder = self.plan.folder_of(trial.params)
-        if code == 0 and self._value(trial, process.step) is not None:
-            value = self._report(trial, process.step)
+        value = self._report(trial, process.step) if code == 0 else None
+        if value is not None:
             how = f"validation {value:.4f} after step {process.step}"
         elif code in _STOPPED or code < 0:
             self.left.add(trial.number)
@@ -314,16 +313,9 @@ class Sweep:
         done = sum(t.state.is_finished() for t in self.trials())
         print(f"{folder.name}: {how}  [{done}/{self.plan.runs} decided]", flush=True)
 
-    def _report(self, trial: Any, step: int) -> float:
-        value = self._value(trial, step)
-        assert value is not None
-        with contextlib.suppress(RuntimeError):  # it is finished: another sweep has reported it
-            self.storage.set_trial_intermediate_value(trial._trial_id, step, value)
-        return value
-
-    def _value(self, trial: Any, step: int) -> float | None:
-        """Return the run's validation loss after a step, with patience the lowest until then; None
-        if it has not come so far.
+    def _report(self, trial: Any, step: int) -> float | None:
+        """Tell the study the run's validation loss after a step, with patience the lowest until
+        then, and return it; None if the run has not come so far.
         """
         folder, patience = self.plan.folder_of(trial.params), self._options(trial)["patience"]
         if not (folder / METRICS).exists():
@@ -333,7 +325,10 @@ class Sweep:
         ended = patience and len(losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
         if not ended and step not in steps:
             return None
-        return float(min(losses) if patience else losses[-1])
+        value = float(min(losses) if patience else losses[-1])
+        with contextlib.suppress(RuntimeError):  # it is finished: another sweep has reported it
+            self.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        return value
 
     def _options(self, trial: Any) -> dict[str, Any]:
         return vars(parse(self.plan.options(trial.params)))

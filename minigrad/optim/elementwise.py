@@ -14,6 +14,8 @@ from minigrad.optim.update import PIECE, pieces, plus
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
 
+Arrays = tuple[Array, ...]
+
 
 @primitive(kind="effect")
 def sgd_(step: Array, m: Array, *others: Array, changes: int, nesterov: bool) -> Array:
@@ -164,8 +166,7 @@ def adam_(step: Array, m: Array, v: Array, *others: Array, changes: int, decoupl
 
     decoupled: AdamW's decay in place of Adam's.
     """
-    n = changes - 3
-    return _adam(step, m, v, None, others[:n], others[n], others[n + 1 :], decoupled)
+    return _adam(step, m, v, None, others, changes - 3, decoupled)
 
 
 @primitive(kind="effect")
@@ -173,21 +174,13 @@ def amsgrad_(
     step: Array, m: Array, v: Array, top: Array, *others: Array, changes: int, decoupled: bool
 ) -> Array:
     """One step of Adam with amsgrad=True, as `adam_`. top: the largest v so far."""
-    n = changes - 4
-    return _adam(step, m, v, top, others[:n], others[n], others[n + 1 :], decoupled)
+    return _adam(step, m, v, top, others, changes - 4, decoupled)
 
 
 def _adam(
-    step: Array,
-    m: Array,
-    v: Array,
-    top: Array | None,
-    params: tuple[Array, ...],
-    settings: Array,
-    gradients: tuple[Array, ...],
-    decoupled: bool,
+    step: Array, m: Array, v: Array, top: Array | None, others: Arrays, n: int, decoupled: bool
 ) -> Array:
-    lr, b1, b2, eps, decay = settings.tolist()
+    lr, b1, b2, eps, decay = others[n].tolist()
     step += 1
     t = int(step)
     # The corrections of both moments are moved to two scalars:
@@ -195,7 +188,7 @@ def _adam(
     root = math.sqrt(1 - b2**t)
     rate, eps = lr * root / (1 - b1**t), eps * root
     work, decayed = np.empty((2, PIECE), m.dtype)
-    for start, p, g in pieces(params, gradients, m.dtype):
+    for start, p, g in pieces(others[:n], others[n + 1 :], m.dtype):
         here = slice(start, start + p.size)
         mi, vi, a = m[here], v[here], work[: p.size]
         if decay and decoupled:
