@@ -29,7 +29,7 @@ from pathlib import Path
 
 from minigrad.cli.generate import SAMPLING, sampling
 from minigrad.cli.options import ESCAPED, FILE, Command, Option, number, one_line, refuse, whole
-from minigrad.cli.run_folder import BASE, BEST, EXACT, MODEL, load_model
+from minigrad.cli.run_folder import LOADED, load_model
 from minigrad.errors import CacheError, DataError, MinigradError
 from minigrad.models import Conversation
 from minigrad.text import Tokenizer
@@ -46,10 +46,7 @@ HELP = """\
 Ctrl-C stops an answer."""
 
 OPTIONS = (
-    MODEL,
-    BASE,
-    BEST,
-    EXACT,
+    *LOADED,
     Option("template", ESCAPED, None, r"what the model sees (default: '{message}\n')"),
     Option("tokens", whole(1), 200, "the longest answer, in tokens"),
     Option("cache", FILE, None, "keep what the model has computed here, for the next time"),

@@ -15,7 +15,7 @@ from argparse import Namespace
 from typing import Any
 
 from minigrad.cli.options import FLAG, PATH, REQUIRED, Command, Option, whole
-from minigrad.cli.run_folder import BASE, BEST, EXACT, MODEL, load_model
+from minigrad.cli.run_folder import LOADED, load_model
 from minigrad.cli.terminal import read_and_report
 from minigrad.errors import DataError
 from minigrad.evaluate import accuracy, perplexity, windows
@@ -25,10 +25,7 @@ from minigrad.text import CharTokenizer, Tokenizer
 _LONGEST, _LOGITS = 1024, 1 << 26  # tokens of context unless asked for, logits held at a time
 SKIP_UNKNOWN = Option("skip_unknown", FLAG, False, "leave out characters that the model lacks")
 OPTIONS = (
-    MODEL,
-    BASE,
-    BEST,
-    EXACT,
+    *LOADED,
     Option("text", PATH, REQUIRED, "a UTF-8 text file, or a folder of them, not trained on"),
     Option("stride", whole(1), None, "tokens by which the context moves on (default: half of it)"),
     Option("context", whole(1), None, "tokens of context (default: the model's, 1024 at most)"),

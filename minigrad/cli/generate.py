@@ -28,7 +28,7 @@ from minigrad.cli.options import (
     refuse,
     whole,
 )
-from minigrad.cli.run_folder import BASE, BEST, EXACT, MODEL, load_model
+from minigrad.cli.run_folder import LOADED, load_model
 from minigrad.models import GPT, beam_search, generate_text
 from minigrad.text import CharTokenizer, Tokenizer
 
@@ -46,10 +46,7 @@ SAMPLING = (
     Option("seed", whole(0), None, "the same seed gives the same text (default: a new seed)"),
 )
 OPTIONS = (
-    MODEL,
-    BASE,
-    BEST,
-    EXACT,
+    *LOADED,
     Option("prompt", TEXT, None, "text to continue (default: a line end, or a character it knows)"),
     Option("tokens", whole(1), 400, "the most tokens to write"),
     *SAMPLING,

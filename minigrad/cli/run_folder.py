@@ -31,6 +31,7 @@ _PLACES = "a run's folder, weights, a checkpoint, a GGUF file, or a published fo
 MODEL = Option("model", DIR, REQUIRED, _PLACES)
 BASE = Option("base", DIR, None, "of adapters: their model, where it has moved")
 EXACT = Option("exact", FLAG, False, "expand published weights to float32 (default: as stored)")
+LOADED = (MODEL, BASE, BEST, EXACT)  # what `load_model` takes
 
 
 Base = tuple[GPT, Tokenizer]  # what `minigrad finetune` starts from

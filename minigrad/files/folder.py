@@ -62,40 +62,37 @@ class CheckpointFolder:
     # ---- the lock
 
     def __enter__(self) -> CheckpointFolder:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags, place = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, str(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.folder / "lock", flags, 0o666)
+            try:
+                self._take(fd)
+            except BaseException:
+                os.close(fd)
+                raise
         except OSError as error:
-            raise self._unusable("used", error) from error
+            problem = f"{place}: cannot be locked: {error.strerror}"
+            facts: dict[str, Any] = {"phase": "lock", "path": place, "errno": error.errno}
+            raise SaveError("CheckpointFolder", problem, **facts) from error
+        self._lock = fd
+        return self
+
+    def _take(self, fd: int) -> None:
         try:
             # The system drops this lock when the process ends, however it ends; the text in the
             # file is for people.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with contextlib.suppress(OSError):  # a full disk is no reason to have no lock
-                os.truncate(fd, 0)
-                since = time.strftime("%Y-%m-%d %H:%M:%S")
-                os.write(fd, f"pid {os.getpid()}, since {since}\n".encode())
-            sweep(self.folder)
         except BlockingIOError:
             owner = os.pread(fd, 200, 0).decode(errors="replace").strip()
-            os.close(fd)
             problem = f"{self.folder} is in use: {owner}"
             hint = "wait for it, or give another folder"
             raise LockedError("CheckpointFolder", problem, got=owner, hint=hint) from None
-        except BaseException as error:
-            os.close(fd)
-            if isinstance(error, OSError):
-                raise self._unusable("locked", error) from error
-            raise
-        self._lock = fd
-        return self
-
-    def _unusable(self, what: str, error: OSError) -> SaveError:
-        place = str(self.folder)
-        problem = f"{place}: cannot be {what}: {error.strerror}"
-        facts: dict[str, Any] = {"phase": "lock", "path": place, "errno": error.errno}
-        return SaveError("CheckpointFolder", problem, **facts)
+        with contextlib.suppress(OSError):  # a full disk is no reason to have no lock
+            os.truncate(fd, 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.write(fd, f"pid {os.getpid()}, since {since}\n".encode())
+        sweep(self.folder)
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad.dtypes import Array, cast
 from minigrad.optim.groups import ParamGroup
-from minigrad.optim.optimizer import RANGES, Optimizer, Params
+from minigrad.optim.optimizer import RANGES, Optimizer, Params, given
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
 
@@ -93,9 +93,7 @@ class Adafactor(Optimizer):
         clip: float = 1.0,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(
-            params, lr=lr, beta2_decay=beta2_decay, eps=eps, clip=clip, weight_decay=weight_decay
-        )
+        super().__init__(params, **given(locals()))
 
     def _moment_shapes(self, group: ParamGroup, p: Tensor) -> list[tuple[int, ...] | None]:
         if p.ndim < 2:

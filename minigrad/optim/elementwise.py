@@ -9,7 +9,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
 from minigrad.optim.groups import Bundle, ParamGroup
-from minigrad.optim.optimizer import Optimizer, Params
+from minigrad.optim.optimizer import Optimizer, Params, given
 from minigrad.optim.update import PIECE, pieces, plus
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
@@ -64,14 +64,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-        )
+        super().__init__(params, **given(locals()))
 
     def _check_group(self, group: dict[str, object]) -> None:
         if group["nesterov"] and (not group["momentum"] or group["dampening"]):
@@ -146,15 +139,7 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            alpha=alpha,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            centered=centered,
-        )
+        super().__init__(params, **given(locals()))
 
     def _moment_shapes(self, group: ParamGroup, p: Tensor) -> list[tuple[int, ...] | None]:
         return [p.shape, p.shape, p.shape if group["centered"] else None]
@@ -320,4 +305,4 @@ class Lion(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay)
+        super().__init__(params, **given(locals()))

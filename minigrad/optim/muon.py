@@ -10,7 +10,7 @@ from minigrad.dtypes import Array, cast
 from minigrad.errors import ShapeError
 from minigrad.ops import add, div, matmul, mul, sqrt, sum as total
 from minigrad.ops.contract import swap_last
-from minigrad.optim.optimizer import RANGES, SHARE, Optimizer, Params
+from minigrad.optim.optimizer import RANGES, SHARE, Optimizer, Params, given
 from minigrad.precision import matmul_precision
 from minigrad.primitive import primitive
 
@@ -103,15 +103,7 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         adjust_lr: str = "original",
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            nesterov=nesterov,
-            ns_steps=ns_steps,
-            adjust_lr=adjust_lr,
-        )
+        super().__init__(params, **given(locals()))
 
     def _checked(self, key: str, value: Any) -> Any:
         if key == "ns_steps":

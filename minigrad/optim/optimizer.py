@@ -31,6 +31,11 @@ RANGES = dict.fromkeys(("lr", "eps", "weight_decay", "momentum", "dampening"), R
 RANGES |= dict.fromkeys(("alpha", "betas"), SHARE)
 
 
+def given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The settings among the arguments of an optimizer: `locals()`, as its `__init__` begins."""
+    return {name: x for name, x in arguments.items() if name not in ("self", "params", "__class__")}
+
+
 class Optimizer:
     """The base of all optimizers. A subclass names its update, with the settings and moments of it.
 
