@@ -182,7 +182,6 @@ def _muon(call: Call) -> list[Kernel]:
     # Per iteration R x R times R x R four times, half of each; R x R times R x C with two in five
     steps, sides = params["ns_steps"], [sorted(shape) for shape in shapes]
     k.sizes = tuple(steps * R * R * (4 * R + 6 * C // 5) for R, C in sides)
-    matched = params["adjust_lr"] == "match_rms_adamw"
-    words = f"{int(params['nesterov'])}, {steps}, {int(matched)}"
+    words = f"{int(params['nesterov'])}, {steps}, {int(params['adjust_lr'] == 'match_rms_adamw')}"
     body = f"muon_whole(ps[u], gs[u], {m} + w[3], w[1], w[2], c, {words});"
     return [update.scalars(), k.kernel("muon", body, sum(k.sizes))]
