@@ -29,7 +29,7 @@ WEIGHTS, ADAPTERS, CHECKPOINTS = "model.mgrd", "adapters.mgrd", "checkpoints"
 BEST = Option("best", FLAG, False, "use the checkpoint with the lowest loss (default: the model)")
 _PLACES = "a run's folder, weights, a checkpoint, a GGUF file, or a published folder"
 MODEL = Option("model", DIR, REQUIRED, _PLACES)
-BASE = Option("base", DIR, None, "of adapters: their model, where it has moved")
+BASE = Option("base", DIR, None, "of adapters: their model, if it has moved (default: as saved)")
 EXACT = Option("exact", FLAG, False, "expand published weights to float32 (default: as stored)")
 LOADED = (MODEL, BASE, BEST, EXACT)  # what `load_model` takes
 
