@@ -16,6 +16,7 @@ from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, cast, computing, float32, float64, is_half
 from minigrad.errors import CacheError, ConfigError, ShapeError
+from minigrad.models.batch import Batch
 from minigrad.models.prompts import checked_prompt, evaluating, generator_of, stop_mask
 from minigrad.models.sampling import Sampling, log_probability
 from minigrad.nn import init
@@ -317,83 +318,65 @@ class GPT(Module):
         return_log_probs: yield pairs (token, log p) instead, p the model's own probability of that
             token, whatever temperature and the others have made of it; for a batch, (B,) and (B,)
             float64.
-        stop_tokens: end after one of these, in a batch once each row has made one.
+        stop_tokens: end after one of these. A row of a batch that has made one repeats it (with log
+            p 0) until each has, and is no longer computed, unless jit: its compiled step is for all
+            rows. The draws of a row do not depend on the others.
         When the context is full, its older half is dropped (in a batch: when that of the longest
         is). Dropout is off meanwhile. Raises ConfigError, ShapeError, DTypeError or IndexRangeError
         for bad arguments, at the call.
         """
         how = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-        max_new_tokens = as_int("generate", "max_new_tokens", max_new_tokens, least=0)
+        count = as_int("generate", "max_new_tokens", max_new_tokens, least=0)
         if jit and not use_cache:
             problem = "jit=True with use_cache=False"
             hint = "the compiled step works with a cache"
             raise ConfigError("generate", problem, got=False, wanted=True, hint=hint)
         tokens, pad = checked_prompt("generate", prompt, self.config.vocab_size)
         stops = stop_mask("generate", stop_tokens, self.config.vocab_size)
+        caches = self.make_caches if use_cache else lambda: None
+        batch = Batch(np.atleast_2d(tokens), pad, stops, self.config.block_size, caches)
         generator = generator_of("generate", seed)
-        drawn = self._generate(
-            np.atleast_2d(tokens),
-            pad,
-            max_new_tokens,
-            use_cache,
-            jit,
-            generator,
-            how,
-            return_log_probs,
-            stops,
-        )
-        if tokens.ndim > 1:
-            return drawn
-        return (
-            ((int(row[0]), float(logp[0])) for row, logp in drawn)
-            if return_log_probs
-            else (int(row[0]) for row in drawn)
-        )
+        made = self._generate(batch, count, how, generator, jit, return_log_probs)
+        if tokens.ndim == 1:
+            made = ((int(row[0]), float(logp[0])) for row, logp in made)
+        return made if return_log_probs else (token for token, _ in made)
 
     def _generate(
-        self,
-        tokens: Array,
-        pad: Array | None,
-        count: int,
-        use_cache: bool,
-        jit: bool,
-        generator: Generator,
-        how: Sampling,
-        scored: bool,
-        stops: Array,
+        self, batch: Batch, count: int, how: Sampling, generator: Generator, jit: bool, scored: bool
     ) -> Iterator[Any]:
-        size, ended = self.config.block_size, np.zeros(len(tokens), bool)
-        context, pad = _last(tokens, pad, size)
-        new, caches = context, self.make_caches() if use_cache else None
-        decoder, ahead = None, None  # what the decoder makes
-        score: Array | None
+        """Yield pairs (tokens, scores), (B,) each; scores are 0 unless `scored`."""
+        size, decoder = batch.size, None
+        ahead: Iterator[tuple[Array, Array]] | None = None  # what the decoder makes
         if jit:
-            decoder = self._take_decoder(len(tokens), min(context.shape[1] + count, size))
+            length = min(batch.context.shape[1] + count, size)
+            decoder = self._take_decoder(len(batch.rows), length)
         try:
             for left in reversed(range(count)):
-                if ahead is not None:
-                    drawn, score = next(ahead)
-                else:
-                    logits = self._last_logits(new if use_cache else context, caches, pad)
-                    seen = _unpadded(context, pad)
-                    drawn = how.draw(how.penalised(logits, seen), generator)  # (B,)
-                    score = log_probability(logits, drawn) if scored else None
-                yield (drawn, score) if scored else drawn
-                ended |= stops[drawn]
-                if ended.all():
+                drawn, scores = next(ahead) if ahead else self._next(batch, how, generator, scored)
+                yield batch.take(drawn, scores)
+                if batch.ended.all():
                     return
-                new = drawn[:, None]
-                context = np.concatenate([context, new], axis=1)
-                if context.shape[1] > size:
-                    context, pad = _last(context, pad, max(size // 2, 1))
-                    new, caches, ahead = context, self.make_caches() if use_cache else None, None
-                elif decoder is not None and caches is not None and ahead is None:
-                    decoder.load(caches, pad, _unpadded(context, pad), ended)
-                    most = min(left, size + 1 - context.shape[1])
-                    ahead = decoder.tokens(most, how, generator, scored, stops)
+                if decoder is None:  # which is compiled for all rows
+                    batch.leave()
+                if batch.grow():
+                    ahead = None
+                elif decoder is not None and ahead is None:
+                    assert batch.caches is not None
+                    decoder.load(batch.caches, batch.pad, batch.seen, batch.ended)
+                    most = min(left, size + 1 - batch.context.shape[1])
+                    ahead = decoder.tokens(most, how, generator, scored, batch.stops)
         finally:
             if decoder is not None:
-                self._decoders[len(tokens)] = decoder
+                self._decoders[len(batch.rows)] = decoder
+
+    def _next(
+        self, batch: Batch, how: Sampling, generator: Generator, scored: bool
+    ) -> tuple[Array, Array | None]:
+        """The next token of each computed row, and its log-probability if scored."""
+        logits = self._last_logits(batch.new, batch.caches, batch.pad)
+        penalised = how.penalised(logits, batch.seen)
+        drawn = how.draw(penalised, generator, batch.rows, len(batch.ended))
+        return drawn, log_probability(logits, drawn) if scored else None
 
     def _take_decoder(self, batch: int, length: int) -> Decoder | None:
         """A decoder for so many rows and at least `length` positions that no other conversation
@@ -446,16 +429,3 @@ class GPT(Module):
 
     def extra_repr(self) -> str:
         return repr(self.config)
-
-
-def _last(tokens: Array, pad: Array | None, size: int) -> tuple[Array, Array | None]:
-    """The last `size` tokens of each row, and how many of them are padding."""
-    dropped = max(tokens.shape[1] - size, 0)
-    return tokens[:, dropped:], None if pad is None else np.maximum(pad - dropped, 0)
-
-
-def _unpadded(tokens: Array, pad: Array | None) -> Array:
-    """The tokens, with -1 in place of padding."""
-    return (
-        tokens if pad is None else np.where(np.arange(tokens.shape[1]) < pad[:, None], -1, tokens)
-    )

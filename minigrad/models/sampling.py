@@ -103,12 +103,14 @@ class Sampling:
             p[p < self.min_p * p.max(axis=-1, keepdims=True)] = 0
         return p / p.sum(axis=-1, keepdims=True)
 
-    def draw(self, logits: Array, generator: Generator) -> Array:
+    def draw(
+        self, logits: Array, generator: Generator, rows: Array | None = None, batch: int = 0
+    ) -> Array:
         """One token for each row of logits, (B, V) -> (B,) int64; temperature 0 draws nothing.
-        Raises as `probabilities` does.
+        Raises as `probabilities` does. rows, batch: see the function `draw`.
         """
         if self.temperature:
-            return draw(self.probabilities(logits), generator)
+            return draw(self.probabilities(logits), generator, rows, batch)
         _finite_top(logits)
         return logits.argmax(axis=-1)
 
@@ -130,10 +132,14 @@ def log_probability(logits: Array, tokens: Array) -> Array:
     return x[np.arange(len(x)), tokens] - np.log(np.exp(x).sum(axis=-1))
 
 
-def draw(p: Array, generator: Generator) -> Array:
-    """One number for each row of a distribution, (B, V) -> (B,) int64."""
+def draw(p: Array, generator: Generator, rows: Array | None = None, batch: int = 0) -> Array:
+    """One number for each row of a distribution, (B, V) -> (B,) int64.
+
+    rows: their places in a larger `batch`, with whose draws these are the same.
+    """
     edges = np.cumsum(p, axis=-1)
-    u = generator.uniform((len(p), 1)).astype(np.float64) * edges[:, -1:]
+    drawn = generator.uniform((batch or len(p), 1))
+    u = (drawn if rows is None else drawn[rows]).astype(np.float64) * edges[:, -1:]
     return (edges <= u).sum(axis=-1)
 
 

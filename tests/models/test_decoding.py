@@ -76,6 +76,13 @@ def test_tokens_of_a_float64_model_are_drawn_through_numpy():
     )
 
 
+def ended_rows(rows, stops):
+    """Tokens (T, B) in which each row repeats the first that stops, up to the last of these."""
+    ends = [min(np.flatnonzero(np.isin(row, stops))) for row in rows.T]
+    places = np.minimum(np.arange(max(ends) + 1)[:, None], ends)
+    return np.take_along_axis(rows, places, axis=0)
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_generation_ends_after_a_token_that_stops(jit):
     model = gpt()
@@ -86,14 +93,55 @@ def test_generation_ends_after_a_token_that_stops(jit):
     assert tokens_of(model, [1], 80, stop_tokens=stops, **how) == every[: first + 1]
     rows = np.array(tokens_of(model, [[1], [2], [3]], 80, **how))
     stops = np.unique(rows[40])
-    last = max(min(np.flatnonzero(np.isin(row, stops))) for row in rows.T)
-    assert (
-        tokens_of(model, [[1], [2], [3]], 80, stop_tokens=stops, **how) == rows[: last + 1].tolist()
-    )
+    wanted = ended_rows(rows, stops)
+    assert tokens_of(model, [[1], [2], [3]], 80, stop_tokens=stops, **how) == wanted.tolist()
     assert tokens_of(model, [1], 0, stop_tokens=[1], **how) == []
     for bad, error in (([37], IndexRangeError), ([-1], IndexRangeError), ([0.5], DTypeError)):
         with pytest.raises(error):
             model.generate([1], 3, stop_tokens=bad, jit=jit)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"temperature": 0}, {"seed": 3}, {"seed": 1, "use_cache": False}, {"seed": 2, "jit": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("block_size", [256, 24])
+def test_rows_that_end_leave_the_batch_and_change_no_other_row(how, block_size):
+    class Watched(GPT):
+        def _last_logits(self, tokens, caches, pad):
+            computed.append(len(tokens))
+            return super()._last_logits(tokens, caches, pad)
+
+    model, computed = gpt(block_size), []
+    model.__class__ = Watched
+    how = {"repetition_penalty": 1.2, "return_log_probs": True, **how}
+    prompts = [[1], [2, 3, 4, 5], [6, 7], [8], [9, 10, 11]]
+    drawn = list(model.generate(prompts, 40, **how))
+    rows, scores = (np.array([pair[i] for pair in drawn]) for i in (0, 1))
+    stops = np.unique([rows[3, 0], rows[9, 1], rows[12, 2], rows[20, 3], rows[33, 4]])
+    computed.clear()
+    got = list(model.generate(prompts, 40, stop_tokens=stops, **how))
+    wanted = ended_rows(rows, stops)
+    assert np.array_equal([tokens for tokens, _ in got], wanted)
+    ended = np.array([tokens for tokens, _ in got])[:-1]
+    over = np.vstack([np.zeros(5, bool), np.maximum.accumulate(np.isin(ended, stops), axis=0)])
+    expected = np.where(over, 0, scores[: len(got)])
+    np.testing.assert_allclose([logp for _, logp in got], expected, atol=1e-4)
+    if not how.get("jit"):
+        assert computed == (~over).sum(axis=1).tolist() and computed[-1] < 5
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_row_of_a_batch_says_what_it_would_say_alone(jit):
+    model = gpt()
+    prompts = [[1], [2, 3, 4, 5], [6, 7], [8, 9, 10, 11, 12, 13]]
+    alone = [tokens_of(model, prompt, 40, temperature=0) for prompt in prompts]
+    stops = [row[n] for row, n in zip(alone, (30, 7, 20, 12), strict=True)]
+    rows = np.array(tokens_of(model, prompts, 40, temperature=0, stop_tokens=stops, jit=jit)).T
+    for row, prompt in zip(rows, prompts, strict=True):
+        own = tokens_of(model, prompt, 40, temperature=0, stop_tokens=stops)
+        assert row[: len(own)].tolist() == own and (row[len(own) :] == own[-1]).all()
 
 
 def test_a_conversation_that_is_left_has_drawn_for_the_tokens_it_gave():
