@@ -116,23 +116,27 @@ def test_each_kind_of_tile_is_right_and_does_not_depend_on_the_cut(kind):
     assert run.uses_amx() == (kind == "AMX")
 
     def product(ta, tb, a, b, bias, more):
-        (M, N), K = more.shape, a.shape[0 if ta else 1]
+        M, K = a.shape[::-1] if ta else a.shape
+        N = b.shape[0 if tb else 1]
         y = np.full((M, N + 3), 7, np.float32)
         pointer = [None if x is None else ctypes.c_void_p(x.ctypes.data) for x in (a, b)]
-        extra = [ctypes.c_void_p(x.ctypes.data) for x in (bias, more, y)]
+        extra = [None if x is None else ctypes.c_void_p(x.ctypes.data) for x in (bias, more, y)]
         size = [ctypes.c_int64(n) for n in (M, N, K)]
         steps = [ctypes.c_int64(x.shape[1]) for x in (a, b)]
         run.run(ta, tb, *size, pointer[0], steps[0], pointer[1], steps[1], *extra)
         assert (y[:, N:] == 7).all()  # nothing is written beside it
         return y[:, :N]
 
-    for ta, tb, (M, N, K) in ((ta, tb, size) for ta in (0, 1) for tb in (0, 1) for size in SIZES):
+    sizes = [*SIZES, (17, 17, 32), (64, 64, 70)]
+    for ta, tb, (M, N, K) in ((ta, tb, size) for ta in (0, 1) for tb in (0, 1) for size in sizes):
         a, b = numbers(*((K, M) if ta else (M, K))), numbers(*((N, K) if tb else (K, N)))
         bias, more = numbers(N), numbers(M, N, seed=2)
         left, right = (rounded(a.T if ta else a), rounded(b.T if tb else b))
-        wanted, scale = left @ right + bias + more, abs(left) @ abs(right) + abs(bias) + abs(more)
-        y = product(ta, tb, a, b, bias, more)
-        assert np.all(abs(y - wanted) <= 2 * (K + 4) ** 0.5 * EPS * scale), (ta, tb, M, N, K)
+        scale = abs(left) @ abs(right) + abs(bias) + abs(more)
+        for begun in ((None, None), (bias, None), (None, more), (bias, more)):
+            wanted = left @ right + sum(x for x in begun if x is not None)
+            y = product(ta, tb, a, b, *begun)
+            assert np.all(abs(y - wanted) <= 2 * (K + 4) ** 0.5 * EPS * scale), (ta, tb, M, N, K)
         some = slice(M // 3, M - M // 4), slice(N // 3, N - N // 4)
         a = np.ascontiguousarray(a[:, some[0]] if ta else a[some[0]])
         b = np.ascontiguousarray(b[some[1]] if tb else b[:, some[1]])
@@ -204,7 +208,8 @@ CAUSAL = {"is_causal": True}
 @pytest.mark.parametrize(
     "T, D, forms",
     [(33, 16, [CAUSAL | {"dropout_p": 0.25}])]
-    + [(T, D, [CAUSAL, {}, CAUSAL | {"window": 7}]) for T, D in [(5, 3), (130, 24), (97, 7)]],
+    + [(T, D, [CAUSAL, {}, CAUSAL | {"window": 7}]) for T, D in [(5, 3), (130, 24), (97, 7)]]
+    + [(1100, 8, [CAUSAL])],
 )
 def test_attention_and_its_gradient_are_near_float64(T, D, forms):
     arrays = [numbers(2, 3, T, D, seed=i) for i in range(4)]
