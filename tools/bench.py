@@ -1,5 +1,6 @@
 """A whole training step (forward, backward, clipping, AdamW) of one GPT in minigrad and other
-frameworks, and how far they are from the floor.
+frameworks, and how far they are from the floor. A shape that begins with "llama:" is the step of a
+Llama-type model with Muon, of `bench_llama.py`.
 
     python tools/bench.py                       all shapes; writes docs/performance.md
     python tools/bench.py --shapes 4,32,2,2,32 --rounds 5 --force --no-write
@@ -28,11 +29,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import bench_llama
 import numpy as np
 import pages
 
 ROOT = Path(__file__).resolve().parents[1]
-SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384"]
+SHAPES = ["4,32,2,2,32", "12,64,4,4,128", "8,256,6,6,384", "llama:12,64,4,4,128"]
 CONTENDERS = [
     "minigrad C",
     "minigrad C, bfloat16",
@@ -120,9 +122,16 @@ class Contender:
         self.process.communicate(None)
 
 
+def parsed(shape: str) -> tuple[str, bench_llama.Sizes]:
+    """The kind of model, "" or "llama", and batch, T, layers, heads, width."""
+    kind, _, numbers = shape.rpartition(":")
+    B, T, L, H, C = map(int, numbers.split(","))
+    return kind, (B, T, L, H, C)
+
+
 def weights_of(shape: str, folder: Path, vocabulary: int = VOCABULARY) -> Path:
     """First weights and batches of a shape, in a file that every contender reads."""
-    B, T, L, _, C = map(int, shape.split(","))
+    kind, (B, T, L, _, C) = parsed(shape)
     rng = np.random.default_rng(0)
 
     def normal(*size: int, scale: float = 0.02) -> np.ndarray:
@@ -155,7 +164,9 @@ def weights_of(shape: str, folder: Path, vocabulary: int = VOCABULARY) -> Path:
                 np.zeros(C, np.float32),
             )
     tokens = rng.integers(0, vocabulary, (BATCHES, B, T + 1))
-    path = folder / f"{shape}.npz"
+    if kind == "llama":
+        arrays = bench_llama.weights(parsed(shape)[1], vocabulary)
+    path = folder / f"{shape.replace(':', '-')}.npz"
     np.savez(path, tokens=tokens, **arrays)
     return path
 
@@ -194,7 +205,9 @@ def flops_of(shape: str) -> float:
     """The operations in the products of a step: of weights, forward and twice backward, and six of
     attention, as whole squares.
     """
-    B, T, L, _, C = map(int, shape.split(","))
+    kind, (B, T, L, _, C) = parsed(shape)
+    if kind == "llama":
+        return bench_llama.flops(parsed(shape)[1], VOCABULARY)
     return 6.0 * B * T * (12 * L * C * C + VOCABULARY * C) + 12.0 * L * B * T * T * C
 
 
@@ -205,6 +218,8 @@ def compare(
     start-up seconds; and what is missing.
     """
     weights = weights_of(shape, folder)
+    if parsed(shape)[0] == "llama":
+        names = [name for name in names if name in bench_llama.CONTENDERS]
     starts, losses, here, contenders = {}, {}, [], []
     for name in names:  # one after the other, so that nobody compiles while another does
         c = Contender(name, shape, weights, threads)
@@ -256,10 +271,11 @@ def table(results: list[dict[str, Any]], peak: float) -> str:
     """The results as Markdown. peak: GFLOP/s of all threads."""
     text = []
     for r in results:
-        times = r["times"]
+        times, (kind, sizes) = r["times"], parsed(r["shape"])
         ours = statistics.median(times["minigrad C"])
         text += [
-            f"### (batch, T, layers, heads, width) = ({r['shape'].replace(',', ', ')})",
+            f"### {'A Llama-type model with Muon, ' if kind else ''}"
+            f"(batch, T, layers, heads, width) = {sizes}",
             "",
             "| | ms per step, median | spread of the medians | times minigrad C "
             "| share of the peak | ready after, s |",

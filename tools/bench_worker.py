@@ -334,8 +334,12 @@ def main() -> None:
     with np.load(path) as file:
         arrays = {k: file[k] for k in file.files}
     tokens = arrays.pop("tokens")
-    B, T, L, H, C = map(int, shape.split(","))
-    contender = CONTENDERS[name](arrays, (B, T, L, H, C))
+    kind, _, numbers = shape.rpartition(":")
+    B, T, L, H, C = map(int, numbers.split(","))
+    contenders = CONTENDERS
+    if kind == "llama":
+        from bench_llama import CONTENDERS as contenders
+    contender = contenders[name](arrays, (B, T, L, H, C))
     batches = [(np.ascontiguousarray(t[:, :-1]), np.ascontiguousarray(t[:, 1:])) for t in tokens]
     done, ready = 0, 0.0
     for line in sys.stdin:
