@@ -45,11 +45,14 @@ _OPTIONAL: dict[str, tuple[Any, str]] = {
 }
 
 
-def _check_kinds(call: str, **given: Any) -> None:
+def _check_kinds(call: str, mixed: str | None, **given: Any) -> None:
     for name, value in given.items():
         kinds, wanted = _OPTIONAL[name]
         good = value is None or isinstance(value, kinds)
         require(good, call, name, value, f"{wanted} or None")
+    if mixed is not None and given["jit"]:
+        problem = f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters"
+        raise ConfigError(call, problem, got=mixed, hint="leave one of them out")
 
 
 class Trainer:
@@ -109,10 +112,7 @@ class Trainer:
         crash_folder: str | Path | None = None,
     ) -> None:
         call = "Trainer"
-        _check_kinds(call, schedule=schedule, jit=jit, crash_folder=crash_folder)
-        if mixed is not None and jit:
-            problem = f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters"
-            raise ConfigError(call, problem, got=mixed, hint="leave one of them out")
+        _check_kinds(call, mixed, schedule=schedule, jit=jit, crash_folder=crash_folder)
         self.model, self.optimizer, self.data, self.schedule = model, optimizer, data, schedule
         self.steps = as_int(call, "steps", steps)
         self.eval_interval = as_int(call, "eval_interval", eval_interval)
