@@ -51,10 +51,8 @@ def as_float(
     """
     real = type(value) is float or (isinstance(value, Real) and not _is_bool(value))
     number = float(value) if real else math.nan
-    good = (least < number if above else least <= number) and (
-        number < most if below else number <= most
-    )
-    if not good:
+    low_enough = number < most if below else number <= most
+    if not (low_enough and (least < number if above else least <= number)):
         left, right = "(" if above else "[", ")" if below else "]"
         require(False, call, name, value, f"a number in {left}{least:g}, {most:g}{right}")
     return number

@@ -166,9 +166,8 @@ class Walk:
                     g = self.masked(g, gs)
                 if type(g) is not np.ndarray or g.shape != x.shape or g.dtype is not x.dtype:
                     g = self.fit(op, g, x)
-                self.add(
-                    slot, g, fresh=id(g) not in held and not self.on_tensors and g.base is None
-                )
+                fresh = id(g) not in held and not self.on_tensors and g.base is None
+                self.add(slot, g, fresh)
                 held.add(id(g))
 
     def masked(self, g: Any, gs: Sequence[Any]) -> Any:
@@ -306,9 +305,8 @@ def _check_answer(node: Node, answer: Any) -> None:
         given = f"{len(answer)} cotangents"
     problem = f"the rule of {node.op.name} gave {given} for {wanted} operands"
     hint = "a tuple of one cotangent per operand, None where there is none: return (g * y,)"
-    raise errors.GradientError(
-        f"{node.op.name}.vjp", problem, answer, wanted, hint, str(node.where)
-    )
+    call = f"{node.op.name}.vjp"
+    raise errors.GradientError(call, problem, answer, wanted, hint, str(node.where))
 
 
 def rerun(f: Callable[[], Any], wanted: Sequence[Any], gs: Sequence[Any]) -> list[Any]:
@@ -437,9 +435,8 @@ def _tensors(what: str, given: Any) -> list[Any]:
             problem = f"{what} must be tensors, got {type(x).__name__}"
             raise errors.DTypeError("grad", problem, type(x), hint=hint)
     if not found:
-        raise errors.ShapeError(
-            "grad", f"{what} are empty, expected at least one tensor", 0, hint=hint
-        )
+        problem = f"{what} are empty, expected at least one tensor"
+        raise errors.ShapeError("grad", problem, 0, hint=hint)
     return found
 
 

@@ -95,6 +95,13 @@ class MissingDependencyError(MinigradError, ImportError):
     """An optional package is not installed; the hint is the `pip install` line."""
 
 
+def kind_of(error: Exception, usual: type[MinigradError]) -> type[MinigradError]:
+    """The class to raise for an error of Python's or numpy's own; `usual` for a ValueError."""
+    if isinstance(error, (TypeError, AttributeError)):
+        return DTypeError
+    return IndexRangeError if isinstance(error, IndexError) else usual
+
+
 @contextmanager
 def needs(call: str, problem: str, install: str) -> Iterator[None]:
     """Raise MissingDependencyError if the block cannot import a package, which `pip install

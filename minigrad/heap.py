@@ -30,6 +30,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library, such as musl
         return False
-    return bool(
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_FROM_HEAP) and mallopt(_M_TRIM_THRESHOLD, _KEPT)
-    )
+    taken = mallopt(_M_MMAP_THRESHOLD, _LARGEST_FROM_HEAP)
+    return bool(taken and mallopt(_M_TRIM_THRESHOLD, _KEPT))

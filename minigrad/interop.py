@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigrad import ops
-from minigrad.dtypes import Array, is_float
 from minigrad.errors import needs
+from minigrad.ops import shape
 from minigrad.tensor import Tensor
 
 
@@ -34,38 +34,14 @@ class _Einops:
     framework_name = "minigrad"
     backend: type | None = None  # the class that einops knows
 
+    from_numpy, to_numpy = staticmethod(Tensor), staticmethod(Tensor.numpy)
+    arange, einsum = staticmethod(Tensor.arange), staticmethod(ops.einsum)
+    concat, stack_on_zeroth_dimension = staticmethod(shape.cat), staticmethod(ops.stack)
+    transpose, add_axis = staticmethod(ops.permute), staticmethod(ops.unsqueeze)
+    tile, is_float_type = staticmethod(ops.repeat), staticmethod(Tensor.is_floating_point)
+
     def is_appropriate_type(self, tensor: Any) -> bool:
         return isinstance(tensor, Tensor)
 
-    def from_numpy(self, x: Array) -> Tensor:
-        return Tensor(x)
-
-    def to_numpy(self, x: Tensor) -> Array:
-        return x.numpy()
-
-    def arange(self, start: int, stop: int) -> Tensor:
-        return Tensor.arange(start, stop)
-
-    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
-        return x.permute(axes)
-
     def reduce(self, x: Tensor, operation: str, axes: Sequence[int]) -> Tensor:
         return getattr(x, operation)(axis=tuple(axes))
-
-    def stack_on_zeroth_dimension(self, tensors: list[Tensor]) -> Tensor:
-        return tensors[0].stack(*tensors[1:])
-
-    def add_axis(self, x: Tensor, new_position: int) -> Tensor:
-        return x.unsqueeze(new_position)
-
-    def tile(self, x: Tensor, repeats: Sequence[int]) -> Tensor:
-        return x.repeat(repeats)
-
-    def concat(self, tensors: list[Tensor], axis: int) -> Tensor:
-        return tensors[0].cat(*tensors[1:], axis=axis)
-
-    def is_float_type(self, x: Tensor) -> bool:
-        return is_float(x.dtype)
-
-    def einsum(self, pattern: str, *xs: Tensor) -> Tensor:
-        return ops.einsum(pattern, *xs)

@@ -81,9 +81,8 @@ class _ErrorState:
         np.seterr(**before)
 
 
-ERROR_STATE, SILENT = error_state(
-    all="ignore"
-)  # ERROR_STATE.set(SILENT) silences floating-point warnings
+# ERROR_STATE.set(SILENT) silences floating-point warnings.
+ERROR_STATE, SILENT = error_state(all="ignore")
 
 
 # --- listeners
@@ -112,6 +111,11 @@ class Listener:
         """Called before the generator with this state array draws outside an op."""
 
 
+def _passed_on(name: str) -> Any:
+    """The method that calls the method of this name of the listener before."""
+    return lambda self, *args: getattr(self.before, name)(*args)
+
+
 class Relay(Listener):
     """A listener that passes every call on to the listener before it. Subclasses override what they
     need.
@@ -120,20 +124,8 @@ class Relay(Listener):
     def __init__(self) -> None:
         self.before = MODE.get().listener or Listener()
 
-    def run(self, op: Primitive, arrays: Values, params: Params) -> Any:
-        return self.before.run(op, arrays, params)
-
-    def done(self, op: Primitive, operands: Values, params: Params, outputs: Values) -> None:
-        self.before.done(op, operands, params, outputs)
-
-    def reading(self, tensor: Any, how: str) -> None:
-        self.before.reading(tensor, how)
-
-    def walking(self, node: Any) -> None:
-        self.before.walking(node)
-
-    def drawing(self, state: Any) -> None:
-        self.before.drawing(state)
+    run, done, reading = _passed_on("run"), _passed_on("done"), _passed_on("reading")
+    walking, drawing = _passed_on("walking"), _passed_on("drawing")
 
 
 # --- modes

@@ -15,8 +15,9 @@ import numpy as np
 
 from minigrad import autograd, ops
 from minigrad.dtypes import is_float, name
-from minigrad.errors import ConfigError, DTypeError, ShapeError
+from minigrad.errors import ConfigError, DTypeError
 from minigrad.modes import enable_grad, is_grad_enabled
+from minigrad.ops.axis import fits
 from minigrad.tape import nodes_above
 from minigrad.tensor import Tensor
 
@@ -47,10 +48,9 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
     @functools.wraps(f)
     def both(*args: Any, **kwargs: Any) -> Any:
         run = _Run("grad", f, args, argnums, kwargs, has_aux)
-        if run.y.numel() != 1:
-            problem = f"f must give one number, got a tensor of shape {run.y.shape}"
-            hint = "reduce it (.sum(), .mean()), or use jacrev or vjp"
-            raise ShapeError("grad", problem, run.y.shape, (), hint)
+        problem = f"f must give one number, got a tensor of shape {run.y.shape}"
+        hint = "reduce it (.sum(), .mean()), or use jacrev or vjp"
+        fits(run.y.numel() == 1, "grad", problem, run.y.shape, hint)
         found = run.only(run.pull(run.y.ones_like()))
         value = run.result(run.y)
         return ((value, run.aux) if has_aux else value), found
@@ -217,16 +217,15 @@ def _has_other_leaves(y: Tensor, own: Sequence[Tensor]) -> bool:
 
 def _as_many(call: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
     """Raise ShapeError unless there are as many tangents as primals."""
-    if (n := len(tangents)) != len(primals):
-        raise ShapeError(call, f"{len(primals)} primals but {n} tangents", n, len(primals))
+    n = len(tangents)
+    fits(n == len(primals), call, f"{len(primals)} primals but {n} tangents", n)
 
 
 def _fitting(call: str, v: Any, like: Tensor) -> Tensor:
     """A tangent or cotangent: of the other's shape and dtype."""
     v = v if isinstance(v, Tensor) else Tensor(v)
-    if v.shape != like.shape:
-        problem = f"a direction of shape {v.shape} for a tensor of shape {like.shape}"
-        raise ShapeError(call, problem, v.shape, like.shape)
+    problem = f"a direction of shape {v.shape} for a tensor of shape {like.shape}"
+    fits(v.shape == like.shape, call, problem, v.shape)
     return v.cast(like.dtype)
 
 

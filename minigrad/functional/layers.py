@@ -11,7 +11,7 @@ from minigrad.arguments import as_int
 from minigrad.dtypes import is_half, promote
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.modes import no_grad
-from minigrad.ops.axis import several
+from minigrad.ops.axis import fits, several
 from minigrad.ops.composed import normalised
 from minigrad.ops.composite import composite
 from minigrad.tensor import Tensor
@@ -119,9 +119,8 @@ def group_norm(
 
     Raises ShapeError unless num_groups divides C. From Wu and He 2018, arXiv:1803.08494.
     """
-    if x.ndim < 2 or x.shape[1] % num_groups:
-        problem = f"num_groups={num_groups} must divide axis 1 of x, got {x.shape}"
-        raise ShapeError("group_norm", problem, got=x.shape, wanted=(..., num_groups, ...))
+    problem = f"num_groups={num_groups} must divide axis 1 of x, got {x.shape}"
+    fits(x.ndim >= 2 and x.shape[1] % num_groups == 0, "group_norm", problem, x.shape)
     rows = x.reshape(x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups)
     y = layer_norm(rows, rows.shape[-1], eps=eps).reshape(x.shape)
     shape = (x.shape[1], *(1,) * (x.ndim - 2))

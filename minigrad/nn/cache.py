@@ -102,9 +102,8 @@ class KVCache:
         self.window = None if window is None else as_int("KVCache", "window", window)
         self.fixed, self.dtype = fixed, None if dtype is None else as_dtype(dtype)
         if fixed and capacity is None:
-            raise _error(
-                "fixed=True needs a capacity", None, "capacity", "KVCache(1024, fixed=True)"
-            )
+            hint = "KVCache(1024, fixed=True)"
+            raise _error("fixed=True needs a capacity", None, "capacity", hint)
         if self.dtype is not None and not is_float(self.dtype):
             wanted, hint = "a float dtype", 'KVCache(dtype="bfloat16")'
             problem = f"dtype must be {wanted}, got {name(self.dtype)}"
@@ -204,9 +203,7 @@ class KVCache:
         needed = needed if self.window is None else min(needed, self.window)
         if self.capacity is not None and needed > self.capacity:
             used = min(self.length, needed)
-            problem = (
-                f"{needed} positions in a cache for {self.capacity}, of which {used} are in use"
-            )
+            problem = f"{needed} positions in a cache for {self.capacity}, {used} of them in use"
             hint = "truncate(n) or reset() makes room; KVCache(capacity) a larger one"
             raise _error(problem, needed, self.capacity, hint)
 
@@ -300,9 +297,8 @@ class KVCache:
         inside = integers and 0 <= index.min() <= index.max() < B
         if held.keys is None or held.values is None or not inside:
             wanted = f"a list of row numbers from 0 to {B - 1}, after the first append"
-            raise _error(
-                f"reorder: rows {rows!r} of a batch of {B}, expected {wanted}", rows, wanted
-            )
+            problem = f"reorder: rows {rows!r} of a batch of {B}, expected {wanted}"
+            raise _error(problem, rows, wanted)
         held = held._replace(keys=held.keys[index], values=held.values[index])
         self._held, self._shared = held.with_lengths(self.lengths[index]), False
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from minigrad import random
 from minigrad.arguments import one_of
-from minigrad.errors import ShapeError
 from minigrad.modes import no_grad
+from minigrad.ops.axis import fits
 from minigrad.random import Generator
 from minigrad.tensor import Tensor
 
@@ -126,9 +126,8 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
 
 def fans(tensor: Tensor) -> tuple[int, int]:
     """(fan_in, fan_out). Raises ShapeError for fewer than two axes."""
-    if tensor.ndim < 2:
-        problem = f"a tensor of shape {tensor.shape} has no fan_in and fan_out"
-        wanted, hint = "(out, in, ...)", "normal_ or uniform_ with numbers of your own"
-        raise ShapeError("fans", problem, got=tensor.shape, wanted=wanted, hint=hint)
+    problem = f"a tensor of shape {tensor.shape} has no fan_in and fan_out"
+    hint = "normal_ or uniform_ with numbers of your own"
+    fits(tensor.ndim >= 2, "fans", problem, tensor.shape, hint)
     inside = math.prod(tensor.shape[2:])
     return tensor.shape[1] * inside, tensor.shape[0] * inside

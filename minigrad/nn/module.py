@@ -335,17 +335,14 @@ _PLAIN, _PARTS = (list, tuple, dict), (Module, Parameter)
 
 
 def _hides_parts(value: Any) -> bool:
-    return any(
-        isinstance(part, _PARTS) for part in (value.values() if isinstance(value, dict) else value)
-    )
+    parts = value.values() if isinstance(value, dict) else value
+    return any(isinstance(part, _PARTS) for part in parts)
 
 
 def _own(module: Module, kind: type[T]) -> Iterator[tuple[str, T]]:
-    return (
-        (name, value)
-        for name, value in module._attributes()
-        if isinstance(value, kind) and name not in module._buffers
-    )
+    for name, value in module._attributes():
+        if isinstance(value, kind) and name not in module._buffers:
+            yield name, value
 
 
 def _buffers(module: Module, persistent: bool) -> Iterator[tuple[str, Tensor]]:
@@ -369,13 +366,9 @@ def _once(parts: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
 
 def layers_of(namespace: dict[str, Any]) -> list[str]:
     """The modules that a file defines, by name: its `__all__`."""
-    defined = {
-        name: x
-        for name, x in namespace.items()
-        if name[0] != "_" and getattr(x, "__module__", "") == namespace["__name__"]
-    }
-    layers = (n for n, x in defined.items() if isinstance(x, type) and issubclass(x, Module))
-    return sorted(layers, key=lambda name: (not name.isupper(), name))
+    classes = {n: x for n, x in namespace.items() if isinstance(x, type) and issubclass(x, Module)}
+    own = (n for n, x in classes.items() if x.__module__ == namespace["__name__"] and n[0] != "_")
+    return sorted(own, key=lambda name: (not name.isupper(), name))
 
 
 def bracketed(opening: str, items: Iterable[str], closing: str) -> str:
@@ -412,9 +405,8 @@ def _misfit(
     lines += _listed(
         "mismatched", mismatched, lambda name: f": {shown(arrays[name])} for {shown(own[name])}"
     )
-    counts = (
-        f"{len(missing)} names missing, {len(unexpected)} unexpected, {len(mismatched)} mismatched"
-    )
+    counts = f"{len(missing)} names missing, {len(unexpected)} unexpected"
+    counts += f", {len(mismatched)} mismatched"
     return StateDictError(
         f"{call}.load_state_dict",
         f"the weights do not fit: {counts}; the model is unchanged" + "".join(lines),

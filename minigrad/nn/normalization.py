@@ -11,11 +11,11 @@ import numpy as np
 
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, as_sizes, require
-from minigrad.errors import ShapeError
 from minigrad.modes import no_grad
 from minigrad.nn import init
 from minigrad.nn.layers import empty
 from minigrad.nn.module import Layer, layers_of
+from minigrad.ops.axis import fits
 from minigrad.tensor import Tensor
 
 
@@ -30,10 +30,10 @@ class _PerChannel(Layer):
         self.bias = init.zeros_(empty(channels)) if affine else None
 
     def _check(self, x: Tensor, channels: int) -> None:
-        if x.ndim not in self._axes or x.shape[1] != channels:
-            axes = " or ".join(map(str, self._axes))
-            problem = f"x must have {axes} axes, axis 1 of {channels} channels, got {x.shape}"
-            raise ShapeError(type(self).__name__, problem, got=x.shape, wanted=("N", channels, ...))
+        axes = " or ".join(map(str, self._axes))
+        problem = f"x must have {axes} axes, axis 1 of {channels} channels, got {x.shape}"
+        good = x.ndim in self._axes and x.shape[1] == channels
+        fits(good, type(self).__name__, problem, x.shape)
 
 
 class _BatchNorm(_PerChannel):

@@ -11,8 +11,8 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.dtypes import Array
-from minigrad.errors import ShapeError
 from minigrad.nn.module import Module, Parameter
+from minigrad.ops.axis import fits
 from minigrad.ops.quantised import dequantise, features
 from minigrad.tensor import Tensor
 
@@ -38,9 +38,8 @@ class QuantisedWeight:
         self.kind, self.shape, self.blocks = kind, (int(shape[0]), int(shape[1])), blocks
         self.int8, self._tensor = False, Tensor._wrap(blocks)
         found = len(blocks), features(blocks, kind)
-        if found != self.shape:
-            problem = f"blocks of {kind} hold {found}, expected {self.shape}"
-            raise ShapeError("QuantisedWeight", problem, got=found, wanted=self.shape)
+        problem = f"blocks of {kind} hold {found}, expected {self.shape}"
+        fits(found == self.shape, "QuantisedWeight", problem, found)
 
     def dequantise(self, rows: slice = slice(None)) -> Array:
         """Return the values of some rows, all unless given: (n, in) of float32."""
@@ -78,10 +77,9 @@ class StackedWeight:
         self.parts = tuple(parts)
         self.kind = "+".join(dict.fromkeys(part.kind for part in parts))
         self.shape = (sum(part.shape[0] for part in parts), parts[0].shape[1])
-        if any(part.shape[1] != self.shape[1] for part in parts):
-            shapes = [part.shape for part in parts]
-            problem = f"parts {shapes} have rows of several lengths"
-            raise ShapeError("StackedWeight", problem, got=shapes, wanted=("out", self.shape[1]))
+        shapes = [part.shape for part in parts]
+        alike = all(width == self.shape[1] for _, width in shapes)
+        fits(alike, "StackedWeight", f"parts {shapes} have rows of several lengths", shapes)
 
     def dequantise(self) -> Array:
         """Return the values, float32."""

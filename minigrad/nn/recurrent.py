@@ -12,10 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_sizes
-from minigrad.errors import ShapeError
 from minigrad.nn import init
 from minigrad.nn.layers import empty
 from minigrad.nn.module import Layer, layers_of
+from minigrad.ops.axis import fits
 from minigrad.tensor import Tensor
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM
@@ -82,9 +82,8 @@ class _Recurrent(Layer):
             return (Tensor.zeros(*shape, dtype=x.dtype),) * n
         state = (given,) if isinstance(given, Tensor) else tuple(given)
         got, wanted = [part.shape for part in state], [shape] * n
-        if got != wanted:
-            problem = f"the first state must be {n} tensor(s) of shape {shape}, got {got}"
-            raise ShapeError(call, problem, got=got, wanted=wanted)
+        problem = f"the first state must be {n} tensor(s) of shape {shape}, got {got}"
+        fits(got == wanted, call, problem, got)
         return state
 
     def _result(self, state: State) -> Any:

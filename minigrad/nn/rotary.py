@@ -112,9 +112,8 @@ class RotaryEmbedding:
         if needed > len(self._cos):
             size = max(64, 1 << (needed - 1).bit_length())
             angles = np.arange(size)[:, None] * self.frequencies
-            self._cos, self._sin = (
-                (self.attention_factor * f(angles)).astype(np.float32) for f in (np.cos, np.sin)
-            )
+            self._cos = (self.attention_factor * np.cos(angles)).astype(np.float32)
+            self._sin = (self.attention_factor * np.sin(angles)).astype(np.float32)
         return self._cos[positions], self._sin[positions]
 
     def __call__(self, x: Tensor, positions: Array) -> Tensor:
@@ -123,19 +122,19 @@ class RotaryEmbedding:
         cos, sin = self.tables(positions)
         if positions.ndim == 2:
             cos, sin = cos[:, None], sin[:, None]  # one table for all heads of a row
-        return F.apply_rotary(
-            x, Tensor._wrap(cos), Tensor._wrap(sin), interleaved=self.layout == "interleaved"
-        )
+        return self._turned(x, Tensor._wrap(cos), Tensor._wrap(sin))
+
+    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return F.apply_rotary(x, cos, sin, interleaved=self.layout == "interleaved")
 
     def at(self, x: Tensor, positions: Tensor, most: int) -> Tensor:
         """The same with positions as a tensor, (B, T), of integers below `most`: what a recorded
         step reads when it is replayed.
         """
         self.tables(np.array([most - 1]))
-        cos, sin = (
-            F.embedding(positions, Tensor._wrap(table))[:, None] for table in (self._cos, self._sin)
-        )  # (B, 1, T, R/2)
-        return F.apply_rotary(x, cos, sin, interleaved=self.layout == "interleaved")
+        tables = Tensor._wrap(self._cos), Tensor._wrap(self._sin)
+        cos, sin = (F.embedding(positions, t)[:, None] for t in tables)  # (B, 1, T, R/2)
+        return self._turned(x, cos, sin)
 
     def __getstate__(self) -> dict[str, Any]:
         none = np.zeros((0, self.rotary_dim // 2), np.float32)

@@ -22,14 +22,13 @@ from minigrad.ops import (
     quantised,
     reduce,
     shape,
-    special,
 )
-from minigrad.ops.more import convolve, einsum, norm, rearrange, scan, scatter, sort
+from minigrad.ops.more import convolve, einsum, norm, scan, scatter, sort
 
 _MODULES: tuple[ModuleType, ...] = (
     *(loss, shape),  # first: their cross_entropy, cat and pad give way to the ops of these names
     *(activation, attention, calculus, contract, elementwise, fused, heads, index, movement),
-    *(philox, quantised, reduce, special, convolve, einsum, norm, rearrange, scan, scatter, sort),
+    *(philox, quantised, reduce, convolve, einsum, norm, scan, scatter, sort),
 )
 for _module in _MODULES:
     for _name, _thing in vars(_module).items():

@@ -69,8 +69,8 @@ from minigrad.ops.activation import elu as elu
 from minigrad.ops.index import embedding as embedding
 from minigrad.ops.index import embedding_grad as embedding_grad
 from minigrad.ops.elementwise import equal as equal
-from minigrad.ops.special import erf as erf
-from minigrad.ops.special import erfc as erfc
+from minigrad.ops.calculus import erf as erf
+from minigrad.ops.calculus import erfc as erfc
 from minigrad.ops.calculus import exp as exp
 from minigrad.ops.calculus import exp2 as exp2
 from minigrad.ops.movement import expand as expand
@@ -82,7 +82,7 @@ from minigrad.ops.elementwise import floor as floor
 from minigrad.ops.elementwise import floor_div as floor_div
 from minigrad.ops.elementwise import fmod as fmod
 from minigrad.ops.more.convolve import fold as fold
-from minigrad.ops.special import gauss as gauss
+from minigrad.ops.calculus import gauss as gauss
 from minigrad.ops.activation import gelu as gelu
 from minigrad.ops.fused import gelu_tanh as gelu_tanh
 from minigrad.ops.fused import gelu_tanh_grad as gelu_tanh_grad
@@ -121,7 +121,7 @@ from minigrad.ops.calculus import log10 as log10
 from minigrad.ops.calculus import log1p as log1p
 from minigrad.ops.calculus import log2 as log2
 from minigrad.ops.fused import log_softmax as log_softmax
-from minigrad.ops.special import logaddexp as logaddexp
+from minigrad.ops.calculus import logaddexp as logaddexp
 from minigrad.ops.more.scan import logcumsumexp as logcumsumexp
 from minigrad.ops.elementwise import logical_and as logical_and
 from minigrad.ops.elementwise import logical_not as logical_not
@@ -171,7 +171,7 @@ from minigrad.ops.quantised import quantised_embedding as quantised_embedding
 from minigrad.ops.quantised import quantised_linear as quantised_linear
 from minigrad.ops.quantised import quantised_linear_grad as quantised_linear_grad
 from minigrad.ops.activation import quick_gelu as quick_gelu
-from minigrad.ops.more.rearrange import rearrange as rearrange
+from minigrad.ops.more.einsum import rearrange as rearrange
 from minigrad.ops.calculus import reciprocal as reciprocal
 from minigrad.ops.more.scan import recurrence as recurrence
 from minigrad.ops.elementwise import relu as relu

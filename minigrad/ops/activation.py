@@ -1,7 +1,7 @@
 """Activations, composed of the functions of calculus; relu, sigmoid and tanh are there, the fused
 tanh form of gelu is in `fused`.
 
-None is a primitive with a rule of its own; those are in `calculus` and `special`. Each is written
+None is a primitive with a rule of its own; those are in `calculus`. Each is written
 so that nothing overflows and nothing cancels; the gradients at the joints are PyTorch's.
 """
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from minigrad.arguments import one_of, require
-from minigrad.ops.calculus import expm1, sigmoid, tanh
+from minigrad.ops.calculus import erfc, expm1, logaddexp, sigmoid, tanh
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import abs, greater, greater_equal, less_equal, mul, where
 from minigrad.ops.fused import gelu_tanh
-from minigrad.ops.special import erfc, logaddexp
 from minigrad.primitive import T
 
 _SQRT_HALF = 0.7071067811865476

@@ -63,10 +63,8 @@ def attention(
 
 @attention.vjp
 def _(g, y, q, k, v, mask=None, kept=None, offset=None, *, needs, **params):
-    learned = mask is not None and needs[3]
-    return attention_grad(
-        g[0], g[1], *y, q, k, v, mask, kept, offset, **params, mask_grad=bool(learned)
-    )
+    params["mask_grad"] = bool(mask is not None and needs[3])
+    return attention_grad(g[0], g[1], *y, q, k, v, mask, kept, offset, **params)
 
 
 @attention.composed

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from minigrad.dtypes import float32, is_float, is_half, promote
-from minigrad.errors import ConfigError, DTypeError, IndexRangeError, MinigradError
+from minigrad.errors import ConfigError, MinigradError, kind_of
 from minigrad.ops.movement import cast
 from minigrad.primitive import as_tuple
 from minigrad.spelling import Names, in_dtype
@@ -124,14 +124,9 @@ def _explained(
     """The error to raise instead of Python's or numpy's: it names the call and its arguments."""
     shown = [_shown(x) for x in args if not isinstance(x, type)]
     given = ", ".join(shown + [f"{key}={_shown(x)}" for key, x in options.items()])
-    kind: type[MinigradError] = ConfigError
-    if isinstance(error, (TypeError, AttributeError)):
-        kind = DTypeError
-    elif isinstance(error, IndexError):
-        kind = IndexRangeError
     wanted = (function.__doc__ or "").partition("\n")[0]
     problem = f"cannot work on ({given}): {error}"
-    return kind(call, problem, given, wanted, f"{call}: {wanted}")
+    return kind_of(error, ConfigError)(call, problem, given, wanted, f"{call}: {wanted}")
 
 
 def _shown(x: Any) -> str:

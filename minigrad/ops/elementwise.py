@@ -22,25 +22,20 @@ Function = Callable[..., Any]
 
 
 def unary(
-    function: Function,
-    rule: Function | None,
-    doc: str,
-    dtype: Casting = "float",
-    name: str = "",
-    numpy: Any = (),
+    function: Function, rule: Function | None, doc: str, dtype: Casting = "float", **names: Any
 ) -> Primitive:
     """Make a function of one array into an op.
 
     rule: (g, y, x) -> the cotangent of x; None for an op without a gradient.
     doc: what the op returns.
-    name: the function's ("arcsin" is "asin", "_erf" is "erf"), unless given.
-    numpy: the numpy functions that it answers for; the function itself, if that is numpy's.
+    name=: the function's ("arcsin" is "asin", "_erf" is "erf"), unless given.
+    numpy=: the numpy functions that it answers for; the function itself, if that is numpy's.
     """
 
     def forward(x: Array) -> Any:
         return function(x)
 
-    op = _op(forward, function, doc, dtype, name, numpy)
+    op = _op(forward, function, doc, dtype, **names)
     if rule is not None:
         op.vjp(rule)
         op.rule = lambda g, y, x: (rule(g, y, x),)
@@ -48,19 +43,14 @@ def unary(
 
 
 def binary(
-    function: Function,
-    rule: Function | None,
-    doc: str,
-    dtype: Casting = "same",
-    name: str = "",
-    numpy: Any = (),
+    function: Function, rule: Function | None, doc: str, dtype: Casting = "same", **names: Any
 ) -> Primitive:
     """Make a function of two arrays into an op. rule: (g, y, a, b) -> both cotangents."""
 
     def forward(a: Array, b: Array) -> Any:
         return function(a, b)
 
-    op = _op(forward, function, doc, dtype, name, numpy)
+    op = _op(forward, function, doc, dtype, **names)
     if rule is not None:
         op.vjp(rule)
     return op
@@ -68,11 +58,11 @@ def binary(
 
 def predicate(function: np.ufunc, doc: str, name: str = "") -> Primitive:
     """Make a numpy function into an op without a gradient."""
-    return (unary if function.nin == 1 else binary)(function, None, doc, "same", name)
+    return (unary if function.nin == 1 else binary)(function, None, doc, "same", name=name)
 
 
 def _op(
-    forward: Function, function: Function, doc: str, dtype: Casting, name: str, numpy: Any = ()
+    forward: Function, function: Function, doc: str, dtype: Casting, name: str = "", numpy: Any = ()
 ) -> Primitive:
     numpy = function if isinstance(function, np.ufunc) and not numpy else numpy
     name = name or function.__name__.replace("arc", "a").lstrip("_")
@@ -118,8 +108,8 @@ add = binary(np.add, lambda g, _y, _a, _b: (g, g), "a + b")
 sub = binary(np.subtract, lambda g, _y, _a, _b: (g, -g), "a - b", name="sub")
 mul = binary(np.multiply, _mul_rule, "a * b", name="mul")
 mul.reads_other_operand = True
-div = binary(np.true_divide, _div_rule, "a / b; integers divide to float32", "float", "div")
-neg = unary(np.negative, lambda g, _y, _x: -g, "-x", "same", "neg")
+div = binary(np.true_divide, _div_rule, "a / b; integers divide to float32", "float", name="div")
+neg = unary(np.negative, lambda g, _y, _x: -g, "-x", "same", name="neg")
 floor_div = binary(
     np.floor_divide,
     lambda g, _y, _a, _b: (zeros_like(g), zeros_like(g)),
@@ -205,7 +195,8 @@ def _rounding(function: np.ufunc, doc: str, name: str = "") -> Primitive:
         return function(x) if x.dtype.kind == "f" else np.array(x)
 
     name = name or function.__name__
-    return unary(of_floats, flat, f"{doc}. Piecewise constant: gradient 0", "same", name, function)
+    doc = f"{doc}. Piecewise constant: gradient 0"
+    return unary(of_floats, flat, doc, "same", name=name, numpy=function)
 
 
 def _relu(x: Array) -> Array:
@@ -221,9 +212,8 @@ ceil = _rounding(np.ceil, "the smallest integer >= x")
 trunc = _rounding(np.trunc, "x without its fraction")
 round = _rounding(np.rint, "the nearest integer, halves to even", "round")
 sign = unary(np.sign, flat, "-1, 0 or 1. Piecewise constant: gradient 0", "same")
-abs = unary(
-    np.abs, lambda g, _y, x: g * sign(x), "|x|. Slope 0 at 0", "same", "abs", (np.abs, np.fabs)
-)
+abs = unary(np.abs, lambda g, _y, x: g * sign(x), "|x|. Slope 0 at 0", "same", name="abs")
+abs.numpy = np.abs, np.fabs
 relu = unary(_relu, lambda g, y, _x: where(less(0, y), g, 0), "max(x, 0). Slope 0 at 0", "same")
 zeros_like = unary(_zeros_like, flat, "zeros of the shape of x", None)
 
@@ -275,19 +265,17 @@ for _op_ in (maximum, minimum, clamp, where, relu, nan_to_num, mask_cotangent):
 # --- comparisons and logic give bools; the bits of integers (of bools: their truth values)
 
 
-def _of_numbers(function: np.ufunc) -> Function:
-    def compared(a: Array, b: Array) -> Any:
+def _compared(function: np.ufunc, doc: str) -> Primitive:
+    def of_numbers(a: Array, b: Array) -> Any:
         if a is None or b is None:  # which numpy compares as an object
             raise TypeError("None is not a number")
         return function(a, b)
 
-    return compared
+    return binary(of_numbers, None, doc, "same", name=function.__name__, numpy=function)
 
 
-equal = binary(_of_numbers(np.equal), None, "a == b, as bool", "same", "equal", np.equal)
-not_equal = binary(
-    _of_numbers(np.not_equal), None, "a != b, as bool", "same", "not_equal", np.not_equal
-)
+equal = _compared(np.equal, "a == b, as bool")
+not_equal = _compared(np.not_equal, "a != b, as bool")
 less = predicate(np.less, "a < b, as bool")
 less_equal = predicate(np.less_equal, "a <= b, as bool")
 greater = predicate(np.greater, "a > b, as bool")

@@ -96,11 +96,9 @@ def rope(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Arra
     fits(good and cos.shape[-2] in (1, x.shape[-2]), "rope", problem, (cos.shape, sin.shape))
     cos, sin = (table.astype(x.dtype, copy=False) for table in (cos, sin))
     y = np.empty_like(x, subok=False)
-    first, second = (
-        (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
-        if interleaved
-        else (slice(0, half), slice(half, 2 * half))
-    )
+    first, second = slice(0, half), slice(half, 2 * half)
+    if interleaved:
+        first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
     a, b = x[..., first], x[..., second]
     turned = np.multiply(a, cos, out=y[..., first])
     turned -= b * sin

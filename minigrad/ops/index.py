@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array, as_elements
-from minigrad.errors import DTypeError, IndexRangeError, ReadOnlyError, ShapeError
+from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.elementwise import where
+from minigrad.ops.movement import writable
 from minigrad.primitive import primitive
 
 
@@ -207,10 +208,7 @@ def _(g, _y, _x, _value, *keys, spec, wrap=True, needs):
 @primitive(kind="effect")
 def put_(x: Array, value: Array, *keys: Array, spec: tuple[Any, ...]) -> None:
     """Write x[key] = value in the memory of x."""
-    if not x.flags.writeable:
-        hint = "write into a copy: x.clone()"
-        raise ReadOnlyError("setitem", "the tensor's memory is read-only", hint=hint)
-    x[filled(spec, keys)] = as_elements(value, x.dtype)
+    writable("setitem", x)[filled(spec, keys)] = as_elements(value, x.dtype)
 
 
 @primitive(kind="gather")

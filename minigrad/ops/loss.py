@@ -13,29 +13,28 @@ from minigrad.arguments import as_float, one_of, require
 from minigrad.dtypes import Array, computing, is_float
 from minigrad.errors import ShapeError
 from minigrad.ops.axis import matrix_shape, one_axis
-from minigrad.ops.calculus import exp, log, square
+from minigrad.ops.calculus import exp, log, logaddexp, square
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import clamp, equal, isinf, logical_and, maximum, not_equal, where
 from minigrad.ops.fused import cross_entropy as cross_entropy_rows, log_softmax
 from minigrad.ops.index import embedding, take_along
 from minigrad.ops.movement import cast, permute, reshape
 from minigrad.ops.reduce import mean as mean_, sum as sum_
-from minigrad.ops.special import logaddexp
 from minigrad.primitive import T, primitive
 
 Reduce = Literal["mean", "sum", "none"]
 
 
-def _reduced(loss: T, reduction: Reduce, call: str, share: Any = None) -> T:
-    """Return the losses, their sum, or their mean: their sum divided by that of `share`, or by
-    their number. Raises ConfigError.
+def _reduced(loss: Any, reduction: str, call: str, share: Any = None, shape: Any = None) -> Any:
+    """Return the losses, in this shape if one is given, their sum, or their mean: their sum divided
+    by that of `share`, or by their number. Raises ConfigError.
     """
     one_of(call, "reduction", reduction, ("mean", "sum", "none"))
     if reduction == "none":
-        return loss
+        return loss if shape is None else reshape(loss, shape=shape)
     if reduction == "mean" and share is None:
         return mean_(loss)
-    total: Any = sum_(loss)
+    total = sum_(loss)
     if reduction == "sum":
         return total
     count = sum_(share if is_float(share.dtype) else cast(share, dtype=computing(total.dtype)))
@@ -187,12 +186,6 @@ def _rows(call: str, x: Any, target: Any, weight: Any, axis: int | None) -> tupl
     return x, target, without[a]
 
 
-def _finished(loss: Any, share: Any, shape: Any, reduction: Reduce, call: str) -> Any:
-    if reduction == "none":
-        return reshape(loss, shape=shape)
-    return _reduced(loss, reduction, call, share)
-
-
 def _picked(log_p: Any, target: Any, weight: Any, kept: Any) -> tuple[Any, Any]:
     """Return -log_p[target] times the weight of the target, and that weight; 0 unless kept."""
     places = where(kept, target, 0)
@@ -221,7 +214,7 @@ def nll_loss(
     """
     x, wanted, shape = _rows("nll_loss", log_p, target, weight, axis)
     loss, share = _picked(x, wanted, weight, not_equal(wanted, ignore_index))
-    return _finished(loss, share, shape, reduction, "nll_loss")
+    return _reduced(loss, reduction, "nll_loss", share, shape)
 
 
 @composite(widen=True, lists=True)
@@ -254,7 +247,7 @@ def cross_entropy(
         log_p = log_softmax(x)
         log_p = where(logical_and(equal(wanted, 0), isinf(log_p)), 0, log_p)  # 0 log 0 is 0
         loss = -sum_((wanted if weight is None else wanted * weight) * log_p, axis=1)
-        return _finished(loss, None, shape, reduction, "cross_entropy")
+        return _reduced(loss, reduction, "cross_entropy", None, shape)
     share = kept = not_equal(wanted, ignore_index)
     if weight is None:  # the fused op
         loss, _ = cross_entropy_rows(x, wanted, ignore_index=ignore_index, label_smoothing=s)
@@ -264,7 +257,7 @@ def cross_entropy(
         if s:
             uniform = where(kept, sum_(log_p * weight, axis=1) * (-s / x.shape[1]), 0)
             loss = loss * (1 - s) + uniform
-    return _finished(loss, share, shape, reduction, "cross_entropy")
+    return _reduced(loss, reduction, "cross_entropy", share, shape)
 
 
 # --- of distributions

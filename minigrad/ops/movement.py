@@ -192,7 +192,12 @@ def _(g, _y, _x, **_params):
 @primitive(kind="effect")
 def assign(x: Array, value: Array) -> None:
     """Write `value`, broadcast and cast, into the memory of x. Raises ReadOnlyError."""
+    writable("assign", x)[...] = as_elements(value, x.dtype)
+
+
+def writable(call: str, x: Array) -> Array:
+    """Return x. Raises ReadOnlyError unless it can be written to."""
     if not x.flags.writeable:
-        hint = "assign to a copy: x.clone()"
-        raise ReadOnlyError("assign", "the tensor's memory is read-only", hint=hint)
-    x[...] = as_elements(value, x.dtype)
+        hint = "write into a copy: x.clone()"
+        raise ReadOnlyError(call, "the tensor's memory is read-only", hint=hint)
+    return x

@@ -70,9 +70,8 @@ def t(x: Any) -> Any:
 @composite(numpy=np.moveaxis)
 def movedim(x: Any, source: Axis, destination: Axis) -> Any:
     """Return x with the axes `source` moved to `destination`, the others in their order."""
-    moved, places = (
-        [one_axis(a, x.ndim, "movedim") for a in several(b)] for b in (source, destination)
-    )
+    moved = [one_axis(a, x.ndim, "movedim") for a in several(source)]
+    places = [one_axis(a, x.ndim, "movedim") for a in several(destination)]
     same = len(set(moved)) == len(set(places)) == len(moved) == len(places)
     fits(same, "movedim", f"axes {source} to the places {destination}", source)
     order = [a for a in range(x.ndim) if a not in moved]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import DTypeError, IndexRangeError, MinigradError, ShapeError
+from minigrad.errors import DTypeError, MinigradError, ShapeError, kind_of
 from minigrad.ops.axis import axes
 from minigrad.primitive import Primitive
 
@@ -45,13 +45,8 @@ def explain(
         return _no_view(call, shapes[0], params.get("shape", ()))
     if call == "pow":
         return DTypeError("pow", f"{error}", got=shapes, wanted="floats", hint=".float() first")
-    kind: type[MinigradError] = ShapeError
-    if isinstance(error, (TypeError, AttributeError)):
-        kind = DTypeError
-    elif isinstance(error, IndexError):
-        kind = IndexRangeError
     given = (f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else repr(a) for a in arrays)
-    return kind(call, f"{error} (operands: {', '.join(given)})", got=shapes)
+    return kind_of(error, ShapeError)(call, f"{error} (operands: {', '.join(given)})", got=shapes)
 
 
 def not_an_array(call: str) -> DTypeError:

@@ -81,9 +81,8 @@ class Indexing(TensorBase):
         if t.dtype != self.dtype:
             t = ops.cast(t, dtype=self.dtype)
         if t.ndim and t.shape[0] == 1:
-            places = np.broadcast_to(np.zeros((), bool_), self.shape)[
-                filled(spec, tuple(np.asarray(key) for key in keys))
-            ]
+            key = filled(spec, tuple(np.asarray(key) for key in keys))
+            places = np.broadcast_to(np.zeros((), bool_), self.shape)[key]
             extra = t.ndim - places.ndim
             if extra > 0 and t.shape[:extra] == (1,) * extra:
                 t = ops.reshape(t, shape=t.shape[extra:])
@@ -253,6 +252,5 @@ def _as_key(part: Any) -> Any:
             return key
         what = name(key.dtype)
     wanted, hint = "integers, slices, arrays of integers, bool masks", ".long() makes integers"
-    raise IndexRangeError(
-        "getitem", f"cannot index with {what}", got=part, wanted=wanted, hint=hint
-    )
+    problem = f"cannot index with {what}"
+    raise IndexRangeError("getitem", problem, got=part, wanted=wanted, hint=hint)

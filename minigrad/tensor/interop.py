@@ -11,7 +11,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.arguments import one_of
 from minigrad.dtypes import Array, as_dtype
-from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
+from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError, kind_of
 from minigrad.ops import composed, shape
 from minigrad.spelling import Names
 from minigrad.tensor.base import Self, TensorBase
@@ -202,12 +202,12 @@ class Interop(TensorBase):
         except MinigradError:
             raise
         except (TypeError, AttributeError, ValueError) as error:
-            kind = ShapeError if isinstance(error, ValueError) else DTypeError
             given = ", ".join(kwargs) or "these arguments"
             problem = f"with {given} does not work on a Tensor ({error})"
             hint = "call it on t.detach().numpy(), or the method of Tensor of that name"
             if "dtype" in kwargs:
                 hint = "convert the result: .cast(dtype)"
+            kind = kind_of(error, ShapeError)
             raise kind(name, problem, got=tuple(kwargs), hint=hint) from error
 
     # --- DLPack, the exchange of memory without a copy

@@ -95,7 +95,7 @@ static inline float gauss_f(float x) {
     return exp_f(-(c - head) * (c + head)) * exp_f(-head * head);
 }
 
-/* erfc(x) for x >= 0: t R(t) exp(-x^2) with t = 1 / (1 + 3 x / 8); the polynomial is that of ops/special.py. */
+/* erfc(x) for x >= 0: t R(t) exp(-x^2) with t = 1 / (1 + 3 x / 8); the polynomial is that of ops/calculus.py. */
 static inline float erfc_tail_f(float x) {
     float t = 1.f / (1.f + 0.375f * x), p = -0.01465743611f;
     p = p * t + 0.05907695048f, p = p * t - 0.06002933764f, p = p * t - 0.03422119442f, p = p * t + 0.04570267676f, p = p * t + 0.004815015686f;

@@ -14,7 +14,6 @@ import numpy as np
 
 from minigrad.arguments import as_int, one_of, require
 from minigrad.dtypes import Array, limits
-from minigrad.errors import ShapeError
 from minigrad.ops.axis import fits, one_axis, several, with_sizes
 from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul, swap_last
@@ -37,10 +36,8 @@ def unfold(x: Array, *, axis: int, size: int, step: int = 1, dilation: int = 1) 
     axis = one_axis(axis, x.ndim, "unfold")
     require(min(size, step) >= 1, "unfold", "size and step", (size, step), "at least 1")
     count = (x.shape[axis] - dilation * (size - 1) - 1) // step + 1
-    if count < 1:
-        problem = f"a window of {size} (dilation {dilation}) on an axis of {x.shape[axis]}"
-        hint = "pad the axis, or take a smaller window"
-        raise ShapeError("unfold", problem, got=x.shape[axis], hint=hint)
+    problem = f"a window of {size} (dilation {dilation}) on an axis of {x.shape[axis]}"
+    fits(count >= 1, "unfold", problem, x.shape[axis], "pad the axis, or take a smaller window")
     stride = x.strides[axis]
     shape = (*with_sizes(x.shape, axis, count), size)
     strides = (*with_sizes(x.strides, axis, stride * step), stride * dilation)
