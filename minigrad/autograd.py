@@ -375,11 +375,18 @@ if hasattr(os, "register_at_fork"):  # no child may find it held by a thread tha
 
 
 def backward(
-    root: Any, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False
+    self: Any, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
 ) -> None:
-    """Add d root / d leaf to the .grad of each leaf that `root` depends on. See Tensor.backward."""
+    """Add d self / d leaf to `.grad` of every leaf that the tensor `self` was computed from.
+
+    gradient: the cotangent to start from, of self's shape; needed unless self has one element.
+    retain_graph: keep what the pass needs, so that it can be done again.  create_graph: make
+        the gradients differentiable.
+    Raises NotScalarError, NoGradientError, NoGradModeError, BackwardTwiceError, GraphFreedError
+    or StaleValueError.
+    """
     with GradMode(create_graph):
-        walk = Walk("backward", [root], [gradient], None)
+        walk = Walk("backward", [self], [gradient], None)
         walk.run(retain_graph or create_graph)
         for x in (*walk.leaves.values(), *walk.retaining):
             g = walk.gradient(x, zeros=True)

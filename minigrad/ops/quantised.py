@@ -37,7 +37,7 @@ class Format(NamedTuple):
     values: Callable[[Array], Array]
 
 
-def _half(raw: Array, at: int) -> Array:
+def _half(raw: Array, at: int = 0) -> Array:
     """The float16 at a byte of every block, (n, 1) in float32."""
     return np.ascontiguousarray(raw[:, at : at + 2]).view(np.float16).astype(np.float32)
 
@@ -113,17 +113,13 @@ def _f32(raw: Array) -> Array:
     return np.ascontiguousarray(raw).view(np.float32)
 
 
-def _f16(raw: Array) -> Array:
-    return np.ascontiguousarray(raw).view(np.float16).astype(np.float32)
-
-
 def _bf16(raw: Array) -> Array:
     return cast(np.ascontiguousarray(raw).view(bfloat16), float32)
 
 
 FORMATS: dict[str, Format] = {
     "f32": Format(1, 4, _f32),
-    "f16": Format(1, 2, _f16),
+    "f16": Format(1, 2, _half),
     "bf16": Format(1, 2, _bf16),
     "q8_0": Format(32, 34, _q8_0),
     "q4_0": Format(32, 18, _q4_0),

@@ -146,18 +146,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
 
     # --- gradients
 
-    def backward(
-        self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
-    ) -> None:
-        """Add d self / d leaf to `.grad` of every leaf that self was computed from.
-
-        gradient: the cotangent to start from, of self's shape; needed unless self has one element.
-        retain_graph: keep what the pass needs, so that it can be done again.  create_graph: make
-            the gradients differentiable.
-        Raises NotScalarError, NoGradientError, NoGradModeError, BackwardTwiceError, GraphFreedError
-        or StaleValueError.
-        """
-        autograd.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+    backward = autograd.backward
 
     @composite
     def gradient(

@@ -188,10 +188,7 @@ class Creation(TensorBase):
 
     # --- drawn at random
 
-    @staticmethod
-    def manual_seed(seed: int) -> Generator:
-        """Seed the library's default generator, as `minigrad.manual_seed` does."""
-        return manual_seed(seed)
+    manual_seed = staticmethod(manual_seed)
 
     @drawing
     def randn(*shape: Sizes) -> Settings:
