@@ -7,8 +7,6 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import numpy as np
-
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, as_sizes, require
 from minigrad.modes import no_grad
@@ -55,12 +53,12 @@ class _BatchNorm(_PerChannel):
         self.num_features = as_int(call, "num_features", num_features)
         self.momentum = None if momentum is None else as_float(call, "momentum", momentum, 0, 1)
         self._prepare(self.num_features, eps, affine)
-        for name, first in (
-            ("running_mean", np.zeros(self.num_features, np.float32)),
-            ("running_var", np.ones(self.num_features, np.float32)),
-            ("num_batches_tracked", np.array(0)),
-        ):
-            self.register_buffer(name, Tensor(first) if track_running_stats else None)
+        first = {
+            "running_mean": Tensor.zeros(num_features),
+            "running_var": Tensor.ones(num_features),
+        }
+        for name, tensor in {**first, "num_batches_tracked": Tensor(0)}.items():
+            self.register_buffer(name, tensor if track_running_stats else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, scaled and shifted."""

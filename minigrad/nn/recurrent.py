@@ -58,10 +58,7 @@ class _Recurrent(Layer):
     def _add_weights(self, input_size: int, bias: bool, suffix: str = "") -> None:
         H, bound = self.hidden_size, 1 / math.sqrt(self.hidden_size)
         rows = self._kind.gates * H
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (rows, input_size),
-            "weight_hh": (rows, H),
-        }
+        shapes: dict[str, Any] = {"weight_ih": (rows, input_size), "weight_hh": (rows, H)}
         if bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
         for name, shape in shapes.items():
