@@ -471,48 +471,55 @@ BODY few_rows(const float *RESTRICT a, int64_t lda, const float *RESTRICT b, int
 
 enum { MOST_ROWS = 64 };
 
-/* R rows of b times a panel of 8 V rows of a side by side. */
-BODY some_tile(int R, int V, const float *RESTRICT b, int64_t ldb, const float *RESTRICT panel, int64_t K, float *RESTRICT out) {
-    lanes_t sum[12][2] = {0};
-    for (int64_t k = 0; k < K; k++) {
-        lanes_t x[2];
-        for (int v = 0; v < V; v++) x[v] = *(const lanes_t *)(panel + (k * V + v) * 8);
-        for (int r = 0; r < R; r++) for (int v = 0; v < V; v++) sum[r][v] += b[r * ldb + k] * x[v];
-    }
-    for (int r = 0; r < R; r++) for (int v = 0; v < V; v++) *(lanes_t *)(out + (r * V + v) * 8) = sum[r][v];
+/* R rows of b times a panel of V vectors of rows of a side by side. */
+#define SOME_TILE(name, type, R, V) static ONCE void name(const float *RESTRICT b, int64_t ldb, const float *RESTRICT panel, int64_t K, float *RESTRICT out) { \
+    enum { NUMBERS = sizeof(type) / sizeof(float) }; \
+    type sum[R][V] = {0}, x[V]; \
+    for (int64_t k = 0; k < K; k++) { \
+        for (int v = 0; v < V; v++) x[v] = *(const type *)(panel + (k * V + v) * NUMBERS); \
+        for (int r = 0; r < R; r++) for (int v = 0; v < V; v++) sum[r][v] += b[r * ldb + k] * x[v]; \
+    } \
+    for (int r = 0; r < R; r++) for (int v = 0; v < V; v++) *(type *)(out + (r * V + v) * NUMBERS) = sum[r][v]; \
 }
-static ONCE void tile_6_2(const float *b, int64_t ldb, const float *panel, int64_t K, float *out) { some_tile(6, 2, b, ldb, panel, K, out); }
-static ONCE void tile_12_1(const float *b, int64_t ldb, const float *panel, int64_t K, float *out) { some_tile(12, 1, b, ldb, panel, K, out); }
+enum { SIDE = LANES == 16 ? 16 : 12 };  /* rows of b at a time: as many sums as the registers hold */
+SOME_TILE(tile_of_8, lanes_t, SIDE, 1)
+SOME_TILE(narrow_tile, vector_t, SIDE, 1)
+SOME_TILE(broad_tile, vector_t, SIDE / 2, 2)
 
-/* The product of `few_rows` for up to MOST_ROWS rows of a: these are packed, and the rows [lo, hi) of b, of which there are more, are read as they are. Sums as
-   in `tiles`. Where operands become bfloat16, they are packed. */
+/* The product of `few_rows` for up to MOST_ROWS rows of a: these are packed, and the rows [lo, hi) of b, of which there are more, are read as they are, SIDE
+   at a time. Sums as in `tiles`. Where operands become bfloat16, they are packed. */
 static ONCE void some_rows(const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias, const float *residual, float *y, int64_t ldc, int64_t M,
                            int64_t N, int64_t K, int64_t lo, int64_t hi) {
-    static _Thread_local float panels[MOST_ROWS * DEEP], last[12 * DEEP];
+    static _Thread_local float panels[MOST_ROWS * DEEP], last[SIDE * DEEP];
     if (blas_sgemm || BFLOAT16) { product(0, 1, M, hi - lo, K, a, lda, b + lo * ldb, ldb, bias ? bias + lo : NULL, residual ? residual + lo : NULL, N, y + lo, ldc); return; }
+#define ACROSS(m) (M - (m) > LANES ? 2 * LANES : M - (m) > 8 ? LANES : 8)  /* rows of a in a panel */
     for (int64_t deep = even_part(K, DEEP, 1), k = 0; k < K; k += deep) {
         int64_t depth = MIN(deep, K - k);
-        for (int64_t m = 0; m < M; m += 16) {
-            int64_t wide = M - m > 8 ? 16 : 8;
+        for (int64_t m = 0, wide; m < M; m += wide) {
+            wide = ACROSS(m);
             for (int64_t i = 0; i < depth; i++) for (int64_t r = 0; r < wide; r++) panels[m * depth + i * wide + r] = a[MIN(m + r, M - 1) * lda + k + i];
         }
         for (int64_t n = lo, rows; n < hi; n += rows) {
             const float *w = b + n * ldb + k;
             int64_t ldw = ldb;
-            rows = MIN(12, hi - n);
-            if (rows < 12) {  /* in a tile like any other: GCC takes other instructions for smaller ones, which round otherwise */
+            rows = MIN(SIDE, hi - n);
+            if (rows < SIDE) {  /* in a tile like any other: GCC takes other instructions for smaller ones, which round otherwise */
                 for (int64_t r = 0; r < rows; r++) memcpy(last + r * depth, w + r * ldb, depth * sizeof(float));
                 w = last, ldw = depth;
             }
-            for (int64_t m = 0; m < M; m += 16) {
+            for (int64_t m = 0, wide; m < M; m += wide) {
                 const float *panel = panels + m * depth;
-                int64_t wide = M - m > 8 ? 16 : 8;
-                float out[12 * 16];
-                if (wide == 16) tile_6_2(w, ldw, panel, depth, out), tile_6_2(w + 6 * ldw, ldw, panel, depth, out + 6 * 16);
-                else tile_12_1(w, ldw, panel, depth, out);
-                for (int64_t c = 0; c < MIN(16, M - m); c++) for (int64_t r = 0; r < rows; r++) {
-                    float *to = y + (m + c) * ldc + n + r, begun = k ? *to : residual ? residual[(m + c) * N + n + r] : 0.f;
-                    *to = out[r * wide + c] + begun + (bias && !k ? bias[n + r] : 0.f);
+                float out[SIDE * MAX(8, 2 * LANES)], across[MAX(8, 2 * LANES) * SIDE];
+                wide = ACROSS(m);
+                if (wide == 8) tile_of_8(w, ldw, panel, depth, out);
+                else if (wide == LANES) narrow_tile(w, ldw, panel, depth, out);
+                else broad_tile(w, ldw, panel, depth, out), broad_tile(w + SIDE / 2 * ldw, ldw, panel, depth, out + SIDE / 2 * wide);
+                if (SIDE == 16 && wide > 8) for (int64_t c = 0; c < wide; c += 16) transpose(out + c, wide, across + c * SIDE, SIDE);
+                else for (int64_t r = 0; r < SIDE; r++) for (int64_t c = 0; c < wide; c++) across[c * SIDE + r] = out[r * wide + c];
+                for (int64_t c = 0; c < MIN(wide, M - m); c++) {
+                    float *to = y + (m + c) * ldc + n;
+                    const float *begun = k ? to : residual ? residual + (m + c) * N + n : NULL;
+                    for (int64_t r = 0; r < rows; r++) to[r] = across[c * SIDE + r] + (begun ? begun[r] : 0.f) + (bias && !k ? bias[n + r] : 0.f);
                 }
             }
         }
