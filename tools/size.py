@@ -43,16 +43,16 @@ ROOMS: dict[str, tuple[str, int]] = {
     "command line": ("cli viz", 1900),
     "distributed": ("distributed.py", 250),
 }
-ALL_PYTHON, ALL_C = 16500, 1813
+ALL_PYTHON, ALL_C = 16500, 1816
 
 CEILINGS = {
-    "core": 8_464,
+    "core": 8_468,
     "compiler (Python)": 4_113,
     "training": 3_407,
     "models": 1_592,
     "files": 1_774,
     "command line": 3_199,
-    "all Python": 22_798,
+    "all Python": 22_802,
 }
 
 

@@ -168,17 +168,24 @@ def _pieces(blocks: Array, kind: str) -> Iterator[tuple[slice, Array]]:
 
 
 def rounded_to_int8(x: Array) -> Array:
-    """Return x, (..., in) of float32, in blocks of 32 that are rounded to q d, where d is the
-    largest magnitude of a block divided by 127 and q an int8. A block below 1e-30 becomes 0, one
-    that is not finite NaN.
+    """Return x, (..., in) of float32, as the sum of two numbers of int8: x rounded, and what is
+    left rounded. A block of 32 is rounded to q d, where d is its largest magnitude divided by 127
+    and q an int8. A block below 1e-30 becomes 0, one that is not finite NaN.
     """
+    rounded = _rounded(x)
+    return (rounded + _rounded((x - rounded).astype(np.float32))).astype(np.float32)
+
+
+def _rounded(x: Array) -> Array:
+    """x rounded once, in float64, where q d is exact."""
     blocks = x.reshape(*x.shape[:-1], -1, CODES)
     most = np.abs(blocks).max(axis=-1, keepdims=True)
     most = np.where(np.isfinite(most), most, np.float32(np.nan))
     most[most <= _TINY] = 0
     with np.errstate(all="ignore"):
         q = np.rint(blocks * np.where(most > 0, np.float32(127) / most, np.float32(0)))
-    return (np.where(np.isfinite(q), q, np.float32(0)) * (most / np.float32(127))).reshape(x.shape)
+    q = np.where(np.isfinite(q), q, np.float32(0))
+    return (q.astype(np.float64) * (most / np.float32(127))).reshape(x.shape)
 
 
 Product = Callable[[Array, Array, str, bool], Array | None]
@@ -199,8 +206,8 @@ def quantised_linear(
     """Return x @ weight.T + bias for a weight in blocks: (..., in), (out, bytes) of uint8, (out,)
     -> (..., out), with the dtype of x. The weight is dequantised some rows at a time.
 
-    int8: x is rounded to int8 by blocks of 32 first, as fast products with weights of 4 to 8 bits
-        want it; float formats take no notice.
+    int8: x is first rounded to the sum of two int8, by blocks of 32, as fast products with weights
+        of 4 to 8 bits want it; float formats take no notice.
     Raises ShapeError if `in` differs, ConfigError for an unknown format.
     """
     width = features(blocks, kind)

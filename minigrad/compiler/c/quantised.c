@@ -108,16 +108,22 @@ static inline lanes_t scales_of(format_t f, const uint8_t *header, int64_t b, in
     return d * __builtin_convertvector(s, lanes_t);
 }
 
-/* x in blocks of 32: codes q = round(x / d) for d = max |x| / 127, and for each part of a block d and d sum(q). Less than 1e-30 is 0, infinity makes NaN. */
-static ONCE void to_int8(const float *RESTRICT x, int64_t n, int parts, int8_t *RESTRICT q, float *RESTRICT scales) {
-    for (int64_t b = 0; b < n / CODES; b++, x += CODES, q += CODES) {
+/* A row of x in blocks of 32, as two rows: codes q = round(x / d) for d = max |x| / 127, and those of what is left, x - d q; for each part of a block d and
+   d sum(q). Less than 1e-30 is 0, infinity makes NaN. */
+static ONCE void to_int8(const float *RESTRICT x, int64_t n, int parts, int8_t *RESTRICT codes, float *RESTRICT factors) {
+    float left[CODES];
+    for (int64_t b = 0; b < 2 * (n / CODES); b++) {
         uint32_t bits[CODES], top = 0;
-        memcpy(bits, x, sizeof bits);
+        int8_t *q = codes + b % 2 * n + b / 2 * CODES;
+        float *scales = factors + (b % 2 * (n / CODES) + b / 2) * (1 + parts);
+        if (b % 2 == 0) memcpy(left, x + b / 2 * CODES, sizeof left);
+        memcpy(bits, left, sizeof bits);
         for (int i = 0; i < CODES; i++) top = MAX(top, bits[i] & 0x7fffffffu);
         float most = float_of(top), inverse = most > 1e-30f && top < 0x7f800000u ? 127.f / most : 0.f;
         if (inverse == 0) memset(q, 0, CODES);
-        else for (int i = 0; i < CODES; i++) q[i] = (int8_t)(int32_t)rintf(x[i] * inverse);
+        else for (int i = 0; i < CODES; i++) q[i] = (int8_t)(int32_t)rintf(left[i] * inverse);
         float d = top >= 0x7f800000u ? NAN : most > 1e-30f ? most / 127.f : 0.f;
+        for (int i = 0; i < CODES; i++) left[i] = (float)(left[i] - (double)d * q[i]);  /* in double, so that every compiler rounds alike */
         *scales++ = d;
         for (int p = 0; p < parts; p++) {
             int32_t sum = 0;
@@ -169,20 +175,18 @@ BODY int8_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, cons
     static _Thread_local float scales[INT8_ROOM / CODES * 3];
     int64_t most = MAX(INT8_ROWS, INT8_ROOM / K / INT8_ROWS * INT8_ROWS), rows;
     for (; M > 0; M -= rows, x += rows * K, y += rows * N, residual = residual ? residual + rows * N : NULL) {
-        rows = MIN(M, most);
-        to_int8(x, rows * K, f.parts, q, scales);
-        for (int64_t n = lo; n < hi; n++) for (int64_t r = 0; r < rows; r += INT8_ROWS) {
+        rows = MIN(M, most / 2);
+        for (int64_t r = 0; r < rows; r++) to_int8(x + r * K, K, f.parts, q + 2 * r * K, scales + 2 * r * (K / CODES) * (1 + f.parts));
+        for (int64_t n = lo; n < hi; n++) for (int64_t r = 0; r < rows; r += INT8_ROWS / 2) {
             const uint8_t *panel = weight + n * PANEL_BYTES(f, K);
-            const int8_t *some = q + r * K;
-            const float *s = scales + r * (K / CODES) * (1 + f.parts);
+            const int8_t *some = q + 2 * r * K;
+            const float *s = scales + 2 * r * (K / CODES) * (1 + f.parts);
             lanes_t sums[INT8_ROWS];
-            int64_t count = MIN(INT8_ROWS, rows - r), width = MIN(PANEL, N - n * PANEL);
-            if (count == 1) panel_rows(f, 1, panel, K, some, s, sums);
-            else if (count == 2) panel_rows(f, 2, panel, K, some, s, sums);
-            else if (count == 3) panel_rows(f, 3, panel, K, some, s, sums);
+            int64_t count = MIN(INT8_ROWS / 2, rows - r), width = MIN(PANEL, N - n * PANEL);
+            if (count == 1) panel_rows(f, 2, panel, K, some, s, sums);
             else panel_rows(f, 4, panel, K, some, s, sums);
             for (int64_t i = 0; i < count; i++) for (int64_t j = 0, at = (r + i) * N + n * PANEL; j < width; j++)
-                y[at + j] = sums[i][j] + (residual ? residual[at + j] : 0.f) + (bias ? bias[n * PANEL + j] : 0.f);
+                y[at + j] = sums[2 * i][j] + sums[2 * i + 1][j] + (residual ? residual[at + j] : 0.f) + (bias ? bias[n * PANEL + j] : 0.f);
         }
     }
 }
