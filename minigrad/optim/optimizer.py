@@ -121,12 +121,11 @@ class Optimizer:
             require(isinstance(value, bool), self._name, key, value, "True or False")
         if key not in self._ranges:
             return value
-        pair = key in self._pairs
-        good = not pair or (isinstance(value, tuple | list) and len(value) == 2)
-        require(good, self._name, key, value, "a pair of numbers")
-        numbers = value if pair else [value]
-        found = tuple(as_float(self._name, key, x, **self._ranges[key]) for x in numbers)
-        return found if pair else found[0]
+        if key not in self._pairs:
+            return as_float(self._name, key, value, **self._ranges[key])
+        pair = isinstance(value, tuple | list) and len(value) == 2
+        require(pair, self._name, key, value, "a pair of numbers")
+        return tuple(as_float(self._name, key, x, **self._ranges[key]) for x in value)
 
     def _bundled(self, group: ParamGroup, params: list[tuple[Tensor, int]]) -> list[Bundle]:
         """The fewest bundles for parameters with their step counts."""
