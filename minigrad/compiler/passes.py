@@ -101,21 +101,23 @@ def for_c(program: Program) -> Program:
     single = [v.dtype == np.float32 and v.size > 0 for v in program.values]
     lines = []
     for line in program.lines:
-        # GELU's gradient works its exponential out again, which is faster than to read it. numpy
-        # needs it, so it goes only where C is sure to take the line.
+        # In C GELU hands its slope to its gradient, which does not read x then. numpy does, so it
+        # goes only where C is sure to take the line.
         unread = unread_operands(line.op)
         if unread and all(single[i] for i in line.reads()):
             operands = (None if i in unread else x for i, x in enumerate(line.operands))
             line = replace(line, operands=tuple(operands))
         lines.append(line)
+    program = with_recomputation(with_tiled_attention(program.with_lines(lines)))
     # Outputs that are there for backward alone, such as probabilities, in a program without one
+    lines = list(program.lines)
     wanted = {*program.results, *program.kept, *(i for line in lines for i in line.reads())}
     for n, line in enumerate(lines):
         gone = {i for i in spare_outputs(line.op) if line.outputs[i] not in wanted}
         if gone:
             outputs = (None if i in gone else y for i, y in enumerate(line.outputs))
             lines[n] = replace(line, outputs=tuple(outputs))
-    return with_recomputation(with_tiled_attention(program.with_lines(lines)))
+    return program.with_lines(lines)
 
 
 # Numbers, 2 MB: smaller values are faster kept (3 % of a step), and memory is not what small steps
@@ -137,22 +139,23 @@ def with_recomputation(program: Program) -> Program:
         large = line.outputs[0]
         if not has_flag(line.op, "cheap") or large is None or values[large].size < _LARGE:
             continue
-        if large in handed_out or not changed.isdisjoint(line.made()):
+        made = set(line.made())
+        if not made.isdisjoint(handed_out | changed):
             continue
         # Uses nearby keep the value for as long as they need it; from the first far one on, a copy
         # of the line makes it again. Its operands must still be what they were.
-        uses = [n for n in range(number + 1, len(lines)) if large in lines[n].reads()]
+        uses = [n for n in range(number + 1, len(lines)) if not made.isdisjoint(lines[n].reads())]
         far = [n for n in uses if n > number + _FAR]
         if not far or len(far) == len(uses) or far[0] > first_change:
             continue
-        outputs = []
-        for i in line.outputs:
-            outputs.append(None if i is None else len(values))
-            if i is not None:
-                values.append(replace(values[i], index=len(values), name=f"{values[i]}'"))
+        again: dict[int, int] = {}
+        for i in line.made():
+            again[i] = len(values)
+            values.append(replace(values[i], index=len(values), name=f"{values[i]}'"))
+        outputs = (None if i is None else again[i] for i in line.outputs)
         clones.setdefault(far[0], []).append(replace(line, outputs=tuple(outputs)))
         for n in far:
-            lines[n] = lines[n].reading({large: outputs[0] or 0})
+            lines[n] = lines[n].reading(again)
     spread = [piece for n, line in enumerate(lines) for piece in (*clones.get(n, ()), line)]
     return program.with_lines(spread, values=tuple(values))
 
