@@ -260,6 +260,7 @@ BAD_INPUT = {
     "an output folder that is a file": ([*TRAIN, "--out", "one.txt"], "one.txt: File exists"),
     "generating without a model": (["generate", "--model", "nowhere"], "nowhere"),
     "a folder without weights": (["generate", "--model", "hollow"], "hollow holds no model.mgrd"),
+    "a folder of runs": (["generate", "--model", "."], "there are models in model"),
     "a model that is a text": (["generate", "--model", "text.txt"], "text.txt"),
     "a weight file of something else": (["generate", "--model", "other.mgrd"], "other.mgrd"),
     "a prompt with unknown characters": (

@@ -185,7 +185,8 @@ def test_accumulation_and_16_bits_are_part_of_the_run(home: Path) -> None:
 
 def test_the_precision_of_products_is_part_of_the_run(home: Path) -> None:
     small = [*SMALL, "--no-jit", "--steps", "6"]
-    succeeds(home, *small, "--out", "half", "--matmul", "bfloat16")
+    said = succeeds(home, *small, "--out", "half", "--matmul", "bfloat16")
+    assert "weight decay 0, products in bfloat16\n" in said
     assert peek(home / "half" / "model.mgrd").meta["run"]["options"]["matmul"] == "bfloat16"
     succeeds(home, *small, "--out", "parts", "--stop-at", "3", "--matmul", "bfloat16")
     assert "bfloat16 | float32" in refused(

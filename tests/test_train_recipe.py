@@ -4,6 +4,7 @@ another run.
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,7 @@ def test_minutes_set_the_steps_and_a_resumed_run_keeps_them(home: Path) -> None:
     said = good(*SMALL, "--minutes", "0.1", "--out", "timed", folder=home)
     steps = options_of(home, "timed")["steps"]
     assert f"minutes  0.1: {steps:,} steps of " in said and f"step {steps}/{steps}" in said
+    assert re.search(r"steps of [\d,]+\.\d ms\b", said), "never as 1.08e+03"
     assert "minutes" not in options_of(home, "timed")
     lines = (home / "timed" / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line)["lr"] for line in lines]

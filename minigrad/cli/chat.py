@@ -205,14 +205,17 @@ class Chat:
         """
         how = sampling(self.options)
         answer = self.talk.answer(self.options.tokens, stop=self.options.stop, **how)
-        piece = ""
+        piece, empty = "", True
         with Interruption() as interruption, contextlib.closing(answer):
             for piece in answer:
                 print(piece, end="", flush=True)
+                empty = empty and not piece.strip()
                 if interruption:
                     break
         if not piece.endswith("\n"):
             print(flush=True)
+        if empty and not interruption:
+            print("(an empty answer; /retry asks for another)", file=sys.stderr, flush=True)
         return interruption.exit_code if interruption.number == signal.SIGTERM else None
 
     def _save(self, name: str) -> None:

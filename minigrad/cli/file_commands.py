@@ -243,7 +243,7 @@ COMMANDS = (
         inspect,
         "show what a weights file holds",
         "runs/gpt --stats",
-        Option("FILE", FILE, REQUIRED, "weights or a checkpoint: .mgrd, .safetensors, .npz, .gguf"),
+        Option("FILE", FILE, REQUIRED, "a run's folder, or a .mgrd, .safetensors, .npz, .gguf"),
         Option("stats", FLAG, False, "read the arrays too, and show min, max, mean and NaNs"),
     ),
     _command(

@@ -41,6 +41,7 @@ from minigrad.nn.quantised import blocks_of
 _RATE = "the highest learning rate (default: a tenth of the optimizer's in train, with --lora all)"
 _CONTEXT = "tokens of a piece of text (default: the model's context; of a published model 128)"
 _BATCH = "pieces of text per step (default: 8; of a published model 4, one after the other)"
+_JIT = "compile the step to C (default: if there is a C compiler; of a published model, no)"
 _PIECE = 128
 _DEFAULTS = {"optimizer": "adamw", "steps": 500, "warmup": 20, "eval_interval": 50}
 _NAMES = (
@@ -56,6 +57,7 @@ _ROWS["warmup"] = _ROWS["warmup"]._replace(help="steps of rising rate")
 _ROWS["block_size"] = _ROWS["block_size"]._replace(help=_CONTEXT)
 _ROWS["batch_size"] = _ROWS["batch_size"]._replace(help=_BATCH)
 _ROWS["lr"] = _ROWS["lr"]._replace(help=_RATE)
+_ROWS["jit"] = _ROWS["jit"]._replace(help=_JIT)
 OPTIONS = (
     MODEL._replace(default=None),
     BASE,

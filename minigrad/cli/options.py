@@ -31,7 +31,8 @@ class Kind(NamedTuple):
 
 class Option(NamedTuple):
     """An option. name: as in Python, n_layer for --n-layer; all capitals for a positional argument.
-    repeated: it may be given several times, and its value is a list.
+    repeated: it may be given several times, and its value is a list; none is needed where the
+        default is ().
     """
 
     name: str
@@ -50,7 +51,7 @@ class Option(NamedTuple):
         }
         flag = "--" + self.name.replace("_", "-")
         if self.name.isupper():
-            many = {"nargs": "+"} if self.repeated else {}
+            many = {"nargs": "*" if self.default == () else "+"} if self.repeated else {}
             facts |= {"type": self.kind.parse, "metavar": self.name, **many}
             parser.add_argument(self.name.lower(), **facts)
         elif self.kind is FLAG:

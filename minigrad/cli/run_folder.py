@@ -169,7 +169,9 @@ def _file_of(place: Path, best: bool) -> Path:
         return found
     found = model_file(place) if place.is_dir() else place
     if found is None:
+        inside = [str(run) for run in sorted(place.iterdir()) if model_file(run)]
         hint = f"train one: minigrad train --out {place}"
+        hint = f"there are models in {', '.join(inside[:3])}" if inside else hint
         refuse("load_model", f"{place} holds no {WEIGHTS}", hint)
     return found
 

@@ -123,7 +123,8 @@ class Session:
         trained = sum(p.data.size for _, p in trainable(self.model))
         which = "" if trained == parameters else f", {trained:,} of them trained"
         print(f"model    {sizes}: {parameters:,} parameters{which}")
-        print(f"learn    {options.optimizer}, {rate}, weight decay {options.weight_decay:g}")
+        half = "" if options.matmul == "float32" else f", products in {options.matmul}"
+        print(f"learn    {options.optimizer}, {rate}, weight decay {options.weight_decay:g}{half}")
         print(f"memory   {self.trainer.estimate_memory()}; text {held:,.1f}{compiling}")
         if "architecture" in vars(options) and not self.trainer.step:
             before = evaluate(self.model, WatchedData(self.data, print).validation())

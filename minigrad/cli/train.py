@@ -347,7 +347,7 @@ def _fit(session: Session, began: float) -> None:
     trainer.steps = options.steps
     trainer.schedule = recipe.build_schedule(options, trainer.optimizer)
     late = "" if left > evaluation + step else "; it will take longer"
-    print(f"minutes  {options.minutes:g}: {options.steps:,} steps of {1e3 * step:.3g} ms{late}")
+    print(f"minutes  {options.minutes:g}: {options.steps:,} steps of {1e3 * step:,.1f} ms{late}")
 
 
 COMMAND: Command = Command("train", run, "train a transformer on a text", OPTIONS, __doc__)

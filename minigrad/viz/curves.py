@@ -22,6 +22,7 @@ _TITLES = {
     "seconds": "seconds since the start",
 }
 _NOISY = {"loss", "grad_norm", "tokens_per_second"}
+_MARKS = "*o+x#@"  # of the runs, in a chart of characters
 _FROM_ZERO = {"lr", "tokens_per_second", "seconds"}
 _LOOKS = {"thin": (0.8, 0.25, ""), "line": (1.4, 1.0, ""), "points": (1.0, 1.0, "o")}
 
@@ -69,7 +70,11 @@ class Chart(Picture):
 
     def text(self, width: int = 64, height: int = 12) -> str:
         """Return the first panel's curves, without the thin ones, as a chart of characters."""
-        return _in_characters(self.panels[0], width, height)
+        chart = _in_characters(self.panels[0], width, height)
+        marks = "  ".join(
+            f"{_MARKS[i % len(_MARKS)]} {_shortened(name)}" for i, name in enumerate(self.names)
+        )
+        return f"{chart}\n{'':9}  {marks}" if len(self.names) > 1 else chart
 
 
 def plot(
@@ -163,7 +168,9 @@ def _in_characters(panel: Panel, width: int, height: int) -> str:
     columns = (x - x.min()) / max(np.ptp(x), 1) * (width - 1)
     rows = (y.max() - y) / (np.ptp(y) or 1) * (height - 1)
     grid = np.full((height, width), " ")
-    grid[np.rint(rows).astype(int), np.rint(columns).astype(int)] = np.array([*"*o+x#@"])[runs % 6]
+    grid[np.rint(rows).astype(int), np.rint(columns).astype(int)] = np.array([*_MARKS])[
+        runs % len(_MARKS)
+    ]
     top, bottom = (f"{np.exp(v) if panel.log else v:.4g}" for v in (y.max(), y.min()))
     labels = [top, *[""] * (height - 2), bottom]
     lines = [

@@ -45,6 +45,12 @@ def test_commands_save_reset_retry_and_set_the_temperature(home: Path) -> None:
     assert (home / "talk.txt").read_text() == "you: bye\nbot: see you soon\n"
 
 
+def test_an_answer_of_nothing_is_a_line_with_a_word_on_stderr(home: Path) -> None:
+    done = run(*CHAT, "--stop", "h", folder=home, given="hi\n")
+    assert (done.returncode, done.stdout) == (0, "\n")
+    assert done.stderr == "(an empty answer; /retry asks for another)\n"
+
+
 @pytest.mark.parametrize("word", ["/quit", "/exit", " /quit ", "/exit now"])
 def test_quit_and_exit_end_the_conversation(home: Path, word: str) -> None:
     assert good(*CHAT, folder=home, given=f"hi\n{word}\nhow are you\n") == "hello\n"

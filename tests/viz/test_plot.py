@@ -175,6 +175,15 @@ def test_a_chart_of_characters_has_the_curve_between_its_extremes(tmp_path: Path
     assert axis == "          └" + "─" * 11
 
 
+def test_a_chart_of_characters_names_the_mark_of_each_of_several_runs(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n')
+    first, second = find_runs([tmp_path])
+    assert plot([first, second]).text().splitlines()[-1].split() == ["*", "first", "o", "second"]
+    assert "first" not in plot([first]).text()
+
+
 def test_a_chart_of_characters_leaves_out_what_cannot_be_drawn(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(
         '{"step": 1, "loss": NaN}\n{"step": 2, "loss": 1}\n{"step": 3, "loss": -1}\n'
