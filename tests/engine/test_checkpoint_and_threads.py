@@ -27,6 +27,7 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
         x * Tensor.rand(5, generator=own) + F.dropout(x, 0.3, generator=own)
     ),
     "two generators": lambda x: x * Tensor.rand(5, generator=own) * Tensor.randint(9, (5,)).float(),
+    "numbers that are no op's": lambda x: x * Tensor(own.uniform((5,))),
     "multinomial": lambda x: x * (Tensor.ones(5).multinomial(5, True) + 1).float(),
     "a checkpoint inside": lambda x: checkpoint(lambda t: t * Tensor.rand(5), x) * Tensor.rand(5),
 }
