@@ -223,7 +223,8 @@ def test_on_a_terminal_rich_draws_a_bar_and_evaluations_stay(home: Path, with_ri
 
 
 BAD_INPUT = {
-    "no such file": (["train", "--text", "nowhere.txt"], "nowhere.txt: No such file"),
+    "no such file": (["train", "--text", "nowhere.txt"], "there is no file nowhere.txt"),
+    "a name that is nearly a file's": (["train", "--text", "texts.txt"], "near it: text.txt"),
     "an empty text": (["train", "--text", "empty.txt"], "the text is empty"),
     "a text of one character": (["train", "--text", "one.txt"], "single character, 'a'"),
     "a text of one character many times": (
@@ -258,7 +259,16 @@ BAD_INPUT = {
     "an unknown command": (["trane"], "'trane'"),
     "a folder that holds a model": ([*TRAIN, "--out", "model"], "model holds a model already"),
     "an output folder that is a file": ([*TRAIN, "--out", "one.txt"], "one.txt: File exists"),
-    "generating without a model": (["generate", "--model", "nowhere"], "nowhere"),
+    "a folder that is missing": (
+        ["generate", "--model", "runs/gpt"],
+        "there is no folder runs/gpt; train one first: minigrad train --out runs/gpt",
+    ),
+    "a missing folder beside a model": (
+        ["generate", "--model", "nowhere"],
+        "there is no folder nowhere; there are models in model",
+    ),
+    "plotting without a run": (["plot", "nowhere"], "there is no nowhere; train first"),
+    "inspecting what is missing": (["inspect", "nowhere"], "there is no file nowhere"),
     "a folder without weights": (["generate", "--model", "hollow"], "hollow holds no model.mgrd"),
     "a folder of runs": (["generate", "--model", "."], "there are models in model"),
     "a model that is a text": (["generate", "--model", "text.txt"], "text.txt"),

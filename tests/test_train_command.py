@@ -76,17 +76,21 @@ def compiles(folder: Path) -> bool:
 def test_one_line_says_that_the_step_is_compiled_or_why_not(home: Path) -> None:
     said = succeeds(home, *SMALL, "--out", "said", "--steps", "1", CC="no-such-compiler")
     assert [line for line in said.splitlines() if line.startswith("jit")] == [
+        "jit      compiling the step ...",
         (
             "jit      the step runs op by op: no C compiler works (no-such-compiler: not found): "
             "fix "
             "$CC"
-        )
+        ),
     ]
     said = succeeds(home, *SMALL, "--out", "said-2", "--steps", "1", "--no-jit")
-    assert "jit      the step runs op by op\n" in said
+    assert "jit      the step runs op by op\n" in said and "compiling" not in said
     said = succeeds(home, *SMALL, "--out", "said-3", "--steps", "1")
     assert not compiles(home) or re.search(
-        r"^jit      the step is compiled by /.*; --no-jit runs it op by op$", said, re.MULTILINE
+        r"^jit      compiling the step \.\.\.\n"
+        r"jit      the step is compiled by /.* in [\d.]+ s; --no-jit runs it op by op$",
+        said,
+        re.MULTILINE,
     )
     assert re.search(r"^memory   about [\d.]+ MB: parameters [\d.]+, gradients", said, re.MULTILINE)
 

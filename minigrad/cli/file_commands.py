@@ -48,6 +48,8 @@ def _inside(folder: Path) -> list[Path]:
 def _model_in(call: str, place: str) -> str:
     """The model of a run's folder, or the file itself."""
     path = Path(place)
+    if not path.exists():
+        open_regular(place, call)  # raises MissingFileError
     if not path.is_dir():
         return place
     model = path / "model.mgrd"

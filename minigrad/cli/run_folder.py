@@ -167,13 +167,18 @@ def _file_of(place: Path, best: bool) -> Path:
             problem = f"{place} holds no checkpoint with a validation loss"
             refuse("load_model", problem, "--best is for the folder of a run")
         return found
-    found = model_file(place) if place.is_dir() else place
-    if found is None:
-        inside = [str(run) for run in sorted(place.iterdir()) if model_file(run)]
-        hint = f"train one: minigrad train --out {place}"
-        hint = f"there are models in {', '.join(inside[:3])}" if inside else hint
-        refuse("load_model", f"{place} holds no {WEIGHTS}", hint)
-    return found
+    if found := model_file(place):
+        return found
+    if place.is_file() or place.suffix:
+        return place
+    folder = place if place.is_dir() else place.parent
+    inside = (
+        [str(run) for run in sorted(folder.iterdir()) if model_file(run)] if folder.is_dir() else []
+    )
+    hint = f"train one first: minigrad train --out {place}"
+    hint = f"there are models in {', '.join(inside[:3])}" if inside else hint
+    problem = f"{place} holds no {WEIGHTS}" if place.is_dir() else f"there is no folder {place}"
+    refuse("load_model", problem, hint)
 
 
 def _adapted(path: Path, adapters: StateDict, exact: bool, base: str | None) -> Base:

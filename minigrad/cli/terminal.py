@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from minigrad.data import TextData, read_text
 from minigrad.dtypes import Array
-from minigrad.files.opening import printable
+from minigrad.files.opening import open_regular, printable
 from minigrad.train import Report
 
 _REFRESH = 0.1  # seconds: redrawing at every step of a tiny model would cost more than the step
@@ -116,6 +116,8 @@ class WatchedData:
 def read_and_report(place: str | Path, stream: TextIO) -> str:
     """Return the text of a file or a folder; print how many files were skipped, and their names."""
     skipped: list[Path] = []
+    if not Path(place).exists():
+        open_regular(str(place), "read_text")  # raises an error that names similar files
     text = read_text(place, skipped)
     if skipped:
         names = ", ".join(printable(str(path)) for path in skipped[:3])

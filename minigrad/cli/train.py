@@ -315,7 +315,9 @@ def _compile(session: Session, found: Checkpoint | None) -> None:
     now: its numbers would differ.
     """
     options, trainer = session.options, session.trainer
-    wanted = options.jit
+    wanted, began = options.jit, time.monotonic()
+    if wanted is not False and not options.mixed:
+        print("jit      compiling the step ...", flush=True)
     trainer.prepare()
     options.jit = trainer.backend == "c"
     if found is not None:
@@ -325,7 +327,8 @@ def _compile(session: Session, found: Checkpoint | None) -> None:
         resume.warn_of_changes(found.state["environment"], session.facts()["environment"])
     how = "the step runs op by op" + (f": {trainer.note}" if trainer.note else "")
     if options.jit:
-        how = f"the step is compiled {trainer.note}; --no-jit runs it op by op"
+        took = f"{time.monotonic() - began:.1f} s"
+        how = f"the step is compiled {trainer.note} in {took}; --no-jit runs it op by op"
     print(f"jit      {how}", flush=True)
 
 

@@ -22,7 +22,7 @@ from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, DataError
 
 METRICS = "metrics.jsonl"
-_HINT = "minigrad train writes one in the folder of the run"
+_HINT = "train first: minigrad train --out DIR writes one"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def find_runs(places: Sequence[str | os.PathLike[str]]) -> list[Run]:
         own = (place / METRICS).is_file()
         inside = [place] if own else sorted(path.parent for path in place.rglob(METRICS))
         if not inside:
-            problem = f"{place} is not a folder"
+            problem = f"{place} is not a folder" if place.exists() else f"there is no {place}"
             if place.is_dir():
                 problem = f"{place} and the folders in it hold no {METRICS}"
             raise ConfigError("find_runs", problem, got=str(place), wanted=METRICS, hint=_HINT)
