@@ -20,6 +20,7 @@ OPTIONS = (
     Option("TEXT", TEXT, (), "texts (default: the lines of the input)", True),
     Option("json", FLAG, False, "print texts and vectors as JSON instead of the similarities"),
 )
+_MANY = 500  # texts for which compiling pays
 _WIDEST = 40  # characters of a text in the table
 
 
@@ -32,7 +33,7 @@ def run(options: Namespace) -> int:
     if not isinstance(model, Bert):
         problem = f"{options.model} is a {type(model).__name__}, not a BERT-type model"
         refuse("embed", problem, "minigrad generate --model takes it")
-    vectors = model.embed(tokenizer, texts)
+    vectors = model.embed(tokenizer, texts, jit=len(texts) >= _MANY)
     if options.json:
         for text, vector in zip(texts, vectors.tolist(), strict=True):
             print(json.dumps({"text": text, "vector": vector}, ensure_ascii=False))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.jit import jit
+from minigrad.compiler.jit import jit as jit
 from minigrad.dtypes import Array, DType
 from minigrad.errors import NotFiniteError
 from minigrad.models.prompts import evaluating

@@ -127,6 +127,20 @@ def test_minilm_gives_the_embeddings_of_the_reference(minilm: Any) -> None:
     np.testing.assert_allclose(alone, wanted, rtol=0, atol=1e-5)
     np.testing.assert_allclose(padded, wanted, rtol=0, atol=1e-5)
     np.testing.assert_allclose((padded * padded).sum(axis=1), 1, rtol=1e-5)
+    assert model.embed(tokenizer, []).shape == (0, 384)
+
+
+def test_minilm_gives_the_same_embeddings_compiled(minilm: Any) -> None:
+    model, tokenizer = minilm
+    # Rows of 16 and 24 tokens: the first two calls are recorded, the third is replayed.
+    for texts in (["A man is eating food."], ["The girl is carrying a baby.", "한국어 문장입니다"]):
+        known = [DATA["minilm"]["sentences"].index(text) for text in texts]
+        wanted = np.array(DATA["minilm"]["embeddings"])[known]
+        for _ in range(3):
+            found = model.embed(tokenizer, texts, jit=True)
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+        assert model._jit.note == ""
+    assert len(model._jit._entries) == 2
 
 
 def test_the_commands_take_published_models(exact: Any, capsys: Any, monkeypatch: Any) -> None:
