@@ -43,17 +43,17 @@ ROOMS: dict[str, tuple[str, int]] = {
     "command line": ("cli viz", 1900),
     "distributed": ("distributed.py", 250),
 }
-ALL_PYTHON, ALL_C = 16500, 1816
+ALL_PYTHON, ALL_C = 16500, 1828
 
 CEILINGS = {
     "core": 8_468,
-    "compiler (Python)": 4_116,
+    "compiler (Python)": 4_121,
     "training": 3_406,
     "models": 1_625,
     "files": 1_774,
     "command line": 3_210,
-    "all Python": 22_848,
 }
+CEILINGS["all Python"] = sum(CEILINGS.values()) + ROOMS["distributed"][1]
 
 
 def code_lines(path: Path) -> set[int]:

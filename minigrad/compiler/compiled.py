@@ -48,6 +48,7 @@ class CompiledReplay:
 
     threads: None for one per core, or one for a program so small that waking another takes longer.
         Raises NativeError if there is no C compiler.
+    repeats: it will be run with `left`, and finds out by itself whether one thread is faster.
     sequence: phases, and the lines that are called back between them.   table: the address of each
         value that the C works on, by its slot.
     """
@@ -60,11 +61,14 @@ class CompiledReplay:
         constants: Mapping[int, Array],
         states: Mapping[int, Array],
         threads: int | None = None,
+        repeats: bool = False,
     ) -> None:
         native.find_compiler()  # before any work is done for nothing
         self.program = for_c(program)
         self.layout = Layout(self.program, {**constants, **states})
-        self._schedule(threads or wanted_threads("MINIGRAD_THREADS"))
+        wanted = threads or wanted_threads("MINIGRAD_THREADS")
+        # A step that is repeated tries in C whether one thread is faster
+        self._schedule((wanted,) if wanted else (cores(),) if repeats else (cores(), 1))
         self._build()
         self._allocate()
         self._views: dict[int, Array] = {}  # numpy arrays of values, for what goes through numpy
@@ -73,12 +77,12 @@ class CompiledReplay:
             self._point(i, address_of(a))
         self.rebind(states)
 
-    def _schedule(self, threads: int) -> None:
+    def _schedule(self, choices: tuple[int, ...]) -> None:
         chosen = Selector(self.program, self.layout).chosen
         # What has no C is a line, given by its number, between kernels
         items = [x if isinstance(x, Kernel) else self.program.lines[x] for x in chosen]
         # Phases are cut for a number of threads, so fewer threads are another schedule
-        for self.threads in (threads,) if threads else (cores(), 1):
+        for self.threads in choices:
             self.sequence = schedule(items, self.threads)
             self.phases = [x for x in self.sequence if isinstance(x, Phase)]
             if pays(self.phases):

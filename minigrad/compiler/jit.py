@@ -116,6 +116,7 @@ class Step(Generic[P, R]):
         self._lock = threading.Lock()
         self._last: Plan | None = None
         self._dropped = 0
+        self._repeats = False
         self._warned: set[str] = set()
         self._pending: list[str] = []  # warnings, given once the call is over
         _STEPS.add(self)
@@ -136,8 +137,9 @@ class Step(Generic[P, R]):
     def repeat(self, left: Tensor) -> None:
         """Call the step, which takes no arguments, as long as the number `left` is above 0, a 0-d
         int64 tensor that the step counts down. Replays follow one another without Python if all
-        of the step is in C.
+        of the step is in C, on one thread or on all, whichever takes less time.
         """
+        self._repeats = True
         while left.data > 0:
             self._call((), {}, left.data)
 
@@ -354,7 +356,8 @@ class Step(Generic[P, R]):
                 return plan.numpy_replay()
             if plan.shares:  # in C, lines that share memory unseen would change places
                 raise NativeError("the step changes memory that two of its tensors share")
-            made = CompiledReplay(plan.program, plan.constants, plan.bound, self.threads)
+            values = plan.program, plan.constants, plan.bound
+            made = CompiledReplay(*values, self.threads, self._repeats)
         except NativeError as error:
             self._fall_back(str(error))
             return plan.numpy_replay()

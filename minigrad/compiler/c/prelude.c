@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define RESTRICT __restrict__
 #define KERNEL static __attribute__((noinline)) void
@@ -77,17 +78,19 @@ static void work(uint32_t number, int thread, int threads, int first, int last, 
 static void *worker(void *argument) {
     int thread = (int)(intptr_t)argument;
     uint32_t last = 0;
-    for (;;) {
-        for (unsigned tries = 1; tries < PATIENCE && atomic_load_explicit(&run_number, memory_order_acquire) == last; tries++) relax(tries);
-        if (atomic_load(&run_number) == last) {
+    for (unsigned tries = 1;; tries++) {  /* since a run that had work for it */
+        uint32_t number = atomic_load_explicit(&run_number, memory_order_acquire);
+        if (number != last) {
+            last = number;
+            if (thread < run_threads) work(number, thread, run_threads, run_first, run_last, run_p), tries = 0;
+        } else if (tries < PATIENCE) relax(tries);
+        else {
             pthread_mutex_lock(&sleep_lock);
             atomic_fetch_add(&sleepers, 1);
             while (atomic_load(&run_number) == last) pthread_cond_wait(&wake, &sleep_lock);
             atomic_fetch_sub(&sleepers, 1);
             pthread_mutex_unlock(&sleep_lock);
         }
-        last = atomic_load_explicit(&run_number, memory_order_acquire);
-        if (thread < run_threads) work(last, thread, run_threads, run_first, run_last, run_p);
     }
     return NULL;
 }
