@@ -52,7 +52,7 @@ CONTRACT, FUSED, ATTENTION, TILES, INDEX, SCAN = (
     "ops/attention.py",
     "ops/tiles.py",
     "ops/index.py",
-    "ops/more/scan.py",
+    "ops/more/along.py",
 )
 
 FAULTS = [
@@ -388,7 +388,7 @@ FAULTS = [
     ),
     Fault(
         "rope: turned forward again",
-        "ops/heads.py",
+        "ops/attention.py",
         "rope",
         "rope(g, cos, -sin, interleaved=interleaved)",
         "rope(g, cos, sin, interleaved=interleaved)",
@@ -411,14 +411,14 @@ FAULTS = [
     ),
     Fault(
         "argsort: not stable",
-        "ops/more/sort.py",
+        "ops/more/along.py",
         "argsort",
         'return np.argsort(x, axis=axis, kind="stable")',
         "return np.argsort(x, axis=axis)",
     ),
     Fault(
         "argsort: descending, not stable",
-        "ops/more/sort.py",
+        "ops/more/along.py",
         "argsort",
         'axis=axis, kind="stable"), axis)',
         "axis=axis), axis)",
@@ -488,28 +488,28 @@ FAULTS = [
     ),
     Fault(
         "bincount: the weights' gradient not gathered",
-        "ops/more/sort.py",
+        "ops/more/along.py",
         "bincount",
         "(None, take_along(g, x, axis=0))",
         "(None, part(g, 0, 0, x.shape[0]))",
     ),
     Fault(
         "scatter_reduce: a mean that forgets what was there",
-        "ops/more/scatter.py",
+        "ops/more/along.py",
         "scatter",
         "maximum(count + int(include_self), 1)",
         "maximum(count, 1)",
     ),
     Fault(
         "checkpoint: other random numbers the second time",
-        "func/checkpoint.py",
+        "func.py",
         "tanh",
         "        ops.assign(state, then)\n",
         "        pass\n",
     ),
     Fault(
         "checkpoint: generators go on from the recomputation",
-        "func/checkpoint.py",
+        "func.py",
         "tanh",
         "            ops.assign(state, before)\n",
         "            pass\n",
@@ -530,14 +530,14 @@ FAULTS = [
     ),
     Fault(
         "checkpoint: what f closes over is not found",
-        "func/checkpoint.py",
+        "func.py",
         "tanh",
         ", *heard.read.values()]",
         "]",
     ),
     Fault(
         "checkpoint: a tensor given twice counts twice",
-        "func/checkpoint.py",
+        "func.py",
         "tanh",
         "list({slot_of(x): x for x in read}.values())",
         "read",

@@ -24,10 +24,11 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
 
     Raises IndexRangeError for an index outside 0..V-1.
     """
-    rows = ops.embedding(weight, index if isinstance(index, Tensor) else Tensor(index))
+    index = index if isinstance(index, Tensor) else Tensor(index)
+    rows = ops.embedding(weight, index)
     if padding_idx is None:
         return rows
-    padding = ops.equal(index if isinstance(index, Tensor) else Tensor(index), padding_idx)
+    padding = index == padding_idx
     return ops.where(padding.unsqueeze(-1), rows.detach(), rows)
 
 

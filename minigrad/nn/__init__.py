@@ -7,11 +7,9 @@ from minigrad.nn import functional, init
 from minigrad.nn.attention import CausalMaskCache, MultiHeadAttention
 from minigrad.nn.cache import KVCache, all_or_none
 from minigrad.nn.containers import *
-from minigrad.nn.convolution import *
 from minigrad.nn.function import *
 from minigrad.nn.layers import *
 from minigrad.nn.module import Module, Parameter
-from minigrad.nn.normalization import *
 from minigrad.nn.recurrent import *
 from minigrad.nn.rotary import RotaryEmbedding
 from minigrad.nn.transformer import *

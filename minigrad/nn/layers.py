@@ -1,19 +1,24 @@
-"""The plain layers: Linear, Embedding, LayerNorm, RMSNorm, Dropout. Parameter names, shapes and
-first values are PyTorch's.
+"""The plain layers: Linear, Embedding, LayerNorm, RMSNorm, Dropout; norms per channel;
+convolutions. Parameter names, shapes and first values are PyTorch's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minigrad import functional as F
-from minigrad.arguments import as_float, as_int, as_sizes
+from minigrad.arguments import as_float, as_int, as_sizes, require
+from minigrad.modes import no_grad
 from minigrad.nn import init
 from minigrad.nn.module import Layer, Parameter, layers_of
 from minigrad.nn.quantised import QuantisedWeight, linear
+from minigrad.ops.axis import fits
+from minigrad.ops.more.convolve import each
+from minigrad.ops.shape import Sizes
 from minigrad.tensor import Tensor
 
 
@@ -168,6 +173,259 @@ def empty(*shape: int) -> Parameter:
 def _sizes(call: str, shape: int | Sequence[int]) -> tuple[int, ...]:
     sizes = shape if isinstance(shape, Iterable) else (shape,)
     return tuple(as_int(call, "normalized_shape", size) for size in sizes)
+
+
+# --- normalisation per channel: over the batch, over groups of channels, over each instance
+
+
+class _PerChannel(Layer):
+    """A norm with weight and bias, (C,), one number per channel; x is (N, C, ...)."""
+
+    _axes: ClassVar[tuple[int, ...]]  # how many axes x may have
+
+    def _prepare(self, channels: int, eps: float, affine: bool) -> None:
+        self.eps = as_float(type(self).__name__, "eps", eps, 0, math.inf, below=True)
+        self.weight = init.ones_(empty(channels)) if affine else None
+        self.bias = init.zeros_(empty(channels)) if affine else None
+
+    def _check(self, x: Tensor, channels: int) -> None:
+        axes = " or ".join(map(str, self._axes))
+        problem = f"x must have {axes} axes, axis 1 of {channels} channels, got {x.shape}"
+        good = x.ndim in self._axes and x.shape[1] == channels
+        fits(good, type(self).__name__, problem, x.shape)
+
+
+class _BatchNorm(_PerChannel):
+    _always = ("eps", "momentum")
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        call = type(self).__name__
+        self.num_features = as_int(call, "num_features", num_features)
+        self.momentum = None if momentum is None else as_float(call, "momentum", momentum, 0, 1)
+        self._prepare(self.num_features, eps, affine)
+        first = {
+            "running_mean": Tensor.zeros(num_features),
+            "running_var": Tensor.ones(num_features),
+        }
+        for name, tensor in {**first, "num_batches_tracked": Tensor(0)}.items():
+            self.register_buffer(name, tensor if track_running_stats else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x normalised, scaled and shifted."""
+        self._check(x, self.num_features)
+        mean, var = self.running_mean, self.running_var
+        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
+        if self.training and mean is not None:
+            with no_grad():
+                self.num_batches_tracked.assign(self.num_batches_tracked + 1)
+                if self.momentum is None:  # the average over all batches so far
+                    momentum = self.num_batches_tracked.cast(mean.dtype).reciprocal()
+        batch = self.training or mean is None
+        return F.batch_norm(x, mean, var, self.weight, self.bias, batch, momentum, self.eps)
+
+
+class BatchNorm1d(_BatchNorm):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias per channel.   x: (N, C) or (N, C, L)
+
+    In training, mean and var are the batch's, and running_mean and running_var move towards them by
+    `momentum` (var with the divisor n - 1); momentum=None averages over all batches. In eval mode,
+    they are the running ones, if those are tracked. From Ioffe and Szegedy 2015, arXiv:1502.03167.
+    """
+
+    _axes = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """The same for x: (N, C, H, W)."""
+
+    _axes = (4,)
+
+
+class GroupNorm(_PerChannel):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, mean and var over each group of channels
+    of each row.   x: (N, C, ...)   weight, bias: (C,)
+
+    num_groups divides num_channels. From Wu and He 2018, arXiv:1803.08494.
+    """
+
+    _always = ("eps",)
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
+    ) -> None:
+        self.num_groups, self.num_channels = as_sizes(
+            "GroupNorm", num_groups=num_groups, num_channels=num_channels
+        )
+        divides = self.num_channels % self.num_groups == 0
+        wanted = f"a divisor of num_channels={num_channels}"
+        require(divides, "GroupNorm", "num_groups", num_groups, wanted)
+        self._prepare(self.num_channels, eps, affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x normalised, scaled and shifted."""
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class _InstanceNorm(_PerChannel):
+    _always = ("eps", "affine")
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+    ) -> None:
+        call = type(self).__name__
+        tracks, wanted = track_running_stats, "False: an instance has its own statistics"
+        require(not tracks, call, "track_running_stats", tracks, wanted)
+        self.num_features = as_int(call, "num_features", num_features)
+        self._prepare(self.num_features, eps, affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x normalised, scaled and shifted."""
+        self._check(x, self.num_features)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """GroupNorm with one channel per group, without weight and bias unless affine: x (N, C, L).
+
+    From Ulyanov et al. 2016, arXiv:1607.08022.
+    """
+
+    _axes = (3,)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """The same for x: (N, C, H, W)."""
+
+    _axes = (4,)
+
+
+# --- convolution
+
+
+class _Convolution(Layer):
+    """What all convolutions share. First values: uniform in +-1 / sqrt(fan_in), fan_in the product
+    of all sizes of weight but the first.
+    """
+
+    _axes: ClassVar[int]
+    _function: ClassVar[Callable[..., Tensor]]
+    _transposed: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes | str = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        call, n = type(self).__name__, self._axes
+        self.in_channels, self.out_channels, self.groups = as_sizes(
+            call, in_channels=in_channels, out_channels=out_channels, groups=groups
+        )
+        divides = self.in_channels % self.groups == self.out_channels % self.groups == 0
+        both = f"in_channels={in_channels} and out_channels={out_channels}"
+        require(divides, call, "groups", groups, f"a divisor of {both}")
+        self.kernel_size = each(call, "kernel_size", kernel_size, n)
+        self.stride = each(call, "stride", stride, n)
+        self.padding: Any = padding
+        if not isinstance(padding, str) or padding not in ("same", "valid"):
+            self.padding = each(call, "padding", padding, n, 0)
+        self.dilation = each(call, "dilation", dilation, n)
+        outer, inner = self.out_channels, self.in_channels
+        if self._transposed:
+            outer, inner = inner, outer
+        shape = (outer, inner // self.groups, *self.kernel_size)
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        self.weight = init.uniform_(empty(*shape), -bound, bound)
+        self.bias = init.uniform_(empty(self.out_channels), -bound, bound) if bias else None
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("stride", "padding", "dilation", "groups")
+        return {name: getattr(self, name) for name in names}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution of x with weight, plus bias."""
+        return type(self)._function(x, self.weight, self.bias, **self._settings())
+
+
+class Conv1d(_Convolution):
+    """y[n, o, m] =
+        bias[o] + sum over c, k of x[n, c, m stride + k dilation - padding] weight[o, c, k]
+
+    x: (N, C, L)   weight: (O, C / groups, K)   bias: (O,)   ->   (N, O, M),
+        M = (L + 2 padding - dilation (K - 1) - 1) // stride + 1
+    padding: a number, "same" or "valid".
+    """
+
+    _axes, _function = 1, staticmethod(F.conv1d)
+
+
+class Conv2d(_Convolution):
+    """The same over two axes: (N, C, H, W), weight (O, C / groups, K, L) -> (N, O, h, w)."""
+
+    _axes, _function = 2, staticmethod(F.conv2d)
+
+
+class _ConvolutionTransposed(_Convolution):
+    _transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Sizes = 1,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
+        )
+        call, n = type(self).__name__, self._axes
+        self.output_padding = each(call, "output_padding", output_padding, n, 0)
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "output_padding": self.output_padding}
+
+
+class ConvTranspose1d(_ConvolutionTransposed):
+    """The transpose of Conv1d as a map of x, plus bias: x[n, c, m] weight[c, o, k] is added to
+    y[n, o, m stride + k dilation - padding].
+
+    x: (N, C, M)   weight: (C, O / groups, K)   bias: (O,)   ->   (N, O, L),
+        L = (M - 1) stride - 2 padding + dilation (K - 1) + output_padding + 1
+    """
+
+    _axes, _function = 1, staticmethod(F.conv_transpose1d)
+
+
+class ConvTranspose2d(_ConvolutionTransposed):
+    """The same over two axes: (N, C, H, W), weight (C, O / groups, K, L) -> (N, O, h, w)."""
+
+    _axes, _function = 2, staticmethod(F.conv_transpose2d)
 
 
 __all__ = layers_of(globals())

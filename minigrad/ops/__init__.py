@@ -8,13 +8,11 @@ stands in __init__.pyi, for editors and type checkers.
 from types import ModuleType
 
 from minigrad.ops import (
-    activation,
     attention,
     calculus,
     contract,
     elementwise,
     fused,
-    heads,
     index,
     loss,
     movement,
@@ -23,12 +21,12 @@ from minigrad.ops import (
     reduce,
     shape,
 )
-from minigrad.ops.more import convolve, einsum, norm, scan, scatter, sort
+from minigrad.ops.more import along, convolve, einsum
 
 _MODULES: tuple[ModuleType, ...] = (
     *(loss, shape),  # first: their cross_entropy, cat and pad give way to the ops of these names
-    *(activation, attention, calculus, contract, elementwise, fused, heads, index, movement),
-    *(philox, quantised, reduce, convolve, einsum, norm, scan, scatter, sort),
+    *(attention, calculus, contract, elementwise, fused, index, movement),
+    *(philox, quantised, reduce, along, convolve, einsum),
 )
 for _module in _MODULES:
     for _name, _thing in vars(_module).items():

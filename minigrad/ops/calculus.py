@@ -1,7 +1,8 @@
-"""The functions of calculus, elementwise: powers, exponentials, trigonometry, error functions.
+"""The functions of calculus, elementwise: powers, exponentials, trigonometry, error functions; and
+activations, most of which are composed of them.
 
-Each is a numpy function, its derivative and its docstring. A derivative may be infinite or NaN: the
-walk makes 0 of what the rule gives for a cotangent of 0.
+An entry of the table is a numpy function, its derivative and its docstring. A derivative may be
+infinite or NaN: the walk makes 0 of what the rule gives for a cotangent of 0.
 """
 
 # mypy: disable-error-code="has-type"
@@ -11,11 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
+from typing import Any, Literal
 
 import numpy as np
 
+from minigrad.arguments import one_of, require
 from minigrad.dtypes import Array
-from minigrad.ops.elementwise import binary, equal, isinf, logical_and, mask_cotangent, unary, where
+from minigrad.ops.composite import composite
+from minigrad.ops.elementwise import binary, difference, has_nan, mask_cotangent, unary, where
 from minigrad.primitive import primitive
 
 # --- powers, exponentials and logarithms
@@ -66,13 +70,13 @@ def _(g, y, x, p, *, needs):
     if needs[1]:
         # A number stays one: in `where` it would become a float32.
         is_number = isinstance(x, (int, float)) and x != 0
-        base = x if is_number else where(logical_and(equal(x, 0), p >= 0), 1, x)
+        base = x if is_number else where((x == 0) & (p >= 0), 1, x)
         gp = g * (y * log(base))
     return gx, gp
 
 
 def _hypot_rule(g, y, a, b):
-    length = where(equal(y, 0), 1, y)
+    length = where(y == 0, 1, y)
     return g * (a / length), g * (b / length)
 
 
@@ -210,7 +214,7 @@ def _gauss(x: Array) -> Array:
 
 
 def _gauss_rule(g, y, x):
-    return g * y * (where(equal(y, 0), 0, x) * -2)  # at infinite x, y x would be 0 * inf
+    return g * y * (where(y == 0, 0, x) * -2)  # at infinite x, y x would be 0 * inf
 
 
 _INTEGRAL = "2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x"
@@ -226,9 +230,191 @@ gauss = unary(_in_pieces(_gauss), _gauss_rule, _EXACTLY)
 
 
 def _logaddexp_rule(g, _y, a, b):
-    # inf - inf would be NaN: two equal infinities share the gradient, as two equal numbers do.
-    difference = where(logical_and(equal(a, b), isinf(a)), 0, a - b)
-    return g * sigmoid(difference), g * sigmoid(-difference)
+    gap = difference(a, b)  # two equal infinities share the gradient, as two equal numbers do
+    return g * sigmoid(gap), g * sigmoid(-gap)
 
 
 logaddexp = binary(np.logaddexp, _logaddexp_rule, "log(exp(a) + exp(b)), without overflow", "float")
+
+
+# --- activations, written so that nothing overflows and nothing cancels; the gradients at the
+# joints are PyTorch's. relu is in `elementwise`
+
+_GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+# Elements computed at a time, so that the ten passes of one op stay in the first-level cache.
+_CHUNK = 1 << 14
+
+
+@primitive(kind="elementwise", dtype="float", outputs=2)
+def gelu_tanh(x: Array) -> tuple[Array, Array]:
+    """Return x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3); and exp(-2 u). From
+    Hendrycks and Gimpel 2016, arXiv:1606.08415.
+
+    Computed as x / (1 + exp(-2 u)): numpy's exp takes half the time of its tanh, and no digits are
+    lost where tanh(u) is near 1 or -1.
+    """
+    flat = np.ascontiguousarray(x).reshape(-1)
+    y, e = np.empty(x.size, x.dtype), np.empty(x.size, x.dtype)
+    for start in range(0, x.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        u, out, total = flat[part], e[part], y[part]
+        np.multiply(u, u, out=out)
+        out *= -2 * _GELU_SLOPE * _GELU_CUBE
+        out -= 2 * _GELU_SLOPE
+        out *= u
+        np.exp(out, out=out)
+        np.add(out, 1, out=total)
+        np.divide(u, total, out=total)
+    return y.reshape(x.shape), e.reshape(x.shape)
+
+
+@gelu_tanh.vjp
+def _(g, y, x):
+    return (gelu_tanh_grad(g[0], x, y[1]),)
+
+
+gelu_tanh.zero_safe = True
+
+
+@gelu_tanh.composed
+def _(x):
+    return 0.5 * x * (1 + tanh(_GELU_SLOPE * (x + _GELU_CUBE * (x * x * x))))
+
+
+@primitive(kind="elementwise")
+def gelu_tanh_grad(g: Array, x: Array, e: Array) -> Array:
+    """Return g s (1 + 2 (1 - s) x u') with s = 1 / (1 + e), 1 - s = e s, x u' = sqrt(2/pi) (x + 3 *
+    0.044715 x^3); 0 wherever g is 0.
+    """
+    y = np.empty(x.size, x.dtype)
+    flat, gs, es = (np.ascontiguousarray(a).reshape(-1) for a in (x, g, e))
+    for start in range(0, x.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        u, exps, out = flat[part], es[part], y[part]
+        s = exps + 1
+        np.reciprocal(s, out=s)
+        rest = exps * s
+        rest *= u
+        np.multiply(u, u, out=out)
+        out *= 6 * _GELU_SLOPE * _GELU_CUBE
+        out += 2 * _GELU_SLOPE
+        out *= rest
+        out += 1
+        out *= s
+        out *= gs[part]
+        if has_nan(out):  # from inf * 0, where the slope is 0 or 1 to the last bit, or from x or g
+            out[:] = np.where(exps == np.inf, 0 * gs[part], np.where(exps == 0, gs[part], out))
+            out[gs[part] == 0] = 0
+    return y.reshape(x.shape)
+
+
+_SQRT_HALF = 0.7071067811865476
+# The constants of Klambauer et al. 2017, for which activations keep mean 0 and variance 1.
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+@composite(widen=True)
+def softplus(x: Any, beta: float = 1.0, threshold: float | None = None) -> Any:
+    """Return log(1 + exp(beta x)) / beta, without overflow: a smooth relu.
+
+    threshold: x itself where beta x is above it, as in PyTorch, whose default is 20; None for the
+    exact formula everywhere. Raises ConfigError for beta = 0.
+    """
+    require(beta != 0, "softplus", "beta", beta, "a number other than 0")
+    scaled = x if beta == 1 else x * beta
+    y = logaddexp(scaled, 0)
+    y = y if beta == 1 else y * (1 / beta)
+    return y if threshold is None else where(scaled > threshold, x, y)
+
+
+@composite(widen=True)
+def logsigmoid(x: Any) -> Any:
+    """Return log(sigmoid(x)) = -softplus(-x)."""
+    return -softplus(x * -1)
+
+
+@composite(widen=True)
+def softsign(x: Any) -> Any:
+    """Return x / (1 + |x|)."""
+    return x / (1 + abs(x))
+
+
+@composite(widen=True)
+def silu(x: Any) -> Any:
+    """Return x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
+    return x * sigmoid(x)
+
+
+@composite(widen=True)
+def quick_gelu(x: Any) -> Any:
+    """Return x sigmoid(1.702 x), CLIP's approximation of gelu."""
+    return x * sigmoid(x * 1.702)
+
+
+@composite(widen=True)
+def mish(x: Any) -> Any:
+    """Return x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
+    return x * tanh(softplus(x))
+
+
+@composite(widen=True)
+def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Any:
+    """Return x Phi(x), Phi the normal distribution function.
+
+    approximate: "none" by erfc, to the last digits of both tails; "tanh" by GPT-2's formula.
+    Raises ConfigError for another. From Hendrycks and Gimpel 2016, arXiv:1606.08415.
+    """
+    one_of("gelu", "approximate", approximate, ("none", "tanh"))
+    if approximate == "tanh":
+        return gelu_tanh(x)[0]
+    return x * erfc(x * -_SQRT_HALF) * 0.5
+
+
+@composite(widen=True)
+def relu6(x: Any) -> Any:
+    """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
+    return hardtanh(x, 0.0, 6.0)
+
+
+@composite(widen=True)
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """Return x where x > 0, else negative_slope x."""
+    return where(x > 0, x, x * negative_slope)
+
+
+@composite(widen=True)
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """Return x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
+    return where(x > 0, x, expm1(x) * alpha)
+
+
+@composite(widen=True)
+def selu(x: Any) -> Any:
+    """Return 1.0507 elu(x, 1.67326). From Klambauer et al. 2017, arXiv:1706.02515."""
+    return elu(x, _SELU_ALPHA) * _SELU_SCALE
+
+
+@composite(widen=True)
+def celu(x: Any, alpha: float = 1.0) -> Any:
+    """Return x where x > 0, else alpha (exp(x / alpha) - 1). From Barron 2017, arXiv:1704.07483."""
+    return where(x > 0, x, expm1(x / alpha) * alpha)
+
+
+@composite(widen=True)
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    """Return x between min_val and max_val, and these beyond. The gradient at the bounds is 0 (that
+    of clamp is 1).
+    """
+    return where(x <= min_val, min_val, where(x >= max_val, max_val, x))
+
+
+@composite(widen=True)
+def hardsigmoid(x: Any) -> Any:
+    """Return relu6(x + 3) / 6, a sigmoid of three straight lines."""
+    return relu6(x + 3) * (1 / 6)
+
+
+@composite(widen=True)
+def hardswish(x: Any) -> Any:
+    """Return x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
+    return x * hardsigmoid(x)

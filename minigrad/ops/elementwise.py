@@ -1,7 +1,7 @@
 """Elementwise ops, with numpy's broadcasting: arithmetic, rounding, comparisons, logic and bits.
 
 An op that is one numpy function is one entry of a table: `unary` and `binary` take the function,
-the derivative and the docstring. Calculus is in `calculus`, activations in `activation`.
+the derivative and the docstring. Calculus and activations are in `calculus`.
 """
 
 # mypy: disable-error-code="has-type"
@@ -179,6 +179,11 @@ def where(condition: Array, x: Array, y: Array) -> Array:
 @where.vjp
 def _(g, _out, condition, _x, _y):
     return None, where(condition, g, 0), where(condition, 0, g)
+
+
+def difference(a: Any, b: Any) -> Any:
+    """Return a - b, and 0 for two equal infinities."""
+    return where(logical_and(equal(a, b), isinf(a)), 0, a - b)
 
 
 @composite(widen=True)

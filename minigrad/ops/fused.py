@@ -6,15 +6,13 @@ which second derivatives use.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
 from minigrad.ops.axis import matrix_shape
-from minigrad.ops.calculus import exp, rsqrt, tanh
-from minigrad.ops.elementwise import equal, has_nan, mask_cotangent, where
+from minigrad.ops.calculus import exp, rsqrt
+from minigrad.ops.elementwise import mask_cotangent, where
 from minigrad.ops.index import check_range
 from minigrad.ops.movement import reshape
 from minigrad.ops.reduce import mean, ones_column, shifted_logsumexp, sum as sum_, sum_rows
@@ -186,74 +184,6 @@ def rms_norm_grad(g: Array, x: Array, weight: Array | None, scale: Array) -> tup
     return gx, gw
 
 
-_GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
-# Elements computed at a time, so that the ten passes of one op stay in the first-level cache.
-_CHUNK = 1 << 14
-
-
-@primitive(kind="elementwise", dtype="float", outputs=2)
-def gelu_tanh(x: Array) -> tuple[Array, Array]:
-    """Return x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3); and exp(-2 u). From
-    Hendrycks and Gimpel 2016, arXiv:1606.08415.
-
-    Computed as x / (1 + exp(-2 u)): numpy's exp takes half the time of its tanh, and no digits are
-    lost where tanh(u) is near 1 or -1.
-    """
-    flat = np.ascontiguousarray(x).reshape(-1)
-    y, e = np.empty(x.size, x.dtype), np.empty(x.size, x.dtype)
-    for start in range(0, x.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        u, out, total = flat[part], e[part], y[part]
-        np.multiply(u, u, out=out)
-        out *= -2 * _GELU_SLOPE * _GELU_CUBE
-        out -= 2 * _GELU_SLOPE
-        out *= u
-        np.exp(out, out=out)
-        np.add(out, 1, out=total)
-        np.divide(u, total, out=total)
-    return y.reshape(x.shape), e.reshape(x.shape)
-
-
-@gelu_tanh.vjp
-def _(g, y, x):
-    return (gelu_tanh_grad(g[0], x, y[1]),)
-
-
-gelu_tanh.zero_safe = True
-
-
-@gelu_tanh.composed
-def _(x):
-    return 0.5 * x * (1 + tanh(_GELU_SLOPE * (x + _GELU_CUBE * (x * x * x))))
-
-
-@primitive(kind="elementwise")
-def gelu_tanh_grad(g: Array, x: Array, e: Array) -> Array:
-    """Return g s (1 + 2 (1 - s) x u') with s = 1 / (1 + e), 1 - s = e s, x u' = sqrt(2/pi) (x + 3 *
-    0.044715 x^3); 0 wherever g is 0.
-    """
-    y = np.empty(x.size, x.dtype)
-    flat, gs, es = (np.ascontiguousarray(a).reshape(-1) for a in (x, g, e))
-    for start in range(0, x.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        u, exps, out = flat[part], es[part], y[part]
-        s = exps + 1
-        np.reciprocal(s, out=s)
-        rest = exps * s
-        rest *= u
-        np.multiply(u, u, out=out)
-        out *= 6 * _GELU_SLOPE * _GELU_CUBE
-        out += 2 * _GELU_SLOPE
-        out *= rest
-        out += 1
-        out *= s
-        out *= gs[part]
-        if has_nan(out):  # from inf * 0, where the slope is 0 or 1 to the last bit, or from x or g
-            out[:] = np.where(exps == np.inf, 0 * gs[part], np.where(exps == 0, gs[part], out))
-            out[gs[part] == 0] = 0
-    return y.reshape(x.shape)
-
-
 @primitive(kind="reduce", outputs=2)
 def cross_entropy(
     logits: Array, target: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0
@@ -289,11 +219,11 @@ def _(g, y, logits, target, *, ignore_index=-100, label_smoothing=0.0):
 @cross_entropy.composed
 def _(logits, target, *, ignore_index=-100, label_smoothing=0.0):
     log_p = log_softmax(logits, axis=-1)
-    hit = equal(reshape(target, shape=(-1, 1)), np.arange(logits.shape[1]))
+    hit = reshape(target, shape=(-1, 1)) == np.arange(logits.shape[1])
     loss = -sum_(where(hit, log_p, 0), axis=-1)
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * mean(log_p, axis=-1)
-    return where(equal(target, ignore_index), 0, loss)
+    return where(target == ignore_index, 0, loss)
 
 
 @primitive(kind="reduce")

@@ -15,7 +15,7 @@ from minigrad.errors import ShapeError
 from minigrad.ops.axis import matrix_shape, one_axis
 from minigrad.ops.calculus import exp, log, logaddexp, square
 from minigrad.ops.composite import composite
-from minigrad.ops.elementwise import clamp, equal, isinf, logical_and, maximum, not_equal, where
+from minigrad.ops.elementwise import clamp, isinf, maximum, where
 from minigrad.ops.fused import cross_entropy as cross_entropy_rows, log_softmax
 from minigrad.ops.index import embedding, take_along
 from minigrad.ops.movement import cast, permute, reshape
@@ -213,7 +213,7 @@ def nll_loss(
     Shapes, weight and errors are those of `cross_entropy`; targets are class numbers.
     """
     x, wanted, shape = _rows("nll_loss", log_p, target, weight, axis)
-    loss, share = _picked(x, wanted, weight, not_equal(wanted, ignore_index))
+    loss, share = _picked(x, wanted, weight, wanted != ignore_index)
     return _reduced(loss, reduction, "nll_loss", share, shape)
 
 
@@ -245,10 +245,10 @@ def cross_entropy(
     if wanted.ndim == 2:
         wanted = wanted * (1 - s) + s / x.shape[1] if s else wanted
         log_p = log_softmax(x)
-        log_p = where(logical_and(equal(wanted, 0), isinf(log_p)), 0, log_p)  # 0 log 0 is 0
+        log_p = where((wanted == 0) & isinf(log_p), 0, log_p)  # 0 log 0 is 0
         loss = -sum_((wanted if weight is None else wanted * weight) * log_p, axis=1)
         return _reduced(loss, reduction, "cross_entropy", None, shape)
-    share = kept = not_equal(wanted, ignore_index)
+    share = kept = wanted != ignore_index
     if weight is None:  # the fused op
         loss, _ = cross_entropy_rows(x, wanted, ignore_index=ignore_index, label_smoothing=s)
     else:
@@ -281,7 +281,7 @@ def kl_div(
     if log_target:
         loss = exp(target) * -loss
     else:
-        loss = target * (log(where(equal(target, 0), 1, target)) - log_p)
+        loss = target * (log(where(target == 0, 1, target)) - log_p)
     if reduction == "batchmean":
         return sum_(loss) / loss.shape[0]
     return _reduced(loss, reduction, "kl_div")

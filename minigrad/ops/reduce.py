@@ -1,4 +1,4 @@
-"""Reductions: along one axis, several or all.
+"""Reductions: along one axis, several or all; and norms, which divide by one.
 
 Sums in float32 are pairwise or blocked along every axis: a plain loop over 4 million rows loses
 1.5e-5, blocks lose 1e-8.
@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import as_float
 from minigrad.dtypes import Array, DType, adding
 from minigrad.errors import DTypeError, ShapeError
-from minigrad.ops.axis import Axis, axes, kept_shape
-from minigrad.ops.calculus import exp, sqrt
+from minigrad.ops.axis import Axis, axes, kept_shape, one_axis, with_sizes
+from minigrad.ops.calculus import exp, pow, sqrt, square
 from minigrad.ops.composite import composite
-from minigrad.ops.elementwise import div, equal, isinf, logical_and, mask_cotangent, where
-from minigrad.ops.movement import expand, reshape
+from minigrad.ops.elementwise import difference, div, isinf, mask_cotangent, maximum, where
+from minigrad.ops.movement import cast, expand, reshape
 from minigrad.primitive import primitive
 
 # Rows added one after the other, where errors of one sign can pile up; between blocks the sum is a
@@ -105,7 +106,7 @@ def std(x: Any, axis: Axis = None, correction: float = 1, keepdim: bool = False)
     are equal, as in PyTorch.
     """
     variance = var(x, axis, correction, keepdim)
-    flat = equal(variance, 0)
+    flat = variance == 0
     return where(flat, 0, sqrt(where(flat, 1, variance)))
 
 
@@ -231,10 +232,57 @@ def _(g, y, x, *, axis=None, keepdim=False):
     # exp(x - y) is the softmax; where y is infinite x - y may be NaN, and the limit of the softmax
     # is 1 at x = y, 0 elsewhere.
     top = broadcast_back(y, axis, x.shape)
-    weights = exp(where(logical_and(equal(x, top), isinf(top)), 0, x - top))
+    weights = exp(difference(x, top))
     # Next to a large maximum y has lost digits of the logarithm: a factor of all the weights, which
     # add up to 1.
     total = broadcast_back(sum(weights, axis=axis), axis, x.shape)
     weights = weights / where(isinf(top), 1, total)
     g = broadcast_back(g, axis, x.shape)
-    return (mask_cotangent(g * where(equal(top, -np.inf), 0, weights), g),)
+    return (mask_cotangent(g * where(top == -np.inf, 0, weights), g),)
+
+
+# --- vector norms, and what is divided by them; batch normalisation by given statistics
+
+
+@composite(widen=True, numpy=np.linalg.norm)
+def norm(x: Any, p: float | str = 2, axis: Axis = None, keepdim: bool = False) -> Any:
+    """Return the p-norm of the vectors along `axis` (None: of all elements): (sum |x|^p)^(1/p).
+
+    p=2 or "fro" is the Euclidean norm, inf and -inf the largest and smallest |x|, 0 the number of
+    elements that are not 0. The gradient at 0 is 0.
+    """
+    p = 2.0 if p == "fro" else as_float("norm", "p", p, -math.inf)
+    if math.isinf(p):
+        return (max if p > 0 else min)(abs(x), axis=axis, keepdim=keepdim)
+    if p == 0:
+        return cast(sum(x != 0, axis=axis, keepdim=keepdim), dtype=x.dtype)
+    if p == 1:
+        return sum(abs(x), axis=axis, keepdim=keepdim)
+    total = sum(square(x) if p == 2 else pow(abs(x), p), axis=axis, keepdim=keepdim)
+    flat = total == 0
+    safe = where(flat, 1, total)
+    return where(flat, 0, sqrt(safe) if p == 2 else pow(safe, 1 / p))
+
+
+@composite(widen=True)
+def normalize(x: Any, p: float = 2.0, axis: Axis = 1, eps: float = 1e-12) -> Any:
+    """Return x / max(norm(x), eps), with the p-norm along `axis`."""
+    return x / maximum(norm(x, p=p, axis=axis, keepdim=True), eps)
+
+
+@composite(widen=True)
+def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
+    """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis`."""
+    lengths = (maximum(norm(x, axis=axis), eps) for x in (x1, x2))
+    return sum(x1 * x2, axis=axis) / (next(lengths) * next(lengths))
+
+
+@composite(widen=True)
+def batchnorm(x: Any, weight: Any, bias: Any, mean: Any, invstd: Any, axis: int = 1) -> Any:
+    """Return (x - mean) invstd weight + bias, each of them one number per index of `axis`; weight
+    and bias may be None.
+    """
+    shape = with_sizes((1,) * x.ndim, one_axis(axis, x.ndim, "batchnorm"), -1)
+    y = (x - reshape(mean, shape=shape)) * reshape(invstd, shape=shape)
+    y = y if weight is None else y * reshape(weight, shape=shape)
+    return y if bias is None else y + reshape(bias, shape=shape)

@@ -18,7 +18,7 @@ from minigrad.errors import ShapeError
 from minigrad.ops import movement
 from minigrad.ops.axis import Axis, Shape, axes, fits, flat, one_axis, several, with_sizes
 from minigrad.ops.composite import composite
-from minigrad.ops.elementwise import not_equal, where
+from minigrad.ops.elementwise import where
 from minigrad.ops.index import ARRAY, add_at, take
 from minigrad.ops.movement import copy, expand, getitem, part, permute, reshape
 from minigrad.ops.reduce import sum as sum_
@@ -318,7 +318,7 @@ def diff(x: Any, n: int = 1, axis: int = -1) -> Any:
     a = one_axis(axis, x.ndim, "diff")
     for _ in range(as_int("diff", "n", n, 0)):
         after, before = part(x, a, 1), part(x, a, 0, max(x.shape[a] - 1, 0))
-        x = not_equal(after, before) if x.dtype == bool_ else after - before
+        x = after != before if x.dtype == bool_ else after - before
     return x
 
 

@@ -57,7 +57,11 @@ def elementwise_functions() -> Iterator[tuple[str, Callable[[Tensor], Any]]]:
             and op.rule
             and op not in (ops.cast, ops.mask_cotangent)
         )
-        if not is_elementwise and getattr(op, "__module__", "") != "minigrad.ops.activation":
+        is_activation = (
+            not isinstance(op, Primitive)
+            and getattr(op, "__module__", "") == "minigrad.ops.calculus"
+        )
+        if not (is_elementwise or is_activation):
             continue
         count = sum(
             p.kind is p.POSITIONAL_OR_KEYWORD and (p.default is p.empty)
