@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import MethodType
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from minigrad.arguments import as_int, one_of
@@ -117,18 +118,8 @@ class Primitive:
         return self.forward(*operands, **params)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        try:
-            door = instance.__apply_primitive__
-        except AttributeError:  # of another class than a tensor's, or of the class itself
-            return self
-
-        def bound(*others: Any, **params: Any) -> Any:
-            if len(others) > self._further or (params and not self._params.issuperset(params)):
-                first, others, params = self._arranged(instance, others, params)
-                return door(self, (first, *others), params)
-            return door(self, (instance, *others), params)
-
-        return bound
+        # Not where the instance is none, or of another class than a tensor's.
+        return self if _DOORS[type(instance)] is None else MethodType(self, instance)
 
     def _arranged(
         self, first: Any, others: tuple[Any, ...], params: dict[str, Any]

@@ -212,8 +212,8 @@ FAULTS = [
         "logsumexp: not normalised",
         REDUCE,
         "logsumexp",
-        "isinf(top)), 0, x - top))",
-        "isinf(top)), 0, x))",
+        "weights = exp(difference(x, top))",
+        "weights = exp(difference(x, 0 * top))",
     ),
     Fault(
         "broadcasting: one axis too few summed",
@@ -311,7 +311,7 @@ FAULTS = [
     ),
     Fault(
         "gelu_tanh: 3 dropped from the cube's slope",
-        FUSED,
+        CALCULUS,
         "gelu",
         "out *= 6 * _GELU_SLOPE * _GELU_CUBE",
         "out *= 2 * _GELU_SLOPE * _GELU_CUBE",

@@ -50,16 +50,9 @@ class CausalMaskCache:
         band, middle = self._band_for(seq_len + offset + 1)
         return _window(band, middle - offset - 1, seq_len, offset + seq_len)
 
-    def hidden(self, T: int, S: int, offset: int) -> Array:
-        """Return the keys that causality hides, (T, S) of bool: True where j > i + offset, for any
-        offset, negative too.
-        """
-        band, middle = self._band_for(max(T, S) + abs(offset) + 1)
-        return _window(band, 2 * middle - offset - 1, T, S)
-
     def added(self, T: int, S: int, offset: int) -> Array:
-        """Return what hides those keys when it is added to scores, (T, S) of float32: 0 where j <=
-        i + offset, else -inf.
+        """Return what hides keys when it is added to scores, (T, S) of float32: 0 where j <= i +
+        offset, else -inf. For any offset, negative too.
         """
         asked, window = self._last
         if asked == (T, S, offset):  # by the layer before
