@@ -11,7 +11,6 @@ from minigrad.functional import layers
 from minigrad.ops import loss
 from minigrad.ops.more.convolve import blocks as _blocks, from_blocks as _from_blocks
 from minigrad.tensor import Tensor as _Tensor
-from minigrad.tensor.attention import attention_weights as _attention_weights
 from minigrad.tensor.functions import function as _function
 
 # --- activations
@@ -47,7 +46,7 @@ binary_cross_entropy_with_logits = ops.binary_cross_entropy_with_logits
 # --- attention
 scaled_dot_product_attention = _Tensor.scaled_dot_product_attention
 attention, attention_with_mask = layers.attention, layers.attention_with_mask
-attention_weights, alibi_slopes = _attention_weights, layers.alibi_slopes
+attention_weights, alibi_slopes = layers.attention_weights, layers.alibi_slopes
 apply_rotary = layers.apply_rotary
 
 __all__ = sorted(n for n, f in globals().items() if n[0] != "_" and callable(f))

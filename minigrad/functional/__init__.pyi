@@ -29,7 +29,7 @@ def apply_rotary(x: Tensor, cos: Any, sin: Any, interleaved: _bool = False) -> T
     see `ops.rope`. The result has the dtype of x."""
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(D)) v, without a mask."""
-def attention_weights(q: Any, k: Any, mask: Any = None, scale: _float | None = None, offset: _int | None = None) -> Tensor:
+def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: _float | None = None) -> Tensor:
     """Return the probabilities softmax(scale q k^T + mask), (..., T, S)."""
 def attention_with_mask(q: Tensor, k: Tensor, v: Tensor, mask: Any = None, scale: _float | None = None) -> tuple[Tensor, Tensor]:
     """Return (output, weights): weights = softmax(scale q k^T + mask), output = weights v."""

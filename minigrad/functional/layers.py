@@ -165,6 +165,11 @@ def attention_with_mask(
     return y, weights
 
 
+def attention_weights(q: Tensor, k: Tensor, mask: Any = None, scale: float | None = None) -> Tensor:
+    """Return the probabilities softmax(scale q k^T + mask), (..., T, S)."""
+    return attention_with_mask(q, k, k[..., :0], mask, scale)[1]
+
+
 def alibi_slopes(n_head: int) -> tuple[float, ...]:
     """Return ALiBi's slope of each head: a geometric sequence from 2^(-8/n) if n is a power of two,
     otherwise filled up from the sequence of the next one.

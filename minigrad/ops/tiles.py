@@ -39,7 +39,10 @@ Block = tuple[int, int, int, int]  # queries a..b-1, which see keys among c..d-1
 _ARRAYS = ("q", "k", "v", "mask", "kept", "slopes", "o", "saved", "g", "gp", "gq", "gk", "gv", "gs")
 
 
-@dataclass(slots=True, eq=False)
+_NONE: Any = None
+
+
+@dataclass(eq=False)
 class Operands:
     """The operands and params of one call of `ops.attention`, the arrays with common leading axes
     and in one dtype, and what comes out.
@@ -62,16 +65,8 @@ class Operands:
     center: Any = None
     factor: float = 1.0
     tiled: bool = False
-    first: int | None = None
-    last: int | None = None
-    o: Any = None
-    saved: Any = None
-    g: Any = None
-    gp: Any = None
-    gq: Any = None
-    gk: Any = None
-    gv: Any = None
-    gs: Any = None
+    # Not given, but found or filled
+    first = last = o = saved = g = gp = gq = gk = gv = gs = _NONE
 
     def __post_init__(self) -> None:
         q, k, v, mask, kept = self.q, self.k, self.v, self.mask, self.kept

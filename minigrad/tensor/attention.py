@@ -12,7 +12,7 @@ import numpy as np
 
 from minigrad import dtypes, ops
 from minigrad.arguments import as_float, as_int, one_of, require
-from minigrad.dtypes import Array, DType, bool_, computing, float32, is_float, is_half
+from minigrad.dtypes import Array, DType, bool_, computing, float32, is_float
 from minigrad.errors import DTypeError, MaskError, ShapeError
 from minigrad.ops.composite import composite
 from minigrad.random import default_generator
@@ -81,30 +81,12 @@ def scaled_dot_product_attention(
     if method == "flash" or (large and method == "auto" and not return_weights):
         settings["tiled"] = True
     p = 0.0 if dropout_p == 0.0 else as_float(_NAME, "dropout_p", dropout_p, 0, 1)
-    y, saved = _attend((q, k, v, mask, last), settings, batch, is_half(dtype), enable_gqa, p)
+    y, saved = _attend((q, k, v, mask, last), settings, batch, enable_gqa, p)
     y = _as_asked(y, (*batch, T, shapes[2][-1]), dtype)
     return (y, _as_asked(saved, (*batch, T, S), dtype)) if return_weights else y
 
 
-def attention_weights(
-    q: Any, k: Any, mask: Any = None, scale: float | None = None, offset: int | None = None
-) -> Any:
-    """Return the probabilities softmax(scale q k^T + mask), (..., T, S).
-
-    offset: None, or an integer: query i sees the keys j <= i + offset.
-    """
-    nothing: Any = k[..., :0] if hasattr(k, "_node") else k
-    dtype, (one, two, _) = _checked_operands(q, k, nothing)
-    shape = (*_common_batch((one, two, two), False), one[-2], two[-2])
-    mask = None if mask is None else _one_mask(q, mask, None, shape, computing(dtype))[0]
-    operands = (q, k, nothing, mask, offset)
-    y = _attend(operands, {"scale": _scale(one[-1], scale)}, shape[:-2], is_half(dtype))[1]
-    return y if y.dtype == dtype else y.cast(dtype)
-
-
-def _attend(
-    operands: Any, settings: Any, batch: Any, half: bool, gqa: bool = False, p: float = 0.0
-) -> Any:
+def _attend(operands: Any, settings: Any, batch: Any, gqa: bool, p: float) -> Any:
     """The op's results. With gqa, query heads that share a head of k and v become an axis of their
     own, (..., G, H/G, T, D), that k and v broadcast over.
     """
@@ -120,16 +102,12 @@ def _attend(
         drawing = {"shape": (*batch, q.shape[-2], k.shape[-2]), "p": p}
         kept = q.__apply_primitive__(ops.kept, [default_generator.state], drawing)
         settings["factor"] = 1 / (1 - p) if p < 1 else 0.0
-    attend: Any = _in_float32 if half else ops.attention
-    if mask is kept is last is None:
-        return attend(q, k, v, **settings)
-    return attend(q, k, v, mask, kept, last, **settings)
+    further = () if mask is kept is last is None else (mask, kept, last)
+    return _in_float32(q, k, v, *further, **settings)
 
 
-@composite(widen=True)
-def _in_float32(*operands: Any, **settings: Any) -> Any:
-    """The op on 16-bit operands: what it saves for backward must not be rounded to 16 bits."""
-    return ops.attention(*operands, **settings)
+# What it saves for backward must not be rounded to 16 bits.
+_in_float32: Any = composite(widen=True)(ops.attention)
 
 
 def _checked_operands(q: Any, k: Any, v: Any) -> tuple[DType, Any]:
@@ -154,14 +132,13 @@ def _checked_operands(q: Any, k: Any, v: Any) -> tuple[DType, Any]:
 
 
 def _check_options(is_causal: Any, causal: Any, method: Any, return_weights: bool) -> None:
-    if is_causal is not True and is_causal is not False and not isinstance(is_causal, np.bool_):
-        hint = 'is_causal=True, causal="lower_right"'
-        require(False, _NAME, "is_causal", is_causal, "a bool", hint)
-    if causal not in _CORNERS or method not in _METHODS:
-        one_of(_NAME, "causal", causal, _CORNERS)
-        one_of(_NAME, "method", method, _METHODS)
-    if method == "flash" and return_weights:
-        require(False, _NAME, "method", method, '"plain" to return weights')
+    hint = 'is_causal=True, causal="lower_right"'
+    good = isinstance(is_causal, (bool, np.bool_))
+    require(good, _NAME, "is_causal", is_causal, "a bool", hint)
+    one_of(_NAME, "causal", causal, _CORNERS)
+    one_of(_NAME, "method", method, _METHODS)
+    good = not (method == "flash" and return_weights)
+    require(good, _NAME, "method", method, '"plain" to return weights')
 
 
 def _scale(D: int, scale: Any) -> float:

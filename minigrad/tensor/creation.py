@@ -106,12 +106,16 @@ def _drawn(cls: Any, generator: Generator, settings: Settings, dtype: DType | No
     return ops.cast(t, dtype=dtype)
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float) -> Settings:
-    return {"how": "uniform", "shape": shape, "low": low, "high": high}
+def _uniform(shape: tuple[Any, ...], low: float, high: float) -> Settings:
+    return {"how": "uniform", "shape": sizes_of(shape), "low": low, "high": high}
 
 
-def _normal(shape: tuple[int, ...], mean: float, std: float) -> Settings:
-    return {"how": "normal", "shape": shape, "mean": mean, "std": std}
+def _normal(shape: tuple[Any, ...], mean: float, std: float) -> Settings:
+    return {"how": "normal", "shape": sizes_of(shape), "mean": mean, "std": std}
+
+
+def _fan_in(shape: tuple[Any, ...]) -> int:
+    return math.prod(sizes_of(shape)[1:])
 
 
 def _like(name: str, what: str) -> Any:
@@ -130,26 +134,16 @@ class Creation(TensorBase):
 
     __slots__ = ()
 
-    @classmethod
-    @composite
-    def full(
-        cls,
-        shape: Sizes,
-        value: float,
-        dtype: Any = None,
-        requires_grad: bool = False,
-        device: Any = None,
-    ) -> Self:
+    @creation
+    def full(shape: Sizes, value: float) -> Array:
         """Return a tensor with all elements `value`: without a dtype float32 for a float, int64 for
         an integer, bool for a bool.
         """
-        dtypes.on_cpu(device, "full")
         number: Any = value.item() if isinstance(value, (np.generic, TensorBase)) else value
         if not isinstance(number, (int, float)):
             raise DTypeError("full", f"the value {value!r}", got=value, wanted="a number")
-        one = as_array(number, dtype)
-        t: Any = cls._wrap(np.full(sizes_of((shape,)), one, one.dtype))
-        return t.requires_grad_() if requires_grad else t
+        dtype = float64 if isinstance(number, float) else as_array(number, None).dtype
+        return np.full(sizes_of((shape,)), number, dtype)
 
     @creation
     def zeros(*shape: Sizes) -> Array:
@@ -193,23 +187,23 @@ class Creation(TensorBase):
     @drawing
     def randn(*shape: Sizes) -> Settings:
         """Return normal numbers of mean 0 and standard deviation 1."""
-        return _normal(sizes_of(shape), 0.0, 1.0)
+        return _normal(shape, 0.0, 1.0)
 
     @drawing
     def normal(*shape: Sizes, mean: float = 0.0, std: float = 1.0) -> Settings:
         """Return normal numbers of the given mean and standard deviation."""
-        return _normal(sizes_of(shape), mean, as_float("normal", "std", std, 0))
+        return _normal(shape, mean, as_float("normal", "std", std, 0))
 
     @drawing
     def uniform(*shape: Sizes, low: float = 0.0, high: float = 1.0) -> Settings:
         """Return uniform numbers in [low, high)."""
         require(low <= high, "uniform", "low", low, f"<= high = {high}")
-        return _uniform(sizes_of(shape), low, high)
+        return _uniform(shape, low, high)
 
     @drawing
     def rand(*shape: Sizes) -> Settings:
         """Return uniform numbers in [0, 1)."""
-        return _uniform(sizes_of(shape), 0.0, 1.0)
+        return _uniform(shape, 0.0, 1.0)
 
     @drawing
     def randint(
@@ -235,35 +229,31 @@ class Creation(TensorBase):
     @drawing
     def scaled_uniform(*shape: Sizes) -> Settings:
         """Return uniform numbers in (-b, b) with b = 1 / sqrt(number of elements)."""
-        sizes = sizes_of(shape)
-        bound = max(math.prod(sizes), 1) ** -0.5
-        return _uniform(sizes, -bound, bound)
+        bound = max(math.prod(sizes_of(shape)), 1) ** -0.5
+        return _uniform(shape, -bound, bound)
 
     @drawing
     def glorot_uniform(*shape: Sizes) -> Settings:
         """Return uniform numbers in (-b, b) with b = sqrt(6 / (in + out)) for a weight
         (out, in, ...). From Glorot and Bengio 2010.
         """
-        sizes = sizes_of(shape)
-        bound = math.sqrt(6 / (sizes[0] + math.prod(sizes[1:])))
-        return _uniform(sizes, -bound, bound)
+        bound = math.sqrt(6 / (sizes_of(shape)[0] + _fan_in(shape)))
+        return _uniform(shape, -bound, bound)
 
     @drawing
     def kaiming_uniform(*shape: Sizes, a: float = 0.01) -> Settings:
         """Return uniform numbers in (-b, b) with b = sqrt(6 / ((1 + a^2) in)) for a weight
         (out, in, ...). From He et al. 2015, arXiv:1502.01852.
         """
-        sizes = sizes_of(shape)
-        bound = math.sqrt(6 / ((1 + a * a) * math.prod(sizes[1:])))
-        return _uniform(sizes, -bound, bound)
+        bound = math.sqrt(6 / ((1 + a * a) * _fan_in(shape)))
+        return _uniform(shape, -bound, bound)
 
     @drawing
     def kaiming_normal(*shape: Sizes, a: float = 0.01) -> Settings:
         """Return normal numbers with std = sqrt(2 / ((1 + a^2) in)) for a weight (out, in, ...).
         From He et al. 2015, arXiv:1502.01852.
         """
-        sizes = sizes_of(shape)
-        return _normal(sizes, 0.0, math.sqrt(2 / ((1 + a * a) * math.prod(sizes[1:]))))
+        return _normal(shape, 0.0, math.sqrt(2 / ((1 + a * a) * _fan_in(shape))))
 
     @composite
     def multinomial(

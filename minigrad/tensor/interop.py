@@ -107,12 +107,9 @@ def _dot(a: Any, b: Any) -> Any:
     return a @ b if b.ndim <= 2 else ops.tensordot(a, b, ([-1], [-2]))
 
 
-def _squeezed(a: Any, axis: Any = None) -> Any:
-    return ops.reshape(a, shape=np.squeeze(a.data, axis).shape)  # numpy refuses other sizes than 1
-
-
-def _unsqueezed(a: Any, axis: Any) -> Any:
-    return ops.reshape(a, shape=np.expand_dims(a.data, axis).shape)
+def _reshaping(function: Any) -> Callable[..., Any]:
+    # numpy says the shape, and refuses what cannot be.
+    return lambda a, *args, **how: ops.reshape(a, shape=function(a.data, *args, **how).shape)
 
 
 def _rolled(a: Any, shift: Any, axis: Any = None) -> Any:
@@ -148,11 +145,11 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.stack: _stacked,
     np.transpose: _transposed,
     np.sort: _sorted,
-    np.squeeze: _squeezed,
+    np.squeeze: _reshaping(np.squeeze),
     np.where: ops.where,
     np.dot: _dot,
     np.einsum: _einsum,
-    np.expand_dims: _unsqueezed,
+    np.expand_dims: _reshaping(np.expand_dims),
     np.roll: _rolled,
     np.tril: _triangle(ops.tril),
     np.triu: _triangle(ops.triu),
