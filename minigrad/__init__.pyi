@@ -59,7 +59,6 @@ from minigrad import listeners as listeners
 from minigrad import models as models
 from minigrad import modes as modes
 from minigrad import precision as precision
-from minigrad import spelling as spelling
 from minigrad import start as start
 from minigrad import tape as tape
 from minigrad import testing as testing

@@ -1,4 +1,5 @@
-"""Checks of arguments: sizes, counts, rates and choices, with one wording for all.
+"""Arguments: checks of sizes, counts, rates and choices, with one wording for all; and the names of
+a function's arguments, as other libraries spell them too.
 
 A numpy scalar is accepted wherever a Python number is, and comes back as a Python number, so that
 whatever is stored or saved later is plain. A bool is not a number here.
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
-from minigrad.errors import ConfigError
+from minigrad.errors import ConfigError, DTypeError
 
 
 def require(good: object, call: str, name: str, value: Any, wanted: str, hint: str = "") -> None:
@@ -66,3 +68,107 @@ def one_of(call: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is one of the choices."""
     if not (isinstance(value, str) and value in choices):
         require(False, call, name, value, "one of " + ", ".join(map(repr, choices)))
+
+
+# --- names: `dim` is accepted for `axis`, `keepdims` for `keepdim`, and so on. They are looked up
+# only in a call with a keyword that the function does not have
+
+_VARIADIC, _ANY_KEYWORD = 0x04, 0x08
+# What other libraries call an argument, and what it is called here. A spelling is translated where
+# a function has one of the second and not the first.
+_SPELLINGS: dict[str, tuple[str, ...]] = {
+    "dim": ("axis",),
+    "dims": ("axis", "order"),
+    "axes": ("dims", "order"),
+    "dimension": ("axis",),
+    "keepdims": ("keepdim",),
+    "axis1": ("dim1", "axis0"),
+    "axis2": ("dim2", "axis1"),
+    "dim1": ("axis1",),
+    "dim2": ("axis2",),
+    "ord": ("p",),
+    "split_size": ("sizes",),
+    "split_size_or_sections": ("sizes",),
+    "chunks": ("n",),
+    "end": ("stop", "b"),
+    "ddof": ("correction",),
+    "unbiased": ("correction",),
+    "value": ("src",),
+    "size": ("shape",),
+    "newshape": ("shape",),
+    "fill_value": ("value",),
+    "shift": ("shifts",),
+    "k": ("diagonal", "offset"),
+    "reps": ("counts",),
+    "padding": ("pad",),
+    "a_min": ("min",),
+    "a_max": ("max",),
+    "other": ("b",),
+    "exponent": ("b", "p"),
+    "tensors": ("xs",),
+    "arrays": ("tensors",),
+}
+
+
+def _any(*args: Any, **kwargs: Any) -> None:
+    """Stands for a function whose arguments are unknown."""
+
+
+class Names:
+    """The names of a function's arguments, by position or by keyword alone."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.call = function.__name__
+        while hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        code = getattr(function, "__code__", _any.__code__)  # C functions have none
+        count, keywords = code.co_argcount, code.co_kwonlyargcount
+        self.positional = code.co_varnames[:count]
+        self.keyword = code.co_varnames[count : count + keywords]
+        self.variadic = bool(code.co_flags & _VARIADIC)
+        self.rest = code.co_varnames[count + keywords] if self.variadic else ""
+        self.known = {*self.positional, *self.keyword, self.rest} - {""}
+        self.takes_any_keyword = bool(code.co_flags & _ANY_KEYWORD)
+        defaults = getattr(function, "__defaults__", None) or ()
+        self.defaults = dict(zip(self.positional[count - len(defaults) :], defaults, strict=True))
+        self.defaults |= getattr(function, "__kwdefaults__", None) or {}
+
+    def spelled(self, name: str) -> str:
+        """What an argument is called here; "" if there is none."""
+        if name in self.known:
+            return name
+        choices = _SPELLINGS.get(name, self.positional[:1] if name == "input" else ())
+        return next((n for n in choices if n in self.known), "")
+
+    def respelled(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The keyword arguments under the names that they have here.
+
+        Raises ConfigError for one that is given twice, DTypeError for an unknown one.
+        """
+        found: dict[str, Any] = {}
+        for name, value in given.items():
+            ours = self.spelled(name)
+            if name == "inplace" and not ours:  # PyTorch's activations have it
+                if value:
+                    problem, hint = "inplace=True is not supported", f"x = {self.call}(x)"
+                    raise ConfigError(self.call, problem, value, False, hint)
+                continue
+            if not ours:
+                signature = ", ".join(n for n in (*self.positional, *self.keyword) if n != "self")
+                problem, hint = f"no argument is called {name}", f"{self.call}({signature})"
+                raise DTypeError(self.call, problem, name, signature, hint)
+            if ours in given and ours != name:
+                problem = f"{name} and {ours} are the same argument"
+                raise ConfigError(self.call, problem, tuple(given), hint="give one of them")
+            found[ours] = int(value) if name == "unbiased" else value
+        return found
+
+
+def in_dtype(x: Any, options: dict[str, Any]) -> Any:
+    """x in the dtype that an option dtype= asks for, which is taken out of the options. A function
+    without such an option of its own works in that dtype.
+    """
+    dtype = options.pop("dtype", None)
+    if dtype is None:
+        return x
+    return x.cast(dtype) if hasattr(x, "cast") else x.astype(dtype)

@@ -21,9 +21,8 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from minigrad.arguments import as_int, one_of
+from minigrad.arguments import Names, as_int, in_dtype, one_of
 from minigrad.errors import ConfigError, DTypeError
-from minigrad.spelling import Names, in_dtype
 
 Kind = Literal["elementwise", "reduce", "view", "contract", "gather", "random", "effect"]
 Casting = Literal["float", "same"] | None

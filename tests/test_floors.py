@@ -19,7 +19,6 @@ FLOORS = {
         "columns",
         "counterparts",
         "dtypes",
-        "spelling",
         "heap",
         "start",
     ],
@@ -63,9 +62,7 @@ OPTIONAL = {
 # The files of the core that import the annex. Who imports them, does so where it is asked for.
 BRING_THE_COMPILER = {"models.decoding", "train.compiled"}
 RUN_TIME = {"numpy", "msgpack"}
-WITHIN_A_FLOOR = {
-    (name, "errors") for name in ("dtypes", "arguments", "spelling")
-}  # the pairs on floor 0
+WITHIN_A_FLOOR = {(name, "errors") for name in ("dtypes", "arguments")}  # the pairs on floor 0
 
 
 def module_of(path: Path) -> str:

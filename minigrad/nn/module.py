@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from minigrad import dtypes
+from minigrad.arguments import Names
 from minigrad.autograd import clear_gradients
 from minigrad.counterparts import missing
 from minigrad.errors import ConfigError, DTypeError, ReadOnlyError, StateDictError
 from minigrad.modes import MISSING, STRUCTURE, no_grad
-from minigrad.spelling import Names
 from minigrad.tensor import Tensor
 from minigrad.tensor.base import Self
 

@@ -19,11 +19,11 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from minigrad.arguments import Names, in_dtype
 from minigrad.dtypes import float32, is_float, is_half, promote
 from minigrad.errors import ConfigError, MinigradError, kind_of
 from minigrad.ops.movement import cast
 from minigrad.primitive import as_tuple
-from minigrad.spelling import Names, in_dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
 RAW = (TypeError, ValueError, IndexError, AttributeError, OverflowError, ZeroDivisionError)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import Names
 from minigrad.errors import DTypeError
 from minigrad.primitive import Primitive
-from minigrad.spelling import Names
 from minigrad.tensor.core import Tensor
 from minigrad.tensor.creation import Creation
 from minigrad.tensor.indexing import Indexing

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.arguments import one_of
+from minigrad.arguments import Names, one_of
 from minigrad.dtypes import Array, as_dtype
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError, kind_of
 from minigrad.ops import composed, shape
-from minigrad.spelling import Names
 from minigrad.tensor.base import Self, TensorBase
 
 _NO_AXIS_OF_0D = (np.mean, np.var, np.std, np.flip, np.linalg.norm)  # numpy's others take 0 and -1
