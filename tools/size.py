@@ -5,7 +5,8 @@
                                     if anything has
 
 A room that is over its budget has a ceiling instead: the lines it had when it was last made
-smaller. A ceiling may fall, and goes when the budget is reached.
+smaller; the core's is rounded up to 50, so that an op more fits under it. A ceiling may fall, and
+goes when the budget is reached.
 
 A line of code is one that holds a token other than a comment or a docstring. Lines are counted as
 they stand, formatted by `ruff format` at 100 columns.
@@ -46,7 +47,7 @@ ROOMS: dict[str, tuple[str, int]] = {
 ALL_PYTHON, ALL_C = 16500, 1828
 
 CEILINGS = {
-    "core": 8_468,
+    "core": 8_350,
     "compiler (Python)": 4_121,
     "training": 3_406,
     "models": 1_625,
