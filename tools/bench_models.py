@@ -1,12 +1,14 @@
-"""A published model from a GGUF file: seconds to load, prefill and decode in tokens per second, and
-peak memory in MB; minigrad in float32 and with int8 products, and llama.cpp where
-`llama-cpp-python` is installed.
+"""Published models beside what else runs them: a GGUF file in minigrad, llama.cpp and transformers,
+and sentence embeddings in minigrad and sentence-transformers.
 
-    python tools/bench_models.py FILE.gguf [--threads 1 2] [--prompt 512] [--tokens 64]
-    [--rounds 3]
+    python tools/bench_models.py FILE.gguf [--minilm FOLDER] [--threads 1 2] [--prompt 512]
+    [--tokens 64] [--rounds 5] [--llama-python PYTHON] [--torch-python PYTHON] [--write]
 
-Each contender lives in a process of its own; their turns are interleaved, and the median of the
-rounds is printed. Decoding starts after the prompt.
+Measured are the seconds to load (imports included), tokens per second of a prompt and of greedy
+decoding after it, and peak memory; and milliseconds for one sentence and for 32, of 7 to 80 words.
+Each contender lives in a process of its own, of the interpreter that has its packages, and their
+turns are interleaved; medians of the rounds are given. A contender that is not installed is left
+out. --write puts the tables into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -21,121 +23,252 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pages import PERFORMANCE, machine
 
 ROOT = Path(__file__).resolve().parents[1]
-CONTENDERS = ["minigrad int8", "minigrad float32", "llama.cpp"]
-Turn = Callable[[list[int], int], tuple[float, float]]  # seconds of prefill, seconds of decoding
+Turn = Callable[[], list[float]]
+SENTENCES = 32
 
 
-def minigrad(file: str, int8: bool, room: int) -> Turn:
-    """minigrad: eager prefill, then compiled steps for groups of tokens."""
+def minigrad(options: argparse.Namespace, int8: bool) -> Turn:
+    """The prompt op by op, then compiled steps for groups of tokens."""
     from minigrad.models.decoding import use_int8
     from minigrad.models.published import load
 
-    model, _ = load(file)
+    model, _ = load(options.file)
     if int8:
         use_int8(model)
+    prompt = prompt_of(options)
 
-    def turn(prompt: list[int], count: int) -> tuple[float, float]:
-        tokens = model.generate(prompt, count + 1, temperature=0, jit=True)
+    def turn() -> list[float]:
+        tokens = model.generate(prompt, options.tokens + 1, temperature=0, jit=True)
         started = time.perf_counter()
         next(tokens)
         prefill = time.perf_counter() - started
         started = time.perf_counter()
-        assert len(list(tokens)) == count
-        return prefill, time.perf_counter() - started
+        assert len(list(tokens)) == options.tokens
+        return [prefill, time.perf_counter() - started]
 
     return turn
 
 
-def llama(file: str, threads: int, room: int) -> Turn:
+def llama(options: argparse.Namespace) -> Turn:
     """llama.cpp, by llama-cpp-python."""
     from llama_cpp import Llama
 
-    model = Llama(file, n_ctx=room, n_threads=threads, n_threads_batch=threads, verbose=False)
+    threads, room = options.threads[0], options.prompt + options.tokens + 8
+    model = Llama(
+        options.file,
+        n_ctx=room,
+        n_batch=options.prompt,
+        n_threads=threads,
+        n_threads_batch=threads,
+        verbose=False,
+    )
+    prompt = prompt_of(options)
 
-    def turn(prompt: list[int], count: int) -> tuple[float, float]:
+    def turn() -> list[float]:
         model.reset()
         started = time.perf_counter()
         model.eval(prompt)
         prefill = time.perf_counter() - started
         started = time.perf_counter()
-        for _ in range(count):
+        for _ in range(options.tokens):
             model.eval([int(model.sample(temp=0.0))])
-        return prefill, time.perf_counter() - started
+        return [prefill, time.perf_counter() - started]
 
     return turn
 
 
-def work(contender: str, options: argparse.Namespace) -> None:
+def transformers(options: argparse.Namespace) -> Turn:
+    """PyTorch in float32, the weights dequantised when they are loaded."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(options.threads[0])
+    file = Path(options.file).resolve()
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32
+    ).eval()
+    prompt = torch.tensor([prompt_of(options)])
+
+    @torch.inference_mode()
+    def turn() -> list[float]:
+        started = time.perf_counter()
+        out = model(prompt, use_cache=True, logits_to_keep=1)
+        prefill = time.perf_counter() - started
+        started = time.perf_counter()
+        for _ in range(options.tokens):
+            new = out.logits[:, -1:].argmax(-1)
+            out = model(new, past_key_values=out.past_key_values, use_cache=True)
+        return [prefill, time.perf_counter() - started]
+
+    return turn
+
+
+def prompt_of(options: argparse.Namespace) -> list[int]:
+    """Tokens that any vocabulary has."""
+    return np.random.default_rng(0).integers(0, 1000, options.prompt).tolist()
+
+
+def embedder(encode: Callable[[list[str]], Any]) -> Turn:
+    """A turn that embeds one sentence, then all of them."""
+    text = (ROOT / "docs/compiler.md").read_text(encoding="utf-8").replace("\n", " ")
+    sentences = [part for part in text.split(". ") if 40 < len(part) < 400][:SENTENCES]
+    sentences.sort(key=len)
+    assert len(sentences) == SENTENCES
+
+    def turn() -> list[float]:
+        started = time.perf_counter()
+        for _ in range(5):
+            encode(sentences[SENTENCES // 2 :][:1])
+        one = (time.perf_counter() - started) / 5
+        started = time.perf_counter()
+        encode(sentences)
+        return [one, time.perf_counter() - started]
+
+    return turn
+
+
+def minilm(options: argparse.Namespace, jit: bool) -> Turn:
+    """minigrad's embeddings."""
+    from minigrad.models import Bert, load
+
+    model, tokenizer = load(options.minilm)
+    assert isinstance(model, Bert)
+    return embedder(lambda texts: model.embed(tokenizer, texts, jit=jit))
+
+
+def sentence_transformers(options: argparse.Namespace) -> Turn:
+    """The same by sentence-transformers."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(options.threads[0])
+    model = SentenceTransformer(options.minilm, device="cpu")
+    return embedder(lambda texts: model.encode(texts, batch_size=SENTENCES))
+
+
+# A contender's function, and the option that names its interpreter
+Contenders = dict[str, tuple[Callable[[argparse.Namespace], Turn], str]]
+DECODERS: Contenders = {
+    "minigrad, int8 products": (lambda options: minigrad(options, True), ""),
+    "minigrad, float32": (lambda options: minigrad(options, False), ""),
+    "llama.cpp": (llama, "llama_python"),
+    "transformers, float32": (transformers, "torch_python"),
+}
+EMBEDDERS: Contenders = {
+    "minigrad, compiled": (lambda options: minilm(options, True), ""),
+    "minigrad": (lambda options: minilm(options, False), ""),
+    "sentence-transformers": (sentence_transformers, "torch_python"),
+}
+
+
+def work(options: argparse.Namespace) -> None:
     """A contender's process: a turn for each line of input."""
-    started, room = time.perf_counter(), options.prompt + options.tokens + 8
-    if contender == "llama.cpp":
-        turn = llama(options.file, options.threads[0], room)
-    else:
-        turn = minigrad(options.file, contender.endswith("int8"), room)
+    started = time.perf_counter()
+    turn = (DECODERS | EMBEDDERS)[options.contender][0](options)
     loaded = time.perf_counter() - started
-    prompt = np.random.default_rng(0).integers(0, 1000, options.prompt).tolist()
-    turn(prompt, 4)  # compiles
+    for _ in range(3):
+        turn()  # compiles
     print(loaded, flush=True)
     for _ in sys.stdin:
-        prefill, decode = turn(prompt, options.tokens)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        print(json.dumps([options.prompt / prefill, options.tokens / decode, memory]), flush=True)
+        print(json.dumps([*turn(), memory]), flush=True)
 
 
-def compare(options: argparse.Namespace, threads: int) -> None:
-    """Print the medians of all contenders on so many threads."""
-    variables = dict.fromkeys(("MINIGRAD_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    words = ["--threads", str(threads), "--prompt", str(options.prompt)]
-    words += ["--tokens", str(options.tokens)]
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, __file__, options.file, "--contender", name, *words],
+def measure(options: argparse.Namespace, contenders: Contenders, threads: int) -> dict[str, Any]:
+    """The medians of each contender on so many threads: (load, the two times, memory)."""
+    names = "MINIGRAD_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(names, str(threads))}
+    words = [__file__, *sys.argv[1:], "--threads", str(threads), "--contender"]
+    processes, loaded = dict[str, Any](), dict[str, float]()
+    for name, (_, python) in contenders.items():  # one after the other: loading is timed
+        processes[name] = process = subprocess.Popen(
+            [getattr(options, python, None) or sys.executable, *words, name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+            env=environment,
         )
-        for name in CONTENDERS
-    }
-    found: dict[str, list[list[float]]] = {}
-    loaded = {name: p.stdout.readline() for name, p in processes.items()}  # type: ignore[union-attr]
+        assert process.stdout is not None
+        if line := process.stdout.readline():
+            loaded[name] = float(line)
+    found: dict[str, list[list[float]]] = {name: [] for name in loaded}
     for _ in range(options.rounds):
-        for name, p in processes.items():
-            if loaded[name] and p.stdin and p.stdout:
-                p.stdin.write("\n")
-                p.stdin.flush()
-                found.setdefault(name, []).append(json.loads(p.stdout.readline()))
-    for name, p in processes.items():
+        for name, rows in found.items():
+            print(file=processes[name].stdin, flush=True)
+            rows.append(json.loads(processes[name].stdout.readline()))
+    for p in processes.values():
         p.communicate()
-        if name in found:
-            prefill, decode, memory = map(statistics.median, zip(*found[name], strict=True))
-            print(
-                f"{threads} threads  {name:<17} load {float(loaded[name]):5.2f} s   "
-                f"prefill {prefill:7.1f}   decode {decode:6.1f} tokens/s   {memory:5.0f} MB"
-            )
-        else:
-            print(f"{threads} threads  {name:<17} is missing")
+    return {
+        name: [loaded[name], *map(statistics.median, zip(*rows, strict=True))]
+        for name, rows in found.items()
+    }
+
+
+def decoding(options: argparse.Namespace) -> list[str]:
+    """The table of a GGUF file."""
+    lines = [
+        f"### {Path(options.file).stem}, a prompt of {options.prompt} tokens, then "
+        f"{options.tokens} more",
+        "",
+        "| threads | | load, s | prompt, tokens/s | decoding, tokens/s | peak memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for threads in options.threads:
+        for name, (load, prefill, decode, memory) in measure(options, DECODERS, threads).items():
+            speeds = f"{options.prompt / prefill:.0f} | {options.tokens / decode:.0f}"
+            lines.append(f"| {threads} | {name} | {load:.2f} | {speeds} | {memory:.0f} |")
+    return lines
+
+
+def embedding(options: argparse.Namespace) -> list[str]:
+    """The table of an encoder."""
+    lines = [
+        "### all-MiniLM-L6-v2, sentences of 7 to 80 words",
+        "",
+        f"| threads | | load, s | one sentence, ms | {SENTENCES} sentences, ms | peak memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for threads in options.threads:
+        for name, (load, one, many, memory) in measure(options, EMBEDDERS, threads).items():
+            times = f"{1e3 * one:.1f} | {1e3 * many:.0f}"
+            lines.append(f"| {threads} | {name} | {load:.2f} | {times} | {memory:.0f} |")
+    return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run from the command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file")
+    parser.add_argument("--minilm", help="the folder of all-MiniLM-L6-v2")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--llama-python", help="an interpreter with llama-cpp-python")
+    parser.add_argument("--torch-python", help="one with transformers and sentence-transformers")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
-        work(options.contender, options)
-    else:
-        for threads in options.threads:
-            compare(options, threads)
+        return work(options)
+    load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
+    lines = ["## Published models", "", f"`tools/bench_models.py`. {machine()}, load {load}.", ""]
+    lines += decoding(options)
+    if options.minilm:
+        lines += ["", *embedding(options)]
+    print("\n".join(lines))
+    if options.write:
+        PERFORMANCE.write("bench_models", lines)
+    return None
 
 
 if __name__ == "__main__":

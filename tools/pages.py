@@ -56,7 +56,15 @@ RELIABILITY = Page(
 PERFORMANCE = Page(
     "performance.md",
     "Performance",
-    ("bench", "bench_compile", "bench_text", "speedrun", "bench_decode", "bench_memory"),
+    (
+        "bench",
+        "bench_compile",
+        "bench_text",
+        "speedrun",
+        "bench_decode",
+        "bench_models",
+        "bench_memory",
+    ),
 )
 
 
