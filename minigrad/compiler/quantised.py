@@ -22,7 +22,7 @@ from minigrad.dtypes import Array
 from minigrad.ops.parallel import get_num_threads
 from minigrad.ops.quantised import FORMATS, features, set_product
 
-PANEL = 8  # rows side by side, as in quantised.c
+PANEL = 16  # rows side by side, as in quantised.c
 # Rows of x from which they are what threads share, and not the rows of the weight: each of them
 # rounds x to int8 for itself.
 _ENOUGH = 32
@@ -63,12 +63,12 @@ def _codes(raw: Array, kind: str) -> tuple[Array, Array | None]:
 
 def _vectors(raw: Array, kind: str) -> Array:
     """The codes of blocks as uint32 of 4 neighbours: (n, bytes) -> (n, parts, 4, 5, 6 or 8);
-    numbers of 16 bits as they are.
+    those of 8 bits without sign; numbers of 16 bits as they are.
     """
     if not _SCALES[kind]:
         return np.ascontiguousarray(raw).view(np.uint16)
     if kind == "q8_0":
-        return np.ascontiguousarray(raw[:, None, 2:]).view(np.uint32)
+        return np.ascontiguousarray(raw[:, None, 2:] ^ np.uint8(128)).view(np.uint32)
     low, high = _codes(raw, kind)
     planes = [np.ascontiguousarray(low).view(np.uint32)]
     if high is not None:
@@ -111,8 +111,8 @@ _pool = _Pool()
 
 
 def pack(blocks: Array, kind: str) -> Array:
-    """Blocks (N, bytes) of uint8 as quantised.c reads them: (panels of 8 rows, bytes), with rows of
-    zeros after the last.
+    """Blocks (N, bytes) of uint8 as quantised.c reads them: (panels of 16 rows, bytes), with rows
+    of zeros after the last.
     """
     size, panels = FORMATS[kind].nbytes, -(-len(blocks) // PANEL)
     packed = np.empty((0, 0), np.uint8)
@@ -133,7 +133,7 @@ def pack(blocks: Array, kind: str) -> Array:
 
 
 def _across(x: Array, rows: int) -> Array:
-    """What 8 rows have, side by side: (rows * blocks, k) -> (panels, blocks, bytes)."""
+    """What 16 rows have, side by side: (rows * blocks, k) -> (panels, blocks, bytes)."""
     across = x.reshape(rows // PANEL, PANEL, len(x) // rows, x.shape[1]).transpose(0, 2, 3, 1)
     width = PANEL * x.shape[1]
     return np.ascontiguousarray(across).reshape(*across.shape[:2], width).view(np.uint8)

@@ -24,6 +24,7 @@ from minigrad.primitive import primitive
 
 CODES = 32  # numbers that are rounded to int8 together
 _TINY = np.float32(1e-30)
+_MOST = np.float32(127 * 254)
 PIECE = 1 << 20  # numbers that a product dequantises at a time: 4 MB
 
 
@@ -168,24 +169,18 @@ def _pieces(blocks: Array, kind: str) -> Iterator[tuple[slice, Array]]:
 
 
 def rounded_to_int8(x: Array) -> Array:
-    """Return x, (..., in) of float32, as the sum of two numbers of int8: x rounded, and what is
-    left rounded. A block of 32 is rounded to q d, where d is its largest magnitude divided by 127
-    and q an int8. A block below 1e-30 becomes 0, one that is not finite NaN.
+    """Return x, (..., in) of float32, as a sum of two numbers of int8 with scales: a block of 32 is
+    rounded to (254 a + b) d, where d is its largest magnitude divided by 127 * 254. A block below
+    1e-30 becomes 0, one that is not finite NaN.
     """
-    rounded = _rounded(x)
-    return (rounded + _rounded((x - rounded).astype(np.float32))).astype(np.float32)
-
-
-def _rounded(x: Array) -> Array:
-    """x rounded once, in float64, where q d is exact."""
     blocks = x.reshape(*x.shape[:-1], -1, CODES)
     most = np.abs(blocks).max(axis=-1, keepdims=True)
     most = np.where(np.isfinite(most), most, np.float32(np.nan))
     most[most <= _TINY] = 0
     with np.errstate(all="ignore"):
-        q = np.rint(blocks * np.where(most > 0, np.float32(127) / most, np.float32(0)))
+        q = np.rint(blocks * np.where(most > 0, _MOST / most, np.float32(0)))
     q = np.where(np.isfinite(q), q, np.float32(0))
-    return (q.astype(np.float64) * (most / np.float32(127))).reshape(x.shape)
+    return (q * (most / _MOST)).reshape(x.shape)
 
 
 Product = Callable[[Array, Array, str, bool], Array | None]
@@ -206,7 +201,7 @@ def quantised_linear(
     """Return x @ weight.T + bias for a weight in blocks: (..., in), (out, bytes) of uint8, (out,)
     -> (..., out), with the dtype of x. The weight is dequantised some rows at a time.
 
-    int8: x is first rounded to the sum of two int8, by blocks of 32, as fast products with weights
+    int8: x is first rounded to pairs of int8, by blocks of 32, as fast products with weights
         of 4 to 8 bits want it; float formats take no notice.
     Raises ShapeError if `in` differs, ConfigError for an unknown format.
     """
