@@ -13,7 +13,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
-from minigrad.errors import ConfigError, DTypeError
+from minigrad.errors import ConfigError, DTypeError, ShapeError
 
 
 def require(good: object, call: str, name: str, value: Any, wanted: str, hint: str = "") -> None:
@@ -21,6 +21,12 @@ def require(good: object, call: str, name: str, value: Any, wanted: str, hint: s
     if not good:
         problem = f"{name} must be {wanted}, got {value!r}"
         raise ConfigError(call, problem, got=value, wanted=wanted, hint=hint)
+
+
+def fits(good: object, call: str, problem: str, got: Any, hint: str = "") -> None:
+    """Raise ShapeError unless `good`."""
+    if not good:
+        raise ShapeError(call, problem, got=got, hint=hint)
 
 
 def as_int(call: str, name: str, value: Any, least: int = 1) -> int:

@@ -17,7 +17,7 @@ class MinigradError(Exception):
 
     call: the name of the function that was called.   problem: what is wrong.
     got, wanted: the facts.   hint: what to change.
-    where: the user's line, if it is not in the traceback.
+    where: the user's line, if it is not in the traceback.   facts: what else a class has.
     """
 
     def __init__(
@@ -28,7 +28,10 @@ class MinigradError(Exception):
         wanted: Any = None,
         hint: str = "",
         where: str = "",
+        **facts: Any,
     ) -> None:
+        assert all(hasattr(self, name) for name in facts), facts
+        vars(self).update(facts)
         self.call, self.problem = call, problem
         self.got, self.wanted, self.hint, self.where = got, wanted, hint, where
         self.args = (call, problem)  # which pickle calls the class with
@@ -120,9 +123,7 @@ class CaptureError(MinigradError, RuntimeError):
 class FormatError(MinigradError, ValueError):
     """A file that breaks its format; `code` names the broken rule."""
 
-    def __init__(self, call: str, problem: str, *, code: str = "", **facts: Any) -> None:
-        super().__init__(call, problem, **facts)
-        self.code = code
+    code: str = ""
 
 
 class MissingFileError(FormatError, FileNotFoundError):
@@ -138,22 +139,11 @@ class SaveError(MinigradError, OSError):
     needed, free: the bytes to write, and the bytes free on that disk (None if unknown).
     """
 
+    phase: str = ""
+    path: str = ""
     errno: int | None = None  # in place of OSError's own, which is not pickled
-
-    def __init__(
-        self,
-        call: str,
-        problem: str,
-        *,
-        phase: str = "",
-        path: str = "",
-        errno: int | None = None,
-        needed: int | None = None,
-        free: int | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(call, problem, **facts)
-        self.phase, self.path, self.errno, self.needed, self.free = phase, path, errno, needed, free
+    needed: int | None = None
+    free: int | None = None
 
 
 class LockedError(MinigradError, RuntimeError):

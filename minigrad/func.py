@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from minigrad import autograd, ops
+from minigrad.arguments import fits
 from minigrad.dtypes import Array, is_float, name
 from minigrad.errors import ConfigError, DTypeError
 from minigrad.modes import Params, Relay, Values, enable_grad, is_grad_enabled, listening, no_grad
-from minigrad.ops.axis import fits
 from minigrad.primitive import Primitive
 from minigrad.tape import Node, nodes_above, slot_of
 from minigrad.tensor import Tensor

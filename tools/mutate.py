@@ -376,8 +376,8 @@ FAULTS = [
         "attention: the window a key too wide",
         TILES,
         "attention",
-        "causal_masks.added_before(b - a, stop - c, a + self.first - 1 - c)",
-        "causal_masks.added_before(b - a, stop - c, a + self.first - 2 - c)",
+        "causal_masks.added(b - a, stop - c, a + self.first - 1 - c, ",
+        "causal_masks.added(b - a, stop - c, a + self.first - 2 - c, ",
     ),
     Fault(
         "attention: dv from the weights before dropout",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigrad import ops
-from minigrad.arguments import as_int
-from minigrad.dtypes import is_half, promote
+from minigrad.arguments import as_int, fits
+from minigrad.dtypes import computing, is_half, promote
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.modes import no_grad
-from minigrad.ops.axis import fits, several
+from minigrad.ops.axis import several
 from minigrad.ops.composed import normalised
 from minigrad.ops.composite import composite
 from minigrad.tensor import Tensor
@@ -89,11 +89,8 @@ def batch_norm(
     if not training and (running_mean is None or running_var is None):
         problem, hint = "running_mean and running_var are missing", "training=True uses the batch's"
         raise ConfigError("batch_norm", problem, hint=hint)
-    if is_half(x.dtype):
-        wide = batch_norm(
-            x.float(), running_mean, running_var, weight, bias, training, momentum, eps
-        )
-        return wide.cast(promote(x.dtype, *(p.dtype for p in (weight, bias) if p is not None)))
+    dtype = promote(x.dtype, *(p.dtype for p in (weight, bias) if p is not None))
+    x = x.cast(computing(x.dtype))  # one rounding, at the end
     mean, var = running_mean, running_var
     if training:
         axis = (0, *range(2, x.ndim))
@@ -104,7 +101,8 @@ def batch_norm(
                 running_mean.assign(running_mean.lerp(mean, momentum))
                 running_var.assign(running_var.lerp(var * (count / max(count - 1, 1)), momentum))
     assert mean is not None and var is not None
-    return x.batchnorm(weight, bias, mean, ops.rsqrt(var + eps))
+    y: Tensor = x.batchnorm(weight, bias, mean, ops.rsqrt(var + eps))
+    return y.cast(dtype) if is_half(dtype) else y
 
 
 @composite

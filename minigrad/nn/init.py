@@ -14,9 +14,8 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from minigrad import random
-from minigrad.arguments import one_of
+from minigrad.arguments import fits, one_of
 from minigrad.modes import no_grad
-from minigrad.ops.axis import fits
 from minigrad.random import Generator
 from minigrad.tensor import Tensor
 

@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minigrad import functional as F
-from minigrad.arguments import as_float, as_int, as_sizes, require
+from minigrad.arguments import as_float, as_int, as_sizes, fits, require
 from minigrad.modes import no_grad
 from minigrad.nn import init
 from minigrad.nn.module import Layer, Parameter, layers_of
 from minigrad.nn.quantised import QuantisedWeight, linear
-from minigrad.ops.axis import fits
 from minigrad.ops.more.convolve import each
 from minigrad.ops.shape import Sizes
 from minigrad.tensor import Tensor

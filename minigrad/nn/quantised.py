@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from minigrad import ops
+from minigrad.arguments import fits
 from minigrad.dtypes import Array
 from minigrad.nn.module import Module, Parameter
-from minigrad.ops.axis import fits
 from minigrad.ops.quantised import dequantise, features
 from minigrad.tensor import Tensor
 

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from minigrad import functional as F
-from minigrad.arguments import as_float, as_sizes
+from minigrad.arguments import as_float, as_sizes, fits
 from minigrad.nn import init
 from minigrad.nn.layers import empty
 from minigrad.nn.module import Layer, layers_of
-from minigrad.ops.axis import fits
 from minigrad.tensor import Tensor
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM

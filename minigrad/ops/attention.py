@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import fits
 from minigrad.dtypes import Array, DType, cast
 from minigrad.errors import CacheError, CacheGradientError
-from minigrad.ops.axis import fits
 from minigrad.ops.contract import guard_matmul, swap_last
 from minigrad.ops.elementwise import where, zeros_like
 from minigrad.ops.fused import softmax

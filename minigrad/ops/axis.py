@@ -67,12 +67,6 @@ def matrix_shape(shape: Shape) -> Shape:
     return math.prod(shape[:-1]), shape[-1]
 
 
-def fits(good: object, call: str, problem: str, got: Any, hint: str = "") -> None:
-    """Raise ShapeError unless `good`."""
-    if not good:
-        raise ShapeError(call, problem, got=got, hint=hint)
-
-
 def several(value: Any) -> tuple[Any, ...]:
     """Return a list or tuple as a tuple, anything else as a tuple of one."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)

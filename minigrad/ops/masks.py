@@ -50,24 +50,19 @@ class CausalMaskCache:
         band, middle = self._band_for(seq_len + offset + 1)
         return _window(band, middle - offset - 1, seq_len, offset + seq_len)
 
-    def added(self, T: int, S: int, offset: int) -> Array:
-        """Return what hides keys when it is added to scores, (T, S) of float32: 0 where j <= i +
-        offset, else -inf. For any offset, negative too.
+    def added(self, T: int, S: int, offset: int, before: bool = False) -> Array:
+        """Return what hides keys when it is added to scores, (T, S) of float32: -inf where j > i +
+        offset, or with `before` where j <= i + offset, else 0. For any offset, negative too.
         """
         asked, window = self._last
-        if asked == (T, S, offset):  # by the layer before
+        if asked == (T, S, offset, before):  # by the layer before
             self._hits += 1
             return window
         n, floats = self._floats_for(max(T, S) + abs(offset) + 1)
-        window = _window(floats, 2 * n - offset - 1, T, S)
+        window = _window(floats, (n if before else 2 * n) - offset - 1, T, S)
         if floats is self._floats:
-            self._last = (T, S, offset), window
+            self._last = (T, S, offset, before), window
         return window
-
-    def added_before(self, T: int, S: int, offset: int) -> Array:
-        """Return the opposite: -inf where j <= i + offset, else 0."""
-        n, floats = self._floats_for(max(T, S) + abs(offset) + 1)
-        return _window(floats, n - offset - 1, T, S)
 
     def _floats_for(self, reach: int) -> tuple[int, Array]:
         """Return n and the band as numbers to add."""

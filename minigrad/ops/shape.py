@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minigrad.arguments import as_int, one_of, require
+from minigrad.arguments import as_int, fits, one_of, require
 from minigrad.dtypes import Array, bool_
 from minigrad.errors import ShapeError
 from minigrad.ops import movement
-from minigrad.ops.axis import Axis, Shape, axes, fits, flat, one_axis, several, with_sizes
+from minigrad.ops.axis import Axis, Shape, axes, flat, one_axis, several, with_sizes
 from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import where
 from minigrad.ops.index import ARRAY, add_at, take

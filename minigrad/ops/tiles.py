@@ -155,7 +155,7 @@ class Operands:
         if self.first is not None and c < b - 1 + self.first:
             stop = min(d, b - 1 + self.first)  # all queries see the keys from here on
             head = out[..., : stop - c]
-            head += causal_masks.added_before(b - a, stop - c, a + self.first - 1 - c)
+            head += causal_masks.added(b - a, stop - c, a + self.first - 1 - c, before=True)
         return None
 
     def hidden(self, mask: Array | None, tile: Block) -> Array:

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from minigrad.arguments import as_int, one_of, require
+from minigrad.arguments import as_int, fits, one_of, require
 from minigrad.dtypes import Array, limits
-from minigrad.ops.axis import fits, one_axis, several, with_sizes
+from minigrad.ops.axis import one_axis, several, with_sizes
 from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul, swap_last
 from minigrad.ops.elementwise import where

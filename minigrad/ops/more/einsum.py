@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from minigrad.arguments import fits
 from minigrad.errors import DTypeError, ShapeError
-from minigrad.ops.axis import fits, flat, one_axis
+from minigrad.ops.axis import flat, one_axis
 from minigrad.ops.composite import composite
 from minigrad.ops.contract import matmul
 from minigrad.ops.movement import expand, permute, reshape
