@@ -3,11 +3,17 @@ recipe and its GPT-2 recipe, and the same two in PyTorch where it is installed.
 
     python tools/speedrun.py --seeds 5 --write
     python tools/speedrun.py --seeds 2 --frameworks minigrad --minutes "" --first 500   # small
+    python tools/speedrun.py --seeds 3 --frameworks minigrad --minutes 1 --target 0     # 6 minutes
+    python tools/speedrun.py --matmul float32,bfloat16 --steps 481 --minutes 1,5        # with both
 
 The text is tinyshakespeare, ../shared/data/tinyshakespeare.txt unless given. Both frameworks begin
 with the same weights and see the same batches and learning rates; minigrad's step is compiled,
 PyTorch's forward and backward pass with --torch-compile. Each run is a process of its own; the
 contenders take turns. Time is that of the training steps alone, without compiling and evaluating.
+
+Every run is kept, a line of JSON in --results, and one that is there for this processor is not made
+again: a call may be stopped, and several short ones fill the tables, which have all that is kept.
+After a change of the recipe, remove its lines.
 
 The GPT-2 recipe is nanoGPT's for a CPU, 2,000 steps. For the other recipe the tool first looks for
 the shortest run that reaches the loss, with one seed: the rate ends at 0, so a run of each length
@@ -23,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,9 +37,10 @@ from typing import Any
 import numpy as np
 import pages
 from bench import machine, others_use
-from recipe import GPT2, ROOT, trainer_of
+from recipe import GPT2, ROOT, read, trainer_of
 
 TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
+RESULTS = ROOT / "docs" / "speedrun.jsonl"
 RECIPES: dict[str, dict[str, Any]] = {"recipe": {}, "GPT-2 recipe": GPT2}
 Step = Callable[[Any, Any], float]
 Losses = Callable[[Any, Any], float]
@@ -170,19 +178,36 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def compete(options: argparse.Namespace, **job: Any) -> dict[str, Any] | None:
-    """Run in a process of its own; None if the framework is not installed."""
-    job = {"text": str(options.text), "compiled": options.torch_compile, "steps": 0, **job}
-    job = {"budget": 0, "warmup": options.warmup, **job}
-    command = [sys.executable, __file__, "--run", json.dumps(job)]
+    """Run in a process of its own, unless that was done before; None if the framework is not
+    installed, or has no such products.
+    """
+    job = {"compiled": options.torch_compile, "steps": 0, "budget": 0, **job}
+    if job["framework"] != "minigrad" and "matmul" in job["changes"]:
+        return None
+    job |= {"text": options.text.name, "processor": processor()}
+    for line in read(options.results):
+        if job.items() <= line.items():
+            return line
     paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    words = json.dumps({**job, "text": str(options.text), "warmup": options.warmup})
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+        [sys.executable, __file__, "--run", words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
     )
     if done.returncode:
         return None
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(f"  {job['framework']}, {job['name']}, seed {job['seed']}: {answer}", flush=True)
-    return answer
+    line = {**job, "answer": json.loads(done.stdout.splitlines()[-1])}
+    print(f"  {job['framework']}, {job['name']}, seed {job['seed']}: {line['answer']}", flush=True)
+    with options.results.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return line
+
+
+def processor() -> str:
+    """The name of the processor, and the threads: a time is only compared with others of these."""
+    return machine(os.cpu_count() or 1).partition(";")[0]
 
 
 def shortest(options: argparse.Namespace) -> int:
@@ -192,34 +217,49 @@ def shortest(options: argparse.Namespace) -> int:
         found = compete(
             options, framework="minigrad", name="recipe", seed=0, steps=steps, changes={}
         )
-        if found and found["val_loss"] <= options.target:
+        if found and found["answer"]["val_loss"] <= options.target:
             break
         steps = max(steps + 1, steps * 11 // 10)
     return steps
 
 
 def race(options: argparse.Namespace, title: str, jobs: dict[str, dict[str, Any]]) -> list[str]:
-    """All contenders, in turn, once with each seed; a table of medians and ranges."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """All contenders, in turn, once with each seed; a table of the medians and ranges of all runs
+    that are kept.
+    """
     for seed in range(options.seeds):
         for framework in options.frameworks.split(","):
             for name, job in jobs.items():
-                answer = compete(options, framework=framework, name=name, seed=seed, **job)
-                if answer:
-                    found.setdefault(f"{framework}, {name}", []).append(answer)
+                compete(options, framework=framework, name=name, seed=seed, **job)
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    facts = {"processor": processor(), "text": options.text.name, "compiled": options.torch_compile}
+    for line in read(options.results):
+        job = facts | {"steps": 0, "budget": 0, **jobs.get(line["name"], {"name": ""})}
+        if job.items() <= line.items():
+            found[f"{line['framework']}, {line['name']}"].append(line["answer"])
     slowest = max(statistics.median(r["seconds"] for r in rows) for rows in found.values())
-    lines = [f"### {title}", "", "| | steps | seconds | of the slowest | validation loss |"]
-    lines += ["|---|---|---|---|---|"]
-    for name, rows in found.items():
+    lines = [f"### {title}", "", "| | runs | steps | seconds | of the slowest | validation loss |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, rows in sorted(found.items()):
         steps = statistics.median_low(r["steps"] for r in rows)
         seconds, losses = ([r[key] for r in rows] for key in ("seconds", "val_loss"))
         middle = statistics.median(seconds)
         lines.append(
-            f"| {name} | {steps:,} | {middle:.1f} ({min(seconds):.1f} .. {max(seconds):.1f}) | "
-            f"{middle / slowest:.0%} | {statistics.mean(losses):.3f} "
+            f"| {name} | {len(rows)} | {steps:,} | {middle:.1f} ({min(seconds):.1f} .. "
+            f"{max(seconds):.1f}) | {middle / slowest:.0%} | {statistics.mean(losses):.3f} "
             f"({min(losses):.3f} .. {max(losses):.3f}) |"
         )
     return [*lines, ""]
+
+
+def contenders(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The recipes by name, with each of the products that are wanted."""
+    return {
+        name if matmul == "float32" else f"{name}, {matmul} products": {**changes, **product}
+        for matmul in options.matmul.split(",")
+        for product in [{} if matmul == "float32" else {"matmul": matmul}]
+        for name, changes in RECIPES.items()
+    }
 
 
 def main() -> None:
@@ -228,15 +268,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--text", type=Path, default=TEXT, help="a UTF-8 text file")
-    parser.add_argument("--target", type=float, default=1.78, help="the validation loss to reach")
+    parser.add_argument("--target", type=float, default=1.78, help="the loss to reach; 0: none")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each contender")
     parser.add_argument("--frameworks", default="minigrad,PyTorch", help="those to compare")
+    parser.add_argument("--matmul", default="float32", help="products: float32,bfloat16")
     parser.add_argument("--gpt2-steps", type=int, default=2000)
     parser.add_argument("--first", type=int, default=300, help="steps to begin the search with")
     parser.add_argument("--steps", type=int, help="steps of the recipe, instead of a search")
     parser.add_argument("--minutes", default="1,5", help="budgets for the lowest loss, if any")
     parser.add_argument("--warmup", type=int, default=30, help="steps that measure the speed")
     parser.add_argument("--torch-compile", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a line for each run")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
     parser.add_argument("--write", action="store_true", help="write into docs/performance.md")
     parser.add_argument("--run", help=argparse.SUPPRESS)
@@ -247,23 +289,24 @@ def main() -> None:
         return print(f"skipped: there is no {options.text}; name a text with --text")
     if others_use() > 0.05 and not options.force:
         raise SystemExit("the machine is busy: wait, or --force")
-    steps = options.steps or shortest(options)
     lines = [
         "## Time to quality",
         "",
-        f"`tools/speedrun.py`, {options.text.name}, characters, {options.seeds} runs of each, in "
-        "turn; seconds are medians of the training steps alone, losses means, with ranges. PyTorch "
+        f"`tools/speedrun.py`, {options.text.name}, characters, in turn; seconds are medians of "
+        "the training steps alone, losses means, with ranges. PyTorch "
         f"{'by torch.compile' if options.torch_compile else 'eager'}.",
         "",
     ]
-    jobs = {
-        name: {"changes": changes, "steps": options.gpt2_steps if changes else steps}
-        for name, changes in RECIPES.items()
-    }
-    lines += race(options, f"A validation loss of {options.target:g}", jobs)
-    for minutes in filter(None, options.minutes.split(",")):
-        jobs = {n: {"changes": c, "budget": 60 * float(minutes)} for n, c in RECIPES.items()}
-        lines += race(options, f"The loss after {minutes} min of steps", jobs)
+    if options.target:
+        steps = options.steps or shortest(options)
+        jobs = {
+            name: {"changes": c, "steps": options.gpt2_steps if "arch" in c else steps}
+            for name, c in contenders(options).items()
+        }
+        lines += race(options, f"A validation loss of {options.target:g}", jobs)
+    for minutes in map(float, filter(None, options.minutes.split(","))):
+        jobs = {n: {"changes": c, "budget": 60 * minutes} for n, c in contenders(options).items()}
+        lines += race(options, f"The loss after {minutes:g} min of steps", jobs)
     lines += machine(os.cpu_count() or 1).splitlines()
     print("\n".join(lines))
     if options.write:
