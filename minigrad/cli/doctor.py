@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -62,8 +61,6 @@ def examine() -> tuple[dict[str, Any], list[str]]:
             advice.append(f"{slow}: repair it, or name another in CC")
     facts |= {name: os.environ[name] for name in (*_FORCING, *THREADS) if name in os.environ}
     facts["GFLOP/s"] = gflops()
-    if measured := forced_advice(facts["GFLOP/s"]):
-        advice = [line for line in advice if not line.startswith("OPENBLAS_CORETYPE")] + measured
     return facts, advice + thread_advice(facts["GFLOP/s"])
 
 
@@ -94,28 +91,6 @@ def _measure() -> float:
         np.matmul(a, a, out=out)
         times.append(time.perf_counter() - started)
     return round(2 * _SIZE**3 / min(times) / 1e9, 1)
-
-
-def forced_advice(measured: dict[str, float]) -> list[str]:
-    """Measure the same product in a process without the variables that force OpenBLAS's kernels, if
-    one is set.
-    """
-    forced = [name for name in _FORCING if name in os.environ]
-    if not forced:
-        return []
-    names = " and ".join(forced)
-    free = {name: value for name, value in os.environ.items() if name not in forced}
-    call = [sys.executable, "-m", "minigrad", "doctor", "--json"]
-    try:
-        done = subprocess.run(call, env=free, capture_output=True, text=True, timeout=60)
-        other = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return [f"{names} may force slow kernels; unset to see (a process without them failed)"]
-    kernels, speeds = other["BLAS"].split(", ")[-1].split(" (")[0], other["GFLOP/s"]
-    both = [(speeds[n], speed, _threads(n)) for n, speed in measured.items() if n in speeds]
-    pairs = ", ".join(f"{a:g} instead of {b:g} GFLOP/s with {n}" for a, b, n in both)
-    unset = f"to have that: unset {' '.join(forced)}"
-    return [f"measured without {names}: {kernels}, {pairs}; {unset}"]
 
 
 def thread_advice(measured: dict[str, float]) -> list[str]:

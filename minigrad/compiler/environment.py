@@ -44,9 +44,7 @@ def environment() -> dict[str, str]:
         )
     if forced := os.environ.get("OPENBLAS_CORETYPE"):
         facts["OPENBLAS_CORETYPE"] = forced
-        advice.append(
-            f"OPENBLAS_CORETYPE={forced} forces kernels; unset, the CPU's best are chosen"
-        )
+        advice.append(f"OPENBLAS_CORETYPE={forced} forces kernels: unset it for the CPU's best")
     if blas is None:
         advice.append("a numpy wheel from PyPI brings OpenBLAS with it")
     elif blas.kernels in _SLOW:
