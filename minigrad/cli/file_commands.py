@@ -15,6 +15,7 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.cli.options import FILE, FLAG, PATH, REQUIRED, Command, Option
+from minigrad.cli.run_folder import model_file
 from minigrad.columns import columns
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, FormatError, MinigradError
@@ -46,15 +47,13 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _model_in(call: str, place: str) -> str:
-    """The model of a run's folder, or the file itself."""
+    """The model or the adapters of a run's folder, or the file itself."""
     path = Path(place)
     if not path.exists():
         open_regular(place, call)  # raises MissingFileError
     if not path.is_dir():
         return place
-    model = path / "model.mgrd"
-    if not model.exists() and (published := path / "model.safetensors").exists():
-        return str(published)
+    model = model_file(path) or path / "model.safetensors"  # of a published model
     if not model.exists():
         inside = ", ".join(printable(file.name) for file in _inside(path)[:3])
         problem = f"{place} is a folder without a model.mgrd"

@@ -76,7 +76,7 @@ def run(options: Namespace) -> int:
         refuse("generate", "the prompt is empty", "give some text to continue")
     write = searched if options.beams else drawn
     pieces = write(model, tokenizer, options)
-    print(options.prompt, end="")
+    print(options.prompt, end="", flush=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         print_text(pieces)

@@ -161,6 +161,7 @@ def test_a_run_of_adapters_is_read_as_a_model_and_merged(published: Path) -> Non
     prompt = ("--prompt", "ab", "--tokens", "8", "--temperature", "0")
     written = good("generate", "--model", "tuned", *prompt, folder=published)
     assert "lora" in good("show", "tuned", "--full", folder=published)
+    assert "lora" in good("inspect", "tuned", folder=published)
     good("finetune", "--merge", "tuned", folder=published)
     (published / "base.gguf").unlink()
     model, tokenizer = load_model(str(published / "tuned"))
