@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ class Before:
         self.first = first
         # By address: the second call numbers the same arrays, but need not meet the same objects
         arrays = {n: getattr(x.tensor, "data", x.array) for n, x in first.leaves.items()}
-        self.checksums = {address_of(a): _checksum(a) for a in arrays.values()}
+        written = (a for a in arrays.values() if not _read_only(a))
+        self.checksums = {address_of(a): _checksum(a) for a in written}
         at = {number: tensors[i].data for i, number in enumerate(first.inputs)}
         changed = ({**arrays, **at}[number] for number in first.changed_leaves())
         self.states = {address_of(a): a.copy() for a in changed}
@@ -48,12 +50,20 @@ class Before:
         for number, array in plan.bound.items():
             checksum = self.checksums.get(address_of(array))
             # Where states share memory, an op may have written to it by way of another tensor
-            if plan.shares or number in plan.changed or checksum in (None, _checksum(array)):
+            known = plan.shares or number in plan.changed or checksum is None
+            if known or checksum == _checksum(array):
                 continue
             what = f"{'a tensor' if number in held else 'an array'} of shape {array.shape}"
             problem = f"the step writes into {what} by way of numpy, which a replay would not do"
             hint = "t.assign(...) under no_grad(), or an optimizer, instead of t.data -= ..."
             raise CaptureError("jit", problem, got=array.shape, hint=hint)
+
+
+def _read_only(a: Any) -> bool:
+    """True for a view of memory that nothing in Python can write to, such as a mapped file."""
+    while isinstance(a, np.ndarray) and not a.flags.writeable:
+        a = a.base
+    return isinstance(a, memoryview) and a.readonly
 
 
 def _checksum(a: Array) -> int:
@@ -78,18 +88,18 @@ def replay_difference(plan: Plan, before: Before, second: Recording) -> str:
         for i, a in states.items():
             a[...] = old[i]
         got = plan.backend.run(bound)
-        pairs = [*zip(got, eager, strict=True), *((a.copy(), after[i]) for i, a in states.items())]
+        pairs = [*zip(got, eager, strict=True), *((a, after[i]) for i, a in states.items())]
         wrong = [n for n, equal in enumerate(_compared(plan, pairs, old)) if not equal]
         if wrong and plan.backend.kind == "c":
             wrong = _beyond_noise(plan, {**bound, **old}, list(states), pairs, wrong)
+        for n in wrong:
+            got_it, wanted = pairs[n]
+            what = f"a {'result' if n < len(eager) else 'state'} of shape {wanted.shape}"
+            return f"{what} by up to {_apart(got_it, wanted):.2g}"
+        return ""
     finally:
         for i, a in states.items():
             a[...] = after[i]
-    for n in wrong:
-        got_it, wanted = pairs[n]
-        what = f"a {'result' if n < len(eager) else 'state'} of shape {wanted.shape}"
-        return f"{what} by up to {_apart(got_it, wanted):.2g}"
-    return ""
 
 
 def _compared(plan: Plan, pairs: list[Pair], old: dict[int, Array]) -> Iterator[bool]:

@@ -5,6 +5,7 @@ quantised.c reads them, when a program or an eager product first reads them.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import threading
 import weakref
 from functools import cache, partial
@@ -151,7 +152,20 @@ def packed(blocks: Array, kind: str) -> Array:
     if found is None or found[0]() is not blocks:
         gone = partial(_forget, key)
         found = _packed[key] = weakref.ref(blocks, gone), pack(blocks, kind)
+        _give_back(blocks)
     return found[1]
+
+
+def _give_back(blocks: Array) -> None:
+    """Let go of the pages of the file that the blocks are views of; what reads them maps them
+    again.
+    """
+    owner: Any = blocks
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    file = owner.obj if isinstance(owner, memoryview) else owner
+    if isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def _forget(key: int, reference: weakref.ref[Array]) -> None:

@@ -4,6 +4,7 @@ same to the bit however the work is cut.
 
 import ctypes
 import gc
+import mmap
 
 import numpy as np
 import pytest
@@ -173,6 +174,16 @@ def test_an_index_outside_the_table_is_refused_and_other_blocks_are_packed_anew(
     np.testing.assert_array_equal(
         step(Tensor(np.array([1, 15]))).numpy(), dequantise(blocks.data[[1, 15]], "q4_0")
     )
+
+
+def test_blocks_of_a_mapped_file_are_read_again_after_they_were_packed(tmp_path):
+    path, made = tmp_path / "blocks", blocks_of("q4_0", 16, 64)
+    path.write_bytes(made.tobytes())
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    blocks = np.frombuffer(mapped, np.uint8).reshape(made.shape)
+    assert np.array_equal(quantised.packed(blocks, "q4_0"), quantised.pack(made, "q4_0"))
+    assert np.array_equal(blocks, made)
 
 
 def test_packed_blocks_go_with_the_blocks():
