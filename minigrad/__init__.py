@@ -19,15 +19,8 @@ from minigrad.precision import (
 )
 from minigrad.primitive import primitive
 from minigrad.random import Generator, manual_seed
-from minigrad.tensor.core import Tensor
-from minigrad.tensor.functions import (
-    as_tensor,
-    from_numpy,
-    function as _function,
-    is_tensor,
-    names as _names,
-    tensor,
-)
+from minigrad.tensor import Tensor, functions as _functions
+from minigrad.tensor.functions import as_tensor, from_numpy, is_tensor, tensor
 
 __version__ = "0.1.0"
 
@@ -47,7 +40,7 @@ def __getattr__(name: str) -> object:
         return dtypes.as_dtype(name)
     if name in _CONSTANTS:
         return _CONSTANTS[name]
-    if (found := _function(name)) is not None:
+    if (found := _functions.function(name)) is not None:
         return found
     if name == "jit":
         from minigrad.compiler import jit
@@ -67,7 +60,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_names(), *_DTYPES, *_CONSTANTS})
+    return sorted({*globals(), *__all__, *_functions.names(), *_DTYPES, *_CONSTANTS})
 
 
 # What `from minigrad import *` gives: what is imported above, and some of what is found when asked.

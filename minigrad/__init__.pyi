@@ -35,7 +35,7 @@ from minigrad.precision import set_matmul_precision as set_matmul_precision
 from minigrad.primitive import primitive as primitive
 from minigrad.random import Generator as Generator
 from minigrad.random import manual_seed as manual_seed
-from minigrad.tensor.core import Tensor as Tensor
+from minigrad.tensor import Tensor as Tensor
 from minigrad.tensor.functions import as_tensor as as_tensor
 from minigrad.tensor.functions import from_numpy as from_numpy
 from minigrad.tensor.functions import is_tensor as is_tensor

@@ -18,16 +18,7 @@ from minigrad.dtypes import Array, cast, computing, float32, is_float, is_half
 from minigrad.modes import ERROR_STATE, MODE, SILENT, GradMode, enable_grad, no_grad as no_grad
 from minigrad.ops.elementwise import has_nan
 from minigrad.primitive import Primitive, primitive
-from minigrad.tape import (
-    Node,
-    Slot,
-    hooks_of,
-    maker_of,
-    next_number,
-    no_graph,
-    nodes_above,
-    slot_of,
-)
+from minigrad.tape import Node, Slot, hooks_of, next_number, no_graph, nodes_above, paths, slot_of
 
 
 def show(x: Any) -> None:
@@ -88,7 +79,7 @@ class Walk:
         self.paths: dict[Node, list[Slot | None]] | None = None
         self.reached, self.kept = set(self.leaves), set[Slot]()
         if wanted is not None:
-            self.paths = _paths(self.nodes, wanted)
+            self.paths = paths(self.nodes, wanted)
             self.reached = wanted & {slot for slots in self.paths.values() for slot in slots}
             self.kept = {slot for slot in wanted if type(slot) is not int}
         for root, g in zip(roots, starts, strict=True):
@@ -256,18 +247,6 @@ class Walk:
             g._node = Node(_gradient, [given, *self.roots], {}, (g,))
             g._index, g._wants = 0, True
         return g
-
-
-def _paths(nodes: list[Node], wanted: set[Slot]) -> dict[Node, list[Slot | None]]:
-    """The nodes through which a gradient flows to a wanted slot, each with its slots that lead
-    there, None for the others.
-    """
-    paths: dict[Node, list[Slot | None]] = {}
-    for node in reversed(nodes):
-        slots = [s if s in wanted or maker_of(s) in paths else None for s in node.slots]
-        if any(slot is not None for slot in slots):
-            paths[node] = slots
-    return paths
 
 
 def _memory(x: Any) -> int:

@@ -206,6 +206,18 @@ def nodes_above(
     return sorted(found, key=lambda node: node.number, reverse=True)
 
 
+def paths(nodes: list[Node], wanted: set[Slot]) -> dict[Node, list[Slot | None]]:
+    """The nodes through which a gradient flows to a wanted slot, each with its slots that lead
+    there, None for the others.
+    """
+    found: dict[Node, list[Slot | None]] = {}
+    for node in reversed(nodes):
+        slots = [s if s in wanted or maker_of(s) in found else None for s in node.slots]
+        if any(slot is not None for slot in slots):
+            found[node] = slots
+    return found
+
+
 def _freed(node: Node, root: int) -> errors.GradientError:
     where = str(node.where)
     if node.freed_by == root:
