@@ -53,7 +53,6 @@ from minigrad import evaluate as evaluate
 from minigrad import files as files
 from minigrad import finetune as finetune
 from minigrad import heap as heap
-from minigrad import hooks as hooks
 from minigrad import interop as interop
 from minigrad import listeners as listeners
 from minigrad import models as models

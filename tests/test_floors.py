@@ -24,7 +24,7 @@ FLOORS = {
     ],
     1: ["primitive", "precision", "files"],
     2: ["ops", "modes", "tape"],
-    3: ["autograd", "hooks", "random"],
+    3: ["autograd", "random"],
     4: ["tensor"],
     5: [
         "distributed",

@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, int]] = {
     "core": (
         "__init__.py __main__.py start.py heap.py errors.py arguments.py columns.py "
         "counterparts.py dtypes.py precision.py "
-        "primitive.py tape.py hooks.py autograd.py modes.py random.py ops tensor "
+        "primitive.py tape.py autograd.py modes.py random.py ops tensor "
         "functional func.py nn interop.py",
         6000,
     ),

@@ -9,20 +9,21 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad import autograd, dtypes, hooks, ops
+from minigrad import autograd, dtypes, ops
 from minigrad.counterparts import missing
 from minigrad.dtypes import Array, DType, bool_, cast, computing, float32, is_float, is_half
 from minigrad.errors import DTypeError, GradientError, MinigradError, ShapeError
 from minigrad.heap import keep_freed_memory
-from minigrad.modes import ERROR_STATE, MODE, SILENT, error_state
+from minigrad.modes import ERROR_STATE, MODE, SILENT, STRUCTURE, error_state
 from minigrad.ops.composite import RAW, composite
 from minigrad.primitive import Primitive
-from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, user_frame, user_line
+from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, hooks_of, no_graph, user_frame, user_line
 from minigrad.tensor.base import Self
 from minigrad.tensor.creation import SCALARS, Creation, as_array
 from minigrad.tensor.explain import explain, not_an_array
@@ -34,6 +35,23 @@ from minigrad.tensor.surface import Surface
 def _of_item(function: Callable[..., Any]) -> Callable[..., Any]:
     """The method that applies a function of numbers to the one element."""
     return lambda self, *args: function(self.item(), *args)
+
+
+class HookHandle:
+    """One hook on a tensor."""
+
+    def __init__(self, place: Any, entry: tuple[int, Callable[[Any], Any]]) -> None:
+        self._place, self._entry = place, entry  # a leaf, or the node of a computed tensor
+        self._set((*hooks_of(place), entry))
+
+    def remove(self) -> None:
+        """Take the hook away. To do so twice does nothing."""
+        self._set(tuple(entry for entry in self._place._hooks if entry is not self._entry))
+
+    def _set(self, hooks: Any) -> None:
+        self._place._hooks = hooks
+        if not isinstance(self._place, Node):
+            STRUCTURE.changed(self._place, "the hooks", None, hooks)
 
 
 class Tensor(Surface, Indexing, Creation, Interop):
@@ -167,8 +185,46 @@ class Tensor(Surface, Indexing, Creation, Interop):
         t._version, t._is_view = self._version, True
         return t
 
-    register_hook, retain_grad = hooks.register_hook, hooks.retain_grad
-    retains_grad = property(hooks.retains_grad)
+    def register_hook(self, hook: Callable[[Any], Any]) -> HookHandle:
+        """Call `hook(g)` with the gradient with respect to this tensor when a backward pass has
+        computed it; a tensor that it returns takes its place. `g` must not be changed in place.
+
+        Returns a handle: `handle.remove()` takes the hook away. Hooks run in the order of their
+        registration, in backward(), in grad() and, under create_graph, on tensors with a graph. In
+        a jitted function the ops of a hook are part of the program; anything else that it does,
+        such as print, happens in recorded calls alone. Raises NoGradientError for a tensor that
+        requires no gradient.
+        """
+        if not self._wants:
+            raise no_graph("register_hook", self)
+        shape, dtype = self.shape, self.dtype
+
+        def changed(g: Any) -> Any:
+            new = hook(g if g.dtype == dtype else ops.cast(g, dtype=dtype))
+            if new is None:
+                return g
+            if getattr(new, "shape", None) != shape or not hasattr(new, "_node"):
+                problem = f"the hook must return None or a tensor of shape {shape}, got {new!r}"
+                raise GradientError("register_hook", problem, new, shape)
+            return new if new.dtype == g.dtype else ops.cast(new, dtype=g.dtype)
+
+        return HookHandle(self if self.is_leaf else self._node, (self._index, changed))
+
+    def retain_grad(self) -> None:
+        """Let backward() add to the .grad of this computed tensor too, after its hooks; a leaf has
+        it anyway. Raises NoGradientError for a tensor that requires no gradient, CaptureError in a
+        jitted function: use minigrad.grad(loss, t) there.
+        """
+        if not self._wants:
+            raise no_graph("retain_grad", self)
+        if not self.is_leaf and not self.retains_grad:
+            self._read("retain_grad()")
+            self._node.retaining = (*self._node.retaining, weakref.ref(self))
+
+    @property
+    def retains_grad(self) -> bool:
+        """True for a computed tensor after retain_grad()."""
+        return not self.is_leaf and any(ref() is self for ref in self._node.retaining)
 
     # --- in and out
 

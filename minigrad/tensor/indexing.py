@@ -13,7 +13,6 @@ from minigrad import ops
 from minigrad.autograd import show
 from minigrad.dtypes import bool_, is_float, name
 from minigrad.errors import DTypeError, GradientError, IndexRangeError, ShapeError
-from minigrad.hooks import retain_grad, retains_grad
 from minigrad.modes import MODE
 from minigrad.ops import composed
 from minigrad.ops.composite import composite
@@ -164,10 +163,11 @@ class Indexing(TensorBase):
         if after.requires_grad:
             hint = "write t[i, j] = x instead of t[i][j] = x, or into a copy: t.clone()"
             self._refuse_view("setitem", hint)
-            retained = retains_grad(self)
-            self._take_place(after)
+            me: Any = self
+            retained = me.retains_grad
+            me._take_place(after)
             if retained:
-                retain_grad(self)
+                me.retain_grad()
             return self
         ops.assign(self, after)
         return self
