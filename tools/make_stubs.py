@@ -233,7 +233,7 @@ def defined(module: ModuleType) -> Iterator[str]:
 
 
 def functional_package() -> str:
-    """functional/__init__.pyi."""
+    """functional.pyi."""
     parts = [HEAD + TYPES, "from minigrad.tensor import Tensor", ALIASES]
     for name, thing in sorted(vars(functional).items()):
         if not name.startswith("_") and (inspect.isfunction(thing) or isinstance(thing, Primitive)):
@@ -255,7 +255,7 @@ def nn_package() -> str:
 
 STUBS = {
     "__init__.pyi": package,
-    "functional/__init__.pyi": functional_package,
+    "functional.pyi": functional_package,
     "nn/__init__.pyi": nn_package,
     "ops/__init__.pyi": ops_package,
     "tensor/surface.pyi": surface,

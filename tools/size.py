@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[str, int]] = {
         "__init__.py __main__.py start.py heap.py errors.py arguments.py columns.py "
         "counterparts.py dtypes.py precision.py "
         "primitive.py tape.py autograd.py modes.py random.py ops tensor "
-        "functional func.py nn interop.py",
+        "functional.py func.py nn interop.py",
         6000,
     ),
     "compiler (Python)": ("compiler", 3200),

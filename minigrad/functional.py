@@ -2,16 +2,14 @@
 there.
 
 They work on Tensors. The activations, softmax and log_softmax are ops, or made of ops, and work on
-plain arrays, too. The types that editors and type checkers see are in __init__.pyi.
+plain arrays, too. The types that editors and type checkers see are in functional.pyi.
 """
 
 from minigrad import ops
 from minigrad.counterparts import missing as _missing
-from minigrad.functional import layers
 from minigrad.ops import loss
 from minigrad.ops.more.convolve import blocks as _blocks, from_blocks as _from_blocks
-from minigrad.tensor import Tensor as _Tensor
-from minigrad.tensor.functions import function as _function
+from minigrad.tensor import Tensor as _Tensor, functions as _functions
 
 # --- activations
 relu, relu6, leaky_relu, sigmoid = ops.relu, ops.relu6, ops.leaky_relu, ops.sigmoid
@@ -22,10 +20,10 @@ hardtanh, hardsigmoid, hardswish = ops.hardtanh, ops.hardsigmoid, ops.hardswish
 softmax, log_softmax, stable_softmax = _Tensor.softmax, _Tensor.log_softmax, _Tensor.softmax
 
 # --- layers
-linear, embedding, swiglu = ops.linear, layers.embedding, layers.swiglu
-dropout, one_hot, pad = _function("dropout"), _function("one_hot"), _function("pad")
-layer_norm, rms_norm, batch_norm = layers.layer_norm, layers.rms_norm, layers.batch_norm
-group_norm, instance_norm = layers.group_norm, layers.instance_norm
+linear, embedding, swiglu = ops.linear, _functions.embedding, _functions.swiglu
+dropout, one_hot, pad = map(_functions.function, ("dropout", "one_hot", "pad"))
+layer_norm, rms_norm, batch_norm = _functions.layer_norm, _functions.rms_norm, _functions.batch_norm
+group_norm, instance_norm = _functions.group_norm, _functions.instance_norm
 normalize, cosine_similarity = ops.normalize, ops.cosine_similarity
 
 # --- convolution and pooling
@@ -45,9 +43,9 @@ binary_cross_entropy_with_logits = ops.binary_cross_entropy_with_logits
 
 # --- attention
 scaled_dot_product_attention = _Tensor.scaled_dot_product_attention
-attention, attention_with_mask = layers.attention, layers.attention_with_mask
-attention_weights, alibi_slopes = layers.attention_weights, layers.alibi_slopes
-apply_rotary = layers.apply_rotary
+attention, attention_with_mask = _functions.attention, _functions.attention_with_mask
+attention_weights, alibi_slopes = _functions.attention_weights, _functions.alibi_slopes
+apply_rotary = _functions.apply_rotary
 
 __all__ = sorted(n for n, f in globals().items() if n[0] != "_" and callable(f))
 
