@@ -53,7 +53,7 @@ def make_trainer(
         data,
         steps=steps,
         schedule=WarmupCosineLR(optimizer, 3, steps),
-        **{"eval_interval": 5, **settings},
+        **{"eval_interval": 5, "jit": False, **settings},
     )
 
 
@@ -70,7 +70,7 @@ def losses(trainer: Trainer) -> list[float]:
     return [r.loss for r in trainer.run()]
 
 
-compiled = pytest.mark.skipif(make_trainer().backend != "c", reason="no C compiler")
+compiled = pytest.mark.skipif(make_trainer(jit=None).backend != "c", reason="no C compiler")
 
 
 # --- compiled steps
@@ -89,7 +89,7 @@ def test_a_compiled_run_is_the_eager_one_to_rounding_and_says_what_it_is() -> No
 
 @compiled
 def test_getting_ready_to_compile_leaves_no_trace() -> None:
-    trainer = make_trainer()
+    trainer = make_trainer(jit=True)
     before, state, drawn = weights(trainer), trainer.state_dict(), default_generator.get_state()
     trainer.prepare()
     for a, b in zip(before, weights(trainer), strict=True):
@@ -138,7 +138,7 @@ def test_operands_in_bfloat16_reach_the_steps_and_the_evaluation(jit: bool) -> N
 
 def test_without_a_compiler_the_run_is_eager_with_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    trainer = make_trainer()
+    trainer = make_trainer(jit=None)
     assert (
         trainer.backend == "eager"
         and "no-such-compiler: not found" in trainer.note
@@ -455,7 +455,13 @@ def test_mixed_precision_and_jit_do_not_go_together() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"jit": False}, {"accumulate": 2}, {"mixed": "float16"}, {"mixed": "bfloat16"}],
+    [
+        {"jit": None},
+        {},
+        {"jit": None, "accumulate": 2},
+        {"mixed": "float16"},
+        {"mixed": "bfloat16"},
+    ],
     ids=str,
 )
 def test_a_run_goes_on_from_a_checkpoint_to_the_bit(
