@@ -3,7 +3,7 @@ recipe and its GPT-2 recipe, and the same two in PyTorch where it is installed.
 
     python tools/speedrun.py --seeds 5 --write
     python tools/speedrun.py --seeds 2 --frameworks minigrad --minutes "" --first 500   # small
-    python tools/speedrun.py --seeds 3 --frameworks minigrad --minutes 1 --target 0     # 6 minutes
+    python tools/speedrun.py --seeds 3 --frameworks minigrad --minutes 1 --target 0     # 7 minutes
     python tools/speedrun.py --matmul float32,bfloat16 --steps 481 --minutes 1,5        # with both
 
 The text is tinyshakespeare, ../shared/data/tinyshakespeare.txt unless given. Both frameworks begin
