@@ -74,7 +74,7 @@ def replay_difference(plan: Plan, before: Before, second: Recording) -> str:
     """What differs between a replay of the second call and that call; "" if they agree. Leaves the
     states as the call left them.
     """
-    eager = [second.arrays[n] for n in (*plan.program.results, *plan.program.kept)]
+    eager = [second.array(n) for n in (*plan.program.results, *plan.program.kept)]
     bound = {**plan.bound, **{n: second.given[at] for n, at in plan.inputs.items()}}
     bound.update((n, second.leaves[n].array) for n in plan.gradients)
     states = {i: bound[i] for i in plan.changed}

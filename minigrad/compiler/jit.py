@@ -41,7 +41,7 @@ from minigrad.tensor import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 _PLANS = 8  # programs of one key, which differ in structure; the oldest beyond them is dropped
-_WAITING = 2  # first recordings, which hold every array of a call
+_WAITING = 2  # first recordings, which hold what the call read
 _PATIENCE = 16  # calls of a program, after which recordings that wait are dropped
 _NAMED = 3  # differences that one warning names
 # A warning that a process gives once

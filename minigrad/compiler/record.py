@@ -1,13 +1,15 @@
 """Recording one call of a step: every op with its operands, and every array that no op made.
 
-A recording keeps every array of its call alive, so an array is known by its identity. Once a
-program is made of it, `strip` drops what only the comparison needed.
+An array is known by its identity while it lives; the recording keeps those alive that no op made.
+Once a program is made of it, `strip` drops what only the comparison needed.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,10 @@ from minigrad.tape import user_line
 from minigrad.tensor import Tensor
 
 _COPIED = 1 << 16  # elements; of a larger array that no op made, the array itself is kept
+
+
+def _forget(numbers: dict[int, int], key: int, _: weakref.ref[Array]) -> None:
+    numbers.pop(key, None)
 
 
 @dataclass
@@ -47,7 +53,7 @@ class Recording(Listener):
 
     def __init__(self, inputs: Sequence[Tensor], seen: Iterable[Tensor] = ()) -> None:
         self.lines: list[Line] = []
-        self.arrays: list[Array] = []
+        self.arrays: list[weakref.ref[Array]] = []
         self.facts: list[tuple[tuple[int, ...], DType]] = []  # shape and dtype of each value
         self.leaves: dict[int, Leaf] = {}
         self.tensors: dict[int, Tensor] = {}  # that held a leaf, by id: parameters, among others
@@ -126,12 +132,13 @@ class Recording(Listener):
     def _number(
         self, array: Array, tensor: Tensor | None, where: str = "", made: bool = False
     ) -> int:
-        # By identity: a recording keeps its arrays alive, so ids are not used twice. Whatever is
-        # not made by an op here is a leaf: an argument, a state, or an array that the step makes
+        # By identity: leaves are kept alive, and the id of another array is forgotten with it, so
+        # none is taken for one that had its id before. Whatever is not made by an op here is a
+        # leaf: an argument, a state, or an array that the step makes
         number = self._numbers.get(id(array))
         if number is None:
             number = self._numbers[id(array)] = len(self.arrays)
-            self.arrays.append(array)
+            self.arrays.append(weakref.ref(array, partial(_forget, self._numbers, id(array))))
             self.facts.append((array.shape, array.dtype))
             if not made:
                 # The call may change the array later
@@ -159,6 +166,12 @@ class Recording(Listener):
         number = self._number(array, None, made=True)
         self.leaves.pop(number, None)
         self.lines.append(Line(ops.cast, (Ref(source),), {"dtype": array.dtype}, (number,), where))
+
+    def array(self, number: int) -> Array:
+        """A result, or an array that a tensor holds since the call."""
+        found = self.arrays[number]()
+        assert found is not None
+        return found
 
     def find(self, array: Array) -> int | None:
         """The number of an array that the recording met."""

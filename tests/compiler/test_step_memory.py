@@ -198,3 +198,19 @@ def test_what_is_packed_around_values_in_their_places_overlaps_with_nothing_that
             for j, b in spans.items():
                 at_once = lifetimes[i][0] <= lifetimes[j][1] and lifetimes[j][0] <= lifetimes[i][1]
                 assert i == j or not at_once or a.stop <= b.start or b.stop <= a.start
+
+
+def test_a_recording_keeps_no_array_that_an_op_made_and_takes_no_new_one_for_it():
+    made = []
+
+    def step(x):
+        y = (x * 2).exp()
+        made.append(weakref.ref(y.data))
+        z = (y + 1).log()  # y and what came before it may be where later arrays are
+        del y
+        return (z * z).sum()
+
+    compiled, x = jit(step, audit=False), Tensor(np.linspace(0, 1, 1000, dtype=np.float32))
+    for _ in range(3):
+        assert abs(float(compiled(x)) - float(step(x))) < 1e-3
+    assert all(reference() is None for reference in made)
