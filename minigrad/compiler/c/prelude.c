@@ -38,6 +38,9 @@ static int run_first, run_last, run_threads;
 static _Atomic uint32_t run_number;
 static _Atomic int status, sleepers;
 static int workers;
+static _Thread_local int this_thread;  /* its number in the run */
+/* Room for a part of a matrix, for each thread its own. Pages that a program does not touch take no memory, as they would in the threads' own storage. */
+#define ROOM(name, n) static _Alignas(64) float name##_of[MAX_THREADS][n]; float *const name = name##_of[this_thread]
 static pthread_mutex_t run_lock = PTHREAD_MUTEX_INITIALIZER, sleep_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 
@@ -52,6 +55,7 @@ static inline void relax(unsigned tries) {
 
 /* Work on run `number` as `thread` until its last phase is over. */
 static void work(uint32_t number, int thread, int threads, int first, int last, void *const *p) {
+    this_thread = thread;
     for (int i = first; i < last; i++) {
         const phase_t *f = &all_phases[i];
         uint32_t all = f->chunks == 32 ? ~0u : (1u << f->chunks) - 1;

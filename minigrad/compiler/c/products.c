@@ -291,7 +291,7 @@ static ONCE void amx_tiles(int ta, int64_t M, int64_t N, int64_t K, const float 
                            const float *residual, int64_t ldm, float *y, int64_t ldc) {
     static const struct { uint8_t palette, start, none[14]; uint16_t bytes[16]; uint8_t rows[16]; } sizes = {
         1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
-    static _Thread_local _Alignas(64) float rows_of_a[32 * DEEP];
+    ROOM(rows_of_a, 32 * DEEP);
     _Alignas(64) float edge[32 * 32];
     __asm__ volatile("ldtilecfg %0" : : "m"(sizes));
     for (int64_t k = 0; k < K; k += 2 * DEEP) {
@@ -323,7 +323,7 @@ static ONCE void amx_tiles(int ta, int64_t M, int64_t N, int64_t K, const float 
 /* A product whose op(b) is packed, with `pitch` rows in each panel, of which K are used. In float32, K is at most DEEP where a is transposed. */
 static ONCE void tiles(int pairs, int ta, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *panels, int64_t pitch, const float *bias,
                   const float *residual, int64_t ldm, float *y, int64_t ldc) {
-    static _Thread_local float gathered[GROUPS * ROWS * DEEP];
+    ROOM(gathered, GROUPS * ROWS * DEEP);
     pairs &= BFLOAT16;
 #if AMX
     if (pairs && may_use_amx) { amx_tiles(ta, M, N, K, a, lda, panels, SLOTS(1, pitch), bias, residual, ldm, y, ldc); return; }
@@ -385,7 +385,7 @@ static ONCE void blas_product(int ta, int tb, int64_t M, int64_t N, int64_t K, c
 /* The product for matrices of any size: panels of a part of op(b), all tiles with these, the next part. upper: only what the upper triangle of y needs. */
 static ONCE void product_of(int pairs, int upper, int ta, int tb, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda, const float *b, int64_t ldb,
                             const float *bias, const float *residual, int64_t ldm, float *y, int64_t ldc) {
-    static _Thread_local _Alignas(64) float panels[PANEL_FLOATS];
+    ROOM(panels, PANEL_FLOATS);
     if (M <= 0 || N <= 0) return;
     pairs &= BFLOAT16;
     if (blas_sgemm && !pairs && K > 0) { blas_product(ta, tb, M, N, K, a, lda, b, ldb, bias, residual, ldm, y, ldc); return; }
@@ -490,7 +490,8 @@ SOME_TILE(broad_tile, vector_t, SIDE / 2, 2)
    at a time. Sums as in `tiles`. Where operands become bfloat16, they are packed. */
 static ONCE void some_rows(const float *a, int64_t lda, const float *b, int64_t ldb, const float *bias, const float *residual, float *y, int64_t ldc, int64_t M,
                            int64_t N, int64_t K, int64_t lo, int64_t hi) {
-    static _Thread_local float panels[MOST_ROWS * DEEP], last[SIDE * DEEP];
+    ROOM(panels, (MOST_ROWS + SIDE) * DEEP);
+    float *const last = panels + MOST_ROWS * DEEP;
     if (blas_sgemm || BFLOAT16) { product(0, 1, M, hi - lo, K, a, lda, b + lo * ldb, ldb, bias ? bias + lo : NULL, residual ? residual + lo : NULL, N, y + lo, ldc); return; }
 #define ACROSS(m) (M - (m) > LANES ? 2 * LANES : M - (m) > 8 ? LANES : 8)  /* rows of a in a panel */
     for (int64_t deep = even_part(K, DEEP, 1), k = 0; k < K; k += deep) {
