@@ -149,9 +149,9 @@ class _Scheduler:
         """One phase of kernels that do not need each other, cut into tasks of about equal length,
         the longest first.
         """
-        # About three tasks per thread: the last ones fill the gaps
+        # About two tasks per thread: the last ones fill the gaps, and each packs its operands
         total = sum(k.cost for k in kernels)
-        target = max(1e-5, total / (3 * self.threads)) if self.threads > 1 else total
+        target = max(1e-5, total / (2 * self.threads)) if self.threads > 1 else total
         tasks: list[tuple[float, Kernel, int, int]] = []
         for k in kernels:
             grain = _GRAIN if k.name == "product" else 1

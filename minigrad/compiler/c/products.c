@@ -201,6 +201,7 @@ static ONCE void pack_pairs(int tb, int64_t N, int64_t K, const float *RESTRICT 
     }
     else for (int64_t first = 0; first < slots; first += 16) for (int64_t j = 0; j < N; j += WIDE) for (int64_t k = first; k < first + 16; k++) {
         const float *row = b + 2 * k * ldb + j;
+        for (int64_t i = 0; i < 2 * WIDE; i += 16) __builtin_prefetch(row + (32 + i / WIDE) * ldb + i % WIDE);
         float *to = panels + j * slots + k * WIDE;
         if (N - j < WIDE || 2 * k >= K) memset(to, 0, WIDE * sizeof(float));
         if (2 * k < K) pair_rows(row, 2 * k + 1 < K ? row + ldb : NULL, MIN(WIDE, N - j), to);
@@ -226,14 +227,16 @@ static ONCE void pack(int pairs, int tb, int64_t N, int64_t K, const float *REST
 
 /* Columns of a transposed a as they are read, ROWS side by side, several such groups at a time: whole lines of memory. */
 static ONCE void gather_rows(int pairs, int64_t M, int64_t K, const float *RESTRICT a, int64_t lda, float *RESTRICT groups) {
-    int64_t whole = M / ROWS * ROWS, slots = (K + pairs) / (1 + pairs);
-    float made[GROUPS * ROWS];
+    int64_t slots = (K + pairs) / (1 + pairs);
     for (int64_t k = 0; k < slots; k++) {
         const float *row = a + k * (1 + pairs) * lda;
-        for (int64_t i = 0; i < M; i += 16) __builtin_prefetch(row + 16 * lda + i);
-        if (BFLOAT16 && pairs) pair_rows(row, 2 * k + 1 < K ? row + lda : NULL, M, made), row = made;
-        for (int64_t i = 0; i < whole; i += ROWS) memcpy(groups + i * slots + k * ROWS, row + i, ROWS * sizeof(float));
-        for (int64_t i = whole; i < M; i++) groups[whole * slots + k * ROWS + i - whole] = row[i];
+        for (int64_t r = 16; r <= 16 + pairs; r++) for (int64_t i = 0; i < M; i += 16) __builtin_prefetch(row + r * lda + i);
+        for (int64_t i = 0; i < M; i += ROWS) {
+            float *to = groups + i * slots + k * ROWS;
+            if (BFLOAT16 && pairs) pair_rows(row + i, 2 * k + 1 < K ? row + lda + i : NULL, MIN(ROWS, M - i), to);
+            else if (M - i >= ROWS) memcpy(to, row + i, ROWS * sizeof(float));
+            else for (int64_t r = 0; r < M - i; r++) to[r] = row[i + r];
+        }
     }
 }
 
