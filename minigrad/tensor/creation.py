@@ -137,12 +137,13 @@ class Creation(TensorBase):
     @creation
     def full(shape: Sizes, value: float) -> Array:
         """Return a tensor with all elements `value`: without a dtype float32 for a float, int64 for
-        an integer, bool for a bool.
+        an integer (uint64 from 2^63 on), bool for a bool.
         """
         number: Any = value.item() if isinstance(value, (np.generic, TensorBase)) else value
         if not isinstance(number, (int, float)):
             raise DTypeError("full", f"the value {value!r}", got=value, wanted="a number")
-        dtype = float64 if isinstance(number, float) else as_array(number, None).dtype
+        wanted = np.uint64 if number >= 1 << 63 else None  # as numpy: what int64 does not hold
+        dtype = float64 if isinstance(number, float) else as_array(number, wanted).dtype
         return np.full(sizes_of((shape,)), number, dtype)
 
     @creation

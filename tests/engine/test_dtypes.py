@@ -253,3 +253,11 @@ def test_a_number_raised_to_a_float64_tensor_keeps_its_digits_in_second_derivati
         np.testing.assert_allclose(
             found.numpy(), 2.0 ** x.numpy() * np.log(2.0) ** power, rtol=1e-15
         )
+
+
+def test_full_holds_integers_beyond_int64_as_numpy_does() -> None:
+    for given in (None, "uint64"):
+        t = Tensor.full((2,), 2**63, dtype=given)
+        assert t.numpy().tolist() == [2**63] * 2 and t.dtype == np.uint64
+    with pytest.raises(DTypeError):
+        Tensor.full((2,), 2**64)
