@@ -108,6 +108,16 @@ class Beam(NamedTuple):
     log_probability: float
 
 
+def _extended(rows: list[Beam], logp: Array, beams: int) -> list[tuple[int, Beam]]:
+    """The best continuations by one token, with the number of the row that each goes on from: so
+    many that `beams` are left if every row could end here.
+    """
+    total = logp + np.array([row.log_probability for row in rows])[:, None]
+    best = np.argsort(-total, axis=None, kind="stable")[: 2 * beams]
+    places = zip(*np.unravel_index(best, total.shape), strict=True)
+    return [(int(r), Beam([*rows[r].tokens, int(v)], float(total[r, v]))) for r, v in places]
+
+
 def beam_search(
     model: GPT,
     prompt: Any,
@@ -131,27 +141,16 @@ def beam_search(
     ended: list[Beam] = []
     for _ in range(max_new_tokens):
         logp = _log_softmax(_logits(model, new, caches)[:, -1])  # (beams, V)
-        total = logp + np.array([row.log_probability for row in rows])[:, None]
-        V = total.shape[1]
-        best = np.argsort(-total, axis=None, kind="stable")[
-            : 2 * beams
-        ]  # enough even if every beam could end here
-        parents: list[int] = []
-        kept: list[Beam] = []
-        for at in best.tolist():
-            beam = Beam([*rows[at // V].tokens, at % V], float(total[at // V, at % V]))
-            if at % V == stop_token:
-                ended.append(beam)
-            elif len(kept) < beams:
-                kept.append(beam)
-                parents.append(at // V)
-        rows = kept
+        grown = _extended(rows, logp, beams)
+        kept = [pair for pair in grown if pair[1].tokens[-1] != stop_token][:beams]
+        ended += [beam for _, beam in grown if beam.tokens[-1] == stop_token]
+        rows = [beam for _, beam in kept]
         if not rows or (
             len(ended) >= beams and not _may_win(rows, ended, beams, length_penalty, max_new_tokens)
         ):
             break
         for cache in caches:
-            cache.reorder(parents)
+            cache.reorder([parent for parent, _ in kept])
         new = np.array([[row.tokens[-1]] for row in rows])
     found = [
         *ended,
