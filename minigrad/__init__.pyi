@@ -335,7 +335,7 @@ def from_dlpack(source: Any) -> Tensor:
     other writes."""
 def full(shape: Sizes, value: _float, dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
     """Return a tensor with all elements `value`: without a dtype float32 for a float, int64 for
-    an integer (uint64 from 2^63 on), bool for a bool."""
+    an integer, bool for a bool."""
 def full_like(x: Any, value: _float, dtype: Any = None, **options: Any) -> Tensor:
     """Return a tensor of this one's shape and, unless given, dtype, filled with `value`."""
 @overload

@@ -134,17 +134,26 @@ class Creation(TensorBase):
 
     __slots__ = ()
 
-    @creation
-    def full(shape: Sizes, value: float) -> Array:
+    @classmethod
+    @composite
+    def full(
+        cls,
+        shape: Sizes,
+        value: float,
+        dtype: Any = None,
+        requires_grad: bool = False,
+        device: Any = None,
+    ) -> Self:
         """Return a tensor with all elements `value`: without a dtype float32 for a float, int64 for
-        an integer (uint64 from 2^63 on), bool for a bool.
+        an integer, bool for a bool.
         """
+        dtypes.on_cpu(device, "full")
         number: Any = value.item() if isinstance(value, (np.generic, TensorBase)) else value
         if not isinstance(number, (int, float)):
             raise DTypeError("full", f"the value {value!r}", got=value, wanted="a number")
-        wanted = np.uint64 if number >= 1 << 63 else None  # as numpy: what int64 does not hold
-        dtype = float64 if isinstance(number, float) else as_array(number, wanted).dtype
-        return np.full(sizes_of((shape,)), number, dtype)
+        one = as_array(number, dtype)
+        t: Any = cls._wrap(np.full(sizes_of((shape,)), one, one.dtype))
+        return t.requires_grad_() if requires_grad else t
 
     @creation
     def zeros(*shape: Sizes) -> Array:
