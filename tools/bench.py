@@ -246,7 +246,7 @@ def compare(
     times: dict[str, list[float]] = {c.name: [] for c in here}
     for _ in range(rounds):
         for c in here:
-            time.sleep(0.05)  # threads of the one before go to sleep
+            time.sleep(0.4)  # until threads of the one before, which spin, are asleep
             c.turn(1)
             first = c.turn(1)
             assert first is not None

@@ -84,6 +84,7 @@ def measure(threads: int) -> dict[str, float]:
     best = dict.fromkeys(runs, 0.0)
     for _ in range(ROUNDS):
         for name, (flops, run) in runs.items():
+            time.sleep(0.2)  # until threads of the one before, which spin, are asleep
             started = time.perf_counter()
             run()
             best[name] = max(best[name], flops / (time.perf_counter() - started) / 1e9)
