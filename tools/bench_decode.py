@@ -240,7 +240,7 @@ def compare(width: int, batch: int, rounds: int, threads: int, folder: Path) -> 
         raise SystemExit("the tokens differ, so nothing is timed")
     for _ in range(rounds):
         for c in here:
-            time.sleep(0.05)
+            time.sleep(0.4)  # until threads of the one before, which spin, are asleep
             answer = c.turn(CONTEXT - 1)
             assert answer is not None
             c.times.append(1e6 * answer["seconds"] / (CONTEXT - 1))

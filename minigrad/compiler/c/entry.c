@@ -36,19 +36,23 @@ int step(void *const *p, int first, int last, int threads) { return run_phases(p
 static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + 1e-9 * t.tv_nsec; }
 
 /* Steps one after the other, the first in any case, until `left`, which a phase counts down, is 0; one step where there is none. Whether one thread or all
-   are faster depends on the machine and on what else runs on it: what took less on average is used, and the other is tried after 1, 2, 4, 8 ... steps. */
+   are faster depends on the machine and on what else runs on it: what took less on average is used, and the other is tried again after 32, 64, 128 ... steps,
+   for 8 steps, of which the first 4 do not count: threads have to wake. */
 int repeat(void *const *p, int first, int last, int threads, const int64_t *left) {
     static double average[2];  /* seconds on all threads, and on one */
-    static uint32_t steps;     /* since the other became the faster */
+    static uint32_t steps;
+    static int better;
     int failed;
     if (!left || threads < 2) do failed = run_phases(p, first, last, threads); while (!failed && left && *left > 0);
     else do {
-        int before = average[1] < average[0], tried = !(steps & (steps - 1)), alone = before ^ tried;
+        uint32_t past = steps < 16 ? steps % 8 : steps - (1u << (31 - __builtin_clz(steps)));
+        int trial = steps < 16 || past < 8, alone = steps < 16 ? steps < 8 : better ^ trial;
         double *of = &average[alone], began = now();
         failed = run_phases(p, first, last, alone ? 1 : threads);
         double change = now() - began - *of;
-        *of += *of ? MIN(change, 3 * *of) / (tried ? 2 : 8) : change;  /* now and then a thread is suspended */
-        steps = before == (average[1] < average[0]) ? steps + 1 : 0;
+        if (!trial || past >= 4) *of += *of ? MIN(change, 3 * *of) / (trial ? 2 : 8) : change;  /* now and then a thread is suspended */
+        steps++;
+        if (!trial && better != (average[1] < average[0])) better = !better, steps = 16;
     } while (!failed && *left > 0);
     return failed;
 }
