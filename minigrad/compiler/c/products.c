@@ -459,6 +459,11 @@ BODY few_rows(const float *RESTRICT a, int64_t lda, const float *RESTRICT b, int
             const float *RESTRICT x = a + m * lda;
             lanes_t sums[8] = {0};  /* as many as additions are on their way at a time */
             int64_t k = 0;
+            if (LANES == 16 && !BFLOAT16) {
+                vector_t many[4] = {0};
+                for (; k + 64 <= whole; k += 64) for (int v = 0; v < 4; v++) many[v] += *(const vector_t *)(w + k + 16 * v) * *(const vector_t *)(x + k + 16 * v);
+                memcpy(sums, many, sizeof many);  /* the same sums */
+            }
             for (; k + 64 <= whole; k += 64) for (int v = 0; v < 8; v++) sums[v] += operands(w + k + 8 * v) * operands(x + k + 8 * v);
             for (; k < whole; k += 16) for (int v = 0; v < 2; v++) sums[v] += operands(w + k + 8 * v) * operands(x + k + 8 * v);
             for (int v = 0; v < 4; v++) sums[v] += sums[v + 4];
