@@ -36,6 +36,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -375,14 +376,34 @@ class Sweep:
         return columns([row[:-1] for row in self._rows()], left=0)
 
     def draw(self) -> str:
-        """Draw the curves of the runs into plot.svg; return what to print about it."""
+        """Draw the curves of the runs into plot.svg, and settings against losses into
+        parallel.svg; return what to print about it.
+        """
         if not any(self.plan.folder.glob(f"*/{METRICS}")):
             return ""
         try:
             plot(find_runs([self.plan.folder])).save(self.plan.folder / "plot.svg")
+            self._draw_parallel(self.plan.folder / "parallel.svg")
         except (MinigradError, OSError) as error:
             return f"; no curves: {one_line(error)}"
-        return ", the curves in plot.svg"
+        return ", the curves in plot.svg, the settings in parallel.svg"
+
+    def _draw_parallel(self, path: Path) -> None:
+        """Draw parallel coordinates of all runs, each with the loss that it has come to."""
+        twin = self.optuna.create_study()
+        for t in self.trials():
+            if t.intermediate_values:
+                facts = {"params": t.params, "distributions": t.distributions}
+                value = t.intermediate_values[t.last_step]
+                twin.add_trial(self.optuna.trial.create_trial(value=value, **facts))
+        if not twin.trials:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls its plots experimental
+            axes = self.optuna.visualization.matplotlib.plot_parallel_coordinate(
+                twin, target_name="validation loss", target=lambda t: t.value
+            )
+            axes.figure.savefig(path)
 
 
 @dataclass(frozen=True)

@@ -244,12 +244,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert (one / "model.mgrd").read_bytes() == wanted
 
 
-def test_curves_are_drawn_and_a_spoilt_record_costs_only_the_picture(tmp_path: Path) -> None:
+def test_curves_and_settings_are_drawn_and_a_spoilt_record_costs_only_the_pictures(
+    tmp_path: Path,
+) -> None:
     pytest.importorskip("matplotlib")
     folder = folder_with(tmp_path, lr="[1e-3]", steps=10)
     assert "the curves in plot.svg" in good("sweep", "sweep.toml", folder=folder)
     picture = (folder / "out" / "plot.svg").read_text()
     assert "<svg" in picture and all(f"seed={seed}" in picture for seed in (0, 1))
+    assert "<svg" in (folder / "out" / "parallel.svg").read_text()
     (folder / "out" / "lr=0.001,seed=0" / "metrics.jsonl").write_text("nonsense\n")
     assert "no curves: " in good("sweep", "sweep.toml", folder=folder)
 
