@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import mmap
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from minigrad.files.reader import StateDict
 
 MAX_ITEMS = 1 << 22  # values in all arrays of text: Python objects, unlike numbers
 MAX_KEY = 1 << 10
-_ALIGNMENT = "general.alignment"
 
 # number -> (name, numbers in a block, bytes of a block)
 TYPES: dict[int, tuple[str, int, int]] = {
@@ -46,11 +46,7 @@ TYPES: dict[int, tuple[str, int, int]] = {
     14: ("q6_k", 256, 210),
 }
 _STRING, _ARRAY = 8, 9
-_NUMBERS = dict(enumerate(["u1", "i1", "<u2", "<i2", "<u4", "<i4", "<f4", "?"])) | {
-    10: "<u8",
-    11: "<i8",
-    12: "<f8",
-}
+_NUMBERS = {**dict(enumerate("BbHhIif?")), 10: "Q", 11: "q", 12: "d"}  # as `struct` spells them
 
 
 def load_gguf(path: Path) -> StateDict:
@@ -71,10 +67,8 @@ def peek_gguf(path: Path) -> FileInfo:
         return _read(file)[0]
 
 
-def _rows(tensor: TensorInfo, data: Array) -> Array:
-    raw = data[tensor.offset : tensor.offset + tensor.nbytes]
-    rows = math.prod(tensor.shape[:-1])
-    return raw.reshape(rows, tensor.nbytes // rows)
+def _rows(t: TensorInfo, data: Array) -> Array:
+    return data[t.offset : t.offset + t.nbytes].reshape(math.prod(t.shape[:-1]), -1)
 
 
 def _read(file: OpenFile) -> tuple[FileInfo, Array]:
@@ -84,17 +78,27 @@ def _read(file: OpenFile) -> tuple[FileInfo, Array]:
     except OSError as error:
         raise unreadable(file.call, file.path, error) from error
     cursor = _Cursor(memoryview(mapped))
-    version, tensors, entries = cursor.start()
+    if bytes(cursor.take(4)) != b"GGUF":
+        raise Refusal("magic", "this is not a GGUF file", mapped[:4], b"GGUF")
+    version, tensors, entries = (cursor.number(code) for code in "IQQ")
+    if version not in (2, 3):
+        problem = f"version {version} of GGUF is not supported, 2 and 3 are"
+        raise Refusal("version", problem, version, (2, 3))
+    headers.at_most("tensor-count", tensors, layout.MAX_TENSORS, "tensors")
+    headers.at_most("meta-count", entries, layout.MAX_TENSORS, "meta entries")
     meta: dict[str, Any] = {}
     for _ in range(entries):
         key = cursor.text(MAX_KEY)
         if key in meta:
             raise Refusal("key-twice", f"the key {shortened(key)} is twice in the meta", key)
-        meta[key] = cursor.value(cursor.number("<u4"))
+        meta[key] = cursor.value(cursor.number("I"))
     table = [cursor.tensor() for _ in range(tensors)]
-    start = _aligned(cursor.at, _alignment(meta))
-    found = tuple(_placed(row, start, file.size, _alignment(meta)) for row in table)
-    _check_table(found)
+    alignment = meta.get("general.alignment", 32)
+    if type(alignment) is not int or not 1 <= alignment <= 1 << 16 or alignment & (alignment - 1):
+        problem = f"general.alignment must be a power of 2, got {shortened(alignment)}"
+        raise Refusal("alignment", problem, alignment, "a power of 2 up to 65536")
+    start = -(-cursor.at // alignment) * alignment
+    found = tuple(_placed(table, start, file.size, alignment))
     info = FileInfo("gguf", (version, 0), "", meta, found, {}, file.size, "")
     return info, np.frombuffer(mapped, np.uint8)
 
@@ -107,19 +111,6 @@ class _Cursor:
     def __init__(self, view: memoryview) -> None:
         self.view, self.at, self.items = view, 0, 0
 
-    def start(self) -> tuple[int, int, int]:
-        """The version, and the numbers of tensors and of meta entries."""
-        if bytes(self.take(4)) != b"GGUF":
-            raise Refusal("magic", "this is not a GGUF file", bytes(self.view[:4]), b"GGUF")
-        version = self.number("<u4")
-        if version not in (2, 3):
-            problem = f"version {version} of GGUF is not supported, 2 and 3 are"
-            raise Refusal("version", problem, version, (2, 3))
-        tensors, entries = self.number("<u8"), self.number("<u8")
-        headers.at_most("tensor-count", tensors, layout.MAX_TENSORS, "tensors")
-        headers.at_most("meta-count", entries, layout.MAX_TENSORS, "meta entries")
-        return version, tensors, entries
-
     def take(self, count: int) -> memoryview:
         """The next bytes."""
         if count > len(self.view) - self.at:
@@ -128,13 +119,13 @@ class _Cursor:
         self.at += count
         return self.view[self.at - count : self.at]
 
-    def number(self, dtype: str) -> Any:
+    def number(self, code: str) -> Any:
         """One number, as Python's."""
-        return np.frombuffer(self.take(np.dtype(dtype).itemsize), dtype)[0].item()
+        return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))[0]
 
     def text(self, most: int | None = None) -> str:
-        """A string."""
-        length = _LENGTH.unpack(self.take(8))[0]
+        """A string. A vocabulary has 100,000: this looks at each in few steps."""
+        length = _LENGTH(self.take(8))[0]
         if most is not None:
             headers.at_most("text-length", length, most, "bytes of text")
         try:
@@ -150,89 +141,50 @@ class _Cursor:
             return self.text()
         if kind != _ARRAY:
             raise Refusal("meta-type", f"a value at {self.at:,} has the unknown type {kind}", kind)
-        kind, count = self.number("<u4"), self.number("<u8")
+        kind, count = self.number("I"), self.number("Q")
         if kind in _NUMBERS:
-            dtype = np.dtype(_NUMBERS[kind])
+            dtype = np.dtype(f"<{_NUMBERS[kind]}")
             return np.frombuffer(self.take(count * dtype.itemsize), dtype).copy()
         if kind != _STRING:
             raise Refusal("array-type", f"an array at {self.at:,} has the type {kind}", kind)
         self.items += count
         headers.at_most("item-count", self.items, MAX_ITEMS, "texts in arrays")
-        headers.at_most("header-cut", 8 * count, len(self.view) - self.at, "bytes of an array")
-        return self.texts(count)
+        return [self.text() for _ in range(count)]
 
-    def texts(self, count: int) -> list[str]:
-        """Strings one after the other: a vocabulary has 100,000."""
-        view, at, end, found = self.view, self.at, len(self.view), list[str]()
-        try:
-            for _ in range(count):
-                stop = at + 8 + _LENGTH.unpack_from(view, at)[0]
-                if stop > end:
-                    break
-                found.append(str(view[at + 8 : stop], "utf-8"))
-                at = stop
-        except UnicodeDecodeError as error:
-            raise Refusal("utf-8", f"text at {at:,} is not UTF-8: {error.reason}") from None
-        except struct.error:
-            pass
-        if len(found) < count:
-            raise Refusal("header-cut", f"text at {at:,} goes beyond the file's end", at, end)
-        self.at = at
-        return found
-
-    def tensor(self) -> tuple[str, tuple[int, ...], int, int]:
-        """A row of the table: name, shape, type, offset."""
-        name, rank = self.text(MAX_KEY), self.number("<u4")
+    def tensor(self) -> TensorInfo:
+        """A row of the table, whose offset counts from where the data begins."""
+        name, rank = self.text(MAX_KEY), self.number("I")
         headers.check_name(name)
         if not 1 <= rank <= 4:
             raise Refusal("rank", f"tensor {shortened(name)} has {rank} axes", rank, "1 to 4")
-        shape = tuple(self.number("<u8") for _ in range(rank))[::-1]
-        return name, shape, self.number("<u4"), self.number("<u8")
+        shape = tuple(self.number("Q") for _ in range(rank))[::-1]
+        number, offset = self.number("I"), self.number("Q")
+        if number not in TYPES:
+            problem = f"tensor {shortened(name)} has the type {number}, which is not supported"
+            raise Refusal("dtype", problem, number, [kind for kind, *_ in TYPES.values()])
+        kind, block, nbytes = TYPES[number]
+        if min(shape) < 1 or max(shape) > layout.MAX_DIM or shape[-1] % block:
+            problem = f"tensor {shortened(name)} of {kind} has the shape {shape}"
+            raise Refusal("shape", problem, shape, f"sizes >= 1, the last a multiple of {block}")
+        return TensorInfo(name, kind, shape, offset, math.prod(shape) // block * nbytes, 0)
 
 
-_LENGTH = struct.Struct("<Q")
+_LENGTH = struct.Struct("<Q").unpack
 
 
-def _alignment(meta: dict[str, Any]) -> int:
-    found = meta.get(_ALIGNMENT, 32)
-    if type(found) is not int or not 1 <= found <= 1 << 16 or found & (found - 1):
-        problem = f"{_ALIGNMENT} must be a power of 2, got {shortened(found)}"
-        raise Refusal("alignment", problem, found, "a power of 2 up to 65536")
-    return found
-
-
-def _aligned(position: int, alignment: int) -> int:
-    return -(-position // alignment) * alignment
-
-
-def _placed(
-    row: tuple[str, tuple[int, ...], int, int], start: int, size: int, alignment: int
-) -> TensorInfo:
-    """The tensor of a row of the table, which has a known type and lies within the file."""
-    name, shape, number, offset = row
-    if number not in TYPES:
-        problem = f"tensor {shortened(name)} has the type {number}, which is not supported"
-        raise Refusal("dtype", problem, number, [kind for kind, *_ in TYPES.values()])
-    kind, block, nbytes = TYPES[number]
-    if min(shape) < 1 or max(shape) > layout.MAX_DIM or shape[-1] % block:
-        problem = f"tensor {shortened(name)} of {kind} has the shape {shape}"
-        raise Refusal("shape", problem, shape, f"sizes >= 1, the last a multiple of {block}")
-    total = math.prod(shape) // block * nbytes
-    if offset % alignment or start + offset + total > size:
-        problem = f"tensor {shortened(name)}: {total:,} bytes at {start:,} + {offset:,} of {size:,}"
-        raise Refusal("offset", problem, offset, f"a multiple of {alignment} within the file")
-    return TensorInfo(name, kind, shape, start + offset, total, 0)
-
-
-def _check_table(tensors: tuple[TensorInfo, ...]) -> None:
-    """Refuse a name that is there twice, and tensors that overlap."""
+def _placed(table: list[TensorInfo], start: int, size: int, alignment: int) -> list[TensorInfo]:
+    """The tensors with their places in the file: aligned, within it, apart, and each name once."""
     names, end = set[str](), 0
-    for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
-        if tensor.name in names:
-            problem = f"the name {shortened(tensor.name)} is twice in the table"
-            raise Refusal("name-twice", problem, tensor.name)
-        if tensor.offset < end:
-            problem = f"tensor {shortened(tensor.name)} overlaps the one before it"
-            raise Refusal("overlap", problem, tensor.offset, end)
-        names.add(tensor.name)
-        end = tensor.offset + tensor.nbytes
+    for tensor in sorted(table, key=lambda tensor: tensor.offset):
+        name, offset, nbytes = tensor.name, tensor.offset, tensor.nbytes
+        which = f"tensor {shortened(name)}"
+        if name in names:
+            raise Refusal("name-twice", f"the name of {which} is twice in the table", name)
+        if offset % alignment or start + offset + nbytes > size:
+            problem = f"{which}: {nbytes:,} bytes at {start:,} + {offset:,} of {size:,}"
+            raise Refusal("offset", problem, offset, f"a multiple of {alignment} within the file")
+        if offset < end:
+            raise Refusal("overlap", f"{which} overlaps the one before it", offset, end)
+        names.add(name)
+        end = offset + nbytes
+    return [replace(tensor, offset=start + tensor.offset) for tensor in table]

@@ -125,9 +125,9 @@ class Bert(Module):
         total = int(lengths.sum())
         size = _size(total) if jit else total
         tokens, owner, places = np.zeros((3, size), np.int64)
-        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
-            own = slice(start, start + len(row))
-            tokens[own], owner[own], places[own] = row, i + 1, np.arange(len(row))
+        tokens[:total] = np.concatenate(rows)
+        owner[:total] = np.repeat(np.arange(len(rows)) + 1, lengths)  # 0: padding
+        places[:total] = np.arange(total) - np.repeat(starts, lengths)
         forward = self._forward_packed
         if jit:
             from minigrad.models import decoding
@@ -163,13 +163,9 @@ def _packed(lengths: list[int], most: int) -> Iterator[list[int]]:
     """
     order = deque(sorted(range(len(lengths)), key=lambda i: -lengths[i]))
     while order:
-        row, room = list[int](), _ROW
-        while order and len(row) < most:
-            if not row or lengths[order[0]] <= room:
-                row.append(order.popleft())
-            elif lengths[order[-1]] <= room:
-                row.append(order.pop())
-            else:
-                break
+        row = [order.popleft()]
+        room = _ROW - lengths[row[0]]
+        while order and len(row) < most and lengths[order[-1]] <= room:
+            row.append(order.popleft() if lengths[order[0]] <= room else order.pop())
             room -= lengths[row[-1]]
         yield row

@@ -24,16 +24,10 @@ if TYPE_CHECKING:
     from minigrad.models.decoding import Decoder
 
 _WIDEST = 4096  # features of a head
-_SIZES = [
-    "vocab_size",
-    "block_size",
-    "n_layer",
-    "n_head",
-    "n_kv_head",
-    "n_embd",
-    "hidden",
-    "head_dim",
-]
+_OF_BLOCK = ["n_embd", "n_head", "n_kv_head", "head_dim", "hidden"]
+_SIZES = ["vocab_size", "block_size", "n_layer", *_OF_BLOCK]
+# Settings of a TransformerBlock that have the same name here.
+_SAME = [*_OF_BLOCK, "qk_norm", "norm_eps", "mlp", "post_norm"]
 
 
 @dataclass(frozen=True)
@@ -75,12 +69,10 @@ class LlamaConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            value = as_int("LlamaConfig", name, getattr(self, name))
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, as_int("LlamaConfig", name, getattr(self, name)))
         as_float("LlamaConfig", "norm_eps", self.norm_eps, 0, 1)
-        wanted = f"an even number up to {_WIDEST}"
-        even = self.head_dim % 2 == 0 and self.head_dim <= _WIDEST
-        require(even, "LlamaConfig", "head_dim", self.head_dim, wanted)
+        good, wanted = self.head_dim in range(2, _WIDEST + 1, 2), f"an even number up to {_WIDEST}"
+        require(good, "LlamaConfig", "head_dim", self.head_dim, wanted)
 
 
 class ScaledEmbedding(Embedding):
@@ -111,9 +103,7 @@ class Llama(GPT):
         self.wpe, self.drop = None, Dropout(0.0)
         self.h = ModuleList(_block(config, i) for i in range(config.n_layer))
         self.ln_f = RMSNorm(config.n_embd, config.norm_eps)
-        self.lm_head = None
-        if not config.tied:
-            self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = None if config.tied else Linear(*size[::-1], bias=False)
         self._caches, self._decoders = None, {}
 
     def _head(self, x: Tensor) -> Tensor:
@@ -137,21 +127,9 @@ def _block(config: LlamaConfig, i: int) -> TransformerBlock:
     )
     if config.rope_divisors:
         rope.frequencies = rope.frequencies / np.array(config.rope_divisors)
-    block = TransformerBlock(
-        config.n_embd,
-        config.n_head,
-        n_kv_head=config.n_kv_head,
-        head_dim=config.head_dim,
-        hidden=config.hidden,
-        rope=rope,
-        qk_norm=config.qk_norm,
-        norm="rms",
-        norm_eps=config.norm_eps,
-        mlp=config.mlp,
-        bias=False,
-        post_norm=config.post_norm,
-        window=config.window if local else None,
-    )
+    same = {name: getattr(config, name) for name in _SAME}
+    window = config.window if local else None
+    block = TransformerBlock(**same, rope=rope, norm="rms", bias=False, window=window)
     for norm in (block.attn.q_norm, block.attn.k_norm):
         if norm is not None:
             norm.eps = config.norm_eps

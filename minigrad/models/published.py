@@ -2,13 +2,15 @@
 
     model, tokenizer = minigrad.models.load("SmolLM2-135M-Instruct.Q4_1.gguf")
 
-The file's settings become a config, its names those of our modules; whatever does not fit is a
-FormatError.
+A file gives settings and tensors. The settings of a GGUF file get the names they have in a
+config.json, from which the model's config is made; then every parameter takes the tensor that a
+table names. Whatever does not fit is a FormatError.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,15 +30,12 @@ from minigrad.models.llama import Llama, LlamaConfig
 from minigrad.nn import init
 from minigrad.nn.module import Module
 from minigrad.nn.quantised import Blocks, QuantisedWeight, StackedWeight
-from minigrad.text.published import (
-    PublishedTokenizer,
-    read_json,
-    tokenizer_of_folder,
-    tokenizer_of_gguf,
-)
+from minigrad.ops.quantised import dequantise
+from minigrad.text import published as text
+from minigrad.text.published import PublishedTokenizer, read_json
 
 _CALL = "models.load"
-Weight = Any  # an Array, a QuantisedWeight or a StackedWeight
+Settings = Mapping[str, Any]  # of a config.json
 Names = Mapping[str, str]  # our name -> theirs, {i} the layer, {a,b,c} several one above the other
 
 
@@ -57,9 +56,9 @@ def load(
     if dtype is not None and as_dtype(dtype, _CALL) != float32:
         problem = f"dtype must be None or float32, got {dtype!r}"
         raise DTypeError(_CALL, problem, got=dtype, wanted="float32")
-    path, frozen = Path(path), dtype is None
+    path = Path(path)
     with _fitting(path):
-        model, tokenizer = _of_path(path, frozen)
+        model, tokenizer = (_of_folder if path.is_dir() else _of_gguf)(path, dtype is None)
     if int8:
         from minigrad.models.decoding import use_int8
 
@@ -67,33 +66,26 @@ def load(
     return model, tokenizer
 
 
-def _of_path(path: Path, frozen: bool) -> tuple[Any, PublishedTokenizer]:
-    if path.is_dir():
-        tensors = _of_folder(path)
-        model = _build(read_json(path / "config.json"), tensors, frozen)
-        if isinstance(model, Bert):
-            _cut(model, read_json(path / "sentence_bert_config.json", optional=True))
-        return model, tokenizer_of_folder(path)
-    file = load_gguf(path)
-    stored = {
-        t.name: Stored(t.dtype, t.shape, file[t.name], file[t.name]) for t in file.info.tensors
-    }
-    return _build_gguf(file.meta, stored, frozen), tokenizer_of_gguf(file.meta)
-
-
 @contextlib.contextmanager
 def _fitting(path: Path) -> Iterator[None]:
     """Turn whatever a damaged config raises into a FormatError that names the file."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, FormatError):
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        if isinstance(error, FormatError):
-            raise
         problem = error.problem if isinstance(error, MinigradError) else repr(error)
         problem = f"{path}: the settings or the weights do not fit: {problem}"
         raise FormatError(_CALL, problem, code="model") from error
+
+
+def _check(good: Any, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
+    """Raise FormatError unless good."""
+    if not good:
+        raise FormatError(_CALL, problem, code=code, got=got, wanted=wanted)
+
+
+# --- files
 
 
 class Stored(NamedTuple):
@@ -102,366 +94,284 @@ class Stored(NamedTuple):
     kind: str
     shape: tuple[int, ...]
     blocks: Array
-    plain: Array  # the values, where they need no decoding
 
     def values(self) -> Array:
         """The values in float32."""
-        if self.kind == "f32" and self.plain.dtype == np.float32:
-            return self.plain.reshape(self.shape)
-        rows = QuantisedWeight(self.kind, (len(self.blocks), self.shape[-1]), self.blocks)
-        return rows.dequantise().reshape(self.shape)
+        return dequantise(self.blocks, self.kind).reshape(self.shape)
 
 
-def _of_folder(folder: Path) -> dict[str, Stored]:
+Tensors = Mapping[str, Stored]
+
+
+def _of_folder(folder: Path, frozen: bool) -> tuple[Module, PublishedTokenizer]:
+    sentences = read_json(folder / "sentence_bert_config.json", optional=True)
+    config = {**sentences, **read_json(folder / "config.json")}
+    kind = config.get("model_type", "")
+    problem = f"models of the type {shortened(kind)} are not supported"
+    _check(kind in _ARCHITECTURES, "unsupported", problem, kind, [*_ARCHITECTURES])
+    architecture = _ARCHITECTURES[kind]
+    act = next((config[name] for name in _ACTS if name in config), None)
+    problem = f"{kind} models with the activation {shortened(act)} are not supported"
+    _check(act in (None, *architecture.activations), "unsupported", problem, act)
+    model = _build(architecture, config, _safetensors(folder), frozen)
+    if kind == "gemma3_text":
+        _raise_norms(model, config)
+    return model, text.tokenizer_of_folder(folder)
+
+
+def _safetensors(folder: Path) -> dict[str, Stored]:
     """The tensors of model.safetensors, or of the files that its index names."""
     index = read_json(folder / "model.safetensors.index.json", optional=True)
     files = sorted({str(name) for name in index.get("weight_map", {}).values()})
     found: dict[str, Stored] = {}
-    for name in files or ["model.safetensors"]:
-        if Path(name).name != name:
-            raise FormatError(_CALL, f"the index names {name!r}", code="index")
-        for key, array in load_file(folder / name).items():
-            rows = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
-            raw = np.ascontiguousarray(rows).view(np.uint8)
-            found[key] = Stored(DTYPE_NAMES[array.dtype], array.shape, raw, array)
+    for file in files or ["model.safetensors"]:
+        _check(Path(file).name == file, "index", f"the index names {shortened(file)}", file)
+        for name, array in load_file(folder / file).items():
+            raw = np.ascontiguousarray(array).view(np.uint8)  # with at least one axis
+            rows = raw.reshape(-1, raw.shape[-1])
+            stored = Stored(DTYPE_NAMES[array.dtype], array.shape, rows)
+            found[name.removeprefix("bert.").removeprefix("transformer.")] = stored
     return found
+
+
+def _of_gguf(path: Path, frozen: bool) -> tuple[Module, PublishedTokenizer]:
+    file = load_gguf(path)
+    meta, kind = file.meta, file.meta.get("general.architecture", "")
+    problem = f"GGUF files of the architecture {shortened(kind)} are not supported"
+    _check(kind in _GGUF_KINDS, "unsupported", problem, kind, [*_GGUF_KINDS])
+    tensors = {t.name: Stored(t.dtype, t.shape, file[t.name]) for t in file.info.tensors}
+    config = {theirs: meta[f"{kind}.{name}"] for name, theirs in _GGUF_SETTINGS.items()}
+    own = {theirs: f"{kind}.{name}" for name, theirs in _GGUF_OPTIONAL.items()}
+    config |= {theirs: meta[name] for theirs, name in own.items() if name in meta}
+    config["model_type"] = _GGUF_KINDS[kind]
+    config["vocab_size"] = _named(tensors, "token_embd.weight").shape[0]
+    scaling, factor = (f"{kind}.rope.scaling.{name}" for name in ("type", "factor"))
+    config["rope_scaling"] = {"type": meta.get(scaling, "none"), "factor": meta.get(factor, 1.0)}
+    options: dict[str, Any] = {"rope_layout": "interleaved" if kind == "llama" else "half"}
+    if "rope_freqs.weight" in tensors:  # Llama 3 stores its scaling as a divisor per pair
+        options["rope_divisors"] = tensors["rope_freqs.weight"].values().tolist()
+    architecture = _ARCHITECTURES[config["model_type"]]._replace(names=_GGUF)
+    model = _build(architecture, config, tensors, frozen, **options)
+    return model, text.tokenizer_of_gguf(meta)
+
+
+_GGUF_KINDS = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3_text"}
+_GGUF_SETTINGS = {
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+}
+_GGUF_OPTIONAL = {
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.sliding_window": "sliding_window",
+    "rope.freq_base": "rope_theta",
+}
+
+# --- names
+
+_DECODERS = {  # ours: those of safetensors, and of GGUF files; each has a weight or a bias or both
+    "wte": ("model.embed_tokens", "token_embd"),
+    "h.{i}.ln_1": ("model.layers.{i}.input_layernorm", "blk.{i}.attn_norm"),
+    "h.{i}.attn.in_proj": ("model.layers.{i}.self_attn.{q,k,v}_proj", "blk.{i}.attn_{q,k,v}"),
+    "h.{i}.attn.q_norm": ("model.layers.{i}.self_attn.q_norm", "blk.{i}.attn_q_norm"),
+    "h.{i}.attn.k_norm": ("model.layers.{i}.self_attn.k_norm", "blk.{i}.attn_k_norm"),
+    "h.{i}.attn.out_proj": ("model.layers.{i}.self_attn.o_proj", "blk.{i}.attn_output"),
+    "h.{i}.post_1": ("model.layers.{i}.post_attention_layernorm", "blk.{i}.post_attention_norm"),
+    "h.{i}.ln_2": ("model.layers.{i}.post_attention_layernorm", "blk.{i}.ffn_norm"),
+    "h.{i}.post_2": ("model.layers.{i}.post_feedforward_layernorm", "blk.{i}.post_ffw_norm"),
+    "h.{i}.mlp.gate_proj": ("model.layers.{i}.mlp.gate_proj", "blk.{i}.ffn_gate"),
+    "h.{i}.mlp.up_proj": ("model.layers.{i}.mlp.up_proj", "blk.{i}.ffn_up"),
+    "h.{i}.mlp.down_proj": ("model.layers.{i}.mlp.down_proj", "blk.{i}.ffn_down"),
+    "ln_f": ("model.norm", "output_norm"),
+    "lm_head": ("lm_head", "output"),
+}
+_LLAMA: Names = {ours: theirs for ours, (theirs, _) in _DECODERS.items()}
+_GGUF: Names = {ours: theirs for ours, (_, theirs) in _DECODERS.items()}
+_GEMMA: Names = {**_LLAMA, "h.{i}.ln_2": "model.layers.{i}.pre_feedforward_layernorm"}
+_GPT2: Names = {
+    **{name: name for name in ("wte", "wpe", "h.{i}.ln_1", "h.{i}.ln_2", "ln_f")},
+    **{f"h.{{i}}.mlp.{name}": f"h.{{i}}.mlp.{name}" for name in ("c_fc", "c_proj")},
+    "h.{i}.attn.in_proj": "h.{i}.attn.c_attn",
+    "h.{i}.attn.out_proj": "h.{i}.attn.c_proj",
+}
+_BERT: Names = {
+    "wte": "embeddings.word_embeddings",
+    "wpe": "embeddings.position_embeddings",
+    "wtt": "embeddings.token_type_embeddings",
+    "ln": "embeddings.LayerNorm",
+    "h.{i}.attn.in_proj": "encoder.layer.{i}.attention.self.{query,key,value}",
+    "h.{i}.attn.out_proj": "encoder.layer.{i}.attention.output.dense",
+    "h.{i}.ln_1": "encoder.layer.{i}.attention.output.LayerNorm",
+    "h.{i}.mlp.c_fc": "encoder.layer.{i}.intermediate.dense",
+    "h.{i}.mlp.c_proj": "encoder.layer.{i}.output.dense",
+    "h.{i}.ln_2": "encoder.layer.{i}.output.LayerNorm",
+}
+
+
+def _theirs(ours: str, names: Names) -> list[str]:
+    """The names in the file of one of our parameters."""
+    layer = ours.split(".")[1]
+    module, kind = re.split(r"[._](?=weight$|bias$)", ours.replace(f"h.{layer}.", "h.{i}.", 1))
+    before, _, rest = names[module].replace("{i}", layer).partition("{")
+    parts, _, after = rest.partition("}")
+    return [f"{before}{part}{after}.{kind}" for part in parts.split(",")]
 
 
 # --- architectures
 
-_BLOCK = {
-    "h.{i}.ln_1.weight": "input_layernorm.weight",
-    "h.{i}.attn.in_proj_weight": "self_attn.{q,k,v}_proj.weight",
-    "h.{i}.attn.in_proj_bias": "self_attn.{q,k,v}_proj.bias",
-    "h.{i}.attn.q_norm.weight": "self_attn.q_norm.weight",
-    "h.{i}.attn.k_norm.weight": "self_attn.k_norm.weight",
-    "h.{i}.attn.out_proj.weight": "self_attn.o_proj.weight",
-    "h.{i}.ln_2.weight": "post_attention_layernorm.weight",
-    "h.{i}.mlp.gate_proj.weight": "mlp.gate_proj.weight",
-    "h.{i}.mlp.up_proj.weight": "mlp.up_proj.weight",
-    "h.{i}.mlp.down_proj.weight": "mlp.down_proj.weight",
-}
-_LLAMA: Names = {
-    "wte.weight": "model.embed_tokens.weight",
-    **{ours: f"model.layers.{{i}}.{theirs}" for ours, theirs in _BLOCK.items()},
-    "ln_f.weight": "model.norm.weight",
-    "lm_head.weight": "lm_head.weight",
-}
-_AROUND = {"post_1": "post_attention", "ln_2": "pre_feedforward", "post_2": "post_feedforward"}
-_GEMMA: Names = {
-    **_LLAMA,
-    **{
-        f"h.{{i}}.{ours}.weight": f"model.layers.{{i}}.{theirs}_layernorm.weight"
-        for ours, theirs in _AROUND.items()
-    },
-}
-_GGUF: Names = {
-    "wte.weight": "token_embd.weight",
-    "h.{i}.ln_1.weight": "blk.{i}.attn_norm.weight",
-    "h.{i}.attn.in_proj_weight": "blk.{i}.attn_{q,k,v}.weight",
-    "h.{i}.attn.in_proj_bias": "blk.{i}.attn_{q,k,v}.bias",
-    "h.{i}.attn.q_norm.weight": "blk.{i}.attn_q_norm.weight",
-    "h.{i}.attn.k_norm.weight": "blk.{i}.attn_k_norm.weight",
-    "h.{i}.attn.out_proj.weight": "blk.{i}.attn_output.weight",
-    "h.{i}.post_1.weight": "blk.{i}.post_attention_norm.weight",
-    "h.{i}.ln_2.weight": "blk.{i}.ffn_norm.weight",
-    "h.{i}.post_2.weight": "blk.{i}.post_ffw_norm.weight",
-    "h.{i}.mlp.gate_proj.weight": "blk.{i}.ffn_gate.weight",
-    "h.{i}.mlp.up_proj.weight": "blk.{i}.ffn_up.weight",
-    "h.{i}.mlp.down_proj.weight": "blk.{i}.ffn_down.weight",
-    "ln_f.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
+Has = Callable[[str], bool]  # whether the file has what our parameter of this name needs
+_SIZES = {  # ours: GPT-2's, and everybody's
+    "vocab_size": ("vocab_size", "vocab_size"),
+    "block_size": ("n_positions", "max_position_embeddings"),
+    "n_layer": ("n_layer", "num_hidden_layers"),
+    "n_head": ("n_head", "num_attention_heads"),
+    "n_embd": ("n_embd", "hidden_size"),
 }
 
 
-def _with_bias(names: Names) -> Names:
-    """A row for the weight and one for the bias of each: `*` in our name stands for them."""
-    return {
-        ours.replace("*", p): f"{theirs}.{p}"
-        for p in ("weight", "bias")
-        for ours, theirs in names.items()
-    }
-
-
-_BERT: Names = {
-    "wte.weight": "embeddings.word_embeddings.weight",
-    "wpe.weight": "embeddings.position_embeddings.weight",
-    "wtt.weight": "embeddings.token_type_embeddings.weight",
-    **_with_bias(
-        {
-            "ln.*": "embeddings.LayerNorm",
-            "h.{i}.attn.in_proj_*": "encoder.layer.{i}.attention.self.{query,key,value}",
-            "h.{i}.attn.out_proj.*": "encoder.layer.{i}.attention.output.dense",
-            "h.{i}.ln_1.*": "encoder.layer.{i}.attention.output.LayerNorm",
-            "h.{i}.mlp.c_fc.*": "encoder.layer.{i}.intermediate.dense",
-            "h.{i}.mlp.c_proj.*": "encoder.layer.{i}.output.dense",
-            "h.{i}.ln_2.*": "encoder.layer.{i}.output.LayerNorm",
-        }
-    ),
-}
-_GPT2: Names = {
-    "wte.weight": "wte.weight",
-    "wpe.weight": "wpe.weight",
-    **_with_bias(
-        {
-            "h.{i}.ln_1.*": "h.{i}.ln_1",
-            "h.{i}.attn.in_proj_*": "h.{i}.attn.c_attn",
-            "h.{i}.attn.out_proj.*": "h.{i}.attn.c_proj",
-            "h.{i}.ln_2.*": "h.{i}.ln_2",
-            "h.{i}.mlp.c_fc.*": "h.{i}.mlp.c_fc",
-            "h.{i}.mlp.c_proj.*": "h.{i}.mlp.c_proj",
-            "ln_f.*": "ln_f",
-        }
-    ),
-}
-_TANH = ("gelu_new", "gelu_pytorch_tanh")
-_ACTIVATIONS = {"llama": ("silu",), "gpt2": _TANH, "bert": ("gelu",), "gemma3_text": _TANH}
-_LLAMAS = ("llama", "qwen2", "qwen3")
-_ACTS = ("hidden_act", "hidden_activation", "activation_function")
-_EVERY = 6  # every sixth layer of Gemma 3 sees everything
-
-
-def _build(config: Mapping[str, Any], tensors: Mapping[str, Stored], frozen: bool) -> Module:
-    """The model that a config.json describes, with its weights."""
-    kind, prefix = config.get("model_type"), ""
-    if kind not in (*_LLAMAS, "gemma3_text", "gpt2", "bert"):
-        raise _unsupported("models of the type", kind, [*_LLAMAS, "gemma3_text", "gpt2", "bert"])
-    act = next((config[k] for k in _ACTS if k in config), None)
-    if act is not None and act not in _ACTIVATIONS.get(kind, _ACTIVATIONS["llama"]):
-        raise _unsupported(f"{kind} models with the activation", act)
-    for prefix in ("", "bert.", "transformer."):
-        if any(name.startswith(prefix) for name in tensors) and prefix:
-            break
-    else:
-        prefix = ""
-
-    def read(name: str) -> Stored:
-        return _named(tensors, prefix + name)
-
-    if kind == "gpt2":
-        return _gpt2(config, read, len(tensors))
-    if kind == "bert":
-        return _bert(config, read, len(tensors))
-    if kind == "gemma3_text":
-        return _gemma(config, read, tensors, frozen)
-    model = _make(Llama, _llama(config, kind, tensors))
-    _fill(model, _LLAMA, read, frozen)
-    return model
-
-
-def _gemma(
-    config: Mapping[str, Any],
-    read: Callable[[str], Stored],
-    tensors: Mapping[str, Stored],
-    frozen: bool,
-) -> Llama:
-    """Gemma 3, whose norms multiply by 1 + weight, and whose queries have a scale of their own."""
-    for name in ("final_logit_softcapping", "attn_logit_softcapping"):
-        if config.get(name) is not None:
-            raise _unsupported("gemma3_text models with", name)
-    ropes = config.get("rope_parameters") or {}
-    scaling = {"rope_theta": config.get("rope_theta", 1e6), **(config.get("rope_scaling") or {})}
-    rope = {"rope_parameters": ropes.get("full_attention", scaling)}
-    plain = _llama({**config, **rope}, "qwen3", tensors)
-    every = config.get("sliding_window_pattern", _EVERY)
-    kinds = config.get("layer_types") or [
-        "sliding_attention" if (i + 1) % every else "full_attention" for i in range(plain.n_layer)
-    ]
-    full = tuple(i for i, kind in enumerate(kinds) if kind == "full_attention")
-    parts = _gemma_parts(plain.n_embd, config["sliding_window"], full)
-    local = config.get("rope_local_base_freq", 10000.0)
-    parts["local_base"] = ropes.get("sliding_attention", {}).get("rope_theta", local)
-    model = _make(Llama, replace(plain, **parts))
-    asked = config.get("query_pre_attn_scalar", plain.head_dim)
-
-    def raised(name: str) -> Stored:
-        stored = read(name)
-        if not name.endswith("norm.weight"):
-            return stored
-        scale = (plain.head_dim / asked) ** 0.5 if name.endswith("q_norm.weight") else 1.0
-        values = np.asarray((1 + stored.values()) * scale, np.float32)
-        return Stored("f32", values.shape, values.view(np.uint8), values)
-
-    _fill(model, _GEMMA, raised, frozen)
-    return model
-
-
-def _gemma_parts(width: int, window: int, full: tuple[int, ...]) -> dict[str, Any]:
-    parts = {"mlp": "geglu", "post_norm": True, "embedding_scale": width**0.5}
-    return {**parts, "window": window, "full": full}
-
-
-def _llama(config: Mapping[str, Any], kind: str, tensors: Mapping[str, Stored]) -> LlamaConfig:
-    rope = config.get("rope_parameters") or {}
-    scaling = rope or config.get("rope_scaling") or {}
-    scaled = scaling.get("rope_type", scaling.get("type", "default")) != "default"
-    scaling = {k: v for k, v in scaling.items() if k != "rope_theta"} if scaled else None
-    heads, width = config["num_attention_heads"], config["hidden_size"]
+def _llama(config: Settings, sizes: Settings, has: Has) -> LlamaConfig:
+    kind, heads, ropes = config["model_type"], sizes["n_head"], config.get("rope_parameters") or {}
+    rope: Settings = ropes.get("full_attention", ropes) or config.get("rope_scaling") or {}
+    scaled = rope.get("rope_type", rope.get("type", "default")) not in ("default", "none")
+    base = config.get("rope_theta", 1e6 if kind == "gemma3_text" else 1e4)
+    biased = kind == "qwen2" or config.get("attention_bias") is True
     return LlamaConfig(
-        vocab_size=config["vocab_size"],
-        block_size=config["max_position_embeddings"],
-        n_layer=_at_most(config["num_hidden_layers"], len(tensors)),
-        n_head=heads,
+        **sizes,
         n_kv_head=config.get("num_key_value_heads") or heads,
-        n_embd=width,
         hidden=config["intermediate_size"],
-        head_dim=config.get("head_dim") or width // heads,
+        head_dim=config.get("head_dim") or sizes["n_embd"] // heads,
         norm_eps=config["rms_norm_eps"],
-        rope_base=rope.get("rope_theta", config.get("rope_theta", 10000.0)),
-        rope_scaling=scaling,
-        qkv_bias=kind == "qwen2" or config.get("attention_bias") is True,
-        qk_norm=kind == "qwen3",
-        tied=config.get("tie_word_embeddings") is True or "lm_head.weight" not in tensors,
+        rope_base=rope.get("rope_theta", base),
+        rope_scaling={k: v for k, v in rope.items() if k != "rope_theta"} if scaled else None,
+        qkv_bias=biased or has("h.0.attn.in_proj_bias"),
+        qk_norm=kind in ("qwen3", "gemma3_text"),
+        tied=config.get("tie_word_embeddings") is True or not has("lm_head.weight"),
     )
 
 
-def _build_gguf(meta: Mapping[str, Any], tensors: Mapping[str, Stored], frozen: bool) -> Module:
-    """The model that the meta of a GGUF file describes, with its weights."""
-    kind = meta.get("general.architecture")
-    if kind not in (*_LLAMAS, "gemma3"):
-        raise _unsupported("GGUF files of the architecture", kind, [*_LLAMAS, "gemma3"])
-
-    def own(name: str, *default: Any) -> Any:
-        return meta.get(f"{kind}.{name}", *default) if default else meta[f"{kind}.{name}"]
-
-    heads, width = own("attention.head_count"), own("embedding_length")
-    scaling = {"type": own("rope.scaling.type", "none"), "factor": own("rope.scaling.factor", 1.0)}
-    layers, parts = _at_most(own("block_count"), len(tensors)), dict[str, Any]()
-    if kind == "gemma3":
-        full = tuple(range(_EVERY - 1, layers, _EVERY))
-        parts = _gemma_parts(width, own("attention.sliding_window"), full)
-    if "rope_freqs.weight" in tensors:  # Llama 3 stores its scaling as a divisor per pair
-        parts["rope_divisors"] = tensors["rope_freqs.weight"].values().tolist()
-    model = _make(
-        Llama,
-        LlamaConfig(
-            vocab_size=_named(tensors, "token_embd.weight").shape[0],
-            block_size=own("context_length"),
-            n_layer=layers,
-            n_head=heads,
-            n_kv_head=own("attention.head_count_kv", heads),
-            n_embd=width,
-            hidden=own("feed_forward_length"),
-            head_dim=own("attention.key_length", width // heads),
-            norm_eps=own("attention.layer_norm_rms_epsilon"),
-            rope_base=own("rope.freq_base", 10000.0),
-            rope_layout="interleaved" if kind == "llama" else "half",
-            rope_scaling=scaling if scaling["type"] != "none" else None,
-            qkv_bias="blk.0.attn_q.bias" in tensors,
-            qk_norm="blk.0.attn_q_norm.weight" in tensors,
-            tied="output.weight" not in tensors,
-            **parts,
-        ),
+def _gemma(config: Settings, sizes: Settings, has: Has) -> LlamaConfig:
+    """Gemma 3, of whose layers every sixth sees everything."""
+    for name in ("final_logit_softcapping", "attn_logit_softcapping"):
+        problem = f"gemma3_text models with {name} are not supported"
+        _check(config.get(name) is None, "unsupported", problem, name)
+    every = config.get("sliding_window_pattern", 6)
+    full = tuple(range(every - 1, sizes["n_layer"], every))
+    if kinds := config.get("layer_types"):
+        full = tuple(i for i, kind in enumerate(kinds) if kind == "full_attention")
+    local = (config.get("rope_parameters") or {}).get("sliding_attention", {})
+    return replace(
+        _llama(config, sizes, has),
+        mlp="geglu",
+        post_norm=True,
+        embedding_scale=sizes["n_embd"] ** 0.5,
+        window=config["sliding_window"],
+        full=full,
+        local_base=local.get("rope_theta", config.get("rope_local_base_freq", 1e4)),
     )
-    _fill(model, _GGUF, lambda name: _named(tensors, name), frozen)
-    return model
 
 
-def _gpt2(config: Mapping[str, Any], read: Callable[[str], Stored], most: int) -> GPT:
-    """GPT-2, whose matrices are stored (in, out)."""
-    width, inner = config["n_embd"], config.get("n_inner")
-    if inner not in (None, 4 * width):
-        raise _unsupported("gpt2 models with n_inner", inner, 4 * width)
-    sizes = (config["vocab_size"], config["n_positions"], _at_most(config["n_layer"], most))
-    model = _make(GPT, GPTConfig.gpt2(*sizes, config["n_head"], width))
-
-    def turned(name: str) -> Stored:
-        stored = read(name)
-        if not name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
-            return stored
-        values = np.ascontiguousarray(stored.values().T)
-        return Stored("f32", values.shape, values.view(np.uint8), values)
-
-    _fill(model, _GPT2, turned, frozen=False)
-    return model
+def _raise_norms(model: Any, config: Settings) -> None:
+    """Gemma's norms multiply by 1 + weight, and its queries have a scale of their own."""
+    for norm in model.parameters():
+        if norm.ndim == 1:
+            norm.data = 1 + norm.data
+    size = model.config.head_dim
+    scale = (size / config.get("query_pre_attn_scalar", size)) ** 0.5
+    for block in model.h:
+        block.attn.q_norm.weight.data *= scale
 
 
-def _bert(config: Mapping[str, Any], read: Callable[[str], Stored], most: int) -> Bert:
-    model = _make(
-        Bert,
-        BertConfig(
-            vocab_size=config["vocab_size"],
-            block_size=config["max_position_embeddings"],
-            n_layer=_at_most(config["num_hidden_layers"], most),
-            n_head=config["num_attention_heads"],
-            n_embd=config["hidden_size"],
-            hidden=config["intermediate_size"],
-            n_type=config.get("type_vocab_size", 2),
-            norm_eps=config.get("layer_norm_eps", 1e-12),
-        ),
-    )
-    _fill(model, _BERT, read, frozen=False)
-    return model
+def _gpt2(config: Settings, sizes: Settings, _: Has) -> GPTConfig:
+    inner, usual = config.get("n_inner"), 4 * sizes["n_embd"]
+    problem = f"gpt2 models with n_inner {shortened(inner)} are not supported"
+    _check(inner in (None, usual), "unsupported", problem, inner, usual)
+    return GPTConfig.gpt2(**sizes)
 
 
-def _cut(model: Bert, config: Mapping[str, Any]) -> None:
+def _bert(config: Settings, sizes: Settings, _: Has) -> BertConfig:
     longest = config.get("max_seq_length")
-    if longest is not None:
-        vars(model.config)["longest"] = min(int(longest), model.config.block_size)
+    return BertConfig(
+        **sizes,
+        hidden=config["intermediate_size"],
+        n_type=config.get("type_vocab_size", 2),
+        norm_eps=config.get("layer_norm_eps", 1e-12),
+        longest=None if longest is None else min(int(longest), sizes["block_size"]),
+    )
 
 
-def _unsupported(what: str, got: Any, wanted: Any = None) -> FormatError:
-    problem = f"{what} {shortened(got)} are not supported"
-    return FormatError(_CALL, problem, code="unsupported", got=got, wanted=wanted)
+class Architecture(NamedTuple):
+    """A class of models, its config from a config.json, its names, its activations. turned: the
+    matrices of its layers are stored (in, out).
+    """
+
+    model: Callable[[Any], Module]
+    config: Callable[[Settings, Settings, Has], Any]
+    names: Names
+    activations: tuple[str, ...]
+    turned: bool = False
 
 
-# --- filling
+_ACTS = ("hidden_act", "hidden_activation", "activation_function")
+_TANH = ("gelu_new", "gelu_pytorch_tanh")
+_ARCHITECTURES = {
+    **dict.fromkeys(("llama", "qwen2", "qwen3"), Architecture(Llama, _llama, _LLAMA, ("silu",))),
+    "gemma3_text": Architecture(Llama, _gemma, _GEMMA, _TANH),
+    "gpt2": Architecture(GPT, _gpt2, _GPT2, _TANH, turned=True),
+    "bert": Architecture(Bert, _bert, _BERT, ("gelu",)),
+}
 
 
-def _at_most(layers: int, tensors: int) -> int:
-    """A number of layers; a file has nine tensors and more for each."""
-    if not 0 < 9 * layers <= tensors:
-        problem = f"{layers} layers in a file of {tensors} tensors"
-        raise FormatError(_CALL, problem, code="layers", got=layers)
-    return layers
+# --- building
 
 
-def _named(tensors: Mapping[str, Stored], name: str) -> Stored:
-    if name not in tensors:
-        raise FormatError(
-            _CALL, f"the file has no tensor {name!r}", code="tensor-missing", got=name
-        )
-    return tensors[name]
+def _build(
+    architecture: Architecture, config: Settings, tensors: Tensors, frozen: bool, **options: Any
+) -> Module:
+    """Return the model of a config.json with its weights; options go to the model's config.
 
-
-def _make(kind: Callable[[Any], Any], config: Any) -> Any:
+    frozen: matrices of Llama-type models that are not float32 stay as stored.
+    """
+    names = architecture.names
+    sizes = {ours: config[a if a in config else b] for ours, (a, b) in _SIZES.items()}
+    layers, most = sizes["n_layer"], len(tensors) // 9  # a layer has nine tensors and more
+    problem = f"{layers} layers in a file of {len(tensors)} tensors"
+    _check(0 < layers <= most, "layers", problem, layers, f"at most {most}")
+    made = architecture.config(config, sizes, lambda ours: _theirs(ours, names)[0] in tensors)
     with init.skipped():
-        return kind(config).eval()
-
-
-def _fill(model: Module, names: Names, read: Callable[[str], Stored], frozen: bool) -> None:
-    """Give every parameter its weight. frozen: matrices that are not float32 stay as stored."""
+        model = architecture.model(replace(made, **options)).eval()
     owners = dict(model.named_modules())
     for ours, parameter in list(model.named_parameters()):
-        parts = [read(name) for name in _theirs(ours, names)]
-        keep = frozen and parameter.ndim == 2 and any(part.kind != "f32" for part in parts)
-        weight = _blocks(parts) if keep else np.concatenate([part.values() for part in parts])
-        if weight.shape != parameter.shape:
-            problem = f"{ours} of shape {weight.shape}, the settings make it {parameter.shape}"
-            raise FormatError(
-                _CALL, problem, code="shape", got=weight.shape, wanted=parameter.shape
-            )
-        owner, _, attribute = ours.rpartition(".")
-        if isinstance(weight, np.ndarray):
-            parameter.data = weight
+        parts = [_named(tensors, name) for name in _theirs(ours, names)]
+        stays = frozen and isinstance(model, Llama) and any(part.kind != "f32" for part in parts)
+        matrix, (owner, _, attribute) = parameter.ndim == 2, ours.rpartition(".")
+        if stays and matrix:
+            setattr(owners[owner], attribute, _fits(_blocks(parts), parameter.shape, ours))
         else:
-            setattr(owners[owner], attribute, weight)
+            values = np.concatenate([part.values() for part in parts])
+            if architecture.turned and matrix and ours.startswith("h."):
+                values = np.ascontiguousarray(values.T)
+            parameter.data = _fits(values, parameter.shape, ours)
+    return model
+
+
+def _fits(weight: Any, shape: tuple[int, ...], ours: str) -> Any:
+    problem = f"{ours} of shape {weight.shape}, the settings make it {shape}"
+    _check(weight.shape == shape, "shape", problem, weight.shape, shape)
+    return weight
+
+
+def _named(tensors: Tensors, name: str) -> Stored:
+    _check(name in tensors, "tensor-missing", f"the file has no tensor {name!r}", name)
+    return tensors[name]
 
 
 def _blocks(parts: list[Stored]) -> Blocks:
     if len(parts) > 1 and len({part.kind for part in parts}) == 1:  # one product instead of three
         rows = np.concatenate([part.blocks for part in parts])
-        return QuantisedWeight(parts[0].kind, (len(rows), parts[0].shape[-1]), rows)
-    weights = [QuantisedWeight(part.kind, part.shape, part.blocks) for part in parts]
+        parts = [Stored(parts[0].kind, (len(rows), parts[0].shape[-1]), rows)]
+    weights = [QuantisedWeight(*part) for part in parts]
     return weights[0] if len(weights) == 1 else StackedWeight(weights)
-
-
-def _theirs(ours: str, names: Names) -> list[str]:
-    """The names in the file of one of our parameters."""
-    parts = ours.split(".")
-    layer = parts[1] if parts[0] == "h" else ""
-    pattern = names[ours.replace(f"h.{layer}.", "h.{i}.", 1) if layer else ours]
-    pattern = pattern.replace("{i}", layer)
-    before, brace, rest = pattern.partition("{")
-    inside, _, after = rest.partition("}")
-    return [f"{before}{part}{after}" for part in inside.split(",")] if brace else [pattern]

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigrad.arguments import one_of
 from minigrad.dtypes import Array, bfloat16, cast, computing, float32
-from minigrad.errors import ConfigError, DTypeError, ShapeError
+from minigrad.errors import DTypeError, ShapeError
+from minigrad.files.gguf import TYPES
 from minigrad.ops.axis import matrix_shape
 from minigrad.ops.contract import product
 from minigrad.ops.index import check_range
@@ -118,18 +120,10 @@ def _bf16(raw: Array) -> Array:
     return cast(np.ascontiguousarray(raw).view(bfloat16), float32)
 
 
-FORMATS: dict[str, Format] = {
-    "f32": Format(1, 4, _f32),
-    "f16": Format(1, 2, _half),
-    "bf16": Format(1, 2, _bf16),
-    "q8_0": Format(32, 34, _q8_0),
-    "q4_0": Format(32, 18, _q4_0),
-    "q4_1": Format(32, 20, _q4_1),
-    "q5_0": Format(32, 22, _q5_0),
-    "q5_1": Format(32, 24, _q5_1),
-    "q4_k": Format(256, 144, _q4_k),
-    "q5_k": Format(256, 176, _q5_k),
-    "q6_k": Format(256, 210, _q6_k),
+_VALUES = (_f32, _half, _bf16, _q4_0, _q4_1, _q5_0, _q5_1, _q8_0, _q4_k, _q5_k, _q6_k)
+FORMATS = {
+    kind: Format(block, nbytes, values)  # in the order of TYPES
+    for (kind, block, nbytes), values in zip(TYPES.values(), _VALUES, strict=True)
 }
 
 
@@ -137,9 +131,7 @@ def features(blocks: Array, kind: str) -> int:
     """How many numbers a row of such blocks holds. Raises ConfigError for an unknown format,
     DTypeError or ShapeError for an array that holds no rows of it.
     """
-    if kind not in FORMATS:
-        problem = f"{kind!r} is not a format of weights"
-        raise ConfigError("quantised", problem, got=kind, wanted=[*FORMATS])
+    one_of("quantised", "kind", kind, (*FORMATS,))
     if blocks.dtype != np.uint8:
         raise DTypeError("quantised", f"blocks must be uint8, got {blocks.dtype}", blocks.dtype)
     block, nbytes, _ = FORMATS[kind]

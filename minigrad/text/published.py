@@ -5,6 +5,7 @@ tokenizer.json; with their special tokens and their chat template. By the option
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +18,16 @@ from minigrad.errors import ConfigError, DataError, FormatError, needs
 from minigrad.text.base import well_formed
 from minigrad.text.library import TokenizerFile, library
 
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
 _WORDS += r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# How the text is cut before merging, by the name that a GGUF file gives it: a pattern, "digits" for
-# every digit alone and then GPT-2's rule, or "" for GPT-2's rule.
+# The patterns by which the text is cut before merging, one after the other, by the name that a GGUF
+# file gives them.
 _CUTS = {
-    **dict.fromkeys(("gpt-2", "phi-2", "default"), ""),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), "digits"),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), _WORDS % r"\p{N}{1,3}"),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _WORDS % r"\p{N}"),
+    **dict.fromkeys(("gpt-2", "phi-2", "default"), (_GPT2,)),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), (r"\p{N}", _GPT2)),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), (_WORDS % r"\p{N}{1,3}",)),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), (_WORDS % r"\p{N}",)),
 }
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4  # types of tokens in a GGUF file
 _SPACE = "▁"
@@ -41,8 +43,7 @@ class PublishedTokenizer(TokenizerFile):
         tokens around a text, as BERT's does.
     """
 
-    kind = "published"
-    fields = ("content", "bos", "eos", "template", "first", "special")
+    kind, fields = "published", ("content", "bos", "eos", "template", "first", "special")
 
     def __init__(
         self,
@@ -54,10 +55,8 @@ class PublishedTokenizer(TokenizerFile):
         first: bool = False,
         special: bool = False,
     ) -> None:
-        plain = isinstance(content, str)
-        self._tokenizer = TokenizerFile(content)._tokenizer if plain else content
-        self.template = template
-        self.bos, self.eos = bos, tuple(eos)
+        self._tokenizer = TokenizerFile(content)._tokenizer if isinstance(content, str) else content
+        self.bos, self.eos, self.template = bos, tuple(eos), template
         self.first, self.special = first and bos is not None, special
 
     @property
@@ -117,17 +116,13 @@ def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
     `tokenizers` library.
     """
     own = {k.removeprefix("tokenizer.ggml."): v for k, v in meta.items()}
-    kind, pieces = own.get("model"), own.get("tokens")
-    if not isinstance(pieces, list) or not pieces or not isinstance(pieces[0], str):
-        raise _refused("the file has no vocabulary")
+    kind, pieces, types = own.get("model", ""), own.get("tokens", []), own.get("token_type", [])
+    texts = isinstance(pieces, list) and pieces and isinstance(pieces[0], str)
+    _check(texts, "the file has no vocabulary")
     makers = {"gpt2": _byte_level, "llama": _sentence_piece}
-    if not isinstance(kind, str) or kind not in makers:
-        problem = f"tokenizers of the kind {kind!r} are not supported"
-        raise _refused(problem, "unsupported")
-    types = own.get("token_type", [])
-    if len(types) not in (0, len(pieces)):
-        problem = f"{len(types)} types for {len(pieces)} tokens"
-        raise _refused(problem)
+    problem = f"tokenizers of the kind {kind!r} are not supported"
+    _check(isinstance(kind, str) and kind in makers, problem, "unsupported")
+    _check(len(types) in (0, len(pieces)), f"{len(types)} types for {len(pieces)} tokens")
     tokenizer = makers[kind](library("tokenizer_of_gguf"), own, pieces)
     added = library("tokenizer_of_gguf").AddedToken
     for token_type, special in ((_CONTROL, True), (_USER, False)):
@@ -138,38 +133,37 @@ def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
         number = own.get(f"{name}_token_id")
         return [pieces[number]] if type(number) is int and 0 <= number < len(pieces) else []
 
-    template = own.get("tokenizer.chat_template")
     return PublishedTokenizer(
         tokenizer,
         bos=next(iter(piece("bos")), None),
         eos=list(dict.fromkeys(piece("eos") + piece("eot"))),
-        template=template if isinstance(template, str) else None,
+        template=_text(own.get("tokenizer.chat_template")),
         first=own.get("add_bos_token", kind == "llama") is True,
     )
 
 
-def _refused(problem: str, code: str = "vocabulary") -> FormatError:
-    return FormatError("tokenizer_of_gguf", problem, code=code)
+def _check(good: Any, problem: str, code: str = "vocabulary") -> None:
+    """Raise FormatError unless good."""
+    if not good:
+        raise FormatError("tokenizer_of_gguf", problem, code=code)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _byte_level(library: Any, own: Mapping[str, Any], pieces: list[str]) -> Any:
     """Byte-level BPE, as GPT-2's, with the merges of the file and its way to cut the text."""
-    cut, pairs = own.get("pre", "default"), own.get("merges")
-    if not isinstance(cut, str) or cut not in _CUTS:
-        problem = f"the way {cut!r} to cut a text before merging is not supported"
-        raise _refused(problem, "unsupported")
-    if not isinstance(pairs, list):
-        raise _refused("the file has no merges")
-    merges = [tuple(pair.split(" ")) for pair in pairs]
-    model = {"ignore_merges": cut.startswith("llama")}
-    tokenizer = _bpe(library, pieces, merges, **model)
-    pre, pattern = library.pre_tokenizers, _CUTS[cut]
-    cutter = pre.ByteLevel(add_prefix_space=False, use_regex=pattern in ("", "digits"))
-    if pattern == "digits":
-        cutter = pre.Sequence([pre.Digits(individual_digits=True), cutter])
-    elif pattern:
-        cutter = pre.Sequence([pre.Split(library.Regex(pattern), "isolated"), cutter])
-    tokenizer.pre_tokenizer, tokenizer.decoder = cutter, library.decoders.ByteLevel()
+    cut, merges = own.get("pre", "default"), own.get("merges", "")
+    problem = f"the way {cut!r} to cut a text before merging is not supported"
+    _check(isinstance(cut, str) and cut in _CUTS, problem, "unsupported")
+    _check(isinstance(merges, list), "the file has no merges")
+    pairs = [tuple(pair.split(" ")) for pair in merges]
+    tokenizer = _bpe(library, pieces, pairs, ignore_merges=cut.startswith("llama"))
+    pre, level = library.pre_tokenizers, library.pre_tokenizers.ByteLevel(False, use_regex=False)
+    cutters = [pre.Split(library.Regex(pattern), "isolated") for pattern in _CUTS[cut]]
+    tokenizer.pre_tokenizer = pre.Sequence([*cutters, level])
+    tokenizer.decoder = library.decoders.ByteLevel()
     if "qwen" in cut:
         tokenizer.normalizer = library.normalizers.NFC()
     return tokenizer
@@ -179,39 +173,34 @@ def _sentence_piece(library: Any, own: Mapping[str, Any], pieces: list[str]) -> 
     """SentencePiece's BPE: of two neighbours, those are merged first whose piece has the highest
     score; what is in no piece becomes bytes.
     """
-    scores = own.get("scores")
-    if scores is None or len(scores) != len(pieces):
-        raise _refused("the file has no scores")
-    known = set(pieces)
-    order = sorted(range(len(pieces)), key=lambda i: -scores[i])
+    scores, known = own.get("scores", []), set(pieces)
+    _check(len(scores) == len(pieces), "the file has no scores, or not one for each token")
     merges = [
-        (pieces[i][:at], pieces[i][at:])
-        for i in order
-        for at in range(1, min(len(pieces[i]), 64))
-        if pieces[i][:at] in known and pieces[i][at:] in known
+        (piece[:at], piece[at:])
+        for _, piece in sorted(zip(scores, pieces, strict=True), key=lambda pair: -pair[0])
+        for at in range(1, min(len(piece), 64))
+        if piece[:at] in known and piece[at:] in known
     ]
     types = own.get("token_type", [])
-    unknown = [p for p, t in zip(pieces, types, strict=False) if t == _UNKNOWN]
-    options = {"byte_fallback": True, "fuse_unk": True, "unk_token": next(iter(unknown), None)}
+    unknown = next((p for p, t in zip(pieces, types, strict=False) if t == _UNKNOWN), None)
+    options = {"byte_fallback": True, "fuse_unk": True, "unk_token": unknown}
     tokenizer = _bpe(library, pieces, merges, **options)
-    prefix = own.get("add_space_prefix", True)
-    normal, undo = library.normalizers, library.decoders
+    normal, undo, prefix = library.normalizers, library.decoders, own.get("add_space_prefix", True)
     begin = [normal.Prepend(_SPACE)] if prefix else []
+    end = [undo.Strip(" ", 1, 0)] if prefix else []
     tokenizer.normalizer = normal.Sequence([*begin, normal.Replace(" ", _SPACE)])
     steps = [undo.Replace(_SPACE, " "), undo.ByteFallback(), undo.Fuse()]
-    tokenizer.decoder = undo.Sequence([*steps, *([undo.Strip(" ", 1, 0)] if prefix else [])])
+    tokenizer.decoder = undo.Sequence([*steps, *end])
     return tokenizer
 
 
 def _bpe(library: Any, pieces: list[str], merges: list[Any], **options: Any) -> Any:
     numbers = {piece: i for i, piece in enumerate(pieces)}
-    if len(numbers) != len(pieces):
-        raise _refused("a token is there twice")
+    _check(len(numbers) == len(pieces), "a token is there twice")
     try:
         return library.Tokenizer(library.models.BPE(numbers, merges, **options))
     except Exception as error:  # the library raises nothing more particular
-        problem = f"the vocabulary and its merges do not fit together: {error}"
-        raise _refused(problem) from None
+        _check(False, f"the vocabulary and its merges do not fit together: {error}")
 
 
 def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
@@ -228,17 +217,15 @@ def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
 
     def token(name: str) -> str | None:
         found = config.get(name)
-        found = found.get("content") if isinstance(found, dict) else found
-        return found if isinstance(found, str) else None
+        return _text(found.get("content") if isinstance(found, dict) else found)
 
-    around = len(tokenizer.encode("").ids) > 0
     return PublishedTokenizer(
         tokenizer,
         bos=token("bos_token"),
         eos=[eos] if (eos := token("eos_token")) else [],
-        template=template if isinstance(template, str) else None,
+        template=_text(template),
         first=config.get("add_bos_token") is True,
-        special=around,
+        special=len(tokenizer.encode("").ids) > 0,
     )
 
 
@@ -248,13 +235,9 @@ def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
     """
     if optional and not path.is_file():
         return {}
-    size = path.stat().st_size
-    found = None
-    if size <= 16 << 20:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
-            found = None
+    size, found = path.stat().st_size, None
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(path.read_text(encoding="utf-8")) if size <= 16 << 20 else None
     if not isinstance(found, dict):
         problem = f"{path} is not a JSON object of at most 16 MB"
         raise DataError("read_json", problem, got=size, wanted="{...}")
