@@ -70,9 +70,14 @@ static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) {
 }
 static inline ints_t whole_dot(dots_t sum) { return sum; }
 #endif
-#ifndef SHORT_SUMS
+#ifdef SHORT_SUMS
+static inline ints_t short_dot(shorts_t w, ints_t x) { return (ints_t)_mm256_madd_epi16((__m256i)w, (__m256i)x); }
+#else
 #define SHORT_SUMS 0
+#define short_dot(w, x) (x)
 #endif
+/* Sums of products of such codes soon overflow 16 bits: codes become numbers of 16 bits instead, and x is one. */
+#define WHOLE_X(f) (SHORT_SUMS && (f).bits > 5)
 
 /* sum + a b, rounded once: GCC alone would round twice for some numbers of rows and once for others. */
 static inline numbers_t add_product(numbers_t sum, numbers_t a, numbers_t b) {
@@ -134,9 +139,9 @@ static inline numbers_t column_of(format_t f, const uint8_t *panel, int64_t k, i
 }
 
 /* A row of x in blocks of 32: q = round(x / d) for d = max |x| / 32258, as 254 high + low, two int8; for each part of a block the sum of q, and d times it.
-   Less than 1e-30 is 0, infinity makes NaN. */
+   Less than 1e-30 is 0, infinity makes NaN. WHOLE_X: instead of them q itself, of even columns and of odd ones. */
 typedef struct { float d, sums[2]; int32_t whole[2]; } rounded_t;
-static ONCE void to_int16(const float *RESTRICT x, int64_t n, int parts, int8_t *RESTRICT codes, rounded_t *RESTRICT rounded) {
+static ONCE void to_int16(format_t f, const float *RESTRICT x, int64_t n, int8_t *RESTRICT codes, rounded_t *RESTRICT rounded) {
     for (int64_t k = 0; k < n; k += CODES, rounded++) {
         uint32_t bits[CODES], top = 0;
         int32_t q[CODES];
@@ -146,12 +151,14 @@ static ONCE void to_int16(const float *RESTRICT x, int64_t n, int parts, int8_t 
         for (int i = 0; i < CODES; i++) q[i] = inverse ? (int32_t)rintf(x[k + i] * inverse) : 0;
         for (int i = 0; i < CODES; i++) {
             int32_t high = (int32_t)rintf((float)q[i] * (1 / 254.f));
-            codes[k + i] = (int8_t)high, codes[n + k + i] = (int8_t)(q[i] - 254 * high);
+            int16_t whole = (int16_t)q[i];
+            if (WHOLE_X(f)) memcpy(codes + i % 2 * n + k + (i & ~3) + (i & 2), &whole, 2);
+            else codes[k + i] = (int8_t)high, codes[n + k + i] = (int8_t)(q[i] - 254 * high);
         }
         rounded->d = top >= 0x7f800000u ? NAN : most > 1e-30f ? most / 32258.f : 0.f;
-        for (int p = 0; p < parts; p++) {
+        for (int p = 0; p < f.parts; p++) {
             int32_t sum = 0;
-            for (int i = 0; i < CODES / parts; i++) sum += q[p * CODES / parts + i];
+            for (int i = 0; i < CODES / f.parts; i++) sum += q[p * CODES / f.parts + i];
             rounded->whole[p] = sum, rounded->sums[p] = rounded->d * (float)sum;
         }
     }
@@ -173,10 +180,10 @@ BODY int8_panel(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t 
                 codes_t w = codes_of(f, block, i, h);
 #pragma GCC unroll 8
                 for (int r = 0; r < 2 * R; r++) {
-                    codes_t four = (codes_t)((ints_t){0} + *(const int32_t *)(q + r * K + b * CODES + 4 * i));
-                    if (SHORT_SUMS && f.bits == 8) total[r] += whole_dot(int8_dot((dots_t){0}, w & 128, four)), w &= 127;
-                    dots[r] = int8_dot(dots[r], w, four);
-                    if ((n + 1) % every == 0) total[r] += whole_dot(dots[r]), dots[r] = (dots_t){0};
+                    ints_t four = (ints_t){0} + *(const int32_t *)(q + r * K + b * CODES + 4 * i);
+                    if (WHOLE_X(f)) total[r] += short_dot((shorts_t)w >> r % 2 * 8 & 255, four);
+                    else dots[r] = int8_dot(dots[r], w, (codes_t)four);
+                    if (!WHOLE_X(f) && (n + 1) % every == 0) total[r] += whole_dot(dots[r]), dots[r] = (dots_t){0};
                 }
             }
             numbers_t d = scales_of(f, header, b, p, h, 0), m = {0};
@@ -184,7 +191,7 @@ BODY int8_panel(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t 
 #pragma GCC unroll 4
             for (int r = 0; r < R; r++) {
                 const rounded_t *x = rounded + r * (K / CODES) + b;
-                ints_t whole = total[2 * r] * 254 + total[2 * r + 1] - MAX(f.zero, 0) * x->whole[p];
+                ints_t whole = total[2 * r] * (WHOLE_X(f) ? 1 : 254) + total[2 * r + 1] - MAX(f.zero, 0) * x->whole[p];
                 sum[r][h] = add_product(sum[r][h], d * x->d, __builtin_convertvector(whole, numbers_t));
                 if (f.zero < 0) sum[r][h] = add_product(sum[r][h], m, x->sums[p] - (numbers_t){0});
             }
@@ -233,7 +240,7 @@ BODY int8_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, cons
     int64_t most = MAX(INT8_ROWS, INT8_ROOM / 2 / K / INT8_ROWS * INT8_ROWS), rows;
     for (; M > 0; M -= rows, x += rows * K, y += rows * N, residual = residual ? residual + rows * N : NULL) {
         rows = MIN(M, most);
-        for (int64_t r = 0; r < rows; r++) to_int16(x + r * K, K, f.parts, q + 2 * r * K, rounded + r * (K / CODES));
+        for (int64_t r = 0; r < rows; r++) to_int16(f, x + r * K, K, q + 2 * r * K, rounded + r * (K / CODES));
         for (int64_t n = lo; n < hi; n++) for (int64_t r = 0; r < rows; r += INT8_ROWS) {
             const uint8_t *panel = weight + n * PANEL_BYTES(f, K);
             const rounded_t *some = rounded + r * (K / CODES);
