@@ -70,10 +70,11 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
 
 
-def one_of(call: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise ConfigError unless `value` is one of the choices."""
+def one_of(call: str, name: str, value: Any, choices: tuple[str, ...]) -> Any:
+    """Return `value`. Raises ConfigError unless it is one of the choices."""
     if not (isinstance(value, str) and value in choices):
         require(False, call, name, value, "one of " + ", ".join(map(repr, choices)))
+    return value
 
 
 # --- names: `dim` is accepted for `axis`, `keepdims` for `keepdim`, and so on. They are looked up

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Annotated
 
 import numpy as np
 
+from minigrad.arguments import as_float
 from minigrad.dtypes import Array, cast
 from minigrad.optim.groups import ParamGroup
-from minigrad.optim.optimizer import RANGES, Optimizer, Params, given
+from minigrad.optim.optimizer import Optimizer, Params, Rate, as_pair, given
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
 
@@ -62,6 +65,11 @@ def _rms(x: Array) -> float:
     return math.sqrt(float(np.mean(np.square(x, dtype=np.float64))))
 
 
+Negative = Annotated[float, partial(as_float, least=-math.inf, most=0, above=True)]
+Positive = Annotated[float, partial(as_float, least=0, above=True, below=True)]
+Rates = Annotated[tuple[float, float], partial(as_pair, least=0, below=True)]
+
+
 class Adafactor(Optimizer):
     """Adafactor: a matrix's mean squares are kept as one number per row and one per column; steps
     are relative to the size of the parameter.
@@ -78,20 +86,15 @@ class Adafactor(Optimizer):
     _settings = ("lr", "beta2_decay", "eps", "clip", "weight_decay")
     _moments = ("row_var", "col_var", "variance")
     _op = adafactor_, ()
-    _pairs = ("eps",)
-    _ranges = RANGES | {
-        "beta2_decay": {"least": -math.inf, "most": 0, "above": True},
-        "clip": {"least": 0, "above": True, "below": True},
-    }
 
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-2,
-        beta2_decay: float = -0.8,
-        eps: tuple[float, float] = (1e-30, 1e-3),
-        clip: float = 1.0,
-        weight_decay: float = 0.0,
+        lr: Rate = 1e-2,
+        beta2_decay: Negative = -0.8,
+        eps: Rates = (1e-30, 1e-3),
+        clip: Positive = 1.0,
+        weight_decay: Rate = 0.0,
     ) -> None:
         super().__init__(params, **given(locals()))
 

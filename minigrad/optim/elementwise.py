@@ -9,7 +9,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError
 from minigrad.optim.groups import Bundle, ParamGroup
-from minigrad.optim.optimizer import Optimizer, Params, given
+from minigrad.optim.optimizer import Flag, Fraction, Fractions, Optimizer, Params, Rate, given
 from minigrad.optim.update import PIECE, pieces, plus
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
@@ -58,11 +58,11 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
+        lr: Rate = 1e-3,
+        momentum: Rate = 0.0,
+        dampening: Rate = 0.0,
+        weight_decay: Rate = 0.0,
+        nesterov: Flag = False,
     ) -> None:
         super().__init__(params, **given(locals()))
 
@@ -132,12 +132,12 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
+        lr: Rate = 1e-2,
+        alpha: Fraction = 0.99,
+        eps: Rate = 1e-8,
+        weight_decay: Rate = 0.0,
+        momentum: Rate = 0.0,
+        centered: Flag = False,
     ) -> None:
         super().__init__(params, **given(locals()))
 
@@ -216,11 +216,11 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        amsgrad: bool = False,
+        lr: Rate = 1e-3,
+        betas: Fractions = (0.9, 0.999),
+        eps: Rate = 1e-8,
+        weight_decay: Rate = 0.0,
+        amsgrad: Flag = False,
         *,
         b1: float | None = None,
         b2: float | None = None,
@@ -251,11 +251,11 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
+        lr: Rate = 1e-3,
+        betas: Fractions = (0.9, 0.999),
+        eps: Rate = 1e-8,
+        weight_decay: Rate = 1e-2,
+        amsgrad: Flag = False,
         *,
         b1: float | None = None,
         b2: float | None = None,
@@ -301,8 +301,8 @@ class Lion(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
+        lr: Rate = 1e-4,
+        betas: Fractions = (0.9, 0.99),
+        weight_decay: Rate = 0.0,
     ) -> None:
         super().__init__(params, **given(locals()))

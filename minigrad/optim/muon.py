@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 from minigrad.arguments import as_int, one_of
 from minigrad.dtypes import Array, cast
 from minigrad.errors import ShapeError
 from minigrad.ops import add, div, matmul, mul, sqrt, sum as total
 from minigrad.ops.contract import swap_last
-from minigrad.optim.optimizer import RANGES, SHARE, Optimizer, Params, given
+from minigrad.optim.optimizer import Flag, Fraction, Optimizer, Params, Rate, given
 from minigrad.precision import matmul_precision
 from minigrad.primitive import primitive
 
 # Jordan's: steep at 0, so that small singular values grow fast; after five steps all those above
 # 0.01 are between about 0.7 and 1.2.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ADJUSTED = ("original", "match_rms_adamw")
 _swap: Any = swap_last
 
 
@@ -91,26 +93,18 @@ class Muon(Optimizer):
     _settings = ("lr", "momentum", "weight_decay")
     _moments = ("momentum_buffer",)
     _op = muon_, ("nesterov", "ns_steps", "adjust_lr")
-    _ranges = RANGES | {"momentum": SHARE}
 
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
-        weight_decay: float = 0.1,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        ns_steps: int = 5,
-        adjust_lr: str = "original",
+        lr: Rate = 1e-3,
+        weight_decay: Rate = 0.1,
+        momentum: Fraction = 0.95,
+        nesterov: Flag = True,
+        ns_steps: Annotated[int, as_int] = 5,
+        adjust_lr: Annotated[str, partial(one_of, choices=_ADJUSTED)] = "original",
     ) -> None:
         super().__init__(params, **given(locals()))
-
-    def _checked(self, key: str, value: Any) -> Any:
-        if key == "ns_steps":
-            return as_int("Muon", key, value)
-        if key == "adjust_lr":
-            one_of("Muon", key, value, ("original", "match_rms_adamw"))
-        return super()._checked(key, value)
 
     def _check_params(self, params: list[Any]) -> None:
         super()._check_params(params)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
@@ -23,12 +24,34 @@ from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
-_FLAGS = ("nesterov", "amsgrad", "centered")
-RATE: dict[str, Any] = {"least": 0, "below": True}
-SHARE: dict[str, Any] = {"least": 0, "most": 1, "below": True}
-# The interval of a setting that is a number, or a pair of them, as `as_float` takes it
-RANGES = dict.fromkeys(("lr", "eps", "weight_decay", "momentum", "dampening"), RATE)
-RANGES |= dict.fromkeys(("alpha", "betas"), SHARE)
+
+
+def as_flag(call: str, name: str, value: Any) -> Any:
+    """Return a bool. Raises ConfigError for another value."""
+    require(isinstance(value, bool), call, name, value, "True or False")
+    return value
+
+
+def as_pair(call: str, name: str, value: Any, **interval: Any) -> tuple[float, ...]:
+    """Return a pair of numbers in an interval, as `as_float` takes it. Raises ConfigError."""
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    require(pair, call, name, value, "a pair of numbers")
+    return tuple(as_float(call, name, x, **interval) for x in value)
+
+
+# The annotation of a setting of an optimizer or a schedule has its check, a function of call, name
+# and value that returns the value to keep.
+Flag = Annotated[bool, as_flag]
+Rate = Annotated[float, partial(as_float, least=0, below=True)]
+Fraction = Annotated[float, partial(as_float, least=0, most=1, below=True)]
+Fractions = Annotated[tuple[float, float], partial(as_pair, least=0, most=1, below=True)]
+
+
+@functools.cache
+def checks_of(annotated: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the checks of a function's arguments or of a class's attributes, by name."""
+    hints = get_type_hints(annotated, include_extras=True).items()
+    return {name: hint.__metadata__ for name, hint in hints if hasattr(hint, "__metadata__")}
 
 
 def given(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +71,6 @@ class Optimizer:
     _settings: tuple[str, ...] = ()  # the numbers that it reads, in order
     _moments: tuple[str, ...] = ()
     _fixed: tuple[str, ...] = ()  # settings that decide which moments there are
-    _ranges, _pairs = RANGES, ("betas",)
 
     def __init__(self, params: Params, **defaults: Any) -> None:
         self.defaults = defaults
@@ -114,18 +136,9 @@ class Optimizer:
         """The setting to keep, as plain Python numbers. Raises ConfigError for an invalid one."""
         if isinstance(value, np.generic | np.ndarray | Tensor) and math.prod(value.shape) == 1:
             value = value.item()
-        return self._checked(key, value)
-
-    def _checked(self, key: str, value: Any) -> Any:
-        if key in _FLAGS:
-            require(isinstance(value, bool), self._name, key, value, "True or False")
-        if key not in self._ranges:
-            return value
-        if key not in self._pairs:
-            return as_float(self._name, key, value, **self._ranges[key])
-        pair = isinstance(value, tuple | list) and len(value) == 2
-        require(pair, self._name, key, value, "a pair of numbers")
-        return tuple(as_float(self._name, key, x, **self._ranges[key]) for x in value)
+        for check in checks_of(type(self).__init__).get(key, ()):
+            value = check(self._name, key, value)
+        return value
 
     def _bundled(self, group: ParamGroup, params: list[tuple[Tensor, int]]) -> list[Bundle]:
         """The fewest bundles for parameters with their step counts."""
