@@ -264,7 +264,7 @@ def test_a_config_file_gives_options_and_the_command_line_wins(home: Path) -> No
 @pytest.mark.parametrize(
     ("content", "arguments", "expected"),
     [
-        ("n_layers = 1", [], "run.toml: unknown option 'n_layers'; did you mean 'n_layer'?"),
+        ("n_layers = 1", [], "run.toml: unknown option 'n_layers'; did you mean n_layer?"),
         ("lr = 'fast'", [], "run.toml: lr = 'fast': 'fast' is not a number"),
         ("steps = 1.5", [], "run.toml: steps = 1.5: '1.5' is not a whole number"),
         ("steps = true", [], "this option takes a value"),

@@ -229,4 +229,4 @@ class Chat:
         print(f"(saved in {name})")
 
 
-COMMAND = Command("chat", run, "talk with a trained model", OPTIONS, __doc__)
+COMMAND = Command("chat", OPTIONS, run, "talk with a trained model", __doc__)

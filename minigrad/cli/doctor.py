@@ -121,4 +121,4 @@ def _threads(n: str) -> str:
 
 OPTIONS = (Option("json", FLAG, False, "print one JSON object instead of lines"),)
 _PURPOSE = "show what this machine offers, and what would be faster"
-COMMAND = Command("doctor", run, _PURPOSE, OPTIONS, __doc__)
+COMMAND = Command("doctor", OPTIONS, run, _PURPOSE, __doc__)

@@ -53,4 +53,4 @@ def table(texts: list[str], similarity: Array) -> str:
     return "\n".join(lines)
 
 
-COMMAND = Command("embed", run, "sentences as vectors, and their similarities", OPTIONS, __doc__)
+COMMAND = Command("embed", OPTIONS, run, "sentences as vectors, and their similarities", __doc__)

@@ -100,4 +100,4 @@ def known_text(text: str, tokenizer: Tokenizer, options: Namespace) -> str:
     return text.translate(dict.fromkeys(map(ord, unknown)))
 
 
-COMMAND = Command("eval", run, "measure how well a model predicts a text", OPTIONS, __doc__)
+COMMAND = Command("eval", OPTIONS, run, "measure how well a model predicts a text", __doc__)

@@ -236,7 +236,7 @@ def _command(
     run: Callable[[Namespace], int], purpose: str, example: str, *options: Option
 ) -> Command:
     about = f"{purpose.capitalize()}.\n\nexamples:\n  minigrad {run.__name__} {example}\n"
-    return Command(run.__name__, run, purpose, options, about)
+    return Command(run.__name__, options, run, purpose, about)
 
 
 COMMANDS = (

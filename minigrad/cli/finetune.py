@@ -133,4 +133,4 @@ def _merge(options: Namespace) -> int:
     return 0
 
 
-COMMAND = Command("finetune", run, "train a model further, on another text", OPTIONS, __doc__)
+COMMAND = Command("finetune", OPTIONS, run, "train a model further, on another text", __doc__)

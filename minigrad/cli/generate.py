@@ -117,4 +117,4 @@ def print_text(pieces: Iterable[str]) -> None:
     print()
 
 
-COMMAND = Command("generate", run, "let a trained model write", OPTIONS, __doc__)
+COMMAND = Command("generate", OPTIONS, run, "let a trained model write", __doc__)

@@ -77,27 +77,11 @@ class Option(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Command:
-    """A subcommand: its options, and what runs it and returns the exit code.
-
-    help: the text of --help, the docstring of the command's module; what follows "examples:" comes
-        after the options.
-    """
+class Table:
+    """Options, and the name of the command that reads them."""
 
     name: str
-    run: Callable[[Namespace], int]
-    purpose: str
     options: Sequence[Option]
-    help: str | None
-
-    def add_to(self, commands: argparse._SubParsersAction[Parser]) -> None:
-        """Add the subcommand and its options."""
-        about, mark, examples = (self.help or "").partition("examples:\n")
-        parser = commands.add_parser(
-            self.name, help=self.purpose, description=about, epilog=mark + examples
-        )
-        for option in self.options:
-            option.add_to(parser)
 
     def complete(self, found: Mapping[str, Any]) -> Namespace:
         """Return the options that were found, then those of --set and --config, then the defaults.
@@ -125,15 +109,36 @@ class Command:
         for key, value in pairs:
             name = key.strip().replace("-", "_")
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(self.name, f"{where}unknown option {key!r}", got=key, hint=hint)
+                problem = f"{where}unknown option {key!r}"
+                raise ConfigError(self.name, problem, got=key, hint=near(name, known))
             try:
                 found[name] = known[name].convert(value)
             except ArgumentTypeError as error:
                 problem = f"{where}{key} = {value!r}: {error}"
                 raise ConfigError(self.name, problem, got=value) from None
         return found
+
+
+@dataclass(frozen=True)
+class Command(Table):
+    """A subcommand: its options, and what runs it and returns the exit code.
+
+    help: the text of --help, the docstring of the command's module; what follows "examples:" comes
+        after the options.
+    """
+
+    run: Callable[[Namespace], int]
+    purpose: str
+    help: str | None
+
+    def add_to(self, commands: argparse._SubParsersAction[Parser]) -> None:
+        """Add the subcommand and its options."""
+        about, mark, examples = (self.help or "").partition("examples:\n")
+        parser = commands.add_parser(
+            self.name, help=self.purpose, description=about, epilog=mark + examples
+        )
+        for option in self.options:
+            option.add_to(parser)
 
 
 class Parser(argparse.ArgumentParser):
@@ -153,9 +158,8 @@ class Parser(argparse.ArgumentParser):
         found, extra = super().parse_known_args(args, namespace)
         if extra and self._subparsers is None:
             known = [name for name in self._option_string_actions if name != "--help"]
-            near = difflib.get_close_matches(extra[0].partition("=")[0], known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(extra)}{hint}")
+            hint = near(extra[0].partition("=")[0], known, f"see {self.prog} --help")
+            raise ConfigError(self.prog, f"unrecognized arguments: {' '.join(extra)}", hint=hint)
         return found, extra
 
 
@@ -238,6 +242,12 @@ def one_line(error: MinigradError | OSError) -> str:
         reason = error.strerror or str(error)
         parts = [f"{error.filename}: {reason}" if error.filename else reason]
     return "; ".join(" ".join(part.split()) for part in parts if part)
+
+
+def near(word: str, known: Iterable[str], hint: str = "") -> str:
+    """Return a hint that names the word that was meant; `hint` if none of the known is like it."""
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {found[0]}?" if found else hint
 
 
 def refuse(call: str, problem: str, hint: str = "leave one of the two out") -> NoReturn:

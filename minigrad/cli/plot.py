@@ -60,4 +60,4 @@ def _run_of(place: Path) -> Path:
     return next(above, place)
 
 
-COMMAND = Command("plot", run, "draw the loss curves of runs", OPTIONS, __doc__)
+COMMAND = Command("plot", OPTIONS, run, "draw the loss curves of runs", __doc__)

@@ -8,7 +8,6 @@ stream, and the step, from which the batches follow.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import sys
 from argparse import Namespace
@@ -19,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.cli.options import refuse
+from minigrad.cli.options import near, refuse
 from minigrad.cli.recipe import FORMER, kind_of
-from minigrad.cli.run_folder import CHECKPOINTS, Base, base_in, load_model
+from minigrad.cli.run_folder import CHECKPOINTS, Base, base_in, load_model, refusing_damage
 from minigrad.columns import columns
 from minigrad.distributed import broadcast, is_first
 from minigrad.errors import ConfigError, MinigradError
@@ -138,8 +137,7 @@ def accepted_names(options: Namespace) -> list[str]:
     names = [name.replace("-", "_") for name in options.accept or ()]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            hint = near(name, known, f"known: {', '.join(known)}")
             refuse("train", f"--accept: a run has no {name!r} that could differ", hint)
     return names
 
@@ -211,20 +209,9 @@ def warn_of_changes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
             print(f"warning: {change}: {effect}", file=sys.stderr)
 
 
-_OF_A_STATE = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
-
-
-@contextlib.contextmanager
-def state_of_a_run(found: Checkpoint | None) -> Iterator[None]:
+def state_of_a_run(found: Checkpoint | None) -> contextlib.AbstractContextManager[None]:
     """Raise ConfigError for what a state raises that `minigrad train` did not write."""
-    try:
-        yield
-    except MinigradError:
-        raise
-    except _OF_A_STATE as error:
-        if found is None:
-            raise
-        reason = f"{type(error).__name__}: {str(error)[:120]}"
-        problem = f"the state in {found.path} is not that of a run of minigrad train: {reason}"
-        hint = f"minigrad inspect {found.path} shows it"
-        raise ConfigError("train", problem, got=sorted(found.state), hint=hint) from error
+    if found is None:
+        return contextlib.nullcontext()
+    problem = f"the state in {found.path} is not that of a run of minigrad train"
+    return refusing_damage("train", found.path, problem, passing=MinigradError)

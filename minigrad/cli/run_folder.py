@@ -150,10 +150,14 @@ def load_model(
 
 
 @contextlib.contextmanager
-def refusing_damage(call: str, path: object, problem: str) -> Iterator[None]:
-    """Raise ConfigError for whatever the content of a file raises that a run did not write."""
+def refusing_damage(call: str, path: object, problem: str, passing: Any = ()) -> Iterator[None]:
+    """Raise ConfigError for whatever the content of a file raises that a run did not write, but for
+    the errors `passing`.
+    """
     try:
         yield
+    except passing:
+        raise
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as no:
         reason = no.problem if isinstance(no, MinigradError) else f"{type(no).__name__}: {no}"
         hint = f"minigrad inspect {path} shows the file"

@@ -55,4 +55,4 @@ def run(options: Namespace) -> int:
     return 0
 
 
-COMMAND = Command("show", run, "show a model as a tree, or its attention", OPTIONS, __doc__)
+COMMAND = Command("show", OPTIONS, run, "show a model as a tree, or its attention", __doc__)

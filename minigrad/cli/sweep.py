@@ -423,4 +423,4 @@ def _rounded(value: Any, values: Any) -> Any:
     return min(max(float(f"{value:.4g}"), values["low"]), values["high"])
 
 
-COMMAND = Command("sweep", run, "many small training runs, side by side", OPTIONS, __doc__)
+COMMAND = Command("sweep", OPTIONS, run, "many small training runs, side by side", __doc__)

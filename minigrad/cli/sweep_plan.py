@@ -13,14 +13,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from minigrad.cli.options import read_toml, refuse
+from minigrad.cli.options import DIR, Option, Table, one_of, read_toml, refuse, whole
 from minigrad.cli.train import COMMAND as TRAIN
 from minigrad.errors import ConfigError
 
 SEARCHES = ("grid", "random", "tpe")
-_COUNTS = {"runs": 10, "seed": 0, "round": 8, "halving": 1}  # keys and their defaults
-_UNUSED = {"grid": ("runs", "seed", "round"), "random": ("round",), "tpe": ()}  # by a search
-_KEYS = {"out", "search", "train", "sweep", *_COUNTS}
+_TABLES = ("train", "sweep")
+_KEYS = Table(
+    "sweep",
+    (
+        Option("out", DIR, None, "the folder"),
+        Option("search", one_of(*SEARCHES), "grid", "how settings are drawn"),
+        Option("runs", whole(1), 10, "how many"),
+        Option("seed", whole(0), 0, "of the draws"),
+        Option("round", whole(1), 8, "settings that are drawn at once"),
+        Option("halving", whole(1), 1, "of so many runs one goes on"),
+    ),
+)
+_UNUSED = {"grid": {"runs", "seed", "round"}, "random": {"round"}, "tpe": set[str]()}  # by a search
 # What a sweep decides by itself
 _OURS = {"out", "resume", "overwrite", "accept", "config", "set", "stop_at", "minutes"}
 _RANGE = "{ low = 1e-4, high = 1e-2, log = true }"
@@ -82,32 +92,30 @@ class Plan:
 def read_plan(path: str) -> Plan:
     """Return the plan in a TOML file. Raises ConfigError for anything invalid in it."""
     settings = read_toml("sweep", path)
-    if unknown := sorted(settings.keys() - _KEYS):
-        problem = f"{path} has {unknown[0]!r} outside of [train] and [sweep]"
-        refuse("sweep", problem, f"known there: {', '.join(sorted(_KEYS - {'train', 'sweep'}))}")
+    own = ((name, value) for name, value in settings.items() if name not in _TABLES)
+    keys = _KEYS.complete(_KEYS.settings(f"{path}: ", own))
     fixed, varied = _table(settings, "train"), _table(settings, "sweep")
     if not varied:
         refuse("sweep", f"{path} varies nothing", "a table [sweep] with e.g. lr = [0.001, 0.003]")
     if both := sorted(fixed.keys() & varied.keys()):
         refuse("sweep", f"{both[0]} is both in [train] and in [sweep]")
-    search, folder = settings.get("search", "grid"), settings.get("out", f"runs/{Path(path).stem}")
-    if search not in SEARCHES:
-        refuse("sweep", f"search = {search!r}", f'search = "{SEARCHES[0]}", "random" or "tpe"')
-    if not isinstance(folder, str) or not folder:
-        refuse("sweep", f"out = {folder!r}", 'out = "runs/sweep"')
-    counts = {name: _count(settings, name, search) for name in _COUNTS}
+    search = keys.search
+    if unused := sorted(keys.given & _UNUSED[search]):
+        problem = f"{unused[0]} = {vars(keys)[unused[0]]} has no use with search = {search!r}"
+        refuse("sweep", problem, "leave it out")
     if search == "grid":
-        counts["runs"] = math.prod(map(len, (_values(name, varied[name], ()) for name in varied)))
+        keys.runs = math.prod(len(_values(name, values, ())) for name, values in varied.items())
     if search != "tpe":
-        counts["round"] = counts["runs"]
+        keys.round = keys.runs
     parse(fixed)
     for name, values in varied.items():
         for value in _values(name, values, () if search == "grid" else ("low", "high")):
             parse({name: value})
     odd = sorted({"steps", "eval_interval"} & varied.keys())
-    if odd and counts["halving"] > 1:
+    if odd and keys.halving > 1:
         refuse("sweep", f"halving compares runs after equal steps, and {odd[0]} varies")
-    return Plan(Path(folder), search, fixed, varied, **counts)
+    folder = Path(keys.out or f"runs/{Path(path).stem}")
+    return Plan(folder, search, fixed, varied, keys.runs, keys.seed, keys.round, keys.halving)
 
 
 def parse(options: Mapping[str, Any]) -> Any:
@@ -119,18 +127,6 @@ def parse(options: Mapping[str, Any]) -> Any:
     except ConfigError as error:
         hint = error.hint or "[train] and [sweep] take the options of minigrad train --help"
         refuse("sweep", error.problem, hint)
-
-
-def _count(settings: Mapping[str, Any], name: str, search: str) -> int:
-    value = settings.get(name, _COUNTS[name])
-    if name in settings and name in _UNUSED[search]:
-        problem = f"{name} = {value!r} has no use with search = {search!r}"
-        other = '"tpe"' if name == "round" else '"random" or "tpe"'
-        refuse("sweep", problem, f"search = {other}, or leave it out")
-    least = 0 if name == "seed" else 1
-    if type(value) is not int or value < least:
-        refuse("sweep", f"{name} = {value!r}", f"{name} is a whole number of at least {least}")
-    return value
 
 
 def _table(settings: Mapping[str, Any], name: str) -> dict[str, Any]:

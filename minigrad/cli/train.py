@@ -353,4 +353,4 @@ def _fit(session: Session, began: float) -> None:
     print(f"minutes  {options.minutes:g}: {options.steps:,} steps of {1e3 * step:,.1f} ms{late}")
 
 
-COMMAND: Command = Command("train", run, "train a transformer on a text", OPTIONS, __doc__)
+COMMAND: Command = Command("train", OPTIONS, run, "train a transformer on a text", __doc__)
