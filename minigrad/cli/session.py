@@ -7,6 +7,7 @@ import shlex
 import sys
 from argparse import Namespace
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,12 @@ METRICS, CRASHES = "metrics.jsonl", "crash"
 class Session:
     """A run. `open` gives it a folder; `train` fills it.
 
-    text: the identity of the text. prompt: something that the model can continue.
+    text: the identity of the text.
     """
 
     options: Namespace
     text: dict[str, Any]
     tokenizer: Tokenizer
-    prompt: str
     data: TextData
     model: GPT
     trainer: Trainer
@@ -59,6 +59,7 @@ class Session:
         self.unit = "character" if isinstance(self.tokenizer, CharTokenizer) else "token"
         self.baseline = bigram_loss(self.data, self.tokenizer.vocab_size)
         self.interruption = Interruption()
+        self.trainer.data = self.watched = WatchedData(self.data, partial(print, flush=True))
         self.replaced: list[Path] = []  # checkpoints of an earlier run in this folder
         self.source: dict[str, Any] = {"tokenizer": self.tokenizer.state()}
         if tunes_published(self.options):  # which has the tokenizer
@@ -127,7 +128,7 @@ class Session:
         print(f"learn    {options.optimizer}, {rate}, weight decay {options.weight_decay:g}{half}")
         print(f"memory   {self.trainer.estimate_memory()}; text {held:,.1f}{compiling}")
         if "architecture" in vars(options) and not self.trainer.step:
-            before = evaluate(self.model, WatchedData(self.data, print).validation())
+            before = evaluate(self.model, self.watched.validation())
             print(f"before   {before:.3f} nats per {self.unit} on the validation text", flush=True)
         beaten = f"{self.baseline:.3f} nats per {self.unit} on the validation text"
         print(f"to beat  {beaten}, by a table of {self.unit} pairs", flush=True)
@@ -143,7 +144,7 @@ class Session:
             self._save(None)
         log, display = MetricsLog(self.folder / METRICS, self.trainer.step), progress(sys.stdout)
         self.trainer.callbacks += [log, display.show]
-        self.trainer.data = WatchedData(self.data, display.say)
+        self.watched.say = display.say
         every = self.options.save_interval or self.options.eval_interval
         try:
             for report in self.trainer.run():
@@ -238,8 +239,8 @@ class Session:
         else:
             stopped = f"stopped after step {report.step} of {report.steps}; saved"
             print(f"{stopped}. Continue:  minigrad {self.command} --resume {place}")
-        prompt = shlex.quote(self.prompt)
-        print(f"let it write:  minigrad generate --model {place} --prompt {prompt}", flush=True)
+        call = f"minigrad generate --model {place} --prompt {shlex.quote(self._prompt())}"
+        print(f"let it write:  {call}", flush=True)
         if trainer.finished and self.options.sample:
             print("\na sample:\n")
             self._print_sample()
@@ -253,6 +254,14 @@ class Session:
             call = f"minigrad generate --model {place} --best"
             print(f"{lower}: the model has begun to memorize its text. The best one:  {call}")
             print("(--patience N stops there, and saves the best)")
+
+    def _prompt(self) -> str:
+        """Return something that the model can continue: its text may have no capital T."""
+        known = self.tokenizer
+        if not isinstance(known, CharTokenizer) or set("The ") <= set(known.characters):
+            return "The "
+        text = known.decode(self.data.train[:100])
+        return text.strip()[:8].partition("\n")[0] or text[:1]
 
     def _print_sample(self) -> None:
         """Let the saved model write from a line end, or from the first character it knows."""

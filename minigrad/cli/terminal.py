@@ -5,6 +5,7 @@ plain lines; and the files of a text that were skipped.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from minigrad.train import Report
 
 _REFRESH = 0.1  # seconds: redrawing at every step of a tiny model would cost more than the step
 _FIRST, _SILENT = 3.0, 30.0  # seconds to the first plain line, and the most between two
+_SLOW = 1.0  # seconds of compiling without a word
 
 
 def describe(report: Report) -> str:
@@ -95,22 +97,35 @@ def progress(stream: TextIO) -> PlainProgress | RichProgress:
 
 
 class WatchedData:
-    """The data of a run, whose validation says how far it is where it takes seconds."""
+    """The data of a run, whose validation says how far it is where it takes seconds.
+
+    compiles: True if the next validation compiles the model for its first batch, which is said if
+        it takes a second.
+    """
 
     def __init__(
         self, data: TextData, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
     ) -> None:
-        self.data, self.batch, self._say, self._now = data, data.batch, say, now
+        self.data, self.batch, self.say, self._now = data, data.batch, say, now
+        self.compiles = False
 
     def validation(self) -> Iterator[tuple[Array, Array]]:
         """Yield the batches of the data's validation."""
         due, seen = self._now() + _FIRST, 0
-        for x, y in self.data.validation():
-            if self._now() >= due:
-                due = self._now() + _FIRST
-                self._say(f"validation {seen / len(self.data.val):.0%} done")
-            seen += x.size
-            yield x, y
+        slow = threading.Timer(_SLOW, self.say, ["jit      compiling the validation ..."])
+        if self.compiles:
+            slow.start()
+        try:
+            for x, y in self.data.validation():
+                if self._now() >= due:
+                    due = self._now() + _FIRST
+                    self.say(f"validation {seen / len(self.data.val):.0%} done")
+                seen += x.size
+                yield x, y
+                slow.cancel()
+                self.compiles = False
+        finally:
+            slow.cancel()
 
 
 def read_and_report(place: str | Path, stream: TextIO) -> str:

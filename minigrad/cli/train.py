@@ -167,8 +167,7 @@ def run(options: Namespace, base: Base | None = None) -> int:
             data = _data(options, text, tokenizer)
             model = _model(options, tokenizer.vocab_size, base)
             trainer = build_trainer(options, model, data)
-            prompt = _prompt(text, tokenizer)
-            session = Session(options, identity, tokenizer, prompt, data, model, trainer)
+            session = Session(options, identity, tokenizer, data, model, trainer)
             if checkpoints and found and not session.resume(checkpoints, found):
                 return 0
         session.announce()
@@ -269,13 +268,6 @@ def _say_if_long(doing: str, text: str) -> None:
         print(f"tokens   {doing} {len(text):,} characters ...", flush=True)
 
 
-def _prompt(text: str, tokenizer: Tokenizer) -> str:
-    """Return something that the model can continue: its text may have no capital T."""
-    if not isinstance(tokenizer, CharTokenizer) or set("The ") <= set(tokenizer.characters):
-        return "The "
-    return text.strip()[:8].partition("\n")[0] or text[:1]
-
-
 def _model(options: Namespace, vocab_size: int, base: Base | None) -> GPT:
     """Return the model that the options describe, its weights drawn from the seed or those of the
     base, with adapters where they are wanted.
@@ -319,7 +311,7 @@ def _compile(session: Session, found: Checkpoint | None) -> None:
     if wanted is not False and not options.mixed:
         print("jit      compiling the step ...", flush=True)
     trainer.prepare()
-    options.jit = trainer.backend == "c"
+    options.jit = session.watched.compiles = trainer.backend == "c"
     if found is not None:
         if wanted and not options.jit:
             print(f"the step cannot be compiled: {trainer.note}", file=sys.stderr)

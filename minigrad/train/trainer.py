@@ -213,12 +213,12 @@ class Trainer:
         quiet = np.errstate(over="ignore", invalid="ignore")
         with in_mode(self.model, training=True), quiet, matmul_precision(self.matmul):
             step = engine.measured(pieces, seconds)
-        batches = sum(1 for _ in self.data.validation())
         for _ in range(2):  # the first one may compile
-            some, began = list(itertools.islice(self.data.validation(), 4)), time.perf_counter()
-            self._loss_of(some)
+            began = time.perf_counter()
+            self._loss_of(itertools.islice(self.data.validation(), 4))
             took = time.perf_counter() - began
-        return step, took / len(some) * batches
+        batches = sum(1 for _ in self.data.validation())
+        return step, took / min(batches, 4) * batches
 
     def _pieces(self, batch: Batch) -> list[Batch]:
         """The batch in `parts` times `accumulate` pieces of one size."""

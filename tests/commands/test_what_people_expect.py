@@ -11,11 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from minigrad.cli import terminal
 from minigrad.cli.terminal import PlainProgress, WatchedData
 from minigrad.data import TextData
 from minigrad.train import Report
@@ -199,3 +201,15 @@ def test_a_long_validation_says_how_far_it_is() -> None:
     assert [x.tolist() for x in watched.batch(3)] == [x.tolist() for x in data.batch(3)]
     said.clear()
     assert list(WatchedData(data, said.append).validation()) and not said
+
+
+def test_compiling_the_validation_is_said_if_it_takes_long(monkeypatch) -> None:
+    monkeypatch.setattr(terminal, "_SLOW", 0.01)
+    said = list[str]()
+    watched = WatchedData(TextData(np.arange(1000) % 7, block_size=8, batch_size=2), said.append)
+    watched.compiles = True
+    for compiling in (["jit      compiling the validation ..."], []):
+        for i, _ in enumerate(watched.validation()):
+            time.sleep(0.1 if i == 0 else 0)
+        assert said == compiling
+        said.clear()
