@@ -7,7 +7,7 @@ it stands for. Every other character, NUL too, reaches the tokenizer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,32 +18,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Tokenizer(Protocol):
-    """Text to tokens and back."""
-
-    @property
-    def vocab_size(self) -> int:
-        """The number of tokens."""
-
-    def encode(self, text: str) -> Array:
-        """Return the tokens of `text`, int32."""
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        """Return the text of `tokens`."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what has to be saved."""
-
-
-class BaseTokenizer:
-    """A tokenizer says its `kind`, `vocab_size`, `_encode` and `_decode`.
+class Tokenizer:
+    """Text to tokens and back. A tokenizer says its `kind`, `vocab_size`, `_encode` and `_decode`.
 
     fields: the constructor's arguments, which are attributes too and make up the state.
     """
 
     kind: ClassVar[str]
     fields: ClassVar[tuple[str, ...]] = ()
-    kinds: ClassVar[dict[str, type[BaseTokenizer]]] = {}  # every class that has a kind
+    kinds: ClassVar[dict[str, type[Tokenizer]]] = {}  # every class that has a kind
 
     def __init_subclass__(cls) -> None:
         if "kind" in vars(cls):
@@ -106,7 +89,7 @@ def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
     """Return the tokenizer whose `state()` this is, of any kind. Raises DataError for an unknown
     kind.
     """
-    kind, kinds = state.get("kind"), BaseTokenizer.kinds
+    kind, kinds = state.get("kind"), Tokenizer.kinds
     if kind not in kinds:
         wanted = "one of " + ", ".join(kinds)
         problem = f"unknown kind of tokenizer {kind!r}"

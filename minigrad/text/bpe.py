@@ -19,7 +19,7 @@ import numpy as np
 from minigrad.arguments import as_int, require
 from minigrad.dtypes import Array
 from minigrad.errors import DataError
-from minigrad.text.base import BaseTokenizer, checked_special, well_formed
+from minigrad.text.base import Tokenizer, checked_special, well_formed
 
 Pair = tuple[int, int]
 
@@ -48,7 +48,7 @@ def _words() -> re.Pattern[str]:
     )
 
 
-class BPETokenizer(BaseTokenizer):
+class BPETokenizer(Tokenizer):
     """Byte-level BPE: tokens 0 .. 255 are the bytes, in GPT-2's order, and each merge adds one
     token made of two. Knows every text.
 

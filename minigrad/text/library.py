@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from minigrad.arguments import as_int, require
 from minigrad.errors import DataError, needs
-from minigrad.text.base import BaseTokenizer, checked_special, well_formed
+from minigrad.text.base import Tokenizer, checked_special, well_formed
 from minigrad.text.bpe import Pair, learn_merges
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -27,7 +27,7 @@ def library(call: str) -> Any:
     return tokenizers
 
 
-class LibraryTokenizer(BaseTokenizer):
+class LibraryTokenizer(Tokenizer):
     """A tokenizer whose text is cut and looked up by the `tokenizers` library's `_tokenizer`."""
 
     _tokenizer: Any

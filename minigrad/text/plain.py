@@ -9,12 +9,12 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import DataError
-from minigrad.text.base import BaseTokenizer, well_formed
+from minigrad.text.base import Tokenizer, well_formed
 
 _PART = 1 << 20  # characters encoded at once
 
 
-class CharTokenizer(BaseTokenizer):
+class CharTokenizer(Tokenizer):
     """Characters as numbers: token i is the i-th of the sorted distinct characters. `encode` raises
     DataError that names the characters this tokenizer does not know.
 
@@ -79,7 +79,7 @@ def _visible(characters: list[str]) -> str:
     return "".join(characters).replace("\n", "\\n").replace("\t", "\\t")
 
 
-class ByteTokenizer(BaseTokenizer):
+class ByteTokenizer(Tokenizer):
     """UTF-8 bytes as numbers, 0 .. 255: knows every text, needs no training, and a non-ASCII
     character is several tokens.
 
