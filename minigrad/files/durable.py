@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ Path = str | os.PathLike[str]
 T = TypeVar("T")
 
 TEMPORARY = ".minigrad-{pid}-{token}.tmp"
+THREADED = 4 << 20  # below this many bytes a thread costs more than it saves
 _SLICE = 16 << 20  # written at once; between two slices Python can handle a signal
 
 
@@ -178,9 +180,13 @@ def _failure(call: str, phase: str, path: str, nbytes: int, error: OSError) -> S
 
 
 @contextlib.contextmanager
-def beside(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
-    """Run `work` in a thread while the block runs; yields a function that waits for its result.
-    Hashing and disk calls release the GIL, so both together take as long as the slower one.
+def beside(work: Callable[[], T], nbytes: int) -> Iterator[Callable[[], T]]:
+    """Run `work` on so many bytes in a thread while the block runs; yields a function that waits
+    for its result. Hashing and disk calls release the GIL, so both together take as long as the
+    slower one. Where a thread is not worth it, the function does the work.
     """
+    if nbytes < THREADED:
+        yield functools.cache(work)
+        return
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(work).result

@@ -6,24 +6,21 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from minigrad.errors import ConfigError
 from minigrad.files import layout, writer
 from minigrad.files.durable import Path
 from minigrad.files.gguf import peek_gguf
-from minigrad.files.header import ARRAY_PREFIX, Refusal, check_tree
+from minigrad.files.header import ARRAY_PREFIX
 from minigrad.files.layout import FileInfo
-from minigrad.files.npz import load_npz, save_npz
+from minigrad.files.npz import load_npz, peek_npz, save_npz
 from minigrad.files.reader import StateDict, peek, read
-from minigrad.files.safetensors import load_safetensors, peek_safetensors, save_safetensors
+from minigrad.files.safetensors import META, load_safetensors, peek_safetensors, save_safetensors
 
 ENDINGS = (".mgrd", ".safetensors", ".npz")
-# The key under which meta that is not all text is kept in safetensors, as JSON
-_META = "minigrad.meta"
-
-
+_LOAD = {".safetensors": load_safetensors, ".npz": load_npz}
+_PEEK = {".mgrd": peek, ".npz": peek_npz, ".safetensors": peek_safetensors, ".gguf": peek_gguf}
 # What other programs keep their files in: never written, where MGRD would not be expected.
 _FOREIGN = re.compile(
     r"\.(npy|pth?|pkl|pickle|joblib|bin|ckpt|h5|hdf5|gguf|onnx|pb|zip|gz|tar|json|msgpack)"
@@ -90,21 +87,14 @@ def load(
     if not isinstance(path, str | bytes | os.PathLike):
         raise writer.wrong_kind("load", path, "the path", "minigrad.load(path)")
     ending = _ending(path)
-    if ending in (".safetensors", ".npz") and not _is_mgrd(path):
+    if ending in _LOAD and not _is_mgrd(path):
         if mmap or sha256 is not None or verify:
             problem = f"mmap, sha256 and verify are for .mgrd files, got {os.fsdecode(path)}"
             hint = "convert it: minigrad convert FILE OUT.mgrd"
             raise ConfigError("load", problem, ending, ".mgrd", hint)
-        return _load_other(path, ending, names)
+        return _LOAD[ending](path, names=names)
     options: dict[str, Any] = {"names": names, "mmap": mmap, "sha256": sha256, "verify": verify}
     return StateDict(*read(path, "weights", call="load", **options))
-
-
-def _load_other(path: Path, ending: str, names: Iterable[str] | None = None) -> StateDict:
-    if ending == ".npz":
-        return load_npz(path, names=names)
-    found = load_safetensors(path, names=names)
-    return StateDict(found, _with_own_meta(found.info))
 
 
 def _ending(path: Path) -> str:
@@ -138,8 +128,8 @@ def load_any(path: Path, with_state: bool = False) -> StateDict:
     """The weights of a file of any of the formats, by its ending; of a checkpoint, the arrays of
     the training state only if asked for.
     """
-    if (ending := ending_of(path)) != ".mgrd":
-        return _load_other(path, ending)
+    if (ending := ending_of(path)) in _LOAD:
+        return _LOAD[ending](path)
     names = None
     if not with_state and (info := peek(path)).kind == "checkpoint":
         names = [name for name in info.names if not name.startswith(ARRAY_PREFIX)]
@@ -147,15 +137,8 @@ def load_any(path: Path, with_state: bool = False) -> StateDict:
 
 
 def peek_any(path: Path) -> FileInfo:
-    """The header of a file of any of the formats, by its ending. An npz archive has none, so it is
-    read.
-    """
-    if _ending(path) == ".gguf":
-        return peek_gguf(path)
-    ending = ending_of(path)
-    if ending == ".npz":
-        return load_npz(path).info
-    return _with_own_meta(peek_safetensors(path)) if ending == ".safetensors" else peek(path)
+    """The header of a file of any of the formats, by its ending."""
+    return _PEEK[".gguf" if _ending(path) == ".gguf" else ending_of(path)](path)
 
 
 def convert(source: Path, target: Path) -> StateDict:
@@ -174,20 +157,6 @@ def convert(source: Path, target: Path) -> StateDict:
 
 def _as_text(meta: Mapping[str, Any]) -> dict[str, str]:
     """Meta as text -> text: itself where it is that, else JSON under one key."""
-    if all(type(value) is str for value in meta.values()) and _META not in meta:
+    if all(type(value) is str for value in meta.values()) and META not in meta:
         return dict(meta)
-    return {_META: json.dumps(meta)}
-
-
-def _with_own_meta(info: FileInfo) -> FileInfo:
-    """Meta that `_as_text` has put under one key, unpacked again; anything else stays as it is."""
-    if set(info.meta) != {_META}:
-        return info
-    try:
-        found = json.loads(info.meta[_META])
-        if not isinstance(found, dict):
-            return info
-        check_tree("meta", found, layout.MAX_META_DEPTH)
-    except (ValueError, RecursionError, Refusal):
-        return info
-    return replace(info, meta=found)
+    return {META: json.dumps(meta)}

@@ -51,6 +51,11 @@ def load_npz(path: Path, *, names: Iterable[str] | None = None) -> StateDict:
     return StateDict(found, FileInfo("npz", (0, 0), "", {}, infos, {}, file.size, ""))
 
 
+def peek_npz(path: Path) -> FileInfo:
+    """Read the whole archive, which has no header."""
+    return load_npz(path).info
+
+
 def _read(file: OpenFile, names: Iterable[str] | None) -> dict[str, Array]:
     with os.fdopen(os.dup(file.fd), "rb") as content:
         content.seek(0)

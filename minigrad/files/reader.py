@@ -21,12 +21,11 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import FormatError, StateDictError
 from minigrad.files import foreign, header as headers, layout
-from minigrad.files.durable import Path, beside
+from minigrad.files.durable import THREADED, Path, beside
 from minigrad.files.header import Refusal
 from minigrad.files.layout import FileInfo, TensorInfo
 from minigrad.files.opening import CHUNK, OpenFile, opened, unreadable
 
-_THREADED = 4 << 20
 _MAGIC = b"\xc4\x1e" + layout.MAGIC
 Fetch = Callable[[TensorInfo], tuple[Array, int]]  # a tensor's bytes, and their crc32
 
@@ -152,7 +151,7 @@ class _File(OpenFile):
         problem = "the end of the file is damaged"
         self.check(trailer[:10] == b"\xc4\x28" + layout.END_MAGIC, "trailer", problem)
         self.digest = trailer[10:]
-        self.verify_beside = _THREADED <= self.size <= verify_up_to
+        self.verify_beside = THREADED <= self.size <= verify_up_to
         if self.size <= verify_up_to and not self.verify_beside:
             self._compare(self._sha256(), None)
         self.info = self._read_header(version)
@@ -261,7 +260,7 @@ class _File(OpenFile):
             yield
             return
         cause = None
-        with beside(self._any_sha256) as digest:
+        with beside(self._any_sha256, self.size) as digest:
             try:
                 self._check_pads()
                 yield

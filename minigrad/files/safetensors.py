@@ -11,6 +11,7 @@ From https://github.com/huggingface/safetensors.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -29,6 +30,7 @@ from minigrad.files.writer import checked_arrays
 
 MAX_HEADER = 16 << 20
 _METADATA = "__metadata__"
+META = "minigrad.meta"  # the key under which meta that is not all text is kept, as JSON
 # The order in which the reference implementation stores tensors: widest first, so that each is
 # aligned to its size.
 _ORDER = ["u64", "i64", "f64", "f32", "u32", "i32", "bf16", "f16", "u16", "i16", "i8", "u8", "bool"]
@@ -70,9 +72,19 @@ def _read_info(file: OpenFile) -> FileInfo:
     except (SafetensorError, OSError) as error:
         problem = f"this is not a safetensors file: {shortened(str(error), 200)}"
         raise Refusal("safetensors", problem) from None
-    meta = header.pop(_METADATA, None) or {}
+    meta = _own_meta(header.pop(_METADATA, None) or {})
     tensors = [_entry(name, entry, 8 + length) for name, entry in sorted(header.items())]
     return FileInfo("safetensors", (0, 0), "", meta, tuple(tensors), {}, file.size, "")
+
+
+def _own_meta(meta: dict[str, Any]) -> dict[str, Any]:
+    """Meta that was kept as JSON, unpacked again; anything else stays as it is."""
+    with contextlib.suppress(ValueError, RecursionError, Refusal):
+        found = json.loads(meta[META]) if set(meta) == {META} else None
+        if isinstance(found, dict):
+            headers.check_tree("meta", found, layout.MAX_META_DEPTH)
+            return found
+    return meta
 
 
 def _entry(name: str, entry: Mapping[str, Any], base: int) -> TensorInfo:

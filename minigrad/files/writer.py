@@ -6,13 +6,11 @@ is touched.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,6 @@ from minigrad.files.durable import Buffer, Path, beside, write_durably
 from minigrad.files.header import Refusal
 
 PRODUCER = "minigrad"
-_THREADED = 4 << 20  # below this many bytes a thread costs more than it saves
 
 
 def write(
@@ -46,13 +43,16 @@ def write(
         raw = _header(kind, stored, aliases, trees)
     total = layout.file_length(len(raw), [a.nbytes for _, a in stored])
     pieces = _pieces(raw, [a for _, a in stored], total)
-    with _hashed(pieces, total) as digest:
 
-        def trailer() -> bytes:
-            return layout.pack_trailer(digest())
+    def trailer() -> bytes:
+        sha = hashlib.sha256()
+        for piece in pieces:
+            sha.update(piece)
+        return layout.pack_trailer(sha.digest())
 
-        write_durably(path, pieces, nbytes=total, last=trailer, call=call)
-        return digest().hex()
+    with beside(trailer, total) as last:
+        write_durably(path, pieces, nbytes=total, last=last, call=call)
+        return last()[-32:].hex()
 
 
 def check_arguments(call: str, path: Any, weights: Any) -> None:
@@ -227,11 +227,11 @@ def _header(
 
 
 def _checksums(payloads: list[memoryview]) -> list[int]:
-    """The crc32 of each payload; large ones by two threads."""
-    if sum(p.nbytes for p in payloads) < _THREADED:
-        return [*map(zlib.crc32, payloads)]
+    """The crc32 of each payload; of large ones every other in a thread."""
     found = [0] * len(payloads)
-    with beside(lambda: [*map(zlib.crc32, payloads[1::2])]) as others:
+    with beside(
+        lambda: [*map(zlib.crc32, payloads[1::2])], sum(p.nbytes for p in payloads)
+    ) as others:
         found[::2] = map(zlib.crc32, payloads[::2])
         found[1::2] = others()
     return found
@@ -246,20 +246,3 @@ def _pieces(raw: bytes, arrays: list[Array], total: int) -> list[Buffer]:
         end = payload + array.nbytes
         payload = layout.round_up(end + layout.GAP_SIZE)
     return pieces
-
-
-@contextlib.contextmanager
-def _hashed(pieces: list[Buffer], total: int) -> Iterator[Callable[[], bytes]]:
-    """A function that gives the SHA-256 of the pieces, which is computed meanwhile."""
-
-    def digest() -> bytes:
-        sha = hashlib.sha256()
-        for piece in pieces:
-            sha.update(piece)
-        return sha.digest()
-
-    if total < _THREADED:
-        yield functools.cache(digest)
-        return
-    with beside(digest) as result:
-        yield result
