@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -66,14 +65,13 @@ def new_folder(wanted: str | None, overwrite: bool) -> Path:
         refuse_to_replace(Path(wanted), overwrite)
         Path(wanted).mkdir(parents=True, exist_ok=True)
         return Path(wanted)
-    for n in itertools.count(1):
-        folder = Path("runs", "gpt" if n == 1 else f"gpt-{n}")
-        try:
+    folder, n = Path("runs", "gpt"), 1
+    while True:
+        with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
-        except FileExistsError:
-            continue
-    raise AssertionError("unreachable")
+        n += 1
+        folder = folder.with_name(f"gpt-{n}")
 
 
 def save_model(folder: Path, model: GPT, tokenizer: Tokenizer, run: Mapping[str, Any]) -> None:
@@ -189,8 +187,7 @@ def _adapted(path: Path, adapters: StateDict, exact: bool, base: str | None) -> 
     """Return the model for which adapters were made, with them. They are merged into it unless its
     weights stay in blocks.
     """
-    place = base or base_in(str(adapters.meta["base"]), path)
-    model, tokenizer = load_model(place)
+    model, tokenizer = load_model(base or base_in(str(adapters.meta["base"]), path))
     load_lora(model, adapters)
     if exact:
         expand(model)

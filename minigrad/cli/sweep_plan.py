@@ -19,17 +19,15 @@ from minigrad.errors import ConfigError
 
 SEARCHES = ("grid", "random", "tpe")
 _TABLES = ("train", "sweep")
-_KEYS = Table(
-    "sweep",
-    (
-        Option("out", DIR, None, "the folder"),
-        Option("search", one_of(*SEARCHES), "grid", "how settings are drawn"),
-        Option("runs", whole(1), 10, "how many"),
-        Option("seed", whole(0), 0, "of the draws"),
-        Option("round", whole(1), 8, "settings that are drawn at once"),
-        Option("halving", whole(1), 1, "of so many runs one goes on"),
-    ),
+_ROWS = (
+    Option("out", DIR, None, "the folder"),
+    Option("search", one_of(*SEARCHES), "grid", "how settings are drawn"),
+    Option("runs", whole(1), 10, "how many"),
+    Option("seed", whole(0), 0, "of the draws"),
+    Option("round", whole(1), 8, "settings that are drawn at once"),
+    Option("halving", whole(1), 1, "of so many runs one goes on"),
 )
+_KEYS = Table("sweep", _ROWS)
 _UNUSED = {"grid": {"runs", "seed", "round"}, "random": {"round"}, "tpe": set[str]()}  # by a search
 # What a sweep decides by itself
 _OURS = {"out", "resume", "overwrite", "accept", "config", "set", "stop_at", "minutes"}

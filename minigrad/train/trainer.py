@@ -37,22 +37,14 @@ class Data(Protocol):
     def validation(self) -> Iterator[tuple[Array, Array]]: ...
 
 
-# What must be of some class or None
-_OPTIONAL: dict[str, tuple[Any, str]] = {
-    "schedule": (LRScheduler, "a schedule of minigrad.optim.lr_scheduler"),
-    "jit": (bool, "True, False"),
-    "crash_folder": (str | Path, "a path"),
-}
-
-
-def _check_kinds(call: str, mixed: str | None, **given: Any) -> None:
-    for name, value in given.items():
-        kinds, wanted = _OPTIONAL[name]
-        good = value is None or isinstance(value, kinds)
-        require(good, call, name, value, f"{wanted} or None")
-    if mixed is not None and given["jit"]:
-        problem = f"jit=True with mixed={mixed!r}: there is no C for 16-bit parameters"
-        raise ConfigError(call, problem, got=mixed, hint="leave one of them out")
+def _check_kinds(call: str, schedule: Any, mixed: Any, jit: Any, crash_folder: Any) -> None:
+    wanted = "a schedule of minigrad.optim.lr_scheduler or None"
+    require(isinstance(schedule, LRScheduler | None), call, "schedule", schedule, wanted)
+    require(isinstance(jit, bool | None), call, "jit", jit, "True, False or None")
+    is_path = isinstance(crash_folder, str | Path | None)
+    require(is_path, call, "crash_folder", crash_folder, "a path or None")
+    wanted = f"False or None with mixed={mixed!r}: there is no C for 16-bit parameters"
+    require(not (mixed and jit), call, "jit", jit, wanted)
 
 
 class Trainer:
@@ -112,7 +104,7 @@ class Trainer:
         crash_folder: str | Path | None = None,
     ) -> None:
         call = "Trainer"
-        _check_kinds(call, mixed, schedule=schedule, jit=jit, crash_folder=crash_folder)
+        _check_kinds(call, schedule, mixed, jit, crash_folder)
         self.model, self.optimizer, self.data, self.schedule = model, optimizer, data, schedule
         self.steps = as_int(call, "steps", steps)
         self.eval_interval = as_int(call, "eval_interval", eval_interval)
