@@ -18,21 +18,23 @@ from minigrad.dtypes import Array, cast, computing, float32, is_float, is_half
 from minigrad.modes import ERROR_STATE, MODE, SILENT, GradMode, enable_grad, no_grad as no_grad
 from minigrad.ops.elementwise import has_nan
 from minigrad.primitive import Primitive, primitive
-from minigrad.tape import Node, Slot, hooks_of, next_number, no_graph, nodes_above, paths, slot_of
+from minigrad.tape import Node, Slot, next_number, no_graph, nodes_above, paths, slot_of
 
 
-def show(x: Any) -> None:
-    """Run a view op on a tensor if a listener is there, so that it meets the tensor itself: to
-    clear .grad, or to put another array into the tensor, takes no op.
+def show(*tensors: Any) -> None:
+    """Run a view op on tensors if a listener is there, so that it meets the tensors themselves: to
+    clear .grad, or to put another array into a tensor, takes no op.
     """
     if MODE.get().listener is not None:
-        ops.alias(x)
+        for x in tensors:
+            ops.alias(x)
 
 
 def clear_gradients(leaves: Iterable[Any], set_to_none: bool = True) -> None:
     """Forget the gradients of leaves; or, with set_to_none=False, write zeros over them."""
+    leaves = list(leaves)
+    show(*leaves)
     for leaf in leaves:
-        show(leaf)
         if set_to_none:
             leaf.grad = None
         elif leaf.grad is not None:
@@ -137,12 +139,13 @@ class Walk:
     def through(self, node: Node, gs: list[Any], slots: Sequence[Slot | None]) -> None:
         """Apply the node's rule: its outputs' cotangents in, its operands' out."""
         op = node.op
-        values: Sequence[Any] = ()
+        values: Sequence[Any] = node.operands
         if op.composed_form is not None and (self.create_graph or op.rule is None):
             answer = _through_composed(node, gs, slots)
         else:
             assert op.rule is not None, op
-            values = node.operands if self.on_tensors else [_computable(x) for x in node.operands]
+            if not self.on_tensors:
+                values = [_computable(x) for x in values]
             params = node.params
             if op.wants_needs:
                 params = {**params, "needs": [slot is not None for slot in slots]}
@@ -151,7 +154,7 @@ class Walk:
         if op.user_defined:
             _check_answer(node, answer)
         held = {id(a) for a in (*gs, *values)}
-        for x, slot, g in zip(node.operands, slots, answer, strict=False):
+        for x, slot, g in zip(values, slots, answer, strict=False):
             if slot is not None and g is not None:
                 if node.masks:
                     g = self.masked(g, gs)
@@ -235,7 +238,8 @@ class Walk:
         the roots depend on x, as they do through a mask, or if `zeros`; else None.
         """
         slot = slot_of(x)
-        for _, hook in hooks_of(self.leaves.pop(slot, None)):
+        leaf = self.leaves.pop(slot, None)
+        for _, hook in () if leaf is None else leaf._hooks:
             if slot in self.sums:
                 self.sums[slot] = self.hooked(slot, self.sums[slot], hook)
         g = self.result(x)
@@ -258,7 +262,7 @@ def _computable(x: Any) -> Any:
     """An operand as its rule gets it on arrays: 16-bit floats as float32, Shadows and scalars as
     they are.
     """
-    data = x if type(x) is np.ndarray else x.data if hasattr(x, "data") else x
+    data = x if type(x) is np.ndarray else getattr(x, "data", x)
     if type(data) is np.ndarray and data.dtype is not float32 and is_half(data.dtype):
         return cast(data, float32)
     return data

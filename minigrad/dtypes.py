@@ -82,12 +82,12 @@ def name(dtype: DType) -> str:
 
 def is_float(dtype: DType) -> bool:
     """True for the floating dtypes, bfloat16 among them: those that can carry gradients."""
-    return dtype.kind == "f" or dtype == bfloat16
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype == bfloat16)
 
 
 def is_half(dtype: DType) -> bool:
     """True for the storage-only floats, float16 and bfloat16, whose arithmetic runs in float32."""
-    return dtype == float16 or dtype == bfloat16
+    return dtype.itemsize == 2 and (dtype == float16 or dtype == bfloat16)
 
 
 def cast(array: Array, dtype: DType) -> Array:

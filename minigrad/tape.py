@@ -131,23 +131,24 @@ class Node:
             saves = getattr(b, "_wants", False), getattr(a, "_wants", False)
         last, finite = len(saves) - 1, True
         for i, x in enumerate(operands):
-            if hasattr(x, "_node"):
+            node = getattr(x, "_node", x)  # x itself: a scalar
+            if node is not x:
                 if x._wants:
-                    node = x._node
                     slots[i] = id(x) if node is None else (node, x._index) if x._index else node
                 if saves[i if i < last else last]:
-                    self.seen.append((x, x._version, x._version[0]))
-                elif x._node is not None and x.data.size > Shadow.SMALL:
+                    cell = x._version
+                    self.seen.append((x, cell, cell[0]))
+                elif node is not None and x.data.size > Shadow.SMALL:
                     operands[i] = Shadow(x)
             elif type(x) is float and x - x:  # infinite or NaN
                 finite = False
         self.outputs: tuple[Array, ...] | None = None
         if op.keeps_output:
-            self.outputs = tuple(y.data for y in outputs)
-            self.seen.extend((None, y._version, 0) for y in outputs)
+            self.outputs = tuple([y.data for y in outputs])
+            self.seen += [(None, y._version, 0) for y in outputs]
         self.size, self.freed_by = len(outputs), -1
-        reads_values = bool(self.seen) or not finite
-        self.masks = reads_values and op.kind == "elementwise" and not op.zero_safe
+        masking = op.kind == "elementwise" and not op.zero_safe
+        self.masks = masking and (bool(self.seen) or not finite)
         self._hooks: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
         self.retaining: tuple[weakref.ref[Any], ...] = ()
 
@@ -252,12 +253,3 @@ def no_graph(call: str, root: Any) -> errors.GradientError:
         "the result of a jitted function has no graph: call backward() inside it"
     )
     return errors.NoGradientError(call, problem, root.shape, hint=hint)
-
-
-def hooks_of(place: Any) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
-    """The hooks of a node or a leaf, few of which have any."""
-    try:
-        hooks: tuple[Any, ...] = object.__getattribute__(place, "_hooks")
-    except AttributeError:
-        return ()
-    return hooks

@@ -345,7 +345,7 @@ class Plan:
         for t, array in zip(self._made(tensors), fresh, strict=True):
             t.grad = g = new(Tensor)  # Tensor._wrap, without a call for each gradient
             g.data, g.grad, g._node, g._index, g._wants = array, None, None, 0, False
-            g._version = [0, None]
+            g._version, g._hooks = [0, None], ()
         for t in self._cleared(tensors):
             t.grad = None
         return results[0] if self._alone else rebuild(self.trace.shape, results)

@@ -172,9 +172,10 @@ class Optimizer:
         """
         with no_grad():
             for group, bundle in self._due():
-                gradients = [p.grad for p in bundle.params if p.grad is not None]
+                gradients: list[Any] = [p.grad for p in bundle.params]
                 for p, g in zip(bundle.params, gradients, strict=True):
-                    if getattr(g, "shape", None) != p.data.shape:
+                    array = g.data if isinstance(g, Tensor) else g
+                    if getattr(array, "shape", None) != p.data.shape:
                         problem = f"a .grad that does not fit a parameter of shape {p.shape}"
                         raise ShapeError(type(self).__name__, problem, np.shape(g), p.shape)
                 group.owner._update(bundle, group, gradients)

@@ -47,7 +47,7 @@ class TensorBase:
     # [how often its memory was changed in place, where last], shared by all views of that memory
     _version: list[Any]
     _is_view: bool  # set only on tensors that share another's memory
-    _hooks: Any  # set only on leaves that have had one
+    _hooks: tuple[Any, ...]  # of a leaf, each with its output's number, which is 0
 
     @classmethod
     def _wrap(cls, array: Array) -> Self:
@@ -55,7 +55,7 @@ class TensorBase:
         t = _new(cls)
         t.data = array
         t.grad = t._node = None
-        t._index, t._version, t._wants = 0, [0, None], False
+        t._index, t._version, t._wants, t._hooks = 0, [0, None], False, ()
         return t
 
     def _take_place(self, other: TensorBase) -> Self:

@@ -23,7 +23,7 @@ from minigrad.heap import keep_freed_memory
 from minigrad.modes import ERROR_STATE, MODE, SILENT, STRUCTURE, error_state
 from minigrad.ops.composite import RAW, composite
 from minigrad.primitive import Primitive
-from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, hooks_of, no_graph, user_frame, user_line
+from minigrad.tape import UNDER_NO_GRAD, Node, NoNode, no_graph, user_frame, user_line
 from minigrad.tensor.base import Self
 from minigrad.tensor.creation import SCALARS, Creation, as_array
 from minigrad.tensor.explain import explain, not_an_array
@@ -42,7 +42,7 @@ class HookHandle:
 
     def __init__(self, place: Any, entry: tuple[int, Callable[[Any], Any]]) -> None:
         self._place, self._entry = place, entry  # a leaf, or the node of a computed tensor
-        self._set((*hooks_of(place), entry))
+        self._set((*place._hooks, entry))
 
     def remove(self) -> None:
         """Take the hook away. To do so twice does nothing."""
@@ -72,7 +72,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
         dtypes.on_cpu(device, "Tensor")
         self.data = as_array(data, dtype)
         self.grad = self._node = None
-        self._index, self._version, self._wants = 0, [0, None], False
+        self._index, self._version, self._wants, self._hooks = 0, [0, None], False, ()
         if requires_grad:
             self.requires_grad_()
 
@@ -98,24 +98,24 @@ class Tensor(Surface, Indexing, Creation, Interop):
             else:
                 operands = [_as_operand(x, op.name) for x in operands]
                 return cls.__apply_primitive__(op, operands, params)
-        mode = MODE.get()
-        stored = None
+        mode, stored = MODE.get(), None
+        grad, listener = mode.grad, mode.listener
         if not plain:
             arrays, stored = _harmonise(op, arrays)
-        out = _run(op, arrays, params, mode.listener, plain)
+        out = _run(op, arrays, params, listener, plain)
         if type(out) is np.ndarray and stored is None and op.kind not in ("view", "effect"):
             outputs: tuple[Any, ...] = (_wrap(out),)
         else:
             outputs = _wrap_outputs(op, operands, params, out, stored)
         if wants_grad and (op.rule is not None or op.composed_form is not None):
-            node: Any = Node(op, operands, params, outputs) if mode.grad else UNDER_NO_GRAD
+            node: Any = Node(op, operands, params, outputs) if grad else UNDER_NO_GRAD
             for i, y in enumerate(outputs):
                 if y.data.dtype is float32 or is_float(y.data.dtype):
-                    y._node, y._index, y._wants = node, i, mode.grad
+                    y._node, y._index, y._wants = node, i, grad
         else:
             _hand_on(op, operands, outputs, wants_grad)
-        if mode.listener is not None:
-            mode.listener.done(op, operands, params, outputs)
+        if listener is not None:
+            listener.done(op, operands, params, outputs)
         return outputs[0] if op.outputs == 1 else outputs
 
     if not TYPE_CHECKING:  # type checkers look at the names that there are
@@ -302,7 +302,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.data, self._wants, self.grad = state["data"], state["requires_grad"], state["grad"]
-        self._node, self._index, self._version = None, 0, [0, None]
+        self._node, self._index, self._version, self._hooks = None, 0, [0, None], ()
 
     def __repr__(self) -> str:
         options: dict[str, Any] = {"separator": ", ", "threshold": 200, "edgeitems": 3}
@@ -373,8 +373,10 @@ def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | Non
     """Operands in one dtype that can be computed in, by the op's `dtype`; and the 16-bit dtype that
     results are to be stored in, if any.
     """
-    found = [a.dtype for a in arrays if isinstance(a, np.ndarray)]
     moves = op.kind in ("view", "gather", "random", "effect") or op is ops.cast
+    if moves and op.dtype is None:
+        return arrays, None
+    found = [a.dtype for a in arrays if isinstance(a, np.ndarray)]
     halves = not moves and any(map(is_half, found))
     if op.dtype is None:
         if not halves:
@@ -421,7 +423,8 @@ def _wrap_outputs(
     elif op.kind == "effect":
         where = user_line()
         for x in operands[: params.get("changes", 1)]:
-            x._version[:] = x._version[0] + 1, where
+            version = x._version
+            version[0], version[1] = version[0] + 1, where
     return tuple(outputs)
 
 

@@ -121,11 +121,11 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
 
 
 def _last_axes(call: str, x: Tensor, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    wanted = several(normalized_shape)
-    if x.shape[-len(wanted) :] != wanted:
-        problem = f"x {x.shape} does not end in {wanted}"
-        raise ShapeError(call, problem, got=x.shape, wanted=wanted)
-    return tuple(range(x.ndim - len(wanted), x.ndim))
+    wanted, shape = several(normalized_shape), x.shape
+    if shape[-len(wanted) :] != wanted:
+        problem = f"x {shape} does not end in {wanted}"
+        raise ShapeError(call, problem, got=shape, wanted=wanted)
+    return tuple(range(len(shape) - len(wanted), len(shape)))
 
 
 @composite
