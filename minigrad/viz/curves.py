@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,7 @@ _FROM_ZERO = {"lr", "tokens_per_second", "seconds"}
 _LOOKS = {"thin": (0.8, 0.25, ""), "line": (1.4, 1.0, ""), "points": (1.0, 1.0, "o")}
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """One line in a panel. run: index of the run, which gives the colour.
     style: "thin" for raw numbers under a smoothed line, "points" for validation losses.
     """
@@ -41,40 +40,79 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One pair of axes. zero: the axis of the values begins at 0."""
-
-    title: str
-    series: list[Series]
-    log: bool = False
-    zero: bool = False
-
-
-@dataclass(frozen=True)
 class Chart(Picture):
-    """A grid of panels over several runs, with a legend."""
+    """A grid of panels, one per value, over several runs, with a legend: see `plot`."""
 
-    names: list[str]
-    panels: list[Panel]
+    runs: Sequence[Run]
+    values: list[str]
+    smooth: int | None
+    log: bool
+
+    def _series(self, value: str) -> Iterator[Series]:
+        """Yield the lines in the panel of a value."""
+        for i, run in enumerate(self.runs):
+            x, y = run.column(value)
+            label = f"{run.name}: {value}"
+            window = max(len(y) // 50, 1) if self.smooth is None else self.smooth
+            if value in _NOISY and window > 1:
+                yield Series(label, i, "thin", x, y)
+                yield Series(f"{label}, mean of {window}", i, "line", x, smoothed(y, window))
+            elif len(y):
+                yield Series(label, i, "points" if value == "val_loss" else "line", x, y)
+            if value == "loss" and len(run.column("val_loss")[0]):
+                yield Series(f"{run.name}: val_loss", i, "points", *run.column("val_loss"))
 
     def _fill(self, figure: Any) -> None:
-        columns = min(len(self.panels), 2)
-        rows = -(-len(self.panels) // columns)
+        columns = min(len(self.values), 2)
+        rows = -(-len(self.values) // columns)
         figure.set_size_inches(4.9 * columns, 3.1 * rows + 0.5)
-        for i, panel in enumerate(self.panels):
-            axes = figure.add_subplot(rows, columns, i + 1)
-            _draw(axes, panel)
-        handles = [axes.plot([], [], linewidth=3, **_look(i))[0] for i in range(len(self.names))]
-        names = [plain(_shortened(name)) for name in self.names]
+        for i, value in enumerate(self.values):
+            self._panel(figure.add_subplot(rows, columns, i + 1), value)
+        axes = figure.axes[-1]
+        handles = [axes.plot([], [], linewidth=3, **_look(i))[0] for i in range(len(self.runs))]
+        names = [plain(_shortened(run.name)) for run in self.runs]
         figure.legend(handles, names, loc="outside upper left", ncols=2 * columns, frameon=False)
+
+    def _panel(self, axes: Any, value: str) -> None:
+        # Thin lines first, so that the noise of one run does not hide the mean of another.
+        for series in sorted(self._series(value), key=lambda s: s.style != "thin"):
+            width, opacity, marker = _LOOKS[series.style]
+            marker = "o" if len(series.x) == 1 else marker
+            (line,) = axes.plot(
+                series.x, series.y, marker=marker, markersize=3, **_look(series.run)
+            )
+            line.set(linewidth=width, alpha=opacity, gid=plain(series.name))
+        axes.set_title(plain(_TITLES.get(value, value)), loc="left", fontweight="bold")
+        axes.set_xlabel("step", loc="right")
+        axes.set_yscale("log" if self.log else "linear")
+        if value in _FROM_ZERO and not self.log:
+            axes.set_ylim(bottom=0)
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right", "left"]].set_visible(False)
 
     def text(self, width: int = 64, height: int = 12) -> str:
         """Return the first panel's curves, without the thin ones, as a chart of characters."""
-        chart = _in_characters(self.panels[0], width, height)
-        marks = "  ".join(
-            f"{_MARKS[i % len(_MARKS)]} {_shortened(name)}" for i, name in enumerate(self.names)
-        )
-        return f"{chart}\n{'':9}  {marks}" if len(self.names) > 1 else chart
+        title = _TITLES.get(self.values[0], self.values[0])
+        shown = [s for s in self._series(self.values[0]) if s.style != "thin"]
+        x = np.concatenate([s.x for s in shown]).astype(np.float64)
+        y = np.concatenate([s.y for s in shown])
+        marks = np.concatenate([np.full(len(s.x), _MARKS[s.run % len(_MARKS)]) for s in shown])
+        good = np.isfinite(y) & ((y > 0) | (not self.log))
+        if not good.any():
+            return f"{title}: nothing to draw"
+        x, y, marks = x[good], np.log(y[good]) if self.log else y[good], marks[good]
+        columns = (x - x.min()) / max(np.ptp(x), 1) * (width - 1)
+        rows = (y.max() - y) / (np.ptp(y) or 1) * (height - 1)
+        grid = np.full((height, width), " ")
+        grid[np.rint(rows).astype(int), np.rint(columns).astype(int)] = marks
+        top, bottom = (f"{np.exp(v) if self.log else v:.4g}" for v in (y.max(), y.min()))
+        labels = [top, *[""] * (height - 2), bottom]
+        cells = ("".join(row).rstrip() for row in grid)
+        lines = [f"{label:>9} │{row}" for label, row in zip(labels, cells, strict=True)]
+        last = f"step {int(x.max()):,}"
+        lines = [title, *lines, f"{'':9} └{'─' * width}", last.rjust(width + 11)]
+        names = (f"{_MARKS[i % len(_MARKS)]} {_shortened(r.name)}" for i, r in enumerate(self.runs))
+        return "\n".join([*lines, *[f"{'':9}  {'  '.join(names)}"] * (len(self.runs) > 1)])
 
 
 def plot(
@@ -100,26 +138,7 @@ def plot(
             hint = f"known: {', '.join(known) or 'nothing yet'}"
             problem = f"no run has a value named {name!r}"
             raise ConfigError("plot", problem, got=name, wanted=sorted(known), hint=hint)
-    panels = []
-    for name in names:
-        series = [s for i, run in enumerate(runs) for s in _series(run, i, name, smooth)]
-        panels.append(Panel(_TITLES.get(name, name), series, log, name in _FROM_ZERO))
-    return Chart([run.name for run in runs], panels)
-
-
-def _series(run: Run, index: int, name: str, smooth: int | None) -> list[Series]:
-    x, y = run.column(name)
-    label, found = f"{run.name}: {name}", []
-    window = max(len(y) // 50, 1) if smooth is None else smooth
-    if name in _NOISY and window > 1:
-        found.append(Series(label, index, "thin", x, y))
-        mean = smoothed(y, window)
-        found.append(Series(f"{label}, mean of {window}", index, "line", x, mean))
-    elif len(y):
-        found.append(Series(label, index, "points" if name == "val_loss" else "line", x, y))
-    if name == "loss" and len(run.column("val_loss")[0]):
-        found.append(Series(f"{run.name}: val_loss", index, "points", *run.column("val_loss")))
-    return found
+    return Chart(runs, names, smooth, log)
 
 
 def smoothed(y: Array, window: int) -> Array:
@@ -138,46 +157,6 @@ def smoothed(y: Array, window: int) -> Array:
 
 def _look(run: int) -> dict[str, Any]:
     return {"color": f"C{run % 10}", "linestyle": ("-", "--", ":")[run // 10 % 3]}
-
-
-def _draw(axes: Any, panel: Panel) -> None:
-    # Thin lines first, so that the noise of one run does not hide the mean of another.
-    for series in sorted(panel.series, key=lambda s: s.style != "thin"):
-        width, opacity, marker = _LOOKS[series.style]
-        marker = "o" if len(series.x) == 1 else marker
-        (line,) = axes.plot(series.x, series.y, marker=marker, markersize=3, **_look(series.run))
-        line.set(linewidth=width, alpha=opacity, gid=plain(series.name))
-    axes.set_title(plain(panel.title), loc="left", fontweight="bold")
-    axes.set_xlabel("step", loc="right")
-    axes.set_yscale("log" if panel.log else "linear")
-    if panel.zero and not panel.log:
-        axes.set_ylim(bottom=0)
-    axes.grid(axis="y", alpha=0.3)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-
-
-def _in_characters(panel: Panel, width: int, height: int) -> str:
-    shown = [s for s in panel.series if s.style != "thin"]
-    x = np.concatenate([s.x for s in shown]).astype(np.float64)
-    y = np.concatenate([s.y for s in shown])
-    runs = np.concatenate([np.full(len(s.x), s.run) for s in shown])
-    good = np.isfinite(y) & ((y > 0) | (not panel.log))
-    if not good.any():
-        return f"{panel.title}: nothing to draw"
-    x, y, runs = x[good], np.log(y[good]) if panel.log else y[good], runs[good]
-    columns = (x - x.min()) / max(np.ptp(x), 1) * (width - 1)
-    rows = (y.max() - y) / (np.ptp(y) or 1) * (height - 1)
-    grid = np.full((height, width), " ")
-    grid[np.rint(rows).astype(int), np.rint(columns).astype(int)] = np.array([*_MARKS])[
-        runs % len(_MARKS)
-    ]
-    top, bottom = (f"{np.exp(v) if panel.log else v:.4g}" for v in (y.max(), y.min()))
-    labels = [top, *[""] * (height - 2), bottom]
-    lines = [
-        f"{label:>9} │{''.join(row).rstrip()}" for label, row in zip(labels, grid, strict=True)
-    ]
-    last = f"step {int(x.max()):,}"
-    return "\n".join([panel.title, *lines, f"{'':9} └{'─' * width}", last.rjust(width + 11)])
 
 
 def _shortened(name: str, most: int = 40) -> str:

@@ -148,14 +148,14 @@ def test_a_run_without_a_record_stands_in_the_legend_and_alone_is_an_error(tmp_p
     (tmp_path / "metrics.jsonl").write_text("")
     a_run(tmp_path / "other" / "full", 30)
     runs = [read_run(tmp_path, "empty"), read_run(tmp_path / "other" / "full")]
-    assert plot(runs).names == ["empty", "full"]
+    assert [run.name for run in plot(runs).runs] == ["empty", "full"]
     with pytest.raises(ConfigError, match="nothing yet"):
         plot(runs[:1])
 
 
 def test_a_name_that_no_run_has_is_an_error_that_lists_those_there_are(tmp_path: Path) -> None:
     run = read_run(a_run(tmp_path / "one", 30, accuracy=0.5))
-    assert [panel.title for panel in plot([run], ["accuracy"]).panels] == ["accuracy"]
+    assert plot([run], ["accuracy"]).values == ["accuracy"]
     with pytest.raises(ConfigError, match=r"perplexity.*\n.*accuracy"):
         plot([run], ["perplexity"])
 
