@@ -24,6 +24,11 @@ Path = str | os.PathLike[str]
 T = TypeVar("T")
 
 TEMPORARY = ".minigrad-{pid}-{token}.tmp"
+# What file systems answer that know no permissions, or cannot reserve: the file is written without
+_UNSUPPORTED = {
+    "set the mode": (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS),
+    "reserve the space": (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS),
+}
 THREADED = 4 << 20  # below this many bytes a thread costs more than it saves
 _SLICE = 16 << 20  # written at once; between two slices Python can handle a signal
 
@@ -49,10 +54,12 @@ def write_durably(
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, TEMPORARY.format(pid=os.getpid(), token=os.urandom(6).hex()))
 
-    def do(phase: str, action: Callable[..., T], *arguments: Any) -> T:
+    def do(phase: str, action: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return action(*arguments)
         except OSError as error:
+            if error.errno in _UNSUPPORTED.get(phase, ()):
+                return None
             raise _failure(call, phase, target, nbytes, error) from error
 
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -86,8 +93,10 @@ def _fill(
 ) -> int:
     """Write everything to an empty file and flush it; return the number of bytes."""
     if mode is not None:
-        do("set the mode", _set_mode, fd, mode)
-    do("reserve the space", _reserve, fd, nbytes)
+        do("set the mode", os.fchmod, fd, mode)
+    # A full disk is found before anything is written, where the file system can tell.
+    if nbytes and hasattr(os, "posix_fallocate"):
+        do("reserve the space", os.posix_fallocate, fd, 0, nbytes)
     written: int = sum(do("write", _write_all, fd, piece) for piece in pieces)
     if nbytes > _SLICE:
         do("flush", os.fsync, fd)
@@ -124,35 +133,6 @@ def _look_at(path: str, call: str, nbytes: int) -> tuple[str, int | None]:
         if isinstance(error, ValueError):  # of a path that cannot be one
             path, error = ascii(path), OSError(errno.EINVAL, str(error))
         raise _failure(call, "look at the target", path, nbytes, error) from error
-
-
-def _set_mode(fd: int, mode: int) -> None:
-    """The permissions of the old file. Some file systems know none; then the file is written
-    without.
-    """
-    with _ignoring(errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-        os.fchmod(fd, mode)
-
-
-def _reserve(fd: int, nbytes: int) -> None:
-    """Claim the space now, so that a full disk is found before anything is written.
-
-    Some file systems cannot; then writing finds it.
-    """
-    if nbytes == 0 or not hasattr(os, "posix_fallocate"):
-        return
-    with _ignoring(errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-        os.posix_fallocate(fd, 0, nbytes)
-
-
-@contextlib.contextmanager
-def _ignoring(*numbers: int) -> Iterator[None]:
-    """Suppress an OSError with one of these numbers."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in numbers:
-            raise
 
 
 def _write_all(fd: int, data: Buffer) -> int:
