@@ -38,26 +38,21 @@ from minigrad.files import peek
 from minigrad.models import GPT
 from minigrad.nn.quantised import blocks_of
 
-_RATE = "the highest learning rate (default: a tenth of the optimizer's in train, with --lora all)"
-_CONTEXT = "tokens of a piece of text (default: the model's context; of a published model 128)"
-_BATCH = "pieces of text per step (default: 8; of a published model 4, one after the other)"
-_JIT = "compile the step to C (default: if there is a C compiler; of a published model, no)"
 _PIECE = 128
 _DEFAULTS = {"optimizer": "adamw", "steps": 500, "warmup": 20, "eval_interval": 50}
-_NAMES = (
-    "text out resume accept overwrite steps stop_at seed sample block_size batch_size optimizer "
-    "schedule lr "
-    "warmup weight_decay clip_norm eval_interval save_interval accumulate parts patience "
-    "matmul jit config set"
-)
-_ROWS = {option.name: option for option in train.COMMAND.options}
+_HELP = {
+    "text": "a UTF-8 text file, or a folder of them",
+    "warmup": "steps of rising rate",
+    "block_size": "tokens of a piece (default: the model's context; of a published model 128)",
+    "batch_size": "pieces of text per step (default: 8; of a published model 4, one by one)",
+    "lr": "the highest learning rate (default: a tenth of the optimizer's, with --lora all)",
+    "jit": "compile the step to C (default: if there is a C compiler; of a published model, no)",
+}
+# Options of train that the model decides, or that are for a new one
+_NEW = "tokenizer vocab_size size minutes arch n_layer n_head n_embd dropout decay final_lr mixed"
+_ROWS = {row.name: row for row in train.COMMAND.options if row.name not in _NEW.split()}
 _ROWS |= {name: _ROWS[name]._replace(default=value) for name, value in _DEFAULTS.items()}
-_ROWS["text"] = _ROWS["text"]._replace(help="a UTF-8 text file, or a folder of them")
-_ROWS["warmup"] = _ROWS["warmup"]._replace(help="steps of rising rate")
-_ROWS["block_size"] = _ROWS["block_size"]._replace(help=_CONTEXT)
-_ROWS["batch_size"] = _ROWS["batch_size"]._replace(help=_BATCH)
-_ROWS["lr"] = _ROWS["lr"]._replace(help=_RATE)
-_ROWS["jit"] = _ROWS["jit"]._replace(help=_JIT)
+_ROWS |= {name: _ROWS[name]._replace(help=words) for name, words in _HELP.items()}
 OPTIONS = (
     MODEL._replace(default=None),
     BASE,
@@ -65,7 +60,7 @@ OPTIONS = (
     Option("lora", whole(1), None, "train adapters of this rank alone (default: all weights)"),
     Option("merge", DIR, None, "only add the adapters of this run to its model, in model.mgrd"),
     SKIP_UNKNOWN,
-    *(_ROWS[name] for name in _NAMES.split()),
+    *_ROWS.values(),
 )
 
 
