@@ -110,7 +110,8 @@ class Table:
             name = key.strip().replace("-", "_")
             if name not in known:
                 problem = f"{where}unknown option {key!r}"
-                raise ConfigError(self.name, problem, got=key, hint=near(name, known))
+                hint = near(name, known, f"see minigrad {self.name} --help")
+                raise ConfigError(self.name, problem, got=key, hint=hint)
             try:
                 found[name] = known[name].convert(value)
             except ArgumentTypeError as error:

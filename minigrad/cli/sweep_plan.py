@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minigrad.cli.options import DIR, Option, Table, one_of, read_toml, refuse, whole
-from minigrad.cli.train import COMMAND as TRAIN
-from minigrad.errors import ConfigError
+from minigrad.cli.train import COMMAND
 
 SEARCHES = ("grid", "random", "tpe")
 _TABLES = ("train", "sweep")
@@ -27,7 +26,7 @@ _ROWS = (
     Option("round", whole(1), 8, "settings that are drawn at once"),
     Option("halving", whole(1), 1, "of so many runs one goes on"),
 )
-_KEYS = Table("sweep", _ROWS)
+_KEYS, _TRAIN = Table("sweep", _ROWS), Table("sweep", COMMAND.options)
 _UNUSED = {"grid": {"runs", "seed", "round"}, "random": {"round"}, "tpe": set[str]()}  # by a search
 # What a sweep decides by itself
 _OURS = {"out", "resume", "overwrite", "accept", "config", "set", "stop_at", "minutes"}
@@ -120,11 +119,7 @@ def parse(options: Mapping[str, Any]) -> Any:
     """Return the options as `minigrad train` has them. Raises ConfigError for an unknown one and
     for a bad value.
     """
-    try:
-        return TRAIN.complete(TRAIN.settings("", options.items()))
-    except ConfigError as error:
-        hint = error.hint or "[train] and [sweep] take the options of minigrad train --help"
-        refuse("sweep", error.problem, hint)
+    return _TRAIN.complete(_TRAIN.settings("", options.items()))
 
 
 def _table(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
