@@ -61,30 +61,21 @@ def at_most(code: str, got: int, limit: int, unit: str, name: str | None = None)
 
 
 def pack(header: dict[str, Any]) -> bytes:
-    """The canonical encoding: keys sorted at every level, shortest forms. Raises Refusal for values
-    that msgpack cannot hold.
+    """The canonical encoding of a checked header: keys sorted everywhere, shortest forms. Raises
+    Refusal for values that msgpack cannot hold.
     """
     try:
-        packed = msgpack.packb(_sorted(header, 0), strict_types=True)
+        packed = msgpack.packb(_sorted(header), strict_types=True)
     except (ValueError, TypeError, OverflowError) as error:
         raise Refusal("header-value", f"the header cannot hold this: {error}") from None
     assert isinstance(packed, bytes)
     return packed
 
 
-def _sorted(value: Any, depth: int) -> Any:
-    if depth > layout.MAX_STATE_DEPTH + 2:
-        raise _too_deep()
+def _sorted(value: Any) -> Any:
     if type(value) is dict:
-        return {key: _sorted(value[key], depth + 1) for key in sorted(value)}
-    if type(value) is list:
-        return [_sorted(item, depth + 1) for item in value]
-    return value
-
-
-def _too_deep() -> Refusal:
-    most = layout.MAX_STATE_DEPTH
-    return Refusal("header-depth", f"the header is nested more than {most} deep", wanted=most)
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if type(value) is list else value
 
 
 def unpack(raw: bytes) -> dict[str, Any]:
@@ -169,7 +160,8 @@ def _explain(error: Exception) -> Refusal:
         left = len(error.extra)
         return Refusal("header-extra-bytes", f"{left} bytes left over inside the header", left)
     if isinstance(error, (msgpack.StackError, RecursionError)):
-        return _too_deep()
+        most = layout.MAX_STATE_DEPTH
+        return Refusal("header-depth", f"the header is nested more than {most} deep", wanted=most)
     if isinstance(error, UnicodeDecodeError):
         return Refusal("header-utf8", "the header holds text that is not UTF-8")
     if "max_ext_len" in text:
