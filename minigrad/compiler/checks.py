@@ -83,13 +83,18 @@ def replay_difference(plan: Plan, before: Before, second: Recording) -> str:
     if len(old) < len(plan.changed):
         return ""  # there is no copy of the state before
     # Play the second call again from the states it found, and put its own states back
-    after = {i: a.copy() for i, a in states.items()}
+    after = {i: _Change(old[i], a) for i, a in states.items()}
     try:
         for i, a in states.items():
             a[...] = old[i]
         got = plan.backend.run(bound)
-        pairs = [*zip(got, eager, strict=True), *((a, after[i]) for i, a in states.items())]
-        wrong = [n for n, equal in enumerate(_compared(plan, pairs, old)) if not equal]
+        pairs = [*zip(got, eager, strict=True)]
+        left = [(a, after[i]) for i, a in states.items()]
+        wrong = [n for n, equal in enumerate(_compared(plan, pairs, left)) if not equal]
+        pairs += [
+            (a, change.after() if n in wrong else a)
+            for n, (a, change) in enumerate(left, len(eager))
+        ]
         if wrong and plan.backend.kind == "c":
             wrong = _beyond_noise(plan, {**bound, **old}, list(states), pairs, wrong)
         for n in wrong:
@@ -99,29 +104,48 @@ def replay_difference(plan: Plan, before: Before, second: Recording) -> str:
         return ""
     finally:
         for i, a in states.items():
-            a[...] = after[i]
+            a[...] = after[i].after()
 
 
-def _compared(plan: Plan, pairs: list[Pair], old: dict[int, Array]) -> Iterator[bool]:
-    """For each result and gradient, then for each state of `old`, whether it is near enough.
+class _Change:
+    """What a call made of an array: the numbers that it changed if those are few, else all. A cache
+    of keys and values is large, and one position of it changes.
+    """
+
+    def __init__(self, before: Array, now: Array) -> None:
+        x, y = (np.ascontiguousarray(a).reshape(-1).view(f"u{a.itemsize}") for a in (before, now))
+        changed = x != y
+        self.before, self.places, self.numbers = before, None, now
+        if 8 * np.count_nonzero(changed) < len(y):
+            self.places = np.flatnonzero(changed)
+        self.numbers = now.copy() if self.places is None else now.reshape(-1)[self.places]
+
+    def after(self) -> Array:
+        """The array as the call left it."""
+        if self.places is None:
+            return self.numbers
+        array = self.before.copy()
+        array.reshape(-1)[self.places] = self.numbers
+        return array
+
+
+def _compared(plan: Plan, pairs: list[Pair], left: list[tuple[Array, _Change]]) -> Iterator[bool]:
+    """For each result and gradient, then for each state, whether it is near enough.
 
     Results are measured against the largest of all, gradients likewise, a state against the largest
     step that one of its numbers makes. An optimizer that divides gradients by their size makes
     rounding large where gradients vanish; a wrong gradient shows in the moments then.
     """
     rounded = get_matmul_precision() == "bfloat16"
-    given, handed_out, magnified = (
-        len(plan.program.results),
-        len(pairs) - len(old),
-        plan.magnified(),
-    )
+    given, magnified = len(plan.program.results), plan.magnified()
     # A loss says nothing about the size of gradients
-    for group in (pairs[:given], pairs[given:handed_out]):
+    for group in (pairs[:given], pairs[given:]):
         scale = max((_largest(w) for _, w in group), default=0.0)
         for got, wanted in group:
             near = _NEAR_HALF if rounded or is_half(wanted.dtype) else _NEAR
             yield _close(got, wanted, near, near * scale)
-    for (got, wanted), (i, before) in zip(pairs[handed_out:], old.items(), strict=True):
+    for (got, change), i in zip(left, plan.changed, strict=True):
+        before, wanted = change.before, change.after()
         near = _NEAR_HALF if rounded or is_half(wanted.dtype) else _NEAR
         # Weights are held to a millionth of the step, unless rounding decides where they go
         rtol = near if i in magnified or is_half(wanted.dtype) else _NEAR_STATE

@@ -365,6 +365,8 @@ class GPT(Module):
                     decoder.load(batch.caches, batch.pad, batch.seen, batch.ended)
                     most = min(left, size + 1 - batch.context.shape[1])
                     ahead = decoder.tokens(most, how, generator, scored, batch.stops)
+                    for cache in batch.caches:  # the decoder has its own
+                        cache.reset()
         finally:
             if decoder is not None:
                 self._decoders[len(batch.rows)] = decoder

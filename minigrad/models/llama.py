@@ -101,7 +101,9 @@ class Llama(GPT):
         size, scale = (config.vocab_size, config.n_embd), config.embedding_scale
         self.wte = Embedding(*size) if scale == 1 else ScaledEmbedding(*size, scale)
         self.wpe, self.drop = None, Dropout(0.0)
-        self.h = ModuleList(_block(config, i) for i in range(config.n_layer))
+        ropes = {window: _rope(config, window) for window in (None, config.window)}
+        windows = (None if i in config.full else config.window for i in range(config.n_layer))
+        self.h = ModuleList(_block(config, ropes[window], window) for window in windows)
         self.ln_f = RMSNorm(config.n_embd, config.norm_eps)
         self.lm_head = None if config.tied else Linear(*size[::-1], bias=False)
         self._caches, self._decoders = None, {}
@@ -117,18 +119,18 @@ class Llama(GPT):
         return None if self.config.window is not None else super()._take_decoder(*request)
 
 
-def _block(config: LlamaConfig, i: int) -> TransformerBlock:
-    local = config.window is not None and i not in config.full
-    rope = RotaryEmbedding(
-        config.head_dim,
-        config.local_base if local else config.rope_base,
-        layout=config.rope_layout,
-        scaling=None if local else config.rope_scaling,
-    )
+def _rope(config: LlamaConfig, window: int | None) -> RotaryEmbedding:
+    """The positions of all layers with this window, which share its tables."""
+    base = config.rope_base if window is None else config.local_base
+    scaling = config.rope_scaling if window is None else None
+    rope = RotaryEmbedding(config.head_dim, base, config.rope_layout, scaling=scaling)
     if config.rope_divisors:
         rope.frequencies = rope.frequencies / np.array(config.rope_divisors)
+    return rope
+
+
+def _block(config: LlamaConfig, rope: RotaryEmbedding, window: int | None) -> TransformerBlock:
     same = {name: getattr(config, name) for name in _SAME}
-    window = config.window if local else None
     block = TransformerBlock(**same, rope=rope, norm="rms", bias=False, window=window)
     for norm in (block.attn.q_norm, block.attn.k_norm):
         if norm is not None:

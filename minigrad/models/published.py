@@ -128,8 +128,7 @@ def _safetensors(folder: Path) -> dict[str, Stored]:
         _check(Path(file).name == file, "index", f"the index names {shortened(file)}", file)
         for name, array in load_file(folder / file).items():
             raw = np.ascontiguousarray(array).view(np.uint8)  # with at least one axis
-            rows = raw.reshape(-1, raw.shape[-1])
-            stored = Stored(DTYPE_NAMES[array.dtype], array.shape, rows)
+            stored = Stored(DTYPE_NAMES[array.dtype], array.shape, raw.reshape(-1, raw.shape[-1]))
             found[name.removeprefix("bert.").removeprefix("transformer.")] = stored
     return found
 

@@ -3,14 +3,17 @@ that somebody holds are the caller's own.
 """
 
 import gc
+import tracemalloc
 import weakref
 
 import numpy as np
 import pytest
 
-from minigrad import Tensor, nn
+from minigrad import Tensor, nn, no_grad, ops
 from minigrad.compiler import jit
 from minigrad.compiler.layout import ALIGNMENT, pack
+from minigrad.compiler.replay import NumpyReplay
+from minigrad.errors import CaptureError
 from minigrad.optim import AdamW
 
 BACKENDS = pytest.mark.parametrize("backend", ["numpy", "c"])
@@ -214,3 +217,52 @@ def test_a_recording_keeps_no_array_that_an_op_made_and_takes_no_new_one_for_it(
     for _ in range(3):
         assert abs(float(compiled(x)) - float(step(x))) < 1e-3
     assert all(reference() is None for reference in made)
+
+
+def appending():
+    """A step that changes one place of large states, the states, and what is put there."""
+    states = [Tensor(np.full((1, 1, 1 << 12, 64), -0.0, np.float32)) for _ in range(6)]
+    length = Tensor(np.array(3))
+    for state in states:
+        state.data[0, 0, :2] = np.float32([np.nan, np.inf])[:, None]
+
+    def step(new):
+        with no_grad():
+            for state in states:
+                ops.append_(state, new, length)
+        return new * 2
+
+    return step, states, Tensor(np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 1, 1, 64))
+
+
+@BACKENDS
+def test_large_states_of_which_little_changes_are_copied_once(backend):
+    step, states, new = appending()
+    compiled = jit(step, backend=backend)
+    compiled(new)
+    tracemalloc.start()
+    compiled(new)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    size = sum(state.data.nbytes for state in states)
+    assert size < peak < 1.6 * size
+    wanted = appending()[1][0].data
+    wanted[0, 0, 3] = new.data
+    assert all(state.data.tobytes() == wanted.tobytes() for state in states)
+
+
+def test_a_wrong_number_in_a_large_state_is_found(monkeypatch):
+    step, states, new = appending()
+    run = NumpyReplay.run
+
+    def wrong(self, bound):
+        out = run(self, bound)
+        states[2].data[0, 0, 9, 9] = 1
+        return out
+
+    monkeypatch.setattr(NumpyReplay, "run", wrong)
+    compiled = jit(step, backend="numpy")
+    compiled(new)
+    with pytest.raises(CaptureError, match="a state of shape"):
+        compiled(new)
+    assert states[2].data[0, 0, 9, 9] == 0
