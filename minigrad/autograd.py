@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from minigrad import errors, ops
-from minigrad.dtypes import Array, cast, computing, float32, is_float, is_half
+from minigrad.dtypes import Array, DType, cast, computing, float32, is_float, is_half
 from minigrad.modes import ERROR_STATE, MODE, SILENT, GradMode, enable_grad, no_grad as no_grad
 from minigrad.ops.elementwise import has_nan
 from minigrad.primitive import Primitive, primitive
 from minigrad.tape import Node, Slot, next_number, no_graph, nodes_above, paths, slot_of
 
 
-def show(*tensors: Any) -> None:
+def show(tensors: Iterable[Any]) -> None:
     """Run a view op on tensors if a listener is there, so that it meets the tensors themselves: to
     clear .grad, or to put another array into a tensor, takes no op.
     """
@@ -33,7 +33,7 @@ def show(*tensors: Any) -> None:
 def clear_gradients(leaves: Iterable[Any], set_to_none: bool = True) -> None:
     """Forget the gradients of leaves; or, with set_to_none=False, write zeros over them."""
     leaves = list(leaves)
-    show(*leaves)
+    show(leaves)
     for leaf in leaves:
         if set_to_none:
             leaf.grad = None
@@ -153,7 +153,7 @@ class Walk:
             answer = op.rule(g, self.outputs(node), *values, **params)
         if op.user_defined:
             _check_answer(node, answer)
-        held = {id(a) for a in (*gs, *values)}
+        held = {*map(id, gs), *map(id, values)}
         for x, slot, g in zip(values, slots, answer, strict=False):
             if slot is not None and g is not None:
                 if node.masks:
@@ -217,11 +217,10 @@ class Walk:
             if not self.on_tensors:
                 self.fresh.add(slot)
 
-    def result(self, x: Any) -> Any:
-        """The cotangent of a leaf or wanted tensor, as a Tensor of its dtype that shares no memory
+    def result(self, slot: Slot, dtype: DType) -> Any:
+        """The cotangent of a leaf or wanted slot, as a Tensor of this dtype that shares no memory
         with any other; None if none arrived.
         """
-        slot = slot_of(x)
         g = self.sums.get(slot)
         if g is None:
             return None
@@ -229,9 +228,9 @@ class Walk:
             if _memory(g) in self._taken or not g.data.flags.writeable:
                 g = ops.copy(g)
             self._taken.add(_memory(g))
-            return g if g.dtype == x.dtype else ops.cast(g, dtype=x.dtype)
-        g = cast(np.asarray(g), x.dtype)
-        return self.wrap(g if slot in self.fresh or g.dtype != computing(x.dtype) else g.copy())
+            return g if g.dtype == dtype else ops.cast(g, dtype=dtype)
+        g = cast(np.asarray(g), dtype)
+        return self.wrap(g if slot in self.fresh or is_half(dtype) else g.copy())
 
     def gradient(self, x: Any, zeros: bool) -> Any:
         """The gradient with respect to x, after the hooks of a leaf. Where none arrived: zeros if
@@ -242,7 +241,7 @@ class Walk:
         for _, hook in () if leaf is None else leaf._hooks:
             if slot in self.sums:
                 self.sums[slot] = self.hooked(slot, self.sums[slot], hook)
-        g = self.result(x)
+        g = self.result(slot, x.dtype)
         if g is None and (zeros or slot in self.reached):
             with no_grad():
                 g = ops.zeros_like(x)
@@ -313,7 +312,7 @@ def rerun(f: Callable[[], Any], wanted: Sequence[Any], gs: Sequence[Any]) -> lis
     roots, starts = zip(*pairs, strict=True)
     walk = Walk("grad", roots, starts, {slot_of(x) for x in wanted}, since)
     walk.run(retain=True)
-    answer = [walk.result(x) for x in wanted]
+    answer = [walk.result(slot_of(x), x.dtype) for x in wanted]
     if any(hasattr(g, "_node") for g in gs):
         return answer
     return [None if a is None else a.data for a in answer]

@@ -80,8 +80,9 @@ class Shadow:
     SMALL = 1024  # elements; smaller operands are not worth replacing
 
     def __init__(self, tensor: Any) -> None:
-        self.shape, self.dtype = tensor.data.shape, tensor.data.dtype
-        self.ndim, self.requires_grad = len(self.shape), tensor._wants
+        array = tensor.data
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+        self.requires_grad = tensor._wants
         self.grad_fn: Node | None = tensor.grad_fn
 
 

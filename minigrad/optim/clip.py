@@ -46,5 +46,5 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     params = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    show(*(p for p in params if p.grad is not None))
-    return [p.grad for p in params if p.grad is not None]
+    show(p for p in params if p.grad is not None)
+    return [g for p in params if (g := p.grad) is not None]

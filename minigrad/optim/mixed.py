@@ -73,7 +73,7 @@ class MixedPrecision:
         """
         for p, master in zip(self.params, self.masters, strict=True):
             if p.grad is not None:  # by ops, so that a step may be recorded
-                show(master)
+                show([master])
                 g = p.grad.float() / self.loss_scale
                 master.grad, p.grad = g if master.grad is None else master.grad + g, None
 

@@ -64,7 +64,7 @@ class Indexing(TensorBase):
             ops.put_(self, value, *keys, spec=spec)
             return
         self._refuse_leaf("setitem")
-        show(self)
+        show([self])
         self._become(ops.put(self._as_it_stands(), value, *keys, spec=spec))
 
     def __delitem__(self, index: Any) -> None:
@@ -174,7 +174,7 @@ class Indexing(TensorBase):
 
     def _set(self, call: str, function: Any, *args: Any) -> Self:
         self._refuse_leaf(call)
-        show(self)
+        show([self])
         return self._become(self._like_self(call, function(self._as_it_stands(), *args)))
 
     def add_(self, other: Any, *, alpha: float = 1) -> Self:
