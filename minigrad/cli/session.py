@@ -60,7 +60,6 @@ class Session:
         self.baseline = bigram_loss(self.data, self.tokenizer.vocab_size)
         self.interruption = Interruption()
         self.trainer.data = self.watched = WatchedData(self.data, partial(print, flush=True))
-        self.replaced: list[Path] = []  # checkpoints of an earlier run in this folder
         self.source: dict[str, Any] = {"tokenizer": self.tokenizer.state()}
         if tunes_published(self.options):  # which has the tokenizer
             self.source = {"tokenizer": None, "base": base_digest(self.model).tobytes().hex()}
@@ -73,7 +72,6 @@ class Session:
         """
         self.folder, self.checkpoints = checkpoints.folder.parent, checkpoints
         self.trainer.crash_folder = self.folder / CRASHES
-        self.replaced = [path for _, path in checkpoints.steps()]
         if is_first():
             sweep(self.folder)
 
@@ -82,7 +80,6 @@ class Session:
         left to write; raise ConfigError if nothing was left to do.
         """
         self.open(checkpoints)
-        self.replaced = []
         trainer, folder = self.trainer, self.folder
         restore(trainer, found)
         late = broadcast(is_first() and self._catch_up(found.meta.get("metric")))
@@ -182,9 +179,9 @@ class Session:
         )
         if not is_first():
             return
-        for path in {*self.replaced} - {written}:
-            path.unlink(missing_ok=True)
-        self.replaced = []
+        if report is None and self.options.resume is None:  # what an earlier run has left
+            for path in {path for _, path in self.checkpoints.steps()} - {written}:
+                path.unlink(missing_ok=True)
         # A model that is to be overwritten stays until there is one that was trained.
         stopped = bool(self.interruption) and self.trainer.patience is None
         if self._is_wanted(val_loss) or stopped or not model_file(self.folder):
