@@ -213,11 +213,9 @@ class _BatchNorm(_PerChannel):
         self.num_features = as_int(call, "num_features", num_features)
         self.momentum = None if momentum is None else as_float(call, "momentum", momentum, 0, 1)
         self._prepare(self.num_features, eps, affine)
-        first = {
-            "running_mean": Tensor.zeros(num_features),
-            "running_var": Tensor.ones(num_features),
-        }
-        for name, tensor in {**first, "num_batches_tracked": Tensor(0)}.items():
+        mean, var = Tensor.zeros(num_features), Tensor.ones(num_features)
+        first = {"running_mean": mean, "running_var": var, "num_batches_tracked": Tensor(0)}
+        for name, tensor in first.items():
             self.register_buffer(name, tensor if track_running_stats else None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -359,8 +357,7 @@ class _Convolution(Layer):
         self.bias = init.uniform_(empty(self.out_channels), -bound, bound) if bias else None
 
     def _settings(self) -> dict[str, Any]:
-        names = ("stride", "padding", "dilation", "groups")
-        return {name: getattr(self, name) for name in names}
+        return {n: getattr(self, n) for n in ("stride", "padding", "dilation", "groups")}
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of x with weight, plus bias."""
