@@ -17,7 +17,7 @@ from minigrad.compiler import native
 from minigrad.compiler.emit import Emitter
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.layout import Layout, address_of
-from minigrad.compiler.memory import Gradients, aligned, arena
+from minigrad.compiler.memory import Arenas, Gradients, arena
 from minigrad.compiler.passes import for_c
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.compiler.schedule import Phase, pays, schedule
@@ -62,6 +62,7 @@ class CompiledReplay:
         states: Mapping[int, Array],
         threads: int | None = None,
         repeats: bool = False,
+        arenas: Arenas | None = None,
     ) -> None:
         native.find_compiler()  # before any work is done for nothing
         self.program = for_c(program)
@@ -70,7 +71,7 @@ class CompiledReplay:
         # A step that is repeated tries in C whether one thread is faster
         self._schedule((wanted,) if wanted else (cores(),) if repeats else (cores(), 1))
         self._build()
-        self._allocate()
+        self._allocate(arenas or Arenas())
         self._views: dict[int, Array] = {}  # numpy arrays of values, for what goes through numpy
         self._constants = constants
         for i, a in constants.items():
@@ -117,7 +118,7 @@ class CompiledReplay:
 
     # --- memory
 
-    def _allocate(self) -> None:
+    def _allocate(self, arenas: Arenas) -> None:
         """One arena for all temporaries; gradients that are handed over have their own memory."""
         layout, program = self.layout, self.program
         self.table = np.zeros(max(len(self.slots), 1), np.uint64)
@@ -134,7 +135,7 @@ class CompiledReplay:
         self._copied = [i not in direct for i in program.kept]
         self._gradient_address = 0
         self.arena_offsets, self.arena_bytes = arena(layout, self.sequence, self.gradients)
-        self._arena, self._address = aligned(self.arena_bytes), dict[int, int]()
+        self._arena, self._address = arenas.take(self.arena_bytes), dict[int, int]()
         base = address_of(self._arena) if self.arena_bytes else 0
         for root, offset in self.arena_offsets.items():
             self._point(root, base + offset)

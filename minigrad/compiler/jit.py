@@ -26,6 +26,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from minigrad.compiler.checks import Before, replay_difference
 from minigrad.compiler.compiled import CompiledReplay
+from minigrad.compiler.memory import Arenas
 from minigrad.compiler.native import NativeError, has_bfloat16
 from minigrad.compiler.plan import Plan
 from minigrad.compiler.program import Program
@@ -117,6 +118,7 @@ class Step(Generic[P, R]):
         self._last: Plan | None = None
         self._dropped = 0
         self._repeats = False
+        self._arenas = Arenas()  # one program runs at a time
         self._warned: set[str] = set()
         self._pending: list[str] = []  # warnings, given once the call is over
         _STEPS.add(self)
@@ -357,7 +359,7 @@ class Step(Generic[P, R]):
             if plan.shares:  # in C, lines that share memory unseen would change places
                 raise NativeError("the step changes memory that two of its tensors share")
             values = plan.program, plan.constants, plan.bound
-            made = CompiledReplay(*values, self.threads, self._repeats)
+            made = CompiledReplay(*values, self.threads, self._repeats, self._arenas)
         except NativeError as error:
             self._fall_back(str(error))
             return plan.numpy_replay()

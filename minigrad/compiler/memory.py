@@ -26,6 +26,24 @@ def aligned(nbytes: int) -> Array:
     return memory[at : at + nbytes]
 
 
+class Arenas:
+    """Memory for the temporaries of programs of which one runs at a time: they share the newest
+    arena if it is large enough for them.
+    """
+
+    def __init__(self) -> None:
+        self._newest: weakref.ref[Array] | None = None
+
+    def take(self, nbytes: int) -> Array:
+        """So many bytes. What was in them is lost when another program runs."""
+        newest = self._newest() if self._newest is not None else None
+        if newest is None or len(newest) < nbytes:
+            # Pages that nothing touches take no memory: a similar program may need a little more
+            newest = aligned(nbytes + nbytes // 4)
+            self._newest = weakref.ref(newest)
+        return newest
+
+
 def arena(
     layout: Layout, sequence: Sequence[Phase | Line], gradients: Gradients
 ) -> tuple[dict[int, int], int]:

@@ -219,6 +219,22 @@ def test_a_recording_keeps_no_array_that_an_op_made_and_takes_no_new_one_for_it(
     assert all(reference() is None for reference in made)
 
 
+def test_programs_of_one_step_share_the_memory_of_their_temporaries():
+    step = jit(lambda t, up: ((t * 2 if up else t * 3).exp() @ t).sum(), backend="c")
+    calls = [(x(64, 64) / 4096, up) for up in (True, False)]
+    wanted = [step.function(*call).item() for call in calls]
+    for _ in range(4):
+        found = [step(*call).item() for call in calls]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    arenas = [e.plans[0].backend._arena for e in step._entries.values()]
+    assert len(arenas) == 2 and arenas[0] is arenas[1]
+    gone = weakref.ref(arenas.pop())
+    arenas.clear()
+    del step
+    gc.collect()
+    assert gone() is None
+
+
 def appending():
     """A step that changes one place of large states, the states, and what is put there."""
     states = [Tensor(np.full((1, 1, 1 << 12, 64), -0.0, np.float32)) for _ in range(6)]
