@@ -21,6 +21,7 @@ from minigrad.cli.recipe import (
     Size,
     build_optimizer,
     build_schedule,
+    grow,
     kind_of,
     settle,
     size_of,
@@ -226,6 +227,32 @@ def test_minutes_set_the_steps_and_a_resumed_run_keeps_them(home: Path) -> None:
     assert (home / "timed" / "model.mgrd").read_bytes() == (
         home / "counted" / "model.mgrd"
     ).read_bytes()
+
+
+def test_a_text_that_is_read_often_gets_a_larger_model() -> None:
+    options = TRAIN.complete({"optimizer": "adamw"})
+    settle(options)
+    assert not grow(options, 4.0) and options.size == "small" and options.lr == 0.003
+    assert grow(options, 16.0)
+    small, larger = (12 * s.n_layer * s.n_embd**2 for s in map(size_of, ("small", options.size)))
+    assert larger / small == pytest.approx(4, rel=0.15)
+    assert (options.n_layer, options.n_embd) == size_of(options.size)[::2][:2]
+    assert options.lr == pytest.approx(0.003 * 128 / options.n_embd, rel=0.01)
+    # Not without end, and not where the options say how large it is
+    settle(most := TRAIN.complete({}))
+    assert grow(most, 1e9) and int(most.size) < 10 * small
+    for given in ({"size": "small"}, {"n_layer": 3}, {"block_size": 64}, {"batch_size": 8}):
+        fixed = TRAIN.complete(given)
+        settle(fixed)
+        assert not grow(fixed, 16.0) and fixed.size == "small"
+
+
+def test_minutes_enlarge_the_model_of_a_short_text(home: Path) -> None:
+    words = "train --text text.txt --no-jit --sample 0 --minutes 0.1 --out grown"
+    said = good(*words.split(), folder=home)
+    options = options_of(home, "grown")
+    assert options["size"].isdigit() and options["n_layer"] > 3
+    assert f"{options['n_layer']} layers, {options['n_head']} heads" in said
 
 
 def test_minutes_are_for_a_new_run_without_steps(home: Path) -> None:

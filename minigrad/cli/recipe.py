@@ -33,6 +33,8 @@ SIZES = {
     "small": Size(3, 4, 128, 128, 8),
     "medium": Size(6, 6, 192, 128, 12),
 }
+READINGS = 4  # of a text, after which a larger model learns more in the same time
+_GROWTH = 8.0  # the most that --minutes enlarges a model
 _HEAD = 32  # features per head of a size that is given as a number
 _WIDTH = 128  # the width at which rates were measured
 
@@ -130,6 +132,20 @@ def settle(options: Namespace) -> None:
         share = _ONE_CYCLE if options.schedule == "one-cycle" else 0.1
         warmup = round(share * options.steps)
         options.warmup = warmup if options.schedule == "one-cycle" else min(warmup, _WARMUP)
+
+
+def grow(options: Namespace, readings: float) -> bool:
+    """Choose a larger size for a text that would be read so often, where the options leave the size
+    open. Return True if they have changed.
+    """
+    if readings <= READINGS or options.given & {"size", *Size._fields}:
+        return False
+    count = 12 * options.n_layer * options.n_embd**2 * min(readings / READINGS, _GROWTH)
+    options.size = str(round(count))
+    for name in {*Size._fields, "lr"} - options.given:
+        setattr(options, name, None)
+    settle(options)
+    return True
 
 
 def build_optimizer(options: Namespace, model: GPT) -> optim.Optimizer:

@@ -50,6 +50,7 @@ from minigrad.cli.run_folder import (
 from minigrad.cli.session import Session
 from minigrad.cli.terminal import read_and_report
 from minigrad.data import TextData, default_text
+from minigrad.dtypes import Array
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.finetune import add_lora
 from minigrad.models import GPT, GPTConfig
@@ -78,6 +79,10 @@ SCHEDULE_HELP = (
     "learning rate after the warmup: wsd (constant, then falling), cosine and linear end at "
     "--final-lr, one-cycle near 0, constant stays"
 )
+MINUTES_HELP = (
+    f"set --steps to end in time, and --size if a text would be read more than {recipe.READINGS} "
+    "times (default: --steps)"
+)
 BY_SIZE = "(default: by --size)"
 OPTIONS = (
     Option("text", PATH, None, "a UTF-8 file, or a folder (default: Python's documentation)"),
@@ -88,7 +93,7 @@ OPTIONS = (
     Option("tokenizer", one_of(*TOKENIZERS), "char", TOKENIZER_HELP),
     Option("vocab_size", whole(256), 1024, "with --tokenizer bpe: the most tokens to learn"),
     Option("size", recipe.SIZE, "small", SIZE_HELP),
-    Option("minutes", number(0, without=0), None, "set --steps to end in time (default: --steps)"),
+    Option("minutes", number(0, without=0), None, MINUTES_HELP),
     Option("steps", whole(1), 1180, "training steps"),
     Option("stop_at", whole(1), None, "stop after this step, for --resume (default: the last)"),
     Option("seed", whole(0), 0, "the same seed gives the same weights, batches and sample"),
@@ -164,10 +169,12 @@ def run(options: Namespace, base: Base | None = None) -> int:
             tokenizer = _tokenizer(options, text, found, base)
             if "skip_unknown" in vars(options):  # a tuned model keeps its tokenizer
                 text = known_text(text, tokenizer, options)
-            data = _data(options, text, tokenizer)
-            model = _model(options, tokenizer.vocab_size, base)
-            trainer = build_trainer(options, model, data)
-            session = Session(options, identity, tokenizer, data, model, trainer)
+            _say_if_long("encoding", text)
+            tokens = tokenizer.encode(text)
+            parts = _parts(options, tokens, tokenizer, base)
+            if options.minutes is not None and _grow(options, *parts, began):
+                parts = _parts(options, tokens, tokenizer, base)
+            session = Session(options, identity, tokenizer, *parts)
             if checkpoints and found and not session.resume(checkpoints, found):
                 return 0
         session.announce()
@@ -255,11 +262,15 @@ def _tokenizer(
     return BPETokenizer.train(text, options.vocab_size)
 
 
-def _data(options: Namespace, text: str, tokenizer: Tokenizer) -> TextData:
-    """Return the tokens of the text, for training and for validation."""
-    _say_if_long("encoding", text)
+def _parts(
+    options: Namespace, tokens: Array, tokenizer: Tokenizer, base: Base | None
+) -> tuple[TextData, GPT, Trainer]:
+    """Return what the options describe: the tokens for training and validation, the model, and the
+    trainer of both.
+    """
     sizes = {name: getattr(options, name) for name in ("block_size", "batch_size", "seed")}
-    return TextData(tokenizer.encode(text), **sizes)
+    data, model = TextData(tokens, **sizes), _model(options, tokenizer.vocab_size, base)
+    return data, model, build_trainer(options, model, data)
 
 
 def _say_if_long(doing: str, text: str) -> None:
@@ -319,9 +330,20 @@ def _compile(session: Session, found: Checkpoint | None) -> None:
         resume.warn_of_changes(found.state["environment"], session.facts()["environment"])
     how = "the step runs op by op" + (f": {trainer.note}" if trainer.note else "")
     if options.jit:
-        took = f"{time.monotonic() - began:.1f} s"
-        how = f"the step is compiled {trainer.note} in {took}; --no-jit runs it op by op"
+        took = time.monotonic() - began
+        said = f"{trainer.note} in {took:.1f} s" if took >= 0.1 else trainer.note  # or before
+        how = f"the step is compiled {said}; --no-jit runs it op by op"
     print(f"jit      {how}", flush=True)
+
+
+def _grow(options: Namespace, data: TextData, model: GPT, trainer: Trainer, began: float) -> bool:
+    """Compile and measure a step of this size. Return True if the text would be read so often in
+    --minutes that the options now name a larger one.
+    """
+    print("minutes  compiling and measuring a step ...", flush=True)
+    steps, *_ = _steps_in_time(options, trainer, began)
+    seen = steps * options.batch_size * options.block_size
+    return recipe.grow(options, seen / len(data.train))
 
 
 def _fit(session: Session, began: float) -> None:
@@ -331,18 +353,25 @@ def _fit(session: Session, began: float) -> None:
     options, trainer = session.options, session.trainer
     if options.minutes is None:
         return
-    budget = 60 * options.minutes
-    step, evaluation = trainer.measure(min(budget / 20, 2.0))
-    left = budget * _USED - _ENDING - (time.monotonic() - began)
-    steps = int((left - evaluation) / (step + evaluation / options.eval_interval))
-    options.steps = distributed.broadcast(max(steps, 1))
+    options.steps, step, late = _steps_in_time(options, trainer, began)
     if "warmup" not in options.given:
         options.warmup = None
     recipe.settle(options)
     trainer.steps = options.steps
     trainer.schedule = recipe.build_schedule(options, trainer.optimizer)
-    late = "" if left > evaluation + step else "; it will take longer"
     print(f"minutes  {options.minutes:g}: {options.steps:,} steps of {1e3 * step:,.1f} ms{late}")
+
+
+def _steps_in_time(options: Namespace, trainer: Trainer, began: float) -> tuple[int, float, str]:
+    """Return the steps that end in --minutes, the same on all ranks, the seconds of one, and a
+    remark if there is no time left for one.
+    """
+    budget = 60 * options.minutes
+    step, evaluation = trainer.measure(min(budget / 20, 2.0))
+    left = budget * _USED - _ENDING - (time.monotonic() - began)
+    steps = int((left - evaluation) / (step + evaluation / options.eval_interval))
+    late = "" if left > evaluation + step else "; it will take longer"
+    return distributed.broadcast(max(steps, 1)), step, late
 
 
 COMMAND: Command = Command("train", OPTIONS, run, "train a transformer on a text", __doc__)
