@@ -148,8 +148,12 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def trainer_of(changes: dict[str, Any], text: str, jit: bool | None = None) -> Any:
-    """The Trainer of a run with these changes to the default of `minigrad train`."""
+def trainer_of(
+    changes: dict[str, Any], text: str, jit: bool | None = None, readings: float = 0.0
+) -> Any:
+    """The Trainer of a run with these changes to the default of `minigrad train`. readings: how
+    often the default size would read the text in the time there is.
+    """
     from minigrad.cli import recipe
     from minigrad.cli.train import COMMAND, build_trainer
     from minigrad.data import CharTokenizer, TextData
@@ -160,6 +164,7 @@ def trainer_of(changes: dict[str, Any], text: str, jit: bool | None = None) -> A
     known = {option.name for option in COMMAND.options}
     options = COMMAND.complete({k: v for k, v in changes.items() if k in known})
     recipe.settle(options)
+    recipe.grow(options, readings)
     options.parts, options.jit = 1, jit
     fields = {field.name for field in dataclasses.fields(GPTConfig)}
     muon = {k.partition(".")[2]: v for k, v in changes.items() if k.startswith("muon.")}

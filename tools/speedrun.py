@@ -147,11 +147,14 @@ def torch_loss(torch: Any, config: Any, w: dict[str, Any]) -> Callable[[Any, Any
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Train for a number of steps, or for as many as fit into `budget` seconds."""
-    text = Path(job["text"]).read_text(encoding="utf-8")
+    """Train for a number of steps, or for as many as fit into `budget` seconds, with a larger model
+    where `minigrad train --minutes` takes one.
+    """
+    text, readings = Path(job["text"]).read_text(encoding="utf-8"), 0.0
 
     def contender(steps: int) -> tuple[Any, Step, Losses]:
-        trainer = trainer_of({**job["changes"], "seed": job["seed"], "steps": steps}, text)
+        changes = {**job["changes"], "seed": job["seed"], "steps": steps}
+        trainer = trainer_of(changes, text, readings=readings)
         made = minigrad(trainer) if job["framework"] == "minigrad" else None
         return trainer, *(made or pytorch(trainer, job["compiled"]))
 
@@ -166,9 +169,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         return trainer, losses, seconds
 
     steps = job["steps"]
-    if job["budget"]:
-        _, _, seconds = timed(1000, job["warmup"])
+    for _ in range(2 if job["budget"] else 0):
+        trainer, _, seconds = timed(1000, job["warmup"])
         steps = max(int(job["budget"] / statistics.median(seconds[len(seconds) // 3 :])), 1)
+        seen = steps * trainer.data.batch(0)[0].size / len(trainer.data.train)
+        readings = readings or seen  # by the default size
     trainer, losses, seconds = timed(steps, steps)
     trainer.model.eval()
     total = count = 0.0

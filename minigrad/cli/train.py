@@ -5,7 +5,7 @@ metrics.jsonl.
 examples:
   minigrad train                                     # on Python's documentation: a minute or two
   minigrad train --text my_notes/ --out runs/notes   # on your own text: a file or a folder
-  minigrad train --text book.txt --minutes 5         # as many steps as fit into five minutes
+  minigrad train --text book.txt --minutes 5         # a size and steps that fit into five minutes
   minigrad train --text book.txt --size medium --steps 5000 --dropout 0.1
   minigrad train --text book.txt --tokenizer bpe --vocab-size 512 --patience 3
   minigrad train --text book.txt --arch gpt2 --optimizer adamw --schedule cosine
