@@ -208,7 +208,7 @@ def _linear(call: Call) -> list[Kernel]:
         if call.residual is not None:
             names["residual"] += f" + lo * {N}"
     body = (
-        f"LINEAR({params['kind'].upper()})({int(params['int8'])}, {rows}, {N}, {K}, "
+        f"LINEAR({params['kind'].upper()})({params['int8'] + 2 * by_rows}, {rows}, {N}, {K}, "
         f"x{f' + lo * {K}' * by_rows}, weight, {names['bias']}, {names['residual']}, {to}, {part});"
     )
     fused = [name for name, i in added.items() if i is not None]
@@ -244,7 +244,7 @@ static void rows(void *const *p, int64_t lo, int64_t hi, int thread) {
     int64_t first = n[4] ? lo : 0, count = n[4] ? hi - lo : n[1];
     if (n[4]) lo = 0, hi = (n[2] + PANEL - 1) / PANEL;
     x += first * n[3], y += first * n[2];
-    LINEAR(FORMAT)(n[0], count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
+    LINEAR(FORMAT)(n[0] + 2 * n[4], count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
     (void)thread;
 }
 static phase_t phases[] = {{rows, 1, 1}};

@@ -195,17 +195,18 @@ def test_packed_blocks_go_with_the_blocks():
     assert len(quantised._packed) == before - 1
 
 
-@pytest.mark.parametrize("rows", [1, 70])
-def test_an_eager_product_is_in_c_and_the_same_on_any_number_of_threads(rows):
+@pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+@pytest.mark.parametrize("rows", [1, 40, 70])
+def test_an_eager_product_is_in_c_and_the_same_on_any_number_of_threads(rows, int8):
     blocks, x = blocks_of("q4_1", 1030, 64), np.random.default_rng(4).normal(size=(rows, 64))
     x = x.astype(np.float32)
     found = []
-    for threads in (1, 3):
+    for threads in (1, 3, 16):
         ops.parallel.set_num_threads(threads)
-        found.append(ops.quantised_linear(x, blocks, kind="q4_1", int8=True))
+        found.append(ops.quantised_linear(x, blocks, kind="q4_1", int8=int8))
     ops.parallel.set_num_threads(0)
-    exact, size = wanted(x, blocks, "q4_1", True)
-    assert np.array_equal(*found)
+    exact, size = wanted(x, blocks, "q4_1", int8)
+    assert all(np.array_equal(found[0], other) for other in found)
     assert (np.abs(found[0] - exact) <= 4 * EPS * size).all()
-    assert np.array_equal(found[0], quantised.product(x, blocks, "q4_1", True))
+    assert np.array_equal(found[0], quantised.product(x, blocks, "q4_1", int8))
     assert quantised.product(x, blocks[:8], "q4_1", True) is None  # too small to compile for
