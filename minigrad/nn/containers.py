@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Generic, TypeVar
+from itertools import chain, count
+from typing import Any, ClassVar, Generic, TypeVar
 
 from minigrad.arguments import require
 from minigrad.nn.module import Module, Parameter, bracketed, layers_of
@@ -26,24 +27,65 @@ def _parameter(self: Module, value: Any) -> Any:
     return value if isinstance(value, Parameter) else Parameter(value)
 
 
-class _List(Module, Generic[P]):
-    """A list of parts, which are named "0", "1", ... It is assigned anew whenever it changes, so
-    that the assignment counts as a structural change.
+def _name(self: Module, name: str) -> str:
+    """`name` as the name of a part: it must not be that of an attribute that is no item."""
+    good = isinstance(name, str) and name and "." not in name
+    require(good, type(self).__name__, "a name", name, "a string without a dot, not empty")
+    other = name in vars(self) and name != "training"
+    require(not other, type(self).__name__, "a name", name, "no attribute's")
+    return name
+
+
+class _Container(Module):
+    """Items by name, which are parts besides the attributes, and attributes themselves unless the
+    class has the name. They are assigned anew whenever they change, so that the assignment counts
+    as a structural change.
     """
 
-    def __init__(self, parts: Iterable[Any] = ()) -> None:
-        self._items: list[P] = []
-        self.extend(parts)
-
-    _part: Callable[[Any], P]
+    _items: Mapping[str, Any] = {}
+    _part: Callable[[Any], Any]
+    _adopted: ClassVar[Any] = Module  # what becomes an item when it is assigned to an attribute
 
     def _attributes(self) -> Iterable[tuple[str, Any]]:
-        return ((str(i), part) for i, part in enumerate(self._items))
+        others = ((n, value) for n, value in super()._attributes() if n != "_items")
+        return chain(self._items.items(), others)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._items:
+            return self._items[name]
+        return super().__getattr__(name)  # type: ignore[misc]  # hidden from type checkers
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        item = name in self._items or isinstance(value, self._adopted)
+        if item and name not in vars(self) and not hasattr(type(self), name):
+            self._items = {**self._items, name: self._part(value)}
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in vars(self) or name not in self._items:
+            super().__delattr__(name)
+        else:
+            self._items = {n: part for n, part in self._items.items() if n != name}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def _shown(self) -> Iterator[str]:
+        """The items as a dict shows them."""
+        return (f"{name!r}: {part!r}" for name, part in self._items.items())
+
+
+class _List(_Container, Generic[P]):
+    """A list of parts, which are named by their places, "0", "1", ..., unless they have a name."""
+
+    def __init__(self, parts: Iterable[Any] = ()) -> None:
+        self.extend(parts)
 
     def _edited(self: L, edit: Callable[..., Any], *arguments: Any) -> L:
-        items = list(self._items)
-        edit(items, *arguments)
-        self._items = items
+        pairs = list(self._items.items())
+        edit(pairs, *arguments)
+        self._items = {n if not n.isdigit() else str(i): p for i, (n, p) in enumerate(pairs)}
         return self
 
     def append(self: L, part: Any) -> L:
@@ -52,33 +94,38 @@ class _List(Module, Generic[P]):
 
     def extend(self: L, parts: Iterable[Any]) -> L:
         """Add parts at the end; returns self."""
-        return self._edited(list.extend, [self._part(part) for part in parts])
+        items = dict(self._items)
+        for part in parts:
+            name = next(n for n in map(str, count(len(items))) if n not in items)
+            items[name] = self._part(part)
+        self._items = items
+        return self
+
+    def __iadd__(self: L, parts: Iterable[Any]) -> L:
+        return self.extend(parts)
 
     def insert(self: L, index: int, part: Any) -> L:
         """Add one part before `index`; returns self."""
-        return self._edited(list.insert, index, self._part(part))
-
-    def __len__(self) -> int:
-        return len(self._items)
+        return self._edited(list.insert, index, ("0", self._part(part)))
 
     def __iter__(self) -> Iterator[P]:
-        return iter(self._items)
+        return iter(self._items.values())
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, slice):
-            return self._items[index]
+            return [*self._items.values()][index]
         part = type(self)()
-        part._items = self._items[index]
-        return part
+        part._items = dict([*self._items.items()][index])
+        return part._edited(list.copy)
 
     def __setitem__(self, index: int, part: Any) -> None:
-        self._edited(list.__setitem__, index, self._part(part))
+        self._items = {**self._items, [*self._items][index]: self._part(part)}
 
     def __delitem__(self, index: int | slice) -> None:
         self._edited(list.__delitem__, index)
 
     def __repr__(self) -> str:
-        return bracketed(f"{type(self).__name__}([", map(repr, self._items), "])")
+        return bracketed(f"{type(self).__name__}([", map(repr, self), "])")
 
 
 class ModuleList(_List[Any]):
@@ -93,19 +140,23 @@ class ModuleList(_List[Any]):
 class ParameterList(_List[Parameter]):
     """A list of parameters. A plain tensor put into it becomes a Parameter."""
 
-    _part = _parameter
+    _part, _adopted = _parameter, ()
 
 
 class Sequential(_List[Any]):
     """Modules one after the other: the output of each is the input of the next.
 
-    A function, such as F.relu, may stand among them.
+    A function, such as F.relu, may stand among them. A dict gives them names. A module that is
+    assigned to an attribute goes to the end, under that name.
 
         Sequential(Linear(2, 16), F.relu, Linear(16, 1))
     """
 
-    def __init__(self, *modules: Module | Callable[..., Any]) -> None:
-        super().__init__(modules)
+    def __init__(self, *modules: Module | Callable[..., Any] | Mapping[str, Any]) -> None:
+        named = modules[0] if len(modules) == 1 and isinstance(modules[0], Mapping) else None
+        super().__init__(modules if named is None else ())
+        for name, module in (named or {}).items():
+            self._items = {**self._items, _name(self, name): self._part(module)}
 
     def _part(self, value: Any) -> Module:
         if callable(value) and not isinstance(value, Module | type):
@@ -114,12 +165,14 @@ class Sequential(_List[Any]):
 
     def forward(self, x: Any) -> Any:
         """x through every module in turn."""
-        for module in self._items:
+        for module in self._items.values():
             x = module(x)
         return x
 
     def __repr__(self) -> str:
-        return bracketed("Sequential(", map(repr, self._items), ")")
+        if [*self._items] == [*map(str, range(len(self)))]:
+            return bracketed("Sequential(", map(repr, self), ")")
+        return bracketed("Sequential({", self._shown(), "})")
 
 
 class _Called(Module):
@@ -132,22 +185,13 @@ class _Called(Module):
         return str(getattr(self.forward, "__name__", self.forward))
 
 
-class _Dict(Module, MutableMapping[str, Any]):
-    """Parts by name, in the order in which they were put in. Like _List, assigned anew."""
+class _Dict(_Container, MutableMapping[str, Any]):
+    """Parts by name, in the order in which they were put in."""
 
     __eq__, __hash__ = object.__eq__, object.__hash__  # a module is equal to itself alone
 
     def __init__(self, parts: Pairs = ()) -> None:
-        self._items: dict[str, Any] = {}
         self.update(parts)
-
-    _part: Callable[[Any], Any]
-
-    def _attributes(self) -> Iterable[tuple[str, Any]]:
-        return self._items.items()
-
-    def __len__(self) -> int:
-        return len(self._items)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -155,17 +199,8 @@ class _Dict(Module, MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self._items[name]
 
-    def __getattr__(self, name: str) -> Any:
-        # Asked only for a name that is no attribute; a copy that is being made has no `_items` yet.
-        try:
-            return vars(self)["_items"][name]
-        except KeyError:
-            raise AttributeError(f"{type(self).__name__} has no {name!r}") from None
-
     def __setitem__(self, name: str, part: Any) -> None:
-        good = bool(name) and "." not in name
-        require(good, type(self).__name__, "a name", name, "a string without a dot, not empty")
-        self._items = {**self._items, name: self._part(part)}
+        self._items = {**self._items, _name(self, name): self._part(part)}
 
     def __delitem__(self, name: str) -> None:
         items = dict(self._items)
@@ -173,8 +208,7 @@ class _Dict(Module, MutableMapping[str, Any]):
         self._items = items
 
     def __repr__(self) -> str:
-        pairs = (f"{name!r}: {part!r}" for name, part in self._items.items())
-        return bracketed(f"{type(self).__name__}({{", pairs, "})")
+        return bracketed(f"{type(self).__name__}({{", self._shown(), "})")
 
 
 class ModuleDict(_Dict):
@@ -191,7 +225,7 @@ class ModuleDict(_Dict):
 class ParameterDict(_Dict):
     """A dict of parameters. A plain tensor put into it becomes a Parameter."""
 
-    _part = _parameter
+    _part, _adopted = _parameter, Parameter
 
 
 __all__ = layers_of(globals())
