@@ -232,7 +232,8 @@ def _speculate(
         most = min(lookahead, end - len(known) - 1)
         if draft is None:
             proposed = looked_up(known, most)
-            q = np.eye(model.config.vocab_size)[proposed]  # (proposed, V)
+            q = np.zeros((len(proposed), model.config.vocab_size))
+            q[np.arange(len(proposed)), proposed] = 1.0
         else:
             proposed, q = _propose(draft, draft_caches, known, most, how, generator)
         new = np.array([[*known, *proposed][caches[0].length :]])

@@ -3,6 +3,7 @@ change the distribution.
 """
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -327,6 +328,15 @@ def test_speculative_tokens_are_distributed_as_the_models_own(prompt):
         first, second = np.exp(log_softmax(logits[0])), np.exp(log_softmax(logits[1]))
         wanted[a] = n * first[a] * second
     assert ((counts - wanted) ** 2 / wanted).sum() < 26.1  # 8 degrees of freedom: 1 in 1000
+
+
+def test_looking_up_takes_no_memory_for_the_square_of_a_vocabulary():
+    model = gpt(vocab_size=3000, n_layer=1, n_embd=8, block_size=32)
+    tracemalloc.start()
+    assert len(list(speculative_generate(model, None, [1, 2, 3, 1, 2], 4, temperature=0))) == 4
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6  # 3000^2 numbers are 72 MB
 
 
 def test_a_perfect_draft_saves_runs_of_the_model():
