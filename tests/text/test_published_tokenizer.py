@@ -124,6 +124,9 @@ def test_a_chat_template_is_rendered_in_a_sandbox() -> None:
         "{{ raise_exception('no system') }}",
         "{% for %}",
         "{{ 1 // 0 }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ messages|dictsort }}",
+        "{{ cycler().next() }}",
     ):
         with pytest.raises(ConfigError, match="template"):
             with_template(bad).chat(turns)
