@@ -30,7 +30,7 @@ from pathlib import Path
 from minigrad.cli.generate import SAMPLING, sampling
 from minigrad.cli.options import ESCAPED, FILE, Command, Option, number, one_line, refuse, whole
 from minigrad.cli.run_folder import LOADED, load_model
-from minigrad.errors import CacheError, DataError, MinigradError
+from minigrad.errors import DataError, MinigradError
 from minigrad.models import Conversation
 from minigrad.text import Tokenizer
 from minigrad.text.published import PublishedTokenizer
@@ -68,10 +68,11 @@ def run(options: Namespace) -> int:
     talk = Conversation(model, tokenizer, seed=seed)
     if options.cache is not None and Path(options.cache).exists():
         talk.load_cache(options.cache)
-    code = conversation(Chat(talk, options))
-    if options.cache is not None and talk.seen:
-        talk.save_cache(options.cache)
-    return code
+    try:
+        return conversation(Chat(talk, options))
+    finally:  # Ctrl-C among the ways to end
+        if options.cache is not None and talk.seen:
+            talk.save_cache(options.cache)
 
 
 def conversation(chat: Chat) -> int:
@@ -81,8 +82,6 @@ def conversation(chat: Chat) -> int:
             code = chat.react(line)
             if code is not None:
                 return code
-        except CacheError:  # another model's file: it must not be written over
-            raise
         except (MinigradError, OSError) as error:
             print(one_line(error), file=sys.stderr, flush=True)
     return 0

@@ -26,6 +26,7 @@ from minigrad.models.generation import checked_stops, end_tokens, prompt_tokens,
 from minigrad.models.gpt import GPT
 from minigrad.models.prompts import evaluating, generator_of
 from minigrad.models.sampling import Sampling, draw
+from minigrad.nn.attention import KVCache
 from minigrad.tensor import Tensor
 from minigrad.text import Tokenizer
 
@@ -102,42 +103,36 @@ class Conversation:
         if n == 0:
             problem, hint = "the model has seen no token yet", "answer() first"
             raise ConfigError("Conversation.save_cache", problem, got=0, wanted=">= 1", hint=hint)
-        held = {name: x[:, :, :n] for name, x in self._held().items()}
+        held = {name: x[:, :, :n] for name, x in _held(self._caches).items()}
         save(path, {"tokens": np.array(self.tokens[self._start :][:n]), **held})
 
     def load_cache(self, path: Path) -> None:
         """Read a file of `save_cache`: what this conversation begins with as that one did is not
-        computed again. Its first token is, as a trial: if the file turns out to be another model's,
-        `answer` raises CacheError. Raises what `minigrad.load` raises.
+        computed again. Its first token is, as a trial. Raises CacheError if the file is another
+        model's, and what `minigrad.load` raises.
         """
-        names = [f"{i}.{what}" for i in range(len(self._caches)) for what in ("keys", "values")]
-        self._earlier = load(path, names=["tokens", *names])
-
-    def _held(self) -> dict[str, Array]:
-        """The buffers of all layers' keys and values, (1, H, positions, D), by their names in a
-        file.
-        """
-        found: dict[str, Array] = {}
-        for i, cache in enumerate(self._caches):
-            held = cache.mark()
-            assert held.keys is not None and held.values is not None
-            found |= {f"{i}.keys": held.keys, f"{i}.values": held.values}
-        return found
+        trial = self.model.make_caches()
+        names = [f"{i}.{what}" for i in range(len(trial)) for what in ("keys", "values")]
+        earlier = load(path, names=["tokens", *names])
+        tokens = earlier["tokens"]
+        whole = tokens.ndim == 1 and tokens.dtype.kind == "i" and tokens.size > 0
+        if whole and 0 <= tokens.min() <= tokens.max() < self.model.config.vocab_size:
+            self._run(tokens[:1].tolist(), trial)
+            pairs = ((earlier[name], own, len(tokens)) for name, own in _held(trial).items())
+            if all(_begin_alike(*pair) for pair in pairs):
+                self._earlier = earlier
+                return
+        problem, hint = f"{path} is another model's", "keep a file per model"
+        raise CacheError("Conversation.load_cache", problem, hint=hint)
 
     def _recall(self, earlier: StateDict) -> None:
         """Fill empty caches with what a file holds of this beginning."""
         pairs = zip(self.tokens[self._start :], earlier["tokens"].tolist(), strict=False)
         n = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        if n < 2:
+        if n == 0:
             return
-        self._compute(self._start + 1)
-        if not all(_begin_alike(earlier[name], own) for name, own in self._held().items()):
-            self._look_from(0)
-            self._earlier = None
-            problem, hint = "the file of load_cache is another model's", "keep a file per model"
-            raise CacheError("Conversation", problem, hint=hint)
         for i, cache in enumerate(self._caches):
-            keys, values = (Tensor(earlier[f"{i}.{x}"][:, :, 1:n]) for x in ("keys", "values"))
+            keys, values = (Tensor(earlier[f"{i}.{x}"][:, :, :n]) for x in ("keys", "values"))
             cache.append(keys, values)
 
     def _answer(self, count: int, stops: list[str], how: Sampling) -> Generator[str, None, None]:
@@ -177,9 +172,11 @@ class Conversation:
         """The logits after token stop - 1, (1, V): what the caches lack before it goes through
         the model.
         """
-        tokens = self.tokens[self._start + self.seen : stop]
+        return self._run(self.tokens[self._start + self.seen : stop], self._caches)
+
+    def _run(self, tokens: list[int], caches: list[KVCache]) -> Array:
         with evaluating(self.model):
-            return self.model([tokens], caches=self._caches).numpy()[:, -1]
+            return self.model([tokens], caches=caches).numpy()[:, -1]
 
     def _look_from(self, start: int) -> None:
         self._start = start
@@ -199,9 +196,21 @@ class Conversation:
             self.add(rest)
 
 
-def _begin_alike(x: Array, own: Array) -> bool:
-    """True if the first keys or values of two (1, H, positions, D) are equal but for rounding."""
-    if x.dtype != own.dtype or x.ndim != 4 or x[:, :, 0].shape != own[:, :, 0].shape:
+def _held(caches: list[KVCache]) -> dict[str, Array]:
+    """The buffers of all layers' keys and values, (1, H, positions, D), by their names in files."""
+    found: dict[str, Array] = {}
+    for i, cache in enumerate(caches):
+        held = cache.mark()
+        assert held.keys is not None and held.values is not None
+        found |= {f"{i}.keys": held.keys, f"{i}.values": held.values}
+    return found
+
+
+def _begin_alike(x: Array, own: Array, n: int) -> bool:
+    """True if x, (1, H, n, D), begins with the first keys or values of `own`, (1, H, positions, D),
+    but for rounding.
+    """
+    if x.dtype != own.dtype or x.shape != (*own.shape[:2], n, own.shape[3]):
         return False
     a, b = (cast(each[:, :, 0], float64) for each in (x, own))
     return bool(np.linalg.norm(a - b) <= (2e-2 if is_half(x.dtype) else 1e-3) * np.linalg.norm(b))

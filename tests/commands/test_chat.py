@@ -203,5 +203,25 @@ def test_a_cache_file_is_written_at_the_end_and_read_the_next_time(home: Path) -
         output = good(*CHAT, "--cache", "talk.mgrd", folder=home, given=given)
         assert output == "hello\nwell\n"
         assert "tokens" in minigrad.load(file)
-    file.write_bytes(file.read_bytes()[:-9])
-    assert "talk.mgrd" in refused(*CHAT, "--cache", "talk.mgrd", folder=home)
+    held = minigrad.load(file)
+    minigrad.save(file, {**held, "tokens": held["tokens"][::-1].copy()})
+    for _ in range(2):  # whatever is said, another model's file stays as it is
+        before = file.read_bytes()
+        said = refused(*CHAT, "--cache", "talk.mgrd", folder=home)
+        assert "talk.mgrd" in said and file.read_bytes() == before
+        file.write_bytes(before[:-9])
+
+
+def test_a_cache_file_is_written_when_ctrl_c_comes_between_two_messages(home: Path) -> None:
+    file = home / "stopped.mgrd"
+    words = command(*CHAT, "--cache", "stopped.mgrd")
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT, cwd=home
+    ) as talk:
+        assert talk.stdin is not None and talk.stdout is not None
+        talk.stdin.write(b"hi\n")
+        talk.stdin.flush()
+        assert talk.stdout.readline() == b"hello\n"
+        talk.send_signal(signal.SIGINT)
+        assert talk.wait(60) == 130
+    assert "tokens" in minigrad.load(file)

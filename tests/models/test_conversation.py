@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 import minigrad
 from minigrad.errors import CacheError, ConfigError, DataError, StateDictError
+from minigrad.files import load, save
 from minigrad.models import GPT, Conversation, generate_text
 from minigrad.text import ByteTokenizer, CharTokenizer
 from tests.models.architectures import config
@@ -129,7 +130,7 @@ def test_what_a_file_holds_is_not_computed_again(tmp_path):
     first.add("abcabcabc")
     wanted = "".join(first.answer(5, temperature=0))
     first.save_cache(tmp_path / "talk.mgrd")
-    for text, computed in (("abcabcabc", 1 + 1 + 4), ("abcabcdef", 1 + 3 + 4), ("hh", 2 + 4)):
+    for text, computed in (("abcabcabc", 1 + 4), ("abcabcdef", 3 + 4), ("hh", 2 + 4)):
         gpt = model()
         talk = Conversation(gpt, LETTERS)
         talk.load_cache(tmp_path / "talk.mgrd")
@@ -153,19 +154,29 @@ def test_a_cache_of_another_model_is_refused_and_the_conversation_goes_on(tmp_pa
     gpt = model()
     gpt.h[-1].attn.in_proj_weight.data[16:, 0] += 0.05
     other = Conversation(gpt, LETTERS)
-    other.load_cache(tmp_path / "talk.mgrd")
-    other.add("abc")
     with pytest.raises(CacheError, match="another model"):
-        list(other.answer(5, temperature=0))
+        other.load_cache(tmp_path / "talk.mgrd")
+    other.add("abc")
     assert len("".join(other.answer(5, temperature=0))) == len(wanted)
     narrow = GPT(
         config(vocab_size=LETTERS.vocab_size, block_size=64, n_layer=2, n_head=1, n_embd=8)
     )
-    smaller = Conversation(narrow, LETTERS)
-    smaller.load_cache(tmp_path / "talk.mgrd")
-    smaller.add("abc")
     with pytest.raises(CacheError, match="another model"):
-        list(smaller.answer(5, temperature=0))
+        Conversation(narrow, LETTERS).load_cache(tmp_path / "talk.mgrd")
     deep = GPT(config(vocab_size=LETTERS.vocab_size, block_size=64, n_layer=3, n_head=2, n_embd=16))
     with pytest.raises(StateDictError):
         Conversation(deep, LETTERS).load_cache(tmp_path / "talk.mgrd")
+
+
+@pytest.mark.parametrize("name", ["tokens", "0.keys", "1.values"])
+def test_a_cache_whose_parts_do_not_fit_is_refused(tmp_path, name):
+    talk = Conversation(model(), LETTERS)
+    talk.add("abcabc")
+    list(talk.answer(2, temperature=0))
+    talk.save_cache(tmp_path / "talk.mgrd")
+    held = load(tmp_path / "talk.mgrd")
+    shorter = held[name][:-1] if name == "tokens" else held[name][:, :, :3]
+    for other in (shorter, shorter[..., :0], np.zeros((), held[name].dtype), held[name] + 999):
+        save(tmp_path / "odd.mgrd", {**held, name: other})
+        with pytest.raises(CacheError, match="another model"):
+            Conversation(model(), LETTERS).load_cache(tmp_path / "odd.mgrd")
