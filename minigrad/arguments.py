@@ -171,11 +171,19 @@ class Names:
         return found
 
 
-def in_dtype(x: Any, options: dict[str, Any]) -> Any:
-    """x in the dtype that an option dtype= asks for, which is taken out of the options. A function
-    without such an option of its own works in that dtype.
+def in_dtype(function: Callable[..., Any], x: Any, rest: Any, options: dict[str, Any]) -> Any:
+    """The result of a function without an option dtype= of its own, called with one: x is cast
+    before, and what adds up in a wider integer is cast after. Raises DTypeError where the result
+    would be of floats, but the dtype is not.
     """
-    dtype = options.pop("dtype", None)
-    if dtype is None:
-        return x
-    return x.cast(dtype) if hasattr(x, "cast") else x.astype(dtype)
+    dtype = options.pop("dtype")
+    if dtype is not None:
+        x = x.cast(dtype) if hasattr(x, "cast") else x.astype(dtype)
+    y = function(x, *rest, **options)
+    kind = getattr(getattr(y, "dtype", None), "kind", "")
+    if dtype is None or x.dtype.kind not in "biu" or kind not in tuple("iuf") or y.dtype == x.dtype:
+        return y
+    if kind == "f":
+        call, problem = function.__name__, f"gives floats, which dtype={x.dtype} does not hold"
+        raise DTypeError(call, problem, dtype, "a float dtype", "convert the result: .to(dtype)")
+    return y.cast(x.dtype) if hasattr(y, "cast") else y.astype(x.dtype)

@@ -103,11 +103,15 @@ class Primitive:
         self.saves_operand: tuple[bool, ...] = ()
         self._names = Names(forward)
         self._params = frozenset(self._names.keyword)
+        own = self.user_defined or self._names.takes_any_keyword or "dtype" in self._names.known
+        self._works_in_any_dtype = not own  # dtype= is not among its params, but may be given
         # How many operands may follow the first.
         self._further = sys.maxsize if self._names.variadic else len(self._names.positional) - 1
 
     def __call__(self, first: T, *others: Any, **params: Any) -> T:
         if len(others) > self._further or (params and not self._params.issuperset(params)):
+            if self._works_in_any_dtype and "dtype" in params:
+                return cast(T, in_dtype(self, first, others, params))
             first, others, params = self._arranged(first, others, params)
         operands = (first, *others)
         for x in operands:
@@ -134,8 +138,6 @@ class Primitive:
             return first, others[:n], dict(zip(names.keyword, others[n:], strict=False))
         if self.user_defined or names.takes_any_keyword:
             return first, others, params
-        if "dtype" not in names.known:
-            first = in_dtype(first, params)
         params = names.respelled(params)
         if names.variadic:
             return first, others, params

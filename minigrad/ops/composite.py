@@ -65,7 +65,7 @@ def composite(
         try:
             if options and not (known.issuperset(options) or names.takes_any_keyword):
                 if "dtype" in options and "dtype" not in known:
-                    args = (in_dtype(args[0], options), *args[1:])
+                    return in_dtype(called, args[0], args[1:], options)
                 options = names.respelled(options)
                 if names.rest in options:  # reshape(shape=(2, 3)) is reshape(2, 3)
                     args = (*args, options.pop(names.rest))

@@ -262,3 +262,28 @@ def test_full_holds_what_its_dtype_holds() -> None:
         Tensor.full((2,), 2**63)
     with pytest.raises(DTypeError):
         Tensor.full((2,), 2**64, dtype="uint64")
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int32", "int64", "float64"])
+def test_what_adds_and_multiplies_up_gives_the_dtype_that_is_asked_for(dtype: str) -> None:
+    t, numbers = Tensor([100, 200, 3]), np.array([100, 200, 3]).astype(dtype)
+    add, multiply = np.add.accumulate, np.multiply.accumulate
+    for name, running in {"sum": add, "prod": multiply, "cumsum": add, "cumprod": multiply}.items():
+        y = getattr(t, name)(dim=0, dtype=dtype)
+        wanted = running(numbers, dtype="float64" if dtype == "float64" else "int64").astype(dtype)
+        assert y.dtype == dtype
+        assert (y.numpy() == (wanted if name.startswith("cum") else wanted[-1])).all()
+        assert getattr(minigrad, name)(t, 0, dtype=np.dtype(dtype)).dtype == dtype
+    assert minigrad.ops.sum(numbers, dtype=dtype).dtype == dtype
+    step = minigrad.jit(lambda x: x.sum(dtype=dtype))
+    assert [step(t).dtype for _ in range(3)] == [dtype] * 3
+    assert t.sum(dtype=None).dtype == np.int64
+
+
+def test_what_gives_floats_refuses_a_dtype_of_integers() -> None:
+    t = Tensor([1.5, 2.5])
+    for function in (Tensor.mean, Tensor.softmax, Tensor.var, Tensor.exp):
+        with pytest.raises(DTypeError, match=r"gives floats, which dtype=int64 does not hold"):
+            function(t, dtype=np.int64)
+    assert t.mean(dtype="float64").dtype == "float64"
+    assert t.sort(dtype="int8")[1].dtype == np.int64
