@@ -209,7 +209,7 @@ def cat(tensors: Any, *others: Any, axis: _int = 0) -> Tensor:
 def cat(tensors: Any, *others: Any, dim: _int = 0) -> Tensor: ...
 def ceil(x: Any) -> Tensor:
     """Return the smallest integer >= x. Piecewise constant: gradient 0."""
-def celu(x: Any, alpha: _float = 1.0) -> Tensor:
+def celu(x: Any, alpha: _float = 1.0, *, inplace: Literal[False] = False) -> Tensor:
     """Return x where x > 0, else alpha (exp(x / alpha) - 1). From Barron 2017, arXiv:1704.07483."""
 @overload
 def chunk(x: Any, n: _int, axis: _int = 0) -> tuple[Tensor, ...]:
@@ -257,16 +257,16 @@ def cummin(x: Any, axis: _int = 0) -> tuple[Tensor, Tensor]:
 @overload
 def cummin(x: Any, dim: _int = 0) -> tuple[Tensor, Tensor]: ...
 @overload
-def cumprod(x: Any, axis: _int = 0) -> Tensor:
+def cumprod(x: Any, axis: _int = 0, *, dtype: Any = None) -> Tensor:
     """Return the products of the first 1, 2, ... elements along `axis`."""
 @overload
-def cumprod(x: Any, dim: _int = 0) -> Tensor: ...
+def cumprod(x: Any, dim: _int = 0, *, dtype: Any = None) -> Tensor: ...
 @overload
-def cumsum(x: Any, axis: _int = 0) -> Tensor:
+def cumsum(x: Any, axis: _int = 0, *, dtype: Any = None) -> Tensor:
     """Return the sums of the first 1, 2, ... elements along `axis`. Floats are added in float64,
     bools and small integers in int64."""
 @overload
-def cumsum(x: Any, dim: _int = 0) -> Tensor: ...
+def cumsum(x: Any, dim: _int = 0, *, dtype: Any = None) -> Tensor: ...
 def diag(x: Any, offset: _int = 0) -> Tensor:
     """Return the matrix with the vector x on a diagonal; of a matrix, its diagonal."""
 def diagonal(x: Any, offset: _int = 0, dim1: _int = 0, dim2: _int = 1) -> Tensor:
@@ -287,13 +287,13 @@ def divide(a: Any, b: Any, rounding_mode: str | None = None) -> Tensor:
 def dot(a: Any, b: Any) -> Tensor:
     """Return the matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N);
     leading axes broadcast."""
-def dropout(x: Any, p: _float = 0.5, training: _bool = True, generator: Generator = ...) -> Tensor:
+def dropout(x: Any, p: _float = 0.5, training: _bool = True, generator: Generator = ..., *, inplace: Literal[False] = False) -> Tensor:
     """Return x with each element 0 with probability p, else scaled by 1 / (1 - p); x itself
     outside training. From Srivastava et al. 2014."""
 def einsum(formula: str, *operands: Any) -> Tensor:
     """Return the sum of products over the letters that the result lacks: einsum("bij,bjk->bik", a,
     b) is a batched matrix product."""
-def elu(x: Any, alpha: _float = 1.0) -> Tensor:
+def elu(x: Any, alpha: _float = 1.0, *, inplace: Literal[False] = False) -> Tensor:
     """Return x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
 def empty(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None) -> Tensor:
     """Return a tensor for elements that will be written before they are read. They are 0 here,
@@ -352,11 +352,11 @@ def glorot_uniform(*shape: Sizes, dtype: Any = None, requires_grad: _bool = Fals
     (out, in, ...). From Glorot and Bengio 2010."""
 def gt(a: Any, b: Any) -> Tensor:
     """Return a > b, as bool."""
-def hardsigmoid(x: Any) -> Tensor:
+def hardsigmoid(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return relu6(x + 3) / 6, a sigmoid of three straight lines."""
-def hardswish(x: Any) -> Tensor:
+def hardswish(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
-def hardtanh(x: Any, min_val: _float = -1.0, max_val: _float = 1.0) -> Tensor:
+def hardtanh(x: Any, min_val: _float = -1.0, max_val: _float = 1.0, *, inplace: Literal[False] = False) -> Tensor:
     """Return x between min_val and max_val, and these beyond. The gradient at the bounds is 0 (that
     of clamp is 1)."""
 def hstack(*xs: Any) -> Tensor:
@@ -395,7 +395,7 @@ def layernorm(x: Any, axis: _int | tuple[_int, ...] = -1, eps: _float = 1e-05) -
 def layernorm(x: Any, dim: _int | tuple[_int, ...] = -1, eps: _float = 1e-05) -> Tensor: ...
 def le(a: Any, b: Any) -> Tensor:
     """Return a <= b, as bool."""
-def leaky_relu(x: Any, negative_slope: _float = 0.01) -> Tensor:
+def leaky_relu(x: Any, negative_slope: _float = 0.01, *, inplace: Literal[False] = False) -> Tensor:
     """Return x where x > 0, else negative_slope x."""
 def lerp(a: Any, b: Any, weight: Any) -> Tensor:
     """Return a + weight (b - a): a at 0, b at 1."""
@@ -413,11 +413,11 @@ def log1p(x: Any) -> Tensor:
 def log2(x: Any) -> Tensor:
     """Return the logarithm to base 2."""
 @overload
-def log_softmax(x: Any, axis: _int = -1) -> Tensor:
+def log_softmax(x: Any, axis: _int = -1, *, dtype: Any = None) -> Tensor:
     """Return log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf gives
     0, and -inf to all others."""
 @overload
-def log_softmax(x: Any, dim: _int = -1) -> Tensor: ...
+def log_softmax(x: Any, dim: _int = -1, *, dtype: Any = None) -> Tensor: ...
 def logaddexp(a: Any, b: Any) -> Tensor:
     """Return log(exp(a) + exp(b)), without overflow."""
 @overload
@@ -437,13 +437,13 @@ def logical_xor(a: Any, b: Any) -> Tensor:
 def logsigmoid(x: Any) -> Tensor:
     """Return log(sigmoid(x)) = -softplus(-x)."""
 @overload
-def logsumexp(x: Any, axis: Axis = None, keepdim: _bool = False) -> Tensor:
+def logsumexp(x: Any, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor:
     """Return log(sum(exp(x))) along `axis`, without overflow: the maximum is subtracted first. -inf
     for an empty or all -inf axis."""
 @overload
-def logsumexp(x: Any, dim: Axis = None, keepdim: _bool = False) -> Tensor: ...
+def logsumexp(x: Any, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
-def logsumexp(x: Any, axis: Axis = None, keepdims: _bool = False) -> Tensor: ...
+def logsumexp(x: Any, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Tensor: ...
 def lt(a: Any, b: Any) -> Tensor:
     """Return a < b, as bool."""
 def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
@@ -475,12 +475,12 @@ def max_with_index(x: Any, axis: _int, keepdims: _bool = False) -> tuple[Tensor,
 def maximum(a: Any, b: Any) -> Tensor:
     """Return the larger of a and b, or NaN. A tie splits the gradient."""
 @overload
-def mean(x: Any, axis: Axis = None, keepdim: _bool = False) -> Tensor:
+def mean(x: Any, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor:
     """Return the mean along `axis`: sum / n."""
 @overload
-def mean(x: Any, dim: Axis = None, keepdim: _bool = False) -> Tensor: ...
+def mean(x: Any, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
-def mean(x: Any, axis: Axis = None, keepdims: _bool = False) -> Tensor: ...
+def mean(x: Any, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
 def median(x: Any, axis: _int | None = None, keepdim: _bool = False) -> Tensor:
     """Return the median along `axis` (None: of all), as in PyTorch: of an even number of elements
@@ -509,7 +509,7 @@ def min_with_index(x: Any, dim: _int, keepdim: _bool = False) -> tuple[Tensor, T
 def min_with_index(x: Any, axis: _int, keepdims: _bool = False) -> tuple[Tensor, Tensor]: ...
 def minimum(a: Any, b: Any) -> Tensor:
     """Return the smaller of a and b, or NaN. A tie splits the gradient."""
-def mish(x: Any) -> Tensor:
+def mish(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
 def mm(a: Any, b: Any) -> Tensor:
     """Return the matrix product over the last two axes: (..., M, K) @ (..., K, N) -> (..., M, N);
@@ -553,12 +553,12 @@ def nonzero(x: Any, as_tuple: _bool = False) -> Tensor:
     """Return the indices of the elements that are not 0: (count, ndim), int64; or one vector per
     axis."""
 @overload
-def norm(x: Any, p: _float | str = 2, axis: Axis = None, keepdim: _bool = False) -> Tensor:
+def norm(x: Any, p: _float | str = 2, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor:
     """Return the p-norm of the vectors along `axis` (None: of all elements): (sum |x|^p)^(1/p)."""
 @overload
-def norm(x: Any, p: _float | str = 2, dim: Axis = None, keepdim: _bool = False) -> Tensor: ...
+def norm(x: Any, p: _float | str = 2, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
-def norm(x: Any, p: _float | str = 2, axis: Axis = None, keepdims: _bool = False) -> Tensor: ...
+def norm(x: Any, p: _float | str = 2, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Tensor: ...
 def normal(*shape: Sizes, mean: _float = 0.0, std: _float = 1.0, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return normal numbers of the given mean and standard deviation."""
 @overload
@@ -583,13 +583,13 @@ def permute(x: Any, *order: Sizes) -> Tensor:
 def pow(x: Any, p: Any) -> Tensor:
     """Return x ** p."""
 @overload
-def prod(x: Any, axis: Axis = None, keepdim: _bool = False) -> Tensor:
+def prod(x: Any, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor:
     """Return the product along `axis`; of nothing, 1. Each element's derivative is the product of
     all others, zeros among them or not."""
 @overload
-def prod(x: Any, dim: Axis = None, keepdim: _bool = False) -> Tensor: ...
+def prod(x: Any, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
-def prod(x: Any, axis: Axis = None, keepdims: _bool = False) -> Tensor: ...
+def prod(x: Any, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
 def quantile(x: Any, q: Any, axis: _int | None = None, keepdim: _bool = False, interpolation: str = 'linear') -> Tensor:
     """Return the q-quantile along `axis` (None: of all), 0 <= q <= 1, at place q (n - 1) of the
@@ -619,9 +619,9 @@ def rearrange(x: Any, pattern: str, **sizes: _int) -> Tensor:
     """Return the axes of x, named on the left of "->", in the order and grouping of the right."""
 def reciprocal(x: Any) -> Tensor:
     """Return 1 / x."""
-def relu(x: Any) -> Tensor:
+def relu(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return max(x, 0). Slope 0 at 0."""
-def relu6(x: Any) -> Tensor:
+def relu6(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
 def remainder(a: Any, b: Any) -> Tensor:
     """Return a - b * floor(a / b): the remainder with the sign of b, as in Python. For integers
@@ -681,7 +681,7 @@ def select(x: Any, axis: _int, index: _int) -> Tensor:
     """Return x at one index along `axis`, without that axis; negative ones count from the end."""
 @overload
 def select(x: Any, dim: _int, index: _int) -> Tensor: ...
-def selu(x: Any) -> Tensor:
+def selu(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return 1.0507 elu(x, 1.67326). From Klambauer et al. 2017, arXiv:1706.02515."""
 def sequential(x: Any, functions: Sequence[Callable[[Any], Any]]) -> Tensor:
     """Return the last of the functions of ... of the first of x."""
@@ -691,18 +691,18 @@ def sigmoid(x: Any) -> Tensor:
     """Return 1 / (1 + exp(-x)), without overflow."""
 def sign(x: Any) -> Tensor:
     """Return -1, 0 or 1. Piecewise constant: gradient 0."""
-def silu(x: Any) -> Tensor:
+def silu(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
 def sin(x: Any) -> Tensor:
     """Return the sine."""
 def sinh(x: Any) -> Tensor:
     """Return the hyperbolic sine."""
 @overload
-def softmax(x: Any, axis: _int = -1) -> Tensor:
+def softmax(x: Any, axis: _int = -1, *, dtype: Any = None) -> Tensor:
     """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
     gives zeros; several +inf share the whole evenly."""
 @overload
-def softmax(x: Any, dim: _int = -1) -> Tensor: ...
+def softmax(x: Any, dim: _int = -1, *, dtype: Any = None) -> Tensor: ...
 def softplus(x: Any, beta: _float = 1.0, threshold: _float | None = None) -> Tensor:
     """Return log(1 + exp(beta x)) / beta, without overflow: a smooth relu."""
 def softsign(x: Any) -> Tensor:
@@ -735,13 +735,13 @@ def stack(tensors: Any, *others: Any, axis: _int = 0) -> Tensor:
 @overload
 def stack(tensors: Any, *others: Any, dim: _int = 0) -> Tensor: ...
 @overload
-def std(x: Any, axis: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Tensor:
+def std(x: Any, axis: Axis = None, correction: _float = 1, keepdim: _bool = False, *, dtype: Any = None) -> Tensor:
     """Return the standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements
     are equal, as in PyTorch."""
 @overload
-def std(x: Any, dim: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Tensor: ...
+def std(x: Any, dim: Axis = None, correction: _float = 1, keepdim: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
-def std(x: Any, axis: Axis = None, correction: _float = 1, keepdims: _bool = False) -> Tensor: ...
+def std(x: Any, axis: Axis = None, correction: _float = 1, keepdims: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
 def std_mean(x: Any, axis: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Tensor:
     """Return the standard deviation and the mean along `axis`."""
@@ -754,16 +754,16 @@ def sub(a: Any, b: Any) -> Tensor:
 def subtract(a: Any, b: Any) -> Tensor:
     """Return a - b."""
 @overload
-def sum(x: Any, axis: Axis = None, keepdim: _bool = False) -> Tensor:
+def sum(x: Any, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor:
     """Return the sum along `axis` (None: all); 0 for an empty one. Bools and small integers add up
     in int64."""
 @overload
-def sum(x: Any, dim: Axis = None, keepdim: _bool = False) -> Tensor: ...
+def sum(x: Any, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
-def sum(x: Any, axis: Axis = None, keepdims: _bool = False) -> Tensor: ...
+def sum(x: Any, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Tensor: ...
 def swapaxes(x: Any, axis1: _int, axis2: _int) -> Tensor:
     """Return x with two axes exchanged."""
-def swish(x: Any) -> Tensor:
+def swish(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
 def t(x: Any) -> Tensor:
     """Return the transpose of a matrix; a vector or a number as it is."""
@@ -828,12 +828,12 @@ def unsqueeze(x: Any, axis: _int) -> Tensor:
 @overload
 def unsqueeze(x: Any, dim: _int) -> Tensor: ...
 @overload
-def var(x: Any, axis: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Tensor:
+def var(x: Any, axis: Axis = None, correction: _float = 1, keepdim: _bool = False, *, dtype: Any = None) -> Tensor:
     """Return the variance along `axis`: sum (x - mean)^2 / (n - correction)."""
 @overload
-def var(x: Any, dim: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Tensor: ...
+def var(x: Any, dim: Axis = None, correction: _float = 1, keepdim: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
-def var(x: Any, axis: Axis = None, correction: _float = 1, keepdims: _bool = False) -> Tensor: ...
+def var(x: Any, axis: Axis = None, correction: _float = 1, keepdims: _bool = False, *, dtype: Any = None) -> Tensor: ...
 @overload
 def var_mean(x: Any, axis: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Tensor:
     """Return the variance and the mean along `axis`."""

@@ -43,7 +43,7 @@ def binary_cross_entropy(p: Any, target: Any, weight: Any = None, reduction: Red
     """Return -target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
 def binary_cross_entropy_with_logits(x: Any, target: Any, weight: Any = None, reduction: Reduce = 'mean', pos_weight: Any = None) -> Tensor:
     """Return binary_cross_entropy(sigmoid(x), target) without overflow: log(1 + exp(x)) - target x."""
-def celu(x: Any, alpha: _float = 1.0) -> Tensor:
+def celu(x: Any, alpha: _float = 1.0, *, inplace: Literal[False] = False) -> Tensor:
     """Return x where x > 0, else alpha (exp(x / alpha) - 1). From Barron 2017, arXiv:1704.07483."""
 def conv1d(x: Any, weight: Any, bias: Any = None, stride: Sizes = 1, padding: Sizes | Literal['same', 'valid'] = 0, dilation: Sizes = 1, groups: _int = 1) -> Tensor:
     """Return the cross-correlation of x with `weight` over the last axes."""
@@ -63,10 +63,10 @@ def cross_entropy(logits: Any, target: Any, weight: Any = None, axis: _int | Non
     """Return -log softmax(logits)[target], averaged over the targets that are not ignore_index."""
 @overload
 def cross_entropy(logits: Any, target: Any, weight: Any = None, dim: _int | None = None, ignore_index: _int = -100, label_smoothing: _float = 0.0, reduction: Reduce = 'mean') -> Tensor: ...
-def dropout(self: Any, p: _float = 0.5, training: _bool = True, generator: Generator = ...) -> Tensor:
+def dropout(self: Any, p: _float = 0.5, training: _bool = True, generator: Generator = ..., *, inplace: Literal[False] = False) -> Tensor:
     """Return x with each element 0 with probability p, else scaled by 1 / (1 - p); x itself
     outside training. From Srivastava et al. 2014."""
-def elu(x: Any, alpha: _float = 1.0) -> Tensor:
+def elu(x: Any, alpha: _float = 1.0, *, inplace: Literal[False] = False) -> Tensor:
     """Return x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
 def embedding(index: Any, weight: Tensor, padding_idx: _int | None = None) -> Tensor:
     """Return rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient."""
@@ -77,11 +77,11 @@ def gelu(x: Any, approximate: Literal['none', 'tanh'] = 'none') -> Tensor:
 def group_norm(x: Tensor, num_groups: _int, weight: Tensor | None = None, bias: Tensor | None = None, eps: _float = 1e-05) -> Tensor:
     """Return (x - mean) / sqrt(var + eps) * weight + bias, mean and var over each group of channels
     of each row: (N, C, ...), (C,)."""
-def hardsigmoid(x: Any) -> Tensor:
+def hardsigmoid(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return relu6(x + 3) / 6, a sigmoid of three straight lines."""
-def hardswish(x: Any) -> Tensor:
+def hardswish(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
-def hardtanh(x: Any, min_val: _float = -1.0, max_val: _float = 1.0) -> Tensor:
+def hardtanh(x: Any, min_val: _float = -1.0, max_val: _float = 1.0, *, inplace: Literal[False] = False) -> Tensor:
     """Return x between min_val and max_val, and these beyond. The gradient at the bounds is 0 (that
     of clamp is 1)."""
 def huber_loss(x: Any, target: Any, reduction: Reduce = 'mean', delta: _float = 1.0) -> Tensor:
@@ -100,17 +100,17 @@ def l1_loss(x: Any, target: Any, reduction: Reduce = 'mean') -> Tensor:
 def layer_norm(x: Tensor, normalized_shape: _int | Sequence[_int], weight: Tensor | None = None, bias: Tensor | None = None, eps: _float = 1e-05) -> Tensor:
     """Return (x - mean) / sqrt(var + eps) * weight + bias over the last axes, which are
     `normalized_shape`. From Ba et al. 2016, arXiv:1607.06450."""
-def leaky_relu(x: Any, negative_slope: _float = 0.01) -> Tensor:
+def leaky_relu(x: Any, negative_slope: _float = 0.01, *, inplace: Literal[False] = False) -> Tensor:
     """Return x where x > 0, else negative_slope x."""
 def linear(x: Any, weight: Any, bias: Any | None = None) -> Tensor:
     """Return x @ weight.T + bias: (..., K), (N, K), (N,) -> (..., N). Raises ShapeError if K
     differs."""
 @overload
-def log_softmax(x: Any, axis: _int = -1) -> Tensor:
+def log_softmax(x: Any, axis: _int = -1, *, dtype: Any = None) -> Tensor:
     """Return log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf gives
     0, and -inf to all others."""
 @overload
-def log_softmax(x: Any, dim: _int = -1) -> Tensor: ...
+def log_softmax(x: Any, dim: _int = -1, *, dtype: Any = None) -> Tensor: ...
 def logsigmoid(x: Any) -> Tensor:
     """Return log(sigmoid(x)) = -softplus(-x)."""
 def max_pool1d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: _bool = False) -> Tensor:
@@ -119,7 +119,7 @@ def max_pool1d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padd
 def max_pool2d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: _bool = False) -> Tensor:
     """Return the largest element of each window over the last axes; ties share the gradient
     evenly. stride is kernel_size unless given."""
-def mish(x: Any) -> Tensor:
+def mish(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
 def mse_loss(x: Any, target: Any, reduction: Reduce = 'mean') -> Tensor:
     """Return (x - target)^2, averaged. Raises ShapeError if the shapes differ."""
@@ -142,39 +142,39 @@ def pad(x: Any, pad: Sequence[Any], mode: str = 'constant', value: _float = 0.0)
     "circular"."""
 def quick_gelu(x: Any) -> Tensor:
     """Return x sigmoid(1.702 x), CLIP's approximation of gelu."""
-def relu(x: Any) -> Tensor:
+def relu(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return max(x, 0). Slope 0 at 0."""
-def relu6(x: Any) -> Tensor:
+def relu6(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
 def rms_norm(x: Tensor, normalized_shape: _int | Sequence[_int], weight: Tensor | None = None, eps: _float = 1e-06) -> Tensor:
     """Return x / sqrt(mean(x^2) + eps) * weight over the last axes. From Zhang and Sennrich 2019,
     arXiv:1910.07467."""
 def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: _float = 0.0, is_causal: _bool = False, scale: _float | None = None, enable_gqa: _bool = False, causal: Corner = 'upper_left', window: _int | None = None, bias: Any = None, alibi: Sequence[_float] | None = None, method: Method = 'auto', return_weights: _bool = False) -> Tensor:
     """Return softmax(scale q k^T + mask + bias) v."""
-def selu(x: Any) -> Tensor:
+def selu(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return 1.0507 elu(x, 1.67326). From Klambauer et al. 2017, arXiv:1706.02515."""
 def sigmoid(x: Any) -> Tensor:
     """Return 1 / (1 + exp(-x)), without overflow."""
-def silu(x: Any) -> Tensor:
+def silu(x: Any, *, inplace: Literal[False] = False) -> Tensor:
     """Return x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
 def smooth_l1_loss(x: Any, target: Any, reduction: Reduce = 'mean', beta: _float = 1.0) -> Tensor:
     """Return d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, averaged, for d = x - target."""
 @overload
-def softmax(x: Any, axis: _int = -1) -> Tensor:
+def softmax(x: Any, axis: _int = -1, *, dtype: Any = None) -> Tensor:
     """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
     gives zeros; several +inf share the whole evenly."""
 @overload
-def softmax(x: Any, dim: _int = -1) -> Tensor: ...
+def softmax(x: Any, dim: _int = -1, *, dtype: Any = None) -> Tensor: ...
 def softplus(x: Any, beta: _float = 1.0, threshold: _float | None = None) -> Tensor:
     """Return log(1 + exp(beta x)) / beta, without overflow: a smooth relu."""
 def softsign(x: Any) -> Tensor:
     """Return x / (1 + |x|)."""
 @overload
-def stable_softmax(x: Any, axis: _int = -1) -> Tensor:
+def stable_softmax(x: Any, axis: _int = -1, *, dtype: Any = None) -> Tensor:
     """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
     gives zeros; several +inf share the whole evenly."""
 @overload
-def stable_softmax(x: Any, dim: _int = -1) -> Tensor: ...
+def stable_softmax(x: Any, dim: _int = -1, *, dtype: Any = None) -> Tensor: ...
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up. From Shazeer 2020, arXiv:2002.05202."""
 def tanh(x: Any) -> Tensor:

@@ -33,6 +33,11 @@ o: bool = t.allclose(t)
 p: Tensor = minigrad.where(t > 0, t, 0.0).masked_fill(t == 0, 1.0)
 q: Tensor = F.scaled_dot_product_attention(t, t, t, is_causal=True)
 r: minigrad.nn.Module = minigrad.models.GPT(minigrad.models.GPTConfig(vocab_size=5))
+u: Tensor = t.sum(dtype=minigrad.int32) + t.mean(0, dtype="float64") + t.cumsum(dim=0, dtype=int)
+v: Tensor = minigrad.prod(t, dtype=None) + F.softmax(t, dim=-1, dtype=minigrad.float32)
+w: Tensor = F.relu(t, inplace=False) + F.dropout(t, 0.1, training=True, inplace=False)
+y: Tensor = F.leaky_relu(t, 0.1, inplace=False) + F.silu(t, inplace=False)
+z: Tensor = F.hardtanh(t, inplace=False)
 t += 1
 t[0] = 1.0
 s: Tensor = minigrad.randn(2, dtype="float64", generator=minigrad.Generator(0))
@@ -48,6 +53,7 @@ F.nonsense(t)  # error
 t.sum(nonsense=1)  # error
 t.reshape("a")  # error
 F.gelu(t, approximate="sigmoid")  # error
+F.relu(t, inplace=True)  # error
 minigrad.exp()  # error
 x: int = t.exp()  # error
 """

@@ -39,6 +39,11 @@ Sizes = _int | Sequence[_int]
 Corner = Literal["upper_left", "lower_right"]
 Method = Literal["auto", "plain", "flash"]
 """
+# Options that calls take without the functions having them (`arguments.in_dtype`, `respelled`)
+_DTYPE = "sum mean prod cumsum cumprod softmax log_softmax logsumexp var std norm"
+_INPLACE = "relu relu6 leaky_relu elu selu celu silu mish hardtanh hardsigmoid hardswish dropout"
+FURTHER = dict.fromkeys(_DTYPE.split(), "dtype: Any = None")
+FURTHER |= dict.fromkeys(_INPLACE.split(), "inplace: Literal[False] = False")
 OPERATORS = {
     **dict.fromkeys(
         (
@@ -95,6 +100,8 @@ def variants(function: Any, first: str, result: str) -> Iterator[str]:
             renamed.append({"keepdim": "keepdims"})
     for names in renamed:
         text = signature_text(parameters, names, first, isinstance(function, Primitive))
+        if further := FURTHER.get(function.__name__):
+            text = ", ".join(t for t in (text, "*", further) if t)
         yield f"({text}) -> {typed(returns, result)}"
 
 

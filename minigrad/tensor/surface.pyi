@@ -221,11 +221,11 @@ class Surface(TensorBase):
         """Return 1 - erf(x), for large x."""
     def logaddexp(self, b: Any) -> Self:
         """Return log(exp(a) + exp(b)), without overflow."""
-    def relu(self) -> Self:
+    def relu(self, *, inplace: Literal[False] = False) -> Self:
         """Return max(x, 0). Slope 0 at 0."""
-    def relu6(self) -> Self:
+    def relu6(self, *, inplace: Literal[False] = False) -> Self:
         """Return min(relu(x), 6). The gradient at 0 and at 6 is 0."""
-    def leaky_relu(self, negative_slope: _float = 0.01) -> Self:
+    def leaky_relu(self, negative_slope: _float = 0.01, *, inplace: Literal[False] = False) -> Self:
         """Return x where x > 0, else negative_slope x."""
     def sigmoid(self) -> Self:
         """Return 1 / (1 + exp(-x)), without overflow."""
@@ -233,17 +233,17 @@ class Surface(TensorBase):
         """Return x Phi(x), Phi the normal distribution function."""
     def quick_gelu(self) -> Self:
         """Return x sigmoid(1.702 x), CLIP's approximation of gelu."""
-    def silu(self) -> Self:
+    def silu(self, *, inplace: Literal[False] = False) -> Self:
         """Return x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
-    def swish(self) -> Self:
+    def swish(self, *, inplace: Literal[False] = False) -> Self:
         """Return x sigmoid(x), also called swish. From Elfwing et al. 2017, arXiv:1702.03118."""
-    def mish(self) -> Self:
+    def mish(self, *, inplace: Literal[False] = False) -> Self:
         """Return x tanh(softplus(x)). From Misra 2019, arXiv:1908.08681."""
-    def elu(self, alpha: _float = 1.0) -> Self:
+    def elu(self, alpha: _float = 1.0, *, inplace: Literal[False] = False) -> Self:
         """Return x where x > 0, else alpha (exp(x) - 1). From Clevert et al. 2015, arXiv:1511.07289."""
-    def selu(self) -> Self:
+    def selu(self, *, inplace: Literal[False] = False) -> Self:
         """Return 1.0507 elu(x, 1.67326). From Klambauer et al. 2017, arXiv:1706.02515."""
-    def celu(self, alpha: _float = 1.0) -> Self:
+    def celu(self, alpha: _float = 1.0, *, inplace: Literal[False] = False) -> Self:
         """Return x where x > 0, else alpha (exp(x / alpha) - 1). From Barron 2017, arXiv:1704.07483."""
     def softplus(self, beta: _float = 1.0, threshold: _float | None = None) -> Self:
         """Return log(1 + exp(beta x)) / beta, without overflow: a smooth relu."""
@@ -251,71 +251,71 @@ class Surface(TensorBase):
         """Return log(sigmoid(x)) = -softplus(-x)."""
     def softsign(self) -> Self:
         """Return x / (1 + |x|)."""
-    def hardtanh(self, min_val: _float = -1.0, max_val: _float = 1.0) -> Self:
+    def hardtanh(self, min_val: _float = -1.0, max_val: _float = 1.0, *, inplace: Literal[False] = False) -> Self:
         """Return x between min_val and max_val, and these beyond. The gradient at the bounds is 0 (that
         of clamp is 1)."""
-    def hardsigmoid(self) -> Self:
+    def hardsigmoid(self, *, inplace: Literal[False] = False) -> Self:
         """Return relu6(x + 3) / 6, a sigmoid of three straight lines."""
-    def hardswish(self) -> Self:
+    def hardswish(self, *, inplace: Literal[False] = False) -> Self:
         """Return x hardsigmoid(x). From Howard et al. 2019, arXiv:1905.02244."""
     @overload
-    def softmax(self, axis: _int = -1) -> Self:
+    def softmax(self, axis: _int = -1, *, dtype: Any = None) -> Self:
         """Return exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first. A row of -inf
         gives zeros; several +inf share the whole evenly."""
     @overload
-    def softmax(self, dim: _int = -1) -> Self: ...
+    def softmax(self, dim: _int = -1, *, dtype: Any = None) -> Self: ...
     @overload
-    def log_softmax(self, axis: _int = -1) -> Self:
+    def log_softmax(self, axis: _int = -1, *, dtype: Any = None) -> Self:
         """Return log(softmax(x)) = x - logsumexp(x) along `axis`; a row of -inf stays -inf; +inf gives
         0, and -inf to all others."""
     @overload
-    def log_softmax(self, dim: _int = -1) -> Self: ...
+    def log_softmax(self, dim: _int = -1, *, dtype: Any = None) -> Self: ...
     @overload
-    def sum(self, axis: Axis = None, keepdim: _bool = False) -> Self:
+    def sum(self, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self:
         """Return the sum along `axis` (None: all); 0 for an empty one. Bools and small integers add up
         in int64."""
     @overload
-    def sum(self, dim: Axis = None, keepdim: _bool = False) -> Self: ...
+    def sum(self, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def sum(self, axis: Axis = None, keepdims: _bool = False) -> Self: ...
+    def sum(self, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def mean(self, axis: Axis = None, keepdim: _bool = False) -> Self:
+    def mean(self, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self:
         """Return the mean along `axis`: sum / n."""
     @overload
-    def mean(self, dim: Axis = None, keepdim: _bool = False) -> Self: ...
+    def mean(self, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def mean(self, axis: Axis = None, keepdims: _bool = False) -> Self: ...
+    def mean(self, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def prod(self, axis: Axis = None, keepdim: _bool = False) -> Self:
+    def prod(self, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self:
         """Return the product along `axis`; of nothing, 1. Each element's derivative is the product of
         all others, zeros among them or not."""
     @overload
-    def prod(self, dim: Axis = None, keepdim: _bool = False) -> Self: ...
+    def prod(self, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def prod(self, axis: Axis = None, keepdims: _bool = False) -> Self: ...
+    def prod(self, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def logsumexp(self, axis: Axis = None, keepdim: _bool = False) -> Self:
+    def logsumexp(self, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self:
         """Return log(sum(exp(x))) along `axis`, without overflow: the maximum is subtracted first. -inf
         for an empty or all -inf axis."""
     @overload
-    def logsumexp(self, dim: Axis = None, keepdim: _bool = False) -> Self: ...
+    def logsumexp(self, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def logsumexp(self, axis: Axis = None, keepdims: _bool = False) -> Self: ...
+    def logsumexp(self, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def var(self, axis: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Self:
+    def var(self, axis: Axis = None, correction: _float = 1, keepdim: _bool = False, *, dtype: Any = None) -> Self:
         """Return the variance along `axis`: sum (x - mean)^2 / (n - correction)."""
     @overload
-    def var(self, dim: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Self: ...
+    def var(self, dim: Axis = None, correction: _float = 1, keepdim: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def var(self, axis: Axis = None, correction: _float = 1, keepdims: _bool = False) -> Self: ...
+    def var(self, axis: Axis = None, correction: _float = 1, keepdims: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def std(self, axis: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Self:
+    def std(self, axis: Axis = None, correction: _float = 1, keepdim: _bool = False, *, dtype: Any = None) -> Self:
         """Return the standard deviation along `axis`: sqrt(var). Its gradient is 0 where all elements
         are equal, as in PyTorch."""
     @overload
-    def std(self, dim: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Self: ...
+    def std(self, dim: Axis = None, correction: _float = 1, keepdim: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def std(self, axis: Axis = None, correction: _float = 1, keepdims: _bool = False) -> Self: ...
+    def std(self, axis: Axis = None, correction: _float = 1, keepdims: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
     def var_mean(self, axis: Axis = None, correction: _float = 1, keepdim: _bool = False) -> Self:
         """Return the variance and the mean along `axis`."""
@@ -391,16 +391,16 @@ class Surface(TensorBase):
     @overload
     def min_with_index(self, axis: _int, keepdims: _bool = False) -> tuple[Self, Self]: ...
     @overload
-    def cumsum(self, axis: _int = 0) -> Self:
+    def cumsum(self, axis: _int = 0, *, dtype: Any = None) -> Self:
         """Return the sums of the first 1, 2, ... elements along `axis`. Floats are added in float64,
         bools and small integers in int64."""
     @overload
-    def cumsum(self, dim: _int = 0) -> Self: ...
+    def cumsum(self, dim: _int = 0, *, dtype: Any = None) -> Self: ...
     @overload
-    def cumprod(self, axis: _int = 0) -> Self:
+    def cumprod(self, axis: _int = 0, *, dtype: Any = None) -> Self:
         """Return the products of the first 1, 2, ... elements along `axis`."""
     @overload
-    def cumprod(self, dim: _int = 0) -> Self: ...
+    def cumprod(self, dim: _int = 0, *, dtype: Any = None) -> Self: ...
     @overload
     def cummax(self, axis: _int = 0) -> tuple[Self, Self]:
         """Return the largest of the first 1, 2, ... elements along `axis`, and its index. The gradient
@@ -436,12 +436,12 @@ class Surface(TensorBase):
     @overload
     def quantile(self, q: Any, axis: _int | None = None, keepdims: _bool = False, interpolation: str = 'linear') -> Self: ...
     @overload
-    def norm(self, p: _float | str = 2, axis: Axis = None, keepdim: _bool = False) -> Self:
+    def norm(self, p: _float | str = 2, axis: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self:
         """Return the p-norm of the vectors along `axis` (None: of all elements): (sum |x|^p)^(1/p)."""
     @overload
-    def norm(self, p: _float | str = 2, dim: Axis = None, keepdim: _bool = False) -> Self: ...
+    def norm(self, p: _float | str = 2, dim: Axis = None, keepdim: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
-    def norm(self, p: _float | str = 2, axis: Axis = None, keepdims: _bool = False) -> Self: ...
+    def norm(self, p: _float | str = 2, axis: Axis = None, keepdims: _bool = False, *, dtype: Any = None) -> Self: ...
     @overload
     def amax(self, axis: Axis = None, keepdim: _bool = False) -> Self:
         """Return the largest along `axis`; NaN if there is one. Ties share the gradient evenly. Raises
