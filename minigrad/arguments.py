@@ -39,6 +39,15 @@ def as_int(call: str, name: str, value: Any, least: int = 1) -> int:
     return number
 
 
+def as_place(call: str, name: str, value: Any, size: int) -> int:
+    """Return `value`, a place among `size`, from the end if negative, as an int >= 0. Raises
+    ConfigError unless there is one.
+    """
+    place = as_int(call, name, value, -size)
+    require(place < size, call, name, value, f"an integer from {-size} to {size - 1}")
+    return place % size
+
+
 def as_sizes(call: str, **sizes: Any) -> tuple[int, ...]:
     """Return the keyword arguments as ints, in order. Raises ConfigError unless all are >= 1."""
     return tuple(as_int(call, name, size) for name, size in sizes.items())

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minigrad import functional as F
-from minigrad.arguments import as_float, as_int, as_sizes, fits, require
+from minigrad.arguments import as_float, as_int, as_place, as_sizes, fits, require
+from minigrad.dtypes import on_cpu
 from minigrad.modes import no_grad
 from minigrad.nn import init
 from minigrad.nn.module import Layer, Parameter, layers_of
@@ -31,7 +32,10 @@ class Linear(Layer):
 
     _always = ("bias",)
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None
+    ) -> None:
+        on_cpu(device, "Linear")
         self.in_features, self.out_features = in_features, out_features = as_sizes(
             "Linear", in_features=in_features, out_features=out_features
         )
@@ -53,16 +57,21 @@ class Embedding(Layer):
     """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        device: Any = None,
     ) -> None:
+        on_cpu(device, "Embedding")
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim = as_sizes(
             "Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim
         )
         self.weight = init.normal_(empty(num_embeddings, embedding_dim))
         self.padding_idx = padding_idx
         if padding_idx is not None:
-            self.padding_idx = as_int("Embedding", "padding_idx", padding_idx, -num_embeddings)
-            self.padding_idx %= num_embeddings
+            self.padding_idx = as_place("Embedding", "padding_idx", padding_idx, num_embeddings)
             if not init.is_skipped():
                 self.weight.data[self.padding_idx] = 0
 
@@ -90,7 +99,9 @@ class LayerNorm(Layer):
         *,
         elementwise_affine: bool = True,
         bias: bool = True,
+        device: Any = None,
     ) -> None:
+        on_cpu(device, "LayerNorm")
         self.normalized_shape = shape = _sizes("LayerNorm", normalized_shape)
         self.eps = as_float("LayerNorm", "eps", eps, 0, math.inf, below=True)
         self.weight = init.ones_(empty(*shape)) if elementwise_affine else None
@@ -115,7 +126,9 @@ class RMSNorm(Layer):
         eps: float = 1e-6,
         *,
         elementwise_affine: bool = True,
+        device: Any = None,
     ) -> None:
+        on_cpu(device, "RMSNorm")
         self.normalized_shape = shape = _sizes("RMSNorm", normalized_shape)
         self.eps = as_float("RMSNorm", "eps", eps, 0, math.inf, below=True)
         self.weight = init.ones_(empty(*shape)) if elementwise_affine else None
@@ -182,7 +195,8 @@ class _PerChannel(Layer):
 
     _axes: ClassVar[tuple[int, ...]]  # how many axes x may have
 
-    def _prepare(self, channels: int, eps: float, affine: bool) -> None:
+    def _prepare(self, channels: int, eps: float, affine: bool, device: Any) -> None:
+        on_cpu(device, type(self).__name__)
         self.eps = as_float(type(self).__name__, "eps", eps, 0, math.inf, below=True)
         self.weight = init.ones_(empty(channels)) if affine else None
         self.bias = init.zeros_(empty(channels)) if affine else None
@@ -208,11 +222,12 @@ class _BatchNorm(_PerChannel):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: Any = None,
     ) -> None:
         call = type(self).__name__
         self.num_features = as_int(call, "num_features", num_features)
         self.momentum = None if momentum is None else as_float(call, "momentum", momentum, 0, 1)
-        self._prepare(self.num_features, eps, affine)
+        self._prepare(self.num_features, eps, affine, device)
         mean, var = Tensor.zeros(num_features), Tensor.ones(num_features)
         first = {"running_mean": mean, "running_var": var, "num_batches_tracked": Tensor(0)}
         for name, tensor in first.items():
@@ -259,7 +274,12 @@ class GroupNorm(_PerChannel):
     _always = ("eps",)
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
     ) -> None:
         self.num_groups, self.num_channels = as_sizes(
             "GroupNorm", num_groups=num_groups, num_channels=num_channels
@@ -267,7 +287,7 @@ class GroupNorm(_PerChannel):
         divides = self.num_channels % self.num_groups == 0
         wanted = f"a divisor of num_channels={num_channels}"
         require(divides, "GroupNorm", "num_groups", num_groups, wanted)
-        self._prepare(self.num_channels, eps, affine)
+        self._prepare(self.num_channels, eps, affine, device)
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, scaled and shifted."""
@@ -284,12 +304,13 @@ class _InstanceNorm(_PerChannel):
         momentum: float = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        device: Any = None,
     ) -> None:
         call = type(self).__name__
         tracks, wanted = track_running_stats, "False: an instance has its own statistics"
         require(not tracks, call, "track_running_stats", tracks, wanted)
         self.num_features = as_int(call, "num_features", num_features)
-        self._prepare(self.num_features, eps, affine)
+        self._prepare(self.num_features, eps, affine, device)
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, scaled and shifted."""
@@ -334,8 +355,13 @@ class _Convolution(Layer):
         dilation: Sizes = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
     ) -> None:
         call, n = type(self).__name__, self._axes
+        on_cpu(device, call)
+        hint = 'x = F.pad(x, widths, mode="reflect") in front of it, and padding=0'
+        require(padding_mode == "zeros", call, "padding_mode", padding_mode, "'zeros'", hint)
         self.in_channels, self.out_channels, self.groups = as_sizes(
             call, in_channels=in_channels, out_channels=out_channels, groups=groups
         )
@@ -396,10 +422,11 @@ class _ConvolutionTransposed(_Convolution):
         groups: int = 1,
         bias: bool = True,
         dilation: Sizes = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
-        )
+        sizes, more = (in_channels, out_channels, kernel_size), (groups, bias, padding_mode)
+        super().__init__(*sizes, stride, padding, dilation, *more, device=device)
         call, n = type(self).__name__, self._axes
         self.output_padding = each(call, "output_padding", output_padding, n, 0)
 

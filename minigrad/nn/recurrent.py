@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_sizes, fits
+from minigrad.dtypes import on_cpu
 from minigrad.nn import init
 from minigrad.nn.layers import empty
 from minigrad.nn.module import Layer, layers_of
@@ -87,7 +88,10 @@ class _Recurrent(Layer):
 
 
 class _Cell(_Recurrent):
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None
+    ) -> None:
+        on_cpu(device, type(self).__name__)
         self.input_size, self.hidden_size = as_sizes(
             type(self).__name__, input_size=input_size, hidden_size=hidden_size
         )
@@ -140,8 +144,11 @@ class _Layers(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        *,
+        device: Any = None,
     ) -> None:
         call = type(self).__name__
+        on_cpu(device, call)
         self.input_size, self.hidden_size, self.num_layers = as_sizes(
             call, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers
         )

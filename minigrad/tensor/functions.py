@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import ops
-from minigrad.arguments import Names, as_int, fits
+from minigrad.arguments import Names, as_int, as_place, fits
 from minigrad.dtypes import computing, is_half, promote
 from minigrad.errors import ConfigError, DTypeError, ShapeError
 from minigrad.modes import no_grad
@@ -110,13 +110,14 @@ def function(name: str) -> Callable[..., Any] | None:
 def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """Return rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient.
 
-    Raises IndexRangeError for an index outside 0..V-1.
+    Raises IndexRangeError for an index outside 0..V-1, ConfigError for a padding_idx outside
+        -V..V-1.
     """
     index = as_tensor(index)
     rows = ops.embedding(weight, index)
     if padding_idx is None:
         return rows
-    padding = index == padding_idx
+    padding = index == as_place("embedding", "padding_idx", padding_idx, weight.shape[0])
     return ops.where(padding.unsqueeze(-1), rows.detach(), rows)
 
 

@@ -174,3 +174,10 @@ def test_a_small_network_learns_to_tell_stripes_apart():
         model(x).cross_entropy(Tensor(y)).backward()
         optimizer.step()
     assert (model.eval()(x).data.argmax(1) == y).all()
+
+
+def test_padding_with_other_than_zeros_is_refused_with_the_way_out():
+    for make in (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d):
+        assert "padding_mode" not in repr(make(2, 3, 3, padding=1, padding_mode="zeros"))
+        with pytest.raises(ConfigError, match=r"padding_mode must be 'zeros'[^$]*F\.pad"):
+            make(2, 3, 3, padding=1, padding_mode="reflect")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad
-from minigrad import Tensor, nn
+from minigrad import Tensor, functional as F, nn
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 
 
@@ -174,3 +174,21 @@ def test_pytorchs_weights_load_by_key_and_give_its_numbers():
             else theirs(tx)
         )
         assert np.allclose(ours(Tensor(x)).data, wanted.detach().numpy(), atol=1e-5)
+
+
+def test_the_padding_of_an_embedding_is_one_of_its_rows():
+    w, index = Tensor(np.ones((3, 2)), requires_grad=True), Tensor([0, 1, 2, 2])
+    for place, row in ((-1, 2), (2, 2), (-3, 0), (0, 0)):
+        w.grad = None
+        F.embedding(index, w, padding_idx=place).sum().backward()
+        counts = np.array([1.0, 1.0, 2.0])  # as PyTorch
+        counts[row] = 0
+        assert np.array_equal(w.grad.data, np.stack([counts, counts], 1))
+        layer = nn.Embedding(3, 2, padding_idx=place)
+        assert layer.padding_idx == row
+        assert not layer.weight.data[row].any()
+    for place in (3, 7, -4, 1.0):
+        with pytest.raises(ConfigError, match="padding_idx must be an integer"):
+            nn.Embedding(3, 2, padding_idx=place)
+        with pytest.raises(ConfigError, match="padding_idx must be an integer"):
+            F.embedding(index, w, padding_idx=place)

@@ -368,11 +368,18 @@ def test_a_method_of_pytorch_s_modules_leads_to_its_counterpart():
 
 
 def test_a_layer_with_a_device_or_a_dtype_says_what_to_do():
-    for name, value in (("device", "cpu"), ("dtype", "float16")):
-        wanted = rf"no argument is called {name}; .* float32 on the CPU\n  module\.to"
-        for make in (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.ReLU):
-            with pytest.raises(DTypeError, match=f"^{make.__name__}: {wanted}"):
-                make(2, 3, 1, **{name: value})
+    layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose1d, nn.LayerNorm, nn.RMSNorm, nn.Embedding)
+    layers += (nn.BatchNorm1d, nn.InstanceNorm2d, nn.GroupNorm, nn.LSTM, nn.GRUCell)
+    sizes = {nn.Conv2d: (2, 4, 1), nn.ConvTranspose1d: (2, 4, 1), nn.GroupNorm: (2, 4)}
+    for make in layers:
+        given = sizes.get(make, (2, 1)[: 2 - ("Norm" in make.__name__)])
+        assert repr(make(*given, device="cpu")) == repr(make(*given, device=None))
+        with pytest.raises(ConfigError, match=f"^{make.__name__}: no device 'cuda:0'"):
+            make(*given, device="cuda:0")
+    wanted = r"no argument is called (dtype|device); .* float32 on the CPU\n  module\.to"
+    for make, name, value in [(nn.ReLU, "device", "cpu")] + [(m, "dtype", "half") for m in layers]:
+        with pytest.raises(DTypeError, match=f"^{make.__name__}: {wanted}"):
+            make(2, 3, 1, **{name: value})
 
     class Own(nn.Module):
         def __init__(self, device=None, **options):
