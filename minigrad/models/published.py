@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.dtypes import Array, as_dtype, float32
-from minigrad.errors import DTypeError, FormatError, MinigradError
+from minigrad.errors import DTypeError, FormatError, MinigradError, MissingFileError
 from minigrad.files.formats import load as load_file
 from minigrad.files.gguf import load_gguf
 from minigrad.files.header import shortened
 from minigrad.files.layout import DTYPE_NAMES
+from minigrad.files.opening import unreadable
 from minigrad.models.bert import Bert, BertConfig
 from minigrad.models.gpt import GPT, GPTConfig
 from minigrad.models.llama import Llama, LlamaConfig
@@ -71,8 +72,13 @@ def _fitting(path: Path) -> Iterator[None]:
     """Turn whatever a damaged config raises into a FormatError that names the file."""
     try:
         yield
-    except (FileNotFoundError, FormatError):
+    except FormatError:
         raise
+    except FileNotFoundError as error:
+        problem = f"there is no file {error.filename}"
+        raise MissingFileError(_CALL, problem, code="no-such-file") from None
+    except OSError as error:
+        raise unreadable(_CALL, str(error.filename), error) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         problem = error.problem if isinstance(error, MinigradError) else repr(error)
         problem = f"{path}: the settings or the weights do not fit: {problem}"
@@ -147,8 +153,12 @@ def _of_gguf(path: Path, frozen: bool) -> tuple[Module, PublishedTokenizer]:
     scaling, factor = (f"{kind}.rope.scaling.{name}" for name in ("type", "factor"))
     config["rope_scaling"] = {"type": meta.get(scaling, "none"), "factor": meta.get(factor, 1.0)}
     options: dict[str, Any] = {"rope_layout": "interleaved" if kind == "llama" else "half"}
-    if "rope_freqs.weight" in tensors:  # Llama 3 stores its scaling as a divisor per pair
-        options["rope_divisors"] = tensors["rope_freqs.weight"].values().tolist()
+    head = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+    turned = meta.get(f"{kind}.rope.dimension_count", head)
+    problem = f"positions that turn {shortened(turned)} of {head} features are not supported"
+    _check(turned == head, "unsupported", problem, turned, head)
+    if divisors := tensors.pop("rope_freqs.weight", None):  # as Llama 3 stores its scaling
+        options["rope_divisors"] = _fits(divisors, (head // 2,), "rope_freqs").values().tolist()
     architecture = _ARCHITECTURES[config["model_type"]]._replace(names=_GGUF)
     model = _build(architecture, config, tensors, frozen, **options)
     return model, text.tokenizer_of_gguf(meta)
@@ -254,9 +264,6 @@ def _llama(config: Settings, sizes: Settings, has: Has) -> LlamaConfig:
 
 def _gemma(config: Settings, sizes: Settings, has: Has) -> LlamaConfig:
     """Gemma 3, of whose layers every sixth sees everything."""
-    for name in ("final_logit_softcapping", "attn_logit_softcapping"):
-        problem = f"gemma3_text models with {name} are not supported"
-        _check(config.get(name) is None, "unsupported", problem, name)
     every = config.get("sliding_window_pattern", 6)
     full = tuple(range(every - 1, sizes["n_layer"], every))
     if kinds := config.get("layer_types"):
@@ -324,6 +331,23 @@ _ARCHITECTURES = {
 }
 
 
+_ONLY = {  # settings that change what a model computes, and the one value that is supported
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "is_decoder": False,
+    "layer_norm_epsilon": 1e-5,
+    "partial_rotary_factor": 1.0,
+    "scale_attn_by_inverse_layer_idx": False,
+    "scale_attn_weights": True,
+    "use_bidirectional_attention": False,
+    "use_sliding_window": False,
+}
+# Tensors that are no part of the result: constants that code computes, heads beside the model.
+_HARMLESS = re.compile(
+    r"rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|position_ids$|^(pooler|cls)\."
+)
+
+
 # --- building
 
 
@@ -334,7 +358,11 @@ def _build(
 
     frozen: matrices of Llama-type models that are not float32 stay as stored.
     """
-    names = architecture.names
+    names, kind = architecture.names, config["model_type"]
+    for name, only in _ONLY.items():
+        got = config.get(name, only)
+        problem = f"{kind} models with {name} {shortened(got)} are not supported"
+        _check(got == only, "unsupported", problem, got, only)
     sizes = {ours: config[a if a in config else b] for ours, (a, b) in _SIZES.items()}
     layers, most = sizes["n_layer"], len(tensors) // 9  # a layer has nine tensors and more
     problem = f"{layers} layers in a file of {len(tensors)} tensors"
@@ -342,11 +370,18 @@ def _build(
     made = architecture.config(config, sizes, lambda ours: _theirs(ours, names)[0] in tensors)
     with init.skipped():
         model = architecture.model(replace(made, **options)).eval()
-    owners = dict(model.named_modules())
+    owners, used = dict(model.named_modules()), set[str]()
+    if config.get("tie_word_embeddings", True):
+        used.add("lm_head.weight")  # may be stored twice
     for ours, parameter in list(model.named_parameters()):
-        parts = [_named(tensors, name) for name in _theirs(ours, names)]
+        theirs = _theirs(ours, names)
+        parts = [_named(tensors, name) for name in theirs]
+        used.update(theirs)
         stays = frozen and isinstance(model, Llama) and any(part.kind != "f32" for part in parts)
         matrix, (owner, _, attribute) = parameter.ndim == 2, ours.rpartition(".")
+        for part in parts[1:]:  # k and v: of one size, where in_proj holds but a sum
+            attn: Any = owners[owner]
+            _fits(part, (attn.n_kv_head * attn.head_dim, *parameter.shape[1:]), ours)
         if stays and matrix:
             setattr(owners[owner], attribute, _fits(_blocks(parts), parameter.shape, ours))
         else:
@@ -354,6 +389,9 @@ def _build(
             if architecture.turned and matrix and ours.startswith("h."):
                 values = np.ascontiguousarray(values.T)
             parameter.data = _fits(values, parameter.shape, ours)
+    extra = [name for name in tensors if name not in used and not _HARMLESS.search(name)]
+    problem = f"{kind} models with a tensor {shortened(next(iter(extra), ''))} are not supported"
+    _check(not extra, "tensor-extra", problem, extra)
     return model
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from minigrad import files
 from minigrad.errors import FormatError, MissingFileError
+from minigrad.files.gguf import load_gguf
 from minigrad.models import load
 from minigrad.nn.quantised import QuantisedWeight, StackedWeight
 
@@ -175,6 +176,83 @@ def test_a_config_that_does_not_fit_is_a_format_error(
     assert caught.value.code == code
 
 
+def kind_of(row: dict[str, Any]) -> str:
+    return str(row["config"]["model_type"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("qwen2", {"use_sliding_window": True}),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("gpt2", {"scale_attn_weights": False}),
+        ("gpt2", {"layer_norm_epsilon": 1e-2}),
+        ("gemma3_text", {"final_logit_softcapping": 30.0}),
+        ("bert", {"is_decoder": True}),
+    ],
+)
+def test_settings_that_would_change_the_result_are_refused(
+    kind: str, change: dict[str, Any], tmp_path: Path
+) -> None:
+    row = next(row for row in TINY if kind_of(row) == kind)
+    write(tmp_path, {**row, "config": {**row["config"], **change}})
+    with pytest.raises(FormatError, match=next(iter(change))) as caught:
+        load(tmp_path)
+    assert caught.value.code == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "harmless"),
+    [
+        ("llama", "model.layers.0.self_attn.o_proj.bias", False),
+        ("llama", "model.layers.1.mlp.up_proj.bias", False),
+        ("llama", "model.layers.2.input_layernorm.weight", False),
+        ("qwen3", "model.layers.0.self_attn.o_proj.bias", False),
+        ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq", True),
+        ("gpt2", "transformer.h.0.attn.bias", True),
+        ("gpt2", "transformer.h.1.attn.masked_bias", True),
+        ("gpt2", "lm_head.weight", True),
+        ("bert", "embeddings.position_ids", True),
+        ("bert", "pooler.dense.weight", True),
+        ("bert", "cls.predictions.bias", True),
+        ("bert", "embeddings.distance_embedding.weight", False),
+    ],
+)
+def test_a_tensor_that_the_model_does_not_use_is_refused_unless_it_is_harmless(
+    kind: str, name: str, harmless: bool, tmp_path: Path
+) -> None:
+    row = next(row for row in TINY if kind_of(row) == kind)
+    write(tmp_path, {**row, "shapes": {**row["shapes"], name: [32]}})
+    if harmless:
+        load(tmp_path)
+        return
+    with pytest.raises(FormatError, match=name) as caught:
+        load(tmp_path)
+    assert caught.value.code == "tensor-extra"
+
+
+def test_a_head_of_its_own_is_refused_where_the_model_has_none(tmp_path: Path) -> None:
+    row = next(row for row in TINY if kind_of(row) == "gpt2")
+    config = {**row["config"], "tie_word_embeddings": False}
+    write(tmp_path, {"config": config, "shapes": {**row["shapes"], "lm_head.weight": [48, 32]}})
+    with pytest.raises(FormatError, match="lm_head"):
+        load(tmp_path)
+
+
+def test_a_file_that_a_folder_lacks_is_named(tmp_path: Path) -> None:
+    write(tmp_path, TINY[0])
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        with pytest.raises(MissingFileError, match=name):
+            load(tmp_path)
+        (tmp_path / name).mkdir()
+        with pytest.raises(FormatError, match=name):
+            load(tmp_path)
+        (tmp_path / name).rmdir()
+        (tmp_path / name).write_bytes(content)
+
+
 def test_damaged_folders_are_format_errors(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         load(tmp_path / "nothing.gguf")
@@ -187,6 +265,39 @@ def test_damaged_folders_are_format_errors(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b"}}')
     with pytest.raises(FormatError):
         load(tmp_path)
+
+
+def changed_llama(meta: dict[str, Any], shapes: dict[str, tuple[int, ...]], folder: Path) -> Path:
+    """A small Llama as a GGUF file, with other meta and other tensors, these in float32."""
+    (folder / "good.gguf").write_bytes(small_llama())
+    file = load_gguf(folder / "good.gguf")
+    tensors = {t.name: (t.dtype, t.shape, file[t.name].tobytes()) for t in file.info.tensors}
+    for name, shape in shapes.items():
+        tensors[name] = "f32", shape, np.ones(shape, "<f4").tobytes()
+    (folder / "changed.gguf").write_bytes(gguf_bytes({**file.meta, **meta}, tensors))
+    return folder / "changed.gguf"
+
+
+@pytest.mark.parametrize(
+    ("meta", "shapes", "code"),
+    [
+        ({"llama.rope.dimension_count": 8}, {}, "unsupported"),
+        ({}, {"blk.0.attn_output.bias": (32,)}, "tensor-extra"),
+        ({}, {"blk.1.attn_q_norm.weight": (16,)}, "tensor-extra"),
+        ({}, {"blk.0.attn_k.weight": (8, 32), "blk.0.attn_v.weight": (24, 32)}, "shape"),
+        ({}, {"blk.0.attn_q.weight": (48, 32), "blk.0.attn_k.weight": (0, 32)}, "shape"),
+        ({}, {"rope_freqs.weight": (1,)}, "shape"),
+        ({}, {"rope_freqs.weight": (1, 8)}, "shape"),
+    ],
+)
+def test_a_gguf_file_that_would_give_other_logits_is_refused(
+    meta: dict[str, Any], shapes: dict[str, tuple[int, ...]], code: str, tmp_path: Path
+) -> None:
+    good = changed_llama({"llama.rope.dimension_count": 16}, {"rope_freqs.weight": (8,)}, tmp_path)
+    load(good)
+    with pytest.raises(FormatError) as caught:
+        load(changed_llama(meta, shapes, tmp_path))
+    assert caught.value.code == code
 
 
 def test_fuzzed_files_give_nothing_but_format_errors() -> None:
