@@ -118,7 +118,10 @@ def load_model(
     exact: expand the weights of a published model to float32.
     base: of adapters, the place of the model that they were made for, unless it is the saved one.
     """
+    without_base = f"--base is for adapters, and {place} holds none"
     if is_published(Path(place)) and not best:
+        if base is not None:
+            refuse("load_model", without_base, "leave it out")
         found, words = load_published(place, dtype="float32" if exact else None)
         if not isinstance(found, GPT):
             problem = f"{place} is a {type(found).__name__}, which does not generate text"
@@ -129,7 +132,7 @@ def load_model(
     if "base" in state_dict.meta:
         return _adapted(path, state_dict, exact, base)
     if base is not None:
-        refuse("load_model", f"--base is for adapters, and {path} holds none", "leave it out")
+        refuse("load_model", without_base, "leave it out")
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         problem = f"{path} is not a model of minigrad train: its meta has no config and tokenizer"
         raise ConfigError("load_model", problem)

@@ -182,6 +182,9 @@ def test_a_base_that_has_moved_is_named_and_another_one_is_refused(published: Pa
     line = refused("finetune", "--resume", "tuned", "--accept", "steps", folder=published)
     assert "base.gguf is not the model that the run in tuned tunes" in line
     good("finetune", "--merge", "tuned", "--base", "moved.gguf", folder=published)
+    for model in ("base.gguf", "moved.gguf"):
+        line = refused("generate", "--model", model, "--base", "moved.gguf", folder=published)
+        assert "--base is for adapters" in line
     line = refused("generate", "--model", "tuned", "--base", "moved.gguf", folder=published)
     assert "--base is for adapters" in line
 
