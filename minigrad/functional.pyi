@@ -71,7 +71,8 @@ def elu(x: Any, alpha: _float = 1.0, *, inplace: Literal[False] = False) -> Tens
 def embedding(index: Any, weight: Tensor, padding_idx: _int | None = None) -> Tensor:
     """Return rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient."""
 def fold(x: Any, output_size: Sizes, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1) -> Tensor:
-    """Return columns added up where `blocks` took them from: (N, C K, windows) -> (N, C, H, W)."""
+    """Return columns added up where `blocks` took them from: (N, C K, windows) -> (N, C, H, W), or
+    (C K, windows) -> (C, H, W)."""
 def gelu(x: Any, approximate: Literal['none', 'tanh'] = 'none') -> Tensor:
     """Return x Phi(x), Phi the normal distribution function."""
 def group_norm(x: Tensor, num_groups: _int, weight: Tensor | None = None, bias: Tensor | None = None, eps: _float = 1e-05) -> Tensor:
@@ -180,4 +181,5 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 def tanh(x: Any) -> Tensor:
     """Return the hyperbolic tangent."""
 def unfold(x: Any, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1) -> Tensor:
-    """Return the windows of x as columns: (N, C, H, W) -> (N, C K, number of windows)."""
+    """Return the windows of x as columns: (N, C, H, W) -> (N, C K, number of windows), or (C, H, W)
+    -> (C K, number of windows)."""

@@ -27,15 +27,6 @@ def _parameter(self: Module, value: Any) -> Any:
     return value if isinstance(value, Parameter) else Parameter(value)
 
 
-def _name(self: Module, name: str) -> str:
-    """`name` as the name of a part: it must not be that of an attribute that is no item."""
-    good = isinstance(name, str) and name and "." not in name
-    require(good, type(self).__name__, "a name", name, "a string without a dot, not empty")
-    other = name in vars(self) and name != "training"
-    require(not other, type(self).__name__, "a name", name, "no attribute's")
-    return name
-
-
 class _Container(Module):
     """Items by name, which are parts besides the attributes, and attributes themselves unless the
     class has the name. They are assigned anew whenever they change, so that the assignment counts
@@ -47,8 +38,13 @@ class _Container(Module):
     _adopted: ClassVar[Any] = Module  # what becomes an item when it is assigned to an attribute
 
     def _attributes(self) -> Iterable[tuple[str, Any]]:
-        others = ((n, value) for n, value in super()._attributes() if n != "_items")
-        return chain(self._items.items(), others)
+        return chain(self._items.items(), (p for p in super()._attributes() if p[0] != "_items"))
+
+    def _put(self, name: str, part: Any) -> None:
+        good = isinstance(name, str) and name and "." not in name and name not in vars(self)
+        wanted = "a string without a dot, not empty and not the name of another attribute"
+        require(good, type(self).__name__, "a name", name, wanted)
+        self._items = {**self._items, name: self._part(part)}
 
     def __getattr__(self, name: str) -> Any:
         if name in self._items:
@@ -58,7 +54,7 @@ class _Container(Module):
     def __setattr__(self, name: str, value: Any) -> None:
         item = name in self._items or isinstance(value, self._adopted)
         if item and name not in vars(self) and not hasattr(type(self), name):
-            self._items = {**self._items, name: self._part(value)}
+            self._put(name, value)
         else:
             super().__setattr__(name, value)
 
@@ -156,7 +152,7 @@ class Sequential(_List[Any]):
         named = modules[0] if len(modules) == 1 and isinstance(modules[0], Mapping) else None
         super().__init__(modules if named is None else ())
         for name, module in (named or {}).items():
-            self._items = {**self._items, _name(self, name): self._part(module)}
+            self._put(name, module)
 
     def _part(self, value: Any) -> Module:
         if callable(value) and not isinstance(value, Module | type):
@@ -200,7 +196,7 @@ class _Dict(_Container, MutableMapping[str, Any]):
         return self._items[name]
 
     def __setitem__(self, name: str, part: Any) -> None:
-        self._items = {**self._items, _name(self, name): self._part(part)}
+        self._put(name, part)
 
     def __delitem__(self, name: str) -> None:
         items = dict(self._items)

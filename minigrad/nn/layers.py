@@ -13,7 +13,6 @@ import numpy as np
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int, as_place, as_sizes, fits, require
 from minigrad.dtypes import on_cpu
-from minigrad.modes import no_grad
 from minigrad.nn import init
 from minigrad.nn.module import Layer, Parameter, layers_of
 from minigrad.nn.quantised import QuantisedWeight, linear
@@ -239,12 +238,14 @@ class _BatchNorm(_PerChannel):
         mean, var = self.running_mean, self.running_var
         momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
         if self.training and mean is not None:
-            with no_grad():
-                self.num_batches_tracked.assign(self.num_batches_tracked + 1)
-                if self.momentum is None:  # the average over all batches so far
-                    momentum = self.num_batches_tracked.cast(mean.dtype).reciprocal()
+            tracked = self.num_batches_tracked + 1
+            if self.momentum is None:  # the average over all batches so far
+                momentum = tracked.cast(mean.dtype).reciprocal()
         batch = self.training or mean is None
-        return F.batch_norm(x, mean, var, self.weight, self.bias, batch, momentum, self.eps)
+        y = F.batch_norm(x, mean, var, self.weight, self.bias, batch, momentum, self.eps)
+        if self.training and mean is not None:  # a batch that was refused does not count
+            self.num_batches_tracked.assign(tracked)
+        return y
 
 
 class BatchNorm1d(_BatchNorm):
@@ -314,12 +315,15 @@ class _InstanceNorm(_PerChannel):
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, scaled and shifted."""
+        if x.ndim == self._axes[0] - 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         self._check(x, self.num_features)
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """GroupNorm with one channel per group, without weight and bias unless affine: x (N, C, L).
+    """GroupNorm with one channel per group, without weight and bias unless affine: x (N, C, L)
+    or (C, L).
 
     From Ulyanov et al. 2016, arXiv:1607.08022.
     """
@@ -328,7 +332,7 @@ class InstanceNorm1d(_InstanceNorm):
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """The same for x: (N, C, H, W)."""
+    """The same for x: (N, C, H, W) or (C, H, W)."""
 
     _axes = (4,)
 

@@ -183,12 +183,15 @@ def batch_norm(
     mean, var = running_mean, running_var
     if training:
         axis = (0, *range(2, x.ndim))
+        count = math.prod(x.shape[i] for i in axis)
+        fits(
+            count != 1, "batch_norm", f"x {x.shape} has one value per channel to train on", x.shape
+        )
         var, mean = x.var_mean(axis=axis, correction=0)
-        if running_mean is not None and running_var is not None:
-            count = x.numel() // x.shape[1]
+        if count and running_mean is not None and running_var is not None:
             with no_grad():
                 running_mean.assign(running_mean.lerp(mean, momentum))
-                running_var.assign(running_var.lerp(var * (count / max(count - 1, 1)), momentum))
+                running_var.assign(running_var.lerp(var * (count / (count - 1)), momentum))
     assert mean is not None and var is not None
     y: Tensor = x.batchnorm(weight, bias, mean, ops.rsqrt(var + eps))
     return y.cast(dtype) if is_half(dtype) else y

@@ -248,6 +248,7 @@ def test_adaptive_pools_and_interpolation_are_their_definitions(lengths: Any, da
     for axis, (n, m) in enumerate(zip(lengths, sizes, strict=True), 2):
         nearest = np.take(nearest, [i * n // m for i in range(m)], axis)
     np.testing.assert_array_equal(F.interpolate(Tensor(x), sizes).numpy(), nearest)
+    mode = ["linear", "bilinear"][len(lengths) - 1]
     for corners in (False, True):
         y = x
         for axis, (n, m) in enumerate(zip(lengths, sizes, strict=True), 2):
@@ -260,8 +261,18 @@ def test_adaptive_pools_and_interpolation_are_their_definitions(lengths: Any, da
                 *line.shape[:-1], m
             )
             y = np.moveaxis(flat, -1, axis)
-        got = F.interpolate(Tensor(x), sizes, mode="linear", align_corners=corners)
+        got = F.interpolate(Tensor(x), sizes, mode=mode, align_corners=corners)
         np.testing.assert_allclose(got.numpy(), y, atol=1e-13)
+
+
+def test_unfold_and_fold_take_a_picture_without_a_batch() -> None:
+    x = Tensor(rng.normal(size=(2, 4, 5)))
+    columns = F.unfold(x, 2, padding=1)
+    assert columns.shape == (8, 30)
+    np.testing.assert_array_equal(columns.numpy(), F.unfold(x[None], 2, padding=1)[0].numpy())
+    folded = F.fold(columns, (4, 5), 2, padding=1)
+    np.testing.assert_array_equal(folded.numpy(), 4 * x.numpy())
+    assert F.unfold(x, (3,)).shape == (2, 12, 3)  # one axis to cut
 
 
 def test_an_infinity_stays_in_its_own_window() -> None:
@@ -282,7 +293,17 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         lambda: F.interpolate(x, 3, 2.0),
         lambda: F.interpolate(x, 3, mode="cubic"),
         lambda: F.max_pool1d(x, 3, padding=2),
-        lambda: F.unfold(x, (2, 2)),
+        lambda: F.unfold(x[0, 0], 2),
+        lambda: F.unfold(x, (2, 2, 2)),
+        lambda: F.fold(x[:, :, :4], (3, 4), 2),
+        lambda: F.fold(x[:, :3, :4], (3, 3), 2),
+        lambda: F.fold(x[0, 0], (3, 3), 2),
+        lambda: F.interpolate(x, 3, mode="bilinear"),
+        lambda: F.interpolate(x[None], 3, mode="linear"),
+        lambda: F.interpolate(x[None], 3, mode="trilinear"),
+        lambda: F.interpolate(x[0], scale_factor=2),
+        lambda: F.interpolate(x, 3, align_corners=True),
+        lambda: F.interpolate(x, 3, align_corners=False),
         lambda: F.avg_pool1d(x, 0),
     ):
         with pytest.raises(MinigradError):

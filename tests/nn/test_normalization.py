@@ -110,3 +110,27 @@ def test_settings_that_make_no_sense_are_refused():
     ):
         with pytest.raises(ConfigError):
             make()
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_one_value_per_channel_is_refused_and_the_running_numbers_stay(momentum):
+    for make, shape in ((nn.BatchNorm1d, (1, 3)), (nn.BatchNorm1d, (1, 3, 1))):
+        layer = make(3, momentum=momentum)
+        before = {name: t.tolist() for name, t in layer.state_dict().items()}
+        with pytest.raises(ShapeError, match="one value per channel"):
+            layer(Tensor.ones(*shape))
+        assert {name: t.tolist() for name, t in layer.state_dict().items()} == before
+        assert layer.eval()(Tensor.ones(*shape)).shape == shape
+    for make, shape in ((nn.BatchNorm1d, (0, 3)), (nn.BatchNorm2d, (2, 3, 0, 4))):
+        layer = make(3, momentum=momentum)
+        assert layer(Tensor.zeros(*shape)).shape == shape  # as PyTorch
+        assert layer.running_mean.tolist() == [0, 0, 0]
+        assert layer.running_var.tolist() == [1, 1, 1]
+
+
+def test_instance_norm_takes_one_instance_without_a_batch():
+    for make, shape in ((nn.InstanceNorm1d, (3, 5)), (nn.InstanceNorm2d, (3, 4, 5))):
+        x, layer = Tensor.randn(*shape), make(3, affine=True)
+        assert np.array_equal(layer(x).data, layer(x.unsqueeze(0))[0].data)
+        with pytest.raises(ShapeError):
+            layer(x[:2])

@@ -135,7 +135,10 @@ def _from_columns(x: Any, windows: Sequence[Window], lengths: Sequence[int]) -> 
     """
     sizes = [w.size for w in windows]
     counts = [w.count(length) for w, length in zip(windows, lengths, strict=True)]
-    x = reshape(x, shape=(x.shape[0], x.shape[1] // math.prod(sizes), *sizes, *counts))
+    K, M = math.prod(sizes), math.prod(counts)
+    problem = f"columns {x.shape} are not (N, C {K}, {M}), as the sizes ask for"
+    fits(x.ndim == 3 and x.shape[2] == M and not x.shape[1] % K, "fold", problem, x.shape)
+    x = reshape(x, shape=(x.shape[0], x.shape[1] // K, *sizes, *counts))
     x = permute(x, order=_turned(len(windows)))  # (N, C, *counts, *sizes)
     for i, w in reversed(list(enumerate(windows))):
         x = fold(x, axis=2 + i, length=lengths[i], step=w.step, dilation=w.dilation)
@@ -150,9 +153,15 @@ def _turned(n: int) -> tuple[int, ...]:
 def blocks(
     x: Any, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1
 ) -> Any:
-    """Return the windows of x as columns: (N, C, H, W) -> (N, C K, number of windows)."""
-    windows = windows_on("unfold", x.ndim - 2, kernel_size, stride, padding, dilation)
-    return _columns(around(x, [(w.padding, w.padding) for w in windows]), windows)[0]
+    """Return the windows of x as columns: (N, C, H, W) -> (N, C K, number of windows), or (C, H, W)
+    -> (C K, number of windows).
+    """
+    n = len(kernel_size) if isinstance(kernel_size, (tuple, list)) else max(x.ndim - 2, 2)
+    windows = windows_on("unfold", n, kernel_size, stride, padding, dilation)
+    fits(x.ndim in (n + 1, n + 2), "unfold", f"x {x.shape} has not {n} axes to cut", x.shape)
+    y, lead = around(x, [(w.padding, w.padding) for w in windows]), x.shape[: -n - 1]
+    y = _columns(reshape(y, shape=(*(lead or (1,)), *y.shape[-n - 1 :])), windows)[0]
+    return reshape(y, shape=(*lead, *y.shape[1:]))
 
 
 def from_blocks(
@@ -163,11 +172,16 @@ def from_blocks(
     padding: Sizes = 0,
     stride: Sizes = 1,
 ) -> Any:
-    """Return columns added up where `blocks` took them from: (N, C K, windows) -> (N, C, H, W)."""
+    """Return columns added up where `blocks` took them from: (N, C K, windows) -> (N, C, H, W), or
+    (C K, windows) -> (C, H, W).
+    """
     n = len(output_size) if isinstance(output_size, (tuple, list)) else 2
     windows = windows_on("fold", n, kernel_size, stride, padding, dilation)
     sizes = zip(each("fold", "output_size", output_size, n), windows, strict=True)
-    return _from_columns(x, windows, [size + 2 * w.padding for size, w in sizes])
+    lead = x.shape[:-2]
+    x = reshape(x, shape=(*(lead or (1,)), *x.shape[-2:]))
+    y = _from_columns(x, windows, [size + 2 * w.padding for size, w in sizes])
+    return reshape(y, shape=(*lead, *y.shape[1:]))
 
 
 # --- convolution
@@ -400,13 +414,18 @@ def interpolate(
 ) -> Any:
     """Return x (N, C, *L) resampled to `size`, or to floor(L scale_factor), on its last axes.
 
-    mode: "nearest" takes element floor(i L / M); "linear" (also "bilinear", "trilinear") mixes the
-        two elements next to place (i + 1/2) L / M - 1/2, with align_corners i (L - 1) / (M - 1).
+    mode: "nearest" takes element floor(i L / M); "linear" (for 2 or 3 axes "bilinear", "trilinear")
+        mixes the two elements next to place (i + 1/2) L / M - 1/2, with align_corners i (L - 1) /
+        (M - 1). Raises ShapeError if x has other axes than the mode.
     """
-    modes = ("nearest", "linear", "bilinear", "trilinear")
+    modes, n = ("nearest", "linear", "bilinear", "trilinear"), x.ndim - 2
     one_of("interpolate", "mode", mode, modes)
-    n = x.ndim - 2
-    good = (size is None) != (scale_factor is None) and n > 0
+    hint = 'x (N, C, *L); "linear" for one axis L, "bilinear" for two, "trilinear" for three'
+    good = n > 0 and mode in ("nearest", *modes[n : n + 1])
+    fits(good, "interpolate", f'x {x.shape} does not fit mode="{mode}"', x.shape, hint)
+    good = align_corners is None or mode != "nearest"
+    require(good, "interpolate", "align_corners", align_corners, 'None for mode="nearest"')
+    good = (size is None) != (scale_factor is None)
     require(good, "interpolate", "size or scale_factor", (size, scale_factor), "given, one of them")
     if size is not None:
         sizes = each("interpolate", "size", size, n)
