@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from minigrad.arguments import as_float
+from minigrad.arguments import as_float, require
 from minigrad.autograd import no_grad, show
 from minigrad.optim import update
 from minigrad.tensor import Tensor
 
 
 def clip_grad_norm_(
-    parameters: Tensor | Iterable[Tensor], max_norm: float, *, error_if_nonfinite: bool = False
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    *,
+    error_if_nonfinite: bool = False,
 ) -> Tensor:
     """Scale the gradients of all parameters together, in place, so that their common 2-norm is at
     most `max_norm`.
@@ -22,9 +26,10 @@ def clip_grad_norm_(
     Returns the norm before clipping, a 0-d Tensor (0 if no parameter has a gradient). A norm that
     is not finite makes the gradients NaN or 0, as in PyTorch, or raises NotFiniteError, with the
     gradients unchanged, if error_if_nonfinite. max_norm=inf clips nothing. Raises ConfigError
-    unless max_norm > 0.
+    unless max_norm > 0, and for a norm_type other than 2.
     """
     max_norm = as_float("clip_grad_norm_", "max_norm", max_norm, 0, above=True)
+    require(norm_type == 2, "clip_grad_norm_", "norm_type", norm_type, "2, the only one there is")
     gradients = _gradients(parameters)
     if not gradients:
         return Tensor(0.0)

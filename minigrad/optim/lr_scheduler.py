@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-from minigrad.arguments import as_float, as_int, one_of, require
+from minigrad.arguments import as_float, as_int, as_sizes, one_of, require
 from minigrad.errors import ConfigError
 from minigrad.optim.groups import ParamGroup
 from minigrad.optim.optimizer import Fraction, Optimizer, Rate
@@ -74,6 +74,8 @@ class MultiStepLR(LRScheduler):
     last_epoch: int = -1
 
     def _settle(self) -> None:
+        good = isinstance(self.milestones, Iterable)
+        require(good, self._name, "milestones", self.milestones, "a list of step numbers")
         self.milestones = sorted(as_int(self._name, "milestones", m, 0) for m in self.milestones)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
@@ -187,13 +189,16 @@ class OneCycleLR(LRScheduler):
     div_factor / final_div_factor in the rest.
 
     With cycle_momentum, momentum (or the first beta) goes the other way, from max_momentum to
-    base_momentum and back. With three_phase, the way down first mirrors the way up, then goes from
-    the initial to the final rate. `step()` may be called total_steps times; the last call keeps the
+    base_momentum and back; an SGD without momentum stays without. With three_phase, the way down
+    first mirrors the way up, then goes from the initial to the final rate. total_steps is epochs *
+    steps_per_epoch unless given; `step()` may be called so many times, and the last call keeps the
     final rate. From Smith and Topin 2019, arXiv:1708.07120.
     """
 
     max_lr: float | Sequence[float]
-    total_steps: Count
+    total_steps: int | None = None
+    epochs: int | None = None
+    steps_per_epoch: int | None = None
     pct_start: Share = 0.3
     anneal_strategy: Annotated[str, partial(one_of, choices=("cos", "linear"))] = "cos"
     cycle_momentum: bool = True
@@ -206,13 +211,18 @@ class OneCycleLR(LRScheduler):
 
     def _settle(self) -> None:
         self.max_lr = self._rates("max_lr", self.max_lr)
+        steps: Any = self.total_steps
+        if steps is None and self.epochs is not None:
+            parts = {"epochs": self.epochs, "steps_per_epoch": self.steps_per_epoch}
+            steps = math.prod(as_sizes(self._name, **parts))
+        self.total_steps = self._steps = as_int(self._name, "total_steps", steps)
 
     def _phases(self) -> list[tuple[float, float]]:
         """The last step of each phase with the factor of max_lr there; momentum is at its base
         exactly where the factor is 1.
         """
         first, final = 1 / self.div_factor, 1 / self.div_factor / self.final_div_factor
-        up, end = self.pct_start * self.total_steps - 1, self.total_steps - 1.0
+        up, end = self.pct_start * self._steps - 1, self._steps - 1.0
         middle = [(up, 1.0), (2 * up, first)] if self.three_phase else [(up, 1.0)]
         return [(0.0, first), *middle, (end, final)]
 
@@ -226,7 +236,7 @@ class OneCycleLR(LRScheduler):
         return anneal(values[i - 1], values[i], done)
 
     def rate(self, base_lr: float, step: int, group: int) -> float:
-        if step > self.total_steps:
+        if step > self._steps:
             problem = f"step {step} of a cycle of total_steps={self.total_steps} steps"
             raise ConfigError("OneCycleLR", problem, got=step, wanted=self.total_steps)
         top = of_group("OneCycleLR", self.max_lr, group)
@@ -247,10 +257,10 @@ def _set_momentum(group: ParamGroup, momentum: float) -> None:
         group["betas"] = (momentum, group["betas"][1])
     elif group.get("momentum"):
         group["momentum"] = momentum
-    else:
+    elif "momentum" not in group:
         problem = "the optimizer has no momentum to cycle"
-        hint = "pass cycle_momentum=False, or give the optimizer a momentum"
-        raise ConfigError("OneCycleLR", problem, dict(group), "momentum > 0 or betas", hint)
+        hint = "pass cycle_momentum=False"
+        raise ConfigError("OneCycleLR", problem, dict(group), "momentum or betas", hint)
 
 
 @dataclass(repr=False, eq=False)
@@ -343,8 +353,8 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics: Any = None) -> None:
         """Take note of a metric, a number or a tensor of one, and lower the rates if it is due."""
-        if metrics is None:
-            require(False, "ReduceLROnPlateau.step", "metrics", None, "a number: step(val_loss)")
+        good = metrics is not None and not isinstance(metrics, (str, bytes))
+        require(good, "ReduceLROnPlateau.step", "metrics", metrics, "a number: step(val_loss)")
         metric = float(metrics)
         self.last_epoch += 1
         self.num_bad_epochs += 1

@@ -15,13 +15,14 @@ from typing import Annotated, Any, get_type_hints
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.arguments import as_float, require
+from minigrad.arguments import Names, as_float, require
 from minigrad.autograd import clear_gradients, no_grad
 from minigrad.errors import ConfigError, DTypeError, ShapeError, StateDictError
 from minigrad.modes import MISSING, STRUCTURE
 from minigrad.optim.groups import Bundle, Moments, ParamGroup, copy_moments
 from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
+from minigrad.tensor.base import Self
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -71,6 +72,13 @@ class Optimizer:
     _settings: tuple[str, ...] = ()  # the numbers that it reads, in order
     _moments: tuple[str, ...] = ()
     _fixed: tuple[str, ...] = ()  # settings that decide which moments there are
+
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        names = Names(cls.__init__)
+        names.call = cls.__name__
+        if not names.takes_any_keyword:
+            names.respelled(options)  # which raises for one that there is not
+        return super().__new__(cls)
 
     def __init__(self, params: Params, **defaults: Any) -> None:
         self.defaults = defaults

@@ -132,6 +132,12 @@ def test_a_parameter_given_twice_is_refused():
             optim.AdamW(params)
 
 
+@pytest.mark.parametrize(("kind", "name"), [(optim.Adam, "foreach"), (optim.SGD, "maximize")])
+def test_a_setting_that_there_is_not_is_named(kind, name):
+    with pytest.raises(DTypeError, match=f"{kind.__name__}: no argument is called {name}"):
+        kind([parameter(1.0)], **{name: True})
+
+
 def test_what_is_no_list_of_floating_tensors_is_refused():
     with pytest.raises(ConfigError, match="no parameters"):
         optim.AdamW([])

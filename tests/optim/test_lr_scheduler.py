@@ -126,7 +126,7 @@ def test_a_schedule_is_used_by_the_optimizer_in_place():
     assert scheduler.get_last_lr() == [0.5]
 
 
-def test_one_cycle_moves_sgds_momentum_and_wants_some():
+def test_one_cycle_moves_sgds_momentum_if_it_has_some():
     opt = optimizer(0.1, kind=optim.SGD, momentum=0.9)
     scheduler = schedules.OneCycleLR(opt, max_lr=1.0, total_steps=11, pct_start=0.5)
     assert opt.param_groups[0]["momentum"] == 0.95
@@ -135,8 +135,21 @@ def test_one_cycle_moves_sgds_momentum_and_wants_some():
     assert opt.param_groups[0]["momentum"] == 0.95
     with pytest.raises(ConfigError):
         scheduler.step()
-    with pytest.raises(ConfigError, match="momentum"):
-        schedules.OneCycleLR(optimizer(0.1, kind=optim.SGD), max_lr=1.0, total_steps=10)
+    without = optimizer(0.1, kind=optim.SGD)
+    schedules.OneCycleLR(without, max_lr=1.0, total_steps=10).step()
+    assert without.param_groups[0]["momentum"] == 0
+    with pytest.raises(ConfigError, match="no momentum to cycle"):
+        schedules.OneCycleLR(optimizer(0.1, kind=optim.Adafactor), max_lr=1.0, total_steps=10)
+
+
+def test_one_cycle_counts_its_steps_in_epochs():
+    a, b = optimizer(0.1), optimizer(0.1)
+    counted = schedules.OneCycleLR(b, 0.5, epochs=3, steps_per_epoch=4)
+    assert counted.total_steps == 12
+    assert rates(a, schedules.OneCycleLR(a, 0.5, 12), 12) == rates(b, counted, 12)
+    for wrong in ({}, {"epochs": 3}, {"steps_per_epoch": 4}, {"epochs": 0, "steps_per_epoch": 4}):
+        with pytest.raises(ConfigError, match=r"(total_steps|epochs?) must be an integer >= 1"):
+            schedules.OneCycleLR(optimizer(0.1), 0.5, **wrong)
 
 
 def test_a_resumed_schedule_goes_on_where_it_was():
@@ -162,6 +175,9 @@ def test_a_resumed_schedule_goes_on_where_it_was():
             o, [schedules.LinearLR(o), schedules.LinearLR(optimizer())], [3]
         ),
         lambda o: schedules.OneCycleLR(o, 0.1, 10, anneal_strategy="cubic"),
+        lambda o: schedules.MultiStepLR(o, 3),
+        lambda o: schedules.ReduceLROnPlateau(o).step("a"),
+        lambda o: optim.clip_grad_norm_(o.param_groups[0]["params"], 1.0, norm_type=1.0),
         lambda o: schedules.LambdaLR(o, lambda step: -1.0),
     ],
 )
