@@ -179,6 +179,9 @@ def batchnorm(x: Any, weight: Any, bias: Any, mean: Any, invstd: Any, axis: _int
     and bias may be None."""
 @overload
 def batchnorm(x: Any, weight: Any, bias: Any, mean: Any, invstd: Any, dim: _int = 1) -> Tensor: ...
+def bernoulli(x: Any, p: Any = None, generator: Generator = ...) -> Tensor:
+    """Return 1 with probability p, else 0, in this tensor's shape and dtype; p is a number or a
+    tensor, unless given this tensor itself. No gradient flows."""
 def binary_crossentropy(p: Any, target: Any, weight: Any = None, reduction: Reduce = 'mean') -> Tensor:
     """Return -target log p - (1 - target) log(1 - p), averaged, for probabilities p."""
 def binary_crossentropy_logits(x: Any, target: Any, weight: Any = None, reduction: Reduce = 'mean', pos_weight: Any = None) -> Tensor:

@@ -284,6 +284,21 @@ class Creation(TensorBase):
         )
 
     @composite
+    def bernoulli(self, p: Any = None, *, generator: Generator = default_generator) -> Self:
+        """Return 1 with probability p, else 0, in this tensor's shape and dtype; p is a number or a
+        tensor, unless given this tensor itself. No gradient flows.
+
+        Raises ConfigError for a p outside 0 .. 1.
+        """
+        chance = self._as_tensor(self if p is None else p)
+        known = cast(chance.data, dtypes.computing(chance.dtype))
+        good = ((known >= 0) & (known <= 1)).all()
+        require(good, "bernoulli", "p", chance, "probabilities, from 0 to 1")
+        wide = float64 if float64 in (self.dtype, chance.dtype) else float32
+        unit = self.rand(self.shape, dtype=wide, generator=generator)
+        return ops.cast(ops.less(unit, chance), dtype=self.dtype)
+
+    @composite
     def dropout(
         self, p: float = 0.5, training: bool = True, *, generator: Generator = default_generator
     ) -> Self:

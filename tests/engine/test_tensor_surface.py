@@ -21,7 +21,7 @@ X = np.random.default_rng(0).standard_normal((3, 4))
 NAMES = """
 zeros ones full empty arange linspace eye zeros_like ones_like full_like empty_like rand_like
 randn_like rand randn randint uniform normal
-kaiming_uniform kaiming_normal glorot_uniform scaled_uniform multinomial one_hot tril triu
+kaiming_uniform kaiming_normal glorot_uniform scaled_uniform multinomial bernoulli one_hot tril triu
 reshape view permute transpose T expand flip squeeze unsqueeze pad shrink cat stack split chunk
 repeat repeat_interleave roll flatten unflatten
 unfold diagonal meshgrid
@@ -377,6 +377,31 @@ def test_multinomial_draws_in_proportion_and_without_replacement_each_at_most_on
             Tensor(bad).multinomial(1)
     with pytest.raises(ConfigError, match="replacement=True"):
         weights.multinomial(3)
+
+
+def test_bernoulli_draws_ones_in_proportion_eager_and_jitted() -> None:
+    minigrad.manual_seed(0)
+    p = Tensor(np.tile([0.0, 0.25, 1.0], (4000, 1)).astype("float32"), requires_grad=True)
+    drawn = minigrad.bernoulli(p)
+    assert drawn.dtype == p.dtype and not drawn.requires_grad
+    assert set(drawn.unique().tolist()) == {0, 1}
+    never, sometimes, always = drawn.numpy().mean(axis=0)
+    assert never == 0 and always == 1 and abs(sometimes - 0.25) < 0.03
+    whole = Tensor.zeros(4000, dtype="int32").bernoulli(0.75)
+    assert whole.dtype == "int32" and abs(whole.numpy().mean() - 0.75) < 0.03
+    assert minigrad.ones(2, 3).half().bernoulli(Tensor([0.0, 1.0, 0.0])).tolist() == [[0, 1, 0]] * 2
+
+    generator, unit = minigrad.Generator(3), minigrad.Generator(3).uniform((9,))
+    half, step = Tensor.full((9,), 0.5), minigrad.jit(lambda t: t.bernoulli())
+    assert half.bernoulli(generator=generator).tolist() == (unit < 0.5).tolist()
+    runs = []
+    for draw in (step, Tensor.bernoulli):
+        minigrad.manual_seed(1)
+        runs.append([draw(half).tolist() for _ in range(5)])
+    assert runs[0] == runs[1] and runs[0][3] != runs[0][4]
+    for bad in (-0.1, 1.1, np.nan, Tensor([0.5, 2.0])):
+        with pytest.raises(ConfigError, match="probabilities, from 0 to 1"):
+            minigrad.ones(2).bernoulli(bad)
 
 
 def test_movement_methods_take_the_habits_of_both_worlds() -> None:
