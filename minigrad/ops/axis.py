@@ -43,9 +43,14 @@ def _counted(axis: Any, ndim: int, call: str) -> int:
         number = operator.index("" if isinstance(axis, (bool, np.bool_)) else axis)  # type: ignore[arg-type]
     except TypeError:
         hint = "axis=-1 is the last axis, axis=(0, 1) the first two"
+        shown = repr(axis)
+        if getattr(axis, "ndim", 0):
+            shown = f"{type(axis).__name__} {axis.shape}"
+            if call in ("max", "min"):
+                hint = f"minigrad.{call}imum(a, b) compares two tensors element by element"
         if call.startswith(("var", "std")):
             hint = "correction=0 divides by n, correction=1 by n - 1"
-        problem = f"axis {axis!r} is not an integer"
+        problem = f"axis {shown} is not an integer"
         raise DTypeError(call, problem, got=axis, hint=hint) from None
     count = ndim or 1
     if not -count <= number < count:

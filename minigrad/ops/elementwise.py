@@ -208,6 +208,10 @@ def _relu(x: Array) -> Array:
     return np.maximum(x, 0)
 
 
+def _sign(x: Array) -> Array:
+    return np.sign(x) if x.dtype != np.bool_ else x.copy()  # which numpy has none of
+
+
 def _zeros_like(x: Array) -> Array:
     return np.zeros_like(x)
 
@@ -216,7 +220,9 @@ floor = _rounding(np.floor, "the largest integer <= x")
 ceil = _rounding(np.ceil, "the smallest integer >= x")
 trunc = _rounding(np.trunc, "x without its fraction")
 round = _rounding(np.rint, "the nearest integer, halves to even", "round")
-sign = unary(np.sign, flat, "-1, 0 or 1. Piecewise constant: gradient 0", "same")
+sign = unary(
+    _sign, flat, "-1, 0 or 1. Piecewise constant: gradient 0", "same", numpy=np.sign, name="sign"
+)
 abs = unary(np.abs, lambda g, _y, x: g * sign(x), "|x|. Slope 0 at 0", "same", name="abs")
 abs.numpy = np.abs, np.fabs
 relu = unary(_relu, lambda g, y, _x: where(less(0, y), g, 0), "max(x, 0). Slope 0 at 0", "same")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.arguments import as_float
-from minigrad.dtypes import Array, DType, adding
+from minigrad.dtypes import Array, DType, adding, float32
 from minigrad.errors import DTypeError, ShapeError
 from minigrad.ops.axis import Axis, axes, kept_shape, one_axis, with_sizes
 from minigrad.ops.calculus import exp, pow, sqrt, square
@@ -249,9 +249,10 @@ def norm(x: Any, p: float | str = 2, axis: Axis = None, keepdim: bool = False) -
     """Return the p-norm of the vectors along `axis` (None: of all elements): (sum |x|^p)^(1/p).
 
     p=2 or "fro" is the Euclidean norm, inf and -inf the largest and smallest |x|, 0 the number of
-    elements that are not 0. The gradient at 0 is 0.
+    elements that are not 0. The gradient at 0 is 0. Bools count as 0.0 and 1.0.
     """
     p = 2.0 if p == "fro" else as_float("norm", "p", p, -math.inf)
+    x = cast(x, dtype=float32) if x.dtype == np.bool_ else x
     if math.isinf(p):
         return (max if p > 0 else min)(abs(x), axis=axis, keepdim=keepdim)
     if p == 0:

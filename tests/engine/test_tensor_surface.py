@@ -404,6 +404,38 @@ def test_bernoulli_draws_ones_in_proportion_eager_and_jitted() -> None:
             minigrad.ones(2).bernoulli(bad)
 
 
+def test_bools_have_signs_and_lengths() -> None:
+    t, x = Tensor([True, False, True]), Tensor([1.0, -2.0, 3.0], requires_grad=True)
+    assert t.sign().dtype == bool and t.sign().tolist() == [True, False, True]
+    minigrad.copysign(t, x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0, 0, 0]
+    assert [t.norm(p).item() for p in (0, 1, math.inf)] == [2, 2, 1]
+    assert abs(t.norm().item() - 2**0.5) < 1e-6
+
+
+def test_quantiles_next_to_infinities_are_where_they_lead() -> None:
+    inf = math.inf
+    for numbers, q, wanted in (
+        ([-inf, -2, 2, 2], 0.25, -inf),
+        ([-inf, -2, 2, 2], 0.1, -inf),
+        ([-inf, -inf, inf, inf], 0.25, -inf),
+        ([inf, inf, inf], 0.3, inf),
+        ([1, inf], 0.5, inf),
+        ([-inf, inf], 0.5, math.nan),
+        ([-inf, 1], 1.0, 1),
+    ):
+        got = Tensor(np.array(numbers, np.float32)).quantile(q).item()
+        assert got == wanted or (math.isnan(got) and math.isnan(wanted))
+
+
+def test_two_tensors_for_max_or_min_are_told_of_maximum_and_minimum() -> None:
+    t = minigrad.ones(3, 4)
+    for name in ("max", "min"):
+        problem = rf"axis Tensor \(3, 4\) is not an integer\n  minigrad.{name}imum\(a, b\)"
+        with pytest.raises(DTypeError, match=problem):
+            getattr(minigrad, name)(t, t)
+
+
 def test_movement_methods_take_the_habits_of_both_worlds() -> None:
     t = Tensor(X)
     assert t.reshape(2, 6).shape == t.view((2, 6)).shape == t.reshape([2, -1]).shape == (2, 6)

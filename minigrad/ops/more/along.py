@@ -19,7 +19,7 @@ from minigrad.errors import DTypeError, ShapeError
 from minigrad.ops.axis import Axis, Shape, axes, kept_shape, one_axis, with_sizes
 from minigrad.ops.calculus import exp
 from minigrad.ops.composite import composite
-from minigrad.ops.elementwise import difference, isnan, mask_cotangent, maximum, where
+from minigrad.ops.elementwise import difference, isfinite, isnan, mask_cotangent, maximum, where
 from minigrad.ops.index import ARRAY, add_along, check_range, embedding, mesh, put, take_along
 from minigrad.ops.movement import cast, cat, expand, flip, getitem, pad, part, permute, reshape
 from minigrad.ops.reduce import broadcast_back, max as max_, min as min_
@@ -341,7 +341,9 @@ def quantile(
     below, above = (index_select(ordered, a, i.astype(np.int64)) for i in (lower, upper))
     share = share.astype(below.dtype).reshape(with_sizes((1,) * ordered.ndim, a, -1))
     last = part(ordered, a, -1)
-    y = where(isnan(last), last, below + where(share == 0, 0, above - below) * share)
+    y = below + where(share == 0, 0, difference(above, below)) * share
+    # From -inf to a number there is no step that leads away from -inf.
+    y = where(isnan(last), last, where(isfinite(above) & (below == -np.inf), below, y))
     y = permute(y, order=(a, *(i for i in range(y.ndim) if i != a)))
     return reshape(y, shape=(*places.shape, *shape))
 
