@@ -2,7 +2,7 @@
 
 from builtins import bool as _bool, float as _float, int as _int
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from minigrad.dtypes import DType
 from minigrad.ops.loss import Reduce
@@ -70,6 +70,9 @@ from minigrad.dtypes import DType as _DType
 
 Axis = _int | tuple[_int, ...] | None
 Sizes = _int | Sequence[_int]
+class _Indexed(NamedTuple):
+    values: Tensor
+    indices: Tensor
 Corner = Literal["upper_left", "lower_right"]
 Method = Literal["auto", "plain", "flash"]
 
@@ -469,12 +472,12 @@ def max_pool2d(x: Any, kernel_size: Sizes = 2, stride: Sizes | None = None, padd
     """Return the largest element of each window over the last axes; ties share the gradient
     evenly. stride is kernel_size unless given."""
 @overload
-def max_with_index(x: Any, axis: _int, keepdim: _bool = False) -> tuple[Tensor, Tensor]:
+def max_with_index(x: Any, axis: _int, keepdim: _bool = False) -> _Indexed:
     """Return the largest along `axis` and the index of the first of them: PyTorch's max(dim)."""
 @overload
-def max_with_index(x: Any, dim: _int, keepdim: _bool = False) -> tuple[Tensor, Tensor]: ...
+def max_with_index(x: Any, dim: _int, keepdim: _bool = False) -> _Indexed: ...
 @overload
-def max_with_index(x: Any, axis: _int, keepdims: _bool = False) -> tuple[Tensor, Tensor]: ...
+def max_with_index(x: Any, axis: _int, keepdims: _bool = False) -> _Indexed: ...
 def maximum(a: Any, b: Any) -> Tensor:
     """Return the larger of a and b, or NaN. A tie splits the gradient."""
 @overload
@@ -504,12 +507,12 @@ def min(x: Any, dim: Axis = None, keepdim: _bool = False) -> Tensor: ...
 @overload
 def min(x: Any, axis: Axis = None, keepdims: _bool = False) -> Tensor: ...
 @overload
-def min_with_index(x: Any, axis: _int, keepdim: _bool = False) -> tuple[Tensor, Tensor]:
+def min_with_index(x: Any, axis: _int, keepdim: _bool = False) -> _Indexed:
     """Return the smallest along `axis` and the index of the first of them: PyTorch's min(dim)."""
 @overload
-def min_with_index(x: Any, dim: _int, keepdim: _bool = False) -> tuple[Tensor, Tensor]: ...
+def min_with_index(x: Any, dim: _int, keepdim: _bool = False) -> _Indexed: ...
 @overload
-def min_with_index(x: Any, axis: _int, keepdims: _bool = False) -> tuple[Tensor, Tensor]: ...
+def min_with_index(x: Any, axis: _int, keepdims: _bool = False) -> _Indexed: ...
 def minimum(a: Any, b: Any) -> Tensor:
     """Return the smaller of a and b, or NaN. A tie splits the gradient."""
 def mish(x: Any, *, inplace: Literal[False] = False) -> Tensor:
@@ -711,11 +714,11 @@ def softplus(x: Any, beta: _float = 1.0, threshold: _float | None = None) -> Ten
 def softsign(x: Any) -> Tensor:
     """Return x / (1 + |x|)."""
 @overload
-def sort(x: Any, axis: _int = -1, descending: _bool = False, stable: _bool = True) -> tuple[Tensor, Tensor]:
+def sort(x: Any, axis: _int = -1, descending: _bool = False, stable: _bool = True) -> _Indexed:
     """Return x in order along `axis`, and the indices that the elements came from. Always stable; a
     NaN counts as the largest."""
 @overload
-def sort(x: Any, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> tuple[Tensor, Tensor]: ...
+def sort(x: Any, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> _Indexed: ...
 def sparse_categorical_crossentropy(x: Any, target: Any, ignore_index: _int = -1, label_smoothing: _float = 0.0, reduction: Reduce = 'mean') -> Tensor:
     """Return cross_entropy by its other name, where ignore_index is -1."""
 @overload
@@ -783,11 +786,11 @@ def to(x: Any, *wanted: Any, **options: Any) -> Tensor:
     """Return x in another dtype, or x itself: to(dtype), to(device), to(device, dtype). "cpu" is
     the only device."""
 @overload
-def topk(x: Any, k: _int, axis: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Tensor, Tensor]:
+def topk(x: Any, k: _int, axis: _int = -1, largest: _bool = True, sorted: _bool = True) -> _Indexed:
     """Return the k largest (or smallest) along `axis`, and their indices; of equals the first ones.
     They come in order, sorted or not. Raises ConfigError if k is too large."""
 @overload
-def topk(x: Any, k: _int, dim: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Tensor, Tensor]: ...
+def topk(x: Any, k: _int, dim: _int = -1, largest: _bool = True, sorted: _bool = True) -> _Indexed: ...
 def trace(x: Any) -> Tensor:
     """Return the sum of the main diagonal of a matrix (..., M, N)."""
 def transpose(x: Any, dim0: _int = 1, dim1: _int = 0) -> Tensor:

@@ -2,7 +2,7 @@
 
 from builtins import bool as _bool, float as _float, int as _int
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from minigrad.dtypes import DType
 from minigrad.ops.loss import Reduce
@@ -12,6 +12,9 @@ from minigrad.tensor import Tensor
 
 Axis = _int | tuple[_int, ...] | None
 Sizes = _int | Sequence[_int]
+class _Indexed(NamedTuple):
+    values: Tensor
+    indices: Tensor
 Corner = Literal["upper_left", "lower_right"]
 Method = Literal["auto", "plain", "flash"]
 

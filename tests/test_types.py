@@ -37,6 +37,7 @@ u: Tensor = t.sum(dtype=minigrad.int32) + t.mean(0, dtype="float64") + t.cumsum(
 v: Tensor = minigrad.prod(t, dtype=None) + F.softmax(t, dim=-1, dtype=minigrad.float32)
 w: Tensor = F.relu(t, inplace=False) + F.dropout(t, 0.1, training=True, inplace=False)
 y: Tensor = F.leaky_relu(t, 0.1, inplace=False) + F.silu(t, inplace=False)
+values: Tensor = t.sort().values + minigrad.topk(t, 1).values
 z: Tensor = F.hardtanh(t, inplace=False)
 t += 1
 t[0] = 1.0

@@ -27,7 +27,7 @@ PACKAGE = Path(minigrad.__file__).parent
 HEAD = '"""Written by `python tools/make_docs.py`; do not edit."""\n\n'
 TYPES = """from builtins import bool as _bool, float as _float, int as _int
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from minigrad.dtypes import DType
 from minigrad.ops.loss import Reduce
@@ -36,6 +36,9 @@ from minigrad.random import Generator
 ALIASES = """
 Axis = _int | tuple[_int, ...] | None
 Sizes = _int | Sequence[_int]
+class _Indexed(NamedTuple):
+    values: Tensor
+    indices: Tensor
 Corner = Literal["upper_left", "lower_right"]
 Method = Literal["auto", "plain", "flash"]
 """
@@ -68,7 +71,7 @@ def typed(annotation: Any, result: str) -> str:
     text = re.sub(r"\b(Array|T|_empty|Self)\b", "Any", text)
     if result:
         text = re.sub(r"\bAny\b", result, text)
-    return re.sub(r"\b(bool|int|float)\b", r"_\1", text)
+    return re.sub(r"\b(bool|int|float|Indexed)\b", r"_\1", text)
 
 
 def default(value: Any) -> str:

@@ -31,7 +31,8 @@ def accepts_0d(function: F) -> F:
             return function(x, *args, **options)
         result = function(ops.reshape(x, shape=(1,)), *args, **options)
         if isinstance(result, tuple):
-            return tuple(ops.reshape(y, shape=()) for y in result)
+            rows = tuple(ops.reshape(y, shape=()) for y in result)
+            return type(result)(*rows) if hasattr(result, "_fields") else rows
         return ops.reshape(result, shape=())
 
     return as_row  # type: ignore[return-value]

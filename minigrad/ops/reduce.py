@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -181,16 +181,25 @@ def argmin(x: Array, *, axis: int | None = None, keepdim: bool = False) -> Array
     return np.argmin(x, axis=axis, keepdims=keepdim)
 
 
+class Indexed(NamedTuple):
+    """Values, and the indices that they came from."""
+
+    values: Any
+    indices: Any
+
+
 @composite
-def max_with_index(x: Any, axis: int, keepdim: bool = False) -> tuple[Any, Any]:
+def max_with_index(x: Any, axis: int, keepdim: bool = False) -> Indexed:
     """Return the largest along `axis` and the index of the first of them: PyTorch's max(dim)."""
-    return max(x, axis=axis, keepdim=keepdim), argmax(x, axis=axis, keepdim=keepdim)
+    values = max(x, axis=axis, keepdim=keepdim)
+    return Indexed(values, argmax(x, axis=axis, keepdim=keepdim))
 
 
 @composite
-def min_with_index(x: Any, axis: int, keepdim: bool = False) -> tuple[Any, Any]:
+def min_with_index(x: Any, axis: int, keepdim: bool = False) -> Indexed:
     """Return the smallest along `axis` and the index of the first of them: PyTorch's min(dim)."""
-    return min(x, axis=axis, keepdim=keepdim), argmin(x, axis=axis, keepdim=keepdim)
+    values = min(x, axis=axis, keepdim=keepdim)
+    return Indexed(values, argmin(x, axis=axis, keepdim=keepdim))
 
 
 @primitive(kind="reduce", numpy=np.any)

@@ -2,7 +2,7 @@
 
 from builtins import bool as _bool, float as _float, int as _int
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from minigrad.dtypes import DType
 from minigrad.ops.loss import Reduce
@@ -16,6 +16,9 @@ from minigrad.tensor.core import Tensor
 
 Axis = _int | tuple[_int, ...] | None
 Sizes = _int | Sequence[_int]
+class _Indexed(NamedTuple):
+    values: Tensor
+    indices: Tensor
 Corner = Literal["upper_left", "lower_right"]
 Method = Literal["auto", "plain", "flash"]
 
@@ -377,19 +380,19 @@ class Surface(TensorBase):
     @overload
     def argmin(self, axis: _int | None = None, keepdims: _bool = False) -> Self: ...
     @overload
-    def max_with_index(self, axis: _int, keepdim: _bool = False) -> tuple[Self, Self]:
+    def max_with_index(self, axis: _int, keepdim: _bool = False) -> _Indexed:
         """Return the largest along `axis` and the index of the first of them: PyTorch's max(dim)."""
     @overload
-    def max_with_index(self, dim: _int, keepdim: _bool = False) -> tuple[Self, Self]: ...
+    def max_with_index(self, dim: _int, keepdim: _bool = False) -> _Indexed: ...
     @overload
-    def max_with_index(self, axis: _int, keepdims: _bool = False) -> tuple[Self, Self]: ...
+    def max_with_index(self, axis: _int, keepdims: _bool = False) -> _Indexed: ...
     @overload
-    def min_with_index(self, axis: _int, keepdim: _bool = False) -> tuple[Self, Self]:
+    def min_with_index(self, axis: _int, keepdim: _bool = False) -> _Indexed:
         """Return the smallest along `axis` and the index of the first of them: PyTorch's min(dim)."""
     @overload
-    def min_with_index(self, dim: _int, keepdim: _bool = False) -> tuple[Self, Self]: ...
+    def min_with_index(self, dim: _int, keepdim: _bool = False) -> _Indexed: ...
     @overload
-    def min_with_index(self, axis: _int, keepdims: _bool = False) -> tuple[Self, Self]: ...
+    def min_with_index(self, axis: _int, keepdims: _bool = False) -> _Indexed: ...
     @overload
     def cumsum(self, axis: _int = 0, *, dtype: Any = None) -> Self:
         """Return the sums of the first 1, 2, ... elements along `axis`. Floats are added in float64,
@@ -459,11 +462,11 @@ class Surface(TensorBase):
     @overload
     def amin(self, axis: Axis = None, keepdims: _bool = False) -> Self: ...
     @overload
-    def sort(self, axis: _int = -1, descending: _bool = False, stable: _bool = True) -> tuple[Self, Self]:
+    def sort(self, axis: _int = -1, descending: _bool = False, stable: _bool = True) -> _Indexed:
         """Return x in order along `axis`, and the indices that the elements came from. Always stable; a
         NaN counts as the largest."""
     @overload
-    def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> tuple[Self, Self]: ...
+    def sort(self, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> _Indexed: ...
     @overload
     def argsort(self, axis: _int = -1, descending: _bool = False, stable: _bool = True) -> Self:
         """Return the indices that sort x along `axis`; a NaN counts as the largest. Always stable:
@@ -471,11 +474,11 @@ class Surface(TensorBase):
     @overload
     def argsort(self, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> Self: ...
     @overload
-    def topk(self, k: _int, axis: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Self, Self]:
+    def topk(self, k: _int, axis: _int = -1, largest: _bool = True, sorted: _bool = True) -> _Indexed:
         """Return the k largest (or smallest) along `axis`, and their indices; of equals the first ones.
         They come in order, sorted or not. Raises ConfigError if k is too large."""
     @overload
-    def topk(self, k: _int, dim: _int = -1, largest: _bool = True, sorted: _bool = True) -> tuple[Self, Self]: ...
+    def topk(self, k: _int, dim: _int = -1, largest: _bool = True, sorted: _bool = True) -> _Indexed: ...
     def reshape(self, *shape: Sizes) -> Self:
         """Return the same elements in row-major order under another shape; one size may be -1."""
     def view(self, *shape: Sizes) -> Self:

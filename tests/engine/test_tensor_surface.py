@@ -413,6 +413,18 @@ def test_bools_have_signs_and_lengths() -> None:
     assert abs(t.norm().item() - 2**0.5) < 1e-6
 
 
+def test_values_and_indices_have_their_names() -> None:
+    t = Tensor([3.0, 1.0, 2.0])
+    assert t.sort().values.tolist() == [1, 2, 3] and t.sort().indices.tolist() == [1, 2, 0]
+    assert t.topk(2).values.tolist() == [3, 2] and minigrad.topk(t, 2).indices.tolist() == [0, 2]
+    assert t.max_with_index(0).values == 3 and t.min_with_index(0).indices == 1
+    assert Tensor(4.0).sort().values == 4 and Tensor(4.0).topk(1).indices == 0
+    step = minigrad.jit(lambda x: x.topk(2))
+    assert [step(t).indices.tolist() for _ in range(3)] == [[0, 2]] * 3
+    values, indices = t.half().sort()
+    assert values.dtype == "float16" and indices.tolist() == [1, 2, 0]
+
+
 def test_quantiles_next_to_infinities_are_where_they_lead() -> None:
     inf = math.inf
     for numbers, q, wanted in (

@@ -22,7 +22,7 @@ from minigrad.ops.composite import composite
 from minigrad.ops.elementwise import difference, isfinite, isnan, mask_cotangent, maximum, where
 from minigrad.ops.index import ARRAY, add_along, check_range, embedding, mesh, put, take_along
 from minigrad.ops.movement import cast, cat, expand, flip, getitem, pad, part, permute, reshape
-from minigrad.ops.reduce import broadcast_back, max as max_, min as min_
+from minigrad.ops.reduce import Indexed, broadcast_back, max as max_, min as min_
 from minigrad.primitive import primitive
 
 
@@ -285,20 +285,16 @@ def argsort(x: Array, *, axis: int = -1, descending: bool = False, stable: bool 
 
 
 @composite
-def sort(
-    x: Any, axis: int = -1, descending: bool = False, *, stable: bool = True
-) -> tuple[Any, Any]:
+def sort(x: Any, axis: int = -1, descending: bool = False, *, stable: bool = True) -> Indexed:
     """Return x in order along `axis`, and the indices that the elements came from. Always stable; a
     NaN counts as the largest.
     """
     order = argsort(x, axis=axis, descending=descending)
-    return take_along(x, order, axis=axis), order
+    return Indexed(take_along(x, order, axis=axis), order)
 
 
 @composite
-def topk(
-    x: Any, k: int, axis: int = -1, largest: bool = True, sorted: bool = True
-) -> tuple[Any, Any]:
+def topk(x: Any, k: int, axis: int = -1, largest: bool = True, sorted: bool = True) -> Indexed:
     """Return the k largest (or smallest) along `axis`, and their indices; of equals the first ones.
     They come in order, sorted or not. Raises ConfigError if k is too large.
     """
@@ -306,7 +302,7 @@ def topk(
     k = as_int("topk", "k", k, 0)
     require(k <= x.shape[a], "topk", "k", k, f"at most {x.shape[a]}, the size of axis {axis}")
     order = part(argsort(x, axis=a, descending=largest), a, 0, k)
-    return take_along(x, order, axis=a), order
+    return Indexed(take_along(x, order, axis=a), order)
 
 
 @composite
