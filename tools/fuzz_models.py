@@ -33,7 +33,7 @@ VALUES: list[Any] = [None, True, False, 0, 1, -1, 2**31, 2**63, 10**30, 1.5, -0.
 VALUES += [float("nan"), "", "x", "silu", [], [1], {}, {"type": "linear", "factor": -1}]
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
-    "vocab_size": 24,
+    "vocab_size": 32,
     "hidden_size": 16,
     "intermediate_size": 24,
     "num_hidden_layers": 1,
@@ -110,7 +110,7 @@ def make_folder(folder: Path, gguf: Path) -> None:
     """A folder with weights and a tokenizer, for config.json files."""
     heads = {"q": 16, "k": 8, "v": 8}
     shapes = {f"model.layers.0.self_attn.{k}_proj.weight": (n, 16) for k, n in heads.items()}
-    shapes |= {"model.embed_tokens.weight": (24, 16), "model.norm.weight": (16,)}
+    shapes |= {"model.embed_tokens.weight": (32, 16), "model.norm.weight": (16,)}
     shapes |= {"model.layers.0.self_attn.o_proj.weight": (16, 16)}
     for name in ("input_layernorm", "post_attention_layernorm"):
         shapes[f"model.layers.0.{name}.weight"] = (16,)

@@ -102,6 +102,9 @@ def _settle(options: Namespace, model: GPT, published: bool) -> None:
     if given is not None and given > context:
         problem = f"--block-size {given} exceeds the model's context of {context}"
         refuse("finetune", problem, "give a smaller one")
+    if (options.lora or 1) > (widest := sizes["n_embd"]):
+        problem = f"--lora {options.lora} exceeds the model's width of {widest}"
+        refuse("finetune", problem, "give a small rank, such as 8")
     for name in vars(options).keys() & sizes.keys() - {"vocab_size"}:
         setattr(options, name, sizes[name])
     options.block_size = given or (min(_PIECE, context) if published else context)

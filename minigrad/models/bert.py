@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from minigrad.arguments import as_float, as_int
+from minigrad.arguments import as_float, as_int, one_of
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
 from minigrad.models.prompts import evaluating
@@ -33,7 +33,7 @@ class BertConfig:
 
     block_size: longest text, in tokens.   hidden: the width inside the MLP.   n_type: kinds of
         tokens (first and second text).   longest: where `embed` cuts a text, block_size unless
-        given.
+        given.   pooling: the vector of a text is the mean of its tokens' or the first one's.
     """
 
     vocab_size: int
@@ -45,12 +45,14 @@ class BertConfig:
     n_type: int = 2
     norm_eps: float = 1e-12
     longest: int | None = None
+    pooling: Literal["mean", "cls"] = "mean"
 
     def __post_init__(self) -> None:
         for name in _SIZES:
             object.__setattr__(self, name, as_int("BertConfig", name, getattr(self, name)))
         as_float("BertConfig", "norm_eps", self.norm_eps, 0, 1)
         check_heads("BertConfig", self.n_embd, self.n_head)
+        one_of("BertConfig", "pooling", self.pooling, ("mean", "cls"))
 
 
 class Bert(Module):
@@ -102,8 +104,9 @@ class Bert(Module):
     def embed(
         self, tokenizer: Any, texts: Sequence[str], batch_size: int = 32, jit: bool = False
     ) -> Array:
-        """Return a vector of length 1 for each text, (N, n_embd): the mean over its tokens,
-        normalised. Texts are cut to config.longest tokens.
+        """Return a vector of length 1 for each text, (N, n_embd): the mean over its tokens (or the
+        first token's vector: config.pooling), normalised; 0 for a text without tokens. Texts are
+        cut to config.longest tokens.
 
         Up to batch_size texts of up to 256 tokens in all are computed together, one after the other
         in a row, where each sees itself alone: nearly nothing is padding.
@@ -119,7 +122,7 @@ class Bert(Module):
         return found / np.maximum(np.sqrt((found * found).sum(axis=1, keepdims=True)), 1e-12)
 
     def _embed(self, rows: list[Array], jit: bool) -> Array:
-        """The means over the tokens of texts, which are computed in one row."""
+        """The vectors of texts, by config.pooling, which are computed in one row."""
         lengths = np.array([len(row) for row in rows])
         starts = np.cumsum(lengths) - lengths
         total = int(lengths.sum())
@@ -135,6 +138,8 @@ class Bert(Module):
             self._jit = forward = self._jit or decoding.jit(forward, audit=False)
         mask = owner[:, None] == owner
         x = forward(*(Tensor._wrap(a) for a in (tokens[None], places[None], mask))).numpy()[0]
+        if self.config.pooling == "cls":
+            return x[starts]
         return np.add.reduceat(x[:total], starts, axis=0) / lengths[:, None]
 
     def _forward_packed(self, tokens: Tensor, places: Tensor, mask: Tensor) -> Tensor:
@@ -159,9 +164,9 @@ def _size(tokens: int) -> int:
 
 def _packed(lengths: list[int], most: int) -> Iterator[list[int]]:
     """Put texts into rows, each up to `most` texts and _ROW tokens, or one longer text: the longest
-    ones that are left while they fit, then the shortest.
+    ones that are left while they fit, then the shortest. Empty ones are left out.
     """
-    order = deque(sorted(range(len(lengths)), key=lambda i: -lengths[i]))
+    order = deque(sorted(np.flatnonzero(lengths).tolist(), key=lambda i: -lengths[i]))
     while order:
         row = [order.popleft()]
         room = _ROW - lengths[row[0]]

@@ -44,7 +44,8 @@ def load(
     path: str | Path, *, dtype: Any = None, int8: bool = False
 ) -> tuple[Any, PublishedTokenizer]:
     """Return a published model and its tokenizer: of a .gguf file (llama, qwen2, qwen3, gemma3), or
-    of a folder with config.json, tokenizer.json and safetensors (those, gpt2 and bert).
+    of a folder with config.json, tokenizer.json and safetensors (those, gpt2 and bert). Rows of the
+    embedding after the last token, which only fill it up, are left out.
 
     dtype: "float32" for weights in float32, which are exact, can be trained, and take 4 bytes each;
         None leaves the matrices of Llama-type models as they are stored, frozen, in 4 to 16 bits.
@@ -119,10 +120,23 @@ def _of_folder(folder: Path, frozen: bool) -> tuple[Module, PublishedTokenizer]:
     act = next((config[name] for name in _ACTS if name in config), None)
     problem = f"{kind} models with the activation {shortened(act)} are not supported"
     _check(act in (None, *architecture.activations), "unsupported", problem, act)
-    model = _build(architecture, config, _safetensors(folder), frozen)
+    if kind == "bert":
+        config["pooling"] = _pooling(folder)
+    tokenizer = text.tokenizer_of_folder(folder)
+    model = _build(architecture, config, _safetensors(folder), tokenizer, frozen)
     if kind == "gemma3_text":
         _raise_norms(model, config)
-    return model, text.tokenizer_of_folder(folder)
+    return model, tokenizer
+
+
+def _pooling(folder: Path) -> str:
+    """How sentence-transformers makes the vector of a text."""
+    found = read_json(folder / "1_Pooling" / "config.json", optional=True)
+    on = [name for name, value in found.items() if name.startswith("pooling_mode_") and value]
+    known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    problem = f"the pooling {shortened(on)} of {folder} is not supported"
+    _check(len(on) < 2 and known.keys() >= {*on}, "unsupported", problem, on, [*known])
+    return known[on[0]] if on else "mean"
 
 
 def _safetensors(folder: Path) -> dict[str, Stored]:
@@ -160,8 +174,8 @@ def _of_gguf(path: Path, frozen: bool) -> tuple[Module, PublishedTokenizer]:
     if divisors := tensors.pop("rope_freqs.weight", None):  # as Llama 3 stores its scaling
         options["rope_divisors"] = _fits(divisors, (head // 2,), "rope_freqs").values().tolist()
     architecture = _ARCHITECTURES[config["model_type"]]._replace(names=_GGUF)
-    model = _build(architecture, config, tensors, frozen, **options)
-    return model, text.tokenizer_of_gguf(meta)
+    tokenizer = text.tokenizer_of_gguf(meta)
+    return _build(architecture, config, tensors, tokenizer, frozen, **options), tokenizer
 
 
 _GGUF_KINDS = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3_text"}
@@ -305,6 +319,7 @@ def _bert(config: Settings, sizes: Settings, _: Has) -> BertConfig:
         hidden=config["intermediate_size"],
         n_type=config.get("type_vocab_size", 2),
         norm_eps=config.get("layer_norm_eps", 1e-12),
+        pooling=config["pooling"],
         longest=None if longest is None else min(int(longest), sizes["block_size"]),
     )
 
@@ -352,17 +367,20 @@ _HARMLESS = re.compile(
 
 
 def _build(
-    architecture: Architecture, config: Settings, tensors: Tensors, frozen: bool, **options: Any
+    architecture: Architecture,
+    config: dict[str, Any],
+    tensors: dict[str, Stored],
+    tokenizer: PublishedTokenizer,
+    frozen: bool,
+    **options: Any,
 ) -> Module:
     """Return the model of a config.json with its weights; options go to the model's config.
 
     frozen: matrices of Llama-type models that are not float32 stay as stored.
     """
-    names, kind = architecture.names, config["model_type"]
-    for name, only in _ONLY.items():
-        got = config.get(name, only)
-        problem = f"{kind} models with {name} {shortened(got)} are not supported"
-        _check(got == only, "unsupported", problem, got, only)
+    names = architecture.names
+    _check_settings(config)
+    _leave_padding_out(config, tensors, names, tokenizer)
     sizes = {ours: config[a if a in config else b] for ours, (a, b) in _SIZES.items()}
     layers, most = sizes["n_layer"], len(tensors) // 9  # a layer has nine tensors and more
     problem = f"{layers} layers in a file of {len(tensors)} tensors"
@@ -374,9 +392,8 @@ def _build(
     if config.get("tie_word_embeddings", True):
         used.add("lm_head.weight")  # may be stored twice
     for ours, parameter in list(model.named_parameters()):
-        theirs = _theirs(ours, names)
+        used.update(theirs := _theirs(ours, names))
         parts = [_named(tensors, name) for name in theirs]
-        used.update(theirs)
         stays = frozen and isinstance(model, Llama) and any(part.kind != "f32" for part in parts)
         matrix, (owner, _, attribute) = parameter.ndim == 2, ours.rpartition(".")
         for part in parts[1:]:  # k and v: of one size, where in_proj holds but a sum
@@ -390,9 +407,33 @@ def _build(
                 values = np.ascontiguousarray(values.T)
             parameter.data = _fits(values, parameter.shape, ours)
     extra = [name for name in tensors if name not in used and not _HARMLESS.search(name)]
-    problem = f"{kind} models with a tensor {shortened(next(iter(extra), ''))} are not supported"
-    _check(not extra, "tensor-extra", problem, extra)
+    first = shortened(next(iter(extra), ""))
+    _check(not extra, "tensor-extra", f"the tensor {first} is not supported", extra)
     return model
+
+
+def _check_settings(config: Settings) -> None:
+    for name, only in _ONLY.items():
+        got = config.get(name, only)
+        problem = f"{config['model_type']} models with {name} {shortened(got)} are not supported"
+        _check(got == only, "unsupported", problem, got, only)
+
+
+def _leave_padding_out(
+    config: dict[str, Any], tensors: dict[str, Stored], names: Names, tokenizer: PublishedTokenizer
+) -> None:
+    """Cut the rows of embedding and head that are no token: they must never be drawn."""
+    rows, needed, used = config["vocab_size"], tokenizer.rows(added=False), tokenizer.rows()
+    problem = f"an embedding of {shortened(rows)} rows for a vocabulary of {needed} tokens"
+    _check(needed <= rows, "vocabulary", problem, rows, needed)
+    if used >= rows:
+        return
+    config["vocab_size"] = used
+    for name in (f"{names[ours]}.weight" for ours in ("wte", "lm_head") if ours in names):
+        if name in tensors:
+            kind, shape, blocks = tensors[name]
+            _fits(tensors[name], (rows, *shape[1:]), name)
+            tensors[name] = Stored(kind, (used, *shape[1:]), blocks[:used])
 
 
 def _fits(weight: Any, shape: tuple[int, ...], ours: str) -> Any:

@@ -6,7 +6,8 @@ it stands for. Every other character, NUL too, reaches the tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,15 @@ from minigrad.errors import ConfigError, DataError, DTypeError, IndexRangeError,
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+@contextlib.contextmanager
+def encoding(call: str) -> Iterator[None]:
+    """Turn whatever a library raises about a text into a DataError."""
+    try:
+        yield
+    except Exception as error:  # the library raises nothing more particular
+        raise DataError(call, f"the tokenizer cannot encode the text: {error}") from None
 
 
 class Tokenizer:

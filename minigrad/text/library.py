@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from minigrad.arguments import as_int, require
 from minigrad.errors import DataError, needs
-from minigrad.text.base import Tokenizer, checked_special, well_formed
+from minigrad.text.base import Tokenizer, checked_special, encoding, well_formed
 from minigrad.text.bpe import Pair, learn_merges
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -33,7 +33,8 @@ class LibraryTokenizer(Tokenizer):
     _tokenizer: Any
 
     def _encode(self, text: str) -> list[int]:
-        found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        with encoding("encode"):
+            found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return found
 
 

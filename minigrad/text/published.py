@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, DataError, FormatError, needs
-from minigrad.text.base import well_formed
+from minigrad.text.base import encoding, well_formed
 from minigrad.text.library import TokenizerFile, library
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -64,20 +64,34 @@ class PublishedTokenizer(TokenizerFile):
         """The tokenizer.json of this tokenizer."""
         return str(self._tokenizer.to_str())
 
+    def rows(self, added: bool = True) -> int:
+        """Return how many rows of an embedding the tokens need: the largest token + 1.
+
+        added: count those too that were added to the vocabulary.
+        """
+        return 1 + max(self._tokenizer.get_vocab(added).values(), default=-1)
+
     def encode_prompt(self, text: str) -> Array:
-        """Return the tokens of a whole text: with the special tokens that the model expects."""
+        """Return the tokens of a whole text: with the special tokens that the model expects. There
+        is one bos where the text has it already, as that of a chat template may.
+        """
         text = well_formed(text, "encode_prompt")
         if self.special:
-            return np.asarray(self._tokenizer.encode(text).ids, np.int32)
+            with encoding("encode_prompt"):
+                tokens = self._tokenizer.encode(text).ids
+            doubled = tokens[:2] == [self._tokenizer.token_to_id(self.bos or "")] * 2
+            return np.asarray(tokens[doubled:], np.int32)
         begun = not self.first or self.bos is None or text.startswith(self.bos)
         return self.encode(text if begun else f"{self.bos}{text}")
 
     def encode_sentences(self, texts: Sequence[str], longest: int) -> list[Array]:
         """Return the tokens of whole texts, each cut to `longest` tokens."""
-        self._tokenizer.enable_truncation(longest)
+        clean = [well_formed(text, "encode_sentences") for text in texts]
         try:
-            clean = [well_formed(text, "encode_sentences") for text in texts]
-            return [np.asarray(row.ids, np.int32) for row in self._tokenizer.encode_batch(clean)]
+            with encoding("encode_sentences"):
+                self._tokenizer.enable_truncation(longest)
+                rows = self._tokenizer.encode_batch(clean)
+            return [np.asarray(row.ids, np.int32) for row in rows]
         finally:
             self._tokenizer.no_truncation()
 
@@ -131,7 +145,8 @@ def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
 
     def piece(name: str) -> list[str]:
         number = own.get(f"{name}_token_id")
-        return [pieces[number]] if type(number) is int and 0 <= number < len(pieces) else []
+        found = pieces[number] if type(number) is int and 0 <= number < len(pieces) else ""
+        return [found] if found else []  # an empty text would end any answer at once
 
     return PublishedTokenizer(
         tokenizer,
@@ -204,8 +219,9 @@ def _bpe(library: Any, pieces: list[str], merges: list[Any], **options: Any) -> 
 
 
 def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
-    """Return the tokenizer of a model's folder: tokenizer.json, with tokenizer_config.json and
-    chat_template.jinja where they are there. Raises DataError for other contents.
+    """Return the tokenizer of a model's folder: tokenizer.json, with tokenizer_config.json,
+    chat_template.jinja and the end tokens of generation_config.json where they are there. Raises
+    DataError for other contents.
     """
     tokenizer = TokenizerFile.read(folder / "tokenizer.json")._tokenizer
     tokenizer.no_truncation()
@@ -219,10 +235,13 @@ def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
         found = config.get(name)
         return _text(found.get("content") if isinstance(found, dict) else found)
 
+    ends = read_json(folder / "generation_config.json", optional=True).get("eos_token_id")
+    numbers = [n for n in (ends if isinstance(ends, list) else [ends]) if type(n) is int]
+    texts = [tokenizer.decode([n], skip_special_tokens=False) for n in numbers]
     return PublishedTokenizer(
         tokenizer,
         bos=token("bos_token"),
-        eos=[eos] if (eos := token("eos_token")) else [],
+        eos=[t for t in dict.fromkeys([token("eos_token"), *texts]) if t and "\ufffd" not in t],
         template=_text(template),
         first=config.get("add_bos_token") is True,
         special=len(tokenizer.encode("").ids) > 0,

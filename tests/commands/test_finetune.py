@@ -194,3 +194,5 @@ def test_a_published_model_is_tuned_by_adapters_within_its_context(published: Pa
     assert "train adapters: --lora 8" in refused(*call, folder=published)
     line = refused(*call, "--lora", "2", "--block-size", "65", folder=published)
     assert "--block-size 65 exceeds the model's context of 64" in line
+    line = refused(*call, "--lora", "33", folder=published)
+    assert "--lora 33 exceeds the model's width of 32" in line

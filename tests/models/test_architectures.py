@@ -239,6 +239,70 @@ def test_a_head_of_its_own_is_refused_where_the_model_has_none(tmp_path: Path) -
         load(tmp_path)
 
 
+BERT = next(row for row in TINY if kind_of(row) == "bert")
+
+
+@pytest.mark.parametrize(
+    ("modes", "pooling"), [(["mean_tokens"], "mean"), (["cls_token"], "cls"), ([], "mean")]
+)
+def test_a_text_is_pooled_as_its_folder_says(modes: Any, pooling: str, tmp_path: Path) -> None:
+    write(tmp_path, BERT)
+    (tmp_path / "1_Pooling").mkdir()
+    settings = {f"pooling_mode_{mode}": mode in modes for mode in ("mean_tokens", "cls_token")}
+    (tmp_path / "1_Pooling/config.json").write_text(json.dumps(settings))
+    model, tokenizer = load(tmp_path)
+    texts = ["abcd a 12", "b", "cd ab"]
+    found = model.embed(tokenizer, texts)
+    for text, vector in zip(texts, found, strict=True):
+        x = model(tokenizer.encode(text)[None]).numpy()[0]
+        wanted = x[0] if pooling == "cls" else x.mean(axis=0)
+        np.testing.assert_allclose(vector, wanted / np.linalg.norm(wanted), atol=1e-6)
+
+
+@pytest.mark.parametrize("modes", [["max_tokens"], ["mean_tokens", "cls_token"]])
+def test_other_poolings_are_refused(modes: list[str], tmp_path: Path) -> None:
+    write(tmp_path, BERT)
+    (tmp_path / "1_Pooling").mkdir()
+    settings = {f"pooling_mode_{mode}": True for mode in modes}
+    (tmp_path / "1_Pooling/config.json").write_text(json.dumps(settings))
+    with pytest.raises(FormatError, match="pooling"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_text_without_tokens_has_the_vector_zero(jit: bool, tmp_path: Path) -> None:
+    model, tokenizer = load(write(tmp_path, BERT))
+    alone = model.embed(tokenizer, ["abcd", "b"])
+    found = model.embed(tokenizer, ["", "abcd", "", "b", ""], jit=jit)
+    np.testing.assert_allclose(found[[1, 3]], alone, atol=1e-6)
+    assert not found[[0, 2, 4]].any()
+    assert model.embed(tokenizer, [""], jit=jit).tolist() == [[0.0] * 32]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("row", TINY, ids=[row["config"]["model_type"] for row in TINY])
+def test_rows_of_the_embedding_that_are_no_token_are_never_drawn(
+    row: dict[str, Any], dtype: Any, tmp_path: Path
+) -> None:
+    model, tokenizer = load(write(tmp_path, row, dtype))
+    assert tokenizer.vocab_size == model.config.vocab_size == len(PIECES) < 48
+    if kind_of(row) != "bert":
+        assert model(TOKENS).shape == (1, 10, len(PIECES))
+        drawn = list(model.generate([1, 2], 60, temperature=50.0, seed=0))
+        assert max(drawn) < len(PIECES)
+
+
+def test_an_embedding_with_too_few_rows_is_refused(tmp_path: Path) -> None:
+    shapes = {name: [20 if n == 48 else n for n in s] for name, s in TINY[0]["shapes"].items()}
+    write(tmp_path, {"shapes": shapes, "config": {**TINY[0]["config"], "vocab_size": 20}})
+    with pytest.raises(FormatError, match="20 rows") as caught:
+        load(tmp_path)
+    assert caught.value.code == "vocabulary"
+    small = changed_llama({}, {"token_embd.weight": (20, 32)}, tmp_path)
+    with pytest.raises(FormatError, match="20 rows"):
+        load(small)
+
+
 def test_a_file_that_a_folder_lacks_is_named(tmp_path: Path) -> None:
     write(tmp_path, TINY[0])
     for name in ("model.safetensors", "tokenizer.json", "config.json"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minigrad.errors import ConfigError, FormatError
+from minigrad.errors import ConfigError, DataError, FormatError
 from minigrad.models.generation import text_pieces
 from minigrad.text.published import (
     PublishedTokenizer,
@@ -152,3 +152,65 @@ def test_a_folder_is_read_with_its_settings(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("two")
     assert tokenizer_of_folder(tmp_path).template == "two"
     assert read_json(tmp_path / "none.json", optional=True) == {}
+
+
+def with_begin(special: list[str]) -> str:
+    """The tokenizer.json of `sentence_piece`, which puts these tokens before a text."""
+    import tokenizers
+
+    plain = tokenizers.Tokenizer.from_str(sentence_piece().content)
+    pieces = [(piece, SPM.index(piece)) for piece in special]
+    post = tokenizers.processors.TemplateProcessing(
+        single=" ".join([*special, "$A"]), special_tokens=pieces
+    )
+    plain.post_processor = post
+    return str(plain.to_str())
+
+
+def test_a_text_that_begins_with_bos_gets_no_second_one(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(with_begin(["<s>"]), encoding="utf-8")
+    settings = {"bos_token": "<s>", "eos_token": "</s>"}
+    for add_bos in (False, True):
+        content = json.dumps({**settings, "add_bos_token": add_bos})
+        (tmp_path / "tokenizer_config.json").write_text(content)
+        found = tokenizer_of_folder(tmp_path)
+        plain = found.encode("ab").tolist()
+        for text in ("ab", "<s>ab"):
+            assert found.encode_prompt(text).tolist() == [1, *plain]
+        assert found.encode_prompt("").tolist() == found.encode_prompt("<s>").tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        (1, ("</s>", "<s>")),
+        ([2, 1, 2], ("</s>", "<s>")),
+        (None, ("</s>",)),
+        ([True, "x", 10**6, 3 + 0xC3], ("</s>",)),  # no token, or half a character
+    ],
+)
+def test_the_end_tokens_of_generation_config_end_answers(
+    ends: Any, expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(sentence_piece().content, encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    assert tokenizer_of_folder(tmp_path).eos == expected
+
+
+def test_an_empty_end_token_ends_nothing() -> None:
+    assert tokenizer_of_gguf(gguf(tokens=["", *GPT2[1:]])).eos == ()
+
+
+def test_a_text_that_the_tokenizer_cannot_encode_is_a_data_error() -> None:
+    import tokenizers
+
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="[UNK]"))
+    for special in (False, True):
+        tokenizer = PublishedTokenizer(words, special=special)
+        assert tokenizer.encode_prompt("a").tolist() == [0]
+        for encode in (tokenizer.encode, tokenizer.encode_prompt):
+            with pytest.raises(DataError, match="UNK"):
+                encode("b")
+        with pytest.raises(DataError, match="UNK"):
+            tokenizer.encode_sentences(["a", "b"], 8)
