@@ -1,4 +1,4 @@
-"""An op of one's own: a function on arrays with its rule beside it, checked, and used in a network.
+"""An op of one's own: a function on arrays and its rule, checked and used in a network.
 
     python examples/custom_op.py [steps]
 

@@ -81,7 +81,7 @@ def main(steps: int = 1500, source: str = "drawn") -> float:
         if step % 250 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}", flush=True)
     right = accuracy(model, [(pictures[held], digits[held])])
-    print(f"right on {len(digits[held])} pictures it has not seen: {right:.1%}")
+    print(f"right on {len(digits[held])} new pictures: {right:.1%}")
     return right
 
 

@@ -3,7 +3,7 @@
     python examples/microgpt.py [steps]
 
 It makes names in which all vowels are bright (e, i) or all dark (a, o, u), learns to write such
-names, and prints the loss, new names, and how many of them obey the rule that it was never told.
+names, and prints the loss, new names, and how many of them obey a rule that it was never given.
 """
 
 import sys

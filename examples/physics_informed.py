@@ -3,7 +3,7 @@ are in the loss.
 
     python examples/physics_informed.py [steps]
 
-u'' = -u on [0, 6] with u(0) = 0 and u'(0) = 1; the answer is sin(t), and nobody tells the network.
+u'' = -u on [0, 6] with u(0) = 0 and u'(0) = 1; the answer is sin(t), which the network never sees.
 `create_graph=True` makes du/dt differentiable again, first by t and then by the weights. From
 Raissi et al. 2019, "Physics-informed neural networks".
 """

@@ -33,7 +33,7 @@ def main(steps: int = 800) -> float:
             )
 
     accuracy = task.accuracy(model)
-    print(f"wholly right on lists it has not seen: {accuracy:.1%}")
+    print(f"wholly right on new lists: {accuracy:.1%}")
     for numbers in ([3, 1, 4, 1, 5, 9], [2, 7, 1, 8, 2, 8]):
         prompt = np.array([*numbers, task.words.index("=")])
         print(numbers, "->", list(model.generate(prompt, len(numbers), temperature=0)))

@@ -1,4 +1,4 @@
-"""Fifty faults put into the backward rules, and some beside them, one at a time: does a test
+"""Fifty faults put into the backward rules, and some around them, one at a time: does a test
 notice?
 
     python tools/mutate.py              try all of them, print each one's fate, and write the kill

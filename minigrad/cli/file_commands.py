@@ -172,7 +172,7 @@ def diff(options: Namespace) -> int:
 
 
 def _unlike(where: str, a: Any, b: Any) -> Iterator[str]:
-    """The places at which two trees of plain values differ, each with what stands there. 1, 1.0 and
+    """The places at which two trees of plain values differ, each with the values there. 1, 1.0 and
     True are not equal; NaN is NaN.
     """
     if type(a) is type(b) is dict:

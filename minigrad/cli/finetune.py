@@ -1,4 +1,4 @@
-"""Train a model further, on another text: all of its weights, or with --lora small adapters beside
+"""Train a model further, on another text: all of its weights, or with --lora small adapters next to
 them, which are saved alone (adapters.mgrd, a few percent of the model; generate, chat, eval and
 show read the run's folder as they read any other). Stops, saves and resumes as minigrad train does.
 The text is read by the tokenizer of the model.

@@ -59,7 +59,7 @@ OPTIMIZERS = {
     "adafactor": Recipe(optim.Adafactor, 3e-2, 0.0, {}, scaled=False),
     "sgd": Recipe(optim.SGD, 0.1, 0.0, {"momentum": 0.9}, scaled=False),
 }
-ADAMW_OF_MUON = 0.15  # the rate of AdamW beside Muon, in Muon's
+ADAMW_OF_MUON = 0.15  # the rate of AdamW in a chain with Muon, in Muon's
 SCHEDULES = ("wsd", "cosine", "constant", "linear", "one-cycle")
 DECAY = 0.5  # the share of steps in which the rate falls, with wsd
 _WARMUP, _ONE_CYCLE = 100, 0.3  # steps, and the share of them in which a single cycle rises
@@ -89,7 +89,7 @@ SIZE = Kind("NAME|N", _size)
 
 
 def size_of(name: str) -> Size:
-    """Return a size by its name, or the one that has about so many parameters in its blocks: a
+    """Return a size by its name, or the one that has about that many parameters in its blocks: a
     layer has 12 n_embd^2, and is 32 wide for each of the layers.
     """
     if name in SIZES:
@@ -160,13 +160,13 @@ def build_optimizer(options: Namespace, model: GPT) -> optim.Optimizer:
     others: list[tuple[str, Tensor]] = []
     for name, p in trainable(model):
         (matrices if name.startswith("h.") and p.ndim == 2 else others).append((name, p))
-    beside, rate = OPTIMIZERS["adamw"], ADAMW_OF_MUON * options.lr
+    second, rate = OPTIMIZERS["adamw"], ADAMW_OF_MUON * options.lr
     chain: list[optim.Optimizer] = []
     if matrices:
         decay = options.weight_decay
         chain.append(optim.Muon(matrices, lr=options.lr, weight_decay=decay, **recipe.settings))
     if others:
-        chain.append(optim.AdamW(others, lr=rate, weight_decay=0.0, **beside.settings))
+        chain.append(optim.AdamW(others, lr=rate, weight_decay=0.0, **second.settings))
     return optim.ChainedOptimizer(chain)
 
 

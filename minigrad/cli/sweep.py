@@ -315,7 +315,7 @@ class Sweep:
 
     def _report(self, trial: Any, step: int) -> float | None:
         """Tell the study the run's validation loss after a step, with patience the lowest until
-        then, and return it; None if the run has not come so far.
+        then, and return it; None if the run ended before.
         """
         folder, patience = self.plan.folder_of(trial.params), self._options(trial)["patience"]
         if not (folder / METRICS).exists():

@@ -24,7 +24,7 @@ _ROWS = (
     Option("runs", whole(1), 10, "how many"),
     Option("seed", whole(0), 0, "of the draws"),
     Option("round", whole(1), 8, "settings that are drawn at once"),
-    Option("halving", whole(1), 1, "of so many runs one goes on"),
+    Option("halving", whole(1), 1, "of this many runs one goes on"),
 )
 _KEYS, _TRAIN = Table("sweep", _ROWS), Table("sweep", COMMAND.options)
 _UNUSED = {"grid": {"runs", "seed", "round"}, "random": {"round"}, "tpe": set[str]()}  # by a search

@@ -61,7 +61,7 @@ class Emitter:
         if phase.chain:
             calls = []
             # A phase counts the units that all its kernels can be cut at; a kernel with finer ones
-            # works on so many of them
+            # works on that many of them
             for k in phase.chain:
                 factor = k.units // phase.units
                 assert factor * phase.units == k.units

@@ -161,7 +161,7 @@ class Layout:
         if a.flags.c_contiguous and a.size == whole.size:
             return 0
         # Axes of a strided value are cut where the leading one is: its steps must cover the root
-        # one after the other, and all that a step holds must lie before the next one
+        # one after the other, and all that a step holds must come before the next one
         if a.ndim == 0 or not whole.flags.c_contiguous or min(a.strides, default=0) < 0:
             return -1
         n, step, rest = a.shape[0], a.strides[0], 1

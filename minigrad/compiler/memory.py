@@ -20,7 +20,7 @@ _BLOCKS = 4  # of memory for gradients, at most; one that is held is given away
 
 
 def aligned(nbytes: int) -> Array:
-    """Memory of so many bytes, which begins at a multiple of ALIGNMENT."""
+    """Memory of a number of bytes, which begins at a multiple of ALIGNMENT."""
     memory = np.empty(nbytes + ALIGNMENT, np.uint8)
     at = -address_of(memory) % ALIGNMENT
     return memory[at : at + nbytes]
@@ -35,7 +35,7 @@ class Arenas:
         self._newest: weakref.ref[Array] | None = None
 
     def take(self, nbytes: int) -> Array:
-        """So many bytes. What was in them is lost when another program runs."""
+        """That many bytes. What was in them is lost when another program runs."""
         newest = self._newest() if self._newest is not None else None
         if newest is None or len(newest) < nbytes:
             # Pages that nothing touches take no memory: a similar program may need a little more

@@ -100,7 +100,7 @@ class _Pool:
         self._slab, self._at = np.empty(0, np.uint8), 0
 
     def take(self, nbytes: int) -> Array:
-        """So many bytes. A slab is freed when no part of it is held."""
+        """That many bytes. A slab is freed when no part of it is held."""
         if self._at + nbytes > len(self._slab):
             self._slab, self._at = aligned(max(nbytes, _SLAB)), 0
         part = self._slab[self._at : self._at + nbytes]

@@ -17,7 +17,7 @@ from math import ceil, gcd
 from minigrad.compiler.kernel import Kernel
 from minigrad.compiler.program import Line
 
-_MIN_CUT = 4  # a phase of several kernels must be cut into at least so many parts
+_MIN_CUT = 4  # a phase of several kernels must be cut into at least this many parts
 _GATHER = 4e-3  # seconds of work put off at most
 _MAX_CHUNKS = 32
 _GRAIN = 48  # whole tiles of a product, whichever of rows and columns are cut
@@ -48,7 +48,7 @@ class Phase:
 
 
 def schedule(items: Iterable[Kernel | Line], threads: int) -> list[Phase | Line]:
-    """Phases of kernels, for so many threads, and lines that are called back between them."""
+    """Phases of kernels for a number of threads, and lines that are called back between them."""
     scheduler = _Scheduler(threads)
     for item in items:
         if isinstance(item, Kernel):

@@ -2,8 +2,8 @@
 happened.
 
 A checkpoint is one file, so one rename commits it. Its `state` is a tree of dicts, lists, scalars,
-bytes and arrays; the arrays lie among the tensors, under "state/" and their path. What belongs into
-the state is the trainer's business.
+bytes and arrays; the arrays are stored among the tensors, under "state/" and their path. The
+trainer decides what belongs to the state.
 """
 
 from __future__ import annotations

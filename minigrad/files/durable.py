@@ -160,8 +160,8 @@ def _failure(call: str, phase: str, path: str, nbytes: int, error: OSError) -> S
 
 
 @contextlib.contextmanager
-def beside(work: Callable[[], T], nbytes: int) -> Iterator[Callable[[], T]]:
-    """Run `work` on so many bytes in a thread while the block runs; yields a function that waits
+def alongside(work: Callable[[], T], nbytes: int) -> Iterator[Callable[[], T]]:
+    """Run `work` on nbytes bytes in a thread while the block runs; yields a function that waits
     for its result. Hashing and disk calls release the GIL, so both together take as long as the
     slower one. Where a thread is not worth it, the function does the work.
     """

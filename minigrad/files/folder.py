@@ -6,8 +6,8 @@ may write.
         ...
         folder.save(step, weights, state, metric=val_loss)
 
-There is no pointer file that could lie: the latest is the highest step that validates, the best the
-lowest metric in the headers.
+There is no pointer file that could be wrong: the latest is the highest step that validates, the
+best the lowest metric in the headers.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class CheckpointFolder:
             problem = f"{self.folder} is in use: {owner}"
             hint = "wait for it, or give another folder"
             raise LockedError("CheckpointFolder", problem, got=owner, hint=hint) from None
-        with contextlib.suppress(OSError):  # a full disk is no reason to have no lock
+        with contextlib.suppress(OSError):  # a full disk must not prevent a lock
             os.truncate(fd, 0)
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             os.write(fd, f"pid {os.getpid()}, since {since}\n".encode())
@@ -222,9 +222,7 @@ class CheckpointFolder:
 
 
 def _facts(path: Path) -> tuple[int, ...]:
-    """What changes when somebody writes to a file or puts another in its place; nothing if it is
-    gone.
-    """
+    """What changes when a file is written to or replaced; nothing if it is gone."""
     try:
         found = path.stat()
     except OSError:
@@ -247,8 +245,8 @@ def _metric(path: Path) -> float | None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporaries of writers that were killed. For who holds the folder's lock: nobody
-    else may be writing there.
+    """Remove the temporaries of writers that were killed. For the holder of the folder's lock: no
+    other process may be writing there.
     """
     for path in folder.iterdir():
         if _LEFTOVER.fullmatch(path.name):

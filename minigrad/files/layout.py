@@ -1,4 +1,4 @@
-"""The layout of a MGRD 1 file: where every byte lies, and the limits that writer and reader share.
+"""The layout of a MGRD 1 file: where every byte is, and the limits that writer and reader share.
 
     0     preamble, 32 bytes: C4 1E, then magic, major, minor, header_len, file_len, crc32 of those
           24 bytes, two zero bytes
@@ -149,7 +149,7 @@ def pack_trailer(digest: bytes) -> bytes:
 
 
 def stored(array: Array) -> Array:
-    """The array as it lies in a file: C-contiguous, little-endian; itself if it is so already."""
+    """The array as a file stores it: C-contiguous, little-endian; itself if it is so already."""
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 

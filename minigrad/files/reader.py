@@ -21,7 +21,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import FormatError, StateDictError
 from minigrad.files import foreign, header as headers, layout
-from minigrad.files.durable import THREADED, Path, beside
+from minigrad.files.durable import THREADED, Path, alongside
 from minigrad.files.header import Refusal
 from minigrad.files.layout import FileInfo, TensorInfo
 from minigrad.files.opening import CHUNK, OpenFile, opened, unreadable
@@ -32,7 +32,7 @@ Fetch = Callable[[TensorInfo], tuple[Array, int]]  # a tensor's bytes, and their
 
 class StateDict(dict[str, Array]):
     """What `load` returns: a dict of name -> numpy array, with the file's `info` (meta, kind,
-    SHA-256) beside it.
+    SHA-256) next to it.
     """
 
     def __init__(self, arrays: dict[str, Array], info: FileInfo) -> None:
@@ -260,7 +260,7 @@ class _File(OpenFile):
             yield
             return
         cause = None
-        with beside(self._any_sha256, self.size) as digest:
+        with alongside(self._any_sha256, self.size) as digest:
             try:
                 self._check_pads()
                 yield

@@ -18,7 +18,7 @@ import numpy as np
 from minigrad.dtypes import Array
 from minigrad.errors import DTypeError
 from minigrad.files import header as headers, layout
-from minigrad.files.durable import Buffer, Path, beside, write_durably
+from minigrad.files.durable import Buffer, Path, alongside, write_durably
 from minigrad.files.header import Refusal
 
 PRODUCER = "minigrad"
@@ -50,7 +50,7 @@ def write(
             sha.update(piece)
         return layout.pack_trailer(sha.digest())
 
-    with beside(trailer, total) as last:
+    with alongside(trailer, total) as last:
         write_durably(path, pieces, nbytes=total, last=last, call=call)
         return last()[-32:].hex()
 
@@ -229,7 +229,7 @@ def _header(
 def _checksums(payloads: list[memoryview]) -> list[int]:
     """The crc32 of each payload; of large ones every other in a thread."""
     found = [0] * len(payloads)
-    with beside(
+    with alongside(
         lambda: [*map(zlib.crc32, payloads[1::2])], sum(p.nbytes for p in payloads)
     ) as others:
         found[::2] = map(zlib.crc32, payloads[::2])

@@ -1,4 +1,4 @@
-"""A conversation: a text that a model and somebody else write in turns, computed once.
+"""A conversation: a text that a model and a user write in turns, computed once.
 
 talk = Conversation(model, tokenizer, seed=0)
 talk.add("you: hi\\nbot:")

@@ -83,7 +83,7 @@ def text_pieces(tokenizer: Tokenizer, drawn: Iterator[int], stops: list[str]) ->
         if found:
             text = text[: min(found)]
             break
-        # A character whose bytes have not all come ends the text in U+FFFD; what may become a stop
+        # A character whose bytes are incomplete ends the text in U+FFFD; what may become a stop
         # string waits too.
         ready = len(text.rstrip("\ufffd"))
         ready -= max(

@@ -180,8 +180,9 @@ class GPT(Module):
     ) -> Tensor:
         """The logits at each position.
 
-        pad: (B,), how many tokens at the start of each row, caches included, are padding: nobody
-            looks at them, and positions are counted without them. Their own logits mean nothing.
+        pad: (B,), how many tokens at the start of each row, caches included, are padding: no
+            token attends to them, and positions are counted without them. Their own logits mean
+            nothing.
         caches: one per layer, from `make_caches()`, with all earlier positions of the conversation;
             `tokens` are those that follow. Nothing is recorded for backward then: a later
             backward() through the logits raises CacheGradientError. Raises CacheError, with the
@@ -220,7 +221,7 @@ class GPT(Module):
             return self._blocks(tokens, start, caches, pad)
         except BaseException:
             for cache in caches:
-                cache.truncate(start)  # some layers have appended, some have not
+                cache.truncate(start)  # only some layers have appended
             raise
 
     def _blocks(
@@ -381,7 +382,7 @@ class GPT(Module):
         return drawn, log_probability(logits, drawn) if scored else None
 
     def _take_decoder(self, batch: int, length: int) -> Decoder | None:
-        """A decoder for so many rows and at least `length` positions that no other conversation
+        """A decoder for this many rows and at least `length` positions that no other conversation
         uses: a new one, or an idle one of the same kind. None if C cannot compute in this dtype.
         """
         from minigrad.models.decoding import Decoder

@@ -357,7 +357,7 @@ _ONLY = {  # settings that change what a model computes, and the one value that 
     "use_bidirectional_attention": False,
     "use_sliding_window": False,
 }
-# Tensors that are no part of the result: constants that code computes, heads beside the model.
+# Tensors that are no part of the result: constants that code computes, heads outside the model.
 _HARMLESS = re.compile(
     r"rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|position_ids$|^(pooler|cls)\."
 )

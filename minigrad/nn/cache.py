@@ -353,7 +353,7 @@ class StaticCache:
         B, H, S, D = shape
         self.length, self.first, self.capacity = length, first, S
         self._places = Tensor._wrap(np.arange(S))
-        # Keys lie in memory feature by feature: the scores of all positions are then a few long
+        # Keys are stored feature by feature: the scores of all positions are then a few long
         # sums side by side.
         self.keys = Tensor._wrap(np.zeros((B, H, D, S), as_dtype(dtype)).swapaxes(2, 3))
         self.values = Tensor._wrap(np.zeros(shape, as_dtype(dtype)))

@@ -29,7 +29,7 @@ def _parameter(self: Module, value: Any) -> Any:
 
 class _Container(Module):
     """Items by name, which are parts besides the attributes, and attributes themselves unless the
-    class has the name. They are assigned anew whenever they change, so that the assignment counts
+    class has the name. They are assigned again whenever they change, so that the assignment counts
     as a structural change.
     """
 

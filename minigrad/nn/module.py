@@ -1,7 +1,7 @@
 """Module, the base of layers and models, and Parameter.
 
 A Module's parameters, buffers and children are its attributes: assigning one registers it, reading
-one costs what reading an attribute costs. There is no state beside them. What a Module computes is
+one costs what reading an attribute costs. There is no other state. What a Module computes is
 its `forward`.
 """
 
@@ -37,7 +37,7 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = True) -> None:
         super().__init__(data, dtype=dtype)
-        self._wants = requires_grad  # what is new is no change
+        self._wants = requires_grad  # a new one changes nothing
         if requires_grad:
             self.requires_grad_()
 
@@ -119,7 +119,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules that are attributes of this one. Raises ConfigError for a plain list of
-        modules, which nobody would train.
+        modules, which would not be trained.
         """
         for name, value in self._attributes():
             if isinstance(value, Module):

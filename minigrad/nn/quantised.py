@@ -30,8 +30,9 @@ class QuantisedWeight:
     blocks: (out, bytes per row) of uint8, often a view of a mapped file.   int8: products round x
         to int8, see `ops.quantised_linear`; False at first.
 
-    It is no Parameter: it is not trained, and not part of a state_dict. Gradients flow through the
-    product to x. Raises ConfigError for an unknown kind, ShapeError for blocks of another shape.
+    It is not a Parameter: it is not trained, and not part of a state_dict. Gradients flow through
+    the product to x. Raises ConfigError for an unknown kind, ShapeError for blocks of another
+    shape.
     """
 
     def __init__(self, kind: str, shape: Sequence[int], blocks: Array) -> None:

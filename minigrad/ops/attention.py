@@ -122,7 +122,7 @@ def attention_grad(
 
 
 def _rows_like(x: Array, batch: tuple[int, ...], width: int, dtype: DType) -> Array:
-    """An empty array (*batch, rows of x, width). Its axes lie in memory in the order of x's, so
+    """An empty array (*batch, rows of x, width). Its axes are stored in the order of x's, so
     that heads come together again without a copy.
     """
     shape = (*batch, x.shape[-2], width)

@@ -19,8 +19,8 @@ from minigrad.primitive import primitive
 # Multiplications: above the first OpenBLAS wakes other threads, which gain nothing below the
 # second.
 _FEW, _MANY = 1 << 18, 1 << 21
-# OpenBLAS packs a weight in half the time that its transpose takes, and up to so many rows of x,
-# from so many numbers of the weight on, weight @ x.T and a transposition are faster than x @
+# OpenBLAS packs a weight in half the time that its transpose takes, and up to this many rows of x,
+# from this many numbers of the weight on, weight @ x.T and a transposition are faster than x @
 # weight.T (1.2 to 1.9 times with AVX-512).
 _ROWS, _WEIGHT = 32, 1 << 16
 

@@ -27,7 +27,7 @@ class CausalMaskCache:
     """Causal masks of any length and offset: read-only views of one band, which is made on first
     use and grows by doubling.
 
-    max_bytes: what does not fit into so many is made for the call and not kept: the band of bool,
+    max_bytes: what does not fit is made for the call and not kept: the band of bool,
         and its float form, four times as long.
     """
 

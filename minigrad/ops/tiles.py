@@ -4,7 +4,7 @@ Both strategies are one loop. The plain one has a single tile, which ends as the
 works on all heads at once. The tiled one (Dao et al. 2022, arXiv:2205.14135) works on one head and
 a tile that stays in the cache, and keeps two numbers per query: the shift m and the sum l of
 exp(score - m), of which backward makes the probabilities again. Their logarithm would lose its
-digits beside a large m.
+digits next to a large m.
 
 Hidden scores are added -inf, and m is 0: exp(s) / sum(exp(s)) has all its digits as long as the sum
 is neither huge nor tiny. Where it is not, or where anything is not finite, the block is done again

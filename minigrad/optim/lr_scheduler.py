@@ -191,7 +191,7 @@ class OneCycleLR(LRScheduler):
     With cycle_momentum, momentum (or the first beta) goes the other way, from max_momentum to
     base_momentum and back; an SGD without momentum stays without. With three_phase, the way down
     first mirrors the way up, then goes from the initial to the final rate. total_steps is epochs *
-    steps_per_epoch unless given; `step()` may be called so many times, and the last call keeps the
+    steps_per_epoch unless given; `step()` may be called that often, and the last call keeps the
     final rate. From Smith and Topin 2019, arXiv:1708.07120.
     """
 

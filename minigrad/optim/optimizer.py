@@ -1,6 +1,6 @@
 """The base of all optimizers: groups of parameters, checks, and state.
 
-The arithmetic is an op beside each optimizer, for all parameters of a `Bundle` at once; a
+The arithmetic is an op next to each optimizer, for all parameters of a `Bundle` at once; a
 `ParamGroup` holds settings that can be changed in place while a step is running or compiled.
 """
 

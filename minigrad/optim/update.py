@@ -1,6 +1,6 @@
 """Updates in place, of all parameters of a group at once; and clipping.
 
-An optimizer's step is an op (`@primitive(kind="effect")`) beside its class: a function of
+An optimizer's step is an op (`@primitive(kind="effect")`) next to its class: a function of
 
     step (int64, 0-d), flat moments, parameters, settings (float64, flat), gradients
 

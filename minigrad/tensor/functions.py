@@ -96,7 +96,7 @@ def function(name: str) -> Callable[..., Any] | None:
             kinds = (*_ARRAYS, list) if elementwise else _ARRAYS
             others = [Tensor(y) if type(y) in kinds and type(y) is not Tensor else y for y in args]
             if any(isinstance(y, Tensor) for y in others):
-                # A number beside a tensor stays one: it neither changes the dtype nor is rounded.
+                # A number next to a tensor stays one: it neither changes the dtype nor is rounded.
                 return method(x, *others, **kwargs)
         return method(x if several and not spread else as_tensor(x), *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Tensors beside other libraries: numpy's functions called on them, and DLPack."""
+"""Tensors and other libraries: numpy's functions called on them, and DLPack."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class EagerStep:
             return self.model.loss(x, y)
 
     def measured(self, pieces: list[Batch], seconds: float) -> float:
-        """Return the mean time of a step, taken again and again for about so many seconds. Leaves
+        """Return the mean time of a step, repeated for about that many seconds. Leaves
         no trace.
         """
         with self.undone():

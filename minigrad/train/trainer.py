@@ -229,11 +229,11 @@ class Trainer:
         number of tokens.
 
         Raises NotFiniteError if loss or gradient is not a number; weights, optimizer and generator
-        are then those before the step, and lie in `crash_folder` with the batch.
+        are then those before the step, and are saved in `crash_folder` with the batch.
         """
         engine, batch = self.engine, self.data.batch(self.step)
         drawn = default_generator.get_state()
-        # A run that diverges overflows first; what there is to say about it is said below, once.
+        # A run that diverges overflows first; it is reported below, once.
         quiet = np.errstate(over="ignore", invalid="ignore")
         with quiet, matmul_precision(self.matmul):
             loss, norm = engine.gradients(self._pieces(batch))
@@ -317,7 +317,7 @@ class Trainer:
     # --- saving and going on
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands, beside the weights, as a checkpoint holds it: the step (which gives
+        """The state of the run besides the weights, as a checkpoint holds it: the step (which gives
         the batches), optimizer, schedule, the generator that dropout draws from, what early
         stopping has seen, and with mixed precision the masters and the scale.
         """

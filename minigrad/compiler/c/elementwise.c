@@ -1,5 +1,5 @@
 
-/* --- elementwise ops: float_NAME for floats, bool_NAME for what gives bools, integer_NAME for integers. Operands have one dtype; what stands before a ? may
+/* --- elementwise ops: float_NAME for floats, bool_NAME for what gives bools, integer_NAME for integers. Operands have one dtype; what comes before a ? may
    be a bool. LIBM picks libm's function by type, OURS one that the prelude has for float and libm for double, PICK one of two, NAME_f and NAME_d. */
 
 #define LIBM(name, x) _Generic((x), float: name##f, default: name)

@@ -218,7 +218,7 @@ static ONCE void pack(int pairs, int tb, int64_t N, int64_t K, const float *REST
         for (int64_t j = 0; j < whole; j += WIDE) pack_across(K, b + j * ldb, ldb, panels + j * K);
         for (int64_t i = 0; i < rest; i++) for (int64_t k = 0; k < K; k++) last[k * WIDE + i] = b[(whole + i) * ldb + k];
     }
-    else for (int64_t first = 0, end; first < K; first = end) {  /* a few rows at a time: the panels that are written lie in the same sets of the cache */
+    else for (int64_t first = 0, end; first < K; first = end) {  /* a few rows at a time: the panels that are written share sets of the cache */
         end = MIN(K, first + 16);
         for (int64_t j = 0; j < whole; j += WIDE) for (int64_t k = first; k < end; k++) memcpy(panels + j * K + k * WIDE, b + k * ldb + j, WIDE * sizeof(float));
         for (int64_t k = first; k < end; k++) for (int64_t i = 0; i < rest; i++) last[k * WIDE + i] = b[k * ldb + whole + i];

@@ -259,7 +259,7 @@ BODY tie_shares_rows(const float *RESTRICT x, const float *RESTRICT y, float *RE
     }
 }
 
-/* Strips: n columns from x on, in C rows that lie `inner` apart. */
+/* Strips: n columns from x on, in C rows that are `inner` apart. */
 
 BODY strip_extreme(const float *RESTRICT x, int64_t C, int64_t inner, int64_t n, float sign, float *RESTRICT top) {
     for (int64_t i = 0; i < n; i++) top[i] = sign * x[i];

@@ -158,7 +158,7 @@ def blocks(
     """
     n = len(kernel_size) if isinstance(kernel_size, (tuple, list)) else max(x.ndim - 2, 2)
     windows = windows_on("unfold", n, kernel_size, stride, padding, dilation)
-    fits(x.ndim in (n + 1, n + 2), "unfold", f"x {x.shape} has not {n} axes to cut", x.shape)
+    fits(x.ndim in (n + 1, n + 2), "unfold", f"x {x.shape} must have {n} axes to cut", x.shape)
     y, lead = around(x, [(w.padding, w.padding) for w in windows]), x.shape[: -n - 1]
     y = _columns(reshape(y, shape=(*(lead or (1,)), *y.shape[-n - 1 :])), windows)[0]
     return reshape(y, shape=(*lead, *y.shape[1:]))
@@ -297,7 +297,7 @@ def _finished(y: Any, bias: Any, single: bool) -> Any:
 
 def _pooled(call: str, x: Any, windows: Sequence[Window], ceil_mode: bool, value: float) -> Any:
     """Return the windows over the last axes, flat on a new last axis: (..., H, W) -> (..., h, w,
-    K). What lies outside x is `value`.
+    K). Outside x everything is `value`.
     """
     n = len(windows)
     fits(x.ndim >= n, call, f"x {x.shape} has fewer than {n} axes", x.shape)
