@@ -209,7 +209,8 @@ def _relu(x: Array) -> Array:
 
 
 def _sign(x: Array) -> Array:
-    return np.sign(x) if x.dtype != np.bool_ else x.copy()  # which numpy has none of
+    x = np.asarray(x)
+    return np.sign(x) if x.dtype != np.bool_ else x.copy()  # numpy has no sign of bools
 
 
 def _zeros_like(x: Array) -> Array:
