@@ -330,9 +330,8 @@ def _compile(session: Session, found: Checkpoint | None) -> None:
         resume.warn_of_changes(found.state["environment"], session.facts()["environment"])
     how = "the step runs op by op" + (f": {trainer.note}" if trainer.note else "")
     if options.jit:
-        took = time.monotonic() - began
-        said = f"{trainer.note} in {took:.1f} s" if took >= 0.1 else trainer.note  # or before
-        how = f"the step is compiled {said}; --no-jit runs it op by op"
+        took = f" in {time.monotonic() - began:.1f} s" if options.minutes is None else ""
+        how = f"the step is compiled {trainer.note}{took}; --no-jit runs it op by op"
     print(f"jit      {how}", flush=True)
 
 
