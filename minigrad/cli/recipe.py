@@ -137,11 +137,16 @@ def settle(options: Namespace) -> None:
         options.warmup = warmup if options.schedule == "one-cycle" else min(warmup, _WARMUP)
 
 
+def leaves_size_open(options: Namespace) -> bool:
+    """Return True if no option names the size, or a part of it."""
+    return options.given.isdisjoint({"size", *Size._fields})
+
+
 def grow(options: Namespace, readings: float) -> bool:
     """Choose a larger size for a text that would be read so often, where the options leave the size
     open. Return True if they have changed.
     """
-    if readings <= READINGS or options.given & {"size", *Size._fields}:
+    if readings <= READINGS or not leaves_size_open(options):
         return False
     count = 12 * options.n_layer * options.n_embd**2 * min(readings / _AIM, _GROWTH)
     options.size = str(round(count))

@@ -336,9 +336,11 @@ def _compile(session: Session, found: Checkpoint | None) -> None:
 
 
 def _grow(options: Namespace, data: TextData, model: GPT, trainer: Trainer, began: float) -> bool:
-    """Compile and measure a step of this size. Return True if the text would be read so often in
-    --minutes that the options now name a larger one.
+    """Compile and measure a step of this size, if it is open. Return True if the text would be read
+    so often in --minutes that the options now name a larger one.
     """
+    if not recipe.leaves_size_open(options):
+        return False
     print("minutes  compiling and measuring a step ...", flush=True)
     steps, *_ = _steps_in_time(options, trainer, began)
     seen = steps * options.batch_size * options.block_size

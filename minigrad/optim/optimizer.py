@@ -77,7 +77,7 @@ class Optimizer:
         names = Names(cls.__init__)
         names.call = cls.__name__
         if not names.takes_any_keyword:
-            names.respelled(options)  # which raises for one that there is not
+            names.respelled(options)  # raises for an unknown one
         return super().__new__(cls)
 
     def __init__(self, params: Params, **defaults: Any) -> None:
