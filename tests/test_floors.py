@@ -22,9 +22,9 @@ FLOORS = {
         "heap",
         "start",
     ],
-    1: ["primitive", "precision", "files"],
+    1: ["primitive", "precision"],
     2: ["ops", "modes", "tape"],
-    3: ["autograd", "random"],
+    3: ["autograd", "random", "files"],
     4: ["tensor"],
     5: [
         "distributed",

@@ -27,24 +27,12 @@ from minigrad.files.header import Refusal, shortened
 from minigrad.files.layout import FileInfo, TensorInfo
 from minigrad.files.opening import OpenFile, opened, unreadable
 from minigrad.files.reader import StateDict
+from minigrad.ops.quantised import FORMATS
 
 MAX_ITEMS = 1 << 22  # values in all arrays of text: Python objects, unlike numbers
 MAX_KEY = 1 << 10
 
-# number -> (name, numbers in a block, bytes of a block)
-TYPES: dict[int, tuple[str, int, int]] = {
-    0: ("f32", 1, 4),
-    1: ("f16", 1, 2),
-    30: ("bf16", 1, 2),
-    2: ("q4_0", 32, 18),
-    3: ("q4_1", 32, 20),
-    6: ("q5_0", 32, 22),
-    7: ("q5_1", 32, 24),
-    8: ("q8_0", 32, 34),
-    12: ("q4_k", 256, 144),
-    13: ("q5_k", 256, 176),
-    14: ("q6_k", 256, 210),
-}
+KINDS = {form.number: kind for kind, form in FORMATS.items()}
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {**dict(enumerate("BbHhIif?")), 10: "Q", 11: "q", 12: "d"}  # as `struct` spells them
 
@@ -159,10 +147,11 @@ class _Cursor:
             raise Refusal("rank", f"tensor {shortened(name)} has {rank} axes", rank, "1 to 4")
         shape = tuple(self.number("Q") for _ in range(rank))[::-1]
         number, offset = self.number("I"), self.number("Q")
-        if number not in TYPES:
+        if number not in KINDS:
             problem = f"tensor {shortened(name)} has the type {number}, which is not supported"
-            raise Refusal("dtype", problem, number, [kind for kind, *_ in TYPES.values()])
-        kind, block, nbytes = TYPES[number]
+            raise Refusal("dtype", problem, number, [*FORMATS])
+        kind = KINDS[number]
+        _, block, nbytes, _ = FORMATS[kind]
         if min(shape) < 1 or max(shape) > layout.MAX_DIM or shape[-1] % block:
             problem = f"tensor {shortened(name)} of {kind} has the shape {shape}"
             raise Refusal("shape", problem, shape, f"sizes >= 1, the last a multiple of {block}")

@@ -16,7 +16,6 @@ import numpy as np
 from minigrad.arguments import one_of
 from minigrad.dtypes import Array, bfloat16, cast, computing, float32
 from minigrad.errors import DTypeError, ShapeError
-from minigrad.files.gguf import TYPES
 from minigrad.ops.axis import matrix_shape
 from minigrad.ops.contract import product
 from minigrad.ops.index import check_range
@@ -31,10 +30,11 @@ PIECE = 1 << 20  # numbers that a product dequantises at a time: 4 MB
 
 
 class Format(NamedTuple):
-    """A way to store numbers: `block` numbers in `nbytes` bytes, and the values of (n, nbytes) of
-    uint8 as (n, block) of float32.
+    """A way to store numbers: ggml's number for it, `block` numbers in `nbytes` bytes, and the
+    values of (n, nbytes) of uint8 as (n, block) of float32.
     """
 
+    number: int
     block: int
     nbytes: int
     values: Callable[[Array], Array]
@@ -120,10 +120,18 @@ def _bf16(raw: Array) -> Array:
     return cast(np.ascontiguousarray(raw).view(bfloat16), float32)
 
 
-_VALUES = (_f32, _half, _bf16, _q4_0, _q4_1, _q5_0, _q5_1, _q8_0, _q4_k, _q5_k, _q6_k)
 FORMATS = {
-    kind: Format(block, nbytes, values)  # in the order of TYPES
-    for (kind, block, nbytes), values in zip(TYPES.values(), _VALUES, strict=True)
+    "f32": Format(0, 1, 4, _f32),
+    "f16": Format(1, 1, 2, _half),
+    "bf16": Format(30, 1, 2, _bf16),
+    "q4_0": Format(2, 32, 18, _q4_0),
+    "q4_1": Format(3, 32, 20, _q4_1),
+    "q5_0": Format(6, 32, 22, _q5_0),
+    "q5_1": Format(7, 32, 24, _q5_1),
+    "q8_0": Format(8, 32, 34, _q8_0),
+    "q4_k": Format(12, 256, 144, _q4_k),
+    "q5_k": Format(13, 256, 176, _q5_k),
+    "q6_k": Format(14, 256, 210, _q6_k),
 }
 
 
@@ -134,7 +142,7 @@ def features(blocks: Array, kind: str) -> int:
     one_of("quantised", "kind", kind, (*FORMATS,))
     if blocks.dtype != np.uint8:
         raise DTypeError("quantised", f"blocks must be uint8, got {blocks.dtype}", blocks.dtype)
-    block, nbytes, _ = FORMATS[kind]
+    _, block, nbytes, _ = FORMATS[kind]
     if blocks.ndim != 2 or blocks.shape[1] % nbytes:
         problem = f"blocks {blocks.shape} are not rows of {nbytes}-byte blocks ({kind})"
         raise ShapeError("quantised", problem, got=blocks.shape, wanted=("out", f"{nbytes} n"))

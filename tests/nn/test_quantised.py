@@ -33,7 +33,7 @@ CHECKSUMS: dict[str, int] = {
 
 def blocks_of(kind: str, rows: int = 6, width: int = 512) -> np.ndarray:
     """Random blocks whose scales are any 16 bits: subnormal, infinite and NaN among them."""
-    block, nbytes, _ = FORMATS[kind]
+    _, block, nbytes, _ = FORMATS[kind]
     raw = np.random.default_rng(list(kind.encode())).integers(
         0, 256, (rows, width // block * nbytes)
     )
