@@ -4,6 +4,7 @@ against NaN, memory, metrics.
 
 import json
 import math
+import time
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
@@ -119,6 +120,22 @@ def test_measuring_the_speed_leaves_no_trace(how: dict[str, Any]) -> None:
     assert step > 0 and evaluation > 0
     assert losses(measured) == wanted
     assert_same_bits(measured, plain)
+
+
+def test_a_few_slow_steps_do_not_change_what_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A compiled step is made op by op at times, to be checked: one such step must not count."""
+    trainer, made = make_trainer(jit=False), []
+    update = EagerStep.update
+
+    def sometimes_slow(step: EagerStep) -> None:
+        made.append(time.sleep(1.0 if len(made) == 2 else 0.0))
+        update(step)
+
+    monkeypatch.setattr(EagerStep, "update", sometimes_slow)
+    assert trainer.measure(1.1)[0] < 0.2
+    assert len(made) > 3
 
 
 @pytest.mark.parametrize("jit", [pytest.param(True, marks=compiled), False])
