@@ -7,6 +7,7 @@ A value comes from the command line, else `--set`, else `--config`, else the def
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import math
 import os
@@ -50,17 +51,16 @@ class Option(NamedTuple):
             "default": argparse.SUPPRESS,
         }
         flag = "--" + self.name.replace("_", "-")
-        if self.name.isupper():
+        if self.kind in (FLAG, SWITCH):
+            action: Any = "store_true" if self.kind is FLAG else argparse.BooleanOptionalAction
+            parser.add_argument(flag, action=action, **facts)
+        elif self.name.isupper():
             many = {"nargs": "*" if self.default == () else "+"} if self.repeated else {}
             facts |= {"type": self.kind.parse, "metavar": self.name, **many}
             parser.add_argument(self.name.lower(), **facts)
-        elif self.kind is FLAG:
-            parser.add_argument(flag, action="store_true", **facts)
-        elif self.kind is SWITCH:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **facts)
         else:
-            facts |= {"type": self.kind.parse, "metavar": self.kind.metavar}
             facts |= {"action": "append"} if self.repeated else {}
+            facts |= {"type": self.kind.parse, "metavar": self.kind.metavar}
             parser.add_argument(flag, required=self.default is REQUIRED, **facts)
 
     def convert(self, value: Any) -> Any:
@@ -192,47 +192,37 @@ ESCAPED = Kind("TEXT", _unescaped)  # \n, \t and \\ as in Python: a shell has no
 WORDS = Kind("NAME,...", lambda text: [part.strip() for part in text.split(",") if part.strip()])
 
 
+def _checked(metavar: str, convert: Any, is_good: Callable[[Any], bool], otherwise: str) -> Kind:
+    """The texts that `convert` takes and of which it makes a good value."""
+
+    def parse(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            if is_good(value := convert(text)):
+                return value
+        raise ArgumentTypeError(f"{text!r} is {otherwise}")
+
+    return Kind(metavar, parse)
+
+
 def one_of(*choices: str) -> Kind:
     """One of some words."""
-
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
-        return text
-
-    return Kind("NAME", parse)
+    return _checked("NAME", str, choices.__contains__, f"none of {', '.join(choices)}")
 
 
 def whole(low: int) -> Kind:
     """The integers from `low` on."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low:
-            raise ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
-        return value
-
-    return Kind("N", parse)
+    return _checked("N", int, lambda n: n >= low, f"not a whole number of at least {low}")
 
 
 def number(low: float, high: float = math.inf, without: float | None = None) -> Kind:
     """The finite numbers from `low` to `high`, without one of the two if it is named."""
+    wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    wanted += "" if without is None else f", without {without:g}"
 
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (low <= value <= high and math.isfinite(value)) or value == without:
-            wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-            wanted += "" if without is None else f", without {without:g}"
-            raise ArgumentTypeError(f"{text!r} is not a number {wanted}")
-        return value
+    def is_good(x: float) -> bool:
+        return low <= x <= high and math.isfinite(x) and x != without
 
-    return Kind("X", parse)
+    return _checked("X", float, is_good, f"not a number {wanted}")
 
 
 def one_line(error: MinigradError | OSError) -> str:

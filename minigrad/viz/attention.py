@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from minigrad.errors import ConfigError
 from minigrad.nn import Module, MultiHeadAttention
 from minigrad.nn.module import at_rest
 from minigrad.tensor import Tensor
-from minigrad.viz.flops import watching
+from minigrad.viz.flops import Forward, watching
 from minigrad.viz.picture import Picture, plain
 
 _BLOCKS = " ░▒▓█"
@@ -102,15 +102,16 @@ def attention_maps(
     names = {id(module): name for name, module in model.named_modules()}
     found: list[tuple[str, Array]] = []
 
-    def around(
-        module: Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        y, weights = forward(*args, **{**kwargs, "return_weights": True})
-        found.append((names[id(module)] or "attention", weights.numpy()[0].copy()))
-        return (y, weights) if kwargs.get("return_weights") else y
+    def wrap(module: Module, forward: Forward) -> Forward:
+        def noted(*args: Any, return_weights: bool = False, **kwargs: Any) -> Any:
+            y, weights = forward(*args, return_weights=True, **kwargs)
+            found.append((names[id(module)] or "attention", weights.numpy()[0].copy()))
+            return (y, weights) if return_weights else y
+
+        return noted
 
     layers = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
-    with at_rest(model), watching(layers, around):
+    with at_rest(model), watching(layers, wrap):
         model(inputs)
     if not found:
         problem = f"{type(model).__name__} calls no MultiHeadAttention"

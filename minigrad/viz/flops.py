@@ -8,8 +8,8 @@ arXiv:2204.02311, appendix B; a causal mask lets half of that be skipped.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -45,28 +45,25 @@ def own_flops(module: Module, context: int | None) -> int | None:
 
 # --- by measuring a pass
 
-Around = Callable[[Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+Forward = Callable[..., Any]
 
 
 @contextlib.contextmanager
-def watching(modules: Iterable[Module], around: Around) -> Iterator[None]:
-    """Inside, a call of one of the modules returns `around(module, forward, args, kwargs)`, where
-    `forward` is the module's own.
+def watching(
+    modules: Iterable[Module], wrap: Callable[[Module, Forward], Forward]
+) -> Iterator[None]:
+    """Inside, a call of one of the modules calls `wrap(module, forward)`, where `forward` is the
+    module's own.
     """
-
-    def call(module: Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return around(module, forward, args, kwargs)
-
-    watched = []
+    watched = [module for module in modules if hasattr(module, "forward")]  # a ModuleList has none
     try:
-        for module in [m for m in modules if hasattr(m, "forward")]:  # a ModuleList has none
+        for module in watched:
             # An attribute of the object hides the method of its class until it is deleted.
-            module.forward = functools.partial(call, module, module.forward)
-            watched.append(module)
+            module.forward = wrap(module, module.forward)
         yield
     finally:
         for module in watched:
-            del module.forward
+            vars(module).pop("forward", None)
 
 
 class Measured(Relay):
@@ -76,7 +73,7 @@ class Measured(Relay):
 
     def __init__(self, model: Module) -> None:
         super().__init__()
-        self.flops: dict[int, int] = {}
+        self.flops = Counter[int]()
         self.shapes: dict[int, str] = {}
         self._inside = [id(model)]
 
@@ -84,27 +81,29 @@ class Measured(Relay):
         """Run the op and count its products for the innermost module that is being called."""
         out = super().run(op, arrays, params)
         if op.kind == "contract":
-            inside = self._inside[-1]
-            self.flops[inside] = self.flops.get(inside, 0) + _products(op, arrays, out)
+            self.flops[self._inside[-1]] += _products(op, arrays, out)
         return out
 
-    def around(
-        self,
-        module: Module,
-        forward: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        """Call the module and note the shapes of its outputs."""
-        self._inside.append(id(module))
-        try:
-            out = forward(*args, **kwargs)
-        finally:
-            self._inside.pop()
-        parts = out if isinstance(out, tuple | list) else (out,)
-        shapes = [part.shape for part in parts if hasattr(part, "shape")]
-        self.shapes[id(module)] = ", ".join("×".join(map(str, s)) or "scalar" for s in shapes)
-        return out
+    def wrap(self, module: Module, forward: Forward) -> Forward:
+        """Return the module's forward, which notes that it runs and the shapes of its outputs."""
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self._inside.append(id(module))
+            try:
+                out = forward(*args, **kwargs)
+            finally:
+                self._inside.pop()
+            parts = out if isinstance(out, tuple | list) else (out,)
+            shapes = [shape_of(part) for part in parts if hasattr(part, "shape")]
+            self.shapes[id(module)] = ", ".join(shapes)
+            return out
+
+        return noted
+
+
+def shape_of(array: Any) -> str:
+    """Format the shape of an array or a tensor: 2×3, scalar."""
+    return "×".join(map(str, array.shape)) or "scalar"
 
 
 def _products(op: Primitive, arrays: Sequence[Any], out: Any) -> int:
@@ -119,6 +118,6 @@ def _products(op: Primitive, arrays: Sequence[Any], out: Any) -> int:
 def measure(model: Module, inputs: Sequence[Any]) -> Measured:
     """Return what `model(*inputs)` costs, without gradients and dropout."""
     measured = Measured(model)
-    with at_rest(model), watching(model.modules(), measured.around), listening(measured):
+    with at_rest(model), watching(model.modules(), measured.wrap), listening(measured):
         model(*inputs)
     return measured

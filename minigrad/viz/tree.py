@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minigrad import dtypes
 from minigrad.columns import columns
-from minigrad.nn import Module, MultiHeadAttention
+from minigrad.nn import Module, MultiHeadAttention, Parameter
 from minigrad.nn.quantised import Blocks
 from minigrad.tensor import Tensor
-from minigrad.viz.flops import Measured, measure, own_flops
+from minigrad.viz.flops import Measured, measure, own_flops, shape_of
 
 _WIDEST = 44  # characters of a module's class and arguments
 
@@ -77,26 +78,19 @@ class Part:
 class Description:
     """What `describe` returns: print it. `text(full=True)` lists equal layers one by one; `root` is
     the tree.
+
+    parameters, bytes: numbers in the parameters, and bytes of parameters and buffers; shared ones
+        count once.
+    flops: of the forward pass, per position or of the measured call; see `describe`.
     """
 
     root: Part
     notes: list[str]
     unit: str
 
-    @property
-    def parameters(self) -> int:
-        """Numbers in the parameters, shared ones counted once."""
-        return self.root.parameters
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of parameters and buffers, shared ones counted once."""
-        return self.root.bytes
-
-    @property
-    def flops(self) -> int:
-        """FLOPs of the forward pass, per position or of the measured call; see `describe`."""
-        return self.root.flops
+    def __post_init__(self) -> None:
+        root = self.root
+        self.parameters, self.bytes, self.flops = root.parameters, root.bytes, root.flops
 
     def text(self, full: bool = False) -> str:
         """Return the tree as a table."""
@@ -140,19 +134,10 @@ class _Builder:
         prefix = f"{path}." if path else ""
         first = self.seen.setdefault(id(module), path)
         part = Part(name, _title(module))
-        shapes = []
-        for key, parameter in module.named_parameters(recurse=False):
-            words, is_new = self._tensor(part, prefix + key, parameter)
-            part.parameters += int(parameter.data.size) if is_new else 0
-            shapes.append(words + ("" if parameter.requires_grad else " (frozen)"))
-        for key, frozen in vars(module).items():
-            if isinstance(frozen, Blocks):
-                rows, width = frozen.shape
-                part.parameters += rows * width
-                part.bytes += frozen.nbytes
-                shapes.append(f"{key} {rows}×{width} ({frozen.kind}, frozen)")
-        for key, buffer in module.named_buffers(recurse=False):
-            shapes.append(f"{self._tensor(part, prefix + key, buffer)[0]} (buffer)")
+        blocks = ((key, w) for key, w in vars(module).items() if isinstance(w, Blocks))
+        tensors = module.named_parameters(recurse=False), module.named_buffers(recurse=False)
+        held = itertools.chain(tensors[0], blocks, tensors[1])
+        shapes = [self._tensor(part, prefix, key, tensor) for key, tensor in held]
         own = self._count(part, module, first == path)
         if self.measured and first == path and (shape := self.measured.shapes.get(id(module))):
             shapes.append(f"-> {shape}")
@@ -174,15 +159,20 @@ class _Builder:
         named: list[tuple[str, int]] = getattr(module, "own_products", list)()
         return [Part("", f"({words})", flops=flops) for words, flops in named]
 
-    def _tensor(self, part: Part, path: str, tensor: Tensor) -> tuple[str, bool]:
-        """Describe a tensor, and add its bytes if it was not seen before."""
-        first = self.seen.setdefault(id(tensor), path)
-        key = path.rpartition(".")[2]
-        words = f"{key} {'×'.join(map(str, tensor.shape)) or 'scalar'}"
-        if first != path:
-            return f"{words} (= {first}, shared)", False
-        part.bytes += int(tensor.data.nbytes)
-        return words, True
+    def _tensor(self, part: Part, prefix: str, key: str, tensor: Tensor | Blocks) -> str:
+        """Describe a tensor, and add its numbers and bytes if it was not seen before."""
+        first = self.seen.setdefault(id(tensor), prefix + key)
+        if isinstance(tensor, Blocks):
+            kind, nbytes = f" ({tensor.kind}, frozen)", tensor.nbytes
+        elif isinstance(tensor, Parameter):
+            kind, nbytes = "" if tensor.requires_grad else " (frozen)", tensor.data.nbytes
+        else:
+            kind, nbytes = " (buffer)", tensor.data.nbytes
+        if first != prefix + key:
+            return f"{key} {shape_of(tensor)} (= {first}, shared){kind}"
+        part.parameters += 0 if kind == " (buffer)" else math.prod(tensor.shape)
+        part.bytes += nbytes
+        return f"{key} {shape_of(tensor)}{kind}"
 
 
 def _title(module: Module) -> str:
