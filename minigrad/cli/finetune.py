@@ -21,18 +21,9 @@ from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from minigrad.cli import recipe, train
+from minigrad.cli import recipe, run_folder, train
 from minigrad.cli.evaluate import SKIP_UNKNOWN
 from minigrad.cli.options import DIR, Command, Option, refuse, whole
-from minigrad.cli.run_folder import (
-    ADAPTERS,
-    BASE,
-    BEST,
-    MODEL,
-    is_published,
-    load_model,
-    save_model,
-)
 from minigrad.distributed import default_parts
 from minigrad.files import peek
 from minigrad.models import GPT
@@ -54,9 +45,9 @@ _ROWS = {row.name: row for row in train.COMMAND.options if row.name not in _NEW.
 _ROWS |= {name: _ROWS[name]._replace(default=value) for name, value in _DEFAULTS.items()}
 _ROWS |= {name: _ROWS[name]._replace(help=words) for name, words in _HELP.items()}
 OPTIONS = (
-    MODEL._replace(default=None),
-    BASE,
-    BEST,
+    run_folder.MODEL._replace(default=None),
+    run_folder.BASE,
+    run_folder.BEST,
     Option("lora", whole(1), None, "train adapters of this rank alone (default: all weights)"),
     Option("merge", DIR, None, "only add the adapters of this run to its model, in model.mgrd"),
     SKIP_UNKNOWN,
@@ -78,11 +69,11 @@ def run(options: Namespace) -> int:
     for name in ("model", "text"):
         if getattr(options, name) is None:
             refuse("finetune", f"--{name} is missing", "see minigrad finetune --help")
-    published = is_published(Path(options.model))
+    published = run_folder.is_published(Path(options.model))
     if published and not options.lora:
         problem = f"{options.model} is a published model, whose weights stay as they are"
         refuse("finetune", problem, "train adapters: --lora 8")
-    base = load_model(options.model, options.best)
+    base = run_folder.load_model(options.model, options.best)
     _settle(options, base[0], published)
     if options.lr is None:
         recipe.settle(options)
@@ -123,10 +114,12 @@ def _merge(options: Namespace) -> int:
     if options.given - {"merge", "base"}:
         hint = f"minigrad finetune --merge {folder}"
         refuse("finetune", "--merge takes no other options but --base", hint)
-    if not (folder / ADAPTERS).exists():
-        refuse("finetune", f"{folder} holds no {ADAPTERS}", "name the folder of a run with --lora")
-    model, tokenizer = load_model(str(folder / ADAPTERS), exact=True, base=options.base)
-    save_model(folder, model, tokenizer, peek(folder / ADAPTERS).meta["run"])
+    adapters = folder / run_folder.ADAPTERS
+    if not adapters.exists():
+        problem = f"{folder} holds no {adapters.name}"
+        refuse("finetune", problem, "name the folder of a run with --lora")
+    model, tokenizer = run_folder.load_model(str(adapters), exact=True, base=options.base)
+    run_folder.save_model(folder, model, tokenizer, peek(adapters).meta["run"])
     print(f"model and adapters are one in {folder / 'model.mgrd'}")
     return 0
 

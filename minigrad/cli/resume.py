@@ -81,12 +81,10 @@ def last_checkpoint(folder: CheckpointFolder) -> Checkpoint:
     return found
 
 
-def take_over(options: Namespace, found: Checkpoint | None) -> list[Change]:
-    """Set every option that was not given to its saved value, if a run is resumed; return those
-    that were given and change the run.
+def take_over(options: Namespace, found: Checkpoint) -> list[Change]:
+    """Set every option that was not given to its saved value; return those that were given and
+    change the run.
     """
-    if found is None:
-        return []
     changed = []
     # Runs from before there was a choice had these.
     saved = {"jit": False, "parts": 1, "matmul": "float32", **FORMER, **found.state["options"]}
@@ -103,12 +101,10 @@ def take_over(options: Namespace, found: Checkpoint | None) -> list[Change]:
     return changed
 
 
-def differences(found: Checkpoint | None, data: Mapping[str, Any]) -> Iterator[Change]:
+def differences(found: Checkpoint, data: Mapping[str, Any]) -> Iterator[Change]:
     """Yield what differs from the resumed run and is not an option: the text, by its identity, and
     the optimizer.
     """
-    if found is None:
-        return
     state = found.state
     if state["data"] != data:
         pair = (state["data"], data)
@@ -147,11 +143,11 @@ def tunes_published(options: Namespace) -> bool:
     return "architecture" in vars(options) and options.architecture is None
 
 
-def base_of(options: Namespace, found: Checkpoint | None) -> Base | None:
+def base_of(options: Namespace, found: Checkpoint) -> Base | None:
     """Return the published model that a resumed run tunes; None for another run. Raises ConfigError
     if it is not there, or has other weights than the run began with.
     """
-    if found is None or not tunes_published(options):
+    if not tunes_published(options):
         return None
     place = options.base or base_in(options.model, Path(found.path))
     base = load_model(place)
@@ -209,9 +205,7 @@ def warn_of_changes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
             print(f"warning: {change}: {effect}", file=sys.stderr)
 
 
-def state_of_a_run(found: Checkpoint | None) -> contextlib.AbstractContextManager[None]:
+def state_of_a_run(found: Checkpoint) -> contextlib.AbstractContextManager[None]:
     """Raise ConfigError for what a state raises that `minigrad train` did not write."""
-    if found is None:
-        return contextlib.nullcontext()
     problem = f"the state in {found.path} is not that of a run of minigrad train"
     return refusing_damage("train", found.path, problem, passing=MinigradError)

@@ -11,16 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from minigrad.cli import run_folder
 from minigrad.cli.generate import first_prompt, print_text
 from minigrad.cli.options import one_line, refuse
 from minigrad.cli.resume import chosen, environment, escaped, restore, tunes_published
-from minigrad.cli.run_folder import (
-    facts_of_model,
-    load_model,
-    model_file,
-    save_adapters,
-    save_model,
-)
 from minigrad.cli.terminal import WatchedData, progress
 from minigrad.data import TextData, bigram_loss
 from minigrad.distributed import broadcast, is_first
@@ -97,7 +91,7 @@ class Session:
 
     def _catch_up(self, val_loss: float | None) -> bool:
         """Write the model of the checkpoint if the run was killed between the two."""
-        facts = facts_of_model(self.folder)
+        facts = run_folder.facts_of_model(self.folder)
         saved = (facts.get("step"), facts.get("val_loss")) == (self.trainer.step, val_loss)
         if saved or not self._is_wanted(val_loss):
             return False
@@ -184,7 +178,7 @@ class Session:
                 path.unlink(missing_ok=True)
         # A model that is to be overwritten stays until there is one that was trained.
         stopped = bool(self.interruption) and self.trainer.patience is None
-        if self._is_wanted(val_loss) or stopped or not model_file(self.folder):
+        if self._is_wanted(val_loss) or stopped or not run_folder.model_file(self.folder):
             self._save_model(val_loss)
 
     def _is_wanted(self, val_loss: float | None) -> bool:
@@ -196,9 +190,9 @@ class Session:
         facts = {"step": self.trainer.step, "val_loss": val_loss, "bigram_loss": self.baseline}
         run = {**facts, "options": chosen(self.options)}
         if vars(self.options).get("lora"):
-            save_adapters(self.folder, self.model, self.options.model, run)
+            run_folder.save_adapters(self.folder, self.model, self.options.model, run)
         else:
-            save_model(self.folder, self.model, self.tokenizer, run)
+            run_folder.save_model(self.folder, self.model, self.tokenizer, run)
 
     # --- the end
 
@@ -262,7 +256,8 @@ class Session:
 
     def _print_sample(self) -> None:
         """Let the saved model write from a line end, or from the first character it knows."""
-        model = self.model if self.trainer.patience is None else load_model(str(self.folder))[0]
+        patient = self.trainer.patience is not None
+        model = run_folder.load_model(str(self.folder))[0] if patient else self.model
         facts = {"temperature": 0.8, "seed": self.options.seed}
         start = first_prompt(self.tokenizer)
         print_text(generate_text(model, self.tokenizer, start, self.options.sample, **facts))

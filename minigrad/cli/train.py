@@ -18,11 +18,10 @@ import contextlib
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 from minigrad import __version__, distributed
-from minigrad.cli import recipe, resume
+from minigrad.cli import recipe, resume, run_folder
 from minigrad.cli.evaluate import known_text
 from minigrad.cli.options import (
     DIR,
@@ -38,14 +37,6 @@ from minigrad.cli.options import (
     one_of,
     refuse,
     whole,
-)
-from minigrad.cli.run_folder import (
-    Base,
-    checkpoint_folder,
-    found_above,
-    model_of_sizes,
-    new_folder,
-    refuse_to_replace,
 )
 from minigrad.cli.session import Session
 from minigrad.cli.terminal import read_and_report
@@ -144,7 +135,7 @@ OPTIONS = (
 )
 
 
-def run(options: Namespace, base: Base | None = None) -> int:
+def run(options: Namespace, base: run_folder.Base | None = None) -> int:
     """Train, save, and print a sample. Return 0, or 128 + the number of the signal that stopped it.
 
     options -> text -> tokens -> model -> trainer -> run folder. A resumed run takes this path too,
@@ -156,34 +147,25 @@ def run(options: Namespace, base: Base | None = None) -> int:
     with contextlib.ExitStack() as held:
 
         def hold(folder: Path) -> CheckpointFolder:
-            return held.enter_context(distributed.on_first(checkpoint_folder(folder)))
+            return held.enter_context(distributed.on_first(run_folder.checkpoint_folder(folder)))
 
-        checkpoints, found = _saved(options, hold)
-        with resume.state_of_a_run(found):
-            changed = resume.take_over(options, found)
-            recipe.settle(options)
-            base = base or resume.base_of(options, found)
-            text = _text(options)
-            identity = resume.text_identity(text)
-            resume.refuse_changes([*changed, *resume.differences(found, identity)], options)
-            tokenizer = _tokenizer(options, text, found, base)
-            if "skip_unknown" in vars(options):  # a tuned model keeps its tokenizer
-                text = known_text(text, tokenizer, options)
-            _say_if_long("encoding", text)
-            tokens = tokenizer.encode(text)
-            parts = _parts(options, tokens, tokenizer, base)
-            if options.minutes is not None and _grow(options, *parts, began):
-                parts = _parts(options, tokens, tokenizer, base)
-            session = Session(options, identity, tokenizer, *parts)
-            if checkpoints and found and not session.resume(checkpoints, found):
-                return 0
+        if options.resume is None:
+            _refuse_odd(options)
+            found, session = None, _session(options, None, base, began)
+        else:
+            checkpoints = hold(resume.run_to_resume(options))
+            found = resume.last_checkpoint(checkpoints)
+            with resume.state_of_a_run(found):
+                session = _session(options, found, None, began)
+                if not session.resume(checkpoints, found):
+                    return 0
         session.announce()
         distributed.check_same("train", session.text)
         _compile(session, found)
         _fit(session, began)
         with session.interruption:
             if found is None:
-                folder = new_folder(options.out, options.overwrite) if first else Path()
+                folder = run_folder.new_folder(options.out, options.overwrite) if first else Path()
                 session.open(hold(distributed.broadcast(folder)))
             report = session.train()
         if first:
@@ -191,15 +173,27 @@ def run(options: Namespace, base: Base | None = None) -> int:
         return session.interruption.exit_code
 
 
-def _saved(
-    options: Namespace, hold: Callable[[Path], CheckpointFolder]
-) -> tuple[CheckpointFolder | None, Checkpoint | None]:
-    """Return the checkpoints of the run to resume, held, and the last one; None for a new run."""
-    if options.resume is None:
-        _refuse_odd(options)
-        return None, None
-    checkpoints = hold(resume.run_to_resume(options))
-    return checkpoints, resume.last_checkpoint(checkpoints)
+def _session(
+    options: Namespace, found: Checkpoint | None, base: run_folder.Base | None, began: float
+) -> Session:
+    """Return the run that the options describe, up to its folder: text, tokens, model, trainer."""
+    if found:
+        changed = resume.take_over(options, found)
+        base = resume.base_of(options, found)
+    recipe.settle(options)
+    text = _text(options)
+    identity = resume.text_identity(text)
+    if found:
+        resume.refuse_changes([*changed, *resume.differences(found, identity)], options)
+    tokenizer = _tokenizer(options, text, found, base)
+    if "skip_unknown" in vars(options):  # a tuned model keeps its tokenizer
+        text = known_text(text, tokenizer, options)
+    _say_if_long("encoding", text)
+    tokens = tokenizer.encode(text)
+    parts = _parts(options, tokens, tokenizer, base)
+    if options.minutes is not None and _grow(options, *parts, began):
+        parts = _parts(options, tokens, tokenizer, base)
+    return Session(options, identity, tokenizer, *parts)
 
 
 def _meet(options: Namespace) -> None:
@@ -226,7 +220,7 @@ def _refuse_odd(options: Namespace) -> None:
         problem = f"--vocab-size has no effect with --tokenizer {options.tokenizer}"
         refuse("train", problem, "add --tokenizer bpe")
     if options.out is not None:
-        refuse_to_replace(Path(options.out), options.overwrite)
+        run_folder.refuse_to_replace(Path(options.out), options.overwrite)
 
 
 def _text(options: Namespace) -> str:
@@ -235,7 +229,7 @@ def _text(options: Namespace) -> str:
         return default_text()
     place: Path | None = Path(options.text)
     if options.resume is not None:
-        place = found_above(options.text, Path(options.resume))
+        place = run_folder.found_above(options.text, Path(options.resume))
     if place is None:
         problem = f"the text of the run in {options.resume} was {options.text}, which is not here"
         hint = "give --text PATH, or go to the folder where the run was started"
@@ -244,7 +238,7 @@ def _text(options: Namespace) -> str:
 
 
 def _tokenizer(
-    options: Namespace, text: str, found: Checkpoint | None, base: Base | None
+    options: Namespace, text: str, found: Checkpoint | None, base: run_folder.Base | None
 ) -> Tokenizer:
     """Return the tokenizer of the resumed run or of the base, else the one that the options name.
     Raises DataError for a text with fewer than two different characters.
@@ -263,7 +257,7 @@ def _tokenizer(
 
 
 def _parts(
-    options: Namespace, tokens: Array, tokenizer: Tokenizer, base: Base | None
+    options: Namespace, tokens: Array, tokenizer: Tokenizer, base: run_folder.Base | None
 ) -> tuple[TextData, GPT, Trainer]:
     """Return what the options describe: the tokens for training and validation, the model, and the
     trainer of both.
@@ -279,7 +273,7 @@ def _say_if_long(doing: str, text: str) -> None:
         print(f"tokens   {doing} {len(text):,} characters ...", flush=True)
 
 
-def _model(options: Namespace, vocab_size: int, base: Base | None) -> GPT:
+def _model(options: Namespace, vocab_size: int, base: run_folder.Base | None) -> GPT:
     """Return the model that the options describe, its weights drawn from the seed or those of the
     base, with adapters where they are wanted.
     """
@@ -288,7 +282,7 @@ def _model(options: Namespace, vocab_size: int, base: Base | None) -> GPT:
         if base is not None and resume.tunes_published(options):
             model = base[0]
         else:
-            model = model_of_sizes(options.architecture)
+            model = run_folder.model_of_sizes(options.architecture)
             if base is not None:
                 model.load_state_dict(base[0].state_dict())
         if options.lora:
