@@ -25,9 +25,33 @@ from minigrad.files.layout import FileInfo
 from minigrad.files.opening import open_regular, printable, within_memory
 from minigrad.files.reader import verify as verify_file
 
+_FILE = Option("FILE", FILE, REQUIRED, "a run's folder, or a .mgrd, .safetensors, .npz, .gguf")
+_STATS = Option("stats", FLAG, False, "read the arrays too, and show min, max, mean and NaNs")
+_PATHS = Option("PATH", PATH, REQUIRED, "a file, or a folder whose files are all checked", True)
+_A = Option("A", FILE, REQUIRED, "a file of weights or a checkpoint")
+_B = Option("B", FILE, REQUIRED, "another one, of any of the formats")
+_SOURCE = Option("SOURCE", FILE, REQUIRED, "the file to read: .mgrd, .safetensors or .npz")
+_TARGET = Option("TARGET", FILE, REQUIRED, "the file to write; its ending names the format")
+COMMANDS: list[Command] = []
+Run = Callable[[Namespace], int]
+
+
+def _command(purpose: str, example: str, *options: Option) -> Callable[[Run], Run]:
+    """Make the function that it decorates a command of the same name."""
+
+    def add(run: Run) -> Run:
+        name = run.__name__
+        about = f"{purpose.capitalize()}.\n\nexamples:\n  minigrad {name} {example}\n"
+        COMMANDS.append(Command(name, options, run, purpose, about))
+        return run
+
+    return add
+
+
 # ---- inspect
 
 
+@_command("show what a weights file holds", "runs/gpt --stats", _FILE, _STATS)
 def inspect(options: Namespace) -> int:
     """Print what a file holds: names, dtypes, shapes, bytes, meta, SHA-256; with --stats, min, max,
     mean and NaNs too.
@@ -106,6 +130,7 @@ def _short(value: Any, limit: int = 200) -> str:
 # ---- verify
 
 
+@_command("check weights files down to the last byte", "runs/gpt", _PATHS)
 def verify(options: Namespace) -> int:
     """Check files, and all files in folders, down to every byte; exit code 1 if one is not good."""
     bad = 0
@@ -144,6 +169,7 @@ def _verified(path: Path) -> str:
 # ---- diff
 
 
+@_command("show how two weights files differ", "runs/gpt runs/gpt-2", _A, _B)
 def diff(options: Namespace) -> int:
     """Print how two files differ: tensors, meta, ties, and the state where both are checkpoints;
     exit code 0 if they do not, else 1.
@@ -220,6 +246,7 @@ def _largest_distance(a: Array, b: Array) -> str:
 # ---- convert
 
 
+@_command("write weights in another format", "runs/gpt model.safetensors", _SOURCE, _TARGET)
 def convert(options: Namespace) -> int:
     """Write the weights of one file in another format."""
     target = options.target
@@ -230,41 +257,3 @@ def convert(options: Namespace) -> int:
     nbytes = sum(array.nbytes for array in content.values())
     print(f"{len(content)} tensors, {nbytes:,} bytes -> {printable(target)}{lost}")
     return 0
-
-
-def _command(
-    run: Callable[[Namespace], int], purpose: str, example: str, *options: Option
-) -> Command:
-    about = f"{purpose.capitalize()}.\n\nexamples:\n  minigrad {run.__name__} {example}\n"
-    return Command(run.__name__, options, run, purpose, about)
-
-
-COMMANDS = (
-    _command(
-        inspect,
-        "show what a weights file holds",
-        "runs/gpt --stats",
-        Option("FILE", FILE, REQUIRED, "a run's folder, or a .mgrd, .safetensors, .npz, .gguf"),
-        Option("stats", FLAG, False, "read the arrays too, and show min, max, mean and NaNs"),
-    ),
-    _command(
-        verify,
-        "check weights files down to the last byte",
-        "runs/gpt",
-        Option("PATH", PATH, REQUIRED, "a file, or a folder whose files are all checked", True),
-    ),
-    _command(
-        diff,
-        "show how two weights files differ",
-        "runs/gpt runs/gpt-2",
-        Option("A", FILE, REQUIRED, "a file of weights or a checkpoint"),
-        Option("B", FILE, REQUIRED, "another one, of any of the formats"),
-    ),
-    _command(
-        convert,
-        "write weights in another format",
-        "runs/gpt model.safetensors",
-        Option("SOURCE", FILE, REQUIRED, "the file to read: .mgrd, .safetensors or .npz"),
-        Option("TARGET", FILE, REQUIRED, "the file to write; its ending names the format"),
-    ),
-)

@@ -31,6 +31,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -129,6 +130,8 @@ class Sweep:
             storage=storage, study_name=plan.name, load_if_exists=True
         )
         self.left: set[int] = set()  # trials that this sweep leaves to the next one
+        self.active: dict[int, Process] = {}  # by the numbers of their trials
+        self.waiting = False  # for another sweep
 
     def trials(self) -> list[Any]:
         """Return the trials of the study, in the order in which they were drawn."""
@@ -215,48 +218,48 @@ class Sweep:
         """Run all that is left, `jobs` at a time; return 0, or the exit code of the signal that
         ended it. A second signal kills the runs.
         """
-        active: dict[int, Process] = {}
-        signalled = waiting = False
         with Interruption() as interruption:
             try:
-                while True:
-                    moves = [] if interruption else self.moves()
-                    moves = [move for move in moves if move[0].number not in self.left]
-                    taken = False
-                    for trial, step in moves:
-                        if len(active) < jobs and trial.number not in active:
-                            taken |= not self._start(trial, step, active)
-                    if not active and not moves:
-                        break
-                    if not active and taken and not waiting:
-                        print("waiting for the runs of another sweep in this folder", flush=True)
-                    waiting = not active and taken
-                    if interruption and not signalled:
-                        print(f"stopping {len(active)} runs; they save first", flush=True)
-                        for process in active.values():
-                            process.popen.send_signal(signal.SIGINT)
-                        signalled = True
-                    if active or taken:
-                        self._wait(active)
+                while not interruption and self._begin(jobs):
+                    self._wait()
+                if self.active:
+                    print(f"stopping {len(self.active)} runs; they save first", flush=True)
+                for process in self.active.values():
+                    process.popen.send_signal(signal.SIGINT)
+                while self.active:
+                    self._wait()
             finally:
-                for process in active.values():  # only after an error, or after a second Ctrl-C
+                for process in self.active.values():  # after an error, or a second Ctrl-C
                     process.popen.kill()
                     process.popen.wait()
         return interruption.exit_code
 
-    def _wait(self, active: dict[int, Process]) -> None:
+    def _begin(self, jobs: int) -> bool:
+        """Start what can be started. Return False if nothing is running and nothing is left."""
+        moves = [move for move in self.moves() if move[0].number not in self.left]
+        taken = False
+        for trial, step in moves:
+            if len(self.active) < jobs and trial.number not in self.active:
+                taken |= not self._start(trial, step)
+        others = taken and not self.active
+        if others and not self.waiting:
+            print("waiting for the runs of another sweep in this folder", flush=True)
+        self.waiting = others
+        return bool(self.active or moves)
+
+    def _wait(self) -> None:
         """Wait until a process ends, a second at most; take its result."""
         end = time.monotonic() + 1
-        while time.monotonic() < end:
-            for number, process in list(active.items()):
+        while time.monotonic() < end and (self.active or self.waiting):
+            for number, process in list(self.active.items()):
                 if process.popen.poll() is not None:
-                    del active[number]
+                    del self.active[number]
                     self._finish(process)
                     os.close(process.lock)
                     return
             time.sleep(0.05)
 
-    def _start(self, trial: Any, step: int, active: dict[int, Process]) -> bool:
+    def _start(self, trial: Any, step: int) -> bool:
         """Start or resume a run, unless it has been there already. Return False if another sweep
         has it.
         """
@@ -288,7 +291,7 @@ class Sweep:
                 start_new_session=True,  # a terminal's Ctrl-C reaches the sweep alone
                 pass_fds=[lock],
             )
-        active[trial.number] = Process(popen, lock, trial, step)
+        self.active[trial.number] = Process(popen, lock, trial, step)
         return True
 
     def _finish(self, process: Process) -> None:
@@ -302,10 +305,9 @@ class Sweep:
             self.left.add(trial.number)
             how = "stopped" if code in _STOPPED else f"killed by signal {-code}"
         else:
-            lines = (folder / _LOG).read_text(encoding="utf-8", errors="replace").split("\n")
-            said = [line for line in lines if line.startswith("minigrad train: error: ")][-1:]
-            error = said[0].removeprefix("minigrad train: error: ") if code and said else ""
-            error = error or (f"exit code {code}" if code else "no finite validation loss")
+            log = (folder / _LOG).read_text(encoding="utf-8", errors="replace")
+            said = re.findall("^minigrad train: error: (.*)", log, re.MULTILINE)
+            error = (said or [f"exit code {code}"])[-1] if code else "no finite validation loss"
             self.storage.set_trial_user_attr(trial._trial_id, "error", error)
             self._tell(trial.number, state=states.FAIL)
             how = f"failed: {error}  (see {folder / _LOG})"
@@ -400,10 +402,8 @@ class Sweep:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls its plots experimental
-            axes = self.optuna.visualization.matplotlib.plot_parallel_coordinate(
-                twin, target_name="validation loss", target=lambda t: t.value
-            )
-            axes.figure.savefig(path)
+            draw = self.optuna.visualization.matplotlib.plot_parallel_coordinate
+            draw(twin, target_name="validation loss").figure.savefig(path)
 
 
 @dataclass(frozen=True)
