@@ -177,9 +177,7 @@ def _file_of(place: Path, best: bool) -> Path:
     if place.is_file() or place.suffix:
         return place
     folder = place if place.is_dir() else place.parent
-    inside = (
-        [str(run) for run in sorted(folder.iterdir()) if model_file(run)] if folder.is_dir() else []
-    )
+    inside = [str(run) for run in sorted(folder.glob("*")) if model_file(run)]
     hint = f"train one first: minigrad train --out {place}"
     hint = f"there are models in {', '.join(inside[:3])}" if inside else hint
     problem = f"{place} holds no {WEIGHTS}" if place.is_dir() else f"there is no folder {place}"

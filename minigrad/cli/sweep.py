@@ -158,23 +158,20 @@ class Sweep:
         """Return what is left to be trained up to the first rung that is not complete. Of the runs
         at a complete rung the best go on, and the others stay where they are.
         """
-        states, share = self.optuna.trial.TrialState, self.plan.halving
-        rungs = {trial.number: self.plan.rungs(trial.params) for trial in trials}
-        for level in range(max(map(len, rungs.values()))):
-            alive = [trial for trial in trials if trial.state != states.FAIL]
-            at = {trial.number: rungs[trial.number][level] for trial in alive}
-            left = [t for t in alive if at[t.number] not in t.intermediate_values]
-            if left:
-                return [(trial, at[trial.number]) for trial in left]
-            ranked = sorted((t.intermediate_values[at[t.number]], t.number, t) for t in alive)
-            if all(step == rungs[number][-1] for number, step in at.items()):
-                for value, number, _ in ranked:
-                    self._tell(number, values=value)
-                break
-            count = -(-len(trials) // share)
+        states, plan = self.optuna.trial.TrialState, self.plan
+        rungs = {trial.number: plan.rungs(trial.params) for trial in trials}
+        *_, last = range(len(rungs[trials[0].number]))  # where steps vary, all have one rung
+        for level in range(last + 1):
+            at = [(t, rungs[t.number][level]) for t in trials if t.state != states.FAIL]
+            if left := [(t, step) for t, step in at if step not in t.intermediate_values]:
+                return left
+            ranked = sorted((t.intermediate_values[step], t.number, t) for t, step in at)
+            count = -(-len(trials) // plan.halving) if level < last else len(ranked)
             for _, number, _ in ranked[count:]:
                 self._tell(number, state=states.PRUNED)
             trials = [trial for _, _, trial in ranked[:count]]
+        for loss, number, _ in ranked:
+            self._tell(number, values=loss)
         return []
 
     def _tell(self, number: int, **result: Any) -> None:
@@ -356,8 +353,10 @@ class Sweep:
 
     # --- results
 
-    def _rows(self) -> list[list[str]]:
-        """A row per run: the furthest first, of equals the one with the lowest loss."""
+    def table(self) -> list[str]:
+        """Return the results as aligned lines, a row per run: the furthest first, of equals the one
+        with the lowest loss. Write them to results.csv.
+        """
         words = {"COMPLETE": "done", "PRUNED": "paused", "FAIL": "failed", "RUNNING": "waiting"}
         found = []
         for trial in self.trials():
@@ -366,16 +365,12 @@ class Sweep:
             values = [str(value) for value in (*trial.params.values(), last)]
             row = [f"{loss:.4f}" if last else "-", *values, words[trial.state.name], name]
             found.append((-last, loss, trial.number, row))
-        rows = [row for *_, row in sorted(found)]
-        return [["validation", *self.plan.varied, "step", "state", "run"], *rows]
-
-    def table(self) -> list[str]:
-        """Return the results as aligned lines, and write them to results.csv."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(self._rows())
+        head, text = ["validation", *self.plan.varied, "step", "state", "run"], io.StringIO()
+        rows = [head, *(row for *_, row in sorted(found))]
+        csv.writer(text, lineterminator="\n").writerows(rows)
         content = text.getvalue().encode()
         write_durably(self.plan.folder / "results.csv", [content], nbytes=len(content))
-        return columns([row[:-1] for row in self._rows()], left=0)
+        return columns([row[:-1] for row in rows], left=0)
 
     def draw(self) -> str:
         """Draw the curves of the runs into plot.svg, and settings against losses into

@@ -279,12 +279,7 @@ def _model(options: Namespace, vocab_size: int, base: run_folder.Base | None) ->
     """
     manual_seed(options.seed)
     if "architecture" in vars(options):
-        if base is not None and resume.tunes_published(options):
-            model = base[0]
-        else:
-            model = run_folder.model_of_sizes(options.architecture)
-            if base is not None:
-                model.load_state_dict(base[0].state_dict())
+        model = base[0] if base else run_folder.model_of_sizes(options.architecture)
         if options.lora:
             add_lora(model, options.lora)
         return model

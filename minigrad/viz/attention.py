@@ -100,12 +100,13 @@ def attention_maps(
     """
     inputs = tokens if isinstance(tokens, Tensor) else Tensor(np.atleast_2d(np.asarray(tokens)))
     names = {id(module): name for name, module in model.named_modules()}
-    found: list[tuple[str, Array]] = []
+    called, found = list[str](), list[Array]()
 
     def wrap(module: Module, forward: Forward) -> Forward:
         def noted(*args: Any, return_weights: bool = False, **kwargs: Any) -> Any:
             y, weights = forward(*args, return_weights=True, **kwargs)
-            found.append((names[id(module)] or "attention", weights.numpy()[0].copy()))
+            called.append(names[id(module)] or "attention")
+            found.append(weights.numpy()[0].copy())
             return (y, weights) if return_weights else y
 
         return noted
@@ -119,9 +120,7 @@ def attention_maps(
     if labels is None:
         numbers = inputs.numpy()[0] if inputs.ndim == 2 else np.arange(inputs.shape[1])
         labels = [str(n) for n in numbers.tolist()]
-    return AttentionMaps(
-        [n for n, _ in found], [w for _, w in found], [_visible(x) for x in labels]
-    )
+    return AttentionMaps(called, found, [_visible(label) for label in labels])
 
 
 def _visible(label: str) -> str:

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from minigrad.errors import ConfigError, MissingDependencyError, needs
 
@@ -34,9 +34,7 @@ class Picture:
 
     def svg(self) -> str:
         """Return the picture as an SVG document; the same picture gives the same text."""
-        content = io.StringIO()
-        self._draw(content, "svg")
-        return content.getvalue()
+        return self._drawn("svg").decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture to a file. Raises ConfigError unless it ends in .svg or .png."""
@@ -45,19 +43,19 @@ class Picture:
             problem = f"{path} ends neither in .svg nor in .png"
             hint = "name it plot.svg"
             raise ConfigError("plot", problem, got=str(path), wanted=".svg or .png", hint=hint)
-        content = io.BytesIO()
-        self._draw(content, ending[1:])
-        Path(path).write_bytes(content.getvalue())
+        Path(path).write_bytes(self._drawn(ending[1:]))
 
     def _repr_svg_(self) -> str | None:
         with contextlib.suppress(MissingDependencyError):
             return self.svg()
         return None
 
-    def _draw(self, file: IO[Any], kind: str) -> None:
+    def _drawn(self, kind: str) -> bytes:
+        """Return the content of a file."""
+        content, metadata = io.BytesIO(), {"Date": None} if kind == "svg" else {}
         with _settings():
-            metadata = {"Date": None} if kind == "svg" else {}
-            self.figure().savefig(file, format=kind, dpi=120, metadata=metadata)
+            self.figure().savefig(content, format=kind, dpi=120, metadata=metadata)
+        return content.getvalue()
 
 
 @contextlib.contextmanager
