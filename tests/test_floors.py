@@ -19,6 +19,7 @@ FLOORS = {
         "columns",
         "counterparts",
         "dtypes",
+        "fields",
         "heap",
         "start",
     ],

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import minigrad
 import minigrad.functional as F
-from minigrad import Tensor, nn, ops
+from minigrad import Tensor, nn, ops, optim
 
 t = minigrad.zeros(2, 3, requires_grad=True)
 a: Tensor = minigrad.exp(t)
@@ -41,11 +41,26 @@ values: Tensor = t.sort().values + minigrad.topk(t, 1).values
 z: Tensor = F.hardtanh(t, inplace=False)
 t += 1
 t[0] = 1.0
+opt = optim.AdamW([t], 1e-3, (0.9, 0.99), weight_decay=0.1, b1=0.5)
+opt.lr = opt.lr + opt.weight_decay
+schedule = optim.lr_scheduler.StepLR(opt, 3, gamma=0.5, last_epoch=-1)
+pool, loss = nn.MaxPool2d(2, ceil_mode=True), nn.CrossEntropyLoss(label_smoothing=0.1)
+
+
+class Own(optim.lr_scheduler.LRScheduler):
+    factor: float
+
+    def rate(self, base_lr: float, step: int, group: int) -> float:
+        return base_lr * self.factor**step
+
+
+own = Own(opt, 0.5)
 s: Tensor = minigrad.randn(2, dtype="float64", generator=minigrad.Generator(0))
 """
 WRONG = """
 import minigrad
 import minigrad.functional as F
+from minigrad import nn, optim
 
 t = minigrad.ones(2)
 t.nonsense()  # error
@@ -57,6 +72,13 @@ F.gelu(t, approximate="sigmoid")  # error
 F.relu(t, inplace=True)  # error
 minigrad.exp()  # error
 x: int = t.exp()  # error
+opt = optim.AdamW([t], nonsense=1)  # error
+optim.AdamW(lr=1.0)  # error
+optim.AdamW([t], lr="a")  # error
+opt.exp_avg  # error
+optim.lr_scheduler.StepLR(opt)  # error
+optim.lr_scheduler.StepLR(opt, 3, gama=0.5)  # error
+nn.MaxPool2d(2, 2, 0, 1, True)  # error
 """
 
 

@@ -29,7 +29,7 @@ LONGEST_FUNCTION, LONGEST_FILE = 40, 500
 ROOMS: dict[str, tuple[str, int]] = {
     "core": (
         "__init__.py __main__.py start.py heap.py errors.py arguments.py columns.py "
-        "counterparts.py dtypes.py precision.py "
+        "counterparts.py dtypes.py fields.py precision.py "
         "primitive.py tape.py autograd.py modes.py random.py ops tensor "
         "functional.py func.py nn interop.py",
         6000,
@@ -47,9 +47,9 @@ ROOMS: dict[str, tuple[str, int]] = {
 ALL_PYTHON, ALL_C = 16500, 1901
 
 CEILINGS = {
-    "core": 8_400,
+    "core": 8_450,
     "compiler (Python)": 4_171,
-    "training": 3_377,
+    "training": 3_275,
     "models": 1_580,
     "files": 1_705,
     "command line": 3_136,

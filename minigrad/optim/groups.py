@@ -39,8 +39,8 @@ class ParamGroup(UserDict[str, Any]):
         return np.array([number for part in parts for number in part], np.float64)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        value = self.owner._check(key, value)
-        if key in self.owner._fixed and self.data.get(key, value) != value:
+        value = self.owner._checked(key, value)
+        if key in self.owner._extra and self.data.get(key, value) != value:
             problem = f"{key} cannot be changed once the group is made: moments depend on it"
             raise ConfigError("ParamGroup", problem, got=value, wanted=self.data[key])
         if key not in self.owner._settings:
@@ -63,8 +63,11 @@ class ParamGroup(UserDict[str, Any]):
         return f"ParamGroup({len(self['params'])} tensors, {self.spelled()})"
 
 
-MomentShapes = Callable[[Tensor], Sequence[tuple[int, ...] | None]]
-Moments = list[dtypes.Array | None]
+Shapes = list[
+    tuple[int, ...] | None
+]  # of a parameter's moments; None for one that it does not have
+# A parameter, its number of steps, and its moments; no moments are zeros
+Entry = tuple[Tensor, int, Sequence[dtypes.Array | None]]
 
 
 class Bundle:
@@ -73,41 +76,42 @@ class Bundle:
 
     Small parameters come first, so that they are neighbours. A parameter that gets no gradient in
     some step moves to a bundle of its own.
-    shapes: of a parameter's moments, one each; None for a moment that it does not have.
     """
 
-    def __init__(self, params: list[Tensor], shapes: MomentShapes, step: int = 0) -> None:
-        self.params, self.shapes = sorted(params, key=lambda p: p.data.size), shapes
+    def __init__(self, entries: list[Entry], shapes: Callable[[Tensor], Shapes]) -> None:
+        entries = sorted(entries, key=lambda entry: entry[0].data.size)
+        self.params, self.shapes = [p for p, _, _ in entries], shapes
         dtype = np.float64 if self.params[0].dtype == np.float64 else np.float32
         sizes = [[_size(shape) for shape in shapes(p)] for p in self.params]
-        self.step = Tensor._wrap(np.array(step, np.int64))
+        self.step = Tensor._wrap(np.array(entries[0][1], np.int64))
         self.moments = [
             Tensor._wrap(np.zeros(sum(column), dtype)) for column in zip(*sizes, strict=True)
         ]
+        for (_, _, views), (_, _, moments) in zip(self.entries(), entries, strict=True):
+            for view, m in zip(views, moments, strict=False):
+                if view is not None and m is not None:
+                    view[...] = m
 
-    def views(self) -> list[tuple[Tensor, Moments]]:
-        """Return each parameter with its part of each moment, in that moment's shape, sharing
-        memory; None for a moment that it does not have.
+    def entries(self) -> list[Entry]:
+        """Return each parameter's entry: its part of each moment, in that moment's shape, sharing
+        memory.
         """
-        found, starts = [], [0] * len(self.moments)
+        found, starts = list[Entry](), [0] * len(self.moments)
         for p in self.params:
-            parts: Moments = []
+            parts = list[dtypes.Array | None]()
             for i, (m, shape) in enumerate(zip(self.moments, self.shapes(p), strict=True)):
                 stop = starts[i] + _size(shape)
                 parts.append(None if shape is None else m.data[starts[i] : stop].reshape(shape))
                 starts[i] = stop
-            found.append((p, parts))
+            found.append((p, int(self.step.data), parts))
         return found
 
     def split(self) -> list[Bundle]:
         """Return two bundles: of the parameters with a gradient and of those without."""
-        parts = []
-        for has_grad in (True, False):
-            chosen = [(p, m) for p, m in self.views() if (p.grad is not None) == has_grad]
-            part = Bundle([p for p, _ in chosen], self.shapes, int(self.step.data))
-            for (_, new), (_, old) in zip(part.views(), chosen, strict=True):
-                copy_moments(new, old)
-            parts.append(part)
+        parts = [
+            Bundle([e for e in self.entries() if (e[0].grad is not None) == has_grad], self.shapes)
+            for has_grad in (True, False)
+        ]
         self.retire()
         return parts
 
@@ -121,13 +125,6 @@ class Bundle:
 
 def _size(shape: tuple[int, ...] | None) -> int:
     return 0 if shape is None else math.prod(shape)
-
-
-def copy_moments(to: Moments, source: Moments) -> None:
-    """Copy the moments that both have."""
-    for new, old in zip(to, source, strict=True):
-        if new is not None and old is not None:
-            new[...] = old
 
 
 Rule = str | Callable[[str, Tensor], bool]

@@ -23,7 +23,30 @@ from minigrad.primitive import primitive
 
 PIECE = 1 << 15  # numbers: six buffers of 128 KiB
 _DOT = 1 << 13  # numbers whose squares are summed at once
+Arrays = tuple[Array, ...]
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def begin(
+    step: Array, operands: Arrays, changes: int
+) -> tuple[int, list[float], Arrays, Arrays, Arrays]:
+    """Count a step. Return its number, the settings, the moments, the parameters and the gradients
+    among an update's operands.
+    """
+    step += 1
+    at = changes - 1
+    first = at - (len(operands) - changes)
+    settings, gradients = operands[at].tolist(), operands[changes:]
+    return int(step), settings, operands[:first], operands[first:at], gradients
+
+
+def pieces(moments: Arrays, params: Arrays, gradients: Arrays) -> Iterator[Arrays]:
+    """Yield (parameters, gradients, each of the moments, two arrays to work in), flat, at most
+    PIECE long, in the dtype of the moments. What is done to parameters and moments stays.
+    """
+    work = np.empty((2, PIECE), moments[0].dtype)
+    for start, p, g in _cuts(params, gradients, work.dtype):
+        yield p, g, *(m[start : start + p.size] for m in moments), *work[:, : p.size]
 
 
 def plus(g: Array, factor: float, x: Array, out: Array) -> Array:
@@ -38,12 +61,10 @@ def _wide(x: Array) -> Array:
     return x if x.dtype is _SINGLE or x.dtype == _DOUBLE else cast(x, _SINGLE)
 
 
-def pieces(
-    params: tuple[Array, ...], gradients: tuple[Array, ...], dtype: np.dtype[Any]
+def _cuts(
+    params: Arrays, gradients: Arrays, dtype: np.dtype[Any]
 ) -> Iterator[tuple[int, Array, Array]]:
-    """Yield (start in the flat moments, parameters, gradients), flat, in `dtype`, at most PIECE
-    long. What is done to the parameters stays.
-    """
+    """Yield (start in the flat moments, parameters, gradients) for each piece."""
     start = 0
     for first, last in _runs([p.size for p in params], PIECE):
         if last == first + 1:
@@ -59,7 +80,7 @@ def pieces(
             at += p.size
 
 
-def _joined(arrays: tuple[Array, ...], dtype: np.dtype[Any]) -> Array:
+def _joined(arrays: Arrays, dtype: np.dtype[Any]) -> Array:
     """One after the other, flat, in `dtype`."""
     return np.concatenate([(x if x.dtype is dtype else cast(x, dtype)).reshape(-1) for x in arrays])
 
@@ -117,7 +138,7 @@ def clip_grad_value_(*gradients: Array, changes: int, clip_value: float) -> Arra
     return np.array(clip_value, np.float32)
 
 
-def _sum_of_squares(gradients: tuple[Array, ...]) -> float:
+def _sum_of_squares(gradients: Arrays) -> float:
     """Summed in float64, in pieces that BLAS does not spread over threads: waking them would cost
     more than the sum.
     """
