@@ -18,6 +18,8 @@ from minigrad.ops.movement import reshape
 from minigrad.ops.reduce import mean, ones_column, shifted_logsumexp, sum as sum_, sum_rows
 from minigrad.primitive import primitive
 
+_TOGETHER = 1 << 18  # logits whose exponentials are kept at a time: 1 MB of float32
+
 
 @primitive(kind="reduce", dtype="float")
 def softmax(x: Array, *, axis: int = -1) -> Array:
@@ -201,13 +203,17 @@ def cross_entropy(
     ignored = target == ignore_index
     safe = np.where(ignored, 0, target)
     check_range(safe, V, "cross_entropy", "target")
-    y, log_sum, top = shifted_logsumexp(logits, -1)
-    loss = log_sum[:, 0] - y[np.arange(N), safe]
-    if label_smoothing:
-        uniform = log_sum[:, 0] - np.add.reduce(y, axis=-1) / y.dtype.type(V)
-        loss = (1 - label_smoothing) * loss + label_smoothing * uniform
+    loss, total = np.empty(N, logits.dtype), np.empty(N, logits.dtype)
+    step = max(_TOGETHER // max(V, 1), 1)
+    for part in (slice(start, start + step) for start in range(0, N, step)):
+        y, log_sum, top = shifted_logsumexp(logits[part], -1)
+        loss[part] = log_sum[:, 0] - y[np.arange(len(y)), safe[part]]
+        if label_smoothing:
+            uniform = log_sum[:, 0] - np.add.reduce(y, axis=-1) / y.dtype.type(V)
+            loss[part] = (1 - label_smoothing) * loss[part] + label_smoothing * uniform
+        total[part] = (log_sum + top)[:, 0]
     loss[ignored] = 0
-    return loss, (log_sum + top)[:, 0]
+    return loss, total
 
 
 @cross_entropy.vjp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,20 @@ def test_losses_of_classes_are_their_definition_in_both_layouts(
             else:
                 with pytest.raises(ShapeError, match="axis=-1 for"):
                     loss(Tensor(input_), target, weight, **settings_)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_large_vocabulary_takes_some_rows_at_a_time(smoothing: float) -> None:
+    x = Tensor(rng.normal(size=(40, 30_000)).astype(np.float32))
+    target = rng.integers(-1, 30_000, 40)
+    how: Any = {"ignore_index": -1, "label_smoothing": smoothing, "reduction": "none"}
+    one_by_one = [F.cross_entropy(x[n : n + 1], target[n : n + 1], **how).item() for n in range(40)]
+    tracemalloc.start()
+    losses = F.cross_entropy(x, target, **how)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert losses.numpy().tolist() == one_by_one
+    assert peak < x.data.nbytes  # exponentials of all rows would take twice as much
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
