@@ -17,17 +17,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from minigrad.cli.options import (
-    ESCAPED,
-    FLAG,
-    SWITCH,
-    TEXT,
-    Command,
-    Option,
-    number,
-    refuse,
-    whole,
-)
+from minigrad.cli.options import ESCAPED, FLAG, SWITCH, TEXT, Command, Option, number, refuse, whole
 from minigrad.cli.run_folder import LOADED, load_model
 from minigrad.models import GPT, beam_search, generate_text
 from minigrad.text import CharTokenizer, Tokenizer

@@ -95,9 +95,7 @@ class Table:
         if file := found.get("config"):
             named = self.settings(f"{file}: ", read_toml(self.name, file).items()) | named
         given = {**named, **found}
-        defaults = {
-            o.name.lower(): None if o.default is REQUIRED else o.default for o in self.options
-        }
+        defaults = {o.name.lower(): o.default for o in self.options if o.default is not REQUIRED}
         return Namespace(**{**defaults, **given}, given=frozenset(given))
 
     def settings(self, where: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

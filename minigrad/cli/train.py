@@ -74,6 +74,15 @@ MINUTES_HELP = (
     f"set --steps to end in time, and --size if a text would be read more than {recipe.READINGS} "
     "times (default: --steps)"
 )
+PIECES_HELP = (
+    "pieces of text per step (default: by --size, rounded up to --parts times --accumulate)"
+)
+PARTS_HELP = (
+    "parts of a batch, shared among the ranks of mpiexec: the same parts give the same bits on "
+    "any number of ranks (default: 1; with ranks 4, or their number)"
+)
+FAST_HELP = "bfloat16 rounds the operands of products, which CPUs with AMX or AVX512-BF16 do faster"
+DECAY_HELP = f"on matrices alone {recipe.by_optimizer('weight_decay')}"
 BY_SIZE = "(default: by --size)"
 OPTIONS = (
     Option("text", PATH, None, "a UTF-8 file, or a folder (default: Python's documentation)"),
@@ -95,40 +104,22 @@ OPTIONS = (
     Option("n_head", whole(1), None, f"attention heads per block; must divide --n-embd {BY_SIZE}"),
     Option("n_embd", whole(1), None, f"width: numbers per token {BY_SIZE}"),
     Option("dropout", number(0, 1, without=1), 0.0, "for small texts and long runs 0.1 to 0.2"),
-    Option(
-        "batch_size",
-        whole(1),
-        None,
-        "pieces of text per step (default: by --size, rounded up to --parts times --accumulate)",
-    ),
+    Option("batch_size", whole(1), None, PIECES_HELP),
     Option("optimizer", one_of(*recipe.OPTIMIZERS), "muon", OPTIMIZER_HELP),
     Option("schedule", one_of(*recipe.SCHEDULES), "wsd", SCHEDULE_HELP),
     Option("decay", number(0, 1), recipe.DECAY, "with --schedule wsd: share of steps that fall"),
     Option("final_lr", number(0, 1), 0.0, "where the learning rate ends, as a share of --lr"),
     Option("lr", number(0), None, f"the highest learning rate {recipe.by_optimizer('lr')}"),
     Option("warmup", whole(0), None, "steps of rising rate (default: 10%% of all, at most 100)"),
-    Option(
-        "weight_decay", number(0), None, f"on matrices alone {recipe.by_optimizer('weight_decay')}"
-    ),
+    Option("weight_decay", number(0), None, DECAY_HELP),
     Option("clip_norm", number(0, without=0), 1.0, "scale longer gradients down to this norm"),
     Option("eval_interval", whole(1), 250, "steps between validation losses; the model is saved"),
     Option("save_interval", whole(1), None, "steps between checkpoints (default: --eval-interval)"),
     Option("accumulate", whole(1), 1, "pieces of a part: equal up to rounding, with less memory"),
-    Option(
-        "parts",
-        whole(1),
-        None,
-        "parts of a batch, shared among the ranks of mpiexec: the same parts give the same bits on "
-        "any number of ranks (default: 1; with ranks 4, or their number)",
-    ),
+    Option("parts", whole(1), None, PARTS_HELP),
     Option("patience", whole(1), None, "stop after N evaluations without gain (default: never)"),
     Option("mixed", one_of("bfloat16", "float16"), None, "16-bit parameters (default: float32)"),
-    Option(
-        "matmul",
-        one_of("float32", "bfloat16"),
-        "float32",
-        "bfloat16 rounds the operands of products, which CPUs with AMX or AVX512-BF16 do faster",
-    ),
+    Option("matmul", one_of("float32", "bfloat16"), "float32", FAST_HELP),
     Option("jit", SWITCH, None, "compile the step to C (default: if there is a C compiler)"),
     Option("config", FILE, None, "a TOML file of options; those given here win (default: none)"),
     Option("set", SETTING, (), "an option as in a config file (default: none)", repeated=True),
