@@ -100,27 +100,16 @@ def windows(
         hint = "a text of at least two tokens"
         wanted = "(N,) with N >= 2"
         raise DataError("perplexity", problem, got=tokens.shape, wanted=wanted, hint=hint)
-    T = min(block_size, len(tokens) - 1)
-    spans = list(_spans(len(tokens) - 1, T, stride))
-    cuts = range(0, len(spans), batch_size)
-    return (_batch(tokens, T, spans[first : first + batch_size]) for first in cuts)
+    T, targets = min(block_size, len(tokens) - 1), len(tokens) - 1
+    ends = np.minimum(np.arange(T, targets + stride, stride), targets)  # the last with the text
+    starts, old = ends - T, T - np.diff(ends, prepend=0)  # how many were targets before
+    cuts = (slice(i, i + batch_size) for i in range(0, len(ends), batch_size))
+    return (_batch(tokens, T, starts[cut, None], old[cut, None]) for cut in cuts)
 
 
-def _batch(tokens: Array, T: int, spans: list[tuple[int, int]]) -> tuple[Array, Array]:
-    rows = tokens[np.array([start for start, _ in spans])[:, None] + np.arange(T + 1)]  # (B, T + 1)
-    counted = np.arange(T) >= T - np.array([new for _, new in spans])[:, None]
-    return rows[:, :-1], np.where(counted, rows[:, 1:], -100)
-
-
-def _spans(targets: int, T: int, stride: int) -> Iterator[tuple[int, int]]:
-    """(start of the window, how many of its last targets are new). The last window ends with the
-    text.
-    """
-    done = 0
-    while done < targets:
-        end = min(done + (stride if done else T), targets)
-        yield end - T, end - done
-        done = end
+def _batch(tokens: Array, T: int, starts: Array, old: Array) -> tuple[Array, Array]:
+    rows = tokens[starts + np.arange(T + 1)]  # (B, T + 1)
+    return rows[:, :-1], np.where(np.arange(T) >= old, rows[:, 1:], -100)
 
 
 def bits_per_character(
