@@ -88,5 +88,5 @@ class Adafactor(Optimizer, update=adafactor_, moments=("row_var", "col_var", "va
 
     def _moment_shapes(self, group: Mapping[str, Any], p: Tensor) -> Shapes:
         if p.ndim < 2:
-            return [None, None, p.shape]
-        return [(*p.shape[:-1], 1), (*p.shape[:-2], 1, p.shape[-1]), None]
+            return {"variance": p.shape}
+        return {"row_var": (*p.shape[:-1], 1), "col_var": (*p.shape[:-2], 1, p.shape[-1])}

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 from collections import UserDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,64 @@ from minigrad.errors import ConfigError
 from minigrad.modes import MISSING, STRUCTURE
 from minigrad.tensor import Tensor
 
+Shapes = dict[str, tuple[int, ...]]  # of a parameter's moments
+# A parameter, its number of steps, and its moments; those that are missing are zeros
+Entry = tuple[Tensor, int, Mapping[str, dtypes.Array]]
+
+
+class Bundle:
+    """Parameters of one dtype that have been updated equally often, with their step count and their
+    flat moments.
+
+    Small parameters come first, so that they are neighbours. A parameter that gets no gradient in
+    some step moves to a bundle of its own.
+    names: of the moments that the update takes, in order.   shapes: of those that a parameter has.
+    """
+
+    def __init__(
+        self, entries: list[Entry], names: tuple[str, ...], shapes: Callable[[Tensor], Shapes]
+    ) -> None:
+        entries = sorted(entries, key=lambda entry: entry[0].data.size)
+        self.params, self.shapes = [p for p, _, _ in entries], shapes
+        dtype = np.float64 if self.params[0].dtype == np.float64 else np.float32
+        self.step = Tensor._wrap(np.array(entries[0][1], np.int64))
+        sizes = dict.fromkeys(names, 0)
+        for name, shape in (item for p in self.params for item in shapes(p).items()):
+            sizes[name] += math.prod(shape)
+        self.moments = {n: Tensor._wrap(np.zeros(size, dtype)) for n, size in sizes.items()}
+        for (_, _, views), (_, _, moments) in zip(self.entries(), entries, strict=True):
+            for name in views.keys() & moments.keys():
+                views[name][...] = moments[name]
+
+    def entries(self) -> list[Entry]:
+        """Return each parameter's entry: its part of each moment, in that moment's shape, sharing
+        memory.
+        """
+        found, ends = list[Entry](), dict.fromkeys(self.moments, 0)
+        for p in self.params:
+            parts = {}
+            for name, shape in self.shapes(p).items():
+                start, ends[name] = ends[name], ends[name] + math.prod(shape)
+                parts[name] = self.moments[name].data[start : ends[name]].reshape(shape)
+            found.append((p, int(self.step.data), parts))
+        return found
+
+    def split(self) -> list[Bundle]:
+        """Return two bundles: of the parameters with a gradient and of those without."""
+        parts: tuple[list[Entry], list[Entry]] = [], []
+        for entry in self.entries():
+            parts[entry[0].grad is None].append(entry)
+        made = [Bundle(part, tuple(self.moments), self.shapes) for part in parts]
+        self.retire()
+        return made
+
+    def retire(self) -> None:
+        """Give up the memory after other bundles have taken over, so that a compiled step that
+        writes to it is seen to be stale.
+        """
+        for t in (self.step, *self.moments.values()):
+            t.data = np.zeros(0, t.dtype)
+
 
 class ParamGroup(UserDict[str, Any]):
     """A dict of one group's parameters and settings. Writing a setting (`group["lr"] = 1e-4`)
@@ -24,7 +83,7 @@ class ParamGroup(UserDict[str, Any]):
     step stale.
 
     owner: the Optimizer whose group it is: it checks settings, knows which are numbers of the
-        update and which cannot change, and makes the update.
+        update and which cannot change, and makes the update.   bundles: of its parameters.
     """
 
     def __init__(self, owner: Any, values: dict[str, Any]) -> None:
@@ -32,6 +91,15 @@ class ParamGroup(UserDict[str, Any]):
         self.settings = Tensor._wrap(np.zeros(0))
         super().__init__(values)
         self.settings = Tensor._wrap(self._numbers())
+        self.bundle([(p, 0, {}) for p in self["params"]])
+
+    def bundle(self, entries: list[Entry]) -> None:
+        """Put these, of its parameters, into the fewest bundles."""
+        kinds: dict[tuple[bool, int], list[Entry]] = {}
+        for entry in entries:
+            kinds.setdefault((entry[0].dtype == np.float64, entry[1]), []).append(entry)
+        names, shapes = self.owner._moment_names(self), partial(self.owner._moment_shapes, self)
+        self.bundles = [Bundle(same, names, shapes) for same in kinds.values()]
 
     def _numbers(self) -> dtypes.Array:
         values = [self.data[name] for name in self.owner._settings]
@@ -61,70 +129,6 @@ class ParamGroup(UserDict[str, Any]):
 
     def __repr__(self) -> str:
         return f"ParamGroup({len(self['params'])} tensors, {self.spelled()})"
-
-
-Shapes = list[
-    tuple[int, ...] | None
-]  # of a parameter's moments; None for one that it does not have
-# A parameter, its number of steps, and its moments; no moments are zeros
-Entry = tuple[Tensor, int, Sequence[dtypes.Array | None]]
-
-
-class Bundle:
-    """Parameters of one dtype that have been updated equally often, with their step count and their
-    flat moments.
-
-    Small parameters come first, so that they are neighbours. A parameter that gets no gradient in
-    some step moves to a bundle of its own.
-    """
-
-    def __init__(self, entries: list[Entry], shapes: Callable[[Tensor], Shapes]) -> None:
-        entries = sorted(entries, key=lambda entry: entry[0].data.size)
-        self.params, self.shapes = [p for p, _, _ in entries], shapes
-        dtype = np.float64 if self.params[0].dtype == np.float64 else np.float32
-        sizes = [[_size(shape) for shape in shapes(p)] for p in self.params]
-        self.step = Tensor._wrap(np.array(entries[0][1], np.int64))
-        self.moments = [
-            Tensor._wrap(np.zeros(sum(column), dtype)) for column in zip(*sizes, strict=True)
-        ]
-        for (_, _, views), (_, _, moments) in zip(self.entries(), entries, strict=True):
-            for view, m in zip(views, moments, strict=False):
-                if view is not None and m is not None:
-                    view[...] = m
-
-    def entries(self) -> list[Entry]:
-        """Return each parameter's entry: its part of each moment, in that moment's shape, sharing
-        memory.
-        """
-        found, starts = list[Entry](), [0] * len(self.moments)
-        for p in self.params:
-            parts = list[dtypes.Array | None]()
-            for i, (m, shape) in enumerate(zip(self.moments, self.shapes(p), strict=True)):
-                stop = starts[i] + _size(shape)
-                parts.append(None if shape is None else m.data[starts[i] : stop].reshape(shape))
-                starts[i] = stop
-            found.append((p, int(self.step.data), parts))
-        return found
-
-    def split(self) -> list[Bundle]:
-        """Return two bundles: of the parameters with a gradient and of those without."""
-        parts = [
-            Bundle([e for e in self.entries() if (e[0].grad is not None) == has_grad], self.shapes)
-            for has_grad in (True, False)
-        ]
-        self.retire()
-        return parts
-
-    def retire(self) -> None:
-        """Give up the memory after other bundles have taken over, so that a compiled step that
-        writes to it is seen to be stale.
-        """
-        for t in (self.step, *self.moments):
-            t.data = np.zeros(0, t.dtype)
-
-
-def _size(shape: tuple[int, ...] | None) -> int:
-    return 0 if shape is None else math.prod(shape)
 
 
 Rule = str | Callable[[str, Tensor], bool]

@@ -7,7 +7,7 @@ The arithmetic is an op next to each optimizer, for all parameters of a `Bundle`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import InitVar
 from functools import partial
 from typing import Annotated, Any, ClassVar
@@ -17,7 +17,6 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.arguments import Names, as_float, require
 from minigrad.autograd import clear_gradients, no_grad
-from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, DTypeError, ShapeError, StateDictError
 from minigrad.fields import Fields
 from minigrad.modes import MISSING, STRUCTURE
@@ -109,7 +108,6 @@ class Optimizer(Fields):
     def __init__(self, params: Params, **defaults: Any) -> None:
         self.defaults = defaults
         self.param_groups: list[ParamGroup] = []
-        self._bundles: list[list[Bundle]] = []
         if isinstance(params, Tensor):
             problem, hint = "params must be a list of tensors, got one tensor", "pass [tensor]"
             raise DTypeError(self._name, problem, got=params, wanted="a list", hint=hint)
@@ -149,7 +147,6 @@ class Optimizer(Fields):
         self._check_group(settings)
         added = ParamGroup(self, settings)
         self.param_groups.append(added)
-        self._bundles.append(self._bundled(added, [(p, 0, ()) for p in params]))
         STRUCTURE.changed(self, "param_groups", MISSING, added)
 
     def _check_params(self, params: list[Any]) -> None:
@@ -175,23 +172,13 @@ class Optimizer(Fields):
             value = value.item()
         return super()._checked(name, value)
 
-    def _bundled(self, group: ParamGroup, entries: list[Entry]) -> list[Bundle]:
-        """The fewest bundles for parameters with their step counts and moments."""
-        kinds: dict[tuple[bool, int], list[Entry]] = {}
-        for p, step, moments in entries:
-            kinds.setdefault((p.dtype == np.float64, step), []).append((p, step, moments))
-        shapes = partial(self._moment_shapes, group)
-        return [Bundle(same, shapes) for same in kinds.values()]
-
     def _moment_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The moments that a group's settings ask for."""
+        """The moments that a group's update takes."""
         return (*self._moments, *(name for flag, name in self._extra.items() if group[flag]))
 
     def _moment_shapes(self, group: Mapping[str, Any], p: Tensor) -> Shapes:
-        """The shapes of a parameter's moments, None for one that it does not have: the parameter's
-        own by default.
-        """
-        return [p.shape] * len(self._moment_names(group))
+        """The shapes of the moments that a parameter has: of all, the parameter's, by default."""
+        return dict.fromkeys(self._moment_names(group), p.shape)
 
     # --- steps
 
@@ -214,20 +201,23 @@ class Optimizer(Fields):
         first.
         """
         due = []
-        for group, bundles in zip(self.param_groups, self._bundles, strict=True):
-            for bundle in list(bundles):
+        for group in self.param_groups:
+            for bundle in list(group.bundles):
                 missing = [p.grad is None for p in bundle.params]
                 if any(missing) and not all(missing):
-                    at = bundles.index(bundle)
-                    bundles[at : at + 1] = bundle.split()
-                    bundle = bundles[at]
+                    at = group.bundles.index(bundle)
+                    group.bundles[at : at + 1] = bundle.split()
+                    bundle = group.bundles[at]
                 if not all(missing):
                     due.append((group, bundle))
         return due
 
+    def _all_bundles(self) -> Iterator[Bundle]:
+        return (bundle for group in self.param_groups for bundle in group.bundles)
+
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
         """Change a bundle by its gradients: call the op on all that it changes and reads."""
-        changed = (bundle.step, *bundle.moments, *bundle.params)
+        changed = (bundle.step, *bundle.moments.values(), *bundle.params)
         flags = {n: group[n] for n in self.defaults if n not in (*self._settings, *self._extra)}
         self._op(*changed, group.settings, *gradients, changes=len(changed), **flags)
 
@@ -236,13 +226,12 @@ class Optimizer(Fields):
         gradient. With copies of them, a step can be undone.
         """
         due = [bundle for _, bundle in self._due()]
-        return [t for bundle in due for t in (bundle.step, *bundle.moments, *bundle.params)]
+        return [t for b in due for t in (b.step, *b.moments.values(), *b.params)]
 
     @property
     def nbytes(self) -> int:
         """The memory of the moments."""
-        bundles = [bundle for bundles in self._bundles for bundle in bundles]
-        return sum(m.data.nbytes for bundle in bundles for m in bundle.moments)
+        return sum(m.data.nbytes for b in self._all_bundles() for m in b.moments.values())
 
     def exchange(self, params: Iterable[Tensor]) -> Optimizer:
         """Update other tensors from now on, one for each parameter in the order of the groups, and
@@ -251,17 +240,16 @@ class Optimizer(Fields):
         Raises ConfigError after the first step, and if they do not fit.
         """
         new, old = list(params), [p for group in self.param_groups for p in group["params"]]
-        stepped = any(bundle.step.data for bundles in self._bundles for bundle in bundles)
+        stepped = any(bundle.step.data for bundle in self._all_bundles())
         if [p.shape for p in new] != [p.shape for p in old] or stepped:
             problem = "exchange() needs a tensor for each parameter, before the first step"
             wanted = [p.shape for p in old]
             raise ConfigError(self._name, problem, got=[p.shape for p in new], wanted=wanted)
         STRUCTURE.changed(self, "param_groups", MISSING, new)
         fresh = iter(new)
-        for at, group in enumerate(self.param_groups):
+        for group in self.param_groups:
             group.data["params"] = [next(fresh) for _ in group["params"]]
-            entries = [(p, 0, ()) for p in group["params"]]
-            self._bundles[at][:] = group.owner._bundled(group, entries)
+            group.bundle([(p, 0, {}) for p in group["params"]])
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -280,14 +268,10 @@ class Optimizer(Fields):
         params = [p for group in self.param_groups for p in group["params"]]
         index = {id(p): i for i, p in enumerate(params)}
         state: dict[int, dict[str, Any]] = {}
-        for group, bundles in zip(self.param_groups, self._bundles, strict=True):
-            for bundle in (b for b in bundles if b.step.data):
-                for p, step, moments in bundle.entries():
-                    named = zip(group.owner._moment_names(group), moments, strict=True)
-                    state[index[id(p)]] = {
-                        "step": step,
-                        **{name: Tensor(m) for name, m in named if m is not None},
-                    }
+        for p, step, moments in (e for bundle in self._all_bundles() for e in bundle.entries()):
+            if step:
+                copies = {name: Tensor(m) for name, m in moments.items()}
+                state[index[id(p)]] = {"step": step, **copies}
         groups = [
             {**group.data, "params": [index[id(p)] for p in group["params"]]}
             for group in self.param_groups
@@ -312,20 +296,20 @@ class Optimizer(Fields):
             problem = f"the groups must have {own_sizes} parameters, got {sizes}"
             raise StateDictError(self._name, problem, got=sizes, wanted=own_sizes)
         changes = []  # found before any is made: an error must leave all as it was
-        for bundles, own, group in zip(self._bundles, self.param_groups, groups, strict=True):
+        for own, group in zip(self.param_groups, groups, strict=True):
             new = own.owner._fitting(group)
             entries = [
                 own.owner._entry(i, p, {**own, **new}, state.get(i))
                 for i, p in zip(group["params"], own["params"], strict=True)
             ]
-            changes.append((bundles, own, new, entries))
+            changes.append((own, new, entries))
         STRUCTURE.changed(self, "state", MISSING, state)
-        for bundles, own, new, entries in changes:
+        for own, new, entries in changes:
             own.data.update({name: new[name] for name in own.owner._extra if name in new})
             own.update(new)
-            for bundle in bundles:
+            for bundle in own.bundles:
                 bundle.retire()
-            bundles[:] = own.owner._bundled(own, entries)
+            own.bundle(entries)
 
     def _fitting(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a saved group."""
@@ -339,19 +323,16 @@ class Optimizer(Fields):
     def _entry(self, i: Any, p: Tensor, group: Any, entry: Mapping[str, Any] | None) -> Entry:
         """A saved parameter's entry of a bundle."""
         if entry is None:
-            return p, 0, ()
-        names, moments = self._moment_names(group), list[Array | None]()
-        shapes = self._moment_shapes(group, p)
-        for name, shape in zip(("step", *names), ((), *shapes), strict=True):
-            if shape is not None and name not in entry:
+            return p, 0, {}
+        arrays = {name: np.asarray(value) for name, value in entry.items()}
+        for name, shape in {"step": (), **self._moment_shapes(group, p)}.items():
+            if name not in entry:
                 problem = f"the state of parameter {i} has no {name!r}"
-                raise StateDictError(self._name, problem, sorted(entry), names)
-            m = None if shape is None else np.asarray(entry[name])
-            if m is not None and m.shape != shape:
-                problem = f"{name} of parameter {i} must have shape {shape}, got {m.shape}"
-                raise StateDictError(self._name, problem, got=m.shape, wanted=shape)
-            moments.append(m)
-        return p, int(entry["step"]), moments[1:]
+                raise StateDictError(self._name, problem, sorted(entry), self._moments)
+            if (got := arrays[name].shape) != shape:
+                problem = f"{name} of parameter {i} must have shape {shape}, got {got}"
+                raise StateDictError(self._name, problem, got=got, wanted=shape)
+        return p, int(entry["step"]), arrays
 
     def __repr__(self) -> str:
         return f"{self._name}({'; '.join(group.spelled() for group in self.param_groups)})"
@@ -371,7 +352,6 @@ class ChainedOptimizer(Optimizer):
         self.optimizers = list(optimizers)
         self.defaults: dict[str, Any] = {}
         self.param_groups = [group for one in self.optimizers for group in one.param_groups]
-        self._bundles = [bundles for one in self.optimizers for bundles in one._bundles]
         params = [id(p) for group in self.param_groups for p in group["params"]]
         if not params or len(set(params)) < len(params):
             problem = "a parameter belongs to two optimizers" if params else "no optimizers"
