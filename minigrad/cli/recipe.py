@@ -1,5 +1,5 @@
-"""How a run learns: sizes, optimizers and schedules by the names that the command line has for
-them, and their default settings. docs/recipe.md has the measurements behind the numbers.
+"""How a run learns: tokenizers, sizes, optimizers and schedules by the names that the command line
+has for them, and their default settings. docs/recipe.md has the measurements behind the numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from minigrad.finetune import trainable
 from minigrad.models import GPT
 from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, WarmupCosineLR, WarmupStableDecayLR
 from minigrad.tensor import Tensor
+from minigrad.text import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer
 
 
 class Size(NamedTuple):
@@ -63,6 +64,7 @@ OPTIMIZERS = {
     "sgd": Recipe(optim.SGD, 0.1, 0.0, {"momentum": 0.9}, scaled=False),
 }
 ADAMW_OF_MUON = 0.15  # the rate of AdamW in a chain with Muon, in Muon's
+TOKENIZERS = ("char", "byte", "bpe")
 SCHEDULES = ("wsd", "cosine", "constant", "linear", "one-cycle")
 DECAY = 0.5  # the share of steps in which the rate falls, with wsd
 _WARMUP, _ONE_CYCLE = 100, 0.3  # steps, and the share of them in which a single cycle rises
@@ -154,6 +156,17 @@ def grow(options: Namespace, readings: float) -> bool:
         setattr(options, name, None)
     settle(options)
     return True
+
+
+def build_tokenizer(options: Namespace, text: str) -> Tokenizer:
+    """Return the tokenizer that the options name, made for the text. Raises DataError for a text
+    with fewer than two different characters.
+    """
+    characters = CharTokenizer.from_text(text)
+    if options.tokenizer == "char":
+        return characters
+    bpe = options.tokenizer == "bpe"
+    return BPETokenizer.train(text, options.vocab_size) if bpe else ByteTokenizer()
 
 
 def build_optimizer(options: Namespace, model: GPT) -> optim.Optimizer:

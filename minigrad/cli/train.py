@@ -47,18 +47,11 @@ from minigrad.finetune import add_lora
 from minigrad.models import GPT, GPTConfig
 from minigrad.models.gpt import ARCHITECTURES
 from minigrad.random import manual_seed
-from minigrad.text import (
-    BPETokenizer,
-    ByteTokenizer,
-    CharTokenizer,
-    Tokenizer,
-    tokenizer_from_state,
-)
+from minigrad.text import Tokenizer, tokenizer_from_state
 from minigrad.train import Trainer
 
 # Of the time of --minutes: the share that is planned for, and the seconds of the sample.
 _USED, _ENDING = 0.97, 2.0
-TOKENIZERS = ("char", "byte", "bpe")
 TOKENIZER_HELP = "char (characters), byte (bytes) or bpe (pieces of words)"
 ARCH_HELP = "modern (rotary positions, RMSNorm, QK-norm, SwiGLU), llama (without QK-norm) or gpt2"
 OPTIMIZER_HELP = f"{', '.join(recipe.OPTIMIZERS)}; muon is for the blocks, with adamw for the rest"
@@ -90,7 +83,7 @@ OPTIONS = (
     Option("resume", DIR, None, "continue the run in this folder (default: start a new one)"),
     Option("accept", WORDS, None, "with --resume: options that may differ (default: none)"),
     Option("overwrite", FLAG, False, "replace a model that is in --out already"),
-    Option("tokenizer", one_of(*TOKENIZERS), "char", TOKENIZER_HELP),
+    Option("tokenizer", one_of(*recipe.TOKENIZERS), "char", TOKENIZER_HELP),
     Option("vocab_size", whole(256), 1024, "with --tokenizer bpe: the most tokens to learn"),
     Option("size", recipe.SIZE, "small", SIZE_HELP),
     Option("minutes", number(0, without=0), None, MINUTES_HELP),
@@ -231,20 +224,14 @@ def _text(options: Namespace) -> str:
 def _tokenizer(
     options: Namespace, text: str, found: Checkpoint | None, base: run_folder.Base | None
 ) -> Tokenizer:
-    """Return the tokenizer of the resumed run or of the base, else the one that the options name.
-    Raises DataError for a text with fewer than two different characters.
-    """
+    """Return the tokenizer of the resumed run or of the base, else that of the options."""
     if base is not None:
         return base[1]
     if found is not None:
         return tokenizer_from_state(found.state["tokenizer"])
-    characters = CharTokenizer.from_text(text)
-    if options.tokenizer == "char":
-        return characters
-    if options.tokenizer == "byte":
-        return ByteTokenizer()
-    _say_if_long(f"learning {options.vocab_size:,} tokens from", text)
-    return BPETokenizer.train(text, options.vocab_size)
+    if options.tokenizer == "bpe":
+        _say_if_long(f"learning {options.vocab_size:,} tokens from", text)
+    return recipe.build_tokenizer(options, text)
 
 
 def _parts(
@@ -282,15 +269,11 @@ def _model(options: Namespace, vocab_size: int, base: run_folder.Base | None) ->
 def build_trainer(options: Namespace, model: GPT, data: TextData) -> Trainer:
     """Return the trainer, with the optimizer and the schedule that the options describe."""
     optimizer = recipe.build_optimizer(options, model)
+    schedule = recipe.build_schedule(options, optimizer)
+    jit = None if options.jit else options.jit  # where it cannot be, `_compile` says so
     names = "steps clip_norm eval_interval accumulate parts patience mixed matmul"
-    return Trainer(
-        model,
-        optimizer,
-        data,
-        schedule=recipe.build_schedule(options, optimizer),
-        jit=False if options.jit is False else None,
-        **{name: getattr(options, name) for name in names.split()},
-    )
+    settings = {name: getattr(options, name) for name in names.split()}
+    return Trainer(model, optimizer, data, schedule=schedule, jit=jit, **settings)
 
 
 def _compile(session: Session, found: Checkpoint | None) -> None:
