@@ -22,6 +22,7 @@ from minigrad.dtypes import Array, cast, computing, float16, float32, float64, i
 from minigrad.errors import ConfigError, DTypeError, GradientMismatchError
 from minigrad.tensor import Tensor
 
+Place = tuple[int, tuple[int, ...]]  # the number of an output or an input, and its shape
 # Relative and absolute tolerances of `assert_close`, the ones that PyTorch users know.
 _TOLERANCES = {float64: (1e-7, 1e-7), float32: (1.3e-6, 1e-5), float16: (1e-3, 1e-5)}
 _OF_BFLOAT16 = (1.6e-2, 1e-5)
@@ -219,24 +220,18 @@ def _differences(f: Callable[..., Any], xs: Sequence[Tensor], i: int, eps: float
     return [np.stack(parts, axis=1) for parts in zip(*columns, strict=True)]
 
 
-def _compare(
-    rule: Array,
-    difference: Array,
-    output: tuple[int, Any],
-    given: tuple[int, Any],
-    atol: float,
-    rtol: float,
-) -> None:
+def _compare(rule: Array, difference: Array, y: Place, x: Place, atol: float, rtol: float) -> None:
+    """Raise GradientMismatchError unless d y / d x is the same by its rule and by differences."""
     with np.errstate(all="ignore"):
         excess = np.abs(rule - difference) - (atol + rtol * np.abs(difference))
     excess = np.where(np.isnan(excess), np.inf, excess)
     if excess.size == 0 or excess.max() <= 0:
         return
     row, column = np.unravel_index(int(np.argmax(excess)), excess.shape)
-    place_y = tuple(int(n) for n in np.unravel_index(row, output[1]))
-    place_x = tuple(int(n) for n in np.unravel_index(column, given[1]))
+    place_y = tuple(int(n) for n in np.unravel_index(row, y[1]))
+    place_x = tuple(int(n) for n in np.unravel_index(column, x[1]))
     got, wanted = float(rule[row, column]), float(difference[row, column])
-    which = f"d output[{output[0]}]{place_y} / d input[{given[0]}]{place_x}"
+    which = f"d output[{y[0]}]{place_y} / d input[{x[0]}]{place_x}"
     count = f"{int(np.sum(excess > 0))} of {excess.size} such pairs differ"
     problem = f"{which} is {got:.9g} by its rule, {wanted:.9g} by differences; {count}"
     allowed = f"allowed are {atol:g} + {rtol:g} |difference|"
