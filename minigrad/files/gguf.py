@@ -32,7 +32,7 @@ from minigrad.ops.quantised import FORMATS
 MAX_ITEMS = 1 << 22  # values in all arrays of text: Python objects, unlike numbers
 MAX_KEY = 1 << 10
 
-KINDS = {form.number: kind for kind, form in FORMATS.items()}
+KINDS = {form.number: (kind, form) for kind, form in FORMATS.items()}
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {**dict(enumerate("BbHhIif?")), 10: "Q", 11: "q", 12: "d"}  # as `struct` spells them
 
@@ -65,28 +65,25 @@ def _read(file: OpenFile) -> tuple[FileInfo, Array]:
         mapped = mmap.mmap(file.fd, file.size, access=mmap.ACCESS_READ)
     except OSError as error:
         raise unreadable(file.call, file.path, error) from error
-    cursor = _Cursor(memoryview(mapped))
-    if bytes(cursor.take(4)) != b"GGUF":
-        raise Refusal("magic", "this is not a GGUF file", mapped[:4], b"GGUF")
-    version, tensors, entries = (cursor.number(code) for code in "IQQ")
-    if version not in (2, 3):
-        problem = f"version {version} of GGUF is not supported, 2 and 3 are"
-        raise Refusal("version", problem, version, (2, 3))
+    cursor = _Cursor(file, memoryview(mapped))
+    magic, version, tensors, entries = cursor.numbers("4sIQQ")
+    file.check(magic == b"GGUF", "magic", "this is not a GGUF file", magic, b"GGUF")
+    problem = f"version {version} of GGUF is not supported, 2 and 3 are"
+    file.check(version in (2, 3), "version", problem, version, (2, 3))
     headers.at_most("tensor-count", tensors, layout.MAX_TENSORS, "tensors")
     headers.at_most("meta-count", entries, layout.MAX_TENSORS, "meta entries")
     meta: dict[str, Any] = {}
     for _ in range(entries):
         key = cursor.text(MAX_KEY)
-        if key in meta:
-            raise Refusal("key-twice", f"the key {shortened(key)} is twice in the meta", key)
-        meta[key] = cursor.value(cursor.number("I"))
+        file.check(key not in meta, "key-twice", f"the key {shortened(key)} is there twice", key)
+        meta[key] = cursor.value(*cursor.numbers("I"))
     table = [cursor.tensor() for _ in range(tensors)]
     alignment = meta.get("general.alignment", 32)
-    if type(alignment) is not int or not 1 <= alignment <= 1 << 16 or alignment & (alignment - 1):
-        problem = f"general.alignment must be a power of 2, got {shortened(alignment)}"
-        raise Refusal("alignment", problem, alignment, "a power of 2 up to 65536")
+    problem = f"general.alignment must be a power of 2, got {shortened(alignment)}"
+    good = type(alignment) is int and alignment in [1 << n for n in range(17)]
+    file.check(good, "alignment", problem, alignment, "a power of 2 up to 65536")
     start = -(-cursor.at // alignment) * alignment
-    found = tuple(_placed(table, start, file.size, alignment))
+    found = tuple(_placed(file, table, start, alignment))
     info = FileInfo("gguf", (version, 0), "", meta, found, {}, file.size, "")
     return info, np.frombuffer(mapped, np.uint8)
 
@@ -96,8 +93,8 @@ class _Cursor:
     that the file has no room for.
     """
 
-    def __init__(self, view: memoryview) -> None:
-        self.view, self.at, self.items = view, 0, 0
+    def __init__(self, file: OpenFile, view: memoryview) -> None:
+        self.check, self.view, self.at, self.items = file.check, view, 0, 0
 
     def take(self, count: int) -> memoryview:
         """The next bytes."""
@@ -107,9 +104,9 @@ class _Cursor:
         self.at += count
         return self.view[self.at - count : self.at]
 
-    def number(self, code: str) -> Any:
-        """One number, as Python's."""
-        return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))[0]
+    def numbers(self, codes: str) -> tuple[Any, ...]:
+        """Some numbers, as Python's."""
+        return struct.unpack(f"<{codes}", self.take(struct.calcsize(f"<{codes}")))
 
     def text(self, most: int | None = None) -> str:
         """A string. A vocabulary has 100,000: this looks at each in few steps."""
@@ -124,12 +121,12 @@ class _Cursor:
     def value(self, kind: int) -> Any:
         """A value of the meta: a number, text, a list of text, or an array of numbers."""
         if kind in _NUMBERS:
-            return self.number(_NUMBERS[kind])
+            return self.numbers(_NUMBERS[kind])[0]
         if kind == _STRING:
             return self.text()
         if kind != _ARRAY:
             raise Refusal("meta-type", f"a value at {self.at:,} has the unknown type {kind}", kind)
-        kind, count = self.number("I"), self.number("Q")
+        kind, count = self.numbers("IQ")
         if kind in _NUMBERS:
             dtype = np.dtype(f"<{_NUMBERS[kind]}")
             return np.frombuffer(self.take(count * dtype.itemsize), dtype).copy()
@@ -141,39 +138,35 @@ class _Cursor:
 
     def tensor(self) -> TensorInfo:
         """A row of the table, whose offset counts from where the data begins."""
-        name, rank = self.text(MAX_KEY), self.number("I")
+        name, (rank,) = self.text(MAX_KEY), self.numbers("I")
         headers.check_name(name)
-        if not 1 <= rank <= 4:
-            raise Refusal("rank", f"tensor {shortened(name)} has {rank} axes", rank, "1 to 4")
-        shape = tuple(self.number("Q") for _ in range(rank))[::-1]
-        number, offset = self.number("I"), self.number("Q")
-        if number not in KINDS:
-            problem = f"tensor {shortened(name)} has the type {number}, which is not supported"
-            raise Refusal("dtype", problem, number, [*FORMATS])
-        kind = KINDS[number]
-        _, block, nbytes, _ = FORMATS[kind]
-        if min(shape) < 1 or max(shape) > layout.MAX_DIM or shape[-1] % block:
-            problem = f"tensor {shortened(name)} of {kind} has the shape {shape}"
-            raise Refusal("shape", problem, shape, f"sizes >= 1, the last a multiple of {block}")
+        which = f"tensor {shortened(name)}"
+        self.check(1 <= rank <= 4, "rank", f"{which} has {rank} axes", rank, "1 to 4")
+        shape = self.numbers(f"{rank}Q")[::-1]
+        number, offset = self.numbers("IQ")
+        problem = f"{which} has the type {number}, which is not supported"
+        self.check(number in KINDS, "dtype", problem, number, [*FORMATS])
+        kind, (_, block, nbytes, _) = KINDS[number]
+        good = min(shape) >= 1 and max(shape) <= layout.MAX_DIM and shape[-1] % block == 0
+        wanted = f"sizes >= 1, the last a multiple of {block}"
+        self.check(good, "shape", f"{which} of {kind} has the shape {shape}", shape, wanted)
         return TensorInfo(name, kind, shape, offset, math.prod(shape) // block * nbytes, 0)
 
 
 _LENGTH = struct.Struct("<Q").unpack
 
 
-def _placed(table: list[TensorInfo], start: int, size: int, alignment: int) -> list[TensorInfo]:
+def _placed(file: OpenFile, table: list[TensorInfo], start: int, step: int) -> list[TensorInfo]:
     """The tensors with their places in the file: aligned, within it, apart, and each name once."""
-    names, end = set[str](), 0
+    names, end, wanted = set[str](), 0, f"a multiple of {step} within the file"
     for tensor in sorted(table, key=lambda tensor: tensor.offset):
         name, offset, nbytes = tensor.name, tensor.offset, tensor.nbytes
         which = f"tensor {shortened(name)}"
-        if name in names:
-            raise Refusal("name-twice", f"the name of {which} is twice in the table", name)
-        if offset % alignment or start + offset + nbytes > size:
-            problem = f"{which}: {nbytes:,} bytes at {start:,} + {offset:,} of {size:,}"
-            raise Refusal("offset", problem, offset, f"a multiple of {alignment} within the file")
-        if offset < end:
-            raise Refusal("overlap", f"{which} overlaps the one before it", offset, end)
+        file.check(name not in names, "name-twice", f"the name of {which} is there twice", name)
+        problem = f"{which}: {nbytes:,} bytes at {start:,} + {offset:,} of {file.size:,}"
+        good = offset % step == 0 and start + offset + nbytes <= file.size
+        file.check(good, "offset", problem, offset, wanted)
+        file.check(offset >= end, "overlap", f"{which} overlaps the one before it", offset, end)
         names.add(name)
         end = offset + nbytes
     return [replace(tensor, offset=start + tensor.offset) for tensor in table]

@@ -24,6 +24,7 @@ from minigrad.tensor import Tensor
 
 _ROW = 256  # tokens of texts that are computed together
 _SHORTEST = 16  # tokens of a compiled row
+_BLOCK = {"norm_first": False, "causal": False, "approximate": "none"}
 _SIZES = ["vocab_size", "block_size", "n_layer", "n_head", "n_embd", "hidden", "n_type"]
 
 
@@ -62,24 +63,14 @@ class Bert(Module):
     """
 
     def __init__(self, config: BertConfig) -> None:
-        self.config = config
-        self.wte = Embedding(config.vocab_size, config.n_embd)
-        self.wpe = Embedding(config.block_size, config.n_embd)
-        self.wtt = Embedding(config.n_type, config.n_embd)
-        self.ln = LayerNorm(config.n_embd, config.norm_eps)
-        self.h = ModuleList(
-            TransformerBlock(
-                config.n_embd,
-                config.n_head,
-                hidden=config.hidden,
-                norm_first=False,
-                causal=False,
-                norm_eps=config.norm_eps,
-                approximate="none",
-            )
-            for _ in range(config.n_layer)
-        )
-        self._jit: Any = None
+        self.config, width, self._jit = config, config.n_embd, None
+        self.wte = Embedding(config.vocab_size, width)
+        self.wpe = Embedding(config.block_size, width)
+        self.wtt = Embedding(config.n_type, width)
+        self.ln = LayerNorm(width, config.norm_eps)
+        style: Any = {**_BLOCK, "hidden": config.hidden, "norm_eps": config.norm_eps}
+        blocks = (TransformerBlock(width, config.n_head, **style) for _ in range(config.n_layer))
+        self.h = ModuleList(blocks)
 
     def forward(self, tokens: Any, *, lengths: Any = None, types: Any = None) -> Tensor:
         """The vector of each token.

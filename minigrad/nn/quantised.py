@@ -48,8 +48,7 @@ class QuantisedWeight:
 
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x @ weight.T + bias: (..., in) -> (..., out)."""
-        operands = (x, self._tensor) if bias is None else (x, self._tensor, bias)
-        return ops.quantised_linear(*operands, kind=self.kind, int8=self.int8)
+        return ops.quantised_linear(x, self._tensor, bias, kind=self.kind, int8=self.int8)
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows that `index` names: (...) of integers -> (..., in) of float32."""
@@ -105,9 +104,7 @@ Blocks = QuantisedWeight | StackedWeight
 
 def linear(x: Tensor, weight: Tensor | Weight, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias, whatever the weight's storage."""
-    if isinstance(weight, Tensor):
-        return ops.linear(x, weight, bias)
-    return weight.linear(x, bias)
+    return ops.linear(x, weight, bias) if isinstance(weight, Tensor) else weight.linear(x, bias)
 
 
 def blocks_of(model: Module) -> Iterator[tuple[str, Module, str, Blocks]]:

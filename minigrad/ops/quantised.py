@@ -50,35 +50,20 @@ def _nibbles(raw: Array) -> Array:
     return np.concatenate([raw & 15, raw >> 4], axis=-1)
 
 
-def _bits(raw: Array, at: int) -> Array:
-    """The 32 bits from a byte on, lowest first, as 0 or 16: the fifth bits of a block."""
-    return np.unpackbits(raw[:, at : at + 4], axis=1, bitorder="little") << 4
+def _fives(raw: Array, at: int) -> Array:
+    """The 32 numbers of 5 bits from a byte on: 4 bytes of fifth bits, lowest first, and nibbles."""
+    high = np.unpackbits(raw[:, at : at + 4], axis=1, bitorder="little")
+    return _nibbles(raw[:, at + 4 :]) | high << 4
 
 
-def _q8_0(raw: Array) -> Array:
-    return raw[:, 2:].view(np.int8) * _half(raw, 0)
+def _centred(q: Array, middle: int) -> Array:
+    """Codes of uint8 as the signed numbers that they stand for."""
+    return q.view(np.int8) - np.int8(middle)
 
 
-def _q4_0(raw: Array) -> Array:
-    return (_nibbles(raw[:, 2:]).view(np.int8) - np.int8(8)) * _half(raw, 0)
-
-
-def _q4_1(raw: Array) -> Array:
-    return _nibbles(raw[:, 4:]) * _half(raw, 0) + _half(raw, 2)
-
-
-def _q5_0(raw: Array) -> Array:
-    q = _nibbles(raw[:, 6:]) | _bits(raw, 2)
-    return (q.view(np.int8) - np.int8(16)) * _half(raw, 0)
-
-
-def _q5_1(raw: Array) -> Array:
-    return (_nibbles(raw[:, 8:]) | _bits(raw, 4)) * _half(raw, 0) + _half(raw, 2)
-
-
-def _scales_of_k(raw: Array) -> tuple[Array, Array]:
-    """d and m of the 8 parts of a Q4_K or Q5_K block, (n, 8, 1) each: d * sc and dmin * sm, where
-    12 bytes hold sc and sm with 6 bits each.
+def _q4_k(raw: Array, high: Array | None = None) -> Array:
+    """The 8 parts of a Q4_K block: d * sc * q - dmin * sm, where 12 bytes hold sc and sm with 6
+    bits each. high: the fifth bits, of a Q5_K block.
 
     Bytes 0-3: the low bits are sc[0:4]; 4-7: sm[0:4]; 8-11: the low 4 bits of sc[4:8] and of
     sm[4:8], whose high 2 bits are the high bits of bytes 0-3 and 4-7.
@@ -86,49 +71,34 @@ def _scales_of_k(raw: Array) -> tuple[Array, Array]:
     a, b, c = raw[:, 4:8], raw[:, 8:12], raw[:, 12:16]
     sc = np.concatenate([a & 63, (c & 15) | ((a >> 6) << 4)], axis=1)
     sm = np.concatenate([b & 63, (c >> 4) | ((b >> 6) << 4)], axis=1)
-    return (_half(raw, 0) * sc)[:, :, None], (_half(raw, 2) * sm)[:, :, None]
-
-
-def _q4_k(raw: Array) -> Array:
-    d, m = _scales_of_k(raw)
-    q = _nibbles(raw[:, 16:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
-    return (d * q - m).reshape(-1, 256)
+    d, m = (_half(raw, 0) * sc)[:, :, None], (_half(raw, 2) * sm)[:, :, None]
+    q = _nibbles(raw[:, -128:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
+    return (d * (q if high is None else q | high << 4) - m).reshape(-1, 256)
 
 
 def _q5_k(raw: Array) -> Array:
-    d, m = _scales_of_k(raw)
-    q = _nibbles(raw[:, 48:].reshape(-1, 4, 32)).reshape(-1, 8, 32)
-    # Bit j of the 32 bytes qh is the fifth bit of part j.
-    high = (raw[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None]) & 1
-    return (d * (q | (high << 4)) - m).reshape(-1, 256)
+    # Bit j of the 32 bytes after the scales is the fifth bit of part j.
+    return _q4_k(raw, (raw[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None]) & 1)
 
 
 def _q6_k(raw: Array) -> Array:
     low = _nibbles(raw[:, :128].reshape(-1, 2, 64)).reshape(-1, 2, 4, 32)
     shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
     high = (raw[:, 128:192].reshape(-1, 2, 1, 32) >> shifts) & 3
-    q = (low | (high << 4)).reshape(-1, 16, 16).view(np.int8) - np.int8(32)
+    q = _centred((low | (high << 4)).reshape(-1, 16, 16), 32)
     d = _half(raw, 208) * np.ascontiguousarray(raw[:, 192:208]).view(np.int8)
     return (d[:, :, None] * q).reshape(-1, 256)
 
 
-def _f32(raw: Array) -> Array:
-    return np.ascontiguousarray(raw).view(np.float32)
-
-
-def _bf16(raw: Array) -> Array:
-    return cast(np.ascontiguousarray(raw).view(bfloat16), float32)
-
-
 FORMATS = {
-    "f32": Format(0, 1, 4, _f32),
+    "f32": Format(0, 1, 4, lambda raw: np.ascontiguousarray(raw).view(np.float32)),
     "f16": Format(1, 1, 2, _half),
-    "bf16": Format(30, 1, 2, _bf16),
-    "q4_0": Format(2, 32, 18, _q4_0),
-    "q4_1": Format(3, 32, 20, _q4_1),
-    "q5_0": Format(6, 32, 22, _q5_0),
-    "q5_1": Format(7, 32, 24, _q5_1),
-    "q8_0": Format(8, 32, 34, _q8_0),
+    "bf16": Format(30, 1, 2, lambda raw: cast(np.ascontiguousarray(raw).view(bfloat16), float32)),
+    "q4_0": Format(2, 32, 18, lambda raw: _centred(_nibbles(raw[:, 2:]), 8) * _half(raw)),
+    "q4_1": Format(3, 32, 20, lambda raw: _nibbles(raw[:, 4:]) * _half(raw) + _half(raw, 2)),
+    "q5_0": Format(6, 32, 22, lambda raw: _centred(_fives(raw, 2), 16) * _half(raw)),
+    "q5_1": Format(7, 32, 24, lambda raw: _fives(raw, 4) * _half(raw) + _half(raw, 2)),
+    "q8_0": Format(8, 32, 34, lambda raw: raw[:, 2:].view(np.int8) * _half(raw)),
     "q4_k": Format(12, 256, 144, _q4_k),
     "q5_k": Format(13, 256, 176, _q5_k),
     "q6_k": Format(14, 256, 210, _q6_k),
@@ -183,15 +153,24 @@ def rounded_to_int8(x: Array) -> Array:
     return (q * (most / _MOST)).reshape(x.shape)
 
 
+def _product(rows: Array, blocks: Array, kind: str, int8: bool) -> Array:
+    if int8 and FORMATS[kind].block > 1:
+        rows = cast(rounded_to_int8(cast(rows, float32)), rows.dtype)
+    y = np.empty((len(rows), len(blocks)), rows.dtype)
+    for part, weight in _pieces(blocks, kind):
+        y[:, part] = product(rows, weight.astype(rows.dtype, copy=False).T)
+    return y
+
+
 Product = Callable[[Array, Array, str, bool], Array | None]
-_products: list[Product] = []
+_products: list[Product] = [_product]
 
 
 def set_product(function: Product) -> None:
     """Compute `quantised_linear` by function(x, blocks, kind, int8), x of float32, (M, in), where
     that returns an array and not None: the compiler's, once it is imported.
     """
-    _products[:] = [function]
+    _products[:] = [function, _product]
 
 
 @primitive(kind="contract")
@@ -210,21 +189,11 @@ def quantised_linear(
         problem = f"x {x.shape} does not fit a weight ({len(blocks)}, {width}) of {kind}"
         raise ShapeError("quantised_linear", problem, got=x.shape, wanted=(..., width))
     rows = cast(x, computing(x.dtype)).reshape(matrix_shape(x.shape))
-    y = _products[0](rows, blocks, kind, int8) if _products else None
-    if y is None:
-        y = _product(rows, blocks, kind, int8)
+    made = (compute(rows, blocks, kind, int8) for compute in _products)
+    y = next(y for y in made if y is not None)
     if bias is not None:
         y += cast(bias, y.dtype)
     return cast(y, x.dtype).reshape(*x.shape[:-1], len(blocks))
-
-
-def _product(rows: Array, blocks: Array, kind: str, int8: bool) -> Array:
-    if int8 and FORMATS[kind].block > 1:
-        rows = cast(rounded_to_int8(cast(rows, float32)), rows.dtype)
-    y = np.empty((len(rows), len(blocks)), rows.dtype)
-    for part, weight in _pieces(blocks, kind):
-        y[:, part] = product(rows, weight.astype(rows.dtype, copy=False).T)
-    return y
 
 
 @quantised_linear.vjp
