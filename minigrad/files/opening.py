@@ -106,7 +106,9 @@ def within_memory(call: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def unreadable(call: str, path: str, error: OSError) -> FormatError:
-    """The error for a file that the system does not read."""
+    """The error for a file that the system does not read, or that is not there."""
+    if isinstance(error, FileNotFoundError):
+        return _missing(call, path)
     problem = f"{path} cannot be read: {error.strerror}"
     return FormatError(call, problem, code="unreadable", got=error.errno)
 

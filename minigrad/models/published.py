@@ -9,34 +9,31 @@ table names. Whatever does not fit is a FormatError.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad.dtypes import Array, as_dtype, float32
-from minigrad.errors import DTypeError, FormatError, MinigradError, MissingFileError
+from minigrad.errors import DTypeError, FormatError
 from minigrad.files.formats import load as load_file
 from minigrad.files.gguf import load_gguf
 from minigrad.files.header import shortened
 from minigrad.files.layout import DTYPE_NAMES
 from minigrad.files.opening import unreadable
 from minigrad.models.bert import Bert, BertConfig
-from minigrad.models.gpt import GPT, GPTConfig
+from minigrad.models.gpt import ARCHITECTURES, GPT, GPTConfig
 from minigrad.models.llama import Llama, LlamaConfig
 from minigrad.nn import init
-from minigrad.nn.module import Module
 from minigrad.nn.quantised import Blocks, QuantisedWeight, StackedWeight
 from minigrad.ops.quantised import dequantise
 from minigrad.text import published as text
-from minigrad.text.published import PublishedTokenizer, read_json
+from minigrad.text.published import PublishedTokenizer, check, read_json, supported
 
 _CALL = "models.load"
-Settings = Mapping[str, Any]  # of a config.json
+Settings = Mapping[str, Any]  # of a config.json, or of a model's config
 Names = Mapping[str, str]  # our name -> theirs, {i} the layer, {a,b,c} several one above the other
 
 
@@ -56,40 +53,24 @@ def load(
     MissingFileError, MissingDependencyError without tokenizers or safetensors.
     """
     if dtype is not None and as_dtype(dtype, _CALL) != float32:
-        problem = f"dtype must be None or float32, got {dtype!r}"
-        raise DTypeError(_CALL, problem, got=dtype, wanted="float32")
+        raise DTypeError(_CALL, f"dtype must be None or float32, got {dtype!r}", dtype, "float32")
     path = Path(path)
-    with _fitting(path):
-        model, tokenizer = (_of_folder if path.is_dir() else _of_gguf)(path, dtype is None)
+    try:
+        source = (_of_folder if path.is_dir() else _of_gguf)(path)
+        model = source.build(frozen=dtype is None)
+    except FormatError:
+        raise
+    except OSError as error:
+        raise unreadable(_CALL, str(error.filename), error) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = getattr(error, "problem", repr(error))  # of an error of ours, or of Python's
+        problem = f"{path}: the settings or the weights do not fit: {problem}"
+        raise FormatError(_CALL, problem, code="model") from error
     if int8:
         from minigrad.models.decoding import use_int8
 
         use_int8(model)
-    return model, tokenizer
-
-
-@contextlib.contextmanager
-def _fitting(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged config raises into a FormatError that names the file."""
-    try:
-        yield
-    except FormatError:
-        raise
-    except FileNotFoundError as error:
-        problem = f"there is no file {error.filename}"
-        raise MissingFileError(_CALL, problem, code="no-such-file") from None
-    except OSError as error:
-        raise unreadable(_CALL, str(error.filename), error) from error
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        problem = error.problem if isinstance(error, MinigradError) else repr(error)
-        problem = f"{path}: the settings or the weights do not fit: {problem}"
-        raise FormatError(_CALL, problem, code="model") from error
-
-
-def _check(good: Any, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
-    """Raise FormatError unless good."""
-    if not good:
-        raise FormatError(_CALL, problem, code=code, got=got, wanted=wanted)
+    return model, source.tokenizer
 
 
 # --- files
@@ -107,36 +88,26 @@ class Stored(NamedTuple):
         return dequantise(self.blocks, self.kind).reshape(self.shape)
 
 
-Tensors = Mapping[str, Stored]
-
-
-def _of_folder(folder: Path, frozen: bool) -> tuple[Module, PublishedTokenizer]:
+def _of_folder(folder: Path) -> Source:
     sentences = read_json(folder / "sentence_bert_config.json", optional=True)
     config = {**sentences, **read_json(folder / "config.json")}
     kind = config.get("model_type", "")
-    problem = f"models of the type {shortened(kind)} are not supported"
-    _check(kind in _ARCHITECTURES, "unsupported", problem, kind, [*_ARCHITECTURES])
+    supported("models of the type", kind, _ARCHITECTURES)
     architecture = _ARCHITECTURES[kind]
     act = next((config[name] for name in _ACTS if name in config), None)
-    problem = f"{kind} models with the activation {shortened(act)} are not supported"
-    _check(act in (None, *architecture.activations), "unsupported", problem, act)
-    if kind == "bert":
-        config["pooling"] = _pooling(folder)
+    supported(f"{kind} models with the activation", act, (None, *architecture.activations))
+    options = {"pooling": _pooling(folder)} if kind == "bert" else {}
     tokenizer = text.tokenizer_of_folder(folder)
-    model = _build(architecture, config, _safetensors(folder), tokenizer, frozen)
-    if kind == "gemma3_text":
-        _raise_norms(model, config)
-    return model, tokenizer
+    return Source(architecture, config, _safetensors(folder), tokenizer, options)
 
 
 def _pooling(folder: Path) -> str:
     """How sentence-transformers makes the vector of a text."""
     found = read_json(folder / "1_Pooling" / "config.json", optional=True)
     on = [name for name, value in found.items() if name.startswith("pooling_mode_") and value]
-    known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    problem = f"the pooling {shortened(on)} of {folder} is not supported"
-    _check(len(on) < 2 and known.keys() >= {*on}, "unsupported", problem, on, [*known])
-    return known[on[0]] if on else "mean"
+    mean, first = ["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]
+    supported(f"embeddings by {folder} with the pooling", on, ([], mean, first))
+    return "cls" if on == first else "mean"
 
 
 def _safetensors(folder: Path) -> dict[str, Stored]:
@@ -145,7 +116,7 @@ def _safetensors(folder: Path) -> dict[str, Stored]:
     files = sorted({str(name) for name in index.get("weight_map", {}).values()})
     found: dict[str, Stored] = {}
     for file in files or ["model.safetensors"]:
-        _check(Path(file).name == file, "index", f"the index names {shortened(file)}", file)
+        check(Path(file).name == file, "index", f"the index names {shortened(file)}", file)
         for name, array in load_file(folder / file).items():
             raw = np.ascontiguousarray(array).view(np.uint8)  # with at least one axis
             stored = Stored(DTYPE_NAMES[array.dtype], array.shape, raw.reshape(-1, raw.shape[-1]))
@@ -153,46 +124,27 @@ def _safetensors(folder: Path) -> dict[str, Stored]:
     return found
 
 
-def _of_gguf(path: Path, frozen: bool) -> tuple[Module, PublishedTokenizer]:
+def _of_gguf(path: Path) -> Source:
     file = load_gguf(path)
-    meta, kind = file.meta, file.meta.get("general.architecture", "")
-    problem = f"GGUF files of the architecture {shortened(kind)} are not supported"
-    _check(kind in _GGUF_KINDS, "unsupported", problem, kind, [*_GGUF_KINDS])
+    kind = file.meta.get("general.architecture", "")
+    supported("GGUF files of the architecture", kind, _GGUF_KINDS)
     tensors = {t.name: Stored(t.dtype, t.shape, file[t.name]) for t in file.info.tensors}
-    config = {theirs: meta[f"{kind}.{name}"] for name, theirs in _GGUF_SETTINGS.items()}
-    own = {theirs: f"{kind}.{name}" for name, theirs in _GGUF_OPTIONAL.items()}
-    config |= {theirs: meta[name] for theirs, name in own.items() if name in meta}
+    config = {name.removeprefix(f"{kind}."): value for name, value in file.meta.items()}
     config["model_type"] = _GGUF_KINDS[kind]
     config["vocab_size"] = _named(tensors, "token_embd.weight").shape[0]
-    scaling, factor = (f"{kind}.rope.scaling.{name}" for name in ("type", "factor"))
-    config["rope_scaling"] = {"type": meta.get(scaling, "none"), "factor": meta.get(factor, 1.0)}
+    scaling, factor = config.get("rope.scaling.type"), config.get("rope.scaling.factor", 1.0)
+    config["rope_scaling"] = {"type": scaling, "factor": factor}
+    usual = config["embedding_length"] // config["attention.head_count"]
+    head = config.get("attention.key_length", usual)
+    config["partial_rotary_factor"] = config.get("rope.dimension_count", head) / head
     options: dict[str, Any] = {"rope_layout": "interleaved" if kind == "llama" else "half"}
-    head = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
-    turned = meta.get(f"{kind}.rope.dimension_count", head)
-    problem = f"positions that turn {shortened(turned)} of {head} features are not supported"
-    _check(turned == head, "unsupported", problem, turned, head)
     if divisors := tensors.pop("rope_freqs.weight", None):  # as Llama 3 stores its scaling
         options["rope_divisors"] = _fits(divisors, (head // 2,), "rope_freqs").values().tolist()
-    architecture = _ARCHITECTURES[config["model_type"]]._replace(names=_GGUF)
-    tokenizer = text.tokenizer_of_gguf(meta)
-    return _build(architecture, config, tensors, tokenizer, frozen, **options), tokenizer
+    architecture = _ARCHITECTURES[_GGUF_KINDS[kind]]._replace(names=_GGUF, raised=False)
+    return Source(architecture, config, tensors, text.tokenizer_of_gguf(file.meta), options)
 
 
 _GGUF_KINDS = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3_text"}
-_GGUF_SETTINGS = {
-    "block_count": "num_hidden_layers",
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-}
-_GGUF_OPTIONAL = {
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.key_length": "head_dim",
-    "attention.sliding_window": "sliding_window",
-    "rope.freq_base": "rope_theta",
-}
 
 # --- names
 
@@ -215,12 +167,7 @@ _DECODERS = {  # ours: those of safetensors, and of GGUF files; each has a weigh
 _LLAMA: Names = {ours: theirs for ours, (theirs, _) in _DECODERS.items()}
 _GGUF: Names = {ours: theirs for ours, (_, theirs) in _DECODERS.items()}
 _GEMMA: Names = {**_LLAMA, "h.{i}.ln_2": "model.layers.{i}.pre_feedforward_layernorm"}
-_GPT2: Names = {
-    **{name: name for name in ("wte", "wpe", "h.{i}.ln_1", "h.{i}.ln_2", "ln_f")},
-    **{f"h.{{i}}.mlp.{name}": f"h.{{i}}.mlp.{name}" for name in ("c_fc", "c_proj")},
-    "h.{i}.attn.in_proj": "h.{i}.attn.c_attn",
-    "h.{i}.attn.out_proj": "h.{i}.attn.c_proj",
-}
+_GPT2 = {"h.{i}.attn.in_proj": "h.{i}.attn.c_attn", "h.{i}.attn.out_proj": "h.{i}.attn.c_proj"}
 _BERT: Names = {
     "wte": "embeddings.word_embeddings",
     "wpe": "embeddings.position_embeddings",
@@ -234,115 +181,92 @@ _BERT: Names = {
     "h.{i}.ln_2": "encoder.layer.{i}.output.LayerNorm",
 }
 
-
-def _theirs(ours: str, names: Names) -> list[str]:
-    """The names in the file of one of our parameters."""
-    layer = ours.split(".")[1]
-    module, kind = re.split(r"[._](?=weight$|bias$)", ours.replace(f"h.{layer}.", "h.{i}.", 1))
-    before, _, rest = names[module].replace("{i}", layer).partition("{")
-    parts, _, after = rest.partition("}")
-    return [f"{before}{part}{after}.{kind}" for part in parts.split(",")]
-
-
 # --- architectures
 
-Has = Callable[[str], bool]  # whether the file has what our parameter of this name needs
-_SIZES = {  # ours: GPT-2's, and everybody's
-    "vocab_size": ("vocab_size", "vocab_size"),
-    "block_size": ("n_positions", "max_position_embeddings"),
-    "n_layer": ("n_layer", "num_hidden_layers"),
-    "n_head": ("n_head", "num_attention_heads"),
-    "n_embd": ("n_embd", "hidden_size"),
+_SETTINGS = {  # ours: theirs, in the config.json of GPT-2 and of others, and in GGUF files
+    "vocab_size": ("vocab_size",),
+    "block_size": ("n_positions", "max_position_embeddings", "context_length"),
+    "n_layer": ("n_layer", "num_hidden_layers", "block_count"),
+    "n_head": ("n_head", "num_attention_heads", "attention.head_count"),
+    "n_embd": ("n_embd", "hidden_size", "embedding_length"),
+    "n_kv_head": ("num_key_value_heads", "attention.head_count_kv"),
+    "head_dim": ("head_dim", "attention.key_length"),
+    "hidden": ("intermediate_size", "feed_forward_length"),
+    "norm_eps": ("rms_norm_eps", "layer_norm_eps", "attention.layer_norm_rms_epsilon"),
+    "n_type": ("type_vocab_size",),
+    "rope_base": ("rope_theta", "rope.freq_base"),
 }
+_NEEDED = ("block_size", "n_layer", "n_head", "n_embd", "hidden")  # nothing stands for them
 
 
-def _llama(config: Settings, sizes: Settings, has: Has) -> LlamaConfig:
-    kind, heads, ropes = config["model_type"], sizes["n_head"], config.get("rope_parameters") or {}
-    rope: Settings = ropes.get("full_attention", ropes) or config.get("rope_scaling") or {}
-    scaled = rope.get("rope_type", rope.get("type", "default")) not in ("default", "none")
-    base = config.get("rope_theta", 1e6 if kind == "gemma3_text" else 1e4)
-    biased = kind == "qwen2" or config.get("attention_bias") is True
-    return LlamaConfig(
-        **sizes,
-        n_kv_head=config.get("num_key_value_heads") or heads,
-        hidden=config["intermediate_size"],
-        head_dim=config.get("head_dim") or sizes["n_embd"] // heads,
-        norm_eps=config["rms_norm_eps"],
-        rope_base=rope.get("rope_theta", base),
-        rope_scaling={k: v for k, v in rope.items() if k != "rope_theta"} if scaled else None,
-        qkv_bias=biased or has("h.0.attn.in_proj_bias"),
-        qk_norm=kind in ("qwen3", "gemma3_text"),
-        tied=config.get("tie_word_embeddings") is True or not has("lm_head.weight"),
-    )
+def _llama(config: Settings, given: Settings, source: Source) -> Settings:
+    kind, rope = config["model_type"], config["rope"]
+    biased = config.get("attention_bias", kind == "qwen2") is True
+    scaled = rope.get("rope_type", rope.get("type")) not in (None, "default", "none")
+    scaling = {k: v for k, v in rope.items() if k not in ("rope_theta", "partial_rotary_factor")}
+    return {
+        "n_kv_head": given["n_head"],
+        "head_dim": given["n_embd"] // given["n_head"],
+        **given,
+        "norm_eps": given["norm_eps"],
+        "rope_scaling": scaling if scaled else None,
+        "qkv_bias": biased or source.has("h.0.attn.in_proj_bias"),
+        "qk_norm": kind in ("qwen3", "gemma3_text"),
+        "tied": config.get("tie_word_embeddings") is True or not source.has("lm_head.weight"),
+    }
 
 
-def _gemma(config: Settings, sizes: Settings, has: Has) -> LlamaConfig:
+def _gemma(config: Settings, given: Settings, source: Source) -> Settings:
     """Gemma 3, of whose layers every sixth sees everything."""
     every = config.get("sliding_window_pattern", 6)
-    full = tuple(range(every - 1, sizes["n_layer"], every))
+    full = tuple(range(every - 1, given["n_layer"], every))
     if kinds := config.get("layer_types"):
         full = tuple(i for i, kind in enumerate(kinds) if kind == "full_attention")
     local = (config.get("rope_parameters") or {}).get("sliding_attention", {})
-    return replace(
-        _llama(config, sizes, has),
-        mlp="geglu",
-        post_norm=True,
-        embedding_scale=sizes["n_embd"] ** 0.5,
-        window=config["sliding_window"],
-        full=full,
-        local_base=local.get("rope_theta", config.get("rope_local_base_freq", 1e4)),
-    )
+    usual = {"rope_base": 1e6, "mlp": "geglu", "post_norm": True}
+    return {
+        **usual,
+        **_llama(config, given, source),
+        "embedding_scale": given["n_embd"] ** 0.5,
+        "window": config.get("attention.sliding_window") or config["sliding_window"],
+        "full": full,
+        "local_base": local.get("rope_theta", config.get("rope_local_base_freq", 1e4)),
+    }
 
 
-def _raise_norms(model: Any, config: Settings) -> None:
-    """Gemma's norms multiply by 1 + weight, and its queries have a scale of their own."""
-    for norm in model.parameters():
-        if norm.ndim == 1:
-            norm.data = 1 + norm.data
-    size = model.config.head_dim
-    scale = (size / config.get("query_pre_attn_scalar", size)) ** 0.5
-    for block in model.h:
-        block.attn.q_norm.weight.data *= scale
+def _gpt2(config: Settings, given: Settings, _: Source) -> Settings:
+    supported("gpt2 models with n_inner", config.get("n_inner"), (None, 4 * given["n_embd"]))
+    return {**ARCHITECTURES["gpt2"], **given}
 
 
-def _gpt2(config: Settings, sizes: Settings, _: Has) -> GPTConfig:
-    inner, usual = config.get("n_inner"), 4 * sizes["n_embd"]
-    problem = f"gpt2 models with n_inner {shortened(inner)} are not supported"
-    _check(inner in (None, usual), "unsupported", problem, inner, usual)
-    return GPTConfig.gpt2(**sizes)
-
-
-def _bert(config: Settings, sizes: Settings, _: Has) -> BertConfig:
-    longest = config.get("max_seq_length")
-    return BertConfig(
-        **sizes,
-        hidden=config["intermediate_size"],
-        n_type=config.get("type_vocab_size", 2),
-        norm_eps=config.get("layer_norm_eps", 1e-12),
-        pooling=config["pooling"],
-        longest=None if longest is None else min(int(longest), sizes["block_size"]),
-    )
+def _bert(config: Settings, given: Settings, _: Source) -> Settings:
+    size = given["block_size"]
+    return {**given, "longest": min(int(config.get("max_seq_length") or size), size)}
 
 
 class Architecture(NamedTuple):
-    """A class of models, its config from a config.json, its names, its activations. turned: the
-    matrices of its layers are stored (in, out).
+    """A class of models, that of its config, the settings that a config.json means, its names, its
+    activations. turned: the matrices of its layers are stored (in, out).   raised: its norms
+    multiply by 1 + weight.
     """
 
-    model: Callable[[Any], Module]
-    config: Callable[[Settings, Settings, Has], Any]
+    model: type[GPT] | type[Bert]
+    config: Any
+    settings: Callable[[Settings, Settings, Source], Settings]
     names: Names
     activations: tuple[str, ...]
     turned: bool = False
+    raised: bool = False
 
 
 _ACTS = ("hidden_act", "hidden_activation", "activation_function")
 _TANH = ("gelu_new", "gelu_pytorch_tanh")
+_LIKE_LLAMA = Architecture(Llama, LlamaConfig, _llama, _LLAMA, ("silu",))
 _ARCHITECTURES = {
-    **dict.fromkeys(("llama", "qwen2", "qwen3"), Architecture(Llama, _llama, _LLAMA, ("silu",))),
-    "gemma3_text": Architecture(Llama, _gemma, _GEMMA, _TANH),
-    "gpt2": Architecture(GPT, _gpt2, _GPT2, _TANH, turned=True),
-    "bert": Architecture(Bert, _bert, _BERT, ("gelu",)),
+    **dict.fromkeys(("llama", "qwen2", "qwen3"), _LIKE_LLAMA),
+    "gemma3_text": Architecture(Llama, LlamaConfig, _gemma, _GEMMA, _TANH, raised=True),
+    "gpt2": Architecture(GPT, GPTConfig, _gpt2, _GPT2, _TANH, turned=True),
+    "bert": Architecture(Bert, BertConfig, _bert, _BERT, ("gelu",)),
 }
 
 
@@ -358,92 +282,111 @@ _ONLY = {  # settings that change what a model computes, and the one value that 
     "use_sliding_window": False,
 }
 # Tensors that are no part of the result: constants that code computes, heads outside the model.
-_HARMLESS = re.compile(
-    r"rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|position_ids$|^(pooler|cls)\."
-)
+_HARMLESS = re.compile(r"\.inv_freq$|\.attn\.(masked_)?bias$|position_ids$|^(pooler|cls)\.")
 
 
 # --- building
 
 
-def _build(
-    architecture: Architecture,
-    config: dict[str, Any],
-    tensors: dict[str, Stored],
-    tokenizer: PublishedTokenizer,
-    frozen: bool,
-    **options: Any,
-) -> Module:
-    """Return the model of a config.json with its weights; options go to the model's config.
-
-    frozen: matrices of Llama-type models that are not float32 stay as stored.
+class Source(NamedTuple):
+    """A file or a folder: its architecture, its settings as a config.json has them, its tensors,
+    its tokenizer, and further options of our config.
     """
-    names = architecture.names
-    _check_settings(config)
-    _leave_padding_out(config, tensors, names, tokenizer)
-    sizes = {ours: config[a if a in config else b] for ours, (a, b) in _SIZES.items()}
-    layers, most = sizes["n_layer"], len(tensors) // 9  # a layer has nine tensors and more
-    problem = f"{layers} layers in a file of {len(tensors)} tensors"
-    _check(0 < layers <= most, "layers", problem, layers, f"at most {most}")
-    made = architecture.config(config, sizes, lambda ours: _theirs(ours, names)[0] in tensors)
-    with init.skipped():
-        model = architecture.model(replace(made, **options)).eval()
-    owners, used = dict(model.named_modules()), set[str]()
-    if config.get("tie_word_embeddings", True):
-        used.add("lm_head.weight")  # may be stored twice
-    for ours, parameter in list(model.named_parameters()):
-        used.update(theirs := _theirs(ours, names))
-        parts = [_named(tensors, name) for name in theirs]
-        stays = frozen and isinstance(model, Llama) and any(part.kind != "f32" for part in parts)
-        matrix, (owner, _, attribute) = parameter.ndim == 2, ours.rpartition(".")
-        for part in parts[1:]:  # k and v: of one size, where in_proj holds but a sum
-            attn: Any = owners[owner]
-            _fits(part, (attn.n_kv_head * attn.head_dim, *parameter.shape[1:]), ours)
-        if stays and matrix:
-            setattr(owners[owner], attribute, _fits(_blocks(parts), parameter.shape, ours))
-        else:
-            values = np.concatenate([part.values() for part in parts])
-            if architecture.turned and matrix and ours.startswith("h."):
-                values = np.ascontiguousarray(values.T)
-            parameter.data = _fits(values, parameter.shape, ours)
-    extra = [name for name in tensors if name not in used and not _HARMLESS.search(name)]
-    first = shortened(next(iter(extra), ""))
-    _check(not extra, "tensor-extra", f"the tensor {first} is not supported", extra)
-    return model
 
+    architecture: Architecture
+    config: Settings
+    tensors: Mapping[str, Stored]
+    tokenizer: PublishedTokenizer
+    options: Settings
 
-def _check_settings(config: Settings) -> None:
-    for name, only in _ONLY.items():
-        got = config.get(name, only)
-        problem = f"{config['model_type']} models with {name} {shortened(got)} are not supported"
-        _check(got == only, "unsupported", problem, got, only)
+    def theirs(self, ours: str) -> list[str]:
+        """The names here of one of our parameters: ours, for a module that no table names."""
+        layer = ours.split(".")[1]
+        module, kind = re.split(r"[._](?=weight$|bias$)", ours.replace(f"h.{layer}.", "h.{i}.", 1))
+        named = self.architecture.names.get(module, module).replace("{i}", layer)
+        before, _, rest = named.partition("{")
+        parts, _, after = rest.partition("}")
+        return [f"{before}{part}{after}.{kind}" for part in parts.split(",")]
 
+    def has(self, ours: str) -> bool:
+        """True if there is what a parameter of ours needs."""
+        return self.theirs(ours)[0] in self.tensors
 
-def _leave_padding_out(
-    config: dict[str, Any], tensors: dict[str, Stored], names: Names, tokenizer: PublishedTokenizer
-) -> None:
-    """Cut the rows of embedding and head that are no token: they must never be drawn."""
-    rows, needed, used = config["vocab_size"], tokenizer.rows(added=False), tokenizer.rows()
-    problem = f"an embedding of {shortened(rows)} rows for a vocabulary of {needed} tokens"
-    _check(needed <= rows, "vocabulary", problem, rows, needed)
-    if used >= rows:
-        return
-    config["vocab_size"] = used
-    for name in (f"{names[ours]}.weight" for ours in ("wte", "lm_head") if ours in names):
-        if name in tensors:
-            kind, shape, blocks = tensors[name]
-            _fits(tensors[name], (rows, *shape[1:]), name)
-            tensors[name] = Stored(kind, (used, *shape[1:]), blocks[:used])
+    def configured(self) -> Any:
+        """Our config, whose sizes are checked before anything is made of them. It leaves out rows
+        of the embedding after the last token, which must never be drawn.
+        """
+        fields = self.architecture.config.__dataclass_fields__
+        ropes = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
+        rope: Any = ropes.get("full_attention", ropes)
+        config = {**self.config, **rope, "rope": rope}
+        for name, only in _ONLY.items():
+            supported(f"{config['model_type']} models with {name}", config.get(name, only), [only])
+        given = {
+            ours: config[name]
+            for ours, names in _SETTINGS.items()
+            for name in names
+            if ours in fields and config.get(name) is not None
+        }
+        lacking = [_SETTINGS[ours] for ours in _NEEDED if ours in fields and ours not in given]
+        check(not lacking, "model", f"the settings lack {lacking}", [*config], lacking)
+        layers, most = given["n_layer"], len(self.tensors) // 9  # a layer has nine and more
+        problem = f"{layers} layers in a file of {len(self.tensors)} tensors"
+        check(0 < layers <= most, "layers", problem, layers, f"at most {most}")
+        rows, needed = config["vocab_size"], self.tokenizer.rows(added=False)
+        problem = f"an embedding of {shortened(rows)} rows for a vocabulary of {needed} tokens"
+        check(needed <= rows, "vocabulary", problem, rows, needed)
+        given["vocab_size"] = min(rows, self.tokenizer.rows())
+        made = self.architecture.settings(config, given, self)
+        return self.architecture.config(**made, **self.options)
+
+    def build(self, frozen: bool) -> GPT | Bert:
+        """The model with its weights. frozen: matrices of Llama-type models that are not float32
+        stay as stored.
+        """
+        made = self.configured()
+        with init.skipped():
+            model = self.architecture.model(made).eval()
+        owners, used = dict(model.named_modules()), set[str]()
+        if self.config.get("tie_word_embeddings", True):
+            used.add("lm_head.weight")  # may be stored twice
+        for ours, parameter in list(model.named_parameters()):
+            used.update(theirs := self.theirs(ours))
+            parts = [_named(self.tensors, name) for name in theirs]
+            path, _, attribute = ours.rpartition(".")
+            owner: Any = owners[path]
+            for part in parts[1:]:  # k and v: of one size, where in_proj holds but a sum
+                _fits(part, (owner.n_kv_head * owner.head_dim, *parameter.shape[1:]), ours)
+            if ours in ("wte.weight", "lm_head.weight"):  # without the rows that are no token
+                kind, _, blocks = _fits(parts[0], (self.config["vocab_size"], made.n_embd), ours)
+                parts = [Stored(kind, parameter.shape, blocks[: made.vocab_size])]
+            stays = frozen and isinstance(model, Llama) and parameter.ndim == 2
+            if stays and any(part.kind != "f32" for part in parts):
+                setattr(owner, attribute, _fits(_blocks(parts), parameter.shape, ours))
+            else:
+                values = np.concatenate([part.values() for part in parts])
+                if self.architecture.turned and values.ndim == 2 and ours.startswith("h."):
+                    values = np.ascontiguousarray(values.T)
+                if self.architecture.raised and values.ndim == 1:
+                    values = 1 + values
+                if ours.endswith("q_norm.weight"):  # where queries of Gemma have their scale
+                    size = len(values)
+                    values *= (size / self.config.get("query_pre_attn_scalar", size)) ** 0.5
+                parameter.data = _fits(values, parameter.shape, ours)
+        extra = [name for name in self.tensors if name not in used and not _HARMLESS.search(name)]
+        problem = f"tensors that are not supported: {shortened(extra)}"
+        check(not extra, "tensor-extra", problem, extra)
+        return model
 
 
 def _fits(weight: Any, shape: tuple[int, ...], ours: str) -> Any:
     problem = f"{ours} of shape {weight.shape}, the settings make it {shape}"
-    _check(weight.shape == shape, "shape", problem, weight.shape, shape)
+    check(weight.shape == shape, "shape", problem, weight.shape, shape)
     return weight
 
 
-def _named(tensors: Tensors, name: str) -> Stored:
-    _check(name in tensors, "tensor-missing", f"the file has no tensor {name!r}", name)
+def _named(tensors: Mapping[str, Stored], name: str) -> Stored:
+    check(name in tensors, "tensor-missing", f"the file has no tensor {name!r}", name)
     return tensors[name]
 
 

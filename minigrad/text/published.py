@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, DataError, FormatError, needs
+from minigrad.errors import ConfigError, FormatError, needs
+from minigrad.files.header import shortened
 from minigrad.text.base import encoding, well_formed
 from minigrad.text.library import TokenizerFile, library
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
 _WORDS += r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA_3 = ("llama-bpe", "llama3", "llama-v3")
 # The patterns by which the text is cut before merging, one after the other, by the name that a GGUF
 # file gives them.
 _CUTS = {
     **dict.fromkeys(("gpt-2", "phi-2", "default"), (_GPT2,)),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), (r"\p{N}", _GPT2)),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), (_WORDS % r"\p{N}{1,3}",)),
+    **dict.fromkeys(_LLAMA_3, (_WORDS % r"\p{N}{1,3}",)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), (_WORDS % r"\p{N}",)),
 }
+_CALL = "models.load"
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4  # types of tokens in a GGUF file
 _SPACE = "▁"
 
@@ -50,14 +53,15 @@ class PublishedTokenizer(TokenizerFile):
         content: Any,
         *,
         bos: str | None = None,
-        eos: Sequence[str] = (),
+        eos: Iterable[str | None] = (),
         template: str | None = None,
         first: bool = False,
         special: bool = False,
     ) -> None:
         self._tokenizer = TokenizerFile(content)._tokenizer if isinstance(content, str) else content
-        self.bos, self.eos, self.template = bos, tuple(eos), template
-        self.first, self.special = first and bos is not None, special
+        # An empty text would end any answer at once
+        self.bos, self.eos = bos or None, tuple(text for text in dict.fromkeys(eos) if text)
+        self.template, self.first, self.special = template, first and bool(bos), special
 
     @property
     def content(self) -> str:  # type: ignore[override]
@@ -129,52 +133,58 @@ def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
     Raises FormatError for damaged meta or another kind, MissingDependencyError without the
     `tokenizers` library.
     """
-    own = {k.removeprefix("tokenizer.ggml."): v for k, v in meta.items()}
-    kind, pieces, types = own.get("model", ""), own.get("tokens", []), own.get("token_type", [])
-    texts = isinstance(pieces, list) and pieces and isinstance(pieces[0], str)
-    _check(texts, "the file has no vocabulary")
+    own: dict[str, Any] = {k.removeprefix("tokenizer.ggml."): v for k, v in meta.items()}
+    pieces, types, kind = own.get("tokens", []), own.get("token_type", []), own.get("model", "")
+    check(isinstance(pieces, list) and pieces, "vocabulary", "the file has no vocabulary")
     makers = {"gpt2": _byte_level, "llama": _sentence_piece}
-    problem = f"tokenizers of the kind {kind!r} are not supported"
-    _check(isinstance(kind, str) and kind in makers, problem, "unsupported")
-    _check(len(types) in (0, len(pieces)), f"{len(types)} types for {len(pieces)} tokens")
-    tokenizer = makers[kind](library("tokenizer_of_gguf"), own, pieces)
-    added = library("tokenizer_of_gguf").AddedToken
-    for token_type, special in ((_CONTROL, True), (_USER, False)):
-        chosen = [p for p, t in zip(pieces, types, strict=False) if t == token_type]
-        tokenizer.add_tokens([added(p, special=special, normalized=False) for p in chosen])
+    supported("tokenizers of the kind", kind, makers)
+    problem = f"{len(types)} types for {len(pieces)} tokens"
+    check(len(types) in (0, len(pieces)), "vocabulary", problem)
+    tokenizer, added = makers[kind](library(_CALL), own, pieces), library(_CALL).AddedToken
+    for n, special in ((_CONTROL, True), (_USER, False)):
+        tokenizer.add_tokens([added(p, special=special, normalized=False) for p in _typed(own, n)])
 
-    def piece(name: str) -> list[str]:
+    def piece(name: str) -> str | None:
         number = own.get(f"{name}_token_id")
-        found = pieces[number] if type(number) is int and 0 <= number < len(pieces) else ""
-        return [found] if found else []  # an empty text would end any answer at once
+        return pieces[number] if type(number) is int and 0 <= number < len(pieces) else None
 
-    return PublishedTokenizer(
-        tokenizer,
-        bos=next(iter(piece("bos")), None),
-        eos=list(dict.fromkeys(piece("eos") + piece("eot"))),
-        template=_text(own.get("tokenizer.chat_template")),
-        first=own.get("add_bos_token", kind == "llama") is True,
+    bos, eos, template = (
+        piece("bos"),
+        [piece("eos"), piece("eot")],
+        own.get("tokenizer.chat_template"),
     )
+    first = own.get("add_bos_token", kind == "llama") is True
+    return PublishedTokenizer(tokenizer, bos=bos, eos=eos, template=_text(template), first=first)
 
 
-def _check(good: Any, problem: str, code: str = "vocabulary") -> None:
+def check(good: Any, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
     """Raise FormatError unless good."""
     if not good:
-        raise FormatError("tokenizer_of_gguf", problem, code=code)
+        raise FormatError(_CALL, problem, code=code, got=got, wanted=wanted)
+
+
+def supported(what: str, got: Any, wanted: Collection[Any]) -> None:
+    """Raise FormatError for files with a setting `got` that is not one of those wanted."""
+    problem = f"{what} {shortened(got)} are not supported"
+    check(got in [*wanted], "unsupported", problem, got, [*wanted])
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _typed(own: Mapping[str, Any], number: int) -> list[str]:
+    """The tokens of a type."""
+    return [own["tokens"][i] for i in np.flatnonzero(np.equal(own.get("token_type", []), number))]
+
+
 def _byte_level(library: Any, own: Mapping[str, Any], pieces: list[str]) -> Any:
     """Byte-level BPE, as GPT-2's, with the merges of the file and its way to cut the text."""
     cut, merges = own.get("pre", "default"), own.get("merges", "")
-    problem = f"the way {cut!r} to cut a text before merging is not supported"
-    _check(isinstance(cut, str) and cut in _CUTS, problem, "unsupported")
-    _check(isinstance(merges, list), "the file has no merges")
+    supported("tokenizers that cut a text before merging in the way", cut, _CUTS)
+    check(isinstance(merges, list), "vocabulary", "the file has no merges")
     pairs = [tuple(pair.split(" ")) for pair in merges]
-    tokenizer = _bpe(library, pieces, pairs, ignore_merges=cut.startswith("llama"))
+    tokenizer = _bpe(library, pieces, pairs, ignore_merges=cut in _LLAMA_3)
     pre, level = library.pre_tokenizers, library.pre_tokenizers.ByteLevel(False, use_regex=False)
     cutters = [pre.Split(library.Regex(pattern), "isolated") for pattern in _CUTS[cut]]
     tokenizer.pre_tokenizer = pre.Sequence([*cutters, level])
@@ -189,39 +199,37 @@ def _sentence_piece(library: Any, own: Mapping[str, Any], pieces: list[str]) -> 
     score; what is in no piece becomes bytes.
     """
     scores, known = own.get("scores", []), set(pieces)
-    _check(len(scores) == len(pieces), "the file has no scores, or not one for each token")
+    check(len(scores) == len(pieces), "vocabulary", "the file has no score for each token")
     merges = [
         (piece[:at], piece[at:])
         for _, piece in sorted(zip(scores, pieces, strict=True), key=lambda pair: -pair[0])
         for at in range(1, min(len(piece), 64))
         if piece[:at] in known and piece[at:] in known
     ]
-    types = own.get("token_type", [])
-    unknown = next((p for p, t in zip(pieces, types, strict=False) if t == _UNKNOWN), None)
-    options = {"byte_fallback": True, "fuse_unk": True, "unk_token": unknown}
-    tokenizer = _bpe(library, pieces, merges, **options)
+    unknown = next(iter(_typed(own, _UNKNOWN)), None)
+    tokenizer = _bpe(library, pieces, merges, byte_fallback=True, fuse_unk=True, unk_token=unknown)
     normal, undo, prefix = library.normalizers, library.decoders, own.get("add_space_prefix", True)
     begin = [normal.Prepend(_SPACE)] if prefix else []
-    end = [undo.Strip(" ", 1, 0)] if prefix else []
     tokenizer.normalizer = normal.Sequence([*begin, normal.Replace(" ", _SPACE)])
-    steps = [undo.Replace(_SPACE, " "), undo.ByteFallback(), undo.Fuse()]
-    tokenizer.decoder = undo.Sequence([*steps, *end])
+    end = undo.Strip(" ", len(begin), 0)
+    steps = [undo.Replace(_SPACE, " "), undo.ByteFallback(), undo.Fuse(), end]
+    tokenizer.decoder = undo.Sequence(steps)
     return tokenizer
 
 
 def _bpe(library: Any, pieces: list[str], merges: list[Any], **options: Any) -> Any:
     numbers = {piece: i for i, piece in enumerate(pieces)}
-    _check(len(numbers) == len(pieces), "a token is there twice")
+    check(len(numbers) == len(pieces), "vocabulary", "a token is there twice")
     try:
         return library.Tokenizer(library.models.BPE(numbers, merges, **options))
     except Exception as error:  # the library raises nothing more particular
-        _check(False, f"the vocabulary and its merges do not fit together: {error}")
+        check(False, "vocabulary", f"the merges do not fit the vocabulary: {error}")
 
 
 def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
     """Return the tokenizer of a model's folder: tokenizer.json, with tokenizer_config.json,
     chat_template.jinja and the end tokens of generation_config.json where they are there. Raises
-    DataError for other contents.
+    DataError or FormatError for other contents.
     """
     tokenizer = TokenizerFile.read(folder / "tokenizer.json")._tokenizer
     tokenizer.no_truncation()
@@ -237,27 +245,22 @@ def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
 
     ends = read_json(folder / "generation_config.json", optional=True).get("eos_token_id")
     numbers = [n for n in (ends if isinstance(ends, list) else [ends]) if type(n) is int]
-    texts = [tokenizer.decode([n], skip_special_tokens=False) for n in numbers]
-    return PublishedTokenizer(
-        tokenizer,
-        bos=token("bos_token"),
-        eos=[t for t in dict.fromkeys([token("eos_token"), *texts]) if t and "\ufffd" not in t],
-        template=_text(template),
-        first=config.get("add_bos_token") is True,
-        special=len(tokenizer.encode("").ids) > 0,
-    )
+    texts = (tokenizer.decode([n], skip_special_tokens=False) for n in numbers)
+    eos = [token("eos_token"), *(text for text in texts if "\ufffd" not in text)]
+    first, special = config.get("add_bos_token") is True, len(tokenizer.encode("").ids) > 0
+    options: Any = {"template": _text(template), "first": first, "special": special}
+    return PublishedTokenizer(tokenizer, bos=token("bos_token"), eos=eos, **options)
 
 
-def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
-    """Return the object in a JSON file; {} if it is optional and not there. Raises DataError for
-    another content, and for more than 16 MB.
+def read_json(path: Path, kind: type = dict, optional: bool = False) -> Any:
+    """Return what is in a JSON file, a dict or a list; an empty one if it is optional and not
+    there. Raises FormatError for another content, and for more than 16 MB.
     """
     if optional and not path.is_file():
-        return {}
+        return kind()
     size, found = path.stat().st_size, None
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(path.read_text(encoding="utf-8")) if size <= 16 << 20 else None
-    if not isinstance(found, dict):
-        problem = f"{path} is not a JSON object of at most 16 MB"
-        raise DataError("read_json", problem, got=size, wanted="{...}")
+    problem = f"{path} is not a JSON {kind.__name__} of at most 16 MB"
+    check(isinstance(found, kind), "json", problem, size, kind)
     return found
