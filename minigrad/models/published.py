@@ -103,8 +103,12 @@ def _of_folder(folder: Path) -> Source:
 
 def _pooling(folder: Path) -> str:
     """How sentence-transformers makes the vector of a text."""
+    modules = read_json(folder / "modules.json", list, optional=True)
+    known = ["Transformer", "Pooling", "Normalize"]  # what `Bert.embed` does
+    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    supported(f"embeddings by {folder} with the modules", kinds, [known[:n] for n in range(4)])
     found = read_json(folder / "1_Pooling" / "config.json", optional=True)
-    on = [name for name, value in found.items() if name.startswith("pooling_mode_") and value]
+    on = [name for name, value in found.items() if name.startswith("pooling_mode") and value]
     mean, first = ["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]
     supported(f"embeddings by {folder} with the pooling", on, ([], mean, first))
     return "cls" if on == first else "mean"
@@ -135,6 +139,8 @@ def _of_gguf(path: Path) -> Source:
     scaling, factor = config.get("rope.scaling.type"), config.get("rope.scaling.factor", 1.0)
     config["rope_scaling"] = {"type": scaling, "factor": factor}
     usual = config["embedding_length"] // config["attention.head_count"]
+    if kind == "gemma3" and config["block_count"] == 62:  # the one of 27B, which does not say it
+        config["query_pre_attn_scalar"] = usual
     head = config.get("attention.key_length", usual)
     config["partial_rotary_factor"] = config.get("rope.dimension_count", head) / head
     options: dict[str, Any] = {"rope_layout": "interleaved" if kind == "llama" else "half"}

@@ -153,7 +153,7 @@ def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
         [piece("eos"), piece("eot")],
         own.get("tokenizer.chat_template"),
     )
-    first = own.get("add_bos_token", kind == "llama") is True
+    first = own.get("add_bos_token", kind == "llama" or own.get("pre") in _LLAMA_3) is True
     return PublishedTokenizer(tokenizer, bos=bos, eos=eos, template=_text(template), first=first)
 
 

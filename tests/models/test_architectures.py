@@ -57,10 +57,17 @@ def test_a_small_model_gives_the_reference(row: dict[str, Any], tmp_path: Path) 
 GEMMA = next(row for row in TINY if row["config"]["model_type"] == "gemma3_text")
 
 
-def test_gemmas_settings_of_2025_and_its_gguf_file_mean_the_same(tmp_path: Path) -> None:
-    ropes, layers = GEMMA["config"]["rope_parameters"], 7  # of which the sixth sees everything
-    config = {**GEMMA["config"], "num_hidden_layers": layers, "query_pre_attn_scalar": 16}
-    config["layer_types"] = ["sliding_attention"] * 5 + ["full_attention", "sliding_attention"]
+@pytest.mark.parametrize(("layers", "scalar"), [(7, 16), (62, 32 // 4)])
+def test_gemmas_settings_of_2025_and_its_gguf_file_mean_the_same(
+    layers: int, scalar: int, tmp_path: Path
+) -> None:
+    """Every sixth layer sees everything. With 62 it is the model of 27B, whose queries have a scale
+    that a GGUF file does not name.
+    """
+    ropes = GEMMA["config"]["rope_parameters"]
+    config = {**GEMMA["config"], "num_hidden_layers": layers, "query_pre_attn_scalar": scalar}
+    kinds = [*["sliding_attention"] * 5, "full_attention"] * (layers // 6 + 1)
+    config["layer_types"] = kinds[:layers]
     shapes = {name: shape for name, shape in GEMMA["shapes"].items() if ".layers." not in name}
     first = {name: s for name, s in GEMMA["shapes"].items() if ".layers.0." in name}
     for i in range(layers):
@@ -187,8 +194,10 @@ def kind_of(row: dict[str, Any]) -> str:
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
         ("gpt2", {"scale_attn_weights": False}),
         ("gpt2", {"layer_norm_epsilon": 1e-2}),
+        ("gpt2", {"n_inner": 100}),
         ("gemma3_text", {"final_logit_softcapping": 30.0}),
         ("bert", {"is_decoder": True}),
+        ("llama", {"partial_rotary_factor": 0.5}),
     ],
 )
 def test_settings_that_would_change_the_result_are_refused(
@@ -199,6 +208,42 @@ def test_settings_that_would_change_the_result_are_refused(
     with pytest.raises(FormatError, match=next(iter(change))) as caught:
         load(tmp_path)
     assert caught.value.code == "unsupported"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("rope_type", ["default", "linear"])
+def test_turning_some_of_the_features_is_refused_where_rope_parameters_say_it(
+    rope_type: str, nested: bool, tmp_path: Path
+) -> None:
+    row = GEMMA if nested else TINY[0]
+    for part in (1.0, 0.5):
+        rope: Any = {"rope_type": rope_type, "rope_theta": 500.0, "partial_rotary_factor": part}
+        rope |= {"factor": 2.0} if rope_type == "linear" else {}
+        ropes = {"full_attention": rope, "sliding_attention": {}} if nested else rope
+        write(tmp_path, {**row, "config": {**row["config"], "rope_parameters": ropes}})
+        if part == 1:
+            assert load(tmp_path)[0].config.rope_base == 500
+            continue
+        with pytest.raises(FormatError, match=r"partial_rotary_factor 0\.5") as caught:
+            load(tmp_path)
+        assert caught.value.code == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("max_position_embeddings", TINY[0]),
+        ("num_hidden_layers", GEMMA),
+        ("n_embd", next(row for row in TINY if kind_of(row) == "gpt2")),
+        ("intermediate_size", next(row for row in TINY if kind_of(row) == "bert")),
+    ],
+)
+def test_a_setting_that_is_missing_is_named(name: str, row: dict[str, Any], tmp_path: Path) -> None:
+    config = {key: value for key, value in row["config"].items() if key != name}
+    with pytest.raises(FormatError, match=name):
+        load(write(tmp_path, {**row, "config": config}))
+    with pytest.raises(FormatError, match=name):
+        load(write(tmp_path, {**row, "config": {**config, name: None}}))
 
 
 @pytest.mark.parametrize(
@@ -259,13 +304,46 @@ def test_a_text_is_pooled_as_its_folder_says(modes: Any, pooling: str, tmp_path:
         np.testing.assert_allclose(vector, wanted / np.linalg.norm(wanted), atol=1e-6)
 
 
-@pytest.mark.parametrize("modes", [["max_tokens"], ["mean_tokens", "cls_token"]])
+@pytest.mark.parametrize("modes", [["_max_tokens"], ["_mean_tokens", "_cls_token"], [""]])
 def test_other_poolings_are_refused(modes: list[str], tmp_path: Path) -> None:
     write(tmp_path, BERT)
     (tmp_path / "1_Pooling").mkdir()
-    settings = {f"pooling_mode_{mode}": True for mode in modes}
+    settings = {f"pooling_mode{mode}": True for mode in modes}
     (tmp_path / "1_Pooling/config.json").write_text(json.dumps(settings))
     with pytest.raises(FormatError, match="pooling"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "good"),
+    [
+        (["Transformer"], True),
+        (["Transformer", "Pooling"], True),
+        (["Transformer", "Pooling", "Normalize"], True),
+        (["Transformer", "Pooling", "Dense"], False),
+        (["Transformer", "Pooling", "Dense", "Normalize"], False),
+        (["Transformer", "Normalize"], False),
+    ],
+)
+def test_modules_that_would_change_the_vector_of_a_text_are_refused(
+    names: list[str], good: bool, tmp_path: Path
+) -> None:
+    write(tmp_path, BERT)
+    modules = [{"type": f"sentence_transformers.models.{name}"} for name in names]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    if good:
+        load(tmp_path)
+        return
+    with pytest.raises(FormatError, match=names[-1]) as caught:
+        load(tmp_path)
+    assert caught.value.code == "unsupported"
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '[{"name": "0"}]', "["])
+def test_a_damaged_list_of_modules_is_a_format_error(content: str, tmp_path: Path) -> None:
+    write(tmp_path, BERT)
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises(FormatError):
         load(tmp_path)
 
 

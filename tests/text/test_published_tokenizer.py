@@ -60,6 +60,15 @@ def test_the_cut_decides_what_is_merged() -> None:
     assert pieces(tokenizer_of_gguf(gguf(pre="qwen2")), "12", GPT2) == ["1", "2"]
 
 
+def test_a_text_begins_with_bos_by_default_where_llama_cpp_lets_it() -> None:
+    for pre, begins in {"llama-bpe": True, "llama3": True, "qwen2": False, "gpt-2": False}.items():
+        settings = gguf(pre=pre, bos_token_id=0)
+        assert tokenizer_of_gguf(settings).encode_prompt("ab").tolist() == [0] * begins + [7]
+        for said in (True, False):
+            found = tokenizer_of_gguf({**settings, "tokenizer.ggml.add_bos_token": said})
+            assert found.encode_prompt("ab").tolist() == [0] * said + [7]
+
+
 def test_special_tokens_are_recognised_and_written_out() -> None:
     tokenizer = tokenizer_of_gguf(gguf())
     assert tokenizer.encode("ab<|end|>a").tolist() == [7, 0, 1]
