@@ -115,9 +115,8 @@ class _Change:
     def __init__(self, before: Array, now: Array) -> None:
         x, y = (np.ascontiguousarray(a).reshape(-1).view(f"u{a.itemsize}") for a in (before, now))
         changed = x != y
-        self.before, self.places, self.numbers = before, None, now
-        if 8 * np.count_nonzero(changed) < len(y):
-            self.places = np.flatnonzero(changed)
+        few = 8 * np.count_nonzero(changed) < len(y)
+        self.before, self.places = before, np.flatnonzero(changed) if few else None
         self.numbers = now.copy() if self.places is None else now.reshape(-1)[self.places]
 
     def after(self) -> Array:
