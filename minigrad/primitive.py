@@ -194,11 +194,7 @@ class Primitive:
 
 
 def primitive(
-    *bare: Any,
-    kind: Kind | None = None,
-    dtype: Casting = None,
-    outputs: int = 1,
-    numpy: Any = (),
+    *bare: Any, kind: Kind | None = None, dtype: Casting = None, outputs: int = 1, numpy: Any = ()
 ) -> Callable[[Callable[..., Any]], Primitive]:
     """Make a function on arrays into an op. See `Primitive` for the meaning of the arguments and
     `Primitive.vjp` for its derivative.

@@ -162,10 +162,7 @@ def _adafactor(call: Call) -> list[Kernel]:
         f"adafactor_whole(ps[u], gs[u], {row} + w[4], {column} + w[5], {square} + w[6], "
         "sums + w[7], w[1], w[2], w[3], c);"
     )
-    return [
-        update.scalars(),
-        k.kernel("adafactor", body, 20 * sum(update.sizes)),
-    ]
+    return [update.scalars(), k.kernel("adafactor", body, 20 * sum(update.sizes))]
 
 
 @lowers("muon_")

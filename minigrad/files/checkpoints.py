@@ -15,13 +15,7 @@ from typing import Any
 
 from minigrad.dtypes import Array
 from minigrad.files.durable import Path
-from minigrad.files.header import (
-    ARRAY_KEY,
-    ARRAY_PREFIX,
-    Refusal,
-    holds_containers,
-    refusing,
-)
+from minigrad.files.header import ARRAY_KEY, ARRAY_PREFIX, Refusal, holds_containers, refusing
 from minigrad.files.layout import FileInfo
 from minigrad.files.reader import StateDict, read
 from minigrad.files.writer import array_in, check_arguments, identity, write

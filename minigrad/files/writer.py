@@ -203,10 +203,7 @@ def identity(array: Array) -> Any:
 
 
 def _header(
-    kind: str,
-    stored: list[tuple[str, Array]],
-    aliases: dict[str, str],
-    trees: dict[str, Any],
+    kind: str, stored: list[tuple[str, Array]], aliases: dict[str, str], trees: dict[str, Any]
 ) -> bytes:
     """The bytes of the header, which has passed the reader's own checks."""
     offsets = layout.relative_offsets([a.nbytes for _, a in stored])

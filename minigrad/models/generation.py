@@ -246,12 +246,7 @@ def _speculate(
 
 
 def _propose(
-    draft: GPT,
-    caches: list[KVCache],
-    known: list[int],
-    n: int,
-    how: Sampling,
-    generator: Generator,
+    draft: GPT, caches: list[KVCache], known: list[int], n: int, how: Sampling, generator: Generator
 ) -> tuple[list[int], Array]:
     """The n tokens that the draft goes on with, and the distributions they came from, (n, V)."""
     proposed: list[int] = []

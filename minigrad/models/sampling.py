@@ -55,13 +55,7 @@ class Sampling:
     def numbers(self) -> list[float]:
         """The settings as numbers, for `sample_`: top_k is 0 for all tokens."""
         top_p = 1 if self.top_p is None else self.top_p
-        return [
-            self.temperature,
-            self.top_k or 0,
-            top_p,
-            self.min_p or 0,
-            self.repetition_penalty,
-        ]
+        return [self.temperature, self.top_k or 0, top_p, self.min_p or 0, self.repetition_penalty]
 
     def penalised(self, logits: Array, seen: Array) -> Array:
         """Logits, (B, V), after the repetition penalty for the tokens `seen`, (B, T); negative ones
