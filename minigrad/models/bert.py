@@ -49,7 +49,7 @@ class BertConfig:
     pooling: Literal["mean", "cls"] = "mean"
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
+        for name in _SIZES if self.longest is None else [*_SIZES, "longest"]:
             object.__setattr__(self, name, as_int("BertConfig", name, getattr(self, name)))
         as_float("BertConfig", "norm_eps", self.norm_eps, 0, 1)
         check_heads("BertConfig", self.n_embd, self.n_head)

@@ -210,10 +210,9 @@ def _llama(config: Settings, given: Settings, source: Source) -> Settings:
     biased = config.get("attention_bias", kind == "qwen2") is True
     scaled = rope.get("rope_type", rope.get("type")) not in (None, "default", "none")
     scaling = {k: v for k, v in rope.items() if k not in ("rope_theta", "partial_rotary_factor")}
+    usual = {"n_kv_head": given["n_head"], "head_dim": given["n_embd"] // given["n_head"], **given}
     return {
-        "n_kv_head": given["n_head"],
-        "head_dim": given["n_embd"] // given["n_head"],
-        **given,
+        **usual,
         "norm_eps": given["norm_eps"],
         "rope_scaling": scaling if scaled else None,
         "qkv_bias": biased or source.has("h.0.attn.in_proj_bias"),
@@ -229,10 +228,9 @@ def _gemma(config: Settings, given: Settings, source: Source) -> Settings:
     if kinds := config.get("layer_types"):
         full = tuple(i for i, kind in enumerate(kinds) if kind == "full_attention")
     local = (config.get("rope_parameters") or {}).get("sliding_attention", {})
-    usual = {"rope_base": 1e6, "mlp": "geglu", "post_norm": True}
+    usual = {"rope_base": 1e6, "mlp": "geglu", "post_norm": True, **_llama(config, given, source)}
     return {
         **usual,
-        **_llama(config, given, source),
         "embedding_scale": given["n_embd"] ** 0.5,
         "window": config.get("attention.sliding_window") or config["sliding_window"],
         "full": full,
@@ -247,7 +245,7 @@ def _gpt2(config: Settings, given: Settings, _: Source) -> Settings:
 
 def _bert(config: Settings, given: Settings, _: Source) -> Settings:
     size = given["block_size"]
-    return {**given, "longest": min(int(config.get("max_seq_length") or size), size)}
+    return {**given, "longest": min(config.get("max_seq_length") or size, size)}
 
 
 class Architecture(NamedTuple):

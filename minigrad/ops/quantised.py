@@ -83,8 +83,7 @@ def _q5_k(raw: Array) -> Array:
 
 def _q6_k(raw: Array) -> Array:
     low = _nibbles(raw[:, :128].reshape(-1, 2, 64)).reshape(-1, 2, 4, 32)
-    shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
-    high = (raw[:, 128:192].reshape(-1, 2, 1, 32) >> shifts) & 3
+    high = (raw[:, 128:192].reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8)[:, None]) & 3
     q = _centred((low | (high << 4)).reshape(-1, 16, 16), 32)
     d = _half(raw, 208) * np.ascontiguousarray(raw[:, 192:208]).view(np.int8)
     return (d[:, :, None] * q).reshape(-1, 256)

@@ -339,6 +339,20 @@ def test_modules_that_would_change_the_vector_of_a_text_are_refused(
     assert caught.value.code == "unsupported"
 
 
+@pytest.mark.parametrize(("longest", "found"), [(9, 9), (None, 64), (1000, 64), (-3, 0), ("x", 0)])
+def test_the_longest_text_is_the_one_of_the_folder(
+    longest: Any, found: int, tmp_path: Path
+) -> None:
+    write(tmp_path, BERT)
+    settings = json.dumps({"max_seq_length": longest})
+    (tmp_path / "sentence_bert_config.json").write_text(settings)
+    if found:
+        assert load(tmp_path)[0].config.longest == found
+        return
+    with pytest.raises(FormatError):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["{}", "[1]", '[{"name": "0"}]', "["])
 def test_a_damaged_list_of_modules_is_a_format_error(content: str, tmp_path: Path) -> None:
     write(tmp_path, BERT)
