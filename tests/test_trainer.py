@@ -131,12 +131,12 @@ def test_a_few_slow_steps_do_not_change_what_is_measured(
     update = EagerStep.update
 
     def sometimes_slow(step: EagerStep) -> None:
-        made.append(time.sleep(1.0 if len(made) == 2 else 0.0))
+        made.append(time.sleep(0.3 if len(made) in (1, 3, 8) else 0.0))
         update(step)
 
     monkeypatch.setattr(EagerStep, "update", sometimes_slow)
-    assert trainer.measure(1.1)[0] < 0.2
-    assert len(made) > 3
+    assert trainer.measure(0.2)[0] < 0.1
+    assert len(made) >= 9
 
 
 @pytest.mark.parametrize("jit", [pytest.param(True, marks=compiled), False])

@@ -51,7 +51,7 @@ from minigrad.text import Tokenizer, tokenizer_from_state
 from minigrad.train import Trainer
 
 # Of the time of --minutes: the share that is planned for, and the seconds of the sample.
-_USED, _ENDING = 0.97, 2.0
+_USED, _ENDING = 0.96, 2.0
 TOKENIZER_HELP = "char (characters), byte (bytes) or bpe (pieces of words)"
 ARCH_HELP = "modern (rotary positions, RMSNorm, QK-norm, SwiGLU), llama (without QK-norm) or gpt2"
 OPTIMIZER_HELP = f"{', '.join(recipe.OPTIMIZERS)}; muon is for the blocks, with adamw for the rest"

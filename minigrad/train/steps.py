@@ -111,8 +111,8 @@ def weigh(model: Model, pieces: list[Batch], dtype: Any) -> list[Piece | None]:
     if len(pieces) == 1:
         return [(*pieces[0], None)]
     counts = [counted(model, y) for _, y in pieces]
-    if not any(counts):  # the loss decides what the mean over no target is
-        counts = [1.0] * len(pieces)
+    # The loss decides what the mean over no target is
+    counts = counts if any(counts) else [1.0] * len(pieces)
     # An array, since a number would be a constant of the compiled step.
     return [
         (x, y, np.array(n / sum(counts), dtype)) if n else None
@@ -202,18 +202,20 @@ class EagerStep:
             return self.model.loss(x, y)
 
     def measured(self, pieces: list[Batch], seconds: float) -> float:
-        """Return the median time of a step, repeated for about that many seconds: some of the first
-        steps that are compiled also run op by op, to be checked. Leaves no trace.
+        """Return the median time of a step, repeated for about that many seconds, or for up to four
+        times as many to make eight: three of the first eight that are compiled also run op by op,
+        to be checked. Leaves no trace.
         """
         with self.undone():
             self.gradients(pieces)
             with self.undone():  # moments are known only where gradients are present
                 self.update()
-                marks = [time.perf_counter()]
-                while distributed.largest(len(marks) < 4 or marks[-1] - marks[0] < seconds):
+                marks, most = [time.perf_counter()], 4 * seconds
+                while distributed.largest(len(marks) < 4 or marks[-1] - marks[0] < most):
                     self.gradients(pieces)
                     self.update()
                     marks.append(time.perf_counter())
+                    most = seconds if len(marks) > 8 else 4 * seconds
                 return float(np.median(np.diff(marks)))
 
     @contextlib.contextmanager
