@@ -77,12 +77,12 @@ def read_text(path: str | Path, skipped: list[Path] | None = None) -> str:
 
     In a folder, hidden files and files that are not UTF-8 text are skipped; the latter are added to
     the list `skipped`. Raises FileNotFoundError if there is nothing at `path`, DataError if there
-    is no text in it.
+    is no text in it, or if it is a device.
     """
     path = Path(path)
     if path.is_dir():
         files = [p for p in path.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(path))]
-        found = [(file, _decode(file)) for file in sorted(files)]
+        found = [(file, _decode(file.read_bytes())) for file in sorted(files)]
         if skipped is not None:
             skipped += [file for file, text in found if text is None]
         texts = [text for _, text in found if text]
@@ -91,11 +91,16 @@ def read_text(path: str | Path, skipped: list[Path] | None = None) -> str:
             hint = f"files looked at: {len(files)}"
             raise DataError("read_text", problem, got=len(files), wanted="text files", hint=hint)
         return "\n\n".join(texts)
-    text = _decode(path)
+    if path.exists() and not (path.is_file() or path.is_fifo()):
+        problem = f"{path} is a device or a socket, not a regular file or a pipe"
+        raise DataError("read_text", problem, got=str(path), wanted="a text file")
+    content = path.read_bytes()
+    text = _decode(content)
     if text is None:
-        problem, binary = f"{path} is not UTF-8 text", b"\0" in path.read_bytes()
-        convert = f"convert it: iconv -f LATIN1 -t UTF-8 {path} > {path.stem}.utf8.txt"
-        hint = "it holds zero bytes: is it a text?" if binary else convert
+        problem, zeros = f"{path} is not UTF-8 text", b"\0" in content
+        doubt = "it holds zero bytes: if it is UTF-16 text, " if zeros else ""
+        convert = f"iconv -f {'UTF-16' if zeros else 'LATIN1'} -t UTF-8 {path}"
+        hint = f"{doubt}convert it: {convert} > {path.stem}.utf8.txt"
         raise DataError("read_text", problem, got=str(path), wanted="UTF-8", hint=hint)
     return text
 
@@ -104,8 +109,7 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _decode(path: Path) -> str | None:
-    content = path.read_bytes()
+def _decode(content: bytes) -> str | None:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

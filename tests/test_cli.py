@@ -67,8 +67,8 @@ def test_train_prints_progress_both_losses_and_a_sample_and_says_how_to_go_on(ho
         r"step 40/40  loss \d+\.\d{3}  validation \d+\.\d{3}  [\d,]+ tokens/s  0:00 left", log
     )
     final = re.search(
-        r"^validation loss (\d+\.\d+) nats per character, \d+\.\d{3} bits per byte "
-        r"\(table of pairs (\d+\.\d+)\)",
+        r"^validation loss (\d+\.\d+) nats per character \(table of pairs (\d+\.\d+)\), "
+        r"\d+\.\d{3} bits per byte; saved in model$",
         log,
         flags=re.MULTILINE,
     )
@@ -253,10 +253,17 @@ BAD_INPUT = {
         ["train", "--lr", "nan"],
         "argument --lr: 'nan' is not a number",
     ),
-    "dropout of everything": ([*TRAIN, "--dropout", "1"], "dropout"),
+    "dropout of everything": (
+        [*TRAIN, "--dropout", "1"],
+        "argument --dropout: '1' is not a number of at least 0 and below 1",
+    ),
+    "a limit of nothing": (["train", "--clip-norm", "0"], "'0' is not a number above 0;"),
     "an unknown option": (["train", "--stepz", "3"], "--stepz 3"),
     "a shortened option": (["train", "--step", "3"], "--step 3"),
-    "an unknown command": (["trane"], "'trane'"),
+    "an unknown command": (["zzz"], "no command 'zzz'; minigrad --help lists"),
+    "a mistyped command": (["tarin"], "no command 'tarin'; did you mean train?"),
+    "a text that never ends": (["train", "--text", "/dev/zero"], "not a regular file or a pipe"),
+    "a text in UTF-16": (["train", "--text", "wide"], "convert it: iconv -f UTF-16 -t UTF-8 wide"),
     "a folder that holds a model": ([*TRAIN, "--out", "model"], "model holds a model already"),
     "an output folder that is a file": ([*TRAIN, "--out", "one.txt"], "one.txt: File exists"),
     "a folder that is missing": (
@@ -284,7 +291,7 @@ BAD_INPUT = {
     ),
     "a top-p above 1": (
         ["generate", "--model", "model", "--top-p", "1.5"],
-        "argument --top-p: '1.5' is not a number from 0 to 1",
+        "argument --top-p: '1.5' is not a number above 0 and at most 1",
     ),
 }
 
@@ -296,6 +303,7 @@ def mistakes(home: Path) -> Path:
     (home / "one.txt").write_text("a")
     (home / "same.txt").write_text("a" * 5000)
     (home / "binary").write_bytes(bytes(range(256)))
+    (home / "wide").write_text(TEXT, encoding="utf-16")
     (home / "hollow").mkdir()
     minigrad.save(home / "other.mgrd", {"x": minigrad.Tensor([1.0])})
     return home

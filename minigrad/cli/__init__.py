@@ -24,7 +24,7 @@ from minigrad.cli import (
     sweep,
     train,
 )
-from minigrad.cli.options import Parser, one_line
+from minigrad.cli.options import Parser, near, one_line, refuse
 from minigrad.distributed import end_together
 from minigrad.errors import MinigradError
 
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = [*words[1:2], "--help"]
     try:
         start.hand_over()
+        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+            hint = near(words[0], COMMANDS, "minigrad --help lists the commands")
+            refuse("minigrad", f"there is no command {words[0]!r}", hint)
         with end_together():
             found = vars(_parser().parse_args(words or ["--help"]))
             command = COMMANDS[found.pop("command")]

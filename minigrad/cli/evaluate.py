@@ -60,7 +60,7 @@ def measure(options: Namespace) -> dict[str, Any]:
     text = known_text(whole, tokenizer, options)
     tokens = prompt_tokens(tokenizer, text)
     if len(tokens) < 2:
-        problem = f"{options.text} has {len(tokens)} tokens"
+        problem = f"{options.text} has {len(tokens)} token{'' if len(tokens) else 's'}"
         hint = "give a longer text: the first token is not predicted"
         raise DataError("eval", problem, got=len(tokens), wanted=2, hint=hint)
     size = min(options.context or _LONGEST, model.config.block_size)

@@ -214,8 +214,10 @@ def whole(low: int) -> Kind:
 
 def number(low: float, high: float = math.inf, without: float | None = None) -> Kind:
     """The finite numbers from `low` to `high`, without one of the two if it is named."""
-    wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-    wanted += "" if without is None else f", without {without:g}"
+    lowest = f"above {low:g}" if without == low else f"of at least {low:g}"
+    highest = f"below {high:g}" if without == high else f"at most {high:g}"
+    wanted = f"from {low:g} to {high:g}" if without is None else f"{lowest} and {highest}"
+    wanted = lowest if high == math.inf else wanted
 
     def is_good(x: float) -> bool:
         return low <= x <= high and math.isfinite(x) and x != without

@@ -223,9 +223,9 @@ class Session:
             loss = (trainer.best_val_loss if patient else report.val_loss) or math.nan
             which = ", the lowest of the run" if patient else ""
             bits = bits_per_byte(loss, self.tokenizer, self.data.val)
-            reached = f"{loss:.3f} nats per {self.unit}, {bits:.3f} bits per byte{which}"
-            pairs = f"(table of pairs {self.baseline:.3f})"
-            print(f"\nvalidation loss {reached} {pairs}; saved in {self.folder}")
+            reached = f"{loss:.3f} nats per {self.unit} (table of pairs {self.baseline:.3f})"
+            reached += f", {bits:.3f} bits per byte{which}"
+            print(f"\nvalidation loss {reached}; saved in {self.folder}")
             self._name_the_best(loss, place)
         else:
             stopped = f"stopped after step {report.step} of {report.steps}; saved"

@@ -83,7 +83,7 @@ def test_bad_input_gets_one_line(home: Path) -> None:
     assert "stride must be from 1 to" in refused(
         "eval", "--model", "bot", "--text", "text.txt", "--stride", "33", folder=home
     )
-    assert "one.txt has 1 tokens" in refused(
+    assert "one.txt has 1 token;" in refused(
         "eval", "--model", "bot", "--text", "one.txt", folder=home
     )
     assert "'ü'" in refused("eval", "--model", "bot", "--text", "strange.txt", folder=home)
