@@ -73,6 +73,8 @@ def run(options: Namespace) -> int:
     if published and not options.lora:
         problem = f"{options.model} is a published model, whose weights stay as they are"
         refuse("finetune", problem, "train adapters: --lora 8")
+    if options.lora and options.out is not None:
+        run_folder.refuse_own_model(Path(options.out), options.model, options.best)
     base = run_folder.load_model(options.model, options.best)
     _settle(options, base[0], published)
     if options.lr is None:

@@ -20,7 +20,14 @@ import numpy as np
 
 from minigrad.cli.options import near, refuse
 from minigrad.cli.recipe import FORMER, kind_of
-from minigrad.cli.run_folder import CHECKPOINTS, Base, base_in, load_model, refusing_damage
+from minigrad.cli.run_folder import (
+    CHECKPOINTS,
+    Base,
+    base_in,
+    load_model,
+    merged_file,
+    refusing_damage,
+)
 from minigrad.columns import columns
 from minigrad.distributed import broadcast, is_first
 from minigrad.errors import ConfigError, MinigradError
@@ -85,6 +92,7 @@ def take_over(options: Namespace, found: Checkpoint) -> list[Change]:
     """Set every option that was not given to its saved value; return those that were given and
     change the run.
     """
+    _refuse_other_command(options, found.state["options"])
     changed = []
     # Runs from before there was a choice had these.
     saved = {"jit": False, "parts": 1, "matmul": "float32", **FORMER, **found.state["options"]}
@@ -99,6 +107,20 @@ def take_over(options: Namespace, found: Checkpoint) -> list[Change]:
         for name in {"lr", "weight_decay"} - options.given:
             setattr(options, name, None)
     return changed
+
+
+def _refuse_other_command(options: Namespace, saved: Mapping[str, Any]) -> None:
+    """Raise ConfigError if `finetune --resume` is not how this run goes on: `train` made it, or its
+    adapters are merged in place.
+    """
+    place = options.resume
+    if "architecture" in vars(options) and "architecture" not in saved:
+        hint = f"continue it with minigrad train --resume {place}"
+        refuse("finetune", f"the run in {place} was made by minigrad train", hint)
+    if saved.get("lora") and (file := merged_file(Path(place))):
+        problem = f"{file} is the run's model with its adapters merged, which would be removed"
+        hint = f"tune it with minigrad finetune --model {place}, or remove it to go on without it"
+        refuse("finetune", problem, hint)
 
 
 def differences(found: Checkpoint, data: Mapping[str, Any]) -> Iterator[Change]:

@@ -102,6 +102,12 @@ def facts_of_model(folder: Path) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
+def merged_file(folder: Path) -> Path | None:
+    """Return the folder's model if `minigrad finetune --merge` made it, else None."""
+    file, options = folder / WEIGHTS, facts_of_model(folder).get("options")
+    return file if file.exists() and isinstance(options, dict) and options.get("lora") else None
+
+
 def is_published(place: Path) -> bool:
     """True for a GGUF file, and for a folder with a config.json that is not a run's."""
     inside = place.is_dir() and (place / "config.json").exists()
@@ -188,13 +194,46 @@ def _adapted(path: Path, adapters: StateDict, exact: bool, base: str | None) -> 
     """Return the model for which adapters were made, with them. They are merged into it unless its
     weights stay in blocks.
     """
-    model, tokenizer = load_model(base or base_in(str(adapters.meta["base"]), path))
+    place = base or base_in(str(adapters.meta["base"]), path)
+    _needed(place)
+    model, tokenizer = load_model(place)
     load_lora(model, adapters)
     if exact:
         expand(model)
     if not any(blocks_of(model)):
         merge_lora(model)
     return model, tokenizer
+
+
+def _needed(place: str, best: bool = False) -> list[Path]:
+    """Return the file of a model and, while it has adapters, that of the model they were made for;
+    of a published folder its config.json. Raises ConfigError for adapters that need themselves.
+    """
+    found: list[Path] = []
+    while True:
+        published = is_published(Path(place)) and not best
+        path = Path(place) if published else _file_of(Path(place), best)
+        path = path / "config.json" if published and path.is_dir() else path
+        path = path.parent.resolve() / path.name
+        if path in found:
+            problem = f"the adapters in {path} name themselves as the model they were made for"
+            refuse("load_model", problem, "name that model: --base PLACE")
+        found.append(path)
+        base = peek(path).meta.get("base") if path.suffix == ".mgrd" else None
+        if base is None:
+            return found
+        place, best = base_in(str(base), path), False
+
+
+def refuse_own_model(folder: Path, place: str, best: bool) -> None:
+    """Raise ConfigError if a run of adapters cannot have this folder: it is that of their model, or
+    of one that this needs, which the run would replace.
+    """
+    taken = [folder.resolve() / name for name in (CHECKPOINTS, WEIGHTS, ADAPTERS, "config.json")]
+    for path in _needed(place, best):
+        if path in taken or path.parent in taken:
+            problem = f"the adapters would need the model in {folder}, and replace it"
+            refuse("finetune", problem, "name another --out")
 
 
 def base_in(saved: str, path: Path) -> str:

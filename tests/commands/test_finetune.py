@@ -97,6 +97,44 @@ def test_adapters_of_other_weights_are_refused(home: Path) -> None:
     assert "other weights" in refused("generate", "--model", "tuned", folder=home)
 
 
+@pytest.mark.parametrize("model", ["base", "base/model.mgrd", "base/checkpoints/{}", "lora"])
+def test_adapters_do_not_replace_a_model_that_they_need(home: Path, model: str) -> None:
+    good(*TUNE, "--lora", "2", "--steps", "1", "--out", "lora", folder=home)
+    before = (home / "base" / "model.mgrd").read_bytes()
+    checkpoint = max((home / "base" / "checkpoints").glob("*.mgrd"))
+    call = [*TUNE, "--model", model.format(checkpoint.name), "--lora", "2", "--steps", "1"]
+    (home / "link").symlink_to("base")
+    for out in ("base", "link"):
+        line = refused(*call, "--out", out, "--overwrite", folder=home)
+        assert f"the adapters would need the model in {out}, and replace it" in line
+    assert (home / "base" / "model.mgrd").read_bytes() == before and checkpoint.exists()
+    good(*call[:-4], "--steps", "1", "--out", "base", "--overwrite", folder=home)  # all weights
+
+
+def test_adapters_that_name_themselves_as_their_model_are_refused(home: Path) -> None:
+    good(*TUNE, "--lora", "2", "--steps", "1", "--out", "one", folder=home)
+    state = minigrad.load(home / "one" / "adapters.mgrd")
+    for name, base in (("one", "two"), ("two", "one")):
+        (home / name).mkdir(exist_ok=True)
+        minigrad.save(home / name / "adapters.mgrd", dict(state), meta={"base": base})
+    for call in (["generate", "--model", "one"], ["show", "two"], [*TUNE, "--model", "one"]):
+        assert "name themselves" in refused(*call, folder=home)
+    good("generate", "--model", "one", "--base", "base", "--tokens", "1", folder=home)
+
+
+def test_a_run_that_finetune_cannot_go_on_with_is_refused(home: Path) -> None:
+    line = refused("finetune", "--resume", "base", folder=home)
+    assert "made by minigrad train; continue it with minigrad train --resume base" in line
+    good(*TUNE, "--lora", "2", "--out", "tuned", "--stop-at", "5", folder=home)
+    good("finetune", "--merge", "tuned", folder=home)
+    merged = home / "tuned" / "model.mgrd"
+    line = refused("finetune", "--resume", "tuned", folder=home)
+    assert "tuned/model.mgrd is the run's model with its adapters merged" in line
+    assert merged.exists()
+    merged.unlink()
+    good("finetune", "--resume", "tuned", folder=home)
+
+
 def test_unknown_characters_are_counted_and_left_out_on_request(home: Path) -> None:
     (home / "new.txt").write_text("bot: see you!\nyou: bye bye\n" * 40)
     line = refused(*TUNE, "--out", "tuned", folder=home)
