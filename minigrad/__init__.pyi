@@ -50,7 +50,6 @@ from minigrad import data as data
 from minigrad import distributed as distributed
 from minigrad import errors as errors
 from minigrad import evaluate as evaluate
-from minigrad import fields as fields
 from minigrad import files as files
 from minigrad import finetune as finetune
 from minigrad import heap as heap

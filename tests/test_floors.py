@@ -19,7 +19,6 @@ FLOORS = {
         "columns",
         "counterparts",
         "dtypes",
-        "fields",
         "heap",
         "start",
     ],

@@ -42,19 +42,9 @@ z: Tensor = F.hardtanh(t, inplace=False)
 t += 1
 t[0] = 1.0
 opt = optim.AdamW([t], 1e-3, (0.9, 0.99), weight_decay=0.1, b1=0.5)
-opt.lr = opt.lr + opt.weight_decay
+opt.lr = 2 * opt.lr
 schedule = optim.lr_scheduler.StepLR(opt, 3, gamma=0.5, last_epoch=-1)
 pool, loss = nn.MaxPool2d(2, ceil_mode=True), nn.CrossEntropyLoss(label_smoothing=0.1)
-
-
-class Own(optim.lr_scheduler.LRScheduler):
-    factor: float
-
-    def rate(self, base_lr: float, step: int, group: int) -> float:
-        return base_lr * self.factor**step
-
-
-own = Own(opt, 0.5)
 s: Tensor = minigrad.randn(2, dtype="float64", generator=minigrad.Generator(0))
 """
 WRONG = """

@@ -1,6 +1,6 @@
 """Functions of `functional` as modules: activations, pooling, losses.
 
-A setting of the function is a field, with PyTorch's name, place and default.
+A setting of the function is a field of a dataclass, with PyTorch's name, place and default.
 `inplace=` is accepted and ignored: an activation never writes over its input.
 """
 
@@ -8,35 +8,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from minigrad import functional as F
 from minigrad.arguments import as_float, as_int
-from minigrad.fields import Fields
 from minigrad.nn.module import Layer, Module, layers_of
 from minigrad.tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # in typing from Python 3.11
+
+    def dataclass_transform(**_):
+        return lambda cls: cls
+
 
 Sizes = int | Sequence[int]
 _WHOLE = 2**63  # an integer of any sign
 
 
-class _FunctionModule(Layer, Fields):
-    """A function as a module. A subclass names the function; its fields are keyword arguments."""
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
+@dataclass(eq=False, repr=False)
+class _FunctionModule(Layer):
+    """A function as a module. A subclass, a dataclass, names the function; its fields are keyword
+    arguments.
+    """
 
     function: ClassVar[Callable[..., Any]]
 
-    def __init_subclass__(cls, function: Any = None, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, function: Any = None, kw_only: bool = False) -> None:
         if function is not None:
             cls.function = staticmethod(function)
+        dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
 
-    def _checked(self, name: str, value: Any) -> Any:
-        return _checked(type(self).__name__, name, self._fields[name].annotation, value)
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = _checked(type(self).__name__, f.name, f.type, getattr(self, f.name))
+            setattr(self, f.name, value)
 
     def forward(self, *inputs: Any) -> Any:
         """The function of the inputs, with this module's settings."""
-        names = (name for name in self._fields if name != "inplace")
+        names = (f.name for f in fields(self) if f.name != "inplace")
         return self.function(*inputs, **{name: getattr(self, name) for name in names})
 
 
@@ -154,8 +167,7 @@ class MaxPool2d(_FunctionModule, function=F.max_pool2d):
     stride: Sizes | None = None
     padding: Sizes = 0
     dilation: Sizes = 1
-    _: KW_ONLY
-    ceil_mode: bool = False
+    ceil_mode: bool = field(default=False, kw_only=True)
 
 
 class MaxPool1d(MaxPool2d, function=F.max_pool1d):
@@ -220,10 +232,10 @@ class _Weighted(_Loss):
 
     weight: Any = None
 
-    def _take(self, arguments: dict[str, Any]) -> None:
-        super()._take(arguments)
-        for name in [name for name in ("weight", "pos_weight") if name in arguments]:
-            value = arguments[name]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in [f.name for f in fields(self) if f.name in ("weight", "pos_weight")]:
+            value = getattr(self, name)
             self.register_buffer(name, value if isinstance(value, Tensor | None) else Tensor(value))
 
 

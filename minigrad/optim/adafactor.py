@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
 from minigrad.arguments import as_float
 from minigrad.dtypes import Array, cast
-from minigrad.optim.groups import Shapes
-from minigrad.optim.optimizer import Optimizer, Rate, as_pair
-from minigrad.optim.update import begin
+from minigrad.optim.groups import ParamGroup
+from minigrad.optim.optimizer import Optimizer, Params, Rate, as_pair, given
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor
 
 
 @primitive(kind="effect")
-def adafactor_(step: Array, *operands: Array, changes: int) -> Array:
-    """One step of Adafactor: see `Adafactor`. The moments are r and c of all matrices, one after
-    the other, and v of all others.
+def adafactor_(
+    step: Array, row: Array, column: Array, square: Array, *others: Array, changes: int
+) -> Array:
+    """One step of Adafactor: see `Adafactor`. Settings: [lr, beta2_decay, eps1, eps2, clip,
+    weight_decay].
+
+    row, column: r and c of all matrices, one after the other.   square: v of all others.
     """
-    t, settings, moments, params, gradients = begin(step, operands, changes)
-    (lr, beta2_decay, eps1, eps2, clip, decay), (row, column, square) = settings, moments
-    share, rate = float(t) ** beta2_decay, min(lr, 1 / math.sqrt(t))
+    n = changes - 4
+    lr, beta2_decay, eps1, eps2, clip, decay = others[n].tolist()
+    step += 1
+    share, rate = float(step) ** beta2_decay, min(lr, 1 / math.sqrt(float(step)))
     at_row = at_column = at_square = 0
-    for p, g in zip(params, gradients, strict=True):
+    for p, g in zip(others[:n], others[n + 1 :], strict=True):
         if not p.size:
             continue
         wide, g = cast(p, square.dtype), cast(g, square.dtype)
@@ -67,7 +70,7 @@ Positive = Annotated[float, partial(as_float, least=0, above=True, below=True)]
 Rates = Annotated[tuple[float, float], partial(as_pair, least=0, below=True)]
 
 
-class Adafactor(Optimizer, update=adafactor_, moments=("row_var", "col_var", "variance")):
+class Adafactor(Optimizer):
     """Adafactor: a matrix's mean squares are kept as one number per row and one per column; steps
     are relative to the size of the parameter.
 
@@ -80,13 +83,22 @@ class Adafactor(Optimizer, update=adafactor_, moments=("row_var", "col_var", "va
     From Shazeer and Stern 2018, arXiv:1804.04235, without momentum; the paper's numbers.
     """
 
-    lr: Rate = 1e-2
-    beta2_decay: Negative = -0.8
-    eps: Rates = (1e-30, 1e-3)
-    clip: Positive = 1.0
-    weight_decay: Rate = 0.0
+    _settings = ("lr", "beta2_decay", "eps", "clip", "weight_decay")
+    _moments = ("row_var", "col_var", "variance")
+    _op = adafactor_, ()
 
-    def _moment_shapes(self, group: Mapping[str, Any], p: Tensor) -> Shapes:
+    def __init__(
+        self,
+        params: Params,
+        lr: Rate = 1e-2,
+        beta2_decay: Negative = -0.8,
+        eps: Rates = (1e-30, 1e-3),
+        clip: Positive = 1.0,
+        weight_decay: Rate = 0.0,
+    ) -> None:
+        super().__init__(params, **given(locals()))
+
+    def _moment_shapes(self, group: ParamGroup, p: Tensor) -> list[tuple[int, ...] | None]:
         if p.ndim < 2:
-            return {"variance": p.shape}
-        return {"row_var": (*p.shape[:-1], 1), "col_var": (*p.shape[:-2], 1, p.shape[-1])}
+            return [None, None, p.shape]
+        return [(*p.shape[:-1], 1), (*p.shape[:-2], 1, p.shape[-1]), None]

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import math
 from collections import UserDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,64 +17,6 @@ from minigrad.errors import ConfigError
 from minigrad.modes import MISSING, STRUCTURE
 from minigrad.tensor import Tensor
 
-Shapes = dict[str, tuple[int, ...]]  # of a parameter's moments
-# A parameter, its number of steps, and its moments; those that are missing are zeros
-Entry = tuple[Tensor, int, Mapping[str, dtypes.Array]]
-
-
-class Bundle:
-    """Parameters of one dtype that have been updated equally often, with their step count and their
-    flat moments.
-
-    Small parameters come first, so that they are neighbours. A parameter that gets no gradient in
-    some step moves to a bundle of its own.
-    names: of the moments that the update takes, in order.   shapes: of those that a parameter has.
-    """
-
-    def __init__(
-        self, entries: list[Entry], names: tuple[str, ...], shapes: Callable[[Tensor], Shapes]
-    ) -> None:
-        entries = sorted(entries, key=lambda entry: entry[0].data.size)
-        self.params, self.shapes = [p for p, _, _ in entries], shapes
-        dtype = np.float64 if self.params[0].dtype == np.float64 else np.float32
-        self.step = Tensor._wrap(np.array(entries[0][1], np.int64))
-        sizes = dict.fromkeys(names, 0)
-        for name, shape in (item for p in self.params for item in shapes(p).items()):
-            sizes[name] += math.prod(shape)
-        self.moments = {n: Tensor._wrap(np.zeros(size, dtype)) for n, size in sizes.items()}
-        for (_, _, views), (_, _, moments) in zip(self.entries(), entries, strict=True):
-            for name in views.keys() & moments.keys():
-                views[name][...] = moments[name]
-
-    def entries(self) -> list[Entry]:
-        """Return each parameter's entry: its part of each moment, in that moment's shape, sharing
-        memory.
-        """
-        found, ends = list[Entry](), dict.fromkeys(self.moments, 0)
-        for p in self.params:
-            parts = {}
-            for name, shape in self.shapes(p).items():
-                start, ends[name] = ends[name], ends[name] + math.prod(shape)
-                parts[name] = self.moments[name].data[start : ends[name]].reshape(shape)
-            found.append((p, int(self.step.data), parts))
-        return found
-
-    def split(self) -> list[Bundle]:
-        """Return two bundles: of the parameters with a gradient and of those without."""
-        parts: tuple[list[Entry], list[Entry]] = [], []
-        for entry in self.entries():
-            parts[entry[0].grad is None].append(entry)
-        made = [Bundle(part, tuple(self.moments), self.shapes) for part in parts]
-        self.retire()
-        return made
-
-    def retire(self) -> None:
-        """Give up the memory after other bundles have taken over, so that a compiled step that
-        writes to it is seen to be stale.
-        """
-        for t in (self.step, *self.moments.values()):
-            t.data = np.zeros(0, t.dtype)
-
 
 class ParamGroup(UserDict[str, Any]):
     """A dict of one group's parameters and settings. Writing a setting (`group["lr"] = 1e-4`)
@@ -83,7 +24,7 @@ class ParamGroup(UserDict[str, Any]):
     step stale.
 
     owner: the Optimizer whose group it is: it checks settings, knows which are numbers of the
-        update and which cannot change, and makes the update.   bundles: of its parameters.
+        update and which cannot change, and makes the update.
     """
 
     def __init__(self, owner: Any, values: dict[str, Any]) -> None:
@@ -91,15 +32,6 @@ class ParamGroup(UserDict[str, Any]):
         self.settings = Tensor._wrap(np.zeros(0))
         super().__init__(values)
         self.settings = Tensor._wrap(self._numbers())
-        self.bundle([(p, 0, {}) for p in self["params"]])
-
-    def bundle(self, entries: list[Entry]) -> None:
-        """Put these, of its parameters, into the fewest bundles."""
-        kinds: dict[tuple[bool, int], list[Entry]] = {}
-        for entry in entries:
-            kinds.setdefault((entry[0].dtype == np.float64, entry[1]), []).append(entry)
-        names, shapes = self.owner._moment_names(self), partial(self.owner._moment_shapes, self)
-        self.bundles = [Bundle(same, names, shapes) for same in kinds.values()]
 
     def _numbers(self) -> dtypes.Array:
         values = [self.data[name] for name in self.owner._settings]
@@ -107,8 +39,8 @@ class ParamGroup(UserDict[str, Any]):
         return np.array([number for part in parts for number in part], np.float64)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        value = self.owner._checked(key, value)
-        if key in self.owner._extra and self.data.get(key, value) != value:
+        value = self.owner._check(key, value)
+        if key in self.owner._fixed and self.data.get(key, value) != value:
             problem = f"{key} cannot be changed once the group is made: moments depend on it"
             raise ConfigError("ParamGroup", problem, got=value, wanted=self.data[key])
         if key not in self.owner._settings:
@@ -129,6 +61,73 @@ class ParamGroup(UserDict[str, Any]):
 
     def __repr__(self) -> str:
         return f"ParamGroup({len(self['params'])} tensors, {self.spelled()})"
+
+
+MomentShapes = Callable[[Tensor], Sequence[tuple[int, ...] | None]]
+Moments = list[dtypes.Array | None]
+
+
+class Bundle:
+    """Parameters of one dtype that have been updated equally often, with their step count and their
+    flat moments.
+
+    Small parameters come first, so that they are neighbours. A parameter that gets no gradient in
+    some step moves to a bundle of its own.
+    shapes: of a parameter's moments, one each; None for a moment that it does not have.
+    """
+
+    def __init__(self, params: list[Tensor], shapes: MomentShapes, step: int = 0) -> None:
+        self.params, self.shapes = sorted(params, key=lambda p: p.data.size), shapes
+        dtype = np.float64 if self.params[0].dtype == np.float64 else np.float32
+        sizes = [[_size(shape) for shape in shapes(p)] for p in self.params]
+        self.step = Tensor._wrap(np.array(step, np.int64))
+        self.moments = [
+            Tensor._wrap(np.zeros(sum(column), dtype)) for column in zip(*sizes, strict=True)
+        ]
+
+    def views(self) -> list[tuple[Tensor, Moments]]:
+        """Return each parameter with its part of each moment, in that moment's shape, sharing
+        memory; None for a moment that it does not have.
+        """
+        found, starts = [], [0] * len(self.moments)
+        for p in self.params:
+            parts: Moments = []
+            for i, (m, shape) in enumerate(zip(self.moments, self.shapes(p), strict=True)):
+                stop = starts[i] + _size(shape)
+                parts.append(None if shape is None else m.data[starts[i] : stop].reshape(shape))
+                starts[i] = stop
+            found.append((p, parts))
+        return found
+
+    def split(self) -> list[Bundle]:
+        """Return two bundles: of the parameters with a gradient and of those without."""
+        parts = []
+        for has_grad in (True, False):
+            chosen = [(p, m) for p, m in self.views() if (p.grad is not None) == has_grad]
+            part = Bundle([p for p, _ in chosen], self.shapes, int(self.step.data))
+            for (_, new), (_, old) in zip(part.views(), chosen, strict=True):
+                copy_moments(new, old)
+            parts.append(part)
+        self.retire()
+        return parts
+
+    def retire(self) -> None:
+        """Give up the memory after other bundles have taken over, so that a compiled step that
+        writes to it is seen to be stale.
+        """
+        for t in (self.step, *self.moments):
+            t.data = np.zeros(0, t.dtype)
+
+
+def _size(shape: tuple[int, ...] | None) -> int:
+    return 0 if shape is None else math.prod(shape)
+
+
+def copy_moments(to: Moments, source: Moments) -> None:
+    """Copy the moments that both have."""
+    for new, old in zip(to, source, strict=True):
+        if new is not None and old is not None:
+            new[...] = old
 
 
 Rule = str | Callable[[str, Tensor], bool]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -36,6 +37,7 @@ def line(start: float, end: float, done: float) -> float:
     return start + (end - start) * done
 
 
+@dataclass(repr=False, eq=False)
 class LambdaLR(LRScheduler):
     """lr = base_lr * f(step), with one function for all groups or a list with one for each."""
 
@@ -51,6 +53,7 @@ class LambdaLR(LRScheduler):
         return base_lr * (one if callable(one) else of_group("LambdaLR", one, group))(step)
 
 
+@dataclass(repr=False, eq=False)
 class StepLR(LRScheduler):
     """lr = base_lr * gamma^floor(step / step_size)."""
 
@@ -62,6 +65,7 @@ class StepLR(LRScheduler):
         return base_lr * self.gamma ** (step // self.step_size)
 
 
+@dataclass(repr=False, eq=False)
 class MultiStepLR(LRScheduler):
     """lr = base_lr * gamma^(number of milestones <= step)."""
 
@@ -78,6 +82,7 @@ class MultiStepLR(LRScheduler):
         return base_lr * self.gamma ** bisect_right(self.milestones, step)
 
 
+@dataclass(repr=False, eq=False)
 class ExponentialLR(LRScheduler):
     """lr = base_lr * gamma^step."""
 
@@ -88,6 +93,7 @@ class ExponentialLR(LRScheduler):
         return base_lr * self.gamma**step
 
 
+@dataclass(repr=False, eq=False)
 class ConstantLR(LRScheduler):
     """lr = base_lr * factor for total_iters steps, then base_lr."""
 
@@ -99,6 +105,7 @@ class ConstantLR(LRScheduler):
         return base_lr * (self.factor if step < self.total_iters else 1)
 
 
+@dataclass(repr=False, eq=False)
 class LinearLR(LRScheduler):
     """lr = base_lr * (a line from start_factor to end_factor over total_iters steps).
 
@@ -115,6 +122,7 @@ class LinearLR(LRScheduler):
         return base_lr * line(self.start_factor, self.end_factor, done)
 
 
+@dataclass(repr=False, eq=False)
 class CosineAnnealingLR(LRScheduler):
     """lr = eta_min + (base_lr - eta_min) (1 + cos(pi step / T_max)) / 2.
 
@@ -129,6 +137,7 @@ class CosineAnnealingLR(LRScheduler):
         return cosine(base_lr, self.eta_min, step / self.T_max)
 
 
+@dataclass(repr=False, eq=False)
 class CosineAnnealingWarmRestarts(LRScheduler):
     """lr = eta_min + (base_lr - eta_min) (1 + cos(pi T_cur / T_i)) / 2, where T_cur counts from the
     last restart. The first cycle has T_i = T_0 steps, each further one T_mult times as many. From
@@ -174,6 +183,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self._apply(self.last_epoch + math.fmod(state_dict.get("T_cur", 0), 1))
 
 
+@dataclass(repr=False, eq=False)
 class OneCycleLR(LRScheduler):
     """Up from max_lr / div_factor to max_lr in the first pct_start of total_steps, down to max_lr /
     div_factor / final_div_factor in the rest.
@@ -253,6 +263,7 @@ def _set_momentum(group: ParamGroup, momentum: float) -> None:
         raise ConfigError("OneCycleLR", problem, dict(group), "momentum or betas", hint)
 
 
+@dataclass(repr=False, eq=False)
 class WarmupStableDecayLR(LRScheduler):
     """From base_lr / warmup_steps up to base_lr in a line, constant, and down to min_lr in the last
     decay_steps of total_steps (None: in all after the warmup); min_lr is one for all groups or one
@@ -313,6 +324,7 @@ class WarmupCosineLR(WarmupStableDecayLR):
         super().__init__(optimizer, warmup_steps, total_steps, None, min_lr, "cosine")
 
 
+@dataclass(repr=False, eq=False)
 class ReduceLROnPlateau(LRScheduler):
     """Multiply every rate by `factor` after more than `patience` steps without a better metric.
 
@@ -383,6 +395,7 @@ class ReduceLROnPlateau(LRScheduler):
             group["lr"] = lr
 
 
+@dataclass(repr=False, eq=False)
 class SequentialLR(LRScheduler):
     """One schedule after the other: schedulers[i] from step milestones[i-1] on, where it counts
     from 0.

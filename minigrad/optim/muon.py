@@ -11,8 +11,7 @@ from minigrad.dtypes import Array, cast
 from minigrad.errors import ShapeError
 from minigrad.ops import add, div, matmul, mul, sqrt, sum as total
 from minigrad.ops.contract import swap_last
-from minigrad.optim.optimizer import Flag, Fraction, Optimizer, Rate
-from minigrad.optim.update import begin
+from minigrad.optim.optimizer import Flag, Fraction, Optimizer, Params, Rate, given
 from minigrad.precision import matmul_precision
 from minigrad.primitive import primitive
 
@@ -48,12 +47,19 @@ def newton_schulz(
 
 @primitive(kind="effect")
 def muon_(
-    step: Array, *operands: Array, changes: int, nesterov: bool, ns_steps: int, adjust_lr: str
+    step: Array,
+    m: Array,
+    *others: Array,
+    changes: int,
+    nesterov: bool,
+    ns_steps: int,
+    adjust_lr: str,
 ) -> Array:
-    """One step of Muon: see `Muon`."""
-    _, (lr, decay, momentum), (m,), params, gradients = begin(step, operands, changes)
-    start, matched = 0, adjust_lr == "match_rms_adamw"
-    for p, g in zip(params, gradients, strict=True):
+    """One step of Muon: see `Muon`. Settings: [lr, momentum, weight_decay]."""
+    n, start, matched = changes - 2, 0, adjust_lr == "match_rms_adamw"
+    lr, momentum, decay = others[n].tolist()
+    step += 1
+    for p, g in zip(others[:n], others[n + 1 :], strict=True):
         M, N = p.shape
         mi, g = m[start : start + p.size].reshape(p.shape), cast(g, m.dtype)
         start += p.size
@@ -67,7 +73,7 @@ def muon_(
     return step
 
 
-class Muon(Optimizer, update=muon_, moments=("momentum_buffer",)):
+class Muon(Optimizer):
     """Muon: momentum whose singular values are all made about 1, for the weight matrices of hidden
     layers.
 
@@ -84,12 +90,21 @@ class Muon(Optimizer, update=muon_, moments=("momentum_buffer",)):
     2025, arXiv:2502.16982; names and numbers are PyTorch's.
     """
 
-    lr: Rate = 1e-3
-    weight_decay: Rate = 0.1
-    momentum: Fraction = 0.95
-    nesterov: Flag = True
-    ns_steps: Annotated[int, as_int] = 5
-    adjust_lr: Annotated[str, partial(one_of, choices=_ADJUSTED)] = "original"
+    _settings = ("lr", "momentum", "weight_decay")
+    _moments = ("momentum_buffer",)
+    _op = muon_, ("nesterov", "ns_steps", "adjust_lr")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: Rate = 1e-3,
+        weight_decay: Rate = 0.1,
+        momentum: Fraction = 0.95,
+        nesterov: Flag = True,
+        ns_steps: Annotated[int, as_int] = 5,
+        adjust_lr: Annotated[str, partial(one_of, choices=_ADJUSTED)] = "original",
+    ) -> None:
+        super().__init__(params, **given(locals()))
 
     def _check_params(self, params: list[Any]) -> None:
         super()._check_params(params)

@@ -6,11 +6,11 @@ The arithmetic is an op next to each optimizer, for all parameters of a `Bundle`
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import InitVar
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from minigrad import dtypes
 from minigrad.arguments import Names, as_float, require
 from minigrad.autograd import clear_gradients, no_grad
 from minigrad.errors import ConfigError, DTypeError, ShapeError, StateDictError
-from minigrad.fields import Fields
 from minigrad.modes import MISSING, STRUCTURE
-from minigrad.optim.groups import Bundle, Entry, ParamGroup, Shapes
+from minigrad.optim.groups import Bundle, Moments, ParamGroup, copy_moments
+from minigrad.primitive import Primitive
 from minigrad.tensor import Tensor
 from minigrad.tensor.base import Self
 
@@ -40,63 +40,38 @@ def as_pair(call: str, name: str, value: Any, **interval: Any) -> tuple[float, .
     return tuple(as_float(call, name, x, **interval) for x in value)
 
 
-# Settings with their checks: see `fields`.
+# The annotation of a setting of an optimizer or a schedule has its check, a function of call, name
+# and value that returns the value to keep.
 Flag = Annotated[bool, as_flag]
 Rate = Annotated[float, partial(as_float, least=0, below=True)]
 Fraction = Annotated[float, partial(as_float, least=0, most=1, below=True)]
 Fractions = Annotated[tuple[float, float], partial(as_pair, least=0, most=1, below=True)]
 
 
-class Setting:
-    """A setting as an attribute of the optimizer."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, optimizer: Any, owner: Any = None) -> Any:
-        return self if optimizer is None else optimizer.param_groups[0][self.name]
-
-    def __set__(self, optimizer: Any, value: Any) -> None:
-        for group in optimizer.param_groups:
-            group[self.name] = value
+@functools.cache
+def checks_of(annotated: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the checks of a function's arguments or of a class's attributes, by name."""
+    hints = get_type_hints(annotated, include_extras=True).items()
+    return {name: hint.__metadata__ for name, hint in hints if hasattr(hint, "__metadata__")}
 
 
-class Optimizer(Fields):
-    """The base of all optimizers. The annotated attributes of a subclass are its settings.
+def given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The settings among the arguments of an optimizer: `locals()`, as its `__init__` begins."""
+    return {name: x for name, x in arguments.items() if name not in ("self", "params", "__class__")}
+
+
+class Optimizer:
+    """The base of all optimizers. A subclass names its update, with the settings and moments of it.
 
     params: tensors, or (name, tensor) pairs, or dicts {"params": ..., "lr": ...} of groups with
         their own settings.
-    A setting is an attribute too, `lr` say: that of the first group; setting it sets that of every
-    group, in place.
     Raises ConfigError for an empty list, a parameter given twice, or an invalid setting.
-
-    A subclass says:   update: its op, which reads the settings that are numbers, in order, and has
-        the others as params.   moments: their names in a state.   extra: flags, each with a further
-        moment that it asks for.
     """
 
-    params: InitVar[Params]
-    lr: Rate
-    _settings: ClassVar[tuple[str, ...]] = ()  # those that are numbers of the update, in order
-    _moments: ClassVar[tuple[str, ...]] = ()
-    _extra: ClassVar[Mapping[str, str]] = {}
-    _op: ClassVar[Callable[..., Any]]
-
-    def __init_subclass__(
-        cls,
-        update: Callable[..., Any] | None = None,
-        moments: tuple[str, ...] = (),
-        extra: Mapping[str, str] = {},
-    ) -> None:
-        super().__init_subclass__()
-        if update is not None:
-            cls._op = staticmethod(update)
-        if moments:
-            cls._moments, cls._extra = moments, extra
-        fields = [f for f in cls._fields.values() if "InitVar" not in str(f.annotation)]
-        cls._settings = tuple(f.name for f in fields if isinstance(f.default, float | tuple))
-        for f in fields:
-            setattr(cls, f.name, Setting(f.name))
+    _op: tuple[Primitive, tuple[str, ...]]  # the update, and the settings that are its keywords
+    _settings: tuple[str, ...] = ()  # the numbers that it reads, in order
+    _moments: tuple[str, ...] = ()
+    _fixed: tuple[str, ...] = ()  # settings that decide which moments there are
 
     def __new__(cls, *_: Any, **options: Any) -> Self:
         names = Names(cls.__init__)
@@ -108,6 +83,7 @@ class Optimizer(Fields):
     def __init__(self, params: Params, **defaults: Any) -> None:
         self.defaults = defaults
         self.param_groups: list[ParamGroup] = []
+        self._bundles: list[list[Bundle]] = []
         if isinstance(params, Tensor):
             problem, hint = "params must be a list of tensors, got one tensor", "pass [tensor]"
             raise DTypeError(self._name, problem, got=params, wanted="a list", hint=hint)
@@ -118,9 +94,6 @@ class Optimizer(Fields):
             raise ConfigError(self._name, problem, [], "at least one parameter", hint)
         for group in given if isinstance(given[0], dict) else [{"params": given}]:
             self.add_param_group(group)
-
-    def _take(self, arguments: dict[str, Any]) -> None:
-        Optimizer.__init__(self, **arguments)
 
     @property
     def _name(self) -> str:
@@ -147,6 +120,7 @@ class Optimizer(Fields):
         self._check_group(settings)
         added = ParamGroup(self, settings)
         self.param_groups.append(added)
+        self._bundles.append(self._bundled(added, [(p, 0) for p in params]))
         STRUCTURE.changed(self, "param_groups", MISSING, added)
 
     def _check_params(self, params: list[Any]) -> None:
@@ -166,19 +140,37 @@ class Optimizer(Fields):
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ConfigError for settings that do not go together."""
 
-    def _checked(self, name: str, value: Any) -> Any:
+    def _check(self, key: str, value: Any) -> Any:
         """The setting to keep, as plain Python numbers. Raises ConfigError for an invalid one."""
         if isinstance(value, np.generic | np.ndarray | Tensor) and math.prod(value.shape) == 1:
             value = value.item()
-        return super()._checked(name, value)
+        for check in checks_of(type(self).__init__).get(key, ()):
+            value = check(self._name, key, value)
+        return value
 
-    def _moment_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
-        """The moments that a group's update takes."""
-        return (*self._moments, *(name for flag, name in self._extra.items() if group[flag]))
+    def _bundled(self, group: ParamGroup, params: list[tuple[Tensor, int]]) -> list[Bundle]:
+        """The fewest bundles for parameters with their step counts."""
+        kinds: dict[tuple[bool, int], list[Tensor]] = {}
+        for p, step in params:
+            kinds.setdefault((p.dtype == np.float64, step), []).append(p)
+        shapes = functools.partial(self._moment_shapes, group)
+        return [Bundle(same, shapes, step) for (_, step), same in kinds.items()]
 
-    def _moment_shapes(self, group: Mapping[str, Any], p: Tensor) -> Shapes:
-        """The shapes of the moments that a parameter has: of all, the parameter's, by default."""
-        return dict.fromkeys(self._moment_names(group), p.shape)
+    def _moment_shapes(self, group: ParamGroup, p: Tensor) -> Sequence[tuple[int, ...] | None]:
+        """The shapes of a parameter's moments, None for one that it does not have: the parameter's
+        own by default.
+        """
+        return [p.shape] * len(self._moments)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group; setting it sets that of every group, in place."""
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = value
 
     # --- steps
 
@@ -201,37 +193,48 @@ class Optimizer(Fields):
         first.
         """
         due = []
-        for group in self.param_groups:
-            for bundle in list(group.bundles):
+        for group, bundles in zip(self.param_groups, self._bundles, strict=True):
+            for bundle in list(bundles):
                 missing = [p.grad is None for p in bundle.params]
                 if any(missing) and not all(missing):
-                    at = group.bundles.index(bundle)
-                    group.bundles[at : at + 1] = bundle.split()
-                    bundle = group.bundles[at]
+                    at = bundles.index(bundle)
+                    bundles[at : at + 1] = bundle.split()
+                    bundle = bundles[at]
                 if not all(missing):
                     due.append((group, bundle))
         return due
 
-    def _all_bundles(self) -> Iterator[Bundle]:
-        return (bundle for group in self.param_groups for bundle in group.bundles)
-
     def _update(self, bundle: Bundle, group: ParamGroup, gradients: list[Tensor]) -> None:
-        """Change a bundle by its gradients: call the op on all that it changes and reads."""
-        changed = (bundle.step, *bundle.moments.values(), *bundle.params)
-        flags = {n: group[n] for n in self.defaults if n not in (*self._settings, *self._extra)}
-        self._op(*changed, group.settings, *gradients, changes=len(changed), **flags)
+        """Change a bundle by its gradients, with one `_call`."""
+        op, flags = self._op
+        self._call(op, bundle, group, gradients, **{name: group[name] for name in flags})
+
+    def _call(
+        self,
+        op: Primitive,
+        bundle: Bundle,
+        group: ParamGroup,
+        gradients: list[Tensor],
+        moments: int | None = None,
+        **params: Any,
+    ) -> None:
+        """Call an update's op on all that it changes and reads; moments: only the first ones."""
+        changed = [*bundle.moments[:moments], *bundle.params]
+        count = 1 + len(changed)
+        op(bundle.step, *changed, group.settings, *gradients, changes=count, **params)
 
     def written(self) -> list[Tensor]:
         """Return what `step()` would write to now: step counts, moments, and parameters that have a
         gradient. With copies of them, a step can be undone.
         """
         due = [bundle for _, bundle in self._due()]
-        return [t for b in due for t in (b.step, *b.moments.values(), *b.params)]
+        return [t for bundle in due for t in (bundle.step, *bundle.moments, *bundle.params)]
 
     @property
     def nbytes(self) -> int:
         """The memory of the moments."""
-        return sum(m.data.nbytes for b in self._all_bundles() for m in b.moments.values())
+        bundles = [bundle for bundles in self._bundles for bundle in bundles]
+        return sum(m.data.nbytes for bundle in bundles for m in bundle.moments)
 
     def exchange(self, params: Iterable[Tensor]) -> Optimizer:
         """Update other tensors from now on, one for each parameter in the order of the groups, and
@@ -240,16 +243,16 @@ class Optimizer(Fields):
         Raises ConfigError after the first step, and if they do not fit.
         """
         new, old = list(params), [p for group in self.param_groups for p in group["params"]]
-        stepped = any(bundle.step.data for bundle in self._all_bundles())
+        stepped = any(bundle.step.data for bundles in self._bundles for bundle in bundles)
         if [p.shape for p in new] != [p.shape for p in old] or stepped:
             problem = "exchange() needs a tensor for each parameter, before the first step"
             wanted = [p.shape for p in old]
             raise ConfigError(self._name, problem, got=[p.shape for p in new], wanted=wanted)
         STRUCTURE.changed(self, "param_groups", MISSING, new)
         fresh = iter(new)
-        for group in self.param_groups:
+        for at, group in enumerate(self.param_groups):
             group.data["params"] = [next(fresh) for _ in group["params"]]
-            group.bundle([(p, 0, {}) for p in group["params"]])
+            self._bundles[at][:] = group.owner._bundled(group, [(p, 0) for p in group["params"]])
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -268,10 +271,14 @@ class Optimizer(Fields):
         params = [p for group in self.param_groups for p in group["params"]]
         index = {id(p): i for i, p in enumerate(params)}
         state: dict[int, dict[str, Any]] = {}
-        for p, step, moments in (e for bundle in self._all_bundles() for e in bundle.entries()):
-            if step:
-                copies = {name: Tensor(m) for name, m in moments.items()}
-                state[index[id(p)]] = {"step": step, **copies}
+        for group, bundles in zip(self.param_groups, self._bundles, strict=True):
+            for bundle in (b for b in bundles if b.step.data):
+                for p, moments in bundle.views():
+                    named = zip(group.owner._moments, moments, strict=True)
+                    state[index[id(p)]] = {
+                        "step": int(bundle.step.data),
+                        **{name: Tensor(m) for name, m in named if m is not None},
+                    }
         groups = [
             {**group.data, "params": [index[id(p)] for p in group["params"]]}
             for group in self.param_groups
@@ -296,20 +303,24 @@ class Optimizer(Fields):
             problem = f"the groups must have {own_sizes} parameters, got {sizes}"
             raise StateDictError(self._name, problem, got=sizes, wanted=own_sizes)
         changes = []  # found before any is made: an error must leave all as it was
-        for own, group in zip(self.param_groups, groups, strict=True):
+        for bundles, own, group in zip(self._bundles, self.param_groups, groups, strict=True):
             new = own.owner._fitting(group)
             entries = [
-                own.owner._entry(i, p, {**own, **new}, state.get(i))
+                (p, own.owner._entry(i, p, {**own, **new}, state.get(i)))
                 for i, p in zip(group["params"], own["params"], strict=True)
             ]
-            changes.append((own, new, entries))
+            changes.append((bundles, own, new, entries))
         STRUCTURE.changed(self, "state", MISSING, state)
-        for own, new, entries in changes:
-            own.data.update({name: new[name] for name in own.owner._extra if name in new})
+        for bundles, own, new, entries in changes:
+            own.data.update({name: new[name] for name in own.owner._fixed if name in new})
             own.update(new)
-            for bundle in own.bundles:
+            for bundle in bundles:
                 bundle.retire()
-            own.bundle(entries)
+            bundles[:] = own.owner._bundled(own, [(p, step) for p, (step, _) in entries])
+            moments = {id(p): kept for p, (_, kept) in entries if kept is not None}
+            for p, views in (view for bundle in bundles for view in bundle.views()):
+                if id(p) in moments:
+                    copy_moments(views, moments[id(p)])
 
     def _fitting(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a saved group."""
@@ -318,21 +329,26 @@ class Optimizer(Fields):
                 problem = f"the state has no setting {name!r}: it is of another kind of optimizer"
                 raise StateDictError(self._name, problem, got=sorted(group), wanted=self._settings)
         kept = (*self.defaults, "initial_lr")
-        return {name: self._checked(name, group[name]) for name in kept if name in group}
+        return {name: self._check(name, group[name]) for name in kept if name in group}
 
-    def _entry(self, i: Any, p: Tensor, group: Any, entry: Mapping[str, Any] | None) -> Entry:
-        """A saved parameter's entry of a bundle."""
+    def _entry(
+        self, i: Any, p: Tensor, group: Any, entry: Mapping[str, Any] | None
+    ) -> tuple[int, Moments | None]:
+        """Step count and moments of a saved parameter."""
         if entry is None:
-            return p, 0, {}
-        arrays = {name: np.asarray(value) for name, value in entry.items()}
-        for name, shape in {"step": (), **self._moment_shapes(group, p)}.items():
-            if name not in entry:
+            return 0, None
+        shapes = dict(zip(self._moments, self._moment_shapes(group, p), strict=True))
+        moments: Moments = []
+        for name, shape in [("step", ()), *shapes.items()]:
+            if shape is not None and name not in entry:
                 problem = f"the state of parameter {i} has no {name!r}"
                 raise StateDictError(self._name, problem, sorted(entry), self._moments)
-            if (got := arrays[name].shape) != shape:
-                problem = f"{name} of parameter {i} must have shape {shape}, got {got}"
-                raise StateDictError(self._name, problem, got=got, wanted=shape)
-        return p, int(entry["step"]), arrays
+            m = None if shape is None else np.asarray(entry[name])
+            if m is not None and m.shape != shape:
+                problem = f"{name} of parameter {i} must have shape {shape}, got {m.shape}"
+                raise StateDictError(self._name, problem, got=m.shape, wanted=shape)
+            moments.append(m)
+        return int(entry["step"]), moments[1:]
 
     def __repr__(self) -> str:
         return f"{self._name}({'; '.join(group.spelled() for group in self.param_groups)})"
@@ -352,6 +368,7 @@ class ChainedOptimizer(Optimizer):
         self.optimizers = list(optimizers)
         self.defaults: dict[str, Any] = {}
         self.param_groups = [group for one in self.optimizers for group in one.param_groups]
+        self._bundles = [bundles for one in self.optimizers for bundles in one._bundles]
         params = [id(p) for group in self.param_groups for p in group["params"]]
         if not params or len(set(params)) < len(params):
             problem = "a parameter belongs to two optimizers" if params else "no optimizers"

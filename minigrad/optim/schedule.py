@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from minigrad.arguments import as_float, as_int, require
 from minigrad.errors import ConfigError
-from minigrad.fields import Fields
-from minigrad.optim.optimizer import Optimizer
+from minigrad.optim.optimizer import Optimizer, checks_of
 
 
-class LRScheduler(Fields):
+@dataclass(init=False, repr=False, eq=False)
+class LRScheduler:
     """The base: count steps and write `rate(base_lr, step, group)` into every group. base_lr is
     the group's rate when it was first scheduled.
 
     last_epoch: the number of the last step made; -1 for a new run.
-    A schedule of your own is a subclass with `rate`, whose annotated attributes are its arguments;
-    or a `LambdaLR`.
+    A schedule of your own is a subclass with `rate`, or a `LambdaLR`.
     """
 
     optimizer: Optimizer
@@ -29,10 +29,14 @@ class LRScheduler(Fields):
         self.last_epoch = as_int(self._name, "last_epoch", last_epoch, -1) + 1
         self._apply(self.last_epoch)
 
-    def _take(self, arguments: dict[str, Any]) -> None:
-        super()._take(arguments)
+    def __post_init__(self) -> None:
+        """Check the settings of a schedule that is a dataclass of them."""
+        own: Any = type(self)
+        for name, checks in checks_of(own).items():
+            for check in checks:
+                setattr(self, name, check(self._name, name, getattr(self, name)))
         self._settle()
-        LRScheduler.__init__(self, self.optimizer, arguments.get("last_epoch", -1))
+        LRScheduler.__init__(self, self.optimizer, getattr(self, "last_epoch", -1))
 
     def _settle(self) -> None:
         """Complete the settings, and check how they go together."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,41 +23,7 @@ from minigrad.primitive import primitive
 
 PIECE = 1 << 15  # numbers: six buffers of 128 KiB
 _DOT = 1 << 13  # numbers whose squares are summed at once
-Arrays = tuple[Array, ...]
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-
-
-def begin(
-    step: Array, operands: Arrays, changes: int
-) -> tuple[int, list[float], Arrays, Arrays, Arrays]:
-    """Count a step. Return its number, the settings, the moments, the parameters and the gradients
-    among an update's operands.
-    """
-    step += 1
-    at = changes - 1
-    first = at - (len(operands) - changes)
-    settings, gradients = operands[at].tolist(), operands[changes:]
-    return int(step), settings, operands[:first], operands[first:at], gradients
-
-
-def pieces(moments: Arrays, params: Arrays, gradients: Arrays) -> Iterator[Arrays]:
-    """Yield (parameters, gradients, each of the moments, two arrays to work in), flat, at most
-    PIECE long, in the dtype of the moments. What is done to parameters and moments stays.
-    """
-    work, start = np.empty((2, PIECE), moments[0].dtype), 0
-    for first, last in _runs([p.size for p in params], PIECE):
-        flat, flat_g = (_joined(xs[first:last], work.dtype) for xs in (params, gradients))
-        for at in range(0, flat.size, PIECE):
-            p, g = flat[at : at + PIECE], flat_g[at : at + PIECE]
-            here = slice(start + at, start + at + p.size)
-            yield p, g, *(m[here] for m in moments), *work[:, : p.size]
-        start, at = start + flat.size, 0
-        if last == first + 1 and np.may_share_memory(flat, params[first]):
-            continue
-        for p in params[first:last]:
-            part = flat[at : at + p.size].reshape(p.shape)
-            p[...] = part if p.dtype is part.dtype else cast(part, p.dtype)
-            at += p.size
 
 
 def plus(g: Array, factor: float, x: Array, out: Array) -> Array:
@@ -71,10 +38,30 @@ def _wide(x: Array) -> Array:
     return x if x.dtype is _SINGLE or x.dtype == _DOUBLE else cast(x, _SINGLE)
 
 
-def _joined(arrays: Arrays, dtype: DType) -> Array:
-    """One after the other, flat, in `dtype`; a single one is not copied unless it has to be."""
-    flat = [(x if x.dtype is dtype else cast(x, dtype)).reshape(-1) for x in arrays]
-    return np.concatenate(flat) if len(flat) > 1 else flat[0]
+def pieces(
+    params: tuple[Array, ...], gradients: tuple[Array, ...], dtype: np.dtype[Any]
+) -> Iterator[tuple[int, Array, Array]]:
+    """Yield (start in the flat moments, parameters, gradients), flat, in `dtype`, at most PIECE
+    long. What is done to the parameters stays.
+    """
+    start = 0
+    for first, last in _runs([p.size for p in params], PIECE):
+        if last == first + 1:
+            yield from _cut(start, params[first], gradients[first], dtype)
+            start += params[first].size
+            continue
+        flat = _joined(params[first:last], dtype)
+        yield start, flat, _joined(gradients[first:last], dtype)
+        start, at = start + flat.size, 0
+        for p in params[first:last]:
+            part = flat[at : at + p.size].reshape(p.shape)
+            p[...] = part if p.dtype is dtype else cast(part, p.dtype)
+            at += p.size
+
+
+def _joined(arrays: tuple[Array, ...], dtype: np.dtype[Any]) -> Array:
+    """One after the other, flat, in `dtype`."""
+    return np.concatenate([(x if x.dtype is dtype else cast(x, dtype)).reshape(-1) for x in arrays])
 
 
 def _runs(sizes: list[int], limit: int) -> list[tuple[int, int]]:
@@ -88,6 +75,14 @@ def _runs(sizes: list[int], limit: int) -> list[tuple[int, int]]:
             first, total = i, 0
         total += size
     return [*found, (first, len(sizes))]
+
+
+def _cut(start: int, p: Array, g: Array, dtype: DType) -> Iterator[tuple[int, Array, Array]]:
+    flat, flat_g = cast(p, dtype).reshape(-1), cast(g, dtype).reshape(-1)
+    for at in range(0, p.size, PIECE):
+        yield start + at, flat[at : at + PIECE], flat_g[at : at + PIECE]
+    if p.dtype != dtype or not p.flags.c_contiguous:  # flat was a copy
+        p[...] = cast(flat.reshape(p.shape), p.dtype)
 
 
 @primitive(kind="effect")
@@ -122,16 +117,20 @@ def clip_grad_value_(*gradients: Array, changes: int, clip_value: float) -> Arra
     return np.array(clip_value, np.float32)
 
 
-def _sum_of_squares(gradients: Arrays) -> float:
+def _sum_of_squares(gradients: tuple[Array, ...]) -> float:
     """Summed in float64, in pieces that BLAS does not spread over threads: waking them would cost
     more than the sum.
     """
     flat = [_wide(g).reshape(-1) for g in gradients]
     work, total = np.empty(_DOT, np.float64), 0.0
     for first, last in _runs([g.size for g in flat], _DOT):
-        joined = np.concatenate(flat[first:last]) if last > first + 1 else flat[first]
-        for start in range(0, joined.size, _DOT):
-            part = joined[start : start + _DOT]
+        if last > first + 1:
+            size = sum(g.size for g in flat[first:last])
+            joined = np.concatenate(flat[first:last], out=work[:size])
+            total += float(np.dot(joined, joined))
+            continue
+        for start in range(0, flat[first].size, _DOT):
+            part = flat[first][start : start + _DOT]
             copy = work[: part.size]
             copy[:] = part
             total += float(np.dot(copy, copy))

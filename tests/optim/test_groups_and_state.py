@@ -39,15 +39,6 @@ def test_setting_lr_changes_every_group_in_place():
     )
 
 
-def test_every_setting_is_an_attribute_as_lr_is():
-    optimizer = optim.SGD([{"params": [parameter(1.0)], "momentum": 0.5}], momentum=0.9)
-    optimizer.weight_decay = 0.25
-    assert (optimizer.momentum, optimizer.weight_decay, optimizer.nesterov) == (0.5, 0.25, False)
-    assert optimizer.param_groups[0]["weight_decay"] == 0.25
-    with pytest.raises(ConfigError, match="momentum must be"):
-        optimizer.momentum = -1
-
-
 def test_every_way_of_writing_a_setting_reaches_the_next_step():
     p = parameter(1.0)
     optimizer = optim.SGD([p], lr=0.1)

@@ -3,7 +3,6 @@
 import importlib.util
 import inspect
 import math
-from typing import ClassVar
 
 import pytest
 from hypothesis import given, strategies as st
@@ -445,33 +444,3 @@ def test_a_schedule_that_starts_at_a_step_has_the_rates_of_that_step():
             if "schedulers" not in given:
                 type(schedule)(other, **{**given, "last_epoch": 3})
                 assert other.lr == opt.lr
-
-
-def test_a_schedule_of_your_own_has_its_annotated_attributes_as_arguments():
-    class Warm(schedules.StepLR):
-        first: float = 0.5
-        shared: ClassVar[int] = 3
-
-        def rate(self, base_lr, step, group):
-            return super().rate(base_lr, step, group) * (self.first if step == 0 else 1)
-
-    schedule = Warm(opt := optimizer(0.1), 3, 0.1, -1, 0.25)
-    assert opt.lr == 0.1 * 0.25 and Warm(optimizer(0.1), 3).first == 0.5
-    assert repr(schedule).startswith("Warm(step_size=3, gamma=0.1, first=0.25, last_epoch=0")
-    with pytest.raises(TypeError, match=r"Warm\.__init__\(\) missing 2 required"):
-        Warm()
-
-    class Flat(schedules.LRScheduler):
-        factor: float
-
-        def __init__(self, optimizer, factor):
-            self.factor = factor
-            super().__init__(optimizer)
-
-        def rate(self, base_lr, step, group):
-            return base_lr * self.factor
-
-    class Flatter(Flat):
-        """The constructor of the class above it."""
-
-    assert Flatter(opt := optimizer(0.5), 0.5).get_last_lr() == [opt.lr] == [0.25]

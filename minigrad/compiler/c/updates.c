@@ -128,7 +128,7 @@ static void adafactor_whole(float *RESTRICT p, const float *RESTRICT g, float *R
 
 static void muon_scalars(int64_t *step, const double *set, float *c) {
     *step += 1;
-    c[0] = set[2], c[1] = 1 - set[2], c[2] = 1 - set[0] * set[1], c[3] = set[0];
+    c[0] = set[1], c[1] = 1 - set[1], c[2] = 1 - set[0] * set[2], c[3] = set[0];
 }
 
 /* The Newton-Schulz iterations of x, (M, N), with as many numbers at `other` and 4 R^2 at `squares`, R = min(M, N); returns where the result is.
