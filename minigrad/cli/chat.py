@@ -31,6 +31,7 @@ from minigrad.cli.generate import SAMPLING, sampling
 from minigrad.cli.options import ESCAPED, FILE, Command, Option, number, one_line, refuse, whole
 from minigrad.cli.run_folder import LOADED, load_model
 from minigrad.errors import DataError, MinigradError
+from minigrad.files.formats import savable_ending
 from minigrad.models import Conversation
 from minigrad.text import Tokenizer
 from minigrad.text.published import PublishedTokenizer
@@ -49,13 +50,15 @@ OPTIONS = (
     *LOADED,
     Option("template", ESCAPED, None, r"what the model sees (default: '{message}\n')"),
     Option("tokens", whole(1), 200, "the longest answer, in tokens"),
-    Option("cache", FILE, None, "keep what the model has computed here, for the next time"),
+    Option("cache", FILE, None, "a .mgrd file that keeps what was computed, for the next time"),
     *SAMPLING,
 )
 
 
 def run(options: Namespace) -> int:
     """Talk until the input ends."""
+    if options.cache is not None:
+        savable_ending("chat", options.cache)
     model, tokenizer = load_model(options.model, options.best, options.exact, options.base)
     own = isinstance(tokenizer, PublishedTokenizer) and tokenizer.template is not None
     if not own or options.template is not None:

@@ -14,24 +14,26 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.cli.options import FILE, FLAG, PATH, REQUIRED, Command, Option
+from minigrad.cli.options import FILE, FLAG, PATH, REQUIRED, Command, Option, refuse
 from minigrad.cli.run_folder import model_file
 from minigrad.columns import columns
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, FormatError, MinigradError
 from minigrad.files import layout
-from minigrad.files.formats import ENDINGS, convert as convert_file, ending_of, load_any, peek_any
+from minigrad.files.formats import READABLE, convert as convert_file, ending_of, load_any, peek_any
+from minigrad.files.gguf import load_gguf
 from minigrad.files.layout import FileInfo
 from minigrad.files.opening import open_regular, printable, within_memory
 from minigrad.files.reader import verify as verify_file
 
 _FILE = Option("FILE", FILE, REQUIRED, "a run's folder, or a .mgrd, .safetensors, .npz, .gguf")
-_STATS = Option("stats", FLAG, False, "read the arrays too, and show min, max, mean and NaNs")
+_STATS = Option("stats", FLAG, False, "show min, max, mean and NaNs too (not of a .gguf)")
 _PATHS = Option("PATH", PATH, REQUIRED, "a file, or a folder whose files are all checked", True)
-_A = Option("A", FILE, REQUIRED, "a file of weights or a checkpoint")
-_B = Option("B", FILE, REQUIRED, "another one, of any of the formats")
+_A = Option("A", FILE, REQUIRED, "weights or a checkpoint: a .mgrd, .safetensors or .npz")
+_B = Option("B", FILE, REQUIRED, "another one, also of another of these formats")
 _SOURCE = Option("SOURCE", FILE, REQUIRED, "the file to read: .mgrd, .safetensors or .npz")
 _TARGET = Option("TARGET", FILE, REQUIRED, "the file to write; its ending names the format")
+_OVERWRITE = Option("overwrite", FLAG, False, "replace TARGET if it exists")
 COMMANDS: list[Command] = []
 Run = Callable[[Namespace], int]
 
@@ -67,7 +69,7 @@ def inspect(options: Namespace) -> int:
 
 def _inside(folder: Path) -> list[Path]:
     """The files of weights in a folder and its folders."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in READABLE)
 
 
 def _model_in(call: str, place: str) -> str:
@@ -140,7 +142,8 @@ def verify(options: Namespace) -> int:
         except MinigradError as error:
             bad += 1
             code = error.code if isinstance(error, FormatError) else type(error).__name__
-            print(f"BAD   {printable(str(file))}: {printable(error.problem)} [{code}]")
+            problem = error.problem.removeprefix(str(file)).lstrip(": ")
+            print(f"BAD   {printable(str(file))}: {printable(problem)} [{code}]")
         else:
             print(f"good  {printable(str(file))}  {digest}")
     return 1 if bad else 0
@@ -153,17 +156,23 @@ def _files(paths: list[str]) -> list[Path]:
             open_regular(str(path), "verify")  # raises MissingFileError
         inside = _inside(path) if path.is_dir() else [path]
         if not inside:
-            problem = f"{path} holds no file that ends in {', '.join(ENDINGS)}"
+            problem = f"{path} holds no file that ends in {', '.join(READABLE)}"
             raise ConfigError("verify", problem, str(path))
         found += inside
+    for path in found:
+        ending_of(path, READABLE, "verify")  # raises ConfigError
     return found
 
 
 def _verified(path: Path) -> str:
-    if ending_of(path) == ".mgrd":
+    ending = ending_of(path, READABLE)
+    if ending == ".mgrd":
         return f"sha256 {verify_file(path).sha256}"
+    if ending == ".gguf":
+        load_gguf(path)
+        return "(only its header: this format has no checksum)"
     load_any(path)
-    return "(this format has no checksum)" if ending_of(path) == ".safetensors" else "(crc32)"
+    return "(this format has no checksum)" if ending == ".safetensors" else "(crc32)"
 
 
 # ---- diff
@@ -246,10 +255,14 @@ def _largest_distance(a: Array, b: Array) -> str:
 # ---- convert
 
 
-@_command("write weights in another format", "runs/gpt model.safetensors", _SOURCE, _TARGET)
+@_command(
+    "write weights in another format", "runs/gpt model.safetensors", _SOURCE, _TARGET, _OVERWRITE
+)
 def convert(options: Namespace) -> int:
     """Write the weights of one file in another format."""
     target = options.target
+    if ending_of(target) and Path(target).exists() and not options.overwrite:
+        refuse("convert", f"{target} exists already", "name another file, or add --overwrite")
     with within_memory("convert", options.source):
         content = convert_file(_model_in("convert", options.source), target)
     dropped = ending_of(target) == ".npz" and content.meta

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from minigrad.errors import ConfigError
@@ -19,6 +19,7 @@ from minigrad.files.reader import StateDict, peek, read
 from minigrad.files.safetensors import META, load_safetensors, peek_safetensors, save_safetensors
 
 ENDINGS = (".mgrd", ".safetensors", ".npz")
+READABLE = (*ENDINGS, ".gguf")
 _LOAD = {".safetensors": load_safetensors, ".npz": load_npz}
 _PEEK = {".mgrd": peek, ".npz": peek_npz, ".safetensors": peek_safetensors, ".gguf": peek_gguf}
 # What other programs keep their files in: never written, where MGRD would not be expected.
@@ -45,9 +46,7 @@ def save(
     the disk.
     """
     writer.check_arguments("save", path, state_dict)
-    ending = _ending(path)
-    if _FOREIGN.fullmatch(ending):
-        raise _no_format("save", path, ending)
+    ending = savable_ending("save", path)
     if ending == ".safetensors":
         save_safetensors(path, state_dict, meta=_as_text(meta or {}))
     elif ending == ".npz":
@@ -110,17 +109,17 @@ def _is_mgrd(path: Path) -> bool:
         return False
 
 
-def _no_format(call: str, path: Path, ending: str) -> ConfigError:
-    problem = f"{os.fsdecode(path)}: the ending {ending!r} is not that of a format to choose"
-    hint = "use one of " + ", ".join(ENDINGS)
-    return ConfigError(call, problem, ending, ENDINGS, hint)
+def savable_ending(call: str, path: Path) -> str:
+    """The ending of a file to save; raises ConfigError for one of another program's files."""
+    return ending_of(path, ENDINGS, call) if _FOREIGN.fullmatch(_ending(path)) else _ending(path)
 
 
-def ending_of(path: Path) -> str:
-    """The ending that names a format; raises ConfigError for any other."""
+def ending_of(path: Path, known: Sequence[str] = ENDINGS, call: str = "convert") -> str:
+    """The ending that names a format; raises ConfigError for one that is not known."""
     ending = _ending(path)
-    if ending not in ENDINGS:
-        raise _no_format("convert", path, ending)
+    if ending not in known:
+        problem = f"{os.fsdecode(path)}: the ending {ending!r} is not that of a format to choose"
+        raise ConfigError(call, problem, ending, known, f"use one of {', '.join(known)}")
     return ending
 
 
@@ -138,7 +137,7 @@ def load_any(path: Path, with_state: bool = False) -> StateDict:
 
 def peek_any(path: Path) -> FileInfo:
     """The header of a file of any of the formats, by its ending."""
-    return _PEEK[".gguf" if _ending(path) == ".gguf" else ending_of(path)](path)
+    return _PEEK[ending_of(path, READABLE)](path)
 
 
 def convert(source: Path, target: Path) -> StateDict:

@@ -20,7 +20,7 @@ import numpy as np
 
 from minigrad.arguments import as_int
 from minigrad.dtypes import Array, cast, float64, is_half
-from minigrad.errors import CacheError, ConfigError
+from minigrad.errors import CacheError, ConfigError, StateDictError
 from minigrad.files import StateDict, load, save
 from minigrad.models.generation import checked_stops, end_tokens, prompt_tokens, text_pieces
 from minigrad.models.gpt import GPT
@@ -113,7 +113,12 @@ class Conversation:
         """
         trial = self.model.make_caches()
         names = [f"{i}.{what}" for i in range(len(trial)) for what in ("keys", "values")]
-        earlier = load(path, names=["tokens", *names])
+        hint = "keep a file per model"
+        another = CacheError("Conversation.load_cache", f"{path} is another model's", hint=hint)
+        try:
+            earlier = load(path, names=["tokens", *names])
+        except StateDictError as error:  # a cache of fewer layers, or no cache
+            raise (error if "tokens" in error.got else another) from None
         tokens = earlier["tokens"]
         whole = tokens.ndim == 1 and tokens.dtype.kind == "i" and tokens.size > 0
         if whole and 0 <= tokens.min() <= tokens.max() < self.model.config.vocab_size:
@@ -122,8 +127,7 @@ class Conversation:
             if all(_begin_alike(*pair) for pair in pairs):
                 self._earlier = earlier
                 return
-        problem, hint = f"{path} is another model's", "keep a file per model"
-        raise CacheError("Conversation.load_cache", problem, hint=hint)
+        raise another
 
     def _recall(self, earlier: StateDict) -> None:
         """Fill empty caches with what a file holds of this beginning."""

@@ -104,6 +104,7 @@ def test_a_mistake_in_a_conversation_costs_a_line_and_not_the_conversation(home:
         (("--model", "nowhere"), "nowhere"),
         (("--tokens", "0"), "--tokens"),
         (("--temperature", "-1"), "--temperature"),
+        (("--cache", "c.bin"), "c.bin: the ending '.bin' is not that of a format"),
     ],
 )
 def test_bad_options_get_one_line(home: Path, options: tuple[str, ...], expected: str) -> None:

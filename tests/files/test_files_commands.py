@@ -5,6 +5,7 @@ import io
 import json
 import os
 import resource
+import struct
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_verify_judges_a_file_or_a_folder(tmp_path):
     (tmp_path / "bad.mgrd").write_bytes(content)
     code, lines = run("verify", tmp_path)
     assert code == 1 and [line.split()[0] for line in lines] == ["BAD", "good", "good", "good"]
-    assert lines[0].endswith("[sha256]")
+    assert lines[0].endswith("[sha256]") and lines[0].count("bad.mgrd") == 1
     with pytest.raises(MissingFileError):  # exit code 2, as for every wrong argument
         run("verify", tmp_path / "nothing.mgrd")
 
@@ -98,6 +99,19 @@ def test_verify_judges_a_file_or_a_folder(tmp_path):
 def test_verify_of_a_folder_without_files_is_an_error(tmp_path):
     with pytest.raises(ConfigError):
         run("verify", tmp_path)
+
+
+def test_what_cannot_be_checked_is_an_error_and_not_bad(tmp_path):
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    (tmp_path / "a.txt").write_text("a text")
+    code, lines = run("verify", tmp_path)
+    assert code == 0 and len(lines) == 1 and "a.gguf  (only its header: " in lines[0]
+    for command in ("verify", "inspect"):
+        with pytest.raises(ConfigError, match=r"the ending '\.txt'") as caught:
+            run(command, tmp_path / "a.txt")
+        assert caught.value.hint == "use one of .mgrd, .safetensors, .npz, .gguf"
+    with pytest.raises(ConfigError, match=r"the ending '\.gguf'"):
+        run("diff", tmp_path / "a.gguf", tmp_path / "a.gguf")
 
 
 def test_diff_says_what_differs(tmp_path):
@@ -126,6 +140,17 @@ def test_convert_says_what_it_wrote_and_what_was_lost(tmp_path):
     ]
     with pytest.raises(MissingFileError):
         run("convert", tmp_path / "c.mgrd", tmp_path / "d.npz")
+
+
+def test_convert_replaces_a_file_only_if_asked(tmp_path):
+    save(tmp_path / "a.mgrd", {"w": W})
+    (tmp_path / "b.npz").write_bytes(b"precious")
+    with pytest.raises(ConfigError, match="exists already") as caught:
+        run("convert", tmp_path / "a.mgrd", tmp_path / "b.npz")
+    assert "--overwrite" in caught.value.hint
+    assert (tmp_path / "b.npz").read_bytes() == b"precious"
+    assert run("convert", tmp_path / "a.mgrd", tmp_path / "b.npz", "--overwrite")[0] == 0
+    assert run("diff", tmp_path / "a.mgrd", tmp_path / "b.npz")[0] == 0
 
 
 def test_a_checkpoint_is_converted_to_its_weights(tmp_path):

@@ -164,8 +164,11 @@ def test_a_cache_of_another_model_is_refused_and_the_conversation_goes_on(tmp_pa
     with pytest.raises(CacheError, match="another model"):
         Conversation(narrow, LETTERS).load_cache(tmp_path / "talk.mgrd")
     deep = GPT(config(vocab_size=LETTERS.vocab_size, block_size=64, n_layer=3, n_head=2, n_embd=16))
-    with pytest.raises(StateDictError):
+    with pytest.raises(CacheError, match="another model"):
         Conversation(deep, LETTERS).load_cache(tmp_path / "talk.mgrd")
+    save(tmp_path / "weights.mgrd", {"w": np.zeros(3)})
+    with pytest.raises(StateDictError, match=r"weights\.mgrd has no tensor"):
+        Conversation(deep, LETTERS).load_cache(tmp_path / "weights.mgrd")
 
 
 @pytest.mark.parametrize("name", ["tokens", "0.keys", "1.values"])
