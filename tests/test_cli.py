@@ -235,7 +235,7 @@ BAD_INPUT = {
     "a folder without text": (["train", "--text", "hollow"], "hollow holds no UTF-8 text"),
     "a context longer than the text": (
         [*TRAIN, "--block-size", "9999"],
-        "block_size=9999 is longer than the text",
+        "--block-size 9999 is longer than the text",
     ),
     "heads that do not divide the width": (
         [*TRAIN, "--n-embd", "30", "--n-head", "4"],

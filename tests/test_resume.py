@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigrad.files import load, load_checkpoint, save_checkpoint
+from minigrad.files import CheckpointFolder, load, load_checkpoint, save_checkpoint
 from tests.processes import ENVIRONMENT, called, command, finished
 
 ROOT = Path(__file__).parents[1]
@@ -167,6 +167,26 @@ def test_a_second_trainer_in_the_same_folder_is_refused(home):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_folder_that_cannot_be_had_is_refused_before_the_text_is_read(home):
+    with CheckpointFolder(home / "whole" / "checkpoints"):
+        for out, problem in (
+            ("whole", "is in use"),
+            ("text.txt/run", "text.txt cannot be written"),
+        ):
+            done = called("train", *TRAIN, "--out", out, "--overwrite", folder=home)
+            assert done.returncode == 2 and problem in done.stderr and done.stdout == ""
+
+
+def test_a_step_to_stop_at_that_is_reached_is_refused_and_nothing_is_trained(home, half):
+    before = sorted(path.name for path in (home / "half" / "checkpoints").iterdir())
+    last = int(before[-1].removeprefix("step-").removesuffix(".mgrd"))
+    for step in (last - 1, last):
+        done = called("train", "--resume", half, "--stop-at", str(step), folder=home)
+        assert done.returncode == 2 and f"half is already at step {last}" in done.stderr
+        assert f"--stop-at {step}" in done.stderr and "jit" not in done.stdout
+    assert sorted(path.name for path in (home / "half" / "checkpoints").iterdir()) == before
 
 
 @pytest.mark.parametrize("arguments", [["--resume", "nowhere"], ["--accept", "lr"]])

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 from minigrad.cli.options import FLAG, PATH, REQUIRED, TEXT, Command, Option, refuse
+from minigrad.cli.run_folder import model_file
 from minigrad.dtypes import Array
 from minigrad.models import Bert, load
 
@@ -29,6 +31,10 @@ def run(options: Namespace) -> int:
     texts = list(options.text) or [line.rstrip("\r\n") for line in sys.stdin or ()]
     if not texts:
         refuse("embed", "there is no text", "give texts, or one per line on stdin")
+    place = Path(options.model)
+    if place.suffix == ".mgrd" or model_file(place):
+        problem = f"{place} is a model of minigrad train, not a BERT-type model"
+        refuse("embed", problem, "minigrad generate --model takes it")
     model, tokenizer = load(options.model)
     if not isinstance(model, Bert):
         problem = f"{options.model} is a {type(model).__name__}, not a BERT-type model"

@@ -171,7 +171,7 @@ def base_of(options: Namespace, found: Checkpoint) -> Base | None:
     """
     if not tunes_published(options):
         return None
-    place = options.base or base_in(options.model, Path(found.path))
+    place = vars(options).get("base") or base_in(options.model, Path(found.path))
     base = load_model(place)
     if base_digest(base[0]).tobytes().hex() != found.state["base"]:
         problem = f"{place} is not the model that the run in {options.resume} tunes"

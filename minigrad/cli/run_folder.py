@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.cli.options import DIR, FLAG, REQUIRED, Option, refuse
-from minigrad.errors import ConfigError, DataError, FormatError, MinigradError
+from minigrad.distributed import on_first
+from minigrad.errors import ConfigError, DataError, FormatError, MinigradError, StateDictError
 from minigrad.files import CheckpointFolder, StateDict, load, load_checkpoint, peek, save
 from minigrad.finetune import BASE as BASE_DIGEST, load_lora, lora_state, merge_lora
 from minigrad.models import GPT, GPTConfig, Llama, LlamaConfig, load as load_published
@@ -47,6 +48,9 @@ def refuse_to_replace(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+    if overwrite and (folder / CHECKPOINTS).is_dir():
+        with on_first(checkpoint_folder(folder)):  # raises LockedError if it is in use
+            return
     if overwrite:
         return
     if model_file(folder):
@@ -55,6 +59,13 @@ def refuse_to_replace(folder: Path, overwrite: bool) -> None:
         problem = f"{folder} holds checkpoints of a run, up to step {steps[-1][0]}"
         hint = f"continue it with --resume {folder}, name another --out, or add --overwrite"
         refuse("train", problem, hint)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise ConfigError if this folder, or the nearest above it, cannot be written to."""
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(above, os.W_OK | os.X_OK):
+        refuse("train", f"{above} cannot be written to", "name a folder elsewhere: --out DIR")
 
 
 def new_folder(wanted: str | None, overwrite: bool) -> Path:
@@ -182,6 +193,9 @@ def _file_of(place: Path, best: bool) -> Path:
         return found
     if place.is_file() or place.suffix:
         return place
+    if steps := checkpoint_folder(place).steps():
+        problem = f"{place} holds no {WEIGHTS}, but checkpoints up to step {steps[-1][0]}"
+        refuse("load_model", problem, f"continue the run: minigrad train --resume {place}")
     folder = place if place.is_dir() else place.parent
     inside = [str(run) for run in sorted(folder.glob("*")) if model_file(run)]
     hint = f"train one first: minigrad train --out {place}"
@@ -197,7 +211,11 @@ def _adapted(path: Path, adapters: StateDict, exact: bool, base: str | None) -> 
     place = base or base_in(str(adapters.meta["base"]), path)
     _needed(place)
     model, tokenizer = load_model(place)
-    load_lora(model, adapters)
+    try:
+        load_lora(model, adapters)
+    except StateDictError as error:
+        problem = f"the adapters in {path} do not fit {place}: {error.problem}"
+        refuse("load_model", problem, "name the model they were made for: --base PLACE")
     if exact:
         expand(model)
     if not any(blocks_of(model)):

@@ -78,6 +78,9 @@ class Session:
         restore(trainer, found)
         late = broadcast(is_first() and self._catch_up(found.meta.get("metric")))
         if not trainer.finished:
+            if trainer.step >= (stop := self.options.stop_at or math.inf):
+                problem = f"the run in {folder} is already at step {trainer.step}"
+                refuse("train", problem, f"give a later step than --stop-at {stop}, or none")
             print(f"resuming from {found.path}, after step {trainer.step}")
             return True
         why = f"step {trainer.step} of {trainer.steps}"
@@ -237,9 +240,9 @@ class Session:
             self._print_sample()
 
     def _name_the_best(self, loss: float, place: str) -> None:
-        """Name the best model if the last one is worse."""
+        """Name the best model if the last one is worse by more than 1 % and a digit printed."""
         best, lowest = self.checkpoints.best(), self.trainer.best_val_loss
-        if best is not None and lowest < loss:
+        if best is not None and lowest < min(0.99 * loss, loss - 0.001):
             step = int(best.stem.removeprefix("step-"))
             lower = f"it was lower, {lowest:.3f}, after step {step}"
             call = f"minigrad generate --model {place} --best"

@@ -34,6 +34,7 @@ from minigrad.cli.options import (
     Command,
     Option,
     number,
+    one_line,
     one_of,
     refuse,
     whole,
@@ -42,6 +43,7 @@ from minigrad.cli.session import Session
 from minigrad.cli.terminal import read_and_report
 from minigrad.data import TextData, default_text
 from minigrad.dtypes import Array
+from minigrad.errors import ConfigError
 from minigrad.files import Checkpoint, CheckpointFolder
 from minigrad.finetune import add_lora
 from minigrad.models import GPT, GPTConfig
@@ -205,6 +207,8 @@ def _refuse_odd(options: Namespace) -> None:
         refuse("train", problem, "add --tokenizer bpe")
     if options.out is not None:
         run_folder.refuse_to_replace(Path(options.out), options.overwrite)
+    if distributed.is_first():
+        run_folder.refuse_unwritable(Path(options.out or "runs"))
 
 
 def _text(options: Namespace) -> str:
@@ -241,7 +245,12 @@ def _parts(
     trainer of both.
     """
     sizes = {name: getattr(options, name) for name in ("block_size", "batch_size", "seed")}
-    data, model = TextData(tokens, **sizes), _model(options, tokenizer.vocab_size, base)
+    try:
+        data = TextData(tokens, **sizes)
+    except ConfigError as error:  # in the words of the options
+        words = one_line(error).replace("block_size=", "--block-size ")
+        refuse("train", words.replace("block_size", "--block-size"), "")
+    model = _model(options, tokenizer.vocab_size, base)
     return data, model, build_trainer(options, model, data)
 
 

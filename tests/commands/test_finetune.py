@@ -94,7 +94,8 @@ def test_adapters_of_other_weights_are_refused(home: Path) -> None:
     good(*TUNE, "--out", "other", folder=home)
     shutil.rmtree(home / "base")
     shutil.move(home / "other", home / "base")
-    assert "other weights" in refused("generate", "--model", "tuned", folder=home)
+    line = refused("generate", "--model", "tuned", folder=home)
+    assert "other weights; name the model they were made for: --base PLACE" in line
 
 
 @pytest.mark.parametrize("model", ["base", "base/model.mgrd", "base/checkpoints/{}", "lora"])

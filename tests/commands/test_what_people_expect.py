@@ -85,6 +85,32 @@ def test_a_better_model_from_before_is_named_and_best_picks_it(tmp_path: Path) -
     )
 
 
+def test_a_loss_that_was_lower_by_less_than_a_percent_is_not_named(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("".join(random.Random(0).choices("abcdefgh", k=300)))
+    options = ("--steps", "40", "--eval-interval", "5", "--lr", "0.003", "--out", "run")
+    output = good("train", "--text", "text.txt", *options, *SMALL, folder=tmp_path)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [row["val_loss"] for row in map(json.loads, lines) if "val_loss" in row]
+    assert 0.99 * losses[-1] < min(losses) < losses[-1] and "it was lower" not in output
+
+
+def test_a_run_without_its_model_is_continued(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abc abd abe " * 40)
+    good("train", "--text", "text.txt", "--steps", "2", "--out", "run", *SMALL, folder=tmp_path)
+    (tmp_path / "run" / "model.mgrd").unlink()
+    line = refused("generate", "--model", "run", folder=tmp_path)
+    assert "run holds no model.mgrd, but checkpoints up to step 2; continue the run: " in line
+    assert line.endswith("minigrad train --resume run\n")
+    assert "except for its model" in good("train", "--resume", "run", folder=tmp_path)
+    good("generate", "--model", "run", "--tokens", "3", folder=tmp_path)
+
+
+def test_a_model_that_embeds_nothing_is_named(home: Path) -> None:
+    for model in ("bot", "bot/model.mgrd"):
+        line = refused("embed", "--model", model, "hello", folder=home)
+        assert f"{model} is a model of minigrad train, not a BERT-type model; minigrad gen" in line
+
+
 def test_unknown_characters_are_counted_and_may_be_left_out(home: Path) -> None:
     (home / "other.txt").write_text("you: hi\nbot: hello\nyou: h\u00e9h\u00e9 Z\nbot: well\n" * 3)
     error = refused("eval", "--model", "bot", "--text", "other.txt", folder=home)

@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "viz.md").read_text()
 
 def run(*arguments: str, folder: Path) -> str:
     done = finished([sys.executable, "-W", "error", *arguments], folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and done.stderr == "", done.stderr
     return done.stdout
 
 
