@@ -2,9 +2,9 @@
 
     model, tokenizer = minigrad.models.load("SmolLM2-135M-Instruct.Q4_1.gguf")
 
-A file gives settings and tensors. The settings of a GGUF file get the names they have in a
-config.json, from which the model's config is made; then every parameter takes the tensor that a
-table names. Whatever does not fit is a FormatError.
+A file gives settings and tensors. One table has the names of a setting, in a config.json and in a
+GGUF file, and from them the model's config is made; then every parameter takes the tensor that
+another table names. Whatever does not fit is a FormatError.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ _BERT: Names = {
 
 # --- architectures
 
-_SETTINGS = {  # ours: theirs, in the config.json of GPT-2 and of others, and in GGUF files
+_SETTINGS = {  # ours: theirs, in a config.json and in GGUF files; the last one there counts
     "vocab_size": ("vocab_size",),
     "block_size": ("n_positions", "max_position_embeddings", "context_length"),
     "n_layer": ("n_layer", "num_hidden_layers", "block_count"),
@@ -198,7 +198,7 @@ _SETTINGS = {  # ours: theirs, in the config.json of GPT-2 and of others, and in
     "n_kv_head": ("num_key_value_heads", "attention.head_count_kv"),
     "head_dim": ("head_dim", "attention.key_length"),
     "hidden": ("intermediate_size", "feed_forward_length"),
-    "norm_eps": ("rms_norm_eps", "layer_norm_eps", "attention.layer_norm_rms_epsilon"),
+    "norm_eps": ("layer_norm_eps", "rms_norm_eps", "attention.layer_norm_rms_epsilon"),
     "n_type": ("type_vocab_size",),
     "rope_base": ("rope_theta", "rope.freq_base"),
 }
@@ -210,10 +210,11 @@ def _llama(config: Settings, given: Settings, source: Source) -> Settings:
     biased = config.get("attention_bias", kind == "qwen2") is True
     scaled = rope.get("rope_type", rope.get("type")) not in (None, "default", "none")
     scaling = {k: v for k, v in rope.items() if k not in ("rope_theta", "partial_rotary_factor")}
-    usual = {"n_kv_head": given["n_head"], "head_dim": given["n_embd"] // given["n_head"], **given}
+    usual = {"n_kv_head": given["n_head"], "head_dim": given["n_embd"] // given["n_head"]}
     return {
         **usual,
-        "norm_eps": given["norm_eps"],
+        "norm_eps": 1e-6,  # transformers' value where it is not given
+        **given,
         "rope_scaling": scaling if scaled else None,
         "qkv_bias": biased or source.has("h.0.attn.in_proj_bias"),
         "qk_norm": kind in ("qwen3", "gemma3_text"),
@@ -244,8 +245,8 @@ def _gpt2(config: Settings, given: Settings, _: Source) -> Settings:
 
 
 def _bert(config: Settings, given: Settings, _: Source) -> Settings:
-    size = given["block_size"]
-    return {**given, "longest": min(config.get("max_seq_length") or size, size)}
+    size, most = given["block_size"], config.get("max_seq_length")
+    return {**given, "longest": size if most is None else min(most, size)}
 
 
 class Architecture(NamedTuple):
@@ -322,7 +323,7 @@ class Source(NamedTuple):
         """
         fields = self.architecture.config.__dataclass_fields__
         ropes = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
-        rope: Any = ropes.get("full_attention", ropes)
+        rope: Any = ropes.get("full_attention", ropes) or {}
         config = {**self.config, **rope, "rope": rope}
         for name, only in _ONLY.items():
             supported(f"{config['model_type']} models with {name}", config.get(name, only), [only])
@@ -332,8 +333,10 @@ class Source(NamedTuple):
             for name in names
             if ours in fields and config.get(name) is not None
         }
-        lacking = [_SETTINGS[ours] for ours in _NEEDED if ours in fields and ours not in given]
-        check(not lacking, "model", f"the settings lack {lacking}", [*config], lacking)
+        lacking = [
+            " or ".join(_SETTINGS[ours]) for ours in _NEEDED if ours in fields and ours not in given
+        ]
+        check(not lacking, "model", f"the settings lack {', '.join(lacking)}", [*config], lacking)
         layers, most = given["n_layer"], len(self.tensors) // 9  # a layer has nine and more
         problem = f"{layers} layers in a file of {len(self.tensors)} tensors"
         check(0 < layers <= most, "layers", problem, layers, f"at most {most}")
@@ -352,6 +355,7 @@ class Source(NamedTuple):
         with init.skipped():
             model = self.architecture.model(made).eval()
         owners, used = dict(model.named_modules()), set[str]()
+        gemma = self.config["model_type"] == "gemma3_text"
         if self.config.get("tie_word_embeddings", True):
             used.add("lm_head.weight")  # may be stored twice
         for ours, parameter in list(model.named_parameters()):
@@ -373,7 +377,7 @@ class Source(NamedTuple):
                     values = np.ascontiguousarray(values.T)
                 if self.architecture.raised and values.ndim == 1:
                     values = 1 + values
-                if ours.endswith("q_norm.weight"):  # where queries of Gemma have their scale
+                if gemma and ours.endswith("q_norm.weight"):  # where its queries have their scale
                     size = len(values)
                     values *= (size / self.config.get("query_pre_attn_scalar", size)) ** 0.5
                 parameter.data = _fits(values, parameter.shape, ours)

@@ -166,7 +166,8 @@ def check(good: Any, code: str, problem: str, got: Any = None, wanted: Any = Non
 def supported(what: str, got: Any, wanted: Collection[Any]) -> None:
     """Raise FormatError for files with a setting `got` that is not one of those wanted."""
     problem = f"{what} {shortened(got)} are not supported"
-    check(got in [*wanted], "unsupported", problem, got, [*wanted])
+    good = not isinstance(got, np.ndarray) and got in [*wanted]
+    check(good, "unsupported", problem, got, [*wanted])
 
 
 def _text(value: Any) -> str | None:
@@ -175,7 +176,7 @@ def _text(value: Any) -> str | None:
 
 def _typed(own: Mapping[str, Any], number: int) -> list[str]:
     """The tokens of a type."""
-    return [own["tokens"][i] for i in np.flatnonzero(np.equal(own.get("token_type", []), number))]
+    return [own["tokens"][i] for i in np.flatnonzero(np.asarray(own.get("token_type")) == number)]
 
 
 def _byte_level(library: Any, own: Mapping[str, Any], pieces: list[str]) -> Any:

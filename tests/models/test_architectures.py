@@ -246,6 +246,20 @@ def test_a_setting_that_is_missing_is_named(name: str, row: dict[str, Any], tmp_
         load(write(tmp_path, {**row, "config": {**config, name: None}}))
 
 
+@pytest.mark.parametrize("row", [TINY[0], GEMMA], ids=kind_of)
+def test_a_setting_of_another_architecture_changes_nothing(
+    row: dict[str, Any], tmp_path: Path
+) -> None:
+    alone = load(write(tmp_path, row))[0]
+    others = {"layer_norm_eps": 0.1, "rope_parameters": {"full_attention": None}}
+    if kind_of(row) != "gemma3_text":
+        others["query_pre_attn_scalar"] = 4
+    model = load(write(tmp_path, {**row, "config": {**others, **row["config"]}}))[0]
+    np.testing.assert_array_equal(model(TOKENS).numpy(), alone(TOKENS).numpy())
+    config = {name: value for name, value in row["config"].items() if name != "rms_norm_eps"}
+    assert load(write(tmp_path, {**row, "config": config}))[0].config.norm_eps == 1e-6
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "harmless"),
     [
@@ -339,7 +353,9 @@ def test_modules_that_would_change_the_vector_of_a_text_are_refused(
     assert caught.value.code == "unsupported"
 
 
-@pytest.mark.parametrize(("longest", "found"), [(9, 9), (None, 64), (1000, 64), (-3, 0), ("x", 0)])
+@pytest.mark.parametrize(
+    ("longest", "found"), [(9, 9), (None, 64), (1000, 64), (0, 0), (-3, 0), ("x", 0)]
+)
 def test_the_longest_text_is_the_one_of_the_folder(
     longest: Any, found: int, tmp_path: Path
 ) -> None:

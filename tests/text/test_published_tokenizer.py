@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from minigrad.errors import ConfigError, DataError, FormatError
@@ -100,6 +101,8 @@ def test_sentence_piece_merges_by_score_and_falls_back_to_bytes() -> None:
     [
         {"model": "bert"},
         {"model": 3},
+        {"model": np.array([1, 2])},
+        {"pre": np.array([1, 2])},
         {"tokens": []},
         {"tokens": [1, 2]},
         {"pre": "unheard-of"},
@@ -112,6 +115,12 @@ def test_sentence_piece_merges_by_score_and_falls_back_to_bytes() -> None:
 def test_damaged_meta_is_a_format_error(changes: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
         tokenizer_of_gguf(gguf(**changes))
+
+
+def test_types_that_are_no_numbers_are_those_of_no_token() -> None:
+    plain = gguf()
+    names = ["x"] * len(plain["tokenizer.ggml.tokens"])
+    assert tokenizer_of_gguf({**plain, "tokenizer.ggml.token_type": names}).encode("a").size
 
 
 def with_template(template: str | None) -> PublishedTokenizer:
