@@ -73,8 +73,14 @@ def perplexity(
     times as long. Raises ConfigError for a stride that leaves gaps, DataError for a text of less
     than two tokens.
     """
+    how: dict[str, Any] = {"block_size": block_size, "stride": stride, "batch_size": batch_size}
+    return perplexity_of(model, windows(tokens, **how))
+
+
+def perplexity_of(model: Module, batches: Iterable[tuple[Array, Array]]) -> Perplexity:
+    """Return the perplexity over the targets of the batches of `windows`."""
     total, count = 0.0, 0
-    for x, y in windows(tokens, block_size=block_size, stride=stride, batch_size=batch_size):
+    for x, y in batches:
         # A target that does not count has the loss 0.
         total += float(_losses(model, x, y).sum(dtype=np.float64))
         count += int((y >= 0).sum())

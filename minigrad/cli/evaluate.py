@@ -8,6 +8,7 @@ examples:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -16,9 +17,9 @@ from typing import Any
 
 from minigrad.cli.options import FLAG, PATH, REQUIRED, Command, Option, whole
 from minigrad.cli.run_folder import LOADED, load_model
-from minigrad.cli.terminal import read_and_report
+from minigrad.cli.terminal import progress, read_and_report, watched
 from minigrad.errors import DataError
-from minigrad.evaluate import accuracy, perplexity, windows
+from minigrad.evaluate import accuracy, perplexity_of, windows
 from minigrad.models.generation import prompt_tokens
 from minigrad.text import CharTokenizer, Tokenizer
 
@@ -67,13 +68,18 @@ def measure(options: Namespace) -> dict[str, Any]:
     stride = options.stride or max(size // 2, 1)
     rows = max(1, min(options.batch_size, _LOGITS // (size * model.config.vocab_size)))
     how = {"block_size": size, "stride": stride, "batch_size": rows}
-    found = perplexity(model, tokens, **how)
+    with contextlib.closing(progress(sys.stderr)) as display:
+        parts = [
+            watched(windows(tokens, **how), part, len(tokens) - 1, display.say)
+            for part in ("perplexity", "accuracy")
+        ]
+        found, right = perplexity_of(model, parts[0]), accuracy(model, parts[1])
     bits = found.nats * found.tokens / math.log(2)
     return {
         "nats_per_token": found.nats,
         "perplexity": found.perplexity,
         "bits_per_character": bits / len(tokenizer.decode(tokens[1:])),
-        "accuracy": accuracy(model, windows(tokens, **how)),
+        "accuracy": right,
         "tokens": found.tokens,
         "unknown_characters": len(whole) - len(text),
         "characters": len(text),

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -96,6 +96,23 @@ def progress(stream: TextIO) -> PlainProgress | RichProgress:
     return RichProgress(Progress(*columns, console=console, auto_refresh=False, transient=True))
 
 
+def watched(
+    batches: Iterable[tuple[Array, Array]],
+    doing: str,
+    targets: int,
+    say: Callable[[str], None],
+    now: Callable[[], float] = time.monotonic,
+) -> Iterator[tuple[Array, Array]]:
+    """Yield the batches (x, y), and say every few seconds how many of the targets are done."""
+    due, seen = now() + _FIRST, 0
+    for x, y in batches:
+        if now() >= due:
+            due = now() + _FIRST
+            say(f"{doing} {seen / targets:.0%} done")
+        seen += int((y >= 0).sum())
+        yield x, y
+
+
 class WatchedData:
     """The data of a run, whose validation says how far it is where it takes seconds.
 
@@ -111,17 +128,13 @@ class WatchedData:
 
     def validation(self) -> Iterator[tuple[Array, Array]]:
         """Yield the batches of the data's validation."""
-        due, seen = self._now() + _FIRST, 0
+        batches, targets = self.data.validation(), len(self.data.val)
         slow = threading.Timer(_SLOW, self.say, ["jit      compiling the validation ..."])
         if self.compiles:
             slow.start()
         try:
-            for x, y in self.data.validation():
-                if self._now() >= due:
-                    due = self._now() + _FIRST
-                    self.say(f"validation {seen / len(self.data.val):.0%} done")
-                seen += x.size
-                yield x, y
+            for batch in watched(batches, "validation", targets, self.say, self._now):
+                yield batch
                 slow.cancel()
                 self.compiles = False
         finally:

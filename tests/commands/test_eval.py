@@ -2,13 +2,16 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from minigrad.cli import terminal
 from minigrad.cli.run_folder import load_model
 from tests.commands.home import TEXT, good, refused
+from tests.processes import called
 
 
 def by_definition(place: Path, text: str) -> tuple[float, float]:
@@ -90,3 +93,15 @@ def test_bad_input_gets_one_line(home: Path) -> None:
     assert "nowhere" in refused("eval", "--model", "nowhere", "--text", "text.txt", folder=home)
     assert "nowhere.txt" in refused("eval", "--model", "bot", "--text", "nowhere.txt", folder=home)
     assert "--text" in refused("eval", "--model", "bot", folder=home)
+
+
+def test_a_long_one_says_how_far_it_is_on_stderr(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "_FIRST", 0.0)
+    arguments = ("eval", "--model", "bot", "--text", "text.txt", "--json")
+    done = called(*arguments, folder=home)
+    assert set(json.loads(done.stdout)) >= {"perplexity", "accuracy"}
+    said = done.stderr.splitlines()
+    assert said[0] == "perplexity 0% done" and "accuracy 0% done" in said
+    assert all(re.fullmatch(r"(perplexity|accuracy) \d+% done", line) for line in said)
