@@ -2,6 +2,8 @@
 Through real processes.
 """
 
+import json
+import os
 import signal
 import subprocess
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigrad.data import TextData
 from minigrad.files import CheckpointFolder, load, load_checkpoint, save_checkpoint
 from tests.processes import ENVIRONMENT, called, command, finished
 
@@ -167,6 +170,37 @@ def test_a_second_trainer_in_the_same_folder_is_refused(home):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("options", [(), ("--patience", "1"), ("--steps", "20")])
+def test_a_signal_ends_a_validation_which_a_resumed_run_does_first(home, monkeypatch, options):
+    call = ["train", *TRAIN, "--eval-interval", "10", "--steps", "40", "--lr", "0.3", *options]
+    done = called(*call, "--out", "undisturbed", "--overwrite", folder=home)
+    assert done.returncode == 0, done.stderr
+    left, validation = [3], TextData.validation
+
+    def disturbed(data):  # in the second evaluation, after its first batch
+        left[0] -= 1
+        for i, batch in enumerate(validation(data)):
+            if left[0] == 1 and i == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert left[0] != 1 or i < 2
+            yield batch
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TextData, "validation", disturbed)
+        done = called(*call, "--out", "disturbed", "--overwrite", folder=home)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "stopped after step 20 of " in done.stdout
+    done = called("train", "--resume", "disturbed", folder=home)
+    assert done.returncode == 0 and "after step 20" in done.stdout
+    assert content(home / "disturbed") == content(home / "undisturbed")
+    rows = [
+        [json.loads(line) for line in (home / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("disturbed", "undisturbed")
+    ]
+    facts = [[(r["step"], r["loss"], r["lr"], r.get("val_loss")) for r in run] for run in rows]
+    assert facts[0] == facts[1]
 
 
 def test_a_folder_that_cannot_be_had_is_refused_before_the_text_is_read(home):

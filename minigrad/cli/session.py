@@ -15,7 +15,7 @@ from minigrad.cli import run_folder
 from minigrad.cli.generate import first_prompt, print_text
 from minigrad.cli.options import one_line, refuse
 from minigrad.cli.resume import chosen, environment, escaped, restore, tunes_published
-from minigrad.cli.terminal import WatchedData, progress
+from minigrad.cli.terminal import ValidationStopped, WatchedData, progress
 from minigrad.data import TextData, bigram_loss
 from minigrad.distributed import broadcast, is_first
 from minigrad.errors import NotFiniteError
@@ -53,7 +53,9 @@ class Session:
         self.unit = "character" if isinstance(self.tokenizer, CharTokenizer) else "token"
         self.baseline = bigram_loss(self.data, self.tokenizer.vocab_size)
         self.interruption = Interruption()
-        self.trainer.data = self.watched = WatchedData(self.data, partial(print, flush=True))
+        self.trainer.data = self.watched = WatchedData(
+            self.data, partial(print, flush=True), stop=partial(bool, self.interruption)
+        )
         self.source: dict[str, Any] = {"tokenizer": self.tokenizer.state()}
         if tunes_published(self.options):  # which has the tokenizer
             self.source = {"tokenizer": None, "base": base_digest(self.model).tobytes().hex()}
@@ -129,9 +131,9 @@ class Session:
 
     # --- the run
 
-    def train(self) -> Report:
+    def train(self) -> Report | None:
         """Run to the end or to an interruption, showing progress and saving; return the last
-        report.
+        report, if there is one.
         """
         # The untrained model is saved too: a folder that cannot be written to is found out now.
         if self.trainer.step == 0:
@@ -140,6 +142,7 @@ class Session:
         self.trainer.callbacks += [log, display.show]
         self.watched.say = display.say
         every = self.options.save_interval or self.options.eval_interval
+        report = None
         try:
             for report in self.trainer.run():
                 due = report.val_loss is not None or report.step % every == 0
@@ -148,6 +151,8 @@ class Session:
                     self._save(report)
                 if stop:
                     break
+        except ValidationStopped:  # by a signal; --resume begins with this validation
+            self._save(None)
         except NotFiniteError as error:
             raise self._diverged(error) from None
         finally:
@@ -176,7 +181,7 @@ class Session:
         )
         if not is_first():
             return
-        if report is None and self.options.resume is None:  # what an earlier run has left
+        if not self.trainer.step and self.options.resume is None:  # what an earlier run has left
             for path in {path for _, path in self.checkpoints.steps()} - {written}:
                 path.unlink(missing_ok=True)
         # A model that is to be overwritten stays until there is one that was trained.
@@ -213,17 +218,18 @@ class Session:
         hint = "start again with a smaller --lr" if good is None else hint
         return NotFiniteError("train", one_line(error), got=error.got, hint=hint)
 
-    def farewell(self, report: Report) -> None:
+    def farewell(self, report: Report | None) -> None:
         """Print how it went, where the model is and what to do with it; and a sample if the run is
         complete.
         """
         trainer, place = self.trainer, shlex.quote(str(self.folder))
         if trainer.out_of_patience:
             evaluations = f"no lower validation loss in {trainer.evaluations_since} evaluations"
-            print(f"\n{evaluations}: stopped early, after step {report.step}")
+            print(f"\n{evaluations}: stopped early, after step {trainer.step}")
         if trainer.finished:
             patient = trainer.patience is not None
-            loss = (trainer.best_val_loss if patient else report.val_loss) or math.nan
+            last = report.val_loss if report else None
+            loss = (trainer.best_val_loss if patient else last) or math.nan
             which = ", the lowest of the run" if patient else ""
             bits = bits_per_byte(loss, self.tokenizer, self.data.val)
             reached = f"{loss:.3f} nats per {self.unit} (table of pairs {self.baseline:.3f})"
@@ -231,7 +237,7 @@ class Session:
             print(f"\nvalidation loss {reached}; saved in {self.folder}")
             self._name_the_best(loss, place)
         else:
-            stopped = f"stopped after step {report.step} of {report.steps}; saved"
+            stopped = f"stopped after step {trainer.step} of {trainer.steps}; saved"
             print(f"{stopped}. Continue:  minigrad {self.command} --resume {place}")
         call = f"minigrad generate --model {place} --prompt {shlex.quote(self._prompt())}"
         print(f"let it write:  {call}", flush=True)

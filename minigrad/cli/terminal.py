@@ -113,17 +113,26 @@ def watched(
         yield x, y
 
 
+class ValidationStopped(Exception):
+    """Raised by `WatchedData` when a validation is to end before all of it is done."""
+
+
 class WatchedData:
     """The data of a run, whose validation says how far it is where it takes seconds.
 
+    stop: called before each batch of the validation; if true, ValidationStopped is raised.
     compiles: True if the next validation compiles the model for its first batch, which is said if
         it takes a second.
     """
 
     def __init__(
-        self, data: TextData, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
+        self,
+        data: TextData,
+        say: Callable[[str], None],
+        now: Callable[[], float] = time.monotonic,
+        stop: Callable[[], bool] = bool,
     ) -> None:
-        self.data, self.batch, self.say, self._now = data, data.batch, say, now
+        self.data, self.batch, self.say, self._now, self._stop = data, data.batch, say, now, stop
         self.compiles = False
 
     def validation(self) -> Iterator[tuple[Array, Array]]:
@@ -134,6 +143,8 @@ class WatchedData:
             slow.start()
         try:
             for batch in watched(batches, "validation", targets, self.say, self._now):
+                if self._stop():
+                    raise ValidationStopped
                 yield batch
                 slow.cancel()
                 self.compiles = False

@@ -82,6 +82,8 @@ class Trainer:
     best_val_loss = math.inf
     good_checkpoint: Path | None = None  # the last one from which a further step was made
     _last_checkpoint: Path | None = None
+    # Loss, gradient norm, rate and speed of the last step until it is evaluated, if that is due
+    _unevaluated: tuple[float, float, float, float] | None = None
     _engine: EagerStep | None = None
 
     def __init__(
@@ -268,8 +270,9 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """True after the last step, or when `patience` is at its end."""
-        return self.step >= self.steps or self.out_of_patience
+        """True after the last step and its evaluation, or when `patience` is at its end."""
+        complete = self.step >= self.steps or self.out_of_patience
+        return complete and self._unevaluated is None
 
     @property
     def out_of_patience(self) -> bool:
@@ -278,7 +281,8 @@ class Trainer:
 
     def run(self) -> Iterator[Report]:
         """Take the steps that are left and report after each. Leave the loop to stop; call `run`
-        again to go on.
+        again to go on. An evaluation that an exception ended, such as one that the data raises, is
+        done first then, also by a run that was saved and restored.
         """
         if self.finished:
             return
@@ -286,16 +290,20 @@ class Trainer:
         began, first, seconds = time.perf_counter(), self.step, 0.0
         self.model.train()
         while not self.finished:
-            start, lr = time.perf_counter(), self.optimizer.lr
-            loss, norm, tokens = self.train_step()
-            took = time.perf_counter() - start
-            # A moving average over about 20 steps: quick to follow a change of load, slow enough to
-            # be read.
-            seconds = took if not seconds else 0.95 * seconds + 0.05 * took
+            if self._unevaluated is None:
+                start, lr = time.perf_counter(), self.optimizer.lr
+                loss, norm, tokens = self.train_step()
+                took = time.perf_counter() - start
+                # A moving average over about 20 steps: quick to follow a change of load, slow
+                # enough to be read.
+                seconds = took if not seconds else 0.95 * seconds + 0.05 * took
+                self._unevaluated = (loss, norm, lr, tokens / seconds)
             due = self.step % self.eval_interval == 0 or self.step == self.steps
             val_loss = self._evaluate() if due else None
-            left = (time.perf_counter() - began) / (self.step - first) * (self.steps - self.step)
-            report = Report(self.step, self.steps, loss, norm, lr, tokens / seconds, left, val_loss)
+            taken, to_take = max(self.step - first, 1), self.steps - self.step
+            left = (time.perf_counter() - began) / taken * to_take
+            report = Report(self.step, self.steps, *self._unevaluated, left, val_loss)
+            self._unevaluated = None
             for callback in self.callbacks:
                 callback(report)
             yield report
@@ -330,6 +338,7 @@ class Trainer:
             "schedule": self.schedule.state_dict() if self.schedule else None,
             "generator": np.array(default_generator.get_state(), np.uint64),
             "stopping": {"best": best, "since": self.evaluations_since},
+            **({"unevaluated": list(self._unevaluated)} if self._unevaluated else {}),
             **(self._mixed.state_dict() if self._mixed is not None else {}),
         }
 
@@ -346,6 +355,7 @@ class Trainer:
         stopping = state.get("stopping", {"best": None, "since": 0})
         self.best_val_loss = math.inf if stopping["best"] is None else stopping["best"]
         self.step, self.evaluations_since = state["step"], stopping["since"]
+        self._unevaluated = state.get("unevaluated")
         # A compiled step holds the moments that were; the next one is compiled for those that are
         self._engine = None
 

@@ -229,6 +229,14 @@ def test_a_long_validation_says_how_far_it_is() -> None:
     assert list(WatchedData(data, said.append).validation()) and not said
 
 
+def test_a_validation_ends_at_the_next_batch_when_it_is_to_stop() -> None:
+    data, stop = TextData(np.arange(1000) % 7, block_size=8, batch_size=2), iter((False, True))
+    batches = WatchedData(data, print, stop=lambda: next(stop)).validation()
+    next(batches)
+    with pytest.raises(terminal.ValidationStopped):
+        next(batches)
+
+
 def test_compiling_the_validation_is_said_if_it_takes_long(monkeypatch) -> None:
     monkeypatch.setattr(terminal, "_SLOW", 0.01)
     said = list[str]()
