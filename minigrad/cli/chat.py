@@ -29,7 +29,7 @@ from pathlib import Path
 
 from minigrad.cli.generate import SAMPLING, sampling
 from minigrad.cli.options import ESCAPED, FILE, Command, Option, number, one_line, refuse, whole
-from minigrad.cli.run_folder import LOADED, load_model
+from minigrad.cli.run_folder import LOADED, load_asked
 from minigrad.errors import DataError, MinigradError
 from minigrad.files.formats import savable_ending
 from minigrad.models import Conversation
@@ -59,7 +59,7 @@ def run(options: Namespace) -> int:
     """Talk until the input ends."""
     if options.cache is not None:
         savable_ending("chat", options.cache)
-    model, tokenizer = load_model(options.model, options.best, options.exact, options.base)
+    model, tokenizer = load_asked(options)
     own = isinstance(tokenizer, PublishedTokenizer) and tokenizer.template is not None
     if not own or options.template is not None:
         options.template = checked_template(options.template, tokenizer)

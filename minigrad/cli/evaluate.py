@@ -16,7 +16,7 @@ from argparse import Namespace
 from typing import Any
 
 from minigrad.cli.options import FLAG, PATH, REQUIRED, Command, Option, whole
-from minigrad.cli.run_folder import LOADED, load_model
+from minigrad.cli.run_folder import LOADED, load_asked
 from minigrad.cli.terminal import progress, read_and_report, watched
 from minigrad.errors import DataError
 from minigrad.evaluate import accuracy, perplexity_of, windows
@@ -56,7 +56,7 @@ def run(options: Namespace) -> int:
 
 def measure(options: Namespace) -> dict[str, Any]:
     """Return what is printed, by name."""
-    model, tokenizer = load_model(options.model, options.best, options.exact, options.base)
+    model, tokenizer = load_asked(options)
     whole = read_and_report(options.text, sys.stderr)
     text = known_text(whole, tokenizer, options)
     tokens = prompt_tokens(tokenizer, text)

