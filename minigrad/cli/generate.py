@@ -20,6 +20,7 @@ from typing import Any
 from minigrad.cli.options import ESCAPED, FLAG, SWITCH, TEXT, Command, Option, number, refuse, whole
 from minigrad.cli.run_folder import LOADED, load_asked
 from minigrad.models import GPT, beam_search, generate_text
+from minigrad.models.generation import end_tokens, prompt_tokens, text_pieces
 from minigrad.text import CharTokenizer, Tokenizer
 
 # How a token is chosen, as `model.generate` takes it
@@ -91,13 +92,13 @@ def drawn(model: GPT, tokenizer: Tokenizer, options: Namespace) -> Iterator[str]
 
 def searched(model: GPT, tokenizer: Tokenizer, options: Namespace) -> Iterator[str]:
     """Return the likeliest continuation that beam search finds, up to the first stop string."""
-    prompt = tokenizer.encode(options.prompt)
+    prompt = prompt_tokens(tokenizer, options.prompt)
     # Beams cannot go beyond the context: the default number of tokens is cut, a chosen one refused.
     tokens, left = options.tokens, max(model.config.block_size - len(prompt), 1)
     tokens = tokens if "tokens" in options.given else min(tokens, left)
-    text = tokenizer.decode(beam_search(model, prompt, tokens, beams=options.beams)[0].tokens)
-    ends = (at for stop in options.stop or () if (at := text.find(stop)) >= 0)
-    return iter([text[: min(ends, default=None)]])
+    found = beam_search(model, prompt, tokens, beams=options.beams)[0].tokens
+    stops = [*(options.stop or ()), *end_tokens(tokenizer)]
+    return text_pieces(tokenizer, found, stops, prompt.tolist())
 
 
 def print_text(pieces: Iterable[str]) -> None:

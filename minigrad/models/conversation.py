@@ -11,7 +11,6 @@ talk.save_cache("talk.mgrd")                    # for load_cache of another day
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,13 @@ from minigrad.arguments import as_int
 from minigrad.dtypes import Array, cast, float64, is_half
 from minigrad.errors import CacheError, ConfigError, StateDictError
 from minigrad.files import StateDict, load, save
-from minigrad.models.generation import checked_stops, end_tokens, prompt_tokens, text_pieces
+from minigrad.models.generation import (
+    checked_stops,
+    end_tokens,
+    prompt_tokens,
+    text_after,
+    text_pieces,
+)
 from minigrad.models.gpt import GPT
 from minigrad.models.prompts import evaluating, generator_of
 from minigrad.models.sampling import Sampling, draw
@@ -61,8 +66,16 @@ class Conversation:
         """Write the other side's part. Raises DataError for characters that the tokenizer does not
         know.
         """
-        encode = self.tokenizer.encode if self.tokens else partial(prompt_tokens, self.tokenizer)
-        self.tokens += encode(text).tolist()
+        said, tokenizer = self.tokens, self.tokenizer
+        new = tokenizer.encode_after(said, text) if said else prompt_tokens(tokenizer, text)
+        self.tokens += new.tolist()
+
+    def rewrite(self, tokens: Sequence[int]) -> None:
+        """Let these be the tokens of both sides. What they begin with as those before do is not
+        computed again.
+        """
+        self.take_back(_alike(self.tokens, tokens))
+        self.tokens += tokens[len(self.tokens) :]
 
     def take_back(self, length: int) -> None:
         """Forget all tokens from `length` on. Raises ConfigError if there are fewer."""
@@ -73,8 +86,10 @@ class Conversation:
         del self.tokens[length:]
         if length <= self._start:  # nothing of what the caches hold is left
             self._look_from(0)
+        # An error amid a run may have left some layers longer than others
+        held = min(cache.length for cache in self._caches)
         for cache in self._caches:
-            cache.truncate(min(cache.length, length - self._start))
+            cache.truncate(min(held, length - self._start))
 
     def answer(
         self, max_new_tokens: int, *, stop: str | Sequence[str] = (), **sampling: Any
@@ -131,8 +146,7 @@ class Conversation:
 
     def _recall(self, earlier: StateDict) -> None:
         """Fill empty caches with what a file holds of this beginning."""
-        pairs = zip(self.tokens[self._start :], earlier["tokens"].tolist(), strict=False)
-        n = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        n = _alike(self.tokens[self._start :], earlier["tokens"].tolist())
         if n == 0:
             return
         for i, cache in enumerate(self._caches):
@@ -140,13 +154,13 @@ class Conversation:
             cache.append(keys, values)
 
     def _answer(self, count: int, stops: list[str], how: Sampling) -> Generator[str, None, None]:
-        first, said = len(self.tokens), ""
+        before, said = self.tokens[:], ""
         try:
-            for piece in text_pieces(self.tokenizer, self._drawn(count, how), stops):
+            for piece in text_pieces(self.tokenizer, self._drawn(count, how), stops, before):
                 said += piece
                 yield piece
         finally:
-            self._keep(first, said)
+            self._keep(before, said)
 
     def _drawn(self, count: int, how: Sampling) -> Iterator[int]:
         for _ in range(count):
@@ -187,17 +201,21 @@ class Conversation:
         for cache in self._caches:
             cache.reset()
 
-    def _keep(self, first: int, said: str) -> None:
-        """Of the answer that begins at token `first`, keep `said`: as many of its tokens as spell a
+    def _keep(self, before: list[int], said: str) -> None:
+        """Of the answer after the tokens `before`, keep `said`: as many of its tokens as spell a
         beginning of it, and the rest encoded again.
         """
-        n = len(self.tokens)
-        while not said.startswith(self.tokenizer.decode(self.tokens[first:n])):
-            n -= 1
-        rest = said[len(self.tokenizer.decode(self.tokens[first:n])) :]
-        self.take_back(n)
-        if rest:
+        answer = self.tokens[len(before) :]
+        while not said.startswith(kept := text_after(self.tokenizer, before, answer)):
+            del answer[-1]
+        self.take_back(len(before) + len(answer))
+        if rest := said[len(kept) :]:
             self.add(rest)
+
+
+def _alike(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 def _held(caches: list[KVCache]) -> dict[str, Array]:

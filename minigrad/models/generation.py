@@ -6,7 +6,7 @@ vocab_size and block_size, as GPT has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +41,9 @@ def generate_text(
     `model.generate` raises.
     """
     stops = [*checked_stops("generate_text", stop), *end_tokens(tokenizer)]
-    drawn = model.generate(prompt_tokens(tokenizer, prompt), max_new_tokens, **sampling)
-    return text_pieces(tokenizer, drawn, stops)
+    tokens = prompt_tokens(tokenizer, prompt)
+    drawn = model.generate(tokens, max_new_tokens, **sampling)
+    return text_pieces(tokenizer, drawn, stops, tokens.tolist())
 
 
 def end_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
@@ -67,38 +68,46 @@ def checked_stops(call: str, stop: str | Sequence[str]) -> list[str]:
     return stops
 
 
-_WINDOW = 64  # tokens that are decoded again with each new one
+_WINDOW, _KEPT = 64, 16  # tokens that are decoded again with each new one, and that stay of them
 
 
-def text_pieces(tokenizer: Tokenizer, drawn: Iterator[int], stops: list[str]) -> Iterator[str]:
-    """The text of tokens as they are drawn, up to the first of the stop strings: neither part of
-    one nor half of a character is given.
+def text_pieces(
+    tokenizer: Tokenizer, drawn: Iterable[int], stops: Sequence[str], before: Sequence[int] = ()
+) -> Iterator[str]:
+    """The text of tokens as they are drawn after those `before`, up to the first of the stop
+    strings: neither part of one nor half of a character is given.
     """
-    tokens: list[int] = []
-    given, text = 0, ""
+    tokens = list(before[-_KEPT:])
+    given, text = len(tokenizer.decode(tokens)), ""
     for token in drawn:
         tokens.append(token)
-        text = tokenizer.decode(tokens)
-        found = [at for s in stops if (at := text.find(s)) >= 0]
-        if found:
-            text = text[: min(found)]
-            break
+        text = tokenizer.decode(tokens)[given:]
         # A character whose bytes are incomplete ends the text in U+FFFD; what may become a stop
         # string waits too.
-        ready = len(text.rstrip("\ufffd"))
-        ready -= max(
-            (n for s in stops for n in range(1, len(s)) if text[:ready].endswith(s[:n])), default=0
+        whole = text.rstrip("\ufffd")
+        if any(s in whole for s in stops):
+            break
+        ready = len(whole) - max(
+            (n for s in stops for n in range(1, len(s)) if whole.endswith(s[:n])), default=0
         )
-        if ready > given:
-            yield text[given:ready]
-            given = ready
-        if len(tokens) > _WINDOW and given == len(
-            text
-        ):  # no stop string has begun here: a long text need not be decoded from its start
-            tokens = tokens[-_WINDOW // 4 :]
+        if ready:
+            yield text[:ready]
+            given, text = given + ready, text[ready:]
+        if len(tokens) > _WINDOW and not text:
+            # No stop string has begun here: a long text need not be decoded from its start
+            tokens = tokens[-_KEPT:]
             given = len(tokenizer.decode(tokens))
-    if len(text) > given:
-        yield text[given:]
+    end = min((at for s in stops if (at := text.find(s)) >= 0), default=len(text))
+    if end:
+        yield text[:end]
+
+
+def text_after(tokenizer: Tokenizer, before: Sequence[int], tokens: Sequence[int]) -> str:
+    """What the text of all tokens has more than that of those before: SentencePiece's tokenizers
+    drop a space that begins a text.
+    """
+    near = before[-_KEPT:]
+    return tokenizer.decode([*near, *tokens])[len(tokenizer.decode(near)) :]
 
 
 class Beam(NamedTuple):

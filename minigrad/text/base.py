@@ -51,6 +51,10 @@ class Tokenizer:
         """Return the tokens of `text`, int32. A lone surrogate counts as U+FFFD."""
         return np.asarray(self._encode(well_formed(text, self._call("encode"))), np.int32)
 
+    def encode_after(self, tokens: Sequence[int], text: str) -> Array:
+        """Return the tokens of a text that goes on after `tokens`, int32."""
+        return self.encode(text)
+
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of `tokens`; bytes that are not UTF-8 become U+FFFD. Raises
         IndexRangeError for a token outside 0..vocab_size-1.

@@ -5,17 +5,25 @@ the vocabulary. The library cuts and spells; training is ours.
 
 from __future__ import annotations
 
+import json
+import re
+from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from minigrad.arguments import as_int, require
+from minigrad.dtypes import Array
 from minigrad.errors import DataError, needs
 from minigrad.text.base import Tokenizer, checked_special, encoding, well_formed
 from minigrad.text.bpe import Pair, learn_merges
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# How the parts of a tokenizer.json, by type, put nothing before a text
+_BARE = {"Prepend": {"prepend": ""}, "Metaspace": {"prepend_scheme": "never"}}
+_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 _LONGEST = 100  # characters of a word; a longer one is unknown, as in BERT
 
 
@@ -68,8 +76,53 @@ class TokenizerFile(LibraryTokenizer):
         """The number of tokens, added ones among them."""
         return int(self._tokenizer.get_vocab_size())
 
+    def encode_after(self, tokens: Sequence[int], text: str) -> Array:
+        """Return the tokens of a text that goes on after `tokens`, int32: without the space that
+        SentencePiece's tokenizers put before a text, if `tokens` do not end in a special one.
+        """
+        new = self.encode(text)
+        last = self._tokenizer.get_added_tokens_decoder().get(tokens[-1]) if tokens else None
+        if last is not None:
+            both = self.encode(f"{last.content}{text}")
+            return both[1:] if both[:1].tolist() == [*tokens[-1:]] else new
+        spaced = self.decode([*new, *new]) != 2 * self.decode(new)
+        return self._bare.encode(text) if tokens and spaced else new
+
+    @cached_property
+    def _bare(self) -> TokenizerFile:
+        """This tokenizer, but it puts no space before a text."""
+
+        def bare(part: dict[str, Any]) -> dict[str, Any]:
+            return part | _BARE.get(str(part.get("type")), {})
+
+        return TokenizerFile(json.dumps(json.loads(self.content, object_hook=bare)))
+
     def _decode(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
+        text = str(self._tokenizer.decode(tokens, skip_special_tokens=False))
+        if "\ufffd" in text and self._tokenizer.decoder is not None:
+            pieces = _apart(self._tokenizer.id_to_token(token) for token in tokens)
+            text = str(self._tokenizer.decoder.decode(pieces))
+        return text
+
+
+def _apart(pieces: Iterable[str | None]) -> list[str]:
+    """The pieces, with an empty one between any two characters that pieces <0x..> spell: of a row
+    of such pieces that has a bad byte anywhere, the library makes nothing but U+FFFD.
+    """
+    found: list[str] = []
+    utf8 = getincrementaldecoder("utf-8")("replace")
+    for piece in filter(None, pieces):
+        byte = _BYTE.fullmatch(piece)
+        if byte is None:
+            utf8.reset()
+        ended = utf8.decode(bytes.fromhex(byte[1])) if byte else ""
+        waiting = len(utf8.getstate()[0])
+        if ended and len(ended) + waiting > 1:  # this byte belongs to none before it
+            found.append("")
+        found.append(piece)
+        if byte and not waiting:
+            found.append("")
+    return found
 
 
 class WordPieceTokenizer(LibraryTokenizer):
