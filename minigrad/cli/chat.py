@@ -59,6 +59,8 @@ def run(options: Namespace) -> int:
     """Talk until the input ends."""
     if options.cache is not None:
         savable_ending("chat", options.cache)
+        if not (folder := Path(options.cache).parent).is_dir():
+            refuse("chat", f"--cache: there is no folder {folder}", "make it, or name another")
     model, tokenizer = load_asked(options)
     own = isinstance(tokenizer, PublishedTokenizer) and tokenizer.template is not None
     if not own or options.template is not None:
@@ -169,31 +171,39 @@ class Chat:
         return None
 
     def _say(self, message: str) -> int | None:
-        if self.options.template is None:
-            self._say_in_turn(message)
+        """Add a message and answer it. A message that cannot be answered is taken back."""
+        before = self.talk.tokens[:], self._messages[:], self._answer_at
+        try:
+            if self.options.template is None:
+                self._say_in_turn(message)
+            else:
+                self._say_by_template(message)
+            self._answer_at = len(self.talk.tokens)
             return self._answer()
+        except MinigradError:
+            tokens, self._messages, self._answer_at = before
+            self.talk.rewrite(tokens)
+            raise
+
+    def _say_by_template(self, message: str) -> None:
         text = self.options.template.replace("{message}", message)
         if self.talk.tokens and not self.talk.text.endswith("\n") and "\n" in self.options.template:
             text = "\n" + text
         self.talk.add(text)
-        self._answer_at = len(self.talk.tokens)
-        return self._answer()
 
     def _say_in_turn(self, message: str) -> None:
-        """Add a message by the model's own template: what it says more than before, if it only
-        adds to that.
+        """Add a message by the model's own template. What the model has computed is kept up to
+        where the template now says something else: compared are tokens, since the text of some
+        special tokens has spaces around them that are not encoded again.
         """
-        assert isinstance(self.talk.tokenizer, PublishedTokenizer)
-        before = self.talk.text
-        answer = self.talk.tokenizer.decode(self.talk.tokens[self._answer_at :])
+        tokenizer = self.talk.tokenizer
+        assert isinstance(tokenizer, PublishedTokenizer)
         if self._messages:
+            answer = tokenizer.decode(self.talk.tokens[self._answer_at :])
             self._messages.append({"role": "assistant", "content": answer})
         self._messages.append({"role": "user", "content": message})
-        text = self.talk.tokenizer.chat(self._messages)
-        if not text.startswith(before):
-            self.talk.take_back(0)
-        self.talk.add(text[len(self.talk.text) :])
-        self._answer_at = len(self.talk.tokens)
+        tokens = tokenizer.encode_prompt(tokenizer.chat(self._messages))
+        self.talk.rewrite(tokens.tolist())
 
     def _retry(self) -> int | None:
         if not self._answer_at:

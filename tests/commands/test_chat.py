@@ -9,11 +9,19 @@ import signal
 import subprocess
 import termios
 import time
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import minigrad
+from minigrad.cli.chat import OPTIONS, Chat
+from minigrad.errors import ConfigError, IndexRangeError
+from minigrad.models import GPT, Conversation, GPTConfig
+from minigrad.text import CharTokenizer, Tokenizer
+from minigrad.text.published import PublishedTokenizer
 from tests.commands.home import ENVIRONMENT, command, good, refused, run
 
 TEMPLATE = r"you: {message}\nbot: "
@@ -105,10 +113,93 @@ def test_a_mistake_in_a_conversation_costs_a_line_and_not_the_conversation(home:
         (("--tokens", "0"), "--tokens"),
         (("--temperature", "-1"), "--temperature"),
         (("--cache", "c.bin"), "c.bin: the ending '.bin' is not that of a format"),
+        (("--cache", "no/such/c.mgrd"), "there is no folder no/such"),
     ],
 )
 def test_bad_options_get_one_line(home: Path, options: tuple[str, ...], expected: str) -> None:
     assert expected in refused("chat", "--model", "bot", *options, folder=home)
+
+
+# --- what is said twice, and what cannot be said
+
+
+class Counting(GPT):
+    """A GPT that knows how many positions it has computed."""
+
+    positions = 0
+
+    def forward(self, tokens: Any, **rest: Any) -> Any:
+        self.positions += np.size(tokens)
+        return super().forward(tokens, **rest)
+
+
+def chat(tokenizer: Tokenizer, template: str | None, vocab_size: int) -> tuple[Chat, Counting]:
+    minigrad.manual_seed(0)
+    model = Counting(GPTConfig(vocab_size, block_size=256, n_layer=2, n_head=2, n_embd=16))
+    options = {option.name: option.default for option in OPTIONS}
+    options |= {"template": template, "tokens": 5, "stop": [], "temperature": 0}
+    return Chat(Conversation(model, tokenizer), Namespace(**options)), model
+
+
+def test_a_message_that_the_model_cannot_take_is_taken_back(capsys: Any) -> None:
+    talk, _ = chat(CharTokenizer("abcdef"), "{message}", vocab_size=5)  # it has no f
+    talk.react("abc")
+    held = talk.talk.tokens[:]
+    for _ in range(2):
+        with pytest.raises(IndexRangeError, match="5 is outside"):
+            talk.react("fa")
+        assert talk.talk.tokens == held
+    talk.react("/retry")
+    assert talk.talk.tokens == held
+    talk.react("ed")
+    said = capsys.readouterr().out.splitlines()
+    assert talk.talk.text == f"abc{said[0]}ed{said[-1]}"
+
+
+def of_llama(template: str) -> PublishedTokenizer:
+    """A tokenizer that puts a space before a text and after special tokens."""
+    for package in ("tokenizers", "jinja2"):
+        pytest.importorskip(package)
+    from tests.text.test_published_tokenizer import sentence_piece
+
+    made = sentence_piece()
+    made.template = template
+    return made
+
+
+IN_TURN = "{% for m in messages %}<s>[{{ m.role }}] {{ m.content }}</s>{% endfor %}<s>"
+
+
+def test_a_turn_by_the_models_template_is_all_that_is_computed(capsys: Any) -> None:
+    tokenizer = of_llama(IN_TURN)
+    talk, model = chat(tokenizer, None, tokenizer.vocab_size)
+    computed = []
+    for _ in range(4):
+        model.positions = 0
+        talk.react("ab ab")
+        computed.append(model.positions)
+    assert computed[1] == computed[2] == computed[3] < len(talk.talk.tokens) / 2
+    said = capsys.readouterr().out.splitlines()
+    messages = [{"role": "user", "content": "ab ab"}]
+    fresh, _ = chat(tokenizer, None, tokenizer.vocab_size)
+    fresh.talk.add(tokenizer.chat(messages))
+    assert "".join(fresh.talk.answer(5, temperature=0)) == said[0]
+
+
+def test_a_message_that_the_template_refuses_is_taken_back(capsys: Any) -> None:
+    bad = "{% if messages[-1].content == 'b' %}{{ raise_exception('no b') }}{% endif %}"
+    talk, model = chat(tokenizer := of_llama(bad + IN_TURN), None, tokenizer.vocab_size)
+    plain, same = chat(tokenizer, None, tokenizer.vocab_size)
+    for message in ("a", "b", "b", "ab"):
+        if message == "b":
+            with pytest.raises(ConfigError, match="no b"):
+                talk.react(message)
+        else:
+            talk.react(message)
+            plain.react(message)
+    assert talk.talk.tokens == plain.talk.tokens and model.positions == same.positions
+    talk.react("/retry")
+    assert talk.talk.tokens == plain.talk.tokens
 
 
 class Terminal:
