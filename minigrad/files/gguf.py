@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.dtypes import Array
-from minigrad.files import header as headers, layout
+from minigrad.files import foreign, header as headers, layout
 from minigrad.files.durable import Path
 from minigrad.files.header import Refusal, shortened
 from minigrad.files.layout import FileInfo, TensorInfo
@@ -60,6 +60,7 @@ def _rows(t: TensorInfo, data: Array) -> Array:
 
 
 def _read(file: OpenFile) -> tuple[FileInfo, Array]:
+    foreign.refuse(file.some_at(0, 24), b"", "gguf")
     file.check(file.size >= 24, "short", f"the file ends after {file.size} bytes", file.size)
     try:
         mapped = mmap.mmap(file.fd, file.size, access=mmap.ACCESS_READ)

@@ -62,7 +62,7 @@ def _read_info(file: OpenFile) -> FileInfo:
         from safetensors import SafetensorError, safe_open
     mgrd = "this is a MGRD file: name it FILE.mgrd"
     file.check(file.some_at(2, 8) != layout.MAGIC, "foreign-mgrd", mgrd)
-    foreign.refuse(file.some_at(0, 16), b"", "safetensors")
+    foreign.refuse(file.some_at(0, 24), b"", "safetensors")
     file.check(file.size >= 8, "short", f"the file ends after {file.size} bytes", file.size)
     length = int.from_bytes(file.bytes_at(0, 8), "little")
     headers.at_most("header-limit", length, MAX_HEADER, "bytes of header")

@@ -334,6 +334,11 @@ FOREIGN = [
 def test_files_of_other_formats_get_their_own_words(tmp_path, content, name):
     (tmp_path / "a.mgrd").write_bytes(content)
     assert code_of(tmp_path / "a.mgrd") == f"foreign-{name}"
+    if name == "git-lfs":
+        for suffix in ("safetensors", "gguf"):
+            (tmp_path / f"a.{suffix}").write_bytes(content + bytes(100))
+            with pytest.raises(FormatError, match="git lfs pull"):
+                peek(tmp_path / f"a.{suffix}")
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
