@@ -26,11 +26,14 @@ _LLAMA_3 = ("llama-bpe", "llama3", "llama-v3")
 # The patterns by which the text is cut before merging, one after the other, by the name that a GGUF
 # file gives them.
 _CUTS = {
-    **dict.fromkeys(("gpt-2", "phi-2", "default"), (_GPT2,)),
+    **dict.fromkeys(("gpt-2", "phi-2"), (_GPT2,)),
+    "default": (r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", "[0-9]{3}"),  # llama.cpp's, without a name
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), (r"\p{N}", _GPT2)),
     **dict.fromkeys(_LLAMA_3, (_WORDS % r"\p{N}{1,3}",)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), (_WORDS % r"\p{N}",)),
 }
+# Control tokens that end an answer, as in llama.cpp, whatever eos is.
+_ENDS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>")
 _CALL = "models.load"
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4  # types of tokens in a GGUF file
 _SPACE = "▁"
@@ -144,17 +147,15 @@ def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
     for n, special in ((_CONTROL, True), (_USER, False)):
         tokenizer.add_tokens([added(p, special=special, normalized=False) for p in _typed(own, n)])
 
-    def piece(name: str) -> str | None:
-        number = own.get(f"{name}_token_id")
+    def piece(number: Any) -> str | None:
         return pieces[number] if type(number) is int and 0 <= number < len(pieces) else None
 
-    bos, eos, template = (
-        piece("bos"),
-        [piece("eos"), piece("eot")],
-        own.get("tokenizer.chat_template"),
-    )
+    numbers = [own.get(f"{name}_token_id") for name in ("bos", "eos", "eot")]
+    bos, *eos = map(piece, [*numbers, *np.ravel(own.get("eos_token_ids", [])).tolist()])
+    eos += [text for text in _typed(own, _CONTROL) if text in _ENDS]
+    template = _text(own.get("tokenizer.chat_template"))
     first = own.get("add_bos_token", kind == "llama" or own.get("pre") in _LLAMA_3) is True
-    return PublishedTokenizer(tokenizer, bos=bos, eos=eos, template=_text(template), first=first)
+    return PublishedTokenizer(tokenizer, bos=bos, eos=eos, template=template, first=first)
 
 
 def check(good: Any, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
@@ -244,7 +245,8 @@ def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
         found = config.get(name)
         return _text(found.get("content") if isinstance(found, dict) else found)
 
-    ends = read_json(folder / "generation_config.json", optional=True).get("eos_token_id")
+    made = read_json(folder / "generation_config.json", optional=True)
+    ends = (made or read_json(folder / "config.json", optional=True)).get("eos_token_id")
     numbers = [n for n in (ends if isinstance(ends, list) else [ends]) if type(n) is int]
     texts = (tokenizer.decode([n], skip_special_tokens=False) for n in numbers)
     eos = [token("eos_token"), *(text for text in texts if "\ufffd" not in text)]

@@ -61,6 +61,29 @@ def test_the_cut_decides_what_is_merged() -> None:
     assert pieces(tokenizer_of_gguf(gguf(pre="qwen2")), "12", GPT2) == ["1", "2"]
 
 
+@pytest.mark.parametrize("pre", [None, "default"])
+def test_a_file_that_names_no_cut_is_cut_as_llama_cpp_does(pre: str | None) -> None:
+    names = [*(str(i) for i in range(10)), "12", "123", "34", "a", "=", "a=", "Ġ", "Ġ1"]
+    merges = ["1 2", "12 3", "3 4", "a =", "Ġ 1"]
+    meta = gguf(tokens=names, merges=merges, token_type=[1] * len(names), pre=pre)
+    if pre is None:
+        del meta["tokenizer.ggml.pre"]
+    found = tokenizer_of_gguf(meta)
+    assert pieces(found, "1234", names) == ["123", "4"]
+    assert pieces(found, "a= 12", names) == ["a", "=", "Ġ", "12"]
+
+
+def test_the_end_tokens_that_a_gguf_file_names_or_has_end_answers() -> None:
+    names = ["<eos>", "<end_of_turn>", "<|im_end|>", *GPT2[1:]]
+    kinds = [3, 3, 1] + [1] * len(GPT2[1:])  # of these only control tokens count
+    meta = gguf(tokens=names, token_type=kinds)
+    assert tokenizer_of_gguf(meta).eos == ("<eos>", "<end_of_turn>")
+    for ends in (np.array([3, 99, 0], np.int32), ["x"], "x", True):
+        found = tokenizer_of_gguf(meta | {"tokenizer.ggml.eos_token_ids": ends}).eos
+        own = ("a",) if isinstance(ends, np.ndarray) else ()
+        assert found == ("<eos>", *own, "<end_of_turn>")
+
+
 def test_a_text_begins_with_bos_by_default_where_llama_cpp_lets_it() -> None:
     for pre, begins in {"llama-bpe": True, "llama3": True, "qwen2": False, "gpt-2": False}.items():
         settings = gguf(pre=pre, bos_token_id=0)
@@ -214,6 +237,14 @@ def test_the_end_tokens_of_generation_config_end_answers(
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
     assert tokenizer_of_folder(tmp_path).eos == expected
+
+
+def test_the_end_tokens_of_config_count_without_a_generation_config(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(sentence_piece().content, encoding="utf-8")
+    (tmp_path / "config.json").write_text('{"eos_token_id": [1, 2]}')
+    assert tokenizer_of_folder(tmp_path).eos == ("<s>", "</s>")
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 2}')
+    assert tokenizer_of_folder(tmp_path).eos == ("</s>",)
 
 
 def test_an_empty_end_token_ends_nothing() -> None:
