@@ -105,8 +105,7 @@ class Bert(Module):
             takes a second or two of compiling the first time.
         """
         batch_size = as_int("Bert.embed", "batch_size", batch_size)
-        longest = self.config.longest or self.config.block_size
-        rows = tokenizer.encode_sentences(list(texts), longest)
+        rows = tokenizer.encode_sentences([*texts], self.config.longest or self.config.block_size)
         found = np.zeros((len(rows), self.config.n_embd), np.float32)
         for batch in _packed([len(row) for row in rows], batch_size):
             found[batch] = self._embed([rows[i] for i in batch], jit)

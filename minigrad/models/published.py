@@ -89,8 +89,11 @@ class Stored(NamedTuple):
 
 
 def _of_folder(folder: Path) -> Source:
-    sentences = read_json(folder / "sentence_bert_config.json", optional=True)
-    config = {**sentences, **read_json(folder / "config.json")}
+    config: dict[str, Any] = {"query_pre_attn_scalar": 256}  # transformers' value for Gemma 3
+    # Where a setting is in several files, the last one counts.
+    for name in ("tokenizer_config", "config_sentence_transformers", "sentence_bert_config"):
+        config |= read_json(folder / f"{name}.json", optional=True)
+    config |= read_json(folder / "config.json")
     kind = config.get("model_type", "")
     supported("models of the type", kind, _ARCHITECTURES)
     architecture = _ARCHITECTURES[kind]
@@ -108,10 +111,11 @@ def _pooling(folder: Path) -> str:
     kinds = [module["type"].rpartition(".")[2] for module in modules]
     supported(f"embeddings by {folder} with the modules", kinds, [known[:n] for n in range(4)])
     found = read_json(folder / "1_Pooling" / "config.json", optional=True)
-    on = [name for name, value in found.items() if name.startswith("pooling_mode") and value]
-    mean, first = ["pooling_mode_mean_tokens"], ["pooling_mode_cls_token"]
-    supported(f"embeddings by {folder} with the pooling", on, ([], mean, first))
-    return "cls" if on == first else "mean"
+    on = [f"{name} {x}" for name, x in found.items() if name.startswith("pooling_mode") and x]
+    mean = ["pooling_mode mean"], ["pooling_mode_mean_tokens True"]  # of version 6, and before
+    first = ["pooling_mode cls"], ["pooling_mode_cls_token True"]
+    supported(f"embeddings by {folder} with the pooling", on, ([], *mean, *first))
+    return "cls" if on in first else "mean"
 
 
 def _safetensors(folder: Path) -> dict[str, Stored]:
@@ -124,6 +128,7 @@ def _safetensors(folder: Path) -> dict[str, Stored]:
         for name, array in load_file(folder / file).items():
             raw = np.ascontiguousarray(array).view(np.uint8)  # with at least one axis
             stored = Stored(DTYPE_NAMES[array.dtype], array.shape, raw.reshape(-1, raw.shape[-1]))
+            name = name.replace("Norm.gamma", "Norm.weight").replace("Norm.beta", "Norm.bias")
             found[name.removeprefix("bert.").removeprefix("transformer.")] = stored
     return found
 
@@ -136,8 +141,8 @@ def _of_gguf(path: Path) -> Source:
     config = {name.removeprefix(f"{kind}."): value for name, value in file.meta.items()}
     config["model_type"] = _GGUF_KINDS[kind]
     config["vocab_size"] = _named(tensors, "token_embd.weight").shape[0]
-    scaling, factor = config.get("rope.scaling.type"), config.get("rope.scaling.factor", 1.0)
-    config["rope_scaling"] = {"type": scaling, "factor": factor}
+    scaling = {name: value for name, value in config.items() if name.startswith("rope.scaling.")}
+    config["rope_scaling"] = {name.removeprefix("rope.scaling."): x for name, x in scaling.items()}
     usual = config["embedding_length"] // config["attention.head_count"]
     if kind == "gemma3" and config["block_count"] == 62:  # the one of 27B, which does not say it
         config["query_pre_attn_scalar"] = usual
@@ -200,6 +205,7 @@ _SETTINGS = {  # ours: theirs, in a config.json and in GGUF files; the last one 
     "hidden": ("intermediate_size", "feed_forward_length"),
     "norm_eps": ("layer_norm_eps", "rms_norm_eps", "attention.layer_norm_rms_epsilon"),
     "n_type": ("type_vocab_size",),
+    "longest": ("model_max_length", "max_seq_length"),
     "rope_base": ("rope_theta", "rope.freq_base"),
 }
 _NEEDED = ("block_size", "n_layer", "n_head", "n_embd", "hidden")  # nothing stands for them
@@ -229,11 +235,12 @@ def _gemma(config: Settings, given: Settings, source: Source) -> Settings:
     if kinds := config.get("layer_types"):
         full = tuple(i for i, kind in enumerate(kinds) if kind == "full_attention")
     local = (config.get("rope_parameters") or {}).get("sliding_attention", {})
+    supported("local rope of the type", local.get("rope_type", "default"), ["default"])
     usual = {"rope_base": 1e6, "mlp": "geglu", "post_norm": True, **_llama(config, given, source)}
     return {
         **usual,
         "embedding_scale": given["n_embd"] ** 0.5,
-        "window": config.get("attention.sliding_window") or config["sliding_window"],
+        "window": int(config.get("attention.sliding_window") or config["sliding_window"]),
         "full": full,
         "local_base": local.get("rope_theta", config.get("rope_local_base_freq", 1e4)),
     }
@@ -244,9 +251,11 @@ def _gpt2(config: Settings, given: Settings, _: Source) -> Settings:
     return {**ARCHITECTURES["gpt2"], **given}
 
 
-def _bert(config: Settings, given: Settings, _: Source) -> Settings:
-    size, most = given["block_size"], config.get("max_seq_length")
-    return {**given, "longest": size if most is None else min(most, size)}
+def _bert(config: Settings, given: Settings, source: Source) -> Settings:
+    words, lower = source.tokenizer, config.get("do_lower_case")
+    cased = lower and words.encode("A").tolist() != words.encode("a").tolist()
+    check(not cased, "unsupported", "do_lower_case with a cased tokenizer is not supported")
+    return {**given, "longest": min(given["block_size"], given.get("longest", 1e30))}
 
 
 class Architecture(NamedTuple):
@@ -277,6 +286,7 @@ _ARCHITECTURES = {
 
 _ONLY = {  # settings that change what a model computes, and the one value that is supported
     "attn_logit_softcapping": None,
+    "default_prompt_name": None,
     "final_logit_softcapping": None,
     "is_decoder": False,
     "layer_norm_epsilon": 1e-5,
@@ -321,7 +331,7 @@ class Source(NamedTuple):
         """Our config, whose sizes are checked before anything is made of them. It leaves out rows
         of the embedding after the last token, which must never be drawn.
         """
-        fields = self.architecture.config.__dataclass_fields__
+        fields = set(self.architecture.config.__dataclass_fields__)
         ropes = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
         rope: Any = ropes.get("full_attention", ropes) or {}
         config = {**self.config, **rope, "rope": rope}
@@ -333,9 +343,7 @@ class Source(NamedTuple):
             for name in names
             if ours in fields and config.get(name) is not None
         }
-        lacking = [
-            " or ".join(_SETTINGS[ours]) for ours in _NEEDED if ours in fields and ours not in given
-        ]
+        lacking = [" or ".join(_SETTINGS[ours]) for ours in _NEEDED if ours in fields - {*given}]
         check(not lacking, "model", f"the settings lack {', '.join(lacking)}", [*config], lacking)
         layers, most = given["n_layer"], len(self.tensors) // 9  # a layer has nine and more
         problem = f"{layers} layers in a file of {len(self.tensors)} tensors"
@@ -355,9 +363,9 @@ class Source(NamedTuple):
         with init.skipped():
             model = self.architecture.model(made).eval()
         owners, used = dict(model.named_modules()), set[str]()
-        gemma = self.config["model_type"] == "gemma3_text"
-        if self.config.get("tie_word_embeddings", True):
-            used.add("lm_head.weight")  # may be stored twice
+        head = self.config.get("tie_word_embeddings", True) and self.tensors.get("lm_head.weight")
+        if head and np.array_equal(head.blocks, self.tensors[self.theirs("wte.weight")[0]].blocks):
+            used.add("lm_head.weight")  # stored twice
         for ours, parameter in list(model.named_parameters()):
             used.update(theirs := self.theirs(ours))
             parts = [_named(self.tensors, name) for name in theirs]
@@ -377,8 +385,8 @@ class Source(NamedTuple):
                     values = np.ascontiguousarray(values.T)
                 if self.architecture.raised and values.ndim == 1:
                     values = 1 + values
-                if gemma and ours.endswith("q_norm.weight"):  # where its queries have their scale
-                    size = len(values)
+                if ours.endswith("q_norm.weight") and self.config["model_type"] == "gemma3_text":
+                    size = len(values)  # where its queries have their scale
                     values *= (size / self.config.get("query_pre_attn_scalar", size)) ** 0.5
                 parameter.data = _fits(values, parameter.shape, ours)
         extra = [name for name in self.tensors if name not in used and not _HARMLESS.search(name)]

@@ -5,7 +5,6 @@ the blocks of their file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -15,12 +14,6 @@ from minigrad.dtypes import Array
 from minigrad.nn.module import Module, Parameter
 from minigrad.ops.quantised import dequantise, features
 from minigrad.tensor import Tensor
-
-
-class Weight(Protocol):
-    """What may take the place of a Linear's parameter."""
-
-    def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor: ...
 
 
 class QuantisedWeight:
@@ -102,7 +95,7 @@ class StackedWeight:
 Blocks = QuantisedWeight | StackedWeight
 
 
-def linear(x: Tensor, weight: Tensor | Weight, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor | Blocks, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias, whatever the weight's storage."""
     return ops.linear(x, weight, bias) if isinstance(weight, Tensor) else weight.linear(x, bias)
 

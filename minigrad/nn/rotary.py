@@ -39,8 +39,9 @@ class RotaryEmbedding:
       Peng et al. 2023, arXiv:2309.00071, in the form of the authors' code, with which models were
       trained; the paper's passage is linear in the turns.
 
-    Hugging Face's names "rope_type" and "original_max_position_embeddings" are understood. Cosines
-    and sines are computed in float64, kept in float32 up to the longest position asked for, and not
+    The names of Hugging Face, "rope_type" and "original_max_position_embeddings", and of GGUF files
+    ("original_context_length", "yarn_beta_fast", "yarn_beta_slow") are understood. Cosines and
+    sines are computed in float64, kept in float32 up to the longest position asked for, and not
     saved.
     """
 
@@ -155,6 +156,8 @@ _SETTINGS: dict[str, tuple[set[str], set[str]]] = {
 }
 _NUMBERS = (int, float, np.integer, np.floating)
 _OURS = {"rope_type": "type", "original_max_position_embeddings": "original"}
+_OURS |= {"original_context_length": "original"}
+_OURS |= {"yarn_beta_fast": "beta_fast", "yarn_beta_slow": "beta_slow"}
 
 
 def _checked_scaling(scaling: Any) -> dict[str, Any]:

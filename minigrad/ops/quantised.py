@@ -198,11 +198,9 @@ def quantised_linear(
 @quantised_linear.vjp
 def _(g, _y, _x, blocks, _bias=None, *, kind, int8=False, needs):
     rows = reshape(g, shape=matrix_shape(g.shape))
-    return (
-        quantised_linear_grad(g, blocks, kind=kind) if needs[0] else None,
-        None,
-        sum_(rows, axis=0) if len(needs) > 2 and needs[2] else None,
-    )[: len(needs)]
+    of_x = quantised_linear_grad(g, blocks, kind=kind) if needs[0] else None
+    of_bias = sum_(rows, axis=0) if len(needs) > 2 and needs[2] else None
+    return (of_x, None, of_bias)[: len(needs)]
 
 
 @primitive(kind="contract")

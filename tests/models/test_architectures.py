@@ -18,6 +18,7 @@ from minigrad.errors import FormatError, MissingFileError
 from minigrad.files.gguf import load_gguf
 from minigrad.models import load
 from minigrad.nn.quantised import QuantisedWeight, StackedWeight
+from minigrad.text import WordPieceTokenizer
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -196,6 +197,7 @@ def kind_of(row: dict[str, Any]) -> str:
         ("gpt2", {"layer_norm_epsilon": 1e-2}),
         ("gpt2", {"n_inner": 100}),
         ("gemma3_text", {"final_logit_softcapping": 30.0}),
+        ("bert", {"default_prompt_name": "query"}),
         ("bert", {"is_decoder": True}),
         ("llama", {"partial_rotary_factor": 0.5}),
     ],
@@ -270,7 +272,7 @@ def test_a_setting_of_another_architecture_changes_nothing(
         ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq", True),
         ("gpt2", "transformer.h.0.attn.bias", True),
         ("gpt2", "transformer.h.1.attn.masked_bias", True),
-        ("gpt2", "lm_head.weight", True),
+        ("gpt2", "lm_head.weight", False),
         ("bert", "embeddings.position_ids", True),
         ("bert", "pooler.dense.weight", True),
         ("bert", "cls.predictions.bias", True),
@@ -288,6 +290,51 @@ def test_a_tensor_that_the_model_does_not_use_is_refused_unless_it_is_harmless(
     with pytest.raises(FormatError, match=name) as caught:
         load(tmp_path)
     assert caught.value.code == "tensor-extra"
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_head_that_is_stored_though_it_is_tied_must_be_the_embedding(
+    kind: str, tmp_path: Path
+) -> None:
+    row = next(row for row in TINY if kind_of(row) == kind)
+    shapes = {name: shape for name, shape in row["shapes"].items() if name != "lm_head.weight"}
+    config = {**row["config"], "tie_word_embeddings": True}
+    write(tmp_path, {"config": config, "shapes": shapes})
+    weights = dict(files.load(tmp_path / "model.safetensors"))
+    name = next(name for name in weights if name.endswith(("wte.weight", "embed_tokens.weight")))
+    wanted = load(tmp_path)[0](TOKENS).numpy()
+    files.save(tmp_path / "model.safetensors", {**weights, "lm_head.weight": weights[name]})
+    np.testing.assert_array_equal(load(tmp_path)[0](TOKENS).numpy(), wanted)
+    files.save(tmp_path / "model.safetensors", {**weights, "lm_head.weight": weights[name] + 1})
+    with pytest.raises(FormatError, match="lm_head") as caught:
+        load(tmp_path)
+    assert caught.value.code == "tensor-extra"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sliding_window": None},
+        {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 4.0}}},
+    ],
+)
+def test_layers_of_gemma_that_look_back_in_another_way_are_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    row = {**GEMMA, "config": {**GEMMA["config"], **change}}
+    if ropes := change.get("rope_parameters"):
+        ropes["full_attention"] = {"rope_type": "default", "rope_theta": 1e6}
+    write(tmp_path, row)
+    with pytest.raises(FormatError):
+        load(tmp_path)
+
+
+def test_gemmas_queries_have_the_scale_of_256_unless_it_is_given(tmp_path: Path) -> None:
+    config = {k: x for k, x in GEMMA["config"].items() if k != "query_pre_attn_scalar"}
+    found = load(write(tmp_path, {**GEMMA, "config": config}))[0](TOKENS).numpy()
+    config["query_pre_attn_scalar"] = 256
+    given = load(write(tmp_path, {**GEMMA, "config": config}))[0](TOKENS).numpy()
+    np.testing.assert_array_equal(found, given)
 
 
 def test_a_head_of_its_own_is_refused_where_the_model_has_none(tmp_path: Path) -> None:
@@ -318,11 +365,63 @@ def test_a_text_is_pooled_as_its_folder_says(modes: Any, pooling: str, tmp_path:
         np.testing.assert_allclose(vector, wanted / np.linalg.norm(wanted), atol=1e-6)
 
 
-@pytest.mark.parametrize("modes", [["_max_tokens"], ["_mean_tokens", "_cls_token"], [""]])
-def test_other_poolings_are_refused(modes: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_folder_of_sentence_transformers_6_is_read(pooling: str, tmp_path: Path) -> None:
     write(tmp_path, BERT)
     (tmp_path / "1_Pooling").mkdir()
-    settings = {f"pooling_mode{mode}": True for mode in modes}
+    settings = {"embedding_dimension": 32, "pooling_mode": pooling, "include_prompt": True}
+    (tmp_path / "1_Pooling/config.json").write_text(json.dumps(settings))
+    settings = {"default_prompt_name": None, "prompts": {"query": "", "document": ""}}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 9}')
+    config = load(tmp_path)[0].config
+    assert (config.pooling, config.longest) == (pooling, 9)
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1e30}')
+    assert load(tmp_path)[0].config.longest == 64
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 7}')
+    assert load(tmp_path)[0].config.longest == 7
+
+
+def test_lowercasing_is_refused_unless_the_tokenizer_does_it(tmp_path: Path) -> None:
+    write(tmp_path, BERT)
+    for lowercase in (True, False):
+        words = WordPieceTokenizer(["[UNK]", "[CLS]", "[SEP]", "A", "a"], lowercase)
+        (tmp_path / "tokenizer.json").write_text(words._tokenizer.to_str())
+        for asked in (None, False, True):
+            settings = json.dumps({"do_lower_case": asked})
+            (tmp_path / "sentence_bert_config.json").write_text(settings)
+            if lowercase or not asked:
+                load(tmp_path)
+                continue
+            with pytest.raises(FormatError, match="do_lower_case") as caught:
+                load(tmp_path)
+            assert caught.value.code == "unsupported"
+
+
+def test_names_of_the_first_norms_are_understood(tmp_path: Path) -> None:
+    model, tokenizer = load(write(tmp_path, BERT))
+    weights = dict(files.load(tmp_path / "model.safetensors"))
+    for old, new in (("Norm.weight", "Norm.gamma"), ("Norm.bias", "Norm.beta")):
+        weights = {name.replace(old, new): x for name, x in weights.items()}
+    assert "embeddings.LayerNorm.gamma" in weights
+    files.save(tmp_path / "model.safetensors", {f"bert.{name}": x for name, x in weights.items()})
+    wanted = model.embed(tokenizer, ["abcd"])
+    np.testing.assert_array_equal(load(tmp_path)[0].embed(tokenizer, ["abcd"]), wanted)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pooling_mode_max_tokens": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+        {"pooling_mode": True},
+        {"pooling_mode": "max"},
+        {"pooling_mode": ["mean", "cls"]},
+    ],
+)
+def test_other_poolings_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    write(tmp_path, BERT)
+    (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling/config.json").write_text(json.dumps(settings))
     with pytest.raises(FormatError, match="pooling"):
         load(tmp_path)
@@ -470,6 +569,16 @@ def test_a_gguf_file_that_would_give_other_logits_is_refused(
     with pytest.raises(FormatError) as caught:
         load(changed_llama(meta, shapes, tmp_path))
     assert caught.value.code == code
+
+
+def test_yarn_is_read_from_a_gguf_file(tmp_path: Path) -> None:
+    own = {"type": "yarn", "factor": 4.0, "original_context_length": 32, "yarn_beta_fast": 16.0}
+    meta = {f"llama.rope.scaling.{name}": value for name, value in own.items()}
+    rope = load(changed_llama(meta, {}, tmp_path))[0].h[0].attn.rope
+    wanted = {"type": "yarn", "factor": 4.0, "original": 32, "beta_fast": 16.0}
+    assert rope.scaling == wanted and rope.attention_factor > 1
+    with pytest.raises(FormatError, match="attn_factor"):
+        load(changed_llama({**meta, "llama.rope.scaling.attn_factor": 2.0}, {}, tmp_path))
 
 
 def test_fuzzed_files_give_nothing_but_format_errors() -> None:
