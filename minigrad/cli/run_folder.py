@@ -140,21 +140,26 @@ def load_asked(options: Namespace) -> Base:
 
 
 def load_model(
-    place: str, best: bool = False, exact: bool = False, base: str | None = None
+    place: str,
+    best: bool = False,
+    exact: bool = False,
+    base: str | None = None,
+    kind: type[Any] = GPT,
 ) -> Base:
-    """Return the model of a run's folder, of a weights file or of a checkpoint, or a published one
-    that generates, and its tokenizer. Raises an error that names what is missing.
+    """Return the model of a run's folder, of a weights file or of a checkpoint, or a published one,
+    and its tokenizer. Raises an error that names what is missing.
 
     best: of a run's folder, take the checkpoint with the lowest validation loss.
     exact: expand the weights of a published model to float32.
     base: of adapters, the place of the model that they were made for, unless it is the saved one.
+    kind: what a published model must be, one that generates unless given.
     """
     without_base = f"--base is for adapters, and {place} holds none"
     if is_published(Path(place)) and not best:
         if base is not None:
             refuse("load_model", without_base, "leave it out")
         found, words = load_published(place, dtype="float32" if exact else None)
-        if not isinstance(found, GPT):
+        if not isinstance(found, kind):
             problem = f"{place} is a {type(found).__name__}, which does not generate text"
             refuse("load_model", problem, "minigrad embed")
         return found, words
@@ -173,7 +178,7 @@ def load_model(
     with refusing_damage("load_model", path, problem):
         model = _model_of(state_dict)
     tokens, rows = tokenizer.vocab_size, model.config.vocab_size
-    padded = isinstance(tokenizer, PublishedTokenizer) and tokens < rows
+    padded = isinstance(tokenizer, PublishedTokenizer) and tokenizer.rows(added=False) <= rows
     if tokens != rows and not padded:
         problem = f"{path} has {tokens} tokens in its tokenizer and {rows} in its model"
         raise ConfigError("load_model", problem)

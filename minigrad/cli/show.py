@@ -16,6 +16,8 @@ from argparse import Namespace
 
 from minigrad.cli.options import FILE, FLAG, PATH, REQUIRED, TEXT, Command, Option, refuse, whole
 from minigrad.cli.run_folder import BASE, BEST, MODEL, load_model
+from minigrad.models import GPT
+from minigrad.nn import Module
 from minigrad.viz import attention_maps, describe
 
 OPTIONS = (
@@ -39,7 +41,8 @@ def run(options: Namespace) -> int:
         refuse("show", "--full is for the tree, and --attention shows none")
     if options.out is not None and len(chosen) > 1:
         refuse("show", f"--out draws all layers and heads, so --{chosen[0]} has no use")
-    model, tokenizer = load_model(options.model, options.best, base=options.base)
+    kind = Module if options.attention is None else GPT
+    model, tokenizer = load_model(options.model, options.best, base=options.base, kind=kind)
     if options.attention is None:
         print(describe(model).text(full=options.full))
         return 0

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from minigrad import files
+from minigrad.cli import main
+from minigrad.cli.run_folder import load_model
 from minigrad.errors import FormatError, MissingFileError
 from minigrad.files.gguf import load_gguf
 from minigrad.models import load
@@ -508,6 +510,31 @@ def test_an_embedding_with_too_few_rows_is_refused(tmp_path: Path) -> None:
     small = changed_llama({}, {"token_embd.weight": (20, 32)}, tmp_path)
     with pytest.raises(FormatError, match="20 rows"):
         load(small)
+
+
+def test_added_tokens_that_have_no_row_of_the_embedding_stay_when_adapters_are_merged(
+    tmp_path: Path,
+) -> None:
+    folder, run, text = write(tmp_path, TINY[0]), tmp_path / "run", tmp_path / "own.txt"
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    token = {**content["added_tokens"][0], "special": True}
+    for i in range(len(PIECES), 60):  # of 48 rows
+        content["added_tokens"].append({**token, "id": i, "content": f"<t{i}>"})
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    text.write_text("abcd a 12 b cd " * 200)
+    words = ["finetune", "--model", str(folder), "--text", str(text), "--out", str(run)]
+    assert main([*words, "--lora", "2", "--steps", "1", "--sample", "0"]) == 0
+    assert main(["finetune", "--merge", str(run)]) == 0
+    model, tokenizer = load_model(str(run / "model.mgrd"))
+    assert model.config.vocab_size == 48 and tokenizer.vocab_size == 60
+
+
+def test_show_prints_a_model_that_generates_no_text(tmp_path: Path, capsys: Any) -> None:
+    folder = str(write(tmp_path, BERT))
+    assert main(["show", folder]) == 0
+    assert capsys.readouterr().out.lstrip().splitlines()[1].startswith("Bert(")
+    assert main(["show", folder, "--attention", "ab"]) == 2
+    assert "does not generate text" in capsys.readouterr().err
 
 
 def test_a_file_that_a_folder_lacks_is_named(tmp_path: Path) -> None:
