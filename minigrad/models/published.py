@@ -141,6 +141,7 @@ def _of_gguf(path: Path) -> Source:
     config = {name.removeprefix(f"{kind}."): value for name, value in file.meta.items()}
     config["model_type"] = _GGUF_KINDS[kind]
     config["vocab_size"] = _named(tensors, "token_embd.weight").shape[0]
+    config.pop("rope.scaling.finetuned", None)  # changes nothing
     scaling = {name: value for name, value in config.items() if name.startswith("rope.scaling.")}
     config["rope_scaling"] = {name.removeprefix("rope.scaling."): x for name, x in scaling.items()}
     usual = config["embedding_length"] // config["attention.head_count"]

@@ -608,6 +608,13 @@ def test_yarn_is_read_from_a_gguf_file(tmp_path: Path) -> None:
         load(changed_llama({**meta, "llama.rope.scaling.attn_factor": 2.0}, {}, tmp_path))
 
 
+def test_whether_a_gguf_file_was_tuned_for_its_scaling_changes_nothing(tmp_path: Path) -> None:
+    scaling = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}
+    plain = load(changed_llama(scaling, {}, tmp_path))[0](TOKENS).numpy()
+    tuned = changed_llama({**scaling, "llama.rope.scaling.finetuned": True}, {}, tmp_path)
+    np.testing.assert_array_equal(load(tuned)[0](TOKENS).numpy(), plain)
+
+
 def test_fuzzed_files_give_nothing_but_format_errors() -> None:
     command = [sys.executable, "tools/fuzz_models.py", "--runs", "300", "--seed", "5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
