@@ -242,6 +242,9 @@ def test_a_text_that_is_read_often_gets_a_larger_model() -> None:
     # Not without end, and not where the options say how large it is
     settle(most := TRAIN.complete({}))
     assert grow(most, 1e9) and int(most.size) < 10 * small
+    assert options.dropout == 0.0 and most.dropout == 0.2
+    settle(own := TRAIN.complete({"dropout": 0.1}))
+    assert grow(own, 1e9) and own.dropout == 0.1
     for given in ({"size": "small"}, {"n_layer": 3}, {"block_size": 64}, {"batch_size": 8}):
         fixed = TRAIN.complete(given)
         settle(fixed)

@@ -38,7 +38,8 @@ READINGS = 4  # of a text, after which a larger model learns more in the same ti
 # Readings by the default size, for as many times its parameters: a larger model computes faster,
 # and reads the text three to four times in the end.
 _AIM = 2.5
-_GROWTH = 8.0  # the most that --minutes enlarges a model
+_GROWTH = 8.0  # the most that --minutes enlarges a model, which has dropout then
+_DROPOUT = 0.2
 _HEAD = 32  # features per head of a size that is given as a number
 _WIDTH = 128  # the width at which rates were measured
 
@@ -146,12 +147,14 @@ def leaves_size_open(options: Namespace) -> bool:
 
 def grow(options: Namespace, readings: float) -> bool:
     """Choose a larger size for a text that would be read so often, where the options leave the size
-    open. Return True if they have changed.
+    open, and dropout where that is not enough. Return True if they have changed.
     """
     if readings <= READINGS or not leaves_size_open(options):
         return False
-    count = 12 * options.n_layer * options.n_embd**2 * min(readings / _AIM, _GROWTH)
-    options.size = str(round(count))
+    growth = min(readings / _AIM, _GROWTH)
+    options.size = str(round(12 * options.n_layer * options.n_embd**2 * growth))
+    if growth == _GROWTH and "dropout" not in options.given:
+        options.dropout = _DROPOUT
     for name in {*Size._fields, "lr"} - options.given:
         setattr(options, name, None)
     settle(options)
