@@ -25,7 +25,7 @@ from minigrad.primitive import primitive
 
 CODES = 32  # numbers that are rounded to int8 together
 _TINY = np.float32(1e-30)
-_MOST = np.float32(127 * 254)
+_MOST = np.float32(127 * 256)
 PIECE = 1 << 20  # numbers that a product dequantises at a time: 4 MB
 
 
@@ -139,7 +139,7 @@ def _pieces(blocks: Array, kind: str) -> Iterator[tuple[slice, Array]]:
 
 def rounded_to_int8(x: Array) -> Array:
     """Return x, (..., in) of float32, as a sum of two numbers of int8 with scales: a block of 32 is
-    rounded to (254 a + b) d, where d is its largest magnitude divided by 127 * 254. A block below
+    rounded to (256 a + b) d, where d is its largest magnitude divided by 127 * 256. A block below
     1e-30 becomes 0, one that is not finite NaN.
     """
     blocks = x.reshape(*x.shape[:-1], -1, CODES)

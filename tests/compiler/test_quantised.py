@@ -116,7 +116,7 @@ def test_rounding_to_int8_costs_at_most_half_a_step_of_each_block(run, kind):
     x = (rng.normal(size=(3, 512)) * 10.0 ** rng.integers(-3, 3, (3, 512))).astype(np.float32)
     blocks = blocks_of(kind, 24, 512)
     y, weight = run(x, blocks, kind, True), np.abs(dequantise(blocks, kind)).astype(np.float64)
-    step = np.repeat(np.abs(x.reshape(3, -1, 32)).max(-1), 32, axis=1) / (127 * 254)
+    step = np.repeat(np.abs(x.reshape(3, -1, 32)).max(-1), 32, axis=1) / (127 * 256)
     exact, size = wanted(x, blocks, kind, False)
     assert (np.abs(y - exact) <= 0.5001 * step @ weight.T + 4 * EPS * size).all()
 
@@ -130,7 +130,10 @@ def test_extreme_codes_do_not_overflow(run):
             raw[:] = 128  # -128
         for at in quantised._SCALES[kind]:
             raw[:, at : at + 2] = [0, 0x3C]  # 1
-        for x in (np.full((5, 512), 3, np.float32), np.full((5, 512), -3, np.float32)):
+        largest = np.full((5, 512), 3, np.float32)
+        low = largest * np.float32((126 * 256 + 128) / (127 * 256))  # of two int8, 127 and -128
+        low[:, ::32] = 3
+        for x in (largest, -largest, low):
             exact, size = wanted(x, blocks, kind, True)
             assert (np.abs(run(x, blocks, kind, True) - exact) <= 4 * EPS * size).all()
 
@@ -210,3 +213,10 @@ def test_an_eager_product_is_in_c_and_the_same_on_any_number_of_threads(rows, in
     assert (np.abs(found[0] - exact) <= 4 * EPS * size).all()
     assert np.array_equal(found[0], quantised.product(x, blocks, "q4_1", int8))
     assert quantised.product(x, blocks[:8], "q4_1", True) is None  # too small to compile for
+
+
+def test_rows_too_long_to_be_rounded_at_once_are_multiplied_in_float32():
+    blocks = blocks_of("q4_1", 4, 65_568)
+    x = np.random.default_rng(5).normal(size=(9, 65_568)).astype(np.float32)
+    exact, size = wanted(x, blocks, "q4_1", False)
+    assert (np.abs(quantised.product(x, blocks, "q4_1", True) - exact) <= 4 * EPS * size).all()

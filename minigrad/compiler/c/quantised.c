@@ -138,24 +138,24 @@ static inline numbers_t column_of(format_t f, const uint8_t *panel, int64_t k, i
     return y;
 }
 
-/* A row of x in blocks of 32: q = round(x / d) for d = max |x| / 32258, as 254 high + low, two int8; for each part of a block the sum of q, and d times it.
-   Less than 1e-30 is 0, infinity makes NaN. WHOLE_X: instead of them q itself, of even columns and of odd ones. */
+/* A row of x in blocks of 32: q = round(x / d) for d = max |x| / 32512, as 256 high + low, two int8; for each part of a block the sum of q, and d times it.
+   Less than 1e-30 is 0, infinity makes NaN. WHOLE_X: instead of them q itself, of even columns and of odd ones. INT8_ROWS rows are a group, in which blocks follow one
+   another, each row by row. */
 typedef struct { float d, sums[2]; int32_t whole[2]; } rounded_t;
 static ONCE void to_int16(format_t f, const float *RESTRICT x, int64_t n, int8_t *RESTRICT codes, rounded_t *RESTRICT rounded) {
-    for (int64_t k = 0; k < n; k += CODES, rounded++) {
+    for (int64_t k = 0; k < n; k += CODES, codes += 2 * INT8_ROWS * CODES, rounded += INT8_ROWS) {
         uint32_t bits[CODES], top = 0;
         int32_t q[CODES];
         memcpy(bits, x + k, sizeof bits);
         for (int i = 0; i < CODES; i++) top = MAX(top, bits[i] & 0x7fffffffu);
-        float most = float_of(top), inverse = most > 1e-30f && top < 0x7f800000u ? 32258.f / most : 0.f;
+        float most = float_of(top), inverse = most > 1e-30f && top < 0x7f800000u ? 32512.f / most : 0.f;
         for (int i = 0; i < CODES; i++) q[i] = inverse ? (int32_t)rintf(x[k + i] * inverse) : 0;
         for (int i = 0; i < CODES; i++) {
-            int32_t high = (int32_t)rintf((float)q[i] * (1 / 254.f));
             int16_t whole = (int16_t)q[i];
-            if (WHOLE_X(f)) memcpy(codes + i % 2 * n + k + (i & ~3) + (i & 2), &whole, 2);
-            else codes[k + i] = (int8_t)high, codes[n + k + i] = (int8_t)(q[i] - 254 * high);
+            if (WHOLE_X(f)) memcpy(codes + i % 2 * CODES + (i & ~3) + (i & 2), &whole, 2);
+            else codes[i] = (int8_t)((q[i] + 128) >> 8), codes[CODES + i] = (int8_t)q[i];
         }
-        rounded->d = top >= 0x7f800000u ? NAN : most > 1e-30f ? most / 32258.f : 0.f;
+        rounded->d = top >= 0x7f800000u ? NAN : most > 1e-30f ? most / 32512.f : 0.f;
         for (int p = 0; p < f.parts; p++) {
             int32_t sum = 0;
             for (int i = 0; i < CODES / f.parts; i++) sum += q[p * CODES / f.parts + i];
@@ -164,11 +164,11 @@ static ONCE void to_int16(format_t f, const float *RESTRICT x, int64_t n, int8_t
     }
 }
 
-/* y, R rows of 16: a panel times R rows of x as pairs of int8. */
+/* y, R rows of 16: a panel times R rows of a group of x as pairs of int8. */
 BODY int8_panel(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t K, const int8_t *RESTRICT q, const rounded_t *RESTRICT rounded, float *RESTRICT y) {
     const int every = MIN(8 / f.parts, MAX(1, 128 >> f.bits));  /* dots that a sum of int16 has room for */
     numbers_t sum[INT8_ROWS][HALVES] = {0};
-    for (int64_t b = 0; b < K / CODES; b++) {
+    for (int64_t b = 0; b < K / CODES; b++, q += 2 * INT8_ROWS * CODES, rounded += INT8_ROWS) {
         const uint8_t *header = panel + b / f.group * (HEADER(f) + f.group * PLANE(f)), *block = header + HEADER(f) + b % f.group * PLANE(f);
         for (int i = 0; i < PLANE(f); i += 64) __builtin_prefetch(block + 3072 + i);
         for (int h = 0; h < HALVES; h++) for (int p = 0; p < f.parts; p++) {
@@ -180,7 +180,7 @@ BODY int8_panel(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t 
                 codes_t w = codes_of(f, block, i, h);
 #pragma GCC unroll 8
                 for (int r = 0; r < 2 * R; r++) {
-                    ints_t four = (ints_t){0} + *(const int32_t *)(q + r * K + b * CODES + 4 * i);
+                    ints_t four = (ints_t){0} + *(const int32_t *)(q + r * CODES + 4 * i);
                     if (WHOLE_X(f)) total[r] += short_dot((shorts_t)w >> r % 2 * 8 & 255, four);
                     else dots[r] = int8_dot(dots[r], w, (codes_t)four);
                     if (!WHOLE_X(f) && (n + 1) % every == 0) total[r] += whole_dot(dots[r]), dots[r] = (dots_t){0};
@@ -190,8 +190,8 @@ BODY int8_panel(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t 
             if (f.zero < 0) m = scales_of(f, header, b, p, h, 1);
 #pragma GCC unroll 4
             for (int r = 0; r < R; r++) {
-                const rounded_t *x = rounded + r * (K / CODES) + b;
-                ints_t whole = total[2 * r] * (WHOLE_X(f) ? 1 : 254) + total[2 * r + 1] - MAX(f.zero, 0) * x->whole[p];
+                const rounded_t *x = rounded + r;
+                ints_t whole = (WHOLE_X(f) ? total[2 * r] : total[2 * r] << 8) + total[2 * r + 1] - MAX(f.zero, 0) * x->whole[p];
                 sum[r][h] = add_product(sum[r][h], d * x->d, __builtin_convertvector(whole, numbers_t));
                 if (f.zero < 0) sum[r][h] = add_product(sum[r][h], m, x->sums[p] - (numbers_t){0});
             }
@@ -237,10 +237,13 @@ BODY int8_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, cons
     static _Thread_local int8_t q[INT8_ROOM];
     static _Thread_local rounded_t rounded[INT8_ROOM / 2 / CODES];
     float sums[INT8_ROWS * PANEL];
-    int64_t most = MAX(INT8_ROWS, INT8_ROOM / 2 / K / INT8_ROWS * INT8_ROWS), rows;
+    int64_t most = INT8_ROOM / 2 / K / INT8_ROWS * INT8_ROWS, rows;
     for (; M > 0; M -= rows, x += rows * K, y += rows * N, residual = residual ? residual + rows * N : NULL) {
         rows = MIN(M, most);
-        for (int64_t r = 0; r < rows; r++) to_int16(f, x + r * K, K, q + 2 * r * K, rounded + r * (K / CODES));
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t group = r / INT8_ROWS * INT8_ROWS, in = r - group;
+            to_int16(f, x + r * K, K, q + 2 * (group * K + in * CODES), rounded + group * (K / CODES) + in);
+        }
         for (int64_t n = lo; n < hi; n++) for (int64_t r = 0; r < rows; r += INT8_ROWS) {
             const uint8_t *panel = weight + n * PANEL_BYTES(f, K);
             const rounded_t *some = rounded + r * (K / CODES);
@@ -293,10 +296,10 @@ BODY float_rows(format_t f, int few, int64_t M, int64_t N, int64_t K, const floa
     }
 }
 
-/* op quantised_linear: lowered by quantised.py. how: 1 for int8; 2 for a share of many rows, whose sums must not depend on how many the share has. */
+/* op quantised_linear: lowered by quantised.py. how: 1 for int8, but for rows that do not fit its room; 2 for a share of many rows, whose sums must not depend on how many the share has. */
 BODY quantised_rows(format_t f, int how, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, const float *residual,
                     float *y, int64_t lo, int64_t hi) {
-    if (how & 1 && f.bits < 16) int8_rows(f, M, N, K, x, weight, bias, residual, y, lo, hi);
+    if (how & 1 && f.bits < 16 && 2 * INT8_ROWS * K <= INT8_ROOM) int8_rows(f, M, N, K, x, weight, bias, residual, y, lo, hi);
     else float_rows(f, !(how & 2), M, N, K, x, weight, bias, residual, y, lo, hi);
 }
 
