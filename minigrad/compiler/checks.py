@@ -210,7 +210,8 @@ def _beyond_noise(
     rng, noise = np.random.default_rng(0), dict.fromkeys(wrong, 0.0)
     base: list[Array] = []
     for _ in range(_TRIALS + 1):
-        moved = {i: _nudged(a, rng) if base else a.copy() for i, a in bound.items()}
+        moved = {i: _nudged(a, rng) if base else a for i, a in bound.items()}
+        moved |= {i: moved[i].copy() for i in states}  # which the replay writes to
         found = NumpyReplay(plan.program, plan.constants).run(moved)
         found += [moved[i] for i in states]
         base = base or found
@@ -222,9 +223,9 @@ def _beyond_noise(
 
 
 def _nudged(a: Array, rng: np.random.Generator) -> Array:
-    """A copy with each number a unit in the last place larger or smaller."""
+    """Each number a unit in the last place larger or smaller; integers as they are."""
     if a.dtype.kind != "f":
-        return a.copy()
+        return a
     eps = float(np.finfo(a.dtype).eps)
     return (a * (1 + eps * rng.choice((-1.0, 1.0), a.shape))).astype(a.dtype)
 
