@@ -24,6 +24,7 @@ from minigrad.compiler.program import Ref
 
 # Leading axes of an operand of attention at most: batch, heads, and heads that share one of k and v
 _AXES = 3
+_MANY = 8  # queries from which a cache is read in tiles
 
 
 def _strides(layout: Layout, i: int, across: bool = False) -> str:
@@ -114,6 +115,15 @@ class _Attention:
         found = (_strides(self.layout, i) for i in values)
         return ", ".join(f"{name}, {s}" for name, s in zip(names.split(), found, strict=True))
 
+    def tiles(self, how: str) -> str:
+        """The call with these arguments, and scratch that stays in the cache of the thread: panels
+        of k and v, and a group of rows of scores.
+        """
+        _, S, D, E = self.sizes
+        scratch = f"scratch[PANELS({S}, {D}) + PANELS({E}, {S})], rows[GROUP * {S}]"
+        call = f"attention_pairs({how}, rows, scratch, lo, hi);"
+        return f"static _Thread_local float {scratch};\n    {call}"
+
     def saved(self, value: int | None, write: bool) -> str:
         """The pointers to P and to the two numbers per query, one of them NULL."""
         if value is None:
@@ -135,18 +145,12 @@ def _attention(call: Call) -> list[Kernel]:
     strided, to = a.strided(operands, "q k v"), a.strided([o], "o")
     a.builder.writes(share=True, o=o)
     stored = a.saved(saved, write=True)
-    # Panels of k and v, and a group of rows of scores, which stay in the cache of the thread.
-    _, S, D, E = a.sizes
-    scratch = f"scratch[PANELS({S}, {D}) + PANELS({E}, {S})], rows[GROUP * {S}]"
-    body = (
-        f"static _Thread_local float {scratch};\n    "
-        f"attention_pairs({a.setting}, {strided}, {to}, {stored}, rows, scratch, lo, hi);"
-    )
-    return [a.builder.kernel("attention", body, a.pairs, 2 * a.flops + 20 * a.scores)]
+    how = f"{a.setting}, 0, {strided}, {to}, {stored}"
+    return [a.builder.kernel("attention", a.tiles(how), a.pairs, 2 * a.flops + 20 * a.scores)]
 
 
 def _cached_attention(a: _Attention, operands: list[int], o: int) -> Kernel:
-    """Attention of a few queries to a cache. Raises NoC unless its length is an int64, and all that
+    """Attention to a cache, of a few queries or in tiles. Raises NoC unless its length is an int64, and all that
     hides keys a bool mask.
     """
     layout, k, length = a.layout, a.builder, given(a.length)
@@ -157,7 +161,12 @@ def _cached_attention(a: _Attention, operands: list[int], o: int) -> Kernel:
     to = a.strided([o], "o")
     k.reads(length=length)
     k.writes(share=True, o=o)
-    _, S, _, E = a.sizes
+    T, S, _, E = a.sizes
+    if T >= _MANY:
+        filled = f"a.offset = *length, a.S = MAX(1, MIN({S}, *length + {T}));"
+        body = f"attention_t a = {a.setting};\n    {filled}\n    "
+        body += a.tiles(f"a, 1, {names}, {to}, NULL, NULL")
+        return k.kernel("attention", body, a.pairs, 2 * a.flops + 20 * a.scores)
     k.writes(s=layout.scratch((a.pairs, S)))
     body = f"cached_attention_pairs({a.setting}, length, {names}, {to}, s, lo, hi);"
     return k.kernel("attention", body, a.pairs, a.flops + a.scores * E)

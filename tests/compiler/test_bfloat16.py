@@ -244,14 +244,14 @@ def test_what_is_not_finite_stays_where_it_is_seen():
         assert np.isfinite(y[..., :31, :]).all() and not np.isfinite(y[..., 31:, :]).all()
 
 
-@pytest.mark.parametrize("T", [1, 3])
-def test_attention_to_a_cache_rounds_what_it_reads(T):
-    rng, shape = np.random.default_rng(0), (2, 2, 12, 6)
+@pytest.mark.parametrize(("T", "capacity"), [(1, 12), (3, 12), (9, 45)])
+def test_attention_to_a_cache_rounds_what_it_reads(T, capacity):
+    rng, shape = np.random.default_rng(0), (2, 2, capacity, 6)
     eager, cache, wide = (
         StaticCache(shape, Tensor(np.array(0)), Tensor(np.array([0, 2]))) for _ in range(3)
     )
     step = jit(lambda q, k, v: cache.attend(q, k, v), backend="c")
-    for _ in range(12 // T):
+    for _ in range(capacity // T):
         q, k, v = (rng.normal(size=(2, h, T, 6)).astype(np.float32) for h in (4, 2, 2))
         got, want = step(Tensor(q), Tensor(k), Tensor(v)), eager.attend(*map(Tensor, (q, k, v)))
         with matmul_precision("float32"):
