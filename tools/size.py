@@ -44,13 +44,13 @@ ROOMS: dict[str, tuple[str, int]] = {
     "command line": ("cli viz", 1900),
     "distributed": ("distributed.py", 250),
 }
-ALL_PYTHON, ALL_C = 16500, 1901
+ALL_PYTHON, ALL_C = 16500, 1903
 
 CEILINGS = {
     "core": 8_400,
-    "compiler (Python)": 4_167,
+    "compiler (Python)": 4_174,
     "training": 3_419,
-    "models": 1_542,
+    "models": 1_577,
     "files": 1_680,
     "command line": 3_264,
 }

@@ -150,8 +150,8 @@ def _attention(call: Call) -> list[Kernel]:
 
 
 def _cached_attention(a: _Attention, operands: list[int], o: int) -> Kernel:
-    """Attention to a cache, of a few queries or in tiles. Raises NoC unless its length is an int64, and all that
-    hides keys a bool mask.
+    """Attention to a cache, of a few queries or in tiles. Raises NoC unless its length is an int64,
+    and all that hides keys a bool mask.
     """
     layout, k, length = a.layout, a.builder, given(a.length)
     need(a.simple and layout.stand_in[length].dtype == np.int64)

@@ -33,6 +33,8 @@ def use_int8(model: Module) -> None:
 
 _MOST = 64  # tokens of a group that is made ahead
 _SECONDS = 0.05  # that it may take
+_CHUNK = 128  # tokens of a prompt that are read at once
+_OFTEN = 1024  # tokens of prompts from which on compiling their step pays
 
 
 class Decoder:
@@ -40,8 +42,9 @@ class Decoder:
     `sample_`. It is repeated in C for a group of tokens, of which each is twice as large as the one
     before, so that the first ones come at once.
 
-    forward(tokens, caches): the logits (B, V) after tokens (B, 1), with one StaticCache per layer.
-        Two calls of the step are eager, then it is compiled, for all lengths and settings.
+    forward(tokens, caches): the logits (B, V) after tokens (B, T), with one StaticCache per layer.
+        Two calls of the step are eager, then it is compiled, for all lengths and settings. Where
+        long prompts come again and again, a second step reads them.
     shape: of each cache, (B, n_head, capacity, head_dim).
     """
 
@@ -75,6 +78,9 @@ class Decoder:
         # No audits: the step has no Python value that could change, and an eager call among replays
         # would give logits of other bits.
         self._jit = jit(self._step, audit=False)
+        self._part = Tensor._wrap(np.zeros((B, _CHUNK), np.int64))
+        self._reading = jit(self._read_part, audit=False)
+        self._prompts = 0  # how many tokens they had so far
 
     def _step(self) -> None:
         with evaluating(self.model):  # in the recording: a replay has no modes to switch
@@ -82,17 +88,45 @@ class Decoder:
             logits = self.forward(changed[0], self.caches)
             sample_(*changed, logits, settings, stops, changes=len(changed))
 
-    def load(
-        self, caches: Sequence[KVCache], pad: Array | None, context: Array, ended: Array
-    ) -> None:
-        """Go on from what the caches hold and the newest token of the context, (B, T), in which
-        padding is -1. pad: (B,), how many positions at the start of each row are padding.
+    def _read_part(self) -> Tensor:
+        with evaluating(self.model):
+            return self.forward(self._part, self.caches)
+
+    def read(self, context: Array, pad: Array | None, more: int) -> Array | None:
+        """The logits (B, V) after a context (B, T) to which up to `more` tokens will be added; None
+        where its first step should be op by op: for short contexts and the first ones, without C,
+        and where there is no room for padding, which makes the context whole parts.
+        """
+        T = context.shape[1]
+        lead = -T % _CHUNK
+        self._prompts += T
+        seldom = T < _CHUNK or self._prompts <= _OFTEN
+        if seldom or self._jit.note or self._reading.note or lead + T + more > self.shape[2]:
+            return None
+        self._first.data[...] = lead + (0 if pad is None else pad)
+        context = np.pad(context, ((0, 0), (lead, 0)))
+        for start in range(0, lead + T, _CHUNK):
+            self._set(length=start)
+            self._part.data[...] = context[:, start : start + _CHUNK]
+            logits = self._reading()
+        self._set(length=lead + T)
+        return logits.data
+
+    def load(self, caches: Sequence[KVCache], pad: Array | None) -> None:
+        """Go on from what these caches hold. pad: (B,), how many positions at the start of each row
+        are padding.
         """
         for own, cache in zip(self.caches, caches, strict=True):
             own.load(cache)
         self._first.data[...] = 0 if pad is None else pad
+        self._set(length=caches[0].length)
+
+    def begin(self, context: Array, ended: Array) -> None:
+        """Go on after a context, (B, T), in which padding is -1 and whose newest token has not been
+        seen yet. ended: (B,).
+        """
         counts = token_counts(context, self._held["stops"].shape[0])
-        self._set(length=caches[0].length, tokens=context[:, -1:], counts=counts, ended=ended)
+        self._set(tokens=context[:, -1:], counts=counts, ended=ended)
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -100,7 +134,7 @@ class Decoder:
 
     def tokens(
         self, count: int, how: Sampling, generator: Generator, scored: bool, stops: Array
-    ) -> Iterator[tuple[Array, Array]]:
+    ) -> Iterator[tuple[Array, Array | None]]:
         """Yield `count` tokens, (B,), and, if scored, their log-probabilities. The generator is as
         if they were drawn one by one: if it was used in between, the rest of the group is drawn
         again.

@@ -314,8 +314,9 @@ class GPT(Module):
             the whole context for every token.
         jit: from the third token on by one compiled step, kept by the model: several times faster,
             after a second or two of compiling the first time. Groups of up to 64 tokens, which take
-            about 50 ms, are made ahead. The same tokens come, but for ties within rounding. float32
-            and float64 models are compiled, others are not.
+            about 50 ms, are made ahead. After 1,024 tokens of prompts a second step reads prompts
+            of 128 tokens or more. The same tokens come, but for ties within rounding. float32 and
+            float64 models are compiled, others are not.
         return_log_probs: yield pairs (token, log p) instead, p the model's own probability of that
             token, whatever temperature and the others have made of it; for a batch, (B,) and (B,)
             float64.
@@ -347,13 +348,18 @@ class GPT(Module):
     ) -> Iterator[Any]:
         """Yield pairs (tokens, scores), (B,) each; scores are 0 unless `scored`."""
         size, decoder = batch.size, None
-        ahead: Iterator[tuple[Array, Array]] | None = None  # what the decoder makes
+        ahead: Iterator[tuple[Array, Array | None]] | None = None  # what the decoder makes
         if jit:
             length = min(batch.context.shape[1] + count, size)
             decoder = self._take_decoder(len(batch.rows), length)
         try:
             for left in reversed(range(count)):
-                drawn, scores = next(ahead) if ahead else self._next(batch, how, generator, scored)
+                room = min(left, size - batch.context.shape[1])
+                if ahead:
+                    drawn, scores = next(ahead)
+                else:
+                    read = None if decoder is None else decoder.read(batch.context, batch.pad, room)
+                    drawn, scores = self._next(batch, read, how, generator, scored)
                 yield batch.take(drawn, scores)
                 if batch.ended.all():
                     return
@@ -363,9 +369,10 @@ class GPT(Module):
                     ahead = None
                 elif decoder is not None and ahead is None:
                     assert batch.caches is not None
-                    decoder.load(batch.caches, batch.pad, batch.seen, batch.ended)
-                    most = min(left, size + 1 - batch.context.shape[1])
-                    ahead = decoder.tokens(most, how, generator, scored, batch.stops)
+                    if batch.caches[0].length:
+                        decoder.load(batch.caches, batch.pad)
+                    decoder.begin(batch.seen, batch.ended)
+                    ahead = decoder.tokens(room, how, generator, scored, batch.stops)
                     for cache in batch.caches:  # the decoder has its own
                         cache.reset()
         finally:
@@ -373,10 +380,18 @@ class GPT(Module):
                 self._decoders[len(batch.rows)] = decoder
 
     def _next(
-        self, batch: Batch, how: Sampling, generator: Generator, scored: bool
+        self,
+        batch: Batch,
+        logits: Array | None,
+        how: Sampling,
+        generator: Generator,
+        scored: bool,
     ) -> tuple[Array, Array | None]:
-        """The next token of each computed row, and its log-probability if scored."""
-        logits = self._last_logits(batch.new, batch.caches, batch.pad)
+        """The next token of each computed row, and its log-probability if scored. logits: the last
+        of each, (B, V), None where they are still to be computed.
+        """
+        if logits is None:
+            logits = self._last_logits(batch.new, batch.caches, batch.pad)
         penalised = how.penalised(logits, batch.seen)
         drawn = how.draw(penalised, generator, batch.rows, len(batch.ended))
         return drawn, log_probability(logits, drawn) if scored else None
@@ -405,10 +420,10 @@ class GPT(Module):
         return batch, attn.n_kv_head, positions, attn.head_dim
 
     def _decode(self, tokens: Tensor, caches: Sequence[StaticCache]) -> Tensor:
-        """The logits after one more token per row: (B, 1) -> (B, V)."""
-        x = self.wte(tokens)  # (B, 1, C)
+        """The logits after some more tokens per row: (B, T) -> (B, V)."""
+        x = self.wte(tokens)  # (B, T, C)
         if self.wpe is not None:
-            x = x + self.wpe(caches[0].positions(1))
+            x = x + self.wpe(caches[0].positions(tokens.shape[1]))
         x = self.drop(x)
         for block, cache in zip(self.h, caches, strict=True):
             x = block(x, cache=cache)

@@ -256,6 +256,29 @@ def test_nothing_of_the_compiled_step_goes_through_numpy():
     assert "through numpy" not in model._decoders[1]._jit.explain()
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_prompts_that_come_again_and_again_are_read_by_a_compiled_step(rows):
+    model, how = gpt(512), {"temperature": 0.7, "seed": 1, "return_log_probs": True}
+    rng = np.random.default_rng(2)
+    for n in (400, 400, 300, 130, 128, 256):
+        prompt = [rng.integers(0, 37, n - 20 * row).tolist() for row in range(rows)]
+        prompt = prompt[0] if rows == 1 else prompt
+        made, wanted = (tokens_of(model, prompt, 90, jit=jit, **how) for jit in (True, False))
+        assert [t for t, _ in made] == [t for t, _ in wanted]
+        assert np.allclose([p for _, p in made], [p for _, p in wanted], atol=2e-3)
+    decoder = model._decoders[rows]
+    assert "numpy" not in decoder._reading.explain()
+    assert int(decoder._held["length"].data) == 256 + 90 - 1
+
+
+def test_a_prompt_without_room_for_padding_is_read_op_by_op():
+    model = gpt(1024)
+    model.generate([1] * 600, 2, jit=True)
+    prompt, how = [i % 7 for i in range(1000)], {"temperature": 0.0}
+    for _ in range(2):  # 24 positions are left, and 24 of padding would be needed
+        assert tokens_of(model, prompt, 60, jit=True, **how) == tokens_of(model, prompt, 60, **how)
+
+
 def test_two_conversations_at_once_do_not_meet():
     model = gpt()
     first, second = (
