@@ -109,15 +109,16 @@ def replay_difference(plan: Plan, before: Before, second: Recording) -> str:
 
 class _Change:
     """What a call made of an array: the numbers that it changed if those are few, else all. A cache
-    of keys and values is large, and one position of it changes.
+    of keys and values is large, and some positions of it change.
     """
 
     def __init__(self, before: Array, now: Array) -> None:
         x, y = (np.ascontiguousarray(a).reshape(-1).view(f"u{a.itemsize}") for a in (before, now))
         changed = x != y
-        few = 8 * np.count_nonzero(changed) < len(y)
-        self.before, self.places = before, np.flatnonzero(changed) if few else None
-        self.numbers = now.copy() if self.places is None else now.reshape(-1)[self.places]
+        few = 4 * np.count_nonzero(changed) < len(y)
+        places = np.flatnonzero(changed).astype(np.min_scalar_type(len(y))) if few else None
+        self.before, self.places = before, places
+        self.numbers = now.copy() if places is None else now.reshape(-1)[places]
 
     def after(self) -> Array:
         """The array as the call left it."""

@@ -24,9 +24,7 @@ from minigrad.ops.parallel import get_num_threads
 from minigrad.ops.quantised import FORMATS, features, set_product
 
 PANEL = 16  # rows side by side, as in quantised.c
-# Rows of x from which they are what threads share, and not the rows of the weight: each of them
-# rounds x to int8 for itself.
-_ENOUGH = 32
+_ENOUGH, _LONGEST = 32, 1 << 15  # see _by_rows
 # Where a block has its float16 scales and minima.
 _SCALES = {kind: [0] if kind in ("q8_0", "q4_0", "q5_0") else [0, 2] for kind in FORMATS}
 _SCALES |= {"q6_k": [208], "f16": [], "bf16": []}
@@ -181,6 +179,14 @@ def _weight(layout: Layout, value: int, kind: str) -> tuple[int, int, int]:
     return derived, len(blocks), features(blocks, kind)
 
 
+def _by_rows(kind: str, int8: bool, M: int, K: int) -> bool:
+    """Whether threads share the rows of x, and not those of the weight: where x has many that are
+    rounded to int8, which each thread would do for itself. Otherwise columns of the weight become
+    float32, once for all rows.
+    """
+    return int8 and FORMATS[kind].block > 1 and M >= _ENOUGH and K <= _LONGEST
+
+
 @lowers("quantised_linear")
 def _linear(call: Call) -> list[Kernel]:
     """Rows of x in parallel, or panels of the weight where x has few of them."""
@@ -193,7 +199,7 @@ def _linear(call: Call) -> list[Kernel]:
     weight, N, K = _weight(layout, value_of(blocks), params["kind"])
     M = call.array(x).size // max(K, 1)
     need(M and N and K)
-    by_rows = M >= _ENOUGH
+    by_rows = _by_rows(params["kind"], params["int8"], M, K)
     k.reads(share=by_rows, x=x)
     k.reads(weight=weight)
     for name, i in added.items():
@@ -208,7 +214,7 @@ def _linear(call: Call) -> list[Kernel]:
         if call.residual is not None:
             names["residual"] += f" + lo * {N}"
     body = (
-        f"LINEAR({params['kind'].upper()})({params['int8'] + 2 * by_rows}, {rows}, {N}, {K}, "
+        f"LINEAR({params['kind'].upper()})({int(params['int8'])}, {rows}, {N}, {K}, "
         f"x{f' + lo * {K}' * by_rows}, weight, {names['bias']}, {names['residual']}, {to}, {part});"
     )
     fused = [name for name, i in added.items() if i is not None]
@@ -244,7 +250,7 @@ static void rows(void *const *p, int64_t lo, int64_t hi, int thread) {
     int64_t first = n[4] ? lo : 0, count = n[4] ? hi - lo : n[1];
     if (n[4]) lo = 0, hi = (n[2] + PANEL - 1) / PANEL;
     x += first * n[3], y += first * n[2];
-    LINEAR(FORMAT)(n[0] + 2 * n[4], count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
+    LINEAR(FORMAT)(n[0], count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
     (void)thread;
 }
 static phase_t phases[] = {{rows, 1, 1}};
@@ -279,7 +285,7 @@ def product(x: Array, blocks: Array, kind: str, int8: bool) -> Array | None:
     x, weight = np.ascontiguousarray(x), packed(blocks, kind)
     y = np.empty((len(x), len(blocks)), np.float32)
     threads = get_num_threads()
-    by_rows = len(x) >= _ENOUGH
+    by_rows = _by_rows(kind, int8, len(x), K)
     sizes = np.array([int8, len(x), len(blocks), K, by_rows], np.int64)
     table = np.array([address_of(a) for a in (sizes, x, weight, y)], np.uint64)
     units = len(x) if by_rows else len(weight)

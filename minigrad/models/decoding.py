@@ -33,7 +33,7 @@ def use_int8(model: Module) -> None:
 
 _MOST = 64  # tokens of a group that is made ahead
 _SECONDS = 0.05  # that it may take
-_CHUNK = 128  # tokens of a prompt that are read at once
+_CHUNK = 64  # tokens of a prompt that are read at once
 _OFTEN = 1024  # tokens of prompts from which on compiling their step pays
 
 
@@ -104,6 +104,9 @@ class Decoder:
         if seldom or self._jit.note or self._reading.note or lead + T + more > self.shape[2]:
             return None
         self._first.data[...] = lead + (0 if pad is None else pad)
+        if not self._reading.ready():  # a step is checked by what it changes
+            for cache in self.caches:
+                cache.keys.data[...] = cache.values.data[...] = 0
         context = np.pad(context, ((0, 0), (lead, 0)))
         for start in range(0, lead + T, _CHUNK):
             self._set(length=start)

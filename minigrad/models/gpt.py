@@ -315,7 +315,7 @@ class GPT(Module):
         jit: from the third token on by one compiled step, kept by the model: several times faster,
             after a second or two of compiling the first time. Groups of up to 64 tokens, which take
             about 50 ms, are made ahead. After 1,024 tokens of prompts a second step reads prompts
-            of 128 tokens or more. The same tokens come, but for ties within rounding. float32 and
+            of 64 tokens or more. The same tokens come, but for ties within rounding. float32 and
             float64 models are compiled, others are not.
         return_log_probs: yield pairs (token, log p) instead, p the model's own probability of that
             token, whatever temperature and the others have made of it; for a batch, (B,) and (B,)

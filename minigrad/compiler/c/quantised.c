@@ -273,11 +273,11 @@ BODY panel_values(format_t f, const uint8_t *RESTRICT panel, int64_t from, int64
 }
 
 /* The same product in float32: a few rows in registers; others by tiles, sums over k in ascending order, in blocks of the same depth. */
-BODY float_rows(format_t f, int few, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, const float *residual, float *y,
+BODY float_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, const float *residual, float *y,
                 int64_t lo, int64_t hi) {
     static _Thread_local float columns[DEEP * WIDE];
     float sums[FLOAT_ROWS * PANEL];
-    if (few && M <= 2 * FLOAT_ROWS) {
+    if (M <= 2 * FLOAT_ROWS) {
         for (int64_t n = lo; n < hi; n++) for (int64_t r = 0, count; r < M; r += count) {
             const uint8_t *panel = weight + n * PANEL_BYTES(f, K);
             count = M - r < FLOAT_ROWS ? 1 : FLOAT_ROWS;
@@ -296,16 +296,16 @@ BODY float_rows(format_t f, int few, int64_t M, int64_t N, int64_t K, const floa
     }
 }
 
-/* op quantised_linear: lowered by quantised.py. how: 1 for int8, but for rows that do not fit its room; 2 for a share of many rows, whose sums must not depend on how many the share has. */
-BODY quantised_rows(format_t f, int how, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, const float *residual,
+/* op quantised_linear: lowered by quantised.py. int8: but for rows that do not fit its room, and numbers of 16 bits. */
+BODY quantised_rows(format_t f, int int8, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, const float *residual,
                     float *y, int64_t lo, int64_t hi) {
-    if (how & 1 && f.bits < 16 && 2 * INT8_ROWS * K <= INT8_ROOM) int8_rows(f, M, N, K, x, weight, bias, residual, y, lo, hi);
-    else float_rows(f, !(how & 2), M, N, K, x, weight, bias, residual, y, lo, hi);
+    if (int8 && f.bits < 16 && 2 * INT8_ROWS * K <= INT8_ROOM) int8_rows(f, M, N, K, x, weight, bias, residual, y, lo, hi);
+    else float_rows(f, M, N, K, x, weight, bias, residual, y, lo, hi);
 }
 
 #define LINEAR(format) linear_##format
-#define LINEAR_OF(format) static ONCE void linear_##format(int how, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, \
-        const float *residual, float *y, int64_t lo, int64_t hi) { quantised_rows(format, how, M, N, K, x, weight, bias, residual, y, lo, hi); }
+#define LINEAR_OF(format) static ONCE void linear_##format(int int8, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, \
+        const float *residual, float *y, int64_t lo, int64_t hi) { quantised_rows(format, int8, M, N, K, x, weight, bias, residual, y, lo, hi); }
 LINEAR_OF(Q8_0) LINEAR_OF(Q4_0) LINEAR_OF(Q4_1) LINEAR_OF(Q5_0) LINEAR_OF(Q5_1) LINEAR_OF(Q4_K) LINEAR_OF(Q5_K) LINEAR_OF(Q6_K) LINEAR_OF(F16) LINEAR_OF(BF16)
 
 /* op quantised_embedding: lowered by quantised.py */
