@@ -338,7 +338,6 @@ def share_cores() -> int:
     share = max(len(cores) // sharing, 1)
     threads = parallel.wanted_threads("MINIGRAD_THREADS") or share
     os.environ["MINIGRAD_THREADS"] = str(threads)
-    parallel.set_num_threads(threads)
     parallel.set_blas_threads(parallel.wanted_threads("OPENBLAS_NUM_THREADS") or threads)
     return threads
 

@@ -37,9 +37,7 @@ def minigrad(options: argparse.Namespace, int8: bool) -> Turn:
     """The prompt op by op, then compiled steps for groups of tokens."""
     from minigrad.models.decoding import use_int8
     from minigrad.models.published import load
-    from minigrad.ops.parallel import set_num_threads
 
-    set_num_threads(options.threads[0])  # $MINIGRAD_THREADS is for compiled steps
     model, _ = load(options.file)
     if int8:
         use_int8(model)
@@ -138,9 +136,7 @@ def embedder(encode: Callable[[list[str]], Any]) -> Turn:
 def minilm(options: argparse.Namespace, jit: bool) -> Turn:
     """minigrad's embeddings."""
     from minigrad.models import Bert, load
-    from minigrad.ops.parallel import set_num_threads
 
-    set_num_threads(options.threads[0])
     model, tokenizer = load(options.minilm)
     assert isinstance(model, Bert)
     return embedder(lambda texts: model.embed(tokenizer, texts, jit=jit))

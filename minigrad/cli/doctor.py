@@ -104,8 +104,8 @@ def thread_advice(measured: dict[str, float]) -> list[str]:
             why = "threads that wait for one another are many times slower"
             advice.append(f"{name}={value}, but there are {n} cores: {why}")
         elif int(value) < n:
-            compiled = name == "MINIGRAD_THREADS"
-            steps = "compiled steps" if compiled else "matrix products outside of compiled steps"
+            ours = name == "MINIGRAD_THREADS"
+            steps = "compiled steps and attention" if ours else "other matrix products"
             why = "right if other processes need the rest"
             advice.append(f"{name}={value}: {steps} use {value} of {n} cores; {why}")
     if str(n) in measured and measured[str(n)] < 1.1 * measured["1"] and n > 1:

@@ -50,15 +50,17 @@ if hasattr(os, "register_at_fork"):
 
 
 def set_num_threads(n: int) -> None:
-    """Use n threads for heads and tiles of attention; 0 for one per core. Raises ConfigError unless
-    n is an integer >= 0.
+    """Use n threads for what eager ops share: heads and tiles of attention, weights in blocks.
+    0: as many as `get_num_threads` says. Raises ConfigError unless n is an integer >= 0.
     """
     _state.wanted = as_int("set_num_threads", "n", n, 0)
 
 
 def get_num_threads() -> int:
-    """Return the number of threads that `for_each` uses."""
-    return _state.wanted or cores()
+    """Return the number of threads that `for_each` uses: of `set_num_threads`, else
+    $MINIGRAD_THREADS, else one per core. Raises ConfigError for a variable that is no number.
+    """
+    return _state.wanted or wanted_threads("MINIGRAD_THREADS") or cores()
 
 
 def cores() -> int:

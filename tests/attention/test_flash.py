@@ -285,6 +285,19 @@ def test_any_number_of_threads_gives_the_same_bits(threads):
         assert np.array_equal(one, other)
 
 
+def test_the_number_of_threads_is_what_was_set_else_the_variable_else_the_cores(monkeypatch):
+    monkeypatch.delenv("MINIGRAD_THREADS", raising=False)
+    assert parallel.get_num_threads() == parallel.cores()
+    monkeypatch.setenv("MINIGRAD_THREADS", "5")
+    assert parallel.get_num_threads() == 5
+    parallel.set_num_threads(3)
+    assert parallel.get_num_threads() == 3
+    parallel.set_num_threads(0)
+    monkeypatch.setenv("MINIGRAD_THREADS", "few")
+    with pytest.raises(ConfigError, match="MINIGRAD_THREADS"):
+        parallel.get_num_threads()
+
+
 def test_an_error_in_a_thread_is_raised_and_the_threads_go_on():
     def work(i):
         if i == 3:
