@@ -28,7 +28,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minigrad.cli.generate import SAMPLING, sampling
-from minigrad.cli.options import ESCAPED, FILE, Command, Option, number, one_line, refuse, whole
+from minigrad.cli.options import (
+    ESCAPED,
+    FILE,
+    SWITCH,
+    Command,
+    Option,
+    number,
+    one_line,
+    refuse,
+    whole,
+)
 from minigrad.cli.run_folder import LOADED, load_asked
 from minigrad.errors import DataError, MinigradError
 from minigrad.files.formats import savable_ending
@@ -51,6 +61,7 @@ OPTIONS = (
     Option("template", ESCAPED, None, r"what the model sees (default: '{message}\n')"),
     Option("tokens", whole(1), 200, "the longest answer, in tokens"),
     Option("cache", FILE, None, "a .mgrd file that keeps what was computed, for the next time"),
+    Option("jit", SWITCH, False, "compile the model to C, for long answers (default: do not)"),
     *SAMPLING,
 )
 
@@ -215,8 +226,8 @@ class Chat:
         """Print the answer as it is made. The first signal ends it after a token, so that the
         caches stay whole.
         """
-        how = sampling(self.options)
-        answer = self.talk.answer(self.options.tokens, stop=self.options.stop, **how)
+        how = {**sampling(self.options), "stop": self.options.stop, "jit": self.options.jit}
+        answer = self.talk.answer(self.options.tokens, **how)
         piece, empty = "", True
         with Interruption() as interruption, contextlib.closing(answer):
             for piece in answer:

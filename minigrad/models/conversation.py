@@ -10,7 +10,8 @@ talk.save_cache("talk.mgrd")                    # for load_cache of another day
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import contextlib
+from collections.abc import Generator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -92,14 +93,19 @@ class Conversation:
             cache.truncate(min(held, length - self._start))
 
     def answer(
-        self, max_new_tokens: int, *, stop: str | Sequence[str] = (), **sampling: Any
+        self,
+        max_new_tokens: int,
+        *,
+        stop: str | Sequence[str] = (),
+        jit: bool = False,
+        **sampling: Any,
     ) -> Generator[str, None, None]:
         """Let the model write: yields the text in pieces, up to the first of the `stop` strings or
         max_new_tokens tokens.
 
         What was yielded is part of the conversation, the stop string is not; one may leave in the
-        middle. sampling: see `Sampling`. Raises ConfigError, at the call, for settings that make no
-            sense and if nothing has been said yet.
+        middle. jit: as in `GPT.generate`. sampling: see `Sampling`. Raises ConfigError, at the
+            call, for settings that make no sense and if nothing has been said yet.
         """
         max_new_tokens = as_int("Conversation.answer", "max_new_tokens", max_new_tokens, 0)
         how = Sampling(call="Conversation.answer", **sampling)
@@ -108,7 +114,7 @@ class Conversation:
             problem = "there is nothing to answer yet"
             hint = "add(text) first"
             raise ConfigError("Conversation.answer", problem, got=0, wanted=">= 1 token", hint=hint)
-        return self._answer(max_new_tokens, stops, how)
+        return self._answer(max_new_tokens, stops, how, jit)
 
     def save_cache(self, path: Path) -> None:
         """Write what the caches hold, tokens with their keys and values, to a MGRD file, for
@@ -153,23 +159,51 @@ class Conversation:
             keys, values = (Tensor(earlier[f"{i}.{x}"][:, :, :n]) for x in ("keys", "values"))
             cache.append(keys, values)
 
-    def _answer(self, count: int, stops: list[str], how: Sampling) -> Generator[str, None, None]:
+    def _answer(
+        self, count: int, stops: list[str], how: Sampling, jit: bool
+    ) -> Generator[str, None, None]:
         before, said = self.tokens[:], ""
         try:
-            for piece in text_pieces(self.tokenizer, self._drawn(count, how), stops, before):
-                said += piece
-                yield piece
+            with contextlib.closing(self._drawn(count, how, jit)) as drawn:
+                for piece in text_pieces(self.tokenizer, drawn, stops, before):
+                    said += piece
+                    yield piece
         finally:
             self._keep(before, said)
 
-    def _drawn(self, count: int, how: Sampling) -> Iterator[int]:
-        for _ in range(count):
+    def _drawn(self, count: int, how: Sampling, jit: bool) -> Generator[int, None, None]:
+        end = len(self.tokens) + count
+        while len(self.tokens) < end:
             logits = how.penalised(self._logits(), np.array([self.tokens[self._start :]]))
             p = how.probabilities(logits)  # (1, V)
             self.tokens.append(
                 int(draw(p, self._generator)[0]) if how.temperature else int(p.argmax())
             )
             yield self.tokens[-1]
+            if jit and len(self.tokens) < end:
+                with contextlib.closing(self._ahead(end - len(self.tokens), how)) as ahead:
+                    for token in ahead:
+                        self.tokens.append(token)
+                        yield token
+
+    def _ahead(self, count: int, how: Sampling) -> Generator[int, None, None]:
+        """Up to `count` tokens by the compiled step, as many as the context has room for. In the
+        end the caches hold what it has seen.
+        """
+        context, size = np.array([self.tokens[self._start :]]), self.model.config.block_size
+        decoder = self.model._take_decoder(1, min(context.shape[1] + count, size))
+        if decoder is None:
+            return
+        try:
+            decoder.load(self._caches, None)
+            decoder.begin(context, np.zeros(1, bool))
+            stops = np.zeros(self.model.config.vocab_size, bool)
+            count = min(count, size + 1 - context.shape[1])
+            for token, _ in decoder.tokens(count, how, self._generator, False, stops):
+                yield int(token[0])
+        finally:
+            decoder.give(self._caches, len(self.tokens) - 1 - self._start)
+            self.model._decoders[1] = decoder
 
     def _logits(self) -> Array:
         """The logits after the last token, (1, V): what the caches do not hold yet goes through the

@@ -124,6 +124,13 @@ class Decoder:
         self._first.data[...] = 0 if pad is None else pad
         self._set(length=caches[0].length)
 
+    def give(self, caches: Sequence[KVCache], length: int) -> None:
+        """Let these caches hold `length` positions, adding those that they lack."""
+        for own, cache in zip(self.caches, caches, strict=True):
+            if cache.length < length:
+                keys, values = (x.data[:, :, cache.length : length] for x in (own.keys, own.values))
+                cache.append(Tensor(keys), Tensor(values))
+
     def begin(self, context: Array, ended: Array) -> None:
         """Go on after a context, (B, T), in which padding is -1 and whose newest token has not been
         seen yet. ended: (B,).

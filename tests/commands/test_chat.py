@@ -36,6 +36,11 @@ def test_messages_from_a_pipe_are_answered_line_by_line_up_to_where_the_next_mes
     )
 
 
+def test_compiled_answers_are_the_same(home: Path) -> None:
+    given = "hi\nhow are you\n\nbye\n"
+    assert good(*CHAT, "--jit", folder=home, given=given) == "hello\nwell\nsee you soon\n"
+
+
 def test_without_a_template_the_model_goes_on_with_the_text_up_to_an_empty_line(home: Path) -> None:
     output = good(
         "chat", "--model", "bot", "--temperature", "0", folder=home, given="you: how are you\n"

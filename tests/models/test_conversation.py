@@ -46,6 +46,30 @@ def test_answers_are_what_generation_from_the_whole_text_gives_and_no_position_r
     assert gpt.positions == len(talk.tokens) - 1  # the last token has not been looked at yet
 
 
+@pytest.mark.parametrize("block_size", [16, 64])
+@pytest.mark.parametrize(
+    "how",
+    [{"temperature": 0.0}, {"temperature": 0.8, "top_k": 5}, {"repetition_penalty": 1.3}],
+    ids=["greedy", "top-k", "penalty"],
+)
+def test_compiled_answers_are_those_of_the_eager_model(how, block_size):
+    talks = [Conversation(model(block_size=block_size), LETTERS, seed=3) for _ in range(2)]
+    for message, count in (("abc", 9), ("hg", 25), ("a\n", 1), ("ddd", 40)):
+        for talk in talks:
+            talk.add(message)
+        plain = "".join(talks[0].answer(count, **how))
+        answer = talks[1].answer(count, jit=True, **how)
+        assert "".join(answer) == plain and talks[1].tokens == talks[0].tokens
+        assert talks[1].seen == talks[0].seen
+    plain, answer = talks[0].answer(30, **how), talks[1].answer(30, jit=True, **how)
+    assert [next(plain) for _ in range(7)] == [next(answer) for _ in range(7)]
+    plain.close(), answer.close()  # left in the middle of a group that was made ahead
+    assert talks[1].tokens == talks[0].tokens and talks[1].seen == talks[0].seen
+    for talk in talks:
+        talk.add("g")
+    assert "".join(talks[1].answer(5, jit=True, **how)) == "".join(talks[0].answer(5, **how))
+
+
 def test_a_stop_string_is_no_part_of_the_conversation():
     gpt = model()
     full = "".join(generate_text(gpt, LETTERS, "abc", 20, temperature=0))
