@@ -48,9 +48,9 @@ ALL_PYTHON, ALL_C = 16500, 1903
 
 CEILINGS = {
     "core": 8_400,
-    "compiler (Python)": 4_177,
+    "compiler (Python)": 4_179,
     "training": 3_419,
-    "models": 1_615,
+    "models": 1_617,
     "files": 1_680,
     "command line": 3_275,
 }

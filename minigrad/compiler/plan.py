@@ -242,6 +242,7 @@ class Plan:
             self.confirmed.clear()
         self.confirmed.add(state)
         self.checked = self.calls
+        self._wants = [t._wants for t in self._tensors]  # perhaps others, under no_grad
 
     # --- before a replay
 

@@ -24,6 +24,7 @@ from minigrad.ops.parallel import get_num_threads
 from minigrad.ops.quantised import FORMATS, features, set_product
 
 PANEL = 16  # rows side by side, as in quantised.c
+_PAIR = 2  # panels that a thread takes at least: no tile is wider
 _ENOUGH, _LONGEST = 32, 1 << 15  # see _by_rows
 # Where a block has its float16 scales and minima.
 _SCALES = {kind: [0] if kind in ("q8_0", "q4_0", "q5_0") else [0, 2] for kind in FORMATS}
@@ -208,7 +209,7 @@ def _linear(call: Call) -> list[Kernel]:
     k.writes(share=by_rows, y=y)
     panels = -(-N // PANEL)
     names = {name: name if i is not None else "NULL" for name, i in added.items()}
-    rows, to, part = f"{M}", "y", "lo, hi"
+    rows, to, part = f"{M}", "y", f"{_PAIR} * lo, MIN({_PAIR} * hi, {panels})"
     if by_rows:
         rows, to, part = "hi - lo", f"y + lo * {N}", f"0, {panels}"
         if call.residual is not None:
@@ -218,9 +219,8 @@ def _linear(call: Call) -> list[Kernel]:
         f"x{f' + lo * {K}' * by_rows}, weight, {names['bias']}, {names['residual']}, {to}, {part});"
     )
     fused = [name for name, i in added.items() if i is not None]
-    return [
-        k.kernel("quantised_product", body, M if by_rows else panels, 2.0 * M * N * K, fused=fused)
-    ]
+    units = M if by_rows else -(-panels // _PAIR)
+    return [k.kernel("quantised_product", body, units, 2.0 * M * N * K, fused=fused)]
 
 
 @lowers("quantised_embedding")
@@ -248,7 +248,8 @@ static void rows(void *const *p, int64_t lo, int64_t hi, int thread) {
     const float *x = p[1];
     float *y = p[3];
     int64_t first = n[4] ? lo : 0, count = n[4] ? hi - lo : n[1];
-    if (n[4]) lo = 0, hi = (n[2] + PANEL - 1) / PANEL;
+    int64_t panels = (n[2] + PANEL - 1) / PANEL;
+    lo = n[4] ? 0 : 2 * lo, hi = n[4] ? panels : MIN(2 * hi, panels);
     x += first * n[3], y += first * n[2];
     LINEAR(FORMAT)(n[0], count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
     (void)thread;
@@ -288,7 +289,7 @@ def product(x: Array, blocks: Array, kind: str, int8: bool) -> Array | None:
     by_rows = _by_rows(kind, int8, len(x), K)
     sizes = np.array([int8, len(x), len(blocks), K, by_rows], np.int64)
     table = np.array([address_of(a) for a in (sizes, x, weight, y)], np.uint64)
-    units = len(x) if by_rows else len(weight)
+    units = len(x) if by_rows else -(-len(weight) // _PAIR)
     with _lock:
         library.cut(units, min(units, 32, 2 * threads))
         library.step(address_of(table), 0, 1, threads)

@@ -4,6 +4,7 @@ step reads when it runs.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.compiler.jit import jit as jit
-from minigrad.dtypes import Array, DType
+from minigrad.dtypes import Array, DType, float32
 from minigrad.errors import NotFiniteError
 from minigrad.models.prompts import evaluating
 from minigrad.models.sampling import Sampling, sample_, token_counts
@@ -34,7 +35,7 @@ def use_int8(model: Module) -> None:
 _MOST = 64  # tokens of a group that is made ahead
 _SECONDS = 0.05  # that it may take
 _CHUNK = 64  # tokens of a prompt that are read at once
-_OFTEN = 1024  # tokens of prompts from which on compiling their step pays
+_OFTEN = 1e11  # products that prompts took so far, from which on compiling their step pays
 
 
 class Decoder:
@@ -58,7 +59,7 @@ class Decoder:
         vocab_size: int,
     ) -> None:
         self.model, self.forward, self.shape, self.dtype = model, forward, shape, dtype
-        B, capacity = shape[0], shape[2]
+        B, capacity, weights = shape[0], shape[2], blocks_of(model)
         zeros = {  # the operands of `sample_`, but for the logits
             "tokens": np.zeros((B, 1), np.int64),
             "length": np.array(0),
@@ -80,7 +81,8 @@ class Decoder:
         self._jit = jit(self._step, audit=False)
         self._part = Tensor._wrap(np.zeros((B, _CHUNK), np.int64))
         self._reading = jit(self._read_part, audit=False)
-        self._prompts = 0  # how many tokens they had so far
+        shapes = [p.shape for p in model.parameters()] + [w.shape for *_, w in weights]
+        self._products, self._per_token = 0, sum(map(math.prod, shapes))  # of prompts, op by op
 
     def _step(self) -> None:
         with evaluating(self.model):  # in the recording: a replay has no modes to switch
@@ -94,14 +96,14 @@ class Decoder:
 
     def read(self, context: Array, pad: Array | None, more: int) -> Array | None:
         """The logits (B, V) after a context (B, T) to which up to `more` tokens will be added; None
-        where its first step should be op by op: for short contexts and the first ones, without C,
-        and where there is no room for padding, which makes the context whole parts.
+        where it should be read op by op: short contexts and the first ones, those that C does not
+        compute, and those without room for padding, which makes the context whole parts.
         """
         T = context.shape[1]
         lead = -T % _CHUNK
-        self._prompts += T
-        seldom = T < _CHUNK or self._prompts <= _OFTEN
-        if seldom or self._jit.note or self._reading.note or lead + T + more > self.shape[2]:
+        seldom = T < _CHUNK or self._products < _OFTEN or lead + T + more > self.shape[2]
+        if seldom or self.dtype != float32 or self._jit.note or self._reading.note:
+            self._products += T * self._per_token
             return None
         self._first.data[...] = lead + (0 if pad is None else pad)
         if not self._reading.ready():  # a step is checked by what it changes

@@ -314,9 +314,9 @@ class GPT(Module):
             the whole context for every token.
         jit: from the third token on by one compiled step, kept by the model: several times faster,
             after a second or two of compiling the first time. Groups of up to 64 tokens, which take
-            about 50 ms, are made ahead. After 1,024 tokens of prompts a second step reads prompts
-            of 64 tokens or more. The same tokens come, but for ties within rounding. float32 and
-            float64 models are compiled, others are not.
+            about 50 ms, are made ahead. Once reading prompts has cost as much as compiling, a
+            second step reads those of 64 tokens or more. The same tokens come, but for ties within
+            rounding. float32 and float64 models are compiled, others are not.
         return_log_probs: yield pairs (token, log p) instead, p the model's own probability of that
             token, whatever temperature and the others have made of it; for a batch, (B,) and (B,)
             float64.

@@ -6,7 +6,7 @@ import pytest
 import minigrad
 from minigrad import Tensor, no_grad, ops
 from minigrad.errors import CacheError, ConfigError, DTypeError, IndexRangeError, NotFiniteError
-from minigrad.models import GPT, GPTConfig
+from minigrad.models import GPT, GPTConfig, decoding
 from minigrad.nn import MultiHeadAttention
 from minigrad.nn.attention import KVCache, StaticCache
 from tests.models.architectures import config
@@ -257,7 +257,8 @@ def test_nothing_of_the_compiled_step_goes_through_numpy():
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_prompts_that_come_again_and_again_are_read_by_a_compiled_step(rows):
+def test_prompts_that_come_again_and_again_are_read_by_a_compiled_step(rows, monkeypatch):
+    monkeypatch.setattr(decoding, "_OFTEN", 1)
     model, how = gpt(512), {"temperature": 0.7, "seed": 1, "return_log_probs": True}
     rng = np.random.default_rng(2)
     for n in (400, 400, 300, 130, 128, 256):
@@ -271,12 +272,29 @@ def test_prompts_that_come_again_and_again_are_read_by_a_compiled_step(rows):
     assert int(decoder._held["length"].data) == 256 + 90 - 1
 
 
-def test_a_prompt_without_room_for_padding_is_read_op_by_op():
-    model = gpt(1024)
-    model.generate([1] * 600, 2, jit=True)
-    prompt, how = [i % 7 for i in range(1000)], {"temperature": 0.0}
-    for _ in range(2):  # 24 positions are left, and 24 of padding would be needed
-        assert tokens_of(model, prompt, 60, jit=True, **how) == tokens_of(model, prompt, 60, **how)
+def test_a_prompt_without_room_for_padding_is_read_op_by_op(monkeypatch):
+    monkeypatch.setattr(decoding, "_OFTEN", 1)
+    model, how = gpt(1024), {"temperature": 0.0}
+    list(model.generate([1, 2], 5, jit=True))
+    prompt = [i % 7 for i in range(1000)]  # 24 positions are left, and 24 of padding are needed
+    assert tokens_of(model, prompt, 20, jit=True, **how) == tokens_of(model, prompt, 20, **how)
+    assert model._decoders[1]._reading._last is None
+
+
+def test_a_small_model_compiles_nothing_for_its_prompts():
+    model = gpt()
+    for _ in range(4):
+        list(model.generate([1] * 200, 5, jit=True))
+    assert model._decoders[1]._reading._last is None
+
+
+def test_a_model_that_is_frozen_goes_on_by_its_compiled_step():
+    model = gpt()
+    list(model.generate([1, 2], 8, jit=True))
+    step = model._decoders[1]._jit
+    model.requires_grad_(False)
+    list(model.generate([1, 2], 8, jit=True))
+    assert step.ready()
 
 
 def test_two_conversations_at_once_do_not_meet():
