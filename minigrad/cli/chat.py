@@ -27,7 +27,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from minigrad.cli.generate import SAMPLING, sampling
+from minigrad.cli.generate import SAMPLING, plain_warnings, sampling, warn_of_length
 from minigrad.cli.options import (
     ESCAPED,
     FILE,
@@ -190,7 +190,9 @@ class Chat:
             else:
                 self._say_by_template(message)
             self._answer_at = len(self.talk.tokens)
-            return self._answer()
+            warn_of_length("chat", self._answer_at - len(before[0]), self.talk.model)
+            with plain_warnings("chat"):
+                return self._answer()
         except MinigradError:
             tokens, self._messages, self._answer_at = before
             self.talk.rewrite(tokens)

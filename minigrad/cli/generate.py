@@ -10,6 +10,7 @@ examples:
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 import warnings
@@ -65,15 +66,31 @@ def run(options: Namespace) -> int:
         options.prompt = first_prompt(tokenizer)
     if not options.prompt:
         refuse("generate", "the prompt is empty", "give some text to continue")
+    if not options.beams:
+        warn_of_length("generate", len(prompt_tokens(tokenizer, options.prompt)), model)
     write = searched if options.beams else drawn
     pieces = write(model, tokenizer, options)
     print(options.prompt, end="", flush=True)
+    with plain_warnings("generate"):
+        print_text(pieces)
+    return 0
+
+
+def warn_of_length(command: str, count: int, model: GPT) -> None:
+    """Say on stderr that a text of so many tokens does not fit into the model's context."""
+    if count > (size := model.config.block_size):
+        text = f"{count:,} tokens; the model sees {size:,}, and forgets what comes before them"
+        print(f"minigrad {command}: warning: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def plain_warnings(command: str) -> Iterator[None]:
+    """Print warnings when the block ends, a line each: no C compiler, or one that does not work."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        print_text(pieces)
-    for warning in caught:  # the C compiler is missing, or does not work
-        print(f"minigrad generate: warning: {warning.message}", file=sys.stderr)
-    return 0
+        yield
+    for warning in caught:
+        print(f"minigrad {command}: warning: {warning.message}", file=sys.stderr)
 
 
 def first_prompt(tokenizer: Tokenizer) -> str:

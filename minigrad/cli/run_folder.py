@@ -32,7 +32,7 @@ _PLACES = "a run's folder, weights, a checkpoint, a GGUF file, or a published fo
 MODEL = Option("model", DIR, REQUIRED, _PLACES)
 BASE = Option("base", DIR, None, "of adapters: their model, if it has moved (default: as saved)")
 EXACT = Option("exact", FLAG, False, "expand published weights to float32 (default: as stored)")
-INT8 = Option("int8", FLAG, False, "faster published models, logits off by 1e-4 (default: float32)")
+INT8 = Option("int8", FLAG, False, "faster published models, logits a bit off (default: float32)")
 LOADED = (MODEL, BASE, BEST, EXACT, INT8)  # what `load_asked` takes
 
 

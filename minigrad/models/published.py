@@ -47,7 +47,7 @@ def load(
     dtype: "float32" for weights in float32, which are exact, can be trained, and take 4 bytes each;
         None leaves the matrices of Llama-type models as they are stored, frozen, in 4 to 16 bits.
     int8: products with weights of 4 to 8 bits round what they multiply to the sum of two int8 and
-        run in C: tokens come several times as fast, logits differ by about 1e-4.
+        run in C: tokens come several times as fast, logits differ by 2e-4 of their deviation.
 
     Raises FormatError for a file that does not fit and for an architecture that is not supported,
     MissingFileError, MissingDependencyError without tokenizers or safetensors.

@@ -8,7 +8,7 @@ import pytest
 
 from minigrad.compiler import NativeError
 from minigrad.compiler.native import find_compiler
-from tests.commands.home import ENVIRONMENT, command, good, refused
+from tests.commands.home import ENVIRONMENT, command, good, refused, run
 
 GREEDY = ("generate", "--model", "bot", "--prompt", "you: hi\n", "--temperature", "0")
 
@@ -28,6 +28,16 @@ def test_beams_find_the_likeliest_text_and_stay_inside_the_context(home: Path) -
     assert "--beams draws nothing, so --top-k has no use" in refused(
         *call, "--top-k", "3", folder=home
     )
+
+
+def test_what_the_context_has_no_room_for_is_named(home: Path) -> None:
+    long = "you: how are you\n" * 3
+    done = run("generate", "--model", "bot", "--prompt", long, folder=home)
+    assert done.returncode == 0 and done.stdout.startswith(long)
+    assert done.stderr.startswith("minigrad generate: warning: 51 tokens; the model sees 32, and")
+    chat = ("chat", "--model", "bot", "--template", "{message}")
+    done = run(*chat, folder=home, given=f"{long[:40]}\n".replace("\n", " ") + "\n")
+    assert done.stderr.startswith("minigrad chat: warning: 41 tokens; the model sees 32, and")
 
 
 def test_min_p_of_one_is_greedy_and_a_penalty_changes_the_text(home: Path) -> None:
