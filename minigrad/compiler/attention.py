@@ -191,7 +191,7 @@ def _attention_grad(call: Call) -> list[Kernel]:
     scratch = " + ".join(f"PANELS({m}, {n})" for m, n in sizes)
     halves = 2 if a.tiled or operands[4:5] not in ([], [None]) else 1
     body = (
-        f"static _Thread_local float scratch[{scratch}], d[{halves} * TILE * {S}];\n    "
+        f"static _Thread_local float scratch[{scratch}], d[{halves} * QUERIES * {S}];\n    "
         f"attention_grad_pairs({a.setting}, {strided}, {read}, {into}, d, scratch, lo, hi);"
     )
     again = a.flops + 20 * a.scores if a.tiled else 0

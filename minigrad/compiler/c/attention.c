@@ -133,16 +133,16 @@ BODY attention_pairs(attention_t a, int across, const float *q, strides_t sq, co
 }
 
 /* Backward goes through tiles of queries: dS and dq row group by row group, then dk and dv key group by key group, each from the first query that sees it.
-   Where p is NULL, probabilities are made again from stats. d: (2 TILE, S), half of that if p is there and dropout not; dS is in the first half,
+   Where p is NULL, probabilities are made again from stats. d: (2 QUERIES, S), half of that if p is there and dropout not; dS is in the first half,
    the weights for dv in the second. scratch: PANELS(S, D) + PANELS(S, E) + PANELS(D, S) + PANELS(D, T) + PANELS(E, T). */
-#define TILE 96
+#define QUERIES 96
 /* op attention_grad: tiled; any strides */
 BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv,
                           const float *p, const float *stats, float *gq, strides_t tq, float *gk, strides_t tk, float *gv, strides_t tv,
                           float *d, float *scratch, int64_t lo, int64_t hi) {
     int64_t T = a.T, S = a.S, D = a.D, E = a.E;
     float *keys_across = scratch, *values_across = keys_across + PANELS(S, D), *keys_down = values_across + PANELS(S, E), *queries = keys_down + PANELS(D, S);
-    float *cotangents = queries + PANELS(D, T), *second = d + TILE * S;
+    float *cotangents = queries + PANELS(D, T), *second = d + QUERIES * S;
     for (int64_t pair = lo; pair < hi; pair++) {
         int64_t last = SEEN(T - 1);
         const float *G = AT(g, sg, pair), *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair);
@@ -152,8 +152,8 @@ BODY attention_grad_pairs(attention_t a, const float *g, strides_t sg, const flo
         if (!p) pack(BFLOAT16, 1, S, D, K, sk.t, keys_across);
         for (int64_t r = last; r < S; r++) memset(GK + r * tk.t, 0, D * sizeof(float)), memset(GV + r * tv.t, 0, E * sizeof(float));
         /* The last tile sees the most keys: it writes, the others add. */
-        for (int64_t t = (T - 1) / TILE * TILE; t >= 0; t -= TILE) {
-            int64_t n = MIN(TILE, T - t), most = SEEN(t + n - 1);
+        for (int64_t t = (T - 1) / QUERIES * QUERIES; t >= 0; t -= QUERIES) {
+            int64_t n = MIN(QUERIES, T - t), most = SEEN(t + n - 1);
             for (int64_t r = t; r < t + n; r += GROUP) {
                 int64_t rows = MIN(GROUP, t + n - r), keys = SEEN(r + rows - 1);
                 float *e = d + (r - t) * S, *w = second + (r - t) * S;
