@@ -278,7 +278,18 @@ BAD_INPUT = {
     "inspecting what is missing": (["inspect", "nowhere"], "there is no file nowhere"),
     "a folder without weights": (["generate", "--model", "hollow"], "hollow holds no model.mgrd"),
     "a folder of runs": (["generate", "--model", "."], "there are models in model"),
-    "a model that is a text": (["generate", "--model", "text.txt"], "text.txt"),
+    "a model that is a text": (
+        ["generate", "--model", "text.txt"],
+        "text.txt: this is not a minigrad file; --model takes a run's folder",
+    ),
+    "a model that is a device": (["chat", "--model", "/dev/null"], "/dev/null is a device"),
+    "a folder with a GGUF file": (["generate", "--model", "ggufs"], "models in ggufs/a.gguf"),
+    "a GGUF file of another name": (["show", "ggufs/plain"], "name it FILE.gguf for commands"),
+    "weights of a published model": (
+        ["generate", "--model", "published/model.safetensors"],
+        "name its folder: published",
+    ),
+    "statistics of a GGUF file": (["inspect", "--stats", "ggufs/a.gguf"], "and has no --stats"),
     "a weight file of something else": (["generate", "--model", "other.mgrd"], "other.mgrd"),
     "a prompt with unknown characters": (
         ["generate", "--model", "model", "--prompt", "Zürich"],
@@ -304,7 +315,12 @@ def mistakes(home: Path) -> Path:
     (home / "same.txt").write_text("a" * 5000)
     (home / "binary").write_bytes(bytes(range(256)))
     (home / "wide").write_text(TEXT, encoding="utf-16")
-    (home / "hollow").mkdir()
+    for name in ("hollow", "ggufs", "published"):
+        (home / name).mkdir()
+    for name in ("a.gguf", "plain"):
+        (home / "ggufs" / name).write_bytes(b"GGUF\3" + bytes(59))
+    (home / "published" / "config.json").write_text("{}")
+    minigrad.save(home / "published/model.safetensors", {"x": minigrad.Tensor([1.0])})
     minigrad.save(home / "other.mgrd", {"x": minigrad.Tensor([1.0])})
     return home
 

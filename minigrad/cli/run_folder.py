@@ -127,6 +127,10 @@ def is_published(place: Path) -> bool:
     return place.suffix.lower() == ".gguf" or (inside and not model_file(place))
 
 
+def _is_model(place: Path) -> bool:
+    return model_file(place) is not None or is_published(place)
+
+
 def load_asked(options: Namespace) -> Base:
     """Return the model of these options, and its tokenizer. Raises what `load_model` does."""
     if options.exact and options.int8:
@@ -164,14 +168,15 @@ def load_model(
             refuse("load_model", problem, "minigrad embed")
         return found, words
     path = _file_of(Path(place), best)
-    state_dict = _checkpoint(path) or load(path)
+    state_dict = _stored(path)
     if "base" in state_dict.meta:
         return _adapted(path, state_dict, exact, base)
     if base is not None:
         refuse("load_model", without_base, "leave it out")
     if not {"model", "tokenizer"} <= state_dict.meta.keys():
         problem = f"{path} is not a model of minigrad train: its meta has no config and tokenizer"
-        raise ConfigError("load_model", problem)
+        hint = f"name its folder: {path.parent}" if is_published(path.parent) else ""
+        raise ConfigError("load_model", problem, hint=hint)
     with refusing_damage("load_model", path, f"the tokenizer in {path} cannot be read"):
         tokenizer = tokenizer_from_state(state_dict.meta["tokenizer"])
     problem = f"the weights in {path} are not those of the model that its meta describes"
@@ -210,13 +215,13 @@ def _file_of(place: Path, best: bool) -> Path:
         return found
     if found := model_file(place):
         return found
-    if place.is_file() or place.suffix:
+    if not place.is_dir() and (place.exists() or place.suffix):
         return place
     if steps := checkpoint_folder(place).steps():
         problem = f"{place} holds no {WEIGHTS}, but checkpoints up to step {steps[-1][0]}"
         refuse("load_model", problem, f"continue the run: minigrad train --resume {place}")
     folder = place if place.is_dir() else place.parent
-    inside = [str(run) for run in sorted(folder.glob("*")) if model_file(run)]
+    inside = [str(run) for run in sorted(folder.glob("*")) if _is_model(run)]
     hint = f"train one first: minigrad train --out {place}"
     hint = f"there are models in {', '.join(inside[:3])}" if inside else hint
     problem = f"{place} holds no {WEIGHTS}" if place.is_dir() else f"there is no folder {place}"
@@ -287,6 +292,15 @@ def found_above(place: str, inside: Path) -> Path | None:
     """Return the place if it exists here, or in one of the folders above `inside`."""
     above = (folder / place for folder in inside.resolve().parents)
     return next((found for found in (Path(place), *above) if found.exists()), None)
+
+
+def _stored(path: Path) -> StateDict:
+    try:
+        return _checkpoint(path) or load(path)
+    except FormatError as error:
+        if error.code == "magic":
+            error.hint = f"--model takes {_PLACES}"
+        raise
 
 
 def _checkpoint(path: Path) -> StateDict | None:

@@ -10,7 +10,7 @@ from minigrad.files.header import Refusal
 _BEGINNINGS = (
     (b"\x93NUMPY", "npy", "a numpy .npy file: numpy.load reads it"),
     (b"\x89HDF\r\n\x1a\n", "hdf5", "an HDF5 file: read it with h5py, then minigrad.save"),
-    (b"GGUF", "gguf", "a GGUF file: minigrad.models.load reads it"),
+    (b"GGUF", "gguf", "a GGUF file: name it FILE.gguf for commands; minigrad.models.load reads it"),
     (b"version https://git-lfs", "git-lfs", "a Git LFS pointer, not the file: run `git lfs pull`"),
     (b"\x1f\x8b", "gzip", "a gzip file: unpack it first"),
 )

@@ -119,6 +119,9 @@ def ending_of(path: Path, known: Sequence[str] = ENDINGS, call: str = "convert")
     ending = _ending(path)
     if ending not in known:
         problem = f"{os.fsdecode(path)}: the ending {ending!r} is not that of a format to choose"
+        if ending == ".gguf":
+            what = "a GGUF file is not written, converted or compared, and has no --stats"
+            problem = f"{os.fsdecode(path)}: {what}"
         raise ConfigError(call, problem, ending, known, f"use one of {', '.join(known)}")
     return ending
 

@@ -9,6 +9,7 @@ another table names. Whatever does not fit is a FormatError.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,12 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.dtypes import Array, as_dtype, float32
-from minigrad.errors import DTypeError, FormatError
+from minigrad.errors import ConfigError, DTypeError, FormatError, MissingFileError
 from minigrad.files.formats import load as load_file
 from minigrad.files.gguf import load_gguf
 from minigrad.files.header import shortened
 from minigrad.files.layout import DTYPE_NAMES
 from minigrad.files.opening import unreadable
+from minigrad.files.writer import wrong_kind
 from minigrad.models.bert import Bert, BertConfig
 from minigrad.models.gpt import ARCHITECTURES, GPT, GPTConfig
 from minigrad.models.llama import Llama, LlamaConfig
@@ -33,6 +35,7 @@ from minigrad.text import published as text
 from minigrad.text.published import PublishedTokenizer, check, read_json, supported
 
 _CALL = "models.load"
+_PLACES = "give a .gguf file, or a folder with config.json, tokenizer.json and *.safetensors"
 Settings = Mapping[str, Any]  # of a config.json, or of a model's config
 Names = Mapping[str, str]  # our name -> theirs, {i} the layer, {a,b,c} several one above the other
 
@@ -54,12 +57,18 @@ def load(
     """
     if dtype is not None and as_dtype(dtype, _CALL) != float32:
         raise DTypeError(_CALL, f"dtype must be None or float32, got {dtype!r}", dtype, "float32")
+    if not isinstance(path, str | os.PathLike):
+        raise wrong_kind(_CALL, path, "the path of a file or a folder", "models.load(path)")
+    if int8 and dtype is not None:
+        problem = "dtype='float32' is exact, int8=True is not"
+        raise ConfigError(_CALL, problem, (dtype, int8), hint="leave one of the two out")
     path = Path(path)
     try:
         source = (_of_folder if path.is_dir() else _of_gguf)(path)
         model = source.build(frozen=dtype is None)
-    except FormatError:
-        raise
+    except FormatError as error:
+        error.hint = error.hint or (_PLACES if error.code == "magic" else "")
+        raise error.named(_CALL) from error.__cause__
     except OSError as error:
         raise unreadable(_CALL, str(error.filename), error) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -89,6 +98,8 @@ class Stored(NamedTuple):
 
 
 def _of_folder(folder: Path) -> Source:
+    if not (folder / "config.json").exists():
+        raise _no_model(folder)
     config: dict[str, Any] = {"query_pre_attn_scalar": 256}  # transformers' value for Gemma 3
     # Where a setting is in several files, the last one counts.
     for name in ("tokenizer_config", "config_sentence_transformers", "sentence_bert_config"):
@@ -102,6 +113,17 @@ def _of_folder(folder: Path) -> Source:
     options = {"pooling": _pooling(folder)} if kind == "bert" else {}
     tokenizer = text.tokenizer_of_folder(folder)
     return Source(architecture, config, _safetensors(folder), tokenizer, options)
+
+
+def _no_model(folder: Path) -> MissingFileError:
+    runs = ("model.mgrd", "adapters.mgrd", "checkpoints")
+    hint = _PLACES
+    if any((folder / name).exists() for name in runs):
+        hint = "this is a run of minigrad: minigrad.cli.run_folder.load_model opens it"
+    elif found := sorted(folder.glob("*.gguf")):
+        hint = f"name the file: {found[0]}"
+    problem = f"the folder {folder} holds no config.json"
+    return MissingFileError(_CALL, problem, code="no-such-file", hint=hint)
 
 
 def _pooling(folder: Path) -> str:
@@ -134,6 +156,12 @@ def _safetensors(folder: Path) -> dict[str, Stored]:
 
 
 def _of_gguf(path: Path) -> Source:
+    if path.suffix.lower() == ".safetensors" and path.exists():
+        problem, hint = (
+            f"{path} holds only the weights of a model",
+            f"name its folder: {path.parent}",
+        )
+        raise FormatError(_CALL, problem, code="unsupported", hint=hint)
     file = load_gguf(path)
     kind = file.meta.get("general.architecture", "")
     supported("GGUF files of the architecture", kind, _GGUF_KINDS)

@@ -11,7 +11,7 @@ from typing import Any
 from minigrad import dtypes
 from minigrad.columns import columns
 from minigrad.nn import Module, MultiHeadAttention, Parameter
-from minigrad.nn.quantised import Blocks
+from minigrad.nn.quantised import Blocks, blocks_of
 from minigrad.tensor import Tensor
 from minigrad.viz.flops import Measured, measure, own_flops, shape_of
 
@@ -194,7 +194,8 @@ def size(nbytes: int) -> str:
 def _notes(
     module: Module, root: Part, measured: Measured | None, context: int | None
 ) -> Iterator[str]:
-    kinds = " and ".join(sorted({dtypes.name(p.dtype) for p in module.parameters()}))
+    stored = {kind for *_, weight in blocks_of(module) for kind in weight.kind.split("+")}
+    kinds = " and ".join(sorted(stored | {dtypes.name(p.dtype) for p in module.parameters()}))
     frozen = sum(int(p.data.size) for p in module.parameters() if not p.requires_grad)
     trained = f", {root.parameters - frozen:,} of them trained" if frozen else ""
     dtype = f" of {kinds}" if kinds else ""

@@ -107,6 +107,18 @@ def test_a_broken_rule_is_named(case: str, tmp_path: Path) -> None:
         assert caught.value.code == case.split(" ")[0]
 
 
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (row((4,))[:-60], "the file ends early: tensor 'x'"),
+        (row((4,), kind=10), "Q2_K, which is not supported: convert to Q4_K"),
+    ],
+)
+def test_an_error_says_what_to_do(raw: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=words):
+        ours.load_gguf(written(tmp_path / "a.gguf", raw))
+
+
 def test_every_cut_of_a_header_is_a_format_error(tmp_path: Path) -> None:
     raw: Any = gguf_bytes(META, TENSORS)
     for end in range(0, len(raw) - 32, 3):

@@ -16,7 +16,7 @@ import pytest
 from minigrad import files
 from minigrad.cli import main
 from minigrad.cli.run_folder import load_model
-from minigrad.errors import FormatError, MissingFileError
+from minigrad.errors import ConfigError, DTypeError, FormatError, MissingFileError
 from minigrad.files.gguf import load_gguf
 from minigrad.models import load
 from minigrad.nn.quantised import QuantisedWeight, StackedWeight
@@ -531,10 +531,49 @@ def test_added_tokens_that_have_no_row_of_the_embedding_stay_when_adapters_are_m
 
 def test_show_prints_a_model_that_generates_no_text(tmp_path: Path, capsys: Any) -> None:
     folder = str(write(tmp_path, BERT))
+    assert main(["show", f"{folder}/small.gguf"]) == 0
+    assert " of float32 and q8_0\n" in capsys.readouterr().out
     assert main(["show", folder]) == 0
     assert capsys.readouterr().out.lstrip().splitlines()[1].startswith("Bert(")
     assert main(["show", folder, "--attention", "ab"]) == 2
     assert "does not generate text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (None, "got a NoneType"),
+        (5, "got a int"),
+        ("nope", "models.load: there is no file nope"),
+        ("empty", "config.json, tokenizer.json and"),
+        ("run", "load_model opens it"),
+        ("inside", "name the file: inside/a.gguf"),
+        ("a.txt", "not a GGUF file\n  give a .gguf file"),
+        ("inside/model.safetensors", "name its folder: inside"),
+    ],
+)
+def test_what_holds_no_model_is_told_from_one(
+    place: Any, words: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "run/checkpoints", "inside"):
+        Path(name).mkdir(parents=True)
+    for name in ("a.txt", "inside/a.gguf", "inside/model.safetensors"):
+        Path(name).write_text("a text of more than 24 bytes")
+    with pytest.raises((FormatError, DTypeError), match=words):
+        load(place)
+
+
+def test_int8_and_float32_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave one"):
+        load(tmp_path, int8=True, dtype="float32")
+
+
+def test_only_lists_of_texts_are_embedded(tmp_path: Path) -> None:
+    model, words = load(write(tmp_path, BERT))
+    for tokenizer, texts in ((words, "abc"), (words, None), (words, [5]), (None, ["a"])):
+        with pytest.raises(DTypeError):
+            model.embed(tokenizer, texts)
 
 
 def test_a_file_that_a_folder_lacks_is_named(tmp_path: Path) -> None:
