@@ -84,9 +84,11 @@ def run(options: Namespace) -> int:
     talk = Conversation(model, tokenizer, seed=seed)
     if options.cache is not None and Path(options.cache).exists():
         talk.load_cache(options.cache)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         return conversation(Chat(talk, options))
     finally:  # Ctrl-C among the ways to end
+        signal.signal(signal.SIGTERM, before)
         if options.cache is not None and talk.seen:
             talk.save_cache(options.cache)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from minigrad.cli.options import ESCAPED, FLAG, SWITCH, TEXT, Command, Option, number, refuse, whole
 from minigrad.cli.run_folder import LOADED, load_asked
+from minigrad.errors import MinigradError
 from minigrad.models import GPT, beam_search, generate_text
 from minigrad.models.generation import end_tokens, prompt_tokens, text_pieces
 from minigrad.text import CharTokenizer, Tokenizer
@@ -120,8 +121,12 @@ def searched(model: GPT, tokenizer: Tokenizer, options: Namespace) -> Iterator[s
 
 def print_text(pieces: Iterable[str]) -> None:
     """Print pieces of text as they come, and a line end after the last."""
-    for piece in pieces:
-        print(piece, end="", flush=True)
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    except MinigradError:
+        print(flush=True)
+        raise
     print()
 
 

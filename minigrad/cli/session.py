@@ -237,7 +237,9 @@ class Session:
             print(f"\nvalidation loss {reached}; saved in {self.folder}")
             self._name_the_best(loss, place)
         else:
-            stopped = f"stopped after step {trainer.step} of {trainer.steps}; saved"
+            stopped = f"stopped after step {trainer.step} of {trainer.steps}"
+            stopped += ", before its validation" if trainer.step == trainer.steps else ""
+            stopped += "; saved"
             print(f"{stopped}. Continue:  minigrad {self.command} --resume {place}")
         call = f"minigrad generate --model {place} --prompt {shlex.quote(self._prompt())}"
         print(f"let it write:  {call}", flush=True)

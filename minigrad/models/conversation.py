@@ -130,7 +130,7 @@ class Conversation:
     def load_cache(self, path: Path) -> None:
         """Read a file of `save_cache`: what this conversation begins with as that one did is not
         computed again. Its first token is, as a trial. Raises CacheError if the file is another
-        model's, and what `minigrad.load` raises.
+        model's or no cache, and what `minigrad.load` raises.
         """
         trial = self.model.make_caches()
         names = [f"{i}.{what}" for i in range(len(trial)) for what in ("keys", "values")]
@@ -139,7 +139,9 @@ class Conversation:
         try:
             earlier = load(path, names=["tokens", *names])
         except StateDictError as error:  # a cache of fewer layers, or no cache
-            raise (error if "tokens" in error.got else another) from None
+            if "tokens" in error.got:
+                another.problem = f"{path} is not a cache of a conversation"
+            raise another from None
         tokens = earlier["tokens"]
         whole = tokens.ndim == 1 and tokens.dtype.kind == "i" and tokens.size > 0
         if whole and 0 <= tokens.min() <= tokens.max() < self.model.config.vocab_size:

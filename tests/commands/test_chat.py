@@ -309,8 +309,12 @@ def test_a_cache_file_is_written_at_the_end_and_read_the_next_time(home: Path) -
         file.write_bytes(before[:-9])
 
 
-def test_a_cache_file_is_written_when_ctrl_c_comes_between_two_messages(home: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_cache_file_is_written_when_a_signal_comes_between_two_messages(
+    home: Path, number: int, code: int
+) -> None:
     file = home / "stopped.mgrd"
+    file.unlink(missing_ok=True)
     words = command(*CHAT, "--cache", "stopped.mgrd")
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT, cwd=home
@@ -319,6 +323,6 @@ def test_a_cache_file_is_written_when_ctrl_c_comes_between_two_messages(home: Pa
         talk.stdin.write(b"hi\n")
         talk.stdin.flush()
         assert talk.stdout.readline() == b"hello\n"
-        talk.send_signal(signal.SIGINT)
-        assert talk.wait(60) == 130
+        talk.send_signal(number)
+        assert talk.wait(60) == code
     assert "tokens" in minigrad.load(file)

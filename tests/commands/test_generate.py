@@ -4,11 +4,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import minigrad
 from minigrad.compiler import NativeError
 from minigrad.compiler.native import find_compiler
-from tests.commands.home import ENVIRONMENT, command, good, refused, run
+from tests.commands.home import ENVIRONMENT, called, command, good, refused, run
 
 GREEDY = ("generate", "--model", "bot", "--prompt", "you: hi\n", "--temperature", "0")
 
@@ -47,6 +49,14 @@ def test_min_p_of_one_is_greedy_and_a_penalty_changes_the_text(home: Path) -> No
         == greedy
     )
     assert good(*GREEDY, "--tokens", "60", "--repetition-penalty", "100", folder=home) != greedy
+
+
+def test_an_error_amid_the_text_has_a_line_of_its_own(home: Path) -> None:
+    held = minigrad.load(home / "bot/model.mgrd")
+    spoilt = {name: array * np.nan for name, array in held.items()}
+    minigrad.save(home / "nan.mgrd", spoilt, meta=held.meta)
+    done = called("generate", "--model", "nan.mgrd", "--prompt", "you", folder=home)
+    assert (done.returncode, done.stdout) == (2, "you\n") and "logit" in done.stderr
 
 
 def test_bad_settings_get_one_line(home: Path) -> None:
