@@ -45,5 +45,5 @@ def recognise(head: bytes, tail: bytes) -> tuple[str, str] | None:
             return "pickle", _PICKLE
         return "zip", "a zip archive: perhaps a PyTorch checkpoint, but minigrad never unpickles"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
-        return "safetensors", "a safetensors file: name it FILE.safetensors to load it"
+        return "safetensors", "a safetensors file, which minigrad.load reads by that ending"
     return None

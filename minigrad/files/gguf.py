@@ -145,8 +145,7 @@ class _Cursor:
         self.check(1 <= rank <= 4, "rank", f"{which} has {rank} axes", rank, "1 to 4")
         shape = self.numbers(f"{rank}Q")[::-1]
         number, offset = self.numbers("IQ")
-        kind = {10: "Q2_K", 11: "Q3_K"}.get(number, f"number {number}")
-        problem = f"{which} has the type {kind}, which is not supported: convert to Q4_K or larger"
+        problem = f"{which} has the unsupported type {number}: convert to Q4_K or larger"
         self.check(number in KINDS, "dtype", problem, number, [*FORMATS])
         kind, (_, block, nbytes, _) = KINDS[number]
         good = min(shape) >= 1 and max(shape) <= layout.MAX_DIM and shape[-1] % block == 0
@@ -165,10 +164,8 @@ def _placed(file: OpenFile, table: list[TensorInfo], start: int, step: int) -> l
         name, offset, nbytes = tensor.name, tensor.offset, tensor.nbytes
         which = f"tensor {shortened(name)}"
         file.check(name not in names, "name-twice", f"the name of {which} is there twice", name)
-        inside = start + offset + nbytes <= file.size
-        problem = "" if inside else "the file ends early: "
-        problem += f"{which}: {nbytes:,} bytes at {start:,} + {offset:,} of {file.size:,}"
-        good = offset % step == 0 and inside
+        problem = f"{which}: {nbytes:,} bytes at {start + offset:,}, the file ends at {file.size:,}"
+        good = offset % step == 0 and start + offset + nbytes <= file.size
         file.check(good, "offset", problem, offset, wanted)
         file.check(offset >= end, "overlap", f"{which} overlaps the one before it", offset, end)
         names.add(name)

@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from minigrad.arguments import as_float, as_int, one_of
+from minigrad.arguments import as_float, as_int, one_of, require
 from minigrad.dtypes import Array
 from minigrad.errors import ShapeError
-from minigrad.files.writer import wrong_kind
 from minigrad.models.prompts import evaluating
 from minigrad.nn.attention import check_heads
 from minigrad.nn.containers import ModuleList
@@ -105,12 +104,8 @@ class Bert(Module):
         jit: by compiled steps, kept by the model, for rows of 16, 24, 32, 48, 64, ... tokens; each
             takes a second or two of compiling the first time.
         """
-        call, hint = "Bert.embed", "model.embed(tokenizer, [text])"
-        batch_size = as_int(call, "batch_size", batch_size)
-        if not hasattr(tokenizer, "encode_sentences"):
-            raise wrong_kind(call, tokenizer, "the model's tokenizer first", hint)
-        if isinstance(texts, str) or not isinstance(texts, Iterable):
-            raise wrong_kind(call, texts, "a list of texts", hint)
+        batch_size = as_int("Bert.embed", "batch_size", batch_size)
+        require(not isinstance(texts, str), "Bert.embed", "texts", texts, "a list of texts")
         rows = tokenizer.encode_sentences([*texts], self.config.longest or self.config.block_size)
         found = np.zeros((len(rows), self.config.n_embd), np.float32)
         for batch in _packed([len(row) for row in rows], batch_size):

@@ -9,7 +9,6 @@ another table names. Whatever does not fit is a FormatError.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,13 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.dtypes import Array, as_dtype, float32
-from minigrad.errors import ConfigError, DTypeError, FormatError, MissingFileError
+from minigrad.errors import DTypeError, FormatError
 from minigrad.files.formats import load as load_file
 from minigrad.files.gguf import load_gguf
 from minigrad.files.header import shortened
 from minigrad.files.layout import DTYPE_NAMES
 from minigrad.files.opening import unreadable
-from minigrad.files.writer import wrong_kind
 from minigrad.models.bert import Bert, BertConfig
 from minigrad.models.gpt import ARCHITECTURES, GPT, GPTConfig
 from minigrad.models.llama import Llama, LlamaConfig
@@ -57,17 +55,12 @@ def load(
     """
     if dtype is not None and as_dtype(dtype, _CALL) != float32:
         raise DTypeError(_CALL, f"dtype must be None or float32, got {dtype!r}", dtype, "float32")
-    if not isinstance(path, str | os.PathLike):
-        raise wrong_kind(_CALL, path, "the path of a file or a folder", "models.load(path)")
-    if int8 and dtype is not None:
-        problem = "dtype='float32' is exact, int8=True is not"
-        raise ConfigError(_CALL, problem, (dtype, int8), hint="leave one of the two out")
-    path = Path(path)
     try:
+        path = Path(path)
         source = (_of_folder if path.is_dir() else _of_gguf)(path)
         model = source.build(frozen=dtype is None)
     except FormatError as error:
-        error.hint = error.hint or (_PLACES if error.code == "magic" else "")
+        error.hint = error.hint or (_PLACES if error.code in ("magic", "no-such-file") else "")
         raise error.named(_CALL) from error.__cause__
     except OSError as error:
         raise unreadable(_CALL, str(error.filename), error) from error
@@ -98,8 +91,6 @@ class Stored(NamedTuple):
 
 
 def _of_folder(folder: Path) -> Source:
-    if not (folder / "config.json").exists():
-        raise _no_model(folder)
     config: dict[str, Any] = {"query_pre_attn_scalar": 256}  # transformers' value for Gemma 3
     # Where a setting is in several files, the last one counts.
     for name in ("tokenizer_config", "config_sentence_transformers", "sentence_bert_config"):
@@ -113,17 +104,6 @@ def _of_folder(folder: Path) -> Source:
     options = {"pooling": _pooling(folder)} if kind == "bert" else {}
     tokenizer = text.tokenizer_of_folder(folder)
     return Source(architecture, config, _safetensors(folder), tokenizer, options)
-
-
-def _no_model(folder: Path) -> MissingFileError:
-    runs = ("model.mgrd", "adapters.mgrd", "checkpoints")
-    hint = _PLACES
-    if any((folder / name).exists() for name in runs):
-        hint = "this is a run of minigrad: minigrad.cli.run_folder.load_model opens it"
-    elif found := sorted(folder.glob("*.gguf")):
-        hint = f"name the file: {found[0]}"
-    problem = f"the folder {folder} holds no config.json"
-    return MissingFileError(_CALL, problem, code="no-such-file", hint=hint)
 
 
 def _pooling(folder: Path) -> str:
@@ -156,12 +136,6 @@ def _safetensors(folder: Path) -> dict[str, Stored]:
 
 
 def _of_gguf(path: Path) -> Source:
-    if path.suffix.lower() == ".safetensors" and path.exists():
-        problem, hint = (
-            f"{path} holds only the weights of a model",
-            f"name its folder: {path.parent}",
-        )
-        raise FormatError(_CALL, problem, code="unsupported", hint=hint)
     file = load_gguf(path)
     kind = file.meta.get("general.architecture", "")
     supported("GGUF files of the architecture", kind, _GGUF_KINDS)
@@ -375,8 +349,7 @@ class Source(NamedTuple):
         lacking = [" or ".join(_SETTINGS[ours]) for ours in _NEEDED if ours in fields - {*given}]
         check(not lacking, "model", f"the settings lack {', '.join(lacking)}", [*config], lacking)
         layers, most = given["n_layer"], len(self.tensors) // 9  # a layer has nine and more
-        problem = f"{layers} layers in a file of {len(self.tensors)} tensors"
-        check(0 < layers <= most, "layers", problem, layers, f"at most {most}")
+        check(0 < layers <= most, "layers", f"{layers} layers, tensors for {most}", layers, most)
         rows, needed = config["vocab_size"], self.tokenizer.rows(added=False)
         problem = f"an embedding of {shortened(rows)} rows for a vocabulary of {needed} tokens"
         check(needed <= rows, "vocabulary", problem, rows, needed)
@@ -419,8 +392,7 @@ class Source(NamedTuple):
                     values *= (size / self.config.get("query_pre_attn_scalar", size)) ** 0.5
                 parameter.data = _fits(values, parameter.shape, ours)
         extra = [name for name in self.tensors if name not in used and not _HARMLESS.search(name)]
-        problem = f"tensors that are not supported: {shortened(extra)}"
-        check(not extra, "tensor-extra", problem, extra)
+        check(not extra, "tensor-extra", f"unsupported tensors: {shortened(extra)}", extra)
         return model
 
 

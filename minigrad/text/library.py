@@ -5,8 +5,10 @@ the vocabulary. The library cuts and spells; training is ours.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -25,6 +27,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BARE = {"Prepend": {"prepend": ""}, "Metaspace": {"prepend_scheme": "never"}}
 _BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 _LONGEST = 100  # characters of a word; a longer one is unknown, as in BERT
+_PIECE, _ALL = 1 << 15, 1 << 26  # bytes of a piece of a packed tokenizer.json, and of all of it
 
 
 def library(call: str) -> Any:
@@ -57,8 +60,10 @@ class TokenizerFile(LibraryTokenizer):
     kind = "tokenizer.json"
     fields: ClassVar[tuple[str, ...]] = ("content",)
 
-    def __init__(self, content: str) -> None:
+    def __init__(self, content: str | list[str]) -> None:
         tokenizers = library("TokenizerFile")
+        if isinstance(content, list):
+            content = _unpacked(content)
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(content)
         except Exception as error:  # the library raises nothing more particular
@@ -70,6 +75,14 @@ class TokenizerFile(LibraryTokenizer):
     def read(cls, path: str | Path) -> TokenizerFile:
         """Return the tokenizer of a tokenizer.json file."""
         return cls(Path(path).read_text(encoding="utf-8"))
+
+    def state(self) -> dict[str, Any]:
+        """Return what `from_state` needs; the content compressed, in pieces of base64, as a weight
+        file takes no long texts.
+        """
+        packed = base64.b64encode(zlib.compress(self.content.encode())).decode()
+        pieces = [packed[at : at + _PIECE] for at in range(0, len(packed), _PIECE)]
+        return super().state() | {"content": pieces}
 
     @property
     def vocab_size(self) -> int:
@@ -103,6 +116,15 @@ class TokenizerFile(LibraryTokenizer):
             pieces = _apart(self._tokenizer.id_to_token(token) for token in tokens)
             text = str(self._tokenizer.decoder.decode(pieces))
         return text
+
+
+def _unpacked(pieces: list[str]) -> str:
+    """The content that `state` packed, or the beginning of it that has 64 MB."""
+    try:
+        packed = base64.b64decode("".join(pieces))
+        return zlib.decompressobj().decompress(packed, _ALL).decode()
+    except zlib.error as error:
+        raise ValueError(error) from None
 
 
 def _apart(pieces: Iterable[str | None]) -> list[str]:

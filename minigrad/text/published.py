@@ -5,10 +5,8 @@ tokenizer.json; with their special tokens and their chat template. By the option
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
-import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +37,6 @@ _ENDS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "
 _CALL = "models.load"
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4  # types of tokens in a GGUF file
 _SPACE = "▁"
-_PIECE, _LONGEST = 1 << 15, 1 << 26  # bytes of a piece of the content, and of all of it
 
 
 class PublishedTokenizer(TokenizerFile):
@@ -64,9 +61,8 @@ class PublishedTokenizer(TokenizerFile):
         first: bool = False,
         special: bool = False,
     ) -> None:
-        if isinstance(content, list):
-            content = _unpacked(content)
-        self._tokenizer = TokenizerFile(content)._tokenizer if isinstance(content, str) else content
+        made = hasattr(content, "to_str")
+        self._tokenizer = content if made else TokenizerFile(content)._tokenizer
         # An empty text would end any answer at once
         self.bos, self.eos = bos or None, tuple(text for text in dict.fromkeys(eos) if text)
         self.template, self.first, self.special = template, first and bool(bos), special
@@ -75,14 +71,6 @@ class PublishedTokenizer(TokenizerFile):
     def content(self) -> str:  # type: ignore[override]
         """The tokenizer.json of this tokenizer."""
         return str(self._tokenizer.to_str())
-
-    def state(self) -> dict[str, Any]:
-        """Return what `from_state` needs; the content compressed, in pieces of base64, as a weight
-        file takes no long texts.
-        """
-        packed = base64.b64encode(zlib.compress(self.content.encode())).decode()
-        pieces = [packed[at : at + _PIECE] for at in range(0, len(packed), _PIECE)]
-        return super().state() | {"content": pieces}
 
     def rows(self, added: bool = True) -> int:
         """Return how many rows of an embedding the tokens need: the largest token + 1.
@@ -140,15 +128,6 @@ class PublishedTokenizer(TokenizerFile):
         except Exception as error:  # a template may do anything, and is not ours
             problem = f"the model's chat template fails: {error}"
             raise ConfigError("chat", problem, got=self.template[:200]) from None
-
-
-def _unpacked(pieces: list[str]) -> str:
-    """The content that `state` packed, or the beginning of it that has 64 MB."""
-    try:
-        packed = base64.b64decode("".join(pieces))
-        return zlib.decompressobj().decompress(packed, _LONGEST).decode()
-    except zlib.error as error:
-        raise ValueError(error) from None
 
 
 def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:

@@ -110,8 +110,8 @@ def test_a_broken_rule_is_named(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (row((4,))[:-60], "the file ends early: tensor 'x'"),
-        (row((4,), kind=10), "Q2_K, which is not supported: convert to Q4_K"),
+        (row((4,))[:-60], "tensor 'x': .* the file ends at"),
+        (row((4,), kind=10), "unsupported type 10: convert to Q4_K"),
     ],
 )
 def test_an_error_says_what_to_do(raw: bytes, words: str, tmp_path: Path) -> None:
