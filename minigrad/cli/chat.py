@@ -193,8 +193,7 @@ class Chat:
                 self._say_by_template(message)
             self._answer_at = len(self.talk.tokens)
             warn_of_length("chat", self._answer_at - len(before[0]), self.talk.model)
-            with plain_warnings("chat"):
-                return self._answer()
+            return self._answer()
         except MinigradError:
             tokens, self._messages, self._answer_at = before
             self.talk.rewrite(tokens)
@@ -226,6 +225,7 @@ class Chat:
         self.talk.take_back(self._answer_at)
         return self._answer()
 
+    @plain_warnings("chat")
     def _answer(self) -> int | None:
         """Print the answer as it is made. The first signal ends it after a token, so that the
         caches stay whole.

@@ -182,8 +182,8 @@ def _weight(layout: Layout, value: int, kind: str) -> tuple[int, int, int]:
 
 def _by_rows(kind: str, int8: bool, M: int, K: int) -> bool:
     """Whether threads share the rows of x, and not those of the weight: where x has many that are
-    rounded to int8, which each thread would do for itself. Otherwise columns of the weight become
-    float32, once for all rows.
+    rounded to int8, which each thread would do for itself, and quantised.c has room for rows of K.
+    Otherwise columns of the weight become float32, once for all rows.
     """
     return int8 and FORMATS[kind].block > 1 and M >= _ENOUGH and K <= _LONGEST
 
@@ -249,7 +249,7 @@ static void rows(void *const *p, int64_t lo, int64_t hi, int thread) {
     float *y = p[3];
     int64_t first = n[4] ? lo : 0, count = n[4] ? hi - lo : n[1];
     int64_t panels = (n[2] + PANEL - 1) / PANEL;
-    lo = n[4] ? 0 : 2 * lo, hi = n[4] ? panels : MIN(2 * hi, panels);
+    lo = n[4] ? 0 : PAIR * lo, hi = n[4] ? panels : MIN(PAIR * hi, panels);
     x += first * n[3], y += first * n[2];
     LINEAR(FORMAT)(n[0], count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
     (void)thread;
@@ -264,7 +264,7 @@ _lock = threading.Lock()  # a library runs one product at a time
 @cache
 def _library(kind: str) -> Any:
     """The C of a format, None without a C compiler."""
-    text = _EAGER.replace("FORMAT", kind.upper())
+    text = _EAGER.replace("FORMAT", kind.upper()).replace("PAIR", str(_PAIR))
     try:
         files = "\n".join(map(c_text, files_for(text)))
         library = native.build(files + text + c_text("entry.c")).library

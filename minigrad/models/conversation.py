@@ -31,7 +31,7 @@ from minigrad.models.generation import (
 )
 from minigrad.models.gpt import GPT
 from minigrad.models.prompts import evaluating, generator_of
-from minigrad.models.sampling import Sampling, draw
+from minigrad.models.sampling import Sampling
 from minigrad.nn.attention import KVCache
 from minigrad.tensor import Tensor
 from minigrad.text import Tokenizer
@@ -177,10 +177,7 @@ class Conversation:
         end = len(self.tokens) + count
         while len(self.tokens) < end:
             logits = how.penalised(self._logits(), np.array([self.tokens[self._start :]]))
-            p = how.probabilities(logits)  # (1, V)
-            self.tokens.append(
-                int(draw(p, self._generator)[0]) if how.temperature else int(p.argmax())
-            )
+            self.tokens.append(int(how.draw(logits, self._generator)[0]))
             yield self.tokens[-1]
             if jit and len(self.tokens) < end:
                 with contextlib.closing(self._ahead(end - len(self.tokens), how)) as ahead:

@@ -358,8 +358,10 @@ class GPT(Module):
                 if ahead:
                     drawn, scores = next(ahead)
                 else:
-                    read = None if decoder is None else decoder.read(batch.context, batch.pad, room)
-                    drawn, scores = self._next(batch, read, how, generator, scored)
+                    last = None if decoder is None else decoder.read(batch.context, batch.pad, room)
+                    if last is None:
+                        last = self._last_logits(batch.new, batch.caches, batch.pad)
+                    drawn, scores = self._next(batch, last, how, generator, scored)
                 yield batch.take(drawn, scores)
                 if batch.ended.all():
                     return
@@ -382,16 +384,14 @@ class GPT(Module):
     def _next(
         self,
         batch: Batch,
-        logits: Array | None,
+        logits: Array,
         how: Sampling,
         generator: Generator,
         scored: bool,
     ) -> tuple[Array, Array | None]:
-        """The next token of each computed row, and its log-probability if scored. logits: the last
-        of each, (B, V), None where they are still to be computed.
+        """The next token of each computed row, by its last logits, (B, V), and its log-probability
+        if scored.
         """
-        if logits is None:
-            logits = self._last_logits(batch.new, batch.caches, batch.pad)
         penalised = how.penalised(logits, batch.seen)
         drawn = how.draw(penalised, generator, batch.rows, len(batch.ended))
         return drawn, log_probability(logits, drawn) if scored else None

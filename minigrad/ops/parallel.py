@@ -58,7 +58,7 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """Return the number of threads that `for_each` uses: of `set_num_threads`, else
-    $MINIGRAD_THREADS, else one per core. Raises ConfigError for a variable that is no number.
+    $MINIGRAD_THREADS, else one per core. Raises ConfigError if the variable is not a number.
     """
     return _state.wanted or wanted_threads("MINIGRAD_THREADS") or cores()
 

@@ -80,9 +80,9 @@ class TokenizerFile(LibraryTokenizer):
         """Return what `from_state` needs; the content compressed, in pieces of base64, as a weight
         file takes no long texts.
         """
-        packed = base64.b64encode(zlib.compress(self.content.encode())).decode()
-        pieces = [packed[at : at + _PIECE] for at in range(0, len(packed), _PIECE)]
-        return super().state() | {"content": pieces}
+        found = super().state()
+        packed = base64.b64encode(zlib.compress(found["content"].encode())).decode()
+        return found | {"content": [packed[i : i + _PIECE] for i in range(0, len(packed), _PIECE)]}
 
     @property
     def vocab_size(self) -> int:
