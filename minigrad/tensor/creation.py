@@ -94,7 +94,7 @@ drawing = functools.partial(creation, draws=True)
 def _drawn(cls: Any, generator: Generator, settings: Settings, dtype: DType | None) -> Any:
     """Random numbers, in this dtype unless it is None. Rounding to 16 bits stays below `high`."""
     if settings["how"] == "uniform":
-        settings["dtype"] = float64 if dtype == float64 else float32
+        settings["dtype"] = float64 if dtype is not None and dtype == float64 else float32
     t = cls.__apply_primitive__(draw, (generator.state,), settings)
     if dtype is None or dtype == t.dtype:
         return t

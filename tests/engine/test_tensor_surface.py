@@ -351,6 +351,7 @@ def test_random_creation_keeps_its_bounds_and_follows_the_seed() -> None:
         ]
 
     first, again = draw(), draw()
+    assert {t.dtype.name for t in first} == {"float32", "int64"}
     assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(first, again, strict=True))
     for t, low, high in zip(
         first,
