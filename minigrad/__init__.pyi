@@ -242,7 +242,7 @@ def cosh(x: Any) -> Tensor:
     """Return the hyperbolic cosine."""
 @overload
 def cosine_similarity(x1: Any, x2: Any, axis: _int = 1, eps: _float = 1e-08) -> Tensor:
-    """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis`."""
+    """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis` of x1 * x2."""
 @overload
 def cosine_similarity(x1: Any, x2: Any, dim: _int = 1, eps: _float = 1e-08) -> Tensor: ...
 @overload

@@ -58,7 +58,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Sizes = 1, p
     """Return the transpose of conv with the same weight: what its backward pass does."""
 @overload
 def cosine_similarity(x1: Any, x2: Any, axis: _int = 1, eps: _float = 1e-08) -> Tensor:
-    """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis`."""
+    """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis` of x1 * x2."""
 @overload
 def cosine_similarity(x1: Any, x2: Any, dim: _int = 1, eps: _float = 1e-08) -> Tensor: ...
 @overload

@@ -282,9 +282,10 @@ def normalize(x: Any, p: float = 2.0, axis: Axis = 1, eps: float = 1e-12) -> Any
 
 @composite(widen=True)
 def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
-    """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis`."""
-    lengths = (maximum(norm(x, axis=axis), eps) for x in (x1, x2))
-    return sum(x1 * x2, axis=axis) / (next(lengths) * next(lengths))
+    """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis` of x1 * x2."""
+    y = x1 * x2
+    lengths = (maximum(norm(expand(x, shape=y.shape), axis=axis), eps) for x in (x1, x2))
+    return sum(y, axis=axis) / (next(lengths) * next(lengths))
 
 
 @composite(widen=True)

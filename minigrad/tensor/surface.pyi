@@ -635,7 +635,7 @@ class Surface(TensorBase):
     def normalize(self, p: _float = 2.0, dim: Axis = 1, eps: _float = 1e-12) -> Self: ...
     @overload
     def cosine_similarity(self, x2: Any, axis: _int = 1, eps: _float = 1e-08) -> Self:
-        """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis`."""
+        """Return x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `axis` of x1 * x2."""
     @overload
     def cosine_similarity(self, x2: Any, dim: _int = 1, eps: _float = 1e-08) -> Self: ...
     def outer(self, other: Any) -> Self:
