@@ -64,7 +64,7 @@ def dropout(x: Array, state: Array, *, p: float) -> tuple[Array, Array]:
 
 @dropout.vjp
 def _(g, y, _x, _state, *, p):
-    return g[0] * y[1], None
+    return None if g[0] is None else g[0] * y[1], None
 
 
 @primitive(kind="random")
