@@ -86,8 +86,10 @@ hypot = binary(np.hypot, _hypot_rule, "sqrt(a^2 + b^2), without overflow; slope 
 
 
 def _atan2_rule(g, _y, a, b):
-    # g is divided last: 1 / length may overflow though the product is in range.
+    # g is divided last: 1 / length may overflow though the product is in range. The slope at the
+    # origin, where there is none, is 0.
     length = hypot(a, b)
+    length = where(length == 0, 1, length)
     return g * (b / length) / length, -(g * (a / length) / length)
 
 

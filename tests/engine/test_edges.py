@@ -80,6 +80,12 @@ def test_the_angle_of_a_subnormal_point_has_a_finite_gradient() -> None:
     assert np.isclose(b.grad.item(), -0.625 / 5.562684646268003e-309, rtol=1e-12)
 
 
+def test_the_angle_of_the_origin_has_slope_0() -> None:
+    for fixed in (0.0, -0.0):
+        assert slope(lambda a, x=fixed: ops.atan2(a, x), 0, 2)[0] == 0
+        assert slope(lambda b, x=fixed: ops.atan2(x, b), 0, 2) == [0, 0]
+
+
 def test_powers_at_zero() -> None:
     assert (
         slope(lambda x: x**0.0, 0, 2) == [0, 0]
