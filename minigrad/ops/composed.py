@@ -156,7 +156,8 @@ def isclose(
     if equal_nan:
         both = ops.logical_and(ops.not_equal(x, x), ops.not_equal(other, other))
         same = ops.logical_or(same, both)
-    near = ops.less_equal(ops.abs(ops.sub(x, other)), atol + rtol * ops.abs(other))
+    distance = ops.abs(ops.sub(ops.cast(x, dtype=np.float64), other))  # small integers wrap around
+    near = ops.less_equal(distance, atol + rtol * ops.abs(other))
     return ops.logical_or(same, ops.logical_and(near, ops.isfinite(other)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.dtypes import Array, DType, is_float
 from minigrad.errors import DTypeError
-from minigrad.ops.axis import axes
+from minigrad.ops.axis import one_axis
 
 if TYPE_CHECKING:
     from typing_extensions import Self as Self
@@ -103,7 +103,7 @@ class TensorBase:
 
     def size(self, dim: int | None = None) -> Any:
         """The sizes of the axes, or of one of them."""
-        return self.shape if dim is None else self.shape[axes(dim, self.ndim, "size")[0]]
+        return self.shape if dim is None else self.shape[one_axis(dim, self.ndim, "size")]
 
     def numel(self) -> int:
         """The number of elements."""

@@ -460,6 +460,8 @@ def test_movement_methods_take_the_habits_of_both_worlds() -> None:
         == (4, 3)
     )
     assert t.size() == (3, 4) and t.size(-1) == 4 and t.dim() == 2 and len(t) == 3
+    with pytest.raises(ShapeError, match=r"size: a tensor without axes"):
+        Tensor(1.0).size(0)
     assert np.array_equal(t.pad((1, 2)).numpy(), np.pad(X, ((0, 0), (1, 2))))
     assert np.array_equal(
         t.pad(((1, 0), None), value=5).numpy(), np.pad(X, ((1, 0), (0, 0)), constant_values=5)

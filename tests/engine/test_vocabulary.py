@@ -318,6 +318,30 @@ def test_every_pair_of_rows_has_its_cosine() -> None:
         assert got.numpy()[i, j] == pytest.approx(wanted, rel=1e-14)
 
 
+def test_cosines_are_taken_along_an_axis_of_the_shape_that_both_have_together() -> None:
+    a, b = Tensor(rng.normal(size=(3, 4))), Tensor(rng.normal(size=4))
+    for axis in (0, 1, -1):
+        for got, wanted in (
+            (F.cosine_similarity(a, b, axis), F.cosine_similarity(a, b.expand(3, 4), axis)),
+            (F.cosine_similarity(b, a, axis), F.cosine_similarity(b.expand(3, 4), a, axis)),
+        ):
+            np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-14)
+
+
+def test_bools_and_small_integers_are_close_by_their_values() -> None:
+    mask = Tensor([True, False, True])
+    assert minigrad.isclose(mask, Tensor([True, True, True])).tolist() == [True, False, True]
+    assert minigrad.allclose(mask, mask)
+    few, more = Tensor(np.array([3, 5], np.uint8)), Tensor(np.array([5, 3], np.uint8))
+    assert minigrad.allclose(few, more, rtol=0, atol=2) and not minigrad.allclose(
+        few, more, rtol=0, atol=1
+    )
+
+
+def test_bincount_takes_unsigned_integers() -> None:
+    assert ops.bincount(Tensor(np.array([2, 0, 2], np.uint8))).tolist() == [1, 0, 2]
+
+
 @settings(deadline=None, max_examples=60)
 @given(arrays(0), st.sampled_from([-3, -2, 1, 2, 5]), st.booleans())
 def test_a_rounded_quotient_is_numpy_s_and_has_gradient_0(x: Any, b: int, left: bool) -> None:

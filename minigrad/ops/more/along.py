@@ -383,7 +383,7 @@ def bincount(x: Array, weights: Array | None = None, *, minlength: int = 0) -> A
     """Return how often each integer 0, 1, ... occurs in the vector x, or the sum of the weights
     there; at least minlength numbers.
     """
-    size = max(int(x.max(initial=-1)) + 1, minlength)
+    size = max(int(x.max()) + 1 if x.size else 0, minlength)
     check_range(x, size, "bincount", "x")
     y = np.bincount(x, weights, size)
     return y if weights is None else y.astype(weights.dtype, copy=False)
