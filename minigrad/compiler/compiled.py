@@ -26,6 +26,7 @@ from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 from minigrad.ops.parallel import Blas, cores, find_blas, wanted_threads
 from minigrad.precision import get_matmul_precision
+from minigrad.tensor.core import run_op
 
 
 def chosen_blas() -> Blas | None:
@@ -237,8 +238,7 @@ class CompiledReplay:
 
     def _forward(self, line: Line) -> Any:
         operands = [self._view(x.index) if isinstance(x, Ref) else x for x in line.operands]
-        with np.errstate(all="ignore"):
-            return line.op.forward(*operands, **line.params)
+        return run_op(line.op, operands, line.params)
 
     def _call_back(self, line: Line) -> None:
         out = self._forward(line)
@@ -263,12 +263,7 @@ class CompiledReplay:
         # The C says only that something was refused. Pure lines first: they can be run again on
         # what they read, and the first that raises is the one
         for line in sorted(lines, key=lambda line: line.op.kind == "effect"):
-            try:
-                self._forward(line)
-            except IndexRangeError:
-                raise
-            except IndexError as error:  # numpy's own
-                raise IndexRangeError(line.op.name, str(error)) from None
+            self._forward(line)
         raise IndexRangeError("jit", "an index that the step works out is out of its range")
 
     # --- to look at

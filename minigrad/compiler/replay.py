@@ -12,6 +12,7 @@ import numpy as np
 
 from minigrad.compiler.program import Line, Program, Ref
 from minigrad.dtypes import Array
+from minigrad.tensor.core import run_op
 
 
 class NumpyReplay:
@@ -47,7 +48,7 @@ class NumpyReplay:
         # A result that is None, or that no line reads, goes to a slot of its own
         outputs = [self._scalar(None) if i is None else i for i in line.outputs]
         first = outputs[0] if line.op.outputs == 1 else None
-        return line.op.forward, fetch, line.params, first, outputs, dead
+        return line.op, fetch, line.params, first, outputs, dead
 
     def _scalar(self, x: Any) -> int:
         self._slots.append(x)
@@ -66,16 +67,15 @@ class NumpyReplay:
         slots = self._slots.copy()
         for i, array in bound.items():
             slots[i] = array
-        with np.errstate(all="ignore"):
-            for forward, fetch, params, first, outputs, dead in self._steps:
-                out = forward(*fetch(slots), **params)
-                if first is not None:
-                    slots[first] = out if type(out) is np.ndarray else np.asarray(out)
-                else:
-                    for i, y in zip(outputs, out, strict=True):
-                        slots[i] = y
-                for i in dead:
-                    slots[i] = None
+        for op, fetch, params, first, outputs, dead in self._steps:
+            out = run_op(op, fetch(slots), params)
+            if first is not None:
+                slots[first] = out if type(out) is np.ndarray else np.asarray(out)
+            else:
+                for i, y in zip(outputs, out, strict=True):
+                    slots[i] = y
+            for i in dead:
+                slots[i] = None
         taken: set[int] = set()
         return [self._own(slots[i], i, taken) for i in (*self.program.results, *self.program.kept)]
 

@@ -102,7 +102,7 @@ class Tensor(Surface, Indexing, Creation, Interop):
         grad, listener = mode.grad, mode.listener
         if not plain:
             arrays, stored = _harmonise(op, arrays)
-        out = _run(op, arrays, params, listener, plain)
+        out = run_op(op, arrays, params, listener, plain)
         if type(out) is np.ndarray and stored is None and op.kind not in ("view", "effect"):
             outputs: tuple[Any, ...] = (_wrap(out),)
         else:
@@ -330,7 +330,9 @@ def _as_operand(x: Any, call: str) -> Any:
     raise DTypeError(call, problem, got=type(x), wanted="Tensor, array or number")
 
 
-def _run(op: Primitive, arrays: list[Any], params: Any, listener: Any, silent: bool) -> Any:
+def run_op(
+    op: Primitive, arrays: Sequence[Any], params: Any, listener: Any = None, silent: bool = True
+) -> Any:
     """The op's forward on arrays, without numpy's warnings about floats; numpy's errors in the
     user's terms.
     """
