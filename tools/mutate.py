@@ -483,7 +483,7 @@ FAULTS = [
         "conv_transpose: the padding not cut off",
         "ops/more/convolve.py",
         "conv_transpose",
-        "around(x, [(-w.padding, -w.padding) for w in windows])",
+        "around(x, [(-w.padding, n - w.padding) for w, n in zip(windows, extra, strict=False)])",
         "around(x, [(0, -2 * w.padding) for w in windows])",
     ),
     Fault(

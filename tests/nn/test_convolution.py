@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad
-from minigrad import Tensor, nn
+from minigrad import Tensor, functional as F, nn
 from minigrad.errors import ConfigError, ShapeError
 
 rng = np.random.default_rng(0)
@@ -135,6 +135,18 @@ def test_a_transposed_convolution_is_the_transpose_of_a_convolution(n, args, opt
     back = correlated(y, layer.weight.data, None, *each, options.get("groups", 1))
     assert back.shape == x.shape
     assert np.isclose((y * image).sum(), (back * x).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_places_added_at_the_end_may_be_more_than_a_step_where_windows_are_dilated(padding):
+    x = Tensor(rng.normal(size=(2, 4, 5)), requires_grad=True)
+    w = Tensor(rng.normal(size=(4, 3, 2)))
+    whole = F.conv_transpose1d(x, w, dilation=3)
+    y = F.conv_transpose1d(x, w, padding=padding, output_padding=2, dilation=3)
+    wanted = whole.pad((0, 2))[..., padding : 10 - padding]
+    assert np.array_equal(y.data, wanted.data)
+    up = Tensor(rng.normal(size=y.shape))
+    assert np.array_equal(minigrad.grad(y, x, up)[0].data, minigrad.grad(wanted, x, up)[0].data)
 
 
 def test_pools_over_one_axis_are_those_over_two():

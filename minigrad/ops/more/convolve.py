@@ -129,9 +129,11 @@ def _columns(x: Any, windows: Sequence[Window]) -> tuple[Any, tuple[int, ...]]:
     return reshape(y, shape=(x.shape[0], x.shape[1] * math.prod(sizes), math.prod(counts))), counts
 
 
-def _from_columns(x: Any, windows: Sequence[Window], lengths: Sequence[int]) -> Any:
+def _from_columns(
+    x: Any, windows: Sequence[Window], lengths: Sequence[int], extra: Sequence[int] = (0, 0)
+) -> Any:
     """Return (N, C K, M) added up where `_columns` took it from: its transpose. `lengths` include
-    the padding, which is cut off.
+    the padding, which is cut off; `extra` places of 0 are added at the end.
     """
     sizes = [w.size for w in windows]
     counts = [w.count(length) for w, length in zip(windows, lengths, strict=True)]
@@ -142,7 +144,7 @@ def _from_columns(x: Any, windows: Sequence[Window], lengths: Sequence[int]) -> 
     x = permute(x, order=_turned(len(windows)))  # (N, C, *counts, *sizes)
     for i, w in reversed(list(enumerate(windows))):
         x = fold(x, axis=2 + i, length=lengths[i], step=w.step, dilation=w.dilation)
-    return around(x, [(-w.padding, -w.padding) for w in windows])
+    return around(x, [(-w.padding, n - w.padding) for w, n in zip(windows, extra, strict=False)])
 
 
 def _turned(n: int) -> tuple[int, ...]:
@@ -256,12 +258,12 @@ def _conv_transpose(n: int) -> Any:
         extra = each(call, "output_padding", output_padding, n, 0)
         good = all(more < max(w.step, w.dilation) for w, more in zip(windows, extra, strict=True))
         require(good, call, "output_padding", extra, "smaller than stride or dilation")
-        sizes = zip(x.shape[2:], windows, extra, strict=True)
-        lengths = [(length - 1) * w.step + w.reach + more for length, w, more in sizes]
+        sizes = zip(x.shape[2:], windows, strict=True)
+        lengths = [(length - 1) * w.step + w.reach for length, w in sizes]
         N, C, M = x.shape[0], x.shape[1], math.prod(x.shape[2:])
         factors = swap_last(reshape(weight, shape=(groups, C // groups, -1)))  # (G, O/G K, C/G)
         y = matmul(factors, reshape(x, shape=(N, groups, C // groups, M)))
-        y = _from_columns(reshape(y, shape=(N, -1, M)), windows, lengths)
+        y = _from_columns(reshape(y, shape=(N, -1, M)), windows, lengths, extra)
         return _finished(y, bias, single)
 
     return conv_transpose
