@@ -161,8 +161,7 @@ class Step(Generic[P, R]):
                 out = self._record(entry, structure, tensors, plan)
             elif plan.overlaps(tensors):
                 # An argument shares memory with what the step changes: the order matters
-                args, kwargs = rebuild(structure, tensors)
-                return self.function(*args, **kwargs)
+                out = self._listen(Recording(tensors), structure, tensors)
             else:
                 plan.calls += 1
                 entry.restless = 0
@@ -241,14 +240,11 @@ class Step(Generic[P, R]):
                     entry.wait(recording)
                 else:
                     self._pair(entry, before, recording)
-        # As a replay gives them: without a graph
-        results: list[Tensor] = []
-        shape, _ = flatten(out, results)
-        return rebuild(shape, [t if t.is_leaf else t.detach() for t in results])
+        return out
 
     def _listen(self, recording: Recording, structure: Any, tensors: list[Tensor]) -> Any:
-        """The eager call. Raises CaptureError if it changes a list or dict that it is given, which
-        are copies here.
+        """The eager call; its results as a replay gives them, without a graph. Raises CaptureError
+        if it changes a list or dict that it is given, which are copies here.
         """
         args, kwargs = filled = rebuild(structure, tensors)
         before = MODE.get()
@@ -264,7 +260,8 @@ class Step(Generic[P, R]):
             hint = "return what is new instead, and put it into the list or dict outside the step"
             raise CaptureError("jit", problem, hint=hint)
         recording.finish(out)
-        return out
+        results = [t if t.is_leaf else t.detach() for t in recording.results]
+        return rebuild(recording.shape, results)
 
     def _count_changes(self, entry: Entry) -> None:
         entry.restless += 1

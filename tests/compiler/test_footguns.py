@@ -569,6 +569,26 @@ def test_a_step_inside_a_step_is_part_of_it(backend):
 
 
 @BACKENDS
+def test_gradients_go_through_a_step_inside_a_call_that_is_eager_for_its_arguments(backend):
+    state, w = Tensor([1.0, 2.0, 3.0]), Parameter([2.0, 2.0, 2.0])
+    inner = jit(lambda t: t * w, backend=backend)
+
+    @jit(backend=backend, audit=False)
+    def outer(t):
+        w.grad = None
+        y = inner(t)
+        y.sum().backward()
+        with minigrad.no_grad():
+            state.assign(state + t)
+        return y
+
+    for _ in range(4):
+        inner(x(3)), outer(x(3))
+    y = outer(Tensor._wrap(state.data[::-1]))  # shares memory with what the step changes
+    assert w.grad.tolist() == [11, 6, 1] and not y.requires_grad
+
+
+@BACKENDS
 def test_threads_may_call_one_step(backend):
     step, wrong = jit(lambda t: (t * 2).tanh().sum(), backend=backend), []
 
