@@ -299,9 +299,8 @@ class CompiledReplay:
         """
         kernels = [k for phase in self.phases for k in phase.kernels]
         total = sum(k.cost for k in kernels) or 1.0
-        how = (
-            "from the cache" if self.built.from_cache else f"compiled in {self.build_seconds:.2f} s"
-        )
+        how = f"compiled in {self.build_seconds:.2f} s"
+        how = "from the cache" if self.built.from_cache else how
         rows = [
             f"{len(self.phases)} phases, {len(kernels)} kernels, {self.threads} threads, arena "
             f"{self.arena_bytes / 1e6:.1f} MB, products by {self.products}, {how}",

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -69,7 +70,11 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 def _find_compiler(cc: str | None, path: str | None) -> Compiler:
     found = [["cc"], ["gcc"], ["clang"], [sys.executable, "-m", "ziglang", "cc"]]
     problems = []
-    for name, *options in [shlex.split(cc)] if cc else found:
+    try:
+        wanted = shlex.split(cc or "")
+    except ValueError as error:
+        raise NativeError(f"$CC is {cc!r}: {str(error).lower()}") from None
+    for name, *options in [wanted] if wanted else found:
         program = shutil.which(name)
         if program is None:
             problems.append(f"{name}: not found")
@@ -83,7 +88,7 @@ def _find_compiler(cc: str | None, path: str | None) -> Compiler:
         if ran.returncode == 0:
             return Compiler((program, *options), (ran.stdout.strip() or "unknown").splitlines()[0])
         problems.append(f"{name}: exit {ran.returncode}")
-    hint = "fix $CC" if cc else "install gcc or clang, or `pip install ziglang`"
+    hint = "fix $CC" if wanted else "install gcc or clang, or `pip install ziglang`"
     raise NativeError(f"no C compiler works ({'; '.join(problems)}): {hint}")
 
 
@@ -143,11 +148,14 @@ def cpu_identity() -> str:
 
 
 def cache_folder() -> Path:
-    """Where built objects are kept: $MINIGRAD_CACHE, else `minigrad` in the user's cache folder."""
+    """Where built objects are kept: $MINIGRAD_CACHE, else `minigrad` in the user's cache folder,
+    or in the temporary one if the user has no home.
+    """
     if chosen := os.environ.get("MINIGRAD_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "minigrad"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Of a user who is not in the list of users, as in some containers, "~" stays as it is
+    return Path(tempfile.gettempdir() if base[0] == "~" else base) / "minigrad"
 
 
 def cache_problem(folder: Path) -> str:
@@ -208,10 +216,8 @@ def build(source: str) -> Built:
     path, note = folder / f"{key}.so", ""
     if path.exists():
         if _is_whole(path):
-            try:
+            with suppress(NativeError):
                 return Built(_load(path), True)
-            except NativeError:
-                pass
         note = f"the cached object {path} was damaged and has been built again"
     return Built(_load(_compile(compiler, source, folder, key)), False, note)
 

@@ -65,6 +65,23 @@ def test_without_a_compiler_one_line_says_so_and_results_are_right(monkeypatch):
     assert "numpy replay" in step.explain()
 
 
+def test_what_is_not_a_command_is_one_line_and_a_blank_is_nothing(monkeypatch):
+    monkeypatch.setenv("CC", "gcc -DNAME='x")
+    with pytest.warns(RuntimeWarning, match=r"\$CC is .*no closing quotation"):
+        three_calls()
+    monkeypatch.setenv("CC", " ")
+    three_calls("c")
+
+
+def test_a_user_without_a_home_has_a_cache_in_the_temporary_folder(monkeypatch, tmp_path):
+    for name in ("HOME", "MINIGRAD_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(native.tempfile, "tempdir", str(tmp_path))
+    three_calls("c")
+    assert list((tmp_path / "minigrad").glob("*.so"))
+
+
 def test_a_broken_compiler_costs_one_line(monkeypatch, tmp_path):
     broken = tmp_path / "cc"
     broken.write_text(
