@@ -130,6 +130,7 @@ def test_a_transposed_convolution_is_the_transpose_of_a_convolution(n, args, opt
     image = layer(Tensor(x)).data
     assert image.shape[1] == args[1]
     y = rng.normal(size=image.shape)
+    assert layer(Tensor(x[:0])).shape == (0, *image.shape[1:])
     keys = ("stride", "padding", "dilation")
     each = [(options.get(key, int(key != "padding")),) * n for key in keys]
     back = correlated(y, layer.weight.data, None, *each, options.get("groups", 1))

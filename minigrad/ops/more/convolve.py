@@ -263,7 +263,7 @@ def _conv_transpose(n: int) -> Any:
         N, C, M = x.shape[0], x.shape[1], math.prod(x.shape[2:])
         factors = swap_last(reshape(weight, shape=(groups, C // groups, -1)))  # (G, O/G K, C/G)
         y = matmul(factors, reshape(x, shape=(N, groups, C // groups, M)))
-        y = _from_columns(reshape(y, shape=(N, -1, M)), windows, lengths, extra)
+        y = _from_columns(reshape(y, shape=(N, groups * y.shape[2], M)), windows, lengths, extra)
         return _finished(y, bias, single)
 
     return conv_transpose
