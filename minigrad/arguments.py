@@ -156,6 +156,12 @@ class Names:
         choices = _SPELLINGS.get(name, self.positional[:1] if name == "input" else ())
         return next((n for n in choices if n in self.known), "")
 
+    def unknown(self, name: str, call: str) -> DTypeError:
+        """The error for an argument that the call does not have."""
+        signature = ", ".join(n for n in (*self.positional, *self.keyword) if n != "self")
+        problem, hint = f"no argument is called {name}", f"{call}({signature})"
+        return DTypeError(call, problem, name, signature, hint)
+
     def respelled(self, given: dict[str, Any]) -> dict[str, Any]:
         """The keyword arguments under the names that they have here.
 
@@ -170,9 +176,7 @@ class Names:
                     raise ConfigError(self.call, problem, value, False, hint)
                 continue
             if not ours:
-                signature = ", ".join(n for n in (*self.positional, *self.keyword) if n != "self")
-                problem, hint = f"no argument is called {name}", f"{self.call}({signature})"
-                raise DTypeError(self.call, problem, name, signature, hint)
+                raise self.unknown(name, self.call)
             if ours in given and ours != name:
                 problem = f"{name} and {ours} are the same argument"
                 raise ConfigError(self.call, problem, tuple(given), hint="give one of them")

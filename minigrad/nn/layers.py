@@ -200,10 +200,10 @@ class _PerChannel(Layer):
         self.weight = init.ones_(empty(channels)) if affine else None
         self.bias = init.zeros_(empty(channels)) if affine else None
 
-    def _check(self, x: Tensor, channels: int) -> None:
-        axes = " or ".join(map(str, self._axes))
-        problem = f"x must have {axes} axes, axis 1 of {channels} channels, got {x.shape}"
-        good = x.ndim in self._axes and x.shape[1] == channels
+    def _check(self, x: Tensor, channels: int, single: bool = False) -> None:
+        axes, at = " or ".join(str(n - single) for n in self._axes), 1 - single
+        problem = f"x must have {axes} axes, axis {at} of {channels} channels, got {x.shape}"
+        good = x.ndim + single in self._axes and x.shape[at] == channels
         fits(good, type(self).__name__, problem, x.shape)
 
 
@@ -315,9 +315,10 @@ class _InstanceNorm(_PerChannel):
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, scaled and shifted."""
-        if x.ndim == self._axes[0] - 1:
+        single = x.ndim == self._axes[0] - 1
+        self._check(x, self.num_features, single)
+        if single:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        self._check(x, self.num_features)
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 

@@ -73,11 +73,14 @@ class Module:
 
     def __new__(cls, *_: Any, **options: Any) -> Self:
         names = Names(cls.__init__)
-        for name in ("device", "dtype"):
-            if name in options and name not in names.known and not names.takes_any_keyword:
-                problem, hint = f"no argument is called {name}", 'module.to("float16")'
-                problem += "; a layer is made of float32 on the CPU"
-                raise DTypeError(cls.__name__, problem, got=options[name], hint=hint)
+        for name in options:
+            if names.takes_any_keyword or name in names.known:
+                continue
+            if name not in ("device", "dtype"):
+                raise names.unknown(name, cls.__name__)
+            problem, hint = f"no argument is called {name}", 'module.to("float16")'
+            problem += "; a layer is made of float32 on the CPU"
+            raise DTypeError(cls.__name__, problem, got=options[name], hint=hint)
         return super().__new__(cls)
 
     if not TYPE_CHECKING:  # type checkers look at the names that there are

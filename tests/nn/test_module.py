@@ -380,6 +380,10 @@ def test_a_layer_with_a_device_or_a_dtype_says_what_to_do():
     for make, name, value in [(nn.ReLU, "device", "cpu")] + [(m, "dtype", "half") for m in layers]:
         with pytest.raises(DTypeError, match=f"^{make.__name__}: {wanted}"):
             make(2, 3, 1, **{name: value})
+    with pytest.raises(
+        DTypeError, match=r"^GRU: no argument is called proj_size\n  GRU\(input_size,"
+    ):
+        nn.GRU(2, 3, proj_size=1)
 
     class Own(nn.Module):
         def __init__(self, device=None, **options):

@@ -132,5 +132,6 @@ def test_instance_norm_takes_one_instance_without_a_batch():
     for make, shape in ((nn.InstanceNorm1d, (3, 5)), (nn.InstanceNorm2d, (3, 4, 5))):
         x, layer = Tensor.randn(*shape), make(3, affine=True)
         assert np.array_equal(layer(x).data, layer(x.unsqueeze(0))[0].data)
-        with pytest.raises(ShapeError):
+        with pytest.raises(ShapeError) as error:
             layer(x[:2])
+        assert f"{x.ndim} axes, axis 0 of 3 channels, got {(2, *shape[1:])}" in str(error.value)
