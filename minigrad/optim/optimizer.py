@@ -65,7 +65,8 @@ class Optimizer:
 
     params: tensors, or (name, tensor) pairs, or dicts {"params": ..., "lr": ...} of groups with
         their own settings.
-    Raises ConfigError for an empty list, a parameter given twice, or an invalid setting.
+    Raises ConfigError for an empty list, a parameter given twice or computed from others, or an
+    invalid setting.
     """
 
     _op: tuple[Primitive, tuple[str, ...]]  # the update, and the settings that are its keywords
@@ -109,8 +110,7 @@ class Optimizer:
         params = group.pop("params", ())
         params = [params] if isinstance(params, Tensor) else list(params)
         if params and isinstance(params[0], tuple):
-            group["param_names"] = [name for name, _ in params]
-            params = [p for _, p in params]
+            group["param_names"], params = map(list, zip(*params, strict=True))
         for key in group:
             if key not in (*self.defaults, "param_names", "initial_lr"):
                 problem, known = f"a group has no setting {key!r}", list(self.defaults)
@@ -131,6 +131,7 @@ class Optimizer:
                 wanted = "a tensor of a floating dtype"
                 problem = f"params[{i}] must be {wanted}, got {what}"
                 raise DTypeError(self._name, problem, got=p, wanted=wanted)
+            require(p.is_leaf or p.retains_grad, self._name, f"params[{i}]", p, "a leaf tensor")
             if id(p) in seen:
                 problem = f"params[{i}], of shape {p.shape}, is given twice"
                 hint = "model.parameters() gives tied weights once"

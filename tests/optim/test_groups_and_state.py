@@ -132,6 +132,14 @@ def test_a_parameter_given_twice_is_refused():
             optim.AdamW(params)
 
 
+def test_what_was_computed_is_refused_since_it_would_not_be_trained():
+    w = parameter(1.0) * 2
+    with pytest.raises(ConfigError, match=r"SGD: params\[0\] must be a leaf tensor, got"):
+        optim.SGD([w], lr=0.1)
+    w.retain_grad()
+    optim.SGD([w, w.detach()], lr=0.1)
+
+
 @pytest.mark.parametrize(("kind", "name"), [(optim.Adam, "foreach"), (optim.SGD, "maximize")])
 def test_a_setting_that_there_is_not_is_named(kind, name):
     with pytest.raises(DTypeError, match=f"{kind.__name__}: no argument is called {name}"):
