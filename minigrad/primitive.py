@@ -118,6 +118,8 @@ class Primitive:
             door = _DOORS[type(x)]
             if door is not None:
                 return door(self, operands, params)
+        if first is None:
+            raise DTypeError(self.name, "cannot work on None", wanted="Tensor, array or number")
         return self.forward(*operands, **params)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -260,6 +260,12 @@ class Module:
         unchanged, if a shape does not fit, or, if `strict`, for a missing or unexpected name; it
         lists up to 20 of each. Raises ReadOnlyError if a parameter is in read-only memory.
         """
+        if not hasattr(state_dict, "keys"):
+            call, hint = (
+                f"{type(self).__name__}.load_state_dict",
+                "minigrad.load(path) reads a file",
+            )
+            raise StateDictError(call, f"not a dict of names and values: {state_dict!r}", hint=hint)
         own = dict(self._state())
         given = {name: state_dict[name] for name in own if name in state_dict}
         arrays = {

@@ -27,7 +27,7 @@ def accepts_0d(function: F) -> F:
 
     @functools.wraps(function)
     def as_row(x: Any, *args: Any, **options: Any) -> Any:
-        if x.ndim:
+        if x is None or x.ndim:
             return function(x, *args, **options)
         result = function(ops.reshape(x, shape=(1,)), *args, **options)
         if isinstance(result, tuple):

@@ -316,6 +316,8 @@ WRONG: list[tuple[str, Callable[[], Any], type[MinigradError], type[Exception], 
         "scaled_dot_product_attention",
         (1, 3),
     ),
+    ("None to an activation", lambda: F.relu(None), DTypeError, TypeError, "relu", None),
+    ("None to a softmax", lambda: F.softmax(None, 0), DTypeError, TypeError, "softmax", None),
     (
         "None for an element",
         lambda: zeros(2).__setitem__(0, None),

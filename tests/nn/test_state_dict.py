@@ -109,6 +109,12 @@ def test_memory_that_is_read_only_is_found_before_anything_is_written():
     assert bits(a) == before
 
 
+@pytest.mark.parametrize("given", ["model.mgrd", None, ["weight"]])
+def test_what_is_not_a_dict_is_refused_as_such(given):
+    with pytest.raises(StateDictError, match=r"Linear\.load_state_dict: not a dict of names"):
+        nn.Linear(2, 2).load_state_dict(given)
+
+
 def test_the_error_lists_every_name_with_the_nearest_one():
     with pytest.raises(StateDictError) as caught:
         model().load_state_dict(changed(lambda w: (BAD["renamed"](w), BAD["another shape"](w))))
