@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import autograd, ops
-from minigrad.arguments import fits
+from minigrad.arguments import fits, require
 from minigrad.dtypes import Array, is_float, name
 from minigrad.errors import ConfigError, DTypeError
 from minigrad.modes import Params, Relay, Values, enable_grad, is_grad_enabled, listening, no_grad
@@ -222,7 +222,9 @@ def _has_other_leaves(y: Tensor, own: Sequence[Tensor]) -> bool:
 
 
 def _as_many(call: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
-    """Raise ShapeError unless there are as many tangents as primals."""
+    """Raise ConfigError unless both are tuples or lists, ShapeError unless of the same length."""
+    for which, given in (("primals", primals), ("tangents", tangents)):
+        require(isinstance(given, (tuple, list)), call, which, given, "a tuple of tensors")
     n = len(tangents)
     fits(n == len(primals), call, f"{len(primals)} primals but {n} tangents", n)
 

@@ -144,6 +144,9 @@ def test_transforms_refuse_what_they_cannot_differentiate() -> None:
         jvp(quadratic, (x,), (tensor(2),))
     with pytest.raises(ShapeError):
         jvp(quadratic, (x,), ())
+    for primals, tangents, named in ((x, (x,), "primals"), ((x,), x, "tangents")):
+        with pytest.raises(ConfigError, match=f"jvp: {named} must be a tuple of tensors, got"):
+            jvp(quadratic, primals, tangents)
     with pytest.raises(ShapeError):
         hvp(quadratic, (x,), ())
 
