@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.arguments import one_of
 from minigrad.compiler import native
 from minigrad.compiler.emit import Emitter
 from minigrad.compiler.kernel import Kernel
@@ -23,7 +24,7 @@ from minigrad.compiler.program import Line, Program, Ref
 from minigrad.compiler.schedule import Phase, pays, schedule
 from minigrad.compiler.select import Selector
 from minigrad.dtypes import Array
-from minigrad.errors import ConfigError, IndexRangeError, ShapeError
+from minigrad.errors import IndexRangeError, ShapeError
 from minigrad.ops.parallel import Blas, cores, find_blas, wanted_threads
 from minigrad.precision import get_matmul_precision
 from minigrad.tensor.core import run_op
@@ -36,10 +37,7 @@ def chosen_blas() -> Blas | None:
     Raises NativeError without a compiler, ConfigError for another word.
     """
     wanted = os.environ.get("MINIGRAD_PRODUCTS", "")
-    if wanted not in ("", "tiles", "blas"):
-        problem = f"$MINIGRAD_PRODUCTS is {wanted!r}"
-        hint = 'expected "tiles" or "blas"; unset it for what is faster here'
-        raise ConfigError("jit", problem, got=wanted, hint=hint)
+    wanted = wanted and one_of("jit", "$MINIGRAD_PRODUCTS", wanted, ("tiles", "blas"))
     tiles = native.has_tiles() if not wanted else wanted == "tiles"
     return None if tiles else find_blas()
 

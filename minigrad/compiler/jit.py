@@ -24,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from minigrad.arguments import as_int, one_of, require
 from minigrad.compiler.checks import Before, replay_difference
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.memory import Arenas
@@ -41,6 +42,7 @@ from minigrad.tensor import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_BACKENDS = ("c", "numpy")
 _PLANS = 8  # programs of one key, which differ in structure; the oldest beyond them is dropped
 _WAITING = 2  # first recordings, which hold what the call read
 _PATIENCE = 16  # calls of a program, after which recordings that wait are dropped
@@ -107,10 +109,15 @@ class Step(Generic[P, R]):
         audit: bool | int = True,
         matmul: str | None = None,
     ) -> None:
-        _check_options(function, backend, threads, max_programs, audit)
+        hint = 'jit(f), or jit(backend="numpy") as a decorator'
+        require(callable(function), "jit", "function", function, "a function of Tensors", hint)
         functools.update_wrapper(self, function)
-        self.function, self.backend, self.threads = function, backend, threads
-        self.max_programs, self.audit, self.note = max_programs, audit, ""
+        self.function, self.note = function, ""
+        backend = backend if backend is None else one_of("jit", "backend", backend, _BACKENDS)
+        threads = threads if threads is None else as_int("jit", "threads", threads)
+        self.backend, self.threads = backend, threads
+        self.max_programs = as_int("jit", "max_programs", max_programs)
+        self.audit = audit if type(audit) is bool else as_int("jit", "audit", audit)
         self.matmul = None if matmul is None else as_precision("jit", "matmul", matmul)
         self._name = getattr(function, "__name__", "the step")
         self._entries: OrderedDict[Any, Entry] = OrderedDict()
@@ -466,22 +473,3 @@ def jit(
     if function is None:
         return lambda f: Step(f, backend, threads, max_programs, audit, matmul)
     return Step(function, backend, threads, max_programs, audit, matmul)
-
-
-def _check_options(function: Any, backend: Any, threads: Any, programs: Any, audit: Any) -> None:
-    if not callable(function):
-        hint = 'expected a function of Tensors: jit(f), or jit(backend="numpy") as a decorator'
-        raise ConfigError("jit", f"{function!r} is not callable", got=function, hint=hint)
-
-    def is_count(n: Any) -> bool:
-        return type(n) is int and n >= 1
-
-    for name, value, good, wanted in (
-        ("backend", backend, backend in (None, "c", "numpy"), '"c", "numpy" or None'),
-        ("threads", threads, threads is None or is_count(threads), "a number >= 1, or None"),
-        ("max_programs", programs, is_count(programs), "a number >= 1"),
-        ("audit", audit, type(audit) is bool or is_count(audit), "True, False or a number >= 1"),
-    ):
-        if not good:
-            hint = f"expected {wanted}"
-            raise ConfigError("jit", f"{name}={value!r}", got=value, wanted=wanted, hint=hint)
