@@ -126,7 +126,7 @@ class Plan:
         # A tensor that was only shown, or an operand that came back unchanged: it may change freely
         read = {i for line in second.lines for i in line.reads()} | {*self.outcome.computed}
         read |= {number for _, number in self.outcome.grads}
-        self.unread = second.leaves.keys() - read
+        self.unread, changed = second.leaves.keys() - read, second.changed_leaves()
         owners, masks = places(second, self.held), {number for _, number in second.shaping()}
         for number, leaf in second.leaves.items():
             twin, owner = first.leaves.get(number), second.gradient_of(leaf.array)
@@ -142,7 +142,8 @@ class Plan:
             ):
                 self.bound[number] = leaf.array
             else:
-                moves = twin is None or not same_bits(twin.contents, leaf.contents)
+                lost = number in changed and leaf.contents is leaf.array  # not copied, and changed
+                moves = lost or twin is None or not same_bits(twin.contents, leaf.contents)
                 if moves and number not in self.unread:
                     before = None if twin is None else twin.contents
                     raise array_difference(leaf, before, second).error()

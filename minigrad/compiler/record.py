@@ -24,18 +24,30 @@ from minigrad.primitive import Primitive
 from minigrad.tape import user_line
 from minigrad.tensor import Tensor
 
-_COPIED = 1 << 16  # elements; of a larger array that no op made, the array itself is kept
+_COPIED = 1 << 16  # elements of the largest array that is copied when it is first seen
 
 
 def _forget(numbers: dict[int, int], key: int, _: weakref.ref[Array]) -> None:
     numbers.pop(key, None)
 
 
+def _contents(array: Array) -> Array:
+    """What is in an array, which the call may change later: a copy, but of a large array the array
+    itself, unless it is filled with one number, as a new buffer is.
+    """
+    if array.size > _COPIED:
+        bits = array.view(f"u{array.itemsize}")
+        if bits.min() != bits.max():
+            return array
+        return np.broadcast_to(array[(slice(1),) * array.ndim].copy(), array.shape)
+    return array.copy()
+
+
 @dataclass
 class Leaf:
     """An array that the recording met and that no op made, and the Tensor that held it.
 
-    contents: a copy, as first seen.
+    contents: what was in it when it was first seen.
     """
 
     array: Array
@@ -141,9 +153,7 @@ class Recording(Listener):
             self.arrays.append(weakref.ref(array, partial(_forget, self._numbers, id(array))))
             self.facts.append((array.shape, array.dtype))
             if not made:
-                # The call may change the array later
-                contents = array.copy() if array.size <= _COPIED else array
-                self.leaves[number] = Leaf(array, tensor, contents, where)
+                self.leaves[number] = Leaf(array, tensor, _contents(array), where)
         if tensor is not None and number in self.leaves:
             if self.leaves[number].tensor is None:
                 self.leaves[number].tensor = tensor

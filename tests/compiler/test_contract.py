@@ -412,6 +412,34 @@ def test_writing_into_a_tensor_inside_the_step(where, grad, index, backend):
 
 
 @BACKENDS
+@pytest.mark.parametrize("make", [Tensor.zeros, lambda *shape: Tensor(np.ones(shape, np.float32))])
+def test_a_large_buffer_that_the_step_makes_is_new_in_each_call(make, backend):
+    def body(t, i):
+        buffer = make(300, 300)
+        buffer[i] = t
+        return buffer * 1
+
+    step = jit(body, backend=backend, audit=False)
+    for n in range(4):
+        args = x(300, start=n), Tensor([n])
+        assert np.array_equal(step(*args).data, body(*args).data)
+
+
+def test_a_large_array_that_the_step_takes_up_and_changes_is_refused():
+    array = np.random.default_rng(0).normal(size=(300, 300))
+
+    @jit(backend="numpy", audit=False)
+    def step(t, i):
+        buffer = Tensor(array)
+        buffer[i] = t
+        return buffer * 1
+
+    with pytest.raises(CaptureError, match=r"shape \(300, 300\) that no op made"):
+        for _ in range(2):
+            step(x(300), Tensor([0]))
+
+
+@BACKENDS
 @pytest.mark.parametrize(
     "view",
     [
