@@ -191,15 +191,13 @@ class Indexed(NamedTuple):
 @composite
 def max_with_index(x: Any, axis: int, keepdim: bool = False) -> Indexed:
     """Return the largest along `axis` and the index of the first of them: PyTorch's max(dim)."""
-    values = max(x, axis=axis, keepdim=keepdim)
-    return Indexed(values, argmax(x, axis=axis, keepdim=keepdim))
+    return Indexed(max(x, axis=axis, keepdim=keepdim), argmax(x, axis=axis, keepdim=keepdim))
 
 
 @composite
 def min_with_index(x: Any, axis: int, keepdim: bool = False) -> Indexed:
     """Return the smallest along `axis` and the index of the first of them: PyTorch's min(dim)."""
-    values = min(x, axis=axis, keepdim=keepdim)
-    return Indexed(values, argmin(x, axis=axis, keepdim=keepdim))
+    return Indexed(min(x, axis=axis, keepdim=keepdim), argmin(x, axis=axis, keepdim=keepdim))
 
 
 @primitive(kind="reduce", numpy=np.any)

@@ -46,7 +46,8 @@ def sizes_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
     sizes = flat(shape)
     for n in sizes:
         if not isinstance(n, (int, np.integer)) or n < 0:
-            raise ShapeError("shape", f"the size {n!r} in {sizes}", got=sizes, wanted="sizes >= 0")
+            problem = f"sizes must be integers >= 0, got {n!r} in {sizes}"
+            raise ShapeError("shape", problem, got=sizes, wanted="sizes >= 0")
     return tuple(int(n) for n in sizes)
 
 
@@ -150,7 +151,8 @@ class Creation(TensorBase):
         dtypes.on_cpu(device, "full")
         number: Any = value.item() if isinstance(value, (np.generic, TensorBase)) else value
         if not isinstance(number, (int, float)):
-            raise DTypeError("full", f"the value {value!r}", got=value, wanted="a number")
+            problem = f"the value must be a number, got {value!r}"
+            raise DTypeError("full", problem, got=value, wanted="a number")
         one = as_array(number, dtype)
         t: Any = cls._wrap(np.full(sizes_of((shape,)), one, one.dtype))
         return t.requires_grad_() if requires_grad else t
@@ -333,11 +335,11 @@ def as_array(data: Any, dtype: Any) -> Array:
 
     Raises DTypeError for anything but numbers, for ragged lists, and for an integer beyond int64.
     """
-    wanted = None if dtype is None else as_dtype(dtype)
+    wanted = None if dtype is None else as_dtype(dtype, "Tensor")
     if isinstance(data, TensorBase):
         array, found = np.array(data.data), data.dtype
     elif isinstance(data, (np.ndarray, np.generic)):
-        array, found = np.array(data), as_dtype(data.dtype)
+        array, found = np.array(data), as_dtype(data.dtype, "Tensor")
     else:
         array, found = _from_lists(data, wanted)
     return cast(array, wanted or found)

@@ -226,6 +226,13 @@ def test_a_tensor_in_the_place_of_an_array_is_refused_by_the_next_op() -> None:
     assert (p + 1).tolist() == [4.0, 5.0]
 
 
+def test_an_error_says_what_a_size_and_a_value_must_be() -> None:
+    with pytest.raises(ShapeError, match=r"^normal: sizes must be integers >= 0, got 0\.5 in"):
+        minigrad.normal(0.5, 1.0, (3,))
+    with pytest.raises(DTypeError, match=r"^full: the value must be a number, got 'a'"):
+        minigrad.full((2,), "a")
+
+
 def test_none_is_equal_to_no_tensor_and_no_operand_of_eq() -> None:
     assert (X == None) is False and (X != None) is True  # noqa: E711
     for name in ("eq", "ne", "lt", "ge"):
