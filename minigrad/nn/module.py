@@ -138,8 +138,8 @@ class Module:
         return vars(self).items()
 
     def children(self) -> Iterator[Module]:
-        """The modules that are attributes of this one."""
-        return (child for _, child in self.named_children())
+        """The modules that are attributes of this one, each once."""
+        return (child for _, child in _once(self.named_children()))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module, under the name `prefix`, and all below it, each once, parents first."""

@@ -69,6 +69,8 @@ def test_modules_are_found_parents_first():
     ]
     assert [name for name, _ in net.named_children()] == ["first", "blocks", "heads"]
     assert list(net.children()) == [net.first, net.blocks, net.heads]
+    net.tied = net.first  # a part with two names
+    assert list(net.children()) == [net.first, net.blocks, net.heads]
 
 
 def test_buffers_are_not_trained_and_only_persistent_ones_are_saved():
