@@ -111,9 +111,8 @@ class CompiledReplay:
         library.bind_blas.argtypes = [ctypes.c_void_p] * 3
         functions = (blas.sgemm, blas.set_threads, blas.get_threads) if blas else (None,) * 3
         library.bind_blas(*functions)
-        self._step, self._repeat = library.step, library.repeat
-        self._step.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
-        self._repeat.argtypes = [*self._step.argtypes, ctypes.c_void_p]
+        self._repeat = library.repeat
+        self._repeat.argtypes = [ctypes.c_void_p, *[ctypes.c_int] * 3, ctypes.c_void_p]
 
     # --- memory
 
@@ -140,7 +139,6 @@ class CompiledReplay:
             self._point(root, base + offset)
         inputs = [v.index for v in program.values if v.source == "input"]
         self._inputs = [(i, self._slots_of.get(i, [])) for i in inputs]
-        self._changed = {layout.root[i] for line in program.lines for i in line.changes()}
 
     def _is_direct(self, i: int) -> bool:
         """True if a handed-over gradient is all of its root, which nothing else that is handed over
@@ -211,7 +209,7 @@ class CompiledReplay:
             a = bound[i]
             if not a.flags.c_contiguous:
                 bound[i] = np.ascontiguousarray(a)
-                packed += [(a, bound[i])] if i in self._changed else []
+                packed += [(a, bound[i])] if i in self.layout.changed else []
                 a = bound[i]
             self._address[i] = address = address_of(a)
             for slot, offset in places:
@@ -282,7 +280,7 @@ class CompiledReplay:
                     self._call_back(item)
                 else:
                     phase = next(phases)
-                    self._step(self._table_address, phase, phase + 1, self.threads)
+                    self._repeat(self._table_address, phase, phase + 1, self.threads, None)
                 found[n] = min(found[n], time.perf_counter() - started)
         del gradients  # held until here, as the phases write there
         for a, old in zip(held, before, strict=True):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.program import Line, Program, Ref
+from minigrad.compiler.program import Line, Program, Ref, roots
 from minigrad.compiler.signatures import has_flag
 from minigrad.dtypes import Array
 
@@ -25,12 +25,14 @@ _PAGES = 1 << 26
 class Layout:
     """Stand-ins for all values of a program, and whose memory (`root`) each is in.
 
-    copies: numbers of the lines that are views for numpy when it can, but here must copy.   placed:
-        lines that have nothing left to do.   derived: value -> what it is made of, and how.
+    changed: the values whose memory the lines change, themselves or by a view.   copies: numbers of
+        the lines that are views for numpy when it can, but here must copy.   placed: lines that
+        have nothing left to do.   derived: value -> what it is made of, and how.
     """
 
     def __init__(self, program: Program, bound: Mapping[int, Array]) -> None:
         self.program = program
+        _, self.changed = roots(program.lines, len(program.values))
         self.stand_in: dict[int, Array] = {}
         self.root: dict[int, int] = {}
         self.roots: dict[int, Array] = {}  # root -> the stand-in of all its memory
@@ -92,7 +94,8 @@ class Layout:
         """
         makers = {i: line.op for line in self.program.lines for i in line.made()}
         for number, line in enumerate(self.program.lines):
-            if line.op.parts is None or line.op.kind == "view":
+            touched = (*line.reads(), *line.made())
+            if line.op.parts is None or line.op.kind == "view" or self.changed & {*touched}:
                 continue
             values = [self.program.values[x.index] for x in line.operands if isinstance(x, Ref)]
             # Only a temporary that no earlier join has placed, and whose C can leave gaps between

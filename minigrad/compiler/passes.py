@@ -30,11 +30,11 @@ def with_constants_folded(
 ) -> tuple[Program, dict[int, Array]]:
     """Lines that read constants only are computed now; small results and views become constants."""
     known, lines, values = dict(constants), [], list(program.values)
-    changed = {i for line in program.lines for i in line.changes()}
+    root, changed = roots(program.lines, len(program.values))
     handed_out = {*program.results, *program.kept}
     for line in program.lines:
         fixed = line.is_pure() and handed_out.isdisjoint(line.made())
-        fixed = fixed and changed.isdisjoint((*line.reads(), *line.made()))
+        fixed = fixed and changed.isdisjoint(root[i] for i in (*line.reads(), *line.made()))
         if not fixed or any(i not in known for i in line.reads()):
             lines.append(line)
             continue
@@ -132,7 +132,7 @@ def with_recomputation(program: Program) -> Program:
     """
     values, lines = list(program.values), list(program.lines)
     handed_out = {*program.results, *program.kept}
-    changed = {i for line in lines for i in line.changes()}
+    _, changed = roots(lines, len(values))
     first_change = min((n for n, line in enumerate(lines) if line.changes()), default=len(lines))
     clones: dict[int, list[Line]] = {}
     for number, line in enumerate(program.lines):

@@ -84,14 +84,13 @@ class Selector:
     def _absorbs(self, maker: int, value: int, other: int, number: int) -> bool:
         line, out = self.program.lines[maker], self.program.lines[number].made()[0]
         arrays = [self.layout.stand_in[i] for i in (value, other, out)]
-        # `other` must be there when the maker runs, and must not change until the addition: a
-        # temporary never does.
+        # `other` must be there when the maker runs, and must not change until the addition
         return (
             adds_residual(line.op)
             and self.readers[value] == {number}
             and line.outputs[0] == value
             and self.makers.get(other, -1) < maker
-            and self.program.values[other].source == "temporary"
+            and self.layout.root[other] not in self.layout.changed
             and all(
                 x.shape == arrays[0].shape and x.dtype == np.float32 and x.flags.c_contiguous
                 for x in arrays

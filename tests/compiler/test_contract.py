@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigrad
-from minigrad import Tensor, functional as F, nn, optim
+from minigrad import Tensor, functional as F, nn, ops, optim
 from minigrad.compiler import jit
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.errors import CaptureError, ConfigError
@@ -464,6 +464,44 @@ def test_a_view_that_is_written_into_in_the_step_is_what_it_is_in_eager_code(vie
         got, wanted = step(x(4, 2, start=i)), body(x(4, 2, start=i))
         assert [g.tolist() for g in got] == [w.tolist() for w in wanted]
     assert step.last_plan().backend.kind == backend
+
+
+def through_a_view(t, k):
+    """A buffer made by the step, changed through two views of it."""
+    buffer = Tensor.zeros(4, 4)
+    before, row = buffer + 1, buffer[1:3]
+    row.add_(t[1:3])
+    buffer.T[0] = k
+    return before, buffer * 1, row * 2
+
+
+def before_it_is_added(t, k):
+    """What C could add to the product in the same pass, if it did not change in between."""
+    one, other = t * 2, t * 3
+    y, z = F.linear(t, t), F.linear(t, t + 1)
+    one.mul_(k)
+    other[:, 1:3].mul_(k)
+    return y + one, z + other, F.linear(t, t + 2) + t
+
+
+def after_it_is_joined(t, k):
+    """What C could compute in its place in the result, if it did not change afterwards."""
+    heads = t.reshape(1, 2, 2, 4)
+    y = F.scaled_dot_product_attention(heads, heads, heads)
+    joined = ops.merge_heads(y)
+    y.mul_(k)
+    return joined, y * 1
+
+
+@BACKENDS
+@pytest.mark.parametrize("body", [through_a_view, before_it_is_added, after_it_is_joined])
+def test_what_the_step_makes_and_then_changes_is_what_it_is_in_eager_code(body, backend, recwarn):
+    step = jit(body, backend=backend, audit=False)
+    for i in range(5):
+        args = x(4, 4, start=i) / 9, Tensor(float(max(i, 1)))
+        for got, wanted in zip(step(*args), body(*args), strict=True):
+            np.testing.assert_allclose(got.data, wanted.data, rtol=1e-5)
+    assert step.last_plan().backend.kind == backend and not recwarn.list
 
 
 def run_detached(index):
