@@ -394,8 +394,9 @@ def _harmonise(op: Primitive, arrays: list[Any]) -> tuple[list[Any], DType | Non
     if lone and op.dtype == "same":
         return [float32.type(a) if type(a) is float else a for a in arrays], None
     dtype = computing(target) if halves else target
+    bools = lone or dtype == dtypes.bfloat16  # numpy makes the other dtypes of bools by itself
     arrays = [
-        cast(a, dtype) if isinstance(a, np.ndarray) and (a.dtype != bool_ or lone) else a
+        cast(a, dtype) if isinstance(a, np.ndarray) and (a.dtype != bool_ or bools) else a
         for a in arrays
     ]
     return arrays, target if halves and is_half(target) else None

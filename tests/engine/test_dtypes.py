@@ -83,6 +83,15 @@ def test_a_16_bit_tensor_without_axes_is_read_like_any_other(dtype: Any) -> None
 
 
 @pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("other", ["bool", "uint8", "int64"])
+def test_bools_and_integers_are_joined_to_16_bit_floats(dtype: Any, other: str) -> None:
+    t, ones = Tensor([1.5, 2.5]).cast(dtype), Tensor([0, 1]).cast(other)
+    assert minigrad.cat([t, ones]).dtype == minigrad.stack([ones, t]).dtype == dtype
+    assert minigrad.cat([t, ones]).tolist() == [1.5, 2.5, 0.0, 1.0]
+    assert minigrad.stack([ones, t]).tolist() == [[0.0, 1.0], [1.5, 2.5]]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
 def test_what_is_written_into_16_bit_floats_is_the_value_and_not_its_bits(dtype: Any) -> None:
     t, first = Tensor([1.0, 2.0, 3.0]).cast(dtype), Tensor([0])
     assert (
