@@ -118,9 +118,12 @@ class Primitive:
             door = _DOORS[type(x)]
             if door is not None:
                 return door(self, operands, params)
-        if first is None:
-            raise DTypeError(self.name, "cannot work on None", wanted="Tensor, array or number")
-        return self.forward(*operands, **params)
+        try:
+            return self.forward(*operands, **params)
+        except (AttributeError, TypeError):
+            if first is None:  # an optional operand of some, such as attention_grad
+                raise DTypeError(self.name, "cannot work on None", wanted="Tensor") from None
+            raise
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         # Not where the instance is none, or of another class than a tensor's.
