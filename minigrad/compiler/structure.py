@@ -58,7 +58,8 @@ def flatten(x: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
                 return _slot(i), ("again", i)
         tensors.append(x)
         data = x.data
-        return _slot(len(tensors) - 1), (data.shape, data.dtype, x._wants)
+        # A gradient goes on through a computed tensor, and stays at a leaf
+        return _slot(len(tensors) - 1), (data.shape, data.dtype, x._wants and (x.is_leaf or "on"))
     if isinstance(x, np.generic):
         return x, (kind, x.dtype, x.tobytes())
     if isinstance(x, float):

@@ -136,6 +136,22 @@ def test_programs_that_are_dropped_all_the_time_are_told_of_once():
     assert len(told) == 1 and told[0].filename == __file__
 
 
+@BACKENDS
+def test_a_computed_argument_hands_its_gradient_on_where_a_leaf_had_it(backend):
+    w, v = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+
+    @jit(backend=backend, audit=False)
+    def step(t):
+        (t * v).sum().backward()
+
+    for _ in range(3):
+        leaf = Tensor([5.0, 6.0], requires_grad=True)
+        step(leaf)
+        assert leaf.grad.tolist() == [3, 4] and w.grad is None
+    step(w * 2)
+    assert w.grad.tolist() == [6, 8]
+
+
 # --- what cannot be replayed is refused
 
 
