@@ -181,7 +181,8 @@ def _(g, _y, _q, _k, _v):
 def merge_heads(x: Array) -> Array:
     """The heads of each position side by side: (B, H, T, D) -> (B, T, H D)."""
     B, H, T, D = x.shape
-    return x.transpose(0, 2, 1, 3).reshape(B, T, H * D)
+    # A copy, also of one head or one position, where reshape alone would give a view
+    return np.array(x.transpose(0, 2, 1, 3), order="C").reshape(B, T, H * D)
 
 
 merge_heads.parts = _in_rows

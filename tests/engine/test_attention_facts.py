@@ -249,3 +249,11 @@ def test_a_row_that_is_not_finite_leaves_nothing_at_keys_that_it_may_not_see(
         np.isfinite(dk.numpy()[..., hidden, :]).all()
         and np.isfinite(dv.numpy()[..., hidden, :]).all()
     )
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 3, 4), (2, 3, 1, 4), (2, 3, 3, 4)])
+def test_merged_heads_are_a_copy_for_one_head_and_one_position_too(shape):
+    heads = Tensor(np.ones(shape, np.float32))
+    merged = ops.merge_heads(heads)
+    heads.mul_(2.0)
+    assert merged.data.max() == 1 and merged.data.flags.c_contiguous
