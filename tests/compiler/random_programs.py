@@ -24,7 +24,7 @@ VIEWS = """
     {x}.transpose({i}, {j})  {x}.flip({i})  {x}[1:]  {x}[::2]  {x}[..., ::-1]  {x}[..., :2]
     {x}[:, 1]  {x}[None]  {x}[-1]  {x}.squeeze()  {x}.unsqueeze(-1)  {x}.unsqueeze({i})
     {x}.expand(3, *{x}.shape)  {x}.reshape(-1)  {x}.detach()  {x}.reshape({x}.shape[::-1])
-    {x}.reshape({x}.shape[0], -1)  {x}.transpose({i}, {j}).reshape({x}.shape)
+    {x}.reshape({x}.shape[0], -1)  {x}.transpose({i}, {j}).reshape({x}.shape)  written({x})
 """
 PAIRS = """
     {x} + {y}  {x} - {y}  {x} * {y}  {x} / ({y} * {y} + 1)  minigrad.maximum({x}, {y})
@@ -58,7 +58,8 @@ EFFECTS = """
     {s}.assign({s} * 0.5 + {x} * 0.25)  {s}.assign({x})  {s}.assign({x}.mean())
     {s}.assign({x}[None])  {s}.assign({s}.flip(0))  {s}.assign({s} + {x}.mean(0, keepdim=True))
     {s}[1:] = {x}[1:] * 0.5  {s}[..., 0] = 0.5  {s}.assign({s}.transpose({i}, {j}))
-    {s}[{s} > 0] = 0.25  {s}[:, 1:] = {s}[:, :-1]
+    {s}[{s} > 0] = 0.25  {s}[:, 1:] = {s}[:, :-1]  {s}.transpose({i}, {j})[0].add_({x}.mean())
+    {s}[1:].mul_(0.5)
 """
 FAMILIES = [
     re.split(r"\s{2,}", family.strip())
@@ -123,8 +124,19 @@ def argument(shape, kind, *seed):
     return Tensor(array(shape, *seed), requires_grad=kind == "wanted")
 
 
+def written(x):
+    """x, its first row doubled, by a buffer that is changed through views of it."""
+    buffer, x = Tensor.zeros(*x.shape), x.detach()
+    before = buffer + x
+    buffer[:1].add_(x[:1])
+    buffer.transpose(0, -1).add_(x.transpose(0, -1))
+    before.reshape(-1).mul_(0.0)
+    return buffer + before
+
+
 def namespace(program, noise=0.0):
     names = {
+        "written": written,
         "Tensor": Tensor,
         "minigrad": minigrad,
         "functional": functional,
