@@ -76,7 +76,7 @@ OURS = {
     "stable_softmax",
     "swiglu",
 }
-SAME = {"axis": "dim", "k": "key", "v": "value"}
+SAME = {"axis": "dim"}
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
