@@ -108,12 +108,12 @@ class Primitive:
         # How many operands may follow the first.
         self._further = sys.maxsize if self._names.variadic else len(self._names.positional) - 1
 
-    def __call__(self, first: T, *others: Any, **params: Any) -> T:
+    def __call__(self, input: T, *others: Any, **params: Any) -> T:  # PyTorch's name of it
         if len(others) > self._further or (params and not self._params.issuperset(params)):
             if self._works_in_any_dtype and "dtype" in params:
-                return cast(T, in_dtype(self, first, others, params))
-            first, others, params = self._arranged(first, others, params)
-        operands = (first, *others)
+                return cast(T, in_dtype(self, input, others, params))
+            input, others, params = self._arranged(input, others, params)
+        operands = (input, *others)
         for x in operands:
             door = _DOORS[type(x)]
             if door is not None:
@@ -121,7 +121,7 @@ class Primitive:
         try:
             return self.forward(*operands, **params)
         except (AttributeError, TypeError):
-            if first is None:  # an optional operand of some, such as attention_grad
+            if input is None:  # an optional operand of some, such as attention_grad
                 raise DTypeError(self.name, "cannot work on None", wanted="Tensor") from None
             raise
 

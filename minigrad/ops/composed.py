@@ -26,10 +26,10 @@ def accepts_0d(function: F) -> F:
     """Let a function along an axis take a tensor without axes as a row of one, as PyTorch does."""
 
     @functools.wraps(function)
-    def as_row(x: Any, *args: Any, **options: Any) -> Any:
-        if x is None or x.ndim:
-            return function(x, *args, **options)
-        result = function(ops.reshape(x, shape=(1,)), *args, **options)
+    def as_row(input: Any, *args: Any, **options: Any) -> Any:
+        if input is None or input.ndim:
+            return function(input, *args, **options)
+        result = function(ops.reshape(input, shape=(1,)), *args, **options)
         if isinstance(result, tuple):
             rows = tuple(ops.reshape(y, shape=()) for y in result)
             return type(result)(*rows) if hasattr(result, "_fields") else rows

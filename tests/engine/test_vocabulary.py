@@ -383,6 +383,9 @@ def test_the_first_operand_may_be_named_as_pytorch_names_it() -> None:
         (F.pad(input=Tensor(x), pad=(1, 0)), np.pad(x, ((0, 0), (1, 0)))),
         (F.one_hot(input=Tensor([1, 0]), num_classes=2), np.eye(2)[::-1]),
         (minigrad.sum(input=x, dim=0), x.sum(0)),
+        (F.relu(input=Tensor(x)), np.maximum(x, 0)),
+        (F.softmax(input=Tensor(x * 0), dim=1), np.full((2, 3), 1 / 3)),
+        (F.linear(input=Tensor(x), weight=Tensor(np.eye(3))), x),
         (minigrad.cat(tensors=[Tensor(x), x], dim=1), np.concatenate([x, x], 1)),
     ):
         same(got, wanted)
