@@ -658,8 +658,8 @@ def round(x: Any, decimals: _int = 0) -> Tensor:
     """Return x rounded to the given number of decimals, halves to even. The dtype stays."""
 def rsqrt(x: Any) -> Tensor:
     """Return 1 / sqrt(x)."""
-def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: _float = 0.0, is_causal: _bool = False, scale: _float | None = None, enable_gqa: _bool = False, causal: Corner = 'upper_left', window: _int | None = None, bias: Any = None, alibi: Sequence[_float] | None = None, method: Method = 'auto', return_weights: _bool = False) -> Tensor:
-    """Return softmax(scale q k^T + mask + bias) v for query q, key k and value v."""
+def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: _float = 0.0, is_causal: _bool = False, scale: _float | None = None, enable_gqa: _bool = False, causal: Corner = 'upper_left', window: _int | None = None, bias: Any = None, alibi: Sequence[_float] | None = None, method: Method = 'auto', return_weights: _bool = False) -> Tensor:
+    """Return softmax(scale q k^T + mask + bias) v."""
 def scaled_uniform(*shape: Sizes, dtype: Any = None, requires_grad: _bool = False, device: Any = None, generator: Generator = ...) -> Tensor:
     """Return uniform numbers in (-b, b) with b = 1 / sqrt(number of elements)."""
 @overload

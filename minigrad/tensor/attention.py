@@ -27,9 +27,9 @@ _CORNERS, _METHODS = ("upper_left", "lower_right"), ("auto", "plain", "flash")
 
 
 def scaled_dot_product_attention(
-    query: Any,
-    key: Any,
-    value: Any,
+    q: Any,
+    k: Any,
+    v: Any,
     attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
@@ -43,7 +43,7 @@ def scaled_dot_product_attention(
     method: Method = "auto",
     return_weights: bool = False,
 ) -> Any:
-    """Return softmax(scale q k^T + mask + bias) v for query q, key k and value v.
+    """Return softmax(scale q k^T + mask + bias) v.
 
     q: (..., H, T, D)   k, v: (..., H, S, D)   ->   (..., H, T, D), in the dtype of q, k and v
     Leading axes broadcast, those of a mask too.   scale: 1 / sqrt(D) unless given.
@@ -61,12 +61,12 @@ def scaled_dot_product_attention(
     Raises ShapeError, DTypeError, MaskError and ConfigError. From Vaswani et al. 2017,
     arXiv:1706.03762.
     """
-    dtype, shapes = _checked_operands(query, key, value)
+    dtype, shapes = _checked_operands(q, k, v)
     _check_options(is_causal, causal, method, return_weights)
     batch, T, S = _common_batch(shapes, enable_gqa), shapes[0][-2], shapes[1][-2]
     mask = None
     if attn_mask is not None or bias is not None:
-        mask, batch = _one_mask(query, attn_mask, bias, (*batch, T, S), computing(dtype))
+        mask, batch = _one_mask(q, attn_mask, bias, (*batch, T, S), computing(dtype))
     settings: dict[str, Any] = {"scale": _scale(shapes[0][-1], scale)}
     offset = S - T if causal == "lower_right" else 0
     last = offset if is_causal else None
@@ -81,7 +81,7 @@ def scaled_dot_product_attention(
     if method == "flash" or (large and method == "auto" and not return_weights):
         settings["tiled"] = True
     p = 0.0 if dropout_p == 0.0 else as_float(_NAME, "dropout_p", dropout_p, 0, 1)
-    y, saved = _attend((query, key, value, mask, last), settings, batch, enable_gqa, p)
+    y, saved = _attend((q, k, v, mask, last), settings, batch, enable_gqa, p)
     y = _as_asked(y, (*batch, T, shapes[2][-1]), dtype)
     return (y, _as_asked(saved, (*batch, T, S), dtype)) if return_weights else y
 

@@ -649,8 +649,8 @@ class Surface(TensorBase):
         b) is a batched matrix product."""
     def sequential(self, functions: Sequence[Callable[[Any], Any]]) -> Self:
         """Return the last of the functions of ... of the first of x."""
-    def scaled_dot_product_attention(self, key: Any, value: Any, attn_mask: Any = None, dropout_p: _float = 0.0, is_causal: _bool = False, scale: _float | None = None, enable_gqa: _bool = False, causal: Corner = 'upper_left', window: _int | None = None, bias: Any = None, alibi: Sequence[_float] | None = None, method: Method = 'auto', return_weights: _bool = False) -> Self:
-        """Return softmax(scale q k^T + mask + bias) v for query q, key k and value v."""
+    def scaled_dot_product_attention(self, k: Any, v: Any, attn_mask: Any = None, dropout_p: _float = 0.0, is_causal: _bool = False, scale: _float | None = None, enable_gqa: _bool = False, causal: Corner = 'upper_left', window: _int | None = None, bias: Any = None, alibi: Sequence[_float] | None = None, method: Method = 'auto', return_weights: _bool = False) -> Self:
+        """Return softmax(scale q k^T + mask + bias) v."""
     @overload
     def layernorm(self, axis: _int | tuple[_int, ...] = -1, eps: _float = 1e-05) -> Self:
         """Return (x - mean) / sqrt(var + eps) over `axis`."""

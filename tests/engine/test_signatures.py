@@ -76,7 +76,7 @@ OURS = {
     "stable_softmax",
     "swiglu",
 }
-SAME = {"axis": "dim"}
+SAME = {"axis": "dim", "k": "key", "v": "value"}
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
