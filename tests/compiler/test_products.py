@@ -164,7 +164,7 @@ def test_a_product_of_some_rows_has_the_bits_of_any_other(run, M, K, added):
         assert np.array_equal(run.some(a, b, bias, more, 0, N // 3, N // 2, N), wanted)
 
 
-@pytest.mark.parametrize("M", [8, 30, 64])
+@pytest.mark.parametrize("M", [8, 24, 30, 64])
 def test_threads_change_no_bit_of_a_product_of_some_rows(M):
     rng = np.random.default_rng(M)
     x, w, b = (Tensor(rng.normal(size=s).astype(np.float32)) for s in ((M, 700), (770, 700), 770))

@@ -479,17 +479,20 @@ BODY few_rows(const float *RESTRICT a, int64_t lda, const float *RESTRICT b, int
 
 enum { MOST_ROWS = 64 };
 
-/* R rows of b times a panel of V vectors of rows of a side by side. */
+/* R rows of b times a panel of V vectors of rows of a side by side, STEP columns of each row at a time: there are more rows than registers for their addresses. */
+enum { STEP = LANES == 16 ? 4 : 1, SIDE = LANES == 16 ? 16 : 12 };  /* SIDE: rows of b at a time, as many sums as the registers hold */
 #define SOME_TILE(name, type, R, V) static ONCE void name(const float *RESTRICT b, int64_t ldb, const float *RESTRICT panel, int64_t K, float *RESTRICT out) { \
     enum { NUMBERS = sizeof(type) / sizeof(float) }; \
-    type sum[R][V] = {0}, x[V]; \
-    for (int64_t k = 0; k < K; k++) { \
-        for (int v = 0; v < V; v++) x[v] = *(const type *)(panel + (k * V + v) * NUMBERS); \
-        for (int r = 0; r < R; r++) for (int v = 0; v < V; v++) sum[r][v] += b[r * ldb + k] * x[v]; \
+    type sum[R][V] = {0}, x[STEP][V]; \
+    int64_t k = 0; \
+    for (; k + STEP <= K; k += STEP) { \
+        if (k % 16 == 0) for (int r = 0; r < R; r++) __builtin_prefetch(b + (SIDE + r) * ldb + k, 0, 2);  /* the next SIDE rows */ \
+        for (int i = 0; i < STEP; i++) for (int v = 0; v < V; v++) x[i][v] = *(const type *)(panel + ((k + i) * V + v) * NUMBERS); \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) for (int i = 0; i < STEP; i++) for (int v = 0; v < V; v++) sum[r][v] += b[r * ldb + k + i] * x[i][v]; \
     } \
+    for (; k < K; k++) for (int r = 0; r < R; r++) for (int v = 0; v < V; v++) sum[r][v] += b[r * ldb + k] * *(const type *)(panel + (k * V + v) * NUMBERS); \
     for (int r = 0; r < R; r++) for (int v = 0; v < V; v++) *(type *)(out + (r * V + v) * NUMBERS) = sum[r][v]; \
 }
-enum { SIDE = LANES == 16 ? 16 : 12 };  /* rows of b at a time: as many sums as the registers hold */
 SOME_TILE(tile_of_8, lanes_t, SIDE, 1)
 SOME_TILE(narrow_tile, vector_t, SIDE, 1)
 SOME_TILE(broad_tile, vector_t, SIDE / 2, 2)
@@ -501,7 +504,7 @@ static ONCE void some_rows(const float *a, int64_t lda, const float *b, int64_t 
     ROOM(panels, (MOST_ROWS + SIDE) * DEEP);
     float *const last = panels + MOST_ROWS * DEEP;
     if (blas_sgemm || BFLOAT16) { product(0, 1, M, hi - lo, K, a, lda, b + lo * ldb, ldb, bias ? bias + lo : NULL, residual ? residual + lo : NULL, N, y + lo, ldc); return; }
-#define ACROSS(m) (M - (m) > LANES ? 2 * LANES : M - (m) > 8 ? LANES : 8)  /* rows of a in a panel */
+#define ACROSS(m) (M - (m) > (LANES == 16 ? 24 : LANES) ? 2 * LANES : M - (m) > 8 ? LANES : 8)  /* rows of a in a panel: 24 are 16 and 8 */
     for (int64_t deep = even_part(K, DEEP, 1), k = 0; k < K; k += deep) {
         int64_t depth = MIN(deep, K - k);
         for (int64_t m = 0, wide; m < M; m += wide) {

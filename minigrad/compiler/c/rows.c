@@ -2,23 +2,23 @@
 /* --- row-wise ops: norms, rotary positions, cross-entropy; and reductions along one axis, of rows and of strips of columns */
 
 /* The larger of two, lane by lane; a NaN wins. Spelled with masks, as loops over max_f do not become vectors where the result is carried along. */
-typedef int32_t choice_t __attribute__((vector_size(16)));
-static inline four_t larger(four_t a, four_t b) {
-    choice_t first = (a > b) | (a != a);
-    return (four_t)(((choice_t)a & first) | ((choice_t)b & ~first));
-}
+#define LARGER(type, choice, name) typedef int32_t choice __attribute__((vector_size(sizeof(type)))); static inline type name(type a, type b) { \
+        choice first = (a > b) | (a != a); return (type)(((choice)a & first) | ((choice)b & ~first)); }
+LARGER(four_t, choice_t, larger) LARGER(vector_t, choices_t, larger_vector)
 
 static inline float row_max(const float *x, int64_t n) {
     float top = -INFINITY;
     if (n < 4) { for (int64_t i = 0; i < n; i++) top = max_f(top, x[i]); return top; }
-    four_t m[4];
-    for (int k = 0; k < 4; k++) m[k] = *(const four_t *)x;
+    four_t m = *(const four_t *)(x + n - 4);  /* some a second time */
     int64_t i = 0;
-    for (; i + 16 <= n; i += 16) for (int k = 0; k < 4; k++) m[k] = larger(m[k], *(const four_t *)(x + i + 4 * k));
-    for (; i + 4 <= n; i += 4) m[0] = larger(m[0], *(const four_t *)(x + i));
-    m[1] = larger(m[1], *(const four_t *)(x + n - 4));  /* some a second time */
-    m[0] = larger(larger(m[0], m[1]), larger(m[2], m[3]));
-    return max_f(max_f(m[0][0], m[0][1]), max_f(m[0][2], m[0][3]));
+    if (n >= 4 * LANES) {
+        vector_t all = *(const vector_t *)x, more = all;
+        for (; i + 2 * LANES <= n; i += 2 * LANES) all = larger_vector(all, *(const vector_t *)(x + i)), more = larger_vector(more, *(const vector_t *)(x + i + LANES));
+        all = larger_vector(all, more);
+        for (int k = 0; k < LANES; k += 4) m = larger(m, *(const four_t *)((const float *)&all + k));
+    }
+    for (; i + 4 <= n; i += 4) m = larger(m, *(const four_t *)(x + i));
+    return max_f(max_f(m[0], m[1]), max_f(m[2], m[3]));
 }
 
 /* op layer_norm: rows of x; weight, bias may be NULL; 8 flops; cheap */
@@ -121,7 +121,7 @@ BODY softmax_row(float *RESTRICT s, int64_t n, float scale, float *largest, floa
         for (int64_t j = 0; j < n; j++) s[j] = s[j] == INFINITY ? 0.f : -INFINITY;
         top = 0, scale = 1;
     }
-    for (int64_t j = 0; j < n; j++) s[j] = exp_f(s[j] * scale - top);
+    for (int64_t j = 0; j < n; j++) s[j] = exp_beside_1(s[j] * scale - top);
     SUM(total, j, n, s[j]);
     if (sum) *sum = total;
     float inverse = 1.f / total;
