@@ -63,7 +63,7 @@ BODY weights_row(float *RESTRICT s, int64_t n, float scale, float top, float tot
     float inverse = total == 0 ? 0.f : 1.f / total;
     if (top == -INFINITY) memset(s, 0, n * sizeof(float));
     else if (top == INFINITY) for (int64_t j = 0; j < n; j++) { float x = s[j]; s[j] = x == INFINITY ? inverse : 0.f; }
-    else for (int64_t j = 0; j < n; j++) s[j] = exp_f(s[j] * scale - top) * inverse;
+    else for (int64_t j = 0; j < n; j++) s[j] = exp_beside_1(s[j] * scale - top) * inverse;
 }
 
 /* A row of P V for values that are not finite: what has no weight counts nothing, not even 0 * NaN. */
@@ -104,15 +104,16 @@ BODY drop_rows(const float *RESTRICT p, const uint8_t *RESTRICT kept, float fact
 
 /* softmax(scale q k^T) v. Queries go in groups of GROUP, whose keys end at the last one's causal edge. The probabilities are kept in p, (pairs, T, S); or p is
    NULL, and the largest score and the sum of exponentials of each query are kept, in stats, (pairs, T, 2). Dropped ones, which are multiplied with v, are in
-   `rows`, (GROUP, S), and so are those that are not kept. scratch: PANELS(S, D) + PANELS(E, S). */
-/* op attention: p may be NULL; tiled; any strides. across: keys are stored feature by feature, sk.t apart. */
+   `rows`, (GROUP, S), and so are those that are not kept. scratch: PANELS(S, D) + PANELS(E, S). across: keys are stored feature by feature, sk.t apart. */
+/* op attention: p may be NULL; tiled; any strides */
 BODY attention_pairs(attention_t a, int across, const float *q, strides_t sq, const float *k, strides_t sk, const float *v, strides_t sv, float *o, strides_t so,
                      float *p, float *stats, float *rows, float *scratch, int64_t lo, int64_t hi) {
     float *keys_across = scratch, *values = scratch + PANELS(a.S, a.D);
     for (int64_t pair = lo; pair < hi; pair++) {
-        const float *Q = AT(q, sq, pair), *V = AT(v, sv, pair);
+        const float *Q = AT(q, sq, pair), *K = AT(k, sk, pair), *V = AT(v, sv, pair);
         float *O = AT(o, so, pair);
-        pack(BFLOAT16, !across, a.S, a.D, AT(k, sk, pair), sk.t, keys_across), pack(BFLOAT16, 0, a.E, a.S, V, sv.t, values);
+        if (pair == lo || K != AT(k, sk, pair - 1)) pack(BFLOAT16, !across, a.S, a.D, K, sk.t, keys_across);  /* heads may share them */
+        if (pair == lo || V != AT(v, sv, pair - 1)) pack(BFLOAT16, 0, a.E, a.S, V, sv.t, values);
         for (int64_t t = 0; t < a.T; t += GROUP) {
             int64_t n = MIN(GROUP, a.T - t), keys = SEEN(t + n - 1);
             float *P = p ? p + (pair * a.T + t) * a.S : rows, *W = P;
