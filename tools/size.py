@@ -44,13 +44,13 @@ ROOMS: dict[str, tuple[str, int]] = {
     "command line": ("cli viz", 1900),
     "distributed": ("distributed.py", 250),
 }
-ALL_PYTHON, ALL_C = 16500, 1903
+ALL_PYTHON, ALL_C = 16500, 1935
 
 CEILINGS = {
     "core": 8_400,
-    "compiler (Python)": 4_171,
+    "compiler (Python)": 4_172,
     "training": 3_435,
-    "models": 1_620,
+    "models": 1_637,
     "files": 1_683,
     "command line": 3_308,
 }

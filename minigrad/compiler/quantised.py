@@ -180,12 +180,12 @@ def _weight(layout: Layout, value: int, kind: str) -> tuple[int, int, int]:
     return derived, len(blocks), features(blocks, kind)
 
 
-def _by_rows(kind: str, int8: bool, M: int, K: int) -> bool:
+def _by_rows(kind: str, int8: int, M: int, K: int) -> bool:
     """Whether threads share the rows of x, and not those of the weight: where x has many that are
     rounded to int8, which each thread would do for itself, and quantised.c has room for rows of K.
     Otherwise columns of the weight become float32, once for all rows.
     """
-    return int8 and FORMATS[kind].block > 1 and M >= _ENOUGH and K <= _LONGEST
+    return int8 > 0 and FORMATS[kind].block > 1 and M >= _ENOUGH and K <= _LONGEST
 
 
 @lowers("quantised_linear")
@@ -209,13 +209,14 @@ def _linear(call: Call) -> list[Kernel]:
     k.writes(share=by_rows, y=y)
     panels = -(-N // PANEL)
     names = {name: name if i is not None else "NULL" for name, i in added.items()}
+    rough = f"{max(M - params['fine'], 0)}{' - lo' * by_rows}"
     rows, to, part = f"{M}", "y", f"{_PAIR} * lo, MIN({_PAIR} * hi, {panels})"
     if by_rows:
         rows, to, part = "hi - lo", f"y + lo * {N}", f"0, {panels}"
         if call.residual is not None:
             names["residual"] += f" + lo * {N}"
     body = (
-        f"LINEAR({params['kind'].upper()})({int(params['int8'])}, {rows}, {N}, {K}, "
+        f"LINEAR({params['kind'].upper()})({int(params['int8'])}, {rough}, {rows}, {N}, {K}, "
         f"x{f' + lo * {K}' * by_rows}, weight, {names['bias']}, {names['residual']}, {to}, {part});"
     )
     fused = [name for name, i in added.items() if i is not None]
@@ -244,14 +245,14 @@ def _embedding(call: Call) -> list[Kernel]:
 
 _EAGER = """
 static void rows(void *const *p, int64_t lo, int64_t hi, int thread) {
-    const int64_t *n = p[0];  /* int8, M, N, K, and whether units are rows of x */
+    const int64_t *n = p[0];  /* int8, M, N, K, whether units are rows of x, how many are rough */
     const float *x = p[1];
     float *y = p[3];
     int64_t first = n[4] ? lo : 0, count = n[4] ? hi - lo : n[1];
     int64_t panels = (n[2] + PANEL - 1) / PANEL;
     lo = n[4] ? 0 : PAIR * lo, hi = n[4] ? panels : MIN(PAIR * hi, panels);
     x += first * n[3], y += first * n[2];
-    LINEAR(FORMAT)(n[0], count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
+    LINEAR(FORMAT)(n[0], n[5] - first, count, n[2], n[3], x, p[2], NULL, NULL, y, lo, hi);
     (void)thread;
 }
 static phase_t phases[] = {{rows, 1, 1}};
@@ -275,7 +276,7 @@ def _library(kind: str) -> Any:
     return library
 
 
-def product(x: Array, blocks: Array, kind: str, int8: bool) -> Array | None:
+def product(x: Array, blocks: Array, kind: str, int8: int, rough: int = 0) -> Array | None:
     """x @ weight.T for rows x, (M, in), of float32; None where the C has no form for it."""
     K = x.shape[1]
     if kind == "f32" or x.dtype != np.float32 or not len(x) or len(blocks) * K < _SMALL:
@@ -287,7 +288,7 @@ def product(x: Array, blocks: Array, kind: str, int8: bool) -> Array | None:
     y = np.empty((len(x), len(blocks)), np.float32)
     threads = get_num_threads()
     by_rows = _by_rows(kind, int8, len(x), K)
-    sizes = np.array([int8, len(x), len(blocks), K, by_rows], np.int64)
+    sizes = np.array([int8, len(x), len(blocks), K, by_rows, rough], np.int64)
     table = np.array([address_of(a) for a in (sizes, x, weight, y)], np.uint64)
     units = len(x) if by_rows else -(-len(weight) // _PAIR)
     with _lock:

@@ -7,18 +7,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from minigrad.compiler.jit import jit as jit
+from minigrad.compiler.native import NativeError, has_bfloat16
 from minigrad.dtypes import Array, DType, float32
 from minigrad.errors import NotFiniteError
 from minigrad.models.prompts import evaluating
 from minigrad.models.sampling import Sampling, sample_, token_counts
 from minigrad.nn.attention import KVCache, StaticCache
 from minigrad.nn.module import Module
-from minigrad.nn.quantised import blocks_of
+from minigrad.nn.quantised import FINE, blocks_of
+from minigrad.ops.quantised import ALL
+from minigrad.precision import matmul_precision
 from minigrad.random import Generator
 from minigrad.tensor import Tensor
 
@@ -35,6 +39,7 @@ def use_int8(model: Module) -> None:
 _MOST = 64  # tokens of a group that is made ahead
 _SECONDS = 0.05  # that it may take
 _CHUNK = 64  # tokens of a prompt that are read at once
+_LAST = 8  # tokens of a prompt whose own rounding tells most in what follows
 _OFTEN = 1e11  # products that prompts took so far, from which on compiling their step pays
 
 
@@ -49,6 +54,8 @@ class Decoder:
     shape: of each cache, (B, n_head, capacity, head_dim).
     """
 
+    _far_precision: str | None = None
+
     def __init__(
         self,
         model: Module,
@@ -59,7 +66,7 @@ class Decoder:
         vocab_size: int,
     ) -> None:
         self.model, self.forward, self.shape, self.dtype = model, forward, shape, dtype
-        B, capacity, weights = shape[0], shape[2], blocks_of(model)
+        B, capacity, weights = shape[0], shape[2], list(blocks_of(model))
         zeros = {  # the operands of `sample_`, but for the logits
             "tokens": np.zeros((B, 1), np.int64),
             "length": np.array(0),
@@ -81,6 +88,9 @@ class Decoder:
         self._jit = jit(self._step, audit=False)
         self._part = Tensor._wrap(np.zeros((B, _CHUNK), np.int64))
         self._reading = jit(self._read_part, audit=False)
+        self._rough = any(part.int8 for *_, weight in weights for part in weight.parts)
+        with suppress(NativeError):  # no compiler
+            self._far_precision = "bfloat16" if has_bfloat16() else None
         shapes = [p.shape for p in model.parameters()] + [w.shape for *_, w in weights]
         self._products, self._per_token = 0, sum(map(math.prod, shapes))  # of prompts, op by op
 
@@ -90,9 +100,21 @@ class Decoder:
             logits = self.forward(changed[0], self.caches)
             sample_(*changed, logits, settings, stops, changes=len(changed))
 
-    def _read_part(self) -> Tensor:
+    def _read_part(self, far: bool) -> Tensor | None:
+        """far: for the caches alone."""
         with evaluating(self.model):
-            return self.forward(self._part, self.caches)
+            logits = self.forward(self._part, self.caches)
+        return None if far else logits
+
+    @contextmanager
+    def _distance(self, far: bool) -> Iterator[None]:
+        """Products of int8 are rough for what is far from the end, and but for the last tokens."""
+        token = FINE.set(0 if far else _LAST if self.shape[0] == 1 else ALL)
+        try:
+            with matmul_precision(self._far_precision if far else None):
+                yield
+        finally:
+            FINE.reset(token)
 
     def read(self, context: Array, pad: Array | None, more: int) -> Array | None:
         """The logits (B, V) after a context (B, T) to which up to `more` tokens will be added; None
@@ -106,14 +128,16 @@ class Decoder:
             self._products += T * self._per_token
             return None
         self._first.data[...] = lead + (0 if pad is None else pad)
-        if not self._reading.ready():  # a step is checked by what it changes
+        if not self._reading.ready(False):  # a step is checked by what it changes
             for cache in self.caches:
                 cache.keys.data[...] = cache.values.data[...] = 0
         context = np.pad(context, ((0, 0), (lead, 0)))
         for start in range(0, lead + T, _CHUNK):
             self._set(length=start)
             self._part.data[...] = context[:, start : start + _CHUNK]
-            logits = self._reading()
+            far = self._rough and start + _CHUNK < lead + T
+            with self._distance(far):
+                logits = self._reading(far)
         self._set(length=lead + T)
         return logits.data
 

@@ -5,6 +5,7 @@ the blocks of their file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -12,16 +13,18 @@ from minigrad import ops
 from minigrad.arguments import fits
 from minigrad.dtypes import Array
 from minigrad.nn.module import Module, Parameter
-from minigrad.ops.quantised import dequantise, features
+from minigrad.ops.quantised import ALL, dequantise, features
 from minigrad.tensor import Tensor
+
+FINE = ContextVar("minigrad_fine_rows", default=ALL)  # of products in int8
 
 
 class QuantisedWeight:
     """A weight (out, in) in blocks of 4 to 8 bits per number, as in GGUF files.
 
     kind: the format, such as "q4_1", one of `minigrad.ops.quantised.FORMATS`.   shape: (out, in).
-    blocks: (out, bytes per row) of uint8, often a view of a mapped file.   int8: products round x
-        to int8, see `ops.quantised_linear`; False at first.
+    blocks: (out, bytes per row) of uint8, often a view of a mapped file; nbytes: theirs.   int8:
+        products round x to int8, see `ops.quantised_linear`; False at first.
 
     It is not a Parameter: it is not trained, and not part of a state_dict. Gradients flow through
     the product to x. Raises ConfigError for an unknown kind, ShapeError for blocks of another
@@ -30,7 +33,7 @@ class QuantisedWeight:
 
     def __init__(self, kind: str, shape: Sequence[int], blocks: Array) -> None:
         self.kind, self.shape, self.blocks = kind, (int(shape[0]), int(shape[1])), blocks
-        self.int8, self._tensor = False, Tensor._wrap(blocks)
+        self.int8, self._tensor, self.nbytes = False, Tensor._wrap(blocks), blocks.nbytes
         found = len(blocks), features(blocks, kind)
         problem = f"blocks of {kind} hold {found}, expected {self.shape}"
         fits(found == self.shape, "QuantisedWeight", problem, found)
@@ -41,7 +44,8 @@ class QuantisedWeight:
 
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x @ weight.T + bias: (..., in) -> (..., out)."""
-        return ops.quantised_linear(x, self._tensor, bias, kind=self.kind, int8=self.int8)
+        how = {"kind": self.kind, "int8": self.int8, "fine": FINE.get()}
+        return ops.quantised_linear(x, self._tensor, bias, **how)
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows that `index` names: (...) of integers -> (..., in) of float32."""
@@ -52,24 +56,20 @@ class QuantisedWeight:
         """Itself, as the only part: see StackedWeight."""
         return (self,)
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the blocks."""
-        return int(np.prod(self.blocks.shape))
-
     def __repr__(self) -> str:
         return f"QuantisedWeight({self.kind!r}, {self.shape})"
 
 
 class StackedWeight:
     """Weights one above the other, each in its own format: the rows of q, k and v of attention in
-    files that store them apart. shape: (sum of out, in).
+    files that store them apart. shape: (sum of out, in).   nbytes: of all blocks.
     """
 
     def __init__(self, parts: Sequence[QuantisedWeight]) -> None:
         self.parts = tuple(parts)
         self.kind = "+".join(dict.fromkeys(part.kind for part in parts))
         self.shape = (sum(part.shape[0] for part in parts), parts[0].shape[1])
+        self.nbytes = sum(part.nbytes for part in parts)
         shapes = [part.shape for part in parts]
         alike = all(width == self.shape[1] for _, width in shapes)
         fits(alike, "StackedWeight", f"parts {shapes} have rows of several lengths", shapes)
@@ -82,11 +82,6 @@ class StackedWeight:
         """x @ weight.T + bias: (..., in) -> (..., out)."""
         y: Tensor = ops.cat(*(part.linear(x) for part in self.parts), axis=-1)
         return y if bias is None else y + bias
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the blocks."""
-        return sum(part.nbytes for part in self.parts)
 
     def __repr__(self) -> str:
         return f"StackedWeight({list(self.parts)})"

@@ -26,6 +26,7 @@ from minigrad.primitive import primitive
 CODES = 32  # numbers that are rounded to int8 together
 _TINY = np.float32(1e-30)
 _MOST = np.float32(127 * 256)
+ALL = 1 << 62  # rows
 PIECE = 1 << 20  # numbers that a product dequantises at a time: 4 MB
 
 
@@ -137,50 +138,56 @@ def _pieces(blocks: Array, kind: str) -> Iterator[tuple[slice, Array]]:
         yield rows, dequantise(blocks[rows], kind)
 
 
-def rounded_to_int8(x: Array) -> Array:
-    """Return x, (..., in) of float32, as a sum of two numbers of int8 with scales: a block of 32 is
+def rounded_to_int8(x: Array, rough: int = 0) -> Array:
+    """Return x, (M, in) of float32, as a sum of two numbers of int8 with scales: a block of 32 is
     rounded to (256 a + b) d, where d is its largest magnitude divided by 127 * 256. A block below
     1e-30 becomes 0, one that is not finite NaN.
+
+    rough: in that many rows, the first ones, only the 4 neighbours that hold the largest number
+        have an a; d is at least what the others need, their largest magnitude divided by 127.
     """
-    blocks = x.reshape(*x.shape[:-1], -1, CODES)
-    most = np.abs(blocks).max(axis=-1, keepdims=True)
-    most = np.where(np.isfinite(most), most, np.float32(np.nan))
+    blocks = x.reshape(len(x), -1, CODES)
+    fours = np.sort(np.abs(blocks).reshape(len(x), -1, CODES // 4, 4).max(axis=-1), axis=-1)
+    most = np.where(np.isfinite(fours[..., -1:]), fours[..., -1:], np.float32(np.nan))
     most[most <= _TINY] = 0
     with np.errstate(all="ignore"):
-        q = np.rint(blocks * np.where(most > 0, _MOST / most, np.float32(0)))
-    q = np.where(np.isfinite(q), q, np.float32(0))
-    return (q * (most / _MOST)).reshape(x.shape)
+        scale = most.copy()
+        np.maximum(scale[:rough], 256 * fours[:rough, :, -2:-1], out=scale[:rough])
+        q = np.rint(blocks * np.where(most > 0, _MOST / scale, np.float32(0)))
+        return (np.where(np.isfinite(q), q, np.float32(0)) * (scale / _MOST)).reshape(x.shape)
 
 
-def _product(rows: Array, blocks: Array, kind: str, int8: bool) -> Array:
+def _product(rows: Array, blocks: Array, kind: str, int8: int, rough: int) -> Array:
     if int8 and FORMATS[kind].block > 1:
-        rows = cast(rounded_to_int8(cast(rows, float32)), rows.dtype)
+        rows = cast(rounded_to_int8(cast(rows, float32), rough), rows.dtype)
     y = np.empty((len(rows), len(blocks)), rows.dtype)
     for part, weight in _pieces(blocks, kind):
         y[:, part] = product(rows, weight.astype(rows.dtype, copy=False).T)
     return y
 
 
-Product = Callable[[Array, Array, str, bool], Array | None]
+Product = Callable[[Array, Array, str, int, int], Array | None]
 _products: list[Product] = [_product]
 
 
 def set_product(function: Product) -> None:
-    """Compute `quantised_linear` by function(x, blocks, kind, int8), x of float32, (M, in), where
-    that returns an array and not None: the compiler's, once it is imported.
+    """Compute `quantised_linear` by function(x, blocks, kind, int8, rough), x of float32,
+    (M, in), where that returns an array and not None: the compiler's, once it is imported.
     """
     _products[:] = [function, _product]
 
 
 @primitive(kind="contract")
 def quantised_linear(
-    x: Array, blocks: Array, bias: Array | None = None, *, kind: str, int8: bool = False
+    x: Array, blocks: Array, bias: Array | None = None, *, kind: str, int8: int = 0, fine: int = ALL
 ) -> Array:
     """Return x @ weight.T + bias for a weight in blocks: (..., in), (out, bytes) of uint8, (out,)
     -> (..., out), with the dtype of x. The weight is dequantised some rows at a time.
 
-    int8: x is first rounded to pairs of int8, by blocks of 32, as fast products with weights
-        of 4 to 8 bits want it; float formats take no notice.
+    int8: if true, x is first rounded to pairs of int8, by blocks of 32, as fast products with
+        weights of 4 to 8 bits want it; float formats take no notice.
+    fine: how many rows of x, the last ones, are rounded so. The others keep the second int8 only
+        where a block is largest, which is as good for tokens far from those to be made.
     Raises ShapeError if `in` differs, ConfigError for an unknown format.
     """
     width = features(blocks, kind)
@@ -188,7 +195,7 @@ def quantised_linear(
         problem = f"x {x.shape} does not fit a weight ({len(blocks)}, {width}) of {kind}"
         raise ShapeError("quantised_linear", problem, got=x.shape, wanted=(..., width))
     rows = cast(x, computing(x.dtype)).reshape(matrix_shape(x.shape))
-    made = (compute(rows, blocks, kind, int8) for compute in _products)
+    made = (compute(rows, blocks, kind, int8, max(len(rows) - fine, 0)) for compute in _products)
     y = next(y for y in made if y is not None)
     if bias is not None:
         y += cast(bias, y.dtype)
@@ -196,7 +203,7 @@ def quantised_linear(
 
 
 @quantised_linear.vjp
-def _(g, _y, _x, blocks, _bias=None, *, kind, int8=False, needs):
+def _(g, _y, _x, blocks, _bias=None, *, kind, int8=0, fine=ALL, needs):
     rows = reshape(g, shape=matrix_shape(g.shape))
     of_x = quantised_linear_grad(g, blocks, kind=kind) if needs[0] else None
     of_bias = sum_(rows, axis=0) if len(needs) > 2 and needs[2] else None

@@ -12,7 +12,7 @@ import pytest
 from minigrad import Tensor, ops
 from minigrad.compiler import jit, native, quantised
 from minigrad.compiler.signatures import c_text
-from minigrad.ops.quantised import FORMATS, dequantise, rounded_to_int8
+from minigrad.ops.quantised import ALL, FORMATS, dequantise, rounded_to_int8
 from tests.compiler.in_c import compiled
 
 EPS = float(np.finfo(np.float32).eps)
@@ -36,9 +36,10 @@ CPUS = {
     "VNNI, played": _VNNI,
 }
 _OPEN = """
-void {kind}(int int8, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *w,
-            const float *bias, const float *more, float *y, int64_t lo, int64_t hi)
-    {{ LINEAR({format})(int8, M, N, K, x, w, bias, more, y, lo, hi); }}
+void {kind}(int int8, int64_t rough, int64_t M, int64_t N, int64_t K, const float *x,
+            const uint8_t *w, const float *bias, const float *more, float *y,
+            int64_t lo, int64_t hi)
+    {{ LINEAR({format})(int8, rough, M, N, K, x, w, bias, more, y, lo, hi); }}
 """
 FEW = ["q8_0", "q4_1", "q5_0", "q6_k", "bf16"]  # each path through the code
 
@@ -60,7 +61,7 @@ def blocks_of(kind: str, rows: int, width: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=CPUS)
 def run(request):
-    """(x, blocks, kind, int8, bias, more, panels) -> y, by code for a kind of CPU."""
+    """(x, blocks, kind, int8, bias, more, panels, rough) -> y, by code for a kind of CPU."""
     if request.param in ("AVX2", "VNNI, played") and not native.has_tiles():
         pytest.skip("this CPU lacks AVX2")
     files = ("prelude.c", "products.c", "elementwise.c")
@@ -69,12 +70,12 @@ def run(request):
     opened = (_OPEN.format(kind=kind, format=kind.upper()) for kind in kinds)
     library = native.build(text + "".join(opened)).library
 
-    def product(x, blocks, kind, int8, bias=None, more=None, panels=None):
+    def product(x, blocks, kind, int8, bias=None, more=None, panels=None, rough=0):
         if kind not in kinds:
             pytest.skip(f"{kind} goes the same way as others")
         weight, N = quantised.pack(blocks, kind), len(blocks)
         y = np.full((len(x), N), 7, np.float32)
-        sizes = map(ctypes.c_int64, (len(x), N, x.shape[1]))
+        sizes = map(ctypes.c_int64, (rough, len(x), N, x.shape[1]))
         arrays = (
             None if a is None else ctypes.c_void_p(a.ctypes.data)
             for a in (x, weight, bias, more, y)
@@ -86,9 +87,9 @@ def run(request):
     return product
 
 
-def wanted(x, blocks, kind, int8):
+def wanted(x, blocks, kind, int8, rough=0):
     """The product in float64, and the sum of magnitudes."""
-    x = rounded_to_int8(x) if int8 and FORMATS[kind].block > 1 else x
+    x = rounded_to_int8(x, rough) if int8 and FORMATS[kind].block > 1 else x
     w = dequantise(blocks, kind).astype(np.float64)
     return x @ w.T, np.abs(x) @ np.abs(w).T
 
@@ -110,7 +111,43 @@ def test_a_product_with_blocks_is_that_of_their_values(run, kind, int8):
         assert np.array_equal(run(x[-1:], blocks, kind, int8, bias, more[-1:])[0], y[-1])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if FORMATS[kind].block > 1])
+BLOCKS = [kind for kind in KINDS if FORMATS[kind].block > 1]
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_the_first_rows_may_be_rounded_roughly(run, kind):
+    rng = np.random.default_rng(6)
+    blocks, x = blocks_of(kind, 21, 512), rng.normal(size=(21, 512)).astype(np.float32)
+    x *= np.where(rng.random(x.shape) < 0.05, np.float32(30), np.float32(1))
+    more, bias = rng.normal(size=(21, 21)), rng.normal(size=21)
+    more, bias = more.astype(np.float32), bias.astype(np.float32)
+    for rough in (1, 8, 18, 21):
+        y = run(x, blocks, kind, True, bias, more, rough=rough)
+        exact, size = wanted(x, blocks, kind, True, rough)
+        assert (np.abs(y - (exact + bias + more)) <= 4 * EPS * (size + 4)).all()
+        # A row has the same bits wherever it stands
+        alone = run(x[:1], blocks, kind, True, bias, more[:1], rough=1)[0]
+        assert np.array_equal(alone, y[0])
+        rest = run(x[rough:], blocks, kind, True, bias, more[rough:])
+        assert np.array_equal(rest, y[rough:])
+        part = run(x, blocks, kind, True, bias, more, panels=(0, 1), rough=rough)
+        assert np.array_equal(part[:, :16], y[:, :16])
+
+
+def test_rough_rounding_costs_half_a_step_of_what_a_block_holds_beside_its_largest_numbers():
+    rng = np.random.default_rng(7)
+    x = (rng.normal(size=(40, 512)) * 10.0 ** rng.integers(-3, 3, (40, 512))).astype(np.float32)
+    fours = np.sort(np.abs(x).reshape(40, 16, 8, 4).max(-1), axis=-1)
+    step = np.maximum(fours[..., -2] / 127, fours[..., -1] / (127 * 256))
+    error = np.abs(rounded_to_int8(x, 40) - x).reshape(40, 16, 32).max(-1)
+    assert (error <= 0.5001 * step).all()
+    assert (error > 0.3 * step).mean() > 0.9  # and not less
+    both = rounded_to_int8(x, 7)
+    assert np.array_equal(both[:7], rounded_to_int8(x[:7], 7))
+    assert np.array_equal(both[7:], rounded_to_int8(x[7:]))
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_rounding_to_int8_costs_at_most_half_a_step_of_each_block(run, kind):
     rng = np.random.default_rng(2)
     x = (rng.normal(size=(3, 512)) * 10.0 ** rng.integers(-3, 3, (3, 512))).astype(np.float32)
@@ -133,28 +170,36 @@ def test_extreme_codes_do_not_overflow(run):
         largest = np.full((5, 512), 3, np.float32)
         low = largest * np.float32((126 * 256 + 128) / (127 * 256))  # of two int8, 127 and -128
         low[:, ::32] = 3
-        for x in (largest, -largest, low):
-            exact, size = wanted(x, blocks, kind, True)
-            assert (np.abs(run(x, blocks, kind, True) - exact) <= 4 * EPS * size).all()
+        lonely = largest.copy()
+        lonely[:, ::32] = 3 * 256
+        for x in (largest, -largest, low, lonely, -lonely):
+            for rough in (0, 5):
+                exact, size = wanted(x, blocks, kind, True, rough)
+                y = run(x, blocks, kind, True, rough=rough)
+                assert (np.abs(y - exact) <= 4 * EPS * size).all()
 
 
 def test_blocks_of_x_that_are_tiny_zero_or_not_finite(run):
     x = np.ones((6, 64), np.float32)
     x[0, :32], x[1, :32], x[2, 3], x[3, 3], x[4, 40] = 0, 1e-38, np.inf, np.nan, -np.inf
     blocks = blocks_of("q4_1", 8, 64)
-    y, exact = run(x, blocks, "q4_1", True), wanted(x, blocks, "q4_1", True)[0]
-    assert np.isnan(y).all(1).tolist() == [False, False, True, True, True, False]
-    np.testing.assert_allclose(y, exact, rtol=1e-5, atol=1e-5)
+    for rough in (0, 6):
+        y = run(x, blocks, "q4_1", True, rough=rough)
+        exact = wanted(x, blocks, "q4_1", True, rough)[0]
+        assert np.isnan(y).all(1).tolist() == [False, False, True, True, True, False]
+        np.testing.assert_allclose(y, exact, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("fine", [0, 1, 8, ALL])
 @pytest.mark.parametrize("rows", [2, 40])
-def test_a_step_with_blocks_runs_in_c(rows):
+def test_a_step_with_blocks_runs_in_c(rows, fine):
     table, other = (Tensor._wrap(blocks_of(kind, 45, 256)) for kind in ("q8_0", "q5_k"))
     bias = Tensor(np.linspace(-1, 1, 45, dtype=np.float32))
 
     def step(index, x, residual):
         h = ops.quantised_embedding(table, index, kind="q8_0") + x
-        y = 2 * residual + ops.quantised_linear(h, other, bias, kind="q5_k", int8=True)
+        y = ops.quantised_linear(h, other, bias, kind="q5_k", int8=True, fine=fine)
+        y = 2 * residual + y
         return h, y, ops.quantised_linear(h, table, kind="q8_0")
 
     rng = np.random.default_rng(3)
@@ -167,7 +212,11 @@ def test_a_step_with_blocks_runs_in_c(rows):
 
 def test_an_index_outside_the_table_is_refused_and_other_blocks_are_packed_anew():
     blocks = Tensor._wrap(blocks_of("q4_0", 16, 64))
-    step = jit(lambda i: ops.quantised_embedding(blocks, i, kind="q4_0"), backend="c")
+
+    @jit(backend="c", audit=False)
+    def step(i):
+        return ops.quantised_embedding(blocks, i, kind="q4_0")
+
     for _ in range(3):
         y = step(Tensor(np.array([1, 15])))
     with pytest.raises(IndexError, match="16"):
@@ -199,19 +248,21 @@ def test_packed_blocks_go_with_the_blocks():
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+@pytest.mark.parametrize("fine", [0, 9, ALL])
 @pytest.mark.parametrize("rows", [1, 40, 70])
-def test_an_eager_product_is_in_c_and_the_same_on_any_number_of_threads(rows, int8):
+def test_an_eager_product_is_in_c_and_the_same_on_any_number_of_threads(rows, fine, int8):
     blocks, x = blocks_of("q4_1", 1030, 64), np.random.default_rng(4).normal(size=(rows, 64))
     x = x.astype(np.float32)
     found = []
     for threads in (1, 3, 16):
         ops.parallel.set_num_threads(threads)
-        found.append(ops.quantised_linear(x, blocks, kind="q4_1", int8=int8))
+        found.append(ops.quantised_linear(x, blocks, kind="q4_1", int8=int8, fine=fine))
     ops.parallel.set_num_threads(0)
-    exact, size = wanted(x, blocks, "q4_1", int8)
+    rough = max(rows - fine, 0)
+    exact, size = wanted(x, blocks, "q4_1", int8, rough)
     assert all(np.array_equal(found[0], other) for other in found)
     assert (np.abs(found[0] - exact) <= 4 * EPS * size).all()
-    assert np.array_equal(found[0], quantised.product(x, blocks, "q4_1", int8))
+    assert np.array_equal(found[0], quantised.product(x, blocks, "q4_1", int8, rough))
     assert quantised.product(x, blocks[:8], "q4_1", True) is None  # too small to compile for
 
 

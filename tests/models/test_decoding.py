@@ -7,8 +7,10 @@ import minigrad
 from minigrad import Tensor, no_grad, ops
 from minigrad.errors import CacheError, ConfigError, DTypeError, IndexRangeError, NotFiniteError
 from minigrad.models import GPT, GPTConfig, decoding
-from minigrad.nn import MultiHeadAttention
+from minigrad.nn import Linear, MultiHeadAttention
 from minigrad.nn.attention import KVCache, StaticCache
+from minigrad.nn.quantised import FINE, QuantisedWeight, blocks_of
+from minigrad.ops.quantised import ALL
 from tests.models.architectures import config
 
 pytestmark = pytest.mark.usefixtures("architecture")
@@ -270,6 +272,54 @@ def test_prompts_that_come_again_and_again_are_read_by_a_compiled_step(rows, mon
     decoder = model._decoders[rows]
     assert "numpy" not in decoder._reading.explain()
     assert int(decoder._held["length"].data) == 256 + 90 - 1
+
+
+def in_blocks(model):
+    """The model with weights in blocks of 8 bits where a row holds whole ones, products in int8."""
+    for layer in model.modules():
+        if isinstance(layer, Linear) and layer.weight.shape[1] % 32 == 0:
+            w = layer.weight.data.reshape(-1, 32)
+            d = (np.abs(w).max(axis=1, keepdims=True) / 127).astype(np.float16)
+            codes = np.rint(w / d.astype(np.float32)).astype(np.int8)
+            raw = np.concatenate([d.view(np.uint8), codes.view(np.uint8)], axis=1)
+            shape = layer.weight.shape
+            layer.weight = QuantisedWeight("q8_0", shape, raw.reshape(shape[0], -1))
+    decoding.use_int8(model)
+    return model
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_what_is_far_from_the_end_of_a_prompt_is_read_roughly(rows, monkeypatch):
+    monkeypatch.setattr(decoding, "_OFTEN", 0)
+    model = in_blocks(gpt(512))
+    assert sum(w.parts[0].int8 for *_, w in blocks_of(model)) == 6
+    rng = np.random.default_rng(3)
+    decoder = model._take_decoder(rows, 512)
+    for n in (200, 200, 256, 64, 321, 130):
+        prompt = rng.integers(0, 37, (rows, n))
+        found = decoder.read(prompt, None, 0)
+        with no_grad():
+            wanted = model(prompt).numpy()[:, -1]
+        error = np.abs(found - wanted).std() / wanted.std()
+        assert error < 0.1
+        if n == 64:  # there is nothing far, and the last tokens of one row are read finely
+            assert (error < 1e-4) == (rows == 2)
+    assert repr(decoder._reading).endswith("2 programs>")
+    assert "numpy" not in decoder._reading.explain()
+
+
+def test_rough_rounding_ends_with_the_reading_of_a_prompt(monkeypatch):
+    monkeypatch.setattr(decoding, "_OFTEN", 0)
+    model = in_blocks(gpt(512))
+    prompt = [i % 37 for i in range(200)]
+    for _ in range(3):
+        made = tokens_of(model, prompt, 60, jit=True, temperature=0.0)
+    assert FINE.get() == ALL
+    # What follows is as fine as ever: given the text so far, each token is the eager model's
+    with no_grad():
+        logits = model(np.array([[*prompt, *made]])).numpy()[0, len(prompt) :]
+    chosen = np.take_along_axis(logits[:-1], np.array(made[1:])[:, None], 1)[:, 0]
+    assert (logits[:-1].max(axis=1) - chosen < 0.05 * logits.std()).all()
 
 
 def test_a_prompt_without_room_for_padding_is_read_op_by_op(monkeypatch):

