@@ -37,7 +37,7 @@ def _contents(array: Array) -> Array:
     """
     if array.size > _COPIED:
         bits = array.view(f"u{array.itemsize}")
-        if bits.min() != bits.max():
+        if not array.flags.writeable or bits.min() != bits.max():  # a mapped file is not read
             return array
         return np.broadcast_to(array[(slice(1),) * array.ndim].copy(), array.shape)
     return array.copy()
