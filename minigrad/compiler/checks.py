@@ -16,6 +16,7 @@ from minigrad.compiler.record import Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.dtypes import Array, cast, computing, is_half
 from minigrad.errors import CaptureError
+from minigrad.ops.quantised import ALL
 from minigrad.precision import get_matmul_precision
 from minigrad.tensor import Tensor
 
@@ -136,7 +137,8 @@ def _compared(plan: Plan, pairs: list[Pair], left: list[tuple[Array, _Change]]) 
     step that one of its numbers makes. An optimizer that divides gradients by their size makes
     rounding large where gradients vanish; a wrong gradient shows in the moments then.
     """
-    rounded = get_matmul_precision() == "bfloat16"
+    rough = any(line.params.get("fine", ALL) < ALL for line in plan.program.lines)
+    rounded = rough or get_matmul_precision() == "bfloat16"
     given, magnified = len(plan.program.results), plan.magnified()
     # A loss says nothing about the size of gradients
     for group in (pairs[:given], pairs[given:]):
