@@ -201,6 +201,7 @@ def measure(options: argparse.Namespace, contenders: Contenders, threads: int) -
     found: dict[str, list[list[float]]] = {name: [] for name in loaded}
     for _ in range(options.rounds):
         for name, rows in found.items():
+            time.sleep(0.5)  # threads of the last one may spin for a while
             print(file=processes[name].stdin, flush=True)
             rows.append(json.loads(processes[name].stdout.readline()))
     for p in processes.values():
