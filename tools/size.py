@@ -48,9 +48,9 @@ ALL_PYTHON, ALL_C = 16500, 1935
 
 CEILINGS = {
     "core": 8_400,
-    "compiler (Python)": 4_174,
+    "compiler (Python)": 4_176,
     "training": 3_435,
-    "models": 1_637,
+    "models": 1_642,
     "files": 1_683,
     "command line": 3_308,
 }

@@ -137,7 +137,8 @@ def _compared(plan: Plan, pairs: list[Pair], left: list[tuple[Array, _Change]]) 
     step that one of its numbers makes. An optimizer that divides gradients by their size makes
     rounding large where gradients vanish; a wrong gradient shows in the moments then.
     """
-    rough = any(line.params.get("fine", ALL) < ALL for line in plan.program.lines)
+    params = (line.params for line in plan.program.lines)
+    rough = any(p.get("int8") and p.get("fine", ALL) < ALL for p in params)
     rounded = rough or get_matmul_precision() == "bfloat16"
     given, magnified = len(plan.program.results), plan.magnified()
     # A loss says nothing about the size of gradients

@@ -37,7 +37,8 @@ def _contents(array: Array) -> Array:
     """
     if array.size > _COPIED:
         bits = array.view(f"u{array.itemsize}")
-        if not array.flags.writeable or bits.min() != bits.max():  # a mapped file is not read
+        same = array.flags.writeable and bits.flat[0] == bits.flat[-1]  # a mapped file is not read
+        if not same or bits.min() != bits.max():
             return array
         return np.broadcast_to(array[(slice(1),) * array.ndim].copy(), array.shape)
     return array.copy()

@@ -22,7 +22,7 @@ from minigrad.nn.attention import KVCache, StaticCache
 from minigrad.nn.module import Module
 from minigrad.nn.quantised import FINE, blocks_of
 from minigrad.ops.quantised import ALL
-from minigrad.precision import matmul_precision
+from minigrad.precision import PRECISION, matmul_precision
 from minigrad.random import Generator
 from minigrad.tensor import Tensor
 
@@ -36,10 +36,17 @@ def use_int8(model: Module) -> None:
             part.int8 = True
 
 
+def _fast_precision() -> str | None:
+    """Of products far from the end of a prompt, unless the caller holds one; None: as elsewhere."""
+    with suppress(NativeError):  # no compiler
+        return "bfloat16" if PRECISION.get() is None and has_bfloat16() else None
+    return None
+
+
 _MOST = 64  # tokens of a group that is made ahead
 _SECONDS = 0.05  # that it may take
 _CHUNK = 64  # tokens of a prompt that are read at once
-_LAST = 8  # tokens of a prompt whose own rounding tells most in what follows
+_LAST = 8  # tokens of a prompt whose own rounding affects the next ones most
 _OFTEN = 1e11  # products that prompts took so far, from which on compiling their step pays
 
 
@@ -53,8 +60,6 @@ class Decoder:
         long prompts come again and again, a second step reads them.
     shape: of each cache, (B, n_head, capacity, head_dim).
     """
-
-    _far_precision: str | None = None
 
     def __init__(
         self,
@@ -88,9 +93,6 @@ class Decoder:
         self._jit = jit(self._step, audit=False)
         self._part = Tensor._wrap(np.zeros((B, _CHUNK), np.int64))
         self._reading = jit(self._read_part, audit=False)
-        self._rough = any(part.int8 for *_, weight in weights for part in weight.parts)
-        with suppress(NativeError):  # no compiler
-            self._far_precision = "bfloat16" if has_bfloat16() else None
         shapes = [p.shape for p in model.parameters()] + [w.shape for *_, w in weights]
         self._products, self._per_token = 0, sum(map(math.prod, shapes))  # of prompts, op by op
 
@@ -107,11 +109,13 @@ class Decoder:
         return None if far else logits
 
     @contextmanager
-    def _distance(self, far: bool) -> Iterator[None]:
-        """Products of int8 are rough for what is far from the end, and but for the last tokens."""
-        token = FINE.set(0 if far else _LAST if self.shape[0] == 1 else ALL)
+    def _distance(self, far: bool, rough: bool) -> Iterator[None]:
+        """Round roughly, if at all, all of a part that is far from the end of the prompt, and all
+        but the last tokens of one that is not, if there is one row.
+        """
+        token = FINE.set(0 if far else _LAST if rough and self.shape[0] == 1 else ALL)
         try:
-            with matmul_precision(self._far_precision if far else None):
+            with matmul_precision(_fast_precision() if far else None):
                 yield
         finally:
             FINE.reset(token)
@@ -128,15 +132,20 @@ class Decoder:
             self._products += T * self._per_token
             return None
         self._first.data[...] = lead + (0 if pad is None else pad)
-        if not self._reading.ready(False):  # a step is checked by what it changes
+        rough = any(part.int8 for *_, w in blocks_of(self.model) for part in w.parts)
+        ready = True
+        for far in {False, rough and T > _CHUNK}:
+            with self._distance(far, rough):
+                ready = ready and self._reading.ready(far)
+        if not ready:  # a step is checked by what it changes
             for cache in self.caches:
                 cache.keys.data[...] = cache.values.data[...] = 0
         context = np.pad(context, ((0, 0), (lead, 0)))
         for start in range(0, lead + T, _CHUNK):
             self._set(length=start)
             self._part.data[...] = context[:, start : start + _CHUNK]
-            far = self._rough and start + _CHUNK < lead + T
-            with self._distance(far):
+            far = rough and start + _CHUNK < lead + T
+            with self._distance(far, rough):
                 logits = self._reading(far)
         self._set(length=lead + T)
         return logits.data

@@ -48,7 +48,8 @@ def load(
     dtype: "float32" for weights in float32, which are exact, can be trained, and take 4 bytes each;
         None leaves the matrices of Llama-type models as they are stored, frozen, in 4 to 16 bits.
     int8: products with weights of 4 to 8 bits round what they multiply to the sum of two int8 and
-        run in C: tokens come several times as fast, logits differ by 2e-4 of their deviation.
+        run in C: tokens come several times as fast, logits differ by 2e-4 of their deviation
+        (1e-2 where a long prompt was read by a compiled step, see docs/compiler.md).
 
     Raises FormatError for a file that does not fit and for an architecture that is not supported,
     MissingFileError, MissingDependencyError without tokenizers or safetensors.

@@ -146,8 +146,8 @@ def rounded_to_int8(x: Array, rough: int = 0) -> Array:
     rough: in that many rows, the first ones, only the 4 neighbours that hold the largest number
         have an a; d is at least what the others need, their largest magnitude divided by 127.
     """
-    blocks = x.reshape(len(x), -1, CODES)
-    fours = np.sort(np.abs(blocks).reshape(len(x), -1, CODES // 4, 4).max(axis=-1), axis=-1)
+    blocks = x.reshape(len(x), x.shape[1] // CODES, CODES)
+    fours = np.sort(np.abs(blocks).reshape(*blocks.shape[:2], CODES // 4, 4).max(axis=-1))
     most = np.where(np.isfinite(fours[..., -1:]), fours[..., -1:], np.float32(np.nan))
     most[most <= _TINY] = 0
     with np.errstate(all="ignore"):
@@ -187,7 +187,7 @@ def quantised_linear(
     int8: if true, x is first rounded to pairs of int8, by blocks of 32, as fast products with
         weights of 4 to 8 bits want it; float formats take no notice.
     fine: how many rows of x, the last ones, are rounded so. The others keep the second int8 only
-        where a block is largest, which is as good for tokens far from those to be made.
+        where a block is largest, which nearly suffices for tokens far from those to be made.
     Raises ShapeError if `in` differs, ConfigError for an unknown format.
     """
     width = features(blocks, kind)

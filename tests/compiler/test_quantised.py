@@ -5,12 +5,14 @@ same to the bit however the work is cut.
 import ctypes
 import gc
 import mmap
+import warnings
 
 import numpy as np
 import pytest
 
 from minigrad import Tensor, ops
 from minigrad.compiler import jit, native, quantised
+from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.signatures import c_text
 from minigrad.ops.quantised import ALL, FORMATS, dequantise, rounded_to_int8
 from tests.compiler.in_c import compiled
@@ -264,6 +266,33 @@ def test_an_eager_product_is_in_c_and_the_same_on_any_number_of_threads(rows, fi
     assert (np.abs(found[0] - exact) <= 4 * EPS * size).all()
     assert np.array_equal(found[0], quantised.product(x, blocks, "q4_1", int8, rough))
     assert quantised.product(x, blocks[:8], "q4_1", True) is None  # too small to compile for
+
+
+def test_no_rows_make_no_results():
+    blocks, x = blocks_of("q4_1", 8, 64), np.ones((0, 64), np.float32)
+    assert ops.quantised_linear(x, blocks, kind="q4_1", int8=True, fine=0).shape == (0, 8)
+
+
+def test_only_rough_products_are_held_less_strictly_against_the_eager_call(monkeypatch):
+    blocks = Tensor._wrap(blocks_of("q4_1", 1030, 64))
+    x = Tensor(np.random.default_rng(8).normal(size=(40, 64)).astype(np.float32))
+    run = CompiledReplay.run
+
+    def off(self, bound):
+        return [y * 1.01 for y in run(self, bound)]
+
+    monkeypatch.setattr(CompiledReplay, "run", off)
+    for how, fine in ((True, 8), (True, ALL), (False, 8)):
+        step = jit(
+            lambda x, how=how, fine=fine: ops.quantised_linear(
+                x, blocks, kind="q4_1", int8=how, fine=fine
+            ),
+            audit=False,
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step(x), step(x)
+        assert len(caught) == (0 if how and fine == 8 else 1)
 
 
 def test_rows_too_long_to_be_rounded_at_once_are_multiplied_in_float32():

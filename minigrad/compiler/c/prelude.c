@@ -142,7 +142,7 @@ static inline float exp_f(float x) {
     return p * power_of_two(half) * power_of_two(n - half);
 }
 
-/* exp(x) where it is added to 1, for which nothing below 2^-126 counts: it becomes 0. */
+/* exp(x) beside 1, in a sum or as a share of one, where nothing below 2^-126 counts: it becomes 0. For x up to 88. */
 static inline float exp_beside_1(float x) {
     float c = x < -88.f ? -88.f : x;  /* where the power of two is 0 */
     c = c > 89.f ? 89.f : c;

@@ -323,7 +323,7 @@ BODY float_rows(format_t f, int64_t M, int64_t N, int64_t K, const float *x, con
     }
 }
 
-/* int8: but for rows that do not fit its room, and numbers of 16 bits; the first `rough` rows roughly. */
+/* int8: except rows too long for the buffer, and numbers of 16 bits; the first `rough` rows roughly. */
 /* op quantised_linear: lowered by quantised.py */
 BODY quantised_rows(format_t f, int int8, int64_t rough, int64_t M, int64_t N, int64_t K, const float *x, const uint8_t *weight, const float *bias,
                     const float *residual, float *y, int64_t lo, int64_t hi) {
