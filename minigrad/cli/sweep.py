@@ -39,10 +39,9 @@ import sys
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,7 +65,6 @@ OPTIONS = (
 )
 
 JOURNAL, _LOG = "journal.log", "log.txt"
-_STOPPED = {code for n in (signal.SIGINT, signal.SIGTERM) for code in (-n, 128 + n)}
 
 
 def run(options: Namespace) -> int:
@@ -91,8 +89,9 @@ def run(options: Namespace) -> int:
 
 def _run(options: Namespace, plan: Plan) -> int:
     storages, jobs = _optuna().storages, options.jobs or cores()
-    backend = storages.journal.JournalFileBackend(str(plan.folder / JOURNAL))
-    sweep = Sweep(plan, storages.JournalStorage(backend))
+    path = plan.folder / JOURNAL
+    backend = storages.journal.JournalFileBackend(str(path), _Lock(path))
+    sweep = Sweep(plan, storages.JournalStorage(backend), _Lock(plan.folder / "sweep.lock"))
     sweep.moves()
     done = sum(trial.state.is_finished() for trial in sweep.trials())
     print(f"{plan.runs} runs in {plan.folder}, {done} of them done; {jobs} at a time", flush=True)
@@ -102,8 +101,7 @@ def _run(options: Namespace, plan: Plan) -> int:
     if code or sweep.moves():
         print(f"stopped; continue with:  minigrad sweep {shlex.quote(options.file)}")
         return code or 1
-    failed = any(trial.state.name == "FAIL" for trial in sweep.trials())
-    if failed:
+    if failed := any(trial.state.name == "FAIL" for trial in sweep.trials()):
         print(f"to try failed runs again, remove {plan.folder / JOURNAL}: the others are kept")
     return int(failed)
 
@@ -124,14 +122,15 @@ class Sweep:
     trained next, and the folders of the runs hold how far each is.
     """
 
-    def __init__(self, plan: Plan, storage: Any) -> None:
+    def __init__(self, plan: Plan, storage: Any, lock: Any = None) -> None:
         self.plan, self.optuna, self.storage = plan, _optuna(), storage
+        self.lock = lock or contextlib.nullcontext()  # held while trials are drawn
         self.study = self.optuna.create_study(
             storage=storage, study_name=plan.name, load_if_exists=True
         )
         self.left: set[int] = set()  # trials that this sweep leaves to the next one
         self.active: dict[int, Process] = {}  # by the numbers of their trials
-        self.waiting = False  # for another sweep
+        self.waiting = self.stopping = False  # for another sweep; its runs
 
     def trials(self) -> list[Any]:
         """Return the trials of the study, in the order in which they were drawn."""
@@ -147,7 +146,7 @@ class Sweep:
         for start in range(0, plan.runs, plan.round):
             end = min(start + plan.round, plan.runs)
             if len(self.trials()) < end:
-                with self._only_one():
+                with self.lock:
                     for number in range(len(self.trials()), end):
                         self._add(number)
             if moves := self._decide(self.trials()[start:end]):
@@ -186,8 +185,7 @@ class Sweep:
         plan, optuna = self.plan, self.optuna
         ranges = {name: self._distribution(values) for name, values in plan.varied.items()}
         if plan.search == "grid":
-            points = itertools.product(*plan.varied.values())
-            values = next(itertools.islice(points, number, None))
+            values = next(itertools.islice(itertools.product(*plan.varied.values()), number, None))
             point = dict(zip(plan.varied, values, strict=True))
         else:
             seed, samplers = plan.seed + number, optuna.samplers
@@ -221,6 +219,7 @@ class Sweep:
                     self._wait()
                 if self.active:
                     print(f"stopping {len(self.active)} runs; they save first", flush=True)
+                self.stopping = True
                 for process in self.active.values():
                     process.popen.send_signal(signal.SIGINT)
                 while self.active:
@@ -298,9 +297,9 @@ class Sweep:
         value = self._report(trial, process.step) if code == 0 else None
         if value is not None:
             how = f"validation {value:.4f} after step {process.step}"
-        elif code in _STOPPED or code < 0:
+        elif self.stopping or code < 0 or code > 128:  # a Python that starts ends with 1, stopped
             self.left.add(trial.number)
-            how = "stopped" if code in _STOPPED else f"killed by signal {-code}"
+            how = "stopped" if self.stopping else f"ended by signal {abs(code) % 128}"
         else:
             log = (folder / _LOG).read_text(encoding="utf-8", errors="replace")
             said = re.findall("^minigrad train: error: (.*)", log, re.MULTILINE)
@@ -340,16 +339,6 @@ class Sweep:
                 change = f"{name} was {saved[name]} and is {wanted[name]}"
                 problem = f"{folder} is a run with other options: {change}"
                 refuse("sweep", problem, 'name another folder: out = "..."')
-
-    @contextlib.contextmanager
-    def _only_one(self) -> Iterator[None]:
-        """Keep other sweeps in this folder from drawing at the same time."""
-        if not self.plan.folder.exists():  # a dry run
-            yield
-            return
-        with open(self.plan.folder / "sweep.lock", "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     # --- results
 
@@ -401,8 +390,26 @@ class Sweep:
             draw(twin, target_name="validation loss").figure.savefig(path)
 
 
-@dataclass(frozen=True)
-class Process:
+@dataclass
+class _Lock:
+    """A lock for the sweeps in one folder, which ends with its process. (Optuna's own lock of a
+    journal outlives a kill.)
+    """
+
+    path: Path
+
+    def acquire(self, *_: Any) -> bool:
+        self.file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        return True
+
+    def release(self, *_: Any) -> None:
+        os.close(self.file)
+
+    __enter__, __exit__ = acquire, release
+
+
+class Process(NamedTuple):
     """A run that is being trained up to a step, and the lock of its folder."""
 
     popen: subprocess.Popen[bytes]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import minigrad
-from minigrad.cli.sweep import JOURNAL, Sweep
+from minigrad.cli.sweep import JOURNAL, Sweep, _Lock
 from minigrad.cli.sweep_plan import Plan, read_plan
 from minigrad.errors import ConfigError
 from tests.commands.home import ENVIRONMENT, TEXT, command, good, refused, run
@@ -227,6 +227,48 @@ def test_ctrl_c_stops_all_runs_cleanly_and_the_next_call_resumes_them(tmp_path: 
         lambda text: text.count(": goes on") == 2 and min(map(int.__sub__, steps(), before)) > 0
     )
     assert ": starts" not in output and "Traceback" not in output
+
+
+def test_a_run_that_is_stopped_while_its_python_starts_has_not_failed(tmp_path: Path) -> None:
+    """Python ends with 1 where Ctrl-C comes before its own start is over."""
+    folder, waiting = folder_with(tmp_path, lr="[1e-3]", steps=10), tmp_path / "waiting"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, sys, time\n"
+        "if any(part.startswith('--stop-at') for part in sys.orig_argv):\n"
+        f"    pathlib.Path({str(waiting)!r}).touch()\n"
+        "    time.sleep(300)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), ENVIRONMENT.get("PYTHONPATH", "")])
+    sweep = subprocess.Popen(
+        command("sweep", "sweep.toml", "--jobs", "1"),
+        cwd=folder,
+        env={**ENVIRONMENT, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 300
+    while not waiting.exists():
+        assert time.monotonic() < end and sweep.poll() is None
+        time.sleep(0.05)
+    sweep.send_signal(signal.SIGINT)
+    output = sweep.communicate(timeout=300)[0]
+    assert sweep.returncode == 130 and "seed=0: stopped" in output, output
+    assert "init_import_site" in (folder / "out" / "lr=0.001,seed=0" / "log.txt").read_text()
+    assert [state for _, state, *_ in study(folder)] == ["RUNNING"] * 2
+    assert "2 of them done" not in output and "seed=0: starts" in good(
+        "sweep", "sweep.toml", folder=folder
+    )
+
+
+def test_a_lock_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os; from minigrad.cli.sweep import _Lock\n"
+        f"_Lock({str(tmp_path / 'lock')!r}).acquire(); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT)
+    assert done.returncode == -signal.SIGKILL
+    with _Lock(tmp_path / "lock"):
+        pass
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
