@@ -40,20 +40,8 @@ static const format_t Q4_K = {4, 8, 1, -1}, Q5_K = {5, 8, 1, -1}, Q6_K = {6, 8, 
 #define HEADER(f) ((f).bits == 16 ? 0 : (1 + ((f).zero < 0)) * (32 + ((f).group > 1 ? PANEL * (f).group * (f).parts : 0)))
 #define PANEL_BYTES(f, K) ((f).bits == 16 ? (K) * 32 : (K) / CODES / (f).group * (HEADER(f) + (f).group * PLANE(f)))
 
-/* sum + the products of the 4 codes and numbers of each row, and such a sum as an int32 for each row. */
-#if WIDE_CODES
-typedef ints_t dots_t;
-static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) { return (dots_t)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x); }
-static inline ints_t whole_dot(dots_t sum) { return sum; }
-#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
-typedef ints_t dots_t;
-static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) { return (dots_t)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)w, (__m256i)x); }
-static inline ints_t whole_dot(dots_t sum) { return sum; }
-#elif defined(__AVXVNNI__)
-typedef ints_t dots_t;
-static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) { return (dots_t)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)x); }
-static inline ints_t whole_dot(dots_t sum) { return sum; }
-#elif defined(__AVX2__)
+/* sum + the products of the 4 codes and numbers of each row, and 2^shift times such a sum as an int32 for each row. */
+#if defined(__AVX2__) && !WIDE_CODES && !defined(__AVXVNNI__) && !(defined(__AVX512VNNI__) && defined(__AVX512VL__))
 #define SHORT_SUMS 1
 typedef shorts_t dots_t;
 static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) {
@@ -61,19 +49,24 @@ static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) {
     __asm__("" : "+x"(y));  /* GCC would put additions off, and keep the products of all vectors in memory */
     return (dots_t)y;
 }
-static inline ints_t whole_dot(dots_t sum) { return (ints_t)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1)); }
-#else
-typedef ints_t dots_t;
-static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) {
-    for (int j = 0; j < 32; j += 8) sum += ((ints_t)w >> j & 255) * ((ints_t)x << (24 - j) >> 24);
-    return sum;
-}
-static inline ints_t whole_dot(dots_t sum) { return sum; }
-#endif
-#ifdef SHORT_SUMS
+static inline ints_t whole_dot(dots_t sum, int shift) { return (ints_t)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16((int16_t)(1 << shift))); }
 static inline ints_t short_dot(shorts_t w, ints_t x) { return (ints_t)_mm256_madd_epi16((__m256i)w, (__m256i)x); }
 #else
 #define SHORT_SUMS 0
+typedef ints_t dots_t;
+static inline dots_t int8_dot(dots_t sum, codes_t w, codes_t x) {
+#if WIDE_CODES
+    return (dots_t)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
+#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    return (dots_t)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)w, (__m256i)x);
+#elif defined(__AVXVNNI__)
+    return (dots_t)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)x);
+#else
+    for (int j = 0; j < 32; j += 8) sum += ((ints_t)w >> j & 255) * ((ints_t)x << (24 - j) >> 24);
+    return sum;
+#endif
+}
+static inline ints_t whole_dot(dots_t sum, int shift) { return sum << shift; }
 #define short_dot(w, x) (x)
 #endif
 /* Sums of products of such codes soon overflow 16 bits: codes become numbers of 16 bits instead, and x is one. */
@@ -183,40 +176,42 @@ static ONCE void to_integers(format_t f, const int rough, const float *RESTRICT 
 /* y, R rows of 16: a panel times R rows of a group of x as integers. */
 BODY int8_panel(format_t f, const int rough, const int R, const uint8_t *RESTRICT panel, int64_t K, const int8_t *RESTRICT q, const rounded_t *RESTRICT rounded,
                 float *RESTRICT y) {
-    const int every = MIN(8 / f.parts, MAX(1, 128 >> f.bits));  /* dots that a sum of int16 has room for */
+    const int every = SHORT_SUMS ? MIN(8 / f.parts, MAX(1, 128 >> f.bits)) : 8 / f.parts;  /* dots that a sum has room for */
     const int high = rough && !WHOLE_X(f), dot_rows = high ? R : 2 * R;
     numbers_t sum[2 * INT8_ROWS][HALVES] = {0};
     for (int64_t b = 0; b < K / CODES; b++, q += 2 * INT8_ROWS * CODES, rounded += GROUP_ROWS(f, rough)) {
         const uint8_t *header = panel + b / f.group * (HEADER(f) + f.group * PLANE(f)), *block = header + HEADER(f) + b % f.group * PLANE(f);
         for (int i = 0; i < PLANE(f); i += 64) __builtin_prefetch(block + 3072 + i);
-        for (int h = 0; h < HALVES; h++) for (int p = 0; p < f.parts; p++) {
-            ints_t total[2 * INT8_ROWS] = {0};
-            dots_t dots[2 * INT8_ROWS] = {0};
-            codes_t kept[8];
+        for (int p = 0; p < f.parts; p++) {
+            ints_t total[2 * INT8_ROWS][HALVES] = {0};
+            dots_t dots[2 * INT8_ROWS][HALVES] = {0};
+            codes_t w[HALVES], kept[8][HALVES];
 #pragma GCC unroll 8
             for (int n = 0; n < 8 / f.parts; n++) {
                 int i = f.parts > 1 ? 4 * p + n : n / 2 + n % 2 * 4;  /* i and i + 4 are read together */
-                codes_t w = codes_of(f, block, i, h);
-                if (high) kept[i] = w;
+                for (int h = 0; h < HALVES; h++) kept[i][h] = w[h] = codes_of(f, block, i, h);
 #pragma GCC unroll 8
                 for (int r = 0; r < dot_rows; r++) {
                     ints_t four = (ints_t){0} + *(const int32_t *)(q + r * CODES + 4 * i);
-                    if (WHOLE_X(f)) total[r] += short_dot((shorts_t)w >> r % 2 * 8 & 255, four);
-                    else dots[r] = int8_dot(dots[r], w, (codes_t)four);
-                    if (!WHOLE_X(f) && (n + 1) % every == 0) total[r] += whole_dot(dots[r]), dots[r] = (dots_t){0};
+                    int shift = high || r % 2 ? 0 : 8;
+                    for (int h = 0; h < HALVES; h++) {
+                        if (WHOLE_X(f)) total[r][h] += short_dot((shorts_t)w[h] >> r % 2 * 8 & 255, four);
+                        else dots[r][h] = int8_dot(dots[r][h], w[h], (codes_t)four);
+                        if (!WHOLE_X(f) && (n + 1) % every == 0) total[r][h] += whole_dot(dots[r][h], shift), dots[r][h] = (dots_t){0};
+                    }
                 }
             }
-            numbers_t d = scales_of(f, header, b, p, h, 0), m = {0};
-            if (f.zero < 0) m = scales_of(f, header, b, p, h, 1);
+            numbers_t d[HALVES], m[HALVES];
+            for (int h = 0; h < HALVES; h++) d[h] = scales_of(f, header, b, p, h, 0), m[h] = f.zero < 0 ? scales_of(f, header, b, p, h, 1) : (numbers_t){0};
 #pragma GCC unroll 8
-            for (int r = 0; r < R; r++) {
+            for (int r = 0; r < R; r++) for (int h = 0; h < HALVES; h++) {
                 const rounded_t *x = rounded + r;
-                ints_t whole = total[high ? r : 2 * r];
-                if (!high) whole = (WHOLE_X(f) ? whole : whole << 8) + total[2 * r + 1];
-                else if ((f.parts == 1 || x->at / 4 == p)) whole += whole_dot(int8_dot((dots_t){0}, kept[x->at], (codes_t)((ints_t){0} + x->high))) << 8;
+                ints_t whole = total[high ? r : 2 * r][h];
+                if (!high) whole += total[2 * r + 1][h];
+                else if ((f.parts == 1 || x->at / 4 == p)) whole += whole_dot(int8_dot((dots_t){0}, kept[x->at][h], (codes_t)((ints_t){0} + x->high)), 8);
                 whole -= MAX(f.zero, 0) * x->whole[p];
-                sum[r][h] = add_product(sum[r][h], d * x->d, __builtin_convertvector(whole, numbers_t));
-                if (f.zero < 0) sum[r][h] = add_product(sum[r][h], m, x->sums[p] - (numbers_t){0});
+                sum[r][h] = add_product(sum[r][h], d[h] * x->d, __builtin_convertvector(whole, numbers_t));
+                if (f.zero < 0) sum[r][h] = add_product(sum[r][h], m[h], x->sums[p] - (numbers_t){0});
             }
         }
     }
