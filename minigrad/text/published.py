@@ -95,13 +95,13 @@ class PublishedTokenizer(TokenizerFile):
     def encode_sentences(self, texts: Sequence[str], longest: int) -> list[Array]:
         """Return the tokens of whole texts, each cut to `longest` tokens."""
         clean = [well_formed(text, "encode_sentences") for text in texts]
-        try:
-            with encoding("encode_sentences"):
-                self._tokenizer.enable_truncation(longest)
-                rows = self._tokenizer.encode_batch(clean)
-            return [np.asarray(row.ids, np.int32) for row in rows]
-        finally:
-            self._tokenizer.no_truncation()
+        # The library's own truncation is a setting, which other threads would see
+        with encoding("encode_sentences"):
+            rows = self._tokenizer.encode_batch(clean, add_special_tokens=False)
+            room = max(longest - self._tokenizer.num_special_tokens_to_add(False), 0)
+            for row in rows:
+                row.truncate(room)
+            return [np.asarray(self._tokenizer.post_process(row).ids, np.int32) for row in rows]
 
     def chat(self, messages: Iterable[Mapping[str, str]], *, answer: bool = True) -> str:
         """Return a conversation as the model expects it, by the file's template.

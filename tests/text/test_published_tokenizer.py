@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,17 @@ def test_a_text_that_the_tokenizer_cannot_encode_is_a_data_error() -> None:
                 encode("b")
         with pytest.raises(DataError, match="UNK"):
             tokenizer.encode_sentences(["a", "b"], 8)
+
+
+def test_cutting_sentences_in_one_thread_cuts_no_text_of_another() -> None:
+    found = PublishedTokenizer(with_begin(["<s>"]), special=True)
+    text = "ab" * 2000
+    whole = found.encode_prompt(text).tolist()
+    assert len(whole) > 8 and found.encode_sentences([text], 8)[0].tolist() == whole[:8]
+
+    def lengths(i: int) -> int:
+        rows = found.encode_sentences([text, "b"], 8) if i % 2 else [found.encode_prompt(text)]
+        return len(rows[0])
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [*threads.map(lengths, range(200))] == 100 * [len(whole), 8]
