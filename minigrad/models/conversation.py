@@ -30,7 +30,7 @@ from minigrad.models.generation import (
     text_pieces,
 )
 from minigrad.models.gpt import GPT
-from minigrad.models.prompts import evaluating, generator_of
+from minigrad.models.prompts import generator_of
 from minigrad.models.sampling import Sampling
 from minigrad.nn.attention import KVCache
 from minigrad.tensor import Tensor
@@ -217,17 +217,10 @@ class Conversation:
         seen = min(self.seen, len(self.tokens) - self._start - 1)
         for cache in self._caches:
             cache.truncate(seen)
-        return self._compute(len(self.tokens))
-
-    def _compute(self, stop: int) -> Array:
-        """The logits after token stop - 1, (1, V): what the caches lack before it goes through
-        the model.
-        """
-        return self._run(self.tokens[self._start + self.seen : stop], self._caches)
+        return self._run(self.tokens[self._start + self.seen :], self._caches)
 
     def _run(self, tokens: list[int], caches: list[KVCache]) -> Array:
-        with evaluating(self.model):
-            return self.model([tokens], caches=caches).numpy()[:, -1]
+        return self.model._last_logits(np.array([tokens]), caches, None)
 
     def _look_from(self, start: int) -> None:
         self._start = start

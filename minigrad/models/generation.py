@@ -15,7 +15,7 @@ from minigrad.arguments import as_int
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.models.gpt import GPT
-from minigrad.models.prompts import checked_prompt, evaluating, generator_of
+from minigrad.models.prompts import checked_prompt, evaluating, generator_of, parts
 from minigrad.models.sampling import Sampling, draw
 from minigrad.nn.attention import KVCache
 from minigrad.random import Generator
@@ -149,7 +149,7 @@ def beam_search(
     caches, rows, new = model.make_caches(), [Beam([], 0.0)], tokens[None]
     ended: list[Beam] = []
     for _ in range(max_new_tokens):
-        logp = _log_softmax(_logits(model, new, caches)[:, -1])  # (beams, V)
+        logp = _log_softmax(_logits(model, new, caches)[:, 0])  # (beams, V)
         grown = _extended(rows, logp, beams)
         kept = [pair for pair in grown if pair[1].tokens[-1] != stop_token][:beams]
         ended += [beam for _, beam in grown if beam.tokens[-1] == stop_token]
@@ -161,14 +161,7 @@ def beam_search(
         for cache in caches:
             cache.reorder([parent for parent, _ in kept])
         new = np.array([[row.tokens[-1]] for row in rows])
-    found = [
-        *ended,
-        *(
-            row
-            for row in rows
-            if len(row.tokens) == max_new_tokens and row.tokens[-1:] != [stop_token]
-        ),
-    ]
+    found = [*ended, *(row for row in rows if len(row.tokens) == max_new_tokens)]
     return sorted(found, key=lambda beam: -_worth(beam, length_penalty))[:beams]
 
 
@@ -246,7 +239,7 @@ def _speculate(
         else:
             proposed, q = _propose(draft, draft_caches, known, most, how, generator)
         new = np.array([[*known, *proposed][caches[0].length :]])
-        logits = _logits(model, new, caches)[0, -1 - len(proposed) :]  # (proposed + 1, V)
+        logits = _logits(model, new, caches, 1 + len(proposed))[0]  # (proposed + 1, V)
         made = accepted(how.probabilities(logits), q, proposed, generator)
         known += made
         for cache in (*caches, *draft_caches):  # forget what was rejected; the newest is not seen
@@ -262,7 +255,7 @@ def _propose(
     q = np.zeros((n, draft.config.vocab_size))
     for i in range(n):
         new = np.array([[*known, *proposed][caches[0].length :]])
-        q[i] = how.probabilities(_logits(draft, new, caches)[:, -1])[0]
+        q[i] = how.probabilities(_logits(draft, new, caches)[:, 0])[0]
         proposed.append(int(draw(q[i : i + 1], generator)[0]))
     return proposed, q
 
@@ -295,10 +288,14 @@ def accepted(p: Array, q: Array, proposed: Sequence[int], generator: Generator) 
     return [*made, int(draw(p[len(made)][None], generator)[0])]
 
 
-def _logits(model: GPT, tokens: Array, caches: list[KVCache]) -> Array:
-    """The logits of tokens after those in the caches, (B, T, V) in float64, without dropout."""
+def _logits(model: GPT, tokens: Array, caches: list[KVCache], last: int = 1) -> Array:
+    """The logits of the last ones of the tokens after those in the caches, (B, last, V) in float64,
+    without dropout.
+    """
     with evaluating(model):
-        return model(tokens, caches=caches).numpy().astype(np.float64)
+        for part in parts(tokens, last):
+            logits = model(part, caches=caches)
+        return logits[:, -last:].numpy().astype(np.float64)
 
 
 @np.errstate(under="ignore")

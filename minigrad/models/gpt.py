@@ -17,7 +17,7 @@ from minigrad.autograd import no_grad
 from minigrad.dtypes import Array, cast, computing, float32, float64, is_half
 from minigrad.errors import CacheError, ConfigError, ShapeError
 from minigrad.models.batch import Batch
-from minigrad.models.prompts import checked_prompt, evaluating, generator_of, stop_mask
+from minigrad.models.prompts import checked_prompt, evaluating, generator_of, parts, stop_mask
 from minigrad.models.sampling import Sampling, log_probability
 from minigrad.nn import init
 from minigrad.nn.attention import KVCache, StaticCache, check_heads
@@ -436,7 +436,9 @@ class GPT(Module):
         runs: a generator may be left in the middle.
         """
         with evaluating(self):
-            logits = self._head(self._hidden(Tensor._wrap(tokens), caches, pad)[:, -1]).data
+            for part in [tokens] if caches is None else parts(tokens):
+                x = self._hidden(Tensor._wrap(part), caches, pad)
+            logits = self._head(x[:, -1]).data
         return cast(logits, computing(logits.dtype))  # numpy knows only the bits of bfloat16
 
     def own_products(self) -> list[tuple[str, int]]:

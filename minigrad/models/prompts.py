@@ -37,6 +37,16 @@ def generator_of(call: str, seed: int | None) -> Generator:
         ) from None
 
 
+READ = 256  # tokens of a prompt that are read at a time
+
+
+def parts(tokens: Array, last: int = 1) -> list[Array]:
+    """Cut a prompt, (B, T), into parts of READ tokens and a final one of at least `last`: what a
+    layer computes for all tokens of a long prompt may be larger than the weights.
+    """
+    return np.split(tokens, range(READ, tokens.shape[1] - last + 1, READ), axis=1)
+
+
 def stop_mask(call: str, tokens: Sequence[int], vocab_size: int) -> Array:
     """True for each of the tokens, (vocab_size,). Raises as `checked_prompt` does."""
     mask = np.zeros(vocab_size, bool)

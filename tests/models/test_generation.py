@@ -14,9 +14,11 @@ from minigrad.errors import ConfigError, IndexRangeError, ShapeError
 from minigrad.evaluate import log_probabilities
 from minigrad.models import (
     GPT,
+    Conversation,
     Sampling,
     beam_search,
     generate_text,
+    prompts,
     speculative_generate,
 )
 from minigrad.models.generation import accepted, looked_up, text_pieces
@@ -412,3 +414,34 @@ def test_a_confident_model_generates_in_any_error_state(settings):
         assert beam_search(model, [0, 1], 3)
         assert len(list(speculative_generate(model, gpt(), [0, 1], 3))) == 3
         assert log_probability(np.array([[0.0, -2000.0]], "f4"), np.array([0])).tolist() == [0.0]
+
+
+def test_a_long_prompt_is_read_in_parts_and_has_no_logits_but_at_its_end(monkeypatch):
+    class Watched(GPT):
+        def _hidden(self, tokens, *rest):
+            read.append(np.shape(tokens)[1])
+            return super()._hidden(tokens, *rest)
+
+        def _head(self, x):
+            scored.append(int(np.prod(x.shape[1:-1])))
+            return super()._head(x)
+
+    def said():
+        talk = Conversation(model, ByteTokenizer())
+        talk.tokens += prompt
+        return [
+            "".join(talk.answer(3, temperature=0)),
+            list(model.generate(prompt, 3, temperature=0)),
+            [row.tolist() for row in model.generate([prompt, [1, 2]], 3, temperature=0)],
+            [row.tokens for row in beam_search(model, prompt, 3, beams=2)],
+            list(speculative_generate(model, None, prompt, 3, lookahead=20, temperature=0)),
+        ]
+
+    model, read, scored = gpt(block_size=64), [], []
+    model.__class__ = Watched
+    prompt = np.random.default_rng(0).integers(0, model.config.vocab_size, 45).tolist()
+    whole = said()
+    monkeypatch.setattr(prompts, "READ", 8)
+    read.clear(), scored.clear()
+    assert said() == whole
+    assert max(read) < 8 + 3 and max(scored) < 8 + 3
