@@ -113,13 +113,13 @@ class PublishedTokenizer(TokenizerFile):
         if self.template is None:
             raise ConfigError("chat", "the model has no chat template", hint="give --template")
         with needs("chat", "templates need jinja2", "'minigrad[models]'"):
-            from jinja2 import TemplateError
             from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         def refuse(problem: str) -> None:
-            raise TemplateError(problem)
+            raise ValueError(problem)
 
         sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        sandbox.add_extension("jinja2.ext.loopcontrols")  # as transformers does
         sandbox.globals["raise_exception"] = refuse
         values = {"messages": list(messages), "add_generation_prompt": answer}
         tokens = {"bos_token": self.bos or "", "eos_token": next(iter(self.eos), "")}

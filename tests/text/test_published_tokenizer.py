@@ -160,6 +160,8 @@ def test_a_chat_template_is_rendered_in_a_sandbox() -> None:
     )
     assert tokenizer.chat(turns) == "[user]ab[bot]<|end|>"
     assert tokenizer.chat(turns, answer=False) == "[user]ab"
+    first = "{% for m in messages %}{{ m.content }}{% break %}{% endfor %}"
+    assert with_template(first).chat([*turns, *turns]) == "ab"
     for bad in (
         "{{ messages.__class__.__mro__[1].__subclasses__() }}",
         "{{ messages.append(1) }}",
@@ -172,6 +174,8 @@ def test_a_chat_template_is_rendered_in_a_sandbox() -> None:
     ):
         with pytest.raises(ConfigError, match="template"):
             with_template(bad).chat(turns)
+    with pytest.raises(ConfigError, match="no system"):
+        with_template("{{ raise_exception('no system') }}").chat(turns)
     with pytest.raises(ConfigError, match="no chat template"):
         with_template(None).chat(turns)
 
