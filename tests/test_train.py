@@ -163,3 +163,18 @@ def test_a_signal_is_a_wish_the_second_interrupts_and_handlers_come_back(
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
+
+
+def test_the_end_of_the_terminal_is_a_wish_however_often_it_comes_unless_it_is_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, lambda *_: None)
+    try:
+        with Interruption() as interruption:
+            for _ in range(2):  # from the shell, and from the system
+                os.kill(os.getpid(), signal.SIGHUP)
+            assert interruption.exit_code == 128 + signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interruption
+    finally:
+        signal.signal(signal.SIGHUP, before)

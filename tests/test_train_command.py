@@ -15,7 +15,7 @@ import pytest
 
 from minigrad.files import load, load_checkpoint, peek
 from tests.processes import called, command
-from tests.runs import SMALL
+from tests.runs import SMALL, TEXT
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
@@ -341,6 +341,29 @@ def test_ctrl_c_while_numpy_is_imported_is_no_traceback() -> None:
         rest = process.stderr.read()
         assert process.wait(300) == 130
     assert "Traceback" not in rest
+
+
+def test_a_run_whose_output_nobody_reads_any_more_is_saved_and_ends(tmp_path: Path) -> None:
+    """As in `minigrad train | head`."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    options = ("--steps", "20000", "--eval-interval", "20000", "--no-jit", "--out", "run")
+    with subprocess.Popen(
+        command(*SMALL, *options),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        while not (line := process.stdout.readline()).startswith("step "):
+            assert line
+        process.stdout.close()
+        assert process.wait(300) == 1 and process.stderr.read() == ""
+    shown = int(line.split()[1].split("/")[0])
+    step = max(int(path.stem[5:]) for path in (tmp_path / "run/checkpoints").glob("step-*"))
+    assert 0 < shown < step < 20000
+    assert peek(tmp_path / "run" / "model.mgrd").meta["run"]["step"] == step
 
 
 def test_a_program_that_imports_minigrad_keeps_its_ctrl_c() -> None:

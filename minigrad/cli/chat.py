@@ -243,7 +243,7 @@ class Chat:
             print(flush=True)
         if empty and not interruption:
             print("(an empty answer; /retry asks for another)", file=sys.stderr, flush=True)
-        return interruption.exit_code if interruption.number == signal.SIGTERM else None
+        return None if interruption.number in (0, signal.SIGINT) else interruption.exit_code
 
     def _save(self, name: str) -> None:
         if not name:

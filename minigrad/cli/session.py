@@ -15,7 +15,7 @@ from minigrad.cli import run_folder
 from minigrad.cli.generate import first_prompt, print_text
 from minigrad.cli.options import one_line, refuse
 from minigrad.cli.resume import chosen, environment, escaped, restore, tunes_published
-from minigrad.cli.terminal import ValidationStopped, WatchedData, progress
+from minigrad.cli.terminal import ValidationStopped, WatchedData, progress, tell
 from minigrad.data import TextData, bigram_loss
 from minigrad.distributed import broadcast, is_first
 from minigrad.errors import NotFiniteError
@@ -106,8 +106,7 @@ class Session:
     def announce(self) -> None:
         """Print what will be done, a line for each part."""
         options, vocabulary = self.options, self.tokenizer.vocab_size
-        tokens = len(self.data.train) + len(self.data.val)
-        cut = f"{tokens:,} tokens of {vocabulary:,}"
+        cut = f"{len(self.data.train) + len(self.data.val):,} tokens of {vocabulary:,}"
         cut = f"{vocabulary} different ones" if self.unit == "character" else cut
         text = options.text or "the documentation of Python"
         sizes = f"{options.n_layer} layers, {options.n_head} heads, {options.n_embd} wide"
@@ -139,8 +138,8 @@ class Session:
         if self.trainer.step == 0:
             self._save(None)
         log, display = MetricsLog(self.folder / METRICS, self.trainer.step), progress(sys.stdout)
-        self.trainer.callbacks += [log, display.show]
-        self.watched.say = display.say
+        self.trainer.callbacks += [log, partial(tell, self.interruption, display.show)]
+        self.watched.say = partial(tell, self.interruption, display.say)
         every = self.options.save_interval or self.options.eval_interval
         report = None
         try:
@@ -163,22 +162,16 @@ class Session:
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint holds besides the trainer's state."""
         compiler = {"compiler": self.trainer.note} if self.options.jit else {}
-        return {
-            "data": self.text,
-            **self.source,
-            "options": chosen(self.options),
-            "environment": environment() | compiler,
-        }
+        made = {"options": chosen(self.options), "environment": environment() | compiler}
+        return {"data": self.text, **self.source, **made}
 
     def _save(self, report: Report | None) -> None:
         """Write a checkpoint; and the model, if it was evaluated (with --patience: if it is the
         best so far), if the run is interrupted, or if there is none yet.
         """
         val_loss = report.val_loss if report else None
-        meta = {"run": escaped(self.folder.name)}
-        written = self.trainer.save(
-            self.checkpoints, metric=val_loss, state=self.facts(), meta=meta
-        )
+        facts = {"state": self.facts(), "meta": {"run": escaped(self.folder.name)}}
+        written = self.trainer.save(self.checkpoints, metric=val_loss, **facts)
         if not is_first():
             return
         if not self.trainer.step and self.options.resume is None:  # what an earlier run has left
@@ -239,8 +232,7 @@ class Session:
         else:
             stopped = f"stopped after step {trainer.step} of {trainer.steps}"
             stopped += ", before its validation" if trainer.step == trainer.steps else ""
-            stopped += "; saved"
-            print(f"{stopped}. Continue:  minigrad {self.command} --resume {place}")
+            print(f"{stopped}; saved. Continue:  minigrad {self.command} --resume {place}")
         call = f"minigrad generate --model {place} --prompt {shlex.quote(self._prompt())}"
         print(f"let it write:  {call}", flush=True)
         if trainer.finished and self.options.sample:

@@ -40,6 +40,7 @@ import time
 import warnings
 from argparse import Namespace
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ from minigrad.cli.doctor import THREADS
 from minigrad.cli.options import FILE, FLAG, REQUIRED, Command, Option, one_line, refuse, whole
 from minigrad.cli.run_folder import checkpoint_folder, facts_of_model
 from minigrad.cli.sweep_plan import Plan, parse, read_plan
+from minigrad.cli.terminal import tell
 from minigrad.columns import columns
 from minigrad.errors import MinigradError, needs
 from minigrad.files import write_durably
@@ -125,12 +127,13 @@ class Sweep:
     def __init__(self, plan: Plan, storage: Any, lock: Any = None) -> None:
         self.plan, self.optuna, self.storage = plan, _optuna(), storage
         self.lock = lock or contextlib.nullcontext()  # held while trials are drawn
-        self.study = self.optuna.create_study(
-            storage=storage, study_name=plan.name, load_if_exists=True
-        )
+        create = self.optuna.create_study
+        self.study = create(storage=storage, study_name=plan.name, load_if_exists=True)
         self.left: set[int] = set()  # trials that this sweep leaves to the next one
         self.active: dict[int, Process] = {}  # by the numbers of their trials
         self.waiting = self.stopping = False  # for another sweep; its runs
+        self.interruption = Interruption()
+        self.say = partial(tell, self.interruption, partial(print, flush=True))
 
     def trials(self) -> list[Any]:
         """Return the trials of the study, in the order in which they were drawn."""
@@ -213,12 +216,12 @@ class Sweep:
         """Run all that is left, `jobs` at a time; return 0, or the exit code of the signal that
         ended it. A second signal kills the runs.
         """
-        with Interruption() as interruption:
+        with self.interruption:
             try:
-                while not interruption and self._begin(jobs):
+                while not self.interruption and self._begin(jobs):
                     self._wait()
                 if self.active:
-                    print(f"stopping {len(self.active)} runs; they save first", flush=True)
+                    self.say(f"stopping {len(self.active)} runs; they save first")
                 self.stopping = True
                 for process in self.active.values():
                     process.popen.send_signal(signal.SIGINT)
@@ -228,7 +231,7 @@ class Sweep:
                 for process in self.active.values():  # after an error, or a second Ctrl-C
                     process.popen.kill()
                     process.popen.wait()
-        return interruption.exit_code
+        return self.interruption.exit_code
 
     def _begin(self, jobs: int) -> bool:
         """Start what can be started. Return False if nothing is running and nothing is left."""
@@ -239,7 +242,7 @@ class Sweep:
                 taken |= not self._start(trial, step)
         others = taken and not self.active
         if others and not self.waiting:
-            print("waiting for the runs of another sweep in this folder", flush=True)
+            self.say("waiting for the runs of another sweep in this folder")
         self.waiting = others
         return bool(self.active or moves)
 
@@ -275,11 +278,10 @@ class Sweep:
         resumed = bool(checkpoint_folder(folder).steps())
         arguments = [f"--out={folder}", *self.plan.arguments(trial.params)]
         arguments = [f"--resume={folder}"] if resumed else arguments
-        print(f"{folder.name}: {'goes on' if resumed else 'starts'}", flush=True)
-        call = [sys.executable, "-m", "minigrad", "train", *arguments, f"--stop-at={step}"]
+        self.say(f"{folder.name}: {'goes on' if resumed else 'starts'}")
         with open(folder / _LOG, "ab") as log:
             popen = subprocess.Popen(
-                call,
+                [sys.executable, "-m", "minigrad", "train", *arguments, f"--stop-at={step}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -309,7 +311,7 @@ class Sweep:
             how = f"failed: {error}  (see {folder / _LOG})"
         self.moves()  # which decides a rung that is complete now
         done = sum(t.state.is_finished() for t in self.trials())
-        print(f"{folder.name}: {how}  [{done}/{self.plan.runs} decided]", flush=True)
+        self.say(f"{folder.name}: {how}  [{done}/{self.plan.runs} decided]")
 
     def _report(self, trial: Any, step: int) -> float | None:
         """Tell the study the run's validation loss after a step, with patience the lowest until

@@ -5,6 +5,7 @@ plain lines; and the files of a text that were skipped.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from typing import Any, TextIO
 from minigrad.data import TextData, read_text
 from minigrad.dtypes import Array
 from minigrad.files.opening import open_regular, printable
-from minigrad.train import Report
+from minigrad.train import Interruption, Report
 
 _REFRESH = 0.1  # seconds: redrawing at every step of a tiny model would cost more than the step
 _FIRST, _SILENT = 3.0, 30.0  # seconds to the first plain line, and the most between two
@@ -94,6 +95,16 @@ def progress(stream: TextIO) -> PlainProgress | RichProgress:
     columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
     console = Console(file=stream)
     return RichProgress(Progress(*columns, console=console, auto_refresh=False, transient=True))
+
+
+def tell(interruption: Interruption, show: Callable[[Any], None], progress: Any) -> None:
+    """Show progress. If nobody can read it any more (`| head`; `| tee`, which the same Ctrl-C ends;
+    a closed terminal), request a stop, so that what was computed is saved.
+    """
+    try:
+        show(progress)
+    except OSError:
+        interruption.note(signal.SIGPIPE)
 
 
 def watched(

@@ -10,7 +10,7 @@ The loop is the caller's: it decides what to print, when to save and when to sto
     steps, compiled    how one step is made: eagerly, in mixed precision, compiled
     metrics            the facts of a step, and a line of JSON for each
     memory             what a step will need
-    interruption       Ctrl-C and SIGTERM as requests to stop after the step
+    interruption       Ctrl-C, SIGTERM and SIGHUP as requests to stop after the step
 """
 
 from minigrad.train.interruption import Interruption

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while something runs that should not be torn apart."""
+"""Signals to stop while something runs that should not be torn apart."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from minigrad import distributed
 
 
 class Interruption:
-    """Ctrl-C and SIGTERM as a request to stop after the step, while this is open as a context; a
-    second one interrupts at once.
+    """Ctrl-C, SIGTERM and the end of the terminal (SIGHUP, unless it is ignored, as by nohup) as a
+    request to stop after the step, while this is open as a context; a second Ctrl-C or SIGTERM
+    interrupts at once.
 
     True once there was one; `exit_code` is then 128 + the signal's number, as shells have it. Of
     several ranks, `poll` decides for all.
@@ -35,17 +36,18 @@ class Interruption:
         return bool(self)
 
     def __enter__(self) -> Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+        hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+        numbers = (signal.SIGINT, signal.SIGTERM, *hangup)
+        self._before = {number: signal.signal(number, self.note) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._caught:
+    def note(self, number: int, _frame: FrameType | None = None) -> None:
+        """Ask for a stop, as the signal of this number does."""
+        if self._caught and number in (signal.SIGINT, signal.SIGTERM):
             raise KeyboardInterrupt
-        self._caught = number
-        if distributed.size() == 1:
-            self.number = number
+        self._caught = self._caught or number  # a shell and the system may both send SIGHUP
+        self.number = self._caught if distributed.size() == 1 else self.number

@@ -229,6 +229,23 @@ def test_ctrl_c_stops_all_runs_cleanly_and_the_next_call_resumes_them(tmp_path: 
     assert ": starts" not in output and "Traceback" not in output
 
 
+def test_runs_are_saved_where_ctrl_c_also_ends_what_reads_the_sweep(tmp_path: Path) -> None:
+    """As in `minigrad sweep sweep.toml | tee log`."""
+    folder = folder_with(tmp_path, lr="[1e-3]", steps=1_000_000)
+    call = command("sweep", "sweep.toml", "--jobs", "1")
+    with subprocess.Popen(call, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE) as sweep:
+        assert sweep.stdout is not None
+        end = time.monotonic() + 300
+        while not list(folder.glob("out/lr*/checkpoints/*.mgrd")):
+            assert time.monotonic() < end and sweep.poll() is None
+            time.sleep(0.1)
+        sweep.stdout.close()
+        sweep.send_signal(signal.SIGINT)
+        assert sweep.wait(300) == 1
+    (log,) = folder.glob("out/lr*/log.txt")
+    assert "; saved. Continue:" in log.read_text()
+
+
 def test_a_run_that_is_stopped_while_its_python_starts_has_not_failed(tmp_path: Path) -> None:
     """Python ends with 1 where Ctrl-C comes before its own start is over."""
     folder, waiting = folder_with(tmp_path, lr="[1e-3]", steps=10), tmp_path / "waiting"
