@@ -273,6 +273,24 @@ def test_muon_trains_through_the_trainer() -> None:
     assert last.loss < 0.01
 
 
+def test_a_slow_first_step_does_not_count_in_the_speed_once_there_is_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer, now = make_trainer(jit=False), 0.0
+    seconds, step = iter([100.0, 1.0, 3.0, *[2.0] * 100]), trainer.train_step
+
+    def timed() -> tuple[float, float, int]:
+        nonlocal now
+        now += next(seconds)
+        return step()
+
+    monkeypatch.setattr(trainer, "train_step", timed)
+    monkeypatch.setattr("minigrad.train.trainer.time.perf_counter", lambda: now)
+    speeds = [report.tokens_per_second for report, _ in zip(trainer.run(), range(4), strict=False)]
+    tokens = 100 * speeds[0]
+    assert speeds == pytest.approx([tokens / 100, tokens / 1, tokens / 2, tokens / 2])
+
+
 # --- accumulation and mixed precision
 
 

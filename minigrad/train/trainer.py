@@ -294,9 +294,10 @@ class Trainer:
                 start, lr = time.perf_counter(), self.optimizer.lr
                 loss, norm, tokens = self.train_step()
                 took = time.perf_counter() - start
-                # A moving average over about 20 steps: quick to follow a change of load, slow
-                # enough to be read.
-                seconds = took if not seconds else 0.95 * seconds + 0.05 * took
+                # The mean, from 20 steps on a moving average over about as many: quick to follow a
+                # change of load, slow enough to be read. The first step is often slow: it counts
+                # only until there is a second.
+                seconds += (took - seconds) / min(max(self.step - first - 1, 1), 20)
                 self._unevaluated = (loss, norm, lr, tokens / seconds)
             due = self.step % self.eval_interval == 0 or self.step == self.steps
             val_loss = self._evaluate() if due else None
