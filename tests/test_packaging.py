@@ -15,17 +15,23 @@ import minigrad
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built from a copy, so that the checkout stays as it is."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
+def copy_of_checkout(folder: Path) -> Path:
+    """What a build reads, copied, so that the checkout stays as it is."""
+    source = folder / "minigrad"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(
         ROOT / "minigrad", source / "minigrad", ignore=shutil.ignore_patterns("__pycache__")
     )
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from a copy."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = copy_of_checkout(folder)
     call = [
         sys.executable,
         "-m",
@@ -72,6 +78,22 @@ def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
     assert re.search(
         r"^minigrad = minigrad\.cli:main$", wheel.read(name).decode(), flags=re.MULTILINE
     )
+
+
+def test_a_program_next_to_the_clone_imports_the_package_that_is_installed(tmp_path: Path) -> None:
+    """There the clone's folder, which has the package's name, is on the path as well."""
+    source, prefix = copy_of_checkout(tmp_path), tmp_path / "prefix"
+    call = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-installed"]
+    call += ["--no-warn-script-location", "--prefix", str(prefix), "--editable", str(source)]
+    subprocess.run(call, check=True, timeout=120)
+    (pth,) = prefix.rglob("*.pth")
+    program = (
+        f"import site; site.addsitedir({str(pth.parent)!r})\n"
+        "import importlib.util; print(importlib.util.find_spec('minigrad').origin)"
+    )
+    call = [sys.executable, "-S", "-c", program]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{source / 'minigrad' / '__init__.py'}\n"
 
 
 def test_the_top_level_of_the_repository_is_short() -> None:
