@@ -41,7 +41,7 @@ class Picture:
         ending = Path(path).suffix.lower()
         if ending not in (".svg", ".png"):
             problem = f"{path} ends neither in .svg nor in .png"
-            hint = "name it plot.svg"
+            hint = f"name it {Path(path).stem or 'plot'}.svg"
             raise ConfigError("plot", problem, got=str(path), wanted=".svg or .png", hint=hint)
         Path(path).write_bytes(self._drawn(ending[1:]))
 

@@ -231,6 +231,17 @@ def test_a_png_is_drawn(tmp_path: Path) -> None:
     assert content.startswith(b"\x89PNG") and int.from_bytes(content[16:20], "big") > 800
 
 
+@pytest.mark.parametrize(
+    ("name", "better"), [("maps.pdf", "maps.svg"), ("maps", "maps.svg"), (".", "plot.svg")]
+)
+def test_a_picture_of_another_kind_is_refused_with_a_name_that_is_taken(
+    tmp_path: Path, name: str, better: str
+) -> None:
+    picture = plot([read_run(a_run(tmp_path / "one", 60))])
+    with pytest.raises(ConfigError, match=f"neither in .svg nor in .png\n.*name it {better}"):
+        picture.save(name)
+
+
 def test_without_matplotlib_a_chart_of_characters_and_the_line_that_installs_it_are_printed(
     tmp_path: Path,
 ) -> None:
