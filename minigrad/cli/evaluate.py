@@ -45,7 +45,7 @@ def run(options: Namespace) -> int:
     size = f"{found['characters']:,} characters, {found['tokens']:,} tokens predicted"
     print(f"text                {options.text}: {size}")
     if found["unknown_characters"]:
-        print(f"left out            {found['unknown_characters']:,} unknown characters")
+        print(f"unknown characters  {found['unknown_characters']:,}, left out")
     print(f"context             {found['block_size']} tokens, moved on by {found['stride']}")
     print(f"nats per token      {found['nats_per_token']:.4f}")
     print(f"perplexity          {found['perplexity']:.4f}")
@@ -100,8 +100,8 @@ def known_text(text: str, tokenizer: Tokenizer, options: Namespace) -> str:
     if not options.skip_unknown:
         at = min(text.index(c) for c in unknown)
         line = text.count("\n", 0, at) + 1
-        problem = f"{options.text} has {count:,} characters that the model does not know"
-        problem += f", {len(unknown)} different ones; the first is {text[at]!r} in line {line}"
+        problem = f"{options.text} has characters that the model does not know: {count:,} in all"
+        problem += f", {len(unknown)} different; the first is {text[at]!r} in line {line}"
         raise DataError("eval", problem, got=unknown, hint="--skip-unknown leaves them out")
     return text.translate(dict.fromkeys(map(ord, unknown)))
 

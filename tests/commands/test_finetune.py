@@ -139,7 +139,7 @@ def test_a_run_that_finetune_cannot_go_on_with_is_refused(home: Path) -> None:
 def test_unknown_characters_are_counted_and_left_out_on_request(home: Path) -> None:
     (home / "new.txt").write_text("bot: see you!\nyou: bye bye\n" * 40)
     line = refused(*TUNE, "--out", "tuned", folder=home)
-    assert "40 characters that the model does not know" in line and "--skip-unknown" in line
+    assert "characters that the model does not know: 40 in all" in line and "--skip-unknown" in line
     good(*TUNE, "--out", "tuned", "--skip-unknown", "--stop-at", "5", folder=home)
     good("finetune", "--resume", "tuned", folder=home)
     assert "!" not in load_model(str(home / "tuned"))[1].characters

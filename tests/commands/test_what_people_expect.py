@@ -114,10 +114,10 @@ def test_a_model_that_embeds_nothing_is_named(home: Path) -> None:
 def test_unknown_characters_are_counted_and_may_be_left_out(home: Path) -> None:
     (home / "other.txt").write_text("you: hi\nbot: hello\nyou: h\u00e9h\u00e9 Z\nbot: well\n" * 3)
     error = refused("eval", "--model", "bot", "--text", "other.txt", folder=home)
-    assert "9 characters that the model does not know, 2 different ones" in error
+    assert "has characters that the model does not know: 9 in all, 2 different; " in error
     assert "the first is '\u00e9' in line 3" in error and "--skip-unknown" in error
     done = called("eval", "--model", "bot", "--text", "other.txt", "--skip-unknown", folder=home)
-    assert done.returncode == 0 and "left out            9 unknown characters" in done.stdout
+    assert done.returncode == 0 and "unknown characters  9, left out" in done.stdout
 
 
 def test_a_model_of_a_text_without_line_ends_writes_without_a_prompt(tmp_path: Path) -> None:
