@@ -295,6 +295,7 @@ _ONLY = {  # settings that change what a model computes, and the one value that 
     "is_decoder": False,
     "layer_norm_epsilon": 1e-5,
     "partial_rotary_factor": 1.0,
+    "rope.scale_linear": 1.0,  # of GGUF files of 2023, now rope.scaling.factor
     "scale_attn_by_inverse_layer_idx": False,
     "scale_attn_weights": True,
     "use_bidirectional_attention": False,

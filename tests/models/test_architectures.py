@@ -613,6 +613,7 @@ def changed_llama(meta: dict[str, Any], shapes: dict[str, tuple[int, ...]], fold
     ("meta", "shapes", "code"),
     [
         ({"llama.rope.dimension_count": 8}, {}, "unsupported"),
+        ({"llama.rope.scale_linear": 4.0}, {}, "unsupported"),
         ({}, {"blk.0.attn_output.bias": (32,)}, "tensor-extra"),
         ({}, {"blk.1.attn_q_norm.weight": (16,)}, "tensor-extra"),
         ({}, {"blk.0.attn_k.weight": (8, 32), "blk.0.attn_v.weight": (24, 32)}, "shape"),
@@ -624,8 +625,8 @@ def changed_llama(meta: dict[str, Any], shapes: dict[str, tuple[int, ...]], fold
 def test_a_gguf_file_that_would_give_other_logits_is_refused(
     meta: dict[str, Any], shapes: dict[str, tuple[int, ...]], code: str, tmp_path: Path
 ) -> None:
-    good = changed_llama({"llama.rope.dimension_count": 16}, {"rope_freqs.weight": (8,)}, tmp_path)
-    load(good)
+    same = {"llama.rope.dimension_count": 16, "llama.rope.scale_linear": 1.0}
+    load(changed_llama(same, {"rope_freqs.weight": (8,)}, tmp_path))
     with pytest.raises(FormatError) as caught:
         load(changed_llama(meta, shapes, tmp_path))
     assert caught.value.code == code
