@@ -212,8 +212,14 @@ def compete(options: argparse.Namespace, **job: Any) -> dict[str, Any] | None:
 
 
 def processor() -> str:
-    """The name of the processor, and the threads: a time is only compared with others of these."""
-    return machine(os.cpu_count() or 1).partition(";")[0]
+    """The processor, the threads and BLAS's kernels, which tell its vector registers where the name
+    does not: a time is only compared with others of these.
+    """
+    from minigrad.compiler import environment
+
+    return (
+        f"{machine(os.cpu_count() or 1).partition(';')[0]}, {environment()['BLAS'].split(' (')[0]}"
+    )
 
 
 def shortest(options: argparse.Namespace) -> int:
