@@ -7,8 +7,9 @@ and sentence embeddings in minigrad and sentence-transformers.
 Measured are the seconds to load (imports included), tokens per second of a prompt and of greedy
 decoding after it, and peak memory; and milliseconds for one sentence and for 32, of 7 to 80 words.
 Each contender lives in a process of its own, of the interpreter that has its packages, and their
-turns are interleaved; medians of the rounds are given. A contender that is not installed is left
-out. --write puts the tables into docs/performance.md.
+turns are interleaved; medians of the rounds are given, and ratios round by round. A contender that
+is not installed is left out. --write puts the tables into docs/performance.md, which has them for
+processors with AVX-512 and for others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pages import PERFORMANCE, machine
+from bench import machine
+from pages import PERFORMANCE
 
 ROOT = Path(__file__).resolve().parents[1]
 Turn = Callable[[], list[float]]
@@ -154,6 +155,7 @@ def sentence_transformers(options: argparse.Namespace) -> Turn:
 
 # A contender's function, and the option that names its interpreter
 Contenders = dict[str, tuple[Callable[[argparse.Namespace], Turn], str]]
+Measured = dict[str, tuple[float, Any]]
 DECODERS: Contenders = {
     "minigrad, int8 products": (lambda options: minigrad(options, True), ""),
     "minigrad, float32": (lambda options: minigrad(options, False), ""),
@@ -180,8 +182,10 @@ def work(options: argparse.Namespace) -> None:
         print(json.dumps([*turn(), memory]), flush=True)
 
 
-def measure(options: argparse.Namespace, contenders: Contenders, threads: int) -> dict[str, Any]:
-    """The medians of each contender on so many threads: (load, the two times, memory)."""
+def measure(options: argparse.Namespace, contenders: Contenders, threads: int) -> Measured:
+    """Each contender on so many threads: the seconds to load, and a row per round: two times, and
+    the memory.
+    """
     names = "MINIGRAD_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(names, str(threads))}
     words = [__file__, *sys.argv[1:], "--threads", str(threads), "--contender"]
@@ -206,10 +210,21 @@ def measure(options: argparse.Namespace, contenders: Contenders, threads: int) -
             rows.append(json.loads(processes[name].stdout.readline()))
     for p in processes.values():
         p.communicate()
-    return {
-        name: [loaded[name], *map(statistics.median, zip(*rows, strict=True))]
-        for name, rows in found.items()
-    }
+    return {name: (loaded[name], np.array(rows)) for name, rows in found.items()}
+
+
+def ratios(found: Measured, threads: int, first: str, second: str) -> list[str]:
+    """How many times as fast the first contender is as those that are not minigrad, in words."""
+    (_, (_, rows)), *others = found.items()
+    lines = []
+    for name, (_, theirs) in others:
+        if not name.startswith("minigrad"):
+            low, middle, high = np.quantile(theirs / rows, (0.25, 0.5, 0.75), axis=0)
+            a, b = (f"{middle[i]:.2f} ({low[i]:.2f} to {high[i]:.2f})" for i in (0, 1))
+            lines.append(
+                f"- {threads} thread{'s'[: threads - 1]}, {name}: {first} {a}, {second} {b}"
+            )
+    return lines
 
 
 def decoding(options: argparse.Namespace) -> list[str]:
@@ -221,11 +236,21 @@ def decoding(options: argparse.Namespace) -> list[str]:
         "| threads | | load, s | prompt, tokens/s | decoding, tokens/s | peak memory, MB |",
         "|---|---|---|---|---|---|",
     ]
+    said = []
     for threads in options.threads:
-        for name, (load, prefill, decode, memory) in measure(options, DECODERS, threads).items():
+        found = measure(options, DECODERS, threads)
+        for name, (load, rows) in found.items():
+            prefill, decode, memory = np.median(rows, axis=0)
             speeds = f"{options.prompt / prefill:.0f} | {options.tokens / decode:.0f}"
             lines.append(f"| {threads} | {name} | {load:.2f} | {speeds} | {memory:.0f} |")
-    return lines
+        said += ratios(found, threads, "prompt", "decoding")
+    return [
+        *lines,
+        "",
+        "minigrad with int8 products is so many times as fast as (quartiles):",
+        "",
+        *said,
+    ]
 
 
 def embedding(options: argparse.Namespace) -> list[str]:
@@ -236,11 +261,15 @@ def embedding(options: argparse.Namespace) -> list[str]:
         f"| threads | | load, s | one sentence, ms | {SENTENCES} sentences, ms | peak memory, MB |",
         "|---|---|---|---|---|---|",
     ]
+    said = []
     for threads in options.threads:
-        for name, (load, one, many, memory) in measure(options, EMBEDDERS, threads).items():
+        found = measure(options, EMBEDDERS, threads)
+        for name, (load, rows) in found.items():
+            one, many, memory = np.median(rows, axis=0)
             times = f"{1e3 * one:.1f} | {1e3 * many:.0f}"
             lines.append(f"| {threads} | {name} | {load:.2f} | {times} | {memory:.0f} |")
-    return lines
+        said += ratios(found, threads, "one sentence", f"{SENTENCES} sentences")
+    return [*lines, "", "minigrad, compiled, is so many times as fast as (quartiles):", "", *said]
 
 
 def main() -> None:
@@ -261,14 +290,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.contender:
         return work(options)
-    load = ", ".join(f"{x:.2f}" for x in os.getloadavg())
-    lines = ["## Published models", "", f"`tools/bench_models.py`. {machine()}, load {load}.", ""]
-    lines += decoding(options)
+    wide = np._core._multiarray_umath.__cpu_features__.get("AVX512F", False)
+    title = f"## Published models, {'AVX-512' if wide else 'no AVX-512'}"
+    lines = [title, "", f"`tools/bench_models.py`, {options.rounds} rounds.  "]
+    lines += [*machine(os.cpu_count() or 1).splitlines(), "", *decoding(options)]
     if options.minilm:
         lines += ["", *embedding(options)]
     print("\n".join(lines))
     if options.write:
-        PERFORMANCE.write("bench_models", lines)
+        PERFORMANCE.write("bench_models_avx512" if wide else "bench_models", lines)
     return None
 
 

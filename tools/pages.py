@@ -62,6 +62,7 @@ PERFORMANCE = Page(
         "bench_text",
         "speedrun",
         "bench_decode",
+        "bench_models_avx512",
         "bench_models",
         "bench_memory",
     ),
