@@ -24,7 +24,9 @@ def encoding(call: str) -> Iterator[None]:
     """Turn whatever a library raises about a text into a DataError."""
     try:
         yield
-    except Exception as error:  # the library raises nothing more particular
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise DataError(call, f"the tokenizer cannot encode the text: {error}") from None
 
 

@@ -238,9 +238,8 @@ def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     config = read_json(folder / "tokenizer_config.json", optional=True)
-    template = config.get("chat_template")
-    if (written := folder / "chat_template.jinja").is_file():
-        template = written.read_text(encoding="utf-8")
+    written = folder / "chat_template.jinja"
+    template = written.read_text("utf-8") if written.is_file() else config.get("chat_template")
 
     def token(name: str) -> str | None:
         found = config.get(name)
@@ -251,8 +250,8 @@ def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
     numbers = [n for n in (ends if isinstance(ends, list) else [ends]) if type(n) is int]
     texts = (tokenizer.decode([n], skip_special_tokens=False) for n in numbers)
     eos = [token("eos_token"), *(text for text in texts if "\ufffd" not in text)]
-    first, special = config.get("add_bos_token") is True, len(tokenizer.encode("").ids) > 0
-    options: Any = {"template": _text(template), "first": first, "special": special}
+    first, special = config.get("add_bos_token") is True, tokenizer.num_special_tokens_to_add(False)
+    options: Any = {"template": _text(template), "first": first, "special": special > 0}
     return PublishedTokenizer(tokenizer, bos=token("bos_token"), eos=eos, **options)
 
 

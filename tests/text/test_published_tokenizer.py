@@ -226,6 +226,14 @@ def test_a_text_that_begins_with_bos_gets_no_second_one(tmp_path: Path) -> None:
         assert found.encode_prompt("").tolist() == found.encode_prompt("<s>").tolist() == [1]
 
 
+def test_a_panic_of_the_library_is_a_data_error(tmp_path: Path) -> None:
+    content = json.loads(with_begin(["<s>"]))
+    content["post_processor"]["special_tokens"] = {}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="cannot encode the text: no entry found"):
+        tokenizer_of_folder(tmp_path).encode_sentences(["ab"], 8)
+
+
 @pytest.mark.parametrize(
     ("ends", "expected"),
     [
