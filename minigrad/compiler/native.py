@@ -195,22 +195,23 @@ def open_cache(folder: Path) -> None:
 
 
 def build(source: str) -> Built:
-    """Compile `source` and load it, or load what an earlier build of the same text left in the
+    """Compile `source` and load it, or load what an earlier build of the same code left in the
     cache.
 
-    The key is a hash of the source, the flags, the compiler and the CPU. A folder that cannot be
+    The key is a hash of the source without its comments, which name lines of the user's program,
+    the flags, the compiler and the CPU. A folder that cannot be
     trusted or written is replaced by a temporary one, a damaged object by a new build; either way
     `note` says so in one line. Raises NativeError.
     """
     # Everything that decides what the compiler makes is in the key, so an object is never stale
     compiler, folder = find_compiler(), cache_folder()
-    text = "\0".join((source, *FLAGS, *compiler.command, compiler.version, cpu_identity()))
+    code = "".join(part.partition("*/")[2] for part in f"*/{source}".split("/*"))
+    text = "\0".join((code, *FLAGS, *compiler.command, compiler.version, cpu_identity()))
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     try:
         open_cache(folder)
     except NativeError as error:
-        note = f"{error}: the compiled step is not kept"
-        return Built(_build_once(source), False, note)
+        return Built(_build_once(source), False, f"{error}: the compiled step is not kept")
     # A damaged object is built again under the same name; one that is loaded stays as it is,
     # since the new one replaces the file and does not write into it
     path, note = folder / f"{key}.so", ""

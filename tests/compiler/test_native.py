@@ -43,6 +43,21 @@ def test_the_cache_folder_is_the_users_alone_and_the_second_build_comes_from_it(
     assert "from the cache" in three_calls("c").explain()
 
 
+def test_code_that_moved_to_other_lines_comes_from_the_cache():
+    functions = (
+        lambda x: (x * 3).sin().sum(),
+        lambda x: (x * 3).sin().sum(),
+    )
+    x, sources = Tensor(np.ones((3, 4), np.float32)), set()
+    for function, where in zip(functions, ("compiled in", "from the cache"), strict=True):
+        step = jit(function, backend="c")
+        for _ in range(3):
+            step(x)
+        assert where in step.explain()
+        sources.add(step.c_source)
+    assert len(sources) == 2  # each names its own lines
+
+
 def test_a_folder_that_others_may_enter_is_closed_to_them(own_cache):
     own_cache.mkdir(mode=0o755)
     three_calls("c")
