@@ -107,7 +107,8 @@ def test_the_test_command_is_the_one_that_ci_runs() -> None:
     for part in TEST.replace(".venv", ".ci/venv").split(" && "):
         assert all(word in script for word in part.split() if word != "-q"), part
     last = script.strip().splitlines()[-1]
-    assert last == ".ci/venv/bin/python -m pytest -n 2 --dist loadfile"  # in two processes
+    # In two processes
+    assert last == ".ci/venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder"
 
 
 def test_every_command_is_valid_shell() -> None:
