@@ -294,8 +294,8 @@ def _logits(model: GPT, tokens: Array, caches: list[KVCache], last: int = 1) -> 
     """
     with evaluating(model):
         for part in parts(tokens, last):
-            logits = model(part, caches=caches)
-        return logits[:, -last:].numpy().astype(np.float64)
+            x = model._hidden(part, caches, None)
+        return model._head(x[:, -last:]).numpy().astype(np.float64)
 
 
 @np.errstate(under="ignore")
