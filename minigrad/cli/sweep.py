@@ -131,7 +131,7 @@ class Sweep:
         self.study = create(storage=storage, study_name=plan.name, load_if_exists=True)
         self.left: set[int] = set()  # trials that this sweep leaves to the next one
         self.active: dict[int, Process] = {}  # by the numbers of their trials
-        self.waiting = self.stopping = False  # for another sweep; its runs
+        self.waiting = False  # for another sweep
         self.interruption = Interruption()
         self.say = partial(tell, self.interruption, partial(print, flush=True))
 
@@ -222,7 +222,6 @@ class Sweep:
                     self._wait()
                 if self.active:
                     self.say(f"stopping {len(self.active)} runs; they save first")
-                self.stopping = True
                 for process in self.active.values():
                     process.popen.send_signal(signal.SIGINT)
                 while self.active:
@@ -299,9 +298,9 @@ class Sweep:
         value = self._report(trial, process.step) if code == 0 else None
         if value is not None:
             how = f"validation {value:.4f} after step {process.step}"
-        elif self.stopping or code < 0 or code > 128:  # a Python that starts ends with 1, stopped
+        elif self.interruption or code < 0 or code > 128:  # 1 if it came while Python started
             self.left.add(trial.number)
-            how = "stopped" if self.stopping else f"ended by signal {abs(code) % 128}"
+            how = "stopped" if self.interruption else f"ended by signal {abs(code) % 128}"
         else:
             log = (folder / _LOG).read_text(encoding="utf-8", errors="replace")
             said = re.findall("^minigrad train: error: (.*)", log, re.MULTILINE)
