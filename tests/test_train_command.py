@@ -343,7 +343,7 @@ def test_ctrl_c_while_numpy_is_imported_is_no_traceback() -> None:
     assert "Traceback" not in rest
 
 
-def test_a_run_whose_output_nobody_reads_any_more_is_saved_and_ends(tmp_path: Path) -> None:
+def test_a_run_is_saved_and_ends_when_the_reader_of_its_output_is_gone(tmp_path: Path) -> None:
     """As in `minigrad train | head`."""
     (tmp_path / "text.txt").write_text(TEXT)
     options = ("--steps", "20000", "--eval-interval", "20000", "--no-jit", "--out", "run")

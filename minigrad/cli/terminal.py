@@ -98,8 +98,8 @@ def progress(stream: TextIO) -> PlainProgress | RichProgress:
 
 
 def tell(interruption: Interruption, show: Callable[[Any], None], progress: Any) -> None:
-    """Show progress. If nobody can read it any more (`| head`; `| tee`, which the same Ctrl-C ends;
-    a closed terminal), request a stop, so that what was computed is saved.
+    """Show progress. If its reader is gone (`| head`; `| tee`, which the same Ctrl-C ends; a closed
+    terminal), request a stop, so that what was computed is saved.
     """
     try:
         show(progress)
