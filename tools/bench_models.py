@@ -221,55 +221,67 @@ def ratios(found: Measured, threads: int, first: str, second: str) -> list[str]:
         if not name.startswith("minigrad"):
             low, middle, high = np.quantile(theirs / rows, (0.25, 0.5, 0.75), axis=0)
             a, b = (f"{middle[i]:.2f} ({low[i]:.2f} to {high[i]:.2f})" for i in (0, 1))
-            lines.append(
-                f"- {threads} thread{'s'[: threads - 1]}, {name}: {first} {a}, {second} {b}"
-            )
+            lines.append(f"- threads {threads}, {name}: {first} {a}, {second} {b}")
     return lines
+
+
+def table(
+    options: argparse.Namespace,
+    contenders: Contenders,
+    names: tuple[str, str],
+    unit: str,
+    cells: Callable[[float, float], str],
+) -> list[str]:
+    """A row per contender and number of threads, and how many times as fast the first one is.
+
+    names, unit: of the two times, which `cells` writes down.
+    """
+    first, second = names
+    lines = [
+        f"| threads | | load, s | {first}, {unit} | {second}, {unit} | peak memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    said = ["How many times as fast as the others the first row is, with quartiles:", ""]
+    for threads in options.threads:
+        found = measure(options, contenders, threads)
+        for name, (load, rows) in found.items():
+            one, other, memory = np.median(rows, axis=0)
+            lines.append(
+                f"| {threads} | {name} | {load:.2f} | {cells(one, other)} | {memory:.0f} |"
+            )
+        said += ratios(found, threads, first, second)
+    return [*lines, "", *said]
 
 
 def decoding(options: argparse.Namespace) -> list[str]:
     """The table of a GGUF file."""
-    lines = [
+    return [
         f"### {Path(options.file).stem}, a prompt of {options.prompt} tokens, then "
         f"{options.tokens} more",
         "",
-        "| threads | | load, s | prompt, tokens/s | decoding, tokens/s | peak memory, MB |",
-        "|---|---|---|---|---|---|",
-    ]
-    said = []
-    for threads in options.threads:
-        found = measure(options, DECODERS, threads)
-        for name, (load, rows) in found.items():
-            prefill, decode, memory = np.median(rows, axis=0)
-            speeds = f"{options.prompt / prefill:.0f} | {options.tokens / decode:.0f}"
-            lines.append(f"| {threads} | {name} | {load:.2f} | {speeds} | {memory:.0f} |")
-        said += ratios(found, threads, "prompt", "decoding")
-    return [
-        *lines,
-        "",
-        "minigrad with int8 products is so many times as fast as (quartiles):",
-        "",
-        *said,
+        *table(
+            options,
+            DECODERS,
+            ("prompt", "decoding"),
+            "tokens/s",
+            lambda one, other: f"{options.prompt / one:.0f} | {options.tokens / other:.0f}",
+        ),
     ]
 
 
 def embedding(options: argparse.Namespace) -> list[str]:
     """The table of an encoder."""
-    lines = [
+    return [
         "### all-MiniLM-L6-v2, sentences of 7 to 80 words",
         "",
-        f"| threads | | load, s | one sentence, ms | {SENTENCES} sentences, ms | peak memory, MB |",
-        "|---|---|---|---|---|---|",
+        *table(
+            options,
+            EMBEDDERS,
+            ("one sentence", f"{SENTENCES} sentences"),
+            "ms",
+            lambda one, other: f"{1e3 * one:.1f} | {1e3 * other:.0f}",
+        ),
     ]
-    said = []
-    for threads in options.threads:
-        found = measure(options, EMBEDDERS, threads)
-        for name, (load, rows) in found.items():
-            one, many, memory = np.median(rows, axis=0)
-            times = f"{1e3 * one:.1f} | {1e3 * many:.0f}"
-            lines.append(f"| {threads} | {name} | {load:.2f} | {times} | {memory:.0f} |")
-        said += ratios(found, threads, "one sentence", f"{SENTENCES} sentences")
-    return [*lines, "", "minigrad, compiled, is so many times as fast as (quartiles):", "", *said]
 
 
 def main() -> None:
