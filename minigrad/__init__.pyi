@@ -13,7 +13,6 @@ from minigrad import func as func
 from minigrad import functional as functional
 from minigrad import nn as nn
 from minigrad import ops as ops
-from minigrad import optim as optim
 from minigrad import random as random
 from minigrad.autograd import grad as grad
 from minigrad.dtypes import bfloat16 as bfloat16
@@ -57,6 +56,7 @@ from minigrad import interop as interop
 from minigrad import listeners as listeners
 from minigrad import models as models
 from minigrad import modes as modes
+from minigrad import optim as optim
 from minigrad import precision as precision
 from minigrad import start as start
 from minigrad import tape as tape

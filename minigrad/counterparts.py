@@ -5,8 +5,8 @@ table is in counterparts.txt.
 from __future__ import annotations
 
 import functools
+import os
 import sys
-from pathlib import Path
 from types import ModuleType
 
 _PARTS = {
@@ -21,7 +21,8 @@ _PARTS = {
 def counterparts() -> dict[str, dict[str, str]]:
     """For each owner the hints by name. Tensor's methods are functions of the package, too."""
     tables: dict[str, dict[str, str]] = {}
-    text = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8")
+    with open(os.path.splitext(__file__)[0] + ".txt", encoding="utf-8") as file:
+        text = file.read()
     for section in text.split("\n[")[1:]:
         owner, _, lines = section.partition("]\n")
         rows = (line.split(": ", 1) for line in lines.splitlines() if line)
