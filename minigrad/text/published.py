@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from minigrad.errors import ConfigError, FormatError, needs
 from minigrad.files.header import shortened
 from minigrad.text.base import encoding, well_formed
 from minigrad.text.library import TokenizerFile, library
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
@@ -33,10 +38,11 @@ _CUTS = {
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), (_WORDS % r"\p{N}",)),
 }
 # Control tokens that end an answer, as in llama.cpp, whatever eos is.
-_ENDS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>")
+_ENDS = ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>"]
 _CALL = "models.load"
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4  # types of tokens in a GGUF file
 _SPACE = "▁"
+_GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
 class PublishedTokenizer(TokenizerFile):
@@ -46,10 +52,12 @@ class PublishedTokenizer(TokenizerFile):
         the special tokens that begin a text and end an answer; eos may be several.   template: the
         chat template for jinja2, None without one.
     first: True if a text begins with bos.   special: True if the library puts its own special
-        tokens around a text, as BERT's does.
+        tokens around a text, as BERT's does.   names: those of special tokens in a template, such
+        as {"pad_token": "<pad>"}; bos_token and eos_token need not be among them.
     """
 
-    kind, fields = "published", ("content", "bos", "eos", "template", "first", "special")
+    kind = "published"
+    fields = ("content", "bos", "eos", "template", "first", "special", "names")
 
     def __init__(
         self,
@@ -60,12 +68,20 @@ class PublishedTokenizer(TokenizerFile):
         template: str | None = None,
         first: bool = False,
         special: bool = False,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         made = hasattr(content, "to_str")
         self._tokenizer = content if made else TokenizerFile(content)._tokenizer
         # An empty text would end any answer at once
         self.bos, self.eos = bos or None, tuple(text for text in dict.fromkeys(eos) if text)
         self.template, self.first, self.special = template, first and bool(bos), special
+        own = {"bos_token": self.bos, "eos_token": next(iter(self.eos), None), **(names or {})}
+        self.names = {name: text for name, text in own.items() if text}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the tokenizer whose `state()` this is, also one of before it had `names`."""
+        return super().from_state({"names": None, **state})
 
     @property
     def content(self) -> str:  # type: ignore[override]
@@ -103,31 +119,54 @@ class PublishedTokenizer(TokenizerFile):
                 row.truncate(room)
             return [np.asarray(self._tokenizer.post_process(row).ids, np.int32) for row in rows]
 
-    def chat(self, messages: Iterable[Mapping[str, str]], *, answer: bool = True) -> str:
-        """Return a conversation as the model expects it, by the file's template.
+    def chat(
+        self, messages: Iterable[Mapping[str, Any]], *, answer: bool = True, **variables: Any
+    ) -> str:
+        """Return a conversation as the model expects it: the file's template gives the text that
+        transformers' `apply_chat_template` does.
 
         messages: dicts of "role" ("system", "user", "assistant") and "content".   answer: end where
-            the model's answer begins.
-        The template runs in jinja2's sandbox. Raises ConfigError if there is none, or it refuses.
+            the model's answer begins.   variables: what else the template takes, such as
+            enable_thinking=False for Qwen 3, or tools=[...].
+        The template runs in jinja2's sandbox. Raises ConfigError if there is none, if it has no
+        such variable, or if it refuses.
         """
         if self.template is None:
             raise ConfigError("chat", "the model has no chat template", hint="give --template")
-        with needs("chat", "templates need jinja2", "'minigrad[models]'"):
-            from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        def refuse(problem: str) -> None:
-            raise ValueError(problem)
-
-        sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        sandbox.add_extension("jinja2.ext.loopcontrols")  # as transformers does
-        sandbox.globals["raise_exception"] = refuse
-        values = {"messages": list(messages), "add_generation_prompt": answer}
-        tokens = {"bos_token": self.bos or "", "eos_token": next(iter(self.eos), "")}
+        for name in variables:
+            if not re.search(rf"\b{re.escape(name)}\b", self.template):
+                raise ConfigError("chat", f"the model's chat template reads no {name!r}", got=name)
+        turns = [{key: x for key, x in turn.items() if x is not None} for turn in messages]
+        values: dict[str, Any] = {"tools": None, "documents": None, **self.names}
+        values |= {"messages": turns, "add_generation_prompt": answer, **variables}
+        # As in transformers, a block that marks what the model wrote is a scope
+        template = _GENERATION.sub(r"\1\2with\3", self.template)
+        sandbox = _sandbox()
         try:
-            return sandbox.from_string(self.template).render(**values, **tokens)
+            return str(sandbox.from_string(template).render(values))
         except Exception as error:  # a template may do anything, and is not ours
             problem = f"the model's chat template fails: {error}"
             raise ConfigError("chat", problem, got=self.template[:200]) from None
+
+
+def _sandbox() -> Any:
+    """What jinja2 renders a chat template in, with the functions that transformers gives it."""
+    with needs("chat", "templates need jinja2", "'minigrad[models]'"):
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(problem: str) -> None:
+        raise ValueError(problem)
+
+    def to_json(value: Any, ensure_ascii: bool = False, **layout: Any) -> str:
+        # A template must not give `default`, which is called without the checks of its calls
+        return json.JSONEncoder(ensure_ascii=ensure_ascii, default=None, **layout).encode(value)
+
+    sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    sandbox.add_extension("jinja2.ext.loopcontrols")
+    sandbox.filters["tojson"] = to_json
+    sandbox.globals["raise_exception"] = refuse
+    sandbox.globals["strftime_now"] = lambda layout: datetime.now().strftime(layout)
+    return sandbox
 
 
 def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
@@ -154,9 +193,11 @@ def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
     numbers = [own.get(f"{name}_token_id") for name in ("bos", "eos", "eot")]
     bos, *eos = map(piece, [*numbers, *np.ravel(own.get("eos_token_ids", [])).tolist()])
     eos += [text for text in _typed(own, _CONTROL) if text in _ENDS]
-    template = _text(own.get("tokenizer.chat_template"))
+    named = {"unk_token": "unknown_token_id", "pad_token": "padding_token_id"}
+    options: Any = {"names": {name: piece(own.get(key)) for name, key in named.items()}}
+    options["template"] = _text(own.get("tokenizer.chat_template"))
     first = own.get("add_bos_token", kind == "llama" or own.get("pre") in _LLAMA_3) is True
-    return PublishedTokenizer(tokenizer, bos=bos, eos=eos, template=template, first=first)
+    return PublishedTokenizer(tokenizer, bos=bos, eos=eos, first=first, **options)
 
 
 def check(good: Any, code: str, problem: str, got: Any = None, wanted: Any = None) -> None:
@@ -241,18 +282,19 @@ def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
     written = folder / "chat_template.jinja"
     template = written.read_text("utf-8") if written.is_file() else config.get("chat_template")
 
-    def token(name: str) -> str | None:
-        found = config.get(name)
+    def text(found: Any) -> str | None:
         return _text(found.get("content") if isinstance(found, dict) else found)
 
+    names = {name: text(found) for name, found in config.items() if name.endswith("_token")}
     made = read_json(folder / "generation_config.json", optional=True)
     ends = (made or read_json(folder / "config.json", optional=True)).get("eos_token_id")
     numbers = [n for n in (ends if isinstance(ends, list) else [ends]) if type(n) is int]
     texts = (tokenizer.decode([n], skip_special_tokens=False) for n in numbers)
-    eos = [token("eos_token"), *(text for text in texts if "\ufffd" not in text)]
+    eos = [names.get("eos_token"), *(text for text in texts if "\ufffd" not in text)]
     first, special = config.get("add_bos_token") is True, tokenizer.num_special_tokens_to_add(False)
-    options: Any = {"template": _text(template), "first": first, "special": special > 0}
-    return PublishedTokenizer(tokenizer, bos=token("bos_token"), eos=eos, **options)
+    options: Any = {"first": first, "special": special > 0, "names": names}
+    options |= {"bos": names.get("bos_token"), "template": _text(template)}
+    return PublishedTokenizer(tokenizer, eos=eos, **options)
 
 
 def read_json(path: Path, kind: type = dict, optional: bool = False) -> Any:
