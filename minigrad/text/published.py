@@ -272,15 +272,17 @@ def _bpe(library: Any, pieces: list[str], merges: list[Any], **options: Any) -> 
 
 def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
     """Return the tokenizer of a model's folder: tokenizer.json, with tokenizer_config.json,
-    chat_template.jinja and the end tokens of generation_config.json where they are there. Raises
-    DataError or FormatError for other contents.
+    special_tokens_map.json, chat_template.jinja and the end tokens of generation_config.json where
+    they are there. Raises DataError or FormatError for other contents.
     """
     tokenizer = TokenizerFile.read(folder / "tokenizer.json")._tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     config = read_json(folder / "tokenizer_config.json", optional=True)
-    written = folder / "chat_template.jinja"
-    template = written.read_text("utf-8") if written.is_file() else config.get("chat_template")
+    if "added_tokens_decoder" in config:
+        _add_tokens(tokenizer, config["added_tokens_decoder"])
+    else:
+        config |= read_json(folder / "special_tokens_map.json", optional=True)
 
     def text(found: Any) -> str | None:
         return _text(found.get("content") if isinstance(found, dict) else found)
@@ -293,8 +295,30 @@ def tokenizer_of_folder(folder: Path) -> PublishedTokenizer:
     eos = [names.get("eos_token"), *(text for text in texts if "\ufffd" not in text)]
     first, special = config.get("add_bos_token") is True, tokenizer.num_special_tokens_to_add(False)
     options: Any = {"first": first, "special": special > 0, "names": names}
-    options |= {"bos": names.get("bos_token"), "template": _text(template)}
+    options |= {"bos": names.get("bos_token"), "template": _template(folder, config)}
     return PublishedTokenizer(tokenizer, eos=eos, **options)
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The chat template in a folder: of several, the one named default."""
+    written, found = folder / "chat_template.jinja", config.get("chat_template")
+    if written.is_file():
+        return written.read_text("utf-8")
+    if isinstance(found, list):
+        named = [each for each in found if isinstance(each, dict) and each.get("name") == "default"]
+        found = named[0].get("template") if named else None
+    return _text(found)
+
+
+def _add_tokens(tokenizer: Any, tokens: Any) -> None:
+    """Add the tokens of a tokenizer_config.json; it decides how tokens that are there already take
+    the space around them.
+    """
+    added = library(_CALL).AddedToken
+    try:
+        tokenizer.add_tokens([added(**tokens[number]) for number in sorted(tokens, key=int)])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        check(False, "vocabulary", f"added_tokens_decoder is damaged: {error}", tokens)
 
 
 def read_json(path: Path, kind: type = dict, optional: bool = False) -> Any:

@@ -200,6 +200,51 @@ def test_a_folder_is_read_with_its_settings(tmp_path: Path) -> None:
     assert read_json(tmp_path / "none.json", optional=True) == {}
 
 
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ([{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}], "b"),
+        ([{"name": "tool_use", "template": "a"}, "default", {"name": "default"}], None),
+        ({"default": "a"}, None),
+    ],
+)
+def test_of_several_templates_the_default_counts(
+    template: Any, expected: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(sentence_piece().content, encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    assert tokenizer_of_folder(tmp_path).template == expected
+
+
+def test_added_tokens_are_those_of_the_config(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(sentence_piece().content, encoding="utf-8")
+    plain = {"lstrip": False, "normalized": False, "single_word": False, "special": True}
+    stripped = {"content": "</s>", "rstrip": True, **plain}
+    new = {"content": "<new>", **plain}
+    for added, text, expected in (
+        ({"2": stripped}, "ab</s>  ab", [264, 2, 264]),
+        ({"266": new, "2": stripped}, "a<new> </s> b", [262, 266, 259, 259, 2, 259, 261]),
+    ):
+        content = json.dumps({"added_tokens_decoder": added})
+        (tmp_path / "tokenizer_config.json").write_text(content)
+        assert tokenizer_of_folder(tmp_path).encode(text).tolist() == expected
+    for bad in ([1], "x", {"x": stripped}, {"2": "x"}, {"2": {"content": 1}}):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": bad}))
+        with pytest.raises(FormatError, match="added_tokens_decoder is damaged"):
+            tokenizer_of_folder(tmp_path)
+
+
+def test_an_older_folder_names_its_special_tokens_in_a_file_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(sentence_piece().content, encoding="utf-8")
+    named = {"bos_token": {"content": "<s>", "rstrip": False}, "eos_token": "</s>"}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(named))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "a", "unk_token": "<unk>"}')
+    found = tokenizer_of_folder(tmp_path)
+    assert (found.bos, found.eos, found.names["unk_token"]) == ("<s>", ("</s>",), "<unk>")
+    (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder": {}}')
+    assert tokenizer_of_folder(tmp_path).bos is None
+
+
 def with_begin(special: list[str]) -> str:
     """The tokenizer.json of `sentence_piece`, which puts these tokens before a text."""
     import tokenizers
