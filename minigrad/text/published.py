@@ -38,7 +38,7 @@ _CUTS = {
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), (_WORDS % r"\p{N}",)),
 }
 # Control tokens that end an answer, as in llama.cpp, whatever eos is.
-_ENDS = ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>"]
+_ENDS = re.compile(r"<\|(eot_id|eom_id|im_end|end|endoftext|end_of_text)\|>|<end_of_turn>")
 _CALL = "models.load"
 _UNKNOWN, _CONTROL, _USER = 2, 3, 4  # types of tokens in a GGUF file
 _SPACE = "▁"
@@ -190,9 +190,9 @@ def tokenizer_of_gguf(meta: Mapping[str, Any]) -> PublishedTokenizer:
     def piece(number: Any) -> str | None:
         return pieces[number] if type(number) is int and 0 <= number < len(pieces) else None
 
-    numbers = [own.get(f"{name}_token_id") for name in ("bos", "eos", "eot")]
+    numbers = [own.get(f"{name}_token_id") for name in ("bos", "eos", "eot", "eom")]
     bos, *eos = map(piece, [*numbers, *np.ravel(own.get("eos_token_ids", [])).tolist()])
-    eos += [text for text in _typed(own, _CONTROL) if text in _ENDS]
+    eos += [text for text in _typed(own, _CONTROL) if _ENDS.fullmatch(text)]
     named = {"unk_token": "unknown_token_id", "pad_token": "padding_token_id"}
     options: Any = {"names": {name: piece(own.get(key)) for name, key in named.items()}}
     options["template"] = _text(own.get("tokenizer.chat_template"))

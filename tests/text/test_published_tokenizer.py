@@ -83,6 +83,15 @@ def test_the_end_tokens_that_a_gguf_file_names_or_has_end_answers() -> None:
         found = tokenizer_of_gguf(meta | {"tokenizer.ggml.eos_token_ids": ends}).eos
         own = ("a",) if isinstance(ends, np.ndarray) else ()
         assert found == ("<eos>", *own, "<end_of_turn>")
+    assert tokenizer_of_gguf(meta | {"tokenizer.ggml.eom_token_id": 3}).eos[:2] == ("<eos>", "a")
+    llama = tokenizer_of_gguf(
+        gguf(
+            tokens=["<|eot_id|>", "<|end_of_text|>", *GPT2[2:]],
+            merges=[],
+            token_type=[3, 3] + [1] * 10,
+        )
+    )
+    assert llama.eos == ("<|eot_id|>", "<|end_of_text|>")
 
 
 def test_a_text_begins_with_bos_by_default_where_llama_cpp_lets_it() -> None:
