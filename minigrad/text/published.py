@@ -136,7 +136,12 @@ class PublishedTokenizer(TokenizerFile):
         for name in variables:
             if not re.search(rf"\b{re.escape(name)}\b", self.template):
                 raise ConfigError("chat", f"the model's chat template reads no {name!r}", got=name)
-        turns = [{key: x for key, x in turn.items() if x is not None} for turn in messages]
+        turns = [*messages]
+        if bad := [turn for turn in turns if not isinstance(turn, Mapping)]:
+            problem = f"a message must be a dict with role and content, got {shortened(bad[0])}"
+            raise ConfigError("chat", problem, got=bad[0])
+        # As in transformers, None is as good as absent
+        turns = [{key: x for key, x in turn.items() if x is not None} for turn in turns]
         values: dict[str, Any] = {"tools": None, "documents": None, **self.names}
         values |= {"messages": turns, "add_generation_prompt": answer, **variables}
         # As in transformers, a block that marks what the model wrote is a scope

@@ -215,6 +215,12 @@ def test_a_variable_that_the_template_does_not_read_is_refused() -> None:
         tokenizer(QWEN).chat(TURNS, enable_thinkin=False)
 
 
+@pytest.mark.parametrize("messages", ["hello", TURNS[0], [TURNS]])
+def test_messages_that_are_no_dicts_are_refused(messages: Any) -> None:
+    with pytest.raises(ConfigError, match="message must be a dict with role and content, got"):
+        tokenizer(QWEN).chat(messages)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
