@@ -194,7 +194,7 @@ class Conversation:
         if decoder is None:
             return
         try:
-            decoder.load(self._caches, None)
+            decoder.take(self._caches, None)
             decoder.begin(context, np.zeros(1, bool))
             stops = np.zeros(self.model.config.vocab_size, bool)
             count = min(count, size + 1 - context.shape[1])

@@ -139,7 +139,7 @@ class Decoder:
                 ready = ready and self._reading.ready(far)
         if not ready:  # a step is checked by what it changes
             for cache in self.caches:
-                cache.keys.data[...] = cache.values.data[...] = 0
+                cache.clear()
         context = np.pad(context, ((0, 0), (lead, 0)))
         for start in range(0, lead + T, _CHUNK):
             self._set(length=start)
@@ -150,21 +150,20 @@ class Decoder:
         self._set(length=lead + T)
         return logits.data
 
-    def load(self, caches: Sequence[KVCache], pad: Array | None) -> None:
-        """Go on from what these caches hold. pad: (B,), how many positions at the start of each row
-        are padding.
+    def take(self, caches: Sequence[KVCache], pad: Array | None) -> None:
+        """Go on from what these caches hold, and empty them: layer by layer, so that keys and
+        values are never there twice. pad: (B,), how many positions at the start of each row are
+        padding.
         """
-        for own, cache in zip(self.caches, caches, strict=True):
-            own.load(cache)
         self._first.data[...] = 0 if pad is None else pad
         self._set(length=caches[0].length)
+        for own, cache in zip(self.caches, caches, strict=True):
+            own.take(cache)
 
     def give(self, caches: Sequence[KVCache], length: int) -> None:
-        """Let these caches hold `length` positions, adding those that they lack."""
+        """Let these caches hold `length` positions, adding those that they lack, layer by layer."""
         for own, cache in zip(self.caches, caches, strict=True):
-            if cache.length < length:
-                keys, values = (x.data[:, :, cache.length : length] for x in (own.keys, own.values))
-                cache.append(Tensor(keys), Tensor(values))
+            own.give(cache, length)
 
     def begin(self, context: Array, ended: Array) -> None:
         """Go on after a context, (B, T), in which padding is -1 and whose newest token has not been

@@ -372,11 +372,9 @@ class GPT(Module):
                 elif decoder is not None and ahead is None:
                     assert batch.caches is not None
                     if batch.caches[0].length:
-                        decoder.load(batch.caches, batch.pad)
+                        decoder.take(batch.caches, batch.pad)
                     decoder.begin(batch.seen, batch.ended)
                     ahead = decoder.tokens(room, how, generator, scored, batch.stops)
-                    for cache in batch.caches:  # the decoder has its own
-                        cache.reset()
         finally:
             if decoder is not None:
                 self._decoders[len(batch.rows)] = decoder

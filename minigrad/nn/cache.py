@@ -15,6 +15,7 @@ from minigrad import ops
 from minigrad.arguments import as_int
 from minigrad.dtypes import Array, as_dtype, cast, is_float, name
 from minigrad.errors import CacheError, DTypeError, MinigradError
+from minigrad.heap import clear_mapped, mapped_zeros
 from minigrad.modes import is_grad_enabled, no_grad
 from minigrad.tensor import Tensor
 
@@ -174,7 +175,8 @@ class KVCache:
                 size = self.capacity if self.fixed else min(self.capacity, size)
         grown = []
         for old, new in ((keys, k), (values, v)):
-            buffer = np.zeros((*new.shape[:2], size, new.shape[3]), self.dtype or new.dtype)
+            shape = (*new.shape[:2], size, new.shape[3])
+            buffer = mapped_zeros(shape, self.dtype or new.dtype)
             if old is not None:
                 buffer[:, :, :kept] = old[:, :, length - kept - start : length - start]
             grown.append(buffer)
@@ -355,11 +357,13 @@ class StaticCache:
         self._places = Tensor._wrap(np.arange(S))
         # Keys are stored feature by feature: the scores of all positions are then a few long
         # sums side by side.
-        self.keys = Tensor._wrap(np.zeros((B, H, D, S), as_dtype(dtype)).swapaxes(2, 3))
-        self.values = Tensor._wrap(np.zeros(shape, as_dtype(dtype)))
+        self.keys = Tensor._wrap(mapped_zeros((B, H, D, S), as_dtype(dtype)).swapaxes(2, 3))
+        self.values = Tensor._wrap(mapped_zeros(shape, as_dtype(dtype)))
 
-    def load(self, cache: KVCache) -> None:
-        """Copy the positions that another cache holds. Raises CacheError if they do not fit."""
+    def take(self, cache: KVCache) -> None:
+        """Take over the positions that another cache holds, which is empty afterwards. Raises
+        CacheError if they do not fit.
+        """
         keys, values, _, n, lengths, *_ = cache._held
         odd = cache.window is not None or lengths is not None or n > self.capacity
         if keys is None or values is None or odd:
@@ -369,6 +373,21 @@ class StaticCache:
             raise CacheError("StaticCache", problem, got=cache, wanted=wanted, hint=hint)
         for own, other in ((self.keys, keys), (self.values, values)):
             own.data[:, :, :n] = other[:, :, :n]
+        cache.reset()
+
+    def give(self, cache: KVCache, length: int) -> None:
+        """Let another cache hold `length` positions, adding those that it lacks, and clear this
+        one.
+        """
+        if cache.length < length:
+            keys, values = (x.data[:, :, cache.length : length] for x in (self.keys, self.values))
+            cache.append(Tensor._wrap(keys), Tensor._wrap(values))
+        self.clear()
+
+    def clear(self) -> None:
+        """Set all keys and values to 0, which takes no memory."""
+        for own in (self.keys, self.values):
+            clear_mapped(own.data)
 
     def slots(self, T: int) -> Tensor:
         """The places of the T positions that are appended next, padding counted: (1, T)."""

@@ -350,6 +350,21 @@ def test_a_model_that_is_frozen_goes_on_by_its_compiled_step():
     assert step.ready()
 
 
+def test_keys_and_values_are_held_once():
+    model = gpt()
+    caches = model.make_caches()
+    with no_grad():
+        model([[1, 2, 3]], caches=caches)
+    held = [cache.mark().keys[:, :, :3].copy() for cache in caches]
+    decoder = model._take_decoder(1, 16)
+    decoder.take(caches, None)
+    assert [cache.info().bytes for cache in caches] == [0] * len(caches)
+    decoder.give(caches, 3)
+    for own, cache, keys in zip(decoder.caches, caches, held, strict=True):
+        assert np.array_equal(cache.mark().keys[:, :, :3], keys)
+        assert not own.keys.data.any() and not own.values.data.any()
+
+
 def test_two_conversations_at_once_do_not_meet():
     model = gpt()
     first, second = (
@@ -428,7 +443,7 @@ def test_grouped_heads_with_rotary_positions_are_those_of_a_growing_cache():
     )
     with no_grad():
         layer(minigrad.randn(2, 3, 24), cache=grown)
-        fixed.load(grown)
+        fixed.take(grown.fork())
         step = minigrad.jit(lambda x: layer(x, cache=fixed))
         for n in range(3, 10):
             fixed.length.assign(n)
@@ -441,4 +456,4 @@ def test_what_a_static_cache_cannot_do_is_refused():
     with pytest.raises(CacheError, match="plain causal"), no_grad():
         layer(minigrad.randn(1, 1, 8), cache=static(1, 2, 4, 4))
     with pytest.raises(CacheError, match="cannot hold"):
-        static().load(KVCache())
+        static().take(KVCache())
