@@ -74,6 +74,8 @@ class Primitive:
     parts: of an op that only copies its operands: a function of the output's array, the operands
         and params that gives for each operand a pair of views, where its elements go and which they
         are. Elsewhere the output is 0, or the param `value`.
+    written: of an effect that writes to a small part of its operand: a function of operands and
+        params that gives the index of that part.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Primitive:
         self.reads_other_operand = self.zero_safe = self.proportional = self.spreads = False
         self.warns = False
         self.parts: Callable[..., Any] | None = None
+        self.written: Callable[..., Any] | None = None
         self.shape_depends_on_values: Callable[[int, Any], bool] = _shape_of_shapes
         # Which operands the rule reads; the last entry holds for all further ones.
         self.saves_operand: tuple[bool, ...] = ()

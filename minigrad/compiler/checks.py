@@ -5,6 +5,7 @@ gradients.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 
 from minigrad.compiler.layout import address_of
 from minigrad.compiler.plan import Plan
-from minigrad.compiler.record import Recording
+from minigrad.compiler.program import roots
+from minigrad.compiler.record import Part, Recording
 from minigrad.compiler.replay import NumpyReplay
 from minigrad.dtypes import Array, cast, computing, is_half
 from minigrad.errors import CaptureError
@@ -32,7 +34,8 @@ _TRIALS, _NOISE = 4, 16
 
 class Before:
     """A first recording, and what the arrays that it met hold before the second call, by address:
-    checksums, and copies of those that the step changes, arguments among them.
+    checksums, and copies of those that the step changes, arguments among them. Of a cache of keys
+    and values, which is large, the second recording copies the few positions that change.
     """
 
     def __init__(self, first: Recording, tensors: Sequence[Tensor]) -> None:
@@ -42,8 +45,13 @@ class Before:
         written = (a for a in arrays.values() if not _read_only(a))
         self.checksums = {address_of(a): _checksum(a) for a in written}
         at = {number: tensors[i].data for i, number in enumerate(first.inputs)}
-        changed = ({**arrays, **at}[number] for number in first.changed_leaves())
-        self.states = {address_of(a): a.copy() for a in changed}
+        root, changed = roots(first.lines, len(first.facts))
+        writers = Counter(root[i] for line in first.lines for i in line.changes())
+        self.states: dict[int, Part] = {}
+        for number in changed & first.leaves.keys():
+            array = {**arrays, **at}[number]
+            if writers[number] > 1 or address_of(array) not in first.parts:
+                self.states[address_of(array)] = ..., array.copy()
 
     def refuse_writes_past_the_ops(self, plan: Plan) -> None:
         """Raise CaptureError if a state has changed during the call that no op has written to."""
@@ -78,60 +86,43 @@ def replay_difference(plan: Plan, before: Before, second: Recording) -> str:
     eager = [second.array(n) for n in (*plan.program.results, *plan.program.kept)]
     bound = {**plan.bound, **{n: second.given[at] for n, at in plan.inputs.items()}}
     bound.update((n, second.leaves[n].array) for n in plan.gradients)
-    states = {i: bound[i] for i in plan.changed}
-    found = {i: before.states.get(address_of(a)) for i, a in states.items()}
-    old = {i: a for i, a in found.items() if a is not None}
+    at = {i: address_of(bound[i]) for i in plan.changed}
+    found = {i: before.states.get(x) or second.parts.get(x) for i, x in at.items()}
+    old = {i: part for i, part in found.items() if part is not None}
     if len(old) < len(plan.changed):
         return ""  # there is no copy of the state before
     # Play the second call again from the states it found, and put its own states back
-    after = {i: _Change(old[i], a) for i, a in states.items()}
+    states = {i: bound[i][key] for i, (key, _) in old.items()}
+    after = {i: a.copy() for i, a in states.items()}
     try:
         for i, a in states.items():
-            a[...] = old[i]
+            a[...] = old[i][1]
         got = plan.backend.run(bound)
         pairs = [*zip(got, eager, strict=True)]
-        left = [(a, after[i]) for i, a in states.items()]
+        left = [(a, old[i][1], after[i]) for i, a in states.items()]
         wrong = [n for n, equal in enumerate(_compared(plan, pairs, left)) if not equal]
-        pairs += [
-            (a, change.after() if n in wrong else a)
-            for n, (a, change) in enumerate(left, len(eager))
-        ]
+        pairs += [(a, wanted) for a, _, wanted in left]
         if wrong and plan.backend.kind == "c":
-            wrong = _beyond_noise(plan, {**bound, **old}, list(states), pairs, wrong)
+            wrong = _beyond_noise(plan, bound, old, pairs, wrong)
         for n in wrong:
             got_it, wanted = pairs[n]
             what = f"a {'result' if n < len(eager) else 'state'} of shape {wanted.shape}"
             return f"{what} by up to {_apart(got_it, wanted):.2g}"
+        for i, (key, part) in old.items():
+            bound[i][key] = part
+            if key is not ... and _checksum(bound[i]) != before.checksums[at[i]]:
+                return f"a state of shape {bound[i].shape}, where no op has written to it"
         return ""
     finally:
         for i, a in states.items():
-            a[...] = after[i].after()
+            a[...] = after[i]
 
 
-class _Change:
-    """What a call made of an array: the numbers that it changed if those are few, else all. A cache
-    of keys and values is large, and some positions of it change.
-    """
-
-    def __init__(self, before: Array, now: Array) -> None:
-        x, y = (np.ascontiguousarray(a).reshape(-1).view(f"u{a.itemsize}") for a in (before, now))
-        changed = x != y
-        few = 4 * np.count_nonzero(changed) < len(y)
-        places = np.flatnonzero(changed).astype(np.min_scalar_type(len(y))) if few else None
-        self.before, self.places = before, places
-        self.numbers = now.copy() if places is None else now.reshape(-1)[places]
-
-    def after(self) -> Array:
-        """The array as the call left it."""
-        if self.places is None:
-            return self.numbers
-        array = self.before.copy()
-        array.reshape(-1)[self.places] = self.numbers
-        return array
-
-
-def _compared(plan: Plan, pairs: list[Pair], left: list[tuple[Array, _Change]]) -> Iterator[bool]:
-    """For each result and gradient, then for each state, whether it is near enough.
+def _compared(
+    plan: Plan, pairs: list[Pair], left: list[tuple[Array, Array, Array]]
+) -> Iterator[bool]:
+    """For each result and gradient, then for each state (as replayed, before, wanted), whether it
+    is near enough.
 
     Results are measured against the largest of all, gradients likewise, a state against the largest
     step that one of its numbers makes. An optimizer that divides gradients by their size makes
@@ -147,8 +138,7 @@ def _compared(plan: Plan, pairs: list[Pair], left: list[tuple[Array, _Change]]) 
         for got, wanted in group:
             near = _NEAR_HALF if rounded or is_half(wanted.dtype) else _NEAR
             yield _close(got, wanted, near, near * scale)
-    for (got, change), i in zip(left, plan.changed, strict=True):
-        before, wanted = change.before, change.after()
+    for (got, before, wanted), i in zip(left, plan.changed, strict=True):
         near = _NEAR_HALF if rounded or is_half(wanted.dtype) else _NEAR
         # Weights are held to a millionth of the step, unless rounding decides where they go
         rtol = near if i in magnified or is_half(wanted.dtype) else _NEAR_STATE
@@ -202,7 +192,7 @@ def _blocks(*arrays: Array) -> Iterator[list[Array]]:
 
 
 def _beyond_noise(
-    plan: Plan, bound: dict[int, Array], states: list[int], pairs: list[Pair], wrong: list[int]
+    plan: Plan, bound: dict[int, Array], old: dict[int, Part], pairs: list[Pair], wrong: list[int]
 ) -> list[int]:
     """Of the numbers that differ those that rounding does not explain.
 
@@ -214,10 +204,12 @@ def _beyond_noise(
     rng, noise = np.random.default_rng(0), dict.fromkeys(wrong, 0.0)
     base: list[Array] = []
     for _ in range(_TRIALS + 1):
-        moved = {i: _nudged(a, rng) if base else a for i, a in bound.items()}
-        moved |= {i: moved[i].copy() for i in states}  # which the replay writes to
+        moved = {i: a.copy() if i in old else a for i, a in bound.items()}  # it writes to states
+        for i, (key, before) in old.items():
+            moved[i][key] = before
+        moved = {i: _nudged(a, rng) if base else a for i, a in moved.items()}
         found = NumpyReplay(plan.program, plan.constants).run(moved)
-        found += [moved[i] for i in states]
+        found += [moved[i][key] for i, (key, _) in old.items()]
         base = base or found
         for n in wrong:
             noise[n] = max(noise[n], _apart(found[n], base[n]))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import ops
+from minigrad.compiler.layout import address_of
 from minigrad.compiler.program import Line, Ref, roots
 from minigrad.compiler.structure import flatten, numpy_numbers
 from minigrad.dtypes import Array, DType
@@ -24,6 +25,7 @@ from minigrad.primitive import Primitive
 from minigrad.tape import user_line
 from minigrad.tensor import Tensor
 
+Part = tuple[Any, Array]  # the index of what an op writes in an array, and what was there before
 _COPIED = 1 << 16  # elements of the largest array that is copied when it is first seen
 
 
@@ -71,6 +73,7 @@ class Recording(Listener):
         self.leaves: dict[int, Leaf] = {}
         self.tensors: dict[int, Tensor] = {}  # that held a leaf, by id: parameters, among others
         self._held: dict[int, Array] = {}  # id of such a tensor -> the leaf's array
+        self.parts: dict[int, Part] = {}  # of arrays by address
         self.drawn = ""  # the line where random numbers were first drawn outside an op
         self._numbers: dict[int, int] = {}
         self._pending: tuple[Sequence[Any], Any] = ((), None)
@@ -92,6 +95,9 @@ class Recording(Listener):
             for x in arrays:
                 if isinstance(x, np.ndarray):
                     self._number(x, None, where)  # seen before it is changed
+            if op.written is not None:
+                at, key = address_of(arrays[0]), op.written(*arrays, **params)
+                self.parts[at] = key, arrays[0][key].copy()
         out = op.forward(*arrays, **params)
         self._pending = arrays, out
         return out
@@ -243,3 +249,4 @@ class Recording(Listener):
         self.found, self.before, self.rebound, self.begins = {}, {}, {}, {}
         self.tensors = {i: t for i, t in self.tensors.items() if i in lasting}
         self.arguments, self.given, self.leaves, self._pending = [], [], {}, ((), None)
+        self.parts = {}

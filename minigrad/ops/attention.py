@@ -248,6 +248,9 @@ def append_(cache: Array, new: Array, length: Array) -> None:
     cache[:, :, start:stop] = cast(new, cache.dtype)
 
 
+append_.written = lambda _cache, new, length: np.s_[:, :, int(length) : int(length) + new.shape[2]]
+
+
 @primitive(kind="view")
 def through_cache(y: Array, *sources: Array) -> Array:
     """Return y, which a KV cache made from the `sources` without recording anything for backward.

@@ -252,7 +252,7 @@ def appending():
 
 
 @BACKENDS
-def test_large_states_of_which_little_changes_are_copied_once(backend):
+def test_large_states_of_which_little_changes_are_not_copied(backend):
     step, states, new = appending()
     compiled = jit(step, backend=backend)
     compiled(new)
@@ -261,19 +261,20 @@ def test_large_states_of_which_little_changes_are_copied_once(backend):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     size = sum(state.data.nbytes for state in states)
-    assert size < peak < 1.6 * size
+    assert peak < 0.6 * size  # a few of one state
     wanted = appending()[1][0].data
     wanted[0, 0, 3] = new.data
     assert all(state.data.tobytes() == wanted.tobytes() for state in states)
 
 
-def test_a_wrong_number_in_a_large_state_is_found(monkeypatch):
+@pytest.mark.parametrize("place", [3, 9])  # that the op writes to, and another
+def test_a_wrong_number_in_a_large_state_is_found(place, monkeypatch):
     step, states, new = appending()
     run = NumpyReplay.run
 
     def wrong(self, bound):
         out = run(self, bound)
-        states[2].data[0, 0, 9, 9] = 1
+        states[2].data[0, 0, place, 9] = 1
         return out
 
     monkeypatch.setattr(NumpyReplay, "run", wrong)
@@ -281,4 +282,4 @@ def test_a_wrong_number_in_a_large_state_is_found(monkeypatch):
     compiled(new)
     with pytest.raises(CaptureError, match="a state of shape"):
         compiled(new)
-    assert states[2].data[0, 0, 9, 9] == 0
+    assert states[2].data[0, 0, 3, 9] == new.data[..., 9]
