@@ -129,6 +129,7 @@ def pack(blocks: Array, kind: str) -> Array:
         if start == 0:
             packed = _pool.take(panels * made[0].size).reshape(panels, -1)
         packed[start : start + step] = made.reshape(len(made), -1)
+        _give_back(blocks)
     return packed
 
 
@@ -151,7 +152,6 @@ def packed(blocks: Array, kind: str) -> Array:
     if found is None or found[0]() is not blocks:
         gone = partial(_forget, key)
         found = _packed[key] = weakref.ref(blocks, gone), pack(blocks, kind)
-        _give_back(blocks)
     return found[1]
 
 

@@ -240,6 +240,14 @@ def test_blocks_of_a_mapped_file_are_read_again_after_they_were_packed(tmp_path)
     assert np.array_equal(blocks, made)
 
 
+def test_a_mapped_file_is_given_back_while_it_is_packed(monkeypatch):
+    given_back = []
+    monkeypatch.setattr(quantised, "_give_back", given_back.append)
+    monkeypatch.setattr(quantised, "_PIECE", 1)
+    quantised.packed(blocks_of("q4_0", 48, 64), "q4_0")
+    assert len(given_back) == 3  # after each panel of 16 rows
+
+
 def test_packed_blocks_go_with_the_blocks():
     blocks = blocks_of("q4_0", 16, 64)
     assert quantised.packed(blocks, "q4_0") is quantised.packed(blocks, "q4_0")
