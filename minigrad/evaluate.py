@@ -10,15 +10,15 @@ evaluation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad import functional as F
 from minigrad.arguments import as_int, as_sizes, require
-from minigrad.autograd import no_grad
-from minigrad.dtypes import Array
+from minigrad.dtypes import Array, cast, computing
 from minigrad.errors import DataError, ShapeError
 from minigrad.nn.module import Module, at_rest
 from minigrad.tensor import Tensor
@@ -57,7 +57,8 @@ def log_probabilities(model: Module, tokens: Any) -> Array:
         wanted = "(T,) or (B, T) with T >= 2"
         raise ShapeError("log_probabilities", problem, got=tokens.shape, wanted=wanted, hint=hint)
     rows = np.atleast_2d(tokens)
-    found = -_losses(model, rows[:, :-1], rows[:, 1:]).astype(np.float64)  # (B, T - 1)
+    (losses,) = _of_logits(model, rows[:, :-1], rows[:, 1:], _loss)  # (B, T - 1)
+    found = -losses.astype(np.float64)
     return found[0] if tokens.ndim == 1 else found
 
 
@@ -74,18 +75,22 @@ def perplexity(
     than two tokens.
     """
     how: dict[str, Any] = {"block_size": block_size, "stride": stride, "batch_size": batch_size}
-    return perplexity_of(model, windows(tokens, **how))
+    return perplexity_and_accuracy(model, windows(tokens, **how))[0]
 
 
-def perplexity_of(model: Module, batches: Iterable[tuple[Array, Array]]) -> Perplexity:
-    """Return the perplexity over the targets of the batches of `windows`."""
-    total, count = 0.0, 0
+def perplexity_and_accuracy(
+    model: Module, batches: Iterable[tuple[Array, Array]]
+) -> tuple[Perplexity, float]:
+    """Return the perplexity over the targets of the batches of `windows`, and the share of those
+    targets that are the model's likeliest.
+    """
+    total, count = np.zeros(2), 0
     for x, y in batches:
-        # A target that does not count has the loss 0.
-        total += float(_losses(model, x, y).sum(dtype=np.float64))
+        # A target that does not count has the loss 0, and is no token
+        total += _of_logits(model, x, y, _loss, _is_likeliest).sum(axis=(1, 2), dtype=np.float64)
         count += int((y >= 0).sum())
-    nats = total / count
-    return Perplexity(nats, math.exp(nats) if nats < 700 else math.inf, count)
+    nats, right = (total / count).tolist()
+    return Perplexity(nats, math.exp(nats) if nats < 700 else math.inf, count), right
 
 
 def windows(
@@ -159,7 +164,7 @@ def accuracy(model: Module, batches: Iterable[tuple[Any, Any]]) -> float:
     for x, y in batches:
         y = np.asarray(y)
         counted = y != -100
-        right += int((_logits(model, x).numpy().argmax(axis=-1) == y)[counted].sum())
+        right += int(_of_logits(model, x, y, _is_likeliest)[0][counted].sum())
         total += int(counted.sum())
     if not total:
         problem = "there is no target to judge by"
@@ -168,13 +173,25 @@ def accuracy(model: Module, batches: Iterable[tuple[Any, Any]]) -> float:
     return right / total
 
 
-def _logits(model: Module, x: Any) -> Tensor:
+def _of_logits(model: Module, x: Any, y: Array, *measures: Callable[..., Array]) -> Array:
+    """Each measure of the logits and targets, (k, *y.shape). Logits come in parts from a model that
+    has `logits_in_parts`, as GPT has.
+    """
+
+    def measured(at: Any, logits: Tensor) -> Array:
+        return np.stack([measure(logits, y[at]) for measure in measures])
+
     with at_rest(model):
-        logits: Tensor = model(x)
-        return logits
+        parts = getattr(model, "logits_in_parts", lambda x: [(..., model(x))])
+        # Unlike a loop's variable, starmap lets a part go before the next one is computed
+        return np.concatenate([*starmap(measured, parts(x))], axis=-1)
 
 
-def _losses(model: Module, x: Array, y: Array) -> Array:
-    """The cross-entropy of each target, (B, T)."""
-    with no_grad():
-        return F.cross_entropy(_logits(model, x), y, axis=-1, reduction="none").numpy()
+def _loss(logits: Tensor, y: Array) -> Array:
+    return F.cross_entropy(logits, y, axis=-1, reduction="none").numpy()
+
+
+def _is_likeliest(logits: Tensor, y: Array) -> Array:
+    # numpy copies a read-only array here, such as logits.numpy()
+    equal: Array = cast(logits.data, computing(logits.dtype)).argmax(axis=-1) == y
+    return equal

@@ -3,6 +3,7 @@ definition.
 """
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -153,3 +154,26 @@ def test_bits_per_byte_count_the_bytes_that_the_tokens_spell():
     assert evaluate.bits_per_byte(math.log(2), ByteTokenizer(), ByteTokenizer().encode("aïïb")) == 1
     with pytest.raises(DataError):
         evaluate.bits_per_byte(1.0, tokenizer, tokens[:0])
+
+
+def test_logits_of_a_large_vocabulary_are_never_all_there():
+    model = GPT(GPTConfig(vocab_size=20_000, block_size=256, n_layer=1, n_head=2, n_embd=16))
+    x = np.random.default_rng(0).integers(0, 20_000, 257)
+    wanted = np.take_along_axis(log_softmax(model(x[None, :-1]).numpy()[0]), x[1:, None], 1)[:, 0]
+    tracemalloc.start()
+    found = evaluate.perplexity(model, x, block_size=256)
+    right = evaluate.accuracy(model, [(x[None, :-1], x[None, 1:])])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 256 * 20_000 * 4 / 1.5
+    assert found.nats == pytest.approx(-wanted.mean(), rel=1e-6) and right == 0
+
+
+def test_a_subclass_with_other_logits_is_measured_by_them():
+    class Twice(GPT):
+        def forward(self, tokens, **more):
+            return super().forward(tokens, **more) * 2
+
+    model, x = Twice(GPTConfig(vocab_size=13, block_size=16, n_layer=1)), tokens(9)
+    wanted = log_softmax(model(x[None, :-1]).numpy())[0, np.arange(8), x[1:]]
+    assert np.allclose(evaluate.log_probabilities(model, x), wanted, atol=1e-5)

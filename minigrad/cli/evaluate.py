@@ -19,7 +19,7 @@ from minigrad.cli.options import FLAG, PATH, REQUIRED, Command, Option, whole
 from minigrad.cli.run_folder import LOADED, load_asked
 from minigrad.cli.terminal import progress, read_and_report, watched
 from minigrad.errors import DataError
-from minigrad.evaluate import accuracy, perplexity_of, windows
+from minigrad.evaluate import perplexity_and_accuracy, windows
 from minigrad.models.generation import prompt_tokens
 from minigrad.text import CharTokenizer, Tokenizer
 
@@ -69,11 +69,8 @@ def measure(options: Namespace) -> dict[str, Any]:
     rows = max(1, min(options.batch_size, _LOGITS // (size * model.config.vocab_size)))
     how = {"block_size": size, "stride": stride, "batch_size": rows}
     with contextlib.closing(progress(sys.stderr)) as display:
-        parts = [
-            watched(windows(tokens, **how), part, len(tokens) - 1, display.say)
-            for part in ("perplexity", "accuracy")
-        ]
-        found, right = perplexity_of(model, parts[0]), accuracy(model, parts[1])
+        batches = watched(windows(tokens, **how), "evaluation", len(tokens) - 1, display.say)
+        found, right = perplexity_and_accuracy(model, batches)
     bits = found.nats * found.tokens / math.log(2)
     return {
         "nats_per_token": found.nats,

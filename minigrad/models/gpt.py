@@ -60,6 +60,7 @@ _CHOICES = {
     "mlp": ("swiglu", "gelu", "relu2"),
     "init": ("zero", "gpt2"),
 }
+_LOGITS = 1 << 21  # that are computed at a time, where not all are needed at once
 # The projections into the residual sum.
 _RESIDUAL = ("out_proj.weight", "c_proj.weight", "down_proj.weight")
 
@@ -202,6 +203,19 @@ class GPT(Module):
         logits = self._head(self._hidden(tokens, None, None))  # (B, T, V)
         logits = logits.float() if is_half(logits.dtype) else logits
         return F.cross_entropy(logits, targets, axis=-1)
+
+    def logits_in_parts(self, tokens: Any) -> Iterator[tuple[Any, Tensor]]:
+        """Yield the logits of tokens, (B, T), in parts with their index in (B, T): (B, t, V). With
+        many words, all of them may take more memory than the model.
+        """
+        if type(self).forward is not GPT.forward:  # a subclass with other logits
+            yield ..., self(tokens)
+            return
+        x = self._hidden(tokens, None, None)  # (B, T, C)
+        step = max(_LOGITS // (x.shape[0] * self.config.vocab_size), 1)
+        for start in range(0, x.shape[1], step):
+            part = np.s_[:, start : start + step]
+            yield part, self._head(x[part])
 
     def _head(self, x: Tensor) -> Tensor:
         """The logits of what the blocks say: (..., C) -> (..., V)."""
