@@ -1,7 +1,9 @@
 """What the suite needs of its process: a loaded machine and an ignored Ctrl-C fail no test."""
 
+import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,21 @@ def pytest_configure() -> None:
     ):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+AS_USERS_COMPILE = ("attention", "compiler", "test_guide.py", "test_readme.py", "test_short.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiling(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compile with -O1, in half the time, except where a test is about what the compiler makes."""
+    before = os.environ.get("MINIGRAD_CFLAGS")
+    if before is None and not set(request.path.parts) & {*AS_USERS_COMPILE}:
+        os.environ["MINIGRAD_CFLAGS"] = "-O1"
+        yield
+        del os.environ["MINIGRAD_CFLAGS"]
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")

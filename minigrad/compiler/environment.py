@@ -28,10 +28,10 @@ def environment() -> dict[str, str]:
         tiles = "tiles in C, for this CPU's vector registers"
         facts["compiled products"] = tiles if through is None else through.name
         facts["in bfloat16"] = native.bfloat16_products() or "none faster than float32"
+        facts["flags"] = " ".join(native.flags())
     except native.NativeError as error:
         facts["compiler"] = f"none: {error}"
         advice.append("with a C compiler, steps run several times faster: `pip install ziglang`")
-    facts["flags"] = " ".join(native.FLAGS)
     threads = os.environ.get("MINIGRAD_THREADS", cores())
     facts["threads"] = f"{threads} (MINIGRAD_THREADS; {cores()} cores, {platform.machine()})"
     folder = native.cache_folder()

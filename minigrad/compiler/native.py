@@ -66,14 +66,18 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         raise NativeError(f"{command[0]} did not run: {error}") from None
 
 
+def _words(variable: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise NativeError(f"${variable} is {text!r}: {str(error).lower()}") from None
+
+
 @lru_cache(maxsize=8)
 def _find_compiler(cc: str | None, path: str | None) -> Compiler:
     found = [["cc"], ["gcc"], ["clang"], [sys.executable, "-m", "ziglang", "cc"]]
     problems = []
-    try:
-        wanted = shlex.split(cc or "")
-    except ValueError as error:
-        raise NativeError(f"$CC is {cc!r}: {str(error).lower()}") from None
+    wanted = _words("CC", cc or "")
     for name, *options in [wanted] if wanted else found:
         program = shutil.which(name)
         if program is None:
@@ -125,9 +129,14 @@ def bfloat16_products() -> str:
     return "AMX" if has_amx else "AVX512-BF16" if "__AVX512BF16__" in _macros() else ""
 
 
+def flags() -> list[str]:
+    """What the compiler is called with: FLAGS, and then those of $MINIGRAD_CFLAGS."""
+    return [*FLAGS, *_words("MINIGRAD_CFLAGS", os.environ.get("MINIGRAD_CFLAGS", ""))]
+
+
 @cache
 def _macros() -> set[str]:
-    ran = _run([*find_compiler().command, *FLAGS, "-dM", "-E", "-x", "c", os.devnull])
+    ran = _run([*find_compiler().command, *flags(), "-dM", "-E", "-x", "c", os.devnull])
     return {line.split()[1] for line in ran.stdout.splitlines() if line.startswith("#define ")}
 
 
@@ -206,7 +215,7 @@ def build(source: str) -> Built:
     # Everything that decides what the compiler makes is in the key, so an object is never stale
     compiler, folder = find_compiler(), cache_folder()
     code = "".join(part.partition("*/")[2] for part in f"*/{source}".split("/*"))
-    text = "\0".join((code, *FLAGS, *compiler.command, compiler.version, cpu_identity()))
+    text = "\0".join((code, *flags(), *compiler.command, compiler.version, cpu_identity()))
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     try:
         open_cache(folder)
@@ -254,7 +263,7 @@ def _compile(compiler: Compiler, source: str, folder: Path, key: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         text, made, seal = (Path(work) / name for name in ("step.c", "step.so", "seal"))
         text.write_text(source)
-        ran = _run([*compiler.command, *FLAGS, str(text), "-o", str(made), "-lm"])
+        ran = _run([*compiler.command, *flags(), str(text), "-o", str(made), "-lm"])
         if ran.returncode != 0 or not made.exists():
             errors = [line for line in ran.stderr.splitlines() if "error" in line]
             first = errors[0] if errors else ran.stderr.strip()[:200]

@@ -201,7 +201,7 @@ def test_what_is_found_on_the_machine_is_told_without_changing_it(own_cache):
 def test_gcc_vectorises_the_loops_of_activations_and_their_gradients(tmp_path):
     """A loop of scalars takes eight times as long, and nothing else would tell."""
     compiler = native.find_compiler()
-    command, source = [*compiler.command, *native.FLAGS], tmp_path / "step.c"
+    command, source = [*compiler.command, *native.flags()], tmp_path / "step.c"
     macros = subprocess.run(
         [*command, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True, check=True
     ).stdout
@@ -232,3 +232,21 @@ def test_gcc_vectorises_the_loops_of_activations_and_their_gradients(tmp_path):
     }
     assert len(loops) >= 2
     assert not {name for n, name in loops.items() if n not in vectorised}
+
+
+def test_further_options_come_after_minigrads_own_and_are_part_of_the_key(own_cache, monkeypatch):
+    three_calls("c")
+    monkeypatch.setenv("MINIGRAD_CFLAGS", "-O1 -DNAME='a b'")
+    assert native.flags() == [*native.FLAGS, "-O1", "-DNAME=a b"]
+    assert environment()["flags"].endswith("-O1 -DNAME=a b")
+    assert "compiled in" in three_calls("c").explain()
+    assert "from the cache" in three_calls("c").explain()
+
+
+def test_an_option_that_the_compiler_does_not_know_costs_one_clear_line(monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CFLAGS", "-fno-such-thing")
+    with pytest.warns(RuntimeWarning, match="no-such-thing"):
+        three_calls()
+    monkeypatch.setenv("MINIGRAD_CFLAGS", "'-O1")
+    with pytest.warns(RuntimeWarning, match=r"\$MINIGRAD_CFLAGS is .* no closing quotation"):
+        three_calls()
