@@ -61,6 +61,7 @@ PERFORMANCE = Page(
         "bench_compile",
         "bench_text",
         "speedrun",
+        "speedrun_minutes",
         "bench_decode",
         "bench_models_avx512",
         "bench_models",

@@ -264,6 +264,23 @@ def race(options: argparse.Namespace, title: str, jobs: dict[str, dict[str, Any]
     return [*lines, ""]
 
 
+def show(options: argparse.Namespace, section: str, title: str, tables: list[str]) -> None:
+    """Print tables and what was measured where, and write them into their section of the page."""
+    lines = [
+        f"## {title}",
+        "",
+        f"`tools/speedrun.py`, {options.text.name}, characters, in turn; seconds are medians of "
+        "the training steps alone, losses means, with ranges. PyTorch "
+        f"{'by torch.compile' if options.torch_compile else 'eager'}.",
+        "",
+        *tables,
+        *machine(os.cpu_count() or 1).splitlines(),
+    ]
+    print("\n".join(lines))
+    if options.write:
+        pages.PERFORMANCE.write(section, lines)
+
+
 def contenders(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The recipes by name, with each of the products that are wanted."""
     return {
@@ -301,14 +318,7 @@ def main() -> None:
         return print(f"skipped: there is no {options.text}; name a text with --text")
     if others_use() > 0.05 and not options.force:
         raise SystemExit("the machine is busy: wait, or --force")
-    lines = [
-        "## Time to quality",
-        "",
-        f"`tools/speedrun.py`, {options.text.name}, characters, in turn; seconds are medians of "
-        "the training steps alone, losses means, with ranges. PyTorch "
-        f"{'by torch.compile' if options.torch_compile else 'eager'}.",
-        "",
-    ]
+    lines: list[str] = []
     if options.target:
         steps = options.steps or shortest(options)
         jobs = {
@@ -317,14 +327,14 @@ def main() -> None:
             else {"changes": FEW_STEPS | c, "steps": steps}
             for name, c in contenders(options).items()
         }
-        lines += race(options, f"A validation loss of {options.target:g}", jobs)
+        lines = race(options, f"A validation loss of {options.target:g}", jobs)
+        show(options, "speedrun", "Time to quality", lines)
+    lines = []
     for minutes in map(float, filter(None, options.minutes.split(","))):
         jobs = {n: {"changes": c, "budget": 60 * minutes} for n, c in contenders(options).items()}
         lines += race(options, f"The loss after {minutes:g} min of steps", jobs)
-    lines += machine(os.cpu_count() or 1).splitlines()
-    print("\n".join(lines))
-    if options.write:
-        pages.PERFORMANCE.write("speedrun", lines)
+    if lines:
+        show(options, "speedrun_minutes", "Quality for time", lines)
     return None
 
 
