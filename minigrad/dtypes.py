@@ -3,7 +3,7 @@ computed in.
 
 A Tensor's dtype is its array's numpy dtype. bfloat16, which numpy lacks, is a numpy structured
 dtype with one 16-bit field: it is a dtype of its own, every copy, view and gather works on it, and
-    arithmetic on it by accident raises instead of adding bit patterns.
+arithmetic on it by accident raises instead of adding bit patterns.
 """
 
 from __future__ import annotations

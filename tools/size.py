@@ -19,6 +19,7 @@ import ast
 import re
 import sys
 import tokenize
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +58,7 @@ CEILINGS = {
 CEILINGS["all Python"] = sum(CEILINGS.values()) + ROOMS["distributed"][1]
 
 
+@cache
 def code_lines(path: Path) -> set[int]:
     """The numbers of the lines that hold code."""
     source = path.read_bytes()

@@ -36,9 +36,10 @@ def generate_text(
     `stop` strings or max_new_tokens tokens.
 
     The stop string itself is not given, nor half of a character; the end tokens of a published
-        model's tokenizer stop too. sampling: temperature, top_k, ...,
-    seed, as for `model.generate`. Raises ConfigError for an empty stop string, and what
-    `model.generate` raises.
+    model's tokenizer stop too.
+
+    sampling: temperature, top_k, ..., seed, as for `model.generate`.
+    Raises ConfigError for an empty stop string, and what `model.generate` raises.
     """
     stops = [*checked_stops("generate_text", stop), *end_tokens(tokenizer)]
     tokens = prompt_tokens(tokenizer, prompt)

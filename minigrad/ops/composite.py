@@ -46,8 +46,7 @@ def composite(
     """Make a function of operands and options into one for users.
 
     widen: compute float16 and bfloat16 operands in float32, and round the results once, to the
-    dtype
-        that an op on the same operands gives.
+        dtype that an op on the same operands gives.
     numpy: the numpy functions that it answers for when they are called on a Tensor.
     name: its name, if not that of the function.
     lists: take lists among the positional arguments for operands.

@@ -148,8 +148,8 @@ def rms_norm(x: Array, weight: Array | None, *, eps: float = 1e-6) -> tuple[Arra
 
     y = x / sqrt(mean(x^2) + eps) * weight
 
-    x: (..., C)   weight: (C,) or None   ->   (..., C), (..., 1).   Raises ShapeError if C differs.
-        From Zhang and Sennrich 2019, arXiv:1910.07467.
+    x: (..., C)   weight: (C,) or None   ->   (..., C), (..., 1)
+    Raises ShapeError if C differs. From Zhang and Sennrich 2019, arXiv:1910.07467.
     """
     _check_widths("rms_norm", x, weight)
     scale = 1 / np.sqrt(np.vecdot(x, x)[..., None] / x.dtype.type(x.shape[-1]) + x.dtype.type(eps))

@@ -111,7 +111,7 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
     """Return rows of a table: (...) integers, (V, C) -> (..., C). Row padding_idx gets no gradient.
 
     Raises IndexRangeError for an index outside 0..V-1, ConfigError for a padding_idx outside
-        -V..V-1.
+    -V..V-1.
     """
     index = as_tensor(index)
     rows = ops.embedding(weight, index)
