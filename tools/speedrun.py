@@ -271,7 +271,8 @@ def show(options: argparse.Namespace, section: str, title: str, tables: list[str
         "",
         f"`tools/speedrun.py`, {options.text.name}, characters, in turn; seconds are medians of "
         "the training steps alone, losses means, with ranges. PyTorch "
-        f"{'by torch.compile' if options.torch_compile else 'eager'}.",
+        f"{'by torch.compile' if options.torch_compile else 'eager'}. Its Muon orthogonalises in "
+        "bfloat16, in the recipe, which is slow on a CPU that has no instructions for it.",
         "",
         *tables,
         *machine(os.cpu_count() or 1).splitlines(),
