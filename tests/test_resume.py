@@ -194,8 +194,10 @@ def test_a_signal_ends_a_validation_which_a_resumed_run_does_first(home, monkeyp
     assert done.returncode == 128 + signal.SIGTERM
     last = ", before its validation" if "20" in options else ""
     assert re.search(f"stopped after step 20 of .0{last}; saved", done.stdout)
-    done = called("train", "--resume", "disturbed", folder=home)
-    assert done.returncode == 0 and "after step 20" in done.stdout
+    # Without options, first as a run that is to go no further than to this validation
+    for more in ([],) if options else (["--stop-at", "20"], []):
+        done = called("train", "--resume", "disturbed", *more, folder=home)
+        assert done.returncode == 0 and "after step 20" in done.stdout, done.stderr
     assert content(home / "disturbed") == content(home / "undisturbed")
     rows = [
         [json.loads(line) for line in (home / run / "metrics.jsonl").read_text().splitlines()]

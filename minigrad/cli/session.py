@@ -80,7 +80,7 @@ class Session:
         restore(trainer, found)
         late = broadcast(is_first() and self._catch_up(found.meta.get("metric")))
         if not trainer.finished:
-            if trainer.step >= (stop := self.options.stop_at or math.inf):
+            if trainer.evaluated and trainer.step >= (stop := self.options.stop_at or math.inf):
                 problem = f"the run in {folder} is already at step {trainer.step}"
                 refuse("train", problem, f"give a later step than --stop-at {stop}, or none")
             print(f"resuming from {found.path}, after step {trainer.step}")

@@ -271,8 +271,12 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """True after the last step and its evaluation, or when `patience` is at its end."""
-        complete = self.step >= self.steps or self.out_of_patience
-        return complete and self._unevaluated is None
+        return self.evaluated and (self.step >= self.steps or self.out_of_patience)
+
+    @property
+    def evaluated(self) -> bool:
+        """False while the last step's evaluation, if that is due, and its report are to come."""
+        return self._unevaluated is None
 
     @property
     def out_of_patience(self) -> bool:
