@@ -23,12 +23,12 @@ def environment() -> dict[str, str]:
     blas, facts, advice = find_blas(), {}, list[str]()
     facts["BLAS"] = f"{blas.name}, {blas.kernels} kernels ({blas.path})" if blas else "none found"
     try:
+        facts["flags"] = " ".join(native.flags())
         facts["compiler"] = str(native.find_compiler())
         through = chosen_blas()
         tiles = "tiles in C, for this CPU's vector registers"
         facts["compiled products"] = tiles if through is None else through.name
         facts["in bfloat16"] = native.bfloat16_products() or "none faster than float32"
-        facts["flags"] = " ".join(native.flags())
     except native.NativeError as error:
         facts["compiler"] = f"none: {error}"
         advice.append("with a C compiler, steps run several times faster: `pip install ziglang`")

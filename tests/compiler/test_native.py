@@ -198,6 +198,11 @@ def test_what_is_found_on_the_machine_is_told_without_changing_it(own_cache):
         assert facts["in bfloat16"] == (wanted or ["none faster than float32"])[0]
 
 
+def test_the_flags_are_told_where_there_is_no_compiler_for_them(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert environment()["flags"] == " ".join(native.FLAGS)
+
+
 def test_gcc_vectorises_the_loops_of_activations_and_their_gradients(tmp_path):
     """A loop of scalars takes eight times as long, and nothing else would tell."""
     compiler = native.find_compiler()
