@@ -220,7 +220,7 @@ class Conversation:
         return self._run(self.tokens[self._start + self.seen :], self._caches)
 
     def _run(self, tokens: list[int], caches: list[KVCache]) -> Array:
-        return self.model._last_logits(np.array([tokens]), caches, None)
+        return self.model._last_logits(np.array([tokens]), caches)[:, 0]
 
     def _look_from(self, start: int) -> None:
         self._start = start

@@ -15,7 +15,7 @@ from minigrad.arguments import as_int
 from minigrad.dtypes import Array
 from minigrad.errors import ConfigError, ShapeError
 from minigrad.models.gpt import GPT
-from minigrad.models.prompts import checked_prompt, evaluating, generator_of, parts
+from minigrad.models.prompts import checked_prompt, generator_of
 from minigrad.models.sampling import Sampling, draw
 from minigrad.nn.attention import KVCache
 from minigrad.random import Generator
@@ -150,7 +150,7 @@ def beam_search(
     caches, rows, new = model.make_caches(), [Beam([], 0.0)], tokens[None]
     ended: list[Beam] = []
     for _ in range(max_new_tokens):
-        logp = _log_softmax(_logits(model, new, caches)[:, 0])  # (beams, V)
+        logp = _log_softmax(model._last_logits(new, caches)[:, 0])  # (beams, V)
         grown = _extended(rows, logp, beams)
         kept = [pair for pair in grown if pair[1].tokens[-1] != stop_token][:beams]
         ended += [beam for _, beam in grown if beam.tokens[-1] == stop_token]
@@ -240,7 +240,7 @@ def _speculate(
         else:
             proposed, q = _propose(draft, draft_caches, known, most, how, generator)
         new = np.array([[*known, *proposed][caches[0].length :]])
-        logits = _logits(model, new, caches, 1 + len(proposed))[0]  # (proposed + 1, V)
+        logits = model._last_logits(new, caches, last=1 + len(proposed))[0]  # (proposed + 1, V)
         made = accepted(how.probabilities(logits), q, proposed, generator)
         known += made
         for cache in (*caches, *draft_caches):  # forget what was rejected; the newest is not seen
@@ -256,7 +256,7 @@ def _propose(
     q = np.zeros((n, draft.config.vocab_size))
     for i in range(n):
         new = np.array([[*known, *proposed][caches[0].length :]])
-        q[i] = how.probabilities(_logits(draft, new, caches)[:, 0])[0]
+        q[i] = how.probabilities(draft._last_logits(new, caches)[:, 0])[0]
         proposed.append(int(draw(q[i : i + 1], generator)[0]))
     return proposed, q
 
@@ -289,18 +289,9 @@ def accepted(p: Array, q: Array, proposed: Sequence[int], generator: Generator) 
     return [*made, int(draw(p[len(made)][None], generator)[0])]
 
 
-def _logits(model: GPT, tokens: Array, caches: list[KVCache], last: int = 1) -> Array:
-    """The logits of the last ones of the tokens after those in the caches, (B, last, V) in float64,
-    without dropout.
-    """
-    with evaluating(model):
-        for part in parts(tokens, last):
-            x = model._hidden(part, caches, None)
-        return model._head(x[:, -last:]).numpy().astype(np.float64)
-
-
 @np.errstate(under="ignore")
 def _log_softmax(x: Array) -> Array:
+    x = x.astype(np.float64)
     x = x - x.max(axis=-1, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 

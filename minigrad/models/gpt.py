@@ -374,7 +374,7 @@ class GPT(Module):
                 else:
                     last = None if decoder is None else decoder.read(batch.context, batch.pad, room)
                     if last is None:
-                        last = self._last_logits(batch.new, batch.caches, batch.pad)
+                        last = self._last_logits(batch.new, batch.caches, batch.pad)[:, 0]
                     drawn, scores = self._next(batch, last, how, generator, scored)
                 yield batch.take(drawn, scores)
                 if batch.ended.all():
@@ -442,15 +442,15 @@ class GPT(Module):
         return self._head(self.ln_f(x)[:, -1])
 
     def _last_logits(
-        self, tokens: Array, caches: Sequence[KVCache] | None, pad: Array | None
+        self, tokens: Array, caches: Sequence[KVCache] | None, pad: Any = None, last: int = 1
     ) -> Array:
-        """The logits after the last token, (B, V), without dropout. Modes are set only while it
-        runs: a generator may be left in the middle.
+        """The logits after the last ones of the tokens, (B, last, V), without dropout. Modes are
+        set only while it runs: a generator may be left in the middle.
         """
         with evaluating(self):
-            for part in [tokens] if caches is None else parts(tokens):
+            for part in [tokens] if caches is None else parts(tokens, last):
                 x = self._hidden(Tensor._wrap(part), caches, pad)
-            logits = self._head(x[:, -1]).data
+            logits = self._head(x[:, -last:]).data
         return cast(logits, computing(logits.dtype))  # numpy knows only the bits of bfloat16
 
     def own_products(self) -> list[tuple[str, int]]:
