@@ -26,7 +26,8 @@ from minigrad.files.layout import FileInfo
 from minigrad.files.opening import open_regular, printable, within_memory
 from minigrad.files.reader import verify as verify_file
 
-_FILE = Option("FILE", FILE, REQUIRED, "a run's folder, or a .mgrd, .safetensors, .npz, .gguf")
+_HELD = "a run's folder, or a .mgrd, .safetensors, .npz, .gguf"
+_FILE = Option("FILE", FILE, REQUIRED, _HELD, flag="--model")
 _STATS = Option("stats", FLAG, False, "show min, max, mean and NaNs too (not of a .gguf)")
 _PATHS = Option("PATH", PATH, REQUIRED, "a file, or a folder whose files are all checked", True)
 _A = Option("A", FILE, REQUIRED, "weights or a checkpoint: a .mgrd, .safetensors or .npz")

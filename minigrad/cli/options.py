@@ -34,6 +34,7 @@ class Option(NamedTuple):
     """An option. name: as in Python, n_layer for --n-layer; all capitals for a positional argument.
     repeated: it may be given several times, and its value is a list; none is needed where the
         default is ().
+    flag: by which a positional argument may be given instead, as other commands have it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Option(NamedTuple):
     default: Any
     help: str
     repeated: bool = False
+    flag: str = ""
 
     def add_to(self, parser: Parser) -> None:
         """Declare the option. A value that is not given is absent from the parsed namespace."""
@@ -54,6 +56,11 @@ class Option(NamedTuple):
         if self.kind in (FLAG, SWITCH):
             action: Any = "store_true" if self.kind is FLAG else argparse.BooleanOptionalAction
             parser.add_argument(flag, action=action, **facts)
+        elif self.flag:
+            either = parser.add_mutually_exclusive_group(required=True)
+            facts |= {"type": self.kind.parse, "metavar": self.name}
+            either.add_argument(self.name.lower(), nargs="?", **facts)
+            either.add_argument(self.flag, dest=self.name.lower(), **facts)
         elif self.name.isupper():
             many = {"nargs": "*" if self.default == () else "+"} if self.repeated else {}
             facts |= {"type": self.kind.parse, "metavar": self.name, **many}

@@ -21,7 +21,7 @@ from minigrad.nn import Module
 from minigrad.viz import attention_maps, describe
 
 OPTIONS = (
-    Option("MODEL", PATH, REQUIRED, MODEL.help),
+    Option("MODEL", PATH, REQUIRED, MODEL.help, flag="--model"),
     BASE,
     BEST,
     Option("full", FLAG, False, "list equal layers one by one"),

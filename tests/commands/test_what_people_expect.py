@@ -62,6 +62,13 @@ def test_every_command_reads_a_checkpoint(home: Path) -> None:
     assert good(*chat, folder=home, given="hi\n") == "hello\n"
 
 
+@pytest.mark.parametrize("name", ["show", "inspect"])
+def test_show_and_inspect_take_a_model_as_other_commands_do(name: str, home: Path) -> None:
+    assert good(name, "--model", "bot", folder=home) == good(name, "bot", folder=home)
+    assert "--model is required" in refused(name, folder=home)
+    assert "not allowed with" in refused(name, "bot", "--model", "bot", folder=home)
+
+
 def test_a_better_model_from_before_is_named_and_best_picks_it(tmp_path: Path) -> None:
     noise = random.Random(0)
     (tmp_path / "text.txt").write_text("".join(noise.choices("abcdefgh", k=300)))
