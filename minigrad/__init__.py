@@ -5,7 +5,7 @@ import math as _math
 from types import ModuleType as _ModuleType
 
 import minigrad.start  # first: it handles Ctrl-C while the rest is imported
-from minigrad import dtypes, func, functional, nn, ops, random
+from minigrad import dtypes, func, functional, ops, random
 from minigrad.autograd import grad
 from minigrad.counterparts import missing as _missing
 from minigrad.dtypes import bfloat16, float16, float32, float64, int32, int64
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> object:
     Functions of tensors (`minigrad.exp`, `sum`, `max`) and dtypes named as builtins are (`bool`)
     are no attributes, so that `from minigrad import *` leaves the builtins alone. The compiler
     (`jit`) takes as long to import as everything else, the files (`load`, `save`) import OpenSSL;
-    every other subpackage (`minigrad.optim`, `minigrad.models`) is imported too when it is named.
+    every other subpackage (`minigrad.nn`, `minigrad.optim`) is imported too when it is named.
     """
     if name in _DTYPES:
         return dtypes.as_dtype(name)

@@ -11,7 +11,6 @@ from minigrad.random import Generator
 from minigrad import dtypes as dtypes
 from minigrad import func as func
 from minigrad import functional as functional
-from minigrad import nn as nn
 from minigrad import ops as ops
 from minigrad import random as random
 from minigrad.autograd import grad as grad
@@ -56,6 +55,7 @@ from minigrad import interop as interop
 from minigrad import listeners as listeners
 from minigrad import models as models
 from minigrad import modes as modes
+from minigrad import nn as nn
 from minigrad import optim as optim
 from minigrad import precision as precision
 from minigrad import start as start
