@@ -99,10 +99,10 @@ static void *worker(void *argument) {
     return NULL;
 }
 
-/* After a fork the child has no workers, and its locks are free. */
+/* After a fork the child has no workers, its locks are free, and the run that the parent was in is gone: a new worker would take chunks of it. */
 static void after_fork(void) {
     workers = 0;
-    atomic_store(&sleepers, 0);
+    atomic_store(&sleepers, 0), atomic_fetch_add(&run_number, 1);
     pthread_mutex_init(&run_lock, NULL), pthread_mutex_init(&sleep_lock, NULL), pthread_cond_init(&wake, NULL);
 }
 
