@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -33,21 +33,18 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
-# What the compiler makes of the C is what these are about
-ABOUT_C = {
-    *(f"test_{name}.py" for name in ("attention", "bfloat16", "gathers", "gpt_step", "native")),
-    *(f"test_{name}.py" for name in ("products", "quantised", "reductions", "sampling", "special")),
-    *(f"test_{name}.py" for name in ("strides", "sums", "twelve_cases", "updates")),
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def optimised_as_for_users(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Optimise C that a test is about as it is for users."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Optimise C as it is for users in tests that are marked so: all of files about whole steps and
+    functions, and a few of others. Hardly optimise it where it computes little.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.name in ABOUT_C and os.environ["MINIGRAD_CFLAGS"] == QUICK:
-            patch.delenv("MINIGRAD_CFLAGS")
-        yield
+        if os.environ["MINIGRAD_CFLAGS"] == QUICK:
+            if item.get_closest_marker("as_for_users"):
+                patch.delenv("MINIGRAD_CFLAGS")
+            elif item.path.parent.name in ("compiler", "models", "nn"):
+                patch.setenv("MINIGRAD_CFLAGS", "-Og")
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -359,6 +359,7 @@ def test_sums_over_axes_in_the_middle_are_eager(shape):
     )
 
 
+@pytest.mark.as_for_users
 def test_a_llama_type_block_trains_all_in_c():
     def train(backend):
         minigrad.manual_seed(0)

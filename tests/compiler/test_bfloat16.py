@@ -106,6 +106,7 @@ int uses_amx(void) {
 """
 
 
+@pytest.mark.as_for_users
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_tile_is_right_and_does_not_depend_on_the_cut(kind):
     needs, hidden = KINDS[kind]
@@ -281,6 +282,7 @@ def model_and_step(matmul, optimizer=AdamW, **options):
     return model, step
 
 
+@pytest.mark.as_for_users
 @pytest.mark.parametrize("optimizer", [AdamW, Muon])
 def test_a_step_in_c_does_what_its_numpy_replay_does(optimizer):
     x = Tensor(numbers(24, 19))

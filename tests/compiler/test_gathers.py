@@ -149,6 +149,7 @@ def test_windows_are_added_up_with_eagers_bits(axis, size, step, dilation):
     assert np.array_equal(got[1], wanted[1])
 
 
+@pytest.mark.as_for_users
 @pytest.mark.parametrize(
     "layer",
     [

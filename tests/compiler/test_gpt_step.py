@@ -10,6 +10,8 @@ from minigrad.compiler import jit
 from minigrad.models.gpt import GPT, GPTConfig
 from minigrad.optim import SGD, Adam, AdamW, clip_grad_norm_
 
+pytestmark = pytest.mark.as_for_users
+
 V, B, T = 17, 4, 12
 EPS = float(np.finfo(np.float32).eps)
 

@@ -17,6 +17,8 @@ from minigrad.compiler.signatures import all_signatures
 from minigrad.errors import ConfigError
 from minigrad.ops.parallel import find_blas
 
+pytestmark = pytest.mark.as_for_users
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):

@@ -75,6 +75,7 @@ EDGES = np.float32(
 )
 
 
+@pytest.mark.as_for_users
 @pytest.mark.parametrize("name", [*SOFT, *EXTREMES])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_infinities_and_nan_along_any_axis_are_eager(name, axis):

@@ -8,6 +8,8 @@ from minigrad import Generator, Tensor, no_grad
 from minigrad.errors import NotFiniteError
 from minigrad.models.sampling import Sampling, log_probability, sample_, token_counts
 
+pytestmark = pytest.mark.as_for_users
+
 SETTINGS = [
     {"temperature": 0.0},
     {},

@@ -10,6 +10,8 @@ from minigrad import Tensor, dtypes, functional as F, ops
 from minigrad.compiler import jit
 from tests.compiler.in_c import EPS, compiled, near, with_gradients
 
+pytestmark = pytest.mark.as_for_users
+
 rng = np.random.default_rng(0)
 EDGES = np.float32(
     [

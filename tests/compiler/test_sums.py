@@ -8,6 +8,8 @@ import pytest
 from minigrad import functional as F, ops
 from tests.compiler.in_c import EPS, compiled, near, with_gradients
 
+pytestmark = pytest.mark.as_for_users
+
 rng = np.random.default_rng(0)
 AXES = [axes for n in range(1, 5) for axes in itertools.combinations(range(4), n)]
 

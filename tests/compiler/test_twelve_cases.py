@@ -14,6 +14,8 @@ import pytest
 from minigrad import Tensor, jit, manual_seed, nn, optim
 from minigrad.errors import CaptureError, IndexRangeError
 
+pytestmark = pytest.mark.as_for_users
+
 
 def t(i=0, n=3):
     return Tensor(np.arange(n, dtype=np.float32) + i)

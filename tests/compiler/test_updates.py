@@ -132,6 +132,7 @@ def test_newton_schulz_in_c_is_exact_for_gradients_of_any_spectrum(shape, decade
         assert error <= 2.0**-14 * np.abs(exact).max()
 
 
+@pytest.mark.as_for_users
 def test_a_llama_step_with_muon_and_adamw_is_one_program_in_c():
     """RMSNorm, rotary positions, QK-norm, SwiGLU, clipping and two optimizers: nothing goes through
     numpy, and the losses are eager's.
@@ -171,6 +172,7 @@ def test_a_llama_step_with_muon_and_adamw_is_one_program_in_c():
     assert np.allclose(got, wanted, rtol=2e-5, atol=0)
 
 
+@pytest.mark.as_for_users
 @pytest.mark.parametrize("name", ["lion", "adafactor", "muon"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_gradient_that_is_not_finite_goes_where_eager_puts_it(name, bad):
