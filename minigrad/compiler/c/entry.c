@@ -8,12 +8,12 @@ static int run_phases(void *const *p, int first, int last, int threads) {
     if (blas_set_threads && blas_threads != 1) blas_set_threads(1);
     pthread_mutex_lock(&run_lock);
     static int watching;
-    if (!watching) watching = 1, pthread_atfork(NULL, NULL, after_fork);
+    if (!watching) watching = 1, progress = all_progress, all_phases = phases, pthread_atfork(NULL, NULL, after_fork);
     atomic_store(&status, 0);
     threads = MAX(1, MIN(threads, MAX_THREADS));
     if (threads > 1) start_workers(threads);
     uint32_t number = atomic_load(&run_number) + 1;
-    progress = all_progress, all_phases = phases, run_first = first, run_last = last, run_p = p, run_threads = threads;
+    run_first = first, run_last = last, run_p = p, run_threads = threads;
     for (int i = first; i < last; i++) {
         atomic_store_explicit(&progress[i].done, 0, memory_order_relaxed);
         atomic_store_explicit(&progress[i].claimed, (uint64_t)number << 32, memory_order_relaxed);

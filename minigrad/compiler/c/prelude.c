@@ -33,8 +33,8 @@ typedef struct { _Alignas(64) _Atomic uint64_t claimed; _Atomic uint32_t done; }
 #define PATIENCE 16384  /* pauses, 0.2 ms or so, that a thread waits awake for the next step: about what Python takes between two */
 static progress_t *progress;       /* one for each phase of the program */
 static const phase_t *all_phases;
-static void *const *run_p;
-static int run_first, run_last, run_threads;
+static void *const *_Atomic run_p;
+static _Atomic int run_first, run_last, run_threads;
 static _Atomic uint32_t run_number;
 static _Atomic int status, sleepers;
 static int workers;
@@ -120,7 +120,7 @@ static void start_workers(int wanted) {
 
 /* --- functions of calculus, about 1 ulp in float32; without branches, so that loops over them run in vector registers; NaN and inf as in libm */
 
-static inline float power_of_two(int32_t n) { union { int32_t i; float f; } u = {(n + 127) << 23}; return u.f; }
+static inline float power_of_two(int32_t n) { union { uint32_t i; float f; } u = {(uint32_t)(n + 127) << 23}; return u.f; }
 
 /* exp(c) = result * 2^n for c in -104 .. 89. */
 static inline float exp_parts(float c, int32_t *n) {
