@@ -27,8 +27,8 @@ from pages import replaced
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "compiler.md"
 ALL = "tests/compiler"
-THREADED = " ".join(f"{ALL}/test_{n}.py" for n in ("gpt_step", "products", "replay", "updates"))
-BOUNDS = " ".join(f"{ALL}/test_{n}.py" for n in ("attention", "gathers", "gpt_step", "products"))
+THREADED = [f"{ALL}/test_{n}.py" for n in ("gpt_step", "products", "replay", "updates")]
+BOUNDS = [f"{ALL}/test_{n}.py" for n in ("attention", "gathers", "gpt_step", "products")]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sanitizer:
     library: str
     variable: str
     settings: str
-    tests: str
+    tests: list[str]
 
 
 SANITIZERS = {
@@ -51,7 +51,7 @@ SANITIZERS = {
         BOUNDS,
     ),
     "undefined": Sanitizer(
-        "-fsanitize=undefined", "libubsan.so", "UBSAN_OPTIONS", "print_stacktrace=0", ALL
+        "-fsanitize=undefined", "libubsan.so", "UBSAN_OPTIONS", "print_stacktrace=0", [ALL]
     ),
     "thread": Sanitizer(
         "-fsanitize=thread", "libtsan.so", "TSAN_OPTIONS", "halt_on_error=0", THREADED
@@ -109,7 +109,7 @@ def main() -> int:
     clean = True
     for kind in given.kinds.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            tests = given.tests or SANITIZERS[kind].tests.split()
+            tests = given.tests or SANITIZERS[kind].tests
             summary, reports = run(kind, tests, Path(folder))
         clean = clean and not reports
         lines.append(f"| {kind} | {summary.split(' in ')[0]} | {len(reports) or 'none'} |")

@@ -3,11 +3,19 @@ threads, and compared with eager.
 """
 
 import numpy as np
+import pytest
 
 from minigrad import Tensor
 from minigrad.compiler import jit
 
 EPS = float(np.finfo(np.float32).eps)
+
+
+def as_for_users(kinds, own):
+    """The params of a fixture that builds C for kinds of CPU: with all options for this CPU's own,
+    in less time for the others.
+    """
+    return [pytest.param(k, marks=pytest.mark.as_for_users) if k == own else k for k in kinds]
 
 
 def compiled(function, *arrays, threads=(1, 3)):

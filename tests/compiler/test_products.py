@@ -14,7 +14,7 @@ import minigrad
 import minigrad.compiler
 from minigrad import Tensor, functional as F
 from minigrad.compiler import native
-from tests.compiler.in_c import compiled, near, with_gradients
+from tests.compiler.in_c import as_for_users, compiled, near, with_gradients
 
 EPS = float(np.finfo(np.float32).eps)
 _FOLDER = Path(minigrad.compiler.__file__).parent / "c"
@@ -40,15 +40,12 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=as_for_users(KINDS, "this CPU's"))
 def run(request):
     texts = [(_FOLDER / name).read_text() for name in ("prelude.c", "products.c")]
     split = texts[1].index("/* --- matrix products")
     text = texts[0] + texts[1][:split] + KINDS[request.param] + texts[1][split:] + _OPEN
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "this CPU's":  # as for users; the others in less time
-            patch.delenv("MINIGRAD_CFLAGS")
-        library = native.build(text).library
+    library = native.build(text).library
     if request.param != "this CPU's":
         assert library.wide() == {"AVX-512's": 32, "any CPU's": 16}[request.param]
 

@@ -15,7 +15,7 @@ from minigrad.compiler import jit, native, quantised
 from minigrad.compiler.compiled import CompiledReplay
 from minigrad.compiler.signatures import c_text
 from minigrad.ops.quantised import ALL, FORMATS, dequantise, rounded_to_int8
-from tests.compiler.in_c import compiled
+from tests.compiler.in_c import as_for_users, compiled
 
 EPS = float(np.finfo(np.float32).eps)
 KINDS = [kind for kind in FORMATS if kind != "f32"]
@@ -61,7 +61,7 @@ def blocks_of(kind: str, rows: int, width: int, seed: int = 0) -> np.ndarray:
     return raw.reshape(rows, -1)
 
 
-@pytest.fixture(scope="module", params=CPUS)
+@pytest.fixture(scope="module", params=as_for_users(CPUS, "this CPU's"))
 def run(request):
     """(x, blocks, kind, int8, bias, more, panels, rough) -> y, by code for a kind of CPU."""
     if request.param in ("AVX2", "VNNI, played") and not native.has_tiles():
@@ -70,10 +70,7 @@ def run(request):
     text = "".join(map(c_text, files)) + CPUS[request.param] + c_text("quantised.c")
     kinds = KINDS if request.param == "this CPU's" else FEW
     opened = (_OPEN.format(kind=kind, format=kind.upper()) for kind in kinds)
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "this CPU's":  # as for users; the others in less time
-            patch.delenv("MINIGRAD_CFLAGS")
-        library = native.build(text + "".join(opened)).library
+    library = native.build(text + "".join(opened)).library
 
     def product(x, blocks, kind, int8, bias=None, more=None, panels=None, rough=0):
         if kind not in kinds:
